@@ -1,0 +1,71 @@
+package config
+
+import "time"
+
+// Secret is a value that must never be printed or logged. It renders as "***" (or as nothing when empty)
+// through every fmt verb; only Reveal gives the text.
+type Secret string
+
+// String implements fmt.Stringer.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "***"
+}
+
+// GoString implements fmt.GoStringer.
+func (s Secret) GoString() string { return s.String() }
+
+// Reveal gives the secret itself, for the code that authenticates with it.
+func (s Secret) Reveal() string { return string(s) }
+
+// Kafka is what kafka.conf says. It is read-only once Parse has returned it.
+type Kafka struct {
+	Enabled     bool
+	Connections []*Connection // in the order of the file
+}
+
+// Connection is one section of kafka.conf, every option filled in. It is read-only once Parse has returned it.
+type Connection struct {
+	Name string
+	File string // where the section stands, for messages
+	Line int
+
+	Brokers             []string // host:port, a port on each
+	ClientID            string
+	RequestTimeout      time.Duration
+	MessageTimeout      time.Duration
+	SocketTimeout       time.Duration
+	ReconnectBackoff    time.Duration
+	ReconnectBackoffMax time.Duration
+
+	SecurityProtocol string // plaintext, ssl, sasl_plaintext, sasl_ssl
+	SASLMechanism    string // PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or empty
+	SASLUsername     string
+	SASLPassword     Secret
+	CAFile           string
+	CertificateFile  string
+	KeyFile          string
+
+	MessageMaxBytes  int
+	CompressionCodec string // none, gzip, snappy, lz4, zstd
+	CompressionLevel int
+	Linger           time.Duration
+	BatchNumMessages int
+	BatchSize        int
+	QueueMaxMessages int
+	QueueMaxKbytes   int
+	Acks             int
+	Retries          int
+	Idempotence      bool
+
+	GroupID            string
+	AutoOffsetReset    string // earliest, latest, none
+	AutoCommit         bool
+	AutoCommitInterval time.Duration
+	SessionTimeout     time.Duration
+	MaxPollInterval    time.Duration
+
+	Debug []string // librdkafka's context names
+}

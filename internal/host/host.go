@@ -1,0 +1,27 @@
+// Package host is the engine's view of the program that loaded it: where log lines go and who that program is.
+package host
+
+// Level is the severity of a log line, in Asterisk's own steps.
+type Level int32
+
+// The levels, in the order of abi/engine.h.
+const (
+	Debug Level = iota
+	Notice
+	Warning
+	Error
+)
+
+// System is the identity of the running PBX, as records carry it in their headers.
+type System struct {
+	EntityID string // Asterisk's EID, as ast_eid_to_str prints it
+	Name     string // systemname of asterisk.conf; may be empty
+	Version  string // Asterisk's version
+	Hostname string
+}
+
+// Logger takes one finished log line without a trailing newline. file, line and function name the place in our source. It may be
+// called from any goroutine and must not block for long.
+type Logger interface {
+	Log(level Level, file string, line int, function, text string)
+}
