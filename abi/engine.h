@@ -1,0 +1,200 @@
+/*
+ * res_kafka: the contract between the modules (C, in Asterisk) and the engine (Go, in libreskafka.so).
+ *
+ * The engine library is opened by res_kafka.so and, being Go, is never closed again: a module that is unloaded and
+ * loaded again finds the library where it was and starts it anew with resk_start. The engine imports nothing from the
+ * module: what it calls, it was given in struct resk_host.
+ *
+ * Rules for every call
+ *   Threads   any, unless said otherwise; but never one that carries a call or an event. Those use the stage.
+ *   Text      struct resk_text: a pointer and a length, borrowed for the duration of the call. A NULL pointer is
+ *             "none", which is not the same as an empty text.
+ *   Results   enum resk_result. Text comes back as memory that the caller gives to resk_free.
+ *   Panics    never cross: a panic in Go is logged with its stack and becomes RESK_PANIC (or NULL, or 0).
+ *   Forks     a forked child must not call at all.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef RES_KAFKA_ENGINE_H
+#define RES_KAFKA_ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../stage/stage.h"
+
+/* Raised whenever anything in this file changes its meaning; the module refuses an engine of another number. */
+#define RESK_ABI_VERSION 1
+
+enum resk_result {
+	RESK_OK = 0,
+	RESK_EINVAL = -1,   /* refused; the reason is in the log */
+	RESK_ENOENT = -2,   /* no such connection, source or command */
+	RESK_EDISABLED = -3,/* [general] enabled = no */
+	RESK_ESTATE = -4,   /* not started, or started already */
+	RESK_PANIC = -5,    /* the engine failed; its stack is in the log */
+};
+
+enum resk_log_level {
+	RESK_LOG_DEBUG = 0,
+	RESK_LOG_NOTICE = 1,
+	RESK_LOG_WARNING = 2,
+	RESK_LOG_ERROR = 3,
+};
+
+struct resk_text {
+	const char *data;
+	size_t length;
+};
+
+/* What the module offers the engine, and who the PBX is. Functions are called from any of the engine's threads, and
+ * not after resk_stop has returned. Strings are NUL-terminated; start copies them. */
+struct resk_host {
+	uint32_t abi_version; /* RESK_ABI_VERSION of the module */
+	uint32_t size;        /* sizeof(struct resk_host) */
+	/* log writes one line (no newline at its end) to the log; file, line and function are the engine's. */
+	void (*log)(int32_t level, const char *file, int32_t line, const char *function, const char *text);
+	const char *entity_id;
+	const char *system_name;
+	const char *version;
+	const char *hostname;
+};
+
+/* One line of a configuration file as Asterisk's loader read it, templates and includes applied. A section is
+ * announced by an entry without a name, also when it holds nothing. */
+struct resk_entry {
+	const char *file; /* may be NULL for the announcement of a section */
+	int32_t line;
+	const char *section;
+	const char *name; /* NULL: the section begins */
+	const char *value;
+};
+
+/* What a frame in the stage holds: this head, then topic, key, value, then fields of struct resk_field_head each
+ * followed by its name and value, all without padding. Integers are in the machine's byte order. */
+struct resk_frame_head {
+	int64_t accepted_ns;  /* CLOCK_REALTIME when the caller's call accepted it */
+	uint64_t source;      /* 0 = a record; else the event source whose fields these are */
+	uint32_t topic_length;
+	uint32_t key_length;  /* RESK_NULL = no key */
+	uint32_t value_length;/* RESK_NULL = null value */
+	uint32_t field_count; /* the record's headers, or the event's fields */
+};
+
+#define RESK_NULL UINT32_MAX
+
+/* The field's own values come as bytes: text as it is; an integer as int64_t; a time as two int64_t, seconds and
+ * microseconds. A record's headers are text. */
+enum resk_field_kind {
+	RESK_FIELD_TEXT = 0,
+	RESK_FIELD_INTEGER = 1,
+	RESK_FIELD_TIME = 2,
+	RESK_FIELD_VARIABLE = 3, /* text, a variable whose name the user chose */
+};
+
+struct resk_field_head {
+	uint32_t name_length;
+	uint32_t value_length; /* RESK_NULL = null */
+	uint32_t kind;
+};
+
+/* Why a call to produce was refused, as the stage's notes count it. The first part is what the stage itself answers. */
+enum resk_refusal {
+	RESK_REFUSED_CLOSED = STAGE_CLOSED,
+	RESK_REFUSED_TOO_LONG = STAGE_TOO_LONG,
+	RESK_REFUSED_FULL_FRAMES = STAGE_FULL_FRAMES,
+	RESK_REFUSED_FULL_CHARGE = STAGE_FULL_CHARGE,
+	RESK_REFUSED_NO_MEMORY = STAGE_NO_MEMORY,
+	RESK_REFUSED_TOPIC,    /* NULL, empty, too long, or with a byte that topic_bytes does not allow */
+	RESK_REFUSED_ARGUMENT, /* NULL where something is needed */
+};
+
+/* What a topic name may be: Kafka's rule, given by the engine as data so that the check in the caller's thread is a
+ * look-up and not a rule. */
+struct resk_limits {
+	uint8_t topic_bytes[256];  /* 1 = allowed in a topic name */
+	uint32_t topic_length_max; /* bytes */
+	uint32_t record_overhead;  /* what a record weighs against its size limit beside its bytes */
+	uint32_t header_overhead;  /* the same for each of its headers */
+};
+
+/* One CLI command. The texts live as long as the library. words may contain the alternatives and <placeholders> that
+ * Asterisk's CLI understands. */
+struct resk_command {
+	const char *words;
+	const char *summary;
+	const char *usage;
+};
+
+/* resk_abi answers RESK_ABI_VERSION of the engine. */
+extern uint32_t resk_abi(void);
+
+/* resk_start brings the engine up without configuration. Not concurrently with itself, configure or stop. Blocks: no
+ * longer than it takes to allocate. RESK_OK, RESK_EINVAL (host of another version), RESK_ESTATE (running already). */
+extern int32_t resk_start(const struct resk_host *host, struct resk_limits *limits);
+
+/* resk_stop delivers what the outboxes hold for at most grace_ms, then gives up the rest (counted and logged), closes
+ * every client and forgets connections, sources and configuration. After it has returned the engine calls nothing of
+ * the host and touches no gate. Blocks: grace_ms plus about 100 ms, whatever the brokers do. Idempotent. */
+extern void resk_stop(uint32_t grace_ms);
+
+/* resk_configure reads kafka.conf. On success the new configuration is in force; connections whose options did not
+ * change are not touched. On RESK_EINVAL every problem has been logged and the configuration before stays in force.
+ * Never touches the network before it returns. RESK_OK, RESK_EINVAL, RESK_ESTATE. */
+extern int32_t resk_configure(const struct resk_entry *entries, size_t count);
+
+/* resk_producer_open binds the stage of connection `name` to its outbox: fills the gate's limits, opens it, and keeps
+ * them up to date over reloads. id is what the stage's taker passes to resk_take. The gate stays in use until
+ * resk_stop. Called once for each name; never touches the network. RESK_OK, RESK_ENOENT, RESK_EDISABLED (each
+ * logged), RESK_ESTATE. */
+extern int32_t resk_producer_open(struct resk_text name, struct stage_gate *gate, uint64_t *id);
+
+/* resk_take takes over a slab of frames for connection id; when it returns the slab may be reused. Blocks for no I/O. */
+extern void resk_take(uint64_t id, const void *frames, size_t length);
+
+/* resk_refused logs (throttled) and counts what the stage of connection id refused: reason is enum resk_refusal, sample the
+ * topic of the first one. id 0 = refused before there was a connection. */
+extern void resk_refused(uint64_t id, uint32_t reason, uint64_t count, struct resk_text sample);
+
+/* resk_source_open reads the configuration of an event source (kind "cdr": cdr_kafka.conf) and gives its number and the name of the connection it publishes on, the latter
+ * to be given to resk_free. Again with the same *source != 0: a reload, which changes nothing when it fails.
+ * RESK_OK, RESK_ENOENT (no such kind), RESK_EINVAL (problems, logged), RESK_ESTATE. */
+extern int32_t resk_source_open(struct resk_text kind, const struct resk_entry *entries, size_t count,
+	uint64_t *source, char **connection);
+
+/* resk_command_at describes CLI command number index of the engine's table. RESK_OK, RESK_ENOENT past the last one.
+ * Needs no start. */
+extern int32_t resk_command_at(uint32_t index, struct resk_command *command);
+
+/* resk_run runs CLI command number index with its words and gives what it prints, or NULL for "show the usage". Blocks for
+ * as long as the command says, `kafka test send` up to request_timeout_ms. */
+extern char *resk_run(uint32_t index, const struct resk_text *words, size_t count);
+
+/* resk_complete gives candidate number n for word number position of a command line of that command, beginning with
+ * word, or NULL. words are the complete words before it. */
+extern char *resk_complete(uint32_t index, const struct resk_text *words, size_t count, struct resk_text word, uint32_t n);
+
+/* resk_free frees what another call gave. NULL is allowed. */
+extern void resk_free(void *memory);
+
+/* resk_fault panics inside the engine, for tests of the fence. Returns RESK_PANIC. */
+extern int32_t resk_fault(void);
+
+/* Every call above, for whoever looks them up by name. */
+#define RESK_CALLS(X) \
+	X(resk_abi) \
+	X(resk_start) \
+	X(resk_stop) \
+	X(resk_configure) \
+	X(resk_producer_open) \
+	X(resk_take) \
+	X(resk_refused) \
+	X(resk_source_open) \
+	X(resk_command_at) \
+	X(resk_run) \
+	X(resk_complete) \
+	X(resk_free) \
+	X(resk_fault)
+
+#endif /* RES_KAFKA_ENGINE_H */
