@@ -1,19 +1,38 @@
 // Package outbox takes every accepted record of a connection to exactly one outcome.
+//
+// Records enter by Accept and wait in one queue per topic, in the order in which they were accepted. A feeder keeps at
+// most a window of each topic's records inside the client. What comes back from there is acknowledged, refused for
+// good, out of time, or to be tried again; in the last case the topic stops being fed until the client has returned
+// all of it, the records go back to their place in order, and after a backoff a single record probes the way.
+//
+//	             Accept                feeder                    the client's answer
+//	 (accepted) ───────► waiting ─────────────► sending ──────► acknowledged
+//	                      │  ▲                     │  └───────► dropped: refused by the broker, or out of time
+//	                      │  └──── try again ◄─────┘
+//	                      └──────► dropped: out of time, or given up when the engine stops
+//
+// At every moment accepted = acknowledged + waiting + sending + dropped, for each topic.
 package outbox
 
 import "time"
 
-// Record is one record on its way to Kafka. Nil and empty are different things for Key, Value and a header's
-// Value: nil is Kafka's null, empty is an empty value. The byte slices belong to the outbox until the outcome.
+// Record is one record on its way to Kafka. Nil and empty are different things for Key, Value and a header's Value:
+// nil is Kafka's null, empty is an empty value. The outbox owns a record and its bytes from Accept on.
 type Record struct {
 	Topic    string
 	Key      []byte
 	Value    []byte
 	Headers  []Header
-	Accepted time.Time // when the caller's produce accepted it; the record's timestamp, and where its deadline counts from
+	Accepted time.Time     // when the caller's produce accepted it: the record's timestamp, and where its deadline counts from
+	Lifetime time.Duration // how long it may take; 0 = the connection's message_timeout_ms
+	Charge   int64         // what its outcome gives back to the stage's limits, bytes
 
-	seq      uint64 // place in the connection's order, given once
-	attempts int
+	// Report, if not nil, is called once with the outcome: nil for acknowledged. It runs on a goroutine of the
+	// outbox or of the client and must not block.
+	Report func(err error)
+
+	seq  uint64 // its place in the connection's order, given once
+	lane *lane
 }
 
 // Header is one record header.
@@ -21,6 +40,9 @@ type Header struct {
 	Name  string
 	Value []byte
 }
+
+// size is what the record weighs inside the client.
+func (r *Record) size() int { return len(r.Key) + len(r.Value) }
 
 // Transport carries records to Kafka: a client of one connection. internal/kafka implements it on franz-go, the
 // tests of this package with a fake.
@@ -31,9 +53,16 @@ type Transport interface {
 	// the client cannot tell whether the broker has it (idempotence). Send itself may block.
 	Send(records []*Record, deadline time.Time, done func(r *Record, err error))
 
-	// Permanent says whether trying again could never help the record that failed with err.
-	Permanent(err error) bool
+	// Permanent says whether trying again could never help a record that failed with err, and if so names the
+	// reason in a word or two that serves as the name of a counter.
+	Permanent(err error) (reason string, permanent bool)
 
-	// Close gives up whatever is under way; every missing done call is made before it returns.
+	// Close gives up whatever is under way, promptly; every missing done call is made before it returns.
 	Close()
 }
+
+// Reasons for dropping a record that the outbox itself knows; a Transport adds the broker's.
+const (
+	ReasonExpired = "message timeout"
+	ReasonStopped = "engine stopped"
+)

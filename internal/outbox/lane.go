@@ -1,0 +1,80 @@
+package outbox
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// lane is the queue of one topic. Order matters per key, so per topic at most; a lane of its own for each keeps a
+// topic that cannot be delivered from holding up the others. Everything in it is guarded by the outbox's mutex.
+type lane struct {
+	topic string
+
+	front []*Record // to be sent before queue: what came back from the client, in order
+	queue []*Record // accepted and never sent; queue[head:] is what is left
+	head  int
+
+	sending      int // records inside the client
+	sendingBytes int
+
+	returned []*Record // failed with time left while draining, in no order
+	draining bool      // a record is to be tried again: nothing is sent until the client has returned the rest
+	proven   bool      // the last answer was an acknowledgement: the whole window may be used
+	failures int       // rounds that failed since the last acknowledgement
+	resume   time.Time // not to be sent before
+	ready    bool      // is in the feeder's list
+
+	count Counters
+}
+
+func (l *lane) waiting() int { return len(l.front) + len(l.queue) - l.head }
+
+func (l *lane) peek() *Record {
+	if len(l.front) > 0 {
+		return l.front[0]
+	}
+	if l.head < len(l.queue) {
+		return l.queue[l.head]
+	}
+	return nil
+}
+
+func (l *lane) pop() {
+	if len(l.front) > 0 {
+		l.front[0] = nil
+		l.front = l.front[1:]
+		return
+	}
+	l.queue[l.head] = nil
+	l.head++
+	// Give the consumed part back once it is half of a queue worth the copy.
+	if l.head == len(l.queue) {
+		l.queue, l.head = l.queue[:0], 0
+	} else if l.head >= 1024 && l.head*2 >= len(l.queue) {
+		n := copy(l.queue, l.queue[l.head:])
+		clear(l.queue[n:])
+		l.queue, l.head = l.queue[:n], 0
+	}
+}
+
+// putBack returns what the client gave back to its place before everything that was accepted later. All of it was
+// sent before anything that is in front or queue now, so only the returned records need sorting.
+func (l *lane) putBack() {
+	slices.SortFunc(l.returned, func(a, b *Record) int { return cmp.Compare(a.seq, b.seq) })
+	l.front = append(l.returned, l.front...)
+	l.returned = nil
+	l.draining = false
+}
+
+// room says whether the lane may hand r to the client now. A window of one until the way has proven good bounds what
+// an unreachable or unknown topic holds in the client; a record larger than the window's bytes goes alone.
+func (l *lane) room(r *Record, s Settings) bool {
+	if l.sending == 0 {
+		return true
+	}
+	if !l.proven || l.sending >= s.WindowRecords {
+		return false
+	}
+	return s.WindowBytes == 0 || l.sendingBytes+r.size() <= s.WindowBytes
+}

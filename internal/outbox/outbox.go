@@ -1,0 +1,208 @@
+package outbox
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Settings are the connection's options that the outbox itself obeys.
+type Settings struct {
+	Timeout       time.Duration // message_timeout_ms: how long after being accepted a record may still be acknowledged
+	WindowRecords int           // most records of one topic inside the client: no batch can hold more
+	WindowBytes   int           // most bytes of one topic inside the client, one record alone excepted; 0 = no bound
+	Backoff       time.Duration // wait after a first failed round, doubling to
+	BackoffMax    time.Duration
+}
+
+// Gate is told when records have had their outcome and no longer count against the caller's limits. Release is called
+// from any goroutine and must not block.
+type Gate interface {
+	Release(records, charge int64)
+}
+
+// Observer hears of records that were dropped, for the log. It is called from any goroutine, without locks held, and
+// must not block. err is the client's last word, or nil.
+type Observer interface {
+	Dropped(topic, reason string, records int, err error)
+}
+
+// Counters are one topic's account. Accepted = Acknowledged + Waiting + Sending + the sum of Dropped, always.
+type Counters struct {
+	Topic        string
+	Accepted     uint64
+	Acknowledged uint64
+	Waiting      uint64
+	Sending      uint64
+	Retried      uint64            // times a record was to be tried again; not part of the sum
+	Dropped      map[string]uint64 // by reason
+}
+
+// Outbox is the one way a connection's records leave. Create it with New; all methods may be called from any goroutine.
+type Outbox struct {
+	gate     Gate
+	observer Observer
+
+	wake    chan struct{} // holds a token when the feeder has something to look at
+	stopped chan struct{} // closed when the feeder has ended
+
+	mtx       sync.Mutex // guards everything below; never held over a call to the transport, gate or observer
+	settings  Settings
+	transport Transport
+	next      *swap // a transport to change to once the present one is empty
+	closing   bool
+	ended     bool
+	seq       uint64
+	lanes     map[string]*lane
+	ready     []*lane // lanes with something to send and room for it, as far as known
+	pausing   []*lane // lanes that wait for their resume time
+	waiting   int     // over all lanes
+	sending   int
+	expiry    time.Time     // no waiting record is due earlier; zero = nothing is waiting
+	idle      chan struct{} // closed when nothing is waiting or sending; nil = nobody asked
+}
+
+// swap is a change of client: the new one takes over when the old one is empty, or at the latest at deadline.
+type swap struct {
+	transport Transport
+	settings  Settings
+	deadline  time.Time
+}
+
+// New starts an outbox over transport.
+func New(settings Settings, transport Transport, gate Gate, observer Observer) *Outbox {
+	o := &Outbox{
+		gate: gate, observer: observer, settings: settings, transport: transport,
+		wake: make(chan struct{}, 1), stopped: make(chan struct{}), lanes: map[string]*lane{},
+	}
+	go o.feed()
+	return o
+}
+
+// Accept takes responsibility for records, in their order. The slice belongs to the outbox from then on. It never
+// blocks on the client. Records that come after Close are dropped and counted like those it gave up.
+func (o *Outbox) Accept(records []Record) {
+	o.mtx.Lock()
+	var l *lane
+	for i := range records {
+		r := &records[i]
+		if l == nil || l.topic != r.Topic {
+			l = o.lane(r.Topic)
+		}
+		r.Topic, r.lane, r.seq = l.topic, l, o.seq
+		o.seq++
+		l.count.Accepted++
+		l.queue = append(l.queue, r)
+		o.waiting++
+		if due := o.due(r); o.expiry.IsZero() || due.Before(o.expiry) {
+			o.expiry = due
+		}
+		o.markReady(l)
+	}
+	ended := o.ended
+	o.mtx.Unlock()
+	if ended {
+		o.giveUp()
+		return
+	}
+	o.signal()
+}
+
+// Swap changes to another client and other settings without losing or reordering anything: the present client gets
+// no more records and up to patience to return those it has; then it is closed and what it still held is sent by the
+// new one. It returns at once. A swap that is still waiting is replaced, and its transport closed.
+func (o *Outbox) Swap(transport Transport, settings Settings, patience time.Duration) {
+	o.mtx.Lock()
+	replaced := o.next
+	o.next = &swap{transport, settings, time.Now().Add(patience)}
+	ended := o.closing
+	if ended {
+		o.next = replaced
+	}
+	o.mtx.Unlock()
+	switch {
+	case ended:
+		transport.Close()
+	case replaced != nil:
+		replaced.transport.Close()
+	}
+	o.signal()
+}
+
+// Drain waits until nothing is waiting or sending, or until cancel is closed, and says which.
+func (o *Outbox) Drain(cancel <-chan struct{}) bool {
+	o.mtx.Lock()
+	if o.waiting+o.sending == 0 {
+		o.mtx.Unlock()
+		return true
+	}
+	if o.idle == nil {
+		o.idle = make(chan struct{})
+	}
+	idle := o.idle
+	o.mtx.Unlock()
+	select {
+	case <-idle:
+		return true
+	case <-cancel:
+		return false
+	}
+}
+
+// Close closes the client, drops what is left and ends the feeder. When it returns, every record has had its outcome
+// and nothing is called any more.
+func (o *Outbox) Close() {
+	o.mtx.Lock()
+	o.closing = true
+	o.mtx.Unlock()
+	o.signal()
+	<-o.stopped
+}
+
+// Counters gives every topic's account, by name. Sums agree with each other: it is one moment.
+func (o *Outbox) Counters() []Counters {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	all := make([]Counters, 0, len(o.lanes))
+	for _, l := range o.lanes {
+		c := l.count
+		c.Topic, c.Waiting, c.Sending = l.topic, uint64(l.waiting()+len(l.returned)), uint64(l.sending)
+		c.Dropped = maps.Clone(l.count.Dropped)
+		all = append(all, c)
+	}
+	slices.SortFunc(all, func(a, b Counters) int { return strings.Compare(a.Topic, b.Topic) })
+	return all
+}
+
+func (o *Outbox) lane(topic string) *lane {
+	l := o.lanes[topic]
+	if l == nil {
+		l = &lane{topic: strings.Clone(topic)}
+		o.lanes[l.topic] = l
+	}
+	return l
+}
+
+// due is when a record's time is up.
+func (o *Outbox) due(r *Record) time.Time {
+	if r.Lifetime > 0 {
+		return r.Accepted.Add(r.Lifetime)
+	}
+	return r.Accepted.Add(o.settings.Timeout)
+}
+
+func (o *Outbox) markReady(l *lane) {
+	if !l.ready {
+		l.ready = true
+		o.ready = append(o.ready, l)
+	}
+}
+
+func (o *Outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
