@@ -9,3 +9,5 @@ require (
 	github.com/twmb/franz-go/pkg/kfake v0.0.0-20260918054303-01f206a7e32c
 	github.com/twmb/franz-go/pkg/kmsg v1.15.0
 )
+
+require github.com/pierrec/lz4/v4 v4.1.33 // indirect

@@ -69,6 +69,7 @@ struct resk_entry {
 	const char *section;
 	const char *name; /* NULL: the section begins */
 	const char *value;
+	int32_t inherited; /* 1 = it came from a template */
 };
 
 /* What a frame in the stage holds: this head, then topic, key, value, then fields of struct resk_field_head each

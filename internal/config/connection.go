@@ -1,9 +1,13 @@
 package config
 
-import "time"
+import (
+	"fmt"
+	"io"
+	"time"
+)
 
 // Secret is a value that must never be printed or logged. It renders as "***" (or as nothing when empty)
-// through every fmt verb; only Reveal gives the text.
+// through every fmt verb that go vet lets pass, and through encoders; only Reveal gives the text.
 type Secret string
 
 // String implements fmt.Stringer.
@@ -17,22 +21,32 @@ func (s Secret) String() string {
 // GoString implements fmt.GoStringer.
 func (s Secret) GoString() string { return s.String() }
 
+// Format implements fmt.Formatter: without it, verbs that are not for text would show the secret as a mistake.
+func (s Secret) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, s.String())
+}
+
+// MarshalText implements encoding.TextMarshaler, for JSON and structured logs.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // Reveal gives the secret itself, for the code that authenticates with it.
 func (s Secret) Reveal() string { return string(s) }
 
-// Kafka is what kafka.conf says. It is read-only once Parse has returned it.
+// Kafka is what kafka.conf says. It is read-only once ParseKafka has returned it.
 type Kafka struct {
 	Enabled     bool
 	Connections []*Connection // in the order of the file
 }
 
-// Connection is one section of kafka.conf, every option filled in. It is read-only once Parse has returned it.
+// Connection is one section of kafka.conf, every option filled in. It is read-only once ParseKafka has
+// returned it.
 type Connection struct {
 	Name string
 	File string // where the section stands, for messages
 	Line int
 
 	Brokers             []string // host:port, a port on each
+	brokersText         string   // the same as it was written, without blanks; may be empty in a value made by hand
 	ClientID            string
 	RequestTimeout      time.Duration
 	MessageTimeout      time.Duration

@@ -10,27 +10,34 @@ type outcome struct {
 	err    error
 }
 
+// sendPatience is how long a client may sit on a Send before another goroutine takes over what else the feeder does.
+const sendPatience = 10 * time.Millisecond
+
 // feed is the feeder: the only goroutine that sends, so that records enter the client in their order.
 func (o *Outbox) feed() {
-	defer close(o.stopped)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		now := time.Now()
+		now := o.now()
 		o.mtx.Lock()
 		if o.closing {
 			o.mtx.Unlock()
 			o.shutDown()
+			close(o.stopped)
 			return
 		}
 		expired := o.expire(now)
 		old := o.startSwap(now)
 		var batch []*Record
-		var due time.Time
+		var due time.Duration
 		if old == nil {
 			batch, due = o.collect(now)
 		}
+		o.inSend = o.inSend || len(batch) > 0
 		wait := o.patience(now)
+		if len(batch) > 0 {
+			o.relief.Reset(max(wait, sendPatience))
+		}
 		transport := o.transport
 		o.mtx.Unlock()
 
@@ -38,9 +45,13 @@ func (o *Outbox) feed() {
 		switch {
 		case old != nil:
 			old.Close() // every done call it owes puts a record back
+			o.awaitSend()
 			o.finishSwap()
 		case len(batch) > 0:
-			transport.Send(batch, due, o.done)
+			transport.Send(batch, o.epoch.Add(due), o.done)
+			if o.relieved() {
+				return
+			}
 		default:
 			timer.Reset(wait)
 			select {
@@ -51,33 +62,78 @@ func (o *Outbox) feed() {
 	}
 }
 
+// relieve makes its goroutine the feeder in place of one whom the client has not let go: time passes for the waiting
+// records, a swap and the end come when they are due, only nothing is sent until that Send has returned.
+func (o *Outbox) relieve() {
+	o.mtx.Lock()
+	needed := o.inSend && !o.handedOver
+	o.handedOver = o.handedOver || needed
+	o.mtx.Unlock()
+	if needed {
+		o.feed()
+	}
+}
+
+// relieved notes that Send has returned, and says whether another goroutine has become the feeder meanwhile.
+func (o *Outbox) relieved() bool {
+	o.relief.Stop()
+	o.mtx.Lock()
+	handedOver := o.handedOver
+	o.inSend, o.handedOver = false, false
+	o.mtx.Unlock()
+	if handedOver {
+		o.signal()
+	}
+	return handedOver
+}
+
+// hurry has the feeder relieved soon, should it be stuck in Send, because there is something to attend to.
+func (o *Outbox) hurry() {
+	if o.inSend && !o.handedOver {
+		o.relief.Reset(sendPatience)
+	}
+}
+
+// awaitSend waits, once the client is closed, for a Send that it held to return.
+func (o *Outbox) awaitSend() {
+	for {
+		o.mtx.Lock()
+		inSend := o.inSend
+		o.mtx.Unlock()
+		if !inSend {
+			return
+		}
+		<-o.wake
+	}
+}
+
 // collect moves records that may be sent now from their lanes to the client's account. All of one batch fall due in
 // the same second, so that the client needs one deadline for them.
-func (o *Outbox) collect(now time.Time) ([]*Record, time.Time) {
-	if o.next != nil {
-		return nil, time.Time{}
+func (o *Outbox) collect(now time.Duration) ([]*Record, time.Duration) {
+	if o.next != nil || o.inSend {
+		return nil, 0
 	}
 	o.pausing = keep(o.pausing, func(l *lane) bool {
-		if now.Before(l.resume) {
+		if now < l.resume {
 			return true
 		}
-		l.resume = time.Time{}
+		l.resume = 0
 		o.markReady(l)
 		return false
 	})
 	var batch []*Record
-	var bucket time.Time
+	var bucket time.Duration
 	rest := o.ready[:0]
 	for _, l := range o.ready {
 		l.ready = false
-		if l.draining || now.Before(l.resume) {
+		if l.draining || now < l.resume {
 			continue
 		}
 		for r := l.peek(); r != nil && l.room(r, o.settings); r = l.peek() {
-			due := o.due(r).Truncate(time.Second).Add(time.Second)
-			if bucket.IsZero() {
+			due := o.due(r).Truncate(time.Second) + time.Second
+			if bucket == 0 {
 				bucket = due
-			} else if !due.Equal(bucket) {
+			} else if due != bucket {
 				l.ready = true
 				break
 			}
@@ -99,7 +155,8 @@ func (o *Outbox) collect(now time.Time) ([]*Record, time.Time) {
 
 // done is the client's answer for one record.
 func (o *Outbox) done(r *Record, err error) {
-	now := time.Now()
+	reason, permanent := o.judge(err)
+	now := o.now()
 	o.mtx.Lock()
 	l := r.lane
 	l.sending--
@@ -107,7 +164,7 @@ func (o *Outbox) done(r *Record, err error) {
 	o.sending--
 	out := outcome{record: r, err: err}
 	settled := true
-	switch reason, permanent := o.judge(err); {
+	switch {
 	case err == nil:
 		l.proven, l.failures = true, 0
 	case permanent:
@@ -116,13 +173,13 @@ func (o *Outbox) done(r *Record, err error) {
 		out.reason = reason
 	case o.closing:
 		out.reason = ReasonStopped
-	case !now.Before(o.due(r)):
+	case now >= o.due(r):
 		l.proven = false
 		out.reason = ReasonExpired
 	default:
 		settled = false
-		l.returned = append(l.returned, r)
-		l.draining, l.proven = true, false
+		l.takeBack(r)
+		o.dueAt(o.due(r))
 		l.count.Retried++
 		o.waiting++
 	}
@@ -141,21 +198,21 @@ func (o *Outbox) judge(err error) (string, bool) {
 	if err == nil {
 		return "", false
 	}
-	return o.transport.Permanent(err)
+	o.mtx.Lock()
+	transport := o.transport
+	o.mtx.Unlock()
+	return transport.Permanent(err)
 }
 
 // afterAnswer decides what an answer makes possible for its lane, and wakes the feeder only if there is something.
-func (o *Outbox) afterAnswer(l *lane, now time.Time) {
+func (o *Outbox) afterAnswer(l *lane, now time.Duration) {
 	if l.draining {
 		if l.sending > 0 {
 			return
 		}
 		l.putBack()
-		if due := o.due(l.front[0]); o.expiry.IsZero() || due.Before(o.expiry) {
-			o.expiry = due
-		}
 		l.failures++
-		l.resume = now.Add(o.backoff(l.failures))
+		l.resume = now + o.backoff(l.failures)
 		o.pausing = append(o.pausing, l)
 		o.signal()
 		return
@@ -181,26 +238,22 @@ func (o *Outbox) backoff(failures int) time.Duration {
 	return min(wait, max(o.settings.BackoffMax, 10*time.Millisecond))
 }
 
-// expire drops waiting records whose time is up. Queues are in the order of being accepted and so, but for a record
-// with a lifetime of its own, in the order of falling due: looking at the heads is enough.
-func (o *Outbox) expire(now time.Time) []outcome {
-	if o.expiry.IsZero() || now.Before(o.expiry) {
+// expire drops waiting records whose time is up.
+func (o *Outbox) expire(now time.Duration) []outcome {
+	if o.expiry == 0 || now < o.expiry {
 		return nil
 	}
 	var gone []outcome
-	o.expiry = time.Time{}
+	o.expiry = 0
 	for _, l := range o.lanes {
-		for r := l.peek(); r != nil; r = l.peek() {
-			if due := o.due(r); now.Before(due) {
-				if o.expiry.IsZero() || due.Before(o.expiry) {
-					o.expiry = due
-				}
-				break
-			}
-			l.pop()
+		late, again := l.expire(now, o.due)
+		for _, r := range late {
 			o.waiting--
 			o.settle(l, ReasonExpired)
 			gone = append(gone, outcome{record: r, reason: ReasonExpired})
+		}
+		if again != 0 {
+			o.dueAt(again)
 		}
 	}
 	return gone
@@ -223,17 +276,17 @@ func (o *Outbox) settle(l *lane, reason string) {
 }
 
 // patience is how long the feeder may sleep if nobody wakes it.
-func (o *Outbox) patience(now time.Time) time.Duration {
+func (o *Outbox) patience(now time.Duration) time.Duration {
 	wait := time.Hour
-	sooner := func(at time.Time) {
-		if !at.IsZero() {
-			wait = min(wait, max(at.Sub(now), 0))
+	sooner := func(at time.Duration) {
+		if at != 0 {
+			wait = min(wait, max(at-now, 0))
 		}
 	}
 	sooner(o.expiry)
 	if o.next != nil {
 		sooner(o.next.deadline)
-	} else {
+	} else if !o.inSend {
 		for _, l := range o.pausing {
 			sooner(l.resume)
 		}
@@ -263,8 +316,8 @@ func (o *Outbox) tell(outcomes []outcome) {
 }
 
 // startSwap says which client is to be closed for the next one: the present one, once it is empty or out of patience.
-func (o *Outbox) startSwap(now time.Time) Transport {
-	if o.next == nil || (o.sending > 0 && now.Before(o.next.deadline)) {
+func (o *Outbox) startSwap(now time.Duration) Transport {
+	if o.next == nil || ((o.sending > 0 || o.inSend) && now < o.next.deadline) {
 		return nil
 	}
 	return o.transport
@@ -277,12 +330,12 @@ func (o *Outbox) finishSwap() {
 	o.transport, o.settings = o.next.transport, o.next.settings
 	o.next = nil
 	o.pausing = nil
-	o.expiry = time.Now() // the timeout may be another: look at every queue again
-	if o.waiting == 0 {
-		o.expiry = time.Time{}
+	o.expiry = 0
+	if o.waiting > 0 {
+		o.expiry = o.now() // the timeout may be another: look at every queue again
 	}
 	for _, l := range o.lanes {
-		l.proven, l.failures, l.resume = false, 0, time.Time{}
+		l.proven, l.failures, l.resume = false, 0, 0
 		if l.waiting() > 0 {
 			o.markReady(l)
 		}
@@ -292,6 +345,7 @@ func (o *Outbox) finishSwap() {
 // shutDown ends the outbox from the feeder's goroutine: the client's answers come first, then the rest is given up.
 func (o *Outbox) shutDown() {
 	o.transport.Close()
+	o.awaitSend()
 	o.mtx.Lock()
 	next := o.next
 	o.next = nil

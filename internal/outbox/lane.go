@@ -15,15 +15,18 @@ type lane struct {
 	queue []*Record // accepted and never sent; queue[head:] is what is left
 	head  int
 
+	own   int           // records of front, queue and returned with a lifetime of their own
+	swept time.Duration // when all of the queue was last looked at for them
+
 	sending      int // records inside the client
 	sendingBytes int
 
-	returned []*Record // failed with time left while draining, in no order
-	draining bool      // a record is to be tried again: nothing is sent until the client has returned the rest
-	proven   bool      // the last answer was an acknowledgement: the whole window may be used
-	failures int       // rounds that failed since the last acknowledgement
-	resume   time.Time // not to be sent before
-	ready    bool      // is in the feeder's list
+	returned []*Record     // failed with time left while draining, in no order
+	draining bool          // a record is to be tried again: nothing is sent until the client has returned the rest
+	proven   bool          // the last answer was an acknowledgement: the whole window may be used
+	failures int           // rounds that failed since the last acknowledgement
+	resume   time.Duration // not to be sent before
+	ready    bool          // is in the feeder's list
 
 	count Counters
 }
@@ -41,6 +44,9 @@ func (l *lane) peek() *Record {
 }
 
 func (l *lane) pop() {
+	if l.peek().Lifetime > 0 {
+		l.own--
+	}
 	if len(l.front) > 0 {
 		l.front[0] = nil
 		l.front = l.front[1:]
@@ -58,13 +64,65 @@ func (l *lane) pop() {
 	}
 }
 
+// sweepPause is the least time between two looks at a whole queue, which may be long.
+const sweepPause = 10 * time.Millisecond
+
+// expire takes out what waits past its time and says when to look again, 0 = nothing is waiting. The queues are in
+// the order of falling due, so that their heads are enough; what came back while draining is not, and neither is a
+// queue in which some record has a lifetime of its own.
+func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late []*Record, again time.Duration) {
+	for r := l.peek(); r != nil; r = l.peek() {
+		if again = due(r); now < again {
+			break
+		}
+		again = 0
+		l.pop()
+		late = append(late, r)
+	}
+	if l.own == 0 && len(l.returned) == 0 {
+		return late, again
+	}
+	if next := l.swept + sweepPause; now < next {
+		return late, next
+	}
+	l.swept = now
+	isLate := func(r *Record) bool {
+		if at := due(r); now < at {
+			if again == 0 || at < again {
+				again = at
+			}
+			return false
+		}
+		if r.Lifetime > 0 {
+			l.own--
+		}
+		late = append(late, r)
+		return true
+	}
+	l.returned = slices.DeleteFunc(l.returned, isLate)
+	if l.own > 0 {
+		l.front = slices.DeleteFunc(l.front, isLate)
+		l.queue = l.queue[:l.head+len(slices.DeleteFunc(l.queue[l.head:], isLate))]
+	}
+	return late, again
+}
+
+// takeBack keeps a record that is to be tried again until the client has returned the rest.
+func (l *lane) takeBack(r *Record) {
+	if r.Lifetime > 0 {
+		l.own++
+	}
+	l.returned = append(l.returned, r)
+	l.draining = true
+}
+
 // putBack returns what the client gave back to its place before everything that was accepted later. All of it was
 // sent before anything that is in front or queue now, so only the returned records need sorting.
 func (l *lane) putBack() {
 	slices.SortFunc(l.returned, func(a, b *Record) int { return cmp.Compare(a.seq, b.seq) })
 	l.front = append(l.returned, l.front...)
 	l.returned = nil
-	l.draining = false
+	l.draining, l.proven = false, false
 }
 
 // room says whether the lane may hand r to the client now. A window of one until the way has proven good bounds what

@@ -44,6 +44,7 @@ type Counters struct {
 type Outbox struct {
 	gate     Gate
 	observer Observer
+	epoch    time.Time // where the outbox's own clock starts: monotonic, so that a step of the wall clock expires nothing
 
 	wake    chan struct{} // holds a token when the feeder has something to look at
 	stopped chan struct{} // closed when the feeder has ended
@@ -55,28 +56,34 @@ type Outbox struct {
 	closing   bool
 	ended     bool
 	seq       uint64
+	born      time.Duration // of the record accepted last
 	lanes     map[string]*lane
 	ready     []*lane // lanes with something to send and room for it, as far as known
 	pausing   []*lane // lanes that wait for their resume time
 	waiting   int     // over all lanes
 	sending   int
-	expiry    time.Time     // no waiting record is due earlier; zero = nothing is waiting
+	expiry    time.Duration // no waiting record is due earlier; 0 = nothing is waiting
 	idle      chan struct{} // closed when nothing is waiting or sending; nil = nobody asked
+
+	inSend     bool        // a goroutine is inside the transport's Send, or about to be
+	handedOver bool        // and it is not the feeder any more
+	relief     *time.Timer // makes another goroutine the feeder when Send takes too long
 }
 
 // swap is a change of client: the new one takes over when the old one is empty, or at the latest at deadline.
 type swap struct {
 	transport Transport
 	settings  Settings
-	deadline  time.Time
+	deadline  time.Duration
 }
 
 // New starts an outbox over transport.
 func New(settings Settings, transport Transport, gate Gate, observer Observer) *Outbox {
 	o := &Outbox{
-		gate: gate, observer: observer, settings: settings, transport: transport,
+		gate: gate, observer: observer, epoch: time.Now().Add(-time.Second), settings: settings, transport: transport,
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), lanes: map[string]*lane{},
 	}
+	o.relief = time.AfterFunc(time.Hour, o.relieve)
 	go o.feed()
 	return o
 }
@@ -86,19 +93,23 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 func (o *Outbox) Accept(records []Record) {
 	o.mtx.Lock()
 	var l *lane
+	wall, now := time.Now(), o.now()
 	for i := range records {
 		r := &records[i]
 		if l == nil || l.topic != r.Topic {
 			l = o.lane(r.Topic)
 		}
 		r.Topic, r.lane, r.seq = l.topic, l, o.seq
+		o.born = max(o.born, now-staged(r, wall)) // never backwards: queues are in the order of falling due
+		r.born = o.born
+		if r.Lifetime > 0 {
+			l.own++
+		}
 		o.seq++
 		l.count.Accepted++
 		l.queue = append(l.queue, r)
 		o.waiting++
-		if due := o.due(r); o.expiry.IsZero() || due.Before(o.expiry) {
-			o.expiry = due
-		}
+		o.dueAt(o.due(r))
 		o.markReady(l)
 	}
 	ended := o.ended
@@ -112,14 +123,17 @@ func (o *Outbox) Accept(records []Record) {
 
 // Swap changes to another client and other settings without losing or reordering anything: the present client gets
 // no more records and up to patience to return those it has; then it is closed and what it still held is sent by the
-// new one. It returns at once. A swap that is still waiting is replaced, and its transport closed.
+// new one. It returns at once. A swap that is still waiting is replaced, and its transport closed; the patience with
+// the present client does not start anew.
 func (o *Outbox) Swap(transport Transport, settings Settings, patience time.Duration) {
 	o.mtx.Lock()
-	replaced := o.next
-	o.next = &swap{transport, settings, time.Now().Add(patience)}
-	ended := o.closing
-	if ended {
-		o.next = replaced
+	replaced, ended := o.next, o.closing
+	if !ended {
+		o.next = &swap{transport, settings, o.now() + patience}
+		if replaced != nil {
+			o.next.deadline = min(o.next.deadline, replaced.deadline)
+		}
+		o.hurry()
 	}
 	o.mtx.Unlock()
 	switch {
@@ -156,6 +170,7 @@ func (o *Outbox) Drain(cancel <-chan struct{}) bool {
 func (o *Outbox) Close() {
 	o.mtx.Lock()
 	o.closing = true
+	o.hurry()
 	o.mtx.Unlock()
 	o.signal()
 	<-o.stopped
@@ -185,12 +200,36 @@ func (o *Outbox) lane(topic string) *lane {
 	return l
 }
 
-// due is when a record's time is up.
-func (o *Outbox) due(r *Record) time.Time {
-	if r.Lifetime > 0 {
-		return r.Accepted.Add(r.Lifetime)
+// longestStaging is the most that is believed of a record's age on arrival. It comes from the wall clock, which may
+// have been set in between; the stage hands records over within milliseconds.
+const longestStaging = 10 * time.Second
+
+// staged is how old a record is on arrival. An age that cannot be true is none: rather late than early.
+func staged(r *Record, wall time.Time) time.Duration {
+	age := wall.Sub(r.Accepted)
+	if age < 0 || age > longestStaging {
+		return 0
 	}
-	return r.Accepted.Add(o.settings.Timeout)
+	return age
+}
+
+// now is the time on the outbox's own clock, never 0.
+func (o *Outbox) now() time.Duration { return time.Since(o.epoch) }
+
+// due is when a record's time is up.
+func (o *Outbox) due(r *Record) time.Duration {
+	if r.Lifetime > 0 {
+		return r.born + r.Lifetime
+	}
+	return r.born + o.settings.Timeout
+}
+
+// dueAt notes that a waiting record falls due then.
+func (o *Outbox) dueAt(due time.Duration) {
+	if o.expiry == 0 || due < o.expiry {
+		o.expiry = due
+		o.hurry()
+	}
 }
 
 func (o *Outbox) markReady(l *lane) {

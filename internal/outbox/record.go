@@ -5,11 +5,11 @@
 // good, out of time, or to be tried again; in the last case the topic stops being fed until the client has returned
 // all of it, the records go back to their place in order, and after a backoff a single record probes the way.
 //
-//	             Accept                feeder                    the client's answer
-//	 (accepted) ───────► waiting ─────────────► sending ──────► acknowledged
-//	                      │  ▲                     │  └───────► dropped: refused by the broker, or out of time
-//	                      │  └──── try again ◄─────┘
-//	                      └──────► dropped: out of time, or given up when the engine stops
+//	            Accept                feeder                    the client's answer
+//	(accepted) ───────► waiting ─────────────► sending ──────► acknowledged
+//	                     │  ▲                     │  └───────► dropped: refused by the broker, or out of time
+//	                     │  └──── try again ◄─────┘
+//	                     └──────► dropped: out of time, or given up when the engine stops
 //
 // At every moment accepted = acknowledged + waiting + sending + dropped, for each topic.
 package outbox
@@ -31,7 +31,8 @@ type Record struct {
 	// outbox or of the client and must not block.
 	Report func(err error)
 
-	seq  uint64 // its place in the connection's order, given once
+	seq  uint64        // its place in the connection's order, given once
+	born time.Duration // when it was accepted, on the outbox's clock
 	lane *lane
 }
 
@@ -50,14 +51,16 @@ type Transport interface {
 	// Send starts carrying a batch of records, in order per topic and key. done is called exactly once for every
 	// record, from any goroutine, in any order, possibly before Send returns; it does not block. err is nil once
 	// the broker has acknowledged the record. No attempt outlives deadline by more than a second or so unless
-	// the client cannot tell whether the broker has it (idempotence). Send itself may block.
+	// the client cannot tell whether the broker has it (idempotence). Send itself may block, and Close may be
+	// called while it does: it then answers every record and returns.
 	Send(records []*Record, deadline time.Time, done func(r *Record, err error))
 
 	// Permanent says whether trying again could never help a record that failed with err, and if so names the
 	// reason in a word or two that serves as the name of a counter.
 	Permanent(err error) (reason string, permanent bool)
 
-	// Close gives up whatever is under way, promptly; every missing done call is made before it returns.
+	// Close gives up whatever is under way, promptly; every missing done call has been made, and every done call
+	// has returned, before it returns.
 	Close()
 }
 

@@ -1,0 +1,187 @@
+# res_kafka: Kafka inside Asterisk. `make help` lists what can be built.
+#
+#   ASTERISK_ROOT   the root whose Asterisk is built against and installed into; default /
+#   DESTDIR         put before every installed path, for packagers
+#   BUILD           where everything is built; default build
+#   bindir          where the reskafka command goes; default /usr/bin
+#   CC CFLAGS LDFLAGS GO GOFLAGS GO_LDFLAGS CGO_CFLAGS CGO_LDFLAGS   as usual, added to our own
+
+# One word for each modules/NAME.c. A module's further sources are modules/NAME_*.c, its exported symbols those that
+# modules/NAME.map lists, none when there is no such file.
+MODULES := res_kafka cdr_kafka
+
+ASTERISK_ROOT ?= /
+BUILD ?= build
+bindir ?= /usr/bin
+CC = gcc
+CFLAGS ?= -O2 -g
+GO ?= go
+# The symbol tables stay in, so that a core file or a profile of the PBX names the engine's functions. Packagers strip.
+GO_LDFLAGS ?=
+
+# The root without its slash at the end: empty for /, so that paths can be put behind it.
+ROOT := $(patsubst %/,%,$(abspath $(ASTERISK_ROOT)))
+# Where installed files go. Paths inside Asterisk's directories are put behind it.
+TARGET = $(DESTDIR)$(ROOT)
+SYSROOT := $(if $(ROOT),--sysroot=$(ROOT))
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+# Q= shows the commands.
+Q ?= @
+
+##@ Build and install
+
+.PHONY: all
+all: $(MODULES:%=$(BUILD)/%.so) $(BUILD)/libreskafka.so $(BUILD)/reskafka ## Build the modules, the engine and the reskafka command
+
+# What a module is made of besides its own sources.
+res_kafka_extra := $(wildcard stage/*.c)
+res_kafka_libs := -ldl -lpthread
+
+MODULE_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE -I. -Iinclude $(SYSROOT)
+MODULE_LDFLAGS = $(LDFLAGS) $(SYSROOT) -shared
+
+# define_module NAME: the rules of one module. AST_MODULE is what Asterisk's headers ask of every source of a module.
+define define_module
+$(1)_sources := modules/$(1).c $$(wildcard modules/$(1)_*.c) $$($(1)_extra)
+$(1)_objects := $$($(1)_sources:%.c=$(BUILD)/obj/$(1)/%.o)
+$(1)_map := $$(or $$(wildcard modules/$(1).map),$(BUILD)/obj/private.map)
+
+$$($(1)_objects): $(BUILD)/obj/$(1)/%.o: %.c $(BUILD)/obj/flags | check-asterisk
+	@echo "  CC      $$<"
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(MODULE_CFLAGS) -DAST_MODULE=\"$(1)\" -DAST_MODULE_SELF_SYM=__internal_$(1)_self -MMD -MP -c -o $$@ $$<
+
+$(BUILD)/$(1).so: $$($(1)_objects) $$($(1)_map)
+	@echo "  LD      $$@"
+	$$(Q)$$(CC) $$(MODULE_LDFLAGS) -Wl,--version-script=$$($(1)_map) -o $$@ $$($(1)_objects) $$($(1)_libs)
+
+-include $$($(1)_objects:.o=.d)
+endef
+$(foreach module,$(MODULES),$(eval $(call define_module,$(module))))
+
+# The linker map of a module that gives nothing to others.
+$(BUILD)/obj/private.map:
+	@mkdir -p $(@D)
+	@echo '{ local: *; };' >$@
+
+# Changes when what things are compiled with changes, and only then: another root or other flags rebuild everything.
+$(BUILD)/obj/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(MODULE_CFLAGS) $(MODULE_LDFLAGS) $(GO) $(GOFLAGS) $(GO_LDFLAGS) $(CGO_CFLAGS) $(CGO_LDFLAGS)' >$@.new
+	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
+
+GO_SOURCES := go.mod $(wildcard go.sum) $(shell find cmd internal -name '*.go' ! -name '*_test.go') $(wildcard abi/* stage/*.h)
+
+# The engine is loaded into that Asterisk's process, so it is linked with that root's C library.
+# -trimpath and -buildvcs=false: the same sources give the same file, wherever they are.
+$(BUILD)/libreskafka.so: $(GO_SOURCES) $(wildcard cmd/libreskafka/*) $(BUILD)/obj/flags | check-go
+	@echo "  GO      $@"
+	$(Q)CC='$(CC)' CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(SYSROOT) $(CGO_CFLAGS)' CGO_LDFLAGS='-O2 -g $(SYSROOT) $(CGO_LDFLAGS)' \
+		$(GO) build -buildmode=c-shared -trimpath -buildvcs=false -ldflags '$(GO_LDFLAGS)' -o $@ ./cmd/libreskafka
+
+# A command for people, on any machine: no C in it.
+$(BUILD)/reskafka: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
+	@echo "  GO      $@"
+	$(Q)CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(GO_LDFLAGS)' -o $@ ./cmd/reskafka
+
+# `install` unlinks what it replaces, so a running Asterisk keeps the files it has open.
+.PHONY: install
+install: all ## Install modules, engine, documentation, headers and command
+	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
+	put() { mode=$$1 dir=$(TARGET)$$2; shift 2; echo "  INSTALL $$dir ($$*)"; install -d "$$dir"; install -m $$mode "$$@" "$$dir"; }; \
+	put 755 "$$astmoddir" $(MODULES:%=$(BUILD)/%.so); \
+	put 755 "$$astmoddir/res_kafka" $(BUILD)/libreskafka.so; \
+	put 644 "$$includedir/asterisk" include/asterisk/kafka*.h; \
+	set -- documentation/*-en_US.xml; test ! -e "$$1" || put 644 "$$astdatadir/documentation/thirdparty" "$$@"; \
+	put 755 $(bindir) $(BUILD)/reskafka
+
+# The password of a broker may stand in these files: whoever may read asterisk.conf may read them, and nobody else.
+.PHONY: samples
+samples: ## Install sample configuration files that are not there yet
+	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
+	dir="$(TARGET)$$astetcdir"; install -d "$$dir"; \
+	for sample in conf/*.sample; do \
+		file="$$dir/$$(basename "$$sample" .sample)"; \
+		if [ -e "$$file" ] || [ -L "$$file" ]; then echo "  KEPT    $$file"; continue; fi; \
+		echo "  INSTALL $$file"; \
+		install -m 640 "$$sample" "$$file"; \
+		if [ "$$(id -u)" = 0 ] && [ -e "$$dir/asterisk.conf" ]; then chown --reference="$$dir/asterisk.conf" "$$file"; fi; \
+	done
+
+.PHONY: uninstall
+uninstall: ## Remove what install put there; configuration files stay
+	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
+	drop() { dir=$(TARGET)$$1; shift; for file; do \
+		if [ -e "$$dir/$${file##*/}" ]; then echo "  REMOVE  $$dir/$${file##*/}"; rm -f "$$dir/$${file##*/}"; fi; done; }; \
+	drop "$$astmoddir" $(MODULES:%=%.so); \
+	drop "$$astmoddir/res_kafka" libreskafka.so; \
+	rmdir "$(TARGET)$$astmoddir/res_kafka" 2>/dev/null || :; \
+	drop "$$includedir/asterisk" include/asterisk/kafka*.h; \
+	drop "$$astdatadir/documentation/thirdparty" documentation/*-en_US.xml; \
+	drop $(bindir) reskafka
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf $(BUILD)
+
+##@ See it work
+
+.PHONY: demo
+demo: ## A private Asterisk, a broker, one call and its record; KEEP=1 leaves them running
+	@scripts/provision --tools
+	@$(GO) run ./test/demo
+
+.PHONY: demo-stop
+demo-stop: ## End what KEEP=1 make demo left running
+	@$(GO) run ./test/demo stop
+
+##@ Test
+
+.PHONY: test
+test: ## Run every test: the parts below, in this order
+	@scripts/test
+
+.PHONY: lint test-go test-stage test-host test-asterisk
+lint: ## Format, vet, staticcheck, generated files up to date
+	@scripts/test lint
+test-go: ## Go packages, with the race detector
+	@scripts/test go
+test-stage: ## The stage (C), also under the thread sanitizer
+	@scripts/test stage
+test-host: ## The boundary between C and Go, from a program that is not Asterisk
+	@scripts/test host
+test-asterisk: ## Scenarios in a real Asterisk
+	@scripts/test asterisk
+
+.PHONY: generate
+generate: | check-go ## Write what is made from the tables: samples, documentation
+	$(GO) generate ./...
+
+.PHONY: check-generated
+check-generated: | check-go ## Fail when a generated file is not what generate would write
+	@scripts/check-generated
+
+##@
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN { FS = ":.*## " } /^##@ ./ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: check-asterisk check-go FORCE
+FORCE:
+check-asterisk:
+	@test -e $(ROOT)/usr/include/asterisk/module.h || test -e $(ROOT)/usr/local/include/asterisk/module.h || { \
+		echo "There are no Asterisk headers under $(or $(ROOT),/) (usr/include/asterisk/module.h)."; \
+		echo "Install them (Debian: apt-get install asterisk-dev), or build against a private copy:"; \
+		echo "    make ASTERISK_ROOT=\$$(scripts/provision)"; exit 1; } >&2
+	@command -v $(firstword $(CC)) >/dev/null || { \
+		echo "There is no C compiler ($(CC)). Debian: apt-get install gcc libc6-dev. Or name yours with CC=."; exit 1; } >&2
+check-go:
+	@command -v $(GO) >/dev/null || { \
+		echo "There is no Go ($(GO)). The engine needs Go $$(sed -n 's/^go //p' go.mod) or later: https://go.dev/doc/install"; exit 1; } >&2
+	@command -v $(firstword $(CC)) >/dev/null || { \
+		echo "There is no C compiler ($(CC)); Go needs one for the engine. Debian: apt-get install gcc libc6-dev"; exit 1; } >&2

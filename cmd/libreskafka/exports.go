@@ -1,0 +1,210 @@
+package main
+
+// #include <stdlib.h>
+// #include "abi/engine.h"
+import "C"
+
+import (
+	"errors"
+	"time"
+	"unsafe"
+
+	"reskafka/internal/config"
+	"reskafka/internal/console"
+	"reskafka/internal/engine"
+	"reskafka/internal/host"
+	"reskafka/internal/kafka"
+)
+
+//export resk_abi
+func resk_abi() C.uint32_t { return C.RESK_ABI_VERSION }
+
+//export resk_start
+func resk_start(h *C.struct_resk_host, limits *C.struct_resk_limits) (result C.int32_t) {
+	defer fence(func() { result = C.RESK_PANIC })
+	if h == nil || limits == nil || h.abi_version != C.RESK_ABI_VERSION || h.size != C.sizeof_struct_resk_host {
+		return C.RESK_EINVAL
+	}
+	run.mtx.Lock()
+	defer run.mtx.Unlock()
+	if run.engine != nil {
+		return C.RESK_ESTATE
+	}
+	theLog.connect(h)
+	run.engine = engine.Start(host.System{
+		EntityID: optional(h.entity_id), Name: optional(h.system_name),
+		Version: optional(h.version), Hostname: optional(h.hostname),
+	}, &theLog)
+	for b := range limits.topic_bytes {
+		limits.topic_bytes[b] = 0
+		if kafka.TopicByte(byte(b)) {
+			limits.topic_bytes[b] = 1
+		}
+	}
+	limits.topic_length_max = kafka.TopicLengthMax
+	limits.record_overhead = kafka.RecordOverhead
+	limits.header_overhead = kafka.HeaderOverhead
+	return C.RESK_OK
+}
+
+//export resk_stop
+func resk_stop(graceMS C.uint32_t) {
+	defer fence(nil)
+	run.mtx.Lock()
+	e := run.engine
+	run.engine = nil
+	run.mtx.Unlock()
+	if e != nil {
+		e.Stop(time.Duration(graceMS) * time.Millisecond)
+	}
+	theLog.connect(nil)
+}
+
+//export resk_configure
+func resk_configure(entries *C.struct_resk_entry, count C.size_t) (result C.int32_t) {
+	defer fence(func() { result = C.RESK_PANIC })
+	e := running()
+	if e == nil {
+		return C.RESK_ESTATE
+	}
+	return status(e.Configure(copyEntries(entries, count)))
+}
+
+//export resk_producer_open
+func resk_producer_open(name C.struct_resk_text, gate *C.struct_stage_gate, id *C.uint64_t) (result C.int32_t) {
+	defer fence(func() { result = C.RESK_PANIC })
+	e := running()
+	if e == nil {
+		return C.RESK_ESTATE
+	}
+	number, err := e.OpenProducer(text(name), (*engine.Gate)(unsafe.Pointer(gate)))
+	*id = C.uint64_t(number)
+	return status(err)
+}
+
+//export resk_take
+func resk_take(id C.uint64_t, frames unsafe.Pointer, length C.size_t) {
+	defer fence(nil)
+	if e := running(); e != nil {
+		e.Take(uint64(id), unsafe.Slice((*byte)(frames), int(length)))
+	}
+}
+
+//export resk_refused
+func resk_refused(id C.uint64_t, reason C.uint32_t, count C.uint64_t, sample C.struct_resk_text) {
+	defer fence(nil)
+	if e := running(); e != nil {
+		e.Refused(uint64(id), engine.Reason(reason), uint64(count), text(sample))
+	}
+}
+
+//export resk_source_open
+func resk_source_open(kind C.struct_resk_text, entries *C.struct_resk_entry, count C.size_t,
+	source *C.uint64_t, connection **C.char) (result C.int32_t) {
+	defer fence(func() { result = C.RESK_PANIC })
+	e := running()
+	if e == nil {
+		return C.RESK_ESTATE
+	}
+	number, name, err := e.OpenSource(text(kind), copyEntries(entries, count), uint64(*source))
+	if err != nil {
+		return status(err)
+	}
+	*source, *connection = C.uint64_t(number), C.CString(name)
+	return C.RESK_OK
+}
+
+// commandTexts are the console's tables as C strings, made once and kept for the life of the library.
+var commandTexts = func() []C.struct_resk_command {
+	texts := make([]C.struct_resk_command, 0, len(console.Commands))
+	for _, c := range console.Commands {
+		texts = append(texts, C.struct_resk_command{words: C.CString(c.Words), summary: C.CString(c.Summary), usage: C.CString(c.Usage)})
+	}
+	return texts
+}()
+
+//export resk_command_at
+func resk_command_at(index C.uint32_t, command *C.struct_resk_command) (result C.int32_t) {
+	defer fence(func() { result = C.RESK_PANIC })
+	if int(index) >= len(commandTexts) {
+		return C.RESK_ENOENT
+	}
+	*command = commandTexts[index]
+	return C.RESK_OK
+}
+
+//export resk_run
+func resk_run(index C.uint32_t, words *C.struct_resk_text, count C.size_t) (printed *C.char) {
+	defer fence(func() { printed = C.CString("The engine failed; the log says more.\n") })
+	e := running()
+	if e == nil || int(index) >= len(console.Commands) {
+		return C.CString("Kafka is not running.\n")
+	}
+	out, ok := console.Commands[index].Run(e, copyWords(words, count))
+	if !ok {
+		return nil
+	}
+	return C.CString(out)
+}
+
+//export resk_complete
+func resk_complete(index C.uint32_t, words *C.struct_resk_text, count C.size_t, word C.struct_resk_text, n C.uint32_t) (candidate *C.char) {
+	defer fence(func() { candidate = nil })
+	e := running()
+	if e == nil || int(index) >= len(console.Commands) || console.Commands[index].Complete == nil {
+		return nil
+	}
+	candidates := console.Commands[index].Complete(e, copyWords(words, count), text(word))
+	if int(n) >= len(candidates) {
+		return nil
+	}
+	return C.CString(candidates[n])
+}
+
+//export resk_free
+func resk_free(memory unsafe.Pointer) { C.free(memory) }
+
+//export resk_fault
+func resk_fault() (result C.int32_t) {
+	defer fence(func() { result = C.RESK_PANIC })
+	var nothing *engine.Engine
+	nothing.Stop(0) // a nil pointer: the kind of fault that arrives as a signal
+	return C.RESK_OK
+}
+
+// copyEntries copies a configuration file's entries.
+func copyEntries(entries *C.struct_resk_entry, count C.size_t) []config.Entry {
+	copied := make([]config.Entry, 0, int(count))
+	for _, e := range unsafe.Slice(entries, int(count)) {
+		copied = append(copied, config.Entry{
+			File: optional(e.file), Line: int(e.line), Section: optional(e.section),
+			Name: optional(e.name), Value: optional(e.value), Inherited: e.inherited != 0,
+		})
+	}
+	return copied
+}
+
+// copyWords copies the words of a command line.
+func copyWords(words *C.struct_resk_text, count C.size_t) []string {
+	copied := make([]string, 0, int(count))
+	for _, w := range unsafe.Slice(words, int(count)) {
+		copied = append(copied, text(w))
+	}
+	return copied
+}
+
+// status turns the engine's errors into enum resk_result. They have been logged.
+func status(err error) C.int32_t {
+	switch {
+	case err == nil:
+		return C.RESK_OK
+	case errors.Is(err, engine.ErrNotFound):
+		return C.RESK_ENOENT
+	case errors.Is(err, engine.ErrDisabled):
+		return C.RESK_EDISABLED
+	case errors.Is(err, engine.ErrStopped):
+		return C.RESK_ESTATE
+	default:
+		return C.RESK_EINVAL
+	}
+}

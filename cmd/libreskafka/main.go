@@ -1,0 +1,159 @@
+// Package main is libreskafka.so: the exported calls of abi/engine.h, and nothing else. It is the only package that
+// imports "C". Every export copies in, calls the engine, copies out; what it does is written in internal/engine.
+package main
+
+/*
+#cgo CFLAGS: -I${SRCDIR}/../..
+#include <stdlib.h>
+#include "abi/engine.h"
+
+static void call_log(const struct resk_host *host, int32_t level, const char *file, int32_t line,
+	const char *function, const char *text)
+{
+	host->log(level, file, line, function, text);
+}
+*/
+import "C"
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"reskafka/internal/engine"
+	"reskafka/internal/frame"
+	"reskafka/internal/host"
+)
+
+// The layouts that internal/frame and internal/engine read must be those of the C headers: each pair of lines compiles
+// only when both sides are equal.
+const (
+	_ = uint(frame.HeaderSize - C.sizeof_struct_stage_frame)
+	_ = uint(C.sizeof_struct_stage_frame - frame.HeaderSize)
+	_ = uint(frame.HeadSize - C.sizeof_struct_resk_frame_head)
+	_ = uint(C.sizeof_struct_resk_frame_head - frame.HeadSize)
+	_ = uint(frame.FieldSize - C.sizeof_struct_resk_field_head)
+	_ = uint(C.sizeof_struct_resk_field_head - frame.FieldSize)
+	_ = uint(unsafe.Sizeof(engine.Gate{}) - C.sizeof_struct_stage_gate)
+	_ = uint(C.sizeof_struct_stage_gate - unsafe.Sizeof(engine.Gate{}))
+	_ = uint(unsafe.Offsetof(C.struct_stage_frame{}.length) - frame.HeaderLength)
+	_ = uint(frame.HeaderLength - unsafe.Offsetof(C.struct_stage_frame{}.length))
+	_ = uint(unsafe.Offsetof(C.struct_stage_frame{}.state) - frame.HeaderState)
+	_ = uint(frame.HeaderState - unsafe.Offsetof(C.struct_stage_frame{}.state))
+	_ = uint(unsafe.Offsetof(C.struct_stage_frame{}.charge) - frame.HeaderCharge)
+	_ = uint(frame.HeaderCharge - unsafe.Offsetof(C.struct_stage_frame{}.charge))
+	_ = uint(unsafe.Offsetof(C.struct_resk_frame_head{}.source) - frame.HeadSource)
+	_ = uint(frame.HeadSource - unsafe.Offsetof(C.struct_resk_frame_head{}.source))
+	_ = uint(unsafe.Offsetof(C.struct_resk_frame_head{}.topic_length) - frame.HeadTopicLength)
+	_ = uint(frame.HeadTopicLength - unsafe.Offsetof(C.struct_resk_frame_head{}.topic_length))
+	_ = uint(unsafe.Offsetof(C.struct_resk_frame_head{}.key_length) - frame.HeadKeyLength)
+	_ = uint(frame.HeadKeyLength - unsafe.Offsetof(C.struct_resk_frame_head{}.key_length))
+	_ = uint(unsafe.Offsetof(C.struct_resk_frame_head{}.value_length) - frame.HeadValueLength)
+	_ = uint(frame.HeadValueLength - unsafe.Offsetof(C.struct_resk_frame_head{}.value_length))
+	_ = uint(unsafe.Offsetof(C.struct_resk_frame_head{}.field_count) - frame.HeadFieldCount)
+	_ = uint(frame.HeadFieldCount - unsafe.Offsetof(C.struct_resk_frame_head{}.field_count))
+	_ = uint(unsafe.Offsetof(C.struct_resk_field_head{}.value_length) - frame.FieldValueLength)
+	_ = uint(frame.FieldValueLength - unsafe.Offsetof(C.struct_resk_field_head{}.value_length))
+	_ = uint(unsafe.Offsetof(C.struct_resk_field_head{}.kind) - frame.FieldKind)
+	_ = uint(frame.FieldKind - unsafe.Offsetof(C.struct_resk_field_head{}.kind))
+	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.held_frames) - unsafe.Offsetof(engine.Gate{}.HeldFrames))
+	_ = uint(unsafe.Offsetof(engine.Gate{}.HeldFrames) - unsafe.Offsetof(C.struct_stage_gate{}.held_frames))
+	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.max_weight) - unsafe.Offsetof(engine.Gate{}.MaxWeight))
+	_ = uint(unsafe.Offsetof(engine.Gate{}.MaxWeight) - unsafe.Offsetof(C.struct_stage_gate{}.max_weight))
+
+	_ = uint(frame.Ready - C.STAGE_FRAME_READY)
+	_ = uint(C.STAGE_FRAME_READY - frame.Ready)
+	_ = uint(frame.Null - C.RESK_NULL)
+	_ = uint(C.RESK_NULL - frame.Null)
+	_ = uint(engine.BadArgument - C.RESK_REFUSED_ARGUMENT)
+	_ = uint(C.RESK_REFUSED_ARGUMENT - engine.BadArgument)
+)
+
+// run is the engine between resk_start and resk_stop. The library outlives it: a module that is loaded again starts
+// another one.
+var run struct {
+	mtx    sync.RWMutex
+	engine *engine.Engine
+}
+
+// running gives the engine, or nil.
+func running() *engine.Engine {
+	run.mtx.RLock()
+	defer run.mtx.RUnlock()
+	return run.engine
+}
+
+// hostLog writes to the host's log while there is a host. Its lock makes resk_stop wait for lines under way, so that
+// none is written by a module that is gone.
+type hostLog struct {
+	mtx  sync.RWMutex
+	host *C.struct_resk_host // nil = gone
+}
+
+var theLog hostLog
+
+// Log implements host.Logger.
+func (l *hostLog) Log(level host.Level, file string, line int, function, text string) {
+	l.mtx.RLock()
+	defer l.mtx.RUnlock()
+	if l.host == nil {
+		return
+	}
+	cFile, cFunction, cText := C.CString(file), C.CString(function), C.CString(strings.ReplaceAll(text, "\n", "; "))
+	defer C.free(unsafe.Pointer(cFile))
+	defer C.free(unsafe.Pointer(cFunction))
+	defer C.free(unsafe.Pointer(cText))
+	C.call_log(l.host, C.int32_t(level), cFile, C.int32_t(line), cFunction, cText)
+}
+
+// connect makes host the one that is logged to; nil = none. The old one is not called any more when it returns.
+func (l *hostLog) connect(host *C.struct_resk_host) {
+	var copied *C.struct_resk_host
+	if host != nil {
+		copied = (*C.struct_resk_host)(C.malloc(C.sizeof_struct_resk_host))
+		*copied = *host
+	}
+	l.mtx.Lock()
+	old := l.host
+	l.host = copied
+	l.mtx.Unlock()
+	C.free(unsafe.Pointer(old))
+}
+
+// fence stands first in every export: a panic becomes a line with its stack in the log and ends here.
+func fence(recovered func()) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	text := fmt.Sprintf("the engine panicked, this is a defect: %v", r)
+	fmt.Fprintf(os.Stderr, "res_kafka: %s\n%s\n", text, debug.Stack())
+	host.Logf(&theLog, host.Error, "%s", text)
+	for line := range strings.Lines(string(debug.Stack())) {
+		host.Logf(&theLog, host.Error, "  %s", strings.TrimRight(line, "\n"))
+	}
+	if recovered != nil {
+		recovered()
+	}
+}
+
+// text copies a borrowed C text; none is the empty text.
+func text(t C.struct_resk_text) string {
+	if t.data == nil {
+		return ""
+	}
+	return C.GoStringN(t.data, C.int(t.length))
+}
+
+// optional copies a borrowed C string that may be NULL.
+func optional(s *C.char) string {
+	if s == nil {
+		return ""
+	}
+	return C.GoString(s)
+}
+
+func main() {}

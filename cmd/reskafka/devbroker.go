@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+var devBroker = command{
+	name:    "dev-broker",
+	summary: "Run a Kafka broker for development on this machine",
+	usage:   "[--port N] [--data-dir DIR] [--partitions N]",
+	details: `It speaks the Kafka protocol in plaintext on 127.0.0.1 and creates topics when they are first used. It runs
+until it gets SIGINT or SIGTERM. Once it is ready it prints
+    dev-broker listening on 127.0.0.1:PORT
+
+It is for development and tests, not for data anybody would miss:
+- Without --data-dir everything is in memory and gone when it ends. With it, topics, records and the offsets of
+  consumer groups are there again at the next start, also after kill -9, but a power cut may cost the last records.
+- It grows without limit: old records are removed (once an hour) only from topics that have a retention or
+  compaction option of their own, such as retention.ms, set when the topic was created or altered.
+- One process, one broker: nothing is replicated, and whoever can connect may do everything.
+`,
+	setup: func(flags *flag.FlagSet) func(context.Context, environment) error {
+		broker := &brokerOptions{}
+		flags.IntVar(&broker.port, "port", 9092, "TCP `port` to listen on; 0 takes a free one")
+		flags.StringVar(&broker.dataDir, "data-dir", "", "keep topics and records in this `directory`")
+		flags.IntVar(&broker.partitions, "partitions", 1, "`number` of partitions a new topic gets")
+		return broker.run
+	},
+}
+
+// brokerOptions is the command line of dev-broker.
+type brokerOptions struct {
+	port       int
+	dataDir    string
+	partitions int
+}
+
+func (o *brokerOptions) run(ctx context.Context, env environment) error {
+	if err := o.check(env.args); err != nil {
+		return err
+	}
+	unlock, err := lockDataDir(o.dataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	cluster, err := o.start(env.stderr)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(env.stdout, "dev-broker listening on %s\n", cluster.ListenAddrs()[0]); err != nil {
+		cluster.Close()
+		return fmt.Errorf("printing the address: %w", err)
+	}
+	<-ctx.Done()
+	cluster.Close()
+	return nil
+}
+
+func (o *brokerOptions) check(args []string) error {
+	switch {
+	case len(args) > 0:
+		return fmt.Errorf("%w: unexpected argument %q", errUsage, args[0])
+	case o.port < 0 || o.port > 65535:
+		return fmt.Errorf("%w: --port %d is not between 0 and 65535", errUsage, o.port)
+	case o.partitions < 1:
+		return fmt.Errorf("%w: --partitions %d is not at least 1", errUsage, o.partitions)
+	}
+	return nil
+}
+
+func (o *brokerOptions) start(log io.Writer) (*kfake.Cluster, error) {
+	options := []kfake.Opt{
+		kfake.Ports(o.port),
+		kfake.AllowAutoTopicCreation(),
+		kfake.DefaultNumPartitions(o.partitions),
+		kfake.WithLogger(kfake.BasicLogger(log, kfake.LogLevelError)),
+	}
+	if o.dataDir != "" {
+		options = append(options, kfake.DataDir(o.dataDir))
+	}
+	cluster, err := kfake.NewCluster(options...)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("port %d is taken by another program (another broker?); choose one with --port: %w",
+			o.port, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("starting the broker: %w", err)
+	}
+	return cluster, nil
+}
+
+// lockDataDir keeps a second broker out of a data directory, which would damage it. The lock goes with the process,
+// so a killed broker leaves none behind. unlock gives it back.
+func lockDataDir(dir string) (unlock func(), err error) {
+	if dir == "" {
+		return func() {}, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the data directory's lock: %w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("data directory %s is in use by another broker: %w", dir, err)
+	}
+	return func() { _ = file.Close() }, nil
+}

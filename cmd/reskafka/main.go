@@ -1,0 +1,157 @@
+// Command reskafka is res_kafka's command for people: what they want to do beside a running Asterisk.
+//
+// Each subcommand stands in a file of its own and has one row in the table of commands below.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// command is one subcommand.
+type command struct {
+	name    string
+	summary string // one line, for the list of commands
+	usage   string // what follows the name on the command line
+	details string // whole sentences below the flags in the command's help; may be empty
+	// setup declares the command's flags and gives the function that runs it once they are parsed. That function
+	// returns when ctx ends, at the latest.
+	setup func(flags *flag.FlagSet) func(ctx context.Context, env environment) error
+}
+
+// environment is what a command sees of the process, so that tests can run it in theirs.
+type environment struct {
+	args   []string // what follows the flags
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// commands is every subcommand, in the order of the help.
+var commands = []command{
+	devBroker,
+}
+
+// Exit statuses, as shells and tools with subcommands use them.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// errUsage marks an error of whoever typed the command line.
+var errUsage = errors.New("usage")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process the hard way when an orderly end takes too long.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run runs the command that args name and returns the process's exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		writeHelp(stderr)
+		return exitUsage
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		return help(args[1:], stdout, stderr)
+	}
+	found := find(args[0])
+	if found == nil {
+		return unknownCommand(args[0], stderr)
+	}
+	return found.run(ctx, args[1:], stdout, stderr)
+}
+
+func (c *command) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags, body := c.flags()
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		c.writeHelp(stdout)
+		return exitOK
+	case err != nil:
+		return c.report(fmt.Errorf("%w: %w", errUsage, err), stderr)
+	}
+	return c.report(body(ctx, environment{args: flags.Args(), stdout: stdout, stderr: stderr}), stderr)
+}
+
+// report turns what a command returned into a message and an exit status.
+func (c *command) report(err error, stderr io.Writer) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errUsage):
+		_, _ = fmt.Fprintf(stderr, "reskafka %s: %v\nSee \"reskafka %s --help\".\n", c.name, err, c.name)
+		return exitUsage
+	default:
+		_, _ = fmt.Fprintf(stderr, "reskafka %s: %v\n", c.name, err)
+		return exitError
+	}
+}
+
+// flags declares the command's flags anew; the flag package itself prints nothing.
+func (c *command) flags() (*flag.FlagSet, func(context.Context, environment) error) {
+	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	return flags, c.setup(flags)
+}
+
+func find(name string) *command {
+	for i := range commands {
+		if commands[i].name == name {
+			return &commands[i]
+		}
+	}
+	return nil
+}
+
+func help(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		writeHelp(stdout)
+		return exitOK
+	}
+	found := find(args[0])
+	if found == nil {
+		return unknownCommand(args[0], stderr)
+	}
+	found.writeHelp(stdout)
+	return exitOK
+}
+
+func unknownCommand(name string, stderr io.Writer) int {
+	_, _ = fmt.Fprintf(stderr, "reskafka: unknown command %q\n", name)
+	writeHelp(stderr)
+	return exitUsage
+}
+
+func writeHelp(w io.Writer) {
+	_, _ = fmt.Fprint(w, "Usage: reskafka <command> [flags]\n\nCommands:\n")
+	for _, c := range commands {
+		_, _ = fmt.Fprintf(w, "  %-14s %s\n", c.name, c.summary)
+	}
+	_, _ = fmt.Fprint(w, "\n\"reskafka <command> --help\" says more about a command.\n")
+}
+
+func (c *command) writeHelp(w io.Writer) {
+	_, _ = fmt.Fprintf(w, "Usage: reskafka %s %s\n\n%s.\n\nFlags:\n", c.name, c.usage, c.summary)
+	flags, _ := c.flags()
+	flags.VisitAll(func(f *flag.Flag) {
+		value, text := flag.UnquoteUsage(f)
+		_, _ = fmt.Fprintf(w, "  %-18s %s", "--"+f.Name+" "+value, text)
+		if f.DefValue != "" {
+			_, _ = fmt.Fprintf(w, " (default %s)", f.DefValue)
+		}
+		_, _ = fmt.Fprintln(w)
+	})
+	if c.details != "" {
+		_, _ = fmt.Fprintf(w, "\n%s", c.details)
+	}
+}

@@ -1,0 +1,88 @@
+/*
+ * res_kafka: event sources, for the modules that turn calls and events into records.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+/*! \file
+ *
+ * \brief What a tap needs: leave the fields of an event, and go on.
+ *
+ * A tap is a module that registers with Asterisk for some kind of event (call detail records, manager events, …) and
+ * passes its fields on. Which of them go out, under which name, topic and key, is decided by the engine's tables and the
+ * source's configuration file. The kinds of source are the rows of a table in the engine.
+ */
+
+#ifndef _ASTERISK_KAFKA_SOURCE_H
+#define _ASTERISK_KAFKA_SOURCE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/time.h>
+
+#if defined(__cplusplus) || defined(c_plusplus)
+extern "C" {
+#endif
+
+enum ast_kafka_field_kind {
+	AST_KAFKA_TEXT,     /*!< text; NULL is no value */
+	AST_KAFKA_INTEGER,  /*!< integer */
+	AST_KAFKA_TIME,     /*!< time */
+	AST_KAFKA_VARIABLE, /*!< text, under a name that a user chose */
+};
+
+/*! \brief One field of an event. Text ends with NUL and need not be UTF-8. */
+struct ast_kafka_field {
+	const char *name;
+	enum ast_kafka_field_kind kind;
+	union {
+		const char *text;
+		int64_t integer;
+		struct timeval time;
+	};
+};
+
+/*! \brief A source of events: a kind, its configuration, and the producer it publishes on. An AO2 object. */
+struct ast_kafka_source;
+
+/*!
+ * \brief Open a source and read its configuration file.
+ *
+ * \param kind Which kind of source, "cdr" for call detail records.
+ * \param file Name of the configuration file.
+ *
+ * \return A reference, to be released with ao2_cleanup().
+ * \retval NULL with the reasons in the log. The calling module declines to load.
+ *
+ * \note Not for a thread that carries a call.
+ */
+struct ast_kafka_source *ast_kafka_source_open(const char *kind, const char *file);
+
+/*!
+ * \brief Read the source's configuration file again.
+ *
+ * \retval 0 the new configuration is in force
+ * \retval -1 the one before stays in force; the reasons are in the log
+ */
+int ast_kafka_source_reload(struct ast_kafka_source *source);
+
+/*!
+ * \brief Publish one event.
+ *
+ * \param source From ast_kafka_source_open().
+ * \param fields The event's fields; copied.
+ * \param count How many.
+ *
+ * \retval 0 accepted
+ * \retval -1 refused: the connection's queue is full, or the event is too large; the log says so
+ *
+ * \note Blocks on nothing, like ast_kafka_produce_hdrs().
+ */
+int ast_kafka_source_publish(struct ast_kafka_source *source, const struct ast_kafka_field *fields, size_t count);
+
+#if defined(__cplusplus) || defined(c_plusplus)
+}
+#endif
+
+#endif /* _ASTERISK_KAFKA_SOURCE_H */

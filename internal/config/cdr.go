@@ -1,0 +1,85 @@
+package config
+
+import "strings"
+
+// CDR is what cdr_kafka.conf says.
+type CDR struct {
+	Connection   string
+	Topic        string
+	Key          string // the CDR field that becomes the key, in lower case; empty = no key
+	LogUniqueID  bool
+	LogUserField bool
+}
+
+// cdrTable is [global] of cdr_kafka.conf.
+var cdrTable = Table[CDR]{
+	Section: "global",
+	What:    "[global]",
+	Short:   "Where call detail records go",
+	Options: []Option[CDR]{
+		{Info{
+			Name: "connection", Label: "Connection", Kind: Text, Required: true, Reload: AtOnce, Since: "1.0.0",
+			Short: "Connection to publish on", Give: "the name of a connection of kafka.conf", Example: "my-kafka",
+			Long: "Records are kept and sent by the settings of that connection.",
+		}, func(c *CDR) any { return &c.Connection }},
+		{Info{
+			Name: "topic", Label: "Topic", Kind: Topic, Default: "asterisk_cdr", Reload: AtOnce, Since: "1.0.0",
+			Short: "Topic to publish to",
+			Long:  "Every call detail record becomes one message: a JSON object.",
+		}, func(c *CDR) any { return &c.Topic }},
+		{Info{
+			Name: "key", Label: "Key", Kind: Enumeration, Reload: AtOnce, Since: "1.0.0",
+			Words: []Word{
+				{Text: "linkedid"}, {Text: "uniqueid"}, {Text: "channel"}, {Text: "dstchannel"}, {Text: "accountcode"},
+				{Text: "src"}, {Text: "dst"}, {Text: "dcontext"},
+				{Text: "tenantid", Short: "where the Asterisk version has it"},
+				{Text: "peertenantid", Short: "where the Asterisk version has it"},
+			},
+			Short: "Field of the record that becomes the message's key", Example: "linkedid",
+			Long: "Messages of one key go to one partition and keep their order; linkedid keeps all records of a call" +
+				" together. Without it they are spread over all partitions.",
+		}, func(c *CDR) any { return &c.Key }},
+		{Info{
+			Name: "loguniqueid", Label: "Unique ID", Kind: Boolean, Default: "no", Reload: AtOnce, Since: "1.0.0",
+			Short: "Whether records carry uniqueid",
+			Long:  "The unique ID of the channel.",
+		}, func(c *CDR) any { return &c.LogUniqueID }},
+		{Info{
+			Name: "loguserfield", Label: "User field", Kind: Boolean, Default: "no", Reload: AtOnce, Since: "1.0.0",
+			Short: "Whether records carry userfield",
+			Long:  "What the dialplan put into CDR(userfield).",
+		}, func(c *CDR) any { return &c.LogUserField }},
+	},
+}
+
+// ParseCDR reads cdr_kafka.conf from the lines of Asterisk's loader. It reports every problem, in the order of the
+// file; with an Error among them the configuration is nil. Whether the connection exists is for the caller to see.
+func ParseCDR(entries []Entry) (*CDR, []Problem) {
+	return parseOne(&cdrTable, CDRFile.Name, entries)
+}
+
+// parseOne reads a file that consists of one section of a fixed name.
+func parseOne[T any](t *Table[T], file string, entries []Entry) (*T, []Problem) {
+	log := &problemLog{file: file}
+	cfg := new(T)
+	sections := sectionsOf(entries)
+	reportRepeated(sections, log)
+	found := false
+	for _, s := range sections {
+		if !strings.EqualFold(s.name, t.Section) {
+			log.add(Error, s.at, "", "", "is not a section of this file; write ["+t.Section+"]")
+			continue
+		}
+		found = true
+		t.read(s, cfg, log)
+	}
+	if !found {
+		none := placedEntry{Entry: Entry{Section: t.Section}, index: len(entries)}
+		t.read(&section{name: t.Section, at: none}, cfg, log)
+	}
+	problems := log.inOrder()
+	if HasErrors(problems) {
+		return nil, problems
+	}
+	return cfg, problems
+}

@@ -1,0 +1,93 @@
+package config
+
+// File describes a configuration file, for the documents that are made from the tables. A further file is a further
+// table and a further File in Files.
+type File struct {
+	Name     string // kafka.conf
+	Module   string // res_kafka
+	Title    string
+	Intro    []string // paragraphs: what the file is for and how it is used
+	Sections []Section
+	Examples []Example
+}
+
+// Section is a kind of section of a File.
+type Section struct {
+	Name    string // of the section; where Typed, the value of its option "type"
+	Typed   bool   // the administrator names the section, and it carries type = Name
+	Example string // a name for the section, where Typed
+	Short   string
+	Long    string
+	Options []*Info // where Typed, with "type" first
+}
+
+// Example is a section worth copying.
+type Example struct {
+	Title   string
+	Section string
+	Lines   [][2]string // name and value
+}
+
+// Files gives every configuration file there is.
+func Files() []*File {
+	return []*File{&KafkaFile, &CDRFile}
+}
+
+// KafkaFile is kafka.conf.
+var KafkaFile = File{
+	Name:   "kafka.conf",
+	Module: "res_kafka",
+	Title:  "Connections to Kafka",
+	Intro: []string{
+		"res_kafka offers other modules of Asterisk producers and consumers on named connections. Every section but" +
+			" [general] is one connection.",
+		"After a change: module reload res_kafka.so. Connections whose options did not change are not touched." +
+			" Templates, #include and #exec work as in Asterisk's other files.",
+		"A number out of range is logged, and its default is used. Any other mistake refuses the file: at start the" +
+			" module does not load, at a reload everything stays as it was. Either way the log names each line that is" +
+			" wrong and what would be right.",
+		"If passwords are in this file, only the user of Asterisk should be able to read it.",
+	},
+	Sections: []Section{generalTable.section(), connectionTable.section()},
+	Examples: []Example{{
+		Title:   "User name and password over TLS, brokers certified by an authority the system trusts",
+		Section: "secure-kafka",
+		Lines: [][2]string{
+			{"type", "connection"},
+			{"brokers", "kafka1.example.com:9093,kafka2.example.com:9093"},
+			{"security_protocol", "sasl_ssl"},
+			{"sasl_mechanisms", "SCRAM-SHA-512"},
+			{"sasl_username", "asterisk"},
+			{"sasl_password", "change-me"},
+		},
+	}},
+}
+
+// CDRFile is cdr_kafka.conf.
+var CDRFile = File{
+	Name:   "cdr_kafka.conf",
+	Module: "cdr_kafka",
+	Title:  "Call detail records to Kafka",
+	Intro: []string{
+		"cdr_kafka publishes every call detail record as one JSON message. The connection is one of kafka.conf.",
+		"After a change: module reload cdr_kafka.so. A mistake refuses the file: at start the module does not load, at" +
+			" a reload everything stays as it was.",
+	},
+	Sections: []Section{cdrTable.section()},
+}
+
+// section describes the table's sections.
+func (t *Table[T]) section() Section {
+	s := Section{Name: t.Section, Short: t.Short, Long: t.Long}
+	if t.Type != "" {
+		s.Name, s.Typed, s.Example = t.Type, true, t.Example
+		s.Options = append(s.Options, &Info{
+			Name: "type", Kind: Enumeration, Words: []Word{{Text: t.Type}}, Required: true, Since: "1.0.0",
+			Short: "What the section is", Example: t.Type, Long: "Every section but [general] carries it.",
+		})
+	}
+	for i := range t.Options {
+		s.Options = append(s.Options, &t.Options[i].Info)
+	}
+	return s
+}

@@ -1,0 +1,157 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Kind is the type of an option's value.
+type Kind int
+
+// The kinds.
+const (
+	Text         Kind = iota // any text, at most Max bytes where Max is set
+	SecretText               // text that is never shown
+	PEMFile                  // the path of a file in PEM format
+	Topic                    // the name of a topic
+	Number                   // a whole number, Min to Max
+	Milliseconds             // a whole number of milliseconds, Min to Max
+	Boolean                  // what Asterisk takes for true or false
+	Enumeration              // one of Words, in any case
+	WordList                 // any of Words, in any case, separated by commas
+	BrokerList               // host[:port], separated by commas
+)
+
+// Word is one value of an enumeration.
+type Word struct {
+	Text     string
+	Short    string   // what it means
+	Synonyms []string // also accepted, read as Text
+}
+
+// Reload says what a reload does with an option that has changed.
+type Reload int
+
+// The effects of a reload.
+const (
+	// Reconnects builds the connection's clients anew; what is queued and who is subscribed stays.
+	Reconnects Reload = iota
+	// AtOnce applies the value to what is running.
+	AtOnce
+)
+
+// Info is everything there is to say about one option. The tables of these rows drive parsing, defaults,
+// validation, messages, the CLI and every document; nothing else names, bounds or describes an option.
+type Info struct {
+	Name     string
+	Label    string // in `kafka show connection`; at most 17 characters, so that the columns stand
+	Kind     Kind
+	Unit     string // ms, bytes, kB, messages or empty
+	Default  string // as it would be written; empty = none
+	Min, Max int64
+	Clamp    bool // a number above Max becomes Max rather than the default
+	Words    []Word
+	Also     []string // what others call it, only to recognise it in a mistake
+	Required bool
+	Reload   Reload
+	Since    string // the release of res_kafka that brought it
+	Short    string // one line, no full stop
+	Long     string // sentences: why one would change it, and what it costs
+	Give     string // what to give, where the kind does not say it
+	Example  string // a value worth showing, where the default is none
+}
+
+// Accepts says which values are right, as the end of "give ".
+func (o *Info) Accepts() string {
+	if o.Give != "" {
+		return o.Give
+	}
+	switch o.Kind {
+	case Number, Milliseconds:
+		if len(o.Words) == 0 {
+			return fmt.Sprintf("%d to %d", o.Min, o.Max)
+		}
+		return alternatives(o.wordTexts())
+	case Boolean:
+		return "yes or no"
+	case Enumeration:
+		return alternatives(o.wordTexts())
+	case WordList:
+		return "any of " + strings.Join(o.wordTexts(), ", ")
+	case BrokerList:
+		return "host:port, with commas between several"
+	case PEMFile:
+		return "the path of a PEM file"
+	case Topic:
+		return fmt.Sprintf("1 to %d letters, digits, dots, underscores or hyphens", TopicLengthMax)
+	}
+	if o.Max > 0 {
+		return fmt.Sprintf("text of at most %d bytes", o.Max)
+	}
+	return "text"
+}
+
+// advice is Accepts with the default, as it ends a message.
+func (o *Info) advice() string {
+	if o.Default == "" {
+		return "give " + o.Accepts()
+	}
+	return fmt.Sprintf("give %s (default %s)", o.Accepts(), o.Default)
+}
+
+// shown is a value of the option as it may be printed.
+func (o *Info) shown(value string) string {
+	if o.Kind == SecretText {
+		return Secret(value).String()
+	}
+	if o.Kind == BrokerList {
+		return withoutCredentials(value)
+	}
+	return value
+}
+
+func (o *Info) wordTexts() []string {
+	texts := make([]string, len(o.Words))
+	for i, w := range o.Words {
+		texts[i] = w.Text
+	}
+	return texts
+}
+
+// word finds the enumeration's word for text, by its name or a synonym.
+func (o *Info) word(text string) (string, bool) {
+	for _, w := range o.Words {
+		for _, name := range append([]string{w.Text}, w.Synonyms...) {
+			if strings.EqualFold(name, text) {
+				return w.Text, true
+			}
+		}
+	}
+	return "", false
+}
+
+// integer reads the text of a Number or Milliseconds option that is known to be one: its default, say.
+func (o *Info) integer(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		panic("config: " + o.Name + ": " + err.Error())
+	}
+	return n
+}
+
+// alternatives joins words as in "a, b or c".
+func alternatives(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// Option is a row of the table of sections that fill a T.
+type Option[T any] struct {
+	Info
+	// field gives where the value goes: *string, *Secret, *int, *time.Duration, *bool, *[]string or brokerField.
+	field func(*T) any
+}

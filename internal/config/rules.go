@@ -1,0 +1,166 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// connectionRules check the options of a connection against each other.
+var connectionRules = []rule[Connection]{
+	{"broker scheme", []string{"brokers", "security_protocol"}, checkBrokerSchemes},
+	{"linger within message timeout", []string{"linger_ms", "message_timeout_ms"}, checkLinger},
+	{"backoff ceiling", []string{"reconnect_backoff_ms", "reconnect_backoff_max_ms"}, checkBackoff},
+	{"SASL complete", []string{"security_protocol"}, checkSASL},
+	{"SASL in use", []string{"security_protocol"}, checkUnusedSASL},
+	{"TLS in use", []string{"security_protocol"}, checkUnusedTLS},
+	{"certificates", []string{"security_protocol"}, checkCertificates},
+	{"compression level", []string{"compression_codec", "compression_level"}, checkLevel},
+	{"idempotence", []string{"enable_idempotence", "acks", "retries"}, checkIdempotence},
+	{"session within poll interval", []string{"session_timeout_ms", "max_poll_interval_ms"}, checkPollInterval},
+}
+
+// checkBrokerSchemes refuses what librdkafka drops: a broker whose protocol is not the connection's.
+func checkBrokerSchemes(sc *scope[Connection]) {
+	var other []string
+	for item := range strings.SplitSeq(sc.value.brokersText, ",") {
+		scheme, _ := cutScheme(item)
+		if scheme != "" && !strings.EqualFold(scheme, sc.value.SecurityProtocol) {
+			other = append(other, strconv.Quote(item))
+		}
+	}
+	if len(other) > 0 {
+		sc.report(Error, "brokers", fmt.Sprintf("holds %s, but %s; change one of them or leave the protocol out of"+
+			" brokers", strings.Join(other, ", "), sc.say("security_protocol")))
+	}
+}
+
+func checkLinger(sc *scope[Connection]) {
+	if sc.value.Linger >= sc.value.MessageTimeout {
+		sc.report(Error, "linger_ms", fmt.Sprintf("must be less than message_timeout_ms, but %s; lower linger_ms or"+
+			" raise message_timeout_ms", sc.say("message_timeout_ms")))
+	}
+}
+
+// checkBackoff lifts the ceiling to the first wait. That is worth a line only when the ceiling was chosen.
+func checkBackoff(sc *scope[Connection]) {
+	c := sc.value
+	if c.ReconnectBackoffMax >= c.ReconnectBackoff {
+		return
+	}
+	const name = "reconnect_backoff_max_ms"
+	standard := time.Duration(sc.table.option(name).integer(sc.table.option(name).Default)) * time.Millisecond
+	c.ReconnectBackoffMax = max(standard, c.ReconnectBackoff)
+	if sc.given(name) {
+		sc.report(Warning, name, fmt.Sprintf("is out of range, because %s; %d is used instead, give at least %d",
+			sc.say("reconnect_backoff_ms"), c.ReconnectBackoffMax.Milliseconds(), c.ReconnectBackoff.Milliseconds()))
+	}
+}
+
+func checkSASL(sc *scope[Connection]) {
+	c := sc.value
+	if !strings.HasPrefix(c.SecurityProtocol, "sasl_") {
+		return
+	}
+	for _, need := range []struct{ name, value string }{
+		{"sasl_mechanisms", c.SASLMechanism},
+		{"sasl_username", c.SASLUsername},
+		{"sasl_password", c.SASLPassword.Reveal()},
+	} {
+		if need.value == "" && !sc.failed[need.name] {
+			sc.report(Error, "security_protocol", fmt.Sprintf("needs %s, which is not set; give %s", need.name,
+				sc.table.option(need.name).Accepts()))
+		}
+	}
+}
+
+func checkUnusedSASL(sc *scope[Connection]) {
+	if !strings.HasPrefix(sc.value.SecurityProtocol, "sasl_") {
+		sc.warnUnused("sasl_plaintext or sasl_ssl", "sasl_mechanisms", "sasl_username", "sasl_password")
+	}
+}
+
+func checkUnusedTLS(sc *scope[Connection]) {
+	if !usesTLS(sc.value) {
+		sc.warnUnused("ssl or sasl_ssl", "ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
+	}
+}
+
+// warnUnused warns of the first of the options that is set although the security protocol makes no use of it.
+func (sc *scope[T]) warnUnused(protocols string, names ...string) {
+	for _, name := range names {
+		if e, given := sc.set[name]; given && e.Value != "" && !sc.failed[name] {
+			sc.report(Warning, name, fmt.Sprintf("is not used, because %s; give security_protocol = %s, or remove it",
+				sc.say("security_protocol"), protocols))
+			return
+		}
+	}
+}
+
+func usesTLS(c *Connection) bool {
+	return c.SecurityProtocol == "ssl" || c.SecurityProtocol == "sasl_ssl"
+}
+
+// levels are the compression levels of the codecs that have any. zlib's 0 (store) cannot be had from the client.
+var levels = []struct {
+	codec    string
+	min, max int
+}{
+	{"gzip", 1, 9},
+	{"lz4", 0, 12},
+	{"zstd", 1, 12},
+}
+
+func levelText() string {
+	var parts []string
+	for _, l := range levels {
+		parts = append(parts, fmt.Sprintf("%s %d to %d", l.codec, l.min, l.max))
+	}
+	return "Levels: " + strings.Join(parts, ", ") + "; the other codecs have none."
+}
+
+func checkLevel(sc *scope[Connection]) {
+	c := sc.value
+	if c.CompressionLevel == -1 {
+		return
+	}
+	text := fmt.Sprintf("is not used, because %s has no levels; remove it", sc.say("compression_codec"))
+	for _, l := range levels {
+		if l.codec != c.CompressionCodec {
+			continue
+		}
+		if c.CompressionLevel >= l.min && c.CompressionLevel <= l.max {
+			return
+		}
+		text = fmt.Sprintf("is out of range for %s; the default -1 is used instead, give %d to %d",
+			sc.say("compression_codec"), l.min, l.max)
+	}
+	c.CompressionLevel = -1
+	sc.report(Warning, "compression_level", text)
+}
+
+func checkIdempotence(sc *scope[Connection]) {
+	c := sc.value
+	if c.Idempotence && c.Acks != -1 {
+		sc.report(Error, "enable_idempotence", fmt.Sprintf("needs acks = -1, but %s; change one of them",
+			sc.say("acks")))
+	}
+	if c.Idempotence && c.Retries == 0 {
+		sc.report(Error, "enable_idempotence", fmt.Sprintf("needs retries, but %s; change one of them",
+			sc.say("retries")))
+	}
+}
+
+func checkPollInterval(sc *scope[Connection]) {
+	if sc.value.MaxPollInterval >= sc.value.SessionTimeout {
+		return
+	}
+	if sc.given("max_poll_interval_ms") {
+		sc.report(Error, "max_poll_interval_ms", fmt.Sprintf("must be at least session_timeout_ms, but %s; raise"+
+			" max_poll_interval_ms or lower session_timeout_ms", sc.say("session_timeout_ms")))
+		return
+	}
+	sc.report(Error, "session_timeout_ms", fmt.Sprintf("must be at most max_poll_interval_ms, but %s; raise"+
+		" max_poll_interval_ms or lower session_timeout_ms", sc.say("max_poll_interval_ms")))
+}

@@ -1,0 +1,49 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+)
+
+// Setting is one line of `kafka show connection`.
+type Setting struct {
+	Label, Value string
+}
+
+// Settings gives every option of the connection as it is shown: durations with their unit, truth as yes or no, lists
+// joined by commas, secrets as ***, what is unset as nothing.
+func (c *Connection) Settings() []Setting {
+	out := []Setting{{"Name", c.Name}}
+	add := func(o *Option[Connection]) { out = append(out, Setting{o.Label, o.render(c)}) }
+	for _, name := range connectionTable.front {
+		add(connectionTable.option(name))
+	}
+	for i := range connectionTable.Options {
+		if o := &connectionTable.Options[i]; !slices.Contains(connectionTable.front, o.Name) {
+			add(o)
+		}
+	}
+	return out
+}
+
+// BrokersText gives the bootstrap list as the administrator wrote it, without blanks.
+func (c *Connection) BrokersText() string {
+	return brokerField{&c.Brokers, &c.brokersText}.String()
+}
+
+// Changed gives the options whose values differ from those of next. None means that a reload has nothing to do for the
+// connection, wherever in the file it now stands. It does not look into the files that options name.
+func (c *Connection) Changed(next *Connection) []*Info {
+	var out []*Info
+	for i := range connectionTable.Options {
+		o := &connectionTable.Options[i]
+		before, after := o.field(c), o.field(next)
+		if b, ok := before.(brokerField); ok {
+			before, after = b.addresses, after.(brokerField).addresses
+		}
+		if !reflect.DeepEqual(before, after) {
+			out = append(out, &o.Info)
+		}
+	}
+	return out
+}

@@ -1,0 +1,171 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Table describes a kind of section: its options, in the order in which they are shown, and the rules between them.
+type Table[T any] struct {
+	// Section is the name the section has; empty means that it has a name of the administrator's and is known by
+	// its type.
+	Section string
+	Type    string // value of the option "type" where Section is empty
+	What    string // what a section is, as in "an option of ..."
+	Short   string
+	Long    string
+	Example string // a name for the section in documents, where Section is empty
+	Options []Option[T]
+	front   []string // options that are shown before all others
+	rules   []rule[T]
+}
+
+// rule checks options against each other. It is skipped when one of its options was refused already, so that one
+// mistake gives one message.
+type rule[T any] struct {
+	name    string
+	options []string
+	check   func(*scope[T])
+}
+
+// option finds a row by name, in any case, or gives nil.
+func (t *Table[T]) option(name string) *Option[T] {
+	for i := range t.Options {
+		if strings.EqualFold(t.Options[i].Name, name) {
+			return &t.Options[i]
+		}
+	}
+	return nil
+}
+
+// fill sets every option to its default.
+func (t *Table[T]) fill(into *T) {
+	for i := range t.Options {
+		o := &t.Options[i]
+		if o.Default == "" && o.Kind != BrokerList {
+			continue
+		}
+		if f := o.set(into, o.Default); f != nil {
+			panic("config: default of " + o.Name + " " + f.text)
+		}
+	}
+}
+
+// scope is one section being read.
+type scope[T any] struct {
+	table  *Table[T]
+	value  *T
+	at     placedEntry
+	set    map[string]placedEntry // the line in force of every option that was given
+	failed map[string]bool        // options with an error
+	log    *problemLog
+}
+
+// read fills *into from the section and notes what is wrong with it.
+func (t *Table[T]) read(s *section, into *T, log *problemLog) {
+	t.fill(into)
+	sc := &scope[T]{
+		table: t, value: into, at: s.at, log: log,
+		set: map[string]placedEntry{}, failed: map[string]bool{},
+	}
+	for _, e := range s.entries {
+		sc.take(e)
+	}
+	for i := range t.Options {
+		sc.apply(&t.Options[i])
+	}
+	for _, r := range t.rules {
+		if !slices.ContainsFunc(r.options, func(name string) bool { return sc.failed[name] }) {
+			r.check(sc)
+		}
+	}
+}
+
+// take notes an entry as the line in force of its option, as the last line is in Asterisk's own option framework.
+func (sc *scope[T]) take(e placedEntry) {
+	if sc.table.Type != "" && strings.EqualFold(e.Name, "type") {
+		return
+	}
+	o := sc.table.option(e.Name)
+	if o == nil {
+		sc.unknown(e)
+		return
+	}
+	if before, given := sc.set[o.Name]; given && !before.Inherited {
+		text := "is given twice, first at line " + fmt.Sprint(before.Line) + "; this one is used, remove the other"
+		sc.log.add(Warning, e, o.Name, o.shown(e.Value), text)
+	}
+	sc.set[o.Name] = e
+}
+
+// apply reads the line in force of an option, if there is one.
+func (sc *scope[T]) apply(o *Option[T]) {
+	e, given := sc.set[o.Name]
+	if !given {
+		if o.Required {
+			sc.report(Error, o.Name, "is missing; "+o.advice())
+		}
+		return
+	}
+	if o.Required && e.Value == "" {
+		sc.report(Error, o.Name, "is empty; "+o.advice())
+		return
+	}
+	if f := o.set(sc.value, e.Value); f != nil {
+		sc.report(f.severity, o.Name, f.text)
+	}
+}
+
+// report notes a problem with an option, at its line if it was given and at the section if it was not.
+func (sc *scope[T]) report(severity Severity, name, text string) {
+	o := sc.table.option(name)
+	if severity == Error {
+		sc.failed[o.Name] = true
+	}
+	e, given := sc.set[o.Name]
+	if !given {
+		sc.log.add(severity, sc.at, o.Name, "", text)
+		return
+	}
+	sc.log.add(severity, e, o.Name, o.shown(e.Value), text)
+}
+
+// given says whether the section sets the option.
+func (sc *scope[T]) given(name string) bool {
+	_, ok := sc.set[name]
+	return ok
+}
+
+// say names an option with its value and where that comes from, for the text about another one.
+func (sc *scope[T]) say(name string) string {
+	o := sc.table.option(name)
+	e, given := sc.set[name]
+	if !given {
+		return fmt.Sprintf("%s = %s (the default)", name, o.Default)
+	}
+	if e.Line == 0 {
+		return fmt.Sprintf("%s = %s", name, o.shown(e.Value))
+	}
+	return fmt.Sprintf("%s = %s (line %d)", name, o.shown(e.Value), e.Line)
+}
+
+// unknown reports an option that the table does not have.
+func (sc *scope[T]) unknown(e placedEntry) {
+	known := make([]*Info, len(sc.table.Options))
+	for i := range sc.table.Options {
+		known[i] = &sc.table.Options[i].Info
+	}
+	text := "is not an option of " + sc.table.What
+	near := nearest(e.Name, known)
+	if near != nil {
+		text += "; did you mean " + near.Name + "?"
+	} else {
+		text += "; remove it"
+	}
+	value := e.Value
+	if value != "" && mayBeSecret(e.Name, near) {
+		value = "***"
+	}
+	sc.log.add(Error, e, e.Name, value, text)
+}

@@ -1,0 +1,125 @@
+package config
+
+import "slices"
+
+// connectionTable is a connection of kafka.conf. The order is the documented one. Upper limits that Kafka's users would
+// not look for are those of librdkafka's configuration (CONFIGURATION.md), so that a file means here what it means
+// there; other sources are named in the row.
+var connectionTable = Table[Connection]{
+	Type:    "connection",
+	What:    "a connection",
+	Example: "my-kafka",
+	Short:   "A connection to a Kafka cluster",
+	Long: "The name of the section is the name by which other modules ask for the connection. One connection serves" +
+		" producing and consuming.",
+	Options: slices.Concat(brokerOptions, securityOptions, producerOptions, consumerOptions),
+	front:   []string{"brokers", "client_id", "message_max_bytes", "request_timeout_ms", "message_timeout_ms"},
+	rules:   connectionRules,
+}
+
+var brokerOptions = []Option[Connection]{
+	{Info{
+		Name: "brokers", Label: "Brokers", Kind: BrokerList, Default: "localhost:9092", Since: "1.0.0",
+		Also:  []string{"bootstrap_servers", "metadata_broker_list", "hosts"},
+		Short: "Brokers to ask for the rest of the cluster",
+		Long: "One is enough; two or three let Asterisk start while one of them is down. The port is 9092 where none" +
+			" is given. An IPv6 address that has a port stands in brackets.",
+		Example: "kafka1:9092,kafka2:9092",
+	}, func(c *Connection) any { return brokerField{&c.Brokers, &c.brokersText} }},
+	{Info{
+		// 256 is what the client library takes (kgo.ClientID).
+		Name: "client_id", Label: "Client ID", Kind: Text, Max: 256, Default: "asterisk", Since: "1.0.0",
+		Short: "Name by which the brokers know this Asterisk",
+		Long:  "It shows in the brokers' logs and metrics, and quotas can be given by it.",
+	}, func(c *Connection) any { return &c.ClientID }},
+	{Info{
+		Name: "request_timeout_ms", Label: "Request timeout", Kind: Milliseconds, Unit: "ms",
+		Default: "5000", Min: 1, Max: 900000, Since: "1.0.0",
+		Short: "How long a broker may take to answer",
+		Long: "It limits a produce request (the time the broker has to replicate it), the creation of a topic and" +
+			" kafka test send.",
+	}, func(c *Connection) any { return &c.RequestTimeout }},
+	{Info{
+		Name: "message_timeout_ms", Label: "Message timeout", Kind: Milliseconds, Unit: "ms",
+		Default: "300000", Min: 1000, Max: 2147483647, Since: "1.0.0",
+		Also:  []string{"delivery_timeout_ms"},
+		Short: "How long an accepted message may wait for its delivery",
+		Long: "A message that no broker has acknowledged by then counts as failed. It must be more than linger_ms." +
+			" Raise it to get over longer outages, together with the limits of the queue.",
+	}, func(c *Connection) any { return &c.MessageTimeout }},
+	{Info{
+		Name: "socket_timeout_ms", Label: "Socket timeout", Kind: Milliseconds, Unit: "ms",
+		Default: "10000", Min: 1000, Max: 300000, Since: "1.0.0",
+		Short: "How long a connection may be silent before it counts as dead",
+		Long:  "It also limits how long connecting may take, the TLS handshake included.",
+	}, func(c *Connection) any { return &c.SocketTimeout }},
+	{Info{
+		Name: "reconnect_backoff_ms", Label: "Reconnect backoff", Kind: Milliseconds, Unit: "ms",
+		Default: "100", Min: 0, Max: 3600000, Since: "1.0.0",
+		Short: "Wait before the first attempt to connect again",
+		Long:  "Each further attempt waits twice as long, up to reconnect_backoff_max_ms.",
+	}, func(c *Connection) any { return &c.ReconnectBackoff }},
+	{Info{
+		Name: "reconnect_backoff_max_ms", Label: "Backoff ceiling", Kind: Milliseconds, Unit: "ms",
+		Default: "10000", Min: 0, Max: 3600000, Since: "1.0.0",
+		Short: "Longest wait between two attempts to connect",
+		Long:  "At least reconnect_backoff_ms. A low value finds a broker sooner and asks a dead one more often.",
+	}, func(c *Connection) any { return &c.ReconnectBackoffMax }},
+}
+
+var securityOptions = []Option[Connection]{
+	{Info{
+		Name: "security_protocol", Label: "Security protocol", Kind: Enumeration, Default: "plaintext", Since: "1.0.0",
+		Words: []Word{
+			{Text: "plaintext", Short: "neither encrypted nor authenticated"},
+			{Text: "ssl", Short: "TLS; with a client certificate if one is given"},
+			{Text: "sasl_plaintext", Short: "user name and password, not encrypted"},
+			{Text: "sasl_ssl", Short: "user name and password over TLS"},
+		},
+		Short: "How to talk to the brokers",
+		Long: "It must match the listener of the brokers. With plaintext everybody on the way can read the messages" +
+			" and, without TLS, a PLAIN password too.",
+	}, func(c *Connection) any { return &c.SecurityProtocol }},
+	{Info{
+		Name: "sasl_mechanisms", Label: "SASL mechanism", Kind: Enumeration, Since: "1.0.0",
+		Also: []string{"sasl_mechanism"},
+		Words: []Word{
+			{Text: "PLAIN", Short: "the password itself goes to the broker"},
+			{Text: "SCRAM-SHA-256", Short: "the broker gets a proof of the password"},
+			{Text: "SCRAM-SHA-512", Short: "the same with a longer hash"},
+		},
+		Short:   "How the user is authenticated",
+		Long:    "Needed by sasl_plaintext and sasl_ssl, which also need sasl_username and sasl_password.",
+		Example: "SCRAM-SHA-512",
+	}, func(c *Connection) any { return &c.SASLMechanism }},
+	{Info{
+		Name: "sasl_username", Label: "SASL username", Kind: Text, Since: "1.0.0",
+		Also: []string{"user", "login"}, Give: "the name of a user of the cluster",
+		Short: "User to authenticate as", Example: "asterisk",
+		Long: "A semicolon in it is written as \\; because Asterisk takes a bare one for the start of a comment.",
+	}, func(c *Connection) any { return &c.SASLUsername }},
+	{Info{
+		Name: "sasl_password", Label: "SASL password", Kind: SecretText, Since: "1.0.0",
+		Give:  "that user's password",
+		Short: "Password of the user", Example: "change-me",
+		Long: "It is never printed and never logged; keep the file readable for Asterisk alone. A semicolon in it is" +
+			" written as \\; because Asterisk takes a bare one for the start of a comment.",
+	}, func(c *Connection) any { return &c.SASLPassword }},
+	{Info{
+		Name: "ssl_ca_location", Label: "SSL CA location", Kind: PEMFile, Since: "1.0.0",
+		Short: "Certificates of the authorities to trust", Example: "/etc/asterisk/keys/kafka-ca.pem",
+		Long: "A PEM file, or a folder of them. Without it the system's own store is used. The brokers' certificates" +
+			" must name the host that brokers and the cluster's listeners give.",
+	}, func(c *Connection) any { return &c.CAFile }},
+	{Info{
+		Name: "ssl_certificate_location", Label: "SSL certificate", Kind: PEMFile, Since: "1.0.0",
+		Short: "Certificate to show to the brokers", Example: "/etc/asterisk/keys/kafka-client.pem",
+		Long: "For brokers that ask for one (mutual TLS); intermediate certificates follow it in the same file. It" +
+			" needs ssl_key_location.",
+	}, func(c *Connection) any { return &c.CertificateFile }},
+	{Info{
+		Name: "ssl_key_location", Label: "SSL key", Kind: PEMFile, Since: "1.0.0",
+		Short: "Key of that certificate", Example: "/etc/asterisk/keys/kafka-client.key",
+		Long: "A PEM file without a passphrase, readable for Asterisk alone. It needs ssl_certificate_location.",
+	}, func(c *Connection) any { return &c.KeyFile }},
+}

@@ -1,0 +1,87 @@
+package config
+
+var producerOptions = []Option[Connection]{
+	{Info{
+		Name: "message_max_bytes", Label: "Message max bytes", Kind: Number, Unit: "bytes",
+		Default: "1000000", Min: 1000, Max: 1000000000, Since: "1.0.0",
+		Short: "Largest message",
+		Long: "Key, payload, headers and an overhead of 36 bytes count; what is larger is refused at once. The brokers" +
+			" have a limit of their own (message.max.bytes), and so has each topic.",
+	}, func(c *Connection) any { return &c.MessageMaxBytes }},
+	{Info{
+		Name: "compression_codec", Label: "Compression codec", Kind: Enumeration, Default: "none", Since: "1.0.0",
+		Also: []string{"compression_type"},
+		Words: []Word{
+			{Text: "none"},
+			{Text: "gzip", Short: "small, slow"},
+			{Text: "snappy", Short: "fast"},
+			{Text: "lz4", Short: "fast"},
+			{Text: "zstd", Short: "small and fast; brokers since Kafka 2.1"},
+		},
+		Short: "How batches are compressed",
+		Long:  "Call records and events are repetitive text: zstd or lz4 saves most of the traffic for little work.",
+	}, func(c *Connection) any { return &c.CompressionCodec }},
+	{Info{
+		Name: "compression_level", Label: "Compression level", Kind: Number,
+		Default: "-1", Min: -1, Max: 12, Since: "1.0.0",
+		Short: "How hard to compress",
+		Long:  levelText() + " -1 is the codec's own default.",
+	}, func(c *Connection) any { return &c.CompressionLevel }},
+	{Info{
+		// 60 s is the client library's limit (kgo.ProducerLinger).
+		Name: "linger_ms", Label: "Linger", Kind: Milliseconds, Unit: "ms",
+		Default: "5", Min: 0, Max: 60000, Clamp: true, Since: "1.0.0",
+		Also:  []string{"queue_buffering_max_ms"},
+		Short: "How long a message may wait for others to share a request with",
+		Long: "A higher value sends fewer and larger requests and delays every message by up to that much. It must be" +
+			" less than message_timeout_ms.",
+	}, func(c *Connection) any { return &c.Linger }},
+	{Info{
+		Name: "batch_num_messages", Label: "Batch messages", Kind: Number, Unit: "messages",
+		Default: "10000", Min: 1, Max: 1000000, Since: "1.0.0",
+		Short: "Most messages in one batch",
+		Long:  "A batch is what goes to one partition in one request.",
+	}, func(c *Connection) any { return &c.BatchNumMessages }},
+	{Info{
+		Name: "batch_size", Label: "Batch size", Kind: Number, Unit: "bytes",
+		Default: "1000000", Min: 1, Max: 2147483647, Since: "1.0.0",
+		Short: "Most bytes in one batch",
+		Long:  "A single message may be larger, up to message_max_bytes; it then makes a batch of its own.",
+	}, func(c *Connection) any { return &c.BatchSize }},
+	{Info{
+		Name: "queue_buffering_max_messages", Label: "Queue messages", Kind: Number, Unit: "messages",
+		Default: "100000", Min: 1, Max: 2147483647, Reload: AtOnce, Since: "1.0.0",
+		Short: "Most messages that may wait in the producer",
+		Long: "What is produced while the queue is full is refused. A busy system that has to get over an outage needs" +
+			" its messages per second times the length of the outage.",
+	}, func(c *Connection) any { return &c.QueueMaxMessages }},
+	{Info{
+		Name: "queue_buffering_max_kbytes", Label: "Queue kbytes", Kind: Number, Unit: "kB",
+		Default: "1048576", Min: 1, Max: 2147483647, Reload: AtOnce, Since: "1.0.0",
+		Short: "Most memory that may wait in the producer",
+		Long:  "In units of 1024 bytes. Whichever limit of the queue is reached first counts.",
+	}, func(c *Connection) any { return &c.QueueMaxKbytes }},
+	{Info{
+		Name: "acks", Label: "Acks", Kind: Number, Default: "-1", Min: -1, Max: 1, Since: "1.0.0",
+		Also: []string{"request_required_acks"},
+		Words: []Word{
+			{Text: "-1", Short: "all replicas that are in sync have it"},
+			{Text: "0", Short: "nobody is asked: sent is delivered, and a broken connection loses messages unseen"},
+			{Text: "1", Short: "the partition's leader has it"},
+		},
+		Short: "When a message counts as delivered",
+		Long:  "0 and 1 are faster and lose messages when a broker dies.",
+	}, func(c *Connection) any { return &c.Acks }},
+	{Info{
+		Name: "retries", Label: "Retries", Kind: Number, Default: "2147483647", Min: 0, Max: 2147483647, Since: "1.0.0",
+		Also:  []string{"message_send_max_retries"},
+		Short: "How often a message is sent again after a failure",
+		Long:  "message_timeout_ms ends the attempts in any case. 0 gives a message up at its first failure.",
+	}, func(c *Connection) any { return &c.Retries }},
+	{Info{
+		Name: "enable_idempotence", Label: "Idempotence", Kind: Boolean, Default: "no", Since: "1.0.0",
+		Short: "Whether the brokers keep out duplicates that come from retries",
+		Long: "It needs acks = -1, retries above 0 and, where the brokers check permissions, IdempotentWrite on the" +
+			" cluster.",
+	}, func(c *Connection) any { return &c.Idempotence }},
+}

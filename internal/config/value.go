@@ -1,0 +1,207 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// fault is why a value was not taken as it is. After an Error the field holds the default.
+type fault struct {
+	severity Severity
+	text     string
+}
+
+func wrong(format string, args ...any) *fault {
+	return &fault{Error, fmt.Sprintf(format, args...)}
+}
+
+// set puts the value that text stands for into its field of *into.
+func (o *Option[T]) set(into *T, text string) *fault {
+	if text == "" && o.needsValue() {
+		o.set(into, o.Default)
+		return wrong("is empty; %s", o.advice())
+	}
+	switch field := o.field(into).(type) {
+	case *int:
+		n, fault := o.number(text)
+		*field = int(n)
+		return fault
+	case *time.Duration:
+		n, fault := o.number(text)
+		*field = time.Duration(n) * time.Millisecond
+		return fault
+	case *bool:
+		value, ok := truth(text)
+		if !ok {
+			value, _ = truth(o.Default)
+			*field = value
+			return wrong("is neither yes nor no; %s", o.advice())
+		}
+		*field = value
+		return nil
+	case *Secret:
+		*field = Secret(text)
+		return nil
+	case *[]string:
+		words, fault := o.words(text)
+		*field = words
+		return fault
+	case brokerField:
+		return o.brokers(field, text)
+	case *string:
+		value, fault := o.text(text)
+		*field = value
+		return fault
+	default:
+		panic(fmt.Sprintf("config: %s is kept in a %T", o.Name, field))
+	}
+}
+
+// render is the inverse of set, with the unit of a duration and without a secret.
+func (o *Option[T]) render(from *T) string {
+	switch field := o.field(from).(type) {
+	case *int:
+		return strconv.Itoa(*field)
+	case *time.Duration:
+		return strconv.FormatInt(field.Milliseconds(), 10) + " ms"
+	case *bool:
+		if *field {
+			return "yes"
+		}
+		return "no"
+	case *Secret:
+		return field.String()
+	case *[]string:
+		return strings.Join(*field, ",")
+	case brokerField:
+		return field.String()
+	case *string:
+		return *field
+	default:
+		panic(fmt.Sprintf("config: %s is kept in a %T", o.Name, field))
+	}
+}
+
+// needsValue says whether an empty value is a mistake rather than the same as none.
+func (o *Info) needsValue() bool {
+	switch o.Kind {
+	case Number, Milliseconds, Boolean:
+		return true
+	case Enumeration:
+		return o.Default != ""
+	}
+	return false
+}
+
+// number reads a whole number within the option's range. What is no number at all is an error rather than a reason to
+// use the default: a typing mistake must not run unnoticed.
+func (o *Info) number(text string) (int64, *fault) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange):
+		return o.integer(o.Default), wrong("is not a whole number%s; %s", o.ofUnit(), o.advice())
+	case err == nil && n >= o.Min && n <= o.Max:
+		return n, nil
+	case o.Clamp && n > o.Max:
+		return o.Max, &fault{Warning, fmt.Sprintf("is more than the client can do; %d is used instead, %s",
+			o.Max, o.advice())}
+	}
+	return o.integer(o.Default), &fault{Warning, fmt.Sprintf("is out of range; the default %s is used instead, give %s",
+		o.Default, o.Accepts())}
+}
+
+func (o *Info) ofUnit() string {
+	switch o.Unit {
+	case "":
+		return ""
+	case "ms":
+		return " of milliseconds"
+	case "kB":
+		return " of kilobytes"
+	}
+	return " of " + o.Unit
+}
+
+// text reads the kinds that are kept as a string. An empty text leaves the option unset.
+func (o *Info) text(text string) (string, *fault) {
+	if text == "" {
+		return o.Default, nil
+	}
+	if o.Kind == Enumeration {
+		word, ok := o.word(text)
+		if !ok {
+			return o.Default, wrong("is not known; %s", o.advice())
+		}
+		return word, nil
+	}
+	if o.Kind == Text && o.Max > 0 && int64(len(text)) > o.Max {
+		return o.Default, wrong("is %d bytes long; give at most %d", len(text), o.Max)
+	}
+	if o.Kind == Topic {
+		if why := topicFault(text); why != "" {
+			return o.Default, wrong("%s; %s", why, o.advice())
+		}
+	}
+	return text, nil
+}
+
+// words reads a list of the enumeration's words. Empty items are ignored, repeated ones kept once.
+func (o *Info) words(text string) ([]string, *fault) {
+	var out, unknown []string
+	for item := range strings.SplitSeq(text, ",") {
+		item = strings.TrimSpace(item)
+		if item == "" {
+			continue
+		}
+		word, ok := o.word(item)
+		if !ok {
+			unknown = append(unknown, strconv.Quote(item))
+		} else if !slices.Contains(out, word) {
+			out = append(out, word)
+		}
+	}
+	if len(unknown) > 0 {
+		return nil, wrong("holds %s, which is not known; %s", strings.Join(unknown, ", "), o.advice())
+	}
+	return out, nil
+}
+
+// truth reads what Asterisk's ast_true and ast_false read (main/utils.c), and nothing else.
+func truth(text string) (value, ok bool) {
+	switch strings.ToLower(text) {
+	case "yes", "true", "y", "t", "1", "on":
+		return true, true
+	case "no", "false", "n", "f", "0", "off":
+		return false, true
+	}
+	return false, false
+}
+
+// TopicLengthMax is the longest name of a topic in bytes, by Kafka's rule (org.apache.kafka.common.internals.Topic).
+const TopicLengthMax = 249
+
+// TopicByte says whether Kafka allows the byte in the name of a topic.
+func TopicByte(b byte) bool {
+	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '.' || b == '_' || b == '-'
+}
+
+// topicFault says why Kafka would refuse the name of a topic, or nothing.
+func topicFault(name string) string {
+	if len(name) > TopicLengthMax {
+		return fmt.Sprintf("is %d bytes long", len(name))
+	}
+	if name == "." || name == ".." {
+		return "cannot be the name of a topic"
+	}
+	for _, r := range name {
+		if r >= utf8.RuneSelf || !TopicByte(byte(r)) {
+			return fmt.Sprintf("holds %q, which no topic's name can", r)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,92 @@
+// Package console holds every CLI command: its words, its help, its completion and the text it prints. Asterisk's CLI
+// knows a command by what this table says of it, so another one needs no C.
+//
+// A command renders a snapshot that Env gives and touches nothing itself. What it prints is plain text, a line for a
+// row, and can always be shown on a terminal: whatever bytes a name or an error holds, control characters come out
+// escaped. Passwords arrive here already hidden.
+package console
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Command is one CLI command.
+type Command struct {
+	Words   string // what is typed: fixed words only, arguments follow them
+	Summary string // one line, for `core show help`
+	Usage   string // how to call it and what it does, shown by `core show help <words>` and for a wrong call
+
+	// Complete gives what may stand after the words before, all of those complete and the command's own among
+	// them, when word has been typed of it. It may be nil.
+	Complete func(env Env, before []string, word string) []string
+
+	// Run gives what the command prints. args is all that was typed, the command's own words included. ok = false
+	// asks for the usage to be shown. It blocks for no longer than Env does.
+	Run func(env Env, args []string) (text string, ok bool)
+}
+
+// Commands lists every command, in the order of abi/engine.h's resk_command_at.
+var Commands = []Command{
+	showStatus,
+	showConnection,
+	showConsumers,
+	showConsumer,
+	testSend,
+}
+
+// Env is what commands see of the engine. Its answers are snapshots that belong to the caller. Safe for use by
+// several goroutines.
+type Env interface {
+	// Enabled says whether kafka.conf has [general] enabled = yes.
+	Enabled() bool
+	// Connections lists the connections in the order of kafka.conf.
+	Connections() []ConnectionStatus
+	// Connection finds the connection of that name.
+	Connection(name string) (ConnectionStatus, bool)
+	// Consumers lists the connections that have a group_id, in the order of kafka.conf.
+	Consumers() []ConsumerStatus
+	// TestSend sends one message and returns once the broker has acknowledged it (nil) or it is clear that it
+	// will not (why). A nil key is no key. It blocks for request_timeout_ms at most.
+	TestSend(ctx context.Context, name, topic, message string, key *string) error
+	// Now is the time that ages are counted from.
+	Now() time.Time
+}
+
+// arguments gives what follows the command's own words, or nil when not even those are all there.
+func arguments(words string, args []string) []string {
+	n := len(strings.Fields(words))
+	if len(args) < n {
+		return nil
+	}
+	return args[n:]
+}
+
+// candidates gives those of the offered words that begin with word, in any case, each once. One that the command line
+// would take apart again is left out: completing it would not give a command that works.
+func candidates(word string, offered ...string) []string {
+	var out []string
+	for _, o := range offered {
+		if len(o) >= len(word) && strings.EqualFold(o[:len(word)], word) && typable(o) && !slices.Contains(out, o) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// typable says whether Asterisk's command line takes text as one word, as it stands.
+func typable(text string) bool {
+	return text != "" && printable(text) == text && !strings.ContainsAny(text, " \"\\")
+}
+
+// noConnection answers a name that no connection has.
+func noConnection(env Env, name string) string {
+	if !env.Enabled() {
+		return disabledText
+	}
+	return "No connection named " + printable(name) + "\n"
+}
+
+const disabledText = "Kafka is disabled ([general] enabled = no in kafka.conf)\n"

@@ -1,0 +1,450 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"reskafka/internal/config"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var testNow = time.Unix(1795333900, 0)
+
+// sent is what a command gave to TestSend.
+type sent struct {
+	name, topic, message string
+	key                  *string
+}
+
+// fakeEnv is an engine that holds still.
+type fakeEnv struct {
+	disabled    bool
+	connections []ConnectionStatus
+	consumers   []ConsumerStatus
+	sendError   error
+	sent        []sent
+}
+
+func (e *fakeEnv) Enabled() bool                   { return !e.disabled }
+func (e *fakeEnv) Now() time.Time                  { return testNow }
+func (e *fakeEnv) Connections() []ConnectionStatus { return e.connections }
+func (e *fakeEnv) Consumers() []ConsumerStatus     { return e.consumers }
+
+func (e *fakeEnv) Connection(name string) (ConnectionStatus, bool) {
+	i := slices.IndexFunc(e.connections, func(c ConnectionStatus) bool { return c.Name == name })
+	if i < 0 {
+		return ConnectionStatus{}, false
+	}
+	return e.connections[i], true
+}
+
+func (e *fakeEnv) TestSend(_ context.Context, name, topic, message string, key *string) error {
+	e.sent = append(e.sent, sent{name, topic, message, key})
+	return e.sendError
+}
+
+func ago(d time.Duration) time.Time { return testNow.Add(-d) }
+
+func settings(brokers string) []config.Setting {
+	return []config.Setting{
+		{Label: "Brokers", Value: brokers},
+		{Label: "Client ID", Value: "asterisk"},
+		{Label: "Message max bytes", Value: "1000000"},
+		{Label: "Request timeout", Value: "5000 ms"},
+		{Label: "Message timeout", Value: "300000 ms"},
+		{Label: "SASL password", Value: "***"},
+		{Label: "SSL CA location", Value: ""},
+		{Label: "Queue buffering max messages", Value: "100000"},
+	}
+}
+
+// busyEnv has a connection in every state that the commands tell apart.
+func busyEnv() *fakeEnv {
+	const two = "kafka1:9092,kafka2:9092"
+	refused := "dial tcp 10.0.0.7:9092: connect: connection refused"
+	many := strings.TrimSuffix(strings.Repeat("broker.example:9092,", 30), ",")
+	return &fakeEnv{
+		connections: []ConnectionStatus{
+			{
+				Name: "my-kafka", Brokers: two, Settings: settings(two),
+				States: []BrokerState{
+					{Address: "kafka1:9092", Connected: true, Since: ago(3*time.Hour + 5*time.Minute + time.Second)},
+					{Address: "kafka2:9092", Since: ago(4*time.Minute + 12*time.Second), LastError: refused},
+				},
+				Totals: Counters{Accepted: 1000, Acknowledged: 900, Waiting: 85, Retried: 12,
+					Dropped: []ReasonCount{{"message timeout", 10}, {"refused by the broker", 5}, {"stopped", 0}}},
+				Topics: []TopicStatus{
+					{"zeta", Counters{Accepted: 100, Acknowledged: 100}},
+					{"asterisk_cdr", Counters{Accepted: 900, Acknowledged: 800, Waiting: 85, Retried: 12,
+						Dropped: []ReasonCount{{"message timeout", 10}, {"refused by the broker", 5}}}},
+				},
+				Refused:   []ReasonCount{{"queue full", 3}, {"message too large", 1}},
+				LastError: refused, LastErrorAt: ago(7 * time.Second),
+			},
+			{Name: "up", Brokers: "up:9092", Settings: settings("up:9092"),
+				States: []BrokerState{{Address: "up:9092", Connected: true}}},
+			{Name: "down", Brokers: "d1:9092,d2:9092", Settings: settings("d1:9092,d2:9092"),
+				States: []BrokerState{{Address: "d1:9092", Since: ago(50 * time.Hour)}, {Address: "d2:9092", Since: ago(26 * time.Hour)}},
+				Totals: Counters{Accepted: 12345678901234567890, Waiting: 12345678901234567890}},
+			{Name: "a connection with quite a long name", Brokers: many, Settings: settings(many)},
+			{Name: "odd\x1b[2J\n\xff\u202e", Brokers: "b\r:9092\u2028", Settings: settings("b\r:9092\u2028"),
+				States:    []BrokerState{{Address: "b\r:9092", LastError: "line\none\x00"}},
+				Totals:    Counters{Accepted: 5, Acknowledged: 1, Dropped: []ReasonCount{{"be\x07ll", 1}}},
+				Topics:    []TopicStatus{{"to\tpic", Counters{Dropped: []ReasonCount{{"be\x07ll", 1}}}}},
+				LastError: "a\nb\x9bc"},
+		},
+		consumers: []ConsumerStatus{
+			{Name: "my-kafka", GroupID: "asterisk-group", Subscribed: true},
+			{Name: "up", GroupID: "a-group-with-a-name-that-is-too-long-for-its-column"},
+			{Name: "odd\x1b[2J\n\xff\u202e", GroupID: "g\x1b"},
+		},
+	}
+}
+
+// run runs the command whose words the line begins with; the words that follow are taken apart at blanks.
+func run(t *testing.T, env Env, line string, more ...string) (string, bool) {
+	t.Helper()
+	for _, c := range Commands {
+		if rest, ok := strings.CutPrefix(line+" ", c.Words+" "); ok {
+			args := append(strings.Fields(c.Words), strings.Fields(rest)...)
+			return c.Run(env, append(args, more...))
+		}
+	}
+	t.Fatalf("no command for %q", line)
+	return "", false
+}
+
+func TestGolden(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		env  *fakeEnv
+		line string
+		more string // an argument that holds blanks
+	}{
+		{name: "status", env: busyEnv(), line: "kafka show status"},
+		{name: "status_empty", env: &fakeEnv{}, line: "kafka show status"},
+		{name: "status_disabled", env: &fakeEnv{disabled: true}, line: "kafka show status"},
+		{name: "connection", env: busyEnv(), line: "kafka show connection my-kafka"},
+		{name: "connection_up", env: busyEnv(), line: "kafka show connection up"},
+		{name: "connection_down", env: busyEnv(), line: "kafka show connection down"},
+		{name: "connection_odd", env: busyEnv(), line: "kafka show connection", more: "odd\x1b[2J\n\xff\u202e"},
+		{name: "connection_unknown", env: busyEnv(), line: "kafka show connection", more: "no\x1bpe"},
+		{name: "connection_disabled", env: &fakeEnv{disabled: true}, line: "kafka show connection my-kafka"},
+		{name: "consumers", env: busyEnv(), line: "kafka show consumers"},
+		{name: "consumers_empty", env: &fakeEnv{}, line: "kafka show consumers"},
+		{name: "consumers_disabled", env: &fakeEnv{disabled: true}, line: "kafka show consumers"},
+		{name: "consumer", env: busyEnv(), line: "kafka show consumer my-kafka"},
+		{name: "consumer_without_group", env: busyEnv(), line: "kafka show consumer down"},
+		{name: "consumer_unknown", env: busyEnv(), line: "kafka show consumer nope"},
+		{name: "consumer_disabled", env: &fakeEnv{disabled: true}, line: "kafka show consumer my-kafka"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var more []string
+			if c.more != "" {
+				more = append(more, c.more)
+			}
+			got, ok := run(t, c.env, c.line, more...)
+			if !ok {
+				t.Fatal("the usage is shown")
+			}
+			checkText(t, got)
+			if strings.Contains(got, " \n") {
+				t.Errorf("blanks at the end of a line:\n%s", got)
+			}
+			file := filepath.Join("testdata", c.name+".golden")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("%s differs:\n%s", file, got)
+			}
+		})
+	}
+}
+
+// checkText holds what every output must keep: whole lines that a terminal can show.
+func checkText(t *testing.T, text string) {
+	t.Helper()
+	if !strings.HasSuffix(text, "\n") || !utf8.ValidString(text) {
+		t.Errorf("not whole lines of UTF-8: %q", text)
+	}
+	for _, l := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		if printable(l) != l {
+			t.Errorf("not fit for a terminal: %q", l)
+		}
+	}
+}
+
+// The lines of spec §4, letter by letter: more may follow, nothing may come between.
+func TestSpecLines(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{"kafka show status", "Connections:\n" +
+			"Name            Brokers\n" +
+			"my-kafka        kafka1:9092,kafka2:9092\n"},
+		{"kafka show connection my-kafka", "Name:              my-kafka\n" +
+			"Brokers:           kafka1:9092,kafka2:9092\n" +
+			"Client ID:         asterisk\n" +
+			"Message max bytes: 1000000\n" +
+			"Request timeout:   5000 ms\n" +
+			"Message timeout:   300000 ms\n"},
+		{"kafka show consumers", "Name            Group ID                  Subscribed\n" +
+			"my-kafka        asterisk-group            Yes\n"},
+		{"kafka show consumer my-kafka", "Name:              my-kafka\n" +
+			"Group ID:          asterisk-group\n" +
+			"Subscribed:        Yes\n"},
+		{"kafka test send connection my-kafka topic test_topic message hello", "Message sent successfully\n"},
+	} {
+		text, _ := run(t, busyEnv(), c.line)
+		got := strings.Split(text, "\n")
+		for i, want := range strings.Split(strings.TrimSuffix(c.want, "\n"), "\n") {
+			if i >= len(got) || got[i] != want && !strings.HasPrefix(got[i], want+" ") {
+				t.Errorf("%s: line %d does not begin with %q:\n%s", c.line, i+1, want, text)
+			}
+		}
+	}
+}
+
+// The options' own labels leave every value in its column, and the two fixed lines appear once.
+func TestOptionsOfARealConnection(t *testing.T) {
+	k, problems := config.ParseKafka([]config.Entry{
+		{Section: "my-kafka"},
+		{Section: "my-kafka", Name: "type", Value: "connection"},
+		{Section: "my-kafka", Name: "brokers", Value: "kafka1:9092,kafka2:9092"},
+		{Section: "my-kafka", Name: "sasl_password", Value: "hunter2"},
+	})
+	if config.HasErrors(problems) || len(k.Connections) != 1 {
+		t.Fatal(problems)
+	}
+	c := k.Connections[0]
+	text, _ := run(t, &fakeEnv{connections: []ConnectionStatus{{Name: c.Name, Brokers: c.BrokersText(), Settings: c.Settings()}}},
+		"kafka show connection my-kafka")
+	options, _, _ := strings.Cut(text, "\n\n")
+	if want := "Name:              my-kafka\n" +
+		"Brokers:           kafka1:9092,kafka2:9092\n" +
+		"Client ID:         asterisk\n" +
+		"Message max bytes: 1000000\n" +
+		"Request timeout:   5000 ms\n" +
+		"Message timeout:   300000 ms\n"; !strings.HasPrefix(text, want) {
+		t.Errorf("does not begin as the contract says:\n%s", text)
+	}
+	if strings.Contains(text, "hunter2") || !strings.Contains(text, "***") {
+		t.Errorf("the password is not hidden:\n%s", text)
+	}
+	seen := map[string]bool{}
+	for _, l := range strings.Split(options, "\n") {
+		label, value, _ := strings.Cut(l, ":")
+		if seen[label] || value != "" && len(l)-len(strings.TrimLeft(value, " ")) != valueColumn {
+			t.Errorf("there twice, or with its value out of column: %q", l)
+		}
+		seen[label] = true
+	}
+	if len(seen) != len(c.Settings()) {
+		t.Errorf("%d lines for %d settings", len(seen), len(c.Settings()))
+	}
+}
+
+func TestTestSend(t *testing.T) {
+	env := busyEnv()
+	words := strings.Fields("kafka test send connection my-kafka TOPIC t-1 Message")
+	got, ok := testSend.Run(env, append(words, "hello world"))
+	if got != "Message sent successfully\n" || !ok {
+		t.Errorf("got %q, %t", got, ok)
+	}
+	_, _ = testSend.Run(env, append(words, "", "key", ""))
+	_, _ = testSend.Run(env, append(words, "m", "KEY", "k"))
+	want := []sent{{"my-kafka", "t-1", "hello world", nil}, {"my-kafka", "t-1", "", new(string)}, {"my-kafka", "t-1", "m", ptr("k")}}
+	same := func(a, b sent) bool {
+		keys := a.key == nil && b.key == nil || a.key != nil && b.key != nil && *a.key == *b.key
+		return keys && a.name == b.name && a.topic == b.topic && a.message == b.message
+	}
+	if !slices.EqualFunc(env.sent, want, same) {
+		t.Errorf("sent %+v", env.sent)
+	}
+
+	env.sendError = errors.New("no answer from\nthe broker")
+	if got, ok := testSend.Run(env, append(words, "m")); got != `Message not sent: no answer from\x0athe broker`+"\n" || !ok {
+		t.Errorf("got %q, %t", got, ok)
+	}
+	got, ok = run(t, env, "kafka test send connection nope topic t message m")
+	if got != "No connection named nope\n" || !ok || len(env.sent) != 4 {
+		t.Errorf("got %q, %t after %d messages", got, ok, len(env.sent))
+	}
+	got, _ = run(t, &fakeEnv{disabled: true}, "kafka test send connection my-kafka topic t message m")
+	if got != disabledText {
+		t.Errorf("got %q", got)
+	}
+}
+
+func ptr(s string) *string { return &s }
+
+func TestWrongCallsShowTheUsage(t *testing.T) {
+	env := busyEnv()
+	for _, l := range []string{
+		"kafka show status more",
+		"kafka show connection",
+		"kafka show connection my-kafka more",
+		"kafka show consumers more",
+		"kafka show consumer",
+		"kafka show consumer my-kafka more",
+		"kafka test send connection",
+		"kafka test send connection my-kafka",
+		"kafka test send connection my-kafka topic t message",
+		"kafka test send connection my-kafka message m topic t",
+		"kafka test send connection my-kafka topic t message m key",
+		"kafka test send connection my-kafka topic t message m kex k",
+		"kafka test send connection my-kafka topic t message m key k more",
+	} {
+		if text, ok := run(t, env, l); ok || text != "" {
+			t.Errorf("%s: got %q, want the usage", l, text)
+		}
+	}
+	for _, c := range Commands {
+		if _, ok := c.Run(env, strings.Fields(c.Words)[:1]); ok {
+			t.Errorf("%s runs without its words", c.Words)
+		}
+	}
+	if len(env.sent) != 0 {
+		t.Errorf("sent %+v", env.sent)
+	}
+}
+
+func TestComplete(t *testing.T) {
+	env := busyEnv()
+	env.connections = append(env.connections, ConnectionStatus{Name: "My-Other"})
+	all := []string{"my-kafka", "up", "down", "My-Other"} // not those that would have to be quoted
+	for _, c := range []struct {
+		before, word string
+		want         []string
+	}{
+		{"kafka show connection", "", all},
+		{"kafka show connection", "m", []string{"my-kafka", "My-Other"}},
+		{"kafka show connection", "MY-K", []string{"my-kafka"}},
+		{"kafka show connection", "my-kafka", []string{"my-kafka"}},
+		{"kafka show connection", "my-kafkas", nil},
+		{"kafka show connection my-kafka", "", nil},
+		{"kafka show consumer", "", []string{"my-kafka", "up"}},
+		{"kafka show consumer", "d", nil},
+		{"kafka show consumer up", "", nil},
+		{"kafka test send connection", "", all},
+		{"kafka test send connection", "u", []string{"up"}},
+		{"kafka test send connection up", "", []string{"topic"}},
+		{"kafka test send connection up", "TO", []string{"topic"}},
+		{"kafka test send connection up", "topic", []string{"topic"}},
+		{"kafka test send connection up", "x", nil},
+		{"kafka test send connection up topic", "", nil},
+		{"kafka test send connection up topic t", "", []string{"message"}},
+		{"kafka test send connection up tropic t", "", nil},
+		{"kafka test send connection up topic t message", "", nil},
+		{"kafka test send connection up topic t message m", "", []string{"key"}},
+		{"kafka test send connection up topic t message m", "k", []string{"key"}},
+		{"kafka test send connection up topic t message m key", "", nil},
+		{"kafka test send connection up topic t message m key k", "", nil},
+	} {
+		for _, command := range Commands {
+			if c.before != command.Words && !strings.HasPrefix(c.before, command.Words+" ") {
+				continue
+			}
+			if got := command.Complete(env, strings.Fields(c.before), c.word); !slices.Equal(got, c.want) {
+				t.Errorf("%s %s|: got %q, want %q", c.before, c.word, got, c.want)
+			}
+		}
+	}
+}
+
+func TestCommandsAreComplete(t *testing.T) {
+	want := []string{"kafka show status", "kafka show connection", "kafka show consumers", "kafka show consumer",
+		"kafka test send connection"}
+	var got []string
+	for _, c := range Commands {
+		got = append(got, c.Words)
+		if c.Run == nil || c.Summary == "" || strings.Contains(c.Summary, "\n") {
+			t.Errorf("%s: no Run, or a summary that is not one line", c.Words)
+		}
+		if !strings.HasPrefix(c.Usage, "Usage: "+c.Words) {
+			t.Errorf("%s: usage is %q", c.Words, c.Usage)
+		}
+		checkText(t, c.Usage)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAge(t *testing.T) {
+	for _, c := range []struct {
+		d    time.Duration
+		want string
+	}{
+		{-time.Second, "0s"}, {0, "0s"}, {999 * time.Millisecond, "0s"}, {59 * time.Second, "59s"},
+		{time.Minute, "1m0s"}, {4*time.Minute + 12*time.Second, "4m12s"}, {time.Hour - 1, "59m59s"},
+		{3*time.Hour + 5*time.Minute + 59*time.Second, "3h5m"}, {52 * time.Hour, "2d4h"}, {10000 * time.Hour, "416d16h"},
+	} {
+		if got := age(c.d); got != c.want {
+			t.Errorf("%v: got %s, want %s", c.d, got, c.want)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"", ""}, {"my-kafka", "my-kafka"}, {"Zürich 通話", "Zürich 通話"}, {"\ufffd", "\ufffd"},
+		{"a\x1b[31mb", `a\x1b[31mb`}, {"a\r\n\tb\x7f\x00", `a\x0d\x0a\x09b\x7f\x00`}, {"\xe9t\xff", `\xe9t\xff`},
+		{"\u009b\u202e\u2028", `\u009b\u202e\u2028`}, {"\U000e0001", `\U000e0001`}, {"\xff\ufffd", `\xff` + "\ufffd"},
+	} {
+		if got := printable(c.in); got != c.want {
+			t.Errorf("%q: got %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
+// Whatever is typed and whatever a connection is called, commands answer with lines fit for a terminal.
+func FuzzCommands(f *testing.F) {
+	f.Add(0, "", "kafka show status", "")
+	f.Add(1, "my-kafka", "my-kafka", "m")
+	f.Add(3, "a\x1b\xff", "a\x1b\xff", "\xff")
+	f.Add(4, "c", "c topic t message m key k", "K")
+	f.Fuzz(func(t *testing.T, index int, name, typed, word string) {
+		c := Commands[((index%len(Commands))+len(Commands))%len(Commands)]
+		env := &fakeEnv{
+			connections: []ConnectionStatus{{Name: name, Brokers: name, Settings: []config.Setting{{Label: name, Value: name}},
+				States: []BrokerState{{Address: name, LastError: typed}}, Topics: []TopicStatus{{Topic: name}}, LastError: word}},
+			consumers: []ConsumerStatus{{Name: name, GroupID: word}},
+			sendError: errors.New(typed),
+		}
+		for _, args := range [][]string{
+			strings.Split(typed, " "),
+			append(strings.Fields(c.Words), strings.Split(typed, " ")...),
+			append(strings.Fields(c.Words), name),
+			append(strings.Fields(c.Words), name, "topic", typed, "message", word),
+		} {
+			if text, ok := c.Run(env, args); ok {
+				checkText(t, text)
+			} else if text != "" {
+				t.Errorf("%s: both a text and the usage", c.Words)
+			}
+			if c.Complete == nil {
+				continue
+			}
+			for _, candidate := range c.Complete(env, args, word) {
+				if len(candidate) < len(word) || !strings.EqualFold(candidate[:len(word)], word) || !typable(candidate) {
+					t.Errorf("%s: %q is offered for %q", c.Words, candidate, word)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,158 @@
+package console
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+var showConnection = Command{
+	Words:   "kafka show connection",
+	Summary: "Show a Kafka connection",
+	Usage: "Usage: kafka show connection <name>\n" +
+		"       Shows every option of a connection of kafka.conf, its brokers, and what became of the\n" +
+		"       messages that were given to it: accepted = acknowledged + waiting + dropped.\n",
+	Complete: func(env Env, before []string, word string) []string {
+		rest := arguments("kafka show connection", before)
+		if rest == nil || len(rest) > 0 {
+			return nil
+		}
+		return candidates(word, connectionNames(env)...)
+	},
+	Run: runShowConnection,
+}
+
+func connectionNames(env Env) []string {
+	var names []string
+	for _, c := range env.Connections() {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+func runShowConnection(env Env, args []string) (string, bool) {
+	rest := arguments("kafka show connection", args)
+	if len(rest) != 1 {
+		return "", false
+	}
+	c, ok := env.Connection(rest[0])
+	if !ok {
+		return noConnection(env, rest[0]), true
+	}
+	var b strings.Builder
+	writeSettings(&b, c)
+	now := env.Now()
+	b.WriteString("\nBrokers in use:\n")
+	writeBrokers(&b, c.States, now)
+	b.WriteString("\nMessages:\n")
+	writeCounters(&b, c, now)
+	if len(c.Topics) > 0 {
+		b.WriteString("\n" + topicTable(c.Topics))
+	}
+	return b.String(), true
+}
+
+// writeSettings prints the options. The first two lines are fixed by spec §4, whatever the list of options holds.
+func writeSettings(b *strings.Builder, c ConnectionStatus) {
+	line(b, "Name", printable(c.Name))
+	line(b, "Brokers", printable(c.Brokers))
+	for _, s := range c.Settings {
+		if s.Label != "Name" && s.Label != "Brokers" {
+			line(b, printable(s.Label), printable(s.Value))
+		}
+	}
+}
+
+func writeBrokers(b *strings.Builder, states []BrokerState, now time.Time) {
+	if len(states) == 0 {
+		b.WriteString("  none yet\n")
+	}
+	width := valueColumn - 2 // as item does, so that the short ones stand below the options' values
+	for _, s := range states {
+		if n := utf8.RuneCountInString(printable(s.Address)) + 2; n <= 48 {
+			width = max(width, n)
+		}
+	}
+	for _, s := range states {
+		text := "connected"
+		if !s.Connected {
+			text = "not connected"
+		}
+		if !s.Since.IsZero() {
+			text += " for " + age(now.Sub(s.Since))
+		}
+		if !s.Connected && s.LastError != "" {
+			text += ": " + printable(s.LastError)
+		}
+		b.WriteString("  " + pad(printable(s.Address), width) + text + "\n")
+	}
+}
+
+// writeCounters prints where the messages are. What the counters do not account for is said, not left to be worked
+// out.
+func writeCounters(b *strings.Builder, c ConnectionStatus, now time.Time) {
+	t := c.Totals
+	writeCount(b, "Accepted", t.Accepted, nil)
+	writeCount(b, "Acknowledged", t.Acknowledged, nil)
+	writeCount(b, "Waiting", t.Waiting, nil)
+	writeCount(b, "Dropped", sum(t.Dropped), t.Dropped)
+	if missing := int64(t.Accepted - t.Acknowledged - t.Waiting - sum(t.Dropped)); missing != 0 {
+		item(b, "Unaccounted for", strconv.FormatInt(missing, 10))
+	}
+	writeCount(b, "Retried", t.Retried, nil)
+	writeCount(b, "Refused", sum(c.Refused), c.Refused)
+	if c.LastError != "" {
+		text := printable(c.LastError)
+		if !c.LastErrorAt.IsZero() {
+			text = age(now.Sub(c.LastErrorAt)) + " ago: " + text
+		}
+		item(b, "Last error", text)
+	}
+}
+
+// writeCount prints a number and what it is made up of.
+func writeCount(b *strings.Builder, label string, n uint64, of []ReasonCount) {
+	text := strconv.FormatUint(n, 10)
+	if reasons := reasonList(of); reasons != "" {
+		text += " (" + reasons + ")"
+	}
+	item(b, label, text)
+}
+
+// item prints an indented line whose value stands below those of the options.
+func item(b *strings.Builder, label, value string) {
+	b.WriteString("  " + pad(label, valueColumn-2) + value + "\n")
+}
+
+// reasonList prints the reasons that have occurred, or nothing.
+func reasonList(reasons []ReasonCount) string {
+	var list []string
+	for _, r := range reasons {
+		if r.Count > 0 {
+			list = append(list, fmt.Sprintf("%s: %d", printable(r.Reason), r.Count))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+func topicTable(topics []TopicStatus) string {
+	topics = slices.SortedFunc(slices.Values(topics), func(a, b TopicStatus) int { return cmp.Compare(a.Topic, b.Topic) })
+	var rows [][]string
+	for _, t := range topics {
+		row := []string{printable(t.Topic)}
+		for _, n := range []uint64{t.Accepted, t.Acknowledged, t.Waiting, t.Retried, sum(t.Dropped)} {
+			row = append(row, strconv.FormatUint(n, 10))
+		}
+		rows = append(rows, append(row, reasonList(t.Dropped)))
+	}
+	number := func(title string) column { return column{title: title, least: len(title) + 2, most: 24, right: true} }
+	return table([]column{
+		{title: "Topic", least: 26, most: 60},
+		number("Accepted"), number("Acknowledged"), number("Waiting"), number("Retried"), number("Dropped"),
+		{title: "Why dropped"},
+	}, rows)
+}

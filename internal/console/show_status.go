@@ -1,0 +1,68 @@
+package console
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
+
+var showStatus = Command{
+	Words:   "kafka show status",
+	Summary: "Show the Kafka connections",
+	Usage: "Usage: kafka show status\n" +
+		"       Lists the connections of kafka.conf, whether their brokers are connected, and how many\n" +
+		"       messages wait for delivery or have been dropped.\n",
+	Run: runShowStatus,
+}
+
+func runShowStatus(env Env, args []string) (string, bool) {
+	if rest := arguments("kafka show status", args); rest == nil || len(rest) > 0 {
+		return "", false
+	}
+	if !env.Enabled() {
+		return disabledText, true
+	}
+	connections := env.Connections()
+	if len(connections) == 0 {
+		return "No connections: kafka.conf has no section with type = connection\n", true
+	}
+	now := env.Now()
+	var rows [][]string
+	for _, c := range connections {
+		rows = append(rows, []string{
+			printable(c.Name), printable(c.Brokers), stateOf(c.States, now),
+			strconv.FormatUint(c.Totals.Waiting, 10), strconv.FormatUint(sum(c.Totals.Dropped), 10),
+		})
+	}
+	return "Connections:\n" + table([]column{
+		{title: "Name", least: 16},
+		{title: "Brokers", least: 26, most: 60},
+		{title: "State", least: 14, most: 40},
+		{title: "Waiting", least: 10, most: 24, right: true},
+		{title: "Dropped", least: 10, most: 24, right: true},
+	}, rows), true
+}
+
+// stateOf says in a few words how a connection's brokers are.
+func stateOf(states []BrokerState, now time.Time) string {
+	connected := 0
+	var since time.Time // when the last one was lost
+	for _, s := range states {
+		if s.Connected {
+			connected++
+		} else if s.Since.After(since) {
+			since = s.Since
+		}
+	}
+	switch {
+	case len(states) == 0:
+		return "not used yet"
+	case connected == len(states):
+		return "connected"
+	case connected > 0:
+		return fmt.Sprintf("connected to %d of %d", connected, len(states))
+	case since.IsZero():
+		return "not connected"
+	}
+	return "not connected for " + age(now.Sub(since))
+}

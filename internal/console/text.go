@@ -1,0 +1,109 @@
+package console
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// printable gives text that stays on its line and does not steer a terminal: whatever is not a printable character
+// or a blank comes out as \x1b, \u202e and so on.
+func printable(text string) string {
+	clean := func(r rune) bool { return r != utf8.RuneError && strconv.IsPrint(r) }
+	if strings.IndexFunc(text, func(r rune) bool { return !clean(r) }) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case clean(r), r == utf8.RuneError && size > 1: // U+FFFD itself is as good as any character.
+			b.WriteString(text[i : i+size])
+		case r < utf8.RuneSelf || size == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case r <= 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+		i += size
+	}
+	return b.String()
+}
+
+// age prints how long something has been so, in its two largest units: 12s, 4m12s, 3h5m, 2d4h.
+func age(d time.Duration) string {
+	s := max(0, int64(d/time.Second))
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("%dm%ds", s/60, s%60)
+	case s < 86400:
+		return fmt.Sprintf("%dh%dm", s/3600, s%3600/60)
+	}
+	return fmt.Sprintf("%dd%dh", s/86400, s%86400/3600)
+}
+
+// yesNo prints a truth as Asterisk's commands do.
+func yesNo(b bool) string {
+	if b {
+		return "Yes"
+	}
+	return "No"
+}
+
+// pad fills text with blanks to width characters; text that is as long or longer gets the one blank that keeps it
+// apart from what follows, so that it moves its own line only.
+func pad(text string, width int) string {
+	return text + strings.Repeat(" ", max(1, width-utf8.RuneCountInString(text)))
+}
+
+// valueColumn is where values stand in a list of labels. Spec §4 fixes it: "Name:              my-kafka".
+const valueColumn = 19
+
+// line adds a line "label: value" to b.
+func line(b *strings.Builder, label, value string) {
+	if value == "" {
+		fmt.Fprintf(b, "%s:\n", label)
+		return
+	}
+	b.WriteString(pad(label+":", valueColumn) + value + "\n")
+}
+
+// column is one column of a table.
+type column struct {
+	title string
+	least int  // characters, the gap to the next column included
+	most  int  // the same; a cell that needs more moves the rest of its own row only. 0 = fixed at least
+	right bool // numbers, flush right
+}
+
+// table prints columns with their titles and rows, a line each. The last column is as wide as it gets.
+func table(columns []column, rows [][]string) string {
+	var b strings.Builder
+	widths := make([]int, len(columns))
+	titles := make([]string, len(columns))
+	for i, c := range columns {
+		titles[i] = c.title
+		widths[i] = max(c.least, utf8.RuneCountInString(c.title)+1)
+		for _, row := range rows {
+			if width := utf8.RuneCountInString(row[i]) + 2; width <= c.most {
+				widths[i] = max(widths[i], width)
+			}
+		}
+	}
+	for _, row := range append([][]string{titles}, rows...) {
+		var text strings.Builder
+		for i, cell := range row {
+			if columns[i].right {
+				cell = strings.Repeat(" ", max(0, widths[i]-2-utf8.RuneCountInString(cell))) + cell
+			}
+			text.WriteString(pad(cell, widths[i]))
+		}
+		b.WriteString(strings.TrimRight(text.String(), " ") + "\n")
+	}
+	return b.String()
+}

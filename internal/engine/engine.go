@@ -1,0 +1,194 @@
+// Package engine is res_kafka without Asterisk: it owns the configuration, the connections and the event sources, and
+// everything that the exported calls of abi/engine.h do is a method here. It knows no C and no Asterisk type.
+//
+// Threads: every method may be called from any goroutine or thread. None of them waits for the network but TestSend
+// and Stop, which say for how long.
+package engine
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reskafka/internal/config"
+	"reskafka/internal/event"
+	"reskafka/internal/host"
+	"reskafka/internal/throttle"
+)
+
+// logEvery is how often one cause may write a line to the log.
+const logEvery = 30 * time.Second
+
+// Engine is one run of the engine, from the module's load to its unload. Create it with Start.
+type Engine struct {
+	log     host.Logger
+	system  host.System
+	refused *throttle.Throttle // lines about calls to produce that were refused
+	dropped *throttle.Throttle // lines about accepted records that were dropped
+
+	configuring sync.Mutex // one configuration at a time
+
+	mtx         sync.Mutex // guards what follows; taken after configuring, never held over a call out
+	config      *config.Kafka
+	byName      map[string]*connection
+	stopped     bool
+	connections atomic.Pointer[[]*connection] // by id - 1; only ever grows. Read without the mutex on the way of records
+	sources     atomic.Pointer[[]event.Source] // by number - 1; an element is replaced when its source is reloaded
+}
+
+// Start brings up an engine without any configuration.
+func Start(system host.System, log host.Logger) *Engine {
+	e := &Engine{
+		log: log, system: system,
+		refused: throttle.New(logEvery, time.Now),
+		dropped: throttle.New(logEvery, time.Now),
+		byName:  map[string]*connection{},
+	}
+	e.connections.Store(&[]*connection{})
+	e.sources.Store(&[]event.Source{})
+	return e
+}
+
+// Errors that the exported calls turn into results.
+var (
+	ErrNotFound = fmt.Errorf("not found")
+	ErrDisabled = fmt.Errorf("disabled")
+	ErrInvalid  = fmt.Errorf("invalid")
+	ErrStopped  = fmt.Errorf("stopped")
+)
+
+// Configure puts a configuration in force, or logs all its problems and changes nothing. Connections whose options are
+// the same go on as they are; for a changed one a new client is made before anything is touched.
+func (e *Engine) Configure(entries []config.Entry) error {
+	e.configuring.Lock()
+	defer e.configuring.Unlock()
+
+	parsed, problems := config.ParseKafka(entries)
+	e.report(problems)
+	if config.HasErrors(problems) || parsed == nil {
+		return ErrInvalid
+	}
+	wanted := map[string]*config.Connection{}
+	if parsed.Enabled {
+		for _, c := range parsed.Connections {
+			wanted[c.Name] = c
+		}
+	}
+
+	e.mtx.Lock()
+	known := make([]*connection, 0, len(e.byName))
+	for _, c := range e.byName {
+		known = append(known, c)
+	}
+	stopped := e.stopped
+	e.mtx.Unlock()
+	if stopped {
+		return ErrStopped
+	}
+
+	changes, err := prepare(known, wanted, e.log)
+	if err != nil {
+		host.Logf(e.log, host.Error, "kafka.conf: %v; nothing has been changed", err)
+		return ErrInvalid
+	}
+	for _, change := range changes {
+		change.apply()
+	}
+
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	e.config = parsed
+	for name, c := range wanted {
+		if e.byName[name] == nil {
+			e.add(name, c)
+		}
+	}
+	return nil
+}
+
+// add makes a connection known. The mutex is held.
+func (e *Engine) add(name string, settings *config.Connection) {
+	list := *e.connections.Load()
+	c := &connection{engine: e, id: uint64(len(list) + 1), name: name}
+	c.gate.Store(&Gate{})
+	c.settings.Store(settings)
+	e.byName[name] = c
+	list = append(list[:len(list):len(list)], c)
+	e.connections.Store(&list)
+}
+
+// report writes the problems of a configuration file to the log, each with its severity.
+func (e *Engine) report(problems []config.Problem) {
+	for _, p := range problems {
+		level := host.Warning
+		if p.Severity == config.Error {
+			level = host.Error
+		}
+		host.Logf(e.log, level, "%s", p)
+	}
+}
+
+// connection finds one that the configuration in force has.
+func (e *Engine) connection(name string) (*connection, error) {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	switch c := e.byName[name]; {
+	case e.stopped:
+		return nil, ErrStopped
+	case e.config != nil && !e.config.Enabled:
+		return nil, ErrDisabled
+	case c == nil || c.settings.Load() == nil:
+		return nil, ErrNotFound
+	default:
+		return c, nil
+	}
+}
+
+// byID finds a connection by the number that its stage carries.
+func (e *Engine) byID(id uint64) *connection {
+	list := *e.connections.Load()
+	if id == 0 || id > uint64(len(list)) {
+		return nil
+	}
+	return list[id-1]
+}
+
+// OpenProducer binds a stage's gate to the connection of that name and gives the number that Take expects. The gate's
+// limits are filled in and it is opened. Never touches the network.
+func (e *Engine) OpenProducer(name string, gate *Gate) (uint64, error) {
+	c, err := e.connection(name)
+	switch err {
+	case nil:
+	case ErrDisabled:
+		host.Logf(e.log, host.Error, "no producer for connection '%s': Kafka is disabled (enabled = no in section [general] of kafka.conf)", name)
+		return 0, err
+	default:
+		host.Logf(e.log, host.Error, "no producer for connection '%s': kafka.conf has no such section of type = connection", name)
+		return 0, err
+	}
+	if err := c.bind(gate); err != nil {
+		host.Logf(e.log, host.Error, "no producer for connection '%s': %v", name, err)
+		return 0, ErrInvalid
+	}
+	return c.id, nil
+}
+
+// Stop delivers what is waiting for at most grace, closes every client, and counts and logs what could not be
+// delivered. Afterwards nothing of the host and no gate is used any more.
+func (e *Engine) Stop(grace time.Duration) {
+	e.configuring.Lock()
+	defer e.configuring.Unlock()
+	e.mtx.Lock()
+	e.stopped = true
+	e.mtx.Unlock()
+
+	over := make(chan struct{})
+	timer := time.AfterFunc(grace, func() { close(over) })
+	defer timer.Stop()
+	var all sync.WaitGroup
+	for _, c := range *e.connections.Load() {
+		all.Go(func() { c.stop(over) })
+	}
+	all.Wait()
+}

@@ -1,0 +1,30 @@
+package engine
+
+import "sync/atomic"
+
+// Gate is the memory a stage shares with the engine: struct stage_gate of stage/stage.h, member by member. It belongs
+// to the stage, which outlives every use the engine makes of it.
+type Gate struct {
+	Open       atomic.Int64
+	MaxFrames  atomic.Int64
+	MaxCharge  atomic.Int64
+	MaxLength  atomic.Int64
+	LingerNS   atomic.Int64
+	HeldFrames atomic.Int64
+	HeldCharge atomic.Int64
+	Admitted   atomic.Int64
+	Taken      atomic.Int64
+	MaxWeight  atomic.Int64
+}
+
+// notStaged is the charge of a record that never went through the stage, so that its outcome gives nothing back.
+const notStaged = -1
+
+// Release gives back what admitted frames counted against the stage's limits.
+func (g *Gate) Release(records, charge int64) {
+	if charge == notStaged {
+		return
+	}
+	g.HeldFrames.Add(-records)
+	g.HeldCharge.Add(-charge)
+}

@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"fmt"
+
+	"reskafka/internal/host"
+	"reskafka/internal/kafka"
+)
+
+// Reason says why a call to produce was refused before it became a record: enum resk_refusal of abi/engine.h.
+type Reason uint32
+
+// The reasons, in the order of the enum.
+const (
+	Closed Reason = iota + 1
+	TooLong
+	FullFrames
+	FullCharge
+	NoMemory
+	BadTopic
+	BadArgument
+)
+
+// refusals says each reason in a word or two, as counters carry it, and in a sentence for the log.
+var refusals = map[Reason]struct{ name, text string }{
+	Closed:      {"closed", "the connection is no longer in kafka.conf, or Kafka is disabled or being unloaded"},
+	TooLong:     {"too large", "larger than message_max_bytes"},
+	FullFrames:  {"queue full", "queue_buffering_max_messages records are waiting already"},
+	FullCharge:  {"queue full", "queue_buffering_max_kbytes are waiting already"},
+	NoMemory:    {"no memory", "no memory is left"},
+	BadTopic:    {"bad topic", fmt.Sprintf("a topic's name has 1 to %d letters, digits, dots, underscores and hyphens", kafka.TopicLengthMax)},
+	BadArgument: {"bad argument", "the calling module passed NULL where a value is needed"},
+}
+
+// Refused counts calls to produce that were refused and logs them, throttled: per connection and reason one line at
+// once and then one in 30 s. id 0 = there was no connection to refuse them. sample is the topic of the first.
+func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) {
+	said, ok := refusals[reason]
+	if !ok {
+		said.name, said.text = "other", fmt.Sprintf("reason %d", reason)
+	}
+	name := "(none)"
+	if c := e.byID(id); c != nil {
+		name = c.name
+		c.mtx.Lock()
+		if c.refused == nil {
+			c.refused = map[string]uint64{}
+		}
+		c.refused[said.name] += count
+		c.mtx.Unlock()
+	}
+	suppressed, ok := e.refused.AllowN(name+"\x00"+said.name, int(count))
+	if !ok {
+		return
+	}
+	host.Logf(e.log, host.Error, "connection '%s': refused %d record(s), topic '%s': %s", name, count+uint64(suppressed), sample, said.text)
+}

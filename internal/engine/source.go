@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"slices"
+
+	"reskafka/internal/config"
+	"reskafka/internal/event"
+	"reskafka/internal/host"
+)
+
+// OpenSource reads an event source's configuration file, for the first time when number is 0, else in the place of
+// the source of that number. It gives the number and the name of the connection to publish on. When it fails, all
+// problems have been logged and the source that was there before is still in force.
+func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) (uint64, string, error) {
+	e.configuring.Lock()
+	defer e.configuring.Unlock()
+	known, ok := event.Lookup(kind)
+	if !ok {
+		host.Logf(e.log, host.Error, "there is no event source of kind '%s'", kind)
+		return 0, "", ErrNotFound
+	}
+	source, problems := known.Open(entries, e.system)
+	e.report(problems)
+	if source == nil {
+		return 0, "", ErrInvalid
+	}
+	list := slices.Clone(*e.sources.Load())
+	switch {
+	case number == 0:
+		list = append(list, source)
+		number = uint64(len(list))
+	case number > uint64(len(list)):
+		return 0, "", ErrNotFound
+	default:
+		list[number-1] = source
+	}
+	e.sources.Store(&list)
+	return number, source.Connection(), nil
+}
+
+// source finds an open event source by its number.
+func (e *Engine) source(number uint64) event.Source {
+	list := *e.sources.Load()
+	if number == 0 || number > uint64(len(list)) {
+		return nil
+	}
+	return list[number-1]
+}

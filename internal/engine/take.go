@@ -1,0 +1,119 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+
+	"reskafka/internal/event"
+	"reskafka/internal/frame"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+// Take takes over a slab of frames for the connection of that number. The slab is copied once, whole, and the records
+// point into the copy: when Take returns the caller may reuse it.
+func (e *Engine) Take(id uint64, slab []byte) {
+	c := e.byID(id)
+	if c == nil {
+		return
+	}
+	c.mtx.Lock()
+	box := c.outbox
+	c.mtx.Unlock()
+	if box == nil {
+		return
+	}
+	copied := bytes.Clone(slab)
+	t := taking{connection: c, now: time.Now()}
+	if err := frame.Walk(copied, t.frame); err != nil {
+		// Cannot happen while the stage is right: the frames behind it are lost, which must not go unseen.
+		host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v", c.name, err)
+	}
+	if t.broken > 0 {
+		c.mtx.Lock()
+		c.broken += t.broken
+		c.mtx.Unlock()
+	}
+	if len(t.records) > 0 {
+		box.Accept(t.records)
+	}
+}
+
+// taking turns the frames of one slab into records.
+type taking struct {
+	connection *connection
+	now        time.Time
+	records    []outbox.Record
+	topic      string // the last frame's, so that a run of one topic makes one string
+	fields     []event.Field
+	broken     uint64
+}
+
+func (t *taking) frame(f *frame.Frame) {
+	if f.Source != 0 {
+		t.event(f)
+		return
+	}
+	if t.topic != string(f.Topic) {
+		t.topic = string(f.Topic)
+	}
+	r := outbox.Record{Topic: t.topic, Key: f.Key, Value: f.Value, Accepted: time.Unix(0, f.AcceptedNS), Charge: int64(f.Charge)}
+	if n := f.FieldCount(); n > 0 {
+		r.Headers = make([]outbox.Header, 0, n)
+		if err := f.EachField(func(fd frame.Field) {
+			r.Headers = append(r.Headers, outbox.Header{Name: string(fd.Name), Value: fd.Value})
+		}); err != nil {
+			t.lose(f, err)
+			return
+		}
+	}
+	t.records = append(t.records, r)
+}
+
+// event has the frame's source make a record of its fields.
+func (t *taking) event(f *frame.Frame) {
+	source := t.connection.engine.source(f.Source)
+	if source == nil {
+		t.lose(f, ErrNotFound)
+		return
+	}
+	t.fields = t.fields[:0]
+	if err := f.EachField(func(fd frame.Field) { t.fields = append(t.fields, eventField(fd)) }); err != nil {
+		t.lose(f, err)
+		return
+	}
+	message, err := source.Encode(t.fields, t.now)
+	if err != nil {
+		t.lose(f, err)
+		return
+	}
+	t.records = append(t.records, outbox.Record{
+		Topic: message.Topic, Key: message.Key, Value: message.Value, Headers: message.Headers,
+		Accepted: time.Unix(0, f.AcceptedNS), Charge: int64(f.Charge),
+	})
+}
+
+// lose counts a frame that cannot become a record and gives back what it held.
+func (t *taking) lose(f *frame.Frame, err error) {
+	c := t.connection
+	t.broken++
+	c.Release(1, int64(f.Charge))
+	c.Dropped(string(f.Topic), "not encodable", 1, err)
+}
+
+// eventField reads one field as its kind says; a value of the wrong length is left as text.
+func eventField(fd frame.Field) event.Field {
+	field := event.Field{Name: string(fd.Name), Kind: event.Kind(fd.Kind), Text: fd.Value}
+	switch {
+	case field.Kind == event.Integer && len(fd.Value) == 8:
+		field.Integer = int64(binary.NativeEndian.Uint64(fd.Value))
+	case field.Kind == event.Time && len(fd.Value) == 16:
+		seconds := int64(binary.NativeEndian.Uint64(fd.Value))
+		micros := int64(binary.NativeEndian.Uint64(fd.Value[8:]))
+		field.Time = time.Unix(seconds, micros*1000)
+	case field.Kind != event.Variable:
+		field.Kind = event.Text
+	}
+	return field
+}

@@ -1,0 +1,338 @@
+package event
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var testSystem = host.System{EntityID: "02:42:ac:11:00:02", Name: "pbx-1", Version: "22.6.0", Hostname: "pbx.example"}
+
+var testNow = time.Unix(1795333900, 999_000_000)
+
+func number(name string, value int64) Field { return Field{Name: name, Kind: Integer, Integer: value} }
+
+func moment(name string, sec, usec int64) Field {
+	return Field{Name: name, Kind: Time, Time: time.Unix(sec, usec*1000)}
+}
+
+func variable(name, value string) Field {
+	return Field{Name: name, Kind: Variable, Text: []byte(value)}
+}
+
+// answered is a call as the tap lists it: every field, in the order of the C module's table.
+func answered() []Field {
+	return []Field{
+		text("clid", `"Alice" <100>`), text("src", "100"), text("dst", "200"), text("dcontext", "internal"),
+		text("channel", "PJSIP/alice-00000001"), text("dstchannel", "PJSIP/bob-00000002"),
+		text("lastapp", "Dial"), text("lastdata", "PJSIP/bob,30,tT"),
+		moment("start", 1795333839, 123456), moment("answer", 1795333845, 999999), moment("end", 1795333899, 0),
+		number("duration", 60), number("billsec", 54),
+		text("disposition", "ANSWERED"), text("accountcode", "acme"), text("amaflags", "DOCUMENTATION"),
+		text("peeraccount", "globex"), text("linkedid", "1795333839.1"), number("sequence", 7),
+		text("tenantid", "t-1"), text("peertenantid", "t-2"),
+		text("uniqueid", "1795333839.1"), text("userfield", "note"),
+	}
+}
+
+// with gives fields with some replaced by others of the same name, or added.
+func with(fields []Field, others ...Field) []Field {
+	for _, other := range others {
+		at := slices.IndexFunc(fields, func(f Field) bool { return f.Name == other.Name && other.Kind != Variable })
+		if at < 0 {
+			fields = append(fields, other)
+		} else {
+			fields[at] = other
+		}
+	}
+	return fields
+}
+
+func without(fields []Field, names ...string) []Field {
+	return slices.DeleteFunc(fields, func(f Field) bool { return slices.Contains(names, f.Name) })
+}
+
+// newCDR makes a source that prints UTC, or the zone of that name.
+func newCDR(t *testing.T, c config.CDR, system host.System, zone string) *CDR {
+	t.Helper()
+	if c.Topic == "" {
+		c.Connection, c.Topic = "my-kafka", "asterisk_cdr"
+	}
+	s := NewCDR(&c, system)
+	s.zone = time.UTC
+	if zone != "" {
+		s.zone = location(t, zone)
+	}
+	return s
+}
+
+// golden compares with testdata/<name>.golden, or writes it with -update.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	got = append(bytes.Clone(got), '\n')
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs:\ngot  %s\nwant %s", file, got, want)
+	}
+}
+
+func TestCDRValues(t *testing.T) {
+	noName := testSystem
+	noName.Name = ""
+	for _, c := range []struct {
+		name   string
+		config config.CDR
+		system host.System
+		zone   string
+		fields []Field
+	}{
+		{name: "answered", fields: answered()},
+		{name: "no_answer", fields: with(answered(), moment("answer", 0, 0), number("billsec", 0),
+			text("disposition", "NO ANSWER"))},
+		{name: "no_answer_half_hour_zone", zone: "Asia/Kolkata", fields: with(answered(), moment("answer", 0, 0),
+			number("billsec", 0), text("disposition", "NO ANSWER"))},
+		{name: "failed", zone: "America/St_Johns", fields: with(answered(), moment("answer", 0, 0),
+			text("dstchannel", ""), number("duration", 0), number("billsec", 0), text("disposition", "FAILED"),
+			text("accountcode", ""), text("peeraccount", ""), text("userfield", ""))},
+		{name: "ids_asked_for", config: config.CDR{LogUniqueID: true, LogUserField: true}, fields: answered()},
+		{name: "uniqueid_only", config: config.CDR{LogUniqueID: true}, fields: answered()},
+		{name: "old_asterisk", fields: without(answered(), "tenantid", "peertenantid")},
+		{name: "no_system_name", system: noName, fields: answered()},
+		{name: "variables", config: config.CDR{LogUserField: true}, fields: append(answered(),
+			variable("queue", "sales"), variable("note", "a \"b\"\n\\c/d"), variable("queue", "support"),
+			variable("duration", "kept apart"))},
+		{name: "variables_replace", config: config.CDR{LogUniqueID: true}, fields: append(answered(),
+			variable("dst", "300"), variable("durationsec", "61"), variable("uniqueid", "mine"),
+			variable("EntityID", "mine"), variable("SystemName", "mine"), variable("userfield", "mine"))},
+		{name: "other_order", fields: func() []Field {
+			fields := append([]Field{variable("v", "1")}, answered()...)
+			slices.Reverse(fields)
+			return fields
+		}()},
+		{name: "not_utf8", config: config.CDR{LogUniqueID: true, LogUserField: true},
+			system: host.System{EntityID: "\xff", Name: "b\xfcro", Version: "v\xff", Hostname: "h\xff"},
+			fields: append(notUTF8(answered()), variable("na\xefve", "caf\xe9"))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			system := c.system
+			if system == (host.System{}) {
+				system = testSystem
+			}
+			m, err := newCDR(t, c.config, system, c.zone).Encode(c.fields, testNow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Topic != "asterisk_cdr" || m.Key != nil {
+				t.Errorf("topic %q, key %q; want asterisk_cdr and none", m.Topic, m.Key)
+			}
+			golden(t, c.name, m.Value)
+		})
+	}
+}
+
+// notUTF8 spoils every text among the fields.
+func notUTF8(fields []Field) []Field {
+	for i := range fields {
+		if fields[i].Kind == Text {
+			fields[i].Text = append([]byte("\xff\xc3("), fields[i].Text...)
+		}
+	}
+	return fields
+}
+
+// The tap sends everything; whatever it sends beside the contract stays inside.
+func TestCDRLeavesOutWhatTheContractDoesNotName(t *testing.T) {
+	s := newCDR(t, config.CDR{}, testSystem, "")
+	plain, _ := s.Encode(answered(), testNow)
+	more, _ := s.Encode(append(answered(), text("flags", "1")), testNow)
+	if !bytes.Equal(plain.Value, more.Value) {
+		t.Errorf("got %s", more.Value)
+	}
+}
+
+func TestCDRKeys(t *testing.T) {
+	for _, c := range []struct {
+		key    string
+		fields []Field
+		want   []byte
+	}{
+		{"", answered(), nil},
+		{"linkedid", answered(), []byte("1795333839.1")},
+		{"uniqueid", answered(), []byte("1795333839.1")}, // also when it is not in the value
+		{"channel", answered(), []byte("PJSIP/alice-00000001")},
+		{"dstchannel", answered(), []byte("PJSIP/bob-00000002")},
+		{"accountcode", answered(), []byte("acme")},
+		{"src", answered(), []byte("100")},
+		{"dst", answered(), []byte("200")},
+		{"dcontext", answered(), []byte("internal")},
+		{"tenantid", answered(), []byte("t-1")},
+		{"peertenantid", answered(), []byte("t-2")},
+		{"PeerTenantID", answered(), []byte("t-2")},
+		{"dstchannel", with(answered(), text("dstchannel", "")), []byte{}},
+		{"dst", with(answered(), text("dst", "\xff\x01")), []byte("\xff\x01")},
+		{"dst", append(answered(), variable("dst", "300")), []byte("200")},
+		{"tenantid", without(answered(), "tenantid"), nil},
+	} {
+		m, err := newCDR(t, config.CDR{Key: c.key}, testSystem, "").Encode(c.fields, testNow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(m.Key, c.want) || (m.Key == nil) != (c.want == nil) {
+			t.Errorf("key = %s: got %#v, want %#v", c.key, m.Key, c.want)
+		}
+	}
+}
+
+func TestCDRHeaders(t *testing.T) {
+	want := []outbox.Header{
+		{Name: "entity_id", Value: []byte("02:42:ac:11:00:02")},
+		{Name: "system_name", Value: []byte("pbx-1")},
+		{Name: "asterisk_version", Value: []byte("22.6.0")},
+		{Name: "timestamp", Value: []byte("1795333900")},
+		{Name: "hostname", Value: []byte("pbx.example")},
+	}
+	m, _ := newCDR(t, config.CDR{}, testSystem, "").Encode(answered(), testNow)
+	if !reflect.DeepEqual(m.Headers, want) {
+		t.Errorf("got %q", m.Headers)
+	}
+	noName := testSystem
+	noName.Name = ""
+	m, _ = newCDR(t, config.CDR{}, noName, "").Encode(answered(), testNow)
+	if !reflect.DeepEqual(m.Headers, slices.Delete(want, 1, 2)) {
+		t.Errorf("without a system name: got %q", m.Headers)
+	}
+}
+
+// The frame that the fields point into is reused as soon as Encode has returned.
+func TestMessageOwnsItsBytes(t *testing.T) {
+	fields := append(answered(), variable("v", "value"))
+	s := newCDR(t, config.CDR{Key: "channel"}, testSystem, "")
+	m, _ := s.Encode(fields, testNow)
+	value, key := string(m.Value), string(m.Key)
+	for _, f := range fields {
+		for i := range f.Text {
+			f.Text[i] = '#'
+		}
+	}
+	other, _ := s.Encode(fields, testNow.Add(time.Hour))
+	if string(m.Value) != value || string(m.Key) != key || string(m.Headers[3].Value) != "1795333900" {
+		t.Error("the message changed with the fields it was made from, or with the next message")
+	}
+	if strings.Contains(string(other.Value), "alice") {
+		t.Error("the second message still has the first one's fields")
+	}
+}
+
+func TestSources(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range Sources {
+		if s.Kind == "" || s.Module == "" || s.File == "" || s.Open == nil || seen[s.Kind] {
+			t.Errorf("row %q is incomplete or there twice", s.Kind)
+		}
+		seen[s.Kind] = true
+		if got, ok := Lookup(s.Kind); !ok || got.Module != s.Module {
+			t.Errorf("Lookup(%q) does not find it", s.Kind)
+		}
+	}
+	if _, ok := Lookup("nonsense"); ok {
+		t.Error("Lookup finds what is not there")
+	}
+}
+
+// conf makes the entries of a [global] section of name, value pairs.
+func conf(pairs ...string) []config.Entry {
+	entries := []config.Entry{{Section: "global"}}
+	for i := 0; i < len(pairs); i += 2 {
+		entries = append(entries, config.Entry{File: "cdr_kafka.conf", Line: i/2 + 2, Section: "global",
+			Name: pairs[i], Value: pairs[i+1]})
+	}
+	return entries
+}
+
+func TestOpenCDR(t *testing.T) {
+	cdr, _ := Lookup("cdr")
+	s, problems := cdr.Open(conf("connection", "billing"), testSystem)
+	if s == nil || len(problems) > 0 || s.Connection() != "billing" {
+		t.Fatalf("got %v, %v", s, problems)
+	}
+	if m, err := s.Encode(answered(), testNow); err != nil || m.Topic != "asterisk_cdr" || m.Key != nil {
+		t.Errorf("topic %q, key %q, %v; want the defaults", m.Topic, m.Key, err)
+	}
+	s, problems = cdr.Open(conf("topic", "t"), testSystem)
+	if s != nil || !config.HasErrors(problems) {
+		t.Errorf("without a connection: got %v, %v", s, problems)
+	}
+}
+
+// Every key that the configuration accepts must be a field that is there to be the key, and the other way round.
+func TestKeysOfTheConfigurationAreFields(t *testing.T) {
+	cdr, _ := Lookup("cdr")
+	for _, f := range cdrFields {
+		s, problems := cdr.Open(conf("connection", "c", "topic", "t", "key", f.name), testSystem)
+		if (s != nil) != f.key {
+			t.Errorf("key = %s: accepted %t, offered %t (%v)", f.name, s != nil, f.key, problems)
+			continue
+		}
+		if s == nil {
+			continue
+		}
+		m, _ := s.Encode(answered(), testNow)
+		if i := slices.IndexFunc(answered(), func(a Field) bool { return a.Name == f.name }); string(m.Key) != string(answered()[i].Text) {
+			t.Errorf("key = %s: got %q", f.name, m.Key)
+		}
+	}
+}
+
+func TestLocalZone(t *testing.T) {
+	data, err := os.ReadFile("/usr/share/zoneinfo/Asia/Kolkata")
+	if err != nil {
+		t.Skip("no zone files here: ", err)
+	}
+	file := filepath.Join(t.TempDir(), "localtime")
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// As Asterisk, which goes by the file: TZ=… asterisk prints the same times as without.
+	t.Setenv("TZ", "America/St_Johns")
+	if got, want := string(appendTime(nil, time.Unix(0, 0), localZone(file))), "1970-01-01T05:30:00.000+0530"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if err := os.WriteFile(file, []byte("nonsense"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, broken := range []string{file, filepath.Join(t.TempDir(), "missing")} {
+		if got := localZone(broken); got != time.UTC {
+			t.Errorf("%s: got %v, want UTC", broken, got)
+		}
+	}
+}
+
+func BenchmarkCDR(b *testing.B) {
+	s := NewCDR(&config.CDR{Connection: "c", Topic: "t", Key: "linkedid"}, testSystem)
+	fields := append(answered(), variable("queue", "sales"))
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = s.Encode(fields, testNow)
+	}
+}

@@ -1,0 +1,157 @@
+package event
+
+import (
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// indexFrom is how many members an object has before it keeps an index of them. A record of a dozen or two is
+// searched faster than it is hashed; one with thousands of variables must not take time by their square.
+const indexFrom = 64
+
+// object collects the members of one JSON object and writes them in the order of their first appearance. Setting a
+// member again replaces its value where it stands, as setting a key of a JSON object does.
+//
+// Names are compared as they are printed: two that differ only in bytes that are not UTF-8 may be the same member.
+type object struct {
+	members []Field
+	index   map[string]int // place of each member by name, once there are indexFrom of them
+}
+
+// set adds a member, or replaces the value of the one with this name. The field's text is borrowed until append has
+// returned.
+func (o *object) set(f Field) {
+	f.Name = validName(f.Name)
+	if i, ok := o.find(f.Name); ok {
+		o.members[i] = f
+		return
+	}
+	o.members = append(o.members, f)
+	if o.index != nil {
+		o.index[f.Name] = len(o.members) - 1
+	} else if len(o.members) >= indexFrom {
+		o.index = make(map[string]int, 2*len(o.members))
+		for i := range o.members {
+			o.index[o.members[i].Name] = i
+		}
+	}
+}
+
+func (o *object) find(name string) (int, bool) {
+	if o.index != nil {
+		i, ok := o.index[name]
+		return i, ok
+	}
+	for i := range o.members {
+		if o.members[i].Name == name {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// size estimates how many bytes append will write, so that the usual record is allocated once.
+func (o *object) size() int {
+	n := 2
+	for i := range o.members {
+		// A number or a time takes fewer bytes than are added here for them.
+		n += len(o.members[i].Name) + len(o.members[i].Text) + 40
+	}
+	return n
+}
+
+// append writes the object to dst in compact form. Times are printed in zone.
+func (o *object) append(dst []byte, zone *time.Location) []byte {
+	dst = append(dst, '{')
+	for i := range o.members {
+		f := &o.members[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, f.Name)
+		dst = append(dst, ':')
+		switch {
+		case f.Kind == Integer:
+			dst = strconv.AppendInt(dst, f.Integer, 10)
+		case f.Kind == Time:
+			dst = append(dst, '"')
+			dst = appendTime(dst, f.Time, zone)
+			dst = append(dst, '"')
+		case f.Text == nil:
+			dst = append(dst, "null"...)
+		default:
+			dst = appendString(dst, f.Text)
+		}
+	}
+	return append(dst, '}')
+}
+
+// appendTime writes t as Asterisk's ast_json_timeval does: %FT%T.%q%z, that is local time to the millisecond (cut,
+// not rounded) and the offset from UTC without a colon. A time that was never set is the Unix epoch there.
+func appendTime(dst []byte, t time.Time, zone *time.Location) []byte {
+	if t.IsZero() {
+		t = time.Unix(0, 0)
+	}
+	return t.In(zone).AppendFormat(dst, "2006-01-02T15:04:05.000-0700")
+}
+
+// upperHex are the digits of \u escapes; capital ones, as Jansson (Asterisk's JSON library) prints them.
+const upperHex = "0123456789ABCDEF"
+
+// appendString writes s as a JSON string: raw UTF-8, escapes only where JSON demands them, U+FFFD for every byte
+// that is not UTF-8.
+func appendString[T string | []byte](dst []byte, s T) []byte {
+	dst = append(dst, '"')
+	for i := 0; i < len(s); {
+		start := i
+		for i < len(s) && s[i] >= ' ' && s[i] < utf8.RuneSelf && s[i] != '"' && s[i] != '\\' {
+			i++
+		}
+		dst = append(dst, s[start:i]...)
+		if i == len(s) {
+			break
+		}
+		if c := s[i]; c < utf8.RuneSelf {
+			dst = appendEscaped(dst, c)
+			i++
+			continue
+		}
+		// Four bytes are the longest that UTF-8 has, and converting so few does not allocate.
+		r, size := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
+		dst = utf8.AppendRune(dst, r)
+		i += size
+	}
+	return append(dst, '"')
+}
+
+func appendEscaped(dst []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\b':
+		return append(dst, `\b`...)
+	case '\f':
+		return append(dst, `\f`...)
+	case '\n':
+		return append(dst, `\n`...)
+	case '\r':
+		return append(dst, `\r`...)
+	case '\t':
+		return append(dst, `\t`...)
+	}
+	return append(dst, '\\', 'u', '0', '0', upperHex[c>>4], upperHex[c&0xf])
+}
+
+// validName gives name with U+FFFD for every byte that is not UTF-8.
+func validName(name string) string {
+	if utf8.ValidString(name) {
+		return name
+	}
+	var b strings.Builder
+	for _, r := range name {
+		b.WriteRune(r)
+	}
+	return b.String()
+}

@@ -1,0 +1,140 @@
+// Package frame reads what callers left in the stage: slabs of frames as stage/stage.h and abi/engine.h lay them out.
+//
+// The sizes and offsets below stand there a second time; cmd/libreskafka does not compile when the two differ.
+package frame
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Layout of struct stage_frame, struct resk_frame_head and struct resk_field_head: their sizes and the offsets of
+// their members.
+const (
+	HeaderSize   = 16
+	HeaderLength = 4
+	HeaderState  = 8
+	HeaderCharge = 12
+
+	HeadSize        = 32
+	HeadSource      = 8
+	HeadTopicLength = 16
+	HeadKeyLength   = 20
+	HeadValueLength = 24
+	HeadFieldCount  = 28
+
+	FieldSize        = 12
+	FieldValueLength = 4
+	FieldKind        = 8
+
+	// Ready is STAGE_FRAME_READY.
+	Ready = 0x52454459
+	// Null is RESK_NULL: a length that says "none".
+	Null = math.MaxUint32
+)
+
+// A Frame is one record or event. Its slices point into the slab; nil is null, empty is empty.
+type Frame struct {
+	AcceptedNS int64 // when the caller's call accepted it, nanoseconds since 1970
+	Source     uint64
+	Topic      []byte
+	Key        []byte
+	Value      []byte
+	Charge     uint32
+
+	fieldCount int
+	fields     []byte
+}
+
+// Field is one header of a record or one field of an event.
+type Field struct {
+	Name  []byte
+	Value []byte
+	Kind  uint32
+}
+
+var errShort = errors.New("a length runs past the end of the frame")
+
+// Walk calls visit for each frame of a slab in order. It stops with an error at the first frame that is not whole.
+func Walk(slab []byte, visit func(f *Frame)) error {
+	var f Frame
+	for at := 0; at < len(slab); {
+		if len(slab)-at < HeaderSize {
+			return fmt.Errorf("reading a frame header at byte %d of %d: %w", at, len(slab), errShort)
+		}
+		header := slab[at:]
+		size, length := number(header), number(header[HeaderLength:])
+		if size < HeaderSize || size > uint64(len(header)) || size%8 != 0 || length > size-HeaderSize {
+			return fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d of %d: %w", size, length, at, len(slab), errShort)
+		}
+		if number(header[HeaderState:]) != Ready {
+			return fmt.Errorf("reading a frame at byte %d: its writer has not finished", at)
+		}
+		if err := f.parse(header[HeaderSize : HeaderSize+length]); err != nil {
+			return fmt.Errorf("reading a frame at byte %d: %w", at, err)
+		}
+		f.Charge = binary.NativeEndian.Uint32(header[HeaderCharge:])
+		visit(&f)
+		at += int(size)
+	}
+	return nil
+}
+
+// parse reads the content of one frame.
+func (f *Frame) parse(content []byte) error {
+	if len(content) < HeadSize {
+		return errShort
+	}
+	f.AcceptedNS = int64(binary.NativeEndian.Uint64(content))
+	f.Source = binary.NativeEndian.Uint64(content[HeadSource:])
+	f.fieldCount = int(number(content[HeadFieldCount:]))
+	rest := content[HeadSize:]
+	ok := [3]bool{}
+	f.Topic, rest, ok[0] = cut(rest, number(content[HeadTopicLength:]))
+	f.Key, rest, ok[1] = cut(rest, number(content[HeadKeyLength:]))
+	f.Value, rest, ok[2] = cut(rest, number(content[HeadValueLength:]))
+	f.fields = rest
+	if !ok[0] || !ok[1] || !ok[2] || f.fieldCount > len(rest)/FieldSize {
+		return errShort
+	}
+	return nil
+}
+
+// FieldCount is the number of headers or fields.
+func (f *Frame) FieldCount() int { return f.fieldCount }
+
+// EachField calls visit for each header or field in order.
+func (f *Frame) EachField(visit func(Field)) error {
+	rest := f.fields
+	for range f.fieldCount {
+		if len(rest) < FieldSize {
+			return errShort
+		}
+		head := rest
+		field := Field{Kind: binary.NativeEndian.Uint32(head[FieldKind:])}
+		var ok, alsoOK bool
+		field.Name, rest, ok = cut(rest[FieldSize:], number(head))
+		field.Value, rest, alsoOK = cut(rest, number(head[FieldValueLength:]))
+		if !ok || !alsoOK {
+			return errShort
+		}
+		visit(field)
+	}
+	return nil
+}
+
+func number(b []byte) uint64 { return uint64(binary.NativeEndian.Uint32(b)) }
+
+// cut takes length bytes off the front. The result's capacity ends with it, so that appending to it cannot reach what
+// follows.
+func cut(b []byte, length uint64) (taken, rest []byte, ok bool) {
+	if length == Null {
+		return nil, b, true
+	}
+	if length > uint64(len(b)) {
+		return nil, nil, false
+	}
+	return b[:length:length], b[length:], true
+}

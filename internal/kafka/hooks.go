@@ -1,0 +1,182 @@
+package kafka
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+	"reskafka/internal/throttle"
+)
+
+// quiet is how long a broker's repeated failure for one cause stays out of the log after a line about it.
+const quiet = 30 * time.Second
+
+// stage is how far a request to a broker gets.
+type stage int
+
+const (
+	connecting stage = iota // TCP, TLS, versions, login
+	asking                  // a request and its answer
+)
+
+// hooks watch one client's connections for its status and the log. kgo calls them from many goroutines and expects
+// them to be quick: they take the status's mutex and write a line at most.
+type hooks struct {
+	name    string // the connection
+	purpose string // what a failure means for the administrator: "records wait"
+	log     host.Logger
+	status  *Status
+	lines   *throttle.Throttle
+	now     func() time.Time
+	closing atomic.Bool
+}
+
+var (
+	_ kgo.HookBrokerConnect    = (*hooks)(nil)
+	_ kgo.HookBrokerDisconnect = (*hooks)(nil)
+	_ kgo.HookBrokerE2E        = (*hooks)(nil)
+)
+
+func newHooks(name, purpose string, log host.Logger, status *Status, now func() time.Time) *hooks {
+	return &hooks{name: name, purpose: purpose, log: log, status: status, now: now, lines: throttle.New(quiet, now)}
+}
+
+func address(meta kgo.BrokerMetadata) string {
+	return net.JoinHostPort(meta.Host, strconv.Itoa(int(meta.Port)))
+}
+
+// OnBrokerConnect implements kgo.HookBrokerConnect. It comes after TLS, the exchange of versions and the login.
+func (h *hooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
+	addr := address(meta)
+	h.status.mtx.Lock()
+	b := h.status.broker(addr, meta.NodeID)
+	if err != nil {
+		delete(b.gone, conn)
+		h.status.mtx.Unlock()
+		h.failed(addr, meta.NodeID, connecting, err)
+		return
+	}
+	if _, gone := b.gone[conn]; gone {
+		delete(b.gone, conn)
+	} else {
+		if len(b.conns) == 0 {
+			b.since = h.now()
+		}
+		b.conns[conn] = struct{}{}
+	}
+	b.answered = false
+	h.status.mtx.Unlock()
+	h.works(addr, meta.NodeID, connecting)
+}
+
+// OnBrokerDisconnect implements kgo.HookBrokerDisconnect. kgo calls it also for a connection whose set-up failed, and
+// then before OnBrokerConnect.
+func (h *hooks) OnBrokerDisconnect(meta kgo.BrokerMetadata, conn net.Conn) {
+	h.status.mtx.Lock()
+	defer h.status.mtx.Unlock()
+	b := h.status.broker(address(meta), meta.NodeID)
+	if _, open := b.conns[conn]; !open {
+		b.gone[conn] = struct{}{}
+		return
+	}
+	delete(b.conns, conn)
+	if len(b.conns) == 0 {
+		b.since = h.now()
+	}
+}
+
+// OnBrokerE2E implements kgo.HookBrokerE2E.
+func (h *hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
+	switch kmsg.Key(key) {
+	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate:
+		return // part of connecting
+	}
+	if err := e2e.Err(); err != nil {
+		h.failed(address(meta), meta.NodeID, asking, err)
+	} else {
+		h.works(address(meta), meta.NodeID, asking)
+	}
+}
+
+// failed notes a failure of a broker and logs it, the first of its cause at once.
+func (h *hooks) failed(addr string, node int32, in stage, err error) {
+	if h.closing.Load() || ours(err) {
+		return
+	}
+	now := h.now()
+	h.status.mtx.Lock()
+	b := h.status.broker(addr, node)
+	text := cause(err)
+	if in == asking && b.answered && isEOF(err) {
+		text = "it closed the connection before it answered"
+	}
+	h.status.fail(b, addr, text, now)
+	if !b.down {
+		b.down, b.downSince, b.told = true, now, false
+	}
+	b.downIn, b.downKey = in, addr+" "+text
+	suppressed, ok := h.lines.Allow(b.downKey)
+	b.told = b.told || ok
+	h.status.mtx.Unlock()
+	if !ok {
+		return
+	}
+	what := "cannot be reached"
+	if in == asking {
+		what = "does not answer"
+	}
+	attempts := ""
+	if suppressed > 0 {
+		attempts = fmt.Sprintf(" (%d attempts)", suppressed+1)
+	}
+	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, text, h.purpose, attempts)
+}
+
+// works notes that a broker got as far as in, and logs that it is back if its being away was logged.
+func (h *hooks) works(addr string, node int32, in stage) {
+	now := h.now()
+	h.status.mtx.Lock()
+	b := h.status.broker(addr, node)
+	if in == asking {
+		b.answered = true
+	}
+	if !b.down || in < b.downIn {
+		h.status.mtx.Unlock()
+		return
+	}
+	b.down = false
+	told, since, suppressed := b.told, b.downSince, 0
+	if told {
+		suppressed = h.lines.Forget(b.downKey)
+	}
+	h.status.mtx.Unlock()
+	if !told {
+		return
+	}
+	attempts := ""
+	if suppressed > 0 {
+		attempts = fmt.Sprintf(" (%d more attempts failed)", suppressed)
+	}
+	host.Logf(h.log, host.Notice, "connection %s: broker %s is back after %s%s",
+		h.name, addr, now.Sub(since).Round(time.Millisecond), attempts)
+}
+
+// end stops reporting and accounts for what the throttle held back.
+func (h *hooks) end() {
+	if h.closing.Swap(true) {
+		return
+	}
+	for _, rest := range h.lines.Flush() {
+		host.Logf(h.log, host.Debug, "connection %s: closing; %d more attempts failed since the last line: broker %s",
+			h.name, rest.Count, rest.Key)
+	}
+}
+
+func isEOF(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }

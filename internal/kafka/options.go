@@ -1,0 +1,198 @@
+package kafka
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"reskafka/internal/config"
+)
+
+// Limits of the client library and of the protocol that an option of ours can run into.
+const (
+	maxClientID        = 256       // bytes; kgo refuses more
+	maxWireBytes       = 1 << 30   // kgo's largest batch and largest request
+	minBatchBytes      = 512       // kgo's smallest
+	defaultWriteBytes  = 100 << 20 // Kafka's socket.request.max.bytes, and kgo's default
+	minRequestTimeout  = 100 * time.Millisecond
+	maxRequestTimeout  = 15 * time.Minute
+	maxSetupTimeout    = 30 * time.Second       // librdkafka's socket.connection.setup.timeout.ms
+	minBackoff         = 10 * time.Millisecond  // with 0 kgo would spin
+	metadataMinAge     = 250 * time.Millisecond // kgo's 5 s would be how long it takes to see that a broker is back
+	connIdleTimeout    = 9 * time.Minute        // below the broker's own connections.max.idle.ms of 10 minutes
+	unknownTopicTime   = 30 * time.Second       // librdkafka's topic.metadata.propagation.max.ms
+	maxWindowRecords   = 10000
+	batchOverheadBytes = 128 // a batch of one record is up to this much larger than librdkafka's 36 bytes say
+	maxBufferedRecords = 1 << 30
+)
+
+// clientOptions are the options every client of a connection has in common. net dials, hooks observe.
+func clientOptions(c *config.Connection, net *dialer, hooks *hooks, logger kgo.Logger) ([]kgo.Opt, error) {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.ClientID(clientID(c.ClientID)),
+		kgo.Dialer(net.dial),
+		// The dialer's connections cut a read's deadline down to socket_timeout_ms; a write's is this.
+		kgo.RequestTimeoutOverhead(clamp(c.SocketTimeout, minRequestTimeout, maxRequestTimeout)),
+		kgo.RetryBackoffFn(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
+		kgo.ConnIdleTimeout(connIdleTimeout),
+		kgo.AlwaysRetryEOF(),
+		kgo.DisableClientMetrics(),
+		kgo.WithLogger(logger),
+		kgo.WithHooks(hooks),
+	}
+	mechanism, err := saslMechanism(c)
+	if err != nil {
+		return nil, err
+	}
+	if mechanism != nil {
+		opts = append(opts, kgo.SASL(mechanism))
+	}
+	return opts, nil
+}
+
+// producerOptions are the options of a client that produces. linger is the client's own waiting for a batch to fill,
+// normally 0 because the stage has lingered already; unknownRetries is how often the client asks for a topic nobody
+// knows, once every metadataMinAge, before it gives its records back.
+func producerOptions(c *config.Connection, linger time.Duration, unknownRetries int) []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.MetadataMinAge(metadataMinAge),
+		kgo.AllowAutoTopicCreation(),
+		kgo.UnknownTopicRetries(unknownRetries),
+		kgo.RecordPartitioner(ConsistentRandom(2 * c.Linger)), // librdkafka's sticky.partitioning.linger.ms
+		kgo.ProducerBatchMaxBytes(int32(batchMaxBytes(c))),
+		kgo.BrokerMaxWriteBytes(int32(clamp(c.MessageMaxBytes+1<<20, defaultWriteBytes, maxWireBytes))),
+		kgo.ProducerLinger(clamp(linger, 0, time.Minute)),
+		kgo.ProducerBatchCompression(codec(c)),
+		kgo.ProduceRequestTimeout(clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout)),
+		kgo.RequiredAcks(acks(c.Acks)),
+		// The outbox bounds what is inside; were this limit ever reached, Produce would block.
+		kgo.MaxBufferedRecords(maxBufferedRecords),
+	}
+	// There is no RecordDeliveryTimeout on purpose: it counts from a record's timestamp, so a record that waited on
+	// disk would expire before it is sent. Deadlines come with Send.
+	if c.Retries < math.MaxInt32 {
+		opts = append(opts, kgo.RecordRetries(max(c.Retries, 0)))
+	}
+	if !c.Idempotence {
+		// More than one in flight without idempotence reorders and duplicates when a broker refuses one of them.
+		opts = append(opts, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))
+	}
+	return opts
+}
+
+// batchMaxBytes is kgo's limit for a batch, which is its limit for a record too. It follows from message_max_bytes
+// alone; batch_size below that is kept by Window.
+func batchMaxBytes(c *config.Connection) int {
+	return clamp(c.MessageMaxBytes+batchOverheadBytes, minBatchBytes, maxWireBytes)
+}
+
+// window is how much of one topic the outbox may have inside the client, see Producer.Window.
+func window(c *config.Connection) (records, bytes int) {
+	records = clamp(c.BatchNumMessages, 1, maxWindowRecords)
+	if c.BatchSize < c.MessageMaxBytes {
+		bytes = max(c.BatchSize, 1)
+	}
+	return records, bytes
+}
+
+// unknownTopicRetries is how many times unknownTopicTime holds metadataMinAge.
+const unknownTopicRetries = int(unknownTopicTime / metadataMinAge)
+
+func acks(n int) kgo.Acks {
+	switch n {
+	case 0:
+		return kgo.NoAck()
+	case 1:
+		return kgo.LeaderAck()
+	default:
+		return kgo.AllISRAcks()
+	}
+}
+
+// codec maps librdkafka's compression_level to the libraries under kgo, whose scales differ; -1 is the codec's default
+// everywhere.
+func codec(c *config.Connection) kgo.CompressionCodec {
+	level := c.CompressionLevel
+	switch c.CompressionCodec {
+	case "gzip":
+		switch {
+		case level == 0:
+			// Level 0 stores without compressing. kgo sends a batch that compression did not shrink uncompressed,
+			// so this is the same on the wire.
+			return kgo.NoCompression()
+		case level < 0:
+			return kgo.GzipCompression()
+		}
+		return kgo.GzipCompression().WithLevel(min(level, 9))
+	case "snappy":
+		return kgo.SnappyCompression() // knows no levels
+	case "lz4":
+		if level < 3 {
+			return kgo.Lz4Compression() // the fast mode, as below librdkafka's 3
+		}
+		return kgo.Lz4Compression().WithLevel(1 << (8 + min(level, 9))) // lz4.Level1 is 1<<9
+	case "zstd":
+		if level < 0 {
+			level = 3 // zstd's default
+		}
+		return kgo.ZstdCompression().WithLevel(int(zstd.EncoderLevelFromZstd(level)))
+	default:
+		return kgo.NoCompression()
+	}
+}
+
+// saslMechanism is the one mechanism of a connection, nil for a protocol without SASL. kgo would fall back from one to
+// another; a single one keeps a password from being offered in a weaker way than configured.
+func saslMechanism(c *config.Connection) (sasl.Mechanism, error) {
+	if !strings.HasPrefix(c.SecurityProtocol, "sasl_") {
+		return nil, nil
+	}
+	if c.SASLUsername == "" || c.SASLPassword == "" {
+		return nil, fmt.Errorf("security_protocol = %s needs sasl_username and sasl_password", c.SecurityProtocol)
+	}
+	user, password := c.SASLUsername, c.SASLPassword.Reveal()
+	switch c.SASLMechanism {
+	case "PLAIN":
+		return plain.Auth{User: user, Pass: password}.AsMechanism(), nil
+	case "SCRAM-SHA-256":
+		return scram.Auth{User: user, Pass: password}.AsSha256Mechanism(), nil
+	case "SCRAM-SHA-512":
+		return scram.Auth{User: user, Pass: password}.AsSha512Mechanism(), nil
+	case "":
+		return nil, fmt.Errorf("security_protocol = %s needs sasl_mechanisms", c.SecurityProtocol)
+	default:
+		return nil, fmt.Errorf("sasl_mechanisms = %s is not one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", c.SASLMechanism)
+	}
+}
+
+// exponential is the wait before the next attempt after so many failures in a row: base doubled each time up to
+// ceiling, jittered by -25 to +50 % as librdkafka does so that many clients do not come back at the same moment.
+// random gives numbers in [0,1).
+func exponential(base, ceiling time.Duration, random func() float64) func(failures int) time.Duration {
+	base = max(base, minBackoff)
+	ceiling = max(ceiling, base)
+	return func(failures int) time.Duration {
+		wait := base
+		for range failures - 1 {
+			if wait *= 2; wait >= ceiling {
+				wait = ceiling
+				break
+			}
+		}
+		wait = time.Duration(float64(wait) * (0.75 + 0.75*random()))
+		return min(wait, ceiling)
+	}
+}
+
+func clientID(id string) string { return id[:min(len(id), maxClientID)] }
+
+func clamp[T int | time.Duration](v, low, high T) T { return min(max(v, low), high) }

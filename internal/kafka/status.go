@@ -1,0 +1,113 @@
+package kafka
+
+import (
+	"cmp"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Status is what a client has learned of its brokers, for showing. The zero value is ready; one Status serves one
+// client. It is safe for concurrent use.
+type Status struct {
+	acknowledged atomic.Int64 // when a broker last acknowledged a record, ns since 1970; 0 = never
+	retried      atomic.Uint64
+
+	mtx     sync.Mutex
+	brokers map[string]*broker
+	failure Failure
+	failed  uint64
+}
+
+// Snapshot is a Status at one moment.
+type Snapshot struct {
+	Brokers      []BrokerStatus // by address
+	LastError    Failure        // of any broker
+	Failures     uint64         // connections and requests that failed
+	Acknowledged time.Time      // when a broker last acknowledged a record; zero = never
+	Retried      uint64         // records handed back to be tried again, counted each time
+}
+
+// BrokerStatus is the state of one broker at one moment. A broker appears with the first attempt to reach it.
+type BrokerStatus struct {
+	Address     string // host:port
+	NodeID      int32  // negative while the broker is known from the configuration only
+	Connected   bool
+	Connections int
+	Since       time.Time // of being connected or not; zero if it was never tried to the end
+	LastError   Failure
+}
+
+// Failure is an error with its time.
+type Failure struct {
+	Broker string    // host:port
+	Text   string    // in words; empty = none yet
+	At     time.Time // zero = none yet
+}
+
+// broker is the mutable side of BrokerStatus.
+type broker struct {
+	node     int32
+	since    time.Time
+	failure  Failure
+	conns    map[net.Conn]struct{}
+	gone     map[net.Conn]struct{} // closed before kgo told that they were open
+	answered bool                  // a request was answered since the last connect
+
+	down      bool      // does not work at the moment
+	downSince time.Time // when that began
+	downIn    stage     // what has to succeed for it to work again
+	downKey   string    // throttle key of the last failure
+	told      bool      // a line about this time being down was logged
+}
+
+// Snapshot returns the present state.
+func (s *Status) Snapshot() Snapshot {
+	snap := Snapshot{Retried: s.retried.Load()}
+	if at := s.acknowledged.Load(); at != 0 {
+		snap.Acknowledged = time.Unix(0, at)
+	}
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	snap.LastError, snap.Failures = s.failure, s.failed
+	for address, b := range s.brokers {
+		snap.Brokers = append(snap.Brokers, BrokerStatus{
+			Address:     address,
+			NodeID:      b.node,
+			Connected:   len(b.conns) > 0,
+			Connections: len(b.conns),
+			Since:       b.since,
+			LastError:   b.failure,
+		})
+	}
+	slices.SortFunc(snap.Brokers, func(a, b BrokerStatus) int { return cmp.Compare(a.Address, b.Address) })
+	return snap
+}
+
+// broker gives the state behind an address. The caller holds mtx.
+func (s *Status) broker(address string, node int32) *broker {
+	b := s.brokers[address]
+	if b == nil {
+		if s.brokers == nil {
+			s.brokers = map[string]*broker{}
+		}
+		b = &broker{node: node, conns: map[net.Conn]struct{}{}, gone: map[net.Conn]struct{}{}}
+		s.brokers[address] = b
+	}
+	if node >= 0 {
+		b.node = node
+	}
+	return b
+}
+
+// fail notes a failure. The caller holds mtx.
+func (s *Status) fail(b *broker, address, text string, now time.Time) {
+	b.failure = Failure{Broker: address, Text: text, At: now}
+	s.failure = b.failure
+	s.failed++
+	if len(b.conns) == 0 && b.since.IsZero() {
+		b.since = now
+	}
+}

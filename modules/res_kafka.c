@@ -1,0 +1,151 @@
+/*
+ * res_kafka: Kafka connections for Asterisk modules.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+/*! \file
+ *
+ * \brief The module's life: load, reload, unload, and the end of Asterisk.
+ *
+ * The program is written in Go and lives in libreskafka.so; these files only connect it with Asterisk.
+ *
+ *   res_kafka/engine.c    finds and opens the engine's library
+ *   res_kafka/config.c    reads a configuration file with Asterisk's loader, for the engine to interpret
+ *   res_kafka/cli.c       registers whatever commands the engine's table has
+ *   res_kafka/producer.c  handles, and the way of a record from a caller into the stage
+ *   res_kafka/source.c    the same for the fields of an event
+ *   ../stage              where callers leave records, and the thread that carries them to the engine
+ *
+ * Load: open the engine, start it, let it read kafka.conf, start the pump, register the commands. Unload is the same
+ * backwards. The order matters at the end: first no caller puts anything more, then the engine takes what is staged, then it
+ * gets a moment to deliver, then nothing of it runs.
+ */
+
+/*** MODULEINFO
+	<support_level>extended</support_level>
+ ***/
+
+#include "asterisk.h"
+
+#include "asterisk/ast_version.h"
+#include "asterisk/logger.h"
+#include "asterisk/module.h"
+#include "asterisk/netsock2.h"
+#include "asterisk/paths.h"
+#include "asterisk/utils.h"
+
+#include "internal.h"
+
+#define CONF_FILE "kafka.conf"
+
+/* How long what is waiting may take to be delivered when Asterisk ends or the module is unloaded. Together with
+ * closing the clients it stays below the second in which `core stop now` should be over. */
+#define STOP_GRACE_MS 500
+
+static void engine_log(int32_t level, const char *file, int32_t line, const char *function, const char *text)
+{
+	static const int levels[] = {
+		[RESK_LOG_DEBUG] = __LOG_DEBUG,
+		[RESK_LOG_NOTICE] = __LOG_NOTICE,
+		[RESK_LOG_WARNING] = __LOG_WARNING,
+		[RESK_LOG_ERROR] = __LOG_ERROR,
+	};
+
+	if (level < 0 || level >= (int) ARRAY_LEN(levels)) {
+		level = RESK_LOG_ERROR;
+	}
+	if (level == RESK_LOG_DEBUG && !DEBUG_ATLEAST(1)) {
+		return;
+	}
+	ast_log(levels[level], file, line, function, "%s\n", text);
+}
+
+static int configure(void)
+{
+	struct entries entries;
+	int res;
+
+	if (entries_load(CONF_FILE, &entries)) {
+		return -1;
+	}
+	res = engine.resk_configure(entries.list, entries.count);
+	entries_free(&entries);
+	return res == RESK_OK ? 0 : -1;
+}
+
+static int engine_start(struct resk_limits *limits)
+{
+	char eid[20];
+	char hostname[256] = "";
+	struct resk_host host = {
+		.abi_version = RESK_ABI_VERSION,
+		.size = sizeof(host),
+		.log = engine_log,
+		.entity_id = eid,
+		.system_name = ast_config_AST_SYSTEM_NAME,
+		.version = ast_get_version(),
+		.hostname = hostname,
+	};
+
+	ast_eid_to_str(eid, sizeof(eid), &ast_eid_default);
+	gethostname(hostname, sizeof(hostname) - 1);
+	if (engine.resk_start(&host, limits) != RESK_OK) {
+		ast_log(LOG_ERROR, "The Kafka engine did not start\n");
+		return -1;
+	}
+	return 0;
+}
+
+/* Asterisk ends without unloading its modules when it is told to stop now. */
+static void at_exit(void)
+{
+	producers_close();
+	engine.resk_stop(STOP_GRACE_MS);
+}
+
+static int unload_module(void)
+{
+	if (producers_held()) {
+		ast_log(LOG_WARNING, "Not unloading: %d Kafka producer(s) are still held by other modules\n", producers_held());
+		return -1;
+	}
+	ast_unregister_atexit(at_exit);
+	cli_unregister();
+	producers_close();
+	engine.resk_stop(STOP_GRACE_MS);
+	producers_stop();
+	return 0;
+}
+
+static int load_module(void)
+{
+	struct resk_limits limits;
+
+	if (engine_open() || engine_start(&limits)) {
+		return AST_MODULE_LOAD_DECLINE;
+	}
+	if (producers_start(&limits) || cli_register() || configure()) {
+		cli_unregister();
+		producers_close();
+		engine.resk_stop(0);
+		producers_stop();
+		return AST_MODULE_LOAD_DECLINE;
+	}
+	ast_register_atexit(at_exit);
+	return AST_MODULE_LOAD_SUCCESS;
+}
+
+static int reload_module(void)
+{
+	return configure() ? AST_MODULE_RELOAD_ERROR : AST_MODULE_RELOAD_SUCCESS;
+}
+
+AST_MODULE_INFO(ASTERISK_GPL_KEY, AST_MODFLAG_GLOBAL_SYMBOLS | AST_MODFLAG_LOAD_ORDER, "Kafka connections",
+	.support_level = AST_MODULE_SUPPORT_EXTENDED,
+	.load = load_module,
+	.unload = unload_module,
+	.reload = reload_module,
+	.load_pri = AST_MODPRI_APP_DEPEND,
+);

@@ -1,0 +1,61 @@
+/*
+ * res_kafka: what the parts of res_kafka.so know of each other. Nobody else includes this.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef RES_KAFKA_INTERNAL_H
+#define RES_KAFKA_INTERNAL_H
+
+#include "abi/engine.h"
+#include "asterisk/kafka.h"
+
+/* The engine's calls by name, filled in by engine_open(): engine.resk_start(…) and so on. */
+#define ENGINE_POINTER(call) __typeof__(call) *call;
+struct engine_calls {
+	RESK_CALLS(ENGINE_POINTER)
+};
+extern struct engine_calls engine;
+
+/* engine.c. Opens the engine's library beside this module and looks its calls up; says in the log what is missing.
+ * 0 or -1. The library is never closed. */
+int engine_open(void);
+
+/* config.c. Reads a configuration file with Asterisk's loader. *entries is to be given to entries_free, also when there are
+ * none. 0, or -1 with the reason in the log. */
+struct entries {
+	struct resk_entry *list;
+	size_t count;
+	struct ast_config *owner; /* holds every string of the list */
+};
+int entries_load(const char *file, struct entries *entries);
+void entries_free(struct entries *entries);
+
+/* cli.c. Registers every command of the engine's table. 0 or -1. */
+int cli_register(void);
+void cli_unregister(void);
+
+/* producer.c. The pump and the stages of all connections. */
+int producers_start(const struct resk_limits *limits);
+/* Shuts every stage to writers and waits until the engine has taken what they hold. */
+void producers_close(void);
+/* Frees the stages; nobody may hold a producer any more. */
+void producers_stop(void);
+/* How many producers are held outside. */
+int producers_held(void);
+
+/* Where a producer's records are staged. */
+struct stage *producer_stage(struct ast_kafka_producer *producer);
+/* producer_put stages one frame for a producer: head is completed with the time. 0, or -1 with the refusal noted. weight is what the record weighs by the engine's rule. */
+int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *head, struct iovec *parts, int count,
+	size_t weight, uint32_t charge, const char *topic);
+
+/* 1 in a forked child, where the engine does not exist. */
+int in_forked_child(void);
+
+static inline struct resk_text text_of(const char *s)
+{
+	return (struct resk_text) { s, s ? __builtin_strlen(s) : 0 };
+}
+
+#endif /* RES_KAFKA_INTERNAL_H */

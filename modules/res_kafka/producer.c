@@ -1,0 +1,330 @@
+/*
+ * res_kafka: producers.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+/*! \file
+ *
+ * \brief Producer handles, and the way of a record from a caller into its connection's stage.
+ *
+ * A slot is a connection by name: its stage and the number that the engine knows it by. It lives until the module is
+ * unloaded. A producer is what other modules hold; each one that exists holds a reference to the module. The slot is
+ * the producer's weak proxy: it finds the producer as long as somebody outside holds it, and a new one is made for the
+ * next who asks.
+ */
+
+#include "asterisk.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#include "asterisk/astobj2.h"
+#include "asterisk/linkedlists.h"
+#include "asterisk/lock.h"
+#include "asterisk/logger.h"
+#include "asterisk/module.h"
+#include "asterisk/utils.h"
+
+#include "internal.h"
+
+struct slot {
+	AO2_WEAKPROXY();
+	AST_LIST_ENTRY(slot) next;
+	struct stage *stage;
+	uint64_t id;
+	char name[];
+};
+
+struct ast_kafka_producer {
+	struct slot *slot;
+};
+
+static AST_LIST_HEAD_STATIC(slots, slot);
+static struct stage_pump *pump;
+static struct stage *nowhere; /* notes of refusals that belong to no connection */
+static struct resk_limits limits;
+static int held;
+static int forked;
+
+int in_forked_child(void)
+{
+	return forked;
+}
+
+static void after_fork_in_child(void)
+{
+	forked = 1;
+}
+
+static void take(void *owner, const void *frames, size_t length)
+{
+	struct slot *slot = owner;
+
+	engine.resk_take(slot->id, frames, length);
+}
+
+static void note(void *owner, unsigned int reason, uint64_t count, const char *text)
+{
+	struct slot *slot = owner;
+
+	engine.resk_refused(slot ? slot->id : 0, reason, count, text_of(text));
+}
+
+int producers_start(const struct resk_limits *given)
+{
+	static const struct stage_taker taker = { .take = take, .note = note };
+	static int fork_handler; /* once for each time the module's code is mapped */
+
+	if (!fork_handler && !pthread_atfork(NULL, NULL, after_fork_in_child)) {
+		fork_handler = 1;
+	}
+	limits = *given;
+	pump = stage_pump_start(&taker, "kafka-pump");
+	nowhere = pump ? stage_create(pump, NULL) : NULL;
+	if (!nowhere) {
+		ast_log(LOG_ERROR, "The thread that carries records to Kafka cannot be started\n");
+		return -1;
+	}
+	return 0;
+}
+
+void producers_close(void)
+{
+	struct slot *slot;
+
+	AST_LIST_LOCK(&slots);
+	AST_LIST_TRAVERSE(&slots, slot, next) {
+		__atomic_store_n(&stage_gate(slot->stage)->open, 0, __ATOMIC_SEQ_CST);
+	}
+	AST_LIST_TRAVERSE(&slots, slot, next) {
+		stage_flush(slot->stage);
+	}
+	AST_LIST_UNLOCK(&slots);
+	if (nowhere) {
+		stage_flush(nowhere);
+	}
+}
+
+void producers_stop(void)
+{
+	struct slot *slot;
+
+	stage_pump_stop(pump);
+	pump = NULL;
+	stage_destroy(nowhere);
+	nowhere = NULL;
+	AST_LIST_LOCK(&slots);
+	while ((slot = AST_LIST_REMOVE_HEAD(&slots, next))) {
+		stage_destroy(slot->stage);
+		ao2_ref(slot, -1);
+	}
+	AST_LIST_UNLOCK(&slots);
+}
+
+int producers_held(void)
+{
+	return __atomic_load_n(&held, __ATOMIC_SEQ_CST);
+}
+
+static void producer_destroy(void *obj)
+{
+	struct ast_kafka_producer *producer = obj;
+
+	ao2_cleanup(producer->slot);
+	__atomic_sub_fetch(&held, 1, __ATOMIC_SEQ_CST);
+	ast_module_unref(AST_MODULE_SELF);
+}
+
+/* Finds or makes the slot of a connection and sees to it that its stage is bound. The list is locked. */
+static struct slot *slot_get(const char *name)
+{
+	struct slot *slot;
+
+	AST_LIST_TRAVERSE(&slots, slot, next) {
+		if (!strcmp(slot->name, name)) {
+			break;
+		}
+	}
+	if (slot && __atomic_load_n(&stage_gate(slot->stage)->open, __ATOMIC_SEQ_CST)) {
+		return slot;
+	}
+	if (!slot) {
+		slot = ao2_weakproxy_alloc(sizeof(*slot) + strlen(name) + 1, NULL);
+		if (!slot) {
+			return NULL;
+		}
+		strcpy(slot->name, name); /* Safe: the memory was sized for it */
+		slot->stage = stage_create(pump, slot);
+		if (!slot->stage) {
+			ao2_ref(slot, -1);
+			return NULL;
+		}
+		AST_LIST_INSERT_TAIL(&slots, slot, next);
+	}
+	/* A slot stays in the list when this fails: its name may be in the next configuration. */
+	if (engine.resk_producer_open(text_of(name), stage_gate(slot->stage), &slot->id) != RESK_OK) {
+		return NULL;
+	}
+	return slot;
+}
+
+static struct ast_kafka_producer *producer_create(struct slot *slot)
+{
+	struct ast_kafka_producer *producer = ao2_alloc_options(sizeof(*producer), producer_destroy, AO2_ALLOC_OPT_LOCK_MUTEX);
+
+	if (!producer) {
+		return NULL;
+	}
+	producer->slot = ao2_bump(slot);
+	__atomic_add_fetch(&held, 1, __ATOMIC_SEQ_CST);
+	ast_module_ref(AST_MODULE_SELF);
+	if (ao2_weakproxy_set_object(slot, producer, 0)) {
+		ao2_ref(producer, -1);
+		return NULL;
+	}
+	return producer;
+}
+
+struct ast_kafka_producer *ast_kafka_get_producer(const char *name)
+{
+	struct ast_kafka_producer *producer = NULL;
+	struct slot *slot;
+
+	if (in_forked_child()) {
+		return NULL;
+	}
+	if (ast_strlen_zero(name)) {
+		ast_log(LOG_ERROR, "No Kafka producer without the name of a connection in kafka.conf\n");
+		return NULL;
+	}
+	AST_LIST_LOCK(&slots);
+	slot = pump ? slot_get(name) : NULL;
+	if (slot && !(producer = ao2_weakproxy_get_object(slot, 0))) {
+		producer = producer_create(slot);
+	}
+	AST_LIST_UNLOCK(&slots);
+	return producer;
+}
+
+/* The engine's rule of what a topic is called, looked up. Gives the name's length, or -1. */
+static int topic_length(const char *topic)
+{
+	uint32_t length = 0;
+
+	for (; topic && topic[length]; length++) {
+		if (length == limits.topic_length_max || !limits.topic_bytes[(unsigned char) topic[length]]) {
+			return -1;
+		}
+	}
+	return length ? (int) length : -1;
+}
+
+static int refuse(struct stage *stage, enum resk_refusal reason, const char *topic)
+{
+	topic = S_OR(topic, "");
+	stage_note(stage, reason, topic, strnlen(topic, STAGE_NOTE_TEXT));
+	return -1;
+}
+
+int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *head, struct iovec *parts, int count,
+	size_t weight, uint32_t charge, const char *topic)
+{
+	struct stage *stage = producer->slot->stage;
+	struct timespec now;
+	enum stage_result result;
+
+	if (weight > (size_t) __atomic_load_n(&stage_gate(stage)->max_weight, __ATOMIC_RELAXED)) {
+		return refuse(stage, RESK_REFUSED_TOO_LONG, topic);
+	}
+	clock_gettime(CLOCK_REALTIME, &now);
+	head->accepted_ns = now.tv_sec * 1000000000LL + now.tv_nsec;
+	parts[0] = (struct iovec) { head, sizeof(*head) };
+	result = stage_put(stage, parts, count, charge);
+	return result == STAGE_OK ? 0 : refuse(stage, (enum resk_refusal) result, topic);
+}
+
+/* Adds the headers to the parts of a record and what they weigh to weight. -1 when a pointer is NULL. */
+static int add_headers(const struct ast_kafka_header *headers, size_t count, struct resk_field_head *heads,
+	struct iovec *parts, size_t *weight)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (!headers[i].name || !headers[i].value) {
+			return -1;
+		}
+		heads[i] = (struct resk_field_head) {
+			.name_length = strlen(headers[i].name),
+			.value_length = strlen(headers[i].value),
+			.kind = RESK_FIELD_TEXT,
+		};
+		*parts++ = (struct iovec) { &heads[i], sizeof(heads[i]) };
+		*parts++ = (struct iovec) { (void *) headers[i].name, heads[i].name_length };
+		*parts++ = (struct iovec) { (void *) headers[i].value, heads[i].value_length };
+		*weight += limits.header_overhead + heads[i].name_length + heads[i].value_length;
+	}
+	return 0;
+}
+
+/* Records with up to this many headers need no memory of their own while they are staged. */
+#define HEADERS_ON_STACK 16
+
+int ast_kafka_produce_hdrs(struct ast_kafka_producer *producer, const char *topic, const char *key,
+	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count)
+{
+	struct iovec few_parts[4 + 3 * HEADERS_ON_STACK], *parts = few_parts;
+	struct resk_field_head few_heads[HEADERS_ON_STACK], *heads = few_heads;
+	size_t key_length = key ? strlen(key) : 0, weight;
+	struct resk_frame_head head;
+	int topic_len = topic_length(topic), res;
+
+	if (in_forked_child()) {
+		return -1;
+	}
+	if (!producer) {
+		return refuse(nowhere, RESK_REFUSED_ARGUMENT, topic);
+	}
+	if (topic_len < 0) {
+		return refuse(producer->slot->stage, RESK_REFUSED_TOPIC, topic);
+	}
+	if (!headers) {
+		header_count = 0;
+	}
+	if ((!payload && len) || key_length >= RESK_NULL || len >= RESK_NULL || header_count > UINT16_MAX) {
+		return refuse(producer->slot->stage, !payload && len ? RESK_REFUSED_ARGUMENT : RESK_REFUSED_TOO_LONG, topic);
+	}
+	if (header_count > HEADERS_ON_STACK) {
+		parts = ast_malloc((4 + 3 * header_count) * sizeof(*parts) + header_count * sizeof(*heads));
+		if (!parts) {
+			return refuse(producer->slot->stage, RESK_REFUSED_NO_MEMORY, topic);
+		}
+		heads = (struct resk_field_head *) (parts + 4 + 3 * header_count);
+	}
+	head = (struct resk_frame_head) {
+		.topic_length = topic_len,
+		.key_length = key ? (uint32_t) key_length : RESK_NULL,
+		.value_length = payload ? (uint32_t) len : RESK_NULL,
+		.field_count = header_count,
+	};
+	parts[1] = (struct iovec) { (void *) topic, topic_len };
+	parts[2] = (struct iovec) { (void *) key, key_length };
+	parts[3] = (struct iovec) { (void *) payload, len };
+	weight = limits.record_overhead + key_length + len;
+	if (add_headers(headers, header_count, heads, parts + 4, &weight)) {
+		res = refuse(producer->slot->stage, RESK_REFUSED_ARGUMENT, topic);
+	} else {
+		res = producer_put(producer, &head, parts, 4 + 3 * header_count, weight, len, topic);
+	}
+	if (parts != few_parts) {
+		ast_free(parts);
+	}
+	return res;
+}
+
+int ast_kafka_produce(struct ast_kafka_producer *producer, const char *topic, const char *key, const void *payload,
+	size_t len)
+{
+	return ast_kafka_produce_hdrs(producer, topic, key, payload, len, NULL, 0);
+}

@@ -1,0 +1,162 @@
+/*
+ * res_kafka: what the pump does with one stage: hand out its frames, report its notes, find it empty.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#define _GNU_SOURCE
+
+#include <sched.h>
+#include <string.h>
+
+#include "internal.h"
+
+/* is_ready waits a moment for a frame that is being copied. */
+static bool is_ready(const struct stage_frame *frame)
+{
+	int spins;
+
+	for (spins = 0; spins < STAGE_COPY_SPINS; spins++) {
+		if (__atomic_load_n(&frame->state, __ATOMIC_ACQUIRE) == STAGE_FRAME_READY) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* hand_slab hands over what is ready between what was taken and end. Returns whether that was all. */
+static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab *slab, size_t end)
+{
+	size_t start = slab->taken;
+	size_t at = start;
+	int64_t frames = 0;
+
+	while (at < end) {
+		const struct stage_frame *frame = (const struct stage_frame *) (slab->frames + at);
+
+		if (!is_ready(frame)) {
+			break;
+		}
+		at += frame->size;
+		frames++;
+	}
+	if (frames) {
+		pump->taker.take(stage->owner, slab->frames + start, at - start);
+		slab->taken = at;
+		__atomic_store_n(&stage->handed, stage->handed + frames, __ATOMIC_RELEASE);
+		__atomic_store_n(&stage->gate.taken, stage->handed, __ATOMIC_RELAXED);
+	}
+	return at == end;
+}
+
+/* retire disposes of the oldest slab, all of whose end bytes were handed over. The one being filled is started anew
+ * if nothing was added meanwhile; a slab made for one frame is full by nature and never started anew. */
+static void retire(struct stage_pump *pump, struct stage *stage, size_t end)
+{
+	struct slab *slab;
+
+	pthread_mutex_lock(&stage->lock);
+	slab = stage->head;
+	if (slab->next || slab->room > STAGE_SLAB_ROOM) {
+		stage->head = slab->next;
+		if (!stage->head) {
+			stage->tail = NULL;
+		}
+		stage->bytes -= sizeof(*slab) + slab->room;
+	} else {
+		if (slab->used == end) {
+			slab->used = 0;
+			slab->taken = 0;
+		}
+		slab = NULL;
+	}
+	pthread_mutex_unlock(&stage->lock);
+	if (slab) {
+		stage_slab_put(&pump->pool, slab);
+	}
+}
+
+enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
+{
+	int slabs;
+
+	for (slabs = 0; slabs < STAGE_SLABS_PER_LOOK; slabs++) {
+		struct slab *slab;
+		size_t end = 0;
+		bool full = false;
+
+		pthread_mutex_lock(&stage->lock);
+		slab = stage->head;
+		if (slab) {
+			end = slab->used;
+			full = slab->next || slab->room > STAGE_SLAB_ROOM;
+		}
+		pthread_mutex_unlock(&stage->lock);
+		if (!slab || (!full && !all)) {
+			return REST_NONE;
+		}
+		if (!hand_slab(pump, stage, slab, end)) {
+			return REST_COPYING;
+		}
+		retire(pump, stage, end);
+		if (!full) {
+			return REST_NONE;
+		}
+	}
+	return REST_MORE;
+}
+
+bool stage_disarm(struct stage_pump *pump, struct stage *stage)
+{
+	struct slab *slab = NULL;
+	bool empty;
+
+	pthread_mutex_lock(&stage->lock);
+	empty = !stage->head || (stage->head == stage->tail && stage->head->used == stage->head->taken);
+	if (empty) {
+		slab = stage->head;
+		stage->head = NULL;
+		stage->tail = NULL;
+		stage->bytes = 0;
+		stage->flags &= ~(STAGE_ARMED | STAGE_FILLED);
+	}
+	pthread_mutex_unlock(&stage->lock);
+	if (slab) {
+		stage_slab_put(&pump->pool, slab);
+	}
+	return empty;
+}
+
+void stage_report(struct stage_pump *pump, struct stage *stage)
+{
+	uint64_t noted;
+	unsigned int slot;
+
+	pthread_mutex_lock(&stage->lock);
+	for (slot = 0; slot < STAGE_NOTE_SLOTS; slot++) {
+		pump->notes[slot].count = stage->notes[slot].count;
+		if (stage->notes[slot].count) {
+			memcpy(pump->notes[slot].text, stage->notes[slot].text, STAGE_NOTE_TEXT);
+			stage->notes[slot].count = 0;
+		}
+	}
+	noted = stage->noted;
+	stage->flags &= ~STAGE_NOTED;
+	pthread_mutex_unlock(&stage->lock);
+	for (slot = 0; slot < STAGE_NOTE_SLOTS; slot++) {
+		if (pump->notes[slot].count) {
+			pump->taker.note(stage->owner, slot, pump->notes[slot].count, pump->notes[slot].text);
+		}
+	}
+	__atomic_store_n(&stage->reported, noted, __ATOMIC_RELEASE);
+}
+
+void stage_drain(struct stage_pump *pump, struct stage *stage)
+{
+	do {
+		while (stage_hand_out(pump, stage, true) == REST_COPYING) {
+			sched_yield();
+		}
+	} while (!stage_disarm(pump, stage));
+	stage_report(pump, stage);
+}

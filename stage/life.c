@@ -1,0 +1,178 @@
+/*
+ * res_kafka: how pumps and stages come and go, and how others wait for the pump.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#define _GNU_SOURCE
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+void stage_mutex_init(pthread_mutex_t *mutex)
+{
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+	pthread_mutex_init(mutex, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+}
+
+static void init_wake(pthread_cond_t *wake)
+{
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(wake, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
+static void pump_free(struct stage_pump *pump)
+{
+	stage_slab_trim(&pump->pool, 0);
+	pthread_mutex_destroy(&pump->pool.lock);
+	pthread_cond_destroy(&pump->wake);
+	pthread_cond_destroy(&pump->progress);
+	pthread_mutex_destroy(&pump->lock);
+	free(pump);
+}
+
+/* create_thread starts the pump's thread with every signal blocked from its first instruction on: it inherits the
+ * mask of its creator, who gets back its own. */
+static int create_thread(struct stage_pump *pump, const char *name)
+{
+	char short_name[16]; /* the kernel's limit, NUL included */
+	sigset_t all;
+	sigset_t before;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&pump->thread, NULL, stage_pump_run, pump);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!error) {
+		snprintf(short_name, sizeof(short_name), "%s", name);
+		pthread_setname_np(pump->thread, short_name);
+	}
+	return error;
+}
+
+struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char *name)
+{
+	struct stage_pump *pump = calloc(1, sizeof(*pump));
+
+	if (!pump) {
+		return NULL;
+	}
+	pump->taker = *taker;
+	pump->references = 1;
+	stage_mutex_init(&pump->pool.lock);
+	stage_mutex_init(&pump->lock);
+	init_wake(&pump->wake);
+	pthread_cond_init(&pump->progress, NULL);
+	if (create_thread(pump, name)) {
+		pump_free(pump);
+		return NULL;
+	}
+	return pump;
+}
+
+/* release gives up a reference; the last one, whoever has it, frees the pump. */
+static void release(struct stage_pump *pump)
+{
+	bool last;
+
+	pthread_mutex_lock(&pump->lock);
+	last = --pump->references == 0;
+	pthread_mutex_unlock(&pump->lock);
+	if (last) {
+		pump_free(pump);
+	}
+}
+
+void stage_pump_stop(struct stage_pump *pump)
+{
+	if (!pump) {
+		return;
+	}
+	pthread_mutex_lock(&pump->lock);
+	pump->stop = true;
+	pump->sleeping = false;
+	pthread_cond_signal(&pump->wake);
+	pthread_mutex_unlock(&pump->lock);
+	pthread_join(pump->thread, NULL);
+	release(pump);
+}
+
+struct stage *stage_create(struct stage_pump *pump, void *owner)
+{
+	/* Whole cache lines of its own, so that two stages do not slow each other down. */
+	struct stage *stage = aligned_alloc(_Alignof(struct stage), sizeof(*stage));
+
+	if (!stage) {
+		return NULL;
+	}
+	*stage = (struct stage) { .pump = pump, .owner = owner, .frame_due = STAGE_NEVER, .note_due = STAGE_NEVER };
+	stage_mutex_init(&stage->lock);
+	pthread_mutex_lock(&pump->lock);
+	stage->next = pump->stages;
+	if (stage->next) {
+		stage->next->previous = stage;
+	}
+	pump->stages = stage;
+	pump->references++;
+	pthread_mutex_unlock(&pump->lock);
+	return stage;
+}
+
+void stage_destroy(struct stage *stage)
+{
+	struct stage_pump *pump;
+
+	if (!stage) {
+		return;
+	}
+	pump = stage->pump;
+	pthread_mutex_lock(&pump->lock);
+	if (stage_pump_call_locked(stage, STAGE_ASK_LEAVE, 0)) {
+		pthread_cond_signal(&pump->wake);
+	}
+	pump->waiters++;
+	while (!stage->gone && !pump->ended) {
+		pthread_cond_wait(&pump->progress, &pump->lock);
+	}
+	pump->waiters--;
+	pthread_mutex_unlock(&pump->lock);
+	/* Nothing to unlink when the pump has ended: it was the only one to walk the list. */
+	pthread_mutex_destroy(&stage->lock);
+	free(stage);
+	release(pump);
+}
+
+void stage_flush(struct stage *stage)
+{
+	struct stage_pump *pump = stage->pump;
+	int64_t frames;
+	uint64_t notes;
+
+	pthread_mutex_lock(&stage->lock);
+	frames = stage->admitted;
+	notes = stage->noted;
+	pthread_mutex_unlock(&stage->lock);
+	pthread_mutex_lock(&pump->lock);
+	if (stage_pump_call_locked(stage, STAGE_ASK_NOW, 0)) {
+		pthread_cond_signal(&pump->wake);
+	}
+	pump->waiters++;
+	while (!pump->ended && (__atomic_load_n(&stage->handed, __ATOMIC_ACQUIRE) < frames
+		|| __atomic_load_n(&stage->reported, __ATOMIC_ACQUIRE) < notes)) {
+		pthread_cond_wait(&pump->progress, &pump->lock);
+	}
+	pump->waiters--;
+	pthread_mutex_unlock(&pump->lock);
+}

@@ -1,0 +1,212 @@
+/*
+ * res_kafka: what the stage's tests share: checks, cases, a pump with a taker that keeps what it is given.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef RES_KAFKA_TEST_STAGE_CHECK_H
+#define RES_KAFKA_TEST_STAGE_CHECK_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "../../stage/stage.h"
+
+#define MILLISECOND INT64_C(1000000)
+#define SECOND      (1000 * MILLISECOND)
+#define HOUR        (3600 * SECOND)
+
+/* Nothing here takes this long unless it never happens. */
+#define FOREVER_SECONDS 20
+
+#define CHECK(condition) \
+	do { \
+		if (!(condition)) { \
+			fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, __func__, #condition); \
+			exit(1); \
+		} \
+	} while (0)
+
+#define CHECK_EQUAL(a, b) \
+	do { \
+		long long a_ = (long long) (a); \
+		long long b_ = (long long) (b); \
+		if (a_ != b_) { \
+			fprintf(stderr, "%s:%d: %s: %s is %lld, %s is %lld\n", __FILE__, __LINE__, __func__, #a, a_, #b, b_); \
+			exit(1); \
+		} \
+	} while (0)
+
+#define RUN(test) \
+	do { \
+		test(); \
+		printf("ok %s: %s\n", __FILE__, #test); \
+		fflush(stdout); \
+	} while (0)
+
+static inline int64_t get(const int64_t *field)
+{
+	return __atomic_load_n(field, __ATOMIC_RELAXED);
+}
+
+static inline void set(int64_t *field, int64_t value)
+{
+	__atomic_store_n(field, value, __ATOMIC_RELAXED);
+}
+
+static inline void add(int64_t *field, int64_t value)
+{
+	__atomic_fetch_add(field, value, __ATOMIC_RELAXED);
+}
+
+/* random_next is a small generator (xorshift), one state per thread so that runs can be repeated. */
+static inline uint64_t random_next(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* An owner: a stage, its gate, and counts that others can wait for. A test's own taker may embed it. */
+struct owner {
+	struct stage *stage;
+	struct stage_gate *gate;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	int64_t frames; /* under lock, as all below */
+	int64_t charge;
+	int64_t bytes;
+	int64_t calls;
+	int64_t notes;
+	void (*frame)(struct owner *owner, const struct stage_frame *frame); /* NULL = only count; without the lock */
+	void (*noted)(struct owner *owner, unsigned int slot, uint64_t count, const char *text);
+};
+
+static inline void owner_take(void *context, const void *frames, size_t length)
+{
+	struct owner *owner = context;
+	const unsigned char *at = frames;
+	const unsigned char *end = at + length;
+	int64_t count = 0;
+	int64_t charge = 0;
+	int64_t bytes = 0;
+
+	CHECK(length > 0);
+	while (at < end) {
+		const struct stage_frame *frame = (const struct stage_frame *) at;
+
+		CHECK_EQUAL((uintptr_t) at % 8, 0);
+		CHECK_EQUAL(frame->state, STAGE_FRAME_READY);
+		CHECK_EQUAL(frame->size, (sizeof(*frame) + frame->length + 7) / 8 * 8);
+		CHECK(frame->size <= (size_t) (end - at));
+		count++;
+		charge += frame->charge;
+		bytes += frame->length;
+		if (owner->frame) {
+			owner->frame(owner, frame);
+		}
+		at += frame->size;
+	}
+	pthread_mutex_lock(&owner->lock);
+	owner->frames += count;
+	owner->charge += charge;
+	owner->bytes += bytes;
+	owner->calls++;
+	pthread_cond_broadcast(&owner->changed);
+	pthread_mutex_unlock(&owner->lock);
+}
+
+static inline void owner_note(void *context, unsigned int slot, uint64_t count, const char *text)
+{
+	struct owner *owner = context;
+
+	CHECK(slot < STAGE_NOTE_SLOTS);
+	CHECK(count > 0);
+	CHECK(strlen(text) < STAGE_NOTE_TEXT);
+	if (owner->noted) {
+		owner->noted(owner, slot, count, text);
+	}
+	pthread_mutex_lock(&owner->lock);
+	owner->notes += count;
+	pthread_cond_broadcast(&owner->changed);
+	pthread_mutex_unlock(&owner->lock);
+}
+
+static const struct stage_taker owner_taker = { .take = owner_take, .note = owner_note };
+
+/* owner_open gives the owner a stage with no limits to speak of. */
+static inline void owner_open(struct owner *owner, struct stage_pump *pump, int64_t linger)
+{
+	pthread_mutex_init(&owner->lock, NULL);
+	pthread_cond_init(&owner->changed, NULL);
+	owner->stage = stage_create(pump, owner);
+	CHECK(owner->stage != NULL);
+	owner->gate = stage_gate(owner->stage);
+	CHECK_EQUAL(get(&owner->gate->open), 0);
+	set(&owner->gate->max_frames, INT64_MAX / 2);
+	set(&owner->gate->max_charge, INT64_MAX / 2);
+	set(&owner->gate->max_length, INT64_MAX / 2);
+	set(&owner->gate->linger_ns, linger);
+	set(&owner->gate->open, 1);
+}
+
+static inline void owner_close(struct owner *owner)
+{
+	set(&owner->gate->open, 0);
+	stage_destroy(owner->stage);
+	owner->stage = NULL;
+}
+
+/* owner_wait waits until *field (a count under the owner's lock) has reached value. */
+static inline void owner_wait(struct owner *owner, const int64_t *field, int64_t value)
+{
+	struct timespec limit;
+
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += FOREVER_SECONDS;
+	pthread_mutex_lock(&owner->lock);
+	while (*field < value) {
+		CHECK_EQUAL(pthread_cond_timedwait(&owner->changed, &owner->lock, &limit), 0);
+	}
+	pthread_mutex_unlock(&owner->lock);
+}
+
+static inline int64_t owner_get(struct owner *owner, const int64_t *field)
+{
+	int64_t value;
+
+	pthread_mutex_lock(&owner->lock);
+	value = *field;
+	pthread_mutex_unlock(&owner->lock);
+	return value;
+}
+
+/* put_bytes puts one frame of length bytes, all of them `byte`, that weighs charge. */
+static inline enum stage_result put_bytes(struct stage *stage, int byte, size_t length, uint32_t charge)
+{
+	unsigned char *bytes = malloc(length + 1);
+	struct iovec part = { .iov_base = bytes, .iov_len = length };
+	enum stage_result result;
+
+	CHECK(bytes != NULL);
+	memset(bytes, byte, length);
+	result = stage_put(stage, &part, 1, charge);
+	free(bytes);
+	return result;
+}
+
+static inline pthread_t start(void *(*body)(void *), void *argument)
+{
+	pthread_t thread;
+
+	CHECK_EQUAL(pthread_create(&thread, NULL, body, argument), 0);
+	return thread;
+}
+
+#endif /* RES_KAFKA_TEST_STAGE_CHECK_H */

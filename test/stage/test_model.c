@@ -1,0 +1,219 @@
+/*
+ * res_kafka: random histories of one thread against a trivial model of a stage.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#define _GNU_SOURCE
+
+#include "check.h"
+
+#define STEPS     4000
+#define HISTORIES 12
+
+struct model {
+	struct owner owner;
+	uint64_t random;
+	/* What the stage should be. */
+	bool open;
+	int64_t max_frames;
+	int64_t max_charge;
+	int64_t max_length;
+	int64_t held_frames;
+	int64_t held_charge;
+	uint32_t lengths[STEPS]; /* of every admitted frame, in order */
+	uint32_t charges[STEPS];
+	int64_t admitted;
+	int64_t noted[STAGE_NOTE_SLOTS];
+	int64_t released; /* of the admitted, the first so many were given back */
+	/* What the pump's thread has seen, under the owner's lock or after a flush. */
+	int64_t seen;
+	int64_t reported[STAGE_NOTE_SLOTS];
+};
+
+static void see_frame(struct owner *owner, const struct stage_frame *frame)
+{
+	struct model *model = (struct model *) owner;
+	const unsigned char *content = (const unsigned char *) (frame + 1);
+	uint32_t i;
+
+	/* The writer entered both before its put. */
+	CHECK_EQUAL(frame->length, model->lengths[model->seen]);
+	CHECK_EQUAL(frame->charge, model->charges[model->seen]);
+	for (i = 0; i < frame->length; i++) {
+		CHECK_EQUAL(content[i], (unsigned char) model->seen);
+	}
+	model->seen++;
+}
+
+static void see_note(struct owner *owner, unsigned int slot, uint64_t count, const char *text)
+{
+	struct model *model = (struct model *) owner;
+	char expected[STAGE_NOTE_TEXT];
+
+	/* The text is that of the first note that was not reported before. */
+	snprintf(expected, sizeof(expected), "%u/%lld", slot, (long long) model->reported[slot]);
+	CHECK(strcmp(text, expected) == 0);
+	model->reported[slot] += count;
+}
+
+static enum stage_result expect(const struct model *model, size_t length, uint32_t charge)
+{
+	if (!model->open) {
+		return STAGE_CLOSED;
+	}
+	if ((int64_t) length > model->max_length) {
+		return STAGE_TOO_LONG;
+	}
+	if (model->held_frames >= model->max_frames) {
+		return STAGE_FULL_FRAMES;
+	}
+	if (model->held_charge + charge > model->max_charge && (model->held_frames || model->held_charge)) {
+		return STAGE_FULL_CHARGE;
+	}
+	return STAGE_OK;
+}
+
+static void step_put(struct model *model)
+{
+	size_t length = random_next(&model->random) % (random_next(&model->random) % 50 ? 400 : 200000);
+	uint32_t charge = random_next(&model->random) % 500;
+	enum stage_result expected = expect(model, length, charge);
+
+	model->lengths[model->admitted] = length;
+	model->charges[model->admitted] = charge;
+	CHECK_EQUAL(put_bytes(model->owner.stage, model->admitted, length, charge), expected);
+	if (expected == STAGE_OK) {
+		model->admitted++;
+		model->held_frames++;
+		model->held_charge += charge;
+	}
+}
+
+static void step_limits(struct model *model)
+{
+	struct stage_gate *gate = model->owner.gate;
+	static const int64_t lingers[] = { -1, 0, 1000, MILLISECOND, HOUR, INT64_MAX };
+
+	switch (random_next(&model->random) % 5) {
+	case 0:
+		model->open = random_next(&model->random) % 4;
+		set(&gate->open, model->open);
+		break;
+	case 1:
+		model->max_frames = random_next(&model->random) % 40;
+		set(&gate->max_frames, model->max_frames);
+		break;
+	case 2:
+		model->max_charge = random_next(&model->random) % 5000;
+		set(&gate->max_charge, model->max_charge);
+		break;
+	case 3:
+		model->max_length = (int64_t) (random_next(&model->random) % 1000) - 1;
+		model->max_length = model->max_length > 500 ? 300000 : model->max_length;
+		set(&gate->max_length, model->max_length);
+		break;
+	default:
+		set(&gate->linger_ns, lingers[random_next(&model->random) % 6]);
+	}
+}
+
+static void step_release(struct model *model)
+{
+	int64_t many = random_next(&model->random) % 20;
+
+	while (many-- && model->released < model->admitted) {
+		model->held_frames--;
+		model->held_charge -= model->charges[model->released];
+		add(&model->owner.gate->held_frames, -1);
+		add(&model->owner.gate->held_charge, -(int64_t) model->charges[model->released]);
+		model->released++;
+	}
+}
+
+static void step_note(struct model *model)
+{
+	unsigned int slot = random_next(&model->random) % (STAGE_NOTE_SLOTS + 1);
+	char text[STAGE_NOTE_TEXT];
+
+	/* One slot too many, which is ignored. */
+	if (slot == STAGE_NOTE_SLOTS) {
+		stage_note(model->owner.stage, slot, "nobody", 6);
+		return;
+	}
+	snprintf(text, sizeof(text), "%u/%lld", slot, (long long) model->noted[slot]);
+	stage_note(model->owner.stage, slot, text, strlen(text));
+	model->noted[slot]++;
+}
+
+static void compare(struct model *model, bool flushed)
+{
+	struct stage_gate *gate = model->owner.gate;
+	unsigned int slot;
+
+	CHECK_EQUAL(get(&gate->held_frames), model->held_frames);
+	CHECK_EQUAL(get(&gate->held_charge), model->held_charge);
+	CHECK_EQUAL(get(&gate->admitted), model->admitted);
+	CHECK(get(&gate->taken) <= model->admitted);
+	if (!flushed) {
+		return;
+	}
+	CHECK_EQUAL(get(&gate->taken), model->admitted);
+	CHECK_EQUAL(model->seen, model->admitted);
+	for (slot = 0; slot < STAGE_NOTE_SLOTS; slot++) {
+		CHECK_EQUAL(model->reported[slot], model->noted[slot]);
+	}
+}
+
+static void history(struct stage_pump *pump, uint64_t seed)
+{
+	struct model *model = calloc(1, sizeof(*model));
+	int step;
+
+	CHECK(model != NULL);
+	model->random = seed * 0x9e3779b97f4a7c15u + 1;
+	model->owner.frame = see_frame;
+	model->owner.noted = see_note;
+	owner_open(&model->owner, pump, 0);
+	model->open = true;
+	model->max_frames = model->max_charge = model->max_length = INT64_MAX / 2;
+	for (step = 0; step < STEPS; step++) {
+		uint64_t kind = random_next(&model->random) % 100;
+
+		if (kind < 60) {
+			step_put(model);
+		} else if (kind < 75) {
+			step_release(model);
+		} else if (kind < 85) {
+			step_limits(model);
+		} else if (kind < 97) {
+			step_note(model);
+		} else {
+			stage_flush(model->owner.stage);
+		}
+		compare(model, kind >= 97);
+	}
+	/* Destroying takes what is left. */
+	stage_destroy(model->owner.stage);
+	CHECK_EQUAL(model->seen, model->admitted);
+	CHECK(model->admitted > STEPS / 20);
+	free(model);
+}
+
+static void random_histories(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	uint64_t seed;
+
+	CHECK(pump != NULL);
+	for (seed = 1; seed <= HISTORIES; seed++) {
+		history(pump, seed);
+	}
+	stage_pump_stop(pump);
+}
+
+int main(void)
+{
+	RUN(random_histories);
+	return 0;
+}
