@@ -24,6 +24,11 @@
 
 #include "../stage/stage.h"
 
+/* const, but for cgo, which compares these declarations with those of the Go functions and cannot say const there. */
+#ifndef RESK_CONST
+#define RESK_CONST const
+#endif
+
 /* Raised whenever anything in this file changes its meaning; the module refuses an engine of another number. */
 #define RESK_ABI_VERSION 1
 
@@ -133,7 +138,7 @@ extern uint32_t resk_abi(void);
 
 /* resk_start brings the engine up without configuration. Not concurrently with itself, configure or stop. Blocks: no
  * longer than it takes to allocate. RESK_OK, RESK_EINVAL (host of another version), RESK_ESTATE (running already). */
-extern int32_t resk_start(const struct resk_host *host, struct resk_limits *limits);
+extern int32_t resk_start(RESK_CONST struct resk_host *host, struct resk_limits *limits);
 
 /* resk_stop delivers what the outboxes hold for at most grace_ms, then gives up the rest (counted and logged), closes
  * every client and forgets connections, sources and configuration. After it has returned the engine calls nothing of
@@ -143,7 +148,7 @@ extern void resk_stop(uint32_t grace_ms);
 /* resk_configure reads kafka.conf. On success the new configuration is in force; connections whose options did not
  * change are not touched. On RESK_EINVAL every problem has been logged and the configuration before stays in force.
  * Never touches the network before it returns. RESK_OK, RESK_EINVAL, RESK_ESTATE. */
-extern int32_t resk_configure(const struct resk_entry *entries, size_t count);
+extern int32_t resk_configure(RESK_CONST struct resk_entry *entries, size_t count);
 
 /* resk_producer_open binds the stage of connection `name` to its outbox: fills the gate's limits, opens it, and keeps
  * them up to date over reloads. id is what the stage's taker passes to resk_take. The gate stays in use until
@@ -152,7 +157,7 @@ extern int32_t resk_configure(const struct resk_entry *entries, size_t count);
 extern int32_t resk_producer_open(struct resk_text name, struct stage_gate *gate, uint64_t *id);
 
 /* resk_take takes over a slab of frames for connection id; when it returns the slab may be reused. Blocks for no I/O. */
-extern void resk_take(uint64_t id, const void *frames, size_t length);
+extern void resk_take(uint64_t id, RESK_CONST void *frames, size_t length);
 
 /* resk_refused logs (throttled) and counts what the stage of connection id refused: reason is enum resk_refusal, sample the
  * topic of the first one. id 0 = refused before there was a connection. */
@@ -161,7 +166,7 @@ extern void resk_refused(uint64_t id, uint32_t reason, uint64_t count, struct re
 /* resk_source_open reads the configuration of an event source (kind "cdr": cdr_kafka.conf) and gives its number and the name of the connection it publishes on, the latter
  * to be given to resk_free. Again with the same *source != 0: a reload, which changes nothing when it fails.
  * RESK_OK, RESK_ENOENT (no such kind), RESK_EINVAL (problems, logged), RESK_ESTATE. */
-extern int32_t resk_source_open(struct resk_text kind, const struct resk_entry *entries, size_t count,
+extern int32_t resk_source_open(struct resk_text kind, RESK_CONST struct resk_entry *entries, size_t count,
 	uint64_t *source, char **connection);
 
 /* resk_command_at describes CLI command number index of the engine's table. RESK_OK, RESK_ENOENT past the last one.
@@ -170,11 +175,11 @@ extern int32_t resk_command_at(uint32_t index, struct resk_command *command);
 
 /* resk_run runs CLI command number index with its words and gives what it prints, or NULL for "show the usage". Blocks for
  * as long as the command says, `kafka test send` up to request_timeout_ms. */
-extern char *resk_run(uint32_t index, const struct resk_text *words, size_t count);
+extern char *resk_run(uint32_t index, RESK_CONST struct resk_text *words, size_t count);
 
 /* resk_complete gives candidate number n for word number position of a command line of that command, beginning with
  * word, or NULL. words are the complete words before it. */
-extern char *resk_complete(uint32_t index, const struct resk_text *words, size_t count, struct resk_text word, uint32_t n);
+extern char *resk_complete(uint32_t index, RESK_CONST struct resk_text *words, size_t count, struct resk_text word, uint32_t n);
 
 /* resk_free frees what another call gave. NULL is allowed. */
 extern void resk_free(void *memory);

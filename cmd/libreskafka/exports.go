@@ -1,6 +1,7 @@
 package main
 
 // #include <stdlib.h>
+// #define RESK_CONST
 // #include "abi/engine.h"
 import "C"
 

@@ -5,6 +5,7 @@ package main
 /*
 #cgo CFLAGS: -I${SRCDIR}/../..
 #include <stdlib.h>
+#define RESK_CONST
 #include "abi/engine.h"
 
 static void call_log(const struct resk_host *host, int32_t level, const char *file, int32_t line,

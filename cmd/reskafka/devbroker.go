@@ -69,11 +69,11 @@ func (o *brokerOptions) run(ctx context.Context, env environment) error {
 func (o *brokerOptions) check(args []string) error {
 	switch {
 	case len(args) > 0:
-		return fmt.Errorf("%w: unexpected argument %q", errUsage, args[0])
+		return usagef("unexpected argument %q", args[0])
 	case o.port < 0 || o.port > 65535:
-		return fmt.Errorf("%w: --port %d is not between 0 and 65535", errUsage, o.port)
+		return usagef("--port %d is not between 0 and 65535", o.port)
 	case o.partitions < 1:
-		return fmt.Errorf("%w: --partitions %d is not at least 1", errUsage, o.partitions)
+		return usagef("--partitions %d is not at least 1", o.partitions)
 	}
 	return nil
 }

@@ -44,8 +44,13 @@ const (
 	exitUsage = 2
 )
 
-// errUsage marks an error of whoever typed the command line.
-var errUsage = errors.New("usage")
+// usageError is a mistake on the command line, as opposed to something that went wrong later.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// usagef makes a usageError of a formatted text.
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -78,17 +83,18 @@ func (c *command) run(ctx context.Context, args []string, stdout, stderr io.Writ
 		c.writeHelp(stdout)
 		return exitOK
 	case err != nil:
-		return c.report(fmt.Errorf("%w: %w", errUsage, err), stderr)
+		return c.report(usageError{err}, stderr)
 	}
 	return c.report(body(ctx, environment{args: flags.Args(), stdout: stdout, stderr: stderr}), stderr)
 }
 
 // report turns what a command returned into a message and an exit status.
 func (c *command) report(err error, stderr io.Writer) int {
+	var mistake usageError
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errUsage):
+	case errors.As(err, &mistake):
 		_, _ = fmt.Fprintf(stderr, "reskafka %s: %v\nSee \"reskafka %s --help\".\n", c.name, err, c.name)
 		return exitUsage
 	default:

@@ -114,7 +114,7 @@ func hostFault(host string) string {
 
 // cutScheme takes PROTOCOL:// off the front of an item.
 func cutScheme(item string) (scheme, rest string) {
-	if scheme, rest, found := strings.Cut(item, "://"); found {
+	if scheme, rest, found := strings.Cut(item, "://"); found && scheme != "" {
 		return scheme, rest
 	}
 	return "", item

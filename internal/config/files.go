@@ -21,11 +21,10 @@ type Section struct {
 	Options []*Info // where Typed, with "type" first
 }
 
-// Example is a section worth copying.
+// Example is something worth copying, as it would stand in the file.
 type Example struct {
-	Title   string
-	Section string
-	Lines   [][2]string // name and value
+	Title string
+	Lines []string
 }
 
 // Files gives every configuration file there is.
@@ -50,15 +49,29 @@ var KafkaFile = File{
 	},
 	Sections: []Section{generalTable.section(), connectionTable.section()},
 	Examples: []Example{{
-		Title:   "User name and password over TLS, brokers certified by an authority the system trusts",
-		Section: "secure-kafka",
-		Lines: [][2]string{
-			{"type", "connection"},
-			{"brokers", "kafka1.example.com:9093,kafka2.example.com:9093"},
-			{"security_protocol", "sasl_ssl"},
-			{"sasl_mechanisms", "SCRAM-SHA-512"},
-			{"sasl_username", "asterisk"},
-			{"sasl_password", "change-me"},
+		Title: "User name and password over TLS, brokers certified by an authority the system trusts",
+		Lines: []string{
+			"[secure-kafka]",
+			"type = connection",
+			"brokers = kafka1.example.com:9093,kafka2.example.com:9093",
+			"security_protocol = sasl_ssl",
+			"sasl_mechanisms = SCRAM-SHA-512",
+			"sasl_username = asterisk",
+			"sasl_password = change-me",
+		},
+	}, {
+		Title: "Two connections to one cluster that share a template",
+		Lines: []string{
+			"[cluster](!)",
+			"type = connection",
+			"brokers = kafka1:9092,kafka2:9092,kafka3:9092",
+			"compression_codec = zstd",
+			"",
+			"[call-records](cluster)",
+			"enable_idempotence = yes",
+			"",
+			"[call-events](cluster)",
+			"linger_ms = 50",
 		},
 	}},
 }

@@ -58,15 +58,12 @@ type Info struct {
 	Since    string // the release of res_kafka that brought it
 	Short    string // one line, no full stop
 	Long     string // sentences: why one would change it, and what it costs
-	Give     string // what to give, where the kind does not say it
+	Give     string // what a message asks for, where Accepts says too little
 	Example  string // a value worth showing, where the default is none
 }
 
-// Accepts says which values are right, as the end of "give ".
+// Accepts says which values are right.
 func (o *Info) Accepts() string {
-	if o.Give != "" {
-		return o.Give
-	}
 	switch o.Kind {
 	case Number, Milliseconds:
 		if len(o.Words) == 0 {
@@ -92,12 +89,16 @@ func (o *Info) Accepts() string {
 	return "text"
 }
 
-// advice is Accepts with the default, as it ends a message.
+// advice says what would be right, as it ends a message.
 func (o *Info) advice() string {
-	if o.Default == "" {
-		return "give " + o.Accepts()
+	what := o.Give
+	if what == "" {
+		what = o.Accepts()
 	}
-	return fmt.Sprintf("give %s (default %s)", o.Accepts(), o.Default)
+	if o.Default == "" {
+		return "give " + what
+	}
+	return fmt.Sprintf("give %s (default %s)", what, o.Default)
 }
 
 // shown is a value of the option as it may be printed.

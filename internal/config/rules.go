@@ -69,8 +69,8 @@ func checkSASL(sc *scope[Connection]) {
 		{"sasl_password", c.SASLPassword.Reveal()},
 	} {
 		if need.value == "" && !sc.failed[need.name] {
-			sc.report(Error, "security_protocol", fmt.Sprintf("needs %s, which is not set; give %s", need.name,
-				sc.table.option(need.name).Accepts()))
+			sc.report(Error, "security_protocol", fmt.Sprintf("needs %s, which is not set; %s", need.name,
+				sc.table.option(need.name).advice()))
 		}
 	}
 }

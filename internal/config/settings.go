@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"io"
 	"reflect"
 	"slices"
 )
@@ -24,6 +26,17 @@ func (c *Connection) Settings() []Setting {
 		}
 	}
 	return out
+}
+
+// Format implements fmt.Formatter: the settings, whatever the verb. Without it a verb that does not fit would have fmt
+// print the fields of a nested connection as they are, a secret included.
+func (c Connection) Format(f fmt.State, _ rune) {
+	for i, s := range c.Settings() {
+		if i > 0 {
+			_, _ = io.WriteString(f, ", ")
+		}
+		_, _ = io.WriteString(f, s.Label+": "+s.Value)
+	}
 }
 
 // BrokersText gives the bootstrap list as the administrator wrote it, without blanks.

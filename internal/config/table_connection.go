@@ -77,8 +77,8 @@ var securityOptions = []Option[Connection]{
 			{Text: "sasl_ssl", Short: "user name and password over TLS"},
 		},
 		Short: "How to talk to the brokers",
-		Long: "It must match the listener of the brokers. With plaintext everybody on the way can read the messages" +
-			" and, without TLS, a PLAIN password too.",
+		Long: "It must match the listener of the brokers. Without TLS (plaintext, sasl_plaintext) everybody on the way can" +
+			" read the messages, and with the PLAIN mechanism the password too.",
 	}, func(c *Connection) any { return &c.SecurityProtocol }},
 	{Info{
 		Name: "sasl_mechanisms", Label: "SASL mechanism", Kind: Enumeration, Since: "1.0.0",

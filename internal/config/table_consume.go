@@ -14,7 +14,7 @@ var consumerOptions = []Option[Connection]{
 		Words: []Word{
 			{Text: "earliest", Short: "at the oldest message there is", Synonyms: []string{"smallest", "beginning"}},
 			{Text: "latest", Short: "at the messages that come from now on", Synonyms: []string{"largest", "end"}},
-			{Text: "none", Short: "not at all: it is an error", Synonyms: []string{"error"}},
+			{Text: "none", Short: "nowhere: the log says so and nothing is consumed", Synonyms: []string{"error"}},
 		},
 		Short: "Where a group without a committed offset begins",
 		Long:  "It also decides when the committed offset is no longer there.",
@@ -48,7 +48,7 @@ var consumerOptions = []Option[Connection]{
 		Name: "debug", Label: "Debug", Kind: WordList, Since: "1.0.0",
 		Words:   debugContexts,
 		Short:   "Which client events reach the debug log",
-		Long:    "The names are librdkafka's. Asterisk's own debug level must be at least 3 (core set debug 3).",
+		Long:    "The names are librdkafka's. Asterisk's debug messages must be switched on as well (core set debug).",
 		Example: "broker,security",
 	}, func(c *Connection) any { return &c.Debug }},
 }

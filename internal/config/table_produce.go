@@ -66,7 +66,7 @@ var producerOptions = []Option[Connection]{
 		Also: []string{"request_required_acks"},
 		Words: []Word{
 			{Text: "-1", Short: "all replicas that are in sync have it"},
-			{Text: "0", Short: "nobody is asked: sent is delivered, and a broken connection loses messages unseen"},
+			{Text: "0", Short: "nobody is asked: what was sent counts, and a broken connection loses it unseen"},
 			{Text: "1", Short: "the partition's leader has it"},
 		},
 		Short: "When a message counts as delivered",
@@ -76,7 +76,7 @@ var producerOptions = []Option[Connection]{
 		Name: "retries", Label: "Retries", Kind: Number, Default: "2147483647", Min: 0, Max: 2147483647, Since: "1.0.0",
 		Also:  []string{"message_send_max_retries"},
 		Short: "How often a message is sent again after a failure",
-		Long:  "message_timeout_ms ends the attempts in any case. 0 gives a message up at its first failure.",
+		Long:  "The attempts end with message_timeout_ms in any case. 0 gives a message up at its first failure.",
 	}, func(c *Connection) any { return &c.Retries }},
 	{Info{
 		Name: "enable_idempotence", Label: "Idempotence", Kind: Boolean, Default: "no", Since: "1.0.0",

@@ -27,7 +27,7 @@ func ReadAuthorities(path string) (*x509.CertPool, error) {
 	}
 	pool, found := x509.NewCertPool(), 0
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		text, err := readFile(file)
 		if err != nil && info.IsDir() {
 			continue // A folder may hold other things.
 		}
@@ -45,6 +45,18 @@ func ReadAuthorities(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// readFile reads a file, but nothing that could block for ever or never end, as a pipe or a device.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a file")}
+	}
+	return os.ReadFile(path)
+}
+
 // certificates gives those of a PEM text that can be parsed. A system's bundle may hold some that Go does not take.
 func certificates(text []byte) []*x509.Certificate {
 	var out []*x509.Certificate
@@ -59,14 +71,14 @@ func certificates(text []byte) []*x509.Certificate {
 	return out
 }
 
-// ReadCertificate reads a client's certificate, with what follows it in its file, and its key. It is what ParseKafka has checked
-// the options with. Blocks on the disk.
+// ReadCertificate reads a client's certificate, with what follows it in its file, and its key. It is what ParseKafka
+// has checked the options with. Blocks on the disk.
 func ReadCertificate(certificateFile, keyFile string) (tls.Certificate, error) {
-	certificate, err := os.ReadFile(certificateFile)
+	certificate, err := readFile(certificateFile)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	key, err := os.ReadFile(keyFile)
+	key, err := readFile(keyFile)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -104,7 +116,7 @@ func checkCertificates(sc *scope[Connection]) {
 
 func checkCertificateFile(sc *scope[Connection]) bool {
 	const name, advice = "ssl_certificate_location", "; give a PEM file with the client's certificate"
-	text, err := os.ReadFile(sc.value.CertificateFile)
+	text, err := readFile(sc.value.CertificateFile)
 	if err != nil {
 		sc.report(Error, name, unreadable(err)+advice)
 		return false
@@ -118,7 +130,7 @@ func checkCertificateFile(sc *scope[Connection]) bool {
 
 func checkKeyFile(sc *scope[Connection]) bool {
 	const name, advice = "ssl_key_location", "; give a PEM file with the certificate's key"
-	text, err := os.ReadFile(sc.value.KeyFile)
+	text, err := readFile(sc.value.KeyFile)
 	if err != nil {
 		sc.report(Error, name, unreadable(err)+advice)
 		return false

@@ -80,11 +80,11 @@ func busyEnv() *fakeEnv {
 					{Address: "kafka1:9092", Connected: true, Since: ago(3*time.Hour + 5*time.Minute + time.Second)},
 					{Address: "kafka2:9092", Since: ago(4*time.Minute + 12*time.Second), LastError: refused},
 				},
-				Totals: Counters{Accepted: 1000, Acknowledged: 900, Waiting: 85, Retried: 12,
+				Totals: Counters{Accepted: 1000, Acknowledged: 900, Waiting: 55, Sending: 30, Retried: 12,
 					Dropped: []ReasonCount{{"message timeout", 10}, {"refused by the broker", 5}, {"stopped", 0}}},
 				Topics: []TopicStatus{
 					{"zeta", Counters{Accepted: 100, Acknowledged: 100}},
-					{"asterisk_cdr", Counters{Accepted: 900, Acknowledged: 800, Waiting: 85, Retried: 12,
+					{"asterisk_cdr", Counters{Accepted: 900, Acknowledged: 800, Waiting: 55, Sending: 30, Retried: 12,
 						Dropped: []ReasonCount{{"message timeout", 10}, {"refused by the broker", 5}}}},
 				},
 				Refused:   []ReasonCount{{"queue full", 3}, {"message too large", 1}},
@@ -383,68 +383,4 @@ func TestCommandsAreComplete(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-}
-
-func TestAge(t *testing.T) {
-	for _, c := range []struct {
-		d    time.Duration
-		want string
-	}{
-		{-time.Second, "0s"}, {0, "0s"}, {999 * time.Millisecond, "0s"}, {59 * time.Second, "59s"},
-		{time.Minute, "1m0s"}, {4*time.Minute + 12*time.Second, "4m12s"}, {time.Hour - 1, "59m59s"},
-		{3*time.Hour + 5*time.Minute + 59*time.Second, "3h5m"}, {52 * time.Hour, "2d4h"}, {10000 * time.Hour, "416d16h"},
-	} {
-		if got := age(c.d); got != c.want {
-			t.Errorf("%v: got %s, want %s", c.d, got, c.want)
-		}
-	}
-}
-
-func TestPrintable(t *testing.T) {
-	for _, c := range []struct{ in, want string }{
-		{"", ""}, {"my-kafka", "my-kafka"}, {"Zürich 通話", "Zürich 通話"}, {"\ufffd", "\ufffd"},
-		{"a\x1b[31mb", `a\x1b[31mb`}, {"a\r\n\tb\x7f\x00", `a\x0d\x0a\x09b\x7f\x00`}, {"\xe9t\xff", `\xe9t\xff`},
-		{"\u009b\u202e\u2028", `\u009b\u202e\u2028`}, {"\U000e0001", `\U000e0001`}, {"\xff\ufffd", `\xff` + "\ufffd"},
-	} {
-		if got := printable(c.in); got != c.want {
-			t.Errorf("%q: got %q, want %q", c.in, got, c.want)
-		}
-	}
-}
-
-// Whatever is typed and whatever a connection is called, commands answer with lines fit for a terminal.
-func FuzzCommands(f *testing.F) {
-	f.Add(0, "", "kafka show status", "")
-	f.Add(1, "my-kafka", "my-kafka", "m")
-	f.Add(3, "a\x1b\xff", "a\x1b\xff", "\xff")
-	f.Add(4, "c", "c topic t message m key k", "K")
-	f.Fuzz(func(t *testing.T, index int, name, typed, word string) {
-		c := Commands[((index%len(Commands))+len(Commands))%len(Commands)]
-		env := &fakeEnv{
-			connections: []ConnectionStatus{{Name: name, Brokers: name, Settings: []config.Setting{{Label: name, Value: name}},
-				States: []BrokerState{{Address: name, LastError: typed}}, Topics: []TopicStatus{{Topic: name}}, LastError: word}},
-			consumers: []ConsumerStatus{{Name: name, GroupID: word}},
-			sendError: errors.New(typed),
-		}
-		for _, args := range [][]string{
-			strings.Split(typed, " "),
-			append(strings.Fields(c.Words), strings.Split(typed, " ")...),
-			append(strings.Fields(c.Words), name),
-			append(strings.Fields(c.Words), name, "topic", typed, "message", word),
-		} {
-			if text, ok := c.Run(env, args); ok {
-				checkText(t, text)
-			} else if text != "" {
-				t.Errorf("%s: both a text and the usage", c.Words)
-			}
-			if c.Complete == nil {
-				continue
-			}
-			for _, candidate := range c.Complete(env, args, word) {
-				if len(candidate) < len(word) || !strings.EqualFold(candidate[:len(word)], word) || !typable(candidate) {
-					t.Errorf("%s: %q is offered for %q", c.Words, candidate, word)
-				}
-			}
-		}
-	})
 }

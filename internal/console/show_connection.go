@@ -98,9 +98,9 @@ func writeCounters(b *strings.Builder, c ConnectionStatus, now time.Time) {
 	t := c.Totals
 	writeCount(b, "Accepted", t.Accepted, nil)
 	writeCount(b, "Acknowledged", t.Acknowledged, nil)
-	writeCount(b, "Waiting", t.Waiting, nil)
+	writeCount(b, "Waiting", t.pending(), []ReasonCount{{"being sent", t.Sending}})
 	writeCount(b, "Dropped", sum(t.Dropped), t.Dropped)
-	if missing := int64(t.Accepted - t.Acknowledged - t.Waiting - sum(t.Dropped)); missing != 0 {
+	if missing := int64(t.Accepted - t.Acknowledged - t.pending() - sum(t.Dropped)); missing != 0 {
 		item(b, "Unaccounted for", strconv.FormatInt(missing, 10))
 	}
 	writeCount(b, "Retried", t.Retried, nil)
@@ -114,7 +114,7 @@ func writeCounters(b *strings.Builder, c ConnectionStatus, now time.Time) {
 	}
 }
 
-// writeCount prints a number and what it is made up of.
+// writeCount prints a number and how much of it is of which sort.
 func writeCount(b *strings.Builder, label string, n uint64, of []ReasonCount) {
 	text := strconv.FormatUint(n, 10)
 	if reasons := reasonList(of); reasons != "" {
@@ -144,7 +144,7 @@ func topicTable(topics []TopicStatus) string {
 	var rows [][]string
 	for _, t := range topics {
 		row := []string{printable(t.Topic)}
-		for _, n := range []uint64{t.Accepted, t.Acknowledged, t.Waiting, t.Retried, sum(t.Dropped)} {
+		for _, n := range []uint64{t.Accepted, t.Acknowledged, t.pending(), t.Retried, sum(t.Dropped)} {
 			row = append(row, strconv.FormatUint(n, 10))
 		}
 		rows = append(rows, append(row, reasonList(t.Dropped)))

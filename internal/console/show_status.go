@@ -31,7 +31,7 @@ func runShowStatus(env Env, args []string) (string, bool) {
 	for _, c := range connections {
 		rows = append(rows, []string{
 			printable(c.Name), printable(c.Brokers), stateOf(c.States, now),
-			strconv.FormatUint(c.Totals.Waiting, 10), strconv.FormatUint(sum(c.Totals.Dropped), 10),
+			strconv.FormatUint(c.Totals.pending(), 10), strconv.FormatUint(sum(c.Totals.Dropped), 10),
 		})
 	}
 	return "Connections:\n" + table([]column{

@@ -1,6 +1,8 @@
 package console
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"reskafka/internal/config"
@@ -29,13 +31,14 @@ type BrokerState struct {
 	LastError string    // why it is not connected; empty = not known
 }
 
-// Counters says where accepted messages are: Accepted = Acknowledged + Waiting + everything Dropped.
+// Counters says where accepted messages are: Accepted = Acknowledged + Waiting + Sending + everything Dropped.
 type Counters struct {
 	Accepted     uint64
 	Acknowledged uint64
-	Waiting      uint64
+	Waiting      uint64        // for their turn
+	Sending      uint64        // handed to the client and not answered yet; commands show them among the waiting
 	Dropped      []ReasonCount // by reason, in the order to print
-	Retried      uint64        // attempts that failed and were made again; the messages are counted above
+	Retried      uint64        // attempts that failed and are made again; the messages are counted above
 }
 
 // TopicStatus is the counters of one topic.
@@ -56,6 +59,39 @@ type ConsumerStatus struct {
 	GroupID    string
 	Subscribed bool // somebody is subscribed on it now
 }
+
+// Reasons puts counts by reason into the order in which they are printed: the most frequent first.
+func Reasons(counts map[string]uint64) []ReasonCount {
+	var out []ReasonCount
+	for reason, count := range counts {
+		out = append(out, ReasonCount{reason, count})
+	}
+	slices.SortFunc(out, func(a, b ReasonCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
+	})
+	return out
+}
+
+// Total adds up the counters of topics.
+func Total(topics []TopicStatus) Counters {
+	var total Counters
+	dropped := map[string]uint64{}
+	for _, t := range topics {
+		total.Accepted += t.Accepted
+		total.Acknowledged += t.Acknowledged
+		total.Waiting += t.Waiting
+		total.Sending += t.Sending
+		total.Retried += t.Retried
+		for _, r := range t.Dropped {
+			dropped[r.Reason] += r.Count
+		}
+	}
+	total.Dropped = Reasons(dropped)
+	return total
+}
+
+// pending counts the messages whose outcome is still open.
+func (c *Counters) pending() uint64 { return c.Waiting + c.Sending }
 
 // sum adds up the counts.
 func sum(reasons []ReasonCount) uint64 {

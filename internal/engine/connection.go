@@ -48,7 +48,7 @@ func (c *connection) open() error {
 	if settings == nil {
 		return ErrNotFound
 	}
-	status := kafka.NewStatus()
+	status := &kafka.Status{}
 	producer, err := kafka.NewProducer(settings, c.engine.log, status)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (c *connection) Release(records, charge int64) {
 
 // Dropped implements outbox.Observer.
 func (c *connection) Dropped(topic, reason string, records int, err error) {
-	suppressed, ok := c.engine.dropped.Allow(c.name + "\x00" + topic + "\x00" + reason)
+	suppressed, ok := c.engine.dropped.AllowN(c.name+"\x00"+topic+"\x00"+reason, records)
 	if !ok {
 		return
 	}
@@ -148,7 +148,7 @@ func prepare(known []*connection, wanted map[string]*config.Connection, log host
 			c.mtx.Unlock()
 			if opened {
 				var err error
-				ch.status = kafka.NewStatus()
+				ch.status = &kafka.Status{}
 				if ch.producer, err = kafka.NewProducer(ch.settings, log, ch.status); err != nil {
 					failed = append(failed, fmt.Errorf("[%s]: %w", c.name, err))
 				}

@@ -33,7 +33,7 @@ type Engine struct {
 	config      *config.Kafka
 	byName      map[string]*connection
 	stopped     bool
-	connections atomic.Pointer[[]*connection] // by id - 1; only ever grows. Read without the mutex on the way of records
+	connections atomic.Pointer[[]*connection]  // by id - 1; only ever grows. Read without the mutex on the way of records
 	sources     atomic.Pointer[[]event.Source] // by number - 1; an element is replaced when its source is reloaded
 }
 

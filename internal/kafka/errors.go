@@ -19,7 +19,9 @@ var errHeldBack = errors.New("held back behind a record of its topic that is to 
 // permanent: see trials.
 type sharedVerdict struct{ cause error }
 
-func (e *sharedVerdict) Error() string { return "in one batch with a refused record: " + e.cause.Error() }
+func (e *sharedVerdict) Error() string {
+	return "in one batch with a refused record: " + e.cause.Error()
+}
 func (e *sharedVerdict) Unwrap() error { return e.cause }
 
 // permanent holds the brokers' answers, and the client's, that stay the same however often a record is sent, with the

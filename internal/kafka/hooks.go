@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -60,7 +61,7 @@ func (h *hooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn n
 	if err != nil {
 		delete(b.gone, conn)
 		h.status.mtx.Unlock()
-		h.failed(addr, meta.NodeID, connecting, err)
+		h.failed(addr, meta.NodeID, connecting, 0, err)
 		return
 	}
 	if _, gone := b.gone[conn]; gone {
@@ -73,7 +74,7 @@ func (h *hooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn n
 	}
 	b.answered = false
 	h.status.mtx.Unlock()
-	h.works(addr, meta.NodeID, connecting)
+	h.works(addr, meta.NodeID, connecting, 0)
 }
 
 // OnBrokerDisconnect implements kgo.HookBrokerDisconnect. kgo calls it also for a connection whose set-up failed, and
@@ -99,14 +100,14 @@ func (h *hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2
 		return // part of connecting
 	}
 	if err := e2e.Err(); err != nil {
-		h.failed(address(meta), meta.NodeID, asking, err)
+		h.failed(address(meta), meta.NodeID, asking, kmsg.Key(key), err)
 	} else {
-		h.works(address(meta), meta.NodeID, asking)
+		h.works(address(meta), meta.NodeID, asking, kmsg.Key(key))
 	}
 }
 
-// failed notes a failure of a broker and logs it, the first of its cause at once.
-func (h *hooks) failed(addr string, node int32, in stage, err error) {
+// failed notes a failure of a broker and logs it, the first of its cause at once. request counts for asking only.
+func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err error) {
 	if h.closing.Load() || ours(err) {
 		return
 	}
@@ -114,14 +115,14 @@ func (h *hooks) failed(addr string, node int32, in stage, err error) {
 	h.status.mtx.Lock()
 	b := h.status.broker(addr, node)
 	text := cause(err)
-	if in == asking && b.answered && isEOF(err) {
+	if in == asking && b.answered && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		text = "it closed the connection before it answered"
 	}
 	h.status.fail(b, addr, text, now)
 	if !b.down {
 		b.down, b.downSince, b.told = true, now, false
 	}
-	b.downIn, b.downKey = in, addr+" "+text
+	b.downIn, b.downAsking, b.downKey = in, request, addr+" "+text
 	suppressed, ok := h.lines.Allow(b.downKey)
 	b.told = b.told || ok
 	h.status.mtx.Unlock()
@@ -139,15 +140,17 @@ func (h *hooks) failed(addr string, node int32, in stage, err error) {
 	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, text, h.purpose, attempts)
 }
 
-// works notes that a broker got as far as in, and logs that it is back if its being away was logged.
-func (h *hooks) works(addr string, node int32, in stage) {
+// works notes that a broker got as far as in, and logs that it is back if its being away was logged. A broker that
+// failed to answer one kind of request is back when it answers that kind, or takes records.
+func (h *hooks) works(addr string, node int32, in stage, request kmsg.Key) {
 	now := h.now()
 	h.status.mtx.Lock()
 	b := h.status.broker(addr, node)
 	if in == asking {
 		b.answered = true
 	}
-	if !b.down || in < b.downIn {
+	proves := in > b.downIn || in == b.downIn && (in == connecting || request == b.downAsking || request == kmsg.Produce)
+	if !b.down || !proves {
 		h.status.mtx.Unlock()
 		return
 	}
@@ -178,5 +181,3 @@ func (h *hooks) end() {
 			h.name, rest.Count, rest.Key)
 	}
 }
-
-func isEOF(err error) bool { return err == io.EOF || err == io.ErrUnexpectedEOF }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Status is what a client has learned of its brokers, for showing. The zero value is ready; one Status serves one
@@ -56,11 +58,12 @@ type broker struct {
 	gone     map[net.Conn]struct{} // closed before kgo told that they were open
 	answered bool                  // a request was answered since the last connect
 
-	down      bool      // does not work at the moment
-	downSince time.Time // when that began
-	downIn    stage     // what has to succeed for it to work again
-	downKey   string    // throttle key of the last failure
-	told      bool      // a line about this time being down was logged
+	down       bool      // does not work at the moment
+	downSince  time.Time // when that began
+	downIn     stage     // what has to succeed for it to work again
+	downAsking kmsg.Key  // and with what request
+	downKey    string    // throttle key of the last failure
+	told       bool      // a line about this time being down was logged
 }
 
 // Snapshot returns the present state.

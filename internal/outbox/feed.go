@@ -11,7 +11,7 @@ type outcome struct {
 }
 
 // sendPatience is how long a client may sit on a Send before another goroutine takes over what else the feeder does.
-const sendPatience = 10 * time.Millisecond
+const sendPatience = 5 * time.Millisecond
 
 // feed is the feeder: the only goroutine that sends, so that records enter the client in their order.
 func (o *Outbox) feed() {
@@ -33,7 +33,9 @@ func (o *Outbox) feed() {
 		if old == nil {
 			batch, due = o.collect(now)
 		}
-		o.inSend = o.inSend || len(batch) > 0
+		if len(batch) > 0 {
+			o.handing = handingOn
+		}
 		wait := o.patience(now)
 		if len(batch) > 0 {
 			o.relief.Reset(max(wait, sendPatience))
@@ -62,12 +64,24 @@ func (o *Outbox) feed() {
 	}
 }
 
+// handing says how far the feeder is with giving a batch to the client.
+type handing int
+
+const (
+	handingNothing handing = iota
+	handingOn              // a goroutine is inside the transport's Send, or about to be
+	handingHurried         // and there is something else to attend to: see hurry
+	handingAlone           // and it is not the feeder any more
+)
+
 // relieve makes its goroutine the feeder in place of one whom the client has not let go: time passes for the waiting
 // records, a swap and the end come when they are due, only nothing is sent until that Send has returned.
 func (o *Outbox) relieve() {
 	o.mtx.Lock()
-	needed := o.inSend && !o.handedOver
-	o.handedOver = o.handedOver || needed
+	needed := o.handing == handingOn || o.handing == handingHurried
+	if needed {
+		o.handing = handingAlone
+	}
 	o.mtx.Unlock()
 	if needed {
 		o.feed()
@@ -78,18 +92,19 @@ func (o *Outbox) relieve() {
 func (o *Outbox) relieved() bool {
 	o.relief.Stop()
 	o.mtx.Lock()
-	handedOver := o.handedOver
-	o.inSend, o.handedOver = false, false
+	alone := o.handing == handingAlone
+	o.handing = handingNothing
 	o.mtx.Unlock()
-	if handedOver {
+	if alone {
 		o.signal()
 	}
-	return handedOver
+	return alone
 }
 
 // hurry has the feeder relieved soon, should it be stuck in Send, because there is something to attend to.
 func (o *Outbox) hurry() {
-	if o.inSend && !o.handedOver {
+	if o.handing == handingOn {
+		o.handing = handingHurried
 		o.relief.Reset(sendPatience)
 	}
 }
@@ -98,9 +113,9 @@ func (o *Outbox) hurry() {
 func (o *Outbox) awaitSend() {
 	for {
 		o.mtx.Lock()
-		inSend := o.inSend
+		handing := o.handing
 		o.mtx.Unlock()
-		if !inSend {
+		if handing == handingNothing {
 			return
 		}
 		<-o.wake
@@ -110,7 +125,7 @@ func (o *Outbox) awaitSend() {
 // collect moves records that may be sent now from their lanes to the client's account. All of one batch fall due in
 // the same second, so that the client needs one deadline for them.
 func (o *Outbox) collect(now time.Duration) ([]*Record, time.Duration) {
-	if o.next != nil || o.inSend {
+	if o.next != nil || o.handing != handingNothing {
 		return nil, 0
 	}
 	o.pausing = keep(o.pausing, func(l *lane) bool {
@@ -180,6 +195,7 @@ func (o *Outbox) done(r *Record, err error) {
 		settled = false
 		l.takeBack(r)
 		o.dueAt(o.due(r))
+		o.signal() // it may fall due before the rest comes back
 		l.count.Retried++
 		o.waiting++
 	}
@@ -286,7 +302,7 @@ func (o *Outbox) patience(now time.Duration) time.Duration {
 	sooner(o.expiry)
 	if o.next != nil {
 		sooner(o.next.deadline)
-	} else if !o.inSend {
+	} else if o.handing == handingNothing {
 		for _, l := range o.pausing {
 			sooner(l.resume)
 		}
@@ -317,7 +333,7 @@ func (o *Outbox) tell(outcomes []outcome) {
 
 // startSwap says which client is to be closed for the next one: the present one, once it is empty or out of patience.
 func (o *Outbox) startSwap(now time.Duration) Transport {
-	if o.next == nil || ((o.sending > 0 || o.inSend) && now < o.next.deadline) {
+	if o.next == nil || ((o.sending > 0 || o.handing != handingNothing) && now < o.next.deadline) {
 		return nil
 	}
 	return o.transport
@@ -346,6 +362,7 @@ func (o *Outbox) finishSwap() {
 func (o *Outbox) shutDown() {
 	o.transport.Close()
 	o.awaitSend()
+	o.relief.Stop()
 	o.mtx.Lock()
 	next := o.next
 	o.next = nil

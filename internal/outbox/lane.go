@@ -3,6 +3,7 @@ package outbox
 import (
 	"cmp"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type lane struct {
 	failures int           // rounds that failed since the last acknowledgement
 	resume   time.Duration // not to be sent before
 	ready    bool          // is in the feeder's list
+
+	withdrawn atomic.Bool // draining, for the client to read
 
 	count Counters
 }
@@ -65,7 +68,7 @@ func (l *lane) pop() {
 }
 
 // sweepPause is the least time between two looks at a whole queue, which may be long.
-const sweepPause = 10 * time.Millisecond
+const sweepPause = 5 * time.Millisecond
 
 // expire takes out what waits past its time and says when to look again, 0 = nothing is waiting. The queues are in
 // the order of falling due, so that their heads are enough; what came back while draining is not, and neither is a
@@ -83,6 +86,9 @@ func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late 
 		return late, again
 	}
 	if next := l.swept + sweepPause; now < next {
+		if again != 0 {
+			next = min(next, again)
+		}
 		return late, next
 	}
 	l.swept = now
@@ -114,6 +120,7 @@ func (l *lane) takeBack(r *Record) {
 	}
 	l.returned = append(l.returned, r)
 	l.draining = true
+	l.withdrawn.Store(true)
 }
 
 // putBack returns what the client gave back to its place before everything that was accepted later. All of it was
@@ -123,6 +130,7 @@ func (l *lane) putBack() {
 	l.front = append(l.returned, l.front...)
 	l.returned = nil
 	l.draining, l.proven = false, false
+	l.withdrawn.Store(false)
 }
 
 // room says whether the lane may hand r to the client now. A window of one until the way has proven good bounds what

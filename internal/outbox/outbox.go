@@ -65,9 +65,8 @@ type Outbox struct {
 	expiry    time.Duration // no waiting record is due earlier; 0 = nothing is waiting
 	idle      chan struct{} // closed when nothing is waiting or sending; nil = nobody asked
 
-	inSend     bool        // a goroutine is inside the transport's Send, or about to be
-	handedOver bool        // and it is not the feeder any more
-	relief     *time.Timer // makes another goroutine the feeder when Send takes too long
+	handing handing
+	relief  *time.Timer // makes another goroutine the feeder when Send takes too long
 }
 
 // swap is a change of client: the new one takes over when the old one is empty, or at the latest at deadline.

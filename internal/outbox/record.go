@@ -45,11 +45,17 @@ type Header struct {
 // size is what the record weighs inside the client.
 func (r *Record) size() int { return len(r.Key) + len(r.Value) }
 
+// Withdrawn says whether an earlier record of the same topic has come back to be tried again while this one was on its
+// way into the client. If so a Transport must not start on it, or it would overtake, but fail it like the other. It may
+// be called within Send only, costs one atomic load, and need not be asked again once a record is under way.
+func (r *Record) Withdrawn() bool { return r.lane.withdrawn.Load() }
+
 // Transport carries records to Kafka: a client of one connection. internal/kafka implements it on franz-go, the
 // tests of this package with a fake.
 type Transport interface {
-	// Send starts carrying a batch of records, in order per topic and key. done is called exactly once for every
-	// record, from any goroutine, in any order, possibly before Send returns; it does not block. err is nil once
+	// Send starts carrying a batch of records, in order per topic and key: when one fails in a way that allows to try
+	// again, none of its key that came after it reaches Kafka before it comes again. It asks each record's Withdrawn
+	// just before starting on it. done is called exactly once for every record, from any goroutine, in any order, possibly before Send returns; it does not block. err is nil once
 	// the broker has acknowledged the record. No attempt outlives deadline by more than a second or so unless
 	// the client cannot tell whether the broker has it (idempotence). Send itself may block, and Close may be
 	// called while it does: it then answers every record and returns.

@@ -43,7 +43,10 @@ func New(every time.Duration, now func() time.Time) *Throttle {
 
 // Allow says whether an event of this key may be reported now. If so, suppressed is the number of events of the key
 // that were not reported since the last one that was.
-func (t *Throttle) Allow(key string) (suppressed int, ok bool) {
+func (t *Throttle) Allow(key string) (suppressed int, ok bool) { return t.AllowN(key, 1) }
+
+// AllowN is Allow for n events that happened together: suppressed does not count them when they pass.
+func (t *Throttle) AllowN(key string, n int) (suppressed int, ok bool) {
 	now := t.now()
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
@@ -56,7 +59,7 @@ func (t *Throttle) Allow(key string) (suppressed int, ok bool) {
 		return 0, true
 	}
 	if now.Sub(e.passed) < t.every {
-		e.suppressed++
+		e.suppressed += n
 		return 0, false
 	}
 	suppressed, e.suppressed, e.passed = e.suppressed, 0, now

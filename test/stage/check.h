@@ -45,7 +45,7 @@
 #define RUN(test) \
 	do { \
 		test(); \
-		printf("ok %s: %s\n", __FILE__, #test); \
+		printf("ok %s: %s\n", strrchr("/" __FILE__, '/') + 1, #test); \
 		fflush(stdout); \
 	} while (0)
 

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"reskafka/test/pbx"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// startBroker runs the command in this process and returns the address it printed. stop ends it as a signal would and
+// returns its exit status.
+func startBroker(t *testing.T, flags ...string) (address string, stop func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	read, write := io.Pipe()
+	var stderr bytes.Buffer
+	status := make(chan int, 1)
+	go func() {
+		status <- run(ctx, append([]string{"dev-broker", "--port", "0"}, flags...), write, &stderr)
+		_ = write.Close()
+	}()
+	line, err := bufio.NewReader(read).ReadString('\n')
+	if err != nil {
+		cancel()
+		t.Fatalf("no ready line: %v; status %d, stderr %q", err, <-status, &stderr)
+	}
+	address, found := strings.CutPrefix(strings.TrimSpace(line), "dev-broker listening on ")
+	if !found || !strings.HasPrefix(address, "127.0.0.1:") {
+		t.Errorf("ready line is %q", line)
+	}
+	stopped := false
+	stop = func() int {
+		if stopped {
+			return 0
+		}
+		stopped = true
+		cancel()
+		return <-status
+	}
+	t.Cleanup(func() { stop() })
+	return address, stop
+}
+
+func client(t *testing.T, address string, options ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	c, err := kgo.NewClient(append(options, kgo.SeedBrokers(address), kgo.AllowAutoTopicCreation())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// readOne reads the first record of a topic.
+func readOne(t *testing.T, address, topic string) *kgo.Record {
+	t.Helper()
+	c := client(t, address, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	fetches := c.PollRecords(testContext(t), 1)
+	if err := fetches.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return fetches.Records()[0]
+}
+
+func TestDevBrokerKeepsItsDataDirectory(t *testing.T) {
+	dir := t.TempDir() + "/data"
+	address, stop := startBroker(t, "--data-dir", dir, "--partitions", "3")
+	sent := kgo.KeySliceRecord([]byte("key"), []byte("value"))
+	sent.Topic = "kept"
+	sent.Headers = []kgo.RecordHeader{{Key: "name", Value: []byte("text")}}
+	if err := client(t, address).ProduceSync(testContext(t), sent).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if status := stop(); status != exitOK {
+		t.Fatalf("status %d after an orderly end", status)
+	}
+	address, _ = startBroker(t, "--data-dir", dir)
+	got := readOne(t, address, "kept")
+	if string(got.Key) != "key" || string(got.Value) != "value" || len(got.Headers) != 1 ||
+		got.Headers[0].Key != "name" || string(got.Headers[0].Value) != "text" || got.Partition != sent.Partition {
+		t.Errorf("read back %v, sent %v", got, sent)
+	}
+}
+
+func TestDevBrokerGivesTopicsTheirPartitions(t *testing.T) {
+	address, _ := startBroker(t, "--partitions", "7")
+	c := client(t, address, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	for partition := range int32(7) {
+		record := &kgo.Record{Topic: "parts", Partition: partition}
+		if err := c.ProduceSync(testContext(t), record).FirstErr(); err != nil {
+			t.Errorf("partition %d: %v", partition, err)
+		}
+	}
+}
+
+func TestDevBrokerSharesNoDataDirectory(t *testing.T) {
+	dir := t.TempDir()
+	startBroker(t, "--data-dir", dir)
+	var stdout, stderr bytes.Buffer
+	status := run(testContext(t), []string{"dev-broker", "--port", "0", "--data-dir", dir}, &stdout, &stderr)
+	if status != exitError || !strings.Contains(stderr.String(), "in use by another broker") {
+		t.Errorf("status %d, stderr %q", status, &stderr)
+	}
+}
+
+func TestDevBrokerOnAPortThatIsTaken(t *testing.T) {
+	address, _ := startBroker(t)
+	_, port, _ := strings.Cut(address, ":")
+	var stdout, stderr bytes.Buffer
+	status := run(testContext(t), []string{"dev-broker", "--port", port}, &stdout, &stderr)
+	if status != exitError || !strings.Contains(stderr.String(), "port "+port+" is taken") {
+		t.Errorf("status %d, stderr %q", status, &stderr)
+	}
+}
+
+func TestDevBrokerWithKcat(t *testing.T) {
+	root := os.Getenv("RES_KAFKA_ROOT")
+	if _, err := pbx.KcatArgv(root); err != nil {
+		t.Skipf("%v; `make test-go` fetches one", err)
+	}
+	address, _ := startBroker(t)
+	file := t.TempDir() + "/message"
+	if err := os.WriteFile(file, []byte("hello world"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pbx.Kcat(testContext(t), root, "-P", "-b", address, "-t", "greetings", "-k", "me",
+		"-H", "name=text", file); err != nil {
+		t.Fatal(err)
+	}
+	got := readOne(t, address, "greetings")
+	if string(got.Value) != "hello world" || string(got.Key) != "me" {
+		t.Errorf("kcat wrote %v", got)
+	}
+	printed, err := pbx.Kcat(testContext(t), root, "-C", "-b", address, "-t", "greetings", "-e", "-q",
+		"-f", "%k|%s|%h|%p\n")
+	if want := fmt.Sprintf("me|hello world|name=text|%d\n", got.Partition); err != nil || printed != want {
+		t.Errorf("kcat read %q, %v, want %q", printed, err, want)
+	}
+}

@@ -1,0 +1,121 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+
+	"reskafka/internal/config"
+	"reskafka/internal/config/configtest"
+)
+
+// FuzzParseKafka reads arbitrary text as kafka.conf. Whatever it says: nothing panics, there is a configuration exactly
+// if no problem is an error, every problem is one line that names a place, problems come in the order of the file, a
+// password is never in one, and every value of a configuration is within the range of its row.
+func FuzzParseKafka(f *testing.F) {
+	for _, pattern := range []string{"testdata/kafka/*.conf", "testdata/kafka/good/*.conf"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			f.Fatal("no files to start from", err)
+		}
+		for _, path := range files {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(string(text))
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		// A path is the file system's business, not the parser's: /dev/zero would never end.
+		if strings.Contains(text, "location") && !strings.Contains(text, "/nonexistent/") {
+			t.Skip()
+		}
+		entries := configtest.Read(text)
+		cfg, problems := config.ParseKafka(entries)
+		if (cfg == nil) != config.HasErrors(problems) {
+			t.Fatalf("configuration %v with problems %v", cfg, problems)
+		}
+		for _, p := range problems {
+			line := p.String()
+			if !strings.HasPrefix(line, "kafka.conf:") || strings.ContainsFunc(line, unicode.IsControl) {
+				t.Errorf("problem %q", line)
+			}
+			if strings.Contains(line, password) && secretsOnly(entries) {
+				t.Errorf("problem %q shows a password", line)
+			}
+		}
+		if cfg == nil {
+			return
+		}
+		for _, c := range cfg.Connections {
+			checkRanges(t, c)
+		}
+	})
+}
+
+// secretsOnly says whether the password stands in options that hold passwords and nowhere else.
+func secretsOnly(entries []config.Entry) bool {
+	for _, e := range entries {
+		if !strings.EqualFold(e.Name, "sasl_password") && strings.Contains(e.Section+e.Name+e.Value, password) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkRanges holds the settings of a connection, as they are shown, against the rows of the table.
+func checkRanges(t *testing.T, c *config.Connection) {
+	t.Helper()
+	shown := map[string]string{}
+	for _, s := range c.Settings() {
+		shown[s.Label] = s.Value
+	}
+	for _, o := range connectionOptions(t) {
+		value := shown[o.Label]
+		var words []string
+		for _, w := range o.Words {
+			words = append(words, w.Text)
+		}
+		switch o.Kind {
+		case config.Number, config.Milliseconds:
+			n, err := strconv.ParseInt(strings.TrimSuffix(value, " ms"), 10, 64)
+			if err != nil || n < o.Min || n > o.Max || words != nil && !slices.Contains(words, value) {
+				t.Errorf("%s = %s", o.Name, value)
+			}
+		case config.Enumeration:
+			if o.Name != "type" && !slices.Contains(words, value) && value != o.Default {
+				t.Errorf("%s = %s", o.Name, value)
+			}
+		case config.WordList:
+			for word := range strings.SplitSeq(value, ",") {
+				if word != "" && !slices.Contains(words, word) {
+					t.Errorf("%s = %s", o.Name, value)
+				}
+			}
+		case config.BrokerList:
+			again := parse(t, "[again]\ntype = connection\nbrokers = "+value+"\nsecurity_protocol = "+c.SecurityProtocol+
+				"\nsasl_mechanisms = PLAIN\nsasl_username = u\nsasl_password = p\n")
+			if len(c.Brokers) == 0 || !reflect.DeepEqual(again.Brokers, c.Brokers) {
+				t.Errorf("%s = %s is %q, read again %q", o.Name, value, c.Brokers, again.Brokers)
+			}
+		case config.SecretText:
+			if value != "" && value != "***" {
+				t.Errorf("%s is shown", o.Name)
+			}
+		case config.Text:
+			if o.Max > 0 && int64(len(value)) > o.Max {
+				t.Errorf("%s has %d bytes", o.Name, len(value))
+			}
+		}
+	}
+	if c.Linger >= c.MessageTimeout || c.ReconnectBackoffMax < c.ReconnectBackoff || c.MaxPollInterval < c.SessionTimeout ||
+		c.Idempotence && (c.Acks != -1 || c.Retries == 0) {
+		t.Errorf("options contradict each other: %+v", c)
+	}
+}

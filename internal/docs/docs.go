@@ -1,0 +1,89 @@
+// Package docs renders the documents that repeat what the option tables of internal/config say: the sample files, the
+// XML documentation for Asterisk and the tables of the README. It only makes text; the command in generate writes it.
+package docs
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"reskafka/internal/config"
+)
+
+// Output is one generated document.
+type Output struct {
+	Path    string // from the root of the project, with slashes
+	Content []byte
+}
+
+// Outputs gives every document below root as it should be. Of README.md only what stands between the markers is
+// ours; without the file, or without a marker, it is left as it is.
+func Outputs(root string) ([]Output, error) {
+	var out []Output
+	for _, f := range config.Files() {
+		out = append(out,
+			Output{"conf/" + f.Name + ".sample", Sample(f)},
+			Output{"documentation/" + f.Module + "_config-en_US.xml", XML(f)})
+	}
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if os.IsNotExist(err) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range config.Files() {
+		if readme, err = insert(readme, marker(f), Markdown(f)); err != nil {
+			return nil, fmt.Errorf("filling README.md: %w", err)
+		}
+	}
+	return append(out, Output{"README.md", readme}), nil
+}
+
+// marker names the place in the README for the options of a file: options for kafka.conf, cdr-options for
+// cdr_kafka.conf.
+func marker(f *config.File) string {
+	return strings.ReplaceAll(strings.TrimSuffix(f.Name, "kafka.conf"), "_", "-") + "options"
+}
+
+// insert replaces what stands between the begin and the end of a marker.
+func insert(text []byte, marker string, content []byte) ([]byte, error) {
+	begin, end := []byte("<!-- "+marker+":begin -->\n"), []byte("<!-- "+marker+":end -->")
+	before, rest, found := bytes.Cut(text, begin)
+	if !found {
+		return text, nil
+	}
+	_, after, found := bytes.Cut(rest, end)
+	if !found {
+		return nil, fmt.Errorf("%s has no %s", bytes.TrimSpace(begin), end)
+	}
+	return bytes.Join([][]byte{before, begin, content, end, after}, nil), nil
+}
+
+// accepted says what an option takes, with its unit.
+func accepted(o *config.Info) string {
+	if o.Kind == config.PEMFile {
+		return "PEM file"
+	}
+	if o.Unit != "" {
+		return o.Accepts() + " " + o.Unit
+	}
+	return o.Accepts()
+}
+
+// saysNothing says whether an option takes any text, which needs no mention.
+func saysNothing(o *config.Info) bool {
+	return (o.Kind == config.Text || o.Kind == config.SecretText) && o.Max == 0
+}
+
+// described says whether any of the words of an option has an explanation.
+func described(o *config.Info) bool {
+	for _, w := range o.Words {
+		if w.Short != "" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"reskafka/internal/config"
+	"reskafka/internal/console"
+	"reskafka/internal/kafka"
+	"reskafka/internal/outbox"
+)
+
+// The engine is what console commands see.
+var _ console.Env = (*Engine)(nil)
+
+// Enabled implements console.Env.
+func (e *Engine) Enabled() bool {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	return e.config == nil || e.config.Enabled
+}
+
+// Now implements console.Env.
+func (e *Engine) Now() time.Time { return time.Now() }
+
+// inForce lists the connections of the configuration in force, in its order.
+func (e *Engine) inForce() []*connection {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	if e.config == nil || !e.config.Enabled {
+		return nil
+	}
+	var list []*connection
+	for _, c := range e.config.Connections {
+		list = append(list, e.byName[c.Name])
+	}
+	return list
+}
+
+// Connections implements console.Env.
+func (e *Engine) Connections() []console.ConnectionStatus {
+	var all []console.ConnectionStatus
+	for _, c := range e.inForce() {
+		if s, ok := c.snapshot(); ok {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// Connection implements console.Env.
+func (e *Engine) Connection(name string) (console.ConnectionStatus, bool) {
+	c, err := e.connection(name)
+	if err != nil {
+		return console.ConnectionStatus{}, false
+	}
+	return c.snapshot()
+}
+
+// Consumers implements console.Env.
+func (e *Engine) Consumers() []console.ConsumerStatus {
+	var all []console.ConsumerStatus
+	for _, c := range e.inForce() {
+		if s := c.settings.Load(); s != nil && s.GroupID != "" {
+			all = append(all, console.ConsumerStatus{Name: c.name, GroupID: s.GroupID})
+		}
+	}
+	return all
+}
+
+// snapshot is what there is to show of a connection. ok = false: it is not in the configuration in force.
+func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
+	settings := c.settings.Load()
+	if settings == nil {
+		return s, false
+	}
+	s = console.ConnectionStatus{Name: c.name, Brokers: settings.BrokersText(), Settings: settings.Settings()}
+
+	c.mtx.Lock()
+	box, status, broken := c.outbox, c.status, c.broken
+	s.Refused = console.Reasons(c.refused)
+	c.mtx.Unlock()
+	if box == nil {
+		return s, true
+	}
+	brokers := status.Snapshot()
+	for _, b := range brokers.Brokers {
+		s.States = append(s.States, console.BrokerState{Address: b.Address, Connected: b.Connected, Since: b.Since, LastError: b.LastError.Text})
+	}
+	s.LastError, s.LastErrorAt = brokers.LastError.Text, brokers.LastError.At
+
+	// What is still in the stage has been accepted but has no topic yet. Reading taken first errs on the side of
+	// counting a frame as staged for a moment too long, never of not counting it.
+	gate := c.gate.Load()
+	taken := gate.Taken.Load()
+	for _, t := range box.Counters() {
+		s.Topics = append(s.Topics, console.TopicStatus{Topic: t.Topic, Counters: console.Counters{
+			Accepted: t.Accepted, Acknowledged: t.Acknowledged, Waiting: t.Waiting, Sending: t.Sending,
+			Dropped: console.Reasons(t.Dropped), Retried: t.Retried,
+		}})
+	}
+	s.Totals = console.Total(s.Topics)
+	if staged := uint64(max(gate.Admitted.Load()-taken, 0)); staged > 0 {
+		s.Totals.Accepted += staged
+		s.Totals.Waiting += staged
+	}
+	if broken > 0 {
+		s.Totals.Accepted += broken
+		s.Totals.Dropped = append(s.Totals.Dropped, console.ReasonCount{Reason: "not encodable", Count: broken})
+	}
+	return s, true
+}
+
+// TestSend implements console.Env: one record through the connection's outbox like any other, but with a lifetime of
+// request_timeout_ms, after which it is not delivered any more.
+func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key *string) error {
+	c, err := e.connection(name)
+	if err != nil {
+		return err
+	}
+	settings := c.settings.Load()
+	if settings == nil {
+		return ErrNotFound
+	}
+	if err := sendable(settings, topic, message, key); err != nil {
+		return err
+	}
+	box, status, err := c.opened()
+	if err != nil {
+		return err
+	}
+	answer := make(chan error, 1)
+	record := outbox.Record{
+		Topic: topic, Value: []byte(message), Accepted: time.Now(), Lifetime: settings.RequestTimeout, Charge: notStaged,
+		Report: func(err error) { answer <- err },
+	}
+	if key != nil {
+		record.Key = []byte(*key)
+	}
+	box.Accept([]outbox.Record{record})
+
+	timeout := time.NewTimer(settings.RequestTimeout)
+	defer timeout.Stop()
+	select {
+	case err := <-answer:
+		if !errors.Is(err, outbox.DroppedError(outbox.ReasonExpired)) {
+			return err
+		}
+	case <-timeout.C:
+	case <-ctx.Done():
+	}
+	if last := status.Snapshot().LastError; last.Text != "" && time.Since(last.At) < settings.RequestTimeout+settings.ReconnectBackoffMax {
+		return fmt.Errorf("no broker acknowledged it within %d ms; broker %s: %s", settings.RequestTimeout.Milliseconds(), last.Broker, last.Text)
+	}
+	return fmt.Errorf("no broker acknowledged it within %d ms", settings.RequestTimeout.Milliseconds())
+}
+
+// opened gives the connection's outbox, made if need be.
+func (c *connection) opened() (*outbox.Outbox, *kafka.Status, error) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if err := c.open(); err != nil {
+		return nil, nil, err
+	}
+	return c.outbox, c.status, nil
+}
+
+// sendable holds a test message to the rules that produce applies to every record.
+func sendable(settings *config.Connection, topic, message string, key *string) error {
+	weight := kafka.RecordOverhead + len(message)
+	if key != nil {
+		weight += len(*key)
+	}
+	if !kafka.ValidTopic(topic) {
+		return errors.New(refusals[BadTopic].text)
+	}
+	if weight > settings.MessageMaxBytes {
+		return fmt.Errorf("%d bytes are more than message_max_bytes (%d)", weight, settings.MessageMaxBytes)
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+)
+
+// silentServer accepts connections, tells accepted of the first, and never says a word.
+func silentServer(t *testing.T) (addr string, accepted <-chan struct{}) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns []net.Conn
+	first, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if conns = append(conns, conn); len(conns) == 1 {
+				close(first)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		<-done
+		for _, conn := range conns {
+			conn.Close()
+		}
+	})
+	return l.Addr().String(), first
+}
+
+// refusedAddress is one where nobody listens.
+func refusedAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// situation is what a producer finds its brokers in when it is closed.
+type situation struct {
+	name  string
+	start func(t *testing.T, c *config.Connection) // sets the brokers
+	warm  bool                                     // one record goes through first
+	then  func(t *testing.T)                       // before the records are sent
+	until func(t *testing.T)                       // before the close
+}
+
+func situations() []situation {
+	var cluster *kfake.Cluster
+	var accepted, asked <-chan struct{}
+	seeded := func(t *testing.T, c *config.Connection) {
+		cluster = fakeBroker(t, kfake.SeedTopics(3, "t"))
+		c.Brokers = cluster.ListenAddrs()
+	}
+	silent := func(t *testing.T, c *config.Connection) {
+		c.Brokers = make([]string, 1)
+		c.Brokers[0], accepted = silentServer(t)
+	}
+	contacted := func(t *testing.T) { await(t, accepted) }
+	return []situation{
+		{name: "nobody listens", start: func(t *testing.T, c *config.Connection) { c.Brokers = []string{refusedAddress(t)} }},
+		{name: "unknown topic", start: func(t *testing.T, c *config.Connection) { c.Brokers = fakeBroker(t).ListenAddrs() }},
+		{name: "silent from the start", start: silent, until: contacted},
+		{name: "silent in the TLS handshake", start: func(t *testing.T, c *config.Connection) {
+			silent(t, c)
+			c.SecurityProtocol = "ssl"
+		}, until: contacted},
+		{name: "silent on produce", start: seeded, warm: true,
+			then:  func(t *testing.T) { _, asked = hang(t, cluster, kmsg.Produce) },
+			until: func(t *testing.T) { await(t, asked) }},
+		{name: "broker died", start: seeded, warm: true, then: func(*testing.T) { cluster.Close() }},
+	}
+}
+
+func await(t *testing.T, event <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-event:
+	case <-time.After(patience):
+		t.Fatal("nothing happened")
+	}
+}
+
+// TestClose closes with records under way: every one gets exactly one outcome before Close returns, in bounded time,
+// whatever the broker does.
+func TestClose(t *testing.T) {
+	for _, idempotent := range []bool{false, true} {
+		for _, s := range situations() {
+			t.Run(fmt.Sprintf("%s, idempotence %v", s.name, idempotent), func(t *testing.T) {
+				c := connection()
+				c.Idempotence = idempotent
+				s.start(t, c)
+				p := open(t, c, nil, nil)
+				if s.warm {
+					sendAll(t, p, numbered("t", 0, 1)...)
+				}
+				if s.then != nil {
+					s.then(t)
+				}
+				const n = 2000
+				o := expectOutcomes(t, n)
+				p.Send(numbered("t", 1, 1+n/2), time.Now().Add(time.Hour), o.add)
+				p.Send(numbered("t", 1+n/2, 1+n), time.Time{}, o.add)
+				if s.until != nil {
+					s.until(t)
+				}
+				began := time.Now()
+				p.Close()
+				// Twice what Close promises, for a machine under load.
+				if took := time.Since(began); took > 2*time.Second {
+					t.Errorf("Close took %v", took)
+				}
+				select {
+				case <-o.done:
+				default:
+					t.Fatalf("%d of %d outcomes when Close returned", len(o.order), n)
+				}
+				for _, err := range o.wait() {
+					if !errors.Is(err, ErrClosed) && !(s.name == "broker died" && err != nil) {
+						t.Fatalf("outcome %v", err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestCloseWithoutClient holds that Close makes the calls itself when the client library does not come back.
+func TestCloseWithoutClient(t *testing.T) {
+	p := open(t, connection(refusedAddress(t)), nil, nil, func(tune *tuning) { tune.closeWait = 0 })
+	o := expectOutcomes(t, 100)
+	p.Send(numbered("t", 0, 100), time.Now().Add(time.Hour), o.add)
+	p.Close()
+	select {
+	case <-o.done: // outcomes fails on a second one, should the library make its promises later
+	default:
+		t.Fatal("outcomes are missing")
+	}
+}
+
+func TestSendAfterClose(t *testing.T) {
+	p := open(t, connection(refusedAddress(t)), nil, nil)
+	p.Close()
+	p.Close()
+	for r, err := range send(t, p, numbered("t", 0, 3)...) {
+		if err != ErrClosed {
+			t.Errorf("record %s: %v", r.Value, err)
+		}
+	}
+}
+
+// TestCloseDuringSend closes while another goroutine sends, and while a search for a culprit waits.
+func TestCloseDuringSend(t *testing.T) {
+	for _, searching := range []bool{false, true} {
+		p := open(t, connection(refusedAddress(t)), nil, nil)
+		if searching {
+			p.trials.suspect("t")
+		}
+		const batches, size = 50, 20
+		o := expectOutcomes(t, batches*size)
+		started := make(chan struct{})
+		go func() {
+			for i := range batches {
+				p.Send(numbered("t", i*size, (i+1)*size), time.Now().Add(time.Hour), o.add)
+				if i == 0 && !searching {
+					close(started)
+				}
+			}
+		}()
+		if !searching {
+			<-started
+		}
+		p.Close()
+		o.wait()
+	}
+}
+
+// TestHeldBack holds that a record does not overtake one before it that is to be tried again.
+func TestHeldBack(t *testing.T) {
+	p := open(t, connection(refusedAddress(t)), nil, nil)
+	records := append(numbered("a", 0, 2), numbered("b", 0, 1)...)
+	o := expectOutcomes(t, 3)
+	b := &batch{done: o.add}
+	b.prepare(records, t.Context())
+	p.live[b] = struct{}{}
+	p.finish(&b.attempts[0], errors.New("some error"))
+	p.produce(&b.attempts[1])
+	p.produce(&b.attempts[2])
+	o.mtx.Lock()
+	if err := o.err[records[1]]; err != errHeldBack {
+		t.Errorf("the next of the topic: %v", err)
+	}
+	if _, settled := o.err[records[2]]; settled {
+		t.Error("a record of another topic is held back too")
+	}
+	o.mtx.Unlock()
+	p.Close()
+	o.wait()
+}
+
+// TestDeadlineIsShared holds that there is one timer for the records of a second, and none with idempotence.
+func TestDeadlineIsShared(t *testing.T) {
+	p := open(t, connection("127.0.0.1:1"), nil, nil)
+	second := time.Now().Add(time.Hour).Truncate(time.Second)
+	first := p.until(second.Add(time.Millisecond))
+	if at, ok := first.Deadline(); !ok || !at.Equal(second.Add(time.Second)) {
+		t.Errorf("deadline %v", at)
+	}
+	if p.until(second.Add(time.Second)) != first || p.until(second) == first {
+		t.Error("contexts do not follow the seconds")
+	}
+	if _, limited := p.until(time.Time{}).Deadline(); limited {
+		t.Error("no deadline became one")
+	}
+	c := connection("127.0.0.1:1")
+	c.Idempotence = true
+	if _, limited := open(t, c, nil, nil).until(second).Deadline(); limited {
+		t.Error("a deadline with idempotence")
+	}
+}

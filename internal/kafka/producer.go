@@ -1,0 +1,390 @@
+// Package kafka is the engine's side of the Kafka protocol: the only package that knows the client library, franz-go.
+//
+// Producer carries the outbox's records, hooks and Status tell how the brokers are doing, ConsistentRandom keeps keys
+// on the partitions librdkafka puts them on, and options.go says what each option of a connection becomes.
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+// Producer is the producing client of one connection, an outbox.Transport. One goroutine at a time may call Send;
+// everything else may be called from any.
+type Producer struct {
+	client  *kgo.Client
+	hooks   *hooks
+	status  *Status
+	now     func() time.Time
+	promise func(*kgo.Record, error) // settle, made a value once
+
+	limitedRetries bool
+	cancellable    bool // a record may be given up while under way: not with idempotence, see Send
+	windowRecords  int
+	windowBytes    int
+	closeWait      time.Duration
+	trialWait      time.Duration
+
+	ctx     context.Context // done when Close begins
+	cancel  context.CancelFunc
+	life    context.Context // done when Close ends
+	endLife context.CancelFunc
+
+	// The deadline of the last Send as a context, for the next one of the same second. Send's alone.
+	deadline   context.Context
+	deadlineAt time.Time
+
+	trials trials
+
+	mtx     sync.Mutex
+	live    map[*batch]struct{} // with records that have no outcome yet
+	purging map[string]bool     // topics being forgotten, see forget
+	closed  bool
+	idle    chan struct{} // closed once closed and live is empty
+	ended   chan struct{} // closed when Close has finished
+}
+
+var _ outbox.Transport = (*Producer)(nil)
+
+// tuning is what a test sets differently.
+type tuning struct {
+	now            func() time.Time
+	linger         time.Duration // of the client itself: the stage lingers already, and once is enough
+	unknownRetries int
+	closeWait      time.Duration
+	extra          []kgo.Opt
+}
+
+func defaultTuning() tuning {
+	return tuning{now: time.Now, unknownRetries: unknownTopicRetries, closeWait: 900 * time.Millisecond}
+}
+
+// NewProducer returns a client of connection c. It reads the TLS files but never touches the network; connections are
+// opened by the first Send, from goroutines of the client. An error is a sentence that names the option at fault.
+// log may be nil, status too; a status is for this client alone.
+func NewProducer(c *config.Connection, log host.Logger, status *Status) (*Producer, error) {
+	return newProducer(c, log, status, defaultTuning())
+}
+
+func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning) (*Producer, error) {
+	if status == nil {
+		status = &Status{}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	life, endLife := context.WithCancel(context.Background())
+	p := &Producer{
+		hooks:          newHooks(c.Name, "records wait", log, status, t.now),
+		status:         status,
+		now:            t.now,
+		limitedRetries: c.Retries < math.MaxInt32,
+		cancellable:    !c.Idempotence,
+		closeWait:      t.closeWait,
+		trialWait:      c.RequestTimeout,
+		ctx:            ctx,
+		cancel:         cancel,
+		life:           life,
+		endLife:        endLife,
+		live:           map[*batch]struct{}{},
+		purging:        map[string]bool{},
+		idle:           make(chan struct{}),
+		ended:          make(chan struct{}),
+	}
+	p.promise = p.settle
+	p.windowRecords, p.windowBytes = window(c)
+	if err := p.open(c, log, t); err != nil {
+		cancel()
+		endLife()
+		return nil, fmt.Errorf("connection %s: %w", c.Name, err)
+	}
+	if len(c.ClientID) > maxClientID {
+		host.Logf(log, host.Warning, "connection %s: client_id is longer than %d bytes and was cut", c.Name, maxClientID)
+	}
+	return p, nil
+}
+
+func (p *Producer) open(c *config.Connection, log host.Logger, t tuning) error {
+	net, err := newDialer(c, p.ctx)
+	if err != nil {
+		return err
+	}
+	opts, err := clientOptions(c, net, p.hooks, newLogger(c, log))
+	if err != nil {
+		return err
+	}
+	opts = append(opts, producerOptions(c, t.linger, t.unknownRetries)...)
+	p.client, err = kgo.NewClient(append(opts, t.extra...)...)
+	if err != nil {
+		return fmt.Errorf("setting up the client: %w", err)
+	}
+	return nil
+}
+
+// Window is how much of one topic the outbox may have inside the client: at most so many records, and so many bytes
+// unless 0. The client puts everything it holds for a partition into one batch when it can, so these bounds are what
+// keeps batch_num_messages, and batch_size where it is below message_max_bytes. A record larger than bytes goes alone.
+func (p *Producer) Window() (records, bytes int) { return p.windowRecords, p.windowBytes }
+
+// batch is the records of one Send. attempts is one allocation for all of them.
+type batch struct {
+	done     func(*outbox.Record, error)
+	attempts []attempt
+	left     atomic.Int32 // attempts without an outcome
+
+	failing atomic.Bool // stopped is not empty
+	mtx     sync.Mutex
+	stopped map[string]bool // topics of which a record is to be tried again
+}
+
+// attempt is one record on its way. It is the context of its own kgo.Record: that is how the promise, which is given
+// the kgo.Record only, finds the way back without a map and without a closure per record.
+type attempt struct {
+	context.Context
+	kgo     kgo.Record
+	record  *outbox.Record
+	batch   *batch
+	chunk   atomic.Pointer[chunk] // of a trial, else nil
+	settled atomic.Bool
+}
+
+// Send implements outbox.Transport. It does not block, but for trials.
+//
+// deadline is when the attempt ends, give or take a second; zero is never. It is not kept with idempotence on: once a
+// record may be on the broker, the client cannot give it up without risking the duplicate that idempotence rules out,
+// so only the broker's answer or Close ends the attempt.
+func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error)) {
+	if len(records) == 0 {
+		return
+	}
+	b := &batch{done: done}
+	b.prepare(records, p.until(deadline))
+	p.mtx.Lock()
+	if !p.closed { // if it is, every attempt ends in produce
+		p.live[b] = struct{}{}
+	}
+	p.mtx.Unlock()
+	for i := 0; i < len(b.attempts); {
+		if n := p.try(b, i); n > 0 {
+			i += n
+			continue
+		}
+		p.produce(&b.attempts[i])
+		i++
+	}
+}
+
+// prepare makes the attempts. Nil and empty stay what they are.
+func (b *batch) prepare(records []*outbox.Record, ctx context.Context) {
+	headers := 0
+	for _, r := range records {
+		headers += len(r.Headers)
+	}
+	all := make([]kgo.RecordHeader, 0, headers)
+	b.attempts = make([]attempt, len(records))
+	b.left.Store(int32(len(records)))
+	for i, r := range records {
+		a := &b.attempts[i]
+		a.Context, a.record, a.batch = ctx, r, b
+		a.kgo = kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Timestamp: r.Accepted, Context: a}
+		if len(r.Headers) > 0 {
+			first := len(all)
+			for _, h := range r.Headers {
+				all = append(all, kgo.RecordHeader{Key: h.Name, Value: h.Value})
+			}
+			a.kgo.Headers = all[first:len(all):len(all)]
+		}
+	}
+}
+
+// produce hands one record to the client, unless one before it in its topic is to be tried again: it would overtake.
+func (p *Producer) produce(a *attempt) {
+	switch {
+	case p.ctx.Err() != nil:
+		p.finish(a, ErrClosed)
+	case a.batch.failing.Load() && a.batch.holds(a.record.Topic):
+		p.finish(a, errHeldBack)
+	default:
+		p.client.Produce(a.Context, &a.kgo, p.promise)
+	}
+}
+
+func (b *batch) holds(topic string) bool {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	return b.stopped[topic]
+}
+
+func (b *batch) hold(topic string) {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	if b.stopped == nil {
+		b.stopped = map[string]bool{}
+	}
+	b.stopped[topic] = true
+	b.failing.Store(true)
+}
+
+// until is a context that ends with the second deadline is in. Records of one second share it, so that there is one
+// timer for all of them.
+func (p *Producer) until(deadline time.Time) context.Context {
+	if !p.cancellable || deadline.IsZero() {
+		return context.Background()
+	}
+	end := deadline.Truncate(time.Second)
+	if end.Before(deadline) {
+		end = end.Add(time.Second)
+	}
+	if p.deadline == nil || !end.Equal(p.deadlineAt) || p.deadline.Err() != nil {
+		ctx, cancel := context.WithDeadline(p.life, end)
+		context.AfterFunc(ctx, cancel) // frees what the runtime holds for it
+		p.deadline, p.deadlineAt = ctx, end
+	}
+	return p.deadline
+}
+
+// settle is the promise of every record. kgo calls it from one goroutine, one record after the other.
+func (p *Producer) settle(r *kgo.Record, err error) { p.finish(r.Context.(*attempt), err) }
+
+// finish gives a record its outcome, the first time it is called for the attempt.
+func (p *Producer) finish(a *attempt, err error) {
+	if a.settled.Swap(true) {
+		return
+	}
+	b := a.batch
+	if err == nil {
+		p.status.acknowledged.Store(p.now().UnixNano())
+	} else {
+		err = p.judge(a, err)
+	}
+	b.done(a.record, err)
+	if c := a.chunk.Load(); c != nil {
+		c.finished()
+	}
+	if b.left.Add(-1) == 0 {
+		p.retire(b)
+	}
+}
+
+// judge says what a failure means for the record. If it is to be tried again, what follows it in its topic waits.
+func (p *Producer) judge(a *attempt, err error) error {
+	topic := a.record.Topic
+	switch {
+	case ended(err):
+		err = ErrClosed
+	case errors.Is(err, kerr.UnknownTopicID):
+		p.forget(topic)
+	case p.ofBatch(err) && !a.alone():
+		p.trials.suspect(topic)
+		err = &sharedVerdict{err}
+	}
+	if _, final := p.Permanent(err); final {
+		if c := a.chunk.Load(); c != nil {
+			c.refused.Store(true)
+		}
+		return err
+	}
+	a.batch.hold(topic)
+	p.status.retried.Add(1)
+	return err
+}
+
+// forget makes the client learn a topic anew. After a topic was deleted and created again, kgo refuses to produce to
+// the new one until then. Only for that error: forgetting restarts the sequence numbers of idempotence, which a topic
+// that still is the same would take for duplicates.
+func (p *Producer) forget(topic string) {
+	p.mtx.Lock()
+	busy := p.purging[topic] || p.closed
+	if !busy {
+		p.purging[topic] = true
+	}
+	p.mtx.Unlock()
+	if busy {
+		return
+	}
+	go func() { // it waits for a round of metadata, which a promise must not
+		p.client.PurgeTopicsFromProducing(topic)
+		p.mtx.Lock()
+		delete(p.purging, topic)
+		p.mtx.Unlock()
+	}()
+}
+
+// retire takes a batch whose records all have their outcome off the books.
+func (p *Producer) retire(b *batch) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	delete(p.live, b)
+	p.maybeIdle()
+}
+
+// maybeIdle tells Close that nothing is under way any more. The caller holds mtx.
+func (p *Producer) maybeIdle() {
+	if p.closed && len(p.live) == 0 {
+		select {
+		case <-p.idle:
+		default:
+			close(p.idle)
+		}
+	}
+}
+
+// Close implements outbox.Transport: it gives up what is under way and returns within about a second, whatever the
+// brokers do. Every record has its outcome by then, ErrClosed for most. Calling it again waits for the first call.
+func (p *Producer) Close() {
+	p.mtx.Lock()
+	if p.closed {
+		p.mtx.Unlock()
+		<-p.ended
+		return
+	}
+	p.closed = true
+	p.maybeIdle()
+	p.mtx.Unlock()
+	defer close(p.ended)
+	defer p.endLife()
+
+	p.hooks.end()
+	p.cancel()
+	shut := make(chan struct{})
+	go func() {
+		p.client.Close()
+		close(shut)
+	}()
+	// kgo makes some of its promises only after Close has returned, and Close itself has no time limit.
+	limit := time.NewTimer(p.closeWait)
+	defer limit.Stop()
+	for _, event := range []chan struct{}{shut, p.idle} {
+		select {
+		case <-event:
+		case <-limit.C:
+			p.abandon()
+			return
+		}
+	}
+}
+
+// abandon makes the done calls the client still owes. Should kgo make a promise later, finish ignores it.
+func (p *Producer) abandon() {
+	p.mtx.Lock()
+	left := make([]*batch, 0, len(p.live))
+	for b := range p.live {
+		left = append(left, b)
+	}
+	p.mtx.Unlock()
+	for _, b := range left {
+		for i := range b.attempts {
+			p.finish(&b.attempts[i], ErrClosed)
+		}
+	}
+}

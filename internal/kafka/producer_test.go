@@ -1,0 +1,392 @@
+package kafka
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/outbox"
+)
+
+// TestRoundTrip holds that nil, empty and any byte arrive as they were given, with the time of acceptance.
+func TestRoundTrip(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	var status Status
+	p := open(t, connection(cluster.ListenAddrs()...), nil, &status)
+	accepted := time.Date(2024, 2, 29, 12, 0, 0, 123_456_789, time.UTC)
+	records := []*outbox.Record{
+		{Topic: "t", Accepted: accepted},
+		{Topic: "t", Key: []byte{}, Value: []byte{}, Accepted: accepted},
+		{Topic: "t", Key: []byte("k"), Value: []byte{0, 255, '\n'}, Accepted: accepted, Headers: []outbox.Header{
+			{Name: "null", Value: nil}, {Name: "empty", Value: []byte{}}, {Name: "", Value: []byte("v")}, {Name: "null", Value: []byte("again")},
+		}},
+		{Topic: "t", Value: []byte("last"), Accepted: accepted, Headers: []outbox.Header{{Name: "h", Value: []byte("v")}}},
+	}
+	before := time.Now()
+	sendAll(t, p, records...)
+	got := consume(t, "t", len(records), cluster.ListenAddrs())
+	for i, r := range records {
+		g := got[i]
+		if !same(g.Key, r.Key) || !same(g.Value, r.Value) {
+			t.Errorf("record %d: key %#v value %#v, want %#v %#v", i, g.Key, g.Value, r.Key, r.Value)
+		}
+		if want := accepted.Truncate(time.Millisecond); !g.Timestamp.Equal(want) {
+			t.Errorf("record %d: timestamp %v, want %v", i, g.Timestamp, want)
+		}
+		if len(g.Headers) != len(r.Headers) {
+			t.Fatalf("record %d: headers %v, want %v", i, g.Headers, r.Headers)
+		}
+		for j, h := range r.Headers {
+			if g.Headers[j].Key != h.Name || !same(g.Headers[j].Value, h.Value) {
+				t.Errorf("record %d header %d: %#v, want %#v", i, j, g.Headers[j], h)
+			}
+		}
+	}
+	snap := status.Snapshot()
+	if snap.Acknowledged.Before(before) || snap.Retried != 0 || snap.Failures != 0 {
+		t.Errorf("status %+v", snap)
+	}
+	if len(snap.Brokers) == 0 || !snap.Brokers[0].Connected || snap.Brokers[0].Address != cluster.ListenAddrs()[0] {
+		t.Errorf("brokers %+v, want %v connected", snap.Brokers, cluster.ListenAddrs())
+	}
+}
+
+// same compares with nil and empty apart.
+func same(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
+
+// TestOnTheWire reads from the broker's side what each option becomes.
+func TestOnTheWire(t *testing.T) {
+	codecs := map[string]int16{"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+	for codec, attribute := range codecs {
+		for _, acks := range []int{-1, 1, 0} {
+			t.Run(fmt.Sprintf("%s acks %d", codec, acks), func(t *testing.T) {
+				t.Parallel()
+				cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+				seen := make(chan *kmsg.ProduceRequest, 1)
+				watchProduce(cluster, func(req *kmsg.ProduceRequest) { seen <- req })
+				c := connection(cluster.ListenAddrs()...)
+				c.CompressionCodec, c.Acks, c.RequestTimeout = codec, acks, 4321*time.Millisecond
+				p := open(t, c, nil, nil)
+				sendAll(t, p, &outbox.Record{Topic: "t", Value: bytes.Repeat([]byte("text "), 1000)})
+				req := <-seen
+				if req.Acks != int16(acks) || req.TimeoutMillis != 4321 {
+					t.Errorf("acks %d timeout %d, want %d 4321", req.Acks, req.TimeoutMillis, acks)
+				}
+				b := batches(t, req)[0]
+				if b.Attributes&7 != attribute {
+					t.Errorf("codec %d, want %d", b.Attributes&7, attribute)
+				}
+				if b.ProducerID != -1 {
+					t.Errorf("producer id %d without idempotence", b.ProducerID)
+				}
+			})
+		}
+	}
+}
+
+func TestIdempotence(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	seen := make(chan *kmsg.ProduceRequest, 1)
+	watchProduce(cluster, func(req *kmsg.ProduceRequest) { seen <- req })
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	p := open(t, c, nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	if b := batches(t, <-seen)[0]; b.ProducerID < 0 || b.FirstSequence != 0 {
+		t.Errorf("producer id %d, sequence %d", b.ProducerID, b.FirstSequence)
+	}
+}
+
+// TestOrderThroughRefusal has a broker refuse one request: without idempotence only one is in flight, so nothing may
+// be reordered or doubled.
+func TestOrderThroughRefusal(t *testing.T) {
+	for _, idempotent := range []bool{false, true} {
+		t.Run(fmt.Sprint("idempotence ", idempotent), func(t *testing.T) {
+			cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+			c := connection(cluster.ListenAddrs()...)
+			c.Idempotence = idempotent
+			p := open(t, c, nil, nil)
+			sendAll(t, p, numbered("t", 0, 1)...)
+			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition, Count: 2})
+			o := expectOutcomes(t, 59)
+			for i := 1; i < 60; i++ { // one by one, so that they spread over requests
+				p.Send(numbered("t", i, i+1), time.Now().Add(time.Minute), o.add)
+			}
+			o.allSent()
+			if fault.Hits() != 2 {
+				t.Errorf("%d refusals, want 2", fault.Hits())
+			}
+			for i, r := range consume(t, "t", 60, cluster.ListenAddrs()) {
+				if string(r.Value) != fmt.Sprint(i) {
+					t.Fatalf("offset %d holds record %s", i, r.Value)
+				}
+			}
+			if end := cluster.PartitionInfo("t", 0).HighWatermark; end != 60 {
+				t.Errorf("%d records in the log, want 60", end)
+			}
+		})
+	}
+}
+
+// TestWindow holds that what the outbox may keep inside bounds every batch.
+func TestWindow(t *testing.T) {
+	for _, test := range []struct{ num, size, max, records, bytes int }{
+		{10000, 1000000, 1000000, 10000, 0},
+		{1000000, 2000000, 1000000, 10000, 0},
+		{1, 1, 1000000, 1, 1},
+		{100, 16384, 1000000, 100, 16384},
+	} {
+		c := connection("127.0.0.1:1")
+		c.BatchNumMessages, c.BatchSize, c.MessageMaxBytes = test.num, test.size, test.max
+		if records, size := open(t, c, nil, nil).Window(); records != test.records || size != test.bytes {
+			t.Errorf("%+v: window %d records %d bytes", test, records, size)
+		}
+	}
+
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	var largest atomic.Int32
+	watchProduce(cluster, func(req *kmsg.ProduceRequest) {
+		for _, b := range batches(t, req) {
+			largest.Store(max(largest.Load(), b.NumRecords))
+		}
+	})
+	c := connection(cluster.ListenAddrs()...)
+	c.BatchNumMessages = 7
+	p := open(t, c, nil, nil)
+	window, _ := p.Window()
+	for i := 0; i < 10*window; i += window {
+		sendAll(t, p, numbered("t", i, i+window)...)
+	}
+	if got := largest.Load(); got < 1 || got > 7 {
+		t.Errorf("a batch of %d records with batch_num_messages = 7", got)
+	}
+}
+
+// TestMessageMaxBytes holds that the largest record librdkafka lets through is not refused by the client.
+func TestMessageMaxBytes(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	for _, limit := range []int{1000, 20000, 1000000} {
+		c.MessageMaxBytes = limit
+		p := open(t, c, nil, nil)
+		sendAll(t, p, &outbox.Record{Topic: "t", Value: make([]byte, limit-RecordOverhead)})
+		sendAll(t, p, &outbox.Record{Topic: "t", Key: make([]byte, limit-RecordOverhead-300), Value: make([]byte, 100),
+			Headers: []outbox.Header{{Name: strings.Repeat("n", 100), Value: make([]byte, 100)}}})
+		p.Close()
+	}
+}
+
+// TestDeadline has a broker that never answers: the attempt ends with its deadline and not before, and the record can
+// be sent again.
+func TestDeadline(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	p := open(t, connection(cluster.ListenAddrs()...), nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	release, _ := hang(t, cluster, kmsg.Produce)
+	deadline := time.Now().Add(200 * time.Millisecond)
+	o := expectOutcomes(t, 1)
+	record := numbered("t", 1, 2)[0]
+	p.Send([]*outbox.Record{record}, deadline, o.add)
+	err := o.wait()[record]
+	late := time.Since(deadline)
+	if err == nil || late < 0 {
+		t.Fatalf("outcome %v, %v after the deadline", err, late)
+	}
+	if _, final := p.Permanent(err); final {
+		t.Errorf("%v counts as permanent", err)
+	}
+	release()
+	sendAll(t, p, record)
+}
+
+// hang makes the broker leave requests of a kind unanswered until release is called. asked is closed by the first.
+func hang(t *testing.T, cluster *kfake.Cluster, key kmsg.Key) (release func(), asked <-chan struct{}) {
+	t.Helper()
+	gate, first := make(chan struct{}), make(chan struct{})
+	release = sync.OnceFunc(func() { close(gate) })
+	ask := sync.OnceFunc(func() { close(first) })
+	t.Cleanup(release)
+	cluster.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
+		select {
+		case <-gate:
+			return nil, nil, false
+		default:
+		}
+		ask()
+		cluster.KeepControl()
+		cluster.SleepControl(func() { <-gate })
+		return nil, nil, false
+	})
+	return release, first
+}
+
+func TestUnknownTopic(t *testing.T) {
+	cluster := fakeBroker(t)
+	p := open(t, connection(cluster.ListenAddrs()...), nil, nil, func(tune *tuning) { tune.unknownRetries = 1 })
+	record := numbered("nobody-made-it", 0, 1)[0]
+	err := send(t, p, record)[record]
+	if !UnknownTopic(err) {
+		t.Fatalf("outcome %v", err)
+	}
+	if reason, final := p.Permanent(err); final {
+		t.Errorf("permanent: %s; whether to go on asking is the outbox's to say", reason)
+	}
+	if UnknownTopic(kerr.NotLeaderForPartition) || UnknownTopic(nil) {
+		t.Error("another error counts as an unknown topic")
+	}
+	if unknownTopicRetries*int(metadataMinAge) != int(unknownTopicTime) {
+		t.Error("the client does not ask for unknownTopicTime")
+	}
+}
+
+func TestTopicIsCreated(t *testing.T) {
+	cluster := fakeBroker(t, kfake.AllowAutoTopicCreation())
+	p := open(t, connection(cluster.ListenAddrs()...), nil, nil)
+	sendAll(t, p, numbered("new", 0, 3)...)
+}
+
+// TestTopicCreatedAnew deletes a topic and makes it again, as an administrator who wants other settings does. The
+// client library by itself refuses the new one for ever.
+func TestTopicCreatedAnew(t *testing.T) {
+	for _, idempotent := range []bool{false, true} {
+		t.Run(fmt.Sprint("idempotence ", idempotent), func(t *testing.T) {
+			cluster := fakeBroker(t, kfake.SeedTopics(3, "t"))
+			c := connection(cluster.ListenAddrs()...)
+			c.Idempotence = idempotent
+			p := open(t, c, nil, nil, func(tune *tuning) { tune.unknownRetries = 1 })
+			sendAll(t, p, numbered("t", 0, 3)...)
+			if err := cluster.DeleteTopic("t"); err != nil {
+				t.Fatal(err)
+			}
+			if err := cluster.CreateTopic("t", 1, nil); err != nil {
+				t.Fatal(err)
+			}
+			record := numbered("t", 3, 4)[0]
+			limit := time.Now().Add(patience)
+			for err := send(t, p, record)[record]; err != nil; err = send(t, p, record)[record] {
+				if _, final := p.Permanent(err); final || time.Now().After(limit) {
+					t.Fatalf("outcome %v", err)
+				}
+			}
+			if got := consume(t, "t", 1, cluster.ListenAddrs())[0]; string(got.Value) != "3" {
+				t.Errorf("the new topic holds %s", got.Value)
+			}
+		})
+	}
+}
+
+// TestPermanent goes through what ends a record at once and what does not.
+func TestPermanent(t *testing.T) {
+	p := open(t, connection("127.0.0.1:1"), nil, nil)
+	for _, err := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTopicException,
+		kerr.TopicAuthorizationFailed, kerr.InvalidRecord, kerr.UnsupportedForMessageFormat,
+		kerr.UnsupportedCompressionType, kerr.InvalidTimestamp} {
+		if reason, final := p.Permanent(fmt.Errorf("%w (with details)", err)); !final || reason == "" {
+			t.Errorf("%v: %q %v", err, reason, final)
+		}
+	}
+	for _, err := range []error{nil, kerr.NotLeaderForPartition, kerr.UnknownTopicOrPartition, kerr.SaslAuthenticationFailed,
+		kerr.NotEnoughReplicas, kerr.RequestTimedOut, kgo.ErrRecordTimeout, kgo.ErrRecordRetries, kgo.ErrClientClosed,
+		kgo.ErrAborting, ErrClosed, errHeldBack, errors.New("something else"), &sharedVerdict{kerr.MessageTooLarge}} {
+		if reason, final := p.Permanent(err); final {
+			t.Errorf("%v is permanent: %s", err, reason)
+		}
+	}
+}
+
+// TestRetries spends a limited number of retries on answers of the broker, and none on a broker that is not there.
+func TestRetries(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Retries = 2
+	p := open(t, c, nil, nil)
+	record := numbered("t", 0, 1)[0]
+	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
+	err := send(t, p, record)[record]
+	if fault.Hits() != 3 {
+		t.Errorf("%d attempts with retries = 2, want 3", fault.Hits())
+	}
+	if _, final := p.Permanent(err); final {
+		t.Errorf("%v is final although it is not known to be the record's own", err)
+	}
+	err = send(t, p, record)[record] // by itself now
+	if reason, final := p.Permanent(err); !final || reason != "retries spent" {
+		t.Errorf("%v: %q %v", err, reason, final)
+	}
+
+	c = connection("127.0.0.1:1")
+	c.Retries = 0
+	p = open(t, c, nil, nil)
+	o := expectOutcomes(t, 1)
+	p.Send([]*outbox.Record{record}, time.Now().Add(100*time.Millisecond), o.add)
+	err = o.wait()[record]
+	if reason, final := p.Permanent(err); final {
+		t.Errorf("no broker: %v is final: %s", err, reason)
+	}
+}
+
+// TestCulprit puts one record that the broker refuses among many: it alone may be lost, and the others stay in order.
+func TestCulprit(t *testing.T) {
+	const many, culprit = 100, 61
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		produce := req.(*kmsg.ProduceRequest)
+		guilty := bytes.Contains(produce.Topics[0].Partitions[0].Records, []byte("culprit"))
+		if !guilty {
+			return nil, nil, false
+		}
+		resp := produce.ResponseKind().(*kmsg.ProduceResponse)
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Topic, topic.TopicID = produce.Topics[0].Topic, produce.Topics[0].TopicID
+		partition := kmsg.NewProduceResponseTopicPartition()
+		partition.ErrorCode = kerr.InvalidRecord.Code
+		topic.Partitions = append(topic.Partitions, partition)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
+	})
+	p := open(t, connection(cluster.ListenAddrs()...), nil, nil)
+	records := numbered("t", 0, many)
+	records[culprit].Value = []byte("culprit")
+
+	left, rounds := records, 0
+	for ; len(left) > 0; rounds++ {
+		if rounds > 30 {
+			t.Fatalf("%d records are left after %d rounds", len(left), rounds)
+		}
+		result := send(t, p, left...)
+		var again []*outbox.Record
+		for _, r := range left { // as the outbox does: back in order
+			err := result[r]
+			if _, final := p.Permanent(err); err != nil && !final {
+				again = append(again, r)
+			} else if final != (r == records[culprit]) {
+				t.Fatalf("round %d: record %s: %v", rounds, r.Value, err)
+			}
+		}
+		left = again
+	}
+	if rounds > 12 {
+		t.Errorf("%d rounds for %d records", rounds, many)
+	}
+	if p.trials.active.Load() {
+		t.Error("the search goes on")
+	}
+	want := slices.Delete(numbered("t", 0, many), culprit, culprit+1)
+	for i, r := range consume(t, "t", many-1, cluster.ListenAddrs()) {
+		if !bytes.Equal(r.Value, want[i].Value) {
+			t.Fatalf("offset %d holds %s, want %s", i, r.Value, want[i].Value)
+		}
+	}
+}

@@ -1,0 +1,256 @@
+package outbox
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+var (
+	errRetry   = errors.New("broker went away")
+	errRefused = errors.New("record too large")
+	errClosed  = errors.New("client closed")
+)
+
+// reasonRefused is the name the fake client gives to errRefused.
+const reasonRefused = "refused"
+
+// answer is what the fake client does with one record.
+type answer struct {
+	after     time.Duration // how long the broker takes
+	hang      bool          // until the deadline or Close, then errRetry
+	err       error         // nil, errRetry or errRefused
+	delivered bool          // with errRetry: the broker has it all the same
+	inline    bool          // answered from inside Send
+}
+
+// handed is one record as Send got it.
+type handed struct {
+	record   *Record
+	deadline time.Time
+	done     func(*Record, error)
+}
+
+// client is a fake transport that keeps what a real one promises: records of one topic and key reach the broker in
+// order, so that a record that failed takes along those of its key that came after it.
+type client struct {
+	name     string
+	settings Settings
+	script   func(r *Record) answer
+	sending  func() time.Duration             // how long this Send blocks; nil = not at all
+	shuffle  func(n int, swap func(i, j int)) // order of the answers of one round; nil = as sent
+	split    bool                             // two goroutines answer each round
+	closing  time.Duration                    // how long Close takes
+	watch    watcher
+
+	mtx       sync.Mutex
+	wg        sync.WaitGroup
+	gone      chan struct{} // closed by Close
+	closed    int
+	inSend    int
+	sends     [][]*Record
+	deadlines []time.Time
+	times     []time.Time
+	parts     map[[2]string]*part
+}
+
+// part is a partition of the fake: one topic and key.
+type part struct {
+	queue  []handed
+	broken time.Time // until this moment has passed, whatever comes fails: see client.fate
+}
+
+// watcher sees everything that passes between an outbox and its client.
+type watcher interface {
+	send(c *client, records []*Record)
+	deliver(c *client, r *Record)
+	answer(c *client, h handed, err error)
+	misuse(c *client, what string)
+	close(c *client)
+}
+
+func newClient(name string, s Settings, script func(*Record) answer) *client {
+	return &client{name: name, settings: s, script: script, watch: nobody{}, gone: make(chan struct{}),
+		parts: map[[2]string]*part{}}
+}
+
+// Send implements Transport.
+func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, error)) {
+	c.mtx.Lock()
+	c.inSend++
+	if c.inSend > 1 {
+		c.watch.misuse(c, "Send while another Send is under way")
+	}
+	if c.closed > 0 {
+		c.watch.misuse(c, "Send after Close")
+	}
+	c.sends = append(c.sends, records)
+	c.deadlines = append(c.deadlines, deadline)
+	c.times = append(c.times, time.Now())
+	c.watch.send(c, records)
+	c.wg.Add(1)
+	c.mtx.Unlock()
+	defer c.wg.Done()
+
+	if c.sending != nil {
+		if d := c.sending(); d > 0 {
+			c.pause(d)
+		}
+	}
+	for _, r := range records {
+		if h := (handed{r, deadline, done}); r.Withdrawn() {
+			c.watch.answer(c, h, errRetry)
+		} else {
+			c.take(h)
+		}
+	}
+	c.mtx.Lock()
+	c.inSend--
+	c.mtx.Unlock()
+}
+
+// take puts a record into its partition and sees that somebody works there.
+func (c *client) take(h handed) {
+	key := [2]string{h.record.Topic, string(h.record.Key)}
+	c.mtx.Lock()
+	p := c.parts[key]
+	if p == nil {
+		p = &part{}
+		c.parts[key] = p
+	}
+	if len(p.queue) == 0 {
+		if a := c.script(h.record); (a.inline && !a.hang) || !time.Now().After(p.broken) {
+			err := c.fate(p, h, a)
+			c.mtx.Unlock()
+			c.watch.answer(c, h, err)
+			return
+		}
+		c.wg.Go(func() { c.work(p) })
+	}
+	p.queue = append(p.queue, h)
+	c.mtx.Unlock()
+}
+
+// work answers what a partition holds once the broker has taken its time over the first.
+func (c *client) work(p *part) {
+	c.mtx.Lock()
+	first := p.queue[0]
+	a := c.script(first.record)
+	c.mtx.Unlock()
+	if a.hang {
+		c.pause(time.Until(first.deadline))
+	} else {
+		c.pause(a.after)
+	}
+	c.mtx.Lock()
+	hs := p.queue
+	errs := make([]error, len(hs))
+	for i, h := range hs {
+		if i > 0 {
+			a = c.script(h.record)
+		}
+		if a.hang {
+			a.err, a.delivered = errRetry, false
+		}
+		errs[i] = c.fate(p, h, a)
+	}
+	p.queue = nil
+	c.mtx.Unlock()
+	c.reply(hs, errs)
+}
+
+// fate decides a record's answer. A partition that failed stays broken until the clock has moved on: a record whose
+// Send crossed the failure must not slip through before the failed one comes again.
+func (c *client) fate(p *part, h handed, a answer) error {
+	switch {
+	case c.closed > 0:
+		a = answer{err: errClosed}
+	case !time.Now().After(p.broken):
+		a = answer{err: errRetry}
+	}
+	if a.err == nil || a.delivered {
+		c.watch.deliver(c, h.record)
+	}
+	if a.err != nil && !errors.Is(a.err, errRefused) {
+		p.broken = time.Now()
+	}
+	return a.err
+}
+
+func (c *client) reply(hs []handed, errs []error) {
+	if c.shuffle != nil {
+		c.mtx.Lock()
+		c.shuffle(len(hs), func(i, j int) {
+			hs[i], hs[j] = hs[j], hs[i]
+			errs[i], errs[j] = errs[j], errs[i]
+		})
+		c.mtx.Unlock()
+	}
+	half := 0
+	if c.split {
+		half = len(hs) / 2
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range half {
+			c.watch.answer(c, hs[i], errs[i])
+		}
+	})
+	for i := half; i < len(hs); i++ {
+		c.watch.answer(c, hs[i], errs[i])
+	}
+	wg.Wait()
+}
+
+// pause waits, but not beyond Close. No timer is started for no time: with the race detector on, Go 1.26 crashes when
+// two goroutines of a bubble receive from timers that were due at once.
+func (c *client) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.gone:
+	}
+}
+
+// Permanent implements Transport.
+func (c *client) Permanent(err error) (string, bool) {
+	return reasonRefused, errors.Is(err, errRefused)
+}
+
+// Close implements Transport.
+func (c *client) Close() {
+	c.mtx.Lock()
+	c.closed++
+	if c.closed > 1 {
+		c.watch.misuse(c, "Close again")
+		c.mtx.Unlock()
+		return
+	}
+	close(c.gone)
+	c.mtx.Unlock()
+	if c.closing > 0 {
+		time.Sleep(c.closing)
+	}
+	c.wg.Wait()
+	c.watch.close(c)
+}
+
+// sent is how many Sends there were.
+func (c *client) sent() int {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	return len(c.sends)
+}
+
+// nobody is a watcher that only passes answers on.
+type nobody struct{}
+
+func (nobody) send(*client, []*Record)               {}
+func (nobody) deliver(*client, *Record)              {}
+func (nobody) answer(_ *client, h handed, err error) { h.done(h.record, err) }
+func (nobody) misuse(c *client, what string)         { panic(c.name + ": " + what) }
+func (nobody) close(*client)                         {}

@@ -1,0 +1,458 @@
+package outbox
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// slack is how much later than its time a waiting record may be dropped.
+const slack = 20 * time.Millisecond
+
+// place is where a record is, as seen from outside.
+type place int
+
+const (
+	waiting place = iota
+	inside
+	answering // its done call is under way
+	settled
+)
+
+// entry is what the ledger knows about one record.
+type entry struct {
+	topic    string
+	key      string
+	size     int
+	number   int       // among those of its topic
+	from     time.Time // its time counts from here at the earliest,
+	latest   time.Time // and from here at the latest
+	lifetime time.Duration
+	place    place
+	released int
+	reports  int
+	reported error
+	last     error // the client's last answer
+	direct   bool  // that answer was the outcome
+	silent   bool  // has no Report
+}
+
+// account is the ledger's view of one topic.
+type account struct {
+	records   []*entry // all, by number
+	first     int      // everything before is settled
+	inside    int
+	bytes     int
+	acked     uint64
+	dropped   map[string]uint64
+	delivered map[string]int // highest number of a first delivery, by key
+	seen      map[int]bool
+
+	proven  bool
+	retried bool      // a record of the present round is to be tried again
+	failed  time.Time // when one was last: a Send may cross the answer
+	goods   int       // answers that prove the way, begun
+	goodNow int       // and under way
+}
+
+// ledger follows every record from the outside and complains when a promise of the outbox is broken. It is the gate,
+// the observer and the watcher of all clients of one outbox.
+type ledger struct {
+	t      *testing.T
+	outbox *Outbox
+
+	mtx      sync.Mutex
+	entries  []*entry // by charge - 1: every record has a charge of its own
+	topics   map[string]*account
+	newest   time.Time // a stamp no record accepted so far is later than
+	current  *client
+	next     *client // the last one given to Swap
+	since    time.Time
+	clients  []*client
+	closing  bool // Close has been called
+	finished int  // Close has returned and may not be followed by outcomes of the first so many records
+	complain int
+}
+
+func newLedger(t *testing.T) *ledger { return &ledger{t: t, topics: map[string]*account{}} }
+
+func (g *ledger) errorf(format string, args ...any) {
+	g.t.Helper()
+	if g.complain++; g.complain <= 10 {
+		g.t.Errorf("%s: "+format, append([]any{time.Now().Format("15:04:05.000000")}, args...)...)
+	}
+}
+
+func (g *ledger) topic(name string) *account {
+	a := g.topics[name]
+	if a == nil {
+		a = &account{dropped: map[string]uint64{}, delivered: map[string]int{}, seen: map[int]bool{}}
+		g.topics[name] = a
+	}
+	return a
+}
+
+// open makes an outbox over c.
+func (g *ledger) open(c *client) *Outbox {
+	g.adopt(c)
+	g.current, g.since = c, time.Now()
+	g.outbox = New(c.settings, c, g, g)
+	return g.outbox
+}
+
+func (g *ledger) adopt(c *client) {
+	c.watch = g
+	g.clients = append(g.clients, c)
+}
+
+// swap changes to c.
+func (g *ledger) swap(c *client, patience time.Duration) {
+	g.mtx.Lock()
+	g.adopt(c)
+	g.next = c
+	g.mtx.Unlock()
+	g.outbox.Swap(c, c.settings, patience)
+}
+
+// record makes a record whose outcome is followed. The charge identifies it. Records must be accepted in the order
+// in which they were made.
+func (g *ledger) record(topic, key string, size int, staged, lifetime time.Duration, silent bool) Record {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	now := time.Now()
+	stamp := now.Add(-staged)
+	e := &entry{topic: topic, key: key, size: len(key) + size, from: stamp, lifetime: lifetime, silent: silent}
+	if staged < 0 || staged > longestStaging {
+		e.from = now
+	}
+	if g.newest.Before(e.from) {
+		g.newest = e.from
+	}
+	e.latest = g.newest
+	a := g.topic(topic)
+	e.number = len(a.records)
+	a.records = append(a.records, e)
+	g.entries = append(g.entries, e)
+	r := Record{Topic: topic, Key: []byte(key), Value: make([]byte, size), Accepted: stamp, Lifetime: lifetime,
+		Charge: int64(len(g.entries))}
+	if !silent {
+		r.Report = func(err error) { g.report(e, err) }
+	}
+	return r
+}
+
+func (g *ledger) entry(r *Record) *entry { return g.entries[r.Charge-1] }
+
+// Release implements Gate.
+func (g *ledger) Release(records, charge int64) {
+	g.mtx.Lock()
+	if records != 1 || charge < 1 || charge > int64(len(g.entries)) {
+		g.errorf("Release(%d, %d): no record has this charge", records, charge)
+		g.mtx.Unlock()
+		return
+	}
+	e := g.entries[charge-1]
+	e.released++
+	if e.released > 1 {
+		g.errorf("%s/%d released %d times", e.topic, e.number, e.released)
+	}
+	if e.place == inside {
+		g.errorf("%s/%d has an outcome while it is inside the client", e.topic, e.number)
+	}
+	if e.place == waiting && !g.closing {
+		g.checkExpiry(e)
+	}
+	e.direct = e.place == answering
+	e.place = settled
+	if charge <= int64(g.finished) {
+		g.errorf("%s/%d released after Close", e.topic, e.number)
+	}
+	g.mtx.Unlock()
+	g.checkSums() // and nobody holds the outbox's lock
+}
+
+// timeLimit is when a record's time is up, at the earliest and at the latest.
+func (g *ledger) timeLimit(e *entry) (from, latest time.Time) {
+	if e.lifetime > 0 {
+		return e.from.Add(e.lifetime), e.latest.Add(e.lifetime)
+	}
+	timeout := g.current.settings.Timeout
+	from, latest = e.from.Add(timeout), e.latest.Add(timeout)
+	if latest.Before(g.since) {
+		latest = g.since // a swap to a shorter timeout ended it
+	}
+	return from, latest
+}
+
+// checkExpiry looks at a record that is being dropped from the queue.
+func (g *ledger) checkExpiry(e *entry) {
+	now := time.Now()
+	from, latest := g.timeLimit(e)
+	if now.Before(from) {
+		g.errorf("%s/%d dropped %v before its time", e.topic, e.number, from.Sub(now))
+	}
+	if now.After(latest.Add(slack)) {
+		g.errorf("%s/%d dropped %v after its time", e.topic, e.number, now.Sub(latest))
+	}
+}
+
+// Dropped implements Observer.
+func (g *ledger) Dropped(topic, reason string, records int, err error) {
+	g.mtx.Lock()
+	g.topic(topic).dropped[reason] += uint64(records)
+	g.mtx.Unlock()
+	g.checkSums()
+}
+
+// report is a record's outcome.
+func (g *ledger) report(e *entry, err error) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	e.reports++
+	if e.reports > 1 {
+		g.errorf("%s/%d reported %d times", e.topic, e.number, e.reports)
+	}
+	if e.released != 1 {
+		g.errorf("%s/%d reported before it was released", e.topic, e.number)
+	}
+	e.reported = err
+	want := e.last
+	if !e.direct {
+		want = DroppedError(ReasonExpired)
+		if g.closing && err == DroppedError(ReasonStopped) {
+			want = err
+		}
+	}
+	if err != want {
+		g.errorf("%s/%d has the outcome %v, want %v", e.topic, e.number, err, want)
+	}
+}
+
+// send implements watcher.
+func (g *ledger) send(c *client, records []*Record) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	if c != g.current {
+		g.errorf("Send to %s while %s is the client", c.name, g.current.name)
+	}
+	last := map[string]int{}
+	for _, r := range records {
+		e, a := g.entry(r), g.topic(r.Topic)
+		if n, ok := last[r.Topic]; ok && n >= e.number {
+			g.errorf("%s: %d after %d in one batch", e.topic, e.number, n)
+		}
+		last[r.Topic] = e.number
+		if e.place != waiting {
+			g.errorf("%s/%d sent while it is not waiting (%d)", e.topic, e.number, e.place)
+		}
+		if time.Now().After(a.failed) {
+			g.checkWindow(c, a, e)
+			g.checkEarlier(a, e)
+		}
+		e.place = inside
+		a.inside++
+		a.bytes += e.size
+		if from, latest := g.timeLimit(e); time.Now().After(latest.Add(slack)) {
+			g.errorf("%s/%d sent %v after its time", e.topic, e.number, time.Since(from))
+		}
+	}
+}
+
+// checkWindow holds e, about to enter the client, against what may be in there.
+func (g *ledger) checkWindow(c *client, a *account, e *entry) {
+	switch {
+	case a.inside == 0:
+	case !a.proven:
+		g.errorf("%s/%d sent beside %d others before the way has proven good", e.topic, e.number, a.inside)
+	case a.inside >= c.settings.WindowRecords:
+		g.errorf("%s/%d is number %d of a window of %d", e.topic, e.number, a.inside+1, c.settings.WindowRecords)
+	case c.settings.WindowBytes > 0 && a.bytes+e.size > c.settings.WindowBytes:
+		g.errorf("%s/%d makes %d bytes in a window of %d", e.topic, e.number, a.bytes+e.size, c.settings.WindowBytes)
+	}
+}
+
+// checkEarlier says whether something accepted before e is still to be sent.
+func (g *ledger) checkEarlier(a *account, e *entry) {
+	for a.first < len(a.records) && a.records[a.first].place == settled {
+		a.first++
+	}
+	for _, before := range a.records[min(a.first, e.number):e.number] {
+		if before.place == waiting {
+			g.errorf("%s/%d sent while %d is waiting", e.topic, e.number, before.number)
+			return
+		}
+	}
+}
+
+// deliver implements watcher.
+func (g *ledger) deliver(_ *client, r *Record) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	e, a := g.entry(r), g.topic(r.Topic)
+	if a.seen[e.number] {
+		return
+	}
+	a.seen[e.number] = true
+	if last, ok := a.delivered[e.key]; ok && last > e.number {
+		g.errorf("%s/%d first delivered after %d of the same key", e.topic, e.number, last)
+	}
+	a.delivered[e.key] = e.number
+}
+
+// answer implements watcher.
+func (g *ledger) answer(_ *client, h handed, err error) {
+	g.mtx.Lock()
+	e, a := g.entry(h.record), g.topic(h.record.Topic)
+	e.place = answering
+	a.inside--
+	a.bytes -= e.size
+	from, _ := g.timeLimit(e)
+	good := err == nil || err == errRefused
+	again := !good && !g.closing && time.Now().Before(from)
+	e.last = err
+	if good {
+		a.proven = true
+		a.goods++
+		a.goodNow++
+	}
+	goods, quiet := a.goods, a.goodNow == 0
+	g.mtx.Unlock()
+
+	h.done(h.record, err)
+
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	if good {
+		a.goodNow--
+	}
+	if err == nil && e.released == 1 {
+		a.acked++
+	}
+	switch {
+	case e.place == settled:
+		if again && !g.closing {
+			g.errorf("%s/%d not tried again after %v with time left", e.topic, e.number, err)
+		}
+	case good:
+		g.errorf("%s/%d has no outcome after the answer %v", e.topic, e.number, err)
+	default:
+		e.place = waiting
+		a.retried, a.failed = true, time.Now()
+	}
+	if !good && quiet && a.goods == goods {
+		a.proven = false
+	}
+	if a.inside == 0 && a.retried {
+		a.proven, a.retried = false, false
+	}
+}
+
+// misuse implements watcher.
+func (g *ledger) misuse(c *client, what string) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	g.errorf("%s: %s", c.name, what)
+}
+
+// close implements watcher.
+func (g *ledger) close(c *client) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	if c == g.current && g.next != nil && !g.closing {
+		g.current, g.next, g.since = g.next, nil, time.Now()
+		for _, a := range g.topics {
+			a.proven, a.retried = false, false
+		}
+	}
+}
+
+// checkSums holds the outbox's counters against themselves.
+func (g *ledger) checkSums() {
+	for _, c := range g.outbox.Counters() {
+		sum := c.Acknowledged + c.Waiting + c.Sending
+		for _, n := range c.Dropped {
+			sum += n
+		}
+		if c.Accepted != sum {
+			g.mtx.Lock()
+			g.errorf("%s: accepted %d is not the sum of %+v", c.Topic, c.Accepted, c)
+			g.mtx.Unlock()
+		}
+	}
+}
+
+// check holds everything against the outbox. Nothing may be running.
+func (g *ledger) check() {
+	g.checkSums()
+	counters := g.outbox.Counters()
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	if len(counters) != len(g.topics) {
+		g.errorf("%d topics have counters, want %d", len(counters), len(g.topics))
+	}
+	for _, c := range counters {
+		a := g.topics[c.Topic]
+		var want Counters
+		for _, e := range a.records {
+			g.checkEntry(e)
+			want.Accepted++
+			switch e.place {
+			case waiting:
+				want.Waiting++
+			case inside, answering:
+				want.Sending++
+			}
+		}
+		want.Acknowledged = a.acked
+		if c.Accepted != want.Accepted || c.Waiting != want.Waiting || c.Sending != want.Sending ||
+			c.Acknowledged != want.Acknowledged || fmt.Sprint(c.Dropped) != fmt.Sprint(a.dropped) {
+			g.errorf("counters %+v, want %+v and dropped %v", c, want, a.dropped)
+		}
+	}
+}
+
+func (g *ledger) checkEntry(e *entry) {
+	switch {
+	case e.place == settled && !e.silent && e.reports != 1:
+		g.errorf("%s/%d has its outcome and %d reports", e.topic, e.number, e.reports)
+	case e.place != settled && e.released+e.reports > 0:
+		g.errorf("%s/%d is released or reported without an outcome", e.topic, e.number)
+	case e.place == waiting:
+		if _, latest := g.timeLimit(e); time.Now().After(latest.Add(slack)) {
+			g.errorf("%s/%d still waits %v after its time", e.topic, e.number, time.Since(latest))
+		}
+	}
+}
+
+// end closes the outbox and looks at what is left of the records accepted before: nothing.
+func (g *ledger) end() {
+	g.mtx.Lock()
+	g.closing = true
+	before := len(g.entries)
+	g.mtx.Unlock()
+	start := time.Now()
+	g.outbox.Close()
+	took := time.Since(start)
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	g.finished = before
+	if took > 2*slack {
+		g.errorf("Close took %v", took)
+	}
+	for _, c := range g.clients {
+		if c.closed != 1 {
+			g.errorf("%s was closed %d times", c.name, c.closed)
+		}
+	}
+	g.checkEnded(before)
+}
+
+// checkEnded looks at the first n records, which must have had their outcome.
+func (g *ledger) checkEnded(n int) {
+	for _, e := range g.entries[:n] {
+		if e.place != settled || e.released != 1 || (!e.silent && e.reports != 1) {
+			g.errorf("%s/%d ends in place %d, released %d times, reported %d times", e.topic, e.number, e.place, e.released, e.reports)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package pbx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// How is a way to stop Asterisk.
+type How int
+
+const (
+	// Gracefully lets calls end and modules unload ("core stop gracefully").
+	Gracefully How = iota
+	// Now ends calls and modules without waiting for calls ("core stop now").
+	Now
+	// Kill is SIGKILL: nothing runs any more.
+	Kill
+)
+
+var errNotStarted = errors.New("this Asterisk was not started")
+
+const (
+	// outputName is the file in log/ with what the process itself printed.
+	outputName = "output.log"
+	// cliTimeout is how long one CLI command may take.
+	cliTimeout = time.Minute
+	// stopTimeout is how long an orderly stop may take before it counts as hung.
+	stopTimeout = time.Minute
+)
+
+// process is one run of Asterisk.
+type process struct {
+	cmd      *exec.Cmd
+	logStart int64         // offset in the log at which this run begins
+	ended    chan struct{} // closed once it has been waited for; err is set by then
+	err      error
+
+	// What Stop asked of it; guarded by PBX.mu.
+	stopping bool
+	killed   bool
+}
+
+func (r *process) hasEnded() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// latest is the present or last run, nil before the first.
+func (p *PBX) latest() *process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.process
+}
+
+// argv is the command line of this Asterisk, without what makes it a server or a console.
+func (p *PBX) argv() ([]string, error) {
+	argv, err := Argv(p.config.Root, "usr/sbin/asterisk")
+	if err != nil {
+		return nil, err
+	}
+	return append(argv, "-n", "-C", p.path("etc", "asterisk.conf")), nil
+}
+
+var ready = regexp.MustCompile(`Asterisk Ready\.`)
+
+// Start starts Asterisk and waits until it has fully booted. When it does not before ctx ends, it is killed and the
+// error tells what it logged last. Modules that declined to load are no error.
+func (p *PBX) Start(ctx context.Context) error {
+	if running := p.latest(); running != nil && !running.hasEnded() {
+		return errors.New("this Asterisk is running already")
+	}
+	if err := p.launch(); err != nil {
+		return fmt.Errorf("starting Asterisk: %w", err)
+	}
+	if _, err := p.WaitLog(ctx, ready); err != nil {
+		return errors.Join(fmt.Errorf("starting Asterisk: %w", err), p.Stop(Kill))
+	}
+	return nil
+}
+
+// launch starts the process and whoever waits for its end.
+func (p *PBX) launch() error {
+	argv, err := p.argv()
+	if err != nil {
+		return err
+	}
+	output, err := os.Create(p.path("log", outputName))
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	cmd := exec.Command(argv[0], append(argv[1:], "-f")...)
+	cmd.Dir = p.path("run") // where a core file would go
+	cmd.Env = append(os.Environ(), p.config.Env...)
+	cmd.Stdout, cmd.Stderr = output, output
+	// Its own process group: what a terminal sends to ours is not for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if p.config.Detach {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	} else {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	stopFollowing, err := p.lines.follow()
+	if err != nil {
+		return err
+	}
+	run := &process{cmd: cmd, logStart: p.LogMark(), ended: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// Pdeathsig is about the thread that forked, so that one must live as long as the child.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			run.err = cmd.Wait()
+			close(run.ended)
+		}
+		stopFollowing()
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.process = run
+	p.mu.Unlock()
+	return nil
+}
+
+// PID is the process id of the present or last run, 0 before the first.
+func (p *PBX) PID() int {
+	if run := p.latest(); run != nil {
+		return run.cmd.Process.Pid
+	}
+	return 0
+}
+
+// Ended is closed when the present or last run has ended. nil before the first Start.
+func (p *PBX) Ended() <-chan struct{} {
+	if run := p.latest(); run != nil {
+		return run.ended
+	}
+	return nil
+}
+
+// CLI runs one command of the Asterisk console and returns what it printed. It blocks until the command ends, a minute
+// at most. A command that Asterisk does not know or that fails is no error: its text says so.
+func (p *PBX) CLI(command string) (string, error) {
+	argv, err := p.argv()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cliTimeout)
+	defer cancel()
+	argv = append(argv, "-rx", command)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("running %q: %w: %s", command, errors.Join(err, p.Crashed()),
+			strings.TrimSpace(stdout.String()+stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+// Stop ends Asterisk and waits until it has. After Gracefully and Now it is an error when it hung (it is killed
+// then), crashed on its way or ended with a status other than 0. Stopping one that has ended gives what Crashed gives.
+func (p *PBX) Stop(how How) error {
+	run := p.latest()
+	if run == nil {
+		return nil
+	}
+	if run.hasEnded() {
+		return p.Crashed()
+	}
+	if how == Kill {
+		p.kill(run)
+		return nil
+	}
+	p.mu.Lock()
+	run.stopping = true
+	p.mu.Unlock()
+	command := "core stop gracefully"
+	if how == Now {
+		command = "core stop now"
+	}
+	// The console may lose its connection before it has the answer; what counts is the end of the process.
+	_, cliErr := p.CLI(command)
+	select {
+	case <-run.ended:
+	case <-time.After(stopTimeout):
+		p.kill(run)
+		return fmt.Errorf("%q did not end Asterisk within %s; it was killed: %w\n%s", command, stopTimeout,
+			cliErr, p.tail())
+	}
+	return p.Crashed()
+}
+
+func (p *PBX) kill(run *process) {
+	p.mu.Lock()
+	run.killed = true
+	p.mu.Unlock()
+	// The only error is that it has ended just now.
+	_ = run.cmd.Process.Kill()
+	<-run.ended
+}
+
+// Crashed is nil while Asterisk runs and after it has ended as it was asked to; otherwise it says how it ended, with
+// the end of its log.
+func (p *PBX) Crashed() error {
+	run := p.latest()
+	if run == nil || !run.hasEnded() {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case run.killed, run.stopping && run.err == nil:
+		return nil
+	case run.err == nil:
+		return fmt.Errorf("an Asterisk nobody stopped has ended\n%s", p.tail())
+	default:
+		return fmt.Errorf("an Asterisk ended badly: %w\n%s", run.err, p.tail())
+	}
+}

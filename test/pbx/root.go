@@ -1,0 +1,103 @@
+package pbx
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Argv is the command line that runs a program of a root directory, such as "usr/bin/kcat", from outside of it: the
+// loader the program asks for, that root's, with that root's libraries. For the root "/" it is the program itself.
+func Argv(root, program string) ([]string, error) {
+	path := filepath.Join(root, program)
+	if filepath.Clean(root) == "/" {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("finding the program: %w", err)
+		}
+		return []string{path}, nil
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("finding the root: %w", err)
+	}
+	loader, err := interpreter(filepath.Join(root, program))
+	if err != nil {
+		return nil, fmt.Errorf("finding the loader of %s: %w", path, err)
+	}
+	var libraries []string
+	for _, pattern := range []string{"usr/lib/*-linux-*", "lib/*-linux-*", "usr/lib64", "lib64", "usr/lib", "lib"} {
+		// The only error is a malformed pattern.
+		found, _ := filepath.Glob(filepath.Join(root, pattern))
+		libraries = append(libraries, found...)
+	}
+	return []string{
+		filepath.Join(root, loader), "--library-path", strings.Join(libraries, ":"), filepath.Join(root, program),
+	}, nil
+}
+
+// interpreter is the loader an ELF program names, as seen from inside its root.
+func interpreter(path string) (string, error) {
+	file, err := elf.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	section := file.Section(".interp")
+	if section == nil {
+		return "", errors.New("it names none")
+	}
+	data, err := section.Data()
+	if err != nil {
+		return "", err
+	}
+	return string(bytes.TrimRight(data, "\x00")), nil
+}
+
+// Kcat runs kcat, a Kafka client independent of ours, and returns what it printed. It is the one of the root or, when
+// that has none, the one in PATH. It blocks until kcat ends or ctx does.
+func Kcat(ctx context.Context, root string, args ...string) (string, error) {
+	argv, err := KcatArgv(root)
+	if err != nil {
+		return "", err
+	}
+	argv = append(argv, args...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("running kcat %s: %w: %s", strings.Join(args, " "), err,
+			strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+// KcatArgv is the command line that runs kcat. The error is exec.ErrNotFound when there is none. root may be empty.
+func KcatArgv(root string) ([]string, error) {
+	if root != "" {
+		if argv, err := Argv(root, "usr/bin/kcat"); err == nil {
+			return argv, nil
+		}
+	}
+	path, err := exec.LookPath("kcat")
+	if err != nil {
+		return nil, fmt.Errorf("finding kcat: %w", err)
+	}
+	return []string{path}, nil
+}
+
+// FreePort is a TCP port of 127.0.0.1 that nobody listened on a moment ago.
+func FreePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("finding a free port: %w", err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}

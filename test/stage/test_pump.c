@@ -1,0 +1,304 @@
+/*
+ * res_kafka: when the pump comes: lingers, full slabs, notes, many stages, and no wake-up without a reason.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#define _GNU_SOURCE
+
+#include <dirent.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "check.h"
+
+#define SLAB (64 * 1024)
+
+/* A frame that waits for an hour's linger is not taken, however often the pump comes for others. */
+static void lingers_of_their_own(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct owner slow = { 0 };
+	struct owner quick = { 0 };
+	struct owner immediate = { 0 };
+	int64_t i;
+
+	owner_open(&slow, pump, HOUR);
+	owner_open(&quick, pump, MILLISECOND);
+	owner_open(&immediate, pump, 0);
+	CHECK_EQUAL(put_bytes(slow.stage, 's', 100, 1), STAGE_OK);
+	for (i = 1; i <= 100; i++) {
+		CHECK_EQUAL(put_bytes(quick.stage, 'q', 100, 1), STAGE_OK);
+		CHECK_EQUAL(put_bytes(immediate.stage, 'i', 100, 1), STAGE_OK);
+		owner_wait(&immediate, &immediate.frames, i);
+		owner_wait(&quick, &quick.frames, i);
+	}
+	CHECK_EQUAL(owner_get(&slow, &slow.frames), 0);
+	stage_flush(slow.stage);
+	CHECK_EQUAL(owner_get(&slow, &slow.frames), 1);
+	owner_close(&slow);
+	owner_close(&quick);
+	owner_close(&immediate);
+	stage_pump_stop(pump);
+}
+
+static void a_full_slab_does_not_linger(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct owner owner = { 0 };
+	int i;
+
+	owner_open(&owner, pump, HOUR);
+	/* Six such frames fit a slab, the seventh begins the next. */
+	for (i = 0; i < 7; i++) {
+		CHECK_EQUAL(owner_get(&owner, &owner.frames), 0);
+		CHECK_EQUAL(put_bytes(owner.stage, 'a', 10000, 1), STAGE_OK);
+	}
+	owner_wait(&owner, &owner.frames, 6);
+	CHECK_EQUAL(owner_get(&owner, &owner.calls), 1);
+	/* A slab of its own is full by itself, and what was before it goes first. */
+	CHECK_EQUAL(put_bytes(owner.stage, 'b', 3 * SLAB, 1), STAGE_OK);
+	owner_wait(&owner, &owner.frames, 8);
+	CHECK_EQUAL(put_bytes(owner.stage, 'c', 10, 1), STAGE_OK);
+	stage_flush(owner.stage);
+	CHECK_EQUAL(owner_get(&owner, &owner.frames), 9);
+	owner_close(&owner);
+	stage_pump_stop(pump);
+}
+
+/* Every length around a slab's size goes through, one by one and in company. */
+static void lengths_around_a_slab(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct owner owner = { 0 };
+	int64_t bytes = 0;
+	int length;
+
+	owner_open(&owner, pump, HOUR);
+	for (length = SLAB - 100; length < SLAB + 50; length++) {
+		CHECK_EQUAL(put_bytes(owner.stage, 'a', length, 1), STAGE_OK);
+		CHECK_EQUAL(put_bytes(owner.stage, 'b', length % 64, 1), STAGE_OK);
+		bytes += length + length % 64;
+		if (length % 2) {
+			stage_flush(owner.stage);
+			CHECK_EQUAL(owner_get(&owner, &owner.bytes), bytes);
+		}
+	}
+	owner_close(&owner);
+	CHECK_EQUAL(owner.bytes, bytes);
+	CHECK_EQUAL(owner.frames, 300);
+	stage_pump_stop(pump);
+}
+
+static void a_shorter_linger_counts_from_the_next_put(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct owner owner = { 0 };
+
+	owner_open(&owner, pump, HOUR);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
+	set(&owner.gate->linger_ns, MILLISECOND);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
+	owner_wait(&owner, &owner.frames, 2);
+	set(&owner.gate->linger_ns, HOUR);
+	stage_flush(owner.stage);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
+	set(&owner.gate->linger_ns, 0);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
+	owner_wait(&owner, &owner.frames, 4);
+	owner_close(&owner);
+	stage_pump_stop(pump);
+}
+
+struct noted {
+	struct owner owner;
+	uint64_t counts[STAGE_NOTE_SLOTS];
+	char texts[STAGE_NOTE_SLOTS][STAGE_NOTE_TEXT];
+};
+
+static void keep_note(struct owner *owner, unsigned int slot, uint64_t count, const char *text)
+{
+	struct noted *noted = (struct noted *) owner;
+
+	noted->counts[slot] += count;
+	snprintf(noted->texts[slot], STAGE_NOTE_TEXT, "%s", text);
+}
+
+static void notes(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct noted noted = { .owner.noted = keep_note };
+	char text[2 * STAGE_NOTE_TEXT];
+
+	owner_open(&noted.owner, pump, HOUR);
+	set(&noted.owner.gate->open, 0);
+	/* They come by themselves, also from a closed stage and whatever the linger. */
+	stage_note(noted.owner.stage, 3, "first", 5);
+	owner_wait(&noted.owner, &noted.owner.notes, 1);
+	CHECK(strcmp(noted.texts[3], "first") == 0);
+	memset(text, 'x', sizeof(text));
+	stage_note(noted.owner.stage, 0, NULL, 0);
+	stage_note(noted.owner.stage, 7, text, sizeof(text));
+	stage_note(noted.owner.stage, STAGE_NOTE_SLOTS, text, sizeof(text));
+	stage_note(noted.owner.stage, 3, "second", 3);
+	stage_flush(noted.owner.stage);
+	CHECK_EQUAL(noted.counts[0], 1);
+	CHECK_EQUAL(noted.counts[3], 2);
+	CHECK_EQUAL(noted.counts[7], 1);
+	CHECK_EQUAL(noted.owner.notes, 4);
+	CHECK(strcmp(noted.texts[0], "") == 0);
+	CHECK(strcmp(noted.texts[3], "sec") == 0);
+	CHECK_EQUAL(strlen(noted.texts[7]), STAGE_NOTE_TEXT - 1);
+	owner_close(&noted.owner);
+	stage_pump_stop(pump);
+}
+
+/* pump_status reads one number of the pump thread's /proc/self/task/.../status; the thread is found by its name. */
+static unsigned long long pump_status(const char *name, const char *field, int base)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+	unsigned long long value = 0;
+	bool found = false;
+
+	CHECK(tasks != NULL);
+	while (!found && (task = readdir(tasks))) {
+		char path[300];
+		char line[256];
+		bool ours = false;
+		FILE *status;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status", task->d_name);
+		status = fopen(path, "r");
+		while (status && fgets(line, sizeof(line), status)) {
+			line[strcspn(line, "\n")] = '\0';
+			ours = ours || (strncmp(line, "Name:\t", 6) == 0 && strcmp(line + 6, name) == 0);
+			if (ours && strncmp(line, field, strlen(field)) == 0) {
+				value = strtoull(line + strlen(field), NULL, base);
+				found = true;
+			}
+		}
+		if (status) {
+			fclose(status);
+		}
+	}
+	closedir(tasks);
+	CHECK(found);
+	return value;
+}
+
+static void the_thread(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "a name that is too long");
+	struct owner owner = { 0 };
+	sigset_t mask;
+
+	owner_open(&owner, pump, 0);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
+	owner_wait(&owner, &owner.frames, 1);
+	/* All but SIGKILL, SIGSTOP and the two that the C library keeps for itself. */
+	CHECK_EQUAL(pump_status("a name that is ", "SigBlk:", 16) | 1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1) | 3ull << 31,
+		~0ull);
+	/* The creator's own mask is as it was. */
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	CHECK_EQUAL(sigismember(&mask, SIGTERM), 0);
+	owner_close(&owner);
+	stage_pump_stop(pump);
+}
+
+static void rest_for(int64_t duration)
+{
+	struct timespec time = { .tv_sec = duration / SECOND, .tv_nsec = duration % SECOND };
+
+	while (nanosleep(&time, &time)) {
+	}
+}
+
+/* An idle pump makes no wake-ups: not before the first frame, and not once all stages have been quiet for a while. */
+static void idle(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "idle pump");
+	struct owner owners[3] = { 0 };
+	static const int64_t lingers[] = { 0, MILLISECOND, 20 * MILLISECOND };
+	unsigned long long before;
+	int i;
+	int j;
+
+	for (i = 0; i < 3; i++) {
+		owner_open(&owners[i], pump, lingers[i]);
+	}
+	for (i = 0; i < 3; i++) {
+		/* Enough for spares that an idle pump does not keep. */
+		for (j = 0; j < 40; j++) {
+			CHECK_EQUAL(put_bytes(owners[i].stage, 'a', 40000, 1), STAGE_OK);
+		}
+		stage_note(owners[i].stage, 1, "note", 4);
+	}
+	for (i = 0; i < 3; i++) {
+		owner_wait(&owners[i], &owners[i].frames, 40);
+		owner_wait(&owners[i], &owners[i].notes, 1);
+	}
+	/* Nothing can be waited for here: that nothing happens is what is to be seen. */
+	rest_for(400 * MILLISECOND);
+	before = pump_status("idle pump", "voluntary_ctxt_switches:", 10);
+	rest_for(500 * MILLISECOND);
+	CHECK_EQUAL(pump_status("idle pump", "voluntary_ctxt_switches:", 10), before);
+	/* And it does wake up. */
+	CHECK_EQUAL(put_bytes(owners[1].stage, 'a', 10, 1), STAGE_OK);
+	owner_wait(&owners[1], &owners[1].frames, 41);
+	CHECK(pump_status("idle pump", "voluntary_ctxt_switches:", 10) > before);
+	for (i = 0; i < 3; i++) {
+		owner_close(&owners[i]);
+	}
+	stage_pump_stop(pump);
+}
+
+static void *put_many(void *argument)
+{
+	struct owner *owners = argument;
+	uint64_t random = (uintptr_t) &random | 1;
+	int i;
+
+	for (i = 0; i < 64 * 100; i++) {
+		CHECK_EQUAL(put_bytes(owners[i % 64].stage, i % 64, random_next(&random) % 500, 1), STAGE_OK);
+	}
+	return NULL;
+}
+
+static void sixty_four_stages_on_one_pump(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct owner *owners = calloc(64, sizeof(*owners));
+	pthread_t threads[4];
+	int i;
+
+	for (i = 0; i < 64; i++) {
+		owner_open(&owners[i], pump, i % 8 * MILLISECOND);
+	}
+	for (i = 0; i < 4; i++) {
+		threads[i] = start(put_many, owners);
+	}
+	for (i = 0; i < 4; i++) {
+		pthread_join(threads[i], NULL);
+	}
+	for (i = 0; i < 64; i++) {
+		owner_wait(&owners[i], &owners[i].frames, 400);
+		CHECK_EQUAL(owner_get(&owners[i], &owners[i].frames), 400);
+		owner_close(&owners[i]);
+	}
+	free(owners);
+	stage_pump_stop(pump);
+}
+
+int main(void)
+{
+	RUN(lingers_of_their_own);
+	RUN(a_full_slab_does_not_linger);
+	RUN(lengths_around_a_slab);
+	RUN(a_shorter_linger_counts_from_the_next_put);
+	RUN(notes);
+	RUN(the_thread);
+	RUN(idle);
+	RUN(sixty_four_stages_on_one_pump);
+	return 0;
+}
