@@ -6,8 +6,8 @@
 #   bindir          where the reskafka command goes; default /usr/bin
 #   CC CFLAGS LDFLAGS GO GOFLAGS GO_LDFLAGS CGO_CFLAGS CGO_LDFLAGS   as usual, added to our own
 
-# One word for each modules/NAME.c. A module's further sources are modules/NAME_*.c, its exported symbols those that
-# modules/NAME.map lists, none when there is no such file.
+# One word for each modules/NAME.c. A module's further sources are modules/NAME/*.c, its exported symbols those that
+# modules/NAME/exports.map lists, none when there is no such file.
 MODULES := res_kafka cdr_kafka
 
 ASTERISK_ROOT ?= /
@@ -45,14 +45,14 @@ MODULE_LDFLAGS = $(LDFLAGS) $(SYSROOT) -shared
 
 # define_module NAME: the rules of one module. AST_MODULE is what Asterisk's headers ask of every source of a module.
 define define_module
-$(1)_sources := modules/$(1).c $$(wildcard modules/$(1)_*.c) $$($(1)_extra)
+$(1)_sources := modules/$(1).c $$(wildcard modules/$(1)/*.c) $$($(1)_extra)
 $(1)_objects := $$($(1)_sources:%.c=$(BUILD)/obj/$(1)/%.o)
-$(1)_map := $$(or $$(wildcard modules/$(1).map),$(BUILD)/obj/private.map)
+$(1)_map := $$(or $$(wildcard modules/$(1)/exports.map),$(BUILD)/obj/private.map)
 
 $$($(1)_objects): $(BUILD)/obj/$(1)/%.o: %.c $(BUILD)/obj/flags | check-asterisk
 	@echo "  CC      $$<"
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(MODULE_CFLAGS) -DAST_MODULE=\"$(1)\" -DAST_MODULE_SELF_SYM=__internal_$(1)_self -MMD -MP -c -o $$@ $$<
+	$$(Q)$$(CC) $$(MODULE_CFLAGS) -DAST_MODULE=\"$(1)\" -DAST_MODULE_SELF_SYM=__internal_$(1)_self -Imodules/$(1) -MMD -MP -c -o $$@ $$<
 
 $(BUILD)/$(1).so: $$($(1)_objects) $$($(1)_map)
 	@echo "  LD      $$@"
@@ -77,10 +77,12 @@ GO_SOURCES := go.mod $(wildcard go.sum) $(shell find cmd internal -name '*.go' !
 
 # The engine is loaded into that Asterisk's process, so it is linked with that root's C library.
 # -trimpath and -buildvcs=false: the same sources give the same file, wherever they are.
+# asyncpreemptoff: SIGURG belongs to Asterisk, see modules/res_kafka/golib.h.
+ENGINE_LDFLAGS = -X runtime.godebugDefault=asyncpreemptoff=1 $(GO_LDFLAGS)
 $(BUILD)/libreskafka.so: $(GO_SOURCES) $(wildcard cmd/libreskafka/*) $(BUILD)/obj/flags | check-go
 	@echo "  GO      $@"
 	$(Q)CC='$(CC)' CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(SYSROOT) $(CGO_CFLAGS)' CGO_LDFLAGS='-O2 -g $(SYSROOT) $(CGO_LDFLAGS)' \
-		$(GO) build -buildmode=c-shared -trimpath -buildvcs=false -ldflags '$(GO_LDFLAGS)' -o $@ ./cmd/libreskafka
+		$(GO) build -buildmode=c-shared -trimpath -buildvcs=false -ldflags '$(ENGINE_LDFLAGS)' -o $@ ./cmd/libreskafka
 
 # A command for people, on any machine: no C in it.
 $(BUILD)/reskafka: $(GO_SOURCES) $(BUILD)/obj/flags | check-go

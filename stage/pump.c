@@ -16,7 +16,9 @@
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 
 #include <errno.h>
 

@@ -38,11 +38,11 @@ func resk_start(h *C.struct_resk_host, limits *C.struct_resk_limits) (result C.i
 	}, &theLog)
 	for b := range limits.topic_bytes {
 		limits.topic_bytes[b] = 0
-		if kafka.TopicByte(byte(b)) {
+		if config.TopicByte(byte(b)) {
 			limits.topic_bytes[b] = 1
 		}
 	}
-	limits.topic_length_max = kafka.TopicLengthMax
+	limits.topic_length_max = config.TopicLengthMax
 	limits.record_overhead = kafka.RecordOverhead
 	limits.header_overhead = kafka.HeaderOverhead
 	return C.RESK_OK

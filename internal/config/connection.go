@@ -18,9 +18,6 @@ func (s Secret) String() string {
 	return "***"
 }
 
-// GoString implements fmt.GoStringer.
-func (s Secret) GoString() string { return s.String() }
-
 // Format implements fmt.Formatter: without it, verbs that are not for text would show the secret as a mistake.
 func (s Secret) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, s.String())

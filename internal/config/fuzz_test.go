@@ -114,8 +114,8 @@ func checkRanges(t *testing.T, c *config.Connection) {
 			}
 		}
 	}
-	if c.Linger >= c.MessageTimeout || c.ReconnectBackoffMax < c.ReconnectBackoff || c.MaxPollInterval < c.SessionTimeout ||
-		c.Idempotence && (c.Acks != -1 || c.Retries == 0) {
+	if c.Linger >= c.MessageTimeout || c.ReconnectBackoffMax < c.ReconnectBackoff ||
+		c.MaxPollInterval < c.SessionTimeout || c.Idempotence && (c.Acks != -1 || c.Retries == 0) {
 		t.Errorf("options contradict each other: %+v", c)
 	}
 }

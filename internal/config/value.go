@@ -143,7 +143,7 @@ func (o *Info) text(text string) (string, *fault) {
 		return o.Default, wrong("is %d bytes long; give at most %d", len(text), o.Max)
 	}
 	if o.Kind == Topic {
-		if why := topicFault(text); why != "" {
+		if why := TopicFault(text); why != "" {
 			return o.Default, wrong("%s; %s", why, o.advice())
 		}
 	}
@@ -190,8 +190,8 @@ func TopicByte(b byte) bool {
 	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '.' || b == '_' || b == '-'
 }
 
-// topicFault says why Kafka would refuse the name of a topic, or nothing.
-func topicFault(name string) string {
+// TopicFault says why Kafka would refuse the name of a topic, or nothing.
+func TopicFault(name string) string {
 	if len(name) > TopicLengthMax {
 		return fmt.Sprintf("is %d bytes long", len(name))
 	}

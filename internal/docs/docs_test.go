@@ -179,7 +179,8 @@ func TestInsert(t *testing.T) {
 // The README's tables are made where its markers are.
 func TestOutputsFillTheREADME(t *testing.T) {
 	dir := t.TempDir()
-	const text = "# x\n<!-- options:begin -->\n<!-- options:end -->\n<!-- cdr-options:begin -->\n<!-- cdr-options:end -->\n"
+	const text = "# x\n<!-- options:begin -->\n<!-- options:end -->\n" +
+		"<!-- cdr-options:begin -->\n<!-- cdr-options:end -->\n"
 	if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

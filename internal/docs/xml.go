@@ -66,7 +66,7 @@ func (x *xmlWriter) section(s config.Section) {
 }
 
 func (x *xmlWriter) option(o *config.Info) {
-	attributes := []string{"name", o.Name}
+	attributes := []string{"name", o.Name, "type", typeName(o)}
 	if o.Default != "" {
 		attributes = append(attributes, "default", o.Default)
 	}
@@ -97,6 +97,25 @@ func (x *xmlWriter) option(o *config.Info) {
 	}
 	x.close("description")
 	x.close("configOption")
+}
+
+// typeName says in a word or two what `config show help` puts into brackets.
+func typeName(o *config.Info) string {
+	switch o.Kind {
+	case config.Number:
+		return "Integer"
+	case config.Milliseconds:
+		return "Milliseconds"
+	case config.Boolean:
+		return "Boolean"
+	case config.Enumeration:
+		return "Enumeration"
+	case config.WordList, config.BrokerList:
+		return "List"
+	case config.PEMFile:
+		return "File"
+	}
+	return "String"
 }
 
 func (x *xmlWriter) since(version string) {

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -142,7 +141,7 @@ func prepare(known []*connection, wanted map[string]*config.Connection, log host
 	var failed []error
 	for _, c := range known {
 		ch := change{connection: c, settings: wanted[c.name]}
-		if old := c.settings.Load(); ch.settings != nil && !(old != nil && sameOptions(old, ch.settings)) {
+		if old := c.settings.Load(); ch.settings != nil && (old == nil || len(old.Changed(ch.settings)) > 0) {
 			c.mtx.Lock()
 			opened := c.outbox != nil
 			c.mtx.Unlock()
@@ -181,11 +180,4 @@ func (ch change) apply() {
 		c.outbox.Swap(ch.producer, outboxSettings(ch.settings, ch.producer), swapPatience)
 	}
 	c.setGate(ch.settings)
-}
-
-// sameOptions says whether two sections of kafka.conf mean the same, wherever they stand.
-func sameOptions(a, b *config.Connection) bool {
-	x, y := *a, *b
-	x.File, x.Line = y.File, y.Line
-	return reflect.DeepEqual(x, y)
 }

@@ -3,8 +3,8 @@ package engine
 import (
 	"fmt"
 
+	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
 )
 
 // Reason says why a call to produce was refused before it became a record: enum resk_refusal of abi/engine.h.
@@ -28,7 +28,7 @@ var refusals = map[Reason]struct{ name, text string }{
 	FullFrames:  {"queue full", "queue_buffering_max_messages records are waiting already"},
 	FullCharge:  {"queue full", "queue_buffering_max_kbytes are waiting already"},
 	NoMemory:    {"no memory", "no memory is left"},
-	BadTopic:    {"bad topic", fmt.Sprintf("a topic's name has 1 to %d letters, digits, dots, underscores and hyphens", kafka.TopicLengthMax)},
+	BadTopic:    {"bad topic", fmt.Sprintf("a topic's name has 1 to %d letters, digits, dots, underscores and hyphens", config.TopicLengthMax)},
 	BadArgument: {"bad argument", "the calling module passed NULL where a value is needed"},
 }
 

@@ -173,7 +173,7 @@ func sendable(settings *config.Connection, topic, message string, key *string) e
 	if key != nil {
 		weight += len(*key)
 	}
-	if !kafka.ValidTopic(topic) {
+	if fault := config.TopicFault(topic); topic == "" || fault != "" {
 		return errors.New(refusals[BadTopic].text)
 	}
 	if weight > settings.MessageMaxBytes {

@@ -18,6 +18,9 @@ import (
 // cause says in an administrator's words why a broker could not be used. What changes from one attempt to the next,
 // our own port for one, is not in it: it serves as the key of the log's throttle.
 func cause(err error) string {
+	if alert, ok := tlsAlert(err); ok {
+		return "TLS: the broker refused the handshake: " + alert + " (does it want a client certificate?)"
+	}
 	if _, ok := errors.AsType[*handshakeError](err); ok {
 		return "TLS: " + tlsCause(err)
 	}
@@ -64,13 +67,23 @@ var causes = []struct {
 	{syscall.ENETUNREACH, "network is unreachable"},
 }
 
+// tlsAlert finds what the broker's side objects to. In TLS 1.3 it may come only after our side of the handshake is
+// done, as the answer to the first request.
+func tlsAlert(err error) (string, bool) {
+	for e, ok := errors.AsType[*net.OpError](err); ok; e, ok = errors.AsType[*net.OpError](e.Err) {
+		if e.Op == "remote error" { // crypto/tls's word for an alert
+			return strings.TrimPrefix(e.Err.Error(), "tls: "), true
+		}
+	}
+	return "", false
+}
+
 func tlsCause(err error) string {
 	var (
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		plain     tls.RecordHeaderError
-		alert     tls.AlertError
 	)
 	switch {
 	case errors.As(err, &authority):
@@ -83,9 +96,6 @@ func tlsCause(err error) string {
 		return "the broker's certificate is not valid: " + strings.TrimPrefix(invalid.Error(), "x509: ")
 	case errors.As(err, &plain):
 		return "the broker does not speak TLS on this port (is its security_protocol plaintext or sasl_plaintext?)"
-	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls"):
-		_, text, _ := strings.Cut(err.Error(), "tls: ")
-		return "the broker refused the handshake: " + text + " (does it want a client certificate?)"
 	case isTimeout(err):
 		return "the handshake timed out (does the broker speak TLS on this port?)"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

@@ -29,6 +29,7 @@ type handed struct {
 	record   *Record
 	deadline time.Time
 	done     func(*Record, error)
+	answer   answer
 }
 
 // client is a fake transport that keeps what a real one promises: records of one topic and key reach the broker in
@@ -98,7 +99,7 @@ func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, 
 		}
 	}
 	for _, r := range records {
-		if h := (handed{r, deadline, done}); r.Withdrawn() {
+		if h := (handed{record: r, deadline: deadline, done: done}); r.Withdrawn() {
 			c.watch.answer(c, h, errRetry)
 		} else {
 			c.take(h)
@@ -118,9 +119,13 @@ func (c *client) take(h handed) {
 		p = &part{}
 		c.parts[key] = p
 	}
+	h.answer = c.script(h.record)
+	if h.answer.hang {
+		h.answer.err, h.answer.delivered = errRetry, false
+	}
 	if len(p.queue) == 0 {
-		if a := c.script(h.record); (a.inline && !a.hang) || !time.Now().After(p.broken) {
-			err := c.fate(p, h, a)
+		if (h.answer.inline && !h.answer.hang) || !time.Now().After(p.broken) {
+			err := c.fate(p, h)
 			c.mtx.Unlock()
 			c.watch.answer(c, h, err)
 			return
@@ -135,24 +140,17 @@ func (c *client) take(h handed) {
 func (c *client) work(p *part) {
 	c.mtx.Lock()
 	first := p.queue[0]
-	a := c.script(first.record)
 	c.mtx.Unlock()
-	if a.hang {
+	if first.answer.hang {
 		c.pause(time.Until(first.deadline))
 	} else {
-		c.pause(a.after)
+		c.pause(first.answer.after)
 	}
 	c.mtx.Lock()
 	hs := p.queue
 	errs := make([]error, len(hs))
 	for i, h := range hs {
-		if i > 0 {
-			a = c.script(h.record)
-		}
-		if a.hang {
-			a.err, a.delivered = errRetry, false
-		}
-		errs[i] = c.fate(p, h, a)
+		errs[i] = c.fate(p, h)
 	}
 	p.queue = nil
 	c.mtx.Unlock()
@@ -161,7 +159,8 @@ func (c *client) work(p *part) {
 
 // fate decides a record's answer. A partition that failed stays broken until the clock has moved on: a record whose
 // Send crossed the failure must not slip through before the failed one comes again.
-func (c *client) fate(p *part, h handed, a answer) error {
+func (c *client) fate(p *part, h handed) error {
+	a := h.answer
 	switch {
 	case c.closed > 0:
 		a = answer{err: errClosed}

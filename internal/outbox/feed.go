@@ -35,11 +35,9 @@ func (o *Outbox) feed() {
 		}
 		if len(batch) > 0 {
 			o.handing = handingOn
+			o.relief.Reset(max(o.patience(now), sendPatience))
 		}
 		wait := o.patience(now)
-		if len(batch) > 0 {
-			o.relief.Reset(max(wait, sendPatience))
-		}
 		transport := o.transport
 		o.mtx.Unlock()
 

@@ -36,7 +36,8 @@ func Read(text string) []config.Entry {
 			continue
 		}
 		value = strings.TrimSpace(strings.TrimPrefix(value, ">"))
-		current.entries = append(current.entries, config.Entry{Line: number + 1, Section: current.name, Name: name, Value: value})
+		current.entries = append(current.entries,
+			config.Entry{Line: number + 1, Section: current.name, Name: name, Value: value})
 	}
 	var out []config.Entry
 	for _, c := range categories {

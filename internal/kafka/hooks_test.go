@@ -1,0 +1,276 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+// watched are hooks with a clock that stands still.
+type watched struct {
+	*hooks
+	t   *testing.T
+	log *lines
+	at  time.Time
+}
+
+func watch(t *testing.T) *watched {
+	w := &watched{t: t, log: newLines(), at: time.Unix(1_700_000_000, 0)}
+	w.hooks = newHooks("my-kafka", "records wait", w.log, &Status{}, func() time.Time { return w.at })
+	return w
+}
+
+var kafka1 = kgo.BrokerMetadata{NodeID: 1, Host: "kafka1", Port: 9092}
+
+func (w *watched) connect(err error) { w.OnBrokerConnect(kafka1, 0, nil, err) }
+func (w *watched) answer(key kmsg.Key, e error) {
+	w.OnBrokerE2E(kafka1, int16(key), kgo.BrokerE2E{ReadErr: e})
+}
+
+// expect checks the lines of NOTICE and above since the last call.
+func (w *watched) expect(want ...string) {
+	w.t.Helper()
+	var got []string
+	for _, one := range w.log.above(host.Notice) {
+		got = append(got, one.text)
+	}
+	w.log.all = nil
+	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+		w.t.Fatalf("lines %q\nwant  %q", got, want)
+	}
+}
+
+func dialError(port int, cause error) error {
+	return &net.OpError{Op: "dial", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: port},
+		Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 9092}, Err: os.NewSyscallError("connect", cause)}
+}
+
+// TestLinesOfAnOutage walks through an outage: a line at once, one per 30 s, one when it is over.
+func TestLinesOfAnOutage(t *testing.T) {
+	w := watch(t)
+	w.connect(nil)
+	w.expect() // the normal case is silent
+	for i := range 10 {
+		w.connect(dialError(40000+i, syscall.ECONNREFUSED))
+	}
+	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: connection refused; records wait")
+	w.at = w.at.Add(29 * time.Second)
+	w.connect(dialError(50000, syscall.ECONNREFUSED))
+	w.expect()
+	w.connect(dialError(50001, syscall.EHOSTUNREACH)) // another cause is another line
+	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: no route to host; records wait")
+	w.at = w.at.Add(time.Second)
+	w.connect(dialError(50002, syscall.ECONNREFUSED))
+	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: connection refused; records wait (11 attempts)")
+	w.connect(dialError(50002, syscall.ECONNREFUSED))
+	w.connect(dialError(50002, syscall.ECONNREFUSED))
+	w.expect()
+	w.connect(nil)
+	w.expect("connection my-kafka: broker kafka1:9092 is back after 30s (2 more attempts failed)")
+	w.connect(nil)
+	w.expect()
+
+	// Down and back again within the 30 s: neither is told.
+	w.connect(dialError(1, syscall.ECONNREFUSED))
+	w.connect(nil)
+	w.expect()
+
+	snap := w.status.Snapshot()
+	if snap.Failures != 16 || snap.LastError.Text != "connection refused" || !snap.LastError.At.Equal(w.at) {
+		t.Errorf("status %+v", snap)
+	}
+}
+
+// TestLinesOfASilentBroker has one that connects but does not take records.
+func TestLinesOfASilentBroker(t *testing.T) {
+	w := watch(t)
+	silent := &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+	w.connect(nil)
+	w.answer(kmsg.Metadata, nil)
+	w.answer(kmsg.Produce, silent)
+	w.expect("connection my-kafka: broker kafka1:9092 does not answer: timed out; records wait")
+	w.connect(nil)
+	w.answer(kmsg.Metadata, nil)
+	w.expect() // that is no sign of records being taken
+	w.at = w.at.Add(3 * time.Second)
+	w.answer(kmsg.Produce, nil)
+	w.expect("connection my-kafka: broker kafka1:9092 is back after 3s")
+
+	w.answer(kmsg.Metadata, io.EOF)
+	w.expect("connection my-kafka: broker kafka1:9092 does not answer: it closed the connection before it answered; records wait")
+	w.answer(kmsg.Produce, nil)
+	w.expect("connection my-kafka: broker kafka1:9092 is back after 0s")
+
+	// What is part of connecting is told by the connect hook, and what we end ourselves is nobody's fault.
+	w.answer(kmsg.ApiVersions, io.EOF)
+	w.answer(kmsg.SASLAuthenticate, io.EOF)
+	w.answer(kmsg.Produce, context.Canceled)
+	w.answer(kmsg.Produce, &net.OpError{Op: "read", Err: net.ErrClosed})
+	w.connect(kgo.ErrClientClosed)
+	w.expect()
+
+	// The first request after a connect ends it: what a listener that wants a login does.
+	w.connect(nil)
+	w.answer(kmsg.Metadata, io.EOF)
+	w.expect("connection my-kafka: broker kafka1:9092 does not answer: it closed the connection at once" +
+		" (is the listener's security_protocol ssl or sasl?); records wait")
+}
+
+// TestEndOfReporting holds that closing reports nothing as a failure, and loses no count.
+func TestEndOfReporting(t *testing.T) {
+	w := watch(t)
+	for range 3 {
+		w.connect(dialError(1, syscall.ECONNREFUSED))
+	}
+	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: connection refused; records wait")
+	w.end()
+	w.connect(dialError(1, syscall.ECONNREFUSED))
+	w.end()
+	want := "connection my-kafka: closing; 2 more attempts failed since the last line: broker kafka1:9092 connection refused"
+	if got := w.log.above(host.Debug); len(got) != 1 || got[0].text != want {
+		t.Errorf("lines %v", got)
+	}
+	w.expect()
+}
+
+func TestConnectionCount(t *testing.T) {
+	w := watch(t)
+	state := func() BrokerStatus { return w.status.Snapshot().Brokers[0] }
+	one, two := &boundedConn{}, &boundedConn{silence: 1}
+	w.OnBrokerConnect(kafka1, 0, one, nil)
+	opened := w.at
+	w.at = w.at.Add(time.Second)
+	w.OnBrokerConnect(kafka1, 0, two, nil)
+	if s := state(); !s.Connected || s.Connections != 2 || !s.Since.Equal(opened) || s.NodeID != 1 || s.Address != "kafka1:9092" {
+		t.Errorf("%+v", s)
+	}
+	w.OnBrokerDisconnect(kafka1, one)
+	w.OnBrokerDisconnect(kafka1, two)
+	if s := state(); s.Connected || !s.Since.Equal(w.at) {
+		t.Errorf("%+v", s)
+	}
+	// A connection whose set-up fails is closed first and told of afterwards.
+	w.OnBrokerDisconnect(kafka1, one)
+	w.OnBrokerConnect(kafka1, 0, one, io.EOF)
+	// As is one that succeeds on a broker that was given up meanwhile.
+	w.OnBrokerDisconnect(kafka1, two)
+	w.OnBrokerConnect(kafka1, 0, two, nil)
+	if s := state(); s.Connected || len(w.status.brokers["kafka1:9092"].gone) != 0 {
+		t.Errorf("%+v", s)
+	}
+	// The same address from the configuration is the same broker, and its number stays known.
+	w.OnBrokerConnect(kgo.BrokerMetadata{NodeID: -1 << 31, Host: "kafka1", Port: 9092}, 0, one, nil)
+	if snap := w.status.Snapshot(); len(snap.Brokers) != 1 || snap.Brokers[0].NodeID != 1 {
+		t.Errorf("%+v", snap.Brokers)
+	}
+}
+
+func TestCause(t *testing.T) {
+	read := func(err error) error {
+		return &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 38514},
+			Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9092}, Err: err}
+	}
+	handshake := func(err error) error { return &net.OpError{Op: "dial", Err: &handshakeError{err}} }
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{dialError(1, syscall.ECONNREFUSED), "connection refused"},
+		{read(os.NewSyscallError("read", syscall.ECONNRESET)), "connection reset by the broker"},
+		{read(os.ErrDeadlineExceeded), "timed out"},
+		{fmt.Errorf("unable to dial: %w", &net.OpError{Op: "dial", Err: context.DeadlineExceeded}), "timed out"},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "kafka9", IsNotFound: true}}, "host name not found"},
+		{&net.DNSError{Err: "i/o timeout", Name: "kafka9", IsTimeout: true}, "host name lookup timed out"},
+		{&net.DNSError{Err: "read udp 10.0.0.1:40001->10.0.0.2:53: refused", Name: "kafka9"}, "host name lookup failed: read udp 10.0.0.2:53: refused"},
+		{fmt.Errorf("%w: Authentication failed: Invalid username or password", kerr.SaslAuthenticationFailed), "SASL: wrong user name or password"},
+		{kerr.UnsupportedSaslMechanism, "SASL: the broker does not offer the mechanism of sasl_mechanisms"},
+		{read(errors.New("strange")), "read tcp 127.0.0.1:9092: strange"},
+		{errors.New("read tcp [::1]:38514->[::1]:9092: strange"), "read tcp [::1]:9092: strange"},
+		{handshake(errors.New("tls: first record strange")), "TLS: tls: first record strange"},
+		{handshake(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}),
+			"TLS: the broker does not speak TLS on this port (is its security_protocol plaintext or sasl_plaintext?)"},
+		{handshake(context.DeadlineExceeded), "TLS: the handshake timed out (does the broker speak TLS on this port?)"},
+		{handshake(io.EOF), "TLS: the broker closed the connection during the handshake (does it speak TLS on this port?)"},
+	} {
+		if got := cause(test.err); got != test.want {
+			t.Errorf("%v: %q, want %q", test.err, got, test.want)
+		}
+	}
+}
+
+// TestOutage loses a broker for real, and has it back on the same port.
+func TestOutage(t *testing.T) {
+	addr := refusedAddress(t)
+	_, portText, _ := net.SplitHostPort(addr)
+	port, _ := strconv.Atoi(portText)
+	log, status := newLines(), &Status{}
+	p := open(t, connection(addr), log, status)
+	o := expectOutcomes(t, 10)
+	p.Send(numbered("t", 0, 10), time.Now().Add(time.Hour), o.add)
+	one := log.waitFor(t, host.Warning, "connection my-kafka: broker "+addr+" cannot be reached: connection refused; records wait")
+	if one.file != "kafka/hooks.go" || one.line == 0 || one.function != "hooks.failed" {
+		t.Errorf("the line's place is %s:%d %s", one.file, one.line, one.function)
+	}
+	if len(o.order) != 0 {
+		t.Errorf("%d outcomes with the broker away", len(o.order))
+	}
+	cluster := fakeBroker(t, kfake.Ports(port), kfake.SeedTopics(1, "t"))
+	o.allSent()
+	log.waitFor(t, host.Notice, "connection my-kafka: broker "+addr+" is back after ")
+	if n := len(log.above(host.Notice)); n != 2 {
+		t.Errorf("%d lines for one outage: %v", n, log.above(host.Notice))
+	}
+	for i, r := range consume(t, "t", 10, cluster.ListenAddrs()) {
+		if string(r.Value) != fmt.Sprint(i) {
+			t.Fatalf("offset %d holds %s", i, r.Value)
+		}
+	}
+	if snap := status.Snapshot(); snap.Failures == 0 || snap.LastError.Broker != addr || snap.LastError.At.IsZero() {
+		t.Errorf("status %+v", snap)
+	}
+}
+
+// TestLibraryLog holds that the library's own lines stay in the debug log, warnings only unless debug is set.
+func TestLibraryLog(t *testing.T) {
+	for _, debug := range []bool{false, true} {
+		cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+		c, log := connection(cluster.ListenAddrs()...), newLines()
+		if debug {
+			c.Debug = []string{"broker", "msg"}
+		}
+		p := open(t, c, log, nil)
+		sendAll(t, p, &outbox.Record{Topic: "t", Value: []byte("v")})
+		if debug {
+			log.waitFor(t, host.Debug, "connection my-kafka: kgo debug: ")
+		} else if all := log.above(host.Debug); len(all) != 0 {
+			t.Errorf("a healthy connection logs %v", all)
+		}
+		if loud := log.above(host.Notice); len(loud) != 0 {
+			t.Errorf("above debug: %v", loud)
+		}
+	}
+}
+
+func TestLongClientID(t *testing.T) {
+	c, log := connection("127.0.0.1:1"), newLines()
+	c.ClientID = strings.Repeat("a", 300)
+	open(t, c, log, nil)
+	log.waitFor(t, host.Warning, "client_id is longer than 256 bytes")
+}

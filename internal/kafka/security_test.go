@@ -1,0 +1,371 @@
+package kafka
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+// authority signs certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T, name string) *authority {
+	t.Helper()
+	a := &authority{t: t}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	a.key = newKey(t)
+	a.cert = signed(t, template, template, a.key, a.key)
+	return a
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func signed(t *testing.T, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// issue makes a certificate, by default one of 127.0.0.1 that is valid now.
+func (a *authority) issue(adjust ...func(*x509.Certificate)) tls.Certificate {
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "broker"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, fn := range adjust {
+		fn(template)
+	}
+	key := newKey(a.t)
+	cert := signed(a.t, template, a.cert, key, a.key)
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+}
+
+// write puts the authority's certificate into a file.
+func (a *authority) write(path string) string {
+	a.t.Helper()
+	writePEM(a.t, path, "CERTIFICATE", a.cert.Raw)
+	return path
+}
+
+func writePEM(t *testing.T, path, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func writePair(t *testing.T, dir string, c tls.Certificate) (cert, key string) {
+	t.Helper()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writePEM(t, cert, "CERTIFICATE", c.Certificate[0])
+	der, err := x509.MarshalECPrivateKey(c.PrivateKey.(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, key, "EC PRIVATE KEY", der)
+	return cert, key
+}
+
+func tlsBroker(t *testing.T, conf *tls.Config) *kfake.Cluster {
+	return fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.TLS(conf))
+}
+
+func secure(cluster *kfake.Cluster, ca string) *config.Connection {
+	c := connection(cluster.ListenAddrs()...)
+	c.SecurityProtocol, c.CAFile = "ssl", ca
+	return c
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	ca, other := newAuthority(t, "ours"), newAuthority(t, "other")
+	file := ca.write(filepath.Join(dir, "ca.pem"))
+	mixed := filepath.Join(dir, "mixed")
+	for _, sub := range []string{mixed, filepath.Join(mixed, "folder")} {
+		if err := os.Mkdir(sub, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other.write(filepath.Join(mixed, "a.pem"))
+	ca.write(filepath.Join(mixed, "b.crt"))
+	if err := os.WriteFile(filepath.Join(mixed, "README"), []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	commonName := func(name string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.IPAddresses, c.Subject.CommonName = nil, name }
+	}
+	for name, test := range map[string]struct {
+		cert tls.Certificate
+		ca   string
+	}{
+		"file":                       {ca.issue(), file},
+		"directory":                  {ca.issue(), mixed},
+		"common name and no other":   {ca.issue(commonName("127.0.0.1")), file},
+		"common name beside another": {ca.issue(func(c *x509.Certificate) { c.Subject.CommonName = "elsewhere" }), file},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := tlsBroker(t, &tls.Config{Certificates: []tls.Certificate{test.cert}})
+			sendAll(t, open(t, secure(cluster, test.ca), nil, nil), numbered("t", 0, 3)...)
+		})
+	}
+}
+
+// TestTLSRefused holds that a broker that cannot be trusted is told of in words, and its records wait.
+func TestTLSRefused(t *testing.T) {
+	dir := t.TempDir()
+	ca, other := newAuthority(t, "ours"), newAuthority(t, "other")
+	file := ca.write(filepath.Join(dir, "ca.pem"))
+	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+	named := func(common string, names ...string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.IPAddresses, c.Subject.CommonName, c.DNSNames = nil, common, names }
+	}
+	for name, test := range map[string]struct {
+		server *tls.Config
+		plain  bool // on the client's side
+		want   string
+	}{
+		"unknown authority": {server: one(other.issue()), want: "TLS: the broker's certificate is signed by an unknown authority"},
+		"other host":        {server: one(ca.issue(named("127.0.0.1", "kafka.example"))), want: "TLS: the broker's certificate is for another host: "},
+		"other common name": {server: one(ca.issue(named("kafka.example"))), want: "TLS: the broker's certificate is for another host: "},
+		"expired":           {server: one(ca.issue(expired)), want: "TLS: the broker's certificate has expired or is not valid yet"},
+		"client certificate wanted": {
+			server: &tls.Config{Certificates: one(ca.issue()).Certificates, ClientAuth: tls.RequireAnyClientCert},
+			want:   "TLS: the broker refused the handshake: certificate required",
+		},
+		"client certificate wanted, TLS 1.2": {
+			server: &tls.Config{Certificates: one(ca.issue()).Certificates, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12},
+			want:   "TLS: the broker refused the handshake: ",
+		},
+		"plaintext broker": {want: "TLS: the handshake timed out (does the broker speak TLS on this port?)"},
+		"plaintext client": {server: one(ca.issue()), plain: true, want: "is the listener's security_protocol ssl or sasl"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			opts := []kfake.Opt{kfake.SeedTopics(1, "t")}
+			if test.server != nil {
+				opts = append(opts, kfake.TLS(test.server))
+			}
+			cluster := fakeBroker(t, opts...)
+			c := secure(cluster, file)
+			c.SocketTimeout = time.Second
+			if test.plain {
+				c.SecurityProtocol, c.CAFile = "plaintext", ""
+			}
+			log := newLines()
+			p := open(t, c, log, nil)
+			o := expectOutcomes(t, 1)
+			p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), o.add)
+			line := log.waitFor(t, host.Warning, test.want)
+			if !strings.HasPrefix(line.text, "connection my-kafka: broker "+c.Brokers[0]+" cannot be reached: ") {
+				t.Errorf("line %q", line.text)
+			}
+			select {
+			case <-o.done:
+				t.Errorf("the record did not wait: %v", o.err)
+			default:
+			}
+		})
+	}
+}
+
+func one(c tls.Certificate) *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }
+
+// TestClientCertificate holds that the certificate goes out even when the broker's list of authorities does not name
+// its issuer, as librdkafka does it.
+func TestClientCertificate(t *testing.T) {
+	dir := t.TempDir()
+	ca, other := newAuthority(t, "ours"), newAuthority(t, "other")
+	hints := x509.NewCertPool()
+	hints.AddCert(other.cert)
+	cluster := tlsBroker(t, &tls.Config{
+		Certificates: []tls.Certificate{ca.issue()}, ClientAuth: tls.RequireAnyClientCert, ClientCAs: hints,
+	})
+	c := secure(cluster, ca.write(filepath.Join(dir, "ca.pem")))
+	c.CertificateFile, c.KeyFile = writePair(t, dir, ca.issue())
+	sendAll(t, open(t, c, nil, nil), numbered("t", 0, 1)...)
+}
+
+// TestUnusableFiles holds that a mistake in the files is an error at once, in a sentence that names the option.
+func TestUnusableFiles(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, "ours")
+	cert, key := writePair(t, dir, ca.issue())
+	empty := filepath.Join(dir, "empty.pem")
+	if err := os.WriteFile(empty, []byte("not a certificate\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	encrypted := filepath.Join(dir, "encrypted.pem")
+	writePEM(t, encrypted, "ENCRYPTED PRIVATE KEY", []byte{1, 2, 3})
+	for _, test := range []struct {
+		ca, cert, key string
+		want          string
+	}{
+		{ca: filepath.Join(dir, "missing"), want: "reading ssl_ca_location: stat "},
+		{ca: empty, want: "empty.pem holds no certificate in PEM form"},
+		{cert: cert, want: "ssl_certificate_location is set without ssl_key_location"},
+		{key: key, want: "ssl_key_location is set without ssl_certificate_location"},
+		{cert: cert, key: empty, want: "reading ssl_certificate_location "},
+		{cert: cert, key: encrypted, want: "ssl_key_location " + encrypted + ": tls: "},
+	} {
+		c := connection("127.0.0.1:1")
+		c.SecurityProtocol, c.CAFile, c.CertificateFile, c.KeyFile = "ssl", test.ca, test.cert, test.key
+		_, err := NewProducer(c, nil, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), "connection my-kafka: ") || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%+v: error %v", test, err)
+		}
+		c.SecurityProtocol = "plaintext" // which does not look at them
+		open(t, c, nil, nil)
+	}
+}
+
+func TestCommonName(t *testing.T) {
+	for _, test := range []struct {
+		name, host string
+		want       bool
+	}{
+		{"kafka.example", "kafka.example", true}, {"Kafka.Example", "kafka.example", true},
+		{"*.example.net", "kafka.example.net", true}, {"*.example.net", "a.b.example.net", false},
+		{"*.example.net", "example.net", false}, {"*.net", "example.net", false}, {"*", "kafka", false},
+		{"", "", false}, {"kafka", "kafka1", false}, {"*.example.net", ".example.net", false},
+	} {
+		if got := matchesCommonName(test.name, test.host); got != test.want {
+			t.Errorf("%q for %q: %v", test.name, test.host, got)
+		}
+	}
+}
+
+const password = "s3cret-Pa55word"
+
+func TestSASL(t *testing.T) {
+	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
+		cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser(mechanism, "asterisk", password))
+		c := login(cluster, mechanism)
+		sendAll(t, open(t, c, nil, nil), &outbox.Record{Topic: "t", Value: []byte(mechanism)})
+	}
+}
+
+func login(cluster *kfake.Cluster, mechanism string) *config.Connection {
+	c := connection(cluster.ListenAddrs()...)
+	c.SecurityProtocol, c.SASLMechanism = "sasl_plaintext", mechanism
+	c.SASLUsername, c.SASLPassword = "asterisk", password
+	return c
+}
+
+// TestWrongPassword has the broker answer as Kafka's own does. What the client does then is not final, since the
+// password may be put right on either side, and the password is in no line whatever the level.
+func TestWrongPassword(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "asterisk", "another"))
+	cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		resp := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		resp.ErrorCode, resp.ErrorMessage = kerr.SaslAuthenticationFailed.Code, kmsg.StringPtr("Authentication failed: Invalid username or password")
+		return resp, nil, true
+	})
+	c, log := login(cluster, "PLAIN"), newLines()
+	c.Debug = []string{"all"}
+	p := open(t, c, log, nil)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), o.add)
+	log.waitFor(t, host.Warning, " cannot be reached: SASL: wrong user name or password; records wait")
+	p.Close()
+	for r, err := range o.wait() {
+		if reason, final := p.Permanent(err); final {
+			t.Errorf("record %s: %v is final: %s", r.Value, err, reason)
+		}
+	}
+	for _, one := range log.above(host.Debug) {
+		if strings.Contains(one.text, password) {
+			t.Errorf("the password is in %q", one.text)
+		}
+	}
+}
+
+func TestMechanismNotOffered(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "asterisk", password))
+	cluster.ControlKey(int16(kmsg.SASLHandshake), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		resp := req.ResponseKind().(*kmsg.SASLHandshakeResponse)
+		resp.ErrorCode, resp.SupportedMechanisms = kerr.UnsupportedSaslMechanism.Code, []string{"SCRAM-SHA-256"}
+		return resp, nil, true
+	})
+	log := newLines()
+	p := open(t, login(cluster, "PLAIN"), log, nil)
+	p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), func(*outbox.Record, error) {})
+	log.waitFor(t, host.Warning, "SASL: the broker does not offer the mechanism of sasl_mechanisms")
+}
+
+// TestLoginMissing has a client without a login at a listener that wants one.
+func TestLoginMissing(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "asterisk", password))
+	log := newLines()
+	p := open(t, connection(cluster.ListenAddrs()...), log, nil)
+	p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), func(*outbox.Record, error) {})
+	log.waitFor(t, host.Warning, "is the listener's security_protocol ssl or sasl?")
+}
+
+func TestUnusableLogin(t *testing.T) {
+	for _, test := range []struct{ mechanism, user, password, want string }{
+		{"", "u", password, "security_protocol = sasl_ssl needs sasl_mechanisms"},
+		{"GSSAPI", "u", password, "sasl_mechanisms = GSSAPI is not one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"},
+		{"PLAIN", "", password, "needs sasl_username and sasl_password"},
+		{"PLAIN", "u", "", "needs sasl_username and sasl_password"},
+	} {
+		c := connection("127.0.0.1:1")
+		c.SecurityProtocol, c.SASLMechanism, c.SASLUsername = "sasl_ssl", test.mechanism, test.user
+		c.SASLPassword = config.Secret(test.password)
+		if _, err := NewProducer(c, nil, nil); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), password) {
+			t.Errorf("%q %q: error %v", test.mechanism, test.user, err)
+		}
+	}
+}
+
+// TestHandshakeError holds that kgo takes a failed handshake for a broker that cannot be reached: its records wait.
+func TestHandshakeError(t *testing.T) {
+	err := error(&net.OpError{Op: "dial", Err: &handshakeError{os.ErrDeadlineExceeded}})
+	if timeout := err.(net.Error); !timeout.Timeout() {
+		t.Error("a handshake's timeout does not count as one")
+	}
+	if !kgo.IsRetryableBrokerErr(err) {
+		t.Error("a handshake's timeout is not tried again")
+	}
+}

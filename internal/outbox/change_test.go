@@ -1,0 +1,238 @@
+package outbox
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestSwapWaitsForThePresentClient(t *testing.T) {
+	old := newClient("old", usual, fixed(answer{after: time.Second}))
+	bubble(t, old, func(t *testing.T, g *ledger) {
+		g.put("t", 3)
+		fresh := newClient("fresh", usual, fixed(answer{}))
+		g.swap(fresh, 5*time.Second)
+		after(999 * time.Millisecond)
+		if fresh.sent() != 0 || old.sent() != 1 || old.closed != 0 {
+			t.Errorf("%d Sends to the next client, %d to the present one, closed %d times", fresh.sent(), old.sent(), old.closed)
+		}
+		after(time.Millisecond)
+		g.want("t", "ack=3")
+		if old.closed != 1 || fresh.sent() == 0 {
+			t.Errorf("the swap is not over once the client has answered")
+		}
+	})
+}
+
+func TestSwapOfAnIdleOutboxIsImmediate(t *testing.T) {
+	old := newClient("old", usual, fixed(answer{}))
+	bubble(t, old, func(t *testing.T, g *ledger) {
+		g.swap(newClient("fresh", usual, fixed(answer{})), time.Hour)
+		synctest.Wait()
+		if old.closed != 1 {
+			t.Error("the idle client is not closed")
+		}
+	})
+}
+
+// What a client still holds when patience runs out goes to the next one, in order.
+func TestSwapRunsOutOfPatience(t *testing.T) {
+	for _, blocked := range []bool{false, true} {
+		old := newClient("old", usual, firstlyHang(1))
+		bubble(t, old, func(t *testing.T, g *ledger) {
+			g.put("t", 1)
+			if blocked {
+				old.sending = func() time.Duration { return time.Hour }
+			}
+			g.put("t", 5)
+			g.want("t", "waiting=1 sending=4 ack=1")
+			fresh := newClient("fresh", usual, fixed(answer{}))
+			g.swap(fresh, 2*time.Second)
+			after(2*time.Second - 1)
+			g.want("t", "waiting=1 sending=4 ack=1")
+			after(slack)
+			g.want("t", "ack=6 retried=4")
+			if old.closed != 1 || old.sent() != 2 {
+				t.Errorf("the client out of patience was closed %d times and sent to %d times", old.closed, old.sent())
+			}
+		})
+	}
+}
+
+// firstlyHang is a script that acknowledges the first n records and hangs on the others.
+func firstlyHang(n int) func(*Record) answer {
+	return func(*Record) answer {
+		n--
+		return answer{hang: n < 0}
+	}
+}
+
+// A reload every few seconds must not keep a dead client for ever.
+func TestSwapsInARow(t *testing.T) {
+	old := newClient("old", usual, fixed(answer{hang: true}))
+	bubble(t, old, func(t *testing.T, g *ledger) {
+		g.put("t", 2)
+		var fresh []*client
+		for range 3 {
+			c := newClient("fresh", usual, fixed(answer{}))
+			fresh = append(fresh, c)
+			g.swap(c, 5*time.Second)
+			after(2 * time.Second)
+		}
+		if fresh[0].closed != 1 || fresh[1].closed != 1 || fresh[2].closed != 0 {
+			t.Errorf("closed %d, %d, %d times, want all but the last once", fresh[0].closed, fresh[1].closed, fresh[2].closed)
+		}
+		if n := fresh[0].sent() + fresh[1].sent(); n != 0 {
+			t.Errorf("%d Sends to clients that never took over", n)
+		}
+		g.want("t", "ack=2 retried=1")
+	})
+	// Twice without a moment between.
+	old = newClient("old", usual, fixed(answer{}))
+	bubble(t, old, func(t *testing.T, g *ledger) {
+		g.swap(newClient("second", usual, fixed(answer{})), time.Second)
+		g.swap(newClient("third", usual, fixed(answer{})), time.Second)
+		synctest.Wait()
+		g.mtx.Lock()
+		g.current, g.next = g.clients[2], nil // the ledger cannot see which of the two the feeder met first
+		g.mtx.Unlock()
+		g.put("t", 1)
+		g.want("t", "ack=1")
+	})
+}
+
+// The new settings are in force for what was accepted under the old ones.
+func TestSwapChangesTheSettings(t *testing.T) {
+	old := newClient("old", usual, fixed(answer{err: errRetry}))
+	bubble(t, old, func(t *testing.T, g *ledger) {
+		e := g.putFor("t", 1, 0, 6*time.Second)[0]
+		g.put("t", 9)
+		after(2 * time.Second)
+		short := Settings{Timeout: time.Second, WindowRecords: 2, Backoff: 300 * time.Millisecond, BackoffMax: 300 * time.Millisecond}
+		next := newClient("short", short, fixed(answer{err: errRetry}))
+		g.swap(next, 0)
+		after(slack)
+		c := g.outbox.Counters()[0]
+		if c.Dropped[ReasonExpired] != 9 || c.Waiting != 1 || e.place == settled {
+			t.Errorf("%+v after the timeout became shorter, want 9 expired and the one with its own lifetime waiting", c)
+		}
+		after(time.Second)
+		for _, gap := range next.gaps() {
+			if gap != 300*time.Millisecond {
+				t.Errorf("gap %v, want the new backoff of 300ms", gap)
+			}
+		}
+		wide := usual
+		wide.WindowRecords = 7
+		last := newClient("wide", wide, fixed(answer{after: time.Second}))
+		g.swap(last, 0)
+		g.put("t", 20)
+		after(time.Second)
+		if n := g.topics["t"].inside; n != 7 {
+			t.Errorf("%d records inside the client, want the new window of 7", n)
+		}
+		g.want("t", "waiting=13 sending=7 ack=1 retried=9 expired=9")
+	})
+}
+
+// A swap forgets the backoff: the new client is tried at once, with one record.
+func TestSwapTriesTheNewClientAtOnce(t *testing.T) {
+	old := newClient("old", usual, fixed(answer{err: errRetry}))
+	bubble(t, old, func(t *testing.T, g *ledger) {
+		g.put("t", 5)
+		after(4 * time.Second) // in the middle of a second's backoff
+		fresh := newClient("fresh", usual, fixed(answer{after: time.Millisecond}))
+		g.swap(fresh, time.Minute)
+		synctest.Wait()
+		if fresh.sent() != 1 || len(fresh.sends[0]) != 1 {
+			t.Errorf("Sends %v to the new client, want one with one record", fresh.sends)
+		}
+	})
+}
+
+func TestDrain(t *testing.T) {
+	c := newClient("client", usual, fixed(answer{after: time.Second}))
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		if !g.outbox.Drain(nil) {
+			t.Error("Drain of an empty outbox has something left")
+		}
+		g.put("t", 2)
+		cancel := make(chan struct{})
+		time.AfterFunc(500*time.Millisecond, func() { close(cancel) })
+		start := time.Now()
+		if g.outbox.Drain(cancel) || time.Since(start) != 500*time.Millisecond {
+			t.Errorf("a cancelled Drain did not say so, after %v", time.Since(start))
+		}
+		results := make(chan time.Duration, 2)
+		for range 2 {
+			go func() {
+				if g.outbox.Drain(nil) {
+					results <- time.Since(start)
+				}
+			}()
+		}
+		for range 2 {
+			if took := <-results; took != 2*time.Second {
+				t.Errorf("drained after %v, want 2s", took)
+			}
+		}
+		g.put("t", 1) // and again
+		if !g.outbox.Drain(nil) {
+			t.Error("the second Drain has something left")
+		}
+		g.want("t", "ack=3")
+	})
+}
+
+func TestCloseWhileSendBlocks(t *testing.T) {
+	c := newClient("client", usual, fixed(answer{}))
+	c.sending = func() time.Duration { return time.Hour }
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		g.put("t", 3)
+		done := make(chan struct{})
+		go func() { g.outbox.Drain(nil); close(done) }()
+		g.end() // complains if it takes longer than a few ms
+		<-done
+		g.want("t", "stopped=3")
+		g.finished = 0
+	})
+}
+
+func TestCloseInTheMiddleOfASwap(t *testing.T) {
+	c := newClient("client", usual, fixed(answer{hang: true}))
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		g.put("t", 3)
+		next := newClient("next", usual, fixed(answer{}))
+		g.swap(next, time.Hour)
+		synctest.Wait()
+		g.end()
+		if next.sent() != 0 {
+			t.Error("the next client was sent to")
+		}
+		g.want("t", "stopped=3")
+	})
+}
+
+func TestAfterClose(t *testing.T) {
+	c := newClient("client", usual, fixed(answer{}))
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		g.end()
+		e := g.put("t", 2)[1]
+		g.want("t", "stopped=2")
+		if e.reported != DroppedError(ReasonStopped) {
+			t.Errorf("a record accepted after Close reported %v", e.reported)
+		}
+		late := newClient("late", usual, fixed(answer{}))
+		g.swap(late, time.Hour)
+		if late.closed != 1 {
+			t.Errorf("a client that came after Close was closed %d times", late.closed)
+		}
+		g.outbox.Close()
+		if !g.outbox.Drain(nil) {
+			t.Error("Drain after Close has something left")
+		}
+		if c.sent() != 0 {
+			t.Error("sent after Close")
+		}
+	})
+}

@@ -1,0 +1,222 @@
+package outbox
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestALifetimeOfItsOwn(t *testing.T) {
+	ms := time.Millisecond
+	tests := []struct {
+		name      string
+		lifetimes []time.Duration // of the records in their order; 0 = the connection's 10s
+		step      time.Duration
+		want      string // of the others, behind one that is inside the client
+		early     string // just before step
+	}{
+		{"short behind usual", []time.Duration{0, 0, 500 * ms}, 500 * ms, "waiting=2 sending=1 expired=1", "waiting=3 sending=1"},
+		{"short first", []time.Duration{500 * ms, 0}, 500 * ms, "waiting=1 sending=1 expired=1", "waiting=2 sending=1"},
+		{"usual behind long", []time.Duration{time.Minute, 0}, 10 * time.Second, "waiting=1 sending=1 expired=1", "waiting=2 sending=1"},
+		{"several", []time.Duration{800 * ms, 0, 400 * ms, 800 * ms}, 800 * ms, "waiting=1 sending=1 expired=3", "waiting=3 sending=1 expired=1"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c := newClient("client", usual, fixed(answer{after: time.Hour}))
+			bubble(t, c, func(t *testing.T, g *ledger) {
+				g.putFor("t", 1, 0, time.Hour)
+				for _, lifetime := range test.lifetimes {
+					g.putFor("t", 1, 0, lifetime)
+				}
+				after(test.step - ms)
+				g.want("t", test.early)
+				after(ms + slack/2)
+				g.want("t", test.want)
+			})
+		})
+	}
+}
+
+// A record that came back waits for the rest of its round no longer than its time.
+func TestExpiryWhileDraining(t *testing.T) {
+	n := 0
+	c := newClient("client", usual, func(r *Record) answer {
+		n++
+		switch {
+		case n == 1:
+			return answer{}
+		case string(r.Key) == "back":
+			return answer{after: time.Second, err: errRetry}
+		}
+		return answer{after: time.Hour}
+	})
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		g.put("t", 1)
+		g.outbox.Accept([]Record{
+			g.record("t", "stuck", 0, 0, 0, false),
+			g.record("t", "back", 0, 0, 0, false),
+			g.record("t", "back", 0, 0, 3*time.Second, false),
+		})
+		after(time.Second)
+		g.want("t", "waiting=2 sending=1 ack=1 retried=2")
+		after(2*time.Second + slack/2)
+		g.want("t", "waiting=1 sending=1 ack=1 retried=2 expired=1")
+		after(7 * time.Second)
+		g.want("t", "sending=1 ack=1 retried=2 expired=2")
+	})
+}
+
+// The wall clock may be set while records are staged; their stamps are then far off in either direction.
+func TestAStepOfTheWallClockExpiresNothing(t *testing.T) {
+	for _, staged := range []time.Duration{time.Hour, -time.Hour, longestStaging + 1, 365 * 24 * time.Hour} {
+		c := newClient("client", usual, fixed(answer{err: errRetry}))
+		bubble(t, c, func(t *testing.T, g *ledger) {
+			g.putFor("t", 1, staged, 0)
+			after(usual.Timeout - 1)
+			g.want("t", "waiting=1 retried=13")
+			after(slack)
+			g.want("t", "retried=13 expired=1")
+		})
+	}
+	c := newClient("client", usual, fixed(answer{err: errRetry}))
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		g.outbox.Accept([]Record{{Topic: "u", Charge: 1}}) // no stamp at all
+		g.entries = append(g.entries, &entry{topic: "u", silent: true, from: time.Now(), latest: time.Now()})
+		g.topic("u").records = g.entries
+		after(usual.Timeout - 1)
+		g.want("u", "waiting=1 retried=13")
+		after(slack)
+	})
+}
+
+// Time spent in the stage counts.
+func TestTheDeadlineCountsFromTheStamp(t *testing.T) {
+	c := newClient("client", usual, fixed(answer{err: errRetry}))
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		g.putFor("t", 1, 3*time.Second, 0)
+		after(usual.Timeout - 3*time.Second)
+		g.want("t", "retried=10 expired=1")
+	})
+}
+
+// Records of one queue fall due one by one, each at its own time.
+func TestEachRecordHasItsOwnDeadline(t *testing.T) {
+	c := newClient("client", usual, fixed(answer{err: errRetry}))
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		for range 50 {
+			g.put("t", 2)
+			after(100 * time.Millisecond)
+		}
+		after(usual.Timeout - 5*time.Second)
+		for i := range uint64(50) {
+			c := g.outbox.Counters()[0]
+			if want := 2 * (i + 1); c.Dropped[ReasonExpired] != want {
+				t.Fatalf("%d expired, want %d", c.Dropped[ReasonExpired], want)
+			}
+			after(100 * time.Millisecond)
+		}
+	})
+}
+
+// What a client does not let go of must not hold up the clock.
+func TestABlockedSendHoldsUpNoDeadline(t *testing.T) {
+	c := newClient("client", usual, fixed(answer{}))
+	c.sending = func() time.Duration { return time.Hour }
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		g.put("t", 1)
+		g.put("t", 3)
+		g.putFor("t", 1, 0, time.Second)
+		g.put("u", 1)
+		after(time.Second + slack)
+		g.want("t", "waiting=3 sending=1 expired=1")
+		after(usual.Timeout - time.Second)
+		g.want("t", "sending=1 expired=4")
+		g.want("u", "expired=1")
+		if n := c.sent(); n != 1 {
+			t.Errorf("%d Sends while one blocks", n)
+		}
+	})
+}
+
+// Once a blocked Send returns, everything goes on with one feeder, time after time.
+func TestABlockedSendReturns(t *testing.T) {
+	c := newClient("client", usual, fixed(answer{}))
+	c.sending = func() time.Duration { return 3 * time.Second }
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		for range 20 {
+			g.put("t", 2)
+			g.putFor("t", 1, 0, time.Second)
+			after(7 * time.Second)
+		}
+		g.want("t", "ack=40 expired=20")
+	})
+}
+
+// Every call out of the outbox may call back in, so no lock is held.
+func TestNoLockIsHeldOverACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &lockWatch{t: t}
+		left := 2
+		first := newClient("first", usual, func(*Record) answer {
+			left--
+			return answer{inline: true, err: map[bool]error{true: errRetry}[left >= 0]}
+		})
+		w.outbox = New(usual, lockClient{first, w}, w, w)
+		report := func(error) { w.look("Report") }
+		w.outbox.Accept([]Record{{Topic: "t", Report: report}})
+		time.Sleep(time.Second)
+		second := newClient("second", usual, fixed(answer{inline: true, err: errRefused}))
+		w.outbox.Swap(lockClient{second, w}, usual, 0)
+		w.outbox.Accept([]Record{{Topic: "t", Report: report}, {Topic: "t", Accepted: time.Now(), Report: report, Lifetime: 1}})
+		time.Sleep(time.Second)
+		w.outbox.Close()
+		w.outbox.Accept([]Record{{Topic: "t", Report: report}})
+		for _, call := range []string{"Send", "Permanent", "Close", "Release", "Dropped", "Report"} {
+			if w.calls[call] == 0 {
+				t.Errorf("%s was not called", call)
+			}
+		}
+	})
+}
+
+// lockWatch looks at the outbox's lock in every call. Only one goroutine of the test is at work at a time.
+type lockWatch struct {
+	t      *testing.T
+	outbox *Outbox
+	calls  map[string]int
+}
+
+func (w *lockWatch) look(call string) {
+	if w.calls == nil {
+		w.calls = map[string]int{}
+	}
+	w.calls[call]++
+	if !w.outbox.mtx.TryLock() {
+		w.t.Errorf("%s is called with the lock held", call)
+		return
+	}
+	w.outbox.mtx.Unlock()
+}
+
+func (w *lockWatch) Release(int64, int64)               { w.look("Release") }
+func (w *lockWatch) Dropped(string, string, int, error) { w.look("Dropped") }
+
+type lockClient struct {
+	*client
+	watch *lockWatch
+}
+
+func (c lockClient) Send(records []*Record, deadline time.Time, done func(*Record, error)) {
+	c.watch.look("Send")
+	c.client.Send(records, deadline, done)
+}
+
+func (c lockClient) Permanent(err error) (string, bool) {
+	c.watch.look("Permanent")
+	return c.client.Permanent(err)
+}
+
+func (c lockClient) Close() {
+	c.watch.look("Close")
+	c.client.Close()
+}
