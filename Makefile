@@ -9,6 +9,8 @@
 # One word for each modules/NAME.c. A module's further sources are modules/NAME/*.c, its exported symbols those that
 # modules/NAME/exports.map lists, none when there is no such file.
 MODULES := res_kafka cdr_kafka
+# The same for test/modules/NAME.c, modules that only tests load; `install-test-modules` adds them, `install` never does.
+TEST_MODULES := kafka_probe
 
 ASTERISK_ROOT ?= /
 BUILD ?= build
@@ -43,16 +45,16 @@ res_kafka_libs := -ldl -lpthread
 MODULE_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE -I. -Iinclude $(SYSROOT)
 MODULE_LDFLAGS = $(LDFLAGS) $(SYSROOT) -shared
 
-# define_module NAME: the rules of one module. AST_MODULE is what Asterisk's headers ask of every source of a module.
+# define_module NAME FOLDER: the rules of one module. AST_MODULE is what Asterisk's headers ask of every source of a module.
 define define_module
-$(1)_sources := modules/$(1).c $$(wildcard modules/$(1)/*.c) $$($(1)_extra)
+$(1)_sources := $(2)/$(1).c $$(wildcard $(2)/$(1)/*.c) $$($(1)_extra)
 $(1)_objects := $$($(1)_sources:%.c=$(BUILD)/obj/$(1)/%.o)
-$(1)_map := $$(or $$(wildcard modules/$(1)/exports.map),$(BUILD)/obj/private.map)
+$(1)_map := $$(or $$(wildcard $(2)/$(1)/exports.map),$(BUILD)/obj/private.map)
 
 $$($(1)_objects): $(BUILD)/obj/$(1)/%.o: %.c $(BUILD)/obj/flags | check-asterisk
 	@echo "  CC      $$<"
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(MODULE_CFLAGS) -DAST_MODULE=\"$(1)\" -DAST_MODULE_SELF_SYM=__internal_$(1)_self -Imodules/$(1) -MMD -MP -c -o $$@ $$<
+	$$(Q)$$(CC) $$(MODULE_CFLAGS) -DAST_MODULE=\"$(1)\" -DAST_MODULE_SELF_SYM=__internal_$(1)_self -I$(2)/$(1) -MMD -MP -c -o $$@ $$<
 
 $(BUILD)/$(1).so: $$($(1)_objects) $$($(1)_map)
 	@echo "  LD      $$@"
@@ -60,7 +62,8 @@ $(BUILD)/$(1).so: $$($(1)_objects) $$($(1)_map)
 
 -include $$($(1)_objects:.o=.d)
 endef
-$(foreach module,$(MODULES),$(eval $(call define_module,$(module))))
+$(foreach module,$(MODULES),$(eval $(call define_module,$(module),modules)))
+$(foreach module,$(TEST_MODULES),$(eval $(call define_module,$(module),test/modules)))
 
 # The linker map of a module that gives nothing to others.
 $(BUILD)/obj/private.map:
@@ -73,13 +76,14 @@ $(BUILD)/obj/flags: FORCE
 	@echo '$(CC) $(MODULE_CFLAGS) $(MODULE_LDFLAGS) $(GO) $(GOFLAGS) $(GO_LDFLAGS) $(CGO_CFLAGS) $(CGO_LDFLAGS)' >$@.new
 	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
 
-GO_SOURCES := go.mod $(wildcard go.sum) $(shell find cmd internal -name '*.go' ! -name '*_test.go') $(wildcard abi/* stage/*.h)
+GO_SOURCES := go.mod $(wildcard go.sum) $(wildcard abi/* stage/*.h) \
+	$(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*')
 
 # The engine is loaded into that Asterisk's process, so it is linked with that root's C library.
 # -trimpath and -buildvcs=false: the same sources give the same file, wherever they are.
 # asyncpreemptoff: SIGURG belongs to Asterisk, see modules/res_kafka/golib.h.
 ENGINE_LDFLAGS = -X runtime.godebugDefault=asyncpreemptoff=1 $(GO_LDFLAGS)
-$(BUILD)/libreskafka.so: $(GO_SOURCES) $(wildcard cmd/libreskafka/*) $(BUILD)/obj/flags | check-go
+$(BUILD)/libreskafka.so: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
 	@echo "  GO      $@"
 	$(Q)CC='$(CC)' CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(SYSROOT) $(CGO_CFLAGS)' CGO_LDFLAGS='-O2 -g $(SYSROOT) $(CGO_LDFLAGS)' \
 		$(GO) build -buildmode=c-shared -trimpath -buildvcs=false -ldflags '$(ENGINE_LDFLAGS)' -o $@ ./cmd/libreskafka
@@ -99,6 +103,11 @@ install: all ## Install modules, engine, documentation, headers and command
 	put 644 "$$includedir/asterisk" include/asterisk/kafka*.h; \
 	set -- documentation/*-en_US.xml; test ! -e "$$1" || put 644 "$$astdatadir/documentation/thirdparty" "$$@"; \
 	put 755 $(bindir) $(BUILD)/reskafka
+
+.PHONY: install-test-modules
+install-test-modules: $(TEST_MODULES:%=$(BUILD)/%.so)
+	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
+	dir="$(TARGET)$$astmoddir"; install -d "$$dir"; install -m 755 $^ "$$dir"
 
 # The password of a broker may stand in these files: whoever may read asterisk.conf may read them, and nobody else.
 .PHONY: samples

@@ -51,30 +51,29 @@ static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab 
 	return at == end;
 }
 
-/* retire disposes of the oldest slab, all of whose end bytes were handed over. The one being filled is started anew
- * if nothing was added meanwhile; a slab made for one frame is full by nature and never started anew. */
+/* retire disposes of the oldest slab, whose first end bytes were handed over, unless frames were added meanwhile. The
+ * slab that is being filled is started anew; one made for a single frame is full by nature and never is. */
 static void retire(struct stage_pump *pump, struct stage *stage, size_t end)
 {
+	struct slab *done = NULL;
 	struct slab *slab;
 
 	pthread_mutex_lock(&stage->lock);
 	slab = stage->head;
-	if (slab->next || slab->room > STAGE_SLAB_ROOM) {
+	if (slab->used == end && !slab->next && slab->room <= STAGE_SLAB_ROOM) {
+		slab->used = 0;
+		slab->taken = 0;
+	} else if (slab->used == end) {
+		done = slab;
 		stage->head = slab->next;
 		if (!stage->head) {
 			stage->tail = NULL;
 		}
 		stage->bytes -= sizeof(*slab) + slab->room;
-	} else {
-		if (slab->used == end) {
-			slab->used = 0;
-			slab->taken = 0;
-		}
-		slab = NULL;
 	}
 	pthread_mutex_unlock(&stage->lock);
-	if (slab) {
-		stage_slab_put(&pump->pool, slab);
+	if (done) {
+		stage_slab_put(&pump->pool, done);
 	}
 }
 

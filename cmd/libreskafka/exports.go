@@ -79,7 +79,9 @@ func resk_producer_open(name C.struct_resk_text, gate *C.struct_stage_gate, id *
 		return C.RESK_ESTATE
 	}
 	number, err := e.OpenProducer(text(name), (*engine.Gate)(unsafe.Pointer(gate)))
-	*id = C.uint64_t(number)
+	if err == nil {
+		*id = C.uint64_t(number)
+	}
 	return status(err)
 }
 

@@ -57,6 +57,13 @@ func (c *connection) open() error {
 	return nil
 }
 
+// box is the connection's outbox, or nil. Once there is one it stays the same.
+func (c *connection) box() *outbox.Outbox {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	return c.outbox
+}
+
 // bind makes gate the connection's gate and opens it.
 func (c *connection) bind(gate *Gate) error {
 	c.mtx.Lock()
@@ -104,15 +111,11 @@ func (c *connection) Dropped(topic, reason string, records int, err error) {
 
 // stop delivers for as long as it may, then closes. It returns when the client is gone.
 func (c *connection) stop(over <-chan struct{}) {
-	c.mtx.Lock()
-	box := c.outbox
 	c.gate.Load().Open.Store(0)
-	c.mtx.Unlock()
-	if box == nil {
-		return
+	if box := c.box(); box != nil {
+		box.Drain(over)
+		box.Close()
 	}
-	box.Drain(over)
-	box.Close()
 }
 
 // outboxSettings are the options that the outbox obeys.
@@ -142,10 +145,7 @@ func prepare(known []*connection, wanted map[string]*config.Connection, log host
 	for _, c := range known {
 		ch := change{connection: c, settings: wanted[c.name]}
 		if old := c.settings.Load(); ch.settings != nil && (old == nil || len(old.Changed(ch.settings)) > 0) {
-			c.mtx.Lock()
-			opened := c.outbox != nil
-			c.mtx.Unlock()
-			if opened {
+			if c.box() != nil {
 				var err error
 				ch.status = &kafka.Status{}
 				if ch.producer, err = kafka.NewProducer(ch.settings, log, ch.status); err != nil {

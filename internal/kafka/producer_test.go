@@ -336,25 +336,26 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestCulprit puts one record that the broker refuses among many: it alone may be lost, and the others stay in order.
+// TestCulprit puts one record that the broker refuses among many: it alone may be lost, the others stay in order, and
+// finding it takes few requests.
 func TestCulprit(t *testing.T) {
+	for _, verdict := range []*kerr.Error{kerr.InvalidRecord, kerr.MessageTooLarge, kerr.InvalidTimestamp, kerr.RecordListTooLarge} {
+		t.Run(verdict.Message, func(t *testing.T) { testCulprit(t, verdict) })
+	}
+}
+
+func testCulprit(t *testing.T, verdict *kerr.Error) {
 	const many, culprit = 100, 61
 	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	var requests atomic.Int32
 	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
+		requests.Add(1)
 		produce := req.(*kmsg.ProduceRequest)
-		guilty := bytes.Contains(produce.Topics[0].Partitions[0].Records, []byte("culprit"))
-		if !guilty {
+		if !bytes.Contains(produce.Topics[0].Partitions[0].Records, []byte("culprit")) {
 			return nil, nil, false
 		}
-		resp := produce.ResponseKind().(*kmsg.ProduceResponse)
-		topic := kmsg.NewProduceResponseTopic()
-		topic.Topic, topic.TopicID = produce.Topics[0].Topic, produce.Topics[0].TopicID
-		partition := kmsg.NewProduceResponseTopicPartition()
-		partition.ErrorCode = kerr.InvalidRecord.Code
-		topic.Partitions = append(topic.Partitions, partition)
-		resp.Topics = append(resp.Topics, topic)
-		return resp, nil, true
+		return refusal(produce, verdict), nil, true
 	})
 	p := open(t, connection(cluster.ListenAddrs()...), nil, nil)
 	records := numbered("t", 0, many)
@@ -377,8 +378,8 @@ func TestCulprit(t *testing.T) {
 		}
 		left = again
 	}
-	if rounds > 12 {
-		t.Errorf("%d rounds for %d records", rounds, many)
+	if rounds > 12 || requests.Load() > 25 {
+		t.Errorf("%d rounds and %d requests for %d records", rounds, requests.Load(), many)
 	}
 	if p.trials.active.Load() {
 		t.Error("the search goes on")
@@ -389,4 +390,16 @@ func TestCulprit(t *testing.T) {
 			t.Fatalf("offset %d holds %s, want %s", i, r.Value, want[i].Value)
 		}
 	}
+}
+
+// refusal answers a request to produce to one partition with an error.
+func refusal(req *kmsg.ProduceRequest, verdict *kerr.Error) *kmsg.ProduceResponse {
+	resp := req.ResponseKind().(*kmsg.ProduceResponse)
+	topic := kmsg.NewProduceResponseTopic()
+	topic.Topic, topic.TopicID = req.Topics[0].Topic, req.Topics[0].TopicID
+	partition := kmsg.NewProduceResponseTopicPartition()
+	partition.Partition, partition.ErrorCode = req.Topics[0].Partitions[0].Partition, verdict.Code
+	topic.Partitions = append(topic.Partitions, partition)
+	resp.Topics = append(resp.Topics, topic)
+	return resp
 }

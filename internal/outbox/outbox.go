@@ -79,7 +79,7 @@ type swap struct {
 // New starts an outbox over transport.
 func New(settings Settings, transport Transport, gate Gate, observer Observer) *Outbox {
 	o := &Outbox{
-		gate: gate, observer: observer, epoch: time.Now().Add(-time.Second), settings: settings, transport: transport,
+		gate: gate, observer: observer, epoch: time.Now().Add(-2 * longestStaging), settings: settings, transport: transport,
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), lanes: map[string]*lane{},
 	}
 	o.relief = time.AfterFunc(time.Hour, o.relieve)
@@ -212,7 +212,7 @@ func staged(r *Record, wall time.Time) time.Duration {
 	return age
 }
 
-// now is the time on the outbox's own clock, never 0.
+// now is the time on the outbox's own clock, on which nothing happens at 0: a record may be older than the outbox.
 func (o *Outbox) now() time.Duration { return time.Since(o.epoch) }
 
 // due is when a record's time is up.

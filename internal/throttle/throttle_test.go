@@ -113,3 +113,17 @@ func TestConcurrentUse(t *testing.T) {
 		t.Fatalf("passed %d, suppressed %d of %d", passed, rest, workers*each)
 	}
 }
+
+func TestAllowN(t *testing.T) {
+	th, c := newTest(30 * time.Second)
+	if n, ok := th.AllowN("a", 5); n != 0 || !ok {
+		t.Fatalf("first: %d, %v", n, ok)
+	}
+	if n, ok := th.AllowN("a", 7); n != 0 || ok {
+		t.Fatalf("within the interval: %d, %v", n, ok)
+	}
+	c.advance(30 * time.Second)
+	if n, ok := th.AllowN("a", 100); n != 7 || !ok {
+		t.Fatalf("after it: %d, %v", n, ok)
+	}
+}

@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-
-	"reskafka/test/pbx"
 )
 
 // keptFile says what KEEP=1 left running, from the top of the checkout.
@@ -46,10 +44,6 @@ func (d *demo) leaveRunning() error {
 	if err := os.WriteFile(keptFile, data, 0o600); err != nil {
 		return fmt.Errorf("writing down what runs: %w", err)
 	}
-	kcat, err := pbx.KcatArgv(d.root)
-	if err != nil {
-		return err
-	}
 	cli := filepath.Join(d.private.Dir(), "cli")
 	d.say("Asterisk and the broker are left running. To look around:")
 	fmt.Printf(`
@@ -58,9 +52,9 @@ func (d *demo) leaveRunning() error {
   another call       %[1]s channel originate Local/s@demo application Echo
   its log            tail -f %[2]s/log/full.log
   its configuration  %[2]s/etc, then: %[1]s module reload res_kafka.so
-  records            %[3]s -b %[4]s -C -t %[5]s -f '%%k %%s\n'
+  records            %[2]s/kcat -b %[3]s -C -t %[4]s -f '%%k %%s\n'
   the end of it      make demo-stop
-`, cli, d.private.Dir(), strings.Join(kcat, " "), d.broker.address, cdrTopic)
+`, cli, d.private.Dir(), d.broker.address, cdrTopic)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 //	data/     links to the stock data directory, with our documentation in its place
 //	lib/ spool/ run/ log/ cache/
 //	cli       a script: the Asterisk console, or one command of it
+//	kcat      a script: the kcat that goes with this Asterisk
 const logName = "full.log"
 
 var directories = []string{"etc", "modules", "data/documentation/thirdparty", "lib", "spool", "run", "log", "cache"}
@@ -37,7 +39,7 @@ func (p *PBX) layOut() error {
 	if err := p.writeConfiguration(); err != nil {
 		return err
 	}
-	return p.writeConsoleScript()
+	return p.writeScripts()
 }
 
 func (p *PBX) linkModules() error {
@@ -152,15 +154,25 @@ func (p *PBX) modulesConf() string {
 	return text.String()
 }
 
-// writeConsoleScript writes a script for people who want to look around.
-func (p *PBX) writeConsoleScript() error {
+// writeScripts writes what people look around with. A root without kcat leaves that one out.
+func (p *PBX) writeScripts() error {
 	argv, err := p.argv()
 	if err != nil {
 		return err
 	}
 	text := "#!/bin/sh\n# The console of this private Asterisk; with arguments, one command: ./cli core show channels\n" +
 		"if [ $# -gt 0 ]; then exec " + quote(argv) + " -rx \"$*\"; fi\nexec " + quote(argv) + " -r\n"
-	return os.WriteFile(p.path("cli"), []byte(text), 0o700)
+	if err := os.WriteFile(p.path("cli"), []byte(text), 0o700); err != nil {
+		return err
+	}
+	argv, err = KcatArgv(p.config.Root)
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(p.path("kcat"), []byte("#!/bin/sh\nexec "+quote(argv)+" \"$@\"\n"), 0o700)
 }
 
 // quote renders words for a shell.

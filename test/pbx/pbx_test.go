@@ -191,11 +191,15 @@ func TestPathTooLongForASocket(t *testing.T) {
 	}
 }
 
-func TestConsoleScript(t *testing.T) {
+func TestScripts(t *testing.T) {
 	p := start(t, Config{})
 	printed, err := runScript(testContext(t), filepath.Join(p.Dir(), "cli"), "core", "show", "version")
-	if err != nil || !strings.HasPrefix(printed, "Asterisk ") {
+	if err != nil || !strings.HasPrefix(printed, "Asterisk ") || strings.Contains(printed, "option") {
 		t.Errorf("cli printed %q, %v", printed, err)
+	}
+	printed, err = runScript(testContext(t), filepath.Join(p.Dir(), "kcat"), "-V")
+	if err != nil || !strings.Contains(printed, "librdkafka") {
+		t.Errorf("kcat printed %q, %v", printed, err)
 	}
 }
 

@@ -71,7 +71,7 @@ func (p *PBX) argv() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(argv, "-n", "-C", p.path("etc", "asterisk.conf")), nil
+	return append(argv, "-C", p.path("etc", "asterisk.conf")), nil
 }
 
 var ready = regexp.MustCompile(`Asterisk Ready\.`)
@@ -102,7 +102,7 @@ func (p *PBX) launch() error {
 		return err
 	}
 	defer output.Close()
-	cmd := exec.Command(argv[0], append(argv[1:], "-f")...)
+	cmd := exec.Command(argv[0], append(argv[1:], "-f", "-n")...)
 	cmd.Dir = p.path("run") // where a core file would go
 	cmd.Env = append(os.Environ(), p.config.Env...)
 	cmd.Stdout, cmd.Stderr = output, output

@@ -1,0 +1,173 @@
+package outbox
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A queue that a broker's outage made long gives its consumed part back while it shrinks, and stays in order.
+func TestALongQueue(t *testing.T) {
+	const n = 100_000
+	l := &lane{}
+	next := func(i int) *Record { return &Record{seq: uint64(i)} }
+	for i := range n {
+		l.queue = append(l.queue, next(i))
+	}
+	added := n
+	for i := range n + n/2 {
+		if got := l.peek().seq; got != uint64(i) {
+			t.Fatalf("record %d at the head, want %d", got, i)
+		}
+		l.pop()
+		if i%2 == 1 && added < n+n/2 {
+			l.queue = append(l.queue, next(added))
+			added++
+		}
+		if want := added - i - 1; l.waiting() != want {
+			t.Fatalf("%d waiting, want %d", l.waiting(), want)
+		}
+		if l.head > 1024 && l.head > len(l.queue)/2+1 {
+			t.Fatalf("%d of %d places are consumed and not given back", l.head, len(l.queue))
+		}
+	}
+	if l.peek() != nil || l.waiting() != 0 {
+		t.Error("the queue is not empty")
+	}
+	for i, r := range l.queue[:cap(l.queue)] {
+		if r != nil {
+			t.Fatalf("place %d of the empty queue still holds a record", i)
+		}
+	}
+}
+
+// The same through the outbox: a long outage, then a client that works.
+func TestAHundredThousandRecordsWaitOutAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 100_000
+		s := Settings{Timeout: time.Minute, WindowRecords: 1000, Backoff: 100 * time.Millisecond, BackoffMax: time.Second}
+		c := &orderClient{t: t, until: time.Now().Add(30 * time.Second)}
+		gate := &countGate{}
+		o := New(s, c, gate, gate)
+		for range n / 100 {
+			records := make([]Record, 100)
+			for i := range records {
+				records[i] = Record{Topic: "t", Accepted: time.Now(), Charge: 1}
+			}
+			o.Accept(records)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if w := o.Counters()[0].Waiting; w != n {
+			t.Errorf("%d waiting in the outage, want %d", w, n)
+		}
+		if !o.Drain(nil) || time.Since(c.until) > time.Second {
+			t.Errorf("drained %v after the outage", time.Since(c.until))
+		}
+		o.Close()
+		if c.next != n || gate.records != n || gate.charge != n {
+			t.Errorf("%d delivered, %d released with the charge %d, want %d of each", c.next, gate.records, gate.charge, n)
+		}
+	})
+}
+
+// orderClient acknowledges at once, from inside Send, and looks at the order.
+type orderClient struct {
+	t     *testing.T
+	until time.Time // fails until then
+	next  uint64
+}
+
+func (c *orderClient) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+	for _, r := range records {
+		if time.Now().Before(c.until) {
+			done(r, errRetry)
+			continue
+		}
+		if r.seq != c.next {
+			c.t.Errorf("record %d delivered, want %d", r.seq, c.next)
+		}
+		c.next++
+		done(r, nil)
+	}
+}
+
+func (c *orderClient) Permanent(error) (string, bool) { return "", false }
+func (c *orderClient) Close()                         {}
+
+// countGate adds up what is released. Everything here happens on one goroutine at a time.
+type countGate struct{ records, charge, dropped int64 }
+
+func (g *countGate) Release(records, charge int64)             { g.records += records; g.charge += charge }
+func (g *countGate) Dropped(_, _ string, records int, _ error) { g.dropped += int64(records) }
+
+// instant is a client that acknowledges from inside Send and keeps nothing.
+type instant struct{}
+
+func (instant) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+	for _, r := range records {
+		done(r, nil)
+	}
+}
+func (instant) Permanent(error) (string, bool) { return "", false }
+func (instant) Close()                         {}
+
+// pass takes batches of the given size through an outbox, each in its own memory as the stage's taker has it, and
+// waits for the outcomes.
+type pass struct {
+	outbox *Outbox
+	size   int
+	done   chan struct{}
+	left   int
+}
+
+func newPass(size int) *pass {
+	p := &pass{size: size, done: make(chan struct{}, 1)}
+	p.outbox = New(Settings{Timeout: time.Hour, WindowRecords: 10_000}, instant{}, p, p)
+	return p
+}
+
+// Release implements Gate; the client answers on one goroutine.
+func (p *pass) Release(records, _ int64) {
+	if p.left -= int(records); p.left == 0 {
+		p.done <- struct{}{}
+	}
+}
+
+func (p *pass) Dropped(string, string, int, error) {}
+
+func (p *pass) batch() {
+	records := make([]Record, p.size)
+	now := time.Now()
+	for i := range records {
+		records[i] = Record{Topic: "calls", Accepted: now, Charge: 100}
+	}
+	p.left = p.size
+	p.outbox.Accept(records)
+	<-p.done
+}
+
+// What a batch of 100 records may allocate on its way: the records themselves, the slice that Send is given as it
+// grows, and the function it is given. Measured with Go 1.26: 10.
+func TestAllocations(t *testing.T) {
+	const ceiling = 12
+	p := newPass(100)
+	defer p.outbox.Close()
+	p.batch()
+	if n := testing.AllocsPerRun(200, p.batch); n > ceiling {
+		t.Errorf("%v allocations for a batch of 100 records, at most %d are allowed", n, ceiling)
+	}
+}
+
+// BenchmarkRecord is the way of one record from Accept to its outcome, by the size of the batches that come in.
+func BenchmarkRecord(b *testing.B) {
+	for _, size := range []int{1, 10, 100, 1000} {
+		b.Run(map[int]string{1: "1", 10: "10", 100: "100", 1000: "1000"}[size], func(b *testing.B) {
+			p := newPass(size)
+			defer p.outbox.Close()
+			b.ReportAllocs()
+			for i := 0; i < b.N; i += size {
+				p.batch()
+			}
+		})
+	}
+}

@@ -1,0 +1,131 @@
+package pbx
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// BrokerConfig says what kind of development broker to run.
+type BrokerConfig struct {
+	Command    string // the reskafka command
+	Dir        string // where its data and complaints go; made when it is not there
+	Port       int    // 0 = a free one
+	Partitions int    // of topics that are made by being used; 0 = the broker's default
+	Detach     bool   // it outlives the process that started it
+}
+
+// Broker is a running `reskafka dev-broker`.
+type Broker struct {
+	Address string // host:port
+	cmd     *exec.Cmd
+}
+
+// StartBroker starts a broker and waits until it is ready. Data that an earlier one left in Dir is there again.
+func StartBroker(ctx context.Context, config BrokerConfig) (*Broker, error) {
+	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the broker's directory: %w", err)
+	}
+	complaints, err := os.Create(filepath.Join(config.Dir, "errors.log"))
+	if err != nil {
+		return nil, fmt.Errorf("making the broker's log: %w", err)
+	}
+	defer complaints.Close()
+	args := []string{"dev-broker", "--port", strconv.Itoa(config.Port), "--data-dir", filepath.Join(config.Dir, "data")}
+	if config.Partitions > 0 {
+		args = append(args, "--partitions", strconv.Itoa(config.Partitions))
+	}
+	cmd := exec.Command(config.Command, args...)
+	cmd.Stderr = complaints
+	// Out of the terminal's process group, so that Ctrl-C ends whoever started the broker and that one ends the broker.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if config.Detach {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting a broker: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting a broker: %w", err)
+	}
+	b := &Broker{cmd: cmd}
+	if b.Address, err = readAddress(ctx, output); err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		said, _ := os.ReadFile(complaints.Name())
+		return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(string(said)))
+	}
+	return b, nil
+}
+
+// readAddress reads the line that says that the broker is ready.
+func readAddress(ctx context.Context, output io.ReadCloser) (string, error) {
+	stop := context.AfterFunc(ctx, func() { _ = output.Close() })
+	defer stop()
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("waiting for the broker to be ready: %w", errors.Join(err, ctx.Err()))
+	}
+	address, found := strings.CutPrefix(strings.TrimSpace(line), "dev-broker listening on ")
+	if !found {
+		return "", fmt.Errorf("the broker says %q", line)
+	}
+	return address, nil
+}
+
+// PID is the broker's process id.
+func (b *Broker) PID() int { return b.cmd.Process.Pid }
+
+// Stop ends the broker and waits until it has ended.
+func (b *Broker) Stop() error {
+	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("ending the broker: %w", err)
+	}
+	if err := b.cmd.Wait(); err != nil {
+		return fmt.Errorf("ending the broker: %w", err)
+	}
+	return nil
+}
+
+// Record is a record as kcat -J prints it.
+type Record struct {
+	Topic     string   `json:"topic"`
+	Partition int32    `json:"partition"`
+	Offset    int64    `json:"offset"`
+	Timestamp int64    `json:"ts"`      // milliseconds since 1970
+	Headers   []string `json:"headers"` // name, value, name, value…
+	Key       *string  `json:"key"`     // nil = null
+	Payload   *string  `json:"payload"` // nil = null
+}
+
+// ReadTopic has kcat read count records of a topic from its beginning, and waits for them until ctx ends. It makes the
+// topic if the broker lets it. A key or value that is not UTF-8 does not survive kcat's JSON unharmed.
+func ReadTopic(ctx context.Context, root, address, topic string, count int) ([]Record, error) {
+	// A consumer does not make a topic; asking about it as a producer would does.
+	if _, err := Kcat(ctx, root, "-L", "-b", address, "-t", topic); err != nil {
+		return nil, err
+	}
+	printed, err := Kcat(ctx, root, "-C", "-q", "-J", "-b", address, "-t", topic, "-o", "beginning", "-c", strconv.Itoa(count))
+	if err != nil {
+		return nil, err
+	}
+	var records []Record
+	for line := range strings.Lines(printed) {
+		var r Record
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			return nil, fmt.Errorf("reading kcat's output %q: %w", line, err)
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}

@@ -1,0 +1,225 @@
+package scenario
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"reskafka/test/pbx"
+)
+
+// usage is what a process holds.
+type usage struct{ threads, files, kilobytes int }
+
+func (w *world) usage() usage {
+	w.Helper()
+	proc := fmt.Sprintf("/proc/%d", w.pbx.PID())
+	count := func(folder string) int {
+		entries, err := os.ReadDir(filepath.Join(proc, folder))
+		if err != nil {
+			w.Fatal(err)
+		}
+		return len(entries)
+	}
+	status, err := os.ReadFile(filepath.Join(proc, "status"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	kilobytes, err := strconv.Atoi(regexp.MustCompile(`VmRSS:\s+(\d+)`).FindStringSubmatch(string(status))[1])
+	if err != nil {
+		w.Fatal(err)
+	}
+	return usage{count("task"), count("fd"), kilobytes}
+}
+
+func TestHundredRoundsOfLoadProduceUnload(t *testing.T) {
+	w := newWorld(t, options{modules: []string{"kafka_probe", "res_kafka"}, parts: 1})
+	w.expect(`Unloaded`, "module unload kafka_probe.so")
+	w.expect(`Unloaded`, "module unload res_kafka.so")
+	path := w.probeFile([2][]byte{[]byte("k"), []byte("v")}, [2][]byte{nil, []byte("w")}, [2][]byte{{}, nil})
+	var tenth usage
+	for round := 1; round <= 100; round++ {
+		w.expect(`Loaded`, "module load res_kafka.so")
+		w.expect(`Loaded`, "module load kafka_probe.so")
+		w.expect(`accepted 3 refused 0`, "kafka probe file one rounds %s", path)
+		w.expect(`sent successfully`, "kafka test send connection one topic rounds message %d", round)
+		w.expect(`Unloaded`, "module unload kafka_probe.so")
+		w.expect(`Unloaded`, "module unload res_kafka.so")
+		w.expect(`0 modules loaded`, "module show like kafka")
+		if round == 10 {
+			tenth = w.usage()
+		}
+	}
+	after := w.usage()
+	t.Logf("after round 10: %+v, after round 100: %+v", tenth, after)
+	if after.threads > tenth.threads+3 || after.files > tenth.files+2 || after.kilobytes > tenth.kilobytes+8*1024 {
+		t.Errorf("grows: after round 10 %+v, after round 100 %+v", tenth, after)
+	}
+	w.read("rounds", 400)
+}
+
+func TestUnloadIsRefusedWhileAProducerIsHeld(t *testing.T) {
+	w := newWorld(t, options{modules: []string{"res_kafka", "kafka_probe"}})
+	w.cli("kafka probe hold one")
+	w.expect(`Unable to unload`, "module unload res_kafka.so")
+	w.expect(`Unable to unload`, "module unload -f res_kafka.so")
+	w.cli("kafka probe release")
+	w.cli("module unload kafka_probe.so")
+	w.expect(`Unloaded`, "module unload res_kafka.so")
+}
+
+func TestLoadDeclinesPlainly(t *testing.T) {
+	// A copy of what was installed, to take things away from.
+	broken := func(t *testing.T) string {
+		t.Helper()
+		copied := filepath.Join(t.TempDir(), "install")
+		if err := os.CopyFS(copied, os.DirFS(os.Getenv("RES_KAFKA_INSTALL"))); err != nil {
+			t.Fatal(err)
+		}
+		return copied
+	}
+	find := func(t *testing.T, under, name string) string {
+		t.Helper()
+		var found string
+		_ = filepath.WalkDir(under, func(path string, _ os.DirEntry, _ error) error {
+			if filepath.Base(path) == name {
+				found = path
+			}
+			return nil
+		})
+		if found == "" {
+			t.Fatalf("no %s below %s", name, under)
+		}
+		return found
+	}
+	declined := func(w *world, pattern string) {
+		w.Helper()
+		w.waitLog(0, pattern)
+		w.expect(`res_kafka\.so +\S.* 0 +Not Running|0 modules loaded`, "module show like res_kafka")
+		w.expect(`System uptime`, "core show uptime")
+	}
+
+	t.Run("without the engine", func(t *testing.T) {
+		install := broken(t)
+		if err := os.Remove(find(t, install, "libreskafka.so")); err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, options{install: install, noBroker: true})
+		declined(w, `ERROR.*The Kafka engine cannot be opened; .make install. puts it beside res_kafka\.so: .*libreskafka\.so`)
+	})
+	t.Run("with something else for an engine", func(t *testing.T) {
+		install := broken(t)
+		engine := find(t, install, "libreskafka.so")
+		other, err := os.ReadFile(find(t, install, "cdr_kafka.so"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(engine, other, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, options{install: install, noBroker: true})
+		declined(w, `ERROR.*The Kafka engine`)
+	})
+	t.Run("without kafka.conf", func(t *testing.T) {
+		w := newWorld(t, options{noBroker: true, unbooted: true})
+		if err := os.Remove(find(t, w.pbx.Dir(), "kafka.conf")); err != nil {
+			t.Fatal(err)
+		}
+		w.boot()
+		declined(w, `ERROR.*kafka\.conf is missing`)
+	})
+	t.Run("with a faulty kafka.conf", func(t *testing.T) {
+		w := newWorld(t, options{noBroker: true, files: map[string]string{
+			"kafka.conf": "[one]\ntype = connection\nacks = all of them\n\n[two]\ntype = connection\nlingr_ms = 5\n",
+		}})
+		declined(w, `ERROR.*kafka\.conf:7: \[two\] lingr_ms`)
+		w.waitLog(0, `ERROR.*kafka\.conf:3: \[one\] acks`)
+	})
+}
+
+func TestLoadsWithAndWithoutItsDocumentation(t *testing.T) {
+	w := newWorld(t, options{modules: []string{"res_kafka"}})
+	w.expect(`(?s)linger_ms.*Default`, "config show help res_kafka connection linger_ms")
+	without := filepath.Join(t.TempDir(), "install")
+	if err := os.CopyFS(without, os.DirFS(os.Getenv("RES_KAFKA_INSTALL"))); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	_ = filepath.WalkDir(without, func(path string, _ os.DirEntry, _ error) error {
+		if strings.HasSuffix(path, "-en_US.xml") {
+			found++
+			return os.Remove(path)
+		}
+		return nil
+	})
+	if found == 0 {
+		t.Fatal("no documentation was installed")
+	}
+	w = newWorld(t, options{install: without})
+	w.expect(`sent successfully`, "kafka test send connection one topic t message m")
+}
+
+func TestAutoloadFindsNoStrayLibrary(t *testing.T) {
+	w := newWorld(t, options{unbooted: true})
+	if err := w.pbx.WriteFile("modules.conf", "[modules]\nautoload = yes\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.boot()
+	w.expect(`res_kafka\.so .*Running`, "module show like kafka")
+	w.expect(`sent successfully`, "kafka test send connection one topic t message m")
+	for _, line := range w.pbx.LogLines() {
+		if strings.Contains(line, "libreskafka") {
+			t.Errorf("autoload met the engine: %s", line)
+		}
+	}
+}
+
+func TestStops(t *testing.T) {
+	dialplan := "[calls]\nexten => s,1,Answer()\n same => n,Wait(600)\n"
+	for _, how := range []struct {
+		name     string
+		how      pbx.How
+		noBroker bool
+		call     bool
+	}{
+		{"now, with a call and a broker", pbx.Now, false, true},
+		{"now, with a call, records waiting and no broker", pbx.Now, true, true},
+		{"gracefully", pbx.Gracefully, false, false},
+		{"gracefully, with records waiting and no broker", pbx.Gracefully, true, false},
+	} {
+		t.Run(how.name, func(t *testing.T) {
+			w := newWorld(t, options{noBroker: how.noBroker, files: map[string]string{"extensions.conf": dialplan}})
+			w.expect(`accepted 2 refused 0`, "kafka probe file one t %s", w.probeFile([2][]byte{nil, []byte("a")}, [2][]byte{nil, []byte("b")}))
+			if how.call {
+				w.cli("channel originate Local/s@calls/n application Echo")
+				w.until(`[1-9]\d* active channels`, "core show channels")
+			}
+			started := time.Now()
+			if err := w.pbx.Stop(how.how); err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(started)
+			t.Logf("stopped after %v", took)
+			// The promise is a second; on a busy machine Asterisk itself takes some of it.
+			if took > 2*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+func TestRestartedAsteriskProducesAgain(t *testing.T) {
+	w := newWorld(t, options{})
+	w.expect(`sent successfully`, "kafka test send connection one topic t message first")
+	if err := w.pbx.Stop(pbx.Gracefully); err != nil {
+		t.Fatal(err)
+	}
+	w.boot()
+	w.expect(`sent successfully`, "kafka test send connection one topic t message second")
+	w.read("t", 2)
+}

@@ -1,0 +1,84 @@
+package scenario
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWithoutABroker(t *testing.T) {
+	started := time.Now()
+	with := newWorld(t, options{})
+	bootedWith := time.Since(started)
+	_ = with
+	started = time.Now()
+	w := newWorld(t, options{noBroker: true})
+	t.Logf("with a broker (and its start) booted in %v, without in %v", bootedWith, time.Since(started))
+
+	printed := w.expect(`same yes null no`, "kafka probe get one")
+	for _, m := range regexp.MustCompile(`(\d+) us`).FindAllStringSubmatch(printed, -1) {
+		if us, _ := strconv.Atoi(m[1]); us > 10000 {
+			t.Errorf("ast_kafka_get_producer took %s us", m[1])
+		}
+	}
+
+	began := time.Now()
+	w.expect(`accepted 1 refused 0`, "kafka probe file one t %s", w.probeFile([2][]byte{nil, []byte("v")}))
+	w.expect(`Message not sent: .*connection refused`, "kafka test send connection one topic t message m")
+	// Long enough for a second line about the same cause to come, and for a third to be too many.
+	time.Sleep(time.Until(began.Add(40 * time.Second)))
+	var lines []string
+	for _, line := range w.pbx.LogLines() {
+		if strings.Contains(line, "connection refused") {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) < 1 || len(lines) > 2 {
+		t.Errorf("%d lines about the unreachable broker in 40 s:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
+	if len(lines) == 2 && !regexp.MustCompile(`\d+ (times|attempts|more)`).MatchString(lines[1]) {
+		t.Errorf("the second line does not say how many it stands for: %s", lines[1])
+	}
+	w.expect(`(?m)^\s*Waiting +1\b`, "kafka show connection one")
+	w.expect(`(?m)^\s*Dropped +1\b`, "kafka show connection one") // the test message, whose time is up
+}
+
+func TestRecordsWaitForTheBroker(t *testing.T) {
+	w := newWorld(t, options{parts: 1})
+	port, _ := strconv.Atoi(w.broker.Address[strings.LastIndex(w.broker.Address, ":")+1:])
+	path := w.probeFile([2][]byte{[]byte("k"), []byte("1")}, [2][]byte{[]byte("k"), []byte("2")}, [2][]byte{[]byte("k"), []byte("3")})
+	w.expect(`accepted 3 refused 0`, "kafka probe file one t %s", path)
+	w.acknowledged("one", 3)
+	if err := w.broker.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		w.expect(`accepted 3 refused 0`, "kafka probe file one t %s", path)
+	}
+	w.expect(`(?m)^\s*Waiting +9\b`, "kafka show connection one")
+	w.startBroker(port, 1)
+	w.acknowledged("one", 12)
+	var values []string
+	for _, r := range w.read("t", 12) {
+		values = append(values, text(r.Payload))
+	}
+	if got := strings.Join(values, ""); got != "123123123123" {
+		t.Errorf("order %s", got)
+	}
+}
+
+func TestFullQueueRefusesAtOnce(t *testing.T) {
+	w := newWorld(t, options{noBroker: true, files: map[string]string{
+		"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\nqueue_buffering_max_messages = 1000\n",
+	}})
+	mark := w.pbx.LogMark()
+	records := make([][2][]byte, 1500)
+	for i := range records {
+		records[i] = [2][]byte{nil, []byte("v")}
+	}
+	w.expect(`accepted 1000 refused 500`, "kafka probe file one t %s", w.probeFile(records...))
+	w.waitLog(mark, `ERROR.*connection 'one': refused \d+ record\(s\), topic 't': queue_buffering_max_messages`)
+	w.expect(`(?m)^\s*Waiting +1000\b`, "kafka show connection one")
+}

@@ -1,0 +1,178 @@
+package scenario
+
+import (
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"reskafka/test/pbx"
+)
+
+// probeFile writes records for the probe module to produce, "key value" in hex; nil is NULL.
+func (w *world) probeFile(records ...[2][]byte) string {
+	w.Helper()
+	var b strings.Builder
+	for _, r := range records {
+		for i, part := range r {
+			switch {
+			case part == nil:
+				b.WriteString("-")
+			case len(part) == 0:
+				b.WriteString(".")
+			default:
+				b.WriteString(hex.EncodeToString(part))
+			}
+			b.WriteByte(" \n"[i])
+		}
+	}
+	path := filepath.Join(w.dir, "probe")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		w.Fatal(err)
+	}
+	return path
+}
+
+func TestNullAndEmptyAreKeptApart(t *testing.T) {
+	w := newWorld(t, options{parts: 1})
+	records := [][2][]byte{
+		{nil, []byte("v")}, {{}, []byte("v")}, {[]byte("k"), nil}, {[]byte("k"), {}}, {nil, nil}, {{}, {}}, {[]byte("k"), []byte("v")},
+	}
+	w.expect(`accepted 7 refused 0`, "kafka probe file one apart %s", w.probeFile(records...))
+	same := func(a *string, b []byte) bool { return (a == nil) == (b == nil) && (a == nil || *a == string(b)) }
+	for i, r := range w.read("apart", len(records)) {
+		if !same(r.Key, records[i][0]) || !same(r.Payload, records[i][1]) {
+			w.Errorf("record %d came out as key %s value %s, went in as %q", i, text(r.Key), text(r.Payload), records[i])
+		}
+	}
+	w.expect(`produce 0`, "kafka probe headers one headed 40")
+	r := w.read("headed", 1)[0]
+	if len(r.Headers) != 80 {
+		w.Fatalf("%d headers came out of 40", len(r.Headers)/2)
+	}
+	for i := range 40 {
+		want := ""
+		if i%2 == 1 {
+			want = fmt.Sprintf("h%d", i)
+		}
+		if r.Headers[2*i] != fmt.Sprintf("h%d", i) || r.Headers[2*i+1] != want {
+			w.Errorf("header %d is %q", i, r.Headers[2*i:2*i+2])
+		}
+	}
+}
+
+// keysOfEveryKind are keys of every length and byte that a C string can hold, and that kcat takes from a file of
+// lines: no newline, and no separator.
+func keysOfEveryKind(count int) [][]byte {
+	keys := make([][]byte, 0, count)
+	for b := 1; b < 256; b++ {
+		if b != '\n' && b != '\t' {
+			keys = append(keys, []byte{byte(b)})
+		}
+	}
+	for n := 2; len(keys) < count; n++ {
+		key := make([]byte, 1+n%700)
+		for i := range key {
+			for key[i] = byte(n*31 + i*(n|1)); key[i] == 0 || key[i] == '\n' || key[i] == '\t'; {
+				key[i]++
+			}
+		}
+		keys = append(keys, append(key, fmt.Sprint(n)...))
+	}
+	return keys
+}
+
+func TestKeysLandWhereLibrdkafkaPutsThem(t *testing.T) {
+	keys := keysOfEveryKind(1000)
+	for _, partitions := range []int{1, 3, 16, 50} {
+		t.Run(fmt.Sprintf("%d_partitions", partitions), func(t *testing.T) {
+			w := newWorld(t, options{parts: partitions})
+			records := make([][2][]byte, 0, len(keys))
+			var lines strings.Builder
+			for i, key := range keys {
+				records = append(records, [2][]byte{key, fmt.Append(nil, i)})
+				fmt.Fprintf(&lines, "%s\t%d\n", key, i)
+			}
+			w.expect(fmt.Sprintf("accepted %d refused 0", len(keys)), "kafka probe file one ours %s", w.probeFile(records...))
+			path := filepath.Join(w.dir, "lines")
+			if err := os.WriteFile(path, []byte(lines.String()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := pbx.Kcat(w.ctx, w.root, "-P", "-b", w.broker.Address, "-t", "theirs", "-K", "\t", "-l", path); err != nil {
+				t.Fatal(err)
+			}
+			// The value is the number of the key: kcat's JSON does not carry a key's bytes unharmed.
+			place := func(topic string) map[string]int32 {
+				at := map[string]int32{}
+				for _, r := range w.read(topic, len(keys)) {
+					at[text(r.Payload)] = r.Partition
+				}
+				return at
+			}
+			ours, theirs, used := place("ours"), place("theirs"), map[int32]bool{}
+			for i, key := range keys {
+				n := fmt.Sprint(i)
+				if ours[n] != theirs[n] {
+					t.Errorf("key %q: partition %d, kcat's is %d", key, ours[n], theirs[n])
+				}
+				used[ours[n]] = true
+			}
+			if len(used) != partitions {
+				t.Errorf("%d of %d partitions are used", len(used), partitions)
+			}
+		})
+	}
+}
+
+func TestWrongCallsAreRefused(t *testing.T) {
+	w := newWorld(t, options{})
+	mark := w.pbx.LogMark()
+	printed := w.cli("kafka probe wrong one")
+	for line := range strings.Lines(printed) {
+		if want := " -1\n"; !strings.HasSuffix(line, want) && line != "right 0\n" {
+			t.Errorf("accepted: %s", line)
+		}
+	}
+	if strings.Count(printed, "\n") != 14 {
+		t.Errorf("not every call was made:\n%s", printed)
+	}
+	for _, pattern := range []string{
+		`ERROR.*connection '\(none\)': refused 1 record\(s\), topic 'topic': .*NULL`,
+		`ERROR.*connection 'one': refused 5 record\(s\), topic '.*': a topic's name has 1 to 249`,
+		`ERROR.*connection 'one': refused 3 record\(s\), topic 'topic': .*NULL`,
+		`ERROR.*connection 'one': refused 1 record\(s\), topic 'topic': larger than message_max_bytes`,
+		`ERROR.*No Kafka producer without the name`,
+		`ERROR.*no producer for connection 'no such connection'`,
+	} {
+		w.waitLog(mark, pattern)
+	}
+	w.acknowledged("one", 1)
+	w.expect(`Refused +9 `, "kafka show connection one")
+}
+
+func TestSizeLimitIsExact(t *testing.T) {
+	w := newWorld(t, options{})
+	w.expect(`produce 0`, "kafka probe size one large 999964") // measured: librdkafka's largest with the default of 1000000
+	w.expect(`produce -1`, "kafka probe size one large 999965")
+	w.acknowledged("one", 1)
+}
+
+func TestForkedChildIsRefused(t *testing.T) {
+	w := newWorld(t, options{})
+	w.expect(`child 42 parent 0`, "kafka probe fork one forked")
+	if r := w.read("forked", 1)[0]; text(r.Payload) != "parent" {
+		t.Errorf("the topic holds %s", text(r.Payload))
+	}
+}
+
+func TestPanicStaysInTheEngine(t *testing.T) {
+	w := newWorld(t, options{})
+	mark := w.pbx.LogMark()
+	w.expect(`fault -5`, "kafka probe fault")
+	w.waitLog(mark, `ERROR.*the engine panicked, this is a defect: runtime error: invalid memory address`)
+	w.waitLog(mark, `ERROR.*engine\.\(\*Engine\)\.Stop`)
+	w.expect(`Message sent successfully`, "kafka test send connection one topic after message panic")
+	w.read("after", 1)
+}

@@ -1,0 +1,212 @@
+// Package scenario runs res_kafka in a real Asterisk, against a broker in a process of its own, and lets kcat, a client
+// independent of ours, read what came out.
+//
+// It needs what scripts/test sets: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL.
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"reskafka/test/pbx"
+)
+
+// patience is how long anything may take that is waited for; reaching it is a failure, never a measurement.
+const patience = 60 * time.Second
+
+// world is one private Asterisk and one broker.
+type world struct {
+	*testing.T
+	ctx    context.Context
+	root   string
+	dir    string
+	broker *pbx.Broker
+	pbx    *pbx.PBX
+}
+
+// options of a world.
+type options struct {
+	files    map[string]string // configuration files besides the defaults; %BROKER% is replaced by the broker's address
+	modules  []string          // what to load after the stock modules; nil = all of ours
+	parts    int               // partitions of new topics
+	noBroker bool              // %BROKER% is a port where nobody listens
+	unbooted bool              // Asterisk is not started yet
+	install  string            // the DESTDIR to take modules from, if another than usual
+}
+
+// allOurs is every module of this repository, tests' own included.
+var allOurs = []string{"res_kafka", "cdr_kafka", "kafka_probe"}
+
+// defaults are the files of a world that says nothing else.
+var defaults = map[string]string{
+	"kafka.conf":     "[one]\ntype = connection\nbrokers = %BROKER%\n",
+	"cdr_kafka.conf": "[global]\nconnection = one\n",
+	"cdr.conf":       "[general]\nenable = yes\nunanswered = yes\n",
+}
+
+// newWorld starts a world that ends with the test.
+func newWorld(t *testing.T, o options) *world {
+	t.Helper()
+	w := &world{T: t, root: os.Getenv("RES_KAFKA_ROOT")}
+	if w.root == "" {
+		t.Skip("RES_KAFKA_ROOT is not set: run this by `make test-asterisk`")
+	}
+	var cancel context.CancelFunc
+	w.ctx, cancel = context.WithTimeout(context.Background(), 10*time.Minute)
+	t.Cleanup(cancel)
+	var err error
+	// Not t.TempDir(): with a test's name in it the path is too long for Asterisk's control socket.
+	if w.dir, err = os.MkdirTemp("", "rk"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(w.dir) })
+
+	address := ""
+	if o.noBroker {
+		port, err := pbx.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		address = fmt.Sprintf("127.0.0.1:%d", port)
+	} else {
+		w.startBroker(0, o.parts)
+		address = w.broker.Address
+	}
+	files := maps.Clone(defaults)
+	maps.Copy(files, o.files)
+	for name, text := range files {
+		files[name] = strings.ReplaceAll(text, "%BROKER%", address)
+	}
+	if o.modules == nil {
+		o.modules = allOurs
+	}
+	if o.install == "" {
+		o.install = os.Getenv("RES_KAFKA_INSTALL")
+	}
+	w.pbx, err = pbx.New(pbx.Config{
+		Dir: filepath.Join(w.dir, "pbx"), Root: w.root, Install: o.install,
+		Modules: slices.Concat(pbx.StockModules(), o.modules), Files: files,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !o.unbooted {
+		w.boot()
+	}
+	return w
+}
+
+// boot starts Asterisk. It is stopped with the test, which fails if it has crashed before.
+func (w *world) boot() {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	if err := w.pbx.Start(ctx); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() {
+		if err := w.pbx.Stop(pbx.Now); err != nil {
+			w.Error(err)
+		}
+	})
+}
+
+// startBroker starts a broker on that port, 0 for a free one.
+func (w *world) startBroker(port, partitions int) {
+	w.Helper()
+	var err error
+	w.broker, err = pbx.StartBroker(w.ctx, pbx.BrokerConfig{
+		Command: filepath.Join(os.Getenv("RES_KAFKA_BUILD"), "reskafka"), Dir: filepath.Join(w.dir, "broker"), Port: port, Partitions: partitions,
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	broker := w.broker
+	w.Cleanup(func() { _ = broker.Stop() })
+}
+
+// cli runs a command of Asterisk's console.
+func (w *world) cli(format string, args ...any) string {
+	w.Helper()
+	printed, err := w.pbx.CLI(fmt.Sprintf(format, args...))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return printed
+}
+
+// expect runs a command and wants its answer to match.
+func (w *world) expect(pattern, format string, args ...any) string {
+	w.Helper()
+	printed := w.cli(format, args...)
+	if !regexp.MustCompile(pattern).MatchString(printed) {
+		w.Fatalf("%s\nanswers\n%s\nwhich does not match %s", fmt.Sprintf(format, args...), printed, pattern)
+	}
+	return printed
+}
+
+// until runs a command until its answer matches.
+func (w *world) until(pattern, format string, args ...any) string {
+	w.Helper()
+	match := regexp.MustCompile(pattern)
+	deadline := time.Now().Add(patience)
+	for {
+		printed := w.cli(format, args...)
+		if match.MatchString(printed) {
+			return printed
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("%s\nstill answers\n%s\nwhich does not match %s", fmt.Sprintf(format, args...), printed, pattern)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// waitLog waits for a line in Asterisk's log after mark.
+func (w *world) waitLog(mark int64, pattern string) string {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	line, err := w.pbx.WaitLogSince(ctx, mark, regexp.MustCompile(pattern))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return line
+}
+
+// read has kcat read so many records of a topic.
+func (w *world) read(topic string, count int) []pbx.Record {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	records, err := pbx.ReadTopic(ctx, w.root, w.broker.Address, topic, count)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if len(records) != count {
+		w.Fatalf("kcat read %d records of %s, want %d", len(records), topic, count)
+	}
+	return records
+}
+
+// acknowledged waits until a connection has nothing waiting and this many acknowledged.
+func (w *world) acknowledged(connection string, count int) {
+	w.Helper()
+	w.until(fmt.Sprintf(`(?m)^\s*Acknowledged +%d$`, count), "kafka show connection %s", connection)
+	w.expect(`(?m)^\s*Waiting +0\b`, "kafka show connection %s", connection)
+}
+
+func text(s *string) string {
+	if s == nil {
+		return "(null)"
+	}
+	return *s
+}
