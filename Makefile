@@ -167,13 +167,22 @@ test-host: ## The boundary between C and Go, from a program that is not Asterisk
 test-asterisk: ## Scenarios in a real Asterisk
 	@scripts/test asterisk
 
+PRIVATE := $(CURDIR)/build/private
+
+.PHONY: bench
+bench: ## Measure what a call to produce costs, in a real Asterisk
+	@scripts/provision --tools
+	@root=$$(scripts/provision) && \
+	$(MAKE) -s --no-print-directory install install-test-modules ASTERISK_ROOT="$$root" BUILD=$(PRIVATE) DESTDIR=$(PRIVATE)/install >/dev/null && \
+	RES_KAFKA_ROOT="$$root" RES_KAFKA_BUILD=$(PRIVATE) RES_KAFKA_INSTALL=$(PRIVATE)/install $(GO) run ./bench
+
 .PHONY: generate
 generate: | check-go ## Write what is made from the tables: samples, documentation
-	$(GO) generate ./...
+	@$(GO) run ./internal/docs/generate
 
 .PHONY: check-generated
 check-generated: | check-go ## Fail when a generated file is not what generate would write
-	@scripts/check-generated
+	@$(GO) run ./internal/docs/generate -check
 
 ##@
 

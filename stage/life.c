@@ -156,6 +156,13 @@ void stage_destroy(struct stage *stage)
 	release(pump);
 }
 
+/* caught_up says whether the pump has handed over so many frames and notes of the stage. */
+static bool caught_up(const struct stage *stage, int64_t frames, uint64_t notes)
+{
+	return __atomic_load_n(&stage->handed, __ATOMIC_ACQUIRE) >= frames
+		&& __atomic_load_n(&stage->reported, __ATOMIC_ACQUIRE) >= notes;
+}
+
 void stage_flush(struct stage *stage)
 {
 	struct stage_pump *pump = stage->pump;
@@ -166,13 +173,15 @@ void stage_flush(struct stage *stage)
 	frames = stage->admitted;
 	notes = stage->noted;
 	pthread_mutex_unlock(&stage->lock);
+	if (caught_up(stage, frames, notes)) {
+		return;
+	}
 	pthread_mutex_lock(&pump->lock);
 	if (stage_pump_call_locked(stage, STAGE_ASK_NOW, 0)) {
 		pthread_cond_signal(&pump->wake);
 	}
 	pump->waiters++;
-	while (!pump->ended && (__atomic_load_n(&stage->handed, __ATOMIC_ACQUIRE) < frames
-		|| __atomic_load_n(&stage->reported, __ATOMIC_ACQUIRE) < notes)) {
+	while (!pump->ended && !caught_up(stage, frames, notes)) {
 		pthread_cond_wait(&pump->progress, &pump->lock);
 	}
 	pump->waiters--;

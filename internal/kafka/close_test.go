@@ -194,29 +194,6 @@ func TestCloseDuringSend(t *testing.T) {
 	}
 }
 
-// TestHeldBack holds that a record does not overtake one before it that is to be tried again.
-func TestHeldBack(t *testing.T) {
-	p := open(t, connection(refusedAddress(t)), nil, nil)
-	records := append(numbered("a", 0, 2), numbered("b", 0, 1)...)
-	o := expectOutcomes(t, 3)
-	b := &batch{done: o.add}
-	b.prepare(records, t.Context())
-	p.live[b] = struct{}{}
-	p.finish(&b.attempts[0], errors.New("some error"))
-	p.produce(&b.attempts[1])
-	p.produce(&b.attempts[2])
-	o.mtx.Lock()
-	if err := o.err[records[1]]; err != errHeldBack {
-		t.Errorf("the next of the topic: %v", err)
-	}
-	if _, settled := o.err[records[2]]; settled {
-		t.Error("a record of another topic is held back too")
-	}
-	o.mtx.Unlock()
-	p.Close()
-	o.wait()
-}
-
 // TestDeadlineIsShared holds that there is one timer for the records of a second, and none with idempotence.
 func TestDeadlineIsShared(t *testing.T) {
 	p := open(t, connection("127.0.0.1:1"), nil, nil)

@@ -125,6 +125,37 @@ func (o *outcomes) allSent() {
 	}
 }
 
+// mint is an outbox that gives records their place among others of a topic, which only an outbox can, and is content.
+var mint = sync.OnceValue(func() *outbox.Outbox {
+	return outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000}, content{}, nobody{}, nobody{})
+})
+
+type content struct{}
+
+func (content) Send(records []*outbox.Record, _ time.Time, done func(*outbox.Record, error)) {
+	for _, r := range records {
+		done(r, nil)
+	}
+}
+func (content) Permanent(error) (string, bool) { return "", false }
+func (content) Close()                         {}
+
+// nobody is an outbox.Gate and an outbox.Observer.
+type nobody struct{}
+
+func (nobody) Release(_, _ int64)                  {}
+func (nobody) Dropped(_, _ string, _ int, _ error) {}
+
+// minted are records that can be sent without an outbox of the test's own.
+func minted(records ...outbox.Record) []*outbox.Record {
+	mint().Accept(records)
+	var all []*outbox.Record
+	for i := range records {
+		all = append(all, &records[i])
+	}
+	return all
+}
+
 // send sends records and waits for their outcomes.
 func send(t *testing.T, p *Producer, records ...*outbox.Record) map[*outbox.Record]error {
 	t.Helper()
@@ -141,9 +172,13 @@ func sendAll(t *testing.T, p *Producer, records ...*outbox.Record) {
 }
 
 func numbered(topic string, from, to int) []*outbox.Record {
-	var records []*outbox.Record
+	return minted(numbers(topic, from, to)...)
+}
+
+func numbers(topic string, from, to int) []outbox.Record {
+	var records []outbox.Record
 	for i := from; i < to; i++ {
-		records = append(records, &outbox.Record{
+		records = append(records, outbox.Record{
 			Topic: topic, Key: []byte("key"), Value: fmt.Appendf(nil, "%d", i), Accepted: time.Now(),
 		})
 	}

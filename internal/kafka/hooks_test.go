@@ -20,7 +20,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
 )
 
 // watched are hooks with a clock that stands still.
@@ -256,7 +255,7 @@ func TestLibraryLog(t *testing.T) {
 			c.Debug = []string{"broker", "msg"}
 		}
 		p := open(t, c, log, nil)
-		sendAll(t, p, &outbox.Record{Topic: "t", Value: []byte("v")})
+		sendAll(t, p, numbered("t", 0, 1)...)
 		if debug {
 			log.waitFor(t, host.Debug, "connection my-kafka: kgo debug: ")
 		} else if all := log.above(host.Debug); len(all) != 0 {

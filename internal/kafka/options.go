@@ -34,8 +34,8 @@ const (
 	maxBufferedRecords = 1 << 30
 )
 
-// clientOptions are the options every client of a connection has in common. net dials, hooks observe.
-func clientOptions(c *config.Connection, net *dialer, hooks *hooks, logger kgo.Logger) ([]kgo.Opt, error) {
+// clientOptions are the options every client of a connection has in common. net dials.
+func clientOptions(c *config.Connection, net *dialer, logger kgo.Logger) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(clientID(c.ClientID)),
@@ -47,7 +47,6 @@ func clientOptions(c *config.Connection, net *dialer, hooks *hooks, logger kgo.L
 		kgo.AlwaysRetryEOF(),
 		kgo.DisableClientMetrics(),
 		kgo.WithLogger(logger),
-		kgo.WithHooks(hooks),
 	}
 	mechanism, err := saslMechanism(c)
 	if err != nil {

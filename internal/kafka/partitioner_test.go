@@ -129,11 +129,11 @@ func TestSamePlaceAsLibrdkafka(t *testing.T) {
 	for _, n := range counts {
 		topic := fmt.Sprint("t", n)
 		viaKcat(t, kcat, cluster.ListenAddrs()[0], topic, all)
-		var records []*outbox.Record
+		var records []outbox.Record
 		for i, key := range all {
-			records = append(records, &outbox.Record{Topic: topic, Key: key, Value: []byte(strconv.Itoa(i)), Accepted: time.Now()})
+			records = append(records, outbox.Record{Topic: topic, Key: key, Value: []byte(strconv.Itoa(i)), Accepted: time.Now()})
 		}
-		sendAll(t, p, records...)
+		sendAll(t, p, minted(records...)...)
 
 		theirs, same := map[string]int32{}, 0
 		for _, r := range consume(t, topic, 2*len(all), cluster.ListenAddrs()) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,9 +43,11 @@ type Producer struct {
 	life    context.Context // done when Close ends
 	endLife context.CancelFunc
 
-	// The deadline of the last Send as a context, for the next one of the same second. Send's alone.
+	// Send's alone: the deadline of the last one as a context, for the next one of the same second, and the topics'
+	// orders.
 	deadline   context.Context
 	deadlineAt time.Time
+	orders     map[string]*order
 
 	trials trials
 
@@ -96,6 +99,7 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 		cancel:         cancel,
 		life:           life,
 		endLife:        endLife,
+		orders:         map[string]*order{},
 		live:           map[*batch]struct{}{},
 		purging:        map[string]bool{},
 		idle:           make(chan struct{}),
@@ -119,11 +123,12 @@ func (p *Producer) open(c *config.Connection, log host.Logger, t tuning) error {
 	if err != nil {
 		return err
 	}
-	opts, err := clientOptions(c, net, p.hooks, newLogger(c, log))
+	opts, err := clientOptions(c, net, newLogger(c, log))
 	if err != nil {
 		return err
 	}
 	opts = append(opts, producerOptions(c, t.linger, t.unknownRetries)...)
+	opts = append(opts, kgo.WithHooks(p.hooks, ordering{}))
 	p.client, err = kgo.NewClient(append(opts, t.extra...)...)
 	if err != nil {
 		return fmt.Errorf("setting up the client: %w", err)
@@ -141,14 +146,10 @@ type batch struct {
 	done     func(*outbox.Record, error)
 	attempts []attempt
 	left     atomic.Int32 // attempts without an outcome
-
-	failing atomic.Bool // stopped is not empty
-	mtx     sync.Mutex
-	stopped map[string]bool // topics of which a record is to be tried again
 }
 
 // attempt is one record on its way. It is the context of its own kgo.Record: that is how the promise, which is given
-// the kgo.Record only, finds the way back without a map and without a closure per record.
+// the kgo.Record only, finds the way back without a map and without a closure per record. See also order.
 type attempt struct {
 	context.Context
 	kgo     kgo.Record
@@ -156,6 +157,11 @@ type attempt struct {
 	batch   *batch
 	chunk   atomic.Pointer[chunk] // of a trial, else nil
 	settled atomic.Bool
+	held    atomic.Bool // not sent because of one before it
+
+	order     *order // of the topic; guards the two below
+	partition int
+	place     uint64 // in the partition, from 1; 0 = not there yet
 }
 
 // Send implements outbox.Transport. It does not block, but for trials.
@@ -168,24 +174,26 @@ func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(
 		return
 	}
 	b := &batch{done: done}
-	b.prepare(records, p.until(deadline))
+	p.prepare(b, records, p.until(deadline))
 	p.mtx.Lock()
 	if !p.closed { // if it is, every attempt ends in produce
 		p.live[b] = struct{}{}
 	}
 	p.mtx.Unlock()
 	for i := 0; i < len(b.attempts); {
-		if n := p.try(b, i); n > 0 {
+		if b.attempts[i].settled.Load() { // by Close, or see try
+			i++
+		} else if n := p.try(b, i); n > 0 {
 			i += n
-			continue
+		} else {
+			p.produce(&b.attempts[i])
+			i++
 		}
-		p.produce(&b.attempts[i])
-		i++
 	}
 }
 
 // prepare makes the attempts. Nil and empty stay what they are.
-func (b *batch) prepare(records []*outbox.Record, ctx context.Context) {
+func (p *Producer) prepare(b *batch, records []*outbox.Record, ctx context.Context) {
 	headers := 0
 	for _, r := range records {
 		headers += len(r.Headers)
@@ -196,6 +204,11 @@ func (b *batch) prepare(records []*outbox.Record, ctx context.Context) {
 	for i, r := range records {
 		a := &b.attempts[i]
 		a.Context, a.record, a.batch = ctx, r, b
+		if i > 0 && records[i-1].Topic == r.Topic {
+			a.order = b.attempts[i-1].order
+		} else {
+			a.order = p.orderOf(r.Topic)
+		}
 		a.kgo = kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Timestamp: r.Accepted, Context: a}
 		if len(r.Headers) > 0 {
 			first := len(all)
@@ -207,32 +220,25 @@ func (b *batch) prepare(records []*outbox.Record, ctx context.Context) {
 	}
 }
 
+func (p *Producer) orderOf(topic string) *order {
+	o := p.orders[topic]
+	if o == nil {
+		o = newOrder()
+		p.orders[strings.Clone(topic)] = o
+	}
+	return o
+}
+
 // produce hands one record to the client, unless one before it in its topic is to be tried again: it would overtake.
 func (p *Producer) produce(a *attempt) {
 	switch {
 	case p.ctx.Err() != nil:
 		p.finish(a, ErrClosed)
-	case a.batch.failing.Load() && a.batch.holds(a.record.Topic):
+	case a.record.Withdrawn():
 		p.finish(a, errHeldBack)
 	default:
 		p.client.Produce(a.Context, &a.kgo, p.promise)
 	}
-}
-
-func (b *batch) holds(topic string) bool {
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	return b.stopped[topic]
-}
-
-func (b *batch) hold(topic string) {
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	if b.stopped == nil {
-		b.stopped = map[string]bool{}
-	}
-	b.stopped[topic] = true
-	b.failing.Store(true)
 }
 
 // until is a context that ends with the second deadline is in. Records of one second share it, so that there is one
@@ -261,13 +267,15 @@ func (p *Producer) finish(a *attempt, err error) {
 	if a.settled.Swap(true) {
 		return
 	}
-	b := a.batch
+	again := false
 	if err == nil {
 		p.status.acknowledged.Store(p.now().UnixNano())
 	} else {
-		err = p.judge(a, err)
+		err, again = p.judge(a, err)
 	}
+	b := a.batch
 	b.done(a.record, err)
+	a.order.leave(a, again)
 	if c := a.chunk.Load(); c != nil {
 		c.finished()
 	}
@@ -276,27 +284,26 @@ func (p *Producer) finish(a *attempt, err error) {
 	}
 }
 
-// judge says what a failure means for the record. If it is to be tried again, what follows it in its topic waits.
-func (p *Producer) judge(a *attempt, err error) error {
-	topic := a.record.Topic
+// judge says what a failure means for the record, and whether it is to be tried again.
+func (p *Producer) judge(a *attempt, err error) (outcome error, again bool) {
+	topic, c := a.record.Topic, a.chunk.Load()
 	switch {
 	case ended(err):
 		err = ErrClosed
 	case errors.Is(err, kerr.UnknownTopicID):
 		p.forget(topic)
-	case p.ofBatch(err) && !a.alone():
+	case p.ofBatch(err) && (c == nil || c.size > 1):
 		p.trials.suspect(topic)
 		err = &sharedVerdict{err}
 	}
-	if _, final := p.Permanent(err); final {
-		if c := a.chunk.Load(); c != nil {
-			c.refused.Store(true)
-		}
-		return err
+	_, final := p.Permanent(err)
+	if !final {
+		p.status.retried.Add(1)
 	}
-	a.batch.hold(topic)
-	p.status.retried.Add(1)
-	return err
+	if c != nil {
+		c.note(final)
+	}
+	return err, !final
 }
 
 // forget makes the client learn a topic anew. After a topic was deleted and created again, kgo refuses to produce to
@@ -369,6 +376,7 @@ func (p *Producer) Close() {
 		case <-event:
 		case <-limit.C:
 			p.abandon()
+			<-p.idle // done calls that others have begun return soon
 			return
 		}
 	}

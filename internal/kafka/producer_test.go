@@ -25,14 +25,14 @@ func TestRoundTrip(t *testing.T) {
 	var status Status
 	p := open(t, connection(cluster.ListenAddrs()...), nil, &status)
 	accepted := time.Date(2024, 2, 29, 12, 0, 0, 123_456_789, time.UTC)
-	records := []*outbox.Record{
+	records := minted([]outbox.Record{
 		{Topic: "t", Accepted: accepted},
 		{Topic: "t", Key: []byte{}, Value: []byte{}, Accepted: accepted},
 		{Topic: "t", Key: []byte("k"), Value: []byte{0, 255, '\n'}, Accepted: accepted, Headers: []outbox.Header{
 			{Name: "null", Value: nil}, {Name: "empty", Value: []byte{}}, {Name: "", Value: []byte("v")}, {Name: "null", Value: []byte("again")},
 		}},
 		{Topic: "t", Value: []byte("last"), Accepted: accepted, Headers: []outbox.Header{{Name: "h", Value: []byte("v")}}},
-	}
+	}...)
 	before := time.Now()
 	sendAll(t, p, records...)
 	got := consume(t, "t", len(records), cluster.ListenAddrs())
@@ -78,7 +78,7 @@ func TestOnTheWire(t *testing.T) {
 				c := connection(cluster.ListenAddrs()...)
 				c.CompressionCodec, c.Acks, c.RequestTimeout = codec, acks, 4321*time.Millisecond
 				p := open(t, c, nil, nil)
-				sendAll(t, p, &outbox.Record{Topic: "t", Value: bytes.Repeat([]byte("text "), 1000)})
+				sendAll(t, p, minted(outbox.Record{Topic: "t", Value: bytes.Repeat([]byte("text "), 1000)})...)
 				req := <-seen
 				if req.Acks != int16(acks) || req.TimeoutMillis != 4321 {
 					t.Errorf("acks %d timeout %d, want %d 4321", req.Acks, req.TimeoutMillis, acks)
@@ -180,9 +180,9 @@ func TestMessageMaxBytes(t *testing.T) {
 	for _, limit := range []int{1000, 20000, 1000000} {
 		c.MessageMaxBytes = limit
 		p := open(t, c, nil, nil)
-		sendAll(t, p, &outbox.Record{Topic: "t", Value: make([]byte, limit-RecordOverhead)})
-		sendAll(t, p, &outbox.Record{Topic: "t", Key: make([]byte, limit-RecordOverhead-300), Value: make([]byte, 100),
-			Headers: []outbox.Header{{Name: strings.Repeat("n", 100), Value: make([]byte, 100)}}})
+		sendAll(t, p, minted(outbox.Record{Topic: "t", Value: make([]byte, limit-RecordOverhead)})...)
+		sendAll(t, p, minted(outbox.Record{Topic: "t", Key: make([]byte, limit-RecordOverhead-300), Value: make([]byte, 100),
+			Headers: []outbox.Header{{Name: strings.Repeat("n", 100), Value: make([]byte, 100)}}})...)
 		p.Close()
 	}
 }
@@ -358,28 +358,20 @@ func testCulprit(t *testing.T, verdict *kerr.Error) {
 		return refusal(produce, verdict), nil, true
 	})
 	p := open(t, connection(cluster.ListenAddrs()...), nil, nil)
-	records := numbered("t", 0, many)
-	records[culprit].Value = []byte("culprit")
-
-	left, rounds := records, 0
-	for ; len(left) > 0; rounds++ {
-		if rounds > 30 {
-			t.Fatalf("%d records are left after %d rounds", len(left), rounds)
-		}
-		result := send(t, p, left...)
-		var again []*outbox.Record
-		for _, r := range left { // as the outbox does: back in order
-			err := result[r]
-			if _, final := p.Permanent(err); err != nil && !final {
-				again = append(again, r)
-			} else if final != (r == records[culprit]) {
-				t.Fatalf("round %d: record %s: %v", rounds, r.Value, err)
-			}
-		}
-		left = again
+	observer := &dropped{}
+	box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000, Backoff: time.Millisecond}, p, nobody{}, observer)
+	t.Cleanup(box.Close)
+	box.Accept(numbers("t", 0, 1))
+	drain(t, box) // the way has proven good: the next go all at once
+	records := numbers("t", 1, many)
+	records[culprit-1].Value = []byte("culprit")
+	box.Accept(records)
+	drain(t, box)
+	if got := fmt.Sprint(observer.seen); got != fmt.Sprintf("[%s 1]", permanentReason(verdict)) {
+		t.Errorf("dropped %s", got)
 	}
-	if rounds > 12 || requests.Load() > 25 {
-		t.Errorf("%d rounds and %d requests for %d records", rounds, requests.Load(), many)
+	if requests.Load() > 30 {
+		t.Errorf("%d requests for %d records", requests.Load(), many)
 	}
 	if p.trials.active.Load() {
 		t.Error("the search goes on")
@@ -392,14 +384,47 @@ func testCulprit(t *testing.T, verdict *kerr.Error) {
 	}
 }
 
-// refusal answers a request to produce to one partition with an error.
+// dropped notes what an outbox drops.
+type dropped struct {
+	mtx  sync.Mutex
+	seen []string
+}
+
+func (d *dropped) Dropped(_, reason string, records int, _ error) {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	d.seen = append(d.seen, fmt.Sprint(reason, " ", records))
+}
+
+func drain(t *testing.T, box *outbox.Outbox) {
+	t.Helper()
+	limit := make(chan struct{})
+	timer := time.AfterFunc(patience, func() { close(limit) })
+	defer timer.Stop()
+	if !box.Drain(limit) {
+		t.Fatalf("records are left: %+v", box.Counters())
+	}
+}
+
+func permanentReason(err error) string {
+	for _, known := range permanent {
+		if errors.Is(err, known.err) {
+			return known.reason
+		}
+	}
+	return ""
+}
+
+// refusal answers a request to produce to partitions of one topic with an error for each.
 func refusal(req *kmsg.ProduceRequest, verdict *kerr.Error) *kmsg.ProduceResponse {
 	resp := req.ResponseKind().(*kmsg.ProduceResponse)
 	topic := kmsg.NewProduceResponseTopic()
 	topic.Topic, topic.TopicID = req.Topics[0].Topic, req.Topics[0].TopicID
-	partition := kmsg.NewProduceResponseTopicPartition()
-	partition.Partition, partition.ErrorCode = req.Topics[0].Partitions[0].Partition, verdict.Code
-	topic.Partitions = append(topic.Partitions, partition)
+	for _, asked := range req.Topics[0].Partitions {
+		partition := kmsg.NewProduceResponseTopicPartition()
+		partition.Partition, partition.ErrorCode = asked.Partition, verdict.Code
+		topic.Partitions = append(topic.Partitions, partition)
+	}
 	resp.Topics = append(resp.Topics, topic)
 	return resp
 }

@@ -68,25 +68,29 @@ func (t *trials) passed(topic string, n int, culprit bool) {
 	}
 }
 
-// chunk is a part of a batch that is sent and waited for by itself.
+// chunk is a part of a batch that is sent and waited for by itself. A chunk of one record is alone in its topic: while
+// a record is to be tried again, the outbox sends no other of the topic until it has all of them back.
 type chunk struct {
 	size    int
 	left    atomic.Int32
 	refused atomic.Bool // a record of it was refused for good
+	again   atomic.Bool // a record of it is to be tried again
 	done    chan struct{}
+}
+
+// note takes the failure of one record of the chunk, before finished.
+func (c *chunk) note(final bool) {
+	if final {
+		c.refused.Store(true)
+	} else {
+		c.again.Store(true)
+	}
 }
 
 func (c *chunk) finished() {
 	if c.left.Add(-1) == 0 {
 		close(c.done)
 	}
-}
-
-// alone says whether the record was the only one of its topic inside the client: while a record of a topic is to be
-// tried again, the outbox sends none until it has all of them back.
-func (a *attempt) alone() bool {
-	c := a.chunk.Load()
-	return c != nil && c.size == 1
 }
 
 // try sends the next records of b from i on as a chunk, if their topic is being searched, and waits for their
@@ -100,8 +104,9 @@ func (p *Producer) try(b *batch, i int) int {
 	if limit == 0 {
 		return 0
 	}
+	of := func(j int) bool { return j < len(b.attempts) && b.attempts[j].record.Topic == topic }
 	n := 1
-	for n < limit && i+n < len(b.attempts) && b.attempts[i+n].record.Topic == topic {
+	for n < limit && of(i+n) {
 		n++
 	}
 	c := &chunk{size: n, done: make(chan struct{})}
@@ -114,14 +119,14 @@ func (p *Producer) try(b *batch, i int) int {
 	defer timer.Stop()
 	select {
 	case <-c.done:
-	case <-timer.C:
+		if !c.again.Load() {
+			p.trials.passed(topic, n, c.refused.Load())
+		}
 	case <-p.ctx.Done():
-	}
-	if c.left.Load() > 0 {
-		b.hold(topic) // what follows must not join the chunk
-	}
-	if !b.holds(topic) {
-		p.trials.passed(topic, n, c.refused.Load())
+	case <-timer.C:
+		if of(i + n) { // what follows must not join the chunk: handing back the next withdraws all of it
+			p.finish(&b.attempts[i+n], errHeldBack)
+		}
 	}
 	return n
 }

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,12 +14,12 @@ func TestSwapWaitsForThePresentClient(t *testing.T) {
 		fresh := newClient("fresh", usual, fixed(answer{}))
 		g.swap(fresh, 5*time.Second)
 		after(999 * time.Millisecond)
-		if fresh.sent() != 0 || old.sent() != 1 || old.closed != 0 {
-			t.Errorf("%d Sends to the next client, %d to the present one, closed %d times", fresh.sent(), old.sent(), old.closed)
+		if fresh.sent() != 0 || old.sent() != 1 || old.closings() != 0 {
+			t.Errorf("%d Sends to the next client, %d to the present one, closed %d times", fresh.sent(), old.sent(), old.closings())
 		}
 		after(time.Millisecond)
 		g.want("t", "ack=3")
-		if old.closed != 1 || fresh.sent() == 0 {
+		if old.closings() != 1 || fresh.sent() == 0 {
 			t.Errorf("the swap is not over once the client has answered")
 		}
 	})
@@ -29,7 +30,7 @@ func TestSwapOfAnIdleOutboxIsImmediate(t *testing.T) {
 	bubble(t, old, func(t *testing.T, g *ledger) {
 		g.swap(newClient("fresh", usual, fixed(answer{})), time.Hour)
 		synctest.Wait()
-		if old.closed != 1 {
+		if old.closings() != 1 {
 			t.Error("the idle client is not closed")
 		}
 	})
@@ -52,8 +53,8 @@ func TestSwapRunsOutOfPatience(t *testing.T) {
 			g.want("t", "waiting=1 sending=4 ack=1")
 			after(slack)
 			g.want("t", "ack=6 retried=4")
-			if old.closed != 1 || old.sent() != 2 {
-				t.Errorf("the client out of patience was closed %d times and sent to %d times", old.closed, old.sent())
+			if old.closings() != 1 || old.sent() != 2 {
+				t.Errorf("the client out of patience was closed %d times and sent to %d times", old.closings(), old.sent())
 			}
 		})
 	}
@@ -79,8 +80,8 @@ func TestSwapsInARow(t *testing.T) {
 			g.swap(c, 5*time.Second)
 			after(2 * time.Second)
 		}
-		if fresh[0].closed != 1 || fresh[1].closed != 1 || fresh[2].closed != 0 {
-			t.Errorf("closed %d, %d, %d times, want all but the last once", fresh[0].closed, fresh[1].closed, fresh[2].closed)
+		if fresh[0].closings() != 1 || fresh[1].closings() != 1 || fresh[2].closings() != 0 {
+			t.Errorf("closed %d, %d, %d times, want all but the last once", fresh[0].closings(), fresh[1].closings(), fresh[2].closings())
 		}
 		if n := fresh[0].sent() + fresh[1].sent(); n != 0 {
 			t.Errorf("%d Sends to clients that never took over", n)
@@ -113,7 +114,7 @@ func TestSwapChangesTheSettings(t *testing.T) {
 		g.swap(next, 0)
 		after(slack)
 		c := g.outbox.Counters()[0]
-		if c.Dropped[ReasonExpired] != 9 || c.Waiting != 1 || e.place == settled {
+		if c.Dropped[ReasonExpired] != 9 || c.Waiting != 1 || g.settled(e) {
 			t.Errorf("%+v after the timeout became shorter, want 9 expired and the one with its own lifetime waiting", c)
 		}
 		after(time.Second)
@@ -128,7 +129,7 @@ func TestSwapChangesTheSettings(t *testing.T) {
 		g.swap(last, 0)
 		g.put("t", 20)
 		after(time.Second)
-		if n := g.topics["t"].inside; n != 7 {
+		if n := g.inside("t"); n != 7 {
 			t.Errorf("%d records inside the client, want the new window of 7", n)
 		}
 		g.want("t", "waiting=13 sending=7 ack=1 retried=9 expired=9")
@@ -144,8 +145,8 @@ func TestSwapTriesTheNewClientAtOnce(t *testing.T) {
 		fresh := newClient("fresh", usual, fixed(answer{after: time.Millisecond}))
 		g.swap(fresh, time.Minute)
 		synctest.Wait()
-		if fresh.sent() != 1 || len(fresh.sends[0]) != 1 {
-			t.Errorf("Sends %v to the new client, want one with one record", fresh.sends)
+		if sends := fresh.sizes(); !slices.Equal(sends, []int{1}) {
+			t.Errorf("Sends of %v records to the new client, want one of one", sends)
 		}
 	})
 }
@@ -224,8 +225,8 @@ func TestAfterClose(t *testing.T) {
 		}
 		late := newClient("late", usual, fixed(answer{}))
 		g.swap(late, time.Hour)
-		if late.closed != 1 {
-			t.Errorf("a client that came after Close was closed %d times", late.closed)
+		if late.closings() != 1 {
+			t.Errorf("a client that came after Close was closed %d times", late.closings())
 		}
 		g.outbox.Close()
 		if !g.outbox.Drain(nil) {

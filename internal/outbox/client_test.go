@@ -245,6 +245,13 @@ func (c *client) sent() int {
 	return len(c.sends)
 }
 
+// closings is how often Close was called.
+func (c *client) closings() int {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	return c.closed
+}
+
 // nobody is a watcher that only passes answers on.
 type nobody struct{}
 

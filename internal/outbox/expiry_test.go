@@ -80,9 +80,9 @@ func TestAStepOfTheWallClockExpiresNothing(t *testing.T) {
 	}
 	c := newClient("client", usual, fixed(answer{err: errRetry}))
 	bubble(t, c, func(t *testing.T, g *ledger) {
-		g.outbox.Accept([]Record{{Topic: "u", Charge: 1}}) // no stamp at all
-		g.entries = append(g.entries, &entry{topic: "u", silent: true, from: time.Now(), latest: time.Now()})
-		g.topic("u").records = g.entries
+		r := g.record("u", "k", 0, 0, 0, false)
+		r.Accepted = time.Time{} // no stamp at all
+		g.outbox.Accept([]Record{r})
 		after(usual.Timeout - 1)
 		g.want("u", "waiting=1 retried=13")
 		after(slack)

@@ -80,11 +80,10 @@ func FuzzHistory(f *testing.F) {
 type life struct {
 	*dice
 	*ledger
-	t      *testing.T
-	moods  []string // of the client: how it treats records; drawn anew now and then
-	names  int
-	wg     sync.WaitGroup
-	accept sync.Mutex // making and accepting are one step, so that the ledger knows the order
+	t     *testing.T
+	moods []string // of the client: how it treats records; drawn anew now and then
+	names int
+	wg    sync.WaitGroup
 }
 
 // live runs one history in a synctest bubble, which fails if a goroutine is left.
@@ -122,8 +121,8 @@ func live(t *testing.T, d *dice) {
 	l.checkEnded(len(l.entries))
 	other := l.newClient()
 	l.swap(other, 0)
-	if other.closed != 1 {
-		t.Errorf("a client swapped in after Close was closed %d times", other.closed)
+	if other.closings() != 1 {
+		t.Errorf("a client swapped in after Close was closed %d times", other.closings())
 	}
 	synctest.Wait()
 	l.check()

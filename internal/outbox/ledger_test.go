@@ -62,6 +62,8 @@ type ledger struct {
 	t      *testing.T
 	outbox *Outbox
 
+	accept sync.Mutex // making records and accepting them are one step, so that the ledger knows their order
+
 	mtx      sync.Mutex
 	entries  []*entry // by charge - 1: every record has a charge of its own
 	topics   map[string]*account
@@ -427,10 +429,12 @@ func (g *ledger) checkEntry(e *entry) {
 
 // end closes the outbox and looks at what is left of the records accepted before: nothing.
 func (g *ledger) end() {
+	g.accept.Lock()
 	g.mtx.Lock()
 	g.closing = true
 	before := len(g.entries)
 	g.mtx.Unlock()
+	g.accept.Unlock()
 	start := time.Now()
 	g.outbox.Close()
 	took := time.Since(start)
@@ -441,8 +445,8 @@ func (g *ledger) end() {
 		g.errorf("Close took %v", took)
 	}
 	for _, c := range g.clients {
-		if c.closed != 1 {
-			g.errorf("%s was closed %d times", c.name, c.closed)
+		if n := c.closings(); n != 1 {
+			g.errorf("%s was closed %d times", c.name, n)
 		}
 	}
 	g.checkEnded(before)

@@ -30,7 +30,7 @@ type demo struct {
 
 	root    string // of the Asterisk
 	dir     string // everything of this run
-	broker  *broker
+	broker  *pbx.Broker
 	private *pbx.PBX
 }
 
@@ -81,7 +81,7 @@ func (d *demo) end() error {
 		errs = append(errs, d.private.Stop(pbx.Now))
 	}
 	if d.broker != nil {
-		errs = append(errs, d.broker.stop())
+		errs = append(errs, d.broker.Stop())
 	}
 	return errors.Join(append(errs, os.RemoveAll(d.dir))...)
 }
@@ -130,19 +130,25 @@ func (d *demo) build(ctx context.Context) error {
 
 func (d *demo) startBroker(ctx context.Context) error {
 	var err error
-	if d.broker, err = startBroker(ctx, filepath.Join(d.dir, "broker"), d.keep); err != nil {
+	d.broker, err = pbx.StartBroker(ctx, pbx.BrokerConfig{
+		Command:    filepath.Join(buildDir, "reskafka"),
+		Dir:        filepath.Join(d.dir, "broker"),
+		Partitions: 3,
+		Detach:     d.keep,
+	})
+	if err != nil {
 		return err
 	}
-	fmt.Printf("  reskafka dev-broker on %s, process %d\n", d.broker.address, d.broker.pid())
+	fmt.Printf("  reskafka dev-broker on %s, process %d\n", d.broker.Address, d.broker.PID())
 	// A consumer does not create a topic; asking about it as a producer would does.
-	_, err = pbx.Kcat(ctx, d.root, "-L", "-b", d.broker.address, "-t", cdrTopic)
+	_, err = pbx.Kcat(ctx, d.root, "-L", "-b", d.broker.Address, "-t", cdrTopic)
 	return err
 }
 
 func (d *demo) startAsterisk(ctx context.Context) error {
 	files := map[string]string{
 		"kafka.conf": fmt.Sprintf("[general]\n\n[demo]\ntype = connection\nbrokers = %s\nclient_id = demo\n",
-			d.broker.address),
+			d.broker.Address),
 		"cdr_kafka.conf": "[global]\nconnection = demo\ntopic = " + cdrTopic + "\nkey = linkedid\nloguniqueid = yes\n",
 		"extensions.conf": "[demo]\nexten => s,1,Answer()\n same => n,Set(CDR(campaign)=demo)\n" +
 			" same => n,Hangup()\n",
@@ -229,7 +235,7 @@ const readTimeout = 30 * time.Second
 func (d *demo) readOne(ctx context.Context, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	args := []string{"-C", "-b", d.broker.address, "-t", topic, "-o", "beginning", "-c", "1", "-J", "-q"}
+	args := []string{"-C", "-b", d.broker.Address, "-t", topic, "-o", "beginning", "-c", "1", "-J", "-q"}
 	printed, err := pbx.Kcat(ctx, d.root, args...)
 	if err != nil {
 		return fmt.Errorf("%w\nAsterisk logged\n  %s", err, strings.Join(d.private.LogLines(), "\n  "))

@@ -37,7 +37,7 @@ func readKept() (kept, error) {
 
 // leaveRunning writes down what runs and says how to look around.
 func (d *demo) leaveRunning() error {
-	data, err := json.Marshal(kept{Dir: d.dir, BrokerPID: d.broker.pid(), AsteriskPID: d.private.PID()})
+	data, err := json.Marshal(kept{Dir: d.dir, BrokerPID: d.broker.PID(), AsteriskPID: d.private.PID()})
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (d *demo) leaveRunning() error {
   its configuration  %[2]s/etc, then: %[1]s module reload res_kafka.so
   records            %[2]s/kcat -b %[3]s -C -t %[4]s -f '%%k %%s\n'
   the end of it      make demo-stop
-`, cli, d.private.Dir(), d.broker.address, cdrTopic)
+`, cli, d.private.Dir(), d.broker.Address, cdrTopic)
 	return nil
 }
 

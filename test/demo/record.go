@@ -6,22 +6,13 @@ import (
 	"fmt"
 	"strings"
 	"time"
-)
 
-// kcatRecord is a record as kcat -J prints it.
-type kcatRecord struct {
-	Topic     string   `json:"topic"`
-	Partition int32    `json:"partition"`
-	Offset    int64    `json:"offset"`
-	Timestamp int64    `json:"ts"`      // milliseconds since 1970
-	Headers   []string `json:"headers"` // name, value, name, value…
-	Key       *string  `json:"key"`
-	Payload   *string  `json:"payload"`
-}
+	"reskafka/test/pbx"
+)
 
 // renderRecord makes a record readable: where it lies, its key and headers, and its value, JSON indented.
 func renderRecord(printed []byte) (string, error) {
-	var record kcatRecord
+	var record pbx.Record
 	if err := json.Unmarshal(printed, &record); err != nil {
 		return "", fmt.Errorf("reading kcat's output %q: %w", printed, err)
 	}

@@ -1,0 +1,109 @@
+package kafka
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// order keeps the records of one topic in order through failures. When kgo gives up a record to be tried again, it
+// empties the partition, but tells so by promises that another goroutine makes a little later. A record handed to it
+// in between would be sent, and overtake. So before kgo sends the first record of what it holds for a partition it is
+// made to wait until every record that was there before has its outcome, and if one of them is to be tried again, it
+// gets this one back unsent, with all that stands behind it.
+//
+// The way in is kgo's question whether the record's context has ended, which it asks at that very point, under the
+// partition's lock. Waiting there is safe: promises need no lock of kgo, and done calls do not block.
+type order struct {
+	mtx        sync.Mutex
+	settled    sync.Cond // some record got its outcome
+	partitions []place
+}
+
+// place is one partition: records enter it in the order in which they are sent, and leave it in the same.
+type place struct {
+	entered, left uint64
+	failed        bool // one that left is to be tried again, and has not come again yet
+}
+
+func newOrder() *order {
+	o := &order{}
+	o.settled.L = &o.mtx
+	return o
+}
+
+// ordering is the hook that tells when a record has its partition. kgo calls it under the partition's lock.
+type ordering struct{}
+
+var _ kgo.HookProduceRecordPartitioned = ordering{}
+
+// OnProduceRecordPartitioned implements kgo.HookProduceRecordPartitioned.
+func (ordering) OnProduceRecordPartitioned(r *kgo.Record, _ int32) {
+	a := r.Context.(*attempt)
+	a.order.enter(a, int(r.Partition))
+}
+
+func (o *order) enter(a *attempt, partition int) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if missing := partition + 1 - len(o.partitions); missing > 0 {
+		o.partitions = append(slices.Grow(o.partitions, missing), make([]place, missing)...)
+	}
+	p := &o.partitions[partition]
+	if p.entered == p.left && !a.record.Withdrawn() {
+		p.failed = false // this is the failed one come again: until then the outbox withdraws whatever it sends
+	}
+	p.entered++
+	a.partition, a.place = partition, p.entered
+}
+
+// leave notes an outcome, after the outbox was told.
+func (o *order) leave(a *attempt, again bool) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if a.place == 0 {
+		return // it never got as far as a partition
+	}
+	p := &o.partitions[a.partition]
+	p.left++
+	p.failed = p.failed || again
+	o.settled.Broadcast()
+}
+
+// clear waits for those before a and says whether it may be sent.
+func (o *order) clear(a *attempt) bool {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if a.place == 0 {
+		return true
+	}
+	for o.partitions[a.partition].left < a.place-1 {
+		o.settled.Wait()
+	}
+	return !o.partitions[a.partition].failed
+}
+
+// over is the context's channel of a record that must not be sent.
+var over = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// Done implements context.Context for kgo, see order.
+func (a *attempt) Done() <-chan struct{} {
+	if !a.order.clear(a) {
+		a.held.Store(true)
+		return over
+	}
+	return a.Context.Done()
+}
+
+// Err implements context.Context.
+func (a *attempt) Err() error {
+	if a.held.Load() {
+		return errHeldBack
+	}
+	return a.Context.Err()
+}

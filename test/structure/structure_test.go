@@ -1,0 +1,220 @@
+// Package structure holds the rules of the repository that no compiler does: where cgo, Asterisk's types and the Kafka
+// client may be used, which way packages depend on each other, and under which licences the engine's libraries are.
+package structure
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const top = "../.."
+
+// each calls visit for every file of the repository whose name matches.
+func each(t *testing.T, pattern string, visit func(path string, text []byte)) {
+	t.Helper()
+	match, count := regexp.MustCompile(pattern), 0
+	err := filepath.WalkDir(top, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, _ := filepath.Rel(top, path)
+		if entry.IsDir() && (name == "build" || name == ".git") {
+			return filepath.SkipDir
+		}
+		if entry.IsDir() || !match.MatchString(name) {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		count++
+		visit(filepath.ToSlash(name), text)
+		return err
+	})
+	if err != nil || count == 0 {
+		t.Fatalf("%d files match %s: %v", count, pattern, err)
+	}
+}
+
+func imports(t *testing.T, path string, text []byte) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, text, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, i := range file.Imports {
+		paths = append(paths, strings.Trim(i.Path.Value, `"`))
+	}
+	return paths
+}
+
+// Only these folders may import what the pattern names.
+var onlyIn = []struct {
+	imported string
+	folders  string
+	why      string
+}{
+	{`^C$`, `^cmd/libreskafka/`, "the boundary to C is in one folder"},
+	{`^github\.com/twmb/franz-go/pkg/kfake`, `^cmd/reskafka/|_test\.go$`, "the development broker is for people and tests"},
+	{`^github\.com/`, `^internal/kafka/|^cmd/reskafka/|_test\.go$`, "the Kafka client's types stay in internal/kafka"},
+	{`^reskafka/test/`, `^test/|^bench/|_test\.go$`, "what is for tests stays in tests"},
+	{`^reskafka/cmd/`, `^cmd/`, "commands use packages, not the other way round"},
+}
+
+// Which packages of ours each package may import; a package that is not listed may import none.
+var uses = map[string][]string{
+	"internal/engine":   {"config", "console", "event", "frame", "host", "kafka", "outbox", "throttle"},
+	"internal/kafka":    {"config", "host", "outbox", "throttle"},
+	"internal/event":    {"config", "host", "outbox"},
+	"internal/console":  {"config"},
+	"internal/docs":     {"config"},
+	"internal/config":   {},
+	"internal/frame":    {},
+	"internal/host":     {},
+	"internal/outbox":   {},
+	"internal/throttle": {},
+}
+
+func TestImports(t *testing.T) {
+	each(t, `\.go$`, func(path string, text []byte) {
+		for _, imported := range imports(t, path, text) {
+			for _, rule := range onlyIn {
+				if regexp.MustCompile(rule.imported).MatchString(imported) && !regexp.MustCompile(rule.folders).MatchString(path) {
+					t.Errorf("%s imports %q: %s", path, imported, rule.why)
+				}
+			}
+			folder := filepath.ToSlash(filepath.Dir(path))
+			used, ours := strings.CutPrefix(imported, "reskafka/internal/")
+			if allowed, known := uses[folder]; ours && !strings.HasSuffix(path, "_test.go") && strings.HasPrefix(folder, "internal/") && !slices.Contains(allowed, used) {
+				if !known && strings.HasPrefix(used, strings.Split(folder, "/")[1]) {
+					continue // a helper of that package, in a folder below it
+				}
+				t.Errorf("%s imports %q, which the table in test/structure does not allow", path, imported)
+			}
+		}
+	})
+}
+
+func TestFilesAreReadOnlyWhereTheyShouldBe(t *testing.T) {
+	each(t, `^internal/(outbox|frame|event|console|engine|throttle|host)/.*\.go$`, func(path string, text []byte) {
+		if strings.HasSuffix(path, "_test.go") || path == "internal/event/zone.go" {
+			return
+		}
+		for _, imported := range imports(t, path, text) {
+			if imported == "os" || imported == "net" || imported == "io/ioutil" {
+				t.Errorf("%s imports %q: files and the network are for internal/config, internal/kafka and the spool", path, imported)
+			}
+		}
+	})
+}
+
+func TestAsteriskStaysInModules(t *testing.T) {
+	header := regexp.MustCompile(`#\s*include\s*[<"]asterisk(\.h|/)`)
+	allowed := regexp.MustCompile(`^(modules|test/modules|include/asterisk)/`)
+	each(t, `\.(c|h|go)$`, func(path string, text []byte) {
+		if header.Match(text) && !allowed.MatchString(path) {
+			t.Errorf("%s includes Asterisk's headers; they belong into modules/", path)
+		}
+	})
+	// Only res_kafka.so knows the engine's contract; every other module uses asterisk/kafka*.h.
+	engine := regexp.MustCompile(`#\s*include\s*[<"](\.\./)*abi/engine\.h`)
+	each(t, `^(test/)?modules/[^/]+\.c$`, func(path string, text []byte) {
+		if engine.Match(text) {
+			t.Errorf("%s includes abi/engine.h, which is for modules/res_kafka/", path)
+		}
+	})
+}
+
+// The libraries that the engine links, and their licences: a phrase that only that licence has. Asterisk is under the
+// GPL version 2, so Apache-2.0 is not possible; a library that has it for some of its folders names them.
+var libraries = map[string]struct {
+	licence string
+	phrase  string
+	not     []string // folders under a licence that is not compatible
+}{
+	"github.com/twmb/franz-go":          {"BSD-3-Clause", "Neither the name of", nil},
+	"github.com/twmb/franz-go/pkg/kmsg": {"BSD-3-Clause", "Neither the name of", nil},
+	"github.com/klauspost/compress":     {"BSD-3-Clause", "Neither the name of Google Inc. nor the names of", []string{"gzhttp"}},
+	"github.com/pierrec/lz4/v4":         {"BSD-3-Clause", "Neither the name of", nil},
+}
+
+func TestLicences(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}\t{{.Dir}}\t{{$.ImportPath}}{{end}}{{end}}", "./cmd/libreskafka")
+	cmd.Dir = top
+	printed, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(printed)) {
+		fields := strings.Split(strings.TrimSpace(line), "\t")
+		if len(fields) != 3 {
+			continue
+		}
+		module, dir, linked := fields[0], fields[1], fields[2]
+		seen[module] = true
+		library, known := libraries[module]
+		if !known {
+			t.Errorf("the engine links %s, whose licence nobody has looked at (table in test/structure)", module)
+			continue
+		}
+		text, err := os.ReadFile(licenceFile(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(strings.Join(strings.Fields(string(text)), " "), library.phrase) {
+			t.Errorf("the licence of %s does not read like %s", module, library.licence)
+		}
+		if strings.Contains(string(text), "Apache License") && library.not == nil {
+			t.Errorf("the licence of %s speaks of the Apache License", module)
+		}
+		for _, folder := range library.not {
+			if strings.HasPrefix(linked, module+"/"+folder) {
+				t.Errorf("the engine links %s, which is not compatible with the GPL version 2", linked)
+			}
+		}
+	}
+	if len(seen) != len(libraries) {
+		t.Errorf("the engine links %d libraries, the table has %d: remove what is not used", len(seen), len(libraries))
+	}
+}
+
+// licenceFile finds the licence of a module, which may stand in the repository's top folder when the module is one of
+// several in it.
+func licenceFile(dir string) string {
+	for range 3 {
+		for _, name := range []string{"LICENSE", "LICENSE.txt", "LICENSE.md", "COPYING"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				return filepath.Join(dir, name)
+			}
+		}
+		dir = filepath.Dir(dir)
+	}
+	return filepath.Join(dir, "LICENSE")
+}
+
+// Every source file of ours says what it is about at its top, and says nothing of the machine it was written on.
+func TestSources(t *testing.T) {
+	packages := map[string]bool{}
+	each(t, `\.go$`, func(path string, text []byte) {
+		folder := filepath.Dir(path)
+		packages[folder] = packages[folder] || regexp.MustCompile(`(?m)^// Package \w+ |^// Command \w+ |^// [A-Z].*\npackage main`).Match(text)
+	})
+	for folder, documented := range packages {
+		if !documented {
+			t.Errorf("no file of %s says what the package is about", folder)
+		}
+	}
+	each(t, `\.(c|h)$`, func(path string, text []byte) {
+		if !strings.HasPrefix(string(text), "/*") || !strings.Contains(string(text), "GNU General Public License") {
+			t.Errorf("%s has no head that says what it is and under which licence", path)
+		}
+	})
+}
