@@ -69,8 +69,8 @@ func TestNothingOvertakes(t *testing.T) {
 }
 
 // entrant is an attempt that has its partition.
-func entrant(o *order, partition int32) *attempt {
-	a := &attempt{Context: context.Background(), order: o, record: numbered("t", 0, 1)[0]}
+func entrant(o *order, r *outbox.Record, partition int32) *attempt {
+	a := &attempt{Context: context.Background(), order: o, record: r}
 	a.kgo = kgo.Record{Context: a, Partition: partition}
 	ordering{}.OnProduceRecordPartitioned(&a.kgo, 0)
 	return a
@@ -87,9 +87,10 @@ func isDone(a *attempt) bool {
 
 // TestOrder walks through what kgo does around a failure.
 func TestOrder(t *testing.T) {
+	record := numbered("t", 0, 1)[0]
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrder()
-		first, second, elsewhere := entrant(o, 1), entrant(o, 1), entrant(o, 0)
+		first, second, elsewhere := entrant(o, record, 1), entrant(o, record, 1), entrant(o, record, 0)
 		if isDone(first) || isDone(elsewhere) {
 			t.Fatal("the first of a partition is held back")
 		}
@@ -105,7 +106,7 @@ func TestOrder(t *testing.T) {
 		if !<-asked || second.Err() != errHeldBack {
 			t.Fatal("the second may go before the first comes again")
 		}
-		third := entrant(o, 1)
+		third := entrant(o, record, 1)
 		o.leave(second, true)
 		if !isDone(third) {
 			t.Fatal("the third may go before the first comes again")
@@ -114,11 +115,11 @@ func TestOrder(t *testing.T) {
 			t.Error("another partition is held back")
 		}
 		o.leave(third, true)
-		again := entrant(o, 1)
+		again := entrant(o, record, 1)
 		if isDone(again) || again.Err() != nil {
 			t.Fatal("it may not come again")
 		}
-		after := entrant(o, 1)
+		after := entrant(o, record, 1)
 		o.leave(again, false)
 		if isDone(after) {
 			t.Error("the one after it is held back")
@@ -131,7 +132,7 @@ func TestOrder(t *testing.T) {
 		}
 		o.leave(nowhere, true)
 		o.leave(after, false)
-		if isDone(entrant(o, 1)) {
+		if isDone(entrant(o, record, 1)) {
 			t.Error("an outcome without a partition counts")
 		}
 	})

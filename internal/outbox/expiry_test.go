@@ -99,6 +99,20 @@ func TestTheDeadlineCountsFromTheStamp(t *testing.T) {
 	})
 }
 
+// A record that lay in the stage longer than the one before it has that one's time: the queue falls due in its order.
+func TestTheQueueFallsDueInItsOrder(t *testing.T) {
+	c := newClient("client", usual, firstly(1, answer{after: 6 * time.Second}))
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		g.put("t", 1)
+		c.script = fixed(answer{err: errRetry})
+		g.putFor("t", 1, 5*time.Second, 0)
+		after(6 * time.Second)
+		g.want("t", "waiting=1 ack=1 retried=1")
+		after(4 * time.Second)
+		g.want("t", "ack=1 retried=7 expired=1")
+	})
+}
+
 // Records of one queue fall due one by one, each at its own time.
 func TestEachRecordHasItsOwnDeadline(t *testing.T) {
 	c := newClient("client", usual, fixed(answer{err: errRetry}))

@@ -31,7 +31,6 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <pthread.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "asterisk/astobj2.h"
@@ -152,17 +151,26 @@ static void probe_get(int fd, const char *connection)
 	ao2_cleanup(second);
 }
 
+/* The child answers through a pipe: Asterisk's own handler of SIGCHLD may be the one that waits for it. */
 static void probe_fork(int fd, struct ast_kafka_producer *producer, const char *topic)
 {
-	pid_t child = fork();
-	int status = -1;
+	char answer = '?';
+	int ends[2];
 
-	if (!child) {
-		alarm(5);
-		_exit(ast_kafka_produce(producer, topic, NULL, "child", 5) == -1 && !ast_kafka_get_producer("any") ? 42 : 1);
+	if (pipe(ends)) {
+		return;
 	}
-	waitpid(child, &status, 0);
-	ast_cli(fd, "child %d parent %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+	if (!fork()) {
+		alarm(5);
+		answer = ast_kafka_produce(producer, topic, NULL, "child", 5) == -1 && !ast_kafka_get_producer("any") ? 'r' : 'a';
+		_exit(write(ends[1], &answer, 1) != 1);
+	}
+	close(ends[1]);
+	if (read(ends[0], &answer, 1) != 1) {
+		answer = '?';
+	}
+	close(ends[0]);
+	ast_cli(fd, "child %s parent %d\n", answer == 'r' ? "refused" : answer == 'a' ? "accepted" : "silent",
 		ast_kafka_produce(producer, topic, NULL, "parent", 6));
 }
 

@@ -161,7 +161,7 @@ func TestSizeLimitIsExact(t *testing.T) {
 
 func TestForkedChildIsRefused(t *testing.T) {
 	w := newWorld(t, options{})
-	w.expect(`child 42 parent 0`, "kafka probe fork one forked")
+	w.expect(`child refused parent 0`, "kafka probe fork one forked")
 	if r := w.read("forked", 1)[0]; text(r.Payload) != "parent" {
 		t.Errorf("the topic holds %s", text(r.Payload))
 	}
