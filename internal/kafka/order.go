@@ -3,9 +3,13 @@ package kafka
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
+
+// orderPatience bounds the waiting for promises, which takes microseconds: what is handed back after it is tried again.
+const orderPatience = time.Second
 
 // order keeps the records of one topic in order through failures. When kgo gives up a record to be tried again, it
 // empties the partition, but tells so by promises that another goroutine makes a little later. A record handed to it
@@ -47,6 +51,9 @@ func (ordering) OnProduceRecordPartitioned(r *kgo.Record, _ int32) {
 func (o *order) enter(a *attempt, partition int) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
+	if a.place != 0 {
+		return
+	}
 	if missing := partition + 1 - len(o.partitions); missing > 0 {
 		o.partitions = append(slices.Grow(o.partitions, missing), make([]place, missing)...)
 	}
@@ -78,10 +85,21 @@ func (o *order) clear(a *attempt) bool {
 	if a.place == 0 {
 		return true
 	}
-	for o.partitions[a.partition].left < a.place-1 {
-		o.settled.Wait()
+	p := func() *place { return &o.partitions[a.partition] } // which may move while this waits
+	if p().left < a.place-1 {
+		late := false
+		timer := time.AfterFunc(orderPatience, func() {
+			o.mtx.Lock()
+			defer o.mtx.Unlock()
+			late = true
+			o.settled.Broadcast()
+		})
+		defer timer.Stop()
+		for p().left < a.place-1 && !late {
+			o.settled.Wait()
+		}
 	}
-	return !o.partitions[a.partition].failed
+	return p().left >= a.place-1 && !p().failed
 }
 
 // over is the context's channel of a record that must not be sent.

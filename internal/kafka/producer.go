@@ -1,7 +1,8 @@
 // Package kafka is the engine's side of the Kafka protocol: the only package that knows the client library, franz-go.
 //
-// Producer carries the outbox's records, hooks and Status tell how the brokers are doing, ConsistentRandom keeps keys
-// on the partitions librdkafka puts them on, and options.go says what each option of a connection becomes.
+// Producer carries the outbox's records: order keeps them from overtaking one that failed, trials find the one that made
+// a broker refuse a batch. hooks and Status tell how the brokers are doing, in the words of cause. ConsistentRandom keeps
+// keys on the partitions librdkafka puts them on, and options.go says what each option of a connection becomes.
 package kafka
 
 import (
