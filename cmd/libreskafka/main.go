@@ -17,9 +17,6 @@ static void call_log(const struct resk_host *host, int32_t level, const char *fi
 import "C"
 
 import (
-	"fmt"
-	"os"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"unsafe"
@@ -126,18 +123,11 @@ func (l *hostLog) connect(host *C.struct_resk_host) {
 
 // fence stands first in every export: a panic becomes a line with its stack in the log and ends here.
 func fence(recovered func()) {
-	r := recover()
-	if r == nil {
-		return
-	}
-	text := fmt.Sprintf("the engine panicked, this is a defect: %v", r)
-	fmt.Fprintf(os.Stderr, "res_kafka: %s\n%s\n", text, debug.Stack())
-	host.Logf(&theLog, host.Error, "%s", text)
-	for line := range strings.Lines(string(debug.Stack())) {
-		host.Logf(&theLog, host.Error, "  %s", strings.TrimRight(line, "\n"))
-	}
-	if recovered != nil {
-		recovered()
+	if r := recover(); r != nil {
+		host.LogPanic(&theLog, "a call from Asterisk", r)
+		if recovered != nil {
+			recovered()
+		}
 	}
 }
 

@@ -55,6 +55,7 @@ func address(meta kgo.BrokerMetadata) string {
 
 // OnBrokerConnect implements kgo.HookBrokerConnect. It comes after TLS, the exchange of versions and the login.
 func (h *hooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
+	defer host.Guard(h.log, "the account of a broker")
 	addr := address(meta)
 	h.status.mtx.Lock()
 	b := h.status.broker(addr, meta.NodeID)
@@ -80,6 +81,7 @@ func (h *hooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn n
 // OnBrokerDisconnect implements kgo.HookBrokerDisconnect. kgo calls it also for a connection whose set-up failed, and
 // then before OnBrokerConnect.
 func (h *hooks) OnBrokerDisconnect(meta kgo.BrokerMetadata, conn net.Conn) {
+	defer host.Guard(h.log, "the account of a broker")
 	h.status.mtx.Lock()
 	defer h.status.mtx.Unlock()
 	b := h.status.broker(address(meta), meta.NodeID)
@@ -95,6 +97,7 @@ func (h *hooks) OnBrokerDisconnect(meta kgo.BrokerMetadata, conn net.Conn) {
 
 // OnBrokerE2E implements kgo.HookBrokerE2E.
 func (h *hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
+	defer host.Guard(h.log, "the account of a broker")
 	switch kmsg.Key(key) {
 	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate:
 		return // part of connecting

@@ -261,7 +261,10 @@ func (p *Producer) until(deadline time.Time) context.Context {
 }
 
 // settle is the promise of every record. kgo calls it from one goroutine, one record after the other.
-func (p *Producer) settle(r *kgo.Record, err error) { p.finish(r.Context.(*attempt), err) }
+func (p *Producer) settle(r *kgo.Record, err error) {
+	defer host.Guard(p.hooks.log, "the outcome of a record")
+	p.finish(r.Context.(*attempt), err)
+}
 
 // finish gives a record its outcome, the first time it is called for the attempt.
 func (p *Producer) finish(a *attempt, err error) {

@@ -60,6 +60,63 @@ func TestSwapRunsOutOfPatience(t *testing.T) {
 	}
 }
 
+// A client that has answered everything and still has not returned from Send is given its time, too.
+func TestSwapWaitsForSend(t *testing.T) {
+	old := newClient("old", usual, fixed(answer{inline: true}))
+	old.linger = func() time.Duration { return time.Second }
+	bubble(t, old, func(t *testing.T, g *ledger) {
+		g.put("t", 1)
+		fresh := newClient("fresh", usual, fixed(answer{}))
+		g.swap(fresh, 5*time.Second)
+		g.put("t", 1)
+		after(time.Second - time.Millisecond)
+		if old.closings() != 0 || fresh.sent() != 0 {
+			t.Errorf("closed %d times inside Send, %d Sends to the next one", old.closings(), fresh.sent())
+		}
+		after(slack)
+		g.want("t", "ack=2")
+	})
+}
+
+// lateClient answers what it was sent a moment after Close: its Send was about to begin when Close was called.
+type lateClient struct {
+	*client
+	judged int
+}
+
+func (c *lateClient) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+	<-c.gone
+	time.Sleep(time.Millisecond)
+	for _, r := range records {
+		done(r, errClosed)
+	}
+}
+
+func (c *lateClient) Permanent(err error) (string, bool) {
+	c.judged++
+	return "", false
+}
+
+// Even then the answers are in, and judged by the client that gave them, before the next one takes over.
+func TestASendThatOutlivesClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := &countGate{}
+		old, next := &lateClient{client: newClient("old", usual, nil)}, &lateClient{client: newClient("next", usual, nil)}
+		o := New(usual, old, gate, gate)
+		o.Accept([]Record{{Topic: "t"}})
+		synctest.Wait()
+		o.Swap(next, usual, 0)
+		after(slack)
+		if old.judged != 1 || next.judged != 0 {
+			t.Errorf("%d answers judged by the old client, %d by the next one, want 1 and 0", old.judged, next.judged)
+		}
+		o.Close()
+		if gate.dropped != 1 || gate.records != 1 {
+			t.Errorf("%d dropped, %d released when Close returned, want 1 of each", gate.dropped, gate.records)
+		}
+	})
+}
+
 // firstlyHang is a script that acknowledges the first n records and hangs on the others.
 func firstlyHang(n int) func(*Record) answer {
 	return func(*Record) answer {
@@ -152,7 +209,7 @@ func TestSwapTriesTheNewClientAtOnce(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	c := newClient("client", usual, fixed(answer{after: time.Second}))
+	c := newClient("client", usual, byTopic(map[string]answer{"t": {after: time.Second}, "slow": {after: 5 * time.Second}}))
 	bubble(t, c, func(t *testing.T, g *ledger) {
 		if !g.outbox.Drain(nil) {
 			t.Error("Drain of an empty outbox has something left")
@@ -182,6 +239,12 @@ func TestDrain(t *testing.T) {
 			t.Error("the second Drain has something left")
 		}
 		g.want("t", "ack=3")
+		start = time.Now()
+		g.put("slow", 1)
+		g.put("t", 1)
+		if !g.outbox.Drain(nil) || time.Since(start) != 5*time.Second {
+			t.Errorf("drained after %v, want the 5s of the slowest", time.Since(start))
+		}
 	})
 }
 

@@ -39,6 +39,7 @@ type client struct {
 	settings Settings
 	script   func(r *Record) answer
 	sending  func() time.Duration             // how long this Send blocks; nil = not at all
+	linger   func() time.Duration             // how long it blocks after that, and a little beyond Close; nil = not at all
 	shuffle  func(n int, swap func(i, j int)) // order of the answers of one round; nil = as sent
 	split    bool                             // two goroutines answer each round
 	closing  time.Duration                    // how long Close takes
@@ -91,7 +92,6 @@ func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, 
 	c.watch.send(c, records)
 	c.wg.Add(1)
 	c.mtx.Unlock()
-	defer c.wg.Done()
 
 	if c.sending != nil {
 		if d := c.sending(); d > 0 {
@@ -103,6 +103,13 @@ func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, 
 			c.watch.answer(c, h, errRetry)
 		} else {
 			c.take(h)
+		}
+	}
+	c.wg.Done()
+	if c.linger != nil {
+		if d := c.linger(); d > 0 {
+			c.pause(d)
+			time.Sleep(time.Millisecond)
 		}
 	}
 	c.mtx.Lock()
@@ -250,6 +257,13 @@ func (c *client) closings() int {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	return c.closed
+}
+
+// busy says whether a Send is under way.
+func (c *client) busy() bool {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	return c.inSend > 0
 }
 
 // nobody is a watcher that only passes answers on.

@@ -257,13 +257,17 @@ func (l *life) newClient() *client {
 		}
 	}
 	c.split = l.one(2)
-	if l.one(3) {
-		c.sending = func() time.Duration {
-			if !l.one(3) {
-				return 0
-			}
-			return pick(l.dice, time.Millisecond, 30*time.Millisecond, 500*time.Millisecond, time.Hour)
+	block := func() time.Duration {
+		if !l.one(3) {
+			return 0
 		}
+		return pick(l.dice, time.Millisecond, 30*time.Millisecond, 500*time.Millisecond, time.Hour)
+	}
+	switch l.roll(6) {
+	case 4:
+		c.linger = block
+	case 5:
+		c.sending = block
 	}
 	c.closing = time.Duration(l.roll(3)) * time.Millisecond
 	return c

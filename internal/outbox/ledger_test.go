@@ -71,6 +71,7 @@ type ledger struct {
 	current  *client
 	next     *client // the last one given to Swap
 	since    time.Time
+	asked    time.Time // when next was given
 	clients  []*client
 	closing  bool // Close has been called
 	finished int  // Close has returned and may not be followed by outcomes of the first so many records
@@ -110,9 +111,16 @@ func (g *ledger) adopt(c *client) {
 
 // swap changes to c.
 func (g *ledger) swap(c *client, patience time.Duration) {
+	g.outbox.mtx.Lock()
+	replaces := g.outbox.next != nil
+	g.outbox.mtx.Unlock()
 	g.mtx.Lock()
 	g.adopt(c)
-	g.next = c
+	if replaces && g.next == nil {
+		g.current = c // the client before is closed and its successor not yet in its place
+	} else {
+		g.next, g.asked = c, time.Now()
+	}
 	g.mtx.Unlock()
 	g.outbox.Swap(c, c.settings, patience)
 }
@@ -237,6 +245,9 @@ func (g *ledger) send(c *client, records []*Record) {
 	defer g.mtx.Unlock()
 	if c != g.current {
 		g.errorf("Send to %s while %s is the client", c.name, g.current.name)
+	}
+	if g.next != nil && time.Now().After(g.asked) {
+		g.errorf("Send to %s, which is to make way for %s", c.name, g.next.name)
 	}
 	last := map[string]int{}
 	for _, r := range records {
@@ -447,6 +458,9 @@ func (g *ledger) end() {
 	for _, c := range g.clients {
 		if n := c.closings(); n != 1 {
 			g.errorf("%s was closed %d times", c.name, n)
+		}
+		if c.busy() {
+			g.errorf("%s is still inside Send after Close", c.name)
 		}
 	}
 	g.checkEnded(before)

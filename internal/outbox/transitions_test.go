@@ -311,20 +311,22 @@ func TestWindowBytes(t *testing.T) {
 	})
 }
 
-// One batch has one deadline: that of its last record, rounded up by a second at most.
+// One batch has one deadline, however much has piled up: after the time of each of its records, by a second at most.
 func TestDeadlineOfABatch(t *testing.T) {
 	s := usual
 	s.WindowRecords = 1000
-	c := newClient("client", s, fixed(answer{}))
+	up := false
+	c := newClient("client", s, func(*Record) answer {
+		return answer{err: map[bool]error{false: errRetry}[up]}
+	})
 	bubble(t, c, func(t *testing.T, g *ledger) {
 		for range 40 {
 			g.put("t", 3)
 			after(170 * time.Millisecond)
 		}
-		cut := newClient("next", s, fixed(answer{after: time.Second}))
-		g.swap(cut, 0)
-		g.put("u", 1)
-		after(time.Minute)
+		up = true
+		after(2 * time.Second)
+		g.want("t", "ack=120 retried=10")
 		for i, batch := range c.sends {
 			for _, r := range batch {
 				late := c.deadlines[i].Sub(r.Accepted.Add(s.Timeout))
