@@ -1,8 +1,9 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,11 +25,13 @@ type connection struct {
 	settings atomic.Pointer[config.Connection] // nil = not in the configuration in force
 	gate     atomic.Pointer[Gate]              // one of its own until a stage brings one
 
-	mtx     sync.Mutex // guards what follows and the making of the outbox; never held over a call that waits
+	mtx     sync.Mutex // guards what follows; never held over a call that waits
 	outbox  *outbox.Outbox
+	made    *config.Connection // what the client was made with
 	status  *kafka.Status
 	refused map[string]uint64 // calls to produce that were refused, by reason
 	broken  uint64            // frames that could not be read or encoded
+	givenUp map[string]int    // records that Stop could not deliver, by topic, until it has logged them
 }
 
 // How long a reload lets the old client of a changed connection finish what it has under way.
@@ -38,21 +41,20 @@ const swapPatience = 5 * time.Second
 // exact limit is the weight, which writers check first.
 const frameAllowance = 64 << 10
 
-// open makes the client and the outbox if there are none yet. The mutex is held.
+// open makes the client and the outbox if there are none yet. The engine's configuring is held.
 func (c *connection) open() error {
-	if c.outbox != nil {
+	if c.box() != nil {
 		return nil
 	}
 	settings := c.settings.Load()
-	if settings == nil {
-		return ErrNotFound
-	}
 	status := &kafka.Status{}
 	producer, err := kafka.NewProducer(settings, c.engine.log, status)
 	if err != nil {
 		return err
 	}
-	c.status = status
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	c.made, c.status = settings, status
 	c.outbox = outbox.New(outboxSettings(settings, producer), producer, c, c)
 	return nil
 }
@@ -64,19 +66,13 @@ func (c *connection) box() *outbox.Outbox {
 	return c.outbox
 }
 
-// bind makes gate the connection's gate and opens it.
-func (c *connection) bind(gate *Gate) error {
-	c.mtx.Lock()
-	defer c.mtx.Unlock()
-	if err := c.open(); err != nil {
-		return err
-	}
+// bind makes gate the connection's gate and opens it. The engine's configuring is held.
+func (c *connection) bind(gate *Gate) {
 	c.gate.Store(gate)
 	c.setGate(c.settings.Load())
-	return nil
 }
 
-// setGate tells the stage its limits. The mutex is held.
+// setGate tells the stage its limits. The engine's configuring is held.
 func (c *connection) setGate(settings *config.Connection) {
 	gate := c.gate.Load()
 	if settings == nil {
@@ -98,7 +94,21 @@ func (c *connection) Release(records, charge int64) {
 
 // Dropped implements outbox.Observer.
 func (c *connection) Dropped(topic, reason string, records int, err error) {
-	suppressed, ok := c.engine.dropped.AllowN(c.name+"\x00"+topic+"\x00"+reason, records)
+	if reason == outbox.ReasonStopped {
+		c.mtx.Lock()
+		defer c.mtx.Unlock()
+		if c.givenUp == nil {
+			c.givenUp = map[string]int{}
+		}
+		c.givenUp[topic] += records
+		return
+	}
+	c.tellDropped(fmt.Sprintf("for topic '%s' dropped, %s", topic, reason), records, err)
+}
+
+// tellDropped logs, throttled, that records were dropped: what says which and why.
+func (c *connection) tellDropped(what string, records int, err error) {
+	suppressed, ok := c.engine.dropped.AllowN(throttleKey(c.name, what), records)
 	if !ok {
 		return
 	}
@@ -106,15 +116,30 @@ func (c *connection) Dropped(topic, reason string, records int, err error) {
 	if err != nil {
 		cause = ": " + err.Error()
 	}
-	host.Logf(c.engine.log, host.Error, "connection '%s': %d record(s) for topic '%s' dropped, %s%s", c.name, records+suppressed, topic, reason, cause)
+	host.Logf(c.engine.log, host.Error, "connection '%s': %d record(s) %s%s", c.name, records+suppressed, what, cause)
 }
 
-// stop delivers for as long as it may, then closes. It returns when the client is gone.
-func (c *connection) stop(over <-chan struct{}) {
+// drain shuts the gate and waits until everything has its outcome, or until patience is closed.
+func (c *connection) drain(patience <-chan struct{}) {
 	c.gate.Load().Open.Store(0)
 	if box := c.box(); box != nil {
-		box.Drain(over)
-		box.Close()
+		box.Drain(patience)
+	}
+}
+
+// close ends the client and logs what it could not deliver any more.
+func (c *connection) close() {
+	box := c.box()
+	if box == nil {
+		return
+	}
+	box.Close()
+	c.mtx.Lock()
+	lost := c.givenUp
+	c.givenUp = nil
+	c.mtx.Unlock()
+	for _, topic := range slices.Sorted(maps.Keys(lost)) {
+		host.Logf(c.engine.log, host.Error, "connection '%s': %d record(s) for topic '%s' dropped, %s", c.name, lost[topic], topic, outbox.ReasonStopped)
 	}
 }
 
@@ -138,19 +163,18 @@ type change struct {
 	status     *kafka.Status
 }
 
-// prepare makes the clients that a configuration needs in place of others. On an error nothing has changed.
-func prepare(known []*connection, wanted map[string]*config.Connection, log host.Logger) ([]change, error) {
+// prepare makes the clients that a configuration needs in place of others. With errors nothing has changed. The
+// engine's configuring is held.
+func prepare(known []*connection, wanted map[string]*config.Connection, log host.Logger) ([]change, []error) {
 	var changes []change
 	var failed []error
 	for _, c := range known {
 		ch := change{connection: c, settings: wanted[c.name]}
-		if old := c.settings.Load(); ch.settings != nil && (old == nil || len(old.Changed(ch.settings)) > 0) {
-			if c.box() != nil {
-				var err error
-				ch.status = &kafka.Status{}
-				if ch.producer, err = kafka.NewProducer(ch.settings, log, ch.status); err != nil {
-					failed = append(failed, fmt.Errorf("[%s]: %w", c.name, err))
-				}
+		if ch.settings != nil && c.outdated(ch.settings) {
+			var err error
+			ch.status = &kafka.Status{}
+			if ch.producer, err = kafka.NewProducer(ch.settings, log, ch.status); err != nil {
+				failed = append(failed, err)
 			}
 		}
 		changes = append(changes, ch)
@@ -163,21 +187,30 @@ func prepare(known []*connection, wanted map[string]*config.Connection, log host
 			ch.producer.Close()
 		}
 	}
-	return nil, errors.Join(failed...)
+	return nil, failed
 }
 
-// apply puts the change in force.
-func (ch change) apply() {
-	c := ch.connection
+// outdated says whether there is a client that was made with other options than next has. One of a connection that is
+// back as it was before it was removed is not.
+func (c *connection) outdated(next *config.Connection) bool {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
+	return c.made != nil && slices.ContainsFunc(c.made.Changed(next), func(o *config.Info) bool { return o.Reload == config.Reconnects })
+}
+
+// apply puts the change in force. The engine's configuring is held.
+func (ch change) apply() {
+	c := ch.connection
 	c.settings.Store(ch.settings)
-	if c.outbox == nil {
+	box := c.box()
+	if box == nil {
 		return
 	}
 	if ch.producer != nil {
-		c.status = ch.status
-		c.outbox.Swap(ch.producer, outboxSettings(ch.settings, ch.producer), swapPatience)
+		c.mtx.Lock()
+		c.made, c.status = ch.settings, ch.status
+		c.mtx.Unlock()
+		box.Swap(ch.producer, outboxSettings(ch.settings, ch.producer), swapPatience)
 	}
 	c.setGate(ch.settings)
 }

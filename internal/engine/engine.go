@@ -27,7 +27,17 @@ type Engine struct {
 	refused *throttle.Throttle // lines about calls to produce that were refused
 	dropped *throttle.Throttle // lines about accepted records that were dropped
 
-	configuring sync.Mutex // one configuration at a time
+	// configuring is held by whoever makes clients or changes what is configured: what a reload finds open is what it
+	// changes, and nothing is opened any more once Stop has had it. Never held while waiting for the network.
+	configuring sync.Mutex
+
+	// living is held for reading by what comes from the pump, and for writing to set ended: none of it is under way
+	// afterwards and what comes later has no effect.
+	living sync.RWMutex
+	ended  bool
+	over   chan struct{} // closed when Stop has finished
+	rest   chan struct{} // closed when the goroutine of Start is to end
+	rested chan struct{} // closed when it has
 
 	mtx         sync.Mutex // guards what follows; taken after configuring, never held over a call out
 	config      *config.Kafka
@@ -37,16 +47,20 @@ type Engine struct {
 	sources     atomic.Pointer[[]event.Source] // by number - 1; an element is replaced when its source is reloaded
 }
 
-// Start brings up an engine without any configuration.
+// Start brings up an engine without any configuration. Stop ends the goroutine that it starts.
 func Start(system host.System, log host.Logger) *Engine {
 	e := &Engine{
 		log: log, system: system,
 		refused: throttle.New(logEvery, time.Now),
 		dropped: throttle.New(logEvery, time.Now),
+		over:    make(chan struct{}),
+		rest:    make(chan struct{}),
+		rested:  make(chan struct{}),
 		byName:  map[string]*connection{},
 	}
 	e.connections.Store(&[]*connection{})
 	e.sources.Store(&[]event.Source{})
+	go e.tellRestNowAndThen()
 	return e
 }
 
@@ -63,6 +77,9 @@ var (
 func (e *Engine) Configure(entries []config.Entry) error {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
+	if e.isStopped() {
+		return ErrStopped
+	}
 
 	parsed, problems := config.ParseKafka(entries)
 	e.report(problems)
@@ -81,15 +98,13 @@ func (e *Engine) Configure(entries []config.Entry) error {
 	for _, c := range e.byName {
 		known = append(known, c)
 	}
-	stopped := e.stopped
 	e.mtx.Unlock()
-	if stopped {
-		return ErrStopped
-	}
 
-	changes, err := prepare(known, wanted, e.log)
-	if err != nil {
-		host.Logf(e.log, host.Error, "kafka.conf: %v; nothing has been changed", err)
+	changes, failed := prepare(known, wanted, e.log)
+	if failed != nil {
+		for _, err := range failed {
+			host.Logf(e.log, host.Error, "kafka.conf: %v; nothing has been changed", err)
+		}
 		return ErrInvalid
 	}
 	for _, change := range changes {
@@ -154,12 +169,24 @@ func (e *Engine) byID(id uint64) *connection {
 	return list[id-1]
 }
 
+// isStopped says whether Stop has been called.
+func (e *Engine) isStopped() bool {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	return e.stopped
+}
+
 // OpenProducer binds a stage's gate to the connection of that name and gives the number that Take expects. The gate's
-// limits are filled in and it is opened. Never touches the network.
+// limits are filled in and it is opened. A connection has one gate: what is called again for it brings the same. Never
+// touches the network. Errors: ErrNotFound, ErrDisabled, ErrInvalid (no client can be made), each logged; ErrStopped.
 func (e *Engine) OpenProducer(name string, gate *Gate) (uint64, error) {
+	e.configuring.Lock()
+	defer e.configuring.Unlock()
 	c, err := e.connection(name)
 	switch err {
 	case nil:
+	case ErrStopped:
+		return 0, err
 	case ErrDisabled:
 		host.Logf(e.log, host.Error, "no producer for connection '%s': Kafka is disabled (enabled = no in section [general] of kafka.conf)", name)
 		return 0, err
@@ -167,28 +194,50 @@ func (e *Engine) OpenProducer(name string, gate *Gate) (uint64, error) {
 		host.Logf(e.log, host.Error, "no producer for connection '%s': kafka.conf has no such section of type = connection", name)
 		return 0, err
 	}
-	if err := c.bind(gate); err != nil {
+	if err := c.open(); err != nil {
 		host.Logf(e.log, host.Error, "no producer for connection '%s': %v", name, err)
 		return 0, ErrInvalid
 	}
+	c.bind(gate)
 	return c.id, nil
 }
 
 // Stop delivers what is waiting for at most grace, closes every client, and counts and logs what could not be
-// delivered. Afterwards nothing of the host and no gate is used any more.
+// delivered, which takes about a second more. Afterwards nothing of the host and no gate is used any more, and every
+// other method answers ErrStopped or does nothing. A second call waits for the first.
 func (e *Engine) Stop(grace time.Duration) {
 	e.configuring.Lock()
-	defer e.configuring.Unlock()
 	e.mtx.Lock()
+	already := e.stopped
 	e.stopped = true
 	e.mtx.Unlock()
+	e.configuring.Unlock()
+	if already {
+		<-e.over
+		return
+	}
+	defer close(e.over)
 
-	over := make(chan struct{})
-	timer := time.AfterFunc(grace, func() { close(over) })
+	patience := make(chan struct{})
+	timer := time.AfterFunc(grace, func() { close(patience) })
 	defer timer.Stop()
+	e.each(func(c *connection) { c.drain(patience) })
+	e.living.Lock()
+	e.ended = true
+	e.living.Unlock()
+	e.each((*connection).close)
+	close(e.rest)
+	<-e.rested
+}
+
+// each does something to all connections at once and waits for the last.
+func (e *Engine) each(do func(*connection)) {
 	var all sync.WaitGroup
 	for _, c := range *e.connections.Load() {
-		all.Go(func() { c.stop(over) })
+		all.Go(func() {
+			defer host.Guard(e.log, "stopping connection "+c.name)
+			do(c)
+		})
 	}
 	all.Wait()
 }

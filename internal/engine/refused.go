@@ -2,9 +2,14 @@ package engine
 
 import (
 	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode"
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
+	"reskafka/internal/throttle"
 )
 
 // Reason says why a call to produce was refused before it became a record: enum resk_refusal of abi/engine.h.
@@ -35,6 +40,11 @@ var refusals = map[Reason]struct{ name, text string }{
 // Refused counts calls to produce that were refused and logs them, throttled: per connection and reason one line at
 // once and then one in 30 s. id 0 = there was no connection to refuse them. sample is the topic of the first.
 func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) {
+	e.living.RLock()
+	defer e.living.RUnlock()
+	if e.ended {
+		return
+	}
 	said, ok := refusals[reason]
 	if !ok {
 		said.name, said.text = "other", fmt.Sprintf("reason %d", reason)
@@ -49,9 +59,55 @@ func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) 
 		c.refused[said.name] += count
 		c.mtx.Unlock()
 	}
-	suppressed, ok := e.refused.AllowN(name+"\x00"+said.name, int(count))
+	suppressed, ok := e.refused.AllowN(throttleKey(name, said.text), int(min(count, math.MaxInt32)))
 	if !ok {
 		return
 	}
-	host.Logf(e.log, host.Error, "connection '%s': refused %d record(s), topic '%s': %s", name, count+uint64(suppressed), sample, said.text)
+	host.Logf(e.log, host.Error, "connection '%s': refused %d record(s), topic '%s': %s", name, count+uint64(suppressed), onOneLine(sample), said.text)
+}
+
+// onOneLine replaces what could break a line of the log or steer a terminal: a sample may be refused for just that.
+func onOneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+// throttleKey is the throttles' key of something that is said of a connection. tellRest takes it apart.
+func throttleKey(connection, what string) string { return connection + "\x00" + what }
+
+// tellRestNowAndThen logs what the throttles hold back, so that it does not wait for the next event of its kind, which
+// may never come. It runs until Stop.
+func (e *Engine) tellRestNowAndThen() {
+	defer close(e.rested)
+	defer host.Guard(e.log, "the log's throttle")
+	ticker := time.NewTicker(logEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			e.tellRest()
+		case <-e.rest:
+			e.tellRest()
+			return
+		}
+	}
+}
+
+// tellRest logs what the throttles have held back since the last line about it.
+func (e *Engine) tellRest() {
+	tell := func(rest []throttle.Suppressed, did string) {
+		for _, r := range rest {
+			name, what, _ := strings.Cut(r.Key, "\x00")
+			if r.Key == "" {
+				name, what = "(several)", "for too many causes to list"
+			}
+			host.Logf(e.log, host.Error, "connection '%s': %s%d more record(s) %s", name, did, r.Count, what)
+		}
+	}
+	tell(e.refused.Flush(), "refused ")
+	tell(e.dropped.Flush(), "")
 }

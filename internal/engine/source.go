@@ -24,6 +24,10 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 	if source == nil {
 		return 0, "", ErrInvalid
 	}
+	if _, err := e.connection(source.Connection()); err != nil {
+		host.Logf(e.log, host.Error, "%s: connection = %s: kafka.conf has no such connection, or Kafka is disabled", known.File, source.Connection())
+		return 0, "", ErrInvalid
+	}
 	list := slices.Clone(*e.sources.Load())
 	switch {
 	case number == 0:

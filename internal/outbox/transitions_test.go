@@ -3,6 +3,7 @@ package outbox
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -315,18 +316,20 @@ func TestWindowBytes(t *testing.T) {
 func TestDeadlineOfABatch(t *testing.T) {
 	s := usual
 	s.WindowRecords = 1000
-	up := false
+	var up atomic.Bool
 	c := newClient("client", s, func(*Record) answer {
-		return answer{err: map[bool]error{false: errRetry}[up]}
+		return answer{err: map[bool]error{false: errRetry}[up.Load()]}
 	})
 	bubble(t, c, func(t *testing.T, g *ledger) {
 		for range 40 {
 			g.put("t", 3)
 			after(170 * time.Millisecond)
 		}
-		up = true
+		up.Store(true)
 		after(2 * time.Second)
 		g.want("t", "ack=120 retried=10")
+		c.mtx.Lock()
+		defer c.mtx.Unlock()
 		for i, batch := range c.sends {
 			for _, r := range batch {
 				late := c.deadlines[i].Sub(r.Accepted.Add(s.Timeout))
