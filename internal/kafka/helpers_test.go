@@ -144,6 +144,7 @@ func (content) Close()                         {}
 type nobody struct{}
 
 func (nobody) Release(_, _ int64)                  {}
+func (nobody) Panicked(any)                        {}
 func (nobody) Dropped(_, _ string, _ int, _ error) {}
 
 // minted are records that can be sent without an outbox of the test's own.

@@ -390,6 +390,8 @@ type dropped struct {
 	seen []string
 }
 
+func (*dropped) Panicked(any) {}
+
 func (d *dropped) Dropped(_, reason string, records int, _ error) {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()

@@ -10,53 +10,85 @@ type outcome struct {
 	err    error
 }
 
+// step is what the feeder has to do next.
+type step struct {
+	closing   bool
+	expired   []outcome
+	old       Transport // to be closed for the next one
+	batch     []*Record // to be sent
+	due       time.Duration
+	wait      time.Duration // how long to sleep if there is nothing to do
+	transport Transport
+}
+
 // feed is the feeder: the only goroutine that sends, so that records enter the client in their order.
 func (o *Outbox) feed() {
+	defer o.guard()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		now := o.now()
-		o.mtx.Lock()
-		if o.closing {
-			o.mtx.Unlock()
+		s := o.decide()
+		if s.closing {
 			o.shutDown()
 			close(o.stopped)
 			return
 		}
-		expired := o.expire(now)
-		old := o.startSwap(now)
-		var batch []*Record
-		var due time.Duration
-		if old == nil {
-			batch, due = o.collect(now)
-		}
-		if len(batch) > 0 {
-			o.handing = handingOn
-			o.relief.Reset(max(o.patience(now), sendPatience))
-		}
-		wait := o.patience(now)
-		transport := o.transport
-		o.mtx.Unlock()
-
-		o.tell(expired)
+		o.tell(s.expired)
 		switch {
-		case old != nil:
-			old.Close() // every done call it owes puts a record back
+		case s.old != nil:
+			s.old.Close() // every done call it owes puts a record back
 			o.awaitSend()
 			o.finishSwap()
-		case len(batch) > 0:
-			transport.Send(batch, o.epoch.Add(due), o.done)
+		case len(s.batch) > 0:
+			s.transport.Send(s.batch, o.epoch.Add(s.due), o.done)
 			if o.relieved() {
 				return
 			}
 		default:
-			timer.Reset(wait)
+			timer.Reset(s.wait)
 			select {
 			case <-o.wake:
 			case <-timer.C:
 			}
 		}
 	}
+}
+
+// decide says what is to be done now, and books what begins with it.
+func (o *Outbox) decide() step {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	now := o.now()
+	if o.closing {
+		return step{closing: true}
+	}
+	s := step{expired: o.expire(now), old: o.startSwap(now), transport: o.transport}
+	if s.old == nil {
+		s.batch, s.due = o.collect(now)
+	}
+	s.wait = o.patience(now)
+	if len(s.batch) > 0 {
+		o.handing = handingOn
+		o.relief.Reset(max(s.wait, sendPatience))
+	}
+	return s
+}
+
+// guard ends a panic of the feeder, which would end the PBX: the connection takes no more records and gives up those
+// it has, as at the end of the engine. The observer is told, so that callers are refused from then on.
+func (o *Outbox) guard() {
+	r := recover()
+	if r == nil {
+		return
+	}
+	o.observer.Panicked(r)
+	o.mtx.Lock()
+	o.closing, o.ended = true, true
+	transport := o.transport
+	o.mtx.Unlock()
+	transport.Close()
+	o.giveUp()
+	close(o.stopped)
 }
 
 // collect moves records that may be sent now from their lanes to the client's account. All of one batch fall due in
@@ -108,14 +140,21 @@ func (o *Outbox) collect(now time.Duration) ([]*Record, time.Duration) {
 // done is the client's answer for one record.
 func (o *Outbox) done(r *Record, err error) {
 	reason, permanent := o.judge(err)
-	now := o.now()
+	if out, settled := o.book(r, err, reason, permanent); settled {
+		o.tell([]outcome{out})
+	}
+}
+
+// book enters an answer into the account: settled with an outcome, or to be tried again.
+func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out outcome, settled bool) {
 	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	now := o.now()
 	l := r.lane
 	l.sending--
 	l.sendingBytes -= r.size()
 	o.sending--
-	out := outcome{record: r, err: err}
-	settled := true
+	out, settled = outcome{record: r, err: err}, true
 	switch {
 	case err == nil:
 		l.proven, l.failures = true, 0
@@ -140,10 +179,7 @@ func (o *Outbox) done(r *Record, err error) {
 		o.settle(l, out.reason)
 	}
 	o.afterAnswer(l, now)
-	o.mtx.Unlock()
-	if settled {
-		o.tell([]outcome{out})
-	}
+	return out, settled
 }
 
 // judge asks the transport about a failure.

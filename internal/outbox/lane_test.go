@@ -95,10 +95,11 @@ func (c *orderClient) Permanent(error) (string, bool) { return "", false }
 func (c *orderClient) Close()                         {}
 
 // countGate adds up what is released. Everything here happens on one goroutine at a time.
-type countGate struct{ records, charge, dropped int64 }
+type countGate struct{ records, charge, dropped, panics int64 }
 
 func (g *countGate) Release(records, charge int64)             { g.records += records; g.charge += charge }
 func (g *countGate) Dropped(_, _ string, records int, _ error) { g.dropped += int64(records) }
+func (g *countGate) Panicked(any)                              { g.panics++ }
 
 // instant is a client that acknowledges from inside Send and keeps nothing.
 type instant struct{}
@@ -133,6 +134,7 @@ func (p *pass) Release(records, _ int64) {
 	}
 }
 
+func (p *pass) Panicked(any)                       {}
 func (p *pass) Dropped(string, string, int, error) {}
 
 func (p *pass) batch() {

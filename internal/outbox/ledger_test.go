@@ -215,6 +215,9 @@ func (g *ledger) Dropped(topic, reason string, records int, err error) {
 	g.checkSums()
 }
 
+// Panicked implements Observer.
+func (g *ledger) Panicked(recovered any) { g.errorf("the feeder panicked: %v", recovered) }
+
 // report is a record's outcome.
 func (g *ledger) report(e *entry, err error) {
 	g.mtx.Lock()

@@ -27,6 +27,9 @@ type Gate interface {
 // must not block. err is the client's last word, or nil.
 type Observer interface {
 	Dropped(topic, reason string, records int, err error)
+
+	// Panicked is told of a defect: the outbox has failed and drops what it has and what still comes.
+	Panicked(recovered any)
 }
 
 // Counters are one topic's account. Accepted = Acknowledged + Waiting + Sending + the sum of Dropped, always.
@@ -90,7 +93,17 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 // Accept takes responsibility for records, in their order. The slice belongs to the outbox from then on. It never
 // blocks on the client. Records that come after Close are dropped and counted like those it gave up.
 func (o *Outbox) Accept(records []Record) {
+	if o.enqueue(records) {
+		o.signal()
+	} else {
+		o.giveUp()
+	}
+}
+
+// enqueue puts records into their lanes. false: the outbox has ended, nobody will send them.
+func (o *Outbox) enqueue(records []Record) bool {
 	o.mtx.Lock()
+	defer o.mtx.Unlock()
 	var l *lane
 	wall, now := time.Now(), o.now()
 	for i := range records {
@@ -111,13 +124,7 @@ func (o *Outbox) Accept(records []Record) {
 		o.dueAt(o.due(r))
 		o.markReady(l)
 	}
-	ended := o.ended
-	o.mtx.Unlock()
-	if ended {
-		o.giveUp()
-		return
-	}
-	o.signal()
+	return !o.ended
 }
 
 // Swap changes to another client and other settings without losing or reordering anything: the present client gets
