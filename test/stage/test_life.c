@@ -260,7 +260,7 @@ static void a_taker_that_puts(void)
 	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
 	int round;
 
-	for (round = 0; round < 50; round++) {
+	for (round = 0; round < 200; round++) {
 		struct owner other = { 0 };
 		struct work work = { .owner.frame = put_again, .other = &other };
 		int i;

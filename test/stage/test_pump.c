@@ -96,13 +96,17 @@ static void lengths_around_a_slab(void)
 	stage_pump_stop(pump);
 }
 
-/* round_trip returns when the pump has heard all calls made before. */
+/* round_trip returns when the pump has heard all calls made before: it may come to `immediate` first among those that
+ * called, but not twice. */
 static void round_trip(struct owner *immediate)
 {
 	int64_t frames = owner_get(immediate, &immediate->frames);
+	int i;
 
-	CHECK_EQUAL(put_bytes(immediate->stage, 'r', 10, 1), STAGE_OK);
-	owner_wait(immediate, &immediate->frames, frames + 1);
+	for (i = 1; i <= 2; i++) {
+		CHECK_EQUAL(put_bytes(immediate->stage, 'r', 10, 1), STAGE_OK);
+		owner_wait(immediate, &immediate->frames, frames + i);
+	}
 }
 
 static void a_shorter_linger_counts_from_the_next_put(void)
@@ -253,10 +257,11 @@ static void idle(void)
 		for (j = 0; j < 40; j++) {
 			CHECK_EQUAL(put_bytes(owners[i].stage, 'a', 40000, 1), STAGE_OK);
 		}
+		CHECK_EQUAL(put_bytes(owners[i].stage, 'b', 200000, 1), STAGE_OK);
 		stage_note(owners[i].stage, 1, "note", 4);
 	}
 	for (i = 0; i < 3; i++) {
-		owner_wait(&owners[i], &owners[i].frames, 40);
+		owner_wait(&owners[i], &owners[i].frames, 41);
 		owner_wait(&owners[i], &owners[i].notes, 1);
 	}
 	/* Nothing can be waited for here: that nothing happens is what is to be seen. */
@@ -266,7 +271,7 @@ static void idle(void)
 	CHECK_EQUAL(pump_status("idle pump", "voluntary_ctxt_switches:", 10), before);
 	/* And it does wake up. */
 	CHECK_EQUAL(put_bytes(owners[1].stage, 'a', 10, 1), STAGE_OK);
-	owner_wait(&owners[1], &owners[1].frames, 41);
+	owner_wait(&owners[1], &owners[1].frames, 42);
 	CHECK(pump_status("idle pump", "voluntary_ctxt_switches:", 10) > before);
 	for (i = 0; i < 3; i++) {
 		owner_close(&owners[i]);
