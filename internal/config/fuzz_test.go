@@ -14,6 +14,12 @@ import (
 	"reskafka/internal/config/configtest"
 )
 
+// opensFiles says whether a text could name files that exist. A path is the file system's business, not the parser's:
+// /dev/zero would never end.
+func opensFiles(text string) bool {
+	return strings.Contains(text, "location") && !strings.Contains(text, "/nonexistent/")
+}
+
 // FuzzParseKafka reads arbitrary text as kafka.conf. Whatever it says: nothing panics, there is a configuration exactly
 // if no problem is an error, every problem is one line that names a place, problems come in the order of the file, a
 // password is never in one, and every value of a configuration is within the range of its row.
@@ -28,13 +34,14 @@ func FuzzParseKafka(f *testing.F) {
 			if err != nil {
 				f.Fatal(err)
 			}
-			f.Add(string(text))
+			if !opensFiles(string(text)) {
+				f.Add(string(text))
+			}
 		}
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		// A path is the file system's business, not the parser's: /dev/zero would never end.
-		if strings.Contains(text, "location") && !strings.Contains(text, "/nonexistent/") {
-			t.Skip()
+		if opensFiles(text) {
+			return
 		}
 		entries := configtest.Read(text)
 		cfg, problems := config.ParseKafka(entries)

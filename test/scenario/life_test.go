@@ -213,6 +213,19 @@ func TestStops(t *testing.T) {
 	}
 }
 
+// Asterisk wakes the thread of a call out of poll() with SIGURG: a call that waits for ten minutes ends at once when it
+// is told to, with the engine in the process.
+func TestHangupWakesACall(t *testing.T) {
+	w := newWorld(t, options{files: map[string]string{"extensions.conf": "[calls]\nexten => s,1,Answer()\n same => n,Wait(600)\n"}})
+	for range 5 {
+		w.cli("channel originate Local/s@calls/n application Wait 600")
+		w.until(`2 active channels`, "core show channels")
+		w.cli("channel request hangup all")
+		w.until(`\b0 active channels`, "core show channels")
+	}
+	w.read("asterisk_cdr", 10)
+}
+
 func TestRestartedAsteriskProducesAgain(t *testing.T) {
 	w := newWorld(t, options{})
 	w.expect(`sent successfully`, "kafka test send connection one topic t message first")
