@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,6 +25,7 @@ type connection struct {
 
 	settings atomic.Pointer[config.Connection] // nil = not in the configuration in force
 	gate     atomic.Pointer[Gate]              // one of its own until a stage brings one
+	failed   atomic.Bool                       // its outbox panicked and delivers nothing any more
 
 	mtx     sync.Mutex // guards what follows; never held over a call that waits
 	outbox  *outbox.Outbox
@@ -41,8 +43,14 @@ const swapPatience = 5 * time.Second
 // exact limit is the weight, which writers check first.
 const frameAllowance = 64 << 10
 
+// errFailed is what a connection answers whose outbox has panicked.
+var errFailed = errors.New("it has failed, which is a defect that the log tells more of; unload and load the module to use it again")
+
 // open makes the client and the outbox if there are none yet. The engine's configuring is held.
 func (c *connection) open() error {
+	if c.failed.Load() {
+		return errFailed
+	}
 	if c.box() != nil {
 		return nil
 	}
@@ -85,6 +93,9 @@ func (c *connection) setGate(settings *config.Connection) {
 	gate.MaxLength.Store(int64(settings.MessageMaxBytes) + frameAllowance)
 	gate.LingerNS.Store(int64(settings.Linger))
 	gate.Open.Store(1)
+	if c.failed.Load() { // also when it failed just now
+		gate.Open.Store(0)
+	}
 }
 
 // Release implements outbox.Gate.
@@ -94,7 +105,7 @@ func (c *connection) Release(records, charge int64) {
 
 // Dropped implements outbox.Observer.
 func (c *connection) Dropped(topic, reason string, records int, err error) {
-	if reason == outbox.ReasonStopped {
+	if reason == outbox.ReasonStopped && c.engine.isStopped() {
 		c.mtx.Lock()
 		defer c.mtx.Unlock()
 		if c.givenUp == nil {
@@ -117,6 +128,13 @@ func (c *connection) tellDropped(what string, records int, err error) {
 		cause = ": " + err.Error()
 	}
 	host.Logf(c.engine.log, host.Error, "connection '%s': %d record(s) %s%s", c.name, records+suppressed, what, cause)
+}
+
+// Panicked implements outbox.Observer: no record is taken that nobody would deliver.
+func (c *connection) Panicked(recovered any) {
+	c.failed.Store(true)
+	c.gate.Load().Open.Store(0)
+	host.LogPanic(c.engine.log, "the outbox of connection '"+c.name+"'", recovered)
 }
 
 // drain shuts the gate and waits until everything has its outcome, or until patience is closed.

@@ -99,15 +99,15 @@ func (e *Engine) tellRestNowAndThen() {
 
 // tellRest logs what the throttles have held back since the last line about it.
 func (e *Engine) tellRest() {
-	tell := func(rest []throttle.Suppressed, did string) {
+	tell := func(rest []throttle.Suppressed, format string) {
 		for _, r := range rest {
-			name, what, _ := strings.Cut(r.Key, "\x00")
-			if r.Key == "" {
-				name, what = "(several)", "for too many causes to list"
+			name, what, ok := strings.Cut(r.Key, "\x00")
+			if !ok { // the throttle had to make room
+				name, what = "(several)", "for more causes than the log can keep apart"
 			}
-			host.Logf(e.log, host.Error, "connection '%s': %s%d more record(s) %s", name, did, r.Count, what)
+			host.Logf(e.log, host.Error, format, name, r.Count, what)
 		}
 	}
-	tell(e.refused.Flush(), "refused ")
-	tell(e.dropped.Flush(), "")
+	tell(e.refused.Flush(), "connection '%s': refused %d more record(s): %s")
+	tell(e.dropped.Flush(), "connection '%s': %d more record(s) %s")
 }

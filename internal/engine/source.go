@@ -10,10 +10,14 @@ import (
 
 // OpenSource reads an event source's configuration file, for the first time when number is 0, else in the place of
 // the source of that number. It gives the number and the name of the connection to publish on. When it fails, all
-// problems have been logged and the source that was there before is still in force.
+// problems have been logged and the source that was there before is still in force. Errors: ErrNotFound (no such kind,
+// no such number), ErrInvalid; ErrStopped, which is not logged.
 func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) (uint64, string, error) {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
+	if e.isStopped() {
+		return 0, "", ErrStopped
+	}
 	known, ok := event.Lookup(kind)
 	if !ok {
 		host.Logf(e.log, host.Error, "there is no event source of kind '%s'", kind)
@@ -34,6 +38,7 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 		list = append(list, source)
 		number = uint64(len(list))
 	case number > uint64(len(list)):
+		host.Logf(e.log, host.Error, "there is no event source number %d of kind '%s' to reload", number, kind)
 		return 0, "", ErrNotFound
 	default:
 		list[number-1] = source

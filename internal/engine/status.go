@@ -107,28 +107,24 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 		s.Totals.Waiting += staged
 	}
 	if broken > 0 {
+		dropped := map[string]uint64{notEncodable: broken}
+		for _, r := range s.Totals.Dropped {
+			dropped[r.Reason] += r.Count
+		}
 		s.Totals.Accepted += broken
-		s.Totals.Dropped = append(s.Totals.Dropped, console.ReasonCount{Reason: "not encodable", Count: broken})
+		s.Totals.Dropped = console.Reasons(dropped)
 	}
 	return s, true
 }
 
 // TestSend implements console.Env: one record through the connection's outbox like any other, but with a lifetime of
-// request_timeout_ms, after which it is not delivered any more.
+// request_timeout_ms, after which it is not delivered any more. It blocks for that long at most, or until ctx is done.
 func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key *string) error {
-	c, err := e.connection(name)
+	box, settings, status, err := e.opened(name)
 	if err != nil {
 		return err
-	}
-	settings := c.settings.Load()
-	if settings == nil {
-		return ErrNotFound
 	}
 	if err := sendable(settings, topic, message, key); err != nil {
-		return err
-	}
-	box, status, err := c.opened()
-	if err != nil {
 		return err
 	}
 	answer := make(chan error, 1)
@@ -145,26 +141,45 @@ func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key 
 	defer timeout.Stop()
 	select {
 	case err := <-answer:
-		if !errors.Is(err, outbox.DroppedError(outbox.ReasonExpired)) {
+		// An attempt that was under way when the time was up ends with the client's word for that, which says nothing.
+		if !errors.Is(err, outbox.DroppedError(outbox.ReasonExpired)) && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
 	case <-timeout.C:
 	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if last := status.Snapshot().LastError; last.Text != "" && time.Since(last.At) < settings.RequestTimeout+settings.ReconnectBackoffMax {
-		return fmt.Errorf("no broker acknowledged it within %d ms; broker %s: %s", settings.RequestTimeout.Milliseconds(), last.Broker, last.Text)
-	}
-	return fmt.Errorf("no broker acknowledged it within %d ms", settings.RequestTimeout.Milliseconds())
+	return fmt.Errorf("no broker acknowledged it within %d ms%s", settings.RequestTimeout.Milliseconds(), excuse(settings, status.Snapshot(), topic))
 }
 
-// opened gives the connection's outbox, made if need be.
-func (c *connection) opened() (*outbox.Outbox, *kafka.Status, error) {
+// excuse says what may have kept a record from being acknowledged: what a broker failed with lately, or a guess.
+func excuse(settings *config.Connection, brokers kafka.Snapshot, topic string) string {
+	last := brokers.LastError
+	if last.Text != "" && time.Since(last.At) < settings.RequestTimeout+settings.ReconnectBackoffMax {
+		return fmt.Sprintf("; broker %s: %s", last.Broker, last.Text)
+	}
+	for _, b := range brokers.Brokers {
+		if b.Connected {
+			return fmt.Sprintf("; the brokers can be reached (is there a topic '%s', or may they create it?)", topic)
+		}
+	}
+	return ""
+}
+
+// opened gives a connection's outbox, made if need be, with what it goes by.
+func (e *Engine) opened(name string) (*outbox.Outbox, *config.Connection, *kafka.Status, error) {
+	e.configuring.Lock()
+	defer e.configuring.Unlock()
+	c, err := e.connection(name)
+	if err == nil {
+		err = c.open()
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
-	if err := c.open(); err != nil {
-		return nil, nil, err
-	}
-	return c.outbox, c.status, nil
+	return c.outbox, c.settings.Load(), c.status, nil
 }
 
 // sendable holds a test message to the rules that produce applies to every record.
@@ -173,8 +188,10 @@ func sendable(settings *config.Connection, topic, message string, key *string) e
 	if key != nil {
 		weight += len(*key)
 	}
-	if fault := config.TopicFault(topic); topic == "" || fault != "" {
+	if fault := config.TopicFault(topic); topic == "" {
 		return errors.New(refusals[BadTopic].text)
+	} else if fault != "" {
+		return fmt.Errorf("the topic's name %s", fault)
 	}
 	if weight > settings.MessageMaxBytes {
 		return fmt.Errorf("%d bytes are more than message_max_bytes (%d)", weight, settings.MessageMaxBytes)

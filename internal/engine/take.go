@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"reskafka/internal/event"
@@ -14,17 +15,26 @@ import (
 // Take takes over a slab of frames for the connection of that number. The slab is copied once, whole, and the records
 // point into the copy: when Take returns the caller may reuse it.
 func (e *Engine) Take(id uint64, slab []byte) {
+	e.living.RLock()
+	defer e.living.RUnlock()
+	if e.ended {
+		return
+	}
 	c := e.byID(id)
 	if c == nil || c.box() == nil {
 		// Cannot happen while the module calls in the order of the contract; if it does, records are lost.
-		host.Logf(e.log, host.Error, "%d bytes of records came for connection number %d, which is not open", len(slab), id)
+		if _, ok := e.dropped.Allow(throttleKey("(none)", "of a connection that is not open")); ok {
+			host.Logf(e.log, host.Error, "%d bytes of records came for connection number %d, which is not open", len(slab), id)
+		}
 		return
 	}
 	copied := bytes.Clone(slab)
-	t := taking{connection: c, now: time.Now()}
+	t := taking{connection: c}
 	if err := frame.Walk(copied, t.frame); err != nil {
 		// Cannot happen while the stage is right: the frames behind it are lost, which must not go unseen.
-		host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v", c.name, err)
+		if _, ok := e.dropped.Allow(throttleKey(c.name, "behind one that cannot be read")); ok {
+			host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v; what is behind it is lost", c.name, err)
+		}
 	}
 	if t.broken > 0 {
 		c.mtx.Lock()
@@ -39,7 +49,6 @@ func (e *Engine) Take(id uint64, slab []byte) {
 // taking turns the frames of one slab into records.
 type taking struct {
 	connection *connection
-	now        time.Time
 	records    []outbox.Record
 	topic      string // the last frame's, so that a run of one topic makes one string
 	fields     []event.Field
@@ -79,23 +88,31 @@ func (t *taking) event(f *frame.Frame) {
 		t.lose(f, err)
 		return
 	}
-	message, err := source.Encode(t.fields, t.now)
+	accepted := time.Unix(0, f.AcceptedNS) // and not now: a header that says the time agrees with the record's own
+	message, err := source.Encode(t.fields, accepted)
 	if err != nil {
 		t.lose(f, err)
 		return
 	}
 	t.records = append(t.records, outbox.Record{
 		Topic: message.Topic, Key: message.Key, Value: message.Value, Headers: message.Headers,
-		Accepted: time.Unix(0, f.AcceptedNS), Charge: int64(f.Charge),
+		Accepted: accepted, Charge: int64(f.Charge),
 	})
 }
+
+// notEncodable is the reason for dropping a frame that could not become a record.
+const notEncodable = "not encodable"
 
 // lose counts a frame that cannot become a record and gives back what it held.
 func (t *taking) lose(f *frame.Frame, err error) {
 	c := t.connection
 	t.broken++
 	c.Release(1, int64(f.Charge))
-	c.Dropped(string(f.Topic), "not encodable", 1, err)
+	what := fmt.Sprintf("for topic '%s'", f.Topic)
+	if f.Source != 0 {
+		what = fmt.Sprintf("of event source %d", f.Source)
+	}
+	c.tellDropped(what+" dropped, "+notEncodable, 1, err)
 }
 
 // eventField reads one field as its kind says; a value of the wrong length is left as text.

@@ -1,0 +1,413 @@
+package engine
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/frame/frametest"
+)
+
+// limits are a gate's limits in words.
+func limits(g *Gate) string {
+	return fmt.Sprintf("open=%d frames=%d charge=%d weight=%d longer=%v linger=%v", g.Open.Load(), g.MaxFrames.Load(), g.MaxCharge.Load(),
+		g.MaxWeight.Load(), g.MaxLength.Load() > g.MaxWeight.Load(), time.Duration(g.LingerNS.Load()))
+}
+
+func TestGateFollowsTheConfiguration(t *testing.T) {
+	r := start(t, newLines())
+	nobody := refusedAddress(t)
+	want := func(s *stage, text string) {
+		t.Helper()
+		if got := limits(&s.Gate); got != text {
+			t.Errorf("gate %s, want %s", got, text)
+		}
+	}
+	r.configure(section("one", nobody), section("two", nobody))
+	one, two := r.open("one"), r.open("two")
+	const standard = "open=1 frames=100000 charge=1073741824 weight=1000000 longer=true linger=5ms"
+	want(one, standard)
+	changed := section("one", nobody, "queue_buffering_max_messages = 7", "queue_buffering_max_kbytes = 3", "message_max_bytes = 5000", "linger_ms = 20")
+	const tight = "open=1 frames=7 charge=3072 weight=5000 longer=true linger=20ms"
+	r.configure(changed, section("two", nobody))
+	want(one, tight)
+	want(two, standard)
+
+	for _, without := range []string{"", "[general]\nenabled = no\n" + changed} {
+		r.configure(without, section("two", nobody))
+		want(one, strings.Replace(tight, "open=1", "open=0", 1))
+		if two.Open.Load() != 1 && without == "" {
+			t.Error("the other connection was shut")
+		}
+		r.configure(changed, section("two", nobody))
+		want(one, tight)
+		want(two, standard)
+	}
+	// What the module does when it finds a slot shut: it opens it again.
+	r.configure(changed)
+	if id, err := r.OpenProducer("one", &one.Gate); err != nil || id != one.id {
+		t.Errorf("number %d, %v; it was %d", id, err, one.id)
+	}
+	want(one, tight)
+}
+
+// TestOutcomesGiveBack holds that nothing stays counted against the limits, whatever became of it.
+func TestOutcomesGiveBack(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000"}))
+	r := start(t, newLines())
+	r.configure(section("good", b.address()), section("late", refusedAddress(t), "message_timeout_ms = 1000"))
+	good, late := r.open("good"), r.open("late")
+	late.put(numbered("t", "k", 0, 100)...)
+	good.put(numbered("t", "k", 0, 100)...)
+	good.put(frametest.Frame{Topic: "t", Value: make([]byte, 5000)})
+	good.settled()
+	late.settled()
+	if c := r.status("good").Totals; c.Acknowledged != 100 || dropped(c, "message too large") != 1 {
+		t.Errorf("account %+v", c)
+	}
+	if c := r.status("late").Totals; dropped(c, "message timeout") != 100 {
+		t.Errorf("account %+v", c)
+	}
+	r.log.want(t, 1, "error: connection 'good': 1 record(s) for topic 't' dropped, message too large: ")
+	r.log.want(t, 1, "error: connection 'late': 1 record(s) for topic 't' dropped, message timeout")
+}
+
+// TestStagedCountsAsWaiting holds that what the engine has not taken yet is accounted for.
+func TestStagedCountsAsWaiting(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(section("one", refusedAddress(t)))
+	s := r.open("one")
+	s.put(numbered("t", "k", 0, 3)...)
+	s.Admitted.Add(4)
+	if c := r.status("one").Totals; c.Accepted != 7 || c.Waiting+c.Sending != 7 {
+		t.Errorf("account %+v", c)
+	}
+}
+
+func TestFaultyFileChangesNothing(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()), section("two", b.address()))
+	s := r.open("one")
+	s.put(numbered("t", "k", 0, 1)...)
+	s.settled()
+	before, connects, settings := limits(&s.Gate), b.connects.Load(), r.status("one").Settings
+
+	err := r.Configure(entries("[general]\nenabled = no\n" +
+		section("one", b.address(), "acks = 0", "queue_buffering_max_messages = 1", "compression_codec = rar") +
+		section("three", "", "lingr_ms = 5", "message_timeout_ms = 1")))
+	if err != ErrInvalid {
+		t.Errorf("the answer is %v", err)
+	}
+	r.log.want(t, 1, "error: kafka.conf:", "[one] compression_codec = rar")
+	r.log.want(t, 1, "error: kafka.conf:", "[three] brokers")
+	r.log.want(t, 1, "error: kafka.conf:", "[three] lingr_ms", "linger_ms")
+	r.log.want(t, 1, "warning: kafka.conf:", "[three] message_timeout_ms = 1")
+	if got := limits(&s.Gate); got != before {
+		t.Errorf("gate %s, before %s", got, before)
+	}
+	if got := r.status("one").Settings; fmt.Sprint(got) != fmt.Sprint(settings) {
+		t.Errorf("settings %v, before %v", got, settings)
+	}
+	if !r.Enabled() || len(r.Connections()) != 2 {
+		t.Errorf("enabled %v, connections %v", r.Enabled(), r.Connections())
+	}
+	if _, err := r.OpenProducer("three", &Gate{}); err != ErrNotFound {
+		t.Errorf("the faulty file's connection: %v", err)
+	}
+	s.put(numbered("t", "k", 1, 2)...)
+	s.settled()
+	if got := b.connects.Load(); got != connects {
+		t.Errorf("%d connections to the broker, before %d", got, connects)
+	}
+	b.consumed(t, "t", 2)
+}
+
+// TestFaultyFirstFile holds that an engine goes without connections until it gets a file that is right.
+func TestFaultyFirstFile(t *testing.T) {
+	r := start(t, newLines())
+	if err := r.Configure(entries("[one]\ntype = connection\nacks = many\n")); err != ErrInvalid {
+		t.Errorf("the answer is %v", err)
+	}
+	if _, err := r.OpenProducer("one", &Gate{}); err != ErrNotFound || len(r.Connections()) != 0 {
+		t.Errorf("%v, connections %v", err, r.Connections())
+	}
+	r.configure(section("one", refusedAddress(t)))
+	r.open("one")
+}
+
+// TestSameClient holds that a client stays, with its connection to the broker, through every reload that changes none
+// of the options it was made with.
+func TestSameClient(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	nobody := refusedAddress(t)
+	r := start(t, newLines())
+	one := section("one", b.address(), "group_id = g")
+	r.configure(one, section("two", nobody))
+	s := r.open("one")
+	r.open("two")
+	n := 0
+	put := func() {
+		t.Helper()
+		s.put(numbered("t", "k", n, n+1)...)
+		n++
+		s.settled()
+	}
+	put()
+	connects, states := b.connects.Load(), fmt.Sprint(r.status("one").States)
+	if connects == 0 {
+		t.Fatal("nobody connected")
+	}
+	for what, text := range map[string][]string{
+		"the other changed":   {one, section("two", nobody, "client_id = x")},
+		"moved in the file":   {"[general]\nenabled = yes\n", section("zero", nobody), section("two", nobody), one},
+		"limits of the queue": {section("one", b.address(), "group_id = g", "queue_buffering_max_messages = 77"), section("two", nobody)},
+		"gone":                {section("two", nobody)},
+		"disabled":            {"[general]\nenabled = no\n", one},
+	} {
+		r.configure(text...)
+		r.configure(one)
+		put()
+		if got := b.connects.Load(); got != connects {
+			t.Fatalf("%s: %d connections, before %d", what, got, connects)
+		}
+		if got := fmt.Sprint(r.status("one").States); got != states {
+			t.Errorf("%s: states %s, before %s", what, got, states)
+		}
+	}
+	r.configure(section("one", b.address(), "group_id = g", "client_id = other"))
+	put()
+	if b.connects.Load() == connects {
+		t.Error("another client_id made no new connection: the test sees nothing")
+	}
+	b.consumed(t, "t", n)
+}
+
+// TestSwapInTraffic changes a connection's options again and again while records come all the time: each arrives once,
+// and those of a key in their order.
+func TestSwapInTraffic(t *testing.T) {
+	const keys, rounds, burst = 5, 400, 10
+	topics := []string{"a", "b"}
+	b := newBroker(t, kfake.SeedTopics(3, topics...))
+	r := start(t, newLines())
+	conf := func(i int) string {
+		return section("one", b.address(), fmt.Sprintf("client_id = c%d", i), fmt.Sprintf("batch_num_messages = %d", 5+i*10))
+	}
+	r.configure(conf(0))
+	s := r.open("one")
+	quarter := make(chan struct{}, 4)
+	var taking sync.WaitGroup
+	taking.Go(func() {
+		for round := range rounds {
+			var frames []frametest.Frame
+			for _, topic := range topics {
+				for key := range keys {
+					frames = append(frames, numbered(topic, fmt.Sprint(key), round*burst, (round+1)*burst)...)
+				}
+			}
+			s.put(frames...)
+			if round%(rounds/8) == rounds/16 {
+				quarter <- struct{}{}
+			}
+		}
+	})
+	for i := range 8 {
+		<-quarter
+		r.configure(conf(i + 1))
+	}
+	taking.Wait()
+	s.settled()
+	for _, topic := range topics {
+		next := map[string]int{}
+		for _, got := range b.consumed(t, topic, keys*rounds*burst) {
+			if want := fmt.Sprint(next[string(got.Key)]); string(got.Value) != want {
+				t.Fatalf("topic %s, key %s: record %s where %s was due", topic, got.Key, got.Value, want)
+			}
+			next[string(got.Key)]++
+		}
+	}
+	if c := r.status("one").Totals; c.Acknowledged != 2*keys*rounds*burst || c.Accepted != c.Acknowledged {
+		t.Errorf("account %+v", c)
+	}
+	if got := b.connects.Load(); got < 9 {
+		t.Errorf("%d connections for 9 clients", got)
+	}
+}
+
+func TestRemovedConnectionDeliversWhatItAccepted(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	asked, release := b.hold(t)
+	r := start(t, newLines())
+	r.configure(section("one", b.address()), section("two", b.address()))
+	s := r.open("one")
+	s.put(numbered("t", "k", 0, 1000)...)
+	<-asked
+	r.configure(section("two", b.address()))
+	if s.Open.Load() != 0 {
+		t.Error("the gate is open")
+	}
+	s.put(numbered("t", "k", 1000, 1010)...) // staged before the gate was shut
+	if _, ok := r.Connection("one"); ok || len(r.Connections()) != 1 {
+		t.Error("the connection is still there")
+	}
+	if _, err := r.OpenProducer("one", &s.Gate); err != ErrNotFound {
+		t.Errorf("opening it: %v", err)
+	}
+	r.log.want(t, 1, "error: no producer for connection 'one': kafka.conf has no such section")
+	release()
+	s.settled()
+	for i, got := range b.consumed(t, "t", 1010) {
+		if string(got.Value) != fmt.Sprint(i) {
+			t.Fatalf("record %d is %s", i, got.Value)
+		}
+	}
+	r.configure(section("one", b.address()))
+	if c := r.status("one").Totals; c.Accepted != 1010 || c.Acknowledged != 1010 {
+		t.Errorf("account after it came back: %+v", c)
+	}
+}
+
+// writeCertificate writes a certificate and its key.
+func writeCertificate(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key = filepath.Join(t.TempDir(), "c.pem"), filepath.Join(t.TempDir(), "k.pem")
+	for path, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate, key
+}
+
+// TestClientThatCannotBeMade takes a key file away between the check of the configuration and its use: while the line
+// about another problem is written. No connection may have changed.
+func TestClientThatCannotBeMade(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	certificate, key := writeCertificate(t)
+	log := newLines()
+	gone := false
+	log.on = func(text string) {
+		if strings.Contains(text, "linger_ms = -1") {
+			gone = os.Remove(key) == nil
+		}
+	}
+	r := start(t, log)
+	names := []string{"a", "b", "c", "d", "e"} // whichever is looked at first
+	conf := func(options ...string) string {
+		var text strings.Builder
+		for _, name := range names {
+			text.WriteString(section(name, b.address(), options...))
+		}
+		return text.String()
+	}
+	r.configure(conf())
+	var stages []*stage
+	for _, name := range names {
+		stages = append(stages, r.open(name))
+	}
+	before := limits(&stages[0].Gate)
+	changed := conf("queue_buffering_max_messages = 5", "client_id = x")
+	changed += section("f", b.address())
+	changed = strings.Replace(changed, "[c]\n", "[c]\nsecurity_protocol = ssl\nlinger_ms = -1\nssl_certificate_location = "+certificate+"\nssl_key_location = "+key+"\n", 1)
+	if err := r.Configure(entries(changed)); err != ErrInvalid || !gone {
+		t.Fatalf("%v, key removed: %v", err, gone)
+	}
+	log.want(t, 1, "error: kafka.conf: connection c: ", "ssl_key_location", "; nothing has been changed")
+	for i, s := range stages {
+		if got := limits(&s.Gate); got != before {
+			t.Errorf("gate of %s is %s, before %s", s.name, got, before)
+		}
+		s.put(numbered("t", "k", i, i+1)...)
+		s.settled()
+	}
+	b.consumed(t, "t", len(names))
+	if len(r.Connections()) != len(names) {
+		t.Errorf("connections %v", r.Connections())
+	}
+}
+
+// TestOpenWhileConfiguring opens a connection while its options change: whichever comes first, the client must be of
+// the options in force.
+func TestOpenWhileConfiguring(t *testing.T) {
+	nobody := refusedAddress(t)
+	for i := range 200 {
+		r := start(t, newLines())
+		r.configure(section("one", nobody, "client_id = old"))
+		var gate Gate
+		var both sync.WaitGroup
+		begin := make(chan struct{})
+		both.Go(func() {
+			<-begin
+			if err := r.Configure(entries(section("one", nobody, "client_id = new", "queue_buffering_max_messages = 5"))); err != nil {
+				t.Error(err)
+			}
+		})
+		both.Go(func() {
+			<-begin
+			time.Sleep(time.Duration(i) * time.Microsecond) // where in the reload it comes
+			if _, err := r.OpenProducer("one", &gate); err != nil {
+				t.Error(err)
+			}
+		})
+		close(begin)
+		both.Wait()
+		c := r.byID(1)
+		if c.made.ClientID != "new" || gate.MaxFrames.Load() != 5 || gate.Open.Load() != 1 {
+			t.Fatalf("round %d: the client is that of %s, gate %s", i, c.made.ClientID, limits(&gate))
+		}
+		r.Stop(0)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFailedConnection holds that a connection whose outbox has panicked takes nothing more, whatever is tried.
+func TestFailedConnection(t *testing.T) {
+	nobody := refusedAddress(t)
+	r := start(t, newLines())
+	r.configure(section("one", nobody))
+	s := r.open("one")
+	c := r.byID(s.id)
+	c.Panicked("boom")
+	r.log.want(t, 1, "error: the engine panicked in the outbox of connection 'one', this is a defect: boom")
+	c.Dropped("t", "engine stopped", 3, nil) // it gives up what it has at once, not when the engine stops
+	r.log.want(t, 1, "error: connection 'one': 3 record(s) for topic 't' dropped, engine stopped")
+	r.configure(section("one", nobody, "linger_ms = 7"))
+	if _, err := r.OpenProducer("one", &s.Gate); err != ErrInvalid || s.Open.Load() != 0 {
+		t.Errorf("%v, gate %s", err, limits(&s.Gate))
+	}
+	r.log.want(t, 1, "error: no producer for connection 'one': it has failed")
+	if got := r.say("one", "t", "m", nil); !strings.HasPrefix(got, "it has failed") {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,365 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+	"reskafka/internal/console"
+	"reskafka/internal/frame/frametest"
+	"reskafka/internal/host"
+)
+
+// patience is how long a test waits for what must happen; it is reached only by a failing one.
+const patience = 20 * time.Second
+
+var theSystem = host.System{EntityID: "00:11:22:33:44:55", Name: "pbx", Version: "22.5.0", Hostname: "host.example"}
+
+// broker is a cluster of one broker that counts who connects.
+type broker struct {
+	*kfake.Cluster
+	connects atomic.Int64
+}
+
+type countingListener struct {
+	net.Listener
+	count *atomic.Int64
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.count.Add(1)
+	}
+	return conn, err
+}
+
+func newBroker(t testing.TB, opts ...kfake.Opt) *broker {
+	t.Helper()
+	b := &broker{}
+	listen := func(network, address string) (net.Listener, error) {
+		l, err := net.Listen(network, address)
+		return countingListener{l, &b.connects}, err
+	}
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.ListenFn(listen)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Cluster = cluster
+	t.Cleanup(cluster.Close)
+	return b
+}
+
+func (b *broker) address() string { return b.ListenAddrs()[0] }
+
+// hold keeps every produce request unanswered until release is called; asked gets one for each.
+func (b *broker) hold(t *testing.T) (asked <-chan struct{}, release func()) {
+	seen, gone := make(chan struct{}, 1000), make(chan struct{})
+	b.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		b.KeepControl()
+		seen <- struct{}{}
+		b.SleepControl(func() { <-gone })
+		return nil, nil, false
+	})
+	release = sync.OnceFunc(func() { close(gone) })
+	t.Cleanup(release)
+	return seen, release
+}
+
+// consumed is all there is of a topic, read once it holds n records; the test fails if it holds more.
+func (b *broker) consumed(t *testing.T, topic string, n int) []*kgo.Record {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.DisableClientMetrics(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var records []*kgo.Record
+	for len(records) < n {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			t.Fatalf("%d of %d records of %s: %v", len(records), n, topic, err)
+		}
+		records = append(records, fetches.Records()...)
+	}
+	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	ends.Each(func(o kadm.ListedOffset) { total += int(max(o.Offset, 0)) })
+	if total != n || len(records) != n {
+		t.Fatalf("%s holds %d records, %d read, want %d", topic, total, len(records), n)
+	}
+	return records
+}
+
+// refusedAddress is one where nobody listens.
+func refusedAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// silentAddress is one where connections are accepted and nobody says a word.
+func silentAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			conns = append(conns, conn)
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		<-done
+		for _, conn := range conns {
+			conn.Close()
+		}
+	})
+	return l.Addr().String()
+}
+
+// entries are the lines of a configuration file as the module's loader lists them.
+func entries(text string) []config.Entry {
+	var list []config.Entry
+	section := ""
+	for i, line := range strings.Split(text, "\n") {
+		switch line = strings.TrimSpace(line); {
+		case line == "":
+		case line[0] == '[':
+			section = strings.Trim(line, "[]")
+			list = append(list, config.Entry{Section: section})
+		default:
+			name, value, _ := strings.Cut(line, "=")
+			list = append(list, config.Entry{File: "kafka.conf", Line: i + 1, Section: section,
+				Name: strings.TrimSpace(name), Value: strings.TrimSpace(value)})
+		}
+	}
+	return list
+}
+
+// section is a connection of kafka.conf that is quick to try again.
+func section(name, brokers string, options ...string) string {
+	lines := []string{"[" + name + "]", "type = connection", "brokers = " + brokers, "reconnect_backoff_ms = 20",
+		"reconnect_backoff_max_ms = 100"}
+	return strings.Join(append(lines, options...), "\n") + "\n"
+}
+
+// lines is a host.Logger that keeps what it is given.
+type lines struct {
+	on func(text string) // called with every line, if not nil
+
+	mtx    sync.Mutex
+	all    []string // level: text
+	closed bool
+	late   []string // that came when closed
+	woken  chan struct{}
+}
+
+func newLines() *lines { return &lines{woken: make(chan struct{}, 1)} }
+
+func (l *lines) Log(level host.Level, _ string, _ int, _, text string) {
+	if l.on != nil {
+		l.on(text)
+	}
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	one := fmt.Sprintf("%s: %s", []string{"debug", "notice", "warning", "error"}[level], text)
+	l.all = append(l.all, one)
+	if l.closed {
+		l.late = append(l.late, one)
+	}
+	select {
+	case l.woken <- struct{}{}:
+	default:
+	}
+}
+
+// with gives the lines that contain all of the parts.
+func (l *lines) with(parts ...string) []string {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	var some []string
+next:
+	for _, one := range l.all {
+		for _, part := range parts {
+			if !strings.Contains(one, part) {
+				continue next
+			}
+		}
+		some = append(some, one)
+	}
+	return some
+}
+
+// want fails unless exactly n lines contain all of the parts.
+func (l *lines) want(t *testing.T, n int, parts ...string) {
+	t.Helper()
+	if got := l.with(parts...); len(got) != n {
+		t.Errorf("%d lines with %q, want %d: %q\nof %q", len(got), parts, n, got, l.with())
+	}
+}
+
+// rig is an engine under test.
+type rig struct {
+	*Engine
+	t   testing.TB
+	log *lines
+}
+
+// start starts an engine that the test's end stops.
+func start(t testing.TB, log *lines) *rig {
+	r := &rig{Start(theSystem, log), t, log}
+	t.Cleanup(func() { r.Stop(0) })
+	return r
+}
+
+// configure puts a configuration in force that must be right.
+func (r *rig) configure(text ...string) {
+	r.t.Helper()
+	if err := r.Configure(entries(strings.Join(text, ""))); err != nil {
+		r.t.Fatalf("%v: %q", err, r.log.with())
+	}
+}
+
+// stage stands in for the stage of a connection: it counts as stage/ does, and hands over at once.
+type stage struct {
+	Gate
+	id   uint64
+	name string
+	rig  *rig
+}
+
+func (r *rig) open(name string) *stage {
+	r.t.Helper()
+	s := &stage{name: name, rig: r}
+	var err error
+	if s.id, err = r.OpenProducer(name, &s.Gate); err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// put stages frames and has the engine take them as one slab. The slab is spoilt afterwards, as by its next use. The
+// charge of a frame is the length of its value.
+func (s *stage) put(frames ...frametest.Frame) {
+	var slab []byte
+	for _, f := range frames {
+		f.Charge = uint32(len(f.Value))
+		slab = frametest.Append(slab, f)
+	}
+	s.take(slab, len(frames), charge(frames))
+}
+
+// take hands over a slab that counts as so many frames.
+func (s *stage) take(slab []byte, frames int, charge int64) {
+	s.HeldFrames.Add(int64(frames))
+	s.HeldCharge.Add(charge)
+	s.Admitted.Add(int64(frames))
+	s.rig.Take(s.id, slab)
+	for i := range slab {
+		slab[i] = 0xA5
+	}
+	s.Taken.Add(int64(frames))
+}
+
+func charge(frames []frametest.Frame) int64 {
+	var sum int64
+	for _, f := range frames {
+		sum += int64(len(f.Value))
+	}
+	return sum
+}
+
+// numbered are records of one key whose values count from from to to-1.
+func numbered(topic, key string, from, to int) []frametest.Frame {
+	var frames []frametest.Frame
+	for i := from; i < to; i++ {
+		frames = append(frames, frametest.Frame{
+			AcceptedNS: time.Now().UnixNano(), Topic: topic, Key: []byte(key), Value: fmt.Appendf(nil, "%d", i),
+		})
+	}
+	return frames
+}
+
+// eventually waits until something is so that tells nobody.
+func eventually(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for limit := time.Now().Add(patience); !so(); <-tick.C {
+		if time.Now().After(limit) {
+			t.Fatalf("not so after %v: %s", patience, what)
+		}
+	}
+}
+
+// settled waits until everything staged has had its outcome and has been given back.
+func (s *stage) settled() {
+	s.rig.t.Helper()
+	eventually(s.rig.t, "all is given back", func() bool { return s.HeldFrames.Load() == 0 && s.HeldCharge.Load() == 0 })
+}
+
+// status is what commands see of a connection; its account is checked.
+func (r *rig) status(name string) console.ConnectionStatus {
+	r.t.Helper()
+	s, ok := r.Connection(name)
+	if !ok {
+		r.t.Fatalf("no connection %s", name)
+	}
+	balanced(r.t, s)
+	return s
+}
+
+// balanced fails unless every account of a connection adds up.
+func balanced(t testing.TB, s console.ConnectionStatus) {
+	t.Helper()
+	check := func(what string, c console.Counters) {
+		sum := c.Acknowledged + c.Waiting + c.Sending
+		for _, d := range c.Dropped {
+			sum += d.Count
+		}
+		if sum != c.Accepted {
+			t.Errorf("%s, %s: %+v does not add up: %d", s.Name, what, c, sum)
+		}
+	}
+	check("total", s.Totals)
+	for _, topic := range s.Topics {
+		check("topic "+topic.Topic, topic.Counters)
+	}
+}
+
+// dropped is how many records a connection has dropped for that reason.
+func dropped(c console.Counters, reason string) uint64 {
+	for _, d := range c.Dropped {
+		if d.Reason == reason {
+			return d.Count
+		}
+	}
+	return 0
+}

@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"reskafka/internal/console"
+)
+
+func TestOpenProducerErrors(t *testing.T) {
+	r := start(t, newLines())
+	var gate Gate
+	refused := func(name string, want error) {
+		t.Helper()
+		if id, err := r.OpenProducer(name, &gate); err != want || id != 0 || gate.Open.Load() != 0 {
+			t.Errorf("number %d, error %v, want %v; gate %s", id, err, want, limits(&gate))
+		}
+	}
+	refused("one", ErrNotFound)
+	r.log.want(t, 1, "error: no producer for connection 'one': kafka.conf has no such section of type = connection")
+	r.configure(section("one", refusedAddress(t)))
+	refused("two", ErrNotFound)
+	r.log.want(t, 1, "error: no producer for connection 'two': kafka.conf has no such section")
+	r.configure("[general]\nenabled = no\n", section("one", refusedAddress(t)))
+	refused("one", ErrDisabled)
+	r.log.want(t, 1, "error: no producer for connection 'one': Kafka is disabled (enabled = no in section [general] of kafka.conf)")
+	if r.Enabled() || len(r.Connections()) != 0 || len(r.Consumers()) != 0 {
+		t.Error("disabled, and there is something")
+	}
+	r.Stop(0)
+	before := len(r.log.with())
+	refused("one", ErrStopped)
+	if len(r.log.with()) != before {
+		t.Error("logged after the end")
+	}
+}
+
+// TestClientThatCannotBeOpened holds that a file that has gone since the configuration was read is said to be missing.
+func TestClientThatCannotBeOpened(t *testing.T) {
+	r := start(t, newLines())
+	certificate, key := writeCertificate(t)
+	r.configure(section("one", refusedAddress(t), "security_protocol = ssl", "ssl_certificate_location = "+certificate, "ssl_key_location = "+key))
+	remove(t, key)
+	var gate Gate
+	if _, err := r.OpenProducer("one", &gate); err != ErrInvalid || gate.Open.Load() != 0 {
+		t.Errorf("%v, gate %s", err, limits(&gate))
+	}
+	r.log.want(t, 1, "error: no producer for connection 'one': ", "ssl_key_location")
+	if c := r.status("one"); len(c.Settings) == 0 {
+		t.Error("nothing to show")
+	}
+}
+
+func TestConsumers(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(section("one", "h:1", "group_id = g"), section("two", "h:1"))
+	if got := r.Consumers(); len(got) != 1 || got[0] != (console.ConsumerStatus{Name: "one", GroupID: "g"}) {
+		t.Errorf("consumers %v", got)
+	}
+}
+
+// TestRefused holds that every refusal is counted by its reason, and that of each reason one line comes at once and
+// the others as a number.
+func TestRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newLines())
+		r.configure(section("one", "h:1"), section("two", "h:1"))
+		one := r.byName["one"].id
+		r.Refused(one, FullFrames, 2, "t")
+		r.Refused(one, FullFrames, 3, "u")
+		r.Refused(one, FullCharge, 1, "t")
+		r.Refused(r.byName["two"].id, BadTopic, 1, "a\nb\x1b[31m")
+		r.Refused(0, BadArgument, 1, "t")
+		r.Refused(0, BadArgument, 1, "t")
+		for _, line := range []string{
+			"error: connection 'one': refused 2 record(s), topic 't': queue_buffering_max_messages records are waiting already",
+			"error: connection 'one': refused 1 record(s), topic 't': queue_buffering_max_kbytes are waiting already",
+			"error: connection 'two': refused 1 record(s), topic 'a?b?[31m': a topic's name has 1 to 249 letters",
+			"error: connection '(none)': refused 1 record(s), topic 't': ",
+		} {
+			r.log.want(t, 1, line)
+		}
+		r.log.want(t, 4, "error")
+
+		// What was held back comes although nothing follows it, and is not said again.
+		time.Sleep(logEvery)
+		synctest.Wait()
+		r.log.want(t, 1, "error: connection 'one': refused 3 more record(s): queue_buffering_max_messages")
+		r.log.want(t, 1, "error: connection '(none)': refused 1 more record(s): ")
+		r.log.want(t, 6, "error")
+		r.Refused(one, FullFrames, 5, "v")
+		r.log.want(t, 1, "error: connection 'one': refused 5 record(s), topic 'v': ")
+		r.Refused(one, FullFrames, 7, "v")
+		r.Refused(one, TooLong, 1, "t")
+		r.Refused(one, Closed, 1, "t")
+		r.Refused(one, NoMemory, 1, "t")
+		r.Refused(one, 4711, 1, "t")
+		r.log.want(t, 1, "reason 4711")
+
+		got := r.status("one").Refused
+		want := []console.ReasonCount{{Reason: "queue full", Count: 18}, {Reason: "closed", Count: 1}, {Reason: "no memory", Count: 1}, {Reason: "other", Count: 1}, {Reason: "too large", Count: 1}}
+		if len(got) != len(want) {
+			t.Fatalf("counted %v, want %v", got, want)
+		}
+		for i := range want {
+			if got[i] != want[i] {
+				t.Errorf("counted %v, want %v", got[i], want[i])
+			}
+		}
+		r.Refused(math.MaxUint64, 0, math.MaxUint64, "") // nothing a module does, and nothing that may panic
+		r.Stop(0)
+		r.log.want(t, 1, "error: connection 'one': refused 7 more record(s): queue_buffering_max_messages")
+		before := len(r.log.with())
+		r.Refused(one, FullFrames, 1, "t")
+		time.Sleep(2 * logEvery)
+		if len(r.log.with()) != before {
+			t.Error("logged after the end")
+		}
+	})
+}
+
+// TestEveryReasonIsSaid holds that no reason of the contract goes by its number.
+func TestEveryReasonIsSaid(t *testing.T) {
+	for reason := Closed; reason <= BadArgument; reason++ {
+		if refusals[reason].name == "" || refusals[reason].text == "" {
+			t.Errorf("reason %d has no words", reason)
+		}
+	}
+}
+
+// TestThrottleMakesRoom holds that a line comes of it when there are more causes than the throttle keeps.
+func TestThrottleMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, newLines())
+		c := &connection{engine: r.Engine, name: "one"}
+		for range 2 {
+			for i := range 3000 {
+				c.Dropped(string(rune('a'+i%26))+time.Duration(i).String(), "reason", 1, nil)
+				c.Dropped(string(rune('a'+i%26))+time.Duration(i).String(), "reason", 1, nil)
+			}
+		}
+		r.Stop(0)
+		r.log.want(t, 1, "error: connection '(several)': ", "more record(s) for more causes than the log can keep apart")
+	})
+}

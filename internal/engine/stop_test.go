@@ -1,0 +1,210 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/frame/frametest"
+)
+
+// noGoroutines fails unless every goroutine of the engine and of its clients has ended.
+func noGoroutines(t *testing.T) {
+	t.Helper()
+	var left []string
+	ours := func() []string {
+		text := make([]byte, 16<<20)
+		text = text[:runtime.Stack(text, true)]
+		var some []string
+		for _, stack := range strings.Split(string(text), "\n\n")[1:] { // the first is this one
+			if strings.Contains(stack, "franz-go/pkg/kgo.") || strings.Contains(stack, "reskafka/internal/outbox.") ||
+				strings.Contains(stack, "reskafka/internal/engine.(*Engine)") || strings.Contains(stack, "reskafka/internal/kafka.") {
+				some = append(some, stack)
+			}
+		}
+		return some
+	}
+	for limit := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if left = ours(); len(left) == 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+		}
+	}
+}
+
+// nothingAfter fails the test if a line comes, or a gate changes, after Stop has returned.
+func (r *rig) nothingAfter(t *testing.T, stages ...*stage) {
+	t.Helper()
+	r.log.mtx.Lock()
+	r.log.closed = true
+	r.log.mtx.Unlock()
+	var before []string
+	for _, s := range stages {
+		before = append(before, fmt.Sprint(limits(&s.Gate), s.HeldFrames.Load(), s.HeldCharge.Load()))
+	}
+	t.Cleanup(func() {
+		for i, s := range stages {
+			if now := fmt.Sprint(limits(&s.Gate), s.HeldFrames.Load(), s.HeldCharge.Load()); now != before[i] {
+				t.Errorf("the gate of %s changed after the end from %s to %s", s.name, before[i], now)
+			}
+		}
+		if len(r.log.late) > 0 {
+			t.Errorf("logged after the end: %q", r.log.late)
+		}
+	})
+}
+
+func TestStopDeliversEverything(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(3, "a", "b"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()), section("two", b.address()))
+	one, two := r.open("one"), r.open("two")
+	one.put(append(numbered("a", "x", 0, 5000), numbered("b", "y", 0, 5000)...)...)
+	two.put(numbered("b", "z", 0, 5000)...)
+	r.Stop(time.Hour)
+	r.nothingAfter(t, one, two)
+	for _, s := range []*stage{one, two} {
+		if s.HeldFrames.Load() != 0 || s.HeldCharge.Load() != 0 || s.Open.Load() != 0 {
+			t.Errorf("gate %s, %d frames and %d bytes held", limits(&s.Gate), s.HeldFrames.Load(), s.HeldCharge.Load())
+		}
+	}
+	b.consumed(t, "a", 5000)
+	b.consumed(t, "b", 10000)
+	r.log.want(t, 0, "error")
+	noGoroutines(t)
+}
+
+// TestStopGivesUp holds that the end comes in time when the brokers do not answer, and that what is lost is logged.
+func TestStopGivesUp(t *testing.T) {
+	held := newBroker(t, kfake.SeedTopics(1, "t", "u"))
+	_, release := held.hold(t)
+	for name, address := range map[string]string{"nobody there": refusedAddress(t), "silence": silentAddress(t), "no answer to produce": held.address()} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, newLines())
+			r.configure(section("one", address), section("idle", address))
+			s, idle := r.open("one"), r.open("idle")
+			s.put(numbered("t", "k", 0, 1000)...)
+			s.put(numbered("u", "k", 0, 1)...)
+			const grace = 300 * time.Millisecond
+			began := time.Now()
+			r.Stop(grace)
+			took := time.Since(began)
+			r.nothingAfter(t, s, idle)
+			// Twice the second it may take beyond the grace, for a machine under load.
+			if took < grace || took > grace+2*time.Second {
+				t.Errorf("it took %v with a grace of %v", took, grace)
+			}
+			if s.HeldFrames.Load() != 0 || s.HeldCharge.Load() != 0 {
+				t.Errorf("%d frames and %d bytes are held", s.HeldFrames.Load(), s.HeldCharge.Load())
+			}
+			r.log.want(t, 1, "error: connection 'one': 1000 record(s) for topic 't' dropped, engine stopped")
+			r.log.want(t, 1, "error: connection 'one': 1 record(s) for topic 'u' dropped, engine stopped")
+			r.log.want(t, 2, "engine stopped")
+			if address == held.address() {
+				release() // or the fake broker never lets go of what it was asked
+			}
+			noGoroutines(t)
+		})
+	}
+}
+
+// TestStopTellsTheRest holds that the last of what the log held back is in it.
+func TestStopTellsTheRest(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(section("one", refusedAddress(t), "message_timeout_ms = 1000"))
+	s := r.open("one")
+	s.put(numbered("t", "k", 0, 50)...)
+	s.settled()
+	r.log.want(t, 1, "error: connection 'one': 1 record(s) for topic 't' dropped, message timeout")
+	r.Stop(0)
+	r.log.want(t, 1, "error: connection 'one': 49 more record(s) for topic 't' dropped, message timeout")
+}
+
+func TestAfterStop(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	s.put(numbered("t", "k", 0, 1)...)
+	r.Stop(patience)
+	r.Stop(patience)
+	r.nothingAfter(t, s)
+
+	if _, err := r.OpenProducer("one", &s.Gate); err != ErrStopped {
+		t.Errorf("OpenProducer: %v", err)
+	}
+	for _, text := range []string{section("one", b.address()), "nonsense = 1"} {
+		if err := r.Configure(entries(text)); err != ErrStopped {
+			t.Errorf("Configure: %v", err)
+		}
+	}
+	for _, kind := range []string{"cdr", "nonsense"} {
+		if _, _, err := r.OpenSource(kind, entries(cdrConf), 0); err != ErrStopped {
+			t.Errorf("OpenSource: %v", err)
+		}
+	}
+	if err := r.TestSend(context.Background(), "one", "t", "m", nil); err != ErrStopped {
+		t.Errorf("TestSend: %v", err)
+	}
+	slab := frametest.Append(nil, frametest.Frame{Topic: "t", Value: []byte("late"), Charge: 4})
+	for _, id := range []uint64{s.id, 0, 99} {
+		r.Take(id, slab)
+		r.Take(id, []byte("noise"))
+		r.Refused(id, FullFrames, 1, "t")
+	}
+	b.consumed(t, "t", 1)
+	noGoroutines(t)
+}
+
+// TestStopWithNothing holds for engines that never got as far as a connection.
+func TestStopWithNothing(t *testing.T) {
+	Start(theSystem, newLines()).Stop(time.Hour)
+	r := start(t, newLines())
+	r.configure(section("one", refusedAddress(t)))
+	r.Stop(time.Hour)
+	noGoroutines(t)
+}
+
+// TestStopWhileOpening ends the engine while connections are opened: none may be left open.
+func TestStopWhileOpening(t *testing.T) {
+	nobody := refusedAddress(t)
+	for i := range 200 {
+		r := start(t, newLines())
+		r.configure(section("one", nobody), section("two", nobody))
+		var gate Gate
+		var all sync.WaitGroup
+		begin := make(chan struct{})
+		all.Go(func() {
+			<-begin
+			time.Sleep(time.Duration(i) * time.Microsecond) // where in the end it comes
+			if _, err := r.OpenProducer("one", &gate); err != nil && err != ErrStopped {
+				t.Error(err)
+			}
+		})
+		all.Go(func() {
+			<-begin
+			time.Sleep(time.Duration(i) * time.Microsecond)
+			if err := r.TestSend(context.Background(), "two", "t", "m", nil); err == nil {
+				t.Error("sent to nobody")
+			}
+		})
+		all.Go(func() {
+			<-begin
+			r.Stop(0)
+		})
+		close(begin)
+		all.Wait()
+		if gate.Open.Load() != 0 {
+			t.Fatalf("round %d: the gate is open after the end", i)
+		}
+	}
+	noGoroutines(t)
+}

@@ -1,0 +1,235 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/frame/frametest"
+)
+
+// TestRecordsArrive holds that what a caller staged is what a consumer reads, with null and empty kept apart.
+func TestRecordsArrive(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "calls", "other"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+
+	began := time.Now().Add(-3 * time.Second)
+	var frames []frametest.Frame
+	for i, key := range [][]byte{nil, {}, []byte("key")} {
+		for j, value := range [][]byte{nil, {}, []byte("value")} {
+			f := frametest.Frame{Topic: "calls", Key: key, Value: value, AcceptedNS: began.Add(time.Duration(i*3+j) * 7 * time.Millisecond).UnixNano()}
+			if j == 0 {
+				f.Fields = []frame.Field{frametest.Text("a", "1"), frametest.Text("b", ""), frametest.Text("a", "2"), {Name: []byte("null")}, frametest.Text("", "x")}
+			}
+			frames = append(frames, f, frametest.Frame{Topic: "other", Value: fmt.Appendf(nil, "%d", i*3+j)})
+		}
+	}
+	s.put(frames...)
+	s.settled()
+	for i, got := range b.consumed(t, "calls", 9) {
+		want := frames[2*i]
+		if !same(got.Key, want.Key) || !same(got.Value, want.Value) {
+			t.Errorf("record %d: key %#v value %#v, want %#v and %#v", i, got.Key, got.Value, want.Key, want.Value)
+		}
+		if ms := time.Unix(0, want.AcceptedNS).UnixMilli(); got.Timestamp.UnixMilli() != ms {
+			t.Errorf("record %d: timestamp %v, want %v", i, got.Timestamp.UnixMilli(), ms)
+		}
+		if len(got.Headers) != len(want.Fields) {
+			t.Fatalf("record %d: headers %v", i, got.Headers)
+		}
+		for j, h := range got.Headers {
+			if h.Key != string(want.Fields[j].Name) || !same(h.Value, want.Fields[j].Value) {
+				t.Errorf("record %d: header %q = %#v, want %q = %#v", i, h.Key, h.Value, want.Fields[j].Name, want.Fields[j].Value)
+			}
+		}
+	}
+	for i, got := range b.consumed(t, "other", 9) {
+		if string(got.Value) != fmt.Sprint(i) {
+			t.Errorf("record %d of the other topic is %q", i, got.Value)
+		}
+	}
+	if c := r.status("one"); c.Totals.Accepted != 18 || c.Totals.Acknowledged != 18 || len(c.Topics) != 2 {
+		t.Errorf("account %+v", c)
+	}
+}
+
+func same(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
+
+const cdrConf = "[global]\nconnection = one\nkey = linkedid\nloguniqueid = yes\n"
+
+// openCDR opens a source of call records.
+func (r *rig) openCDR(text string, number uint64) uint64 {
+	r.t.Helper()
+	number, connection, err := r.OpenSource("cdr", entries(text), number)
+	if err != nil || connection != "one" {
+		r.t.Fatalf("connection %q, error %v: %q", connection, err, r.log.with())
+	}
+	return number
+}
+
+// object reads a record's value as JSON.
+func object(t *testing.T, r *kgo.Record) map[string]any {
+	t.Helper()
+	var o map[string]any
+	if err := json.Unmarshal(r.Value, &o); err != nil {
+		t.Fatalf("%q: %v", r.Value, err)
+	}
+	return o
+}
+
+func TestEventsArrive(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "asterisk_cdr", "moved"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	source := r.openCDR(cdrConf, 0)
+	accepted := time.Unix(1700000000, 999_999_999) // the second must not be another in the header
+	event := frametest.Frame{AcceptedNS: accepted.UnixNano(), Source: source, Fields: []frame.Field{
+		frametest.Text("src", "100"), frametest.Text("linkedid", "l.1"), frametest.Text("uniqueid", "u.1"),
+		frametest.Time("start", 1600000000, 250000), frametest.Integer("billsec", -7), frametest.Integer("sequence", math.MaxInt64),
+		frametest.Variable("mine", "yes"),
+	}}
+	s.put(event)
+	s.settled()
+	got := b.consumed(t, "asterisk_cdr", 1)[0]
+	if string(got.Key) != "l.1" || got.Timestamp.UnixMilli() != accepted.UnixMilli() {
+		t.Errorf("key %q, timestamp %v", got.Key, got.Timestamp)
+	}
+	o := object(t, got)
+	for name, want := range map[string]any{"src": "100", "linkedid": "l.1", "uniqueid": "u.1", "billsec": -7.0, "sequence": float64(math.MaxInt64), "mine": "yes", "EntityID": theSystem.EntityID} {
+		if o[name] != want {
+			t.Errorf("%s = %v, want %v", name, o[name], want)
+		}
+	}
+	if at, _ := o["start"].(string); !strings.Contains(at, ".250") {
+		t.Errorf("start = %v", o["start"])
+	}
+	headers := map[string]string{}
+	for _, h := range got.Headers {
+		headers[h.Key] = string(h.Value)
+	}
+	if headers["timestamp"] != "1700000000" || headers["hostname"] != theSystem.Hostname {
+		t.Errorf("headers %v", headers)
+	}
+
+	// A reload takes the place of the source; a faulty one leaves it.
+	if _, _, err := r.OpenSource("cdr", entries("[global]\ntopic = nowhere\n"), source); err != ErrInvalid {
+		t.Errorf("a file without connection: %v", err)
+	}
+	r.log.want(t, 1, "error: ", "connection")
+	if again := r.openCDR(cdrConf+"topic = moved\n", source); again != source {
+		t.Errorf("the source changed its number to %d", again)
+	}
+	s.put(event)
+	s.settled()
+	b.consumed(t, "moved", 1)
+	for kind, number := range map[string]uint64{"nonsense": 0, "cdr": source + 1} {
+		if _, _, err := r.OpenSource(kind, entries(cdrConf), number); err != ErrNotFound {
+			t.Errorf("source %q number %d: %v", kind, number, err)
+		}
+	}
+	r.log.want(t, 1, "error: there is no event source of kind 'nonsense'")
+	r.log.want(t, 1, "error: there is no event source number 2")
+}
+
+// TestFieldsOfWrongLength holds that a number or a time that is not one goes out as the text it is.
+func TestFieldsOfWrongLength(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "asterisk_cdr"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	wrong := func(f frame.Field, value []byte) frame.Field {
+		f.Value = value
+		return f
+	}
+	s.put(frametest.Frame{Source: r.openCDR(cdrConf, 0), Fields: []frame.Field{
+		wrong(frametest.Integer("billsec", 1), []byte("abc")), wrong(frametest.Integer("duration", 1), nil),
+		wrong(frametest.Time("start", 1, 1), []byte("12345678")), wrong(frametest.Time("end", 1, 1), []byte{}),
+		{Name: []byte("src"), Kind: 4711, Value: []byte("odd")}, {Name: []byte("dst"), Kind: 4711},
+		wrong(frametest.Variable("v", ""), nil), {},
+	}})
+	s.settled()
+	o := object(t, b.consumed(t, "asterisk_cdr", 1)[0])
+	if o["billsec"] != "abc" || o["start"] != "12345678" || o["end"] != "" || o["src"] != "odd" {
+		t.Errorf("read %v", o)
+	}
+}
+
+// TestFramesThatCannotBeRead holds that a frame that can never be a record is counted, logged and given back, and that
+// those around it are not touched.
+func TestFramesThatCannotBeRead(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	good := func(value string) frametest.Frame {
+		return frametest.Frame{Topic: "t", Value: []byte(value), Charge: 5}
+	}
+	short := frametest.Append(nil, frametest.Frame{Topic: "t", Charge: 70, Fields: []frame.Field{frametest.Text("name", "value")}})
+	binary.NativeEndian.PutUint32(short[frame.HeaderSize+frame.HeadSize+1+frame.FieldValueLength:], 4000)
+
+	slab := frametest.Append(nil, good("before"))
+	slab = append(slab, short...)
+	slab = frametest.Append(slab, frametest.Frame{Source: 99, Charge: 30})
+	slab = frametest.Append(slab, frametest.Frame{Source: math.MaxUint64, Charge: 30})
+	slab = frametest.Append(slab, good("after"))
+	s.take(slab, 5, 2*5+70+2*30)
+	s.settled()
+	var values []string
+	for _, got := range b.consumed(t, "t", 2) {
+		values = append(values, string(got.Value))
+	}
+	if !slices.Equal(values, []string{"before", "after"}) {
+		t.Errorf("read %q", values)
+	}
+	if c := r.status("one").Totals; c.Accepted != 5 || c.Acknowledged != 2 || dropped(c, "not encodable") != 3 {
+		t.Errorf("account %+v", c)
+	}
+	r.log.want(t, 1, "error: connection 'one': 1 record(s) for topic 't' dropped, not encodable: ")
+	r.log.want(t, 1, "error: connection 'one': 1 record(s) of event source 99 dropped, not encodable: ")
+}
+
+// TestNoise gives the engine slabs that no stage would: nothing but a line in the log may come of it.
+func TestNoise(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(section("one", refusedAddress(t)))
+	s := r.open("one")
+	source := r.openCDR(cdrConf, 0)
+	for _, id := range []uint64{0, s.id + 1, math.MaxUint64} {
+		r.Take(id, frametest.Append(nil, frametest.Frame{Topic: "t"}))
+	}
+	r.log.want(t, 1, "error: ", "connection number 0, which is not open")
+
+	whole := frametest.Append(nil, frametest.Frame{Topic: "t", Key: []byte("k"), Value: []byte("v"), Fields: []frame.Field{frametest.Text("h", "v")}})
+	whole = frametest.Append(whole, frametest.Frame{Source: source, Fields: []frame.Field{frametest.Integer("billsec", 1), frametest.Time("end", 1, 1)}})
+	whole = frametest.Append(whole, frametest.Frame{Topic: "t", Value: []byte("last")})
+	r.Take(s.id, nil)
+	r.Take(s.id, []byte{})
+	r.log.want(t, 0, "reading what was staged")
+	r.Take(s.id, whole[:len(whole)-8])
+	r.log.want(t, 1, "error: connection 'one': reading what was staged: ")
+	dice := rand.New(rand.NewPCG(1, 2))
+	for range 5000 {
+		slab := bytes.Clone(whole)
+		for range 1 + dice.IntN(4) {
+			slab[dice.IntN(len(slab))] = byte(dice.Uint32())
+		}
+		r.Take(s.id, slab[:len(slab)-dice.IntN(2)*dice.IntN(len(slab))])
+	}
+	if c := r.status("one"); c.Totals.Accepted < 5000 {
+		t.Errorf("only %d frames were read", c.Totals.Accepted)
+	}
+}

@@ -1,0 +1,174 @@
+package engine
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// say is a test message's fate in words.
+func (r *rig) say(name, topic, message string, key *string) string {
+	if err := r.TestSend(context.Background(), name, topic, message, key); err != nil {
+		return err.Error()
+	}
+	return "sent"
+}
+
+func TestTestSend(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address(), "message_max_bytes = 1000"))
+	key, none := "k", ""
+	long := strings.Repeat("x", 1000-36-1)
+	for _, c := range []struct {
+		name, topic, message string
+		key                  *string
+		want                 string
+	}{
+		{"one", "t", "first", nil, "sent"},
+		{"one", "t", "", &none, "sent"},
+		{"one", "t", long, &key, "sent"},
+		{"one", "t", long + "x", &key, "1001 bytes are more than message_max_bytes (1000)"},
+		{"one", "", "m", nil, "a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens"},
+		{"one", "a b", "m", nil, "the topic's name holds ' ', which no topic's name can"},
+		{"one", "..", "m", nil, "the topic's name cannot be the name of a topic"},
+		{"one", strings.Repeat("x", 250), "m", nil, "the topic's name is 250 bytes long"},
+		{"two", "t", "m", nil, "not found"},
+	} {
+		if got := r.say(c.name, c.topic, c.message, c.key); got != c.want {
+			t.Errorf("%s %s %s: %q, want %q", c.name, c.topic, c.message, got, c.want)
+		}
+	}
+	got := b.consumed(t, "t", 3)
+	if got[0].Key != nil || string(got[0].Value) != "first" {
+		t.Errorf("the first is %q = %q", got[0].Key, got[0].Value)
+	}
+	if !same(got[1].Key, []byte{}) || !same(got[1].Value, []byte{}) {
+		t.Errorf("the second is %#v = %#v", got[1].Key, got[1].Value)
+	}
+	if string(got[2].Key) != "k" || string(got[2].Value) != long {
+		t.Errorf("the third is %q = %q", got[2].Key, got[2].Value)
+	}
+	if age := time.Since(got[0].Timestamp); age < 0 || age > patience {
+		t.Errorf("its timestamp is %v old", age)
+	}
+	r.configure("[general]\nenabled = no\n", section("one", b.address()))
+	if got := r.say("one", "t", "m", nil); got != "disabled" {
+		t.Errorf("while disabled: %q", got)
+	}
+}
+
+// TestTestSendGivesNothingBack holds that a test message, which never was in the stage, leaves the gate alone.
+func TestTestSendGivesNothingBack(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address(), "request_timeout_ms = 300"))
+	s := r.open("one")
+	s.HeldFrames.Store(5)
+	s.HeldCharge.Store(100)
+	if got := r.say("one", "t", "m", nil); got != "sent" {
+		t.Error(got)
+	}
+	if got := r.say("one", "unknown", "m", nil); got == "sent" {
+		t.Error(got)
+	}
+	r.Stop(0)
+	if s.HeldFrames.Load() != 5 || s.HeldCharge.Load() != 100 {
+		t.Errorf("%d frames and %d bytes are held", s.HeldFrames.Load(), s.HeldCharge.Load())
+	}
+}
+
+// TestTestSendFails holds that a message nobody acknowledges ends in the broker's own reason or the best guess at it,
+// and in time.
+func TestTestSendFails(t *testing.T) {
+	refusing := newBroker(t, kfake.SeedTopics(1, "t"))
+	refusing.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		refusing.KeepControl()
+		resp := req.ResponseKind().(*kmsg.ProduceResponse)
+		for _, topic := range req.(*kmsg.ProduceRequest).Topics {
+			resp.Topics = append(resp.Topics, kmsg.ProduceResponseTopic{Topic: topic.Topic, TopicID: topic.TopicID,
+				Partitions: []kmsg.ProduceResponseTopicPartition{{ErrorCode: kerr.TopicAuthorizationFailed.Code}}})
+		}
+		return resp, nil, true
+	})
+	plain := newBroker(t, kfake.SeedTopics(1, "t"))
+	const timeout = 500 * time.Millisecond
+	for _, c := range []struct {
+		name, brokers, topic string
+		want                 []string
+		timed                bool
+	}{
+		{"refused", refusing.address(), "t", []string{"TOPIC_AUTHORIZATION_FAILED"}, false},
+		{"unknown topic", plain.address(), "nowhere", []string{"no broker acknowledged it within 500 ms; the brokers can be reached", "topic 'nowhere'"}, true},
+		{"nobody there", refusedAddress(t), "t", []string{"no broker acknowledged it within 500 ms; broker 127.0.0.1:", ": connection refused"}, true},
+		{"silence", silentAddress(t), "t", []string{"no broker acknowledged it within 500 ms"}, true},
+	} {
+		r := start(t, newLines())
+		r.configure(section("one", c.brokers, "request_timeout_ms = 500"))
+		began := time.Now()
+		got := r.say("one", c.topic, "m", nil)
+		took := time.Since(began)
+		for _, part := range c.want {
+			if !strings.Contains(got, part) {
+				t.Errorf("%s: %q, want %q", c.name, got, part)
+			}
+		}
+		if c.timed && took < timeout || took > timeout+patience/10 {
+			t.Errorf("%s: it took %v of %v", c.name, took, timeout)
+		}
+		r.status("one")
+	}
+}
+
+// TestTestSendBehindABacklog holds that a test message waits for its turn no longer than its time, and does not come
+// after it.
+func TestTestSendBehindABacklog(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	asked, release := b.hold(t)
+	r := start(t, newLines())
+	r.configure(section("one", b.address(), "request_timeout_ms = 300", "socket_timeout_ms = 60000"))
+	s := r.open("one")
+	s.put(numbered("t", "k", 0, 100)...)
+	<-asked
+	if got := r.say("one", "t", "test", nil); !strings.HasPrefix(got, "no broker acknowledged it within 300 ms") {
+		t.Error(got)
+	}
+	release()
+	s.settled()
+	if got := r.say("one", "t", "another", nil); got != "sent" {
+		t.Error(got)
+	}
+	values := map[string]bool{}
+	for _, got := range b.consumed(t, "t", 101) {
+		values[string(got.Value)] = true
+	}
+	if values["test"] || !values["another"] {
+		t.Error("the message came after its time, or the one within its time did not")
+	}
+	if c := r.status("one").Totals; c.Acknowledged != 101 || dropped(c, "message timeout") != 1 {
+		t.Errorf("account %+v", c)
+	}
+}
+
+func TestTestSendIsCalledOff(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(section("one", refusedAddress(t), "request_timeout_ms = 900000"))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := r.TestSend(ctx, "one", "t", "m", nil); err != context.Canceled {
+		t.Errorf("the answer is %v", err)
+	}
+	// The end of the engine calls it off as well.
+	answer := make(chan error)
+	go func() { answer <- r.TestSend(context.Background(), "one", "t", "m", nil) }()
+	eventually(t, "the message waits", func() bool { return r.status("one").Totals.Accepted == 2 })
+	r.Stop(0)
+	if err := <-answer; err == nil || !strings.Contains(err.Error(), "engine stopped") && !strings.Contains(err.Error(), "client was closed") {
+		t.Errorf("at the end it is %v", err)
+	}
+}
