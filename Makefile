@@ -14,6 +14,8 @@ TEST_MODULES := kafka_probe
 
 ASTERISK_ROOT ?= /
 BUILD ?= build
+# One spelling for one folder, however it was named: what gcc notes down of dependencies is found again by its name.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 bindir ?= /usr/bin
 CC = gcc
 CFLAGS ?= -O2 -g

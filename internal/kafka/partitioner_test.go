@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"reskafka/internal/outbox"
+	"reskafka/test/pbx"
 )
 
 // TestKnownPlaces are values of CRC-32 from outside Go: its check value of "123456789" and the like.
@@ -114,9 +117,9 @@ func keys() [][]byte {
 // TestSamePlaceAsLibrdkafka has kcat, which is librdkafka, produce a thousand keys to topics of several sizes, and
 // this package the same keys after it: every key has to be on one partition.
 func TestSamePlaceAsLibrdkafka(t *testing.T) {
-	kcat, err := exec.LookPath("kcat")
+	kcat, err := pbx.KcatArgv(os.Getenv("RES_KAFKA_ROOT"))
 	if err != nil {
-		t.Skip("kcat, the command line client built on librdkafka, is not in PATH: nothing to compare with")
+		t.Skip("kcat, the command line client built on librdkafka, is neither in RES_KAFKA_ROOT nor in PATH: nothing to compare with")
 	}
 	counts := []int{1, 3, 16, 50}
 	var opts []kfake.Opt
@@ -161,15 +164,16 @@ func TestSamePlaceAsLibrdkafka(t *testing.T) {
 
 // viaKcat produces key i with the value i. kcat reads records from its input, divided by strings of bytes; these are
 // long enough to be in no key.
-func viaKcat(t *testing.T, kcat, broker, topic string, keys [][]byte) {
+func viaKcat(t *testing.T, kcat []string, broker, topic string, keys [][]byte) {
 	t.Helper()
 	const betweenRecords, afterKey = "\x1e--record--\x1e", "\x1f--key--\x1f"
 	var input bytes.Buffer
 	for i, key := range keys {
 		fmt.Fprintf(&input, "%s%s%d%s", key, afterKey, i, betweenRecords)
 	}
-	cmd := exec.Command(kcat, "-P", "-b", broker, "-t", topic, "-l",
+	args := append(slices.Clone(kcat[1:]), "-P", "-b", broker, "-t", topic, "-l",
 		"-D", escaped(betweenRecords), "-K", escaped(afterKey), "/dev/stdin")
+	cmd := exec.Command(kcat[0], args...)
 	cmd.Stdin = &input
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("kcat: %v\n%s", err, out)
