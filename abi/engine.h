@@ -125,6 +125,39 @@ struct resk_limits {
 	uint32_t header_overhead;  /* the same for each of its headers */
 };
 
+/* What a subscription's thread and the engine tell each other without a call. The engine's memory, valid from
+ * resk_subscribe until resk_subscription_free. Both members are read and written atomically. */
+struct resk_delivery {
+	uint64_t delivered; /* the thread adds 1 when a callback has returned: that offset may be committed */
+	uint64_t hurry;     /* not 0: begin no other callback, ask for the next batch instead; set by the engine */
+};
+
+struct resk_message_header {
+	const char *name;  /* ends with NUL */
+	const void *value; /* NULL = null */
+	size_t value_length;
+};
+
+/* One message as a callback gets it. Pointers are into the batch. */
+struct resk_message {
+	const char *topic; /* ends with NUL */
+	int32_t partition;
+	int64_t offset;
+	int64_t timestamp_ms;
+	const void *key;   /* NULL = no key */
+	size_t key_length;
+	const void *value; /* NULL = null value */
+	size_t value_length;
+	const struct resk_message_header *headers;
+	size_t header_count;
+};
+
+/* Messages in the order in which they are to be delivered; one block of memory, given back with resk_free. */
+struct resk_batch {
+	size_t count;
+	struct resk_message messages[];
+};
+
 /* One CLI command. The texts live as long as the library. words may contain the alternatives and <placeholders> that
  * Asterisk's CLI understands. */
 struct resk_command {
@@ -169,6 +202,41 @@ extern void resk_refused(uint64_t id, uint32_t reason, uint64_t count, struct re
 extern int32_t resk_source_open(struct resk_text kind, RESK_CONST struct resk_entry *entries, size_t count,
 	uint64_t *source, char **connection);
 
+/* resk_consumer_check says whether connection `name` can consume. RESK_OK, RESK_ENOENT, RESK_EDISABLED, RESK_EINVAL (no
+ * group_id), each but the first logged; RESK_ESTATE. */
+extern int32_t resk_consumer_check(struct resk_text name);
+
+/* resk_subscribe makes connection `name` a member of its group for topics, a comma-separated list. The subscription's one thread
+ * then calls resk_next. It goes on over reloads, also over one that removes the connection and another that brings it
+ * back. Never touches the network before it returns. RESK_OK, RESK_EINVAL (no topic; logged), RESK_ENOENT, RESK_EDISABLED, RESK_ESTATE. */
+extern int32_t resk_subscribe(struct resk_text name, struct resk_text topics, struct resk_delivery **delivery, uint64_t *id);
+
+/* resk_next gives the next messages, or NULL when the subscription has ended. Calling it says that of the batch before
+ * as many have been delivered as resk_delivery counts; the others come again. Blocks until there are messages. Only
+ * the subscription's thread. */
+extern struct resk_batch *resk_next(uint64_t id);
+
+/* resk_unsubscribe ends a subscription: what was delivered is committed where auto-commit is on, the group is left, and
+ * resk_next answers NULL from now on. Blocks for about a second at most, whatever the brokers do. Idempotent. */
+extern void resk_unsubscribe(uint64_t id);
+
+/* resk_subscription_free ends a subscription if need be and forgets it. The last call of its thread. */
+extern void resk_subscription_free(uint64_t id);
+
+/* resk_commit commits what the subscription has delivered, for a connection with enable_auto_commit = no; current = 1: the
+ * message whose callback is under way counts as delivered. Blocks until
+ * the broker has answered, request_timeout_ms at most. RESK_OK, RESK_EINVAL (refused; logged), RESK_ENOENT, RESK_ESTATE. */
+extern int32_t resk_commit(uint64_t id, int32_t current);
+
+/* resk_pause stops (on = 1) or lets go on (0) the messages of some topics of a subscription, all when topics is none. The
+ * membership stays. RESK_OK, RESK_ENOENT, RESK_ESTATE. */
+extern int32_t resk_pause(uint64_t id, struct resk_text topics, int32_t on);
+
+/* resk_ensure_topic creates a topic unless it is there; partitions and replication of 0 or less leave the number to the
+ * broker. wait = 1: blocks until it is known, request_timeout_ms plus 2 s at most; 0: returns at once and goes on in the
+ * background until resk_stop. RESK_OK, RESK_EINVAL (refused, logged with the broker's reason), RESK_ENOENT, RESK_EDISABLED, RESK_ESTATE. */
+extern int32_t resk_ensure_topic(struct resk_text name, struct resk_text topic, int32_t partitions, int32_t replication, int32_t wait);
+
 /* resk_command_at describes CLI command number index of the engine's table. RESK_OK, RESK_ENOENT past the last one.
  * Needs no start. */
 extern int32_t resk_command_at(uint32_t index, struct resk_command *command);
@@ -197,6 +265,14 @@ extern int32_t resk_fault(void);
 	X(resk_take) \
 	X(resk_refused) \
 	X(resk_source_open) \
+	X(resk_consumer_check) \
+	X(resk_subscribe) \
+	X(resk_next) \
+	X(resk_unsubscribe) \
+	X(resk_subscription_free) \
+	X(resk_commit) \
+	X(resk_pause) \
+	X(resk_ensure_topic) \
 	X(resk_command_at) \
 	X(resk_run) \
 	X(resk_complete) \

@@ -16,6 +16,9 @@
  *   res_kafka/cli.c       registers whatever commands the engine's table has
  *   res_kafka/producer.c  handles, and the way of a record from a caller into the stage
  *   res_kafka/source.c    the same for the fields of an event
+ *   res_kafka/consumer.c  handles, and the thread that delivers a subscription's messages
+ *   res_kafka/admin.c     topics
+ *   res_kafka/golib.c     what it takes to open a Go library in a process that is not Go's
  *   ../stage              where callers leave records, and the thread that carries them to the engine
  *
  * Load: open the engine, start it, let it read kafka.conf, start the pump, register the commands. Unload is the same
@@ -107,8 +110,9 @@ static void at_exit(void)
 
 static int unload_module(void)
 {
-	if (producers_held()) {
-		ast_log(LOG_WARNING, "Not unloading: %d Kafka producer(s) are still held by other modules\n", producers_held());
+	if (producers_held() || consumers_held()) {
+		ast_log(LOG_WARNING, "Not unloading: %d Kafka producer(s) and %d consumer(s) are still held by other modules\n",
+			producers_held(), consumers_held());
 		return -1;
 	}
 	ast_unregister_atexit(at_exit);
@@ -116,6 +120,7 @@ static int unload_module(void)
 	producers_close();
 	engine.resk_stop(STOP_GRACE_MS);
 	producers_stop();
+	consumers_stop();
 	return 0;
 }
 

@@ -29,7 +29,7 @@ extern "C" {
 
 /*! \brief Version of this header, 10000 * major + 100 * minor + patch. A C module written for another
  * implementation knows no such macro and uses none of what came after. */
-#define AST_KAFKA_VERSION 100
+#define AST_KAFKA_VERSION 200
 
 /*! \brief A producer of one connection. */
 struct ast_kafka_producer;
@@ -91,6 +91,157 @@ int ast_kafka_produce(struct ast_kafka_producer *producer, const char *topic, co
  */
 int ast_kafka_produce_hdrs(struct ast_kafka_producer *producer, const char *topic, const char *key,
 	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count);
+
+/*! \brief A consumer of one connection: a member of the consumer group that its group_id names. */
+struct ast_kafka_consumer;
+
+/*!
+ * \brief One message.
+ *
+ * \param topic, partition, offset Where it stands.
+ * \param payload, len Its value; NULL, 0 is a null value, not NULL with length 0 an empty one.
+ * \param key, key_len Its key; NULL, 0 is no key.
+ * \param userdata As given to ast_kafka_consumer_subscribe().
+ *
+ * Everything is valid only during the callback. Callbacks of one consumer come one at a time, from a thread that serves
+ * this consumer alone, in the order of the offsets of each partition. The message counts as delivered once the
+ * callback has returned: after a crash it comes again rather than being left out. A callback that runs for longer than
+ * max_poll_interval_ms costs the consumer its partitions until it returns, and the message comes again.
+ */
+typedef void (*ast_kafka_message_cb)(const char *topic, int32_t partition, int64_t offset, const void *payload, size_t len,
+	const void *key, size_t key_len, void *userdata);
+
+/*!
+ * \brief Get the consumer of a connection.
+ *
+ * Cached: two calls with the same name give the same object. The network is not touched.
+ *
+ * \return A reference to the consumer, to be released with ao2_cleanup(); the last one ends the subscription.
+ * \retval NULL when there is no such connection, it has no group_id, or Kafka is disabled; the log says why.
+ */
+struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name);
+
+/*!
+ * \brief Subscribe to topics. A subscription that there was before is ended first.
+ *
+ * \param consumer From ast_kafka_get_consumer() or ast_kafka_create_consumer().
+ * \param topics Names, comma-separated; blanks around them are trimmed and empty names ignored. A name that begins with
+ *        ^ is a regular expression.
+ * \param callback Called for each message.
+ * \param userdata Passed to callback.
+ *
+ * \retval 0 subscribed; the group is joined in the background
+ * \retval -1 an argument is NULL, or no topic is left
+ *
+ * \note May be called from inside the callback. Otherwise it blocks until a callback of the subscription before has
+ * returned.
+ */
+int ast_kafka_consumer_subscribe(struct ast_kafka_consumer *consumer, const char *topics, ast_kafka_message_cb callback,
+	void *userdata);
+
+/*!
+ * \brief End the subscription. No callback comes after this has returned.
+ *
+ * What was delivered is committed where enable_auto_commit is on, and the group is left.
+ *
+ * \retval 0 there is no subscription any more, or there was none
+ * \retval -1 consumer is NULL
+ *
+ * \note Blocks until a callback under way has returned, and then for about a second at most. From inside the callback it returns
+ * at once, and the rest happens when the callback has returned.
+ */
+int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer);
+
+/*!
+ * \brief Create a topic unless it is there.
+ *
+ * \param producer From ast_kafka_get_producer().
+ * \param topic Its name.
+ * \param num_partitions, replication_factor 0 or less leaves the number to the broker.
+ *
+ * \retval 0 it is there
+ * \retval -1 it is not, or an argument is NULL; the log has the broker's own reason
+ *
+ * \note Blocks until the broker has answered, request_timeout_ms plus two seconds at most: not for a thread that
+ * carries a call.
+ */
+int ast_kafka_ensure_topic(struct ast_kafka_producer *producer, const char *topic, int num_partitions,
+	int replication_factor);
+
+/*!
+ * \brief The same in the background.
+ *
+ * \retval 0 queued; a failure is in the log
+ * \retval -1 an argument is NULL or not the name of a topic
+ *
+ * \note Returns at once and outlives the caller's reference. Safe in another module's load function.
+ */
+int ast_kafka_ensure_topic_async(struct ast_kafka_producer *producer, const char *topic, int num_partitions,
+	int replication_factor);
+
+/*!
+ * \name Since AST_KAFKA_VERSION 200: more than the module on librdkafka has
+ * @{
+ */
+
+/*! \brief A header as a message has it. value is NULL for null; a NUL stands behind it. */
+struct ast_kafka_record_header {
+	const char *name;
+	const void *value;
+	size_t value_len;
+};
+
+/*! \brief A message with all it has. Valid only during the callback. Members are only ever added at the end. */
+struct ast_kafka_record {
+	const char *topic;
+	int32_t partition;
+	int64_t offset;
+	int64_t timestamp_ms; /*!< since 1970 */
+	const void *key;      /*!< NULL = no key */
+	size_t key_len;
+	const void *payload;  /*!< NULL = null value */
+	size_t len;
+	const struct ast_kafka_record_header *headers;
+	size_t header_count;
+};
+
+/*! \brief Like ast_kafka_message_cb, with the consumer, the timestamp and the headers. */
+typedef void (*ast_kafka_record_cb)(struct ast_kafka_consumer *consumer, const struct ast_kafka_record *record,
+	void *userdata);
+
+/*! \brief Like ast_kafka_consumer_subscribe(), for a callback that gets all of a message. */
+int ast_kafka_consumer_subscribe_records(struct ast_kafka_consumer *consumer, const char *topics,
+	ast_kafka_record_cb callback, void *userdata);
+
+/*! \brief Make another consumer of a connection, for a subscription beside those that there are. It is a further member
+ * of the group and has a thread of its own. Otherwise like ast_kafka_get_consumer(). */
+struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name);
+
+/*!
+ * \brief Commit what has been delivered, for a connection with enable_auto_commit = no.
+ *
+ * From inside the callback, the message that is being delivered counts as delivered.
+ *
+ * \retval 0 committed, or there was nothing to commit
+ * \retval -1 consumer is NULL or not subscribed, or the broker refused; the log says why
+ *
+ * \note Blocks until the broker has answered, request_timeout_ms at most.
+ */
+int ast_kafka_consumer_commit(struct ast_kafka_consumer *consumer);
+
+/*!
+ * \brief Hold messages back, or let them go on. The group and the partitions are kept.
+ *
+ * \param consumer The consumer.
+ * \param topics Comma-separated; NULL or "" is all of the subscription's.
+ * \param paused 1 to hold back, 0 to go on.
+ *
+ * \retval 0 done
+ * \retval -1 consumer is NULL or not subscribed
+ */
+int ast_kafka_consumer_pause(struct ast_kafka_consumer *consumer, const char *topics, int paused);
+
+/*! @} */
 
 #if defined(__cplusplus) || defined(c_plusplus)
 }

@@ -6,7 +6,10 @@
 package engine
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,10 +42,17 @@ type Engine struct {
 	rest   chan struct{} // closed when the goroutine of Start is to end
 	rested chan struct{} // closed when it has
 
-	mtx         sync.Mutex // guards what follows; taken after configuring, never held over a call out
-	config      *config.Kafka
-	byName      map[string]*connection
-	stopped     bool
+	life       context.Context // done when Stop begins
+	endLife    context.CancelFunc
+	background sync.WaitGroup // what goes on when a call has returned
+
+	mtx           sync.Mutex // guards what follows; taken after configuring, never held over a call out
+	config        *config.Kafka
+	byName        map[string]*connection
+	subscriptions map[uint64]*subscription
+	subscribed    uint64 // how many subscriptions there ever were: the number of the latest
+	stopped       bool
+
 	connections atomic.Pointer[[]*connection]  // by id - 1; only ever grows. Read without the mutex on the way of records
 	sources     atomic.Pointer[[]event.Source] // by number - 1; an element is replaced when its source is reloaded
 }
@@ -57,7 +67,10 @@ func Start(system host.System, log host.Logger) *Engine {
 		rest:    make(chan struct{}),
 		rested:  make(chan struct{}),
 		byName:  map[string]*connection{},
+
+		subscriptions: map[uint64]*subscription{},
 	}
+	e.life, e.endLife = context.WithCancel(context.Background())
 	e.connections.Store(&[]*connection{})
 	e.sources.Store(&[]event.Source{})
 	go e.tellRestNowAndThen()
@@ -109,6 +122,9 @@ func (e *Engine) Configure(entries []config.Entry) error {
 	}
 	for _, change := range changes {
 		change.apply()
+	}
+	for _, s := range e.listSubscriptions() {
+		s.change(wanted[s.connection.name])
 	}
 
 	e.mtx.Lock()
@@ -221,13 +237,28 @@ func (e *Engine) Stop(grace time.Duration) {
 	patience := make(chan struct{})
 	timer := time.AfterFunc(grace, func() { close(patience) })
 	defer timer.Stop()
+	e.endLife()
+	for _, s := range e.listSubscriptions() {
+		e.background.Go(func() {
+			defer host.Guard(e.log, "ending a subscription")
+			s.end(true)
+		})
+	}
 	e.each(func(c *connection) { c.drain(patience) })
+	e.background.Wait()
 	e.living.Lock()
 	e.ended = true
 	e.living.Unlock()
 	e.each((*connection).close)
 	close(e.rest)
 	<-e.rested
+}
+
+// listSubscriptions gives those there are now.
+func (e *Engine) listSubscriptions() []*subscription {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	return slices.Collect(maps.Values(e.subscriptions))
 }
 
 // each does something to all connections at once and waits for the last.

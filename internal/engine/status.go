@@ -61,10 +61,14 @@ func (e *Engine) Connection(name string) (console.ConnectionStatus, bool) {
 
 // Consumers implements console.Env.
 func (e *Engine) Consumers() []console.ConsumerStatus {
+	subscribed := map[*connection]bool{}
+	for _, s := range e.listSubscriptions() {
+		subscribed[s.connection] = true
+	}
 	var all []console.ConsumerStatus
 	for _, c := range e.inForce() {
 		if s := c.settings.Load(); s != nil && s.GroupID != "" {
-			all = append(all, console.ConsumerStatus{Name: c.name, GroupID: s.GroupID})
+			all = append(all, console.ConsumerStatus{Name: c.name, GroupID: s.GroupID, Subscribed: subscribed[c]})
 		}
 	}
 	return all

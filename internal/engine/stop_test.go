@@ -82,6 +82,31 @@ func TestStopDeliversEverything(t *testing.T) {
 	noGoroutines(t)
 }
 
+// TestSecondStopWaits holds that whoever calls Stop may rely on the end when it returns.
+func TestSecondStopWaits(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	asked, release := b.hold(t)
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	s.put(numbered("t", "k", 0, 100)...)
+	<-asked
+	var both sync.WaitGroup
+	both.Go(func() { r.Stop(time.Hour) })
+	eventually(t, "the first has begun", r.isStopped)
+	began := make(chan struct{})
+	both.Go(func() {
+		close(began)
+		r.Stop(time.Hour)
+		if held := s.HeldFrames.Load(); held != 0 {
+			t.Errorf("the second call returned with %d frames held", held)
+		}
+	})
+	<-began
+	time.AfterFunc(50*time.Millisecond, release) // time enough for a second call that does not wait
+	both.Wait()
+}
+
 // TestStopGivesUp holds that the end comes in time when the brokers do not answer, and that what is lost is logged.
 func TestStopGivesUp(t *testing.T) {
 	held := newBroker(t, kfake.SeedTopics(1, "t", "u"))

@@ -30,7 +30,7 @@ func (e *Engine) Take(id uint64, slab []byte) {
 	}
 	copied := bytes.Clone(slab)
 	t := taking{connection: c}
-	if err := frame.Walk(copied, t.frame); err != nil {
+	if err := frame.Walk(copied, t.frame, t.damaged); err != nil {
 		// Cannot happen while the stage is right: the frames behind it are lost, which must not go unseen.
 		if _, ok := e.dropped.Allow(throttleKey(c.name, "behind one that cannot be read")); ok {
 			host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v; what is behind it is lost", c.name, err)
@@ -103,16 +103,23 @@ func (t *taking) event(f *frame.Frame) {
 // notEncodable is the reason for dropping a frame that could not become a record.
 const notEncodable = "not encodable"
 
-// lose counts a frame that cannot become a record and gives back what it held.
+// lose is for a frame that cannot become a record.
 func (t *taking) lose(f *frame.Frame, err error) {
-	c := t.connection
-	t.broken++
-	c.Release(1, int64(f.Charge))
 	what := fmt.Sprintf("for topic '%s'", f.Topic)
 	if f.Source != 0 {
 		what = fmt.Sprintf("of event source %d", f.Source)
 	}
-	c.tellDropped(what+" dropped, "+notEncodable, 1, err)
+	t.drop(what, f.Charge, err)
+}
+
+// damaged is for a frame that cannot even be read.
+func (t *taking) damaged(charge uint32, err error) { t.drop("that cannot be read", charge, err) }
+
+// drop counts a frame that is no record, gives back what it held, and says so.
+func (t *taking) drop(what string, charge uint32, err error) {
+	t.broken++
+	t.connection.Release(1, int64(charge))
+	t.connection.tellDropped(what+" dropped, "+notEncodable, 1, err)
 }
 
 // eventField reads one field as its kind says; a value of the wrong length is left as text.

@@ -102,9 +102,13 @@ func TestEventsArrive(t *testing.T) {
 		frametest.Time("start", 1600000000, 250000), frametest.Integer("billsec", -7), frametest.Integer("sequence", math.MaxInt64),
 		frametest.Variable("mine", "yes"),
 	}}
-	s.put(event)
+	s.put(event, frametest.Frame{Source: source, Fields: []frame.Field{frametest.Text("dst", "200")}})
 	s.settled()
-	got := b.consumed(t, "asterisk_cdr", 1)[0]
+	both := b.consumed(t, "asterisk_cdr", 2)
+	if o := object(t, both[1]); o["dst"] != "200" || o["src"] != nil || both[1].Key != nil {
+		t.Errorf("the second has something of the first: %v, key %q", o, both[1].Key)
+	}
+	got := both[0]
 	if string(got.Key) != "l.1" || got.Timestamp.UnixMilli() != accepted.UnixMilli() {
 		t.Errorf("key %q, timestamp %v", got.Key, got.Timestamp)
 	}
@@ -205,10 +209,10 @@ func TestFramesThatCannotBeRead(t *testing.T) {
 // TestNoise gives the engine slabs that no stage would: nothing but a line in the log may come of it.
 func TestNoise(t *testing.T) {
 	r := start(t, newLines())
-	r.configure(section("one", refusedAddress(t)))
+	r.configure(section("one", refusedAddress(t)), section("never opened", refusedAddress(t)))
 	s := r.open("one")
 	source := r.openCDR(cdrConf, 0)
-	for _, id := range []uint64{0, s.id + 1, math.MaxUint64} {
+	for _, id := range []uint64{0, r.byName["never opened"].id, 3, math.MaxUint64} {
 		r.Take(id, frametest.Append(nil, frametest.Frame{Topic: "t"}))
 	}
 	r.log.want(t, 1, "error: ", "connection number 0, which is not open")

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,6 +98,8 @@ func TestTestSendFails(t *testing.T) {
 		return resp, nil, true
 	})
 	plain := newBroker(t, kfake.SeedTopics(1, "t"))
+	held := newBroker(t, kfake.SeedTopics(1, "t"))
+	held.hold(t)
 	const timeout = 500 * time.Millisecond
 	for _, c := range []struct {
 		name, brokers, topic string
@@ -106,10 +109,12 @@ func TestTestSendFails(t *testing.T) {
 		{"refused", refusing.address(), "t", []string{"TOPIC_AUTHORIZATION_FAILED"}, false},
 		{"unknown topic", plain.address(), "nowhere", []string{"no broker acknowledged it within 500 ms; the brokers can be reached", "topic 'nowhere'"}, true},
 		{"nobody there", refusedAddress(t), "t", []string{"no broker acknowledged it within 500 ms; broker 127.0.0.1:", ": connection refused"}, true},
+		// With idempotence the client cannot give up what the broker may have.
+		{"no answer to produce", held.address(), "t", []string{"no broker acknowledged it within 500 ms"}, true},
 		{"silence", silentAddress(t), "t", []string{"no broker acknowledged it within 500 ms"}, true},
 	} {
 		r := start(t, newLines())
-		r.configure(section("one", c.brokers, "request_timeout_ms = 500"))
+		r.configure(section("one", c.brokers, "request_timeout_ms = 500", "enable_idempotence = yes"))
 		began := time.Now()
 		got := r.say("one", c.topic, "m", nil)
 		took := time.Since(began)
@@ -123,6 +128,21 @@ func TestTestSendFails(t *testing.T) {
 		}
 		r.status("one")
 	}
+}
+
+// TestManyTestSends holds that the answer is the same whether the outbox or the caller finds first that time is up.
+func TestManyTestSends(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(section("one", refusedAddress(t), "request_timeout_ms = 100"))
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			if got := r.say("one", "t", "m", nil); !strings.HasPrefix(got, "no broker acknowledged it within 100 ms; broker ") {
+				t.Error(got)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // TestTestSendBehindABacklog holds that a test message waits for its turn no longer than its time, and does not come

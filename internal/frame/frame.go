@@ -57,8 +57,9 @@ type Field struct {
 
 var errShort = errors.New("a length runs past the end of the frame")
 
-// Walk calls visit for each frame of a slab in order. It stops with an error at the first frame that is not whole.
-func Walk(slab []byte, visit func(f *Frame)) error {
+// Walk calls visit for each frame of a slab in order, and damaged for one whose content cannot be read, with what it
+// weighs. It stops with an error where it cannot tell where the next frame begins.
+func Walk(slab []byte, visit func(f *Frame), damaged func(charge uint32, err error)) error {
 	var f Frame
 	for at := 0; at < len(slab); {
 		if len(slab)-at < HeaderSize {
@@ -72,11 +73,12 @@ func Walk(slab []byte, visit func(f *Frame)) error {
 		if number(header[HeaderState:]) != Ready {
 			return fmt.Errorf("reading a frame at byte %d: its writer has not finished", at)
 		}
-		if err := f.parse(header[HeaderSize : HeaderSize+length]); err != nil {
-			return fmt.Errorf("reading a frame at byte %d: %w", at, err)
-		}
 		f.Charge = binary.NativeEndian.Uint32(header[HeaderCharge:])
-		visit(&f)
+		if err := f.parse(header[HeaderSize : HeaderSize+length]); err != nil {
+			damaged(f.Charge, fmt.Errorf("reading a frame at byte %d: %w", at, err))
+		} else {
+			visit(&f)
+		}
 		at += int(size)
 	}
 	return nil

@@ -44,11 +44,15 @@ void producers_stop(void);
 /* How many producers are held outside. */
 int producers_held(void);
 
-/* Where a producer's records are staged. */
-struct stage *producer_stage(struct ast_kafka_producer *producer);
+/* The name of a producer's connection. */
+const char *producer_name(struct ast_kafka_producer *producer);
 /* producer_put stages one frame for a producer: head is completed with the time. 0, or -1 with the refusal noted. weight is what the record weighs by the engine's rule. */
 int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *head, struct iovec *parts, int count,
 	size_t weight, uint32_t charge, const char *topic);
+
+/* consumer.c. How many consumers are held outside, and the end, when there are none. */
+int consumers_held(void);
+void consumers_stop(void);
 
 /* 1 in a forked child, where the engine does not exist. */
 int in_forked_child(void);

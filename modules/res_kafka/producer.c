@@ -128,6 +128,11 @@ int producers_held(void)
 	return __atomic_load_n(&held, __ATOMIC_SEQ_CST);
 }
 
+const char *producer_name(struct ast_kafka_producer *producer)
+{
+	return producer->slot->name;
+}
+
 static void producer_destroy(void *obj)
 {
 	struct ast_kafka_producer *producer = obj;

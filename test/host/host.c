@@ -205,6 +205,7 @@ static void is_not_there_before_its_start(void)
 {
 	struct resk_command command;
 	uint64_t id = 7, source = 0;
+	struct resk_delivery *delivery = NULL;
 	struct stage_gate gate = { 0 };
 	struct resk_text word = text("kafka");
 	char *connection = NULL, *printed;
@@ -214,6 +215,14 @@ static void is_not_there_before_its_start(void)
 	CHECK(engine.resk_source_open(text("cdr"), NULL, 0, &source, &connection) == RESK_ESTATE);
 	engine.resk_take(1, "", 0);
 	engine.resk_refused(1, RESK_REFUSED_TOPIC, 1, text("t"));
+	CHECK(engine.resk_consumer_check(text("nobody")) == RESK_ESTATE);
+	CHECK(engine.resk_subscribe(text("nobody"), text("t"), &delivery, &id) == RESK_ESTATE);
+	CHECK(!engine.resk_next(1));
+	engine.resk_unsubscribe(1);
+	engine.resk_subscription_free(1);
+	CHECK(engine.resk_commit(1, 0) == RESK_ESTATE);
+	CHECK(engine.resk_pause(1, text(NULL), 1) == RESK_ESTATE);
+	CHECK(engine.resk_ensure_topic(text("nobody"), text("t"), 1, 1, 1) == RESK_ESTATE);
 	engine.resk_stop(0);
 	CHECK(engine.resk_command_at(0, &command) == RESK_OK);
 	CHECK(command.words && command.summary && command.usage);
@@ -251,7 +260,8 @@ static void refuses_bad_calls(void)
 {
 	struct stage_gate gate = { 0 };
 	struct resk_text words[3] = { { NULL, 0 }, { "a\0b", 3 }, { "", 0 } };
-	uint64_t id = 99, source = 12345;
+	struct resk_delivery *delivery = NULL;
+	uint64_t id = 99, source = 12345, other = 0;
 	char *connection = NULL;
 	unsigned char noise[4096];
 	struct resk_entry broken[] = { { .section = NULL }, { .section = "x", .name = NULL }, { .section = "x", .name = "type", .value = NULL } };
@@ -277,6 +287,17 @@ static void refuses_bad_calls(void)
 		engine.resk_take(id, noise + i, i * 8);
 		engine.resk_take(i * 1000, noise, sizeof(noise));
 	}
+	CHECK(engine.resk_consumer_check(text("unknown")) == RESK_ENOENT);
+	CHECK(engine.resk_consumer_check(text("nobody")) == RESK_EINVAL); /* without a group_id */
+	CHECK(engine.resk_subscribe(text(NULL), text(NULL), &delivery, &other) != RESK_OK);
+	CHECK(!engine.resk_next(0) && !engine.resk_next(UINT64_MAX));
+	engine.resk_unsubscribe(UINT64_MAX);
+	engine.resk_subscription_free(UINT64_MAX);
+	CHECK(engine.resk_commit(UINT64_MAX, 1) == RESK_ENOENT);
+	CHECK(engine.resk_pause(UINT64_MAX, text("t"), 1) == RESK_ENOENT);
+	CHECK(engine.resk_ensure_topic(text("unknown"), text("t"), 1, 1, 1) == RESK_ENOENT);
+	CHECK(engine.resk_ensure_topic(text("nobody"), text("a/b"), 1, 1, 0) == RESK_EINVAL);
+	CHECK(engine.resk_ensure_topic(text("nobody"), text(NULL), INT32_MIN, INT32_MAX, 0) == RESK_EINVAL);
 	engine.resk_refused(UINT64_MAX, 4711, UINT64_MAX, text(NULL));
 	for (i = 0; i < 10; i++) {
 		char *printed = engine.resk_run(i, words, i % 4);
@@ -286,6 +307,45 @@ static void refuses_bad_calls(void)
 	}
 	CHECK(!engine.resk_run(0, NULL, 0), "an empty command line is answered with the usage");
 	engine.resk_stop(0);
+	DONE();
+}
+
+static void *fetch(void *id)
+{
+	while (engine.resk_next(*(uint64_t *) id)) {
+		/* nobody sends anything */
+	}
+	engine.resk_subscription_free(*(uint64_t *) id);
+	return NULL;
+}
+
+/* A thread that waits for messages is let go by unsubscribing, and by the engine's end. */
+static void lets_waiting_threads_go(void)
+{
+	struct resk_entry group[] = {
+		{ .file = "kafka.conf", .section = "group" },
+		{ .file = "kafka.conf", .line = 2, .section = "group", .name = "type", .value = "connection" },
+		{ .file = "kafka.conf", .line = 3, .section = "group", .name = "brokers", .value = "127.0.0.1:1" },
+		{ .file = "kafka.conf", .line = 4, .section = "group", .name = "group_id", .value = "g" },
+	};
+	struct resk_delivery *delivery;
+	uint64_t ids[2];
+	pthread_t threads[2];
+	int i;
+
+	log_reset();
+	CHECK(engine.resk_start(&the_host, &limits) == RESK_OK);
+	CHECK(engine.resk_configure(ENTRIES(group)) == RESK_OK);
+	for (i = 0; i < 2; i++) {
+		CHECK(engine.resk_subscribe(text("group"), text(" a , ,b"), &delivery, &ids[i]) == RESK_OK, "%s", last_line);
+		CHECK(delivery && delivery->delivered == 0);
+		pthread_create(&threads[i], NULL, fetch, &ids[i]);
+	}
+	engine.resk_unsubscribe(ids[0]);
+	pthread_join(threads[0], NULL);
+	CHECK(engine.resk_subscribe(text("group"), text(" , "), &delivery, &ids[0]) == RESK_EINVAL);
+	engine.resk_stop(0);
+	pthread_join(threads[1], NULL);
 	DONE();
 }
 
@@ -539,6 +599,7 @@ int main(int argc, char **argv)
 	is_not_there_before_its_start();
 	start_checks_its_host();
 	refuses_bad_calls();
+	lets_waiting_threads_go();
 	survives_its_own_faults();
 	faults_elsewhere_still_end_the_process();
 	threads_wake_on_sigurg();

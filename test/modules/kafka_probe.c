@@ -18,6 +18,15 @@
  *   kafka probe hold <connection> | kafka probe release
  *   kafka probe fork <connection> <topic>              produce in a forked child
  *   kafka probe fault                                  panic inside the engine
+ *   kafka probe subscribe <connection> <topics> <file> <sleep ms>
+ *                                                      a line in the file for each message; the payloads "unsubscribe" and
+ *                                                      "commit" do that from inside the callback
+ *   kafka probe unsubscribe
+ *   kafka probe second <connection> <topics> <file>    a further consumer of the connection, with the plain callback
+ *   kafka probe end                                    ends both
+ *   kafka probe pause <topics> | kafka probe resume <topics>
+ *   kafka probe consumers <connection>                 everything about consumers that must be refused
+ *   kafka probe ensure <connection> <topic> <partitions> <replication> <wait|async>
  *   kafka probe rate <connection> <topic> <bytes> <per second, 0 = flat out> <seconds> <threads>
  */
 
@@ -281,6 +290,136 @@ static void probe_rate(int fd, struct ast_kafka_producer *producer, const char *
 	ast_free(all);
 }
 
+struct listener {
+	struct ast_kafka_consumer *consumer;
+	FILE *file;
+	int sleep_ms;
+};
+
+static struct listener first, second;
+
+static void write_bytes(FILE *file, const void *bytes, size_t length)
+{
+	size_t i;
+
+	if (!bytes) {
+		fputs(" -", file);
+		return;
+	}
+	fputs(length ? " " : " .", file);
+	for (i = 0; i < length; i++) {
+		fprintf(file, "%02x", ((const unsigned char *) bytes)[i]);
+	}
+}
+
+static int says(const struct ast_kafka_record *record, const char *word)
+{
+	return record->payload && record->len == strlen(word) && !memcmp(record->payload, word, record->len);
+}
+
+/* topic partition offset key payload, then name value of each header; bytes in hex. */
+static void on_record(struct ast_kafka_consumer *consumer, const struct ast_kafka_record *record, void *userdata)
+{
+	struct listener *listener = userdata;
+	size_t i;
+
+	if (listener->sleep_ms) {
+		usleep(listener->sleep_ms * 1000);
+	}
+	fprintf(listener->file, "%s %d %lld", record->topic, record->partition, (long long) record->offset);
+	write_bytes(listener->file, record->key, record->key_len);
+	write_bytes(listener->file, record->payload, record->len);
+	for (i = 0; i < record->header_count; i++) {
+		fprintf(listener->file, " %s", record->headers[i].name);
+		write_bytes(listener->file, record->headers[i].value, record->headers[i].value_len);
+	}
+	fputc('\n', listener->file);
+	fflush(listener->file);
+	if (says(record, "unsubscribe")) {
+		ast_kafka_consumer_unsubscribe(consumer);
+	} else if (says(record, "commit")) {
+		fprintf(listener->file, "commit %d\n", ast_kafka_consumer_commit(consumer));
+		fflush(listener->file);
+	}
+}
+
+static void on_message(const char *topic, int32_t partition, int64_t offset, const void *payload, size_t len,
+	const void *key, size_t key_len, void *userdata)
+{
+	struct ast_kafka_record record = {
+		.topic = topic, .partition = partition, .offset = offset, .payload = payload, .len = len, .key = key, .key_len = key_len,
+	};
+
+	on_record(((struct listener *) userdata)->consumer, &record, userdata);
+}
+
+static void listener_end(struct listener *listener)
+{
+	ast_kafka_consumer_unsubscribe(listener->consumer);
+	ao2_cleanup(listener->consumer);
+	if (listener->file) {
+		fclose(listener->file);
+	}
+	memset(listener, 0, sizeof(*listener));
+}
+
+static void probe_consumers(int fd, const char *connection)
+{
+	struct ast_kafka_consumer *consumer = ast_kafka_get_consumer(connection), *again = ast_kafka_get_consumer(connection);
+
+	ast_cli(fd, "same %s\n", consumer && consumer == again ? "yes" : "no");
+	ast_cli(fd, "null consumer %d\n", ast_kafka_consumer_subscribe(NULL, "t", on_message, NULL));
+	ast_cli(fd, "null topics %d\n", ast_kafka_consumer_subscribe(consumer, NULL, on_message, NULL));
+	ast_cli(fd, "null callback %d\n", ast_kafka_consumer_subscribe(consumer, "t", NULL, NULL));
+	ast_cli(fd, "no topic left %d\n", ast_kafka_consumer_subscribe(consumer, " , ,", on_message, NULL));
+	ast_cli(fd, "unsubscribe null %d\n", ast_kafka_consumer_unsubscribe(NULL));
+	ast_cli(fd, "unsubscribe nothing %d\n", ast_kafka_consumer_unsubscribe(consumer));
+	ast_cli(fd, "commit nothing %d\n", ast_kafka_consumer_commit(consumer));
+	ast_cli(fd, "pause nothing %d\n", ast_kafka_consumer_pause(consumer, NULL, 1));
+	ast_cli(fd, "unknown name %d\n", ast_kafka_get_consumer("no such connection") ? 0 : -1);
+	ast_cli(fd, "null name %d\n", ast_kafka_get_consumer(NULL) ? 0 : -1);
+	ao2_cleanup(consumer);
+	ao2_cleanup(again);
+}
+
+/* The commands about consumers; CLI_SHOWUSAGE when what is none of them. */
+static char *probe_consume(int fd, const char *what, const char *const *argv, int count)
+{
+	if (!strcmp(what, "subscribe") && count == 4) {
+		if (!first.consumer) {
+			first.consumer = ast_kafka_get_consumer(argv[0]);
+			first.file = fopen(argv[2], "a");
+		}
+		first.sleep_ms = atoi(argv[3]);
+		ast_cli(fd, "subscribe %d\n", ast_kafka_consumer_subscribe_records(first.consumer, argv[1], on_record, &first));
+	} else if (!strcmp(what, "second") && count == 3) {
+		second.consumer = ast_kafka_create_consumer(argv[0]);
+		second.file = fopen(argv[2], "a");
+		ast_cli(fd, "subscribe %d\n", ast_kafka_consumer_subscribe(second.consumer, argv[1], on_message, &second));
+	} else if (!strcmp(what, "unsubscribe")) {
+		int64_t started = now_ns();
+		int res = ast_kafka_consumer_unsubscribe(first.consumer);
+
+		ast_cli(fd, "unsubscribe %d after %lld ms\n", res, (long long) (now_ns() - started) / 1000000);
+	} else if (!strcmp(what, "end")) {
+		listener_end(&first);
+		listener_end(&second);
+	} else if (!strcmp(what, "pause") || !strcmp(what, "resume")) {
+		ast_cli(fd, "%s %d\n", what, ast_kafka_consumer_pause(first.consumer, count ? argv[0] : NULL, !strcmp(what, "pause")));
+	} else if (!strcmp(what, "consumers") && count == 1) {
+		probe_consumers(fd, argv[0]);
+	} else if (!strcmp(what, "ensure") && count == 5) {
+		struct ast_kafka_producer *producer = ast_kafka_get_producer(argv[0]);
+
+		ast_cli(fd, "ensure %d\n", (!strcmp(argv[4], "wait") ? ast_kafka_ensure_topic : ast_kafka_ensure_topic_async)(
+			producer, argv[1], atoi(argv[2]), atoi(argv[3])));
+		ao2_cleanup(producer);
+	} else {
+		return CLI_SHOWUSAGE;
+	}
+	return CLI_SUCCESS;
+}
+
 /* What follows "kafka probe": its name, how many words come after it, and whether the first is a connection. */
 static char *probe(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 {
@@ -310,6 +449,9 @@ static char *probe(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 	if (!strcmp(what, "release")) {
 		ao2_cleanup(kept);
 		kept = NULL;
+		return CLI_SUCCESS;
+	}
+	if (probe_consume(a->fd, what, argv, count) == CLI_SUCCESS) {
 		return CLI_SUCCESS;
 	}
 	if (!count || !(producer = ast_kafka_get_producer(argv[0]))) {
@@ -348,6 +490,8 @@ static struct ast_cli_entry commands[] = {
 static int unload_module(void)
 {
 	ast_cli_unregister_multiple(commands, ARRAY_LEN(commands));
+	listener_end(&first);
+	listener_end(&second);
 	ao2_cleanup(kept);
 	kept = NULL;
 	return 0;

@@ -1,0 +1,70 @@
+package engine
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/frame/frametest"
+)
+
+// slabOf is a slab as a busy stage hands it over: 64 KiB of one kind of frame.
+func slabOf(f frametest.Frame) (slab []byte, frames int) {
+	f.Charge = uint32(len(f.Value))
+	for len(slab) < 60<<10 {
+		slab = frametest.Append(slab, f)
+		frames++
+	}
+	return slab, frames
+}
+
+// BenchmarkTake measures the way of records from Take to their acknowledgement. The broker, which throws them away, is
+// in the same process and counts too.
+func BenchmarkTake(b *testing.B) {
+	value := make([]byte, 100)
+	for name, f := range map[string]frametest.Frame{
+		"records":          {AcceptedNS: 1, Topic: "t", Value: value},
+		"records with key": {AcceptedNS: 1, Topic: "t", Key: []byte("1700000000.123"), Value: value},
+		"records with two headers": {AcceptedNS: 1, Topic: "t", Value: value,
+			Fields: []frame.Field{frametest.Text("entity_id", "00:11:22:33:44:55"), frametest.Text("format", "json")}},
+		"call records": {AcceptedNS: 1, Source: 1, Fields: []frame.Field{
+			frametest.Text("clid", "\"Alice\" <100>"), frametest.Text("src", "100"), frametest.Text("dst", "200"),
+			frametest.Text("dcontext", "default"), frametest.Text("channel", "PJSIP/100-00000001"),
+			frametest.Text("dstchannel", "PJSIP/200-00000002"), frametest.Text("lastapp", "Dial"),
+			frametest.Text("lastdata", "PJSIP/200,30"), frametest.Time("start", 1700000000, 1), frametest.Time("answer", 1700000003, 1),
+			frametest.Time("end", 1700000063, 1), frametest.Integer("duration", 63), frametest.Integer("billsec", 60),
+			frametest.Text("disposition", "ANSWERED"), frametest.Text("accountcode", ""), frametest.Text("amaflags", "DOCUMENTATION"),
+			frametest.Text("peeraccount", ""), frametest.Text("linkedid", "1700000000.1"), frametest.Integer("sequence", 1),
+			frametest.Text("uniqueid", "1700000000.1"), frametest.Text("userfield", ""),
+		}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			broker := newBroker(b, kfake.BlackholeProduce(), kfake.SeedTopics(3, "t", "asterisk_cdr"))
+			r := start(b, newLines())
+			r.configure(section("one", broker.address()))
+			r.openCDR(cdrConf, 0)
+			s := r.open("one")
+			slab, frames := slabOf(f)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			b.ResetTimer()
+			for range b.N {
+				for s.HeldFrames.Load() > s.MaxFrames.Load()/2 { // as callers do at the limit: they come again
+					runtime.Gosched()
+				}
+				s.HeldFrames.Add(int64(frames))
+				s.HeldCharge.Add(int64(frames) * int64(len(f.Value)))
+				r.Take(s.id, slab)
+			}
+			s.settled()
+			b.StopTimer()
+			runtime.ReadMemStats(&after)
+			records := float64(b.N * frames)
+			b.ReportMetric(records/b.Elapsed().Seconds(), "records/s")
+			b.ReportMetric(float64(after.Mallocs-before.Mallocs)/records, "allocs/record")
+			b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/records, "B/record")
+		})
+	}
+}

@@ -1,0 +1,192 @@
+package apache
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Listener is a port that every node listens on.
+type Listener struct {
+	Name       string   // unique; upper-case letters, digits and underscores
+	Protocol   string   // PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL
+	Flaw       Flaw     // with SSL: what is wrong with the broker's certificate
+	ClientAuth bool     // with SSL: the client must show a certificate of the cluster's Authority
+	Mechanisms []string // with SASL; nil = PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512
+}
+
+// The usual listeners.
+var (
+	Plaintext     = Listener{Name: "PLAINTEXT", Protocol: "PLAINTEXT"}
+	SSL           = Listener{Name: "SSL", Protocol: "SSL"}
+	SASLPlaintext = Listener{Name: "SASL_PLAINTEXT", Protocol: "SASL_PLAINTEXT"}
+	SASLSSL       = Listener{Name: "SASL_SSL", Protocol: "SASL_SSL"}
+	MutualTLS     = Listener{Name: "MTLS", Protocol: "SSL", ClientAuth: true}
+)
+
+// Internal is the name of the listener that every cluster has: the nodes use it between them, in plaintext. Who comes
+// through it may do everything, so tests can make ACLs there.
+const Internal = "INTERNAL"
+
+// controller is the name of the listener at which the nodes elect.
+const controller = "CONTROLLER"
+
+func (l Listener) ssl() bool  { return strings.HasSuffix(l.Protocol, "SSL") }
+func (l Listener) sasl() bool { return strings.HasPrefix(l.Protocol, "SASL") }
+
+// listeners are all listeners, those between the nodes first.
+func (c *Cluster) listeners() []Listener {
+	own := []Listener{{Name: controller, Protocol: "PLAINTEXT"}, {Name: Internal, Protocol: "PLAINTEXT"}}
+	return append(own, c.config.Listeners...)
+}
+
+// properties is the text of a node's server.properties.
+func (c *Cluster) properties(n *node) string {
+	replicas, inSync := strconv.Itoa(min(len(c.nodes), 3)), strconv.Itoa(min(len(c.nodes), 2))
+	properties := map[string]string{
+		"process.roles": "broker,controller",
+		"node.id":       strconv.Itoa(n.id),
+		"log.dirs":      n.data(),
+
+		"default.replication.factor":               replicas,
+		"min.insync.replicas":                      inSync,
+		"offsets.topic.replication.factor":         replicas,
+		"offsets.topic.num.partitions":             "3",
+		"transaction.state.log.replication.factor": replicas,
+		"transaction.state.log.min.isr":            inSync,
+		"transaction.state.log.num.partitions":     "3",
+
+		// Groups do not wait for further members, and short session timeouts are allowed.
+		"group.initial.rebalance.delay.ms": "0",
+		"group.min.session.timeout.ms":     "500",
+		// How long a killed node keeps its partitions, and is not let in again: a third of Kafka's own 9 s.
+		"broker.session.timeout.ms":    "3000",
+		"broker.heartbeat.interval.ms": "500",
+
+		"num.network.threads": "2",
+		"num.io.threads":      "4",
+		"background.threads":  "2",
+		// Reserved on the heap at the start; Kafka's own 128 MiB is half of what a node has here.
+		"log.cleaner.dedupe.buffer.size": "2097152",
+	}
+	maps.Copy(properties, c.listenerProperties(n))
+	if c.config.SuperUsers != nil {
+		properties["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+		// The nodes themselves are anonymous.
+		properties["super.users"] = "User:" + strings.Join(append([]string{"ANONYMOUS"}, c.config.SuperUsers...), ";User:")
+	}
+	maps.Copy(properties, c.config.Properties)
+	return render(properties)
+}
+
+func (c *Cluster) listenerProperties(n *node) map[string]string {
+	var voters, protocols, listeners []string
+	for _, other := range c.nodes {
+		voters = append(voters, fmt.Sprintf("%d@%s", other.id, address(other.ports[controller])))
+	}
+	properties := map[string]string{
+		"controller.quorum.voters":   strings.Join(voters, ","),
+		"controller.listener.names":  controller,
+		"inter.broker.listener.name": Internal,
+	}
+	for _, l := range c.listeners() {
+		protocols = append(protocols, l.Name+":"+l.Protocol)
+		listeners = append(listeners, l.Name+"://"+address(n.ports[l.Name]))
+		for name, value := range c.securityProperties(l) {
+			properties["listener.name."+strings.ToLower(l.Name)+"."+name] = value
+		}
+	}
+	properties["listener.security.protocol.map"] = strings.Join(protocols, ",")
+	properties["listeners"] = strings.Join(listeners, ",")
+	properties["advertised.listeners"] = strings.Join(listeners[1:], ",") // controllers are not told to clients
+	return properties
+}
+
+func (c *Cluster) securityProperties(l Listener) map[string]string {
+	properties := map[string]string{}
+	if l.ssl() {
+		properties["ssl.keystore.type"], properties["ssl.keystore.location"] = "PEM", c.keyStore(l.Flaw)
+		properties["ssl.truststore.type"], properties["ssl.truststore.location"] = "PEM", c.CAFile()
+	}
+	if l.ClientAuth {
+		properties["ssl.client.auth"] = "required"
+	}
+	if l.sasl() {
+		mechanisms := l.Mechanisms
+		if mechanisms == nil {
+			mechanisms = []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
+		}
+		properties["sasl.enabled.mechanisms"] = strings.Join(mechanisms, ",")
+		for _, mechanism := range mechanisms {
+			properties[strings.ToLower(mechanism)+".sasl.jaas.config"] = c.login(mechanism)
+		}
+	}
+	return properties
+}
+
+// login is the JAAS configuration of a mechanism. SCRAM's users are in the cluster's metadata, see format.
+func (c *Cluster) login(mechanism string) string {
+	if mechanism != "PLAIN" {
+		return "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+	}
+	text := "org.apache.kafka.common.security.plain.PlainLoginModule required"
+	for _, user := range c.config.Users {
+		text += fmt.Sprintf(" user_%s=%q", user.Name, user.Password)
+	}
+	return text + ";"
+}
+
+// logging is the configuration of the nodes' log, without the hundreds of settings that each start would list.
+func (c *Cluster) logging() string {
+	properties := map[string]string{
+		"log4j.rootLogger":                            "INFO, out",
+		"log4j.appender.out":                          "org.apache.log4j.ConsoleAppender",
+		"log4j.appender.out.encoding":                 "UTF-8", // whatever the locale
+		"log4j.appender.out.layout":                   "org.apache.log4j.PatternLayout",
+		"log4j.appender.out.layout.ConversionPattern": "%d{ISO8601} %p %m (%c)%n",
+		"log4j.logger.kafka.server.KafkaConfig":       "WARN",
+		"log4j.logger.org.apache.kafka.common.config": "WARN",
+	}
+	for name, level := range c.config.Loggers {
+		properties["log4j.logger."+name] = level
+	}
+	return render(properties)
+}
+
+// render writes properties as Java reads them: the escapes of a Go string in ASCII are understood there.
+func render(properties map[string]string) string {
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(properties)) {
+		quoted := strconv.QuoteToASCII(properties[name])
+		text.WriteString(name + "=" + quoted[1:len(quoted)-1] + "\n")
+	}
+	return text.String()
+}
+
+func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// freePorts finds TCP ports of 127.0.0.1 that nobody listened on a moment ago. They are below those that the kernel gives
+// to outgoing connections (Linux: from 32768 on, ip_local_port_range): a client that calls a stopped node again and
+// again could get the node's own port for its end, which would then not be free when the node comes back.
+func freePorts(count int) ([]int, error) {
+	const lowest, highest, attempts = 15000, 32767, 1000
+	var ports []int
+	for range attempts {
+		if len(ports) == count {
+			return ports, nil
+		}
+		port := lowest + rand.IntN(highest-lowest+1)
+		listener, err := net.Listen("tcp", address(port))
+		if err != nil {
+			continue
+		}
+		// Held until all are found, so that none is found twice.
+		defer listener.Close()
+		ports = append(ports, port)
+	}
+	return nil, fmt.Errorf("finding %d free ports between %d and %d: too many are taken", count, lowest, highest)
+}
