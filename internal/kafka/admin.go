@@ -1,0 +1,178 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+)
+
+// adminGrace is how much longer than request_timeout_ms EnsureTopic waits: the broker is given that long for its own
+// work, and the answer has to arrive.
+const adminGrace = 2 * time.Second
+
+// EnsureTopic creates a topic unless it is there, with any number of partitions. partitions and replication of 0 or
+// less leave the number to the broker. It blocks until a broker has answered, ctx is done, or request_timeout_ms and two
+// seconds have passed; a broker that cannot be reached is tried again until then. It uses a client of its own. An
+// error carries the broker's code and its own words. log may be nil.
+func EnsureTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, log host.Logger) error {
+	err := ensureTopic(ctx, c, topic, partitions, replication, log)
+	if err != nil {
+		return fmt.Errorf("connection %s: creating topic %s: %w", c.Name, topic, err)
+	}
+	return nil
+}
+
+func ensureTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, log host.Logger) error {
+	if topic == "" {
+		return errors.New("a topic needs a name")
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.RequestTimeout+adminGrace)
+	defer cancel()
+	trouble := &lastFailure{}
+	client, err := adminClient(ctx, c, trouble, log)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+
+	req := kmsg.NewPtrCreateTopicsRequest()
+	req.TimeoutMillis = int32(clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout).Milliseconds())
+	wanted := kmsg.NewCreateTopicsRequestTopic()
+	wanted.Topic, wanted.NumPartitions, wanted.ReplicationFactor = topic, -1, -1
+	if partitions > 0 {
+		wanted.NumPartitions = int32(min(partitions, math.MaxInt32))
+	}
+	if replication > 0 {
+		wanted.ReplicationFactor = int16(min(replication, math.MaxInt16))
+	}
+	req.Topics = append(req.Topics, wanted)
+
+	backoff := exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)
+	for failures := 1; ; failures++ {
+		again, err := create(ctx, client, req)
+		if err == nil || !again {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return trouble.explain(err)
+		case <-time.After(backoff(failures)):
+		}
+	}
+}
+
+// create asks once and says whether asking again may help.
+func create(ctx context.Context, client *kgo.Client, req *kmsg.CreateTopicsRequest) (again bool, err error) {
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		_, answered := errors.AsType[*kerr.Error](err)
+		_, refused := errors.AsType[*handshakeError](err)
+		return !answered && !refused, &explained{err, cause(err)}
+	}
+	if len(resp.Topics) != 1 {
+		return false, fmt.Errorf("the broker answered for %d topics", len(resp.Topics))
+	}
+	answer, ok := errors.AsType[*kerr.Error](kerr.ErrorForCode(resp.Topics[0].ErrorCode))
+	if !ok || answer == kerr.TopicAlreadyExists {
+		return false, nil
+	}
+	if answer == kerr.TopicAuthorizationFailed || answer == kerr.ClusterAuthorizationFailed {
+		if exists(ctx, client, req.Topics[0].Topic) { // whoever may not create topics is told so even of one that is there
+			return false, nil
+		}
+	}
+	words := cause(answer)
+	if own := resp.Topics[0].ErrorMessage; own != nil && *own != "" {
+		words = answer.Message + ": " + *own
+	}
+	return answer.Retriable, &explained{answer, words} // a time-out, after which it may even be there
+}
+
+// explained is an error in better words.
+type explained struct {
+	err   error
+	words string
+}
+
+func (e *explained) Error() string { return e.words }
+func (e *explained) Unwrap() error { return e.err }
+
+func adminClient(ctx context.Context, c *config.Connection, trouble *lastFailure, log host.Logger) (*kgo.Client, error) {
+	net, err := newDialer(c, ctx)
+	if err != nil {
+		return nil, err
+	}
+	net.silence = c.RequestTimeout + adminGrace // the broker may take the whole of request_timeout_ms
+	opts, err := clientOptions(c, net, newLogger(c, log))
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, kgo.WithContext(ctx), kgo.WithHooks(trouble), kgo.MetadataMinAge(metadataMinAge))
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("setting up the client: %w", err)
+	}
+	return client, nil
+}
+
+// exists asks whether a topic is there, as far as this user may know.
+func exists(ctx context.Context, client *kgo.Client, topic string) bool {
+	req := kmsg.NewPtrMetadataRequest()
+	asked := kmsg.NewMetadataRequestTopic()
+	asked.Topic = kmsg.StringPtr(topic)
+	req.Topics = append(req.Topics, asked)
+	resp, err := req.RequestWith(ctx, client)
+	return err == nil && len(resp.Topics) == 1 && resp.Topics[0].ErrorCode == 0
+}
+
+// lastFailure remembers why a broker could not be used, for when time runs out: that it did says nothing.
+type lastFailure struct {
+	mtx  sync.Mutex
+	addr string
+	err  error
+}
+
+var (
+	_ kgo.HookBrokerConnect = (*lastFailure)(nil)
+	_ kgo.HookBrokerE2E     = (*lastFailure)(nil)
+)
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (l *lastFailure) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	l.note(meta, err)
+}
+
+// OnBrokerE2E implements kgo.HookBrokerE2E.
+func (l *lastFailure) OnBrokerE2E(meta kgo.BrokerMetadata, _ int16, e2e kgo.BrokerE2E) {
+	l.note(meta, e2e.Err())
+}
+
+func (l *lastFailure) note(meta kgo.BrokerMetadata, err error) {
+	if err == nil || ours(err) || errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.addr, l.err = address(meta), err
+}
+
+func (l *lastFailure) explain(err error) error {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	if _, answered := errors.AsType[*kerr.Error](err); l.err == nil || answered {
+		return err
+	}
+	return &explained{l.err, "broker " + l.addr + " cannot be used: " + cause(l.err)}
+}

@@ -1,0 +1,476 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+	"reskafka/internal/throttle"
+)
+
+// Limits of a batch that Next gives. The second keeps small what the module copies at once; a single larger message
+// goes alone.
+const (
+	maxBatchMessages = 10000
+	maxBatchBytes    = 1 << 20
+)
+
+// Message is one record received. Nil and empty are different things for Key, Value and a header's Value: nil is
+// Kafka's null. The bytes are shared with other messages of the same fetch and must not be written to.
+type Message struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	Key       []byte
+	Value     []byte
+	Headers   []outbox.Header
+	Timestamp time.Time
+
+	epoch int32 // of the partition's leader, part of what is committed
+}
+
+func (m *Message) size() int {
+	n := len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		n += len(h.Name) + len(h.Value)
+	}
+	return n
+}
+
+// Progress is what the module and the consumer tell each other without a call, in memory that both see. Its methods
+// may be called from any goroutine at any time, also after Close, and must not block.
+type Progress interface {
+	// Delivered is how many callbacks have returned since the Progress was made. It never goes back, and the module
+	// counts a message at the moment its callback has returned: the offset of what is counted may be committed.
+	Delivered() uint64
+
+	// Hurry asks the module, while it is set, to begin no other callback of its batch and call Next instead, which
+	// takes what was not delivered back. The module looks at it before every callback. A module that does not
+	// makes a rebalance of its group wait for the rest of the batch, and nothing else.
+	Hurry(set bool)
+}
+
+// Consumer is one member of a consumer group: one subscription of a connection. One thread at a time calls Next and
+// delivers what it gives; everything else may be called from any goroutine, also between two calls of Next, that is
+// from inside a callback.
+//
+// How rebalances and deliveries keep out of each other's way: from the moment a batch is chosen until Next is called
+// again the client is not allowed to give partitions away, so nothing is delivered that another member may have
+// received already. When a rebalance has to wait for that, the client says so and Hurry is set, so that it waits for one
+// callback and not for the batch; batches can then be large. What was polled but not delivered waits in pending, which
+// is emptied when the partitions go; the next owner begins at the committed offset.
+type Consumer struct {
+	name       string // the connection
+	group      string
+	topics     []string
+	auto       bool // enable_auto_commit
+	reset      string
+	maxPoll    time.Duration
+	commitTime time.Duration // that one commit may take
+	tune       consumerTuning
+	opts       []kgo.Opt
+	log        host.Logger
+	hooks      *hooks
+	lines      *throttle.Throttle
+	progress   Progress
+
+	life    context.Context // done when the consumer has ended
+	endLife context.CancelFunc
+
+	committing sync.RWMutex // read while committing by Commit, written when partitions are revoked
+
+	mtx       sync.Mutex
+	session   *session // nil when the group was left
+	left      *session // that was given up, until Next has noticed
+	renew     string   // why Next is to begin a new session, empty for no reason
+	poll      context.Context
+	wake      context.CancelFunc // ends poll: something changed that Next has to look at
+	pending   []Message          // polled and not handed out, in order
+	out       []Message          // the batch that the module has, nil when it has none
+	base      uint64             // Progress.Delivered when it was handed out
+	marked    int                // how many of out are marked to be committed
+	since     time.Time          // when the callback under way began, as far as the watchdog has seen
+	watch     *time.Timer
+	blocked   bool // a rebalance waits for the batch
+	closing   bool
+	paused    map[string]bool
+	allPaused bool
+
+	ending sync.Once
+}
+
+// session is one membership: a client that has left its group cannot join again.
+type session struct {
+	client *kgo.Client
+	cancel context.CancelFunc
+	gone   chan struct{} // closed when the group has been left, or that was given up
+
+	assigned map[string][]int32 // guarded by the consumer's mtx
+}
+
+// consumerTuning is what a test sets differently.
+type consumerTuning struct {
+	now        func() time.Time
+	closeWait  time.Duration // for the last commit and leaving the group together
+	missing    time.Duration // between two looks for topics that do not exist
+	known      time.Duration // and for those that do
+	extra      []kgo.Opt
+	onAssigned func(map[string][]int32)
+}
+
+func defaultConsumerTuning() consumerTuning {
+	return consumerTuning{
+		now: time.Now, closeWait: 900 * time.Millisecond, missing: 700 * time.Millisecond, known: 30 * time.Second,
+	}
+}
+
+// NewConsumer subscribes to topics as a member of c's group. A topic that begins with ^ is a regular expression, as in
+// librdkafka. It reads the TLS files but does not touch the network itself; goroutines of the client join the group and
+// fetch at once, so that Next finds something. An error is a sentence that names the option at fault. log and status
+// may be nil; a status is for this consumer alone. progress outlives the consumer.
+func NewConsumer(c *config.Connection, topics []string, log host.Logger, status *Status, progress Progress) (*Consumer, error) {
+	return newConsumer(c, topics, log, status, progress, defaultConsumerTuning())
+}
+
+func newConsumer(c *config.Connection, topics []string, log host.Logger, status *Status, progress Progress, t consumerTuning) (*Consumer, error) {
+	if status == nil {
+		status = &Status{}
+	}
+	life, endLife := context.WithCancel(context.Background())
+	k := &Consumer{
+		name:       c.Name,
+		group:      c.GroupID,
+		topics:     topics,
+		auto:       c.AutoCommit,
+		reset:      c.AutoOffsetReset,
+		maxPoll:    c.MaxPollInterval,
+		commitTime: clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout),
+		tune:       t,
+		log:        log,
+		hooks:      newHooks(c.Name, "records wait there", log, status, t.now),
+		lines:      throttle.New(quiet, t.now),
+		progress:   progress,
+		life:       life,
+		endLife:    endLife,
+		paused:     map[string]bool{},
+	}
+	k.poll, k.wake = context.WithCancel(life)
+	if err := k.start(c); err != nil {
+		endLife()
+		return nil, fmt.Errorf("connection %s: %w", c.Name, err)
+	}
+	k.watch = time.AfterFunc(time.Hour, k.look)
+	k.watch.Stop()
+	go k.watchTopics()
+	return k, nil
+}
+
+func (c *Consumer) start(conf *config.Connection) error {
+	if conf.GroupID == "" {
+		return errors.New("consuming needs group_id")
+	}
+	net, err := newDialer(conf, c.life)
+	if err != nil {
+		return err
+	}
+	// The client's own limits are librdkafka's here: a fetch may take its max wait on top of socket_timeout_ms, and
+	// joining a group lasts as long as its slowest member may take.
+	net.silence = conf.SocketTimeout + max(conf.MaxPollInterval, fetchMaxWait)
+	c.opts, err = clientOptions(conf, net, newLogger(conf, c.log))
+	if err != nil {
+		return err
+	}
+	own, err := consumerOptions(conf, c.topics)
+	if err != nil {
+		return err
+	}
+	c.opts = append(append(c.opts, own...), kgo.WithHooks(consumerHooks{c.hooks}))
+	c.session, err = c.join()
+	return err
+}
+
+// join makes a member. It does not wait for anything.
+func (c *Consumer) join() (*session, error) {
+	ctx, cancel := context.WithCancel(c.life)
+	s := &session{cancel: cancel, gone: make(chan struct{})}
+	opts := append(append([]kgo.Opt{}, c.opts...), kgo.WithContext(ctx))
+	opts = append(append(opts, c.groupOptions(s)...), c.tune.extra...)
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("setting up the client: %w", err)
+	}
+	s.client = client
+	return s, nil
+}
+
+// Next blocks until there are messages and returns up to most of them, those of each partition in order, or false once
+// the consumer is closed. Calling it ends the previous batch: what Progress.Delivered does not count of it is taken back,
+// and comes again unless its partition goes to another member. It also returns to the group when the watchdog left it.
+func (c *Consumer) Next(most int) ([]Message, bool) {
+	c.returned()
+	for {
+		s, ctx, size := c.begin(clamp(most, 1, maxBatchMessages))
+		if s == nil {
+			c.end()
+			return nil, false
+		}
+		s.client.AllowRebalance()
+		if size < 0 {
+			<-ctx.Done()
+			continue
+		}
+		if size == 0 {
+			size, ctx = 1, canceled // only closes the door to rebalances again, waiting for one that goes on
+		}
+		if batch := c.take(s, s.client.PollRecords(ctx, size), most); batch != nil {
+			return batch, true
+		}
+	}
+}
+
+// canceled is a context that is over.
+var canceled = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// begin gives the session to poll and how: for up to size records until ctx is done, not at all but with pending for
+// size 0, or only waiting for ctx when size is negative. The session is nil when the consumer closes.
+func (c *Consumer) begin(most int) (s *session, ctx context.Context, size int) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if s := c.session; s != nil && c.renew != "" {
+		c.session, c.left, c.pending = nil, s, nil
+		go c.leave(s)
+	}
+	c.rejoin()
+	if c.closing || c.session == nil {
+		return nil, nil, 0
+	}
+	if c.poll.Err() != nil {
+		c.poll, c.wake = context.WithCancel(c.life)
+	}
+	c.blocked = false
+	switch {
+	case c.allPaused:
+		size = -1
+	case !c.deliverable():
+		size = most
+	}
+	return c.session, c.poll, size
+}
+
+// take adds what was polled to pending and chooses the next batch from there, nil for none.
+func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) []Message {
+	batch := c.choose(s, fetches, most)
+	fetches.EachError(c.report)
+	return batch
+}
+
+func (c *Consumer) choose(s *session, fetches kgo.Fetches, most int) []Message {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if c.session != s || c.closing {
+		s.client.AllowRebalance() // or leaving the group would wait for this poll
+		return nil
+	}
+	fetches.EachRecord(func(r *kgo.Record) { c.pending = append(c.pending, message(r)) })
+	if c.blocked || c.allPaused {
+		return nil
+	}
+	batch := c.pick(clamp(most, 1, maxBatchMessages))
+	if len(batch) == 0 {
+		return nil
+	}
+	c.out, c.base, c.marked, c.since = batch, c.progress.Delivered(), 0, c.tune.now()
+	c.progress.Hurry(false)
+	c.watch.Reset(c.tick())
+	return batch
+}
+
+func message(r *kgo.Record) Message {
+	m := Message{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key, Value: r.Value,
+		Timestamp: r.Timestamp, epoch: r.LeaderEpoch,
+	}
+	if len(r.Headers) > 0 {
+		m.Headers = make([]outbox.Header, len(r.Headers))
+		for i, h := range r.Headers {
+			m.Headers[i] = outbox.Header{Name: h.Key, Value: h.Value}
+		}
+	}
+	return m
+}
+
+// deliverable says whether pending has something that is not paused. The caller holds mtx.
+func (c *Consumer) deliverable() bool {
+	for i := range c.pending {
+		if !c.paused[c.pending[i].Topic] {
+			return true
+		}
+	}
+	return false
+}
+
+// pick takes a batch out of pending, leaving what is paused. The caller holds mtx.
+func (c *Consumer) pick(most int) []Message {
+	var batch, rest []Message
+	size := 0
+	for i := range c.pending {
+		m := &c.pending[i]
+		if c.paused[m.Topic] {
+			rest = append(rest, *m)
+			continue
+		}
+		size += m.size()
+		if len(batch) > 0 && (len(batch) == most || size > maxBatchBytes) {
+			rest = append(rest, c.pending[i:]...)
+			break
+		}
+		batch = append(batch, *m)
+	}
+	c.pending = rest
+	return batch
+}
+
+// returned ends the batch that the module had.
+func (c *Consumer) returned() {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if c.out == nil {
+		return
+	}
+	c.watch.Stop()
+	if n := c.settle(); n < len(c.out) {
+		c.pending = append(append([]Message{}, c.out[n:]...), c.pending...)
+	}
+	c.out = nil
+}
+
+// Pause holds topics back, all of the consumer's without arguments: it begins no callback for a record of theirs once
+// the one under way has returned. The member stays in its group and keeps its partitions. It does not block.
+func (c *Consumer) Pause(topics ...string) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	for _, topic := range topics {
+		c.paused[topic] = true
+	}
+	if len(topics) == 0 {
+		c.allPaused = true
+	} else if c.session != nil {
+		c.session.client.PauseFetchTopics(topics...)
+	}
+	c.changed()
+}
+
+// Resume ends Pause for topics, and for all of them without arguments. It does not block.
+func (c *Consumer) Resume(topics ...string) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if len(topics) == 0 {
+		c.allPaused = false
+		for topic := range c.paused {
+			topics = append(topics, topic)
+		}
+	}
+	for _, topic := range topics {
+		delete(c.paused, topic)
+	}
+	if c.session != nil && len(topics) > 0 {
+		c.session.client.ResumeFetchTopics(topics...)
+	}
+	c.changed()
+}
+
+// changed makes Next look again, and the module come back to it. The caller holds mtx.
+func (c *Consumer) changed() {
+	c.wake()
+	if c.out != nil {
+		c.progress.Hurry(true)
+	}
+}
+
+// Assigned gives the partitions that are the consumer's at the moment, by topic.
+func (c *Consumer) Assigned() map[string][]int32 {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if c.session == nil {
+		return nil
+	}
+	return c.session.assigned // replaced as a whole, never changed
+}
+
+// Stop ends the consumer as soon as the callback under way, if any, has returned, and does not wait for that. No other
+// begins once the module has seen Hurry. The offset of the last message is committed, where enable_auto_commit is on,
+// and the group left by the call of Next that then returns false; without a batch under way, at once.
+func (c *Consumer) Stop() {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	c.closing = true
+	c.changed()
+	if c.out == nil {
+		go c.end()
+	}
+}
+
+// Close ends the consumer now: what was delivered is committed where enable_auto_commit is on, the group is left, and
+// Next returns false. A message whose callback is still under way does not count as delivered. It takes a second at
+// most, whatever the brokers do. Calling it again waits for the first call.
+func (c *Consumer) Close() {
+	c.mtx.Lock()
+	c.closing = true
+	c.settle()
+	c.changed()
+	c.out = nil
+	c.mtx.Unlock()
+	c.end()
+}
+
+// end leaves the group for good. A batch that the module has is settled by then.
+func (c *Consumer) end() {
+	c.ending.Do(func() {
+		c.mtx.Lock()
+		c.closing = true
+		s, left := c.session, c.left
+		c.session, c.pending, c.out = nil, nil, nil
+		c.watch.Stop()
+		c.wake()
+		c.mtx.Unlock()
+		if s != nil {
+			c.leave(s)
+		}
+		if left != nil {
+			<-left.gone
+		}
+		c.hooks.end()
+		c.endLife()
+		c.tally()
+	})
+}
+
+// leave commits what is marked, leaves the group and closes the session's client, or gives that up after closeWait.
+func (c *Consumer) leave(s *session) {
+	defer close(s.gone)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer host.Guard(c.log, "leaving a consumer group")
+		s.client.CloseAllowingRebalance()
+	}()
+	limit := time.NewTimer(c.tune.closeWait)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+	}
+	s.cancel()
+}

@@ -1,0 +1,118 @@
+package kafka
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/host"
+)
+
+// TestWatchdog holds that a callback beyond max_poll_interval_ms costs the membership, is said once, and that the
+// consumer comes back when it returns, with nothing skipped.
+func TestWatchdog(t *testing.T) {
+	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	cl := writer(t, cluster)
+	write(t, cl, "t", 1, 0, 10)
+	l := newLedger()
+	l.audit(cluster)
+	c := consuming(cluster.ListenAddrs()...)
+	c.SessionTimeout, c.MaxPollInterval = time.Second, time.Second
+	log := newLines()
+	hold := make(chan struct{})
+	m := subscribe(t, c, log, []string{"t"})
+	hung := false
+	m.run(func(one Message) {
+		if one.Offset == 3 && !hung {
+			hung = true
+			<-hold
+		}
+		l.end(one)
+	})
+	log.waitFor(t, host.Warning, "connection my-kafka: the callback for topic t partition 0 offset 3 is still running after "+
+		"max_poll_interval_ms (1000 ms): leaving group g; it is joined again when the callback returns")
+	eventually(t, "the group is left", func() bool { return len(cluster.GroupInfo("g").Members) == 0 })
+	if n := commits(cluster, "g", "t", 0); n != 3 {
+		t.Errorf("committed %d, want 3", n)
+	}
+	// Another member takes over meanwhile, and leaves again.
+	other := listen(t, c, nil, func(one Message) { l.end(one) }, "t")
+	if got := other.waitFor(7); got[0].Offset != 3 {
+		t.Errorf("the other began at %d", got[0].Offset)
+	}
+	other.Close()
+	write(t, cl, "t", 1, 10, 12)
+	close(hold)
+	log.waitFor(t, host.Notice, "connection my-kafka: the callback has returned, joining group g again")
+	got := m.waitFor(6)
+	if got[4].Offset != 10 || got[5].Offset != 11 {
+		t.Errorf("went on with %s and %s", last(got[:5]), last(got[:6]))
+	}
+	if lines := log.above(host.Warning); len(lines) != 1 {
+		t.Errorf("lines: %v", lines)
+	}
+	l.check(t)
+}
+
+// TestWatchdogAlone holds that the message of the hung callback comes again when nobody took it over.
+func TestWatchdogAlone(t *testing.T) {
+	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t", "held back"))
+	write(t, writer(t, cluster), "held back", 1, 0, 10)
+	write(t, writer(t, cluster), "t", 1, 0, 10)
+	c := consuming(cluster.ListenAddrs()...)
+	c.SessionTimeout, c.MaxPollInterval = time.Second, time.Second
+	m := subscribe(t, c, nil, []string{"t", "held back"})
+	m.Pause("held back")
+	hung := false
+	m.run(func(one Message) {
+		if one.Offset == 3 && !hung {
+			hung = true
+			eventually(t, "the group is left", func() bool { return len(cluster.GroupInfo("g").Members) == 0 })
+		}
+	})
+	got := m.waitFor(11)
+	if got[4].Offset != 3 {
+		t.Errorf("went on with %s", last(got[:5]))
+	}
+	inOrder(t, append(got[:3:3], got[4:]...))
+	m.Consumer.mtx.Lock()
+	if n := len(m.pending); n != 0 {
+		t.Errorf("%d records of a paused topic are kept, and would become ever more", n)
+	}
+	m.Consumer.mtx.Unlock()
+	m.Resume()
+	m.waitFor(21)
+}
+
+// TestWatchdogSpares holds that a batch may take longer than max_poll_interval_ms when none of its callbacks does.
+func TestWatchdogSpares(t *testing.T) {
+	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	write(t, writer(t, cluster), "t", 1, 0, 5)
+	c := consuming(cluster.ListenAddrs()...)
+	c.SessionTimeout, c.MaxPollInterval = 500*time.Millisecond, 500*time.Millisecond
+	log := newLines()
+	m := listen(t, c, log, func(Message) { time.Sleep(200 * time.Millisecond) }, "t")
+	inOrder(t, m.waitFor(5))
+	if lines := log.above(host.Notice); len(lines) != 0 {
+		t.Errorf("lines: %v", lines)
+	}
+}
+
+// TestCloseWhileHung closes a consumer that the watchdog has taken out of its group.
+func TestCloseWhileHung(t *testing.T) {
+	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	write(t, writer(t, cluster), "t", 1, 0, 5)
+	c := consuming(cluster.ListenAddrs()...)
+	c.SessionTimeout, c.MaxPollInterval = 500*time.Millisecond, 500*time.Millisecond
+	log := newLines()
+	hold := make(chan struct{})
+	m := listen(t, c, log, func(Message) { <-hold }, "t")
+	log.waitFor(t, host.Warning, "is still running")
+	m.Close()
+	close(hold)
+	within(t, m.over, "the end of the thread")
+	if n := m.delivered.Load(); n != 1 {
+		t.Errorf("%d callbacks", n)
+	}
+}
