@@ -88,6 +88,9 @@ func (c *Consumer) hurry(s *session) {
 // settle marks what was delivered of the batch that the module has and returns how many messages that is. The caller
 // holds mtx.
 func (c *Consumer) settle() int {
+	if c.out == nil {
+		return 0
+	}
 	n := clamp(int(c.progress.Delivered()-c.base), 0, len(c.out))
 	if c.session != nil {
 		c.mark(n)

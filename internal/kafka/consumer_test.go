@@ -205,7 +205,7 @@ func watchRequests(cluster *kfake.Cluster, key kmsg.Key) chan kmsg.Request {
 	return seen
 }
 
-// eventually looks again after every request that the brokers get, which is when their state changes.
+// eventually looks until done says so, for the state of brokers and other processes, which announce nothing.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	limit := time.Now().Add(patience)

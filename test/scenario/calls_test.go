@@ -88,8 +88,10 @@ func callRecord(w *world, r pbx.Record, extra ...string) map[string]any {
 // unset is how a time that was never set is printed; the zone is the machine's.
 var unset = regexp.MustCompile(`^1970-01-01T|^1969-12-31T`)
 
-func TestCallRecords(t *testing.T) {
-	w := newWorld(t, options{modules: append([]string{"func_callerid"}, allOurs...), files: map[string]string{
+func TestCallRecords(t *testing.T) { everywhere(t, callRecords) }
+
+func callRecords(t *testing.T, on string) {
+	w := newWorld(t, options{on: on, modules: append([]string{"func_callerid"}, allOurs...), files: map[string]string{
 		"cdr_kafka.conf": "[global]\nconnection = one\nkey = linkedid\nloguniqueid = yes\nloguserfield = yes\n",
 		"extensions.conf": "[calls]\n" +
 			"exten => answered,1,Set(CALLERID(all)=\"Zoë \xff\" <100>)\n" +

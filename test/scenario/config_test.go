@@ -68,10 +68,12 @@ func TestFaultyConfigurations(t *testing.T) {
 	w.read("t", sent)
 }
 
-func TestReloadInMidTraffic(t *testing.T) {
-	w := newWorld(t, options{modules: []string{"res_kafka", "kafka_probe"}, parts: 1})
+func TestReloadInMidTraffic(t *testing.T) { everywhere(t, reloadInMidTraffic) }
+
+func reloadInMidTraffic(t *testing.T, on string) {
+	w := newWorld(t, options{on: on, modules: []string{"res_kafka", "kafka_probe"}, parts: 1})
 	write := func(text string) {
-		if err := w.pbx.WriteFile("kafka.conf", strings.ReplaceAll(text, "%BROKER%", w.broker.Address)); err != nil {
+		if err := w.pbx.WriteFile("kafka.conf", strings.ReplaceAll(text, "%BROKER%", w.address)); err != nil {
 			t.Fatal(err)
 		}
 		w.cli("module reload res_kafka.so")

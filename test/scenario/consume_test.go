@@ -58,7 +58,7 @@ func (w *world) send(topic string, values ...string) {
 	if err := os.WriteFile(path, []byte(strings.Join(values, "\n")+"\n"), 0o600); err != nil {
 		w.Fatal(err)
 	}
-	if _, err := pbx.Kcat(w.ctx, w.root, "-P", "-b", w.broker.Address, "-t", topic, "-l", path); err != nil {
+	if _, err := pbx.Kcat(w.ctx, w.root, "-P", "-b", w.address, "-t", topic, "-l", path); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -76,8 +76,10 @@ func numbers(from, to int) []string {
 	return all
 }
 
-func TestConsume(t *testing.T) {
-	w := newWorld(t, options{parts: 1, files: map[string]string{"kafka.conf": group}})
+func TestConsume(t *testing.T) { everywhere(t, consume) }
+
+func consume(t *testing.T, on string) {
+	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group}})
 	w.expect(`accepted 4 refused 0`, "kafka probe file one apart %s", w.probeFile(
 		[2][]byte{nil, []byte("v")}, [2][]byte{{}, nil}, [2][]byte{[]byte("k\xff"), {}}, [2][]byte{[]byte("k"), []byte("\x01\xfe")}))
 	w.expect(`produce 0`, "kafka probe headers one apart 2")
@@ -150,7 +152,11 @@ func TestASlowCallbackDelaysOnlyItself(t *testing.T) {
 }
 
 func TestKillInMidConsumptionSkipsNothing(t *testing.T) {
-	w := newWorld(t, options{parts: 1, files: map[string]string{"kafka.conf": group + "session_timeout_ms = 6000\n"}})
+	everywhere(t, killInMidConsumptionSkipsNothing)
+}
+
+func killInMidConsumptionSkipsNothing(t *testing.T, on string) {
+	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group + "session_timeout_ms = 6000\n"}})
 	w.send("t", numbers(0, 3000)...)
 	w.subscribe("t", 1)
 	w.waitReceived("got", 1500)
@@ -172,8 +178,10 @@ func TestKillInMidConsumptionSkipsNothing(t *testing.T) {
 	t.Logf("%d messages before the kill, %d after it: %d came again", len(before), len(w.received("got"))-len(before), len(w.received("got"))-3000)
 }
 
-func TestManualCommit(t *testing.T) {
-	w := newWorld(t, options{parts: 1, files: map[string]string{"kafka.conf": group + "enable_auto_commit = no\n"}})
+func TestManualCommit(t *testing.T) { everywhere(t, manualCommit) }
+
+func manualCommit(t *testing.T, on string) {
+	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group + "enable_auto_commit = no\n"}})
 	w.send("t", "1", "2", "commit", "3", "4")
 	w.subscribe("t", 0)
 	lines := w.waitReceived("got", 6)
@@ -187,8 +195,10 @@ func TestManualCommit(t *testing.T) {
 	}
 }
 
-func TestPauseAndResume(t *testing.T) {
-	w := newWorld(t, options{parts: 1, files: map[string]string{"kafka.conf": group}})
+func TestPauseAndResume(t *testing.T) { everywhere(t, pauseAndResume) }
+
+func pauseAndResume(t *testing.T, on string) {
+	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group}})
 	w.subscribe("a,b", 0)
 	w.send("a", "1")
 	w.send("b", "1")
@@ -205,13 +215,15 @@ func TestPauseAndResume(t *testing.T) {
 	}
 }
 
-func TestSubscriptionOutlivesReloads(t *testing.T) {
-	w := newWorld(t, options{parts: 1, files: map[string]string{"kafka.conf": group}})
+func TestSubscriptionOutlivesReloads(t *testing.T) { everywhere(t, subscriptionOutlivesReloads) }
+
+func subscriptionOutlivesReloads(t *testing.T, on string) {
+	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group}})
 	w.subscribe("t", 0)
 	w.send("t", "1")
 	w.waitReceived("got", 1)
 	reload := func(text string) {
-		if err := w.pbx.WriteFile("kafka.conf", strings.ReplaceAll(text, "%BROKER%", w.broker.Address)); err != nil {
+		if err := w.pbx.WriteFile("kafka.conf", strings.ReplaceAll(text, "%BROKER%", w.address)); err != nil {
 			t.Fatal(err)
 		}
 		w.cli("module reload res_kafka.so")
@@ -231,19 +243,21 @@ func TestSubscriptionOutlivesReloads(t *testing.T) {
 	}
 }
 
-func TestEnsureTopic(t *testing.T) {
-	w := newWorld(t, options{})
+func TestEnsureTopic(t *testing.T) { everywhere(t, ensureTopic) }
+
+func ensureTopic(t *testing.T, on string) {
+	w := newWorld(t, options{on: on})
 	mark := w.pbx.LogMark()
 	w.expect(`ensure 0`, "kafka probe ensure one made 7 1 wait")
 	w.expect(`ensure 0`, "kafka probe ensure one made 7 1 wait")
-	listed, err := pbx.Kcat(w.ctx, w.root, "-L", "-b", w.broker.Address, "-t", "made")
+	listed, err := pbx.Kcat(w.ctx, w.root, "-L", "-b", w.address, "-t", "made")
 	if err != nil || !strings.Contains(listed, "with 7 partitions") {
 		t.Errorf("%v: %s", err, listed)
 	}
 	w.expect(`ensure 0`, "kafka probe ensure one later 2 1 async")
 	w.until(`.`, "core show uptime")
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		listed, _ := pbx.Kcat(w.ctx, w.root, "-L", "-b", w.broker.Address)
+		listed, _ := pbx.Kcat(w.ctx, w.root, "-L", "-b", w.address)
 		if strings.Contains(listed, `"later" with 2 partitions`) {
 			break
 		}

@@ -45,20 +45,23 @@ func TestWithoutABroker(t *testing.T) {
 	w.expect(`(?m)^\s*Dropped +1\b`, "kafka show connection one") // the test message, whose time is up
 }
 
-func TestRecordsWaitForTheBroker(t *testing.T) {
-	w := newWorld(t, options{parts: 1})
-	port, _ := strconv.Atoi(w.broker.Address[strings.LastIndex(w.broker.Address, ":")+1:])
+func TestRecordsWaitForTheBroker(t *testing.T) { everywhere(t, recordsWaitForTheBroker) }
+
+func recordsWaitForTheBroker(t *testing.T, on string) {
+	w := newWorld(t, options{on: on, parts: 1})
 	path := w.probeFile([2][]byte{[]byte("k"), []byte("1")}, [2][]byte{[]byte("k"), []byte("2")}, [2][]byte{[]byte("k"), []byte("3")})
 	w.expect(`accepted 3 refused 0`, "kafka probe file one t %s", path)
 	w.acknowledged("one", 3)
-	if err := w.broker.Stop(); err != nil {
+	if err := w.broker.stop(); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
 		w.expect(`accepted 3 refused 0`, "kafka probe file one t %s", path)
 	}
 	w.expect(`(?m)^\s*Waiting +9\b`, "kafka show connection one")
-	w.startBroker(port, 1)
+	if err := w.broker.start(); err != nil {
+		t.Fatal(err)
+	}
 	w.acknowledged("one", 12)
 	var values []string
 	for _, r := range w.read("t", 12) {

@@ -35,8 +35,10 @@ func (w *world) probeFile(records ...[2][]byte) string {
 	return path
 }
 
-func TestNullAndEmptyAreKeptApart(t *testing.T) {
-	w := newWorld(t, options{parts: 1})
+func TestNullAndEmptyAreKeptApart(t *testing.T) { everywhere(t, nullAndEmptyAreKeptApart) }
+
+func nullAndEmptyAreKeptApart(t *testing.T, on string) {
+	w := newWorld(t, options{on: on, parts: 1})
 	records := [][2][]byte{
 		{nil, []byte("v")}, {{}, []byte("v")}, {[]byte("k"), nil}, {[]byte("k"), {}}, {nil, nil}, {{}, {}}, {[]byte("k"), []byte("v")},
 	}
@@ -100,7 +102,7 @@ func TestKeysLandWhereLibrdkafkaPutsThem(t *testing.T) {
 			if err := os.WriteFile(path, []byte(lines.String()), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := pbx.Kcat(w.ctx, w.root, "-P", "-b", w.broker.Address, "-t", "theirs", "-K", "\t", "-l", path); err != nil {
+			if _, err := pbx.Kcat(w.ctx, w.root, "-P", "-b", w.address, "-t", "theirs", "-K", "\t", "-l", path); err != nil {
 				t.Fatal(err)
 			}
 			// The value is the number of the key: kcat's JSON does not carry a key's bytes unharmed.
@@ -152,8 +154,10 @@ func TestWrongCallsAreRefused(t *testing.T) {
 	w.expect(`Refused +9 `, "kafka show connection one")
 }
 
-func TestSizeLimitIsExact(t *testing.T) {
-	w := newWorld(t, options{})
+func TestSizeLimitIsExact(t *testing.T) { everywhere(t, sizeLimitIsExact) }
+
+func sizeLimitIsExact(t *testing.T, on string) {
+	w := newWorld(t, options{on: on})
 	w.expect(`produce 0`, "kafka probe size one large 999964") // measured: librdkafka's largest with the default of 1000000
 	w.expect(`produce -1`, "kafka probe size one large 999965")
 	w.acknowledged("one", 1)

@@ -25,17 +25,19 @@ const patience = 60 * time.Second
 // world is one private Asterisk and one broker.
 type world struct {
 	*testing.T
-	ctx    context.Context
-	root   string
-	dir    string
-	broker *pbx.Broker
-	pbx    *pbx.PBX
+	ctx     context.Context
+	root    string
+	dir     string
+	address string // the broker's, host:port
+	broker  broker
+	pbx     *pbx.PBX
 }
 
 // options of a world.
 type options struct {
 	files    map[string]string // configuration files besides the defaults; %BROKER% is replaced by the broker's address
 	modules  []string          // what to load after the stock modules; nil = all of ours
+	on       string            // the kind of broker, see everywhere; empty = the embedded one
 	parts    int               // partitions of new topics
 	noBroker bool              // %BROKER% is a port where nobody listens
 	unbooted bool              // Asterisk is not started yet
@@ -69,21 +71,19 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(w.dir) })
 
-	address := ""
 	if o.noBroker {
 		port, err := pbx.FreePort()
 		if err != nil {
 			t.Fatal(err)
 		}
-		address = fmt.Sprintf("127.0.0.1:%d", port)
+		w.address = fmt.Sprintf("127.0.0.1:%d", port)
 	} else {
-		w.startBroker(0, o.parts)
-		address = w.broker.Address
+		w.startBroker(o.on, o.parts)
 	}
 	files := maps.Clone(defaults)
 	maps.Copy(files, o.files)
 	for name, text := range files {
-		files[name] = strings.ReplaceAll(text, "%BROKER%", address)
+		files[name] = strings.ReplaceAll(text, "%BROKER%", w.address)
 	}
 	if o.modules == nil {
 		o.modules = allOurs
@@ -117,20 +117,6 @@ func (w *world) boot() {
 			w.Error(err)
 		}
 	})
-}
-
-// startBroker starts a broker on that port, 0 for a free one.
-func (w *world) startBroker(port, partitions int) {
-	w.Helper()
-	var err error
-	w.broker, err = pbx.StartBroker(w.ctx, pbx.BrokerConfig{
-		Command: filepath.Join(os.Getenv("RES_KAFKA_BUILD"), "reskafka"), Dir: filepath.Join(w.dir, "broker"), Port: port, Partitions: partitions,
-	})
-	if err != nil {
-		w.Fatal(err)
-	}
-	broker := w.broker
-	w.Cleanup(func() { _ = broker.Stop() })
 }
 
 // cli runs a command of Asterisk's console.
@@ -187,7 +173,7 @@ func (w *world) read(topic string, count int) []pbx.Record {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
-	records, err := pbx.ReadTopic(ctx, w.root, w.broker.Address, topic, count)
+	records, err := pbx.ReadTopic(ctx, w.root, w.address, topic, count)
 	if err != nil {
 		w.Fatal(err)
 	}
