@@ -157,7 +157,7 @@ demo-stop: ## End what KEEP=1 make demo left running
 test: ## Run every test: the parts below, in this order
 	@scripts/test
 
-.PHONY: lint test-go test-stage test-host test-asterisk
+.PHONY: lint test-go test-stage test-host test-apache test-asterisk
 lint: ## Format, vet, staticcheck, generated files up to date
 	@scripts/test lint
 test-go: ## Go packages, with the race detector
@@ -166,7 +166,9 @@ test-stage: ## The stage (C), also under the thread sanitizer
 	@scripts/test stage
 test-host: ## The boundary between C and Go, from a program that is not Asterisk
 	@scripts/test host
-test-asterisk: ## Scenarios in a real Asterisk
+test-apache: ## The Apache Kafka clusters that scenarios use
+	@scripts/test apache
+test-asterisk: ## Scenarios in a real Asterisk, against the embedded broker and Apache Kafka
 	@scripts/test asterisk
 
 PRIVATE := $(CURDIR)/build/private
