@@ -21,8 +21,13 @@ func ReadAuthorities(path string) (*x509.CertPool, error) {
 		return nil, err
 	}
 	if info.IsDir() {
-		if files, err = filepath.Glob(filepath.Join(path, "*")); err != nil {
+		entries, err := os.ReadDir(path)
+		if err != nil {
 			return nil, err
+		}
+		files = files[:0]
+		for _, entry := range entries {
+			files = append(files, filepath.Join(path, entry.Name()))
 		}
 	}
 	pool, found := x509.NewCertPool(), 0

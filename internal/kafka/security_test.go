@@ -240,8 +240,8 @@ func TestUnusableFiles(t *testing.T) {
 		ca, cert, key string
 		want          string
 	}{
-		{ca: filepath.Join(dir, "missing"), want: "reading ssl_ca_location: stat "},
-		{ca: empty, want: "empty.pem holds no certificate in PEM form"},
+		{ca: filepath.Join(dir, "missing"), want: ": no such file or directory"},
+		{ca: empty, want: "empty.pem: no certificate in PEM format in it"},
 		{cert: cert, want: "ssl_certificate_location is set without ssl_key_location"},
 		{key: key, want: "ssl_key_location is set without ssl_certificate_location"},
 		{cert: cert, key: empty, want: "reading ssl_certificate_location "},

@@ -5,8 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"reskafka/internal/config"
@@ -19,9 +17,9 @@ func tlsConfig(c *config.Connection) (*tls.Config, error) {
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
-		roots, err := readRoots(c.CAFile)
+		roots, err := config.ReadAuthorities(c.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading ssl_ca_location: %w", err)
+			return nil, fmt.Errorf("reading ssl_ca_location %s: %w", c.CAFile, err)
 		}
 		conf.RootCAs = roots
 	}
@@ -32,7 +30,7 @@ func tlsConfig(c *config.Connection) (*tls.Config, error) {
 	case c.CertificateFile == "":
 		return nil, errors.New("ssl_key_location is set without ssl_certificate_location")
 	default:
-		pair, err := tls.LoadX509KeyPair(c.CertificateFile, c.KeyFile)
+		pair, err := config.ReadCertificate(c.CertificateFile, c.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("reading ssl_certificate_location %s with ssl_key_location %s: %w",
 				c.CertificateFile, c.KeyFile, err)
@@ -42,40 +40,6 @@ func tlsConfig(c *config.Connection) (*tls.Config, error) {
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return conf, nil
-}
-
-// readRoots takes the certificates of a PEM file, or of every PEM file in a directory.
-func readRoots(path string) (*x509.CertPool, error) {
-	files := []string{path}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		entries, err := os.ReadDir(path)
-		if err != nil {
-			return nil, err
-		}
-		files = files[:0]
-		for _, entry := range entries {
-			files = append(files, filepath.Join(path, entry.Name()))
-		}
-	}
-	pool, found := x509.NewCertPool(), false
-	for _, file := range files {
-		pem, err := os.ReadFile(file)
-		if err != nil {
-			if info.IsDir() {
-				continue // a directory of authorities may hold other things, folders and dangling links among them
-			}
-			return nil, err
-		}
-		found = pool.AppendCertsFromPEM(pem) || found
-	}
-	if !found {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", path)
-	}
-	return pool, nil
 }
 
 // forHost is the configuration for a connection to host. Go checks the name against the certificate's alternative
