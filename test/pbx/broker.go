@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // BrokerConfig says what kind of development broker to run.
@@ -108,11 +109,29 @@ type Record struct {
 	Payload   *string  `json:"payload"` // nil = null
 }
 
+// makeTopic asks about a topic as a producer would, which makes it, until the broker has it: a consumer does not, and
+// fails on one that is being made.
+func makeTopic(ctx context.Context, root, address, topic string) error {
+	for {
+		listed, err := Kcat(ctx, root, "-L", "-b", address, "-t", topic)
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(listed, "with 0 partitions") && !strings.Contains(listed, "Broker: ") {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for topic %s: %w: %s", topic, ctx.Err(), listed)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // ReadTopic has kcat read count records of a topic from its beginning, and waits for them until ctx ends. It makes the
 // topic if the broker lets it. A key or value that is not UTF-8 does not survive kcat's JSON unharmed.
 func ReadTopic(ctx context.Context, root, address, topic string, count int) ([]Record, error) {
-	// A consumer does not make a topic; asking about it as a producer would does.
-	if _, err := Kcat(ctx, root, "-L", "-b", address, "-t", topic); err != nil {
+	if err := makeTopic(ctx, root, address, topic); err != nil {
 		return nil, err
 	}
 	printed, err := Kcat(ctx, root, "-C", "-q", "-J", "-b", address, "-t", topic, "-o", "beginning", "-c", strconv.Itoa(count))
