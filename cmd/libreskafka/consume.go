@@ -1,6 +1,7 @@
 package main
 
 // #include <stdlib.h>
+// #include <string.h>
 // #define RESK_CONST
 // #include "abi/engine.h"
 import "C"
@@ -143,6 +144,8 @@ func newBatch(messages []kafka.Message) *C.struct_resk_batch {
 	}
 	fixed := C.sizeof_struct_resk_batch + len(messages)*C.sizeof_struct_resk_message + headers*C.sizeof_struct_resk_message_header
 	block := C.malloc(C.size_t(fixed + size))
+	// The collector must not take what was there before for pointers of Go when pointers are stored over it.
+	C.memset(block, 0, C.size_t(fixed))
 	batch := (*C.struct_resk_batch)(block)
 	batch.count = C.size_t(len(messages))
 	first := unsafe.Add(block, C.sizeof_struct_resk_batch)

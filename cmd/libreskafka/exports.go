@@ -50,6 +50,7 @@ func resk_start(h *C.struct_resk_host, limits *C.struct_resk_limits) (result C.i
 
 //export resk_stop
 func resk_stop(graceMS C.uint32_t) {
+	defer theLog.connect(nil)
 	defer fence(nil)
 	run.mtx.Lock()
 	e := run.engine
@@ -58,7 +59,6 @@ func resk_stop(graceMS C.uint32_t) {
 	if e != nil {
 		e.Stop(time.Duration(graceMS) * time.Millisecond)
 	}
-	theLog.connect(nil)
 }
 
 //export resk_configure

@@ -111,7 +111,7 @@ func (l *hostLog) Log(level host.Level, file string, line int, function, text st
 func (l *hostLog) connect(host *C.struct_resk_host) {
 	var copied *C.struct_resk_host
 	if host != nil {
-		copied = (*C.struct_resk_host)(C.malloc(C.sizeof_struct_resk_host))
+		copied = (*C.struct_resk_host)(C.calloc(1, C.sizeof_struct_resk_host))
 		*copied = *host
 	}
 	l.mtx.Lock()

@@ -116,7 +116,8 @@ typedef void (*ast_kafka_message_cb)(const char *topic, int32_t partition, int64
  *
  * Cached: two calls with the same name give the same object. The network is not touched.
  *
- * \return A reference to the consumer, to be released with ao2_cleanup(); the last one ends the subscription.
+ * \return A reference to the consumer, to be released with ao2_cleanup(). Releasing the last one ends the subscription
+ *         without waiting for a callback under way: unsubscribe before freeing what userdata points to.
  * \retval NULL when there is no such connection, it has no group_id, or Kafka is disabled; the log says why.
  */
 struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name);
@@ -205,7 +206,8 @@ struct ast_kafka_record {
 	size_t header_count;
 };
 
-/*! \brief Like ast_kafka_message_cb, with the consumer, the timestamp and the headers. */
+/*! \brief Like ast_kafka_message_cb, with the consumer (lent for the duration of the callback), the timestamp and the
+ * headers. */
 typedef void (*ast_kafka_record_cb)(struct ast_kafka_consumer *consumer, const struct ast_kafka_record *record,
 	void *userdata);
 

@@ -28,8 +28,13 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 	if source == nil {
 		return 0, "", ErrInvalid
 	}
-	if _, err := e.connection(source.Connection()); err != nil {
+	c, err := e.connection(source.Connection())
+	if err != nil {
 		host.Logf(e.log, host.Error, "%s: connection = %s: kafka.conf has no such connection, or Kafka is disabled", known.File, source.Connection())
+		return 0, "", ErrInvalid
+	}
+	if err := c.open(); err != nil { // before anything is changed: the module asks for its producer next
+		host.Logf(e.log, host.Error, "%s: connection = %s: %v", known.File, source.Connection(), err)
 		return 0, "", ErrInvalid
 	}
 	list := slices.Clone(*e.sources.Load())

@@ -153,6 +153,9 @@ func (s *subscription) forget(consumer *kafka.Consumer) {
 func (s *subscription) change(settings *config.Connection) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
+	if s.ended {
+		return
+	}
 	if settings != nil && settings.GroupID == "" {
 		settings = nil
 	}
@@ -249,6 +252,9 @@ func (e *Engine) Pause(id uint64, topics string, on bool) error {
 func (e *Engine) EnsureTopic(name, topic string, partitions, replication int, wait bool) error {
 	c, err := e.connection(name)
 	if err != nil {
+		if err != ErrStopped {
+			host.Logf(e.log, host.Error, "connection '%s': topic '%s' is not made: the connection is not in kafka.conf, or Kafka is disabled", name, onOneLine(topic))
+		}
 		return err
 	}
 	settings := c.settings.Load()

@@ -25,7 +25,7 @@ static int command_count;
 
 static char *describe(struct ast_cli_entry *e, uint32_t index)
 {
-	struct resk_command command;
+	struct resk_command command = { 0 };
 
 	if (engine.resk_command_at(index, &command) == RESK_OK) {
 		e->command = (char *) command.words; /* Asterisk makes a copy of it */
@@ -90,7 +90,7 @@ static char *handle(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 
 int cli_register(void)
 {
-	struct resk_command command;
+	struct resk_command command = { 0 };
 	int i;
 
 	while (engine.resk_command_at(command_count, &command) == RESK_OK) {

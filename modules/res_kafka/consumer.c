@@ -9,10 +9,15 @@
  *
  * \brief Consumer handles, and the one thread that delivers a subscription's messages.
  *
- * A consumer is what other modules hold. A subscription is what its last subscribe asked for: it has a thread of its
- * own, which fetches batches from the engine and calls back, and it outlives the consumer's interest only until the
- * callback under way has returned. The consumer's turn, which is held over each callback, keeps two subscriptions of it apart:
- * one that replaces another from inside its callback waits for that callback.
+ * A consumer is what other modules hold. A subscription is what its last subscribe asked for, with a thread of its own
+ * that fetches batches from the engine and calls back. The seat is what the two share and what outlives both: the
+ * consumer's weak proxy, so that a thread gets hold of the consumer only while somebody else has it too, and the turn,
+ * which is held over each callback, so that they come one at a time whatever subscribes and unsubscribes.
+ *
+ * No callback begins once a subscription is stopped, which is decided under the turn; so whoever has stopped one and then has had
+ * the turn knows that none is under way. A thread is joined by whoever ended its subscription, or, when that was
+ * a callback of the same consumer or the last reference going, by whoever comes next (reap). AO2 runs a consumer's
+ * destructor with the seat locked, so it waits for nothing.
  */
 
 #include "asterisk.h"
@@ -34,266 +39,343 @@ _Static_assert(sizeof(struct ast_kafka_record_header) == sizeof(struct resk_mess
 	&& offsetof(struct ast_kafka_record_header, value_len) == offsetof(struct resk_message_header, value_length),
 	"the public and the engine's header of a message differ");
 
-/* Held over each callback of one consumer. It outlives the consumer by its last callback. */
-struct turn {
-	ast_mutex_t lock;
+struct seat {
+	AO2_WEAKPROXY();
+	AST_LIST_ENTRY(seat) next;
+	ast_mutex_t turn;             /* held over each callback */
+	pthread_t inside;             /* whose callback it is, while is_inside; under the turn */
+	int is_inside;
+	ast_mutex_t lock;             /* of what follows; taken after the turn */
+	struct subscription *current; /* a reference, or NULL */
+	char name[];
 };
 
 struct subscription {
+	AST_LIST_ENTRY(subscription) next; /* of those whose thread has not been joined */
+	pthread_t thread;
+	int done; /* the thread returns within a moment; under the list's lock */
 	uint64_t id;
 	struct resk_delivery *delivery;
-	struct turn *turn;
+	struct seat *seat;
 	ast_kafka_message_cb callback;
 	ast_kafka_record_cb record_callback; /* the one or the other */
 	void *userdata;
-	pthread_t thread;
 	int stopped; /* no callback begins any more */
 };
 
 struct ast_kafka_consumer {
-	struct subscription *subscription; /* under the object's lock */
-	struct turn *turn;
-	char name[];
+	struct seat *seat;
 };
+
+static AST_LIST_HEAD_STATIC(unjoined, subscription);
 
 /* The consumers that ast_kafka_get_consumer() gives out, held weakly as producers are. */
-struct consumer_slot {
-	AO2_WEAKPROXY();
-	AST_LIST_ENTRY(consumer_slot) next;
-	char name[];
-};
-
-static AST_LIST_HEAD_STATIC(consumers, consumer_slot);
+static AST_LIST_HEAD_STATIC(seats, seat);
 static int held;
+
+/* Joins the threads that are done. */
+static void reap(void)
+{
+	struct subscription *subscription;
+
+	AST_LIST_LOCK(&unjoined);
+	AST_LIST_TRAVERSE_SAFE_BEGIN(&unjoined, subscription, next) {
+		if (subscription->done) {
+			AST_LIST_REMOVE_CURRENT(next);
+			pthread_join(subscription->thread, NULL);
+			ao2_ref(subscription, -1);
+		}
+	}
+	AST_LIST_TRAVERSE_SAFE_END;
+	AST_LIST_UNLOCK(&unjoined);
+}
 
 int consumers_held(void)
 {
-	return __atomic_load_n(&held, __ATOMIC_SEQ_CST);
+	int count = __atomic_load_n(&held, __ATOMIC_SEQ_CST);
+	struct subscription *subscription;
+
+	AST_LIST_LOCK(&unjoined);
+	AST_LIST_TRAVERSE(&unjoined, subscription, next) {
+		count += !subscription->done;
+	}
+	AST_LIST_UNLOCK(&unjoined);
+	return count;
 }
 
-static void turn_destroy(void *obj)
+static void seat_destroy(void *obj)
 {
-	ast_mutex_destroy(&((struct turn *) obj)->lock);
+	struct seat *seat = obj;
+
+	ast_mutex_destroy(&seat->turn);
+	ast_mutex_destroy(&seat->lock);
 }
 
 static void subscription_destroy(void *obj)
 {
-	ao2_cleanup(((struct subscription *) obj)->turn);
+	ao2_cleanup(((struct subscription *) obj)->seat);
 }
 
-/* Calls back with one message, unless the subscription has been ended. Whether it was, decides under the turn. */
-static int deliver(struct subscription *subscription, struct ast_kafka_consumer *consumer, const struct resk_message *m)
+/* Calls back with one message. -1 when the subscription has been ended. */
+static int deliver(struct subscription *subscription, const struct resk_message *m)
 {
-	int stopped;
+	struct seat *seat = subscription->seat;
+	struct ast_kafka_consumer *consumer = NULL;
 
-	ast_mutex_lock(&subscription->turn->lock);
-	stopped = __atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST);
-	if (!stopped) {
-		if (subscription->callback) {
-			subscription->callback(m->topic, m->partition, m->offset, m->value, m->value_length, m->key, m->key_length,
-				subscription->userdata);
-		} else {
-			struct ast_kafka_record record = {
-				.topic = m->topic, .partition = m->partition, .offset = m->offset, .timestamp_ms = m->timestamp_ms,
-				.payload = m->value, .len = m->value_length, .key = m->key, .key_len = m->key_length,
-				.headers = (const struct ast_kafka_record_header *) m->headers, .header_count = m->header_count,
-			};
-
-			subscription->record_callback(consumer, &record, subscription->userdata);
-		}
-		__atomic_add_fetch(&subscription->delivery->delivered, 1, __ATOMIC_SEQ_CST);
+	ast_mutex_lock(&seat->turn);
+	if (!__atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST)) {
+		consumer = ao2_weakproxy_get_object(seat, 0);
 	}
-	ast_mutex_unlock(&subscription->turn->lock);
-	return stopped;
-}
+	if (!consumer) {
+		ast_mutex_unlock(&seat->turn);
+		return -1;
+	}
+	seat->inside = pthread_self();
+	seat->is_inside = 1;
+	if (subscription->callback) {
+		subscription->callback(m->topic, m->partition, m->offset, m->value, m->value_length, m->key, m->key_length,
+			subscription->userdata);
+	} else {
+		struct ast_kafka_record record = {
+			.topic = m->topic, .partition = m->partition, .offset = m->offset, .timestamp_ms = m->timestamp_ms,
+			.payload = m->value, .len = m->value_length, .key = m->key, .key_len = m->key_length,
+			.headers = (const struct ast_kafka_record_header *) m->headers, .header_count = m->header_count,
+		};
 
-struct start {
-	struct subscription *subscription;
-	struct ast_kafka_consumer *consumer; /* not a reference: it may go, and the subscription is ended first */
-};
+		subscription->record_callback(consumer, &record, subscription->userdata);
+	}
+	seat->is_inside = 0;
+	__atomic_add_fetch(&subscription->delivery->delivered, 1, __ATOMIC_SEQ_CST);
+	ast_mutex_unlock(&seat->turn);
+	ao2_ref(consumer, -1);
+	return 0;
+}
 
 static void *run(void *argument)
 {
-	struct start *start = argument;
-	struct subscription *subscription = start->subscription;
-	struct ast_kafka_consumer *consumer = start->consumer;
+	struct subscription *subscription = argument;
 	struct resk_batch *batch;
 	size_t i;
 
-	ast_free(start);
 	while ((batch = engine.resk_next(subscription->id))) {
 		for (i = 0; i < batch->count; i++) {
 			if (__atomic_load_n(&subscription->delivery->hurry, __ATOMIC_SEQ_CST)
-				|| deliver(subscription, consumer, &batch->messages[i])) {
+				|| deliver(subscription, &batch->messages[i])) {
 				break;
 			}
 		}
 		engine.resk_free(batch);
 	}
 	engine.resk_subscription_free(subscription->id);
+	AST_LIST_LOCK(&unjoined);
+	subscription->done = 1;
+	AST_LIST_UNLOCK(&unjoined);
 	ao2_ref(subscription, -1);
 	return NULL;
 }
 
-/* Ends the consumer's subscription, if it has one. No callback of it begins any more; one that is under way has
- * returned, unless this is called from inside it. */
-static void end_subscription(struct ast_kafka_consumer *consumer)
+/* Whether this thread is inside a callback of the seat's consumer: the turn can be had again by nobody else. */
+static int is_inside(struct seat *seat)
 {
-	struct subscription *subscription;
+	int inside = 0;
 
-	ao2_lock(consumer);
-	subscription = consumer->subscription;
-	consumer->subscription = NULL;
-	ao2_unlock(consumer);
-	if (!subscription) {
-		return;
+	if (!ast_mutex_trylock(&seat->turn)) {
+		inside = seat->is_inside && pthread_equal(seat->inside, pthread_self());
+		ast_mutex_unlock(&seat->turn);
 	}
-	__atomic_store_n(&subscription->stopped, 1, __ATOMIC_SEQ_CST);
-	engine.resk_unsubscribe(subscription->id);
-	if (pthread_equal(pthread_self(), subscription->thread)) {
-		pthread_detach(subscription->thread);
-	} else {
-		pthread_join(subscription->thread, NULL);
+	return inside;
+}
+
+/* Puts a subscription, or NULL, in the place of the present one, which is stopped and returned with its reference. */
+static struct subscription *replace(struct seat *seat, struct subscription *with)
+{
+	struct subscription *old;
+
+	ast_mutex_lock(&seat->lock);
+	old = seat->current;
+	seat->current = with;
+	if (old) {
+		__atomic_store_n(&old->stopped, 1, __ATOMIC_SEQ_CST);
 	}
-	ao2_ref(subscription, -1);
+	ast_mutex_unlock(&seat->lock);
+	if (old) {
+		engine.resk_unsubscribe(old->id);
+	}
+	return old;
+}
+
+/* Waits until a stopped subscription has come to its end, and until no callback is under way, unless this is called
+ * from inside one. subscription may be NULL: somebody else has ended it. */
+static void finish(struct seat *seat, struct subscription *subscription)
+{
+	struct subscription *mine;
+
+	ast_mutex_lock(&seat->turn);
+	ast_mutex_unlock(&seat->turn);
+	if (subscription && !is_inside(seat)) {
+		AST_LIST_LOCK(&unjoined);
+		mine = AST_LIST_REMOVE(&unjoined, subscription, next);
+		AST_LIST_UNLOCK(&unjoined);
+		if (mine) {
+			pthread_join(mine->thread, NULL);
+			ao2_ref(mine, -1);
+		}
+	}
+	ao2_cleanup(subscription);
 }
 
 static void consumer_destroy(void *obj)
 {
 	struct ast_kafka_consumer *consumer = obj;
 
-	end_subscription(consumer);
-	ao2_cleanup(consumer->turn);
+	if (consumer->seat && !in_forked_child()) {
+		ao2_cleanup(replace(consumer->seat, NULL));
+	}
+	ao2_cleanup(consumer->seat);
 	__atomic_sub_fetch(&held, 1, __ATOMIC_SEQ_CST);
 	ast_module_unref(AST_MODULE_SELF);
 }
 
-struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name)
+static struct ast_kafka_consumer *consumer_create(const char *name)
 {
-	struct ast_kafka_consumer *consumer;
+	struct ast_kafka_consumer *consumer = ao2_alloc(sizeof(*consumer), consumer_destroy);
+	struct seat *seat;
 
-	if (in_forked_child()) {
-		return NULL;
-	}
-	if (ast_strlen_zero(name)) {
-		ast_log(LOG_ERROR, "No Kafka consumer without the name of a connection in kafka.conf\n");
-		return NULL;
-	}
-	if (engine.resk_consumer_check(text_of(name)) != RESK_OK) {
-		return NULL;
-	}
-	consumer = ao2_alloc(sizeof(*consumer) + strlen(name) + 1, consumer_destroy);
 	if (!consumer) {
 		return NULL;
 	}
 	ast_module_ref(AST_MODULE_SELF);
 	__atomic_add_fetch(&held, 1, __ATOMIC_SEQ_CST);
-	strcpy(consumer->name, name); /* Safe: the memory was sized for it */
-	consumer->turn = ao2_alloc_options(sizeof(*consumer->turn), turn_destroy, AO2_ALLOC_OPT_LOCK_NOLOCK);
-	if (!consumer->turn) {
+	seat = ao2_weakproxy_alloc(sizeof(*seat) + strlen(name) + 1, seat_destroy);
+	if (!seat) {
 		ao2_ref(consumer, -1);
 		return NULL;
 	}
-	ast_mutex_init(&consumer->turn->lock);
+	ast_mutex_init(&seat->turn);
+	ast_mutex_init(&seat->lock);
+	strcpy(seat->name, name); /* Safe: the memory was sized for it */
+	consumer->seat = seat;
+	if (ao2_weakproxy_set_object(seat, consumer, 0)) {
+		ao2_ref(consumer, -1);
+		return NULL;
+	}
 	return consumer;
 }
 
-static struct consumer_slot *slot_get(const char *name)
+/* Whether the connection can consume; the log says why not. */
+static int can_consume(const char *name)
 {
-	struct consumer_slot *slot;
+	if (in_forked_child() || !producers_running("consumer", name)) {
+		return 0;
+	}
+	if (ast_strlen_zero(name)) {
+		ast_log(LOG_ERROR, "No Kafka consumer without the name of a connection in kafka.conf\n");
+		return 0;
+	}
+	return engine.resk_consumer_check(text_of(name)) == RESK_OK;
+}
 
-	AST_LIST_TRAVERSE(&consumers, slot, next) {
-		if (!strcmp(slot->name, name)) {
-			return slot;
+struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name)
+{
+	return can_consume(name) ? consumer_create(name) : NULL;
+}
+
+/* Finds the consumer of that name that somebody holds, and takes seats out of the list that nobody sits on. */
+static struct ast_kafka_consumer *find(const char *name)
+{
+	struct ast_kafka_consumer *found = NULL;
+	struct seat *seat;
+
+	AST_LIST_TRAVERSE_SAFE_BEGIN(&seats, seat, next) {
+		struct ast_kafka_consumer *consumer = ao2_weakproxy_get_object(seat, 0);
+
+		if (consumer && !found && !strcmp(seat->name, name)) {
+			found = consumer;
+		} else if (consumer) {
+			ao2_ref(consumer, -1);
+		} else {
+			AST_LIST_REMOVE_CURRENT(next);
+			ao2_ref(seat, -1);
 		}
 	}
-	slot = ao2_weakproxy_alloc(sizeof(*slot) + strlen(name) + 1, NULL);
-	if (slot) {
-		strcpy(slot->name, name); /* Safe: the memory was sized for it */
-		AST_LIST_INSERT_TAIL(&consumers, slot, next);
-	}
-	return slot;
+	AST_LIST_TRAVERSE_SAFE_END;
+	return found;
 }
 
 struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name)
 {
 	struct ast_kafka_consumer *consumer;
-	struct consumer_slot *slot;
 
-	consumer = ast_kafka_create_consumer(name);
-	if (!consumer) {
+	if (!can_consume(name)) {
 		return NULL;
 	}
-	AST_LIST_LOCK(&consumers);
-	slot = slot_get(name);
-	if (slot) {
-		struct ast_kafka_consumer *known = ao2_weakproxy_get_object(slot, 0);
-
-		if (known) {
-			ao2_ref(consumer, -1);
-			consumer = known;
-		} else if (ao2_weakproxy_set_object(slot, consumer, 0)) {
-			slot = NULL;
-		}
+	AST_LIST_LOCK(&seats);
+	consumer = find(name);
+	if (!consumer && (consumer = consumer_create(name))) {
+		AST_LIST_INSERT_TAIL(&seats, ao2_bump(consumer->seat), next);
 	}
-	AST_LIST_UNLOCK(&consumers);
-	if (!slot) {
-		ao2_ref(consumer, -1);
-		return NULL;
-	}
+	AST_LIST_UNLOCK(&seats);
 	return consumer;
 }
 
 void consumers_stop(void)
 {
-	struct consumer_slot *slot;
+	struct seat *seat;
 
-	AST_LIST_LOCK(&consumers);
-	while ((slot = AST_LIST_REMOVE_HEAD(&consumers, next))) {
-		ao2_ref(slot, -1);
+	AST_LIST_LOCK(&seats);
+	while ((seat = AST_LIST_REMOVE_HEAD(&seats, next))) {
+		ao2_ref(seat, -1);
 	}
-	AST_LIST_UNLOCK(&consumers);
+	AST_LIST_UNLOCK(&seats);
+	reap();
+}
+
+/* Starts the thread of a subscription. It and the list of those not joined have a reference each. */
+static int start(struct subscription *subscription)
+{
+	AST_LIST_LOCK(&unjoined);
+	if (ast_pthread_create(&subscription->thread, NULL, run, ao2_bump(subscription))) {
+		AST_LIST_UNLOCK(&unjoined);
+		ao2_ref(subscription, -1);
+		return -1;
+	}
+	AST_LIST_INSERT_TAIL(&unjoined, ao2_bump(subscription), next);
+	AST_LIST_UNLOCK(&unjoined);
+	return 0;
 }
 
 static int subscribe(struct ast_kafka_consumer *consumer, const char *topics, ast_kafka_message_cb callback,
 	ast_kafka_record_cb record_callback, void *userdata)
 {
 	struct subscription *subscription;
-	struct start *start;
+	struct seat *seat;
 
 	if (in_forked_child() || !consumer || !topics || (!callback && !record_callback)) {
 		return -1;
 	}
+	reap();
+	seat = consumer->seat;
 	subscription = ao2_alloc_options(sizeof(*subscription), subscription_destroy, AO2_ALLOC_OPT_LOCK_NOLOCK);
-	start = ast_malloc(sizeof(*start));
-	if (!subscription || !start) {
-		ao2_cleanup(subscription);
-		ast_free(start);
+	if (!subscription) {
 		return -1;
 	}
-	subscription->turn = ao2_bump(consumer->turn);
+	subscription->seat = ao2_bump(seat);
 	subscription->callback = callback;
 	subscription->record_callback = record_callback;
 	subscription->userdata = userdata;
-	end_subscription(consumer);
-	if (engine.resk_subscribe(text_of(consumer->name), text_of(topics), &subscription->delivery, &subscription->id) != RESK_OK) {
+	finish(seat, replace(seat, NULL));
+	if (engine.resk_subscribe(text_of(seat->name), text_of(topics), &subscription->delivery, &subscription->id) != RESK_OK) {
 		ao2_ref(subscription, -1);
-		ast_free(start);
 		return -1;
 	}
-	start->subscription = ao2_bump(subscription);
-	start->consumer = consumer;
-	ao2_lock(consumer);
-	if (ast_pthread_create(&subscription->thread, NULL, run, start)) {
-		ao2_unlock(consumer);
-		ast_log(LOG_ERROR, "No thread for the messages of Kafka connection '%s'\n", consumer->name);
+	if (start(subscription)) {
+		ast_log(LOG_ERROR, "No thread for the messages of Kafka connection '%s'\n", seat->name);
 		engine.resk_subscription_free(subscription->id);
-		ast_free(start);
-		ao2_ref(subscription, -2);
+		ao2_ref(subscription, -1);
 		return -1;
 	}
-	consumer->subscription = subscription;
-	ao2_unlock(consumer);
+	/* Another thread may have subscribed meanwhile: the later one stays. */
+	finish(seat, replace(seat, subscription));
 	return 0;
 }
 
@@ -314,41 +396,37 @@ int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer)
 	if (in_forked_child() || !consumer) {
 		return -1;
 	}
-	end_subscription(consumer);
+	finish(consumer->seat, replace(consumer->seat, NULL));
+	reap();
 	return 0;
 }
 
-/* The number of the consumer's subscription, 0 = none, and whether this is the thread of its callback. */
-static uint64_t subscribed(struct ast_kafka_consumer *consumer, int *inside)
+/* The number of the consumer's subscription, 0 = none. */
+static uint64_t subscribed(struct ast_kafka_consumer *consumer)
 {
-	uint64_t id = 0;
+	uint64_t id;
 
-	ao2_lock(consumer);
-	if (consumer->subscription) {
-		id = consumer->subscription->id;
-		*inside = pthread_equal(pthread_self(), consumer->subscription->thread);
-	}
-	ao2_unlock(consumer);
+	ast_mutex_lock(&consumer->seat->lock);
+	id = consumer->seat->current ? consumer->seat->current->id : 0;
+	ast_mutex_unlock(&consumer->seat->lock);
 	return id;
 }
 
 int ast_kafka_consumer_commit(struct ast_kafka_consumer *consumer)
 {
-	int inside = 0;
 	uint64_t id;
 
-	if (in_forked_child() || !consumer || !(id = subscribed(consumer, &inside))) {
+	if (in_forked_child() || !consumer || !(id = subscribed(consumer))) {
 		return -1;
 	}
-	return engine.resk_commit(id, inside) == RESK_OK ? 0 : -1;
+	return engine.resk_commit(id, is_inside(consumer->seat)) == RESK_OK ? 0 : -1;
 }
 
 int ast_kafka_consumer_pause(struct ast_kafka_consumer *consumer, const char *topics, int paused)
 {
-	int inside = 0;
 	uint64_t id;
 
-	if (in_forked_child() || !consumer || !(id = subscribed(consumer, &inside))) {
+	if (in_forked_child() || !consumer || !(id = subscribed(consumer))) {
 		return -1;
 	}
 	return engine.resk_pause(id, text_of(topics), paused) == RESK_OK ? 0 : -1;

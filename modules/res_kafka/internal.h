@@ -43,6 +43,9 @@ void producers_close(void);
 void producers_stop(void);
 /* How many producers are held outside. */
 int producers_held(void);
+/* Whether the module is at work. Asterisk keeps the code of a module that declined to load, and other modules may call
+ * it: then the log says that there is no `what` for connection `name`. */
+int producers_running(const char *what, const char *name);
 
 /* The name of a producer's connection. */
 const char *producer_name(struct ast_kafka_producer *producer);
@@ -50,7 +53,7 @@ const char *producer_name(struct ast_kafka_producer *producer);
 int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *head, struct iovec *parts, int count,
 	size_t weight, uint32_t charge, const char *topic);
 
-/* consumer.c. How many consumers are held outside, and the end, when there are none. */
+/* consumer.c. How many consumers are held outside and how many of their threads are at work; the end, when there are none. */
 int consumers_held(void);
 void consumers_stop(void);
 

@@ -123,6 +123,16 @@ void producers_stop(void)
 	AST_LIST_UNLOCK(&slots);
 }
 
+int producers_running(const char *what, const char *name)
+{
+	if (!__atomic_load_n(&pump, __ATOMIC_SEQ_CST)) {
+		ast_log(LOG_ERROR, "No Kafka %s for connection '%s': res_kafka.so is not running, the log of its loading says why\n",
+			what, S_OR(name, ""));
+		return 0;
+	}
+	return 1;
+}
+
 int producers_held(void)
 {
 	return __atomic_load_n(&held, __ATOMIC_SEQ_CST);
@@ -197,7 +207,7 @@ struct ast_kafka_producer *ast_kafka_get_producer(const char *name)
 	struct ast_kafka_producer *producer = NULL;
 	struct slot *slot;
 
-	if (in_forked_child()) {
+	if (in_forked_child() || !producers_running("producer", name)) {
 		return NULL;
 	}
 	if (ast_strlen_zero(name)) {
@@ -229,6 +239,9 @@ static int topic_length(const char *topic)
 static int refuse(struct stage *stage, enum resk_refusal reason, const char *topic)
 {
 	topic = S_OR(topic, "");
+	if (!stage) { /* the module declined to load: there is nobody to count for */
+		return -1;
+	}
 	stage_note(stage, reason, topic, strnlen(topic, STAGE_NOTE_TEXT));
 	return -1;
 }

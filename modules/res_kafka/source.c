@@ -40,7 +40,7 @@ int ast_kafka_source_reload(struct ast_kafka_source *source)
 	char *connection = NULL;
 	int res;
 
-	if (in_forked_child() || entries_load(source->file, &entries)) {
+	if (in_forked_child() || !producers_running("event source", source->kind) || entries_load(source->file, &entries)) {
 		return -1;
 	}
 	res = engine.resk_source_open(text_of(source->kind), entries.list, entries.count, &source->number, &connection);

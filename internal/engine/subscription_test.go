@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// counter is a module's side of a subscription: how many callbacks have returned.
+type counter struct{ delivered atomic.Uint64 }
+
+func (c *counter) Delivered() uint64 { return c.delivered.Load() }
+func (c *counter) Hurry(bool)        {}
+
+// listen does what a subscription's thread does, and gives the values that it was called back with.
+func listen(e *Engine, id uint64, c *counter) <-chan string {
+	values := make(chan string, 100)
+	go func() {
+		defer close(values)
+		defer e.FreeSubscription(id)
+		for {
+			batch, ok := e.Next(id)
+			if !ok {
+				return
+			}
+			for _, m := range batch {
+				values <- string(m.Value)
+				c.delivered.Add(1)
+			}
+		}
+	}()
+	return values
+}
+
+// receive takes so many values, or fails.
+func receive(t *testing.T, values <-chan string, n int) (got []string) {
+	t.Helper()
+	limit := time.After(patience)
+	for len(got) < n {
+		select {
+		case v, ok := <-values:
+			if !ok {
+				t.Fatalf("the subscription ended after %q", got)
+			}
+			got = append(got, v)
+		case <-limit:
+			t.Fatalf("only %q came", got)
+		}
+	}
+	return got
+}
+
+func consuming(address string, options ...string) string {
+	return section("c", address, slices.Concat([]string{"group_id = g", "auto_offset_reset = earliest"}, options)...)
+}
+
+func TestSubscriptionOutlivesItsConnection(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	r := start(t, newLines())
+	r.configure(consuming(b.address()))
+	c := &counter{}
+	id, err := r.Subscribe("c", " t , ,t", c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := listen(r.Engine, id, c)
+	s := r.open("c")
+	s.put(numbered("t", "k", 0, 3)...)
+	receive(t, values, 3)
+
+	r.configure(consuming(b.address(), "client_id = other"))
+	s.put(numbered("t", "k", 3, 4)...)
+	receive(t, values, 1)
+
+	r.configure(section("another", b.address()))
+	if consumers := r.Consumers(); len(consumers) != 0 {
+		t.Errorf("consumers %v without a connection that could", consumers)
+	}
+	r.configure(consuming(b.address()))
+	s = r.open("c")
+	s.put(numbered("t", "k", 4, 6)...)
+	receive(t, values, 2)
+	if consumers := r.Consumers(); len(consumers) != 1 || !consumers[0].Subscribed {
+		t.Errorf("consumers %v", consumers)
+	}
+
+	r.Unsubscribe(id)
+	if v, ok := <-values; ok {
+		t.Errorf("%q came after the end", v)
+	}
+	r.Unsubscribe(id)
+	if err := r.Commit(id, false); !errors.Is(err, ErrNotFound) {
+		t.Errorf("committing a subscription that has ended: %v", err)
+	}
+}
+
+// A subscription that has been ended but not yet noticed by its thread must not disturb a reload.
+func TestReloadMeetsAnEndedSubscription(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	r := start(t, newLines())
+	r.configure(consuming(b.address()))
+	id, err := r.Subscribe("c", "t", &counter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Unsubscribe(id)
+	r.configure(consuming(b.address(), "client_id = other"))
+	if _, ok := r.Next(id); ok {
+		t.Error("an ended subscription gives messages")
+	}
+	r.FreeSubscription(id)
+}
+
+func TestStopEndsSubscriptions(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(consuming(refusedAddress(t)))
+	c := &counter{}
+	id, err := r.Subscribe("c", "t", c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := listen(r.Engine, id, c)
+	r.Stop(0)
+	if _, ok := <-values; ok {
+		t.Error("a message came from nowhere")
+	}
+	if _, err := r.Subscribe("c", "t", c); err == nil {
+		t.Error("subscribed after the end")
+	}
+}
+
+func TestSubscribeRefuses(t *testing.T) {
+	log := newLines()
+	r := start(t, log)
+	r.configure(consuming(refusedAddress(t)), section("groupless", refusedAddress(t)))
+	for _, test := range []struct {
+		name, topics, line string
+		want               error
+	}{
+		{"c", " , ", "at least one topic", ErrInvalid},
+		{"groupless", "t", "has no group_id", ErrInvalid},
+		{"unknown", "t", "no such section", ErrNotFound},
+	} {
+		if _, err := r.Subscribe(test.name, test.topics, &counter{}); !errors.Is(err, test.want) {
+			t.Errorf("%+v: %v", test, err)
+		}
+		log.want(t, 1, test.line)
+	}
+}

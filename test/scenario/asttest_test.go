@@ -1,0 +1,151 @@
+package scenario
+
+import (
+	"encoding/xml"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// astTestConf has the connections that test/modules/test_res_kafka.c asks for. The included file is rewritten by its
+// tests of reloads.
+const astTestConf = `
+[base](!)
+type = connection
+brokers = %BROKER%
+auto_offset_reset = earliest
+auto_commit_interval_ms = 200
+
+[test_other](base)
+group_id = asttest-other
+
+[test_manual](base)
+group_id = asttest-manual
+enable_auto_commit = no
+
+[test_hasty](base)
+group_id = asttest-hasty
+session_timeout_ms = 6000
+max_poll_interval_ms = 6000
+
+; A member that is ended while it joins its group may stay in it for session_timeout_ms.
+[test_race](base)
+group_id = asttest-race
+session_timeout_ms = 6000
+
+[test_groupless](base)
+
+[test_small](base)
+message_max_bytes = 1000
+
+[test_nobody](base)
+brokers = 127.0.0.1:1
+queue_buffering_max_messages = 10
+
+[test](base)
+group_id = asttest
+#include test_res_kafka.conf
+`
+
+// astTestsAtLeast is how many tests the module has: one that is not registered any more is missed here.
+const astTestsAtLeast = 37
+
+const astCategory = "/res/kafka/"
+
+// astResult is one test in the report that Asterisk writes, in the form that JUnit gave its name.
+type astResult struct {
+	Name    string `xml:"name,attr"`
+	Class   string `xml:"classname,attr"`
+	Failure *struct {
+		Text string `xml:",chardata"`
+	} `xml:"failure"`
+	Skipped *struct{} `xml:"skipped"`
+}
+
+// TestASTTest runs the tests that test_res_kafka.so registers with Asterisk's own test framework, each as a subtest. They are
+// run one by one: a command of the console may take a minute.
+func TestASTTest(t *testing.T) {
+	w := newWorld(t, options{
+		modules: []string{"res_kafka", "test_res_kafka"},
+		files:   map[string]string{"kafka.conf": astTestConf, "test_res_kafka.conf": "client_id = tests\n"},
+	})
+	names := w.astTests()
+	if len(names) < astTestsAtLeast {
+		t.Errorf("%d tests are registered, want at least %d: %s", len(names), astTestsAtLeast, strings.Join(names, " "))
+	}
+	for _, name := range names {
+		ended := true
+		t.Run(name, func(t *testing.T) { ended = w.astTest(t, name) })
+		if !ended {
+			t.Fatalf("%s has not ended, and Asterisk runs no other test beside it", name)
+		}
+	}
+	if count := w.cli("module show like res_kafka.so"); !regexp.MustCompile(`(?m)^res_kafka\.so .* 1 +Running`).MatchString(count) {
+		t.Errorf("handles are left over:\n%s", count)
+	}
+}
+
+// astTests gives the names of the tests in the category, in the order in which they would run.
+func (w *world) astTests() []string {
+	w.Helper()
+	var names []string
+	for line := range strings.Lines(w.cli("test show registered category %s", astCategory)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == astCategory {
+			names = append(names, fields[1])
+		}
+	}
+	return names
+}
+
+// astTest runs one test and asks Asterisk's report what became of it. It gives false when the test has not ended.
+func (w *world) astTest(t *testing.T, name string) bool {
+	t.Helper()
+	before := len(w.pbx.LogLines())
+	printed, err := w.pbx.CLI("test execute category " + astCategory + " name " + name)
+	if err != nil {
+		t.Errorf("%v\n%s", err, strings.Join(w.pbx.LogLines()[before:], "\n"))
+		return false
+	}
+	path := filepath.Join(w.dir, "report.xml")
+	_ = os.Remove(path)
+	w.cli("test generate results xml %s", path)
+	result, err := astReport(path, name)
+	switch {
+	case err != nil:
+		t.Errorf("%v\n%s", err, printed)
+	case result.Failure != nil:
+		t.Errorf("%s\n%s", strings.TrimSpace(result.Failure.Text), strings.Join(w.pbx.LogLines()[before:], "\n"))
+	case result.Skipped != nil || !regexp.MustCompile(`(?i)pass`).MatchString(printed):
+		t.Errorf("it did not pass:\n%s", printed)
+	}
+	return true
+}
+
+// astReport finds one test in Asterisk's report.
+func astReport(path, name string) (astResult, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return astResult{}, err
+	}
+	var report struct {
+		Results []astResult `xml:"testcase"`
+		Suites  []struct {
+			Results []astResult `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	if err := xml.Unmarshal(text, &report); err != nil {
+		return astResult{}, fmt.Errorf("parsing %s: %w\n%s", path, err, text)
+	}
+	for _, suite := range report.Suites {
+		report.Results = append(report.Results, suite.Results...)
+	}
+	for _, result := range report.Results {
+		if result.Name == name {
+			return result, nil
+		}
+	}
+	return astResult{}, fmt.Errorf("%s says nothing of %s", path, name)
+}
