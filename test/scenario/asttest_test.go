@@ -18,6 +18,8 @@ type = connection
 brokers = %BROKER%
 auto_offset_reset = earliest
 auto_commit_interval_ms = 200
+; A member that is ended while it joins its group may stay in it for this long.
+session_timeout_ms = 6000
 
 [test_other](base)
 group_id = asttest-other
@@ -28,13 +30,10 @@ enable_auto_commit = no
 
 [test_hasty](base)
 group_id = asttest-hasty
-session_timeout_ms = 6000
 max_poll_interval_ms = 6000
 
-; A member that is ended while it joins its group may stay in it for session_timeout_ms.
 [test_race](base)
 group_id = asttest-race
-session_timeout_ms = 6000
 
 [test_groupless](base)
 
