@@ -35,7 +35,6 @@
 #include "asterisk/ast_version.h"
 #include "asterisk/logger.h"
 #include "asterisk/module.h"
-#include "asterisk/netsock2.h"
 #include "asterisk/paths.h"
 #include "asterisk/utils.h"
 

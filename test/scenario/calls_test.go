@@ -156,7 +156,7 @@ func callRecords(t *testing.T, on string) {
 	found("FAILED")
 }
 
-func TestCallRecordOfARenamedSystem(t *testing.T) {
+func TestCallRecordKeysTopicsAndReloads(t *testing.T) {
 	w := newWorld(t, options{files: map[string]string{
 		"cdr_kafka.conf":  "[global]\nconnection = one\ntopic = calls.of.branch\n",
 		"extensions.conf": "[calls]\nexten => s,1,Answer()\n same => n,Hangup()\n",
