@@ -175,7 +175,8 @@ extern int32_t resk_start(RESK_CONST struct resk_host *host, struct resk_limits 
 
 /* resk_stop delivers what the outboxes hold for at most grace_ms, then gives up the rest (counted and logged), closes
  * every client and forgets connections, sources and configuration. After it has returned the engine calls nothing of
- * the host and touches no gate. Blocks: grace_ms plus about 100 ms, whatever the brokers do. Idempotent. */
+ * the host and touches no gate. Blocks: grace_ms at most, and then for as long as closing the clients takes: tens of
+ * milliseconds, or a second when a broker hangs. Idempotent. */
 extern void resk_stop(uint32_t grace_ms);
 
 /* resk_configure reads kafka.conf. On success the new configuration is in force; connections whose options did not
@@ -185,7 +186,7 @@ extern int32_t resk_configure(RESK_CONST struct resk_entry *entries, size_t coun
 
 /* resk_producer_open binds the stage of connection `name` to its outbox: fills the gate's limits, opens it, and keeps
  * them up to date over reloads. id is what the stage's taker passes to resk_take. The gate stays in use until
- * resk_stop. Called once for each name; never touches the network. RESK_OK, RESK_ENOENT, RESK_EDISABLED (each
+ * resk_stop; called again for a name, after a reload that had removed it, it brings the same one. Never touches the network. RESK_OK, RESK_ENOENT, RESK_EDISABLED (each
  * logged), RESK_ESTATE. */
 extern int32_t resk_producer_open(struct resk_text name, struct stage_gate *gate, uint64_t *id);
 

@@ -42,8 +42,8 @@
 
 #define CONF_FILE "kafka.conf"
 
-/* How long what is waiting may take to be delivered when Asterisk ends or the module is unloaded. Together with
- * closing the clients it stays below the second in which `core stop now` should be over. */
+/* How long what is waiting may take to be delivered when Asterisk ends or the module is unloaded. With
+ * closing the clients, which takes a moment, or a second when a broker hangs, it is what a stop may take longer. */
 #define STOP_GRACE_MS 500
 
 static void engine_log(int32_t level, const char *file, int32_t line, const char *function, const char *text)
