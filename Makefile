@@ -173,6 +173,11 @@ test-asterisk: ## Scenarios in a real Asterisk, against the embedded broker and 
 
 PRIVATE := $(CURDIR)/build/private
 
+FUZZTIME ?= 10m
+.PHONY: fuzz
+fuzz: ## Fuzz every parser of text from outside, each for FUZZTIME (10m)
+	$(Q)scripts/fuzz $(FUZZTIME)
+
 .PHONY: bench
 bench: ## Measure what a call to produce costs, in a real Asterisk
 	@scripts/provision --tools

@@ -126,3 +126,74 @@ func checkRanges(t *testing.T, c *config.Connection) {
 		t.Errorf("options contradict each other: %+v", c)
 	}
 }
+
+// FuzzOptionValue gives one option of a connection any value: what is taken is within the range of its row, and what is
+// not is a problem on the line of that value.
+func FuzzOptionValue(f *testing.F) {
+	names := make([]string, 0, 64)
+	for i, o := range connectionOptions(f) {
+		names = append(names, o.Name)
+		f.Add(i, o.Default)
+	}
+	for i, value := range []string{"0", "-1", "1e9", "99999999999999999999", "[::1]:9092,b:1", "a:0", ",", "YES", "zstd, ", "\x00\xff"} {
+		f.Add(i*7, value)
+	}
+	f.Fuzz(func(t *testing.T, option int, value string) {
+		name := names[((option%len(names))+len(names))%len(names)]
+		if strings.HasSuffix(name, "_location") && !strings.HasPrefix(value, "/nonexistent/") {
+			return // opensFiles says why
+		}
+		entries := []config.Entry{
+			{File: "kafka.conf", Line: 1, Section: "c"},
+			{File: "kafka.conf", Line: 2, Section: "c", Name: "type", Value: "connection"},
+			{File: "kafka.conf", Line: 3, Section: "c", Name: name, Value: value},
+		}
+		cfg, problems := config.ParseKafka(entries)
+		if (cfg == nil) != config.HasErrors(problems) {
+			t.Fatalf("configuration %v with problems %v", cfg, problems)
+		}
+		for _, p := range problems {
+			line := p.String()
+			if !strings.HasPrefix(line, "kafka.conf:") || strings.ContainsFunc(line, unicode.IsControl) {
+				t.Errorf("problem %q", line)
+			}
+		}
+		if cfg == nil {
+			return
+		}
+		for _, c := range cfg.Connections {
+			checkRanges(t, c)
+		}
+	})
+}
+
+// FuzzParseCDR reads arbitrary text as cdr_kafka.conf: nothing panics, there is a configuration exactly if no problem is
+// an error, and every problem is one line that names a place.
+func FuzzParseCDR(f *testing.F) {
+	files, err := filepath.Glob("testdata/cdr/*.conf")
+	if err != nil || len(files) == 0 {
+		f.Fatal("no files to start from", err)
+	}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(text))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg, problems := config.ParseCDR(configtest.Read(text))
+		if (cfg == nil) != config.HasErrors(problems) {
+			t.Fatalf("configuration %v with problems %v", cfg, problems)
+		}
+		for _, p := range problems {
+			line := p.String()
+			if !strings.HasPrefix(line, "cdr_kafka.conf:") || strings.ContainsFunc(line, unicode.IsControl) {
+				t.Errorf("problem %q", line)
+			}
+		}
+		if cfg != nil && (cfg.Connection == "" || config.TopicFault(cfg.Topic) != "") {
+			t.Errorf("connection %q, topic %q", cfg.Connection, cfg.Topic)
+		}
+	})
+}

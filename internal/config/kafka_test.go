@@ -200,7 +200,7 @@ func lines(problems []config.Problem) []string {
 	return out
 }
 
-func connectionOptions(t *testing.T) []*config.Info {
+func connectionOptions(t testing.TB) []*config.Info {
 	t.Helper()
 	for _, s := range config.KafkaFile.Sections {
 		if s.Typed {

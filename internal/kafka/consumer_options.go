@@ -92,6 +92,8 @@ func subscription(topics []string) (names []string, patterns bool, err error) {
 				return nil, false, fmt.Errorf("topic %s is not a regular expression: %w", topic, err)
 			}
 			patterns = true
+		} else if fault := config.TopicFault(topic); fault != "" {
+			return nil, false, fmt.Errorf("%q is not a topic's name: it %s", topic, fault)
 		}
 	}
 	for _, topic := range topics {
