@@ -67,7 +67,7 @@ func (e *Engine) Subscribe(name, topics string, progress kafka.Progress) (uint64
 	}
 	s := &subscription{connection: c, topics: wanted, progress: progress, settings: c.settings.Load(), changed: make(chan struct{})}
 	if err := s.open(); err != nil {
-		host.Logf(e.log, host.Error, "subscribing to %s: %v", strings.Join(wanted, ", "), err)
+		host.Logf(e.log, host.Error, "subscribing to %s: %v", onOneLine(strings.Join(wanted, ", ")), err)
 		return 0, ErrInvalid
 	}
 	e.mtx.Lock()

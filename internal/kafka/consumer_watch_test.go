@@ -57,13 +57,13 @@ func TestWatchdog(t *testing.T) {
 
 // TestWatchdogAlone holds that the message of the hung callback comes again when nobody took it over.
 func TestWatchdogAlone(t *testing.T) {
-	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t", "held back"))
-	write(t, writer(t, cluster), "held back", 1, 0, 10)
+	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t", "held.back"))
+	write(t, writer(t, cluster), "held.back", 1, 0, 10)
 	write(t, writer(t, cluster), "t", 1, 0, 10)
 	c := consuming(cluster.ListenAddrs()...)
 	c.SessionTimeout, c.MaxPollInterval = time.Second, time.Second
-	m := subscribe(t, c, nil, []string{"t", "held back"})
-	m.Pause("held back")
+	m := subscribe(t, c, nil, []string{"t", "held.back"})
+	m.Pause("held.back")
 	hung := false
 	m.run(func(one Message) {
 		if one.Offset == 3 && !hung {
