@@ -87,8 +87,12 @@ func brokerAddress(item string) (string, error) {
 		host = host[1 : len(host)-1]
 	}
 	if strings.HasPrefix(rest, "[") {
-		if ip, err := netip.ParseAddr(host); err != nil || !ip.Is6() {
+		ip, err := netip.ParseAddr(host)
+		if err != nil || !ip.Is6() {
 			return "", errors.New("no IPv6 address")
+		}
+		if zone := ip.Zone(); zone != "" && hostFault(zone) != "" { // the name of a network interface
+			return "", errors.New(hostFault(zone))
 		}
 	} else if why := hostFault(host); why != "" {
 		return "", errors.New(why)

@@ -191,7 +191,7 @@ func TestBrokerAddress(t *testing.T) {
 		"kafka_1.example.com:9092": "kafka_1.example.com:9092", "fe80::1%eth0": "[fe80::1%eth0]:9092",
 		"müller:9092": "müller:9092",
 		"":            "", ":9092": "", "kafka1:": "", "kafka1:0": "", "kafka1:65536": "", "kafka1:-1": "", "kafka1:9092:9093": "",
-		"[::1": "", "[kafka1]:9092": "", "a b": "", "://kafka1": "", "[]": "", "[::1]9092": "", "::1]": "",
+		"[::1": "", "[kafka1]:9092": "", "a b": "", "://kafka1": "", "[]": "", "[::1]9092": "", "::1]": "", "fe80::1%a;b": "",
 	} {
 		got, err := brokerAddress(item)
 		if got != want || (err == nil) != (want != "") {
