@@ -30,7 +30,7 @@
 #endif
 
 /* Raised whenever anything in this file changes its meaning; the module refuses an engine of another number. */
-#define RESK_ABI_VERSION 1
+#define RESK_ABI_VERSION 2
 
 enum resk_result {
 	RESK_OK = 0,
@@ -97,12 +97,19 @@ enum resk_field_kind {
 	RESK_FIELD_INTEGER = 1,
 	RESK_FIELD_TIME = 2,
 	RESK_FIELD_VARIABLE = 3, /* text, a variable whose name the user chose */
+	RESK_FIELD_REPORT = 4,   /* of a record, no header: its value is a struct resk_report_to and its name is empty */
 };
 
 struct resk_field_head {
 	uint32_t name_length;
 	uint32_t value_length; /* RESK_NULL = null */
 	uint32_t kind;
+};
+
+/* Who is to learn what becomes of a record. */
+struct resk_report_to {
+	uint64_t reports; /* the number from resk_reports_open; one that is closed by then is nobody */
+	uint64_t opaque;  /* comes back in the report */
 };
 
 /* Why a call to produce was refused, as the stage's notes count it. The first part is what the stage itself answers. */
@@ -156,6 +163,21 @@ struct resk_message {
 struct resk_batch {
 	size_t count;
 	struct resk_message messages[];
+};
+
+/* What became of one record that an accepted frame asked a report for. Pointers are into the batch. */
+struct resk_report {
+	uint64_t opaque;
+	const char *topic; /* ends with NUL */
+	int32_t partition; /* -1 when not known */
+	int64_t offset;    /* -1 when not known */
+	const char *error; /* NULL = acknowledged; else why it was dropped, ends with NUL */
+};
+
+/* One block of memory, given back with resk_free. */
+struct resk_report_batch {
+	size_t count;
+	struct resk_report reports[];
 };
 
 /* One CLI command. The texts live as long as the library. words may contain the alternatives and <placeholders> that
@@ -233,6 +255,18 @@ extern int32_t resk_commit(uint64_t id, int32_t current);
  * membership stays. RESK_OK, RESK_ENOENT, RESK_ESTATE. */
 extern int32_t resk_pause(uint64_t id, struct resk_text topics, int32_t on);
 
+/* resk_reports_open makes a queue of reports, *id its number from 1, which a thread empties with resk_reports_next. Each
+ * record that is accepted with that number brings one report. RESK_OK, RESK_ESTATE. */
+extern int32_t resk_reports_open(uint64_t *id);
+
+/* resk_reports_next gives the next reports and blocks until there are some; NULL when there will be none any more:
+ * resk_reports_close was called, or resk_stop has returned and all were given, which may still be asked after it. One
+ * thread at a time. */
+extern struct resk_report_batch *resk_reports_next(uint64_t id);
+
+/* resk_reports_close forgets a queue and what is in it; the records go on. Idempotent, also after resk_stop. */
+extern void resk_reports_close(uint64_t id);
+
 /* resk_ensure_topic creates a topic unless it is there; partitions and replication of 0 or less leave the number to the
  * broker. wait = 1: blocks until it is known, request_timeout_ms plus 2 s at most; 0: returns at once and goes on in the
  * background until resk_stop. RESK_OK, RESK_EINVAL (refused, logged with the broker's reason), RESK_ENOENT, RESK_EDISABLED, RESK_ESTATE. */
@@ -273,6 +307,9 @@ extern int32_t resk_fault(void);
 	X(resk_subscription_free) \
 	X(resk_commit) \
 	X(resk_pause) \
+	X(resk_reports_open) \
+	X(resk_reports_next) \
+	X(resk_reports_close) \
 	X(resk_ensure_topic) \
 	X(resk_command_at) \
 	X(resk_run) \

@@ -16,7 +16,9 @@
  *   res_kafka/cli.c       registers whatever commands the engine's table has
  *   res_kafka/producer.c  handles, and the way of a record from a caller into the stage
  *   res_kafka/source.c    the same for the fields of an event
+ *   res_kafka/reports.c   handles, and the thread that tells what became of records
  *   res_kafka/consumer.c  handles, and the thread that delivers a subscription's messages
+ *   res_kafka/worker.c    threads that call back into other modules
  *   res_kafka/admin.c     topics
  *   res_kafka/golib.c     what it takes to open a Go library in a process that is not Go's
  *   ../stage              where callers leave records, and the thread that carries them to the engine
@@ -105,13 +107,15 @@ static void at_exit(void)
 {
 	producers_close();
 	engine.resk_stop(STOP_GRACE_MS);
+	reports_stop();
 }
 
 static int unload_module(void)
 {
-	if (producers_held() || consumers_held()) {
-		ast_log(LOG_WARNING, "Not unloading: %d Kafka producer(s) and %d consumer(s) are still held by other modules\n",
-			producers_held(), consumers_held());
+	workers_reap();
+	if (producers_held() || consumers_held() || workers_busy()) {
+		ast_log(LOG_WARNING, "Not unloading: %d Kafka producer(s) and %d consumer(s) are still held by other modules, "
+			"and %d thread(s) call back into them\n", producers_held(), consumers_held(), workers_busy());
 		return -1;
 	}
 	ast_unregister_atexit(at_exit);
@@ -120,6 +124,7 @@ static int unload_module(void)
 	engine.resk_stop(STOP_GRACE_MS);
 	producers_stop();
 	consumers_stop();
+	workers_reap();
 	return 0;
 }
 

@@ -185,6 +185,69 @@ int ast_kafka_ensure_topic_async(struct ast_kafka_producer *producer, const char
  * @{
  */
 
+/*! \brief Delivery reports of records produced on one producer. */
+struct ast_kafka_reports;
+
+/*! \brief What became of one record. Valid only during the callback. Members are only ever added at the end. */
+struct ast_kafka_report {
+	const char *topic;
+	int32_t partition; /*!< where it stands; -1 when not known */
+	int64_t offset;    /*!< -1 when not known: the record was dropped, or acks = 0 */
+	const char *error; /*!< NULL = acknowledged as `acks` asks; else why it was dropped, for people to read */
+	void *opaque;      /*!< as given to ast_kafka_produce_reported() */
+};
+
+/*!
+ * \brief Called once for each accepted record, when it is acknowledged or dropped.
+ *
+ * Callbacks of one ast_kafka_reports come one at a time, from a thread that serves it alone, in no promised order. One may
+ * produce, also the same record again. A callback that takes its time delays the reports behind it and nothing else,
+ * until as many are outstanding as queue_buffering_max_messages: then ast_kafka_produce_reported() refuses.
+ */
+typedef void (*ast_kafka_report_cb)(const struct ast_kafka_report *report, void *userdata);
+
+/*!
+ * \brief Make a handle to produce with delivery reports.
+ *
+ * \param producer From ast_kafka_get_producer(); the handle holds a reference.
+ * \param callback Called for each record.
+ * \param userdata Passed to callback.
+ *
+ * \return An AO2 object to be released with ao2_cleanup(). Releasing the last reference ends it without waiting for a
+ *         callback under way: call ast_kafka_reports_end() before freeing what userdata points to, and before the code
+ *         of callback goes.
+ * \retval NULL an argument is NULL, or there is no thread for it
+ */
+struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *producer, ast_kafka_report_cb callback,
+	void *userdata);
+
+/*!
+ * \brief Like ast_kafka_produce_hdrs(), with one report for each record that is accepted and none for one that is not.
+ *
+ * When Asterisk ends, what could not be delivered is reported as dropped, and half a second is waited for the callbacks.
+ *
+ * \param opaque Comes back in the report.
+ *
+ * \retval 0 the record is accepted
+ * \retval -1 the record is refused as there, or because reports is NULL, has been ended, or has too many outstanding
+ */
+int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *topic, const char *key,
+	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count, void *opaque);
+
+/*!
+ * \brief End the reports. No callback comes after this has returned, and nothing can be produced with the handle.
+ *
+ * \param reports The handle. It still has to be released.
+ * \param wait_ms How long to wait for what is outstanding, milliseconds; 0 = not at all.
+ *
+ * \return How many records were left without a report. They go on being delivered.
+ * \retval -1 reports is NULL
+ *
+ * \note Blocks for wait_ms at most, and until a callback under way has returned. From inside the callback it does not
+ * wait, and no other callback comes once that has returned.
+ */
+int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms);
+
 /*! \brief A header as a message has it. value is NULL for null; a NUL stands behind it. */
 struct ast_kafka_record_header {
 	const char *name;

@@ -106,8 +106,7 @@ func checkRanges(t *testing.T, c *config.Connection) {
 				}
 			}
 		case config.BrokerList:
-			again := parse(t, "[again]\ntype = connection\nbrokers = "+value+"\nsecurity_protocol = "+c.SecurityProtocol+
-				"\nsasl_mechanisms = PLAIN\nsasl_username = u\nsasl_password = p\n")
+			again := reread(t, value, c.SecurityProtocol)
 			if len(c.Brokers) == 0 || !reflect.DeepEqual(again.Brokers, c.Brokers) {
 				t.Errorf("%s = %s is %q, read again %q", o.Name, value, c.Brokers, again.Brokers)
 			}
@@ -125,6 +124,23 @@ func checkRanges(t *testing.T, c *config.Connection) {
 		c.MaxPollInterval < c.SessionTimeout || c.Idempotence && (c.Acks != -1 || c.Retries == 0) {
 		t.Errorf("options contradict each other: %+v", c)
 	}
+}
+
+// reread reads a list of brokers as it is shown, as the value of an option.
+func reread(t *testing.T, brokers, protocol string) *config.Connection {
+	t.Helper()
+	entries := []config.Entry{{File: "kafka.conf", Section: "again"}}
+	for i, option := range [][2]string{
+		{"type", "connection"}, {"brokers", brokers}, {"security_protocol", protocol}, {"sasl_mechanisms", "PLAIN"},
+		{"sasl_username", "u"}, {"sasl_password", "p"},
+	} {
+		entries = append(entries, config.Entry{File: "kafka.conf", Line: i + 1, Section: "again", Name: option[0], Value: option[1]})
+	}
+	cfg, problems := config.ParseKafka(entries)
+	if cfg == nil || len(cfg.Connections) != 1 {
+		t.Fatalf("brokers = %q are shown and cannot be read again: %v", brokers, problems)
+	}
+	return cfg.Connections[0]
 }
 
 // FuzzOptionValue gives one option of a connection any value: what is taken is within the range of its row, and what is

@@ -51,6 +51,8 @@ type Engine struct {
 	byName        map[string]*connection
 	subscriptions map[uint64]*subscription
 	subscribed    uint64 // how many subscriptions there ever were: the number of the latest
+	reports       map[uint64]*Reports
+	reported      uint64 // the same for them
 	stopped       bool
 
 	connections atomic.Pointer[[]*connection]  // by id - 1; only ever grows. Read without the mutex on the way of records
@@ -69,6 +71,7 @@ func Start(system host.System, log host.Logger) *Engine {
 		byName:  map[string]*connection{},
 
 		subscriptions: map[uint64]*subscription{},
+		reports:       map[uint64]*Reports{},
 	}
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.connections.Store(&[]*connection{})
@@ -250,6 +253,7 @@ func (e *Engine) Stop(grace time.Duration) {
 	e.ended = true
 	e.living.Unlock()
 	e.each((*connection).close)
+	e.endReports()
 	close(e.rest)
 	<-e.rested
 }

@@ -34,7 +34,7 @@ var refusals = map[Reason]struct{ name, text string }{
 	FullCharge:  {"queue full", "queue_buffering_max_kbytes are waiting already"},
 	NoMemory:    {"no memory", "no memory is left"},
 	BadTopic:    {"bad topic", fmt.Sprintf("a topic's name has 1 to %d letters, digits, dots, underscores and hyphens", config.TopicLengthMax)},
-	BadArgument: {"bad argument", "the calling module passed NULL where a value is needed"},
+	BadArgument: {"bad argument", "the calling module passed NULL where a value is needed, or delivery reports that it has ended"},
 }
 
 // Refused counts calls to produce that were refused and logs them, throttled: per connection and reason one line at

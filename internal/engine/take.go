@@ -2,7 +2,9 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -52,6 +54,7 @@ type taking struct {
 	records    []outbox.Record
 	topic      string // the last frame's, so that a run of one topic makes one string
 	fields     []event.Field
+	reports    *Reports // of the last record that asked for one
 	broken     uint64
 }
 
@@ -65,16 +68,33 @@ func (t *taking) frame(f *frame.Frame) {
 	}
 	r := outbox.Record{Topic: t.topic, Key: f.Key, Value: f.Value, Accepted: time.Unix(0, f.AcceptedNS), Charge: int64(f.Charge)}
 	if n := f.FieldCount(); n > 0 {
-		r.Headers = make([]outbox.Header, 0, n)
-		if err := f.EachField(func(fd frame.Field) {
-			r.Headers = append(r.Headers, outbox.Header{Name: string(fd.Name), Value: fd.Value})
-		}); err != nil {
+		if err := t.headers(&r, f, n); err != nil {
 			t.lose(f, err)
+			if r.Report != nil {
+				r.Report(&r, err)
+			}
 			return
 		}
 	}
 	t.records = append(t.records, r)
 }
+
+// headers adds what a frame of a record has fields for.
+func (t *taking) headers(r *outbox.Record, f *frame.Frame, n int) error {
+	var fault error
+	r.Headers = make([]outbox.Header, 0, n)
+	err := f.EachField(func(fd frame.Field) {
+		switch {
+		case fd.Kind != frame.KindReport:
+			r.Headers = append(r.Headers, outbox.Header{Name: string(fd.Name), Value: fd.Value})
+		case !t.reportTo(r, fd.Value):
+			fault = errNoReport
+		}
+	})
+	return cmp.Or(err, fault)
+}
+
+var errNoReport = errors.New("what asks for a report cannot be read")
 
 // event has the frame's source make a record of its fields.
 func (t *taking) event(f *frame.Frame) {

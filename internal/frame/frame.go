@@ -48,6 +48,13 @@ type Frame struct {
 	fields     []byte
 }
 
+// KindReport is RESK_FIELD_REPORT: a field of a record that is no header, but says who wants to know its outcome.
+const KindReport = 4
+
+// ReportSize is the size of its value, struct resk_report_to: the number of the queue of reports and the caller's own
+// number, 8 bytes each.
+const ReportSize = 16
+
 // Field is one header of a record or one field of an event.
 type Field struct {
 	Name  []byte

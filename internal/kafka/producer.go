@@ -32,6 +32,7 @@ type Producer struct {
 	now     func() time.Time
 	promise func(*kgo.Record, error) // settle, made a value once
 
+	answered       bool // brokers say where records stand: not with acks = 0
 	limitedRetries bool
 	cancellable    bool // a record may be given up while under way: not with idempotence, see Send
 	windowRecords  int
@@ -92,6 +93,7 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 		hooks:          newHooks(c.Name, "records wait", log, status, t.now),
 		status:         status,
 		now:            t.now,
+		answered:       c.Acks != 0,
 		limitedRetries: c.Retries < math.MaxInt32,
 		cancellable:    !c.Idempotence,
 		closeWait:      t.closeWait,
@@ -274,6 +276,10 @@ func (p *Producer) finish(a *attempt, err error) {
 	again := false
 	if err == nil {
 		p.status.acknowledged.Store(p.now().UnixNano())
+		a.record.Partition, a.record.Offset = a.kgo.Partition, -1
+		if p.answered {
+			a.record.Offset = a.kgo.Offset
+		}
 	} else {
 		err, again = p.judge(a, err)
 	}

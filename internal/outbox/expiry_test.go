@@ -176,7 +176,7 @@ func TestNoLockIsHeldOverACall(t *testing.T) {
 			return answer{inline: true, err: map[bool]error{true: errRetry}[left >= 0]}
 		})
 		w.outbox = New(usual, lockClient{first, w}, w, w)
-		report := func(error) { w.look("Report") }
+		report := func(*Record, error) { w.look("Report") }
 		w.outbox.Accept([]Record{{Topic: "t", Report: report}})
 		time.Sleep(time.Second)
 		second := newClient("second", usual, fixed(answer{inline: true, err: errRefused}))

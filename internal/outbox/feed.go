@@ -1,6 +1,11 @@
 package outbox
 
-import "time"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
 
 // outcome is what became of one record, carried out of the locked part to be told to the gate, the record's owner and
 // the observer.
@@ -8,6 +13,21 @@ type outcome struct {
 	record *Record
 	reason string // empty = acknowledged
 	err    error
+}
+
+// verdict is the outcome as an error. Where the outbox itself gave up, errors.Is finds the DroppedError in it, and the
+// client's last word is added unless that only says the same.
+func (out *outcome) verdict() error {
+	own := out.reason == ReasonExpired || out.reason == ReasonStopped
+	switch {
+	case out.reason == "":
+		return nil
+	case out.err == nil, out.reason == ReasonStopped, own && errors.Is(out.err, context.DeadlineExceeded):
+		return DroppedError(out.reason)
+	case own:
+		return fmt.Errorf("%w (%w)", DroppedError(out.reason), out.err)
+	}
+	return out.err
 }
 
 // step is what the feeder has to do next.
@@ -292,14 +312,7 @@ func (o *Outbox) tell(outcomes []outcome) {
 			o.observer.Dropped(out.record.Topic, out.reason, 1, out.err)
 		}
 		if report := out.record.Report; report != nil {
-			switch {
-			case out.reason == "":
-				report(nil)
-			case out.err != nil:
-				report(out.err)
-			default:
-				report(DroppedError(out.reason))
-			}
+			report(out.record, out.verdict())
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -147,7 +148,7 @@ func (g *ledger) record(topic, key string, size int, staged, lifetime time.Durat
 	r := Record{Topic: topic, Key: []byte(key), Value: make([]byte, size), Accepted: stamp, Lifetime: lifetime,
 		Charge: int64(len(g.entries))}
 	if !silent {
-		r.Report = func(err error) { g.report(e, err) }
+		r.Report = func(_ *Record, err error) { g.report(e, err) }
 	}
 	return r
 }
@@ -230,15 +231,13 @@ func (g *ledger) report(e *entry, err error) {
 		g.errorf("%s/%d reported before it was released", e.topic, e.number)
 	}
 	e.reported = err
-	want := e.last
-	if !e.direct {
-		want = DroppedError(ReasonExpired)
-		if g.closing && err == DroppedError(ReasonStopped) {
-			want = err
-		}
+	right := err == DroppedError(ReasonExpired)
+	if e.direct {
+		final := e.last == nil || e.last == errRefused
+		right = final && err == e.last || !final && errors.Is(err, DroppedError(ReasonExpired)) && errors.Is(err, e.last)
 	}
-	if err != want {
-		g.errorf("%s/%d has the outcome %v, want %v", e.topic, e.number, err, want)
+	if !right && (!g.closing || err != DroppedError(ReasonStopped) || e.direct && e.last == errRefused) {
+		g.errorf("%s/%d has the outcome %v; the client's last word was %v, direct: %v", e.topic, e.number, err, e.last, e.direct)
 	}
 }
 

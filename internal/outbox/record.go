@@ -27,9 +27,14 @@ type Record struct {
 	Lifetime time.Duration // how long it may take; 0 = the connection's message_timeout_ms
 	Charge   int64         // what its outcome gives back to the stage's limits, bytes
 
-	// Report, if not nil, is called once with the outcome: nil for acknowledged. It runs on a goroutine of the
-	// outbox or of the client and must not block.
-	Report func(err error)
+	// Report, if not nil, is called once with the record and its outcome: nil for acknowledged. It runs on a goroutine
+	// of the outbox or of the client and must not block. Opaque is for its use.
+	Report func(r *Record, err error)
+	Opaque uint64
+
+	// Where the record stands, set by the Transport with a nil outcome; the offset is -1 when no broker said it.
+	Partition int32
+	Offset    int64
 
 	seq  uint64        // its place in the connection's order, given once
 	born time.Duration // when it was accepted, on the outbox's clock

@@ -120,7 +120,7 @@ func TestTransitions(t *testing.T) {
 			g.want("t", "sending=1")
 			after(time.Second)
 			g.want("t", "expired=1")
-		}, errRetry},
+		}, fmt.Errorf("%w (%w)", DroppedError(ReasonExpired), errRetry)},
 		{"tried again and acknowledged", firstly(1, answer{err: errRetry}), func(g *ledger, e *entry) {
 			g.want("t", "waiting=1 retried=1")
 			after(usual.Backoff)
@@ -141,7 +141,7 @@ func TestTransitions(t *testing.T) {
 			g.want("t", "sending=1")
 			g.end()
 			g.want("t", "stopped=1")
-		}, errClosed},
+		}, DroppedError(ReasonStopped)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestTransitions(t *testing.T) {
 				g.open(newClient("client", usual, test.script))
 				e := g.put("t", 1)[0]
 				test.walk(g, e)
-				if e.reports != 1 || e.reported != test.report {
+				if e.reports != 1 || fmt.Sprint(e.reported) != fmt.Sprint(test.report) {
 					t.Errorf("reported %d times, last %v, want %v", e.reports, e.reported, test.report)
 				}
 				if !g.closing {

@@ -16,7 +16,7 @@
  *
  * No callback begins once a subscription is stopped, which is decided under the turn; so whoever has stopped one and then has had
  * the turn knows that none is under way. A thread is joined by whoever ended its subscription, or, when that was
- * a callback of the same consumer or the last reference going, by whoever comes next (reap). AO2 runs a consumer's
+ * a callback of the same consumer or the last reference going, by whoever comes next (worker.c). AO2 runs a consumer's
  * destructor with the seat locked, so it waits for nothing.
  */
 
@@ -51,9 +51,7 @@ struct seat {
 };
 
 struct subscription {
-	AST_LIST_ENTRY(subscription) next; /* of those whose thread has not been joined */
-	pthread_t thread;
-	int done; /* the thread returns within a moment; under the list's lock */
+	struct worker *worker;
 	uint64_t id;
 	struct resk_delivery *delivery;
 	struct seat *seat;
@@ -67,40 +65,13 @@ struct ast_kafka_consumer {
 	struct seat *seat;
 };
 
-static AST_LIST_HEAD_STATIC(unjoined, subscription);
-
 /* The consumers that ast_kafka_get_consumer() gives out, held weakly as producers are. */
 static AST_LIST_HEAD_STATIC(seats, seat);
 static int held;
 
-/* Joins the threads that are done. */
-static void reap(void)
-{
-	struct subscription *subscription;
-
-	AST_LIST_LOCK(&unjoined);
-	AST_LIST_TRAVERSE_SAFE_BEGIN(&unjoined, subscription, next) {
-		if (subscription->done) {
-			AST_LIST_REMOVE_CURRENT(next);
-			pthread_join(subscription->thread, NULL);
-			ao2_ref(subscription, -1);
-		}
-	}
-	AST_LIST_TRAVERSE_SAFE_END;
-	AST_LIST_UNLOCK(&unjoined);
-}
-
 int consumers_held(void)
 {
-	int count = __atomic_load_n(&held, __ATOMIC_SEQ_CST);
-	struct subscription *subscription;
-
-	AST_LIST_LOCK(&unjoined);
-	AST_LIST_TRAVERSE(&unjoined, subscription, next) {
-		count += !subscription->done;
-	}
-	AST_LIST_UNLOCK(&unjoined);
-	return count;
+	return __atomic_load_n(&held, __ATOMIC_SEQ_CST);
 }
 
 static void seat_destroy(void *obj)
@@ -113,7 +84,10 @@ static void seat_destroy(void *obj)
 
 static void subscription_destroy(void *obj)
 {
-	ao2_cleanup(((struct subscription *) obj)->seat);
+	struct subscription *subscription = obj;
+
+	ao2_cleanup(subscription->worker);
+	ao2_cleanup(subscription->seat);
 }
 
 /* Calls back with one message. -1 when the subscription has been ended. */
@@ -151,9 +125,9 @@ static int deliver(struct subscription *subscription, const struct resk_message 
 	return 0;
 }
 
-static void *run(void *argument)
+static void run(void *object)
 {
-	struct subscription *subscription = argument;
+	struct subscription *subscription = object;
 	struct resk_batch *batch;
 	size_t i;
 
@@ -167,11 +141,6 @@ static void *run(void *argument)
 		engine.resk_free(batch);
 	}
 	engine.resk_subscription_free(subscription->id);
-	AST_LIST_LOCK(&unjoined);
-	subscription->done = 1;
-	AST_LIST_UNLOCK(&unjoined);
-	ao2_ref(subscription, -1);
-	return NULL;
 }
 
 /* Whether this thread is inside a callback of the seat's consumer: the turn can be had again by nobody else. */
@@ -208,18 +177,10 @@ static struct subscription *replace(struct seat *seat, struct subscription *with
  * from inside one. subscription may be NULL: somebody else has ended it. */
 static void finish(struct seat *seat, struct subscription *subscription)
 {
-	struct subscription *mine;
-
 	ast_mutex_lock(&seat->turn);
 	ast_mutex_unlock(&seat->turn);
 	if (subscription && !is_inside(seat)) {
-		AST_LIST_LOCK(&unjoined);
-		mine = AST_LIST_REMOVE(&unjoined, subscription, next);
-		AST_LIST_UNLOCK(&unjoined);
-		if (mine) {
-			pthread_join(mine->thread, NULL);
-			ao2_ref(mine, -1);
-		}
+		worker_join(subscription->worker);
 	}
 	ao2_cleanup(subscription);
 }
@@ -327,21 +288,6 @@ void consumers_stop(void)
 		ao2_ref(seat, -1);
 	}
 	AST_LIST_UNLOCK(&seats);
-	reap();
-}
-
-/* Starts the thread of a subscription. It and the list of those not joined have a reference each. */
-static int start(struct subscription *subscription)
-{
-	AST_LIST_LOCK(&unjoined);
-	if (ast_pthread_create(&subscription->thread, NULL, run, ao2_bump(subscription))) {
-		AST_LIST_UNLOCK(&unjoined);
-		ao2_ref(subscription, -1);
-		return -1;
-	}
-	AST_LIST_INSERT_TAIL(&unjoined, ao2_bump(subscription), next);
-	AST_LIST_UNLOCK(&unjoined);
-	return 0;
 }
 
 static int subscribe(struct ast_kafka_consumer *consumer, const char *topics, ast_kafka_message_cb callback,
@@ -353,7 +299,7 @@ static int subscribe(struct ast_kafka_consumer *consumer, const char *topics, as
 	if (in_forked_child() || !consumer || !topics || (!callback && !record_callback)) {
 		return -1;
 	}
-	reap();
+	workers_reap();
 	seat = consumer->seat;
 	subscription = ao2_alloc_options(sizeof(*subscription), subscription_destroy, AO2_ALLOC_OPT_LOCK_NOLOCK);
 	if (!subscription) {
@@ -368,7 +314,8 @@ static int subscribe(struct ast_kafka_consumer *consumer, const char *topics, as
 		ao2_ref(subscription, -1);
 		return -1;
 	}
-	if (start(subscription)) {
+	subscription->worker = worker_start(run, subscription);
+	if (!subscription->worker) {
 		ast_log(LOG_ERROR, "No thread for the messages of Kafka connection '%s'\n", seat->name);
 		engine.resk_subscription_free(subscription->id);
 		ao2_ref(subscription, -1);
@@ -397,7 +344,7 @@ int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer)
 		return -1;
 	}
 	finish(consumer->seat, replace(consumer->seat, NULL));
-	reap();
+	workers_reap();
 	return 0;
 }
 

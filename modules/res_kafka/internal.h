@@ -53,9 +53,41 @@ const char *producer_name(struct ast_kafka_producer *producer);
 int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *head, struct iovec *parts, int count,
 	size_t weight, uint32_t charge, const char *topic);
 
-/* consumer.c. How many consumers are held outside and how many of their threads are at work; the end, when there are none. */
+/* A record as the public calls take it; headers is NULL exactly if header_count is 0. */
+struct record {
+	const char *topic;
+	const char *key;
+	const void *payload;
+	size_t len;
+	const struct ast_kafka_header *headers;
+	size_t header_count;
+	const struct resk_report_to *report; /* NULL = nobody wants one */
+};
+/* producer_record stages a record. 0, or -1 with the refusal noted, also for producer NULL. */
+int producer_record(struct ast_kafka_producer *producer, const struct record *record);
+/* Notes that a record is refused; producer may be NULL. Gives -1. */
+int producer_refuse(struct ast_kafka_producer *producer, enum resk_refusal reason, const char *topic);
+/* How many records a producer's connection may hold. */
+int64_t producer_queue_limit(struct ast_kafka_producer *producer);
+
+/* consumer.c. How many consumers are held outside; the end, when there are none. */
 int consumers_held(void);
 void consumers_stop(void);
+
+/* reports.c. Waits for a moment until the callbacks for all reports that there are have returned, once the engine has
+ * stopped. */
+void reports_stop(void);
+
+/* worker.c. Starts a thread for work(object); both the thread and the worker, an AO2 object that is the caller's, have
+ * references of their own. NULL when there is no thread. */
+struct worker;
+struct worker *worker_start(void (*work)(void *object), void *object);
+/* Waits until work has returned, unless somebody else has waited for it already. Not from inside work. */
+void worker_join(struct worker *worker);
+/* Joins those that are done. */
+void workers_reap(void);
+/* How many are at work. */
+int workers_busy(void);
 
 /* 1 in a forked child, where the engine does not exist. */
 int in_forked_child(void);

@@ -289,56 +289,98 @@ static int add_headers(const struct ast_kafka_header *headers, size_t count, str
 /* Records with up to this many headers need no memory of their own while they are staged. */
 #define HEADERS_ON_STACK 16
 
-int ast_kafka_produce_hdrs(struct ast_kafka_producer *producer, const char *topic, const char *key,
-	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count)
+/* What describes a record before its headers: the frame's head, topic, key, value, and who wants a report. */
+#define PARTS_BEFORE 6
+
+/* Stages a record whose parts have been checked and have room; heads describe its headers. */
+static int put(struct ast_kafka_producer *producer, const struct record *record, size_t topic_len, struct iovec *parts,
+	struct resk_field_head *heads)
 {
-	struct iovec few_parts[4 + 3 * HEADERS_ON_STACK], *parts = few_parts;
+	static const struct resk_field_head report_head = {
+		.value_length = sizeof(*record->report), .kind = RESK_FIELD_REPORT,
+	};
+	size_t key_length = record->key ? strlen(record->key) : 0;
+	size_t weight = limits.record_overhead + key_length + record->len;
+	struct resk_frame_head head = {
+		.topic_length = topic_len,
+		.key_length = record->key ? (uint32_t) key_length : RESK_NULL,
+		.value_length = record->payload ? (uint32_t) record->len : RESK_NULL,
+		.field_count = record->header_count + (record->report ? 1 : 0),
+	};
+	int count = 4;
+
+	if (key_length >= RESK_NULL) {
+		return refuse(producer->slot->stage, RESK_REFUSED_TOO_LONG, record->topic);
+	}
+	parts[1] = (struct iovec) { (void *) record->topic, topic_len };
+	parts[2] = (struct iovec) { (void *) record->key, key_length };
+	parts[3] = (struct iovec) { (void *) record->payload, record->len };
+	if (record->report) {
+		parts[count++] = (struct iovec) { (void *) &report_head, sizeof(report_head) };
+		parts[count++] = (struct iovec) { (void *) record->report, sizeof(*record->report) };
+	}
+	if (add_headers(record->headers, record->header_count, heads, parts + count, &weight)) {
+		return refuse(producer->slot->stage, RESK_REFUSED_ARGUMENT, record->topic);
+	}
+	return producer_put(producer, &head, parts, count + 3 * record->header_count, weight, record->len, record->topic);
+}
+
+int producer_record(struct ast_kafka_producer *producer, const struct record *record)
+{
+	struct iovec few_parts[PARTS_BEFORE + 3 * HEADERS_ON_STACK], *parts = few_parts;
 	struct resk_field_head few_heads[HEADERS_ON_STACK], *heads = few_heads;
-	size_t key_length = key ? strlen(key) : 0, weight;
-	struct resk_frame_head head;
-	int topic_len = topic_length(topic), res;
+	size_t headers = record->header_count;
+	int topic_len, res;
 
 	if (in_forked_child()) {
 		return -1;
 	}
 	if (!producer) {
-		return refuse(nowhere, RESK_REFUSED_ARGUMENT, topic);
+		return refuse(nowhere, RESK_REFUSED_ARGUMENT, record->topic);
 	}
+	topic_len = topic_length(record->topic);
 	if (topic_len < 0) {
-		return refuse(producer->slot->stage, RESK_REFUSED_TOPIC, topic);
+		return refuse(producer->slot->stage, RESK_REFUSED_TOPIC, record->topic);
 	}
-	if (!headers) {
-		header_count = 0;
+	if (!record->payload && record->len) {
+		return refuse(producer->slot->stage, RESK_REFUSED_ARGUMENT, record->topic);
 	}
-	if ((!payload && len) || key_length >= RESK_NULL || len >= RESK_NULL || header_count > UINT16_MAX) {
-		return refuse(producer->slot->stage, !payload && len ? RESK_REFUSED_ARGUMENT : RESK_REFUSED_TOO_LONG, topic);
+	if (record->len >= RESK_NULL || headers > UINT16_MAX) {
+		return refuse(producer->slot->stage, RESK_REFUSED_TOO_LONG, record->topic);
 	}
-	if (header_count > HEADERS_ON_STACK) {
-		parts = ast_malloc((4 + 3 * header_count) * sizeof(*parts) + header_count * sizeof(*heads));
+	if (headers > HEADERS_ON_STACK) {
+		parts = ast_malloc((PARTS_BEFORE + 3 * headers) * sizeof(*parts) + headers * sizeof(*heads));
 		if (!parts) {
-			return refuse(producer->slot->stage, RESK_REFUSED_NO_MEMORY, topic);
+			return refuse(producer->slot->stage, RESK_REFUSED_NO_MEMORY, record->topic);
 		}
-		heads = (struct resk_field_head *) (parts + 4 + 3 * header_count);
+		heads = (struct resk_field_head *) (parts + PARTS_BEFORE + 3 * headers);
 	}
-	head = (struct resk_frame_head) {
-		.topic_length = topic_len,
-		.key_length = key ? (uint32_t) key_length : RESK_NULL,
-		.value_length = payload ? (uint32_t) len : RESK_NULL,
-		.field_count = header_count,
-	};
-	parts[1] = (struct iovec) { (void *) topic, topic_len };
-	parts[2] = (struct iovec) { (void *) key, key_length };
-	parts[3] = (struct iovec) { (void *) payload, len };
-	weight = limits.record_overhead + key_length + len;
-	if (add_headers(headers, header_count, heads, parts + 4, &weight)) {
-		res = refuse(producer->slot->stage, RESK_REFUSED_ARGUMENT, topic);
-	} else {
-		res = producer_put(producer, &head, parts, 4 + 3 * header_count, weight, len, topic);
-	}
+	res = put(producer, record, topic_len, parts, heads);
 	if (parts != few_parts) {
 		ast_free(parts);
 	}
 	return res;
+}
+
+int producer_refuse(struct ast_kafka_producer *producer, enum resk_refusal reason, const char *topic)
+{
+	return refuse(producer ? producer->slot->stage : nowhere, reason, topic);
+}
+
+int64_t producer_queue_limit(struct ast_kafka_producer *producer)
+{
+	return __atomic_load_n(&stage_gate(producer->slot->stage)->max_frames, __ATOMIC_RELAXED);
+}
+
+int ast_kafka_produce_hdrs(struct ast_kafka_producer *producer, const char *topic, const char *key,
+	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count)
+{
+	const struct record record = {
+		.topic = topic, .key = key, .payload = payload, .len = len,
+		.headers = headers, .header_count = headers ? header_count : 0,
+	};
+
+	return producer_record(producer, &record);
 }
 
 int ast_kafka_produce(struct ast_kafka_producer *producer, const char *topic, const char *key, const void *payload,

@@ -18,6 +18,7 @@
  *   test_res_kafka/group.c      sharing partitions, committing, pausing
  *   test_res_kafka/topics.c     creating topics
  *   test_res_kafka/threads.c    many threads, and a reload under them
+ *   test_res_kafka/reports.c    delivery reports
  *
  * kafka.conf needs these connections to a broker that lets them create topics (test/scenario/asttest_test.go has one):
  *
@@ -29,6 +30,7 @@
  *   test_groupless  no group_id
  *   test_small      message_max_bytes = 1000
  *   test_nobody     a broker that nobody can reach, queue_buffering_max_messages = 10
+ *   test_hopeless   the same with message_timeout_ms = 1000
  *
  * The file test_res_kafka.conf beside kafka.conf, if there is one that kafka.conf includes at the end of section test,
  * is changed for a moment by the tests of reloads, so that they change the connection.
@@ -49,6 +51,7 @@
 
 static ast_test_cb_t *const *const all[] = {
 	producer_tests, trip_tests, consumer_tests, ending_tests, inside_tests, group_tests, topic_tests, thread_tests,
+	report_tests,
 };
 
 static int unload_module(void)

@@ -45,7 +45,7 @@
 
 /* The tests of each file; NULL behind the last. */
 extern ast_test_cb_t *const producer_tests[], *const trip_tests[], *const consumer_tests[], *const ending_tests[],
-	*const inside_tests[], *const group_tests[], *const topic_tests[], *const thread_tests[];
+	*const inside_tests[], *const group_tests[], *const topic_tests[], *const thread_tests[], *const report_tests[];
 
 /* Defines one test: KAFKA_TEST(name, summary, description) { ... }. Names have 30 characters at most: Asterisk
  * lists no more of them. The body returns AST_TEST_PASS, or fails through CHECK. */

@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/outbox"
+)
+
+// Report is what became of one record whose caller wants to know.
+type Report struct {
+	Opaque    uint64 // as the caller gave it
+	Topic     string
+	Partition int32 // -1 when not known
+	Offset    int64 // -1 when not known
+	Err       error // nil = acknowledged
+}
+
+// Reports is a queue of reports for one of those who want them. Outcomes are put in by the outboxes, which must not wait,
+// and taken out by Next. It holds one entry for each record at most; whoever stages the records keeps that number
+// in bounds.
+type Reports struct {
+	ID uint64 // from 1; what frames name
+
+	mtx    sync.Mutex
+	more   sync.Cond // queue or ended changed
+	queue  []Report
+	ended  bool // nothing will be added
+	engine *Engine
+}
+
+// OpenReports makes a queue. Errors: ErrStopped.
+func (e *Engine) OpenReports() (*Reports, error) {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	if e.stopped {
+		return nil, ErrStopped
+	}
+	e.reported++
+	r := &Reports{ID: e.reported, engine: e}
+	r.more.L = &r.mtx
+	e.reports[r.ID] = r
+	return r, nil
+}
+
+// Next takes what is there, at most so many, and blocks until there is something. False when nothing will come any
+// more: after Close, or when Stop has finished and all was taken. Usable after Stop.
+func (r *Reports) Next(most int) ([]Report, bool) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	for len(r.queue) == 0 && !r.ended {
+		r.more.Wait()
+	}
+	next := r.queue[:min(most, len(r.queue))]
+	r.queue = r.queue[len(next):]
+	if len(r.queue) == 0 {
+		r.queue = nil // its memory goes with next
+	}
+	return next, len(next) > 0
+}
+
+// Close empties the queue for good; Next answers false. The records go on. Idempotent, usable after Stop.
+func (r *Reports) Close() {
+	r.engine.mtx.Lock()
+	delete(r.engine.reports, r.ID)
+	r.engine.mtx.Unlock()
+	r.end(true)
+}
+
+// end lets nothing in any more; with now set, nothing out either.
+func (r *Reports) end(now bool) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	r.ended = true
+	if now {
+		r.queue = nil
+	}
+	r.more.Broadcast()
+}
+
+// add is the outbox.Record.Report of every record that names the queue.
+func (r *Reports) add(record *outbox.Record, err error) {
+	report := Report{Opaque: record.Opaque, Topic: record.Topic, Partition: record.Partition, Offset: record.Offset, Err: err}
+	if err != nil {
+		report.Partition, report.Offset = -1, -1
+	}
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if r.ended {
+		return
+	}
+	r.queue = append(r.queue, report)
+	r.more.Signal()
+}
+
+// endReports ends every queue: all outcomes are there.
+func (e *Engine) endReports() {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	for _, r := range e.reports {
+		r.end(false)
+	}
+}
+
+// reportTo reads the field that asks for a report: it fills in the record's part. ok is false for one that is no such
+// field's value. A queue that is closed by now gets nothing.
+func (t *taking) reportTo(r *outbox.Record, value []byte) (ok bool) {
+	if len(value) != frame.ReportSize {
+		return false
+	}
+	id := binary.NativeEndian.Uint64(value)
+	if t.reports == nil || t.reports.ID != id {
+		e := t.connection.engine
+		e.mtx.Lock()
+		t.reports = e.reports[id]
+		e.mtx.Unlock()
+	}
+	if t.reports != nil {
+		r.Report, r.Opaque = t.reports.add, binary.NativeEndian.Uint64(value[8:])
+	}
+	return true
+}

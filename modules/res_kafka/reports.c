@@ -1,0 +1,260 @@
+/*
+ * res_kafka: delivery reports.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+/*! \file
+ *
+ * \brief Delivery reports: handles, and the one thread each has that tells what became of records.
+ *
+ * A handle is what other modules hold. The teller is what it shares with its thread, and outlives it. The turn is held
+ * over each callback: who has set ended and then has had the turn knows that no callback is under way and none begins.
+ */
+
+#include "asterisk.h"
+
+#include <pthread.h>
+
+#include "asterisk/astobj2.h"
+#include "asterisk/lock.h"
+#include "asterisk/logger.h"
+#include "asterisk/module.h"
+#include "asterisk/time.h"
+#include "asterisk/utils.h"
+
+#include "internal.h"
+
+struct teller {
+	uint64_t id; /* of the engine's queue of reports */
+	struct worker *worker;
+	ast_kafka_report_cb callback;
+	void *userdata;
+	ast_mutex_t turn; /* held over each callback */
+	pthread_t inside; /* whose callback it is, while is_inside; under the turn */
+	int is_inside;
+	int ended;           /* no callback begins any more */
+	int64_t outstanding; /* records accepted whose callback has not returned */
+};
+
+struct ast_kafka_reports {
+	struct ast_kafka_producer *producer;
+	struct teller *teller;
+};
+
+/* How long the end of Asterisk waits for callbacks with the last reports. */
+#define STOP_WAIT_MS 500
+
+/* Signalled when a teller has nothing outstanding or its thread ends; with the lock, for busy alone. */
+AST_MUTEX_DEFINE_STATIC(settling);
+static ast_cond_t settled = PTHREAD_COND_INITIALIZER;
+static int busy; /* tellers with a thread */
+
+static void teller_destroy(void *obj)
+{
+	struct teller *teller = obj;
+
+	ao2_cleanup(teller->worker);
+	ast_mutex_destroy(&teller->turn);
+}
+
+/* Calls back with one report, unless the teller has been ended. */
+static void tell(struct teller *teller, const struct resk_report *r)
+{
+	struct ast_kafka_report report = {
+		.topic = r->topic, .partition = r->partition, .offset = r->offset, .error = r->error,
+		.opaque = (void *) (uintptr_t) r->opaque,
+	};
+
+	ast_mutex_lock(&teller->turn);
+	if (!__atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
+		teller->inside = pthread_self();
+		teller->is_inside = 1;
+		teller->callback(&report, teller->userdata);
+		teller->is_inside = 0;
+		if (!__atomic_sub_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST)) {
+			ast_mutex_lock(&settling);
+			ast_cond_broadcast(&settled);
+			ast_mutex_unlock(&settling);
+		}
+	}
+	ast_mutex_unlock(&teller->turn);
+}
+
+static void run(void *object)
+{
+	struct teller *teller = object;
+	struct resk_report_batch *batch;
+	size_t i;
+
+	while ((batch = engine.resk_reports_next(teller->id))) {
+		for (i = 0; i < batch->count; i++) {
+			tell(teller, &batch->reports[i]);
+		}
+		engine.resk_free(batch);
+	}
+	ast_mutex_lock(&settling);
+	busy--;
+	ast_cond_broadcast(&settled);
+	ast_mutex_unlock(&settling);
+}
+
+static int nothing_outstanding(const struct teller *teller)
+{
+	return !__atomic_load_n(&teller->outstanding, __ATOMIC_SEQ_CST);
+}
+
+static int nobody_busy(const struct teller *unused)
+{
+	return !busy;
+}
+
+/* Waits for at most that long until so it is. */
+static void await(int (*so)(const struct teller *teller), const struct teller *teller, int wait_ms)
+{
+	struct timeval until = ast_tvadd(ast_tvnow(), ast_samp2tv(wait_ms, 1000));
+	struct timespec limit = { .tv_sec = until.tv_sec, .tv_nsec = until.tv_usec * 1000 };
+
+	ast_mutex_lock(&settling);
+	while (!so(teller) && !ast_cond_timedwait(&settled, &settling, &limit)) {
+		/* Somebody else may have been meant. */
+	}
+	ast_mutex_unlock(&settling);
+}
+
+void reports_stop(void)
+{
+	await(nobody_busy, NULL, STOP_WAIT_MS);
+}
+
+/* Whether this thread is inside a callback of the teller: the turn can be had again by nobody else. */
+static int is_inside(struct teller *teller)
+{
+	int inside = 0;
+
+	if (!ast_mutex_trylock(&teller->turn)) {
+		inside = teller->is_inside && pthread_equal(teller->inside, pthread_self());
+		ast_mutex_unlock(&teller->turn);
+	}
+	return inside;
+}
+
+/* Ends a teller without waiting for anything. */
+static void end(struct teller *teller)
+{
+	__atomic_store_n(&teller->ended, 1, __ATOMIC_SEQ_CST);
+	engine.resk_reports_close(teller->id);
+}
+
+int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms)
+{
+	struct teller *teller;
+	int inside;
+
+	if (in_forked_child() || !reports) {
+		return -1;
+	}
+	teller = reports->teller;
+	inside = is_inside(teller);
+	if (!inside && wait_ms > 0) {
+		await(nothing_outstanding, teller, wait_ms);
+	}
+	end(teller);
+	if (!inside) {
+		ast_mutex_lock(&teller->turn);
+		ast_mutex_unlock(&teller->turn);
+		worker_join(teller->worker);
+	}
+	workers_reap();
+	return __atomic_load_n(&teller->outstanding, __ATOMIC_SEQ_CST) - inside;
+}
+
+static void reports_destroy(void *obj)
+{
+	struct ast_kafka_reports *reports = obj;
+
+	if (reports->teller && !in_forked_child()) {
+		end(reports->teller);
+	}
+	ao2_cleanup(reports->teller);
+	ao2_cleanup(reports->producer);
+}
+
+/* Starts the thread of a teller that has its callback. */
+static int start(struct teller *teller)
+{
+	if (engine.resk_reports_open(&teller->id) != RESK_OK) {
+		return -1;
+	}
+	ast_mutex_lock(&settling);
+	busy++;
+	ast_mutex_unlock(&settling);
+	teller->worker = worker_start(run, teller);
+	if (teller->worker) {
+		return 0;
+	}
+	ast_mutex_lock(&settling);
+	busy--;
+	ast_mutex_unlock(&settling);
+	engine.resk_reports_close(teller->id);
+	return -1;
+}
+
+struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *producer, ast_kafka_report_cb callback,
+	void *userdata)
+{
+	struct ast_kafka_reports *reports;
+	struct teller *teller;
+
+	if (in_forked_child() || !producer || !callback) {
+		return NULL;
+	}
+	workers_reap();
+	reports = ao2_alloc_options(sizeof(*reports), reports_destroy, AO2_ALLOC_OPT_LOCK_NOLOCK);
+	teller = reports ? ao2_alloc_options(sizeof(*teller), teller_destroy, AO2_ALLOC_OPT_LOCK_NOLOCK) : NULL;
+	if (!teller) {
+		ao2_cleanup(reports);
+		return NULL;
+	}
+	ast_mutex_init(&teller->turn);
+	teller->callback = callback;
+	teller->userdata = userdata;
+	reports->producer = ao2_bump(producer);
+	if (start(teller)) {
+		ast_log(LOG_ERROR, "No thread for the delivery reports of Kafka connection '%s'\n", producer_name(producer));
+		ao2_ref(teller, -1);
+		ao2_ref(reports, -1);
+		return NULL;
+	}
+	reports->teller = teller;
+	return reports;
+}
+
+int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *topic, const char *key,
+	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count, void *opaque)
+{
+	struct teller *teller = reports ? reports->teller : NULL;
+	struct resk_report_to report = { .reports = teller ? teller->id : 0, .opaque = (uintptr_t) opaque };
+	const struct record record = {
+		.topic = topic, .key = key, .payload = payload, .len = len,
+		.headers = headers, .header_count = headers ? header_count : 0, .report = &report,
+	};
+
+	if (in_forked_child()) {
+		return -1;
+	}
+	if (!teller || __atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
+		return producer_refuse(teller ? reports->producer : NULL, RESK_REFUSED_ARGUMENT, topic);
+	}
+	/* A report that nobody takes keeps a record's place, or a callback that hangs would let them pile up without end. */
+	if (__atomic_add_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST) > producer_queue_limit(reports->producer)) {
+		__atomic_sub_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST);
+		return producer_refuse(reports->producer, RESK_REFUSED_FULL_FRAMES, topic);
+	}
+	if (producer_record(reports->producer, &record)) {
+		__atomic_sub_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST);
+		return -1;
+	}
+	return 0;
+}
