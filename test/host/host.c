@@ -223,6 +223,9 @@ static void is_not_there_before_its_start(void)
 	CHECK(engine.resk_commit(1, 0) == RESK_ESTATE);
 	CHECK(engine.resk_pause(1, text(NULL), 1) == RESK_ESTATE);
 	CHECK(engine.resk_ensure_topic(text("nobody"), text("t"), 1, 1, 1) == RESK_ESTATE);
+	CHECK(engine.resk_reports_open(&id) == RESK_ESTATE);
+	CHECK(!engine.resk_reports_next(1));
+	engine.resk_reports_close(1);
 	engine.resk_stop(0);
 	CHECK(engine.resk_command_at(0, &command) == RESK_OK);
 	CHECK(command.words && command.summary && command.usage);
@@ -346,6 +349,70 @@ static void lets_waiting_threads_go(void)
 	CHECK(engine.resk_subscribe(text("group"), text(" , "), &delivery, &ids[0]) == RESK_EINVAL);
 	engine.resk_stop(0);
 	pthread_join(threads[1], NULL);
+	DONE();
+}
+
+/* Stages a record for topic t that asks for a report, and hands it over. */
+static void take_reported(uint64_t connection, uint64_t reports, uint64_t opaque)
+{
+	struct resk_frame_head head = { .topic_length = 1, .key_length = RESK_NULL, .value_length = RESK_NULL, .field_count = 1 };
+	struct resk_field_head field = { .value_length = sizeof(struct resk_report_to), .kind = RESK_FIELD_REPORT };
+	struct resk_report_to to = { .reports = reports, .opaque = opaque };
+	_Alignas(8) unsigned char slab[sizeof(struct stage_frame) + sizeof(head) + 8 + sizeof(field) + sizeof(to)];
+	struct stage_frame frame = { .state = STAGE_FRAME_READY };
+	size_t at = sizeof(frame);
+
+	memset(slab, 0, sizeof(slab));
+	memcpy(slab + at, &head, sizeof(head));
+	at += sizeof(head);
+	slab[at++] = 't';
+	memcpy(slab + at, &field, sizeof(field));
+	at += sizeof(field);
+	memcpy(slab + at, &to, sizeof(to));
+	at += sizeof(to);
+	frame.length = at - sizeof(frame);
+	frame.size = (at + 7) / 8 * 8;
+	memcpy(slab, &frame, sizeof(frame));
+	engine.resk_take(connection, slab, frame.size);
+}
+
+/* What becomes of records when the engine stops is told after it has, to whoever asks, and then no more. */
+static void reports_outlive_the_stop(void)
+{
+	struct stage_gate gate = { 0 };
+	struct resk_report_batch *batch;
+	uint64_t connection = 0, reports[2] = { 0 }, seen = 0;
+	size_t count = 0, i;
+
+	log_reset();
+	CHECK(engine.resk_start(&the_host, &limits) == RESK_OK);
+	CHECK(engine.resk_configure(ENTRIES(nobody)) == RESK_OK);
+	CHECK(engine.resk_producer_open(text("nobody"), &gate, &connection) == RESK_OK, "%s", last_line);
+	CHECK(engine.resk_reports_open(&reports[0]) == RESK_OK && engine.resk_reports_open(&reports[1]) == RESK_OK);
+	CHECK(reports[0] && reports[1] && reports[0] != reports[1]);
+	for (i = 0; i < 64; i++) {
+		take_reported(connection, reports[0], i);
+		take_reported(connection, reports[1], i);
+		take_reported(connection, UINT64_MAX, i); /* nobody */
+	}
+	engine.resk_reports_close(reports[1]);
+	engine.resk_stop(0);
+	while ((batch = engine.resk_reports_next(reports[0]))) {
+		for (i = 0; i < batch->count; i++) {
+			const struct resk_report *report = &batch->reports[i];
+
+			CHECK(!strcmp(report->topic, "t") && report->partition == -1 && report->offset == -1);
+			CHECK(report->error && strlen(report->error) > 3, "'%s'", report->error);
+			seen |= 1ull << report->opaque;
+		}
+		count += batch->count;
+		engine.resk_free(batch);
+	}
+	CHECK(count == 64 && seen == UINT64_MAX, "%zu reports", count);
+	CHECK(!engine.resk_reports_next(reports[1]));
+	engine.resk_reports_close(reports[0]);
+	engine.resk_reports_close(reports[0]);
+	CHECK(!engine.resk_reports_next(reports[0]));
 	DONE();
 }
 
@@ -600,6 +667,7 @@ int main(int argc, char **argv)
 	start_checks_its_host();
 	refuses_bad_calls();
 	lets_waiting_threads_go();
+	reports_outlive_the_stop();
 	survives_its_own_faults();
 	faults_elsewhere_still_end_the_process();
 	threads_wake_on_sigurg();
