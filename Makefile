@@ -4,6 +4,7 @@
 #   DESTDIR         put before every installed path, for packagers
 #   BUILD           where everything is built; default build
 #   bindir          where the reskafka command goes; default /usr/bin
+#   SANITIZE        address: modules and engine for the address sanitizer, which the process has to preload
 #   CC CFLAGS LDFLAGS GO GOFLAGS GO_LDFLAGS CGO_CFLAGS CGO_LDFLAGS   as usual, added to our own
 
 # One word for each modules/NAME.c. A module's further sources are modules/NAME/*.c, its exported symbols those that
@@ -44,8 +45,13 @@ all: $(MODULES:%=$(BUILD)/%.so) $(BUILD)/libreskafka.so $(BUILD)/reskafka ## Bui
 res_kafka_extra := $(wildcard stage/*.c)
 res_kafka_libs := -ldl -lpthread
 
-MODULE_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE -I. -Iinclude $(SYSROOT)
-MODULE_LDFLAGS = $(LDFLAGS) $(SYSROOT) -shared
+ifeq ($(SANITIZE),address)
+SANITIZE_CFLAGS := -fsanitize=address -fno-omit-frame-pointer
+SANITIZE_GOFLAGS := -asan
+endif
+
+MODULE_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE -I. -Iinclude $(SYSROOT) $(SANITIZE_CFLAGS)
+MODULE_LDFLAGS = $(LDFLAGS) $(SYSROOT) $(SANITIZE_CFLAGS) -shared
 
 # define_module NAME FOLDER: the rules of one module. AST_MODULE is what Asterisk's headers ask of every source of a module.
 define define_module
@@ -88,7 +94,7 @@ ENGINE_LDFLAGS = -X runtime.godebugDefault=asyncpreemptoff=1 $(GO_LDFLAGS)
 $(BUILD)/libreskafka.so: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
 	@echo "  GO      $@"
 	$(Q)CC='$(CC)' CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(SYSROOT) $(CGO_CFLAGS)' CGO_LDFLAGS='-O2 -g $(SYSROOT) $(CGO_LDFLAGS)' \
-		$(GO) build -buildmode=c-shared -trimpath -buildvcs=false -ldflags '$(ENGINE_LDFLAGS)' -o $@ ./cmd/libreskafka
+		$(GO) build -buildmode=c-shared $(SANITIZE_GOFLAGS) -trimpath -buildvcs=false -ldflags '$(ENGINE_LDFLAGS)' -o $@ ./cmd/libreskafka
 
 # A command for people, on any machine: no C in it.
 $(BUILD)/reskafka: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
@@ -157,7 +163,7 @@ demo-stop: ## End what KEEP=1 make demo left running
 test: ## Run every test: the parts below, in this order
 	@scripts/test
 
-.PHONY: lint test-go test-stage test-host test-apache test-asterisk
+.PHONY: lint test-go test-stage test-host test-asan test-apache test-asterisk
 lint: ## Format, vet, staticcheck, generated files up to date
 	@scripts/test lint
 test-go: ## Go packages, with the race detector
@@ -166,6 +172,8 @@ test-stage: ## The stage (C), also under the thread sanitizer
 	@scripts/test stage
 test-host: ## The boundary between C and Go, from a program that is not Asterisk
 	@scripts/test host
+test-asan: ## Modules, engine and boundary under the address sanitizer
+	@scripts/test asan
 test-apache: ## The Apache Kafka clusters that scenarios use
 	@scripts/test apache
 test-asterisk: ## Scenarios in a real Asterisk, against the embedded broker and Apache Kafka

@@ -1,7 +1,8 @@
 // Package scenario runs res_kafka in a real Asterisk, against a broker in a process of its own, and lets kcat, a client
 // independent of ours, read what came out.
 //
-// It needs what scripts/test sets: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL.
+// It needs what scripts/test sets: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL. RES_KAFKA_ENV is added to Asterisk's
+// environment: words of the form NAME=value.
 package scenario
 
 import (
@@ -94,6 +95,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.pbx, err = pbx.New(pbx.Config{
 		Dir: filepath.Join(w.dir, "pbx"), Root: w.root, Install: o.install,
 		Modules: slices.Concat(pbx.StockModules(), o.modules), Files: files,
+		Env: strings.Fields(os.Getenv("RES_KAFKA_ENV")),
 	})
 	if err != nil {
 		t.Fatal(err)
