@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"reskafka/internal/config"
@@ -18,6 +21,8 @@ type dialer struct {
 	silence time.Duration   // longest wait for an answer
 	tls     *tls.Config     // nil for plaintext; without a server name
 	closing context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
+
+	reconnect *reconnect
 }
 
 func newDialer(c *config.Connection, closing context.Context) (*dialer, error) {
@@ -30,26 +35,38 @@ func newDialer(c *config.Connection, closing context.Context) (*dialer, error) {
 		silence: c.SocketTimeout,
 		tls:     conf,
 		closing: closing,
+
+		reconnect: newReconnect(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
 	}, nil
 }
 
-// dial connects to addr, host:port. Every failure is a *net.OpError of Op "dial", which is what kgo goes by to tell an
-// unreachable broker, whose records wait, from one that answered, whose records fail.
+// dial connects to addr, host:port, when that has its turn. Every failure is a *net.OpError of Op "dial", which is what
+// kgo goes by to tell an unreachable broker, whose records wait, from one that answered, whose records fail.
 func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.setup)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.closing, cancel)()
-
-	conn, err := d.net.DialContext(ctx, network, addr)
+	if err := d.reconnect.turn(ctx, addr); err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	conn, err := d.connect(ctx, network, addr)
 	if err != nil {
+		if ctx.Err() == nil { // else it was given up, which says nothing about the broker
+			d.reconnect.failed(addr)
+		}
 		return nil, err
 	}
-	if d.tls != nil {
-		if conn, err = d.handshake(ctx, conn, addr); err != nil {
-			return nil, err
-		}
+	return &boundedConn{Conn: conn, silence: d.silence, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) })}, nil
+}
+
+func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.setup)
+	defer cancel()
+	conn, err := d.net.DialContext(ctx, network, addr)
+	if err != nil || d.tls == nil {
+		return conn, err
 	}
-	return &boundedConn{conn, d.silence}, nil
+	return d.handshake(ctx, conn, addr)
 }
 
 func (d *dialer) handshake(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
@@ -87,6 +104,26 @@ func isTimeout(err error) bool {
 type boundedConn struct {
 	net.Conn
 	silence time.Duration
+
+	answered atomic.Bool // something was read
+	failed   func()      // counts the attempt to connect as failed, once
+}
+
+// Read implements net.Conn.
+func (c *boundedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.answered.Load() {
+		c.answered.Store(true)
+	}
+	return n, err
+}
+
+// Close implements net.Conn. A connection that ends without a word of the broker's was none: kgo may try at once again.
+func (c *boundedConn) Close() error {
+	if !c.answered.Load() {
+		c.failed()
+	}
+	return c.Conn.Close()
 }
 
 // SetReadDeadline implements net.Conn.

@@ -40,6 +40,7 @@ func clientOptions(c *config.Connection, net *dialer, logger kgo.Logger) ([]kgo.
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(clientID(c.ClientID)),
 		kgo.Dialer(net.dial),
+		kgo.WithHooks(net),
 		// The dialer's connections cut a read's deadline down to socket_timeout_ms; a write's is this.
 		kgo.RequestTimeoutOverhead(clamp(c.SocketTimeout, minRequestTimeout, maxRequestTimeout)),
 		kgo.RetryBackoffFn(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),

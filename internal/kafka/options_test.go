@@ -161,7 +161,7 @@ func TestSocketTimeout(t *testing.T) {
 // TestReadDeadline holds that a deadline is only ever brought forward, and can be taken away.
 func TestReadDeadline(t *testing.T) {
 	inner := &recordingConn{}
-	conn := &boundedConn{inner, time.Minute}
+	conn := &boundedConn{Conn: inner, silence: time.Minute}
 	soon := time.Now().Add(time.Second)
 	conn.SetReadDeadline(soon)
 	conn.SetReadDeadline(time.Time{})
