@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,8 @@ var connectionRules = []rule[Connection]{
 	{"certificates", []string{"security_protocol"}, checkCertificates},
 	{"compression level", []string{"compression_codec", "compression_level"}, checkLevel},
 	{"idempotence", []string{"enable_idempotence", "acks", "retries"}, checkIdempotence},
+	{"least the client can do", nil, checkLeast},
+	{"debug contexts in use", []string{"debug"}, checkDebug},
 	{"session within poll interval", []string{"session_timeout_ms", "max_poll_interval_ms"}, checkPollInterval},
 }
 
@@ -149,6 +152,41 @@ func checkIdempotence(sc *scope[Connection]) {
 	if c.Idempotence && c.Retries == 0 {
 		sc.report(Error, "enable_idempotence", fmt.Sprintf("needs retries, but %s; change one of them",
 			sc.say("retries")))
+	}
+}
+
+// least holds what an option has no effect below. The first two are limits of the client library (kgo.ProduceRequestTimeout,
+// kgo.AutoCommitInterval); with less than the third it would keep a processor busy while a broker is away.
+var least = []struct {
+	option, means string
+	value         func(*Connection) time.Duration
+	is            time.Duration
+}{
+	{"request_timeout_ms", "brokers are given", func(c *Connection) time.Duration { return c.RequestTimeout }, 100 * time.Millisecond},
+	{"auto_commit_interval_ms", "offsets are committed every", func(c *Connection) time.Duration { return c.AutoCommitInterval }, 100 * time.Millisecond},
+	{"reconnect_backoff_ms", "the first wait is", func(c *Connection) time.Duration { return c.ReconnectBackoff }, 10 * time.Millisecond},
+}
+
+func checkLeast(sc *scope[Connection]) {
+	for _, l := range least {
+		if !sc.failed[l.option] && l.value(sc.value) < l.is {
+			sc.report(Warning, l.option, fmt.Sprintf("is less than this client can do: %s %d ms, give at least that",
+				l.means, l.is.Milliseconds()))
+		}
+	}
+}
+
+// checkDebug warns of contexts that name parts of librdkafka which have no counterpart here.
+func checkDebug(sc *scope[Connection]) {
+	var silent []string
+	for _, context := range sc.value.Debug {
+		if slices.Contains(silentContexts, context) {
+			silent = append(silent, context)
+		}
+	}
+	if len(silent) > 0 {
+		sc.report(Warning, "debug", fmt.Sprintf("holds %s, of which this client has nothing to tell; remove it",
+			strings.Join(silent, ", ")))
 	}
 }
 

@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 var consumerOptions = []Option[Connection]{
 	{Info{
 		Name: "group_id", Label: "Group ID", Kind: Text, Since: "1.0.0",
@@ -46,12 +48,16 @@ var consumerOptions = []Option[Connection]{
 	}, func(c *Connection) any { return &c.MaxPollInterval }},
 	{Info{
 		Name: "debug", Label: "Debug", Kind: WordList, Since: "1.0.0",
-		Words:   debugContexts,
-		Short:   "Which client events reach the debug log",
-		Long:    "The names are librdkafka's. Asterisk's debug messages must be switched on as well (core set debug).",
+		Words: debugContexts,
+		Short: "Which client events reach the debug log",
+		Long: "The names are librdkafka's. Of " + strings.Join(silentContexts, ", ") + " there is nothing to tell in this client." +
+			" Asterisk's debug messages must be switched on as well (core set debug).",
 		Example: "broker,security",
 	}, func(c *Connection) any { return &c.Debug }},
 }
+
+// silentContexts are those of debugContexts that name parts of librdkafka which have no counterpart here.
+var silentContexts = []string{"interceptor", "plugin", "mock", "telemetry"}
 
 // debugContexts are librdkafka's (CONFIGURATION.md, property debug).
 var debugContexts = []Word{

@@ -27,21 +27,25 @@ const adminGrace = 2 * time.Second
 // seconds have passed; a broker that cannot be reached is tried again until then. It uses a client of its own. An
 // error carries the broker's code and its own words. log may be nil.
 func EnsureTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, log host.Logger) error {
-	err := ensureTopic(ctx, c, topic, partitions, replication, log)
+	debug := newLogger(c, log)
+	debug.tell("admin", "creating topic %s with %d partitions and %d replicas", topic, partitions, replication)
+	err := ensureTopic(ctx, c, topic, partitions, replication, debug)
 	if err != nil {
+		debug.tell("admin", "topic %s was not created: %v", topic, err)
 		return fmt.Errorf("connection %s: creating topic %s: %w", c.Name, topic, err)
 	}
+	debug.tell("admin", "topic %s is there", topic)
 	return nil
 }
 
-func ensureTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, log host.Logger) error {
+func ensureTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, debug *logger) error {
 	if topic == "" {
 		return errors.New("a topic needs a name")
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.RequestTimeout+adminGrace)
 	defer cancel()
 	trouble := &lastFailure{}
-	client, err := adminClient(ctx, c, trouble, log)
+	client, err := adminClient(ctx, c, trouble, debug)
 	if err != nil {
 		return err
 	}
@@ -109,13 +113,13 @@ type explained struct {
 func (e *explained) Error() string { return e.words }
 func (e *explained) Unwrap() error { return e.err }
 
-func adminClient(ctx context.Context, c *config.Connection, trouble *lastFailure, log host.Logger) (*kgo.Client, error) {
-	net, err := newDialer(c, ctx)
+func adminClient(ctx context.Context, c *config.Connection, trouble *lastFailure, debug *logger) (*kgo.Client, error) {
+	net, err := newDialer(c, ctx, debug)
 	if err != nil {
 		return nil, err
 	}
 	net.silence = c.RequestTimeout + adminGrace // the broker may take the whole of request_timeout_ms
-	opts, err := clientOptions(c, net, newLogger(c, log))
+	opts, err := clientOptions(c, net, debug)
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ type Consumer struct {
 	opts       []kgo.Opt
 	log        host.Logger
 	hooks      *hooks
+	debug      *logger
 	lines      *throttle.Throttle
 	progress   Progress
 
@@ -125,6 +126,7 @@ func newConsumer(c *config.Connection, topics []string, log host.Logger, status 
 		commitTime: clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout),
 		tune:       t,
 		log:        log,
+		debug:      newLogger(c, log),
 		hooks:      newHooks(c.Name, "records wait there", log, status, t.now),
 		lines:      throttle.New(quiet, t.now),
 		progress:   progress,
@@ -140,6 +142,7 @@ func newConsumer(c *config.Connection, topics []string, log host.Logger, status 
 	k.watch = time.AfterFunc(time.Hour, k.look)
 	k.watch.Stop()
 	go k.watchTopics()
+	k.debug.tell("generic", "client for consuming made")
 	return k, nil
 }
 
@@ -147,14 +150,14 @@ func (c *Consumer) start(conf *config.Connection) error {
 	if conf.GroupID == "" {
 		return errors.New("consuming needs group_id")
 	}
-	net, err := newDialer(conf, c.life)
+	net, err := newDialer(conf, c.life, c.debug)
 	if err != nil {
 		return err
 	}
 	// The client's own limits are librdkafka's here: a fetch may take its max wait on top of socket_timeout_ms, and
 	// joining a group lasts as long as its slowest member may take.
 	net.silence = conf.SocketTimeout + max(conf.MaxPollInterval, fetchMaxWait)
-	c.opts, err = clientOptions(conf, net, newLogger(conf, c.log))
+	c.opts, err = clientOptions(conf, net, c.debug)
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,18 @@ func (c *Consumer) begin(most int) (s *session, ctx context.Context, size int) {
 
 // take adds what was polled to pending and chooses the next batch from there, nil for none.
 func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) []Message {
+	if c.debug.wants("fetch") {
+		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if n := len(p.Records); n > 0 {
+				c.debug.tell("fetch", "%d record(s) of topic %s partition %d from offset %d on", n, p.Topic, p.Partition, p.Records[0].Offset)
+			}
+		})
+	}
 	batch := c.choose(s, fetches, most)
+	if len(batch) > 0 {
+		c.debug.tell("consumer", "%d message(s) go to the callback, the first is of topic %s partition %d offset %d",
+			len(batch), batch[0].Topic, batch[0].Partition, batch[0].Offset)
+	}
 	fetches.EachError(c.report)
 	return batch
 }

@@ -23,9 +23,10 @@ type dialer struct {
 	closing context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
 
 	reconnect *reconnect
+	log       *logger
 }
 
-func newDialer(c *config.Connection, closing context.Context) (*dialer, error) {
+func newDialer(c *config.Connection, closing context.Context, log *logger) (*dialer, error) {
 	conf, err := tlsConfig(c)
 	if err != nil {
 		return nil, err
@@ -37,6 +38,7 @@ func newDialer(c *config.Connection, closing context.Context) (*dialer, error) {
 		closing: closing,
 
 		reconnect: newReconnect(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
+		log:       log,
 	}, nil
 }
 
@@ -63,6 +65,9 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	ctx, cancel := context.WithTimeout(ctx, d.setup)
 	defer cancel()
 	conn, err := d.net.DialContext(ctx, network, addr)
+	if err == nil && d.tls == nil {
+		d.log.tell("security", "%s: connected in plaintext", addr)
+	}
 	if err != nil || d.tls == nil {
 		return conn, err
 	}
@@ -74,6 +79,9 @@ func (d *dialer) handshake(ctx context.Context, conn net.Conn, addr string) (net
 	if err == nil {
 		secure := tls.Client(conn, forHost(d.tls, host))
 		if err = secure.HandshakeContext(ctx); err == nil {
+			state := secure.ConnectionState()
+			d.log.tell("security", "%s: connected with %s, %s; certificate of %s by %s", addr, tls.VersionName(state.Version),
+				tls.CipherSuiteName(state.CipherSuite), state.PeerCertificates[0].Subject, state.PeerCertificates[0].Issuer)
 			return secure, nil
 		}
 	}

@@ -257,7 +257,7 @@ func TestLibraryLog(t *testing.T) {
 		p := open(t, c, log, nil)
 		sendAll(t, p, numbered("t", 0, 1)...)
 		if debug {
-			log.waitFor(t, host.Debug, "connection my-kafka: kgo debug: ")
+			log.waitFor(t, host.Debug, "connection my-kafka: broker: opening connection")
 		} else if all := log.above(host.Debug); len(all) != 0 {
 			t.Errorf("a healthy connection logs %v", all)
 		}

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -10,36 +11,110 @@ import (
 	"reskafka/internal/host"
 )
 
-// logger takes the client library's own lines to the debug log. What an administrator has to know is logged by hooks
-// and by the outbox in words of ours, so nothing of it goes higher.
+// logger takes what the option debug asks for to the debug log: the client library's own lines, and lines of ours about
+// what it is silent on. What an administrator has to know is logged by hooks and by the outbox in words of ours, so
+// nothing of it goes higher. Its methods may be called from any goroutine.
 type logger struct {
-	name  string
-	log   host.Logger
-	level kgo.LogLevel
+	name     string
+	log      host.Logger
+	contexts map[string]bool
 }
 
-// newLogger passes on warnings; a connection with `debug` set everything. The library knows no contexts as librdkafka
-// does, so any one of them turns on all of it.
+// newLogger also writes the connection's settings, for the context conf.
 func newLogger(c *config.Connection, log host.Logger) *logger {
-	level := kgo.LogLevelWarn
-	if len(c.Debug) > 0 {
-		level = kgo.LogLevelDebug
+	l := &logger{name: c.Name, log: log, contexts: map[string]bool{}}
+	for _, context := range c.Debug {
+		l.contexts[context] = true
 	}
-	return &logger{name: c.Name, log: log, level: level}
+	if l.wants("conf") {
+		for _, setting := range c.Settings() {
+			l.tell("conf", "%s: %s", setting.Label, setting.Value)
+		}
+	}
+	return l
+}
+
+// wants says whether lines of a context are to be written: for what costs something to put into words.
+func (l *logger) wants(context string) bool {
+	return l.log != nil && (l.contexts[context] || l.contexts["all"])
+}
+
+// tell writes a line of ours about a context, if that is wanted.
+func (l *logger) tell(context, format string, args ...any) {
+	if l.wants(context) {
+		host.LogDepth(l.log, 1, host.Debug, fmt.Sprintf("connection %s: %s: ", l.name, context)+fmt.Sprintf(format, args...))
+	}
 }
 
 // Level implements kgo.Logger.
-func (l *logger) Level() kgo.LogLevel { return l.level }
+func (l *logger) Level() kgo.LogLevel {
+	if len(l.contexts) > 0 {
+		return kgo.LogLevelDebug
+	}
+	return kgo.LogLevelWarn
+}
 
-// Log implements kgo.Logger.
+// Log implements kgo.Logger. The library's warnings are passed on whatever their context.
 func (l *logger) Log(level kgo.LogLevel, message string, pairs ...any) {
-	if l.log == nil || level > l.level {
+	context := contextOf(message)
+	if l.log == nil || level > kgo.LogLevelWarn && !l.wants(context) {
 		return
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "connection %s: kgo %s: %s", l.name, strings.ToLower(level.String()), message)
+	fmt.Fprintf(&text, "connection %s: %s: %s", l.name, context, message)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		fmt.Fprintf(&text, "; %v: %v", pairs[i], pairs[i+1])
 	}
 	host.LogDepth(l.log, 0, host.Debug, text.String())
+}
+
+// contextOf finds the context of a line of the library, which has levels only.
+func contextOf(message string) string {
+	for _, c := range contexts {
+		if c.lines.MatchString(message) {
+			return c.name
+		}
+	}
+	return "generic"
+}
+
+// contexts are librdkafka's, by what the library's lines that belong to them begin with. The first that matches counts.
+// There is none for feature's and conf's siblings that do not exist here; config warns of those.
+var contexts = []struct {
+	name  string
+	lines *regexp.Regexp
+}{
+	{"protocol", begins(`(wrote|read) [A-Z][A-Za-z]+ v\d`)},
+	{"feature", begins(`issuing api versions`, `unable to request api versions`, `broker does not know our ApiVersions`,
+		`ApiVersions response`, `read from broker received EOF during api versions`, `broker cannot handle any produce`)},
+	{"security", begins(`.*\bsasl\b`, `issuing SASL`)},
+	{"broker", begins(`opening connection`, `connection `, `unable to open connection`, `unable to use the seeds`,
+		`read from broker`, `reaped connections`, `retrying request`, `broker is throttling`, `broker rejected our`,
+		`OnRebootstrap`, `sharded request`, `unable to shard`, `prepared to issue find coordinator`, `produce acks==0`)},
+	{"assignor", begins(`balanc`, `fetching metadata for all group topics`, `metadata resp in balance`, `BalanceRacks`,
+		`unable to log `, `\S+ could not find broker-chosen balancer`, `joined as leader but unable to balance`)},
+	{"topic", begins(`producing to a new topic`, `done waiting on metadata for new topic`, `new topic metadata wait`,
+		`moving (producing|consuming) partition`, `metadata refresh (new|topic partition)`, `regex consumer`,
+		`consumer regular expressions`, `metadata has a new ID for a topic`)},
+	{"metadata", begins(`metadata `, `immediate metadata`)},
+	{"eos", begins(`.*\bproducer (id|ID|epoch)\b`, `.*idempotent`, `fatal InitProducerID`, `batch errored`,
+		`(rewinding|resetting) produce sequence`, `received unexpected duplicate sequence`)},
+	{"queue", begins(`retry batch`, `transitioned sinks`, `blocking Produce`, `Produce block`, `flush`, `unlingered`,
+		`(client|produce) ctx canceled while blocked`)},
+	{"msg", begins(`produced$`, `produce `, `batch in a produce`, `the first record in`, `random error while producing`,
+		`broker did not reply to all topics`, `broker erroneously replied`, `broker replied with .*AddPartitions`, `a merged batch`)},
+	{"consumer", begins(`beginning autocommit`, `fetching offsets`, `fetch offsets`, `updated (un)?committed`, `(in )?default commit`,
+		`skipping autocommit`, `autocommitting`, `(in|left) CommitOffsets`, `waiting for prior commit`, `issuing commit`,
+		`offset commit`, `received an OffsetCommit`, `broker replied to our OffsetCommit`, `unable to commit`,
+		`broker returned .* in OffsetFetch`, `injecting fake fetch`, `assigning partitions`)},
+	{"fetch", begins(`fetch `, `handled `, `assign requires loading offsets`, `offsets to load`, `session failed with SessionID`,
+		`received SessionID`, `resetting fetch session`, `topic id issues`, `broker returned `, `batch decompresses`,
+		`received OFFSET_OUT_OF_RANGE`, `redirecting follower`)},
+	{"cgrp", begins(`entering `, `group `, `beginning to manage the group`, `tried to leave group`, `leaving `, `eager consumer`,
+		`cooperative consumer`, `(consumer )?calling onRevoke`, `new group session`, `beginning heartbeat`, `forced rejoin`,
+		`heartbeat`, `join`, `sync`, `member was assigned`, `(not )?grabb(ed|ing) `, `(un)?blocking commits`)},
+}
+
+func begins(alternatives ...string) *regexp.Regexp {
+	return regexp.MustCompile(`^(?:` + strings.Join(alternatives, "|") + `)`)
 }

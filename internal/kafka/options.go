@@ -29,8 +29,8 @@ const (
 	metadataMinAge     = 250 * time.Millisecond // kgo's 5 s would be how long it takes to see that a broker is back
 	connIdleTimeout    = 9 * time.Minute        // below the broker's own connections.max.idle.ms of 10 minutes
 	unknownTopicTime   = 30 * time.Second       // librdkafka's topic.metadata.propagation.max.ms
-	maxWindowRecords   = 10000
-	batchOverheadBytes = 128 // a batch of one record is up to this much larger than librdkafka's 36 bytes say
+	maxWindowRecords   = 1000000                // librdkafka's largest batch.num.messages
+	batchOverheadBytes = 128                    // a batch of one record is up to this much larger than librdkafka's 36 bytes say
 	maxBufferedRecords = 1 << 30
 )
 

@@ -28,6 +28,7 @@ import (
 type Producer struct {
 	client  *kgo.Client
 	hooks   *hooks
+	log     *logger
 	status  *Status
 	now     func() time.Time
 	promise func(*kgo.Record, error) // settle, made a value once
@@ -91,6 +92,7 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 	life, endLife := context.WithCancel(context.Background())
 	p := &Producer{
 		hooks:          newHooks(c.Name, "records wait", log, status, t.now),
+		log:            newLogger(c, log),
 		status:         status,
 		now:            t.now,
 		answered:       c.Acks != 0,
@@ -110,7 +112,7 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 	}
 	p.promise = p.settle
 	p.windowRecords, p.windowBytes = window(c)
-	if err := p.open(c, log, t); err != nil {
+	if err := p.open(c, t); err != nil {
 		cancel()
 		endLife()
 		return nil, fmt.Errorf("connection %s: %w", c.Name, err)
@@ -118,15 +120,16 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 	if len(c.ClientID) > maxClientID {
 		host.Logf(log, host.Warning, "connection %s: client_id is longer than %d bytes and was cut", c.Name, maxClientID)
 	}
+	p.log.tell("generic", "client for producing made")
 	return p, nil
 }
 
-func (p *Producer) open(c *config.Connection, log host.Logger, t tuning) error {
-	net, err := newDialer(c, p.ctx)
+func (p *Producer) open(c *config.Connection, t tuning) error {
+	net, err := newDialer(c, p.ctx, p.log)
 	if err != nil {
 		return err
 	}
-	opts, err := clientOptions(c, net, newLogger(c, log))
+	opts, err := clientOptions(c, net, p.log)
 	if err != nil {
 		return err
 	}
@@ -175,6 +178,9 @@ type attempt struct {
 func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error)) {
 	if len(records) == 0 {
 		return
+	}
+	if p.log.wants("queue") {
+		p.log.tell("queue", "%d record(s) from the queue of topic %s handed to the client", len(records), records[0].Topic)
 	}
 	b := &batch{done: done}
 	p.prepare(b, records, p.until(deadline))
@@ -371,6 +377,7 @@ func (p *Producer) Close() {
 	defer close(p.ended)
 	defer p.endLife()
 
+	p.log.tell("generic", "client for producing closes")
 	p.hooks.end()
 	p.cancel()
 	shut := make(chan struct{})

@@ -143,7 +143,7 @@ func TestOrderThroughRefusal(t *testing.T) {
 func TestWindow(t *testing.T) {
 	for _, test := range []struct{ num, size, max, records, bytes int }{
 		{10000, 1000000, 1000000, 10000, 0},
-		{1000000, 2000000, 1000000, 10000, 0},
+		{1000000, 2000000, 1000000, 1000000, 0},
 		{1, 1, 1000000, 1, 1},
 		{100, 16384, 1000000, 100, 16384},
 	} {
