@@ -73,9 +73,6 @@ func (p *Producer) retriesSpent(err error) bool {
 		return false
 	}
 	answer, ok := err.(*kerr.Error) // as it is: wrapped, it is the answer to a request for metadata
-	if verdict, shared := err.(*sharedVerdict); shared {
-		answer, ok = verdict.cause.(*kerr.Error)
-	}
 	if !ok || !answer.Retriable || UnknownTopic(answer) {
 		return false
 	}
@@ -86,11 +83,11 @@ func (p *Producer) retriesSpent(err error) bool {
 	return true
 }
 
-// ofBatch says whether err was the broker's verdict on a batch as a whole, so that it says nothing certain about any
-// one record unless the batch held only that.
+// ofBatch says whether err was the broker's verdict on a batch as a whole because of one record, so that it says nothing
+// certain about any one unless the batch held only that.
 func (p *Producer) ofBatch(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) ||
-		errors.Is(err, kerr.InvalidRecord) || errors.Is(err, kerr.InvalidTimestamp) || p.retriesSpent(err)
+		errors.Is(err, kerr.InvalidRecord) || errors.Is(err, kerr.InvalidTimestamp)
 }
 
 // ended says whether err only means that the client is closing.

@@ -28,7 +28,8 @@ type order struct {
 // place is one partition: records enter it in the order in which they are sent, and leave it in the same.
 type place struct {
 	entered, left uint64
-	failed        bool // one that left is to be tried again, and has not come again yet
+	failed        bool   // one that left is to be tried again, and has not come again yet
+	emptied       uint64 // what entered up to here was there when a record was blamed
 }
 
 func newOrder() *order {
@@ -100,6 +101,22 @@ func (o *order) clear(a *attempt) bool {
 		}
 	}
 	return p().left >= a.place-1 && !p().failed
+}
+
+// blame says whether a record that came back with its retries spent was the one that was sent so often. kgo then gives
+// back all that it holds for the partition, of which only the first is certain to have been sent at all.
+func (o *order) blame(a *attempt) bool {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if a.place == 0 {
+		return false
+	}
+	p := &o.partitions[a.partition]
+	if a.place <= p.emptied {
+		return false
+	}
+	p.emptied = p.entered
+	return true
 }
 
 // over is the context's channel of a record that must not be sent.

@@ -308,6 +308,8 @@ func (p *Producer) judge(a *attempt, err error) (outcome error, again bool) {
 		err = ErrClosed
 	case errors.Is(err, kerr.UnknownTopicID):
 		p.forget(topic)
+	case p.retriesSpent(err) && !a.order.blame(a):
+		err = &sharedVerdict{err}
 	case p.ofBatch(err) && (c == nil || c.size > 1):
 		p.trials.suspect(topic)
 		err = &sharedVerdict{err}
