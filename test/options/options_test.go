@@ -1,0 +1,66 @@
+package options
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"reskafka/internal/config"
+)
+
+var update = flag.Bool("update", false, "write the document")
+
+// TestOptions holds that every row's effect is seen with its option and not seen without.
+func TestOptions(t *testing.T) {
+	for i := range Rows {
+		row := &Rows[i]
+		t.Run(row.Name(), func(t *testing.T) {
+			t.Parallel()
+			row.Check(t, Fake, true)
+		})
+	}
+}
+
+// TestEveryOptionHasARow compares with the tables that kafka.conf is read by.
+func TestEveryOptionHasARow(t *testing.T) {
+	rows, names := map[string]bool{}, map[string]bool{}
+	for i := range Rows {
+		r := &Rows[i]
+		rows[r.Option] = true
+		if r.Effect == "" || r.Where == "" || r.holds == nil || (r.Instead == nil) != (r.Why == "") {
+			t.Errorf("the row of %s is not complete", r.Name())
+		}
+		if names[r.Name()] {
+			t.Errorf("there are two rows of %s", r.Name())
+		}
+		names[r.Name()] = true
+	}
+	known := map[string]bool{}
+	for _, section := range config.KafkaFile.Sections {
+		for _, o := range section.Options {
+			known[o.Name] = true
+			if !rows[o.Name] {
+				t.Errorf("%s has no row", o.Name)
+			}
+		}
+	}
+	for name := range rows {
+		if !known[name] {
+			t.Errorf("%s has a row and is no option", name)
+		}
+	}
+}
+
+// TestDocument holds the document to the table.
+func TestDocument(t *testing.T) {
+	const path = "../../documentation/options-tested.md"
+	if *update {
+		if err := os.WriteFile(path, []byte(Document()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is, err := os.ReadFile(path)
+	if err != nil || string(is) != Document() {
+		t.Errorf("%s is not what the table says (%v); run: go test ./test/options -run TestDocument -update", path, err)
+	}
+}

@@ -1,0 +1,109 @@
+package options
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// Row is one value of one option, and how its effect is observed.
+type Row struct {
+	Option string
+	Value  string
+	Case   string   // tells it from other rows of the same value
+	With   []string // further lines of the section, there whether or not the option is
+
+	// Instead are the lines that take the place of the option's when its effect must not be seen; nil = none, so that
+	// the default is in force.
+	Instead []string
+	Why     string // of Instead, for the document
+
+	General bool // the option is one of [general]
+
+	// Effect is what is observed, and Where: on the wire, in the engine's or the broker's log, or in behaviour.
+	Effect, Where string
+	// Beyond names tests elsewhere that hold the part of the effect which is not the engine's.
+	Beyond string
+
+	// Apache says that the observation is made with Apache Kafka too; Logged is what its request log then holds, a
+	// regular expression in which %TOPIC% stands for the topic.
+	Apache bool
+	Logged string
+
+	prepare func(w *World) []kfake.Opt // makes what the values name and says how the embedded broker is to be
+	holds   func(w *World) error       // nil when the effect was seen, *unseen when it was not
+}
+
+// Name is the row's in a test's name.
+func (r *Row) Name() string {
+	name := strings.ReplaceAll(r.Option+"="+r.Value, "/", "-")
+	if r.Case != "" {
+		name += "," + r.Case
+	}
+	return name
+}
+
+// Rows is the table of all options.
+var Rows = join(networkRows, securityRows, producerRows, consumerRows, debugRows())
+
+func join(parts ...[]Row) []Row {
+	var all []Row
+	for _, part := range parts {
+		all = append(all, part...)
+	}
+	return all
+}
+
+// observe makes the row's observation once. makeBroker starts or gives the broker; given says whether the option's own
+// line is in the file.
+func (r *Row) observe(t testing.TB, makeBroker func(t testing.TB, topic string, options ...kfake.Opt) *Broker, topic string, given bool) error {
+	vars := map[string]string{"group": "group-of-" + topic}
+	draft := &World{TB: t, vars: vars} // there is no broker yet
+	var options []kfake.Opt
+	if r.prepare != nil {
+		options = r.prepare(draft)
+	}
+	w := newWorld(t, makeBroker(t, topic, options...), topic)
+	w.vars, w.shown = vars, draft.shown
+	own := r.Instead
+	if given {
+		own = []string{r.Option + " = " + r.Value}
+	}
+	if r.General {
+		w.general = own
+		own = nil
+	}
+	for _, line := range []string{"type = connection", "brokers = $brokers", "client_id = tested"} {
+		if name, _, _ := strings.Cut(line, " "); name != r.Option {
+			w.tested = append(w.tested, line)
+		}
+	}
+	w.tested = append(append(w.tested, r.With...), own...)
+	return r.holds(w)
+}
+
+// Check holds that the row's effect is seen with the option and is not seen without.
+func (r *Row) Check(t *testing.T, makeBroker func(t testing.TB, topic string, options ...kfake.Opt) *Broker, parallel bool) {
+	for _, given := range []bool{true, false} {
+		name := map[bool]string{true: "given", false: "ignored"}[given]
+		t.Run(name, func(t *testing.T) {
+			if parallel {
+				t.Parallel()
+			}
+			topic := "topic-" + name + "-" + r.Option
+			err := r.observe(t, makeBroker, topic, given)
+			switch {
+			case given && err != nil:
+				t.Errorf("%s = %s: %v", r.Option, r.Value, err)
+			case given:
+			case err == nil:
+				t.Errorf("the effect of %s = %s is seen without it: this observation proves nothing", r.Option, r.Value)
+			case !isUnseen(err):
+				t.Errorf("without %s = %s: %v", r.Option, r.Value, err)
+			default:
+				t.Logf("without it: %v", err)
+			}
+		})
+	}
+}

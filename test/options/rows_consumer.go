@@ -1,0 +1,187 @@
+package options
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/kafka"
+)
+
+var consumerRows = []Row{
+	{
+		Option: "group_id", Value: "billing",
+		Effect: "the group that the member joins; without it no consumer is given", Where: "on the wire", Apache: true,
+		Logged: `"requestApiKeyName":"JOIN_GROUP".*"groupId":"billing"`,
+		holds: func(w *World) error {
+			join, err := w.join()
+			if err == nil && join.Group != "billing" {
+				return unseenf("group %s", join.Group)
+			}
+			return err
+		},
+	},
+	{
+		Option: "auto_offset_reset", Value: "earliest", With: []string{"group_id = $group"},
+		Effect: "a record that was there before the group is delivered first", Where: "behaviour", Apache: true,
+		holds: func(w *World) error {
+			s, err := w.produce("before")
+			if err != nil {
+				return err
+			}
+			if _, err := s.settled(); err != nil {
+				return err
+			}
+			messages := make(chan string, 10)
+			if _, err := w.subscribe("tested", func(m kafka.Message) { messages <- string(m.Value) }); err != nil {
+				return err
+			}
+			// Where a consumer begins is settled once it has asked for offsets; what comes after that it gets either way.
+			if _, err := w.request("tested", kmsg.Fetch); err != nil {
+				return err
+			}
+			s.put("after")
+			first, err := await(w, messages)
+			if err == nil && first != "before" {
+				return unseenf("%q is delivered first", first)
+			}
+			return err
+		},
+	},
+	{
+		Option: "auto_offset_reset", Value: "none", With: []string{"group_id = $group"},
+		Effect: "a group without a committed offset is told of and nothing is consumed", Where: "behaviour", Apache: true,
+		holds: func(w *World) error {
+			if err := w.configure(); err != nil {
+				return err
+			}
+			if _, err := w.subscribe("tested", func(kafka.Message) {}); err != nil {
+				return err
+			}
+			const line = "has no committed offset and auto_offset_reset = none"
+			fetches := func(r Request) bool { return r.Client == "tested" && kmsg.Key(r.Key()) == kmsg.Fetch }
+			if err := w.until("it is told of or consumed", func() bool {
+				return len(w.log.with(line)) > 0 || len(w.Wire.Seen(fetches)) > 0
+			}); err != nil {
+				return err
+			}
+			if len(w.log.with(line)) == 0 {
+				return unseenf("the partition is fetched")
+			}
+			return nil
+		},
+	},
+	{
+		Option: "enable_auto_commit", Value: "no", With: []string{"group_id = $group", "auto_offset_reset = earliest"},
+		Effect: "what was delivered is not committed when the subscription ends", Where: "on the wire", Apache: true,
+		Beyond: "test/scenario TestManualCommit",
+		holds: func(w *World) error {
+			s, err := w.produce("one")
+			if err != nil {
+				return err
+			}
+			if _, err := s.settled(); err != nil {
+				return err
+			}
+			messages := make(chan string, 10)
+			sub, err := w.subscribe("tested", func(m kafka.Message) { messages <- string(m.Value) })
+			if err != nil {
+				return err
+			}
+			if _, err := await(w, messages); err != nil {
+				return err
+			}
+			sub.end()
+			if _, err := w.request("tested", kmsg.LeaveGroup); err != nil {
+				return err
+			}
+			commits := w.Wire.Seen(func(r Request) bool { return r.Client == "tested" && kmsg.Key(r.Key()) == kmsg.OffsetCommit })
+			if len(commits) > 0 {
+				return unseenf("%d commits", len(commits))
+			}
+			return nil
+		},
+	},
+	{
+		Option: "auto_commit_interval_ms", Value: "200", With: []string{"group_id = $group", "auto_offset_reset = earliest"},
+		Effect: "what was delivered is committed before a consumer with 3000 commits", Where: "on the wire",
+		holds: func(w *World) error {
+			if err := w.configure(section("other", "group_id = $group-2", "auto_offset_reset = earliest", "auto_commit_interval_ms = 3000")); err != nil {
+				return err
+			}
+			s, err := w.open("tested")
+			if err != nil {
+				return err
+			}
+			s.put("one")
+			for _, name := range []string{"other", "tested"} {
+				if _, err := w.subscribe(name, func(kafka.Message) {}); err != nil {
+					return err
+				}
+			}
+			first, err := w.Wire.Await(w.ctx, func(r Request) bool { return kmsg.Key(r.Key()) == kmsg.OffsetCommit })
+			if err == nil && first.Client != "tested" {
+				return unseenf("%s commits first", first.Client)
+			}
+			return err
+		},
+	},
+	{
+		Option: "session_timeout_ms", Value: "7000", With: []string{"group_id = $group"},
+		Effect: "the session timeout that the member joins with", Where: "on the wire", Apache: true,
+		Logged: `"requestApiKeyName":"JOIN_GROUP".*"sessionTimeoutMs":7000`,
+		holds: func(w *World) error {
+			join, err := w.join()
+			if err == nil && join.SessionTimeoutMillis != 7000 {
+				return unseenf("%d ms", join.SessionTimeoutMillis)
+			}
+			return err
+		},
+	},
+	{
+		Option: "max_poll_interval_ms", Value: "1500", With: []string{"group_id = $group", "session_timeout_ms = 1500", "auto_offset_reset = earliest"},
+		Effect: "how long a rebalance waits for the member, and a callback that takes longer makes it leave the group", Where: "on the wire",
+		Apache: true, Logged: `"requestApiKeyName":"JOIN_GROUP".*"rebalanceTimeoutMs":1500`,
+		Beyond: "internal/kafka consumer_watch_test.go",
+		holds: func(w *World) error {
+			s, err := w.produce("one")
+			if err != nil {
+				return err
+			}
+			if _, err := s.settled(); err != nil {
+				return err
+			}
+			done := make(chan struct{})
+			sub, err := w.subscribe("tested", func(kafka.Message) { <-done })
+			if err != nil {
+				return err
+			}
+			defer sub.end()
+			defer close(done)
+			r, err := w.request("tested", kmsg.JoinGroup)
+			if err != nil {
+				return err
+			}
+			if ms := r.Request.(*kmsg.JoinGroupRequest).RebalanceTimeoutMillis; ms != 1500 {
+				return unseenf("%d ms", ms)
+			}
+			_, err = w.request("tested", kmsg.LeaveGroup)
+			return err
+		},
+	},
+}
+
+// join subscribes and gives the request by which the member joins its group.
+func (w *World) join() (*kmsg.JoinGroupRequest, error) {
+	if err := w.configure(); err != nil {
+		return nil, err
+	}
+	if _, err := w.subscribe("tested", func(kafka.Message) {}); err != nil {
+		return nil, err
+	}
+	r, err := w.request("tested", kmsg.JoinGroup)
+	if err != nil {
+		return nil, fmt.Errorf("joining: %w", err)
+	}
+	return r.Request.(*kmsg.JoinGroupRequest), nil
+}

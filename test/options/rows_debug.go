@@ -1,0 +1,93 @@
+package options
+
+import (
+	"slices"
+	"strings"
+
+	"reskafka/internal/config"
+	"reskafka/internal/kafka"
+)
+
+// silent are the contexts that have no counterpart here.
+var silent = []string{"interceptor", "plugin", "mock", "telemetry"}
+
+// debugRows has one for each of librdkafka's contexts.
+func debugRows() []Row {
+	var contexts []string
+	for _, section := range config.KafkaFile.Sections {
+		for _, o := range section.Options {
+			if o.Name == "debug" {
+				for _, word := range o.Words {
+					contexts = append(contexts, word.Text)
+				}
+			}
+		}
+	}
+	var rows []Row
+	for _, context := range contexts {
+		r := Row{
+			Option: "debug", Value: context, With: []string{"group_id = $group", "auto_offset_reset = earliest", "enable_idempotence = yes"},
+			Effect: "lines of that context, and of no other", Where: "in the debug log",
+			holds: func(w *World) error { return w.debugLines(context, contexts) },
+		}
+		switch {
+		case context == "all":
+			r.Effect = "lines of every context"
+		case slices.Contains(silent, context):
+			r.Effect = "there is nothing of the kind here: loading warns"
+			r.Where = "in the log"
+			r.holds = func(w *World) error {
+				if err := w.configure(); err != nil {
+					return err
+				}
+				if len(w.log.with("warning: ", "debug = "+context, "nothing to tell")) == 0 {
+					return unseenf("no warning: %q", w.log.with())
+				}
+				return nil
+			}
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// debugLines does all there is to do with a connection and looks at the contexts of what the debug log then holds.
+func (w *World) debugLines(context string, contexts []string) error {
+	s, err := w.produce("one")
+	if err != nil {
+		return err
+	}
+	if _, err := s.settled(); err != nil {
+		return err
+	}
+	messages := make(chan string, 10)
+	sub, err := w.subscribe("tested", func(m kafka.Message) { messages <- string(m.Value) })
+	if err != nil {
+		return err
+	}
+	if _, err := await(w, messages); err != nil {
+		return err
+	}
+	sub.end()
+	if err := w.engine.EnsureTopic("tested", w.Topic+"-2", 1, 1, true); err != nil {
+		return err
+	}
+	found := map[string]bool{}
+	for _, line := range w.log.with("debug: connection tested: ") {
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, "debug: connection tested: "), ":")
+		if !slices.Contains(contexts, name) {
+			return unseenf("a line without a context: %s", line)
+		}
+		if name != context && context != "all" {
+			return unseenf("a line of context %s: %s", name, line)
+		}
+		found[name] = true
+	}
+	for _, name := range contexts {
+		wanted := name == context || context == "all" && !slices.Contains(silent, name)
+		if wanted && name != "all" && !found[name] {
+			return unseenf("no line of context %s, there are %d others", name, len(w.log.with("debug: connection tested: ")))
+		}
+	}
+	return nil
+}

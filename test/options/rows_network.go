@@ -1,0 +1,296 @@
+package options
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/engine"
+)
+
+var networkRows = []Row{
+	{
+		Option: "enabled", Value: "no", General: true,
+		Effect: "no producer is given", Where: "behaviour", Beyond: "test/scenario TestConsole",
+		holds: func(w *World) error {
+			if err := w.configure(); err != nil {
+				return err
+			}
+			var gate engine.Gate
+			if _, err := w.engine.OpenProducer("tested", &gate); err != engine.ErrDisabled {
+				return unseenf("opening a producer: %v", err)
+			}
+			return nil
+		},
+	},
+	{
+		Option: "type", Value: "connection",
+		Effect: "the section is a connection that delivers; without it the file is refused", Where: "behaviour",
+		holds: func(w *World) error { return delivers(w) },
+	},
+	{
+		Option: "brokers", Value: "127.0.0.1:1, PLAINTEXT://$brokers", Instead: []string{"brokers = $elsewhere"},
+		Why:    "the default may be somebody's broker",
+		Effect: "the broker of the list that is there gets the record", Where: "on the wire",
+		holds: func(w *World) error {
+			elsewhere := newServer(w, (*server).closeAtOnce)
+			w.vars["elsewhere"] = elsewhere.address
+			s, err := w.produce("one")
+			if err != nil {
+				return err
+			}
+			if err := w.until("a broker was called", func() bool {
+				return len(elsewhere.times()) > 0 || s.HeldFrames.Load() == 0
+			}); err != nil {
+				return err
+			}
+			if len(elsewhere.times()) > 0 {
+				return unseenf("another broker was called")
+			}
+			_, err = w.request("tested", kmsg.Produce)
+			return err
+		},
+	},
+	{
+		Option: "client_id", Value: "pbx-7",
+		Effect: "the header of each request carries it", Where: "on the wire", Apache: true,
+		Logged: `"clientId":"pbx-7"`,
+		holds: func(w *World) error {
+			s, err := w.produce("one")
+			if err != nil {
+				return err
+			}
+			if _, err := s.settled(); err != nil {
+				return err
+			}
+			for _, r := range w.Wire.Seen(func(Request) bool { return true }) {
+				if r.Client != "pbx-7" {
+					return unseenf("%s of client %q", kmsg.Key(r.Key()).Name(), r.Client)
+				}
+			}
+			return nil
+		},
+	},
+	{
+		Option: "request_timeout_ms", Value: "4321",
+		Effect: "the time that Produce and CreateTopics requests give the broker", Where: "on the wire", Apache: true,
+		Logged: `"requestApiKeyName":"PRODUCE".*"timeoutMs":4321`,
+		holds: func(w *World) error {
+			s, err := w.produce("one")
+			if err != nil {
+				return err
+			}
+			if _, err := s.settled(); err != nil {
+				return err
+			}
+			if err := w.engine.EnsureTopic("tested", w.Topic+"-2", 1, 1, true); err != nil {
+				return err
+			}
+			produce, err := w.request("tested", kmsg.Produce)
+			if err != nil {
+				return err
+			}
+			create, err := w.request("tested", kmsg.CreateTopics)
+			if err != nil {
+				return err
+			}
+			got, also := produce.Request.(*kmsg.ProduceRequest).TimeoutMillis, create.Request.(*kmsg.CreateTopicsRequest).TimeoutMillis
+			if got != 4321 || also != 4321 {
+				return unseenf("%d ms in Produce, %d ms in CreateTopics", got, also)
+			}
+			return nil
+		},
+	},
+	{
+		Option: "message_timeout_ms", Value: "1000",
+		Effect: "a record that no broker acknowledges is dropped before one of a connection with 4000", Where: "behaviour",
+		Beyond: "internal/outbox expiry_test.go",
+		holds: func(w *World) error {
+			release := w.Wire.Hold(kmsg.Produce)
+			defer release()
+			return w.sooner("dropped, message timeout", "message_timeout_ms = 4000")
+		},
+	},
+	{
+		Option: "socket_timeout_ms", Value: "1000",
+		Effect: "a connection on which nothing comes back is closed before that of a connection with 4000", Where: "on the wire",
+		Beyond: "internal/kafka TestSocketTimeout",
+		holds: func(w *World) error {
+			s := newServer(w, (*server).waitForTheirEnd)
+			w.Brokers = s.address
+			if err := w.configure(section("other", "socket_timeout_ms = 4000")); err != nil {
+				return err
+			}
+			for _, name := range []string{"other", "tested"} {
+				producer, err := w.open(name)
+				if err != nil {
+					return err
+				}
+				producer.put("one")
+			}
+			first, err := await(w, s.ended)
+			if err == nil && first != "tested" {
+				return unseenf("the connection of %s is closed first", first)
+			}
+			return err
+		},
+	},
+	{
+		Option: "reconnect_backoff_ms", Value: "1000",
+		Effect: "a broker that closes each connection is called again no sooner than 750 ms later, as jitter has it", Where: "on the wire",
+		Beyond: "internal/kafka TestReconnectTurns",
+		holds: func(w *World) error {
+			const least, calls = 740 * time.Millisecond, 3
+			s := newServer(w, (*server).closeAtOnce)
+			w.Brokers = s.address
+			if _, err := w.produce("one"); err != nil {
+				return err
+			}
+			if err := w.until("the broker was called", func() bool { return len(s.times()) >= calls }); err != nil {
+				return err
+			}
+			at := s.times()
+			for i := 1; i < calls; i++ {
+				if gap := at[i].Sub(at[i-1]); gap < least {
+					return unseenf("called again after %v", gap.Round(time.Millisecond))
+				}
+			}
+			return nil
+		},
+	},
+	{
+		Option: "reconnect_backoff_max_ms", Value: "200",
+		Effect: "a broker that closes each connection is called ten times while a connection with 10000 calls its six times",
+		Where:  "on the wire", Beyond: "internal/kafka TestBackoff",
+		holds: func(w *World) error {
+			ours, other := newServer(w, (*server).closeAtOnce), newServer(w, (*server).closeAtOnce)
+			w.Brokers = ours.address
+			w.vars["other"] = other.address
+			if err := w.configure("[other]", "type = connection", "brokers = $other", "reconnect_backoff_max_ms = 10000"); err != nil {
+				return err
+			}
+			for _, name := range []string{"other", "tested"} {
+				producer, err := w.open(name)
+				if err != nil {
+					return err
+				}
+				producer.put("one")
+			}
+			if err := w.until("the other broker was called six times", func() bool { return len(other.times()) >= 6 }); err != nil {
+				return err
+			}
+			if n := len(ours.times()); n < 10 {
+				return unseenf("called %d times", n)
+			}
+			return nil
+		},
+	},
+}
+
+// delivers says whether a record gets to the broker.
+func delivers(w *World) error {
+	s, err := w.produce("one")
+	if err != nil {
+		return err
+	}
+	if err := s.delivered(); err != nil {
+		return err
+	}
+	if n, err := s.settled(); err != nil || n != 1 {
+		return unseenf("%d records acknowledged, %v: %v", n, err, w.log.with("error: "))
+	}
+	return nil
+}
+
+// sooner says whether of the connection "tested" and another, both of which produce one record, the first has a line
+// with that text in the log earlier.
+func (w *World) sooner(text, other string) error {
+	if err := w.configure(section("other", other)); err != nil {
+		return err
+	}
+	for _, name := range []string{"tested", "other"} {
+		s, err := w.open(name)
+		if err != nil {
+			return err
+		}
+		s.put("one")
+	}
+	line, err := w.awaitLine(text)
+	if err != nil {
+		return err
+	}
+	if len(w.log.with(text, "'tested'")) == 0 {
+		return unseenf("first: %s", line)
+	}
+	return nil
+}
+
+// server is a broker that never answers.
+type server struct {
+	address string
+	ended   chan string // client ids, in the order in which they closed their connections
+
+	listener net.Listener
+	mtx      sync.Mutex
+	called   []time.Time
+	conns    []net.Conn
+	all      sync.WaitGroup
+}
+
+// newServer starts one that does with its connections what serve does, until the test's end.
+func newServer(w *World, serve func(*server)) *server {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.Fatal(err)
+	}
+	s := &server{address: l.Addr().String(), ended: make(chan string, 100), listener: l}
+	s.all.Go(func() { serve(s) })
+	w.Cleanup(func() {
+		l.Close()
+		s.mtx.Lock()
+		for _, conn := range s.conns {
+			conn.Close()
+		}
+		s.mtx.Unlock()
+		s.all.Wait()
+	})
+	return s
+}
+
+// times is when connections came.
+func (s *server) times() []time.Time {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	return append([]time.Time{}, s.called...)
+}
+
+// closeAtOnce takes connections and closes them.
+func (s *server) closeAtOnce() {
+	for conn, err := s.listener.Accept(); err == nil; conn, err = s.listener.Accept() {
+		s.mtx.Lock()
+		s.called = append(s.called, time.Now())
+		s.mtx.Unlock()
+		conn.Close()
+	}
+}
+
+// waitForTheirEnd takes connections and their requests and notes who gives up.
+func (s *server) waitForTheirEnd() {
+	for conn, err := s.listener.Accept(); err == nil; conn, err = s.listener.Accept() {
+		s.mtx.Lock()
+		s.conns = append(s.conns, conn)
+		s.mtx.Unlock()
+		s.all.Go(func() {
+			wire, buffer := NewWire(), make([]byte, 4096)
+			watched := &watchedConn{Conn: conn, wire: wire, ended: make(chan struct{})}
+			for err := error(nil); err == nil; {
+				_, err = watched.Read(buffer)
+			}
+			if seen := wire.Seen(func(Request) bool { return true }); len(seen) > 0 {
+				s.ended <- seen[0].Client
+			}
+		})
+	}
+}
