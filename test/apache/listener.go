@@ -1,6 +1,7 @@
 package apache
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ type Listener struct {
 	Protocol   string   // PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL
 	Flaw       Flaw     // with SSL: what is wrong with the broker's certificate
 	ClientAuth bool     // with SSL: the client must show a certificate of the cluster's Authority
+	Advertised string   // host:port that clients are told in place of its own, with one node: that of a proxy in front
 	Mechanisms []string // with SASL; nil = PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512
 }
 
@@ -84,7 +86,7 @@ func (c *Cluster) properties(n *node) string {
 }
 
 func (c *Cluster) listenerProperties(n *node) map[string]string {
-	var voters, protocols, listeners []string
+	var voters, protocols, listeners, advertised []string
 	for _, other := range c.nodes {
 		voters = append(voters, fmt.Sprintf("%d@%s", other.id, address(other.ports[controller])))
 	}
@@ -95,14 +97,16 @@ func (c *Cluster) listenerProperties(n *node) map[string]string {
 	}
 	for _, l := range c.listeners() {
 		protocols = append(protocols, l.Name+":"+l.Protocol)
-		listeners = append(listeners, l.Name+"://"+address(n.ports[l.Name]))
+		own := address(n.ports[l.Name])
+		listeners = append(listeners, l.Name+"://"+own)
+		advertised = append(advertised, l.Name+"://"+cmp.Or(l.Advertised, own))
 		for name, value := range c.securityProperties(l) {
 			properties["listener.name."+strings.ToLower(l.Name)+"."+name] = value
 		}
 	}
 	properties["listener.security.protocol.map"] = strings.Join(protocols, ",")
 	properties["listeners"] = strings.Join(listeners, ",")
-	properties["advertised.listeners"] = strings.Join(listeners[1:], ",") // controllers are not told to clients
+	properties["advertised.listeners"] = strings.Join(advertised[1:], ",") // controllers are not told to clients
 	return properties
 }
 

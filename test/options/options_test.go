@@ -1,8 +1,12 @@
 package options
 
 import (
+	"bytes"
 	"flag"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"reskafka/internal/config"
@@ -49,6 +53,41 @@ func TestEveryOptionHasARow(t *testing.T) {
 			t.Errorf("%s has a row and is no option", name)
 		}
 	}
+}
+
+// TestOtherTestsAreThere holds that the tests which the document names exist.
+func TestOtherTestsAreThere(t *testing.T) {
+	for i := range Rows {
+		folder := ""
+		for item := range strings.SplitSeq(Rows[i].Beyond, ", ") {
+			name := item
+			if before, after, ok := strings.Cut(item, " "); ok && strings.Contains(before, "/") {
+				folder, name = before, after
+			}
+			name, _, _ = strings.Cut(name, " ")
+			if name != "" && !mentioned(t, "../../"+folder, name) {
+				t.Errorf("%s: there is no %s in %s", Rows[i].Name(), name, folder)
+			}
+		}
+	}
+}
+
+// mentioned says whether a file of that name, or with that word in it, is below a folder.
+func mentioned(t *testing.T, folder, name string) bool {
+	t.Helper()
+	found := false
+	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || found {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		found = strings.HasPrefix(entry.Name(), name) || bytes.Contains(text, []byte(name+"(")) || bytes.Contains(text, []byte("("+name+","))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 // TestDocument holds the document to the table.

@@ -1,7 +1,9 @@
 package options
 
 import (
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -26,8 +28,8 @@ type Row struct {
 	// Beyond names tests elsewhere that hold the part of the effect which is not the engine's.
 	Beyond string
 
-	// Apache says that the observation is made with Apache Kafka too; Logged is what its request log then holds, a
-	// regular expression in which %TOPIC% stands for the topic.
+	// Apache says that the observation is made with Apache Kafka too; Logged is what its log of requests then holds, a
+	// regular expression.
 	Apache bool
 	Logged string
 
@@ -57,14 +59,15 @@ func join(parts ...[]Row) []Row {
 
 // observe makes the row's observation once. makeBroker starts or gives the broker; given says whether the option's own
 // line is in the file.
-func (r *Row) observe(t testing.TB, makeBroker func(t testing.TB, topic string, options ...kfake.Opt) *Broker, topic string, given bool) error {
+func (r *Row) observe(t testing.TB, makeBroker MakeBroker, topic string, given bool) error {
 	vars := map[string]string{"group": "group-of-" + topic}
 	draft := &World{TB: t, vars: vars} // there is no broker yet
 	var options []kfake.Opt
 	if r.prepare != nil {
 		options = r.prepare(draft)
 	}
-	w := newWorld(t, makeBroker(t, topic, options...), topic)
+	broker := makeBroker(t, topic, options...)
+	w := newWorld(t, broker, topic)
 	w.vars, w.shown = vars, draft.shown
 	own := r.Instead
 	if given {
@@ -80,18 +83,25 @@ func (r *Row) observe(t testing.TB, makeBroker func(t testing.TB, topic string, 
 		}
 	}
 	w.tested = append(append(w.tested, r.With...), own...)
-	return r.holds(w)
+	err := r.holds(w)
+	if err == nil && given && r.Logged != "" && broker.Logged != nil {
+		err = broker.Logged(w.ctx, r.Logged)
+	}
+	return err
 }
 
+// topics numbers the topics, so that rows can share a broker.
+var topics atomic.Int64
+
 // Check holds that the row's effect is seen with the option and is not seen without.
-func (r *Row) Check(t *testing.T, makeBroker func(t testing.TB, topic string, options ...kfake.Opt) *Broker, parallel bool) {
+func (r *Row) Check(t *testing.T, makeBroker MakeBroker, parallel bool) {
 	for _, given := range []bool{true, false} {
 		name := map[bool]string{true: "given", false: "ignored"}[given]
 		t.Run(name, func(t *testing.T) {
 			if parallel {
 				t.Parallel()
 			}
-			topic := "topic-" + name + "-" + r.Option
+			topic := fmt.Sprintf("topic-%s-%s-%d", name, r.Option, topics.Add(1))
 			err := r.observe(t, makeBroker, topic, given)
 			switch {
 			case given && err != nil:

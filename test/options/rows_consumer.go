@@ -24,6 +24,7 @@ var consumerRows = []Row{
 	{
 		Option: "auto_offset_reset", Value: "earliest", With: []string{"group_id = $group"},
 		Effect: "a record that was there before the group is delivered first", Where: "behaviour", Apache: true,
+		Logged: `"clientId":"tested".*"requestApiKeyName":"LIST_OFFSETS".*"timestamp":-2`,
 		holds: func(w *World) error {
 			s, err := w.produce("before")
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -42,6 +43,78 @@ func (l watchedListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return &watchedConn{Conn: conn, wire: l.wire, ended: make(chan struct{})}, nil
+}
+
+// Proxy is a listener in front of a broker. The connections that it takes are watched by the wire in use at that moment.
+type Proxy struct {
+	Address string
+
+	listener net.Listener
+	mtx      sync.Mutex
+	target   string
+	wire     *Wire
+	conns    map[net.Conn]struct{}
+	all      sync.WaitGroup
+}
+
+// NewProxy listens; Use says for whom.
+func NewProxy() (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{Address: l.Addr().String(), listener: l, wire: NewWire(), conns: map[net.Conn]struct{}{}}
+	p.all.Go(p.serve)
+	return p, nil
+}
+
+// Use has new connections go to target and be watched by a wire.
+func (p *Proxy) Use(target string, wire *Wire) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	p.target, p.wire = target, wire
+}
+
+func (p *Proxy) serve() {
+	for conn, err := p.listener.Accept(); err == nil; conn, err = p.listener.Accept() {
+		p.mtx.Lock()
+		target, wire := p.target, p.wire
+		p.mtx.Unlock()
+		broker, err := net.Dial("tcp", target)
+		if err != nil {
+			conn.Close()
+			continue
+		}
+		client := &watchedConn{Conn: conn, wire: wire, ended: make(chan struct{})}
+		p.pass(broker, client)
+		p.pass(client, broker)
+	}
+}
+
+// pass copies until one end closes, and then closes both.
+func (p *Proxy) pass(to, from net.Conn) {
+	p.mtx.Lock()
+	p.conns[from] = struct{}{}
+	p.mtx.Unlock()
+	p.all.Go(func() {
+		_, _ = io.Copy(to, from)
+		to.Close()
+		from.Close()
+		p.mtx.Lock()
+		defer p.mtx.Unlock()
+		delete(p.conns, from)
+	})
+}
+
+// Close ends it and its connections.
+func (p *Proxy) Close() {
+	p.listener.Close()
+	p.mtx.Lock()
+	for conn := range p.conns {
+		conn.Close()
+	}
+	p.mtx.Unlock()
+	p.all.Wait()
 }
 
 // watchedConn is the broker's end of a connection.
@@ -160,13 +233,6 @@ func (w *Wire) Hold(key kmsg.Key) (release func()) {
 	})
 }
 
-// Forget drops what has been seen so far.
-func (w *Wire) Forget() {
-	w.mtx.Lock()
-	defer w.mtx.Unlock()
-	w.all = nil
-}
-
 // Seen gives the requests so far for which match is true.
 func (w *Wire) Seen(match func(Request) bool) []Request {
 	w.mtx.Lock()
@@ -186,7 +252,7 @@ func (w *Wire) Await(ctx context.Context, match func(Request) bool) (Request, er
 		w.mtx.Lock()
 		all, grown := w.all, w.grown
 		w.mtx.Unlock()
-		for looked = min(looked, len(all)); looked < len(all); looked++ {
+		for ; looked < len(all); looked++ {
 			if match(all[looked]) {
 				return all[looked], nil
 			}

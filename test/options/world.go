@@ -57,13 +57,19 @@ type World struct {
 	log     *lines
 }
 
-// Broker is a broker that observations are made with, one after the other.
+// Broker is what one observation is made with.
 type Broker struct {
-	Wire    *Wire
+	Wire    *Wire // fresh
 	Address string
-	Kafka   *kfake.Cluster                          // nil for Apache Kafka
-	Make    func(ctx context.Context, topic string) // makes a topic with one partition
+	Kafka   *kfake.Cluster // nil for Apache Kafka
+
+	// Logged waits for a line of the broker's log, of which it has written nothing about the observation before; nil
+	// where there is no log.
+	Logged func(ctx context.Context, pattern string) error
 }
+
+// MakeBroker gives a broker that has the topic, with one partition and no records. Options are for the embedded one.
+type MakeBroker func(t testing.TB, topic string, options ...kfake.Opt) *Broker
 
 // Fake starts an embedded broker.
 func Fake(t testing.TB, topic string, options ...kfake.Opt) *Broker {
