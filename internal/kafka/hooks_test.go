@@ -267,6 +267,23 @@ func TestLibraryLog(t *testing.T) {
 	}
 }
 
+// TestDebugHidesThePassword holds that debug, which writes the settings and follows the login, never shows it.
+func TestDebugHidesThePassword(t *testing.T) {
+	const password = "correct-horse"
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "asterisk", password))
+	c, log := connection(cluster.ListenAddrs()...), newLines()
+	c.SecurityProtocol, c.SASLMechanism, c.SASLUsername, c.SASLPassword = "sasl_plaintext", "PLAIN", "asterisk", password
+	c.Debug = []string{"all"}
+	sendAll(t, open(t, c, log, nil), numbered("t", 0, 1)...)
+	log.waitFor(t, host.Debug, "conf: SASL password: ***")
+	log.waitFor(t, host.Debug, "security: ")
+	for _, line := range log.above(host.Debug) {
+		if strings.Contains(line.text, password) {
+			t.Errorf("the log shows it: %s", line.text)
+		}
+	}
+}
+
 func TestLongClientID(t *testing.T) {
 	c, log := connection("127.0.0.1:1"), newLines()
 	c.ClientID = strings.Repeat("a", 300)

@@ -78,8 +78,8 @@ func contextOf(message string) string {
 	return "generic"
 }
 
-// contexts are librdkafka's, by what the library's lines that belong to them begin with. The first that matches counts.
-// There is none for feature's and conf's siblings that do not exist here; config warns of those.
+// contexts are librdkafka's, by what the library's lines that belong to them begin with. The first that matches counts. Of
+// those that are missing, admin, conf and generic have lines of ours; config warns of the others.
 var contexts = []struct {
 	name  string
 	lines *regexp.Regexp
