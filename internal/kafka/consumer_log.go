@@ -125,8 +125,12 @@ func (c *Consumer) aboutTopic(err error) (host.Level, string) {
 	return host.Error, cause(err)
 }
 
-// committed takes the outcome of a periodic commit.
+// committed takes the outcome of a periodic commit. Leaving the group cancels it on this side, whatever the broker makes
+// of it; revoked then commits the same offsets once more and reports what becomes of them.
 func (c *Consumer) committed(resp *kmsg.OffsetCommitResponse, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
 	if err != nil || resp == nil {
 		c.uncommitted(err)
 		return
