@@ -17,6 +17,7 @@ import (
 	"reskafka/internal/config"
 	"reskafka/internal/event"
 	"reskafka/internal/host"
+	"reskafka/internal/kafka"
 	"reskafka/internal/throttle"
 )
 
@@ -45,6 +46,7 @@ type Engine struct {
 	life       context.Context // done when Stop begins
 	endLife    context.CancelFunc
 	background sync.WaitGroup // what goes on when a call has returned
+	departures *kafka.Departures
 
 	mtx           sync.Mutex // guards what follows; taken after configuring, never held over a call out
 	config        *config.Kafka
@@ -72,6 +74,7 @@ func Start(system host.System, log host.Logger) *Engine {
 
 		subscriptions: map[uint64]*subscription{},
 		reports:       map[uint64]*Reports{},
+		departures:    kafka.NewDepartures(),
 	}
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.connections.Store(&[]*connection{})
@@ -249,6 +252,7 @@ func (e *Engine) Stop(grace time.Duration) {
 	}
 	e.each(func(c *connection) { c.drain(patience) })
 	e.background.Wait()
+	e.departures.End()
 	e.living.Lock()
 	e.ended = true
 	e.living.Unlock()

@@ -90,7 +90,8 @@ func splitTopics(list string) []string {
 
 // open makes the consumer. The subscription's mutex is held, or nobody else knows it yet.
 func (s *subscription) open() error {
-	consumer, err := kafka.NewConsumer(s.settings, s.topics, s.connection.engine.log, nil, s.progress)
+	e := s.connection.engine
+	consumer, err := kafka.NewConsumer(s.settings, s.topics, e.log, nil, s.progress, e.departures)
 	if err == nil {
 		s.consumer = consumer
 	}

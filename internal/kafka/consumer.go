@@ -38,20 +38,23 @@ type Progress interface {
 // callback and not for the batch; batches can then be large. What was polled but not delivered waits in pending, which
 // is emptied when the partitions go; the next owner begins at the committed offset.
 type Consumer struct {
-	name       string // the connection
-	group      string
-	topics     []string
-	auto       bool // enable_auto_commit
-	reset      string
-	maxPoll    time.Duration
-	commitTime time.Duration // that one commit may take
-	tune       consumerTuning
-	opts       []kgo.Opt
-	log        host.Logger
-	hooks      *hooks
-	debug      *logger
-	lines      *throttle.Throttle
-	progress   Progress
+	name        string // the connection
+	group       string
+	topics      []string
+	auto        bool // enable_auto_commit
+	reset       string
+	maxPoll     time.Duration
+	commitTime  time.Duration // that one commit may take
+	sessionTime time.Duration // session_timeout_ms
+	tune        consumerTuning
+	net         *dialer
+	opts        []kgo.Opt
+	log         host.Logger
+	hooks       *hooks
+	debug       *logger
+	lines       *throttle.Throttle
+	progress    Progress
+	departures  *Departures
 
 	life    context.Context // done when the consumer has ended
 	endLife context.CancelFunc
@@ -60,7 +63,7 @@ type Consumer struct {
 
 	mtx       sync.Mutex
 	session   *session // nil when the group was left
-	left      *session // that was given up, until Next has noticed
+	left      *session // that is being left, until Next has noticed
 	renew     string   // why Next is to begin a new session, empty for no reason
 	poll      context.Context
 	wake      context.CancelFunc // ends poll: something changed that Next has to look at
@@ -80,9 +83,11 @@ type Consumer struct {
 
 // session is one membership: a client that has left its group cannot join again.
 type session struct {
-	client *kgo.Client
-	cancel context.CancelFunc
-	gone   chan struct{} // closed when the group has been left, or that was given up
+	client   *kgo.Client
+	entrance *entrance
+	life     context.Context // the client's, done when it ends or is to be given up
+	cancel   context.CancelFunc
+	gone     chan struct{} // closed when the group has been left, or that goes on in the background
 
 	assigned map[string][]int32 // guarded by the consumer's mtx
 }
@@ -106,33 +111,35 @@ func defaultConsumerTuning() consumerTuning {
 // NewConsumer subscribes to topics as a member of c's group. A topic that begins with ^ is a regular expression, as in
 // librdkafka. It reads the TLS files but does not touch the network itself; goroutines of the client join the group and
 // fetch at once, so that Next finds something. An error is a sentence that names the option at fault. log and status
-// may be nil; a status is for this consumer alone.
-func NewConsumer(c *config.Connection, topics []string, log host.Logger, status *Status, progress Progress) (*Consumer, error) {
-	return newConsumer(c, topics, log, status, progress, defaultConsumerTuning())
+// may be nil; a status is for this consumer alone. departures end its last requests, if need be.
+func NewConsumer(c *config.Connection, topics []string, log host.Logger, status *Status, progress Progress, departures *Departures) (*Consumer, error) {
+	return newConsumer(c, topics, log, status, progress, departures, defaultConsumerTuning())
 }
 
-func newConsumer(c *config.Connection, topics []string, log host.Logger, status *Status, progress Progress, t consumerTuning) (*Consumer, error) {
+func newConsumer(c *config.Connection, topics []string, log host.Logger, status *Status, progress Progress, departures *Departures, t consumerTuning) (*Consumer, error) {
 	if status == nil {
 		status = &Status{}
 	}
 	life, endLife := context.WithCancel(context.Background())
 	k := &Consumer{
-		name:       c.Name,
-		group:      c.GroupID,
-		topics:     topics,
-		auto:       c.AutoCommit,
-		reset:      c.AutoOffsetReset,
-		maxPoll:    c.MaxPollInterval,
-		commitTime: clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout),
-		tune:       t,
-		log:        log,
-		debug:      newLogger(c, log),
-		hooks:      newHooks(c.Name, "records wait there", log, status, t.now),
-		lines:      throttle.New(quiet, t.now),
-		progress:   progress,
-		life:       life,
-		endLife:    endLife,
-		paused:     map[string]bool{},
+		name:        c.Name,
+		group:       c.GroupID,
+		topics:      topics,
+		auto:        c.AutoCommit,
+		reset:       c.AutoOffsetReset,
+		maxPoll:     c.MaxPollInterval,
+		commitTime:  clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout),
+		sessionTime: c.SessionTimeout,
+		tune:        t,
+		log:         log,
+		debug:       newLogger(c, log),
+		hooks:       newHooks(c.Name, "records wait there", log, status, t.now),
+		lines:       throttle.New(quiet, t.now),
+		progress:    progress,
+		departures:  departures,
+		life:        life,
+		endLife:     endLife,
+		paused:      map[string]bool{},
 	}
 	k.poll, k.wake = context.WithCancel(life)
 	if err := k.start(c); err != nil {
@@ -154,6 +161,7 @@ func (c *Consumer) start(conf *config.Connection) error {
 	if err != nil {
 		return err
 	}
+	c.net = net
 	// The client's own limits are librdkafka's here: a fetch may take its max wait on top of socket_timeout_ms, and
 	// joining a group lasts as long as its slowest member may take.
 	net.silence = conf.SocketTimeout + max(conf.MaxPollInterval, fetchMaxWait)
@@ -172,9 +180,14 @@ func (c *Consumer) start(conf *config.Connection) error {
 
 // join makes a member. It does not wait for anything.
 func (c *Consumer) join() (*session, error) {
-	ctx, cancel := context.WithCancel(c.life)
-	s := &session{cancel: cancel, gone: make(chan struct{})}
-	opts := append(append([]kgo.Opt{}, c.opts...), kgo.WithContext(ctx))
+	ctx, cancel := context.WithCancel(c.departures.life)
+	s := &session{
+		life: ctx, cancel: cancel, gone: make(chan struct{}),
+		entrance: newEntrance(kgo.RangeBalancer(), ctx.Done()),
+	}
+	net := *c.net
+	net.closing = ctx
+	opts := append(append([]kgo.Opt{}, c.opts...), kgo.WithContext(ctx), kgo.Dialer(net.dial))
 	opts = append(append(opts, c.groupOptions(s)...), c.tune.extra...)
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
@@ -284,22 +297,4 @@ func (c *Consumer) end() {
 		c.endLife()
 		c.tally()
 	})
-}
-
-// leave commits what is marked, leaves the group and closes the session's client, or gives that up after closeWait.
-func (c *Consumer) leave(s *session) {
-	defer close(s.gone)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer host.Guard(c.log, "leaving a consumer group")
-		s.client.CloseAllowingRebalance()
-	}()
-	limit := time.NewTimer(c.tune.closeWait)
-	defer limit.Stop()
-	select {
-	case <-done:
-	case <-limit.C:
-	}
-	s.cancel()
 }

@@ -105,34 +105,37 @@ func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) []Message {
 			}
 		})
 	}
-	batch := c.choose(s, fetches, most)
+	batch, current := c.choose(s, fetches, most)
 	if len(batch) > 0 {
 		c.debug.tell("consumer", "%d message(s) go to the callback, the first is of topic %s partition %d offset %d",
 			len(batch), batch[0].Topic, batch[0].Partition, batch[0].Offset)
 	}
-	fetches.EachError(c.report)
+	if current { // what the brokers answer to a member that leaves is nothing to report
+		fetches.EachError(c.report)
+	}
 	return batch
 }
 
-func (c *Consumer) choose(s *session, fetches kgo.Fetches, most int) []Message {
+// choose is take without its report. current is false when the session is not the consumer's any more.
+func (c *Consumer) choose(s *session, fetches kgo.Fetches, most int) (batch []Message, current bool) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	if c.session != s || c.closing {
 		s.client.AllowRebalance() // or leaving the group would wait for this poll
-		return nil
+		return nil, false
 	}
 	fetches.EachRecord(func(r *kgo.Record) { c.pending = append(c.pending, message(r)) })
 	if c.blocked || c.allPaused {
-		return nil
+		return nil, true
 	}
-	batch := c.pick(clamp(most, 1, maxBatchMessages))
+	batch = c.pick(clamp(most, 1, maxBatchMessages))
 	if len(batch) == 0 {
-		return nil
+		return nil, true
 	}
 	c.out, c.base, c.marked, c.since = batch, c.progress.Delivered(), 0, c.tune.now()
 	c.progress.Hurry(false)
 	c.watch.Reset(c.tick())
-	return batch
+	return batch, true
 }
 
 func message(r *kgo.Record) Message {

@@ -16,6 +16,8 @@ var ErrLeft = errors.New("the consumer has left its group")
 // groupOptions are the options that tell the consumer what happens to a session.
 func (c *Consumer) groupOptions(s *session) []kgo.Opt {
 	return []kgo.Opt{
+		// The default, cooperative, would keep members on librdkafka out of the group, and us out of theirs.
+		kgo.Balancers(s.entrance, kgo.RoundRobinBalancer()),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, added map[string][]int32) {
 			defer host.Guard(c.log, "the assignment of partitions")
 			c.assigned(s, added)
@@ -40,6 +42,7 @@ func (c *Consumer) groupOptions(s *session) []kgo.Opt {
 }
 
 func (c *Consumer) assigned(s *session, added map[string][]int32) {
+	s.entrance.joined()
 	c.mtx.Lock()
 	s.assigned = added // all of them: the group is eager
 	c.mtx.Unlock()

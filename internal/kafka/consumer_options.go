@@ -35,8 +35,6 @@ func consumerOptions(c *config.Connection, topics []string) ([]kgo.Opt, error) {
 	fetch := clamp(c.MessageMaxBytes, fetchMaxBytes, maxWireBytes-readSlack)
 	opts := []kgo.Opt{
 		kgo.ConsumerGroup(c.GroupID),
-		// The default, cooperative, would keep members on librdkafka out of the group, and us out of theirs.
-		kgo.Balancers(kgo.RangeBalancer(), kgo.RoundRobinBalancer()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.FetchMaxBytes(int32(fetch)),

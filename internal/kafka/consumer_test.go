@@ -75,8 +75,10 @@ func subscribe(t *testing.T, c *config.Connection, log host.Logger, topics []str
 	for _, fn := range adjust {
 		fn(&tune)
 	}
+	departures := NewDepartures()
+	t.Cleanup(departures.End)
 	var err error
-	if m.Consumer, err = newConsumer(c, topics, log, nil, m, tune); err != nil {
+	if m.Consumer, err = newConsumer(c, topics, log, nil, m, departures, tune); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
@@ -564,7 +566,7 @@ func TestConsumerRefusesBadConfiguration(t *testing.T) {
 	} {
 		c := consuming("127.0.0.1:1")
 		topics := change(c)
-		if _, err := NewConsumer(c, topics, nil, nil, &module{}); err == nil || err.Error() != want {
+		if _, err := NewConsumer(c, topics, nil, nil, &module{}, NewDepartures()); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
