@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // counter is a module's side of a subscription: how many callbacks have returned.
@@ -131,6 +132,36 @@ func TestStopEndsSubscriptions(t *testing.T) {
 	if _, err := r.Subscribe("c", "t", c); err == nil {
 		t.Error("subscribed after the end")
 	}
+}
+
+// TestStopGivesUpLeaving holds that a member that waits in the background for a broker to tell it its id, so that it can
+// leave, does not outlive the engine.
+func TestStopGivesUpLeaving(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	asked, never := make(chan struct{}, 10), make(chan struct{})
+	t.Cleanup(func() { close(never) })
+	b.ControlKey(int16(kmsg.JoinGroup), func(kmsg.Request) (kmsg.Response, error, bool) {
+		b.KeepControl()
+		asked <- struct{}{}
+		b.SleepControl(func() { <-never })
+		return nil, nil, false
+	})
+	r := start(t, newLines())
+	r.configure(consuming(b.address()))
+	c := &counter{}
+	id, err := r.Subscribe("c", "t", c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := listen(r.Engine, id, c)
+	<-asked
+	r.Unsubscribe(id)
+	if _, ok := <-values; ok {
+		t.Error("a message came from nowhere")
+	}
+	r.Stop(0)
+	r.nothingAfter(t)
+	noGoroutines(t)
 }
 
 func TestSubscribeRefuses(t *testing.T) {

@@ -22,11 +22,12 @@
  *
  * kafka.conf needs these connections to a broker that lets them create topics (test/scenario/asttest_test.go has one):
  *
- *   test            group_id, auto_offset_reset = earliest, session_timeout_ms = 6000, client_id at the end of the file
+ *   test            group_id, auto_offset_reset = earliest, message_max_bytes = 1000000, client_id at the end of the file
  *   test_other      the same with another group_id
  *   test_manual     the same with a third group_id and enable_auto_commit = no
- *   test_hasty      the same with a fourth group_id and max_poll_interval_ms = 6000
+ *   test_hasty      the same with a fourth group_id, session_timeout_ms = 6000 and max_poll_interval_ms = 6000
  *   test_race       the same with a fifth group_id
+ *   test_often      the same with a sixth group_id
  *   test_groupless  no group_id
  *   test_small      message_max_bytes = 1000
  *   test_nobody     a broker that nobody can reach, queue_buffering_max_messages = 10

@@ -18,8 +18,6 @@ type = connection
 brokers = %BROKER%
 auto_offset_reset = earliest
 auto_commit_interval_ms = 200
-; A member that is ended while it joins its group may stay in it for this long.
-session_timeout_ms = 6000
 
 [test_other](base)
 group_id = asttest-other
@@ -30,10 +28,14 @@ enable_auto_commit = no
 
 [test_hasty](base)
 group_id = asttest-hasty
+session_timeout_ms = 6000
 max_poll_interval_ms = 6000
 
 [test_race](base)
 group_id = asttest-race
+
+[test_often](base)
+group_id = asttest-often
 
 [test_groupless](base)
 
@@ -53,7 +55,7 @@ group_id = asttest
 `
 
 // astTestsAtLeast is how many tests the module has: one that is not registered any more is missed here.
-const astTestsAtLeast = 45
+const astTestsAtLeast = 46
 
 const astCategory = "/res/kafka/"
 

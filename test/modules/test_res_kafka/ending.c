@@ -198,9 +198,44 @@ KAFKA_TEST(subscribe_at_once, "two threads that subscribe leave one subscription
 		inbox = NULL; /* left: a subscription that nobody can end calls back into it */
 		CHECK(0, "a subscription was left after unsubscribe");
 	}
+	/* A left-over member may take longer to get its messages: the next consumer sees whether it shares the group. */
+	CHECK(!ast_kafka_consumer_subscribe(inbox->consumer, topic.name, inbox_message, inbox), "subscribe");
+	CHECK(!inbox_wait(inbox, 1) && inbox_is(inbox, 0, "never"), "the message did not come");
+	if (inbox_overlapped(inbox) || inbox->strangers) {
+		inbox = NULL;
+		CHECK(0, "callbacks came from several subscriptions");
+	}
+	return AST_TEST_PASS;
+}
+
+KAFKA_TEST(subscribe_often, "subscriptions that end at once leave the group",
+	"After subscriptions of two members that were ended while they joined their group, the next gets its message: no member is left")
+{
+	PRODUCER(OFTEN_CONNECTION);
+	INBOX(inbox, ast_kafka_get_consumer(OFTEN_CONNECTION));
+	INBOX(second, ast_kafka_create_consumer(OFTEN_CONNECTION));
+	struct topic topic = topic_new(producer, "often", 1);
+	int round;
+
+	CHECK(inbox && second && topic.name[0], "no inbox or no topic");
+	for (round = 0; round < 8; round++) {
+		struct ast_kafka_consumer *first = round % 2 ? inbox->consumer : second->consumer;
+
+		CHECK(!ast_kafka_consumer_subscribe(inbox->consumer, topic.name, inbox_message, inbox), "subscribe in round %d", round);
+		CHECK(!ast_kafka_consumer_subscribe(second->consumer, topic.name, inbox_message, second), "subscribe in round %d", round);
+		/* At another moment of joining each time. */
+		usleep(round * 500);
+		CHECK(!ast_kafka_consumer_unsubscribe(first), "unsubscribe in round %d", round);
+		CHECK(!ast_kafka_consumer_unsubscribe(inbox->consumer), "unsubscribe in round %d", round);
+		CHECK(!ast_kafka_consumer_unsubscribe(second->consumer), "unsubscribe in round %d", round);
+	}
+	CHECK(!produce_text(producer, topic.name, "1"), "refused");
+	CHECK(!ast_kafka_consumer_subscribe(inbox->consumer, topic.name, inbox_message, inbox), "subscribe");
+	CHECK(!inbox_wait(inbox, 1), "the message did not come in %d s", PATIENCE_S);
+	CHECK(!inbox_quiet(inbox, 1), "%zu came", inbox_count(inbox));
 	return AST_TEST_PASS;
 }
 
 ast_test_cb_t *const ending_tests[] = {
-	unsubscribe_ends, unsubscribe_waits, unsubscribe_waits_twice, release_ends, subscribe_at_once, NULL,
+	unsubscribe_ends, unsubscribe_waits, unsubscribe_waits_twice, release_ends, subscribe_at_once, subscribe_often, NULL,
 };

@@ -41,6 +41,7 @@
 #define OTHER_CONNECTION "test_other"
 #define HASTY_CONNECTION "test_hasty"
 #define RACE_CONNECTION "test_race"
+#define OFTEN_CONNECTION "test_often"
 #define MANUAL_CONNECTION "test_manual"
 
 /* The tests of each file; NULL behind the last. */
