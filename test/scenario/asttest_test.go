@@ -72,10 +72,7 @@ type astResult struct {
 // TestASTTest runs the tests that test_res_kafka.so registers with Asterisk's own test framework, each as a subtest. They are
 // run one by one: a command of the console may take a minute.
 func TestASTTest(t *testing.T) {
-	w := newWorld(t, options{
-		modules: []string{"res_kafka", "test_res_kafka"},
-		files:   map[string]string{"kafka.conf": astTestConf, "test_res_kafka.conf": "client_id = tests\n"},
-	})
+	w := newASTWorld(t, embedded)
 	names := w.astTests()
 	if len(names) < astTestsAtLeast {
 		t.Errorf("%d tests are registered, want at least %d: %s", len(names), astTestsAtLeast, strings.Join(names, " "))
@@ -90,6 +87,26 @@ func TestASTTest(t *testing.T) {
 	if count := w.cli("module show like res_kafka.so"); !regexp.MustCompile(`(?m)^res_kafka\.so .* 1 +Running`).MatchString(count) {
 		t.Errorf("handles are left over:\n%s", count)
 	}
+}
+
+// TestASTTestOnApache runs those against Apache Kafka that depend on when a broker lets go of a member.
+func TestASTTestOnApache(t *testing.T) {
+	for _, kind := range kinds()[1:] {
+		t.Run(kind, func(t *testing.T) {
+			w := newASTWorld(t, kind)
+			for _, name := range []string{"subscribe_at_once", "subscribe_often"} {
+				t.Run(name, func(t *testing.T) { w.astTest(t, name) })
+			}
+		})
+	}
+}
+
+func newASTWorld(t *testing.T, on string) *world {
+	t.Helper()
+	return newWorld(t, options{
+		modules: []string{"res_kafka", "test_res_kafka"}, on: on,
+		files: map[string]string{"kafka.conf": astTestConf, "test_res_kafka.conf": "client_id = tests\n"},
+	})
 }
 
 // astTests gives the names of the tests in the category, in the order in which they would run.
