@@ -111,7 +111,8 @@ func defaultConsumerTuning() consumerTuning {
 // NewConsumer subscribes to topics as a member of c's group. A topic that begins with ^ is a regular expression, as in
 // librdkafka. It reads the TLS files but does not touch the network itself; goroutines of the client join the group and
 // fetch at once, so that Next finds something. An error is a sentence that names the option at fault. log and status
-// may be nil; a status is for this consumer alone. departures end its last requests, if need be.
+// may be nil; a status is for this consumer alone. departures are shared by all consumers of an engine: memberships outlive
+// the consumer there when the brokers take too long to let them go.
 func NewConsumer(c *config.Connection, topics []string, log host.Logger, status *Status, progress Progress, departures *Departures) (*Consumer, error) {
 	return newConsumer(c, topics, log, status, progress, departures, defaultConsumerTuning())
 }
@@ -266,7 +267,8 @@ func (c *Consumer) Stop() {
 
 // Close ends the consumer now: what was delivered is committed where enable_auto_commit is on, the group is left, and
 // Next returns false. A message whose callback is still under way does not count as delivered. It takes a second at
-// most, whatever the brokers do. Calling it again waits for the first call.
+// most, whatever the brokers do: what they have not answered by then is left to the Departures. Calling it again waits
+// for the first call.
 func (c *Consumer) Close() {
 	c.mtx.Lock()
 	c.closing = true
