@@ -182,9 +182,11 @@ func (c *Consumer) start(conf *config.Connection) error {
 // join makes a member. It does not wait for anything.
 func (c *Consumer) join() (*session, error) {
 	ctx, cancel := context.WithCancel(c.departures.life)
+	over := make(chan struct{})
 	s := &session{
-		life: ctx, cancel: cancel, gone: make(chan struct{}),
-		entrance: newEntrance(kgo.RangeBalancer(), ctx.Done()),
+		life: ctx, gone: make(chan struct{}), entrance: newEntrance(kgo.RangeBalancer(), over),
+		// The client's own context is below this one, and done only when cancel has returned.
+		cancel: sync.OnceFunc(func() { cancel(); close(over) }),
 	}
 	net := *c.net
 	net.closing = ctx
