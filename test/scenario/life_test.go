@@ -205,14 +205,21 @@ func TestStops(t *testing.T) {
 				return time.Since(started)
 			}
 			files := map[string]string{"extensions.conf": dialplan}
-			without := stop(newWorld(t, options{modules: []string{}, noBroker: true, files: files}))
-			w := newWorld(t, options{noBroker: how.noBroker, files: files})
-			w.expect(`accepted 2 refused 0`, "kafka probe file one t %s", w.probeFile([2][]byte{nil, []byte("a")}, [2][]byte{nil, []byte("b")}))
-			with := stop(w)
-			t.Logf("stopped after %v, without our modules after %v", with, without)
-			// Asterisk itself takes a second, and two with a call.
-			if with > without+time.Second {
-				t.Errorf("took %v, without our modules %v", with, without)
+			// Asterisk itself takes a second, and two with a call. On a machine with much else to do one try may take
+			// longer for that alone.
+			const tries = 3
+			for try := 1; ; try++ {
+				without := stop(newWorld(t, options{modules: []string{}, noBroker: true, files: files}))
+				w := newWorld(t, options{noBroker: how.noBroker, files: files})
+				w.expect(`accepted 2 refused 0`, "kafka probe file one t %s", w.probeFile([2][]byte{nil, []byte("a")}, [2][]byte{nil, []byte("b")}))
+				with := stop(w)
+				t.Logf("stopped after %v, without our modules after %v", with, without)
+				if with <= without+time.Second {
+					break
+				}
+				if try == tries {
+					t.Fatalf("took more than a second longer, %d times", tries)
+				}
 			}
 		})
 	}
