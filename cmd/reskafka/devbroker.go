@@ -8,6 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -16,21 +19,25 @@ import (
 var devBroker = command{
 	name:    "dev-broker",
 	summary: "Run a Kafka broker for development on this machine",
-	usage:   "[--port N] [--data-dir DIR] [--partitions N]",
+	usage:   "[--port N[,N...]] [--data-dir DIR] [--partitions N]",
 	details: `It speaks the Kafka protocol in plaintext on 127.0.0.1 and creates topics when they are first used. It runs
 until it gets SIGINT or SIGTERM. Once it is ready it prints
     dev-broker listening on 127.0.0.1:PORT
+
+With several ports it is a cluster of as many brokers, each with its share of the partitions, and the line has the
+addresses of all, with commas between them: --port 9092,9093,9094, or --port 0,0,0 for three free ports.
 
 It is for development and tests, not for data anybody would miss:
 - Without --data-dir everything is in memory and gone when it ends. With it, topics, records and the offsets of
   consumer groups are there again at the next start, also after kill -9, but a power cut may cost the last records.
 - It grows without limit: old records are removed (once an hour) only from topics that have a retention or
   compaction option of their own, such as retention.ms, set when the topic was created or altered.
-- One process, one broker: nothing is replicated, and whoever can connect may do everything.
+- Brokers of a cluster are one process and share one data directory: they come and go together, nothing is
+  replicated, and whoever can connect may do everything.
 `,
 	setup: func(flags *flag.FlagSet) func(context.Context, environment) error {
-		broker := &brokerOptions{}
-		flags.IntVar(&broker.port, "port", 9092, "TCP `port` to listen on; 0 takes a free one")
+		broker := &brokerOptions{ports: portList{9092}}
+		flags.Var(&broker.ports, "port", "TCP `port` to listen on, or ports with commas between them; 0 takes a free one")
 		flags.StringVar(&broker.dataDir, "data-dir", "", "keep topics and records in this `directory`")
 		flags.IntVar(&broker.partitions, "partitions", 1, "`number` of partitions a new topic gets")
 		return broker.run
@@ -39,9 +46,29 @@ It is for development and tests, not for data anybody would miss:
 
 // brokerOptions is the command line of dev-broker.
 type brokerOptions struct {
-	port       int
+	ports      portList
 	dataDir    string
 	partitions int
+}
+
+// portList is a flag: a port for each broker of the cluster.
+type portList []int
+
+func (p *portList) String() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(*p), " ", ","), "[]")
+}
+
+func (p *portList) Set(text string) error {
+	var ports portList
+	for part := range strings.SplitSeq(text, ",") {
+		port, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil {
+			return errors.New("want a number, or numbers with commas between them")
+		}
+		ports = append(ports, port)
+	}
+	*p = ports
+	return nil
 }
 
 func (o *brokerOptions) run(ctx context.Context, env environment) error {
@@ -57,9 +84,9 @@ func (o *brokerOptions) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(env.stdout, "dev-broker listening on %s\n", cluster.ListenAddrs()[0]); err != nil {
+	if _, err := fmt.Fprintf(env.stdout, "dev-broker listening on %s\n", strings.Join(cluster.ListenAddrs(), ",")); err != nil {
 		cluster.Close()
-		return fmt.Errorf("printing the address: %w", err)
+		return fmt.Errorf("printing the addresses: %w", err)
 	}
 	<-ctx.Done()
 	cluster.Close()
@@ -67,11 +94,17 @@ func (o *brokerOptions) run(ctx context.Context, env environment) error {
 }
 
 func (o *brokerOptions) check(args []string) error {
+	for i, port := range o.ports {
+		switch {
+		case port < 0 || port > 65535:
+			return usagef("--port %d is not between 0 and 65535", port)
+		case port != 0 && slices.Contains(o.ports[:i], port):
+			return usagef("--port %s names %d twice", &o.ports, port)
+		}
+	}
 	switch {
 	case len(args) > 0:
 		return usagef("unexpected argument %q", args[0])
-	case o.port < 0 || o.port > 65535:
-		return usagef("--port %d is not between 0 and 65535", o.port)
 	case o.partitions < 1:
 		return usagef("--partitions %d is not at least 1", o.partitions)
 	}
@@ -80,7 +113,7 @@ func (o *brokerOptions) check(args []string) error {
 
 func (o *brokerOptions) start(log io.Writer) (*kfake.Cluster, error) {
 	options := []kfake.Opt{
-		kfake.Ports(o.port),
+		kfake.Ports(o.ports...),
 		kfake.AllowAutoTopicCreation(),
 		kfake.DefaultNumPartitions(o.partitions),
 		kfake.WithLogger(kfake.BasicLogger(log, kfake.LogLevelError)),
@@ -90,8 +123,8 @@ func (o *brokerOptions) start(log io.Writer) (*kfake.Cluster, error) {
 	}
 	cluster, err := kfake.NewCluster(options...)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("port %d is taken by another program (another broker?); choose one with --port: %w",
-			o.port, err)
+		return nil, fmt.Errorf("port %s is taken by another program (another broker?); choose one with --port: %w",
+			&o.ports, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("starting the broker: %w", err)

@@ -16,7 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// startBroker runs the command in this process and returns the address it printed. stop ends it as a signal would and
+// startBroker runs the command in this process, at a free port if the flags name none, and returns what it printed as
+// its address. stop ends it as a signal would and
 // returns its exit status.
 func startBroker(t *testing.T, flags ...string) (address string, stop func() int) {
 	t.Helper()
@@ -52,7 +53,7 @@ func startBroker(t *testing.T, flags ...string) (address string, stop func() int
 
 func client(t *testing.T, address string, options ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	c, err := kgo.NewClient(append(options, kgo.SeedBrokers(address), kgo.AllowAutoTopicCreation())...)
+	c, err := kgo.NewClient(append(options, kgo.SeedBrokers(strings.Split(address, ",")...), kgo.AllowAutoTopicCreation())...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +107,56 @@ func TestDevBrokerGivesTopicsTheirPartitions(t *testing.T) {
 		if err := c.ProduceSync(testContext(t), record).FirstErr(); err != nil {
 			t.Errorf("partition %d: %v", partition, err)
 		}
+	}
+}
+
+// TestDevBrokerIsAClusterOfSeveral holds that several brokers share the partitions between them, each of which only its
+// leader takes, and that they are there again with all records at the same ports.
+func TestDevBrokerIsAClusterOfSeveral(t *testing.T) {
+	const partitions = 12
+	dir := t.TempDir() + "/data"
+	addresses, stop := startBroker(t, "--port", "0,0,0", "--data-dir", dir, "--partitions", fmt.Sprint(partitions))
+	ports := strings.ReplaceAll(addresses, "127.0.0.1:", "")
+	if strings.Count(ports, ",") != 2 {
+		t.Fatalf("three brokers listen on %s", addresses)
+	}
+	write := func() *kgo.Client {
+		t.Helper()
+		c := client(t, addresses, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		for partition := range int32(partitions) {
+			if err := c.ProduceSync(testContext(t), &kgo.Record{Topic: "spread", Partition: partition}).FirstErr(); err != nil {
+				t.Fatalf("partition %d: %v", partition, err)
+			}
+		}
+		return c
+	}
+	c, leaders := write(), map[int32]bool{}
+	for partition := range int32(partitions) {
+		leader, _, err := c.PartitionLeader("spread", partition)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaders[leader] = true
+	}
+	// Each partition is given to one of the three at random.
+	if len(leaders) < 2 {
+		t.Errorf("all partitions are led by %v", leaders)
+	}
+	if status := stop(); status != exitOK {
+		t.Fatalf("status %d after an orderly end", status)
+	}
+	again, _ := startBroker(t, "--port", ports, "--data-dir", dir)
+	if again != addresses {
+		t.Errorf("they listen on %s, before on %s", again, addresses)
+	}
+	write()
+	c = client(t, addresses, kgo.ConsumeTopics("spread"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	for n := 0; n < 2*partitions; {
+		fetches := c.PollFetches(testContext(t))
+		if err := fetches.Err(); err != nil {
+			t.Fatalf("after %d of %d records: %v", n, 2*partitions, err)
+		}
+		n += fetches.NumRecords()
 	}
 }
 

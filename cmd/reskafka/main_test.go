@@ -46,6 +46,9 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{[]string{"dev-broker", "--prt", "1"}, "-prt"},
 		{[]string{"dev-broker", "--port", "x"}, `invalid value "x" for flag -port`},
 		{[]string{"dev-broker", "--port", "70000"}, "--port 70000 is not between 0 and 65535"},
+		{[]string{"dev-broker", "--port", "9092,70000"}, "--port 70000 is not between 0 and 65535"},
+		{[]string{"dev-broker", "--port", "9092,"}, `invalid value "9092," for flag -port`},
+		{[]string{"dev-broker", "--port", "9092,9093,9092"}, "--port 9092,9093,9092 names 9092 twice"},
 		{[]string{"dev-broker", "--partitions", "0"}, "--partitions 0 is not at least 1"},
 		{[]string{"dev-broker", "--port", "0", "more"}, `unexpected argument "more"`},
 	}

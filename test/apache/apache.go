@@ -153,6 +153,9 @@ func (c *Cluster) command() ([]string, error) {
 
 func (c *Cluster) node(id int) *node { return c.nodes[id-1] }
 
+// Nodes is how many nodes there are, running or not.
+func (c *Cluster) Nodes() int { return len(c.nodes) }
+
 // Address is where a node listens at the listener of that name, host:port. It panics when there is none.
 func (c *Cluster) Address(id int, listener string) string {
 	port, found := c.node(id).ports[listener]

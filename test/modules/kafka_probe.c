@@ -22,6 +22,7 @@
  *                                                      a line in the file for each message; the payloads "unsubscribe" and
  *                                                      "commit" do that from inside the callback
  *   kafka probe unsubscribe
+ *   kafka probe inside                                 how many callbacks of the first are under way
  *   kafka probe second <connection> <topics> <file>    a further consumer of the connection, with the plain callback
  *   kafka probe end                                    ends both
  *   kafka probe pause <topics> | kafka probe resume <topics>
@@ -294,6 +295,7 @@ struct listener {
 	struct ast_kafka_consumer *consumer;
 	FILE *file;
 	int sleep_ms;
+	int inside;
 };
 
 static struct listener first, second;
@@ -323,6 +325,7 @@ static void on_record(struct ast_kafka_consumer *consumer, const struct ast_kafk
 	struct listener *listener = userdata;
 	size_t i;
 
+	__atomic_add_fetch(&listener->inside, 1, __ATOMIC_SEQ_CST);
 	if (listener->sleep_ms) {
 		usleep(listener->sleep_ms * 1000);
 	}
@@ -341,6 +344,7 @@ static void on_record(struct ast_kafka_consumer *consumer, const struct ast_kafk
 		fprintf(listener->file, "commit %d\n", ast_kafka_consumer_commit(consumer));
 		fflush(listener->file);
 	}
+	__atomic_sub_fetch(&listener->inside, 1, __ATOMIC_SEQ_CST);
 }
 
 static void on_message(const char *topic, int32_t partition, int64_t offset, const void *payload, size_t len,
@@ -401,6 +405,8 @@ static char *probe_consume(int fd, const char *what, const char *const *argv, in
 		int res = ast_kafka_consumer_unsubscribe(first.consumer);
 
 		ast_cli(fd, "unsubscribe %d after %lld ms\n", res, (long long) (now_ns() - started) / 1000000);
+	} else if (!strcmp(what, "inside")) {
+		ast_cli(fd, "inside %d\n", __atomic_load_n(&first.inside, __ATOMIC_SEQ_CST));
 	} else if (!strcmp(what, "end")) {
 		listener_end(&first);
 		listener_end(&second);

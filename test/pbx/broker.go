@@ -20,14 +20,14 @@ import (
 type BrokerConfig struct {
 	Command    string // the reskafka command
 	Dir        string // where its data and complaints go; made when it is not there
-	Port       int    // 0 = a free one
+	Ports      []int  // a broker for each; 0 = a free one; nil = one broker at a free one
 	Partitions int    // of topics that are made by being used; 0 = the broker's default
 	Detach     bool   // it outlives the process that started it
 }
 
 // Broker is a running `reskafka dev-broker`.
 type Broker struct {
-	Address string // host:port
+	Address string // host:port, with commas between them when there are several
 	cmd     *exec.Cmd
 }
 
@@ -41,7 +41,14 @@ func StartBroker(ctx context.Context, config BrokerConfig) (*Broker, error) {
 		return nil, fmt.Errorf("making the broker's log: %w", err)
 	}
 	defer complaints.Close()
-	args := []string{"dev-broker", "--port", strconv.Itoa(config.Port), "--data-dir", filepath.Join(config.Dir, "data")}
+	ports := []string{"0"}
+	if config.Ports != nil {
+		ports = nil
+		for _, port := range config.Ports {
+			ports = append(ports, strconv.Itoa(port))
+		}
+	}
+	args := []string{"dev-broker", "--port", strings.Join(ports, ","), "--data-dir", filepath.Join(config.Dir, "data")}
 	if config.Partitions > 0 {
 		args = append(args, "--partitions", strconv.Itoa(config.Partitions))
 	}

@@ -20,22 +20,22 @@ auto_offset_reset = earliest
 auto_commit_interval_ms = 200
 
 [test_other](base)
-group_id = asttest-other
+group_id = asttest-%ID%-other
 
 [test_manual](base)
-group_id = asttest-manual
+group_id = asttest-%ID%-manual
 enable_auto_commit = no
 
 [test_hasty](base)
-group_id = asttest-hasty
+group_id = asttest-%ID%-hasty
 session_timeout_ms = 6000
 max_poll_interval_ms = 6000
 
 [test_race](base)
-group_id = asttest-race
+group_id = asttest-%ID%-race
 
 [test_often](base)
-group_id = asttest-often
+group_id = asttest-%ID%-often
 
 [test_groupless](base)
 
@@ -50,7 +50,7 @@ queue_buffering_max_messages = 10
 message_timeout_ms = 1000
 
 [test](base)
-group_id = asttest
+group_id = asttest-%ID%
 #include test_res_kafka.conf
 `
 
@@ -71,15 +71,24 @@ type astResult struct {
 
 // TestASTTest runs the tests that test_res_kafka.so registers with Asterisk's own test framework, each as a subtest. They are
 // run one by one: a command of the console may take a minute.
-func TestASTTest(t *testing.T) {
-	w := newASTWorld(t, embedded)
+func TestASTTest(t *testing.T) { everywhere(t, astTests) }
+
+func astTests(t *testing.T, on kind) {
+	w := newWorld(t, options{
+		on:      on,
+		modules: []string{"res_kafka", "test_res_kafka"},
+		files:   map[string]string{"kafka.conf": astTestConf, "test_res_kafka.conf": "client_id = tests\n"},
+	})
 	names := w.astTests()
 	if len(names) < astTestsAtLeast {
 		t.Errorf("%d tests are registered, want at least %d: %s", len(names), astTestsAtLeast, strings.Join(names, " "))
 	}
 	for _, name := range names {
 		ended := true
-		t.Run(name, func(t *testing.T) { ended = w.astTest(t, name) })
+		t.Run(name, func(t *testing.T) {
+			counted(t, on)
+			ended = w.astTest(t, name)
+		})
 		if !ended {
 			t.Fatalf("%s has not ended, and Asterisk runs no other test beside it", name)
 		}
@@ -87,26 +96,6 @@ func TestASTTest(t *testing.T) {
 	if count := w.cli("module show like res_kafka.so"); !regexp.MustCompile(`(?m)^res_kafka\.so .* 1 +Running`).MatchString(count) {
 		t.Errorf("handles are left over:\n%s", count)
 	}
-}
-
-// TestASTTestOnApache runs those against Apache Kafka that depend on when a broker lets go of a member.
-func TestASTTestOnApache(t *testing.T) {
-	for _, kind := range kinds()[1:] {
-		t.Run(kind, func(t *testing.T) {
-			w := newASTWorld(t, kind)
-			for _, name := range []string{"subscribe_at_once", "subscribe_often"} {
-				t.Run(name, func(t *testing.T) { w.astTest(t, name) })
-			}
-		})
-	}
-}
-
-func newASTWorld(t *testing.T, on string) *world {
-	t.Helper()
-	return newWorld(t, options{
-		modules: []string{"res_kafka", "test_res_kafka"}, on: on,
-		files: map[string]string{"kafka.conf": astTestConf, "test_res_kafka.conf": "client_id = tests\n"},
-	})
 }
 
 // astTests gives the names of the tests in the category, in the order in which they would run.

@@ -1,10 +1,13 @@
 package scenario
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"reskafka/test/apache"
@@ -17,56 +20,113 @@ type broker interface {
 	start() error // again, where it was, with what it had
 }
 
-// embedded is the kind of broker that there always is.
+// embedded is the broker that there always is.
 const embedded = "embedded"
 
-// kinds lists the brokers that everywhere runs a test against: the embedded one, and Apache Kafka in the versions that
-// RES_KAFKA_APACHE names, as name=folder:name=folder.
-func kinds() []string {
-	names := []string{embedded}
+// kind is a cluster to run scenarios against: a version of Kafka and how many brokers, written 4.x_3. The zero value is
+// one embedded broker.
+type kind struct {
+	version string // embedded, or a name in RES_KAFKA_APACHE
+	brokers int
+}
+
+func (k kind) String() string { return fmt.Sprintf("%s_%d", k.version, k.brokers) }
+
+func (k kind) embedded() bool { return k.version == "" || k.version == embedded }
+
+// versions are the folders of Apache Kafka that RES_KAFKA_APACHE names, as name=folder:name=folder, in that order.
+func versions() (names []string, folders map[string]string) {
+	folders = map[string]string{}
 	for entry := range strings.SplitSeq(os.Getenv("RES_KAFKA_APACHE"), ":") {
-		if name, _, ok := strings.Cut(entry, "="); ok {
-			names = append(names, name)
+		if name, folder, ok := strings.Cut(entry, "="); ok {
+			names, folders[name] = append(names, name), folder
 		}
 	}
-	return names
+	return names, folders
 }
 
-// everywhere runs a test against each kind of broker.
-func everywhere(t *testing.T, test func(t *testing.T, on string)) {
-	for _, kind := range kinds() {
-		t.Run(kind, func(t *testing.T) { test(t, kind) })
+// kinds lists the clusters that everywhere runs a scenario against: the embedded broker, and Apache Kafka in each
+// version that there is, alone and three together.
+func kinds() []kind {
+	names, _ := versions()
+	all := []kind{{embedded, 1}, {embedded, 3}}
+	for _, name := range names {
+		all = append(all, kind{name, 1}, kind{name, 3})
+	}
+	return all
+}
+
+// everywhere runs a scenario against each kind of cluster, against several at a time. Clusters of Apache Kafka are shared
+// with other scenarios: topics and groups are named by world.name.
+func everywhere(t *testing.T, test func(t *testing.T, on kind)) {
+	for _, on := range kinds() {
+		t.Run(on.String(), func(t *testing.T) {
+			t.Parallel()
+			counted(t, on)
+			test(t, on)
+		})
 	}
 }
 
-// startBroker starts a broker of that kind, whose new topics have so many partitions; 0 = its default.
-func (w *world) startBroker(kind string, partitions int) {
+// results counts by kind what has passed and what has failed.
+var results struct {
+	sync.Mutex
+	passed, failed map[kind]int
+}
+
+// counted has a test counted for its kind when it ends.
+func counted(t *testing.T, on kind) {
+	t.Cleanup(func() {
+		results.Lock()
+		defer results.Unlock()
+		if t.Failed() {
+			results.failed[on]++
+		} else if !t.Skipped() {
+			results.passed[on]++
+		}
+	})
+}
+
+// TestMain ends the shared clusters and prints, for each kind, how many scenarios ran against it.
+func TestMain(m *testing.M) {
+	results.passed, results.failed = map[kind]int{}, map[kind]int{}
+	status := m.Run()
+	for _, on := range kinds() {
+		if passed, failed := results.passed[on], results.failed[on]; passed+failed > 0 {
+			fmt.Printf("note: against %-10s %3d passed, %d failed\n", on, passed, failed)
+		}
+	}
+	if err := closeShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// startBroker gives the world a cluster of that kind. Topics that are made by being used have so many partitions, 0 = one;
+// a cluster of Apache Kafka knows only one.
+func (w *world) startBroker(on kind, partitions int) {
 	w.Helper()
-	dir := filepath.Join(w.dir, "broker")
-	if kind == "" || kind == embedded {
-		b := &embeddedBroker{config: pbx.BrokerConfig{Command: filepath.Join(os.Getenv("RES_KAFKA_BUILD"), "reskafka"), Dir: dir, Partitions: partitions}, world: w}
-		if err := b.start(); err != nil {
+	if !on.embedded() {
+		if partitions > 1 {
+			w.Fatalf("%d partitions for each topic of a shared cluster", partitions)
+		}
+		c, err := shared(on)
+		if err != nil {
 			w.Fatal(err)
 		}
-		w.broker, w.address = b, b.running.Address
-		w.Cleanup(func() { _ = b.stop() })
+		w.broker, w.cluster, w.address = &apacheBroker{c, w}, c, c.Brokers(apache.Plaintext.Name)
 		return
 	}
-	config := apache.Config{Dir: dir, Properties: map[string]string{"auto.create.topics.enable": "true"}}
-	for entry := range strings.SplitSeq(os.Getenv("RES_KAFKA_APACHE"), ":") {
-		if name, folder, _ := strings.Cut(entry, "="); name == kind {
-			config.Kafka = folder
-		}
-	}
-	if partitions > 0 {
-		config.Properties["num.partitions"] = strconv.Itoa(partitions)
-	}
-	cluster, err := apache.Start(w.ctx, config)
-	if err != nil {
+	b := &embeddedBroker{world: w, config: pbx.BrokerConfig{
+		Command: filepath.Join(os.Getenv("RES_KAFKA_BUILD"), "reskafka"), Dir: filepath.Join(w.dir, "broker"),
+		Ports: make([]int, max(on.brokers, 1)), Partitions: partitions,
+	}}
+	if err := b.start(); err != nil {
 		w.Fatal(err)
 	}
-	w.broker, w.address = &apacheBroker{cluster, w}, cluster.Brokers(apache.Plaintext.Name)
-	w.Cleanup(func() { _ = cluster.Close() })
+	w.broker, w.address = b, b.running.Address
+	w.Cleanup(func() { _ = b.stop() })
 }
 
 type embeddedBroker struct {
@@ -76,18 +136,96 @@ type embeddedBroker struct {
 }
 
 func (b *embeddedBroker) start() (err error) {
-	if b.running, err = pbx.StartBroker(b.world.ctx, b.config); err == nil {
-		b.config.Port, err = strconv.Atoi(b.running.Address[strings.LastIndex(b.running.Address, ":")+1:])
+	if b.running, err = pbx.StartBroker(b.world.ctx, b.config); err != nil {
+		return err
 	}
-	return err
+	for i, address := range strings.Split(b.running.Address, ",") {
+		if b.config.Ports[i], err = strconv.Atoi(address[strings.LastIndex(address, ":")+1:]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *embeddedBroker) stop() error { return b.running.Stop() }
 
+// clusters are those of Apache Kafka, started when they are first asked for.
+var clusters struct {
+	sync.Mutex
+	running map[kind]*sharedCluster
+	dir     string
+}
+
+type sharedCluster struct {
+	once    sync.Once
+	cluster *apache.Cluster
+	err     error
+}
+
+// shared gives the cluster of that kind. All its nodes run, and do so again when a scenario ends.
+func shared(on kind) (*apache.Cluster, error) {
+	clusters.Lock()
+	if clusters.dir == "" {
+		dir, err := os.MkdirTemp("", "rk")
+		if err != nil {
+			clusters.Unlock()
+			return nil, err
+		}
+		clusters.dir, clusters.running = dir, map[kind]*sharedCluster{}
+	}
+	s := clusters.running[on]
+	if s == nil {
+		s = &sharedCluster{}
+		clusters.running[on] = s
+	}
+	dir := filepath.Join(clusters.dir, on.String())
+	clusters.Unlock()
+	s.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+		defer cancel()
+		_, folders := versions()
+		s.cluster, s.err = apache.Start(ctx, apache.Config{
+			Dir: dir, Kafka: folders[on.version], Nodes: on.brokers, Properties: map[string]string{"auto.create.topics.enable": "true"},
+		})
+	})
+	return s.cluster, s.err
+}
+
+// closeShared ends the shared clusters. The error tells of nodes that had ended by themselves.
+func closeShared() (err error) {
+	for _, s := range clusters.running {
+		if s.cluster != nil {
+			if closing := s.cluster.Close(); closing != nil {
+				err = closing
+			}
+		}
+	}
+	if clusters.dir != "" {
+		_ = os.RemoveAll(clusters.dir)
+	}
+	return err
+}
+
+// apacheBroker stops and starts all nodes of a cluster.
 type apacheBroker struct {
 	cluster *apache.Cluster
 	world   *world
 }
 
-func (b *apacheBroker) stop() error  { return b.cluster.Stop(b.world.ctx, 1) }
-func (b *apacheBroker) start() error { return b.cluster.Restart(b.world.ctx, 1) }
+func (b *apacheBroker) stop() error {
+	b.world.Cleanup(func() {
+		if !b.world.Failed() {
+			return // it has started them again
+		}
+		if err := b.cluster.Restart(context.Background()); err != nil {
+			b.world.Error(err)
+		}
+	})
+	// At once: an orderly end of the last ones would wait for others to hand their work to.
+	for id := 1; id <= b.cluster.Nodes(); id++ {
+		b.cluster.Kill(id)
+	}
+	return nil
+}
+
+func (b *apacheBroker) start() error { return b.cluster.Restart(b.world.ctx) }

@@ -90,9 +90,9 @@ var unset = regexp.MustCompile(`^1970-01-01T|^1969-12-31T`)
 
 func TestCallRecords(t *testing.T) { everywhere(t, callRecords) }
 
-func callRecords(t *testing.T, on string) {
+func callRecords(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, modules: append([]string{"func_callerid"}, allOurs...), files: map[string]string{
-		"cdr_kafka.conf": "[global]\nconnection = one\nkey = linkedid\nloguniqueid = yes\nloguserfield = yes\n",
+		"cdr_kafka.conf": "[global]\nconnection = one\ntopic = calls-%ID%\nkey = linkedid\nloguniqueid = yes\nloguserfield = yes\n",
 		"extensions.conf": "[calls]\n" +
 			"exten => answered,1,Set(CALLERID(all)=\"Zoë \xff\" <100>)\n" +
 			" same => n,Set(CDR(accountcode)=acme)\n same => n,Set(CDR(userfield)=u)\n" +
@@ -103,7 +103,7 @@ func callRecords(t *testing.T, on string) {
 	}})
 
 	w.cli("channel originate Local/answered@calls/n application Echo")
-	answered := w.read("asterisk_cdr", 2)
+	answered := w.read(w.name("calls"), 2)
 	var inbound pbx.Record
 	for _, r := range answered {
 		if strings.Contains(text(r.Payload), `;2"`) {
@@ -137,9 +137,9 @@ func callRecords(t *testing.T, on string) {
 	found := func(disposition string) map[string]any {
 		for {
 			count++
-			for _, r := range w.read("asterisk_cdr", count)[len(answered):] {
+			for _, r := range w.read(w.name("calls"), count)[len(answered):] {
 				if strings.Contains(text(r.Payload), `;2"`) {
-					answered = w.read("asterisk_cdr", count)
+					answered = w.read(w.name("calls"), count)
 					got := callRecord(w, r, "EntityID", "uniqueid", "userfield")
 					if got["disposition"] != disposition {
 						w.Errorf("disposition %v, want %s", got["disposition"], disposition)

@@ -70,38 +70,39 @@ func TestFaultyConfigurations(t *testing.T) {
 
 func TestReloadInMidTraffic(t *testing.T) { everywhere(t, reloadInMidTraffic) }
 
-func reloadInMidTraffic(t *testing.T, on string) {
+func reloadInMidTraffic(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, modules: []string{"res_kafka", "kafka_probe"}, parts: 1})
+	topic := w.name("t")
 	write := func(text string) {
-		if err := w.pbx.WriteFile("kafka.conf", strings.ReplaceAll(text, "%BROKER%", w.address)); err != nil {
+		if err := w.pbx.WriteFile("kafka.conf", w.filled(text)); err != nil {
 			t.Fatal(err)
 		}
 		w.cli("module reload res_kafka.so")
 	}
 	w.cli("kafka probe hold one")
 	path := w.probeFile([2][]byte{[]byte("k"), []byte("v")})
-	w.expect(`accepted 1`, "kafka probe file one t %s", path)
+	w.expect(`accepted 1`, "kafka probe file one %s %s", topic, path)
 
 	write("[one]\ntype = connection\nbrokers = %BROKER%\nlinger_ms = 1\nmessage_max_bytes = 2000\n\n[two]\ntype = connection\nbrokers = %BROKER%\n")
-	w.expect(`produce -1`, "kafka probe size one t 3000")
-	w.expect(`accepted 1`, "kafka probe file one t %s", path)
-	w.expect(`accepted 1`, "kafka probe file two t %s", path)
+	w.expect(`produce -1`, "kafka probe size one %s 3000", topic)
+	w.expect(`accepted 1`, "kafka probe file one %s %s", topic, path)
+	w.expect(`accepted 1`, "kafka probe file two %s %s", topic, path)
 	w.expect(`two +127`, "kafka show status")
 	w.acknowledged("one", 2)
 
 	write("[two]\ntype = connection\nbrokers = %BROKER%\n")
-	w.expect(`no producer`, "kafka probe file one t %s", path)
+	w.expect(`no producer`, "kafka probe file one %s %s", topic, path)
 	w.expect(`No connection named one`, "kafka show connection one")
 
 	write("[general]\nenabled = no\n\n[one]\ntype = connection\nbrokers = %BROKER%\n")
 	w.expect(`(?i)disabled`, "kafka show status")
-	w.expect(`no producer`, "kafka probe file two t %s", path)
+	w.expect(`no producer`, "kafka probe file two %s %s", topic, path)
 
 	write("[one]\ntype = connection\nbrokers = %BROKER%\n")
-	w.expect(`accepted 1`, "kafka probe file one t %s", path)
+	w.expect(`accepted 1`, "kafka probe file one %s %s", topic, path)
 	w.acknowledged("one", 3)
 	w.cli("kafka probe release")
-	w.read("t", 4)
+	w.read(topic, 4)
 }
 
 func TestConsole(t *testing.T) {

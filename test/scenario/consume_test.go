@@ -10,11 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"reskafka/test/pbx"
 )
 
 // group is a connection that can consume, besides the default one.
-const group = "[one]\ntype = connection\nbrokers = %BROKER%\ngroup_id = calls\nauto_offset_reset = earliest\nauto_commit_interval_ms = 200\n"
+const group = "[one]\ntype = connection\nbrokers = %BROKER%\ngroup_id = calls-%ID%\nauto_offset_reset = earliest\nauto_commit_interval_ms = 200\n"
 
 // received reads what the probe's callback wrote: a line for each message, topic partition offset key payload headers…
 func (w *world) received(file string) []string {
@@ -78,27 +81,31 @@ func numbers(from, to int) []string {
 
 func TestConsume(t *testing.T) { everywhere(t, consume) }
 
-func consume(t *testing.T, on string) {
+func consume(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group}})
-	w.expect(`accepted 4 refused 0`, "kafka probe file one apart %s", w.probeFile(
+	apart, other, member := w.name("apart"), w.name("other"), `(?m)^one +`+w.name("calls")+" +"
+	w.expect(`accepted 4 refused 0`, "kafka probe file one %s %s", apart, w.probeFile(
 		[2][]byte{nil, []byte("v")}, [2][]byte{{}, nil}, [2][]byte{[]byte("k\xff"), {}}, [2][]byte{[]byte("k"), []byte("\x01\xfe")}))
-	w.expect(`produce 0`, "kafka probe headers one apart 2")
-	w.subscribe("apart", 0)
-	want := []string{"apart 0 0 - 76", "apart 0 1 . -", "apart 0 2 6bff .", "apart 0 3 6b 01fe", "apart 0 4 6b 76 h0 . h1 6831"}
+	w.expect(`produce 0`, "kafka probe headers one %s 2", apart)
+	w.subscribe(apart, 0)
+	want := []string{"0 0 - 76", "0 1 . -", "0 2 6bff .", "0 3 6b 01fe", "0 4 6b 76 h0 . h1 6831"}
+	for i := range want {
+		want[i] = apart + " " + want[i]
+	}
 	if got := w.waitReceived("got", len(want)); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	w.expect(`(?m)^one +calls +Yes`, "kafka show consumers")
+	w.expect(member+"Yes", "kafka show consumers")
 	w.expect(`Unable to unload`, "module unload res_kafka.so")
 
 	// What came later is pushed; what was delivered is not delivered again after another subscription.
-	w.send("apart", "later")
+	w.send(apart, "later")
 	w.waitReceived("got", 6)
 	w.expect(`unsubscribe 0`, "kafka probe unsubscribe")
-	w.expect(`(?m)^one +calls +No`, "kafka show consumers")
-	w.send("apart", "meanwhile")
-	w.subscribe(" apart , ,other", 0)
-	w.send("other", "other")
+	w.expect(member+"No", "kafka show consumers")
+	w.send(apart, "meanwhile")
+	w.subscribe(" "+apart+" , ,"+other, 0)
+	w.send(other, "other")
 	got := payloads(w.waitReceived("got", 8))[6:]
 	slices.Sort(got)
 	if !slices.Equal(got, []string{"meanwhile", "other"}) {
@@ -106,10 +113,10 @@ func consume(t *testing.T, on string) {
 	}
 
 	// From inside the callback: nothing comes after it.
-	w.send("apart", "unsubscribe", "never")
+	w.send(apart, "unsubscribe", "never")
 	w.waitReceived("got", 9)
-	w.until(`(?m)^one +calls +No`, "kafka show consumers")
-	w.subscribe("apart", 0)
+	w.until(member+"No", "kafka show consumers")
+	w.subscribe(apart, 0)
 	if got := payloads(w.waitReceived("got", 10)); got[9] != "never" {
 		t.Errorf("after unsubscribing inside the callback came %q", got[9:])
 	}
@@ -128,20 +135,28 @@ func TestWrongConsumerCallsAreRefused(t *testing.T) {
 	w.waitLog(mark, `ERROR.*connection 'groupless': it has no group_id`)
 }
 
-func TestASlowCallbackDelaysOnlyItself(t *testing.T) {
-	w := newWorld(t, options{parts: 1, files: map[string]string{"kafka.conf": group + "\n[two]\ntype = connection\nbrokers = %BROKER%\ngroup_id = others\nauto_offset_reset = earliest\n"}})
-	w.send("slow", "1", "2")
-	w.subscribe("slow", 10000)
-	w.expect(`subscribe 0`, "kafka probe second two fast %s", filepath.Join(w.dir, "fast"))
-	w.until(`(?m)^two +others +Yes`, "kafka show consumers")
-	started := time.Now()
-	w.send("fast", numbers(0, 50)...)
-	w.waitReceived("fast", 50)
-	if took := time.Since(started); len(w.received("got")) > 0 {
-		t.Fatalf("the slow callback was over before the fast ones: %v", took)
+func TestASlowCallbackDelaysOnlyItself(t *testing.T) { everywhere(t, aSlowCallbackDelaysOnlyItself) }
+
+func aSlowCallbackDelaysOnlyItself(t *testing.T, on kind) {
+	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{
+		"kafka.conf": group + "\n[two]\ntype = connection\nbrokers = %BROKER%\ngroup_id = others-%ID%\nauto_offset_reset = earliest\n",
+	}})
+	slow, fast := w.name("slow"), w.name("fast")
+	w.send(fast, "joined")
+	w.expect(`subscribe 0`, "kafka probe second two %s %s", fast, filepath.Join(w.dir, "fast"))
+	w.waitReceived("fast", 1)
+	w.send(slow, "1", "2")
+	w.subscribe(slow, 10000)
+	w.until(`inside 1`, "kafka probe inside")
+	w.send(fast, numbers(0, 50)...)
+	w.waitReceived("fast", 51)
+	w.expect(`inside 1`, "kafka probe inside")
+	if got := w.received("got"); len(got) > 0 {
+		t.Fatalf("the slow callback was over before the fast ones: %q", got)
 	}
 	// Unsubscribing while it sleeps returns when it does.
 	printed := w.expect(`unsubscribe 0 after \d+ ms`, "kafka probe unsubscribe")
+	w.expect(`inside 0`, "kafka probe inside")
 	if got := w.received("got"); len(got) != 1 {
 		t.Errorf("%d messages after unsubscribe returned (%s)", len(got), printed)
 	}
@@ -155,17 +170,18 @@ func TestKillInMidConsumptionSkipsNothing(t *testing.T) {
 	everywhere(t, killInMidConsumptionSkipsNothing)
 }
 
-func killInMidConsumptionSkipsNothing(t *testing.T, on string) {
+func killInMidConsumptionSkipsNothing(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group + "session_timeout_ms = 6000\n"}})
-	w.send("t", numbers(0, 3000)...)
-	w.subscribe("t", 1)
+	topic := w.name("t")
+	w.send(topic, numbers(0, 3000)...)
+	w.subscribe(topic, 1)
 	w.waitReceived("got", 1500)
 	if err := w.pbx.Stop(pbx.Kill); err != nil {
 		t.Fatal(err)
 	}
 	before := w.received("got")
 	w.boot()
-	w.subscribe("t", 0)
+	w.subscribe(topic, 0)
 	seen := map[string]bool{}
 	for deadline := time.Now().Add(patience); len(seen) < 3000; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -180,16 +196,17 @@ func killInMidConsumptionSkipsNothing(t *testing.T, on string) {
 
 func TestManualCommit(t *testing.T) { everywhere(t, manualCommit) }
 
-func manualCommit(t *testing.T, on string) {
+func manualCommit(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group + "enable_auto_commit = no\n"}})
-	w.send("t", "1", "2", "commit", "3", "4")
-	w.subscribe("t", 0)
+	topic := w.name("t")
+	w.send(topic, "1", "2", "commit", "3", "4")
+	w.subscribe(topic, 0)
 	lines := w.waitReceived("got", 6)
 	if !slices.Contains(lines, "commit 0") {
 		t.Fatalf("the commit failed: %q", lines)
 	}
 	w.cli("kafka probe unsubscribe")
-	w.subscribe("t", 0)
+	w.subscribe(topic, 0)
 	if again := payloads(w.waitReceived("got", 8)[6:]); !slices.Equal(again, []string{"3", "4"}) {
 		t.Errorf("after a commit came %q again, want 3 and 4", again)
 	}
@@ -197,42 +214,44 @@ func manualCommit(t *testing.T, on string) {
 
 func TestPauseAndResume(t *testing.T) { everywhere(t, pauseAndResume) }
 
-func pauseAndResume(t *testing.T, on string) {
+func pauseAndResume(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group}})
-	w.subscribe("a,b", 0)
-	w.send("a", "1")
-	w.send("b", "1")
+	a, b := w.name("a"), w.name("b")
+	w.subscribe(a+","+b, 0)
+	w.send(a, "1")
+	w.send(b, "1")
 	w.waitReceived("got", 2)
-	w.expect(`pause 0`, "kafka probe pause a")
-	w.send("a", "2")
-	w.send("b", "2")
-	if last := w.waitReceived("got", 3)[2]; !strings.HasPrefix(last, "b ") {
+	w.expect(`pause 0`, "kafka probe pause %s", a)
+	w.send(a, "2")
+	w.send(b, "2")
+	if last := w.waitReceived("got", 3)[2]; !strings.HasPrefix(last, b+" ") {
 		t.Errorf("a paused topic delivered: %s", last)
 	}
-	w.expect(`resume 0`, "kafka probe resume a")
-	if last := w.waitReceived("got", 4)[3]; !strings.HasPrefix(last, "a ") {
+	w.expect(`resume 0`, "kafka probe resume %s", a)
+	if last := w.waitReceived("got", 4)[3]; !strings.HasPrefix(last, a+" ") {
 		t.Errorf("a resumed topic delivered %s", last)
 	}
 }
 
 func TestSubscriptionOutlivesReloads(t *testing.T) { everywhere(t, subscriptionOutlivesReloads) }
 
-func subscriptionOutlivesReloads(t *testing.T, on string) {
+func subscriptionOutlivesReloads(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group}})
-	w.subscribe("t", 0)
-	w.send("t", "1")
+	topic := w.name("t")
+	w.subscribe(topic, 0)
+	w.send(topic, "1")
 	w.waitReceived("got", 1)
 	reload := func(text string) {
-		if err := w.pbx.WriteFile("kafka.conf", strings.ReplaceAll(text, "%BROKER%", w.address)); err != nil {
+		if err := w.pbx.WriteFile("kafka.conf", w.filled(text)); err != nil {
 			t.Fatal(err)
 		}
 		w.cli("module reload res_kafka.so")
 	}
 	reload(group + "client_id = other\n")
-	w.send("t", "2")
+	w.send(topic, "2")
 	w.waitReceived("got", 2)
 	reload("[two]\ntype = connection\nbrokers = %BROKER%\n")
-	w.send("t", "3")
+	w.send(topic, "3")
 	time.Sleep(500 * time.Millisecond)
 	if got := w.received("got"); len(got) != 2 {
 		t.Errorf("a removed connection delivered: %q", got)
@@ -245,27 +264,47 @@ func subscriptionOutlivesReloads(t *testing.T, on string) {
 
 func TestEnsureTopic(t *testing.T) { everywhere(t, ensureTopic) }
 
-func ensureTopic(t *testing.T, on string) {
+func ensureTopic(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on})
+	made, later, large := w.name("made"), w.name("later"), w.name("large")
 	mark := w.pbx.LogMark()
-	w.expect(`ensure 0`, "kafka probe ensure one made 7 1 wait")
-	w.expect(`ensure 0`, "kafka probe ensure one made 7 1 wait")
-	listed, err := pbx.Kcat(w.ctx, w.root, "-L", "-b", w.address, "-t", "made")
-	if err != nil || !strings.Contains(listed, "with 7 partitions") {
-		t.Errorf("%v: %s", err, listed)
-	}
-	w.expect(`ensure 0`, "kafka probe ensure one later 2 1 async")
-	w.until(`.`, "core show uptime")
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		listed, _ := pbx.Kcat(w.ctx, w.root, "-L", "-b", w.address)
-		if strings.Contains(listed, `"later" with 2 partitions`) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the topic was not made:\n%s", listed)
-		}
-	}
+	w.expect(`ensure 0`, "kafka probe ensure one %s 7 %d wait", made, on.brokers)
+	w.expect(`ensure 0`, "kafka probe ensure one %s 7 %d wait", made, on.brokers)
+	w.topicIs(made, 7, on.brokers)
+	w.expect(`ensure 0`, "kafka probe ensure one %s 2 0 async", later)
+	w.topicIs(later, 2, on.brokers)
 	w.expect(`ensure -1`, "kafka probe ensure one no/topic 1 1 wait")
 	w.waitLog(mark, `ERROR.*a topic cannot be called 'no/topic'`)
+	w.expect(`ensure -1`, "kafka probe ensure one %s 1 %d wait", large, on.brokers+1)
+	w.waitLog(mark, `ERROR.*`+large+`.*INVALID_REPLICATION_FACTOR`)
 	w.expect(`ensure -1`, "kafka probe ensure unknown t 1 1 wait")
+}
+
+// topicIs waits until a topic is there, and wants it to have so many partitions and, where brokers replicate, replicas.
+func (w *world) topicIs(topic string, partitions, replicas int) {
+	w.Helper()
+	admin := w.admin()
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		listed, err := admin.ListTopics(w.ctx, topic)
+		if detail := listed[topic]; err == nil && detail.Err == nil {
+			if len(detail.Partitions) != partitions || w.cluster != nil && detail.Partitions.NumReplicas() != replicas {
+				w.Errorf("%s has %v, want %d partitions of %d replicas", topic, detail.Partitions, partitions, replicas)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("topic %s was not made: %v, %v", topic, err, listed[topic].Err)
+		}
+	}
+}
+
+// admin is a client that asks the brokers themselves.
+func (w *world) admin() *kadm.Client {
+	w.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(w.address, ",")...))
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(client.Close)
+	return kadm.NewClient(client)
 }

@@ -51,16 +51,17 @@ func TestWithoutABroker(t *testing.T) {
 
 func TestRecordsWaitForTheBroker(t *testing.T) { everywhere(t, recordsWaitForTheBroker) }
 
-func recordsWaitForTheBroker(t *testing.T, on string) {
+func recordsWaitForTheBroker(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, parts: 1})
+	topic := w.name("t")
 	path := w.probeFile([2][]byte{[]byte("k"), []byte("1")}, [2][]byte{[]byte("k"), []byte("2")}, [2][]byte{[]byte("k"), []byte("3")})
-	w.expect(`accepted 3 refused 0`, "kafka probe file one t %s", path)
+	w.expect(`accepted 3 refused 0`, "kafka probe file one %s %s", topic, path)
 	w.acknowledged("one", 3)
 	if err := w.broker.stop(); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		w.expect(`accepted 3 refused 0`, "kafka probe file one t %s", path)
+		w.expect(`accepted 3 refused 0`, "kafka probe file one %s %s", topic, path)
 	}
 	w.expect(`(?m)^\s*Waiting +9\b`, "kafka show connection one")
 	if err := w.broker.start(); err != nil {
@@ -68,7 +69,7 @@ func recordsWaitForTheBroker(t *testing.T, on string) {
 	}
 	w.acknowledged("one", 12)
 	var values []string
-	for _, r := range w.read("t", 12) {
+	for _, r := range w.read(topic, 12) {
 		values = append(values, text(r.Payload))
 	}
 	if got := strings.Join(values, ""); got != "123123123123" {

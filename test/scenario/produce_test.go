@@ -37,20 +37,21 @@ func (w *world) probeFile(records ...[2][]byte) string {
 
 func TestNullAndEmptyAreKeptApart(t *testing.T) { everywhere(t, nullAndEmptyAreKeptApart) }
 
-func nullAndEmptyAreKeptApart(t *testing.T, on string) {
+func nullAndEmptyAreKeptApart(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, parts: 1})
+	apart, headed := w.name("apart"), w.name("headed")
 	records := [][2][]byte{
 		{nil, []byte("v")}, {{}, []byte("v")}, {[]byte("k"), nil}, {[]byte("k"), {}}, {nil, nil}, {{}, {}}, {[]byte("k"), []byte("v")},
 	}
-	w.expect(`accepted 7 refused 0`, "kafka probe file one apart %s", w.probeFile(records...))
+	w.expect(`accepted 7 refused 0`, "kafka probe file one %s %s", apart, w.probeFile(records...))
 	same := func(a *string, b []byte) bool { return (a == nil) == (b == nil) && (a == nil || *a == string(b)) }
-	for i, r := range w.read("apart", len(records)) {
+	for i, r := range w.read(apart, len(records)) {
 		if !same(r.Key, records[i][0]) || !same(r.Payload, records[i][1]) {
 			w.Errorf("record %d came out as key %s value %s, went in as %q", i, text(r.Key), text(r.Payload), records[i])
 		}
 	}
-	w.expect(`produce 0`, "kafka probe headers one headed 40")
-	r := w.read("headed", 1)[0]
+	w.expect(`produce 0`, "kafka probe headers one %s 40", headed)
+	r := w.read(headed, 1)[0]
 	if len(r.Headers) != 80 {
 		w.Fatalf("%d headers came out of 40", len(r.Headers)/2)
 	}
@@ -87,44 +88,48 @@ func keysOfEveryKind(count int) [][]byte {
 }
 
 func TestKeysLandWhereLibrdkafkaPutsThem(t *testing.T) {
-	keys := keysOfEveryKind(1000)
+	everywhere(t, keysLandWhereLibrdkafkaPutsThem)
+}
+
+func keysLandWhereLibrdkafkaPutsThem(t *testing.T, on kind) {
+	w, keys := newWorld(t, options{on: on}), keysOfEveryKind(1000)
+	records := make([][2][]byte, 0, len(keys))
+	var lines strings.Builder
+	for i, key := range keys {
+		records = append(records, [2][]byte{key, fmt.Append(nil, i)})
+		fmt.Fprintf(&lines, "%s\t%d\n", key, i)
+	}
+	file, path := w.probeFile(records...), filepath.Join(w.dir, "lines")
+	if err := os.WriteFile(path, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, partitions := range []int{1, 3, 16, 50} {
-		t.Run(fmt.Sprintf("%d_partitions", partitions), func(t *testing.T) {
-			w := newWorld(t, options{parts: partitions})
-			records := make([][2][]byte, 0, len(keys))
-			var lines strings.Builder
-			for i, key := range keys {
-				records = append(records, [2][]byte{key, fmt.Append(nil, i)})
-				fmt.Fprintf(&lines, "%s\t%d\n", key, i)
+		ours, theirs := w.name(fmt.Sprint("ours", partitions)), w.name(fmt.Sprint("theirs", partitions))
+		w.expect(`ensure 0`, "kafka probe ensure one %s %d 0 wait", ours, partitions)
+		w.expect(`ensure 0`, "kafka probe ensure one %s %d 0 wait", theirs, partitions)
+		w.expect(fmt.Sprintf("accepted %d refused 0", len(keys)), "kafka probe file one %s %s", ours, file)
+		if _, err := pbx.Kcat(w.ctx, w.root, "-P", "-b", w.address, "-t", theirs, "-K", "\t", "-l", path); err != nil {
+			t.Fatal(err)
+		}
+		// The value is the number of the key: kcat's JSON does not carry a key's bytes unharmed.
+		place := func(topic string) map[string]int32 {
+			at := map[string]int32{}
+			for _, r := range w.read(topic, len(keys)) {
+				at[text(r.Payload)] = r.Partition
 			}
-			w.expect(fmt.Sprintf("accepted %d refused 0", len(keys)), "kafka probe file one ours %s", w.probeFile(records...))
-			path := filepath.Join(w.dir, "lines")
-			if err := os.WriteFile(path, []byte(lines.String()), 0o600); err != nil {
-				t.Fatal(err)
+			return at
+		}
+		ourPlaces, theirPlaces, used := place(ours), place(theirs), map[int32]bool{}
+		for i, key := range keys {
+			n := fmt.Sprint(i)
+			if ourPlaces[n] != theirPlaces[n] {
+				t.Errorf("key %q, %d partitions: partition %d, kcat's is %d", key, partitions, ourPlaces[n], theirPlaces[n])
 			}
-			if _, err := pbx.Kcat(w.ctx, w.root, "-P", "-b", w.address, "-t", "theirs", "-K", "\t", "-l", path); err != nil {
-				t.Fatal(err)
-			}
-			// The value is the number of the key: kcat's JSON does not carry a key's bytes unharmed.
-			place := func(topic string) map[string]int32 {
-				at := map[string]int32{}
-				for _, r := range w.read(topic, len(keys)) {
-					at[text(r.Payload)] = r.Partition
-				}
-				return at
-			}
-			ours, theirs, used := place("ours"), place("theirs"), map[int32]bool{}
-			for i, key := range keys {
-				n := fmt.Sprint(i)
-				if ours[n] != theirs[n] {
-					t.Errorf("key %q: partition %d, kcat's is %d", key, ours[n], theirs[n])
-				}
-				used[ours[n]] = true
-			}
-			if len(used) != partitions {
-				t.Errorf("%d of %d partitions are used", len(used), partitions)
-			}
-		})
+			used[ourPlaces[n]] = true
+		}
+		if len(used) != partitions {
+			t.Errorf("%d of %d partitions are used", len(used), partitions)
+		}
 	}
 }
 
@@ -156,10 +161,11 @@ func TestWrongCallsAreRefused(t *testing.T) {
 
 func TestSizeLimitIsExact(t *testing.T) { everywhere(t, sizeLimitIsExact) }
 
-func sizeLimitIsExact(t *testing.T, on string) {
+func sizeLimitIsExact(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on})
-	w.expect(`produce 0`, "kafka probe size one large 999964") // measured: librdkafka's largest with the default of 1000000
-	w.expect(`produce -1`, "kafka probe size one large 999965")
+	topic := w.name("large")
+	w.expect(`produce 0`, "kafka probe size one %s 999964", topic) // measured: librdkafka's largest with the default of 1000000
+	w.expect(`produce -1`, "kafka probe size one %s 999965", topic)
 	w.acknowledged("one", 1)
 }
 

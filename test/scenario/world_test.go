@@ -14,9 +14,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"reskafka/test/apache"
 	"reskafka/test/pbx"
 )
 
@@ -29,17 +31,19 @@ type world struct {
 	ctx     context.Context
 	root    string
 	dir     string
-	address string // the broker's, host:port
+	id      string // in every name that the world has in a shared cluster, see name
+	address string // the brokers', host:port,host:port
 	broker  broker
+	cluster *apache.Cluster // what the broker is; nil for the embedded one
 	pbx     *pbx.PBX
 }
 
 // options of a world.
 type options struct {
-	files    map[string]string // configuration files besides the defaults; %BROKER% is replaced by the broker's address
+	files    map[string]string // configuration files besides the defaults; %BROKER% is replaced by the brokers' addresses, %ID% by the world's id
 	modules  []string          // what to load after the stock modules; nil = all of ours
-	on       string            // the kind of broker, see everywhere; empty = the embedded one
-	parts    int               // partitions of new topics
+	on       kind              // see everywhere; zero = one embedded broker
+	parts    int               // partitions of new topics; embedded brokers only
 	noBroker bool              // %BROKER% is a port where nobody listens
 	unbooted bool              // Asterisk is not started yet
 	install  string            // the DESTDIR to take modules from, if another than usual
@@ -55,10 +59,13 @@ var defaults = map[string]string{
 	"cdr.conf":       "[general]\nenable = yes\nunanswered = yes\n",
 }
 
+// worlds counts them, so that each has another id.
+var worlds atomic.Int64
+
 // newWorld starts a world that ends with the test.
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
-	w := &world{T: t, root: os.Getenv("RES_KAFKA_ROOT")}
+	w := &world{T: t, root: os.Getenv("RES_KAFKA_ROOT"), id: fmt.Sprintf("w%d", worlds.Add(1))}
 	if w.root == "" {
 		t.Skip("RES_KAFKA_ROOT is not set: run this by `make test-asterisk`")
 	}
@@ -84,7 +91,7 @@ func newWorld(t *testing.T, o options) *world {
 	files := maps.Clone(defaults)
 	maps.Copy(files, o.files)
 	for name, text := range files {
-		files[name] = strings.ReplaceAll(text, "%BROKER%", w.address)
+		files[name] = w.filled(text)
 	}
 	if o.modules == nil {
 		o.modules = allOurs
@@ -104,6 +111,14 @@ func newWorld(t *testing.T, o options) *world {
 		w.boot()
 	}
 	return w
+}
+
+// name is what a topic or a group of that name is called in this world: others in the same cluster have their own.
+func (w *world) name(name string) string { return name + "-" + w.id }
+
+// filled is a configuration file with the world's names in it.
+func (w *world) filled(text string) string {
+	return strings.NewReplacer("%BROKER%", w.address, "%ID%", w.id).Replace(text)
 }
 
 // boot starts Asterisk. It is stopped with the test, which fails if it has crashed before.

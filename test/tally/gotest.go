@@ -145,6 +145,11 @@ func (t *tally) packageEvent(p *goPackage, event goEvent) {
 			t.printf(", %d skipped", p.skipped)
 		}
 		t.printf("\n")
+		for _, line := range p.output {
+			if strings.HasPrefix(line, "note: ") {
+				t.printf("  %s\n", line)
+			}
+		}
 	case "skip":
 		// No test files.
 	default:

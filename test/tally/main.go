@@ -11,7 +11,8 @@
 //	skip NAME: WHY         one test was skipped
 //	{...}                  an event of `go test -json`
 //
-// and passes every other line on. Of Go's tests those are counted that have no tests below them.
+// and passes every other line on. A line that begins with "note: ", printed by a Go package outside of its tests, is shown
+// when the package has passed. Of Go's tests those are counted that have no tests below them.
 package main
 
 import (

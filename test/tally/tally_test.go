@@ -20,6 +20,8 @@ const (
 {"Action":"run","Package":"reskafka/a","Test":"TestTwo"}
 {"Action":"output","Package":"reskafka/a","Test":"TestTwo","Output":"    a_test.go:3: no kcat\n"}
 {"Action":"skip","Package":"reskafka/a","Test":"TestTwo","Elapsed":0}
+{"Action":"output","Package":"reskafka/a","Output":"note: of all\n"}
+{"Action":"output","Package":"reskafka/a","Output":"other\n"}
 {"Action":"pass","Package":"reskafka/a","Elapsed":0.3}
 `
 	failing = `{"Action":"run","Package":"reskafka/b","Test":"TestOne"}
@@ -58,7 +60,7 @@ func TestTally(t *testing.T) {
 		last        string   // the closing line
 		shown       []string // among the rest
 	}{
-		{"go pass", passing, 0, "2 passed, 0 failed, 1 skipped", []string{"skip  a TestTwo: a_test.go:3: no kcat"}},
+		{"go pass", passing, 0, "2 passed, 0 failed, 1 skipped", []string{"skip  a TestTwo: a_test.go:3: no kcat", "  note: of all\n"}},
 		{"go fail", failing, 1, "0 passed, 1 failed, 0 skipped", []string{"FAIL  b TestOne/x", "got 1, want 2"}},
 		{"go build", passing + broken, 1, "2 passed, 1 failed, 1 skipped", []string{"c.go:4:2: undefined: x"}},
 		{"go panic", passing + panicking, 1, "2 passed, 1 failed, 1 skipped", []string{"panic: oh", "exit status 2"}},
