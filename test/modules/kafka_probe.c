@@ -29,6 +29,8 @@
  *   kafka probe consumers <connection>                 everything about consumers that must be refused
  *   kafka probe ensure <connection> <topic> <partitions> <replication> <wait|async>
  *   kafka probe rate <connection> <topic> <bytes> <per second, 0 = flat out> <seconds> <threads>
+ *
+ * kafka_probe/flood.c has the commands with many messages.
  */
 
 /*** MODULEINFO
@@ -49,6 +51,8 @@
 #include "asterisk/utils.h"
 
 #include "asterisk/kafka.h"
+
+#include "flood.h"
 
 static struct ast_kafka_producer *kept;
 
@@ -496,6 +500,7 @@ static struct ast_cli_entry commands[] = {
 static int unload_module(void)
 {
 	ast_cli_unregister_multiple(commands, ARRAY_LEN(commands));
+	flood_unload();
 	listener_end(&first);
 	listener_end(&second);
 	ao2_cleanup(kept);
@@ -505,7 +510,14 @@ static int unload_module(void)
 
 static int load_module(void)
 {
-	return ast_cli_register_multiple(commands, ARRAY_LEN(commands)) ? AST_MODULE_LOAD_DECLINE : AST_MODULE_LOAD_SUCCESS;
+	if (ast_cli_register_multiple(commands, ARRAY_LEN(commands))) {
+		return AST_MODULE_LOAD_DECLINE;
+	}
+	if (flood_load()) {
+		ast_cli_unregister_multiple(commands, ARRAY_LEN(commands));
+		return AST_MODULE_LOAD_DECLINE;
+	}
+	return AST_MODULE_LOAD_SUCCESS;
 }
 
 AST_MODULE_INFO(ASTERISK_GPL_KEY, AST_MODFLAG_DEFAULT, "Uses res_kafka in every way",

@@ -142,6 +142,10 @@ func ReadTopic(ctx context.Context, root, address, topic string, count int) ([]R
 		return nil, err
 	}
 	printed, err := Kcat(ctx, root, "-C", "-q", "-J", "-b", address, "-t", topic, "-o", "beginning", "-c", strconv.Itoa(count))
+	// Brokers of a cluster hear of a new topic one after the other.
+	for err != nil && strings.Contains(err.Error(), "Unknown topic or partition") && ctx.Err() == nil {
+		printed, err = Kcat(ctx, root, "-C", "-q", "-J", "-b", address, "-t", topic, "-o", "beginning", "-c", strconv.Itoa(count))
+	}
 	if err != nil {
 		return nil, err
 	}

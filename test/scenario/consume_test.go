@@ -301,7 +301,8 @@ func (w *world) topicIs(topic string, partitions, replicas int) {
 // admin is a client that asks the brokers themselves.
 func (w *world) admin() *kadm.Client {
 	w.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(w.address, ",")...))
+	// What it has heard of topics is not told again for longer than that.
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(w.address, ",")...), kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {
 		w.Fatal(err)
 	}
