@@ -217,15 +217,20 @@ func (b *apacheBroker) stop() error {
 		if !b.world.Failed() {
 			return // it has started them again
 		}
+		b.kill()
 		if err := b.cluster.Restart(context.Background()); err != nil {
 			b.world.Error(err)
 		}
 	})
-	// At once: an orderly end of the last ones would wait for others to hand their work to.
+	b.kill()
+	return nil
+}
+
+// kill ends all nodes. An orderly end would keep those that are left without a majority waiting for minutes.
+func (b *apacheBroker) kill() {
 	for id := 1; id <= b.cluster.Nodes(); id++ {
 		b.cluster.Kill(id)
 	}
-	return nil
 }
 
 func (b *apacheBroker) start() error { return b.cluster.Restart(b.world.ctx) }

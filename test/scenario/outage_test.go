@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -52,11 +53,13 @@ func TestWithoutABroker(t *testing.T) {
 func TestRecordsWaitForTheBroker(t *testing.T) { everywhere(t, recordsWaitForTheBroker) }
 
 func recordsWaitForTheBroker(t *testing.T, on kind) {
-	w := newWorld(t, options{on: on, parts: 1})
+	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group}})
 	topic := w.name("t")
 	path := w.probeFile([2][]byte{[]byte("k"), []byte("1")}, [2][]byte{[]byte("k"), []byte("2")}, [2][]byte{[]byte("k"), []byte("3")})
 	w.expect(`accepted 3 refused 0`, "kafka probe file one %s %s", topic, path)
 	w.acknowledged("one", 3)
+	w.subscribe(topic, 0)
+	w.waitReceived("got", 3)
 	if err := w.broker.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -64,16 +67,29 @@ func recordsWaitForTheBroker(t *testing.T, on kind) {
 		w.expect(`accepted 3 refused 0`, "kafka probe file one %s %s", topic, path)
 	}
 	w.expect(`(?m)^\s*Waiting +9\b`, "kafka show connection one")
+	stopped := time.Now()
 	if err := w.broker.start(); err != nil {
 		t.Fatal(err)
 	}
+	back := time.Now()
 	w.acknowledged("one", 12)
+	t.Logf("the broker took %v to come back, the records %v to be acknowledged after that", back.Sub(stopped), time.Since(back))
 	var values []string
 	for _, r := range w.read(topic, 12) {
 		values = append(values, text(r.Payload))
 	}
 	if got := strings.Join(values, ""); got != "123123123123" {
 		t.Errorf("order %s", got)
+	}
+	// The consumer goes on as well. It has missed nothing, though what it had not committed may come again.
+	first := map[string]bool{}
+	for count := 12; len(first) < 12; count++ {
+		for i, line := range w.waitReceived("got", count) {
+			if !first[line] && !strings.HasPrefix(line, fmt.Sprintf("%s 0 %d ", topic, len(first))) {
+				t.Fatalf("delivery %d is %s, want offset %d or an earlier one", i, line, len(first))
+			}
+			first[line] = true
+		}
 	}
 }
 
