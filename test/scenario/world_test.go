@@ -1,8 +1,8 @@
-// Package scenario runs res_kafka in a real Asterisk, against a broker in a process of its own, and lets kcat, a client
+// Package scenario runs res_kafka in a real Asterisk, against brokers in processes of their own, and lets kcat, a client
 // independent of ours, read what came out.
 //
-// It needs what scripts/test sets: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL. RES_KAFKA_ENV is added to Asterisk's
-// environment: words of the form NAME=value.
+// It needs what scripts/test sets: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL, and RES_KAFKA_APACHE for more than
+// the embedded broker. RES_KAFKA_ENV is added to Asterisk's environment: words of the form NAME=value.
 package scenario
 
 import (
@@ -25,7 +25,7 @@ import (
 // patience is how long anything may take that is waited for; reaching it is a failure, never a measurement.
 const patience = 60 * time.Second
 
-// world is one private Asterisk and one broker.
+// world is one private Asterisk and a cluster of brokers, its own or shared with other worlds.
 type world struct {
 	*testing.T
 	ctx     context.Context

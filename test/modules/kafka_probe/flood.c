@@ -15,7 +15,7 @@
  *                                        so many threads produce so many messages each, to so many keys of their own; all
  *                                        together at that rate, 0 = flat out; each waits before message number <hold>
  *   kafka flood hold                     has them wait where they are, and waits until they do
- *   kafka flood go                       lets them go on
+ *   kafka flood go [<hold>]              lets them go on, to the end or until each waits before message number <hold>
  *   kafka flood stop                     has them end, and waits for it
  *   kafka flood show                     the counts below, on one line
  *   kafka flood end                      stop, and end the consumer
@@ -57,7 +57,7 @@ static struct {
 	double rate; /* of each thread, per second */
 	long hold, running;
 	long holding; /* threads that wait, or have ended */
-	int go, stop;
+	int stop;
 	long produced, refused;
 	int64_t started;
 } source;
@@ -109,9 +109,9 @@ static void *flood_run(void *arg)
 		int length = snprintf(value, sizeof(value), "%ld %ld", thread, seq);
 
 		snprintf(key, sizeof(key), "%ld.%ld", thread, seq % source.plan.keys);
-		if (seq >= GET(source.hold) && !GET(source.go)) {
+		if (seq >= GET(source.hold)) {
 			ADD(source.holding);
-			while (!GET(source.go) && !GET(source.stop)) {
+			while (seq >= GET(source.hold) && !GET(source.stop)) {
 				usleep(1000);
 			}
 			__atomic_sub_fetch(&source.holding, 1, __ATOMIC_SEQ_CST);
@@ -134,7 +134,6 @@ static void *flood_run(void *arg)
 
 static void flood_hold(void)
 {
-	SET(source.go, 0);
 	SET(source.hold, 0);
 	while (GET(source.holding) < source.running) {
 		usleep(1000);
@@ -285,7 +284,7 @@ static char *flood(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 	} else if (!strcmp(what, "hold")) {
 		flood_hold();
 	} else if (!strcmp(what, "go")) {
-		SET(source.go, 1);
+		SET(source.hold, a->argc > 3 ? atol(a->argv[3]) : LONG_MAX);
 	} else if (!strcmp(what, "stop")) {
 		flood_stop();
 		flood_show(a->fd);
