@@ -1,0 +1,79 @@
+package scenario
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"reskafka/test/apache"
+)
+
+// TestPasswordIsPutRight has the only user mistype a password, over TLS with an authority of its own: one line says so,
+// and the record that came meanwhile arrives after a reload with the right one.
+func TestPasswordIsPutRight(t *testing.T) {
+	names, folders := versions()
+	if len(names) == 0 {
+		t.Skip("RES_KAFKA_APACHE names no Apache Kafka; the embedded broker does not say what is wrong with a login, and kcat cannot log in there")
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			counted(t, kind{name, 1})
+			passwordIsPutRight(t, folders[name])
+		})
+	}
+}
+
+func passwordIsPutRight(t *testing.T, kafka string) {
+	const right, wrong = "right-s3cret", "mistyped-s3cret"
+	// The broker is this test's own: its log-in listener is for Asterisk, the plain one for kcat.
+	w := newWorld(t, options{noBroker: true, unbooted: true})
+	cluster, err := apache.Start(w.ctx, apache.Config{
+		Dir: filepath.Join(w.dir, "broker"), Kafka: kafka, Listeners: []apache.Listener{apache.Plaintext, apache.SASLSSL},
+		Users: []apache.User{{Name: "asterisk", Password: right}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cluster.Close() })
+	w.address = cluster.Brokers(apache.Plaintext.Name)
+	brokers := cluster.Brokers(apache.SASLSSL.Name)
+	write := func(password string) {
+		text := fmt.Sprintf("[one]\ntype = connection\nbrokers = %s\nsecurity_protocol = sasl_ssl\nssl_ca_location = %s\n"+
+			"sasl_mechanisms = SCRAM-SHA-512\nsasl_username = asterisk\nsasl_password = %s\n", brokers, cluster.CAFile(), password)
+		if err := w.pbx.WriteFile("kafka.conf", text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(wrong)
+	w.boot()
+
+	mark := w.pbx.LogMark()
+	w.expect(`accepted 1`, "kafka probe file one t %s", w.probeFile([2][]byte{[]byte("k"), []byte("waited")}))
+	w.waitLog(mark, `WARNING.*connection one: broker `+brokers+` cannot be reached: SASL: unknown user or wrong password, .*; records wait`)
+	w.expect(`Message not sent: .*SASL: unknown user or wrong password`, "kafka test send connection one topic t message m")
+	w.expect(`sasl_ssl(?s:.*)SASL password: +\*\*\*(?s:.*)SSL host check: +https`, "kafka show connection one")
+
+	write(right)
+	w.cli("module reload res_kafka.so")
+	w.acknowledged("one", 1)
+	w.expect(`Message sent successfully`, "kafka test send connection one topic t message sent")
+	for i, r := range w.read("t", 2) {
+		if want := []string{"waited", "sent"}[i]; text(r.Payload) != want {
+			t.Errorf("record %d is %s, want %s", i, text(r.Payload), want)
+		}
+	}
+	lines := 0
+	for _, line := range w.pbx.LogLines() {
+		if strings.Contains(line, "s3cret") {
+			t.Errorf("a password is in the log: %s", line)
+		}
+		if strings.Contains(line, "unknown user") {
+			lines++
+		}
+	}
+	if lines != 1 {
+		t.Errorf("%d lines for one cause", lines)
+	}
+}

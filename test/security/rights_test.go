@@ -1,0 +1,142 @@
+package security
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	saslplain "github.com/twmb/franz-go/pkg/sasl/plain"
+)
+
+// asBob are the options of the user who may do nothing.
+var asBob = "security_protocol = sasl_plaintext, " + plain + login("bob")
+
+// denied waits until the broker has denied bob so many more requests about a resource, and says so in its log.
+func (s *scene) denied(resource string, more int) {
+	s.Helper()
+	count := func() int {
+		text, err := s.site.Log(1)
+		if err != nil {
+			s.Fatal(err)
+		}
+		n := 0
+		for line := range strings.Lines(text) {
+			if strings.Contains(line, "User:bob is Denied") && strings.Contains(line, resource+" ") {
+				n++
+			}
+		}
+		return n
+	}
+	for begun, now := count(), 0; now < begun+more; now = count() {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-s.ctx.Done():
+			s.Fatalf("%d denials of %s in all that time", now-begun, resource)
+		}
+	}
+}
+
+// counted is how many dropped records are in lines that say how many more there were.
+func (s *scene) counted() int {
+	sum := 0
+	loud, _ := s.log.loud()
+	for _, one := range loud {
+		var n int
+		if _, err := fmt.Sscanf(one.text, "connection 'one': %d more record(s) ", &n); err == nil {
+			sum += n
+		}
+	}
+	return sum
+}
+
+// waitVisible waits until bob may see a topic: rights take their time to reach the broker, and nobody tells.
+func (s *scene) waitVisible() {
+	s.Helper()
+	bob := kadm.NewClient(s.site.client(s.T, s.site.address("SASL_PLAINTEXT"),
+		kgo.SASL(saslplain.Auth{User: "bob", Pass: password("bob")}.AsMechanism())))
+	for {
+		topics, err := bob.ListTopics(s.ctx, s.topic)
+		if err != nil {
+			s.Fatal(err)
+		}
+		if topics[s.topic].Err == nil {
+			return
+		}
+	}
+}
+
+// topicRefused has bob produce to a topic and consume it without the right to. What he may do at first decides at which
+// request he is refused. A record that a broker refuses for good is dropped, so it is the next that arrives.
+func topicRefused(before ...kadm.ACLOperation) func(*testing.T, *site) {
+	return func(t *testing.T, at *site) {
+		s := newScene(t, at, "SASL_PLAINTEXT")
+		at.createTopic(t, s.topic)
+		at.allow(t, kadm.NewACLs().Groups(s.topic).Operations(kadm.OpRead))
+		if before != nil {
+			at.allow(t, kadm.NewACLs().Topics(s.topic).Operations(before...))
+			s.waitVisible()
+		}
+		s.configure(asBob)
+		s.open()
+		s.put("refused")
+		s.note("produce", 1)
+		s.answer("kafka test send", s.testSend("refused"))
+		made := s.topic + "-made"
+		if err := s.engine.EnsureTopic("one", made, 1, 1, true); err == nil {
+			t.Error("the topic was made")
+		}
+		s.note("ensure topic", 1)
+		s.subscribe()
+		s.note("subscribe", 1)
+		const many = 50
+		for i := range many {
+			s.put(fmt.Sprint("refused ", i))
+			s.settled() // so that each is a request of its own
+		}
+		s.denied("Topic:LITERAL:"+s.topic, attempted)
+		s.note("many attempts", 0)
+
+		at.allow(t, kadm.NewACLs().Topics(s.topic, made).Operations(kadm.OpWrite, kadm.OpRead, kadm.OpDescribe, kadm.OpCreate))
+		s.sendUntilSent() // the right has to reach the broker
+		s.put("waited")
+		s.settled()
+		s.receive("waited")
+		s.makeUntilMade()
+		s.note("healed", 0)
+		at.read(t, "SASL_PLAINTEXT", s.topic, "waited", "sent")
+		s.engine.Stop(0)
+		s.note("stop", 0)
+		s.golden()
+		if n := s.counted(); n < many {
+			t.Errorf("%d more records were told of, of at least %d", n, many)
+		}
+	}
+}
+
+// groupRefused has bob consume in a group without the right to.
+func groupRefused(t *testing.T, at *site) {
+	s := newScene(t, at, "SASL_PLAINTEXT")
+	at.createTopic(t, s.topic)
+	at.allow(t, kadm.NewACLs().Topics(s.topic).Operations(kadm.OpWrite, kadm.OpRead, kadm.OpDescribe))
+	s.waitVisible()
+	s.configure(asBob)
+	s.open()
+	s.sendUntilSent()
+	s.put("waited")
+	s.settled()
+	s.note("produce", 0)
+	s.subscribe()
+	s.note("subscribe", 1)
+	s.denied("Group:LITERAL:"+s.topic, attempted)
+	s.note("many attempts", 0)
+
+	at.allow(t, kadm.NewACLs().Groups(s.topic).Operations(kadm.OpRead))
+	s.receive("waited")
+	s.note("healed", 0)
+	s.engine.Stop(0)
+	s.note("stop", 0)
+	s.golden()
+}

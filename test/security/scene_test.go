@@ -1,0 +1,341 @@
+package security
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"reskafka/internal/config/configtest"
+	"reskafka/internal/engine"
+	"reskafka/internal/frame/frametest"
+	"reskafka/internal/host"
+)
+
+// line is one line of the log.
+type line struct {
+	level host.Level
+	text  string
+}
+
+// lines is the log of a scene.
+type lines struct {
+	mtx   sync.Mutex
+	all   []line
+	grown chan struct{} // closed and replaced with each line
+}
+
+func (l *lines) Log(level host.Level, _ string, _ int, _, text string) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.all = append(l.all, line{level, text})
+	close(l.grown)
+	l.grown = make(chan struct{})
+}
+
+// loud are the lines an administrator sees, those above the debug level, with what is closed at the next line.
+func (l *lines) loud() ([]line, <-chan struct{}) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	return slices.DeleteFunc(slices.Clone(l.all), func(one line) bool { return one.level == host.Debug }), l.grown
+}
+
+// progress counts callbacks for a consumer.
+type progress struct{ delivered atomic.Uint64 }
+
+func (p *progress) Delivered() uint64 { return p.delivered.Load() }
+func (p *progress) Hurry(bool)        {}
+
+// scene is an engine with one connection, "one", whose brokers are a gateway to a listener of a site. What it does and
+// what the log says is noted down and held against a golden file.
+type scene struct {
+	*testing.T
+	site     *site
+	ctx      context.Context
+	gateway  *gateway
+	brokers  string // the option's value: the gateway, unless a case needs none
+	engine   *engine.Engine
+	gate     engine.Gate
+	id       uint64
+	log      *lines
+	noted    int // loud lines that are in the notes
+	notes    strings.Builder
+	received chan string
+	topic    string
+	group    string
+	dir      string // for files of the case's own
+	retried  bool   // something had to be tried again
+	began    time.Time
+}
+
+func newScene(t *testing.T, s *site, listener string) *scene {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	sc := &scene{
+		T: t, site: s, ctx: ctx, gateway: newGateway(t, s.address(listener)), log: &lines{grown: make(chan struct{})},
+		received: make(chan string, 1000), began: time.Now(), topic: filepath.Base(t.Name()), dir: t.TempDir(),
+	}
+	sc.group, sc.brokers = sc.topic, sc.gateway.address()
+	sc.engine = engine.Start(host.System{EntityID: "00:11:22:33:44:55", Version: "22.5.0", Hostname: "pbx"}, sc.log)
+	t.Cleanup(func() {
+		sc.engine.Stop(0)
+		sc.noSecrets()
+	})
+	return sc
+}
+
+// noSecrets fails when a password is in a line, whatever its level. All scenes have the client log all it can.
+func (s *scene) noSecrets() {
+	s.log.mtx.Lock()
+	defer s.log.mtx.Unlock()
+	for _, one := range s.log.all {
+		if strings.Contains(one.text, secret) {
+			s.Errorf("a password is in the log: %s", one.text)
+		}
+	}
+}
+
+// text is a kafka.conf with the connection. @ in options is the folder of the client's files, # that of the case.
+func (s *scene) text(options string) string {
+	options = strings.NewReplacer("@", s.site.files, "#", s.dir).Replace(options)
+	return "[one]\ntype = connection\nbrokers = " + s.brokers + "\ngroup_id = " + s.group + "\n" +
+		"auto_offset_reset = earliest\nreconnect_backoff_ms = 50\nreconnect_backoff_max_ms = 400\n" +
+		"request_timeout_ms = 3000\ndebug = all\n" + strings.ReplaceAll(options, ", ", "\n") + "\n"
+}
+
+// configure puts options in force, which must be right.
+func (s *scene) configure(options string) {
+	s.Helper()
+	if err := s.engine.Configure(configtest.Read(s.text(options))); err != nil {
+		loud, _ := s.log.loud()
+		s.Fatalf("%v: %v", err, loud)
+	}
+}
+
+// open gets a producer.
+func (s *scene) open() {
+	s.Helper()
+	var err error
+	if s.id, err = s.engine.OpenProducer("one", &s.gate); err != nil {
+		loud, _ := s.log.loud()
+		s.Fatalf("%v: %v", err, loud)
+	}
+}
+
+// put leaves a record with the engine, as the stage does.
+func (s *scene) put(value string) {
+	f := frametest.Frame{AcceptedNS: time.Now().UnixNano(), Topic: s.topic, Value: []byte(value), Charge: uint32(len(value))}
+	s.gate.HeldFrames.Add(1)
+	s.gate.HeldCharge.Add(int64(f.Charge))
+	s.gate.Admitted.Add(1)
+	s.engine.Take(s.id, frametest.Append(nil, f))
+	s.gate.Taken.Add(1)
+}
+
+// settled waits until every record has its outcome.
+func (s *scene) settled() {
+	s.Helper()
+	for s.gate.HeldFrames.Load() != 0 { // of which nobody is told
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-s.ctx.Done():
+			loud, _ := s.log.loud()
+			s.Fatalf("%d records still wait: %v", s.gate.HeldFrames.Load(), loud)
+		}
+	}
+}
+
+// subscribe consumes the topic until the scene ends.
+func (s *scene) subscribe() {
+	s.Helper()
+	p := &progress{}
+	id, err := s.engine.Subscribe("one", s.topic, p)
+	if err != nil {
+		s.Fatal(err)
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			batch, ok := s.engine.Next(id)
+			if !ok {
+				return
+			}
+			for _, m := range batch {
+				s.received <- string(m.Value)
+				p.delivered.Add(1)
+			}
+		}
+	}()
+	s.Cleanup(func() {
+		s.engine.FreeSubscription(id)
+		<-over
+	})
+}
+
+// receive waits for a message of that value.
+func (s *scene) receive(value string) {
+	s.Helper()
+	for got := ""; got != value; {
+		select {
+		case got = <-s.received:
+		case <-s.ctx.Done():
+			loud, _ := s.log.loud()
+			s.Fatalf("%q was not received: %v", value, loud)
+		}
+	}
+}
+
+// testSend is `kafka test send`.
+func (s *scene) testSend(message string) string {
+	if err := s.engine.TestSend(s.ctx, "one", s.topic, message, nil); err != nil {
+		return err.Error()
+	}
+	return "Message sent successfully"
+}
+
+// sendUntilSent repeats `kafka test send` until it succeeds. On a machine with much else to do a message may take longer
+// than it has.
+func (s *scene) sendUntilSent() {
+	s.Helper()
+	for s.testSend("sent") != "Message sent successfully" {
+		s.retried = true
+		if s.ctx.Err() != nil {
+			loud, _ := s.log.loud()
+			s.Fatalf("no message gets through: %v", loud)
+		}
+	}
+}
+
+// makeUntilMade repeats ensure_topic until it succeeds, for the same reason.
+func (s *scene) makeUntilMade() {
+	s.Helper()
+	for s.engine.EnsureTopic("one", s.topic+"-made", 1, 1, true) != nil {
+		s.retried = true
+		if s.ctx.Err() != nil {
+			loud, _ := s.log.loud()
+			s.Fatalf("the topic is not made: %v", loud)
+		}
+	}
+}
+
+// attempts waits for so many more connections.
+func (s *scene) attempts(more int) {
+	s.Helper()
+	for begun, _ := s.gateway.connections(); ; {
+		now, grown := s.gateway.connections()
+		if now >= begun+more {
+			return
+		}
+		select {
+		case <-grown:
+		case <-s.ctx.Done():
+			s.Fatalf("%d attempts in all that time", now-begun)
+		}
+	}
+}
+
+// note notes what is done, then the lines since the last note, once there are that many. Lines that come from several
+// goroutines have no order.
+func (s *scene) note(what string, least int) {
+	s.Helper()
+	for {
+		loud, grown := s.log.loud()
+		texts := s.toNote(loud[s.noted:])
+		if len(texts) >= least {
+			s.noted = len(loud)
+			slices.Sort(texts)
+			fmt.Fprintf(&s.notes, "# %s\n%s", what, strings.Join(append(texts, ""), "\n"))
+			return
+		}
+		select {
+		case <-grown:
+		case <-s.ctx.Done():
+			s.Fatalf("%s: %d lines, want %d: %v", what, len(texts), least, loud[s.noted:])
+		}
+	}
+}
+
+// toNote leaves out lines that come or not as time goes by: one again after half a minute, with the number it stands
+// for, which no line may do more often than that, and what took too long on a machine with much else to do.
+func (s *scene) toNote(some []line) []string {
+	s.Helper()
+	var texts []string
+	repeats := map[string]int{}
+	for _, one := range some {
+		text := s.normal(one)
+		base := again.ReplaceAllString(text, "")
+		switch {
+		case base != text && strings.Contains(s.notes.String(), base), moreRecords.MatchString(text):
+			repeats[base]++
+		case lastCommit.MatchString(text), s.retried && outOfTime.MatchString(text):
+		default:
+			texts = append(texts, text)
+		}
+	}
+	for base, n := range repeats {
+		most := int(time.Since(s.began) / (30 * time.Second))
+		if moreRecords.MatchString(base) {
+			most++ // when the engine ends
+		}
+		if n > most {
+			s.Errorf("%d times in %v: %s", n, time.Since(s.began), base)
+		}
+	}
+	return texts
+}
+
+// answer notes an answer that is no line.
+func (s *scene) answer(what, text string) {
+	fmt.Fprintf(&s.notes, "# %s\n%s\n", what, s.normal(line{host.Notice, text})[len("NOTICE "):])
+}
+
+var (
+	again       = regexp.MustCompile(` \((\d+ attempts|\d+ times since the last line)\)`)
+	moreTries   = regexp.MustCompile(` \(\d+ more attempts failed\)`)
+	lastCommit  = regexp.MustCompile(`offsets could not be committed: no answer in time`) // where a second is not enough
+	moreRecords = regexp.MustCompile(`^ERROR connection 'one': N more record\(s\) `)
+	records     = regexp.MustCompile(`\b\d+ ((more )?record\(s\))`)
+	duration    = regexp.MustCompile(`after [0-9.]+(ms|s|m)+\b`)
+	moment      = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d UTC`)
+	outOfTime   = regexp.MustCompile(`^ERROR connection 'one': N record\(s\) for topic '\w+' dropped, message timeout$|in time$`)
+	loopback    = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+)
+
+// normal is a line as it is the same everywhere.
+func (s *scene) normal(one line) string {
+	text := strings.NewReplacer(s.gateway.address(), "BROKER:9092", s.site.files, "FILES", s.dir, "FOLDER").Replace(one.text)
+	text = moreTries.ReplaceAllString(text, "")
+	text = records.ReplaceAllString(text, "N $1")
+	text = duration.ReplaceAllString(text, "after TIME")
+	text = moment.ReplaceAllString(text, "DATE")
+	text = loopback.ReplaceAllString(text, "NODE:9092")
+	return []string{"DEBUG", "NOTICE", "WARNING", "ERROR"}[one.level] + " " + text
+}
+
+// golden holds the notes against the case's golden file, which is the same for every site.
+func (s *scene) golden() {
+	s.Helper()
+	path := filepath.Join("testdata", s.topic+".golden")
+	got := s.notes.String()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			s.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if got != string(want) {
+		s.Errorf("got:\n%swant:\n%s(go test ./test/security -update rewrites it)", got, want)
+	}
+}

@@ -1,0 +1,266 @@
+package security
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/test/apache"
+)
+
+// patience is how long a test waits for what must happen; it is reached only by a failing one.
+const patience = 90 * time.Second
+
+// listeners of every site. The last three are flawed in what their name says; at REAUTH a login is good for 3 s, after
+// which the client has to log in again on the connection it has.
+var listeners = []apache.Listener{
+	apache.Plaintext, apache.SSL, apache.SASLPlaintext, apache.SASLSSL, apache.MutualTLS,
+	{Name: "SCRAM_512", Protocol: "SASL_PLAINTEXT", Mechanisms: []string{"SCRAM-SHA-512"}},
+	{Name: "REAUTH", Protocol: "SASL_PLAINTEXT", Mechanisms: []string{"SCRAM-SHA-256"}},
+	{Name: "EXPIRED", Protocol: "SSL", Flaw: apache.Expired},
+	{Name: "ELSEWHERE", Protocol: "SSL", Flaw: apache.WrongHost},
+	{Name: "STRANGER", Protocol: "SSL", Flaw: apache.UnknownCA},
+}
+
+// secret is part of every password and of nothing else.
+const secret = "s3cret"
+
+// password is that of a user.
+func password(user string) string { return user + "-" + secret }
+
+// Who logs in: alice may do everything, bob nothing. carla's password at the brokers is another than her own and dora's
+// is not there at all, until a case puts that right; erin's changes.
+var (
+	users = []apache.User{{Name: "alice", Password: password("alice")}, {Name: "bob", Password: password("bob")},
+		{Name: "carla", Password: "another-" + secret}, {Name: "erin", Password: password("erin")}}
+	superUsers = []string{"alice", "carla", "dora", "erin", "CN=client"}
+)
+
+// site is one Kafka to test against: Apache's, or embedded brokers.
+type site struct {
+	*apache.Cluster                           // nil = embedded
+	fakes           map[string]*kfake.Cluster // the embedded brokers, one for each listener
+	name            string
+	authority       *apache.Authority // who signed the brokers' certificates
+	files           string            // a folder with what clients need, see layOut
+	admin           *kadm.Client
+}
+
+// address is where a listener is.
+func (s *site) address(listener string) string {
+	if s.Cluster == nil {
+		return s.fakes[listener].ListenAddrs()[0]
+	}
+	return s.Address(1, listener)
+}
+
+// folder is a new folder with nothing in it.
+func folder(t *testing.T, path string) string {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// startSites starts a cluster of every version in RES_KAFKA_APACHE, which holds name=folder with colons between, and the
+// embedded brokers.
+func startSites(t *testing.T) []*site {
+	sites := []*site{startEmbedded(t)}
+	var all sync.WaitGroup
+	for entry := range strings.SplitSeq(os.Getenv("RES_KAFKA_APACHE"), ":") {
+		name, kafka, found := strings.Cut(entry, "=")
+		if !found {
+			continue
+		}
+		s := &site{name: name}
+		dir := t.TempDir()
+		sites = append(sites, s)
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			var err error
+			if s.Cluster, err = apache.Start(ctx, apache.Config{
+				Dir: filepath.Join(dir, "cluster"), Kafka: kafka, Listeners: listeners, Users: users, SuperUsers: superUsers,
+				// With more than one, a listener shows its old certificate now and then while it gets a new one.
+				Properties: map[string]string{
+					"num.network.threads": "1",
+					"listener.name.reauth.scram-sha-256.connections.max.reauth.ms": "3000",
+				},
+				Loggers: map[string]string{"kafka.authorizer.logger": "INFO"},
+			}); err == nil {
+				s.authority, s.files = s.Authority(), filepath.Join(dir, "files")
+				err = s.layOut()
+			}
+			if err != nil {
+				t.Errorf("%s: %v", s.name, err)
+			}
+		})
+	}
+	all.Wait()
+	for _, s := range sites {
+		if s.Cluster != nil {
+			t.Cleanup(func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			s.admin = kadm.NewClient(s.client(t, s.Brokers(apache.Internal)))
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	return sites
+}
+
+// layOut writes what clients need:
+//
+//	ca.pem, stranger.pem                  the authority of the brokers, and another
+//	client.pem, client.key                a certificate that the brokers accept
+//	expired.pem, unknown-ca.pem and .key  some that they do not
+func (s *site) layOut() error {
+	stranger, err := apache.NewAuthority("Somebody")
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{"ca.pem": s.authority.PEM(), "stranger.pem": stranger.PEM()}
+	for name, flaw := range map[string]apache.Flaw{"client": apache.NoFlaw, "expired": apache.Expired, "unknown-ca": apache.UnknownCA} {
+		pair, err := s.authority.Issue("client", flaw)
+		if err != nil {
+			return err
+		}
+		files[name+".pem"], files[name+".key"] = pair.Certificate, pair.Key
+	}
+	errs := []error{os.MkdirAll(s.files, 0o700)}
+	for name, text := range files {
+		errs = append(errs, os.WriteFile(filepath.Join(s.files, name), text, 0o600))
+	}
+	return errors.Join(errs...)
+}
+
+// client is an independent client that may do everything.
+func (s *site) client(t *testing.T, brokers string, options ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	c, err := kgo.NewClient(append(options, kgo.SeedBrokers(brokers), kgo.MetadataMinAge(100*time.Millisecond))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// read has an independent client read a topic until it has found all these values. Each embedded broker has records of
+// its own: those of the listener are read.
+func (s *site) read(t *testing.T, listener, topic string, values ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	options := []kgo.Opt{kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())}
+	var c *kgo.Client
+	if s.Cluster == nil {
+		c = s.client(t, s.address(listener), append(options, s.admission(t, listener)...)...)
+	} else {
+		c = s.client(t, s.Brokers(apache.Internal), options...)
+	}
+	for found := map[string]bool{}; slices.ContainsFunc(values, func(v string) bool { return !found[v] }); {
+		fetches := c.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatalf("of %s, only %v: %v", topic, found, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) { found[string(r.Value)] = true })
+	}
+}
+
+// renew gives a listener a certificate without flaw, while the broker runs.
+func (s *site) renew(t *testing.T, listener string) {
+	t.Helper()
+	pair, err := s.authority.Issue("broker", apache.NoFlaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tls.X509KeyPair(pair.Certificate, pair.Key); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.files, "renewed.pem")
+	if err := os.WriteFile(path, slices.Concat(pair.Key, pair.Certificate), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	results, err := s.admin.AlterBrokerConfigs(t.Context(), []kadm.AlterConfig{{
+		Op: kadm.SetConfig, Name: "listener.name." + strings.ToLower(listener) + ".ssl.keystore.location", Value: &path,
+	}}, 1)
+	if err == nil {
+		err = results[0].Err
+	}
+	if err != nil {
+		t.Fatalf("renewing the certificate: %v", err)
+	}
+}
+
+// enrol makes a password the one the brokers know of a user.
+func (s *site) enrol(t *testing.T, user, password string, mechanism kadm.ScramMechanism) {
+	t.Helper()
+	results, err := s.admin.AlterUserSCRAMs(t.Context(), nil, []kadm.UpsertSCRAM{
+		{User: user, Mechanism: mechanism, Iterations: 4096, Password: password},
+	})
+	if err == nil {
+		err = results.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// allow gives bob rights.
+func (s *site) allow(t *testing.T, rights *kadm.ACLBuilder) {
+	t.Helper()
+	results, err := s.admin.CreateACLs(t.Context(), rights.ResourcePatternType(kadm.ACLPatternLiteral).Allow("User:bob").AllowHosts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, result := range results {
+		if result.Err != nil {
+			t.Fatal(result.Err)
+		}
+	}
+}
+
+// createTopic makes a topic.
+func (s *site) createTopic(t *testing.T, topic string) {
+	t.Helper()
+	if s.Cluster != nil {
+		if result, err := s.admin.CreateTopic(t.Context(), 1, 1, nil, topic); err != nil {
+			t.Fatal(err, result.ErrMessage)
+		}
+	}
+	for _, fake := range s.fakes {
+		if err := fake.CreateTopic(topic, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// TestMain lets many cases run at a time: nearly all they do is wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	os.Exit(m.Run())
+}
