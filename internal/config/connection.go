@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"time"
@@ -58,6 +59,11 @@ type Connection struct {
 	CAFile           string
 	CertificateFile  string
 	KeyFile          string
+	HostCheck        string // https or none: whether the name in a broker's certificate is checked
+
+	// contents stands for what the files above held when they were checked, by the name of the option; an option
+	// without a file is not in it.
+	contents map[string][sha256.Size]byte
 
 	MessageMaxBytes  int
 	CompressionCodec string // none, gzip, snappy, lz4, zstd

@@ -23,6 +23,7 @@ func standard(name string, line int) *config.Connection {
 		ReconnectBackoff:    100 * time.Millisecond,
 		ReconnectBackoffMax: 10 * time.Second,
 		SecurityProtocol:    "plaintext",
+		HostCheck:           "https",
 		MessageMaxBytes:     1000000,
 		CompressionCodec:    "none",
 		CompressionLevel:    -1,
@@ -81,6 +82,7 @@ func goodKafka(dir string) map[string]*config.Kafka {
 			c.SASLUsername, c.SASLPassword = "asterisk", "hunter2;5f3a"
 			c.CAFile = filepath.Join(dir, "authorities")
 			c.CertificateFile, c.KeyFile = filepath.Join(dir, "expired.pem"), filepath.Join(dir, "expired.key")
+			c.HostCheck = "none"
 		})),
 		"everything": enabled(&config.Connection{
 			Name: "my-kafka", File: "kafka.conf", Line: 5,
@@ -92,6 +94,7 @@ func goodKafka(dir string) map[string]*config.Kafka {
 			ReconnectBackoff:    10 * time.Millisecond,
 			ReconnectBackoffMax: 2 * time.Second,
 			SecurityProtocol:    "plaintext",
+			HostCheck:           "https",
 			MessageMaxBytes:     2000000,
 			CompressionCodec:    "zstd",
 			CompressionLevel:    12,

@@ -86,14 +86,15 @@ func checkUnusedSASL(sc *scope[Connection]) {
 
 func checkUnusedTLS(sc *scope[Connection]) {
 	if !usesTLS(sc.value) {
-		sc.warnUnused("ssl or sasl_ssl", "ssl_ca_location", "ssl_certificate_location", "ssl_key_location")
+		sc.warnUnused("ssl or sasl_ssl", "ssl_ca_location", "ssl_certificate_location", "ssl_key_location", hostCheck)
 	}
 }
 
-// warnUnused warns of the first of the options that is set although the security protocol makes no use of it.
+// warnUnused warns of the first of the options that is set, to something other than its default, although the security
+// protocol makes no use of it.
 func (sc *scope[T]) warnUnused(protocols string, names ...string) {
 	for _, name := range names {
-		if e, given := sc.set[name]; given && e.Value != "" && !sc.failed[name] {
+		if e, given := sc.set[name]; given && !strings.EqualFold(e.Value, sc.table.option(name).Default) && !sc.failed[name] {
 			sc.report(Warning, name, fmt.Sprintf("is not used, because %s; give security_protocol = %s, or remove it",
 				sc.say("security_protocol"), protocols))
 			return

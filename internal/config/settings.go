@@ -20,10 +20,14 @@ func (c *Connection) Settings() []Setting {
 	for _, name := range connectionTable.front {
 		add(connectionTable.option(name))
 	}
+	placed := slices.Concat(connectionTable.front, connectionTable.back)
 	for i := range connectionTable.Options {
-		if o := &connectionTable.Options[i]; !slices.Contains(connectionTable.front, o.Name) {
+		if o := &connectionTable.Options[i]; !slices.Contains(placed, o.Name) {
 			add(o)
 		}
+	}
+	for _, name := range connectionTable.back {
+		add(connectionTable.option(name))
 	}
 	return out
 }
@@ -44,8 +48,9 @@ func (c *Connection) BrokersText() string {
 	return brokerField{&c.Brokers, &c.brokersText}.String()
 }
 
-// Changed gives the options whose values differ from those of next. None means that a reload has nothing to do for the
-// connection, wherever in the file it now stands. It does not look into the files that options name.
+// Changed gives the options whose values differ from those of next, and those whose files held something else when they
+// were checked: a certificate is renewed under its old name. None means that a reload has nothing to do for the
+// connection, wherever in the file it now stands.
 func (c *Connection) Changed(next *Connection) []*Info {
 	var out []*Info
 	for i := range connectionTable.Options {
@@ -54,7 +59,7 @@ func (c *Connection) Changed(next *Connection) []*Info {
 		if b, ok := before.(brokerField); ok {
 			before, after = b.addresses, after.(brokerField).addresses
 		}
-		if !reflect.DeepEqual(before, after) {
+		if !reflect.DeepEqual(before, after) || c.contents[o.Name] != next.contents[o.Name] {
 			out = append(out, &o.Info)
 		}
 	}

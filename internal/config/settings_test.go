@@ -3,6 +3,7 @@ package config_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,6 +51,45 @@ sasl_password = hunter2-5f3a
 	}
 	if got := (&config.Connection{Brokers: []string{"a:1", "b:2"}}).BrokersText(); got != "a:1,b:2" {
 		t.Errorf("brokers of a connection made by hand: %q", got)
+	}
+}
+
+// TestChangedFiles holds that a file that was renewed under its old name counts as changed, and one written again with
+// what it held does not.
+func TestChangedFiles(t *testing.T) {
+	first, second, dir := configtest.Keys(t), configtest.Keys(t), t.TempDir()
+	put := func(from string, names ...string) {
+		for _, name := range names {
+			text, err := os.ReadFile(filepath.Join(from, name))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	text := strings.ReplaceAll("[a]\ntype = connection\nsecurity_protocol = ssl\nssl_ca_location = @/ca.pem\n"+
+		"ssl_certificate_location = @/client.pem\nssl_key_location = @/client.key\n", "@", dir)
+	put(first, "ca.pem", "client.pem", "client.key")
+	before := parse(t, text)
+	for _, test := range []struct {
+		from  string
+		files []string
+		want  string
+	}{
+		{first, []string{"ca.pem", "client.pem", "client.key"}, ""},
+		{second, []string{"ca.pem"}, "ssl_ca_location "},
+		{second, []string{"client.pem", "client.key"}, "ssl_ca_location ssl_certificate_location ssl_key_location "},
+	} {
+		put(test.from, test.files...)
+		var got string
+		for _, o := range before.Changed(parse(t, text)) {
+			got += o.Name + " "
+		}
+		if got != test.want {
+			t.Errorf("%v of %s: changed %q, want %q", test.files, test.from, got, test.want)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ type Table[T any] struct {
 	Example string // a name for the section in documents, where Section is empty
 	Options []Option[T]
 	front   []string // options that are shown before all others
+	back    []string // and after
 	rules   []rule[T]
 }
 

@@ -14,6 +14,7 @@ var connectionTable = Table[Connection]{
 		" producing and consuming.",
 	Options: slices.Concat(brokerOptions, securityOptions, producerOptions, consumerOptions),
 	front:   []string{"brokers", "client_id", "message_max_bytes", "request_timeout_ms", "message_timeout_ms"},
+	back:    []string{hostCheck},
 	rules:   connectionRules,
 }
 
@@ -108,8 +109,8 @@ var securityOptions = []Option[Connection]{
 	{Info{
 		Name: "ssl_ca_location", Label: "SSL CA location", Kind: PEMFile, Since: "1.0.0",
 		Short: "Certificates of the authorities to trust", Example: "/etc/asterisk/keys/kafka-ca.pem",
-		Long: "A PEM file, or a folder of them. Without it the system's own store is used. The brokers' certificates" +
-			" must name the host that brokers and the cluster's listeners give.",
+		Long: "A PEM file, or a folder of them. Without it the system's own store is used. A reload reads the files of this" +
+			" and the next two options again, also when the option itself is as before.",
 	}, func(c *Connection) any { return &c.CAFile }},
 	{Info{
 		Name: "ssl_certificate_location", Label: "SSL certificate", Kind: PEMFile, Since: "1.0.0",
@@ -122,4 +123,22 @@ var securityOptions = []Option[Connection]{
 		Short: "Key of that certificate", Example: "/etc/asterisk/keys/kafka-client.key",
 		Long: "A PEM file without a passphrase, readable for Asterisk alone. It needs ssl_certificate_location.",
 	}, func(c *Connection) any { return &c.KeyFile }},
+	{Info{
+		// The words are librdkafka's, and its default since 2.0.
+		Name: hostCheck, Label: "SSL host check", Kind: Enumeration, Default: "https", Since: "1.0.0",
+		Also: []string{"ssl_verify_hostname", "verify_hostname"},
+		Words: []Word{
+			{Text: "https", Short: "it must name the host that brokers and the cluster's listeners give"},
+			{Text: "none", Short: "any certificate of a trusted authority will do"},
+		},
+		Short: "Whether a broker's certificate must name the broker's host",
+		Long: "Warning: with none, everybody who has any certificate of one of the trusted authorities can pass for a broker," +
+			" read what is sent and, with the PLAIN mechanism, the password; with the system's store of authorities, that" +
+			" is anybody. The authority and the dates of the certificate are checked all the same. Use it only until the" +
+			" brokers have certificates with their names, and with an authority of your own in ssl_ca_location.",
+	}, func(c *Connection) any { return &c.HostCheck }},
 }
+
+// hostCheck is the option's name. It is shown after all others: it came when there were scripts already that count
+// lines.
+const hostCheck = "ssl_endpoint_identification_algorithm"

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -15,39 +16,48 @@ import (
 // ReadAuthorities reads the certificates of ssl_ca_location: a PEM file, or a folder of which every file is read. It
 // is what ParseKafka has checked the option with. Blocks on the disk.
 func ReadAuthorities(path string) (*x509.CertPool, error) {
+	pool, _, err := readAuthorities(path)
+	return pool, err
+}
+
+// readAuthorities is ReadAuthorities and gives what stands for the content too.
+func readAuthorities(path string) (pool *x509.CertPool, content [sha256.Size]byte, err error) {
 	files := []string{path}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, content, err
 	}
 	if info.IsDir() {
 		entries, err := os.ReadDir(path)
 		if err != nil {
-			return nil, err
+			return nil, content, err
 		}
 		files = files[:0]
 		for _, entry := range entries {
 			files = append(files, filepath.Join(path, entry.Name()))
 		}
 	}
-	pool, found := x509.NewCertPool(), 0
+	pool = x509.NewCertPool()
+	sum, found := sha256.New(), false
 	for _, file := range files {
 		text, err := readFile(file)
 		if err != nil && info.IsDir() {
 			continue // A folder may hold other things.
 		}
 		if err != nil {
-			return nil, err
+			return nil, content, err
 		}
 		for _, certificate := range certificates(text) {
 			pool.AddCert(certificate)
-			found++
+			sum.Write(certificate.Raw) // It says itself how long it is.
+			found = true
 		}
 	}
-	if found == 0 {
-		return nil, errors.New("no certificate in PEM format in it")
+	if !found {
+		return nil, content, errors.New("no certificate in PEM format in it")
 	}
-	return pool, nil
+	sum.Sum(content[:0])
+	return pool, content, nil
 }
 
 // readFile reads a file, but nothing that could block for ever or never end, as a pipe or a device.
@@ -98,9 +108,11 @@ func checkCertificates(sc *scope[Connection]) {
 		return
 	}
 	if c.CAFile != "" {
-		if _, err := ReadAuthorities(c.CAFile); err != nil {
+		_, content, err := readAuthorities(c.CAFile)
+		if err != nil {
 			sc.report(Error, "ssl_ca_location", unreadable(err)+"; give a PEM file with the certificates to trust")
 		}
+		c.noteContent("ssl_ca_location", content)
 	}
 	if c.CertificateFile != "" && c.KeyFile == "" {
 		sc.report(Error, "ssl_certificate_location", "needs ssl_key_location, which is not set; set both or neither")
@@ -119,6 +131,14 @@ func checkCertificates(sc *scope[Connection]) {
 	}
 }
 
+// noteContent notes what the file of an option held.
+func (c *Connection) noteContent(option string, content [sha256.Size]byte) {
+	if c.contents == nil {
+		c.contents = map[string][sha256.Size]byte{}
+	}
+	c.contents[option] = content
+}
+
 func checkCertificateFile(sc *scope[Connection]) bool {
 	const name, advice = "ssl_certificate_location", "; give a PEM file with the client's certificate"
 	text, err := readFile(sc.value.CertificateFile)
@@ -130,6 +150,7 @@ func checkCertificateFile(sc *scope[Connection]) bool {
 		sc.report(Error, name, "holds no certificate in PEM format"+advice)
 		return false
 	}
+	sc.value.noteContent(name, sha256.Sum256(text))
 	return true
 }
 
@@ -149,6 +170,7 @@ func checkKeyFile(sc *scope[Connection]) bool {
 				" writes it")
 			return false
 		}
+		sc.value.noteContent(name, sha256.Sum256(text))
 		return true
 	}
 	sc.report(Error, name, "holds no private key in PEM format"+advice)

@@ -44,7 +44,7 @@ func ensureTopic(ctx context.Context, c *config.Connection, topic string, partit
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.RequestTimeout+adminGrace)
 	defer cancel()
-	trouble := &lastFailure{}
+	trouble := &lastFailure{facts: factsOf(c)}
 	client, err := adminClient(ctx, c, trouble, debug)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func ensureTopic(ctx context.Context, c *config.Connection, topic string, partit
 
 	backoff := exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)
 	for failures := 1; ; failures++ {
-		again, err := create(ctx, client, req)
+		again, err := create(ctx, client, req, trouble)
 		if err == nil || !again {
 			return err
 		}
@@ -78,12 +78,12 @@ func ensureTopic(ctx context.Context, c *config.Connection, topic string, partit
 }
 
 // create asks once and says whether asking again may help.
-func create(ctx context.Context, client *kgo.Client, req *kmsg.CreateTopicsRequest) (again bool, err error) {
+func create(ctx context.Context, client *kgo.Client, req *kmsg.CreateTopicsRequest, trouble *lastFailure) (again bool, err error) {
 	resp, err := req.RequestWith(ctx, client)
 	if err != nil {
 		_, answered := errors.AsType[*kerr.Error](err)
 		_, refused := errors.AsType[*handshakeError](err)
-		return !answered && !refused, &explained{err, cause(err)}
+		return !answered && !refused, trouble.explain(&explained{err, cause(err)})
 	}
 	if len(resp.Topics) != 1 {
 		return false, fmt.Errorf("the broker answered for %d topics", len(resp.Topics))
@@ -100,6 +100,9 @@ func create(ctx context.Context, client *kgo.Client, req *kmsg.CreateTopicsReque
 	words := cause(answer)
 	if own := resp.Topics[0].ErrorMessage; own != nil && *own != "" {
 		words = answer.Message + ": " + *own
+	}
+	if answer == kerr.TopicAuthorizationFailed || answer == kerr.ClusterAuthorizationFailed {
+		words = "this user is not authorized to create it (" + words + "); see the cluster's ACLs"
 	}
 	return answer.Retriable, &explained{answer, words} // a time-out, after which it may even be there
 }
@@ -143,9 +146,12 @@ func exists(ctx context.Context, client *kgo.Client, topic string) bool {
 
 // lastFailure remembers why a broker could not be used, for when time runs out: that it did says nothing.
 type lastFailure struct {
-	mtx  sync.Mutex
-	addr string
-	err  error
+	facts facts
+
+	mtx      sync.Mutex
+	addr     string
+	err      error
+	answered bool // a broker has answered a request
 }
 
 var (
@@ -154,13 +160,20 @@ var (
 )
 
 // OnBrokerConnect implements kgo.HookBrokerConnect.
-func (l *lastFailure) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	l.note(meta, err)
+func (l *lastFailure) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
+	l.note(meta, whileSettingUp(conn, err))
 }
 
 // OnBrokerE2E implements kgo.HookBrokerE2E.
-func (l *lastFailure) OnBrokerE2E(meta kgo.BrokerMetadata, _ int16, e2e kgo.BrokerE2E) {
-	l.note(meta, e2e.Err())
+func (l *lastFailure) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
+	if partOfConnecting(key) {
+		return
+	}
+	l.mtx.Lock()
+	err := l.facts.whileAsking(l.answered, e2e.Err())
+	l.answered = l.answered || err == nil
+	l.mtx.Unlock()
+	l.note(meta, err)
 }
 
 func (l *lastFailure) note(meta kgo.BrokerMetadata, err error) {
@@ -175,7 +188,11 @@ func (l *lastFailure) note(meta kgo.BrokerMetadata, err error) {
 func (l *lastFailure) explain(err error) error {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
-	if _, answered := errors.AsType[*kerr.Error](err); l.err == nil || answered {
+	if l.err == nil && (errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.DeadlineExceeded)) {
+		return &explained{err, "no broker has answered in time"}
+	}
+	// The answer to a login is the end of a connection, any other is one to the request.
+	if answer, ok := errors.AsType[*kerr.Error](err); l.err == nil || ok && !errors.Is(l.err, answer) {
 		return err
 	}
 	return &explained{l.err, "broker " + l.addr + " cannot be used: " + cause(l.err)}

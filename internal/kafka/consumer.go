@@ -134,7 +134,7 @@ func newConsumer(c *config.Connection, topics []string, log host.Logger, status 
 		tune:        t,
 		log:         log,
 		debug:       newLogger(c, log),
-		hooks:       newHooks(c.Name, "records wait there", log, status, t.now),
+		hooks:       newHooks(c, "records wait there", log, status, t.now),
 		lines:       throttle.New(quiet, t.now),
 		progress:    progress,
 		departures:  departures,

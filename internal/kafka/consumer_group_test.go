@@ -172,7 +172,7 @@ func TestRebalanceBeforeTheBatch(t *testing.T) {
 // TestConsumerHooks holds that what the client itself cut off counts as nothing.
 func TestConsumerHooks(t *testing.T) {
 	log, status := newLines(), &Status{}
-	h := consumerHooks{newHooks("my-kafka", "records wait there", log, status, time.Now)}
+	h := consumerHooks{newHooks(connection(), "records wait there", log, status, time.Now)}
 	h.OnBrokerE2E(kgo.BrokerMetadata{Host: "b", Port: 1}, int16(kmsg.OffsetFetch), kgo.BrokerE2E{WriteErr: errors.New(connectionDied)})
 	if lines := log.above(host.Debug); len(lines) != 0 || status.Snapshot().Failures != 0 {
 		t.Errorf("lines: %v", lines)
@@ -389,15 +389,15 @@ func TestNotAuthorized(t *testing.T) {
 	}{
 		"group": {
 			kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator, kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1},
-			"connection my-kafka: group g: this user is not authorized to consume in it (GROUP_AUTHORIZATION_FAILED); trying again",
+			"connection my-kafka: group g: this user is not authorized to consume in it (GROUP_AUTHORIZATION_FAILED); see the cluster's ACLs; trying again",
 		},
 		"topic": {
 			kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "t", Err: kerr.TopicAuthorizationFailed, Count: -1},
-			"connection my-kafka: topic t: this user is not authorized to read it (TOPIC_AUTHORIZATION_FAILED); trying again",
+			"connection my-kafka: topic t: this user is not authorized to read it (TOPIC_AUTHORIZATION_FAILED); see the cluster's ACLs; trying again",
 		},
 		"fetching": {
 			kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "t", Err: kerr.TopicAuthorizationFailed, Count: -1},
-			"connection my-kafka: topic t partition 0: this user is not authorized to read it (TOPIC_AUTHORIZATION_FAILED); trying again",
+			"connection my-kafka: topic t partition 0: this user is not authorized to read it (TOPIC_AUTHORIZATION_FAILED); see the cluster's ACLs; trying again",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

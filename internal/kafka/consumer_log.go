@@ -86,7 +86,8 @@ func (c *Consumer) aboutGroup(err error) (host.Level, string) {
 	case kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID, kerr.RebalanceInProgress:
 		return host.Notice, fmt.Sprintf("group %s has gone on without this member (%s); joining it again", c.group, answer.Message)
 	case kerr.GroupAuthorizationFailed:
-		return host.Error, fmt.Sprintf("group %s: this user is not authorized to consume in it (%s); trying again", c.group, answer.Message)
+		return host.Error, fmt.Sprintf("group %s: this user is not authorized to consume in it (%s); see "+
+			"the cluster's ACLs; trying again", c.group, answer.Message)
 	case kerr.InconsistentGroupProtocol:
 		return host.Error, fmt.Sprintf("group %s: its members agree on no assignment strategy; "+
 			"this one knows range and roundrobin; trying again", c.group)
@@ -116,7 +117,7 @@ func (c *Consumer) aboutTopic(err error) (host.Level, string) {
 		return host.Error, fmt.Sprintf("the committed offset of group %s is not there any more and auto_offset_reset = none; "+
 			"not consumed until another is committed and the group rebalances", c.group)
 	case answer == kerr.TopicAuthorizationFailed:
-		return host.Error, fmt.Sprintf("this user is not authorized to read it (%s); trying again", answer.Message)
+		return host.Error, fmt.Sprintf("this user is not authorized to read it (%s); see the cluster's ACLs; trying again", answer.Message)
 	case ok && answer.Retriable:
 		return host.Warning, cause(answer) + "; trying again"
 	case ok:

@@ -17,9 +17,11 @@ import (
 // dialer opens the connections of one client.
 type dialer struct {
 	net     net.Dialer
-	setup   time.Duration   // for TCP and TLS together
-	silence time.Duration   // longest wait for an answer
-	tls     *tls.Config     // nil for plaintext; without a server name
+	setup   time.Duration // for TCP and TLS together
+	silence time.Duration // longest wait for an answer
+	tls     *tls.Config   // nil for plaintext; without a server name
+	names   bool          // whether the host's name must be in its certificate
+	facts   facts
 	closing context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
 
 	reconnect *reconnect
@@ -27,14 +29,20 @@ type dialer struct {
 }
 
 func newDialer(c *config.Connection, closing context.Context, log *logger) (*dialer, error) {
-	conf, err := tlsConfig(c)
+	conf, own, err := tlsConfig(c)
 	if err != nil {
 		return nil, err
+	}
+	f := factsOf(c)
+	if own != nil {
+		f.expires = own.NotAfter
 	}
 	return &dialer{
 		setup:   min(c.SocketTimeout, maxSetupTimeout),
 		silence: c.SocketTimeout,
 		tls:     conf,
+		names:   c.HostCheck != "none",
+		facts:   f,
 		closing: closing,
 
 		reconnect: newReconnect(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
@@ -58,26 +66,35 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 		}
 		return nil, err
 	}
-	return &boundedConn{Conn: conn, silence: d.silence, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) })}, nil
+	return conn, nil
 }
 
+// connect makes the connection, ready for the client's first request.
 func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.setup)
 	defer cancel()
 	conn, err := d.net.DialContext(ctx, network, addr)
-	if err == nil && d.tls == nil {
+	if err != nil {
+		return nil, err
+	}
+	s := &setup{facts: d.facts}
+	if d.tls == nil {
 		d.log.tell("security", "%s: connected in plaintext", addr)
+	} else if conn, err = d.handshake(ctx, conn, addr, s); err != nil {
+		return nil, err
 	}
-	if err != nil || d.tls == nil {
-		return conn, err
+	if d.facts.mechanism != "" {
+		conn = &loginConn{Conn: conn, setup: s}
 	}
-	return d.handshake(ctx, conn, addr)
+	return &boundedConn{
+		Conn: conn, silence: d.silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }),
+	}, nil
 }
 
-func (d *dialer) handshake(ctx context.Context, conn net.Conn, addr string) (net.Conn, error) {
+func (d *dialer) handshake(ctx context.Context, conn net.Conn, addr string, s *setup) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err == nil {
-		secure := tls.Client(conn, forHost(d.tls, host))
+		secure := tls.Client(conn, forHost(d.tls, host, d.names, s))
 		if err = secure.HandshakeContext(ctx); err == nil {
 			state := secure.ConnectionState()
 			d.log.tell("security", "%s: connected with %s, %s; certificate of %s by %s", addr, tls.VersionName(state.Version),
@@ -86,11 +103,14 @@ func (d *dialer) handshake(ctx context.Context, conn net.Conn, addr string) (net
 		}
 	}
 	conn.Close()
-	return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: conn.RemoteAddr(), Err: &handshakeError{err}}
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: conn.RemoteAddr(), Err: &handshakeError{err, s}}
 }
 
 // handshakeError is a failed TLS handshake.
-type handshakeError struct{ err error }
+type handshakeError struct {
+	err   error
+	setup *setup
+}
 
 func (e *handshakeError) Error() string { return "TLS handshake: " + e.err.Error() }
 func (e *handshakeError) Unwrap() error { return e.err }
@@ -112,6 +132,7 @@ func isTimeout(err error) bool {
 type boundedConn struct {
 	net.Conn
 	silence time.Duration
+	setup   *setup
 
 	answered atomic.Bool // something was read
 	failed   func()      // counts the attempt to connect as failed, once

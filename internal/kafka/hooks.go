@@ -1,9 +1,7 @@
 package kafka
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"sync/atomic"
@@ -12,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"reskafka/internal/config"
 	"reskafka/internal/host"
 	"reskafka/internal/throttle"
 )
@@ -31,6 +30,7 @@ const (
 // them to be quick: they take the status's mutex and write a line at most.
 type hooks struct {
 	name    string // the connection
+	facts   facts
 	purpose string // what a failure means for the administrator: "records wait"
 	log     host.Logger
 	status  *Status
@@ -45,8 +45,10 @@ var (
 	_ kgo.HookBrokerE2E        = (*hooks)(nil)
 )
 
-func newHooks(name, purpose string, log host.Logger, status *Status, now func() time.Time) *hooks {
-	return &hooks{name: name, purpose: purpose, log: log, status: status, now: now, lines: throttle.New(quiet, now)}
+func newHooks(c *config.Connection, purpose string, log host.Logger, status *Status, now func() time.Time) *hooks {
+	return &hooks{
+		name: c.Name, facts: factsOf(c), purpose: purpose, log: log, status: status, now: now, lines: throttle.New(quiet, now),
+	}
 }
 
 func address(meta kgo.BrokerMetadata) string {
@@ -62,7 +64,7 @@ func (h *hooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn n
 	if err != nil {
 		delete(b.gone, conn)
 		h.status.mtx.Unlock()
-		h.failed(addr, meta.NodeID, connecting, 0, err)
+		h.failed(addr, meta.NodeID, connecting, 0, whileSettingUp(conn, err))
 		return
 	}
 	if _, gone := b.gone[conn]; gone {
@@ -98,15 +100,23 @@ func (h *hooks) OnBrokerDisconnect(meta kgo.BrokerMetadata, conn net.Conn) {
 // OnBrokerE2E implements kgo.HookBrokerE2E.
 func (h *hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
 	defer host.Guard(h.log, "the account of a broker")
-	switch kmsg.Key(key) {
-	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate:
-		return // part of connecting
+	if partOfConnecting(key) {
+		return
 	}
 	if err := e2e.Err(); err != nil {
 		h.failed(address(meta), meta.NodeID, asking, kmsg.Key(key), err)
 	} else {
 		h.works(address(meta), meta.NodeID, asking, kmsg.Key(key))
 	}
+}
+
+// partOfConnecting says whether a request belongs to the set-up of a connection.
+func partOfConnecting(key int16) bool {
+	switch kmsg.Key(key) {
+	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate:
+		return true
+	}
+	return false
 }
 
 // failed notes a failure of a broker and logs it, the first of its cause at once. request counts for asking only.
@@ -117,10 +127,10 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 	now := h.now()
 	h.status.mtx.Lock()
 	b := h.status.broker(addr, node)
-	text := cause(err)
-	if in == asking && b.answered && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
-		text = "it closed the connection before it answered"
+	if in == asking {
+		err = h.facts.whileAsking(b.answered, err)
 	}
+	text := cause(err)
 	h.status.fail(b, addr, text, now)
 	if !b.down {
 		b.down, b.downSince, b.told = true, now, false

@@ -32,7 +32,7 @@ type watched struct {
 
 func watch(t *testing.T) *watched {
 	w := &watched{t: t, log: newLines(), at: time.Unix(1_700_000_000, 0)}
-	w.hooks = newHooks("my-kafka", "records wait", w.log, &Status{}, func() time.Time { return w.at })
+	w.hooks = newHooks(connection(), "records wait", w.log, &Status{}, func() time.Time { return w.at })
 	return w
 }
 
@@ -129,7 +129,7 @@ func TestLinesOfASilentBroker(t *testing.T) {
 	w.connect(nil)
 	w.answer(kmsg.Metadata, io.EOF)
 	w.expect("connection my-kafka: broker kafka1:9092 does not answer: it closed the connection at once" +
-		" (is the listener's security_protocol ssl or sasl?); records wait")
+		" (is its listener's security_protocol sasl_plaintext?); records wait")
 }
 
 // TestEndOfReporting holds that closing reports nothing as a failure, and loses no count.
@@ -186,7 +186,7 @@ func TestCause(t *testing.T) {
 		return &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 38514},
 			Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9092}, Err: err}
 	}
-	handshake := func(err error) error { return &net.OpError{Op: "dial", Err: &handshakeError{err}} }
+	handshake := func(err error) error { return &net.OpError{Op: "dial", Err: &handshakeError{err: err}} }
 	for _, test := range []struct {
 		err  error
 		want string
@@ -198,15 +198,15 @@ func TestCause(t *testing.T) {
 		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "kafka9", IsNotFound: true}}, "host name not found"},
 		{&net.DNSError{Err: "i/o timeout", Name: "kafka9", IsTimeout: true}, "host name lookup timed out"},
 		{&net.DNSError{Err: "read udp 10.0.0.1:40001->10.0.0.2:53: refused", Name: "kafka9"}, "host name lookup failed: read udp 10.0.0.2:53: refused"},
-		{fmt.Errorf("%w: Authentication failed: Invalid username or password", kerr.SaslAuthenticationFailed), "SASL: wrong user name or password"},
+		{fmt.Errorf("%w: Authentication failed: Invalid username or password", kerr.SaslAuthenticationFailed), "SASL: unknown user or wrong password, the broker does not tell which (see sasl_username and sasl_password)"},
 		{kerr.UnsupportedSaslMechanism, "SASL: the broker does not offer the mechanism of sasl_mechanisms"},
 		{read(errors.New("strange")), "read tcp 127.0.0.1:9092: strange"},
 		{errors.New("read tcp [::1]:38514->[::1]:9092: strange"), "read tcp [::1]:9092: strange"},
 		{handshake(errors.New("tls: first record strange")), "TLS: tls: first record strange"},
 		{handshake(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}),
-			"TLS: the broker does not speak TLS on this port (is its security_protocol plaintext or sasl_plaintext?)"},
+			"TLS: the broker does not speak TLS on this port (is its listener's security_protocol plaintext or sasl_plaintext?)"},
 		{handshake(context.DeadlineExceeded), "TLS: the handshake timed out (does the broker speak TLS on this port?)"},
-		{handshake(io.EOF), "TLS: the broker closed the connection during the handshake (does it speak TLS on this port?)"},
+		{handshake(io.EOF), "TLS: the broker closed the connection during the handshake (is its listener's security_protocol plaintext or sasl_plaintext?)"},
 	} {
 		if got := cause(test.err); got != test.want {
 			t.Errorf("%v: %q, want %q", test.err, got, test.want)

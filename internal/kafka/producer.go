@@ -91,7 +91,7 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 	ctx, cancel := context.WithCancel(context.Background())
 	life, endLife := context.WithCancel(context.Background())
 	p := &Producer{
-		hooks:          newHooks(c.Name, "records wait", log, status, t.now),
+		hooks:          newHooks(c, "records wait", log, status, t.now),
 		log:            newLogger(c, log),
 		status:         status,
 		now:            t.now,
@@ -310,6 +310,8 @@ func (p *Producer) judge(a *attempt, err error) (outcome error, again bool) {
 		p.forget(topic)
 	case p.retriesSpent(err) && !a.order.blame(a):
 		err = &sharedVerdict{err}
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		err = &explained{err, "this user is not authorized to write to it (" + kerr.TopicAuthorizationFailed.Message + "); see the cluster's ACLs"}
 	case p.ofBatch(err) && (c == nil || c.size > 1):
 		p.trials.suspect(topic)
 		err = &sharedVerdict{err}

@@ -135,17 +135,21 @@ func TestTLS(t *testing.T) {
 		return func(c *x509.Certificate) { c.IPAddresses, c.Subject.CommonName = nil, name }
 	}
 	for name, test := range map[string]struct {
-		cert tls.Certificate
-		ca   string
+		cert  tls.Certificate
+		ca    string
+		check string // ssl_endpoint_identification_algorithm
 	}{
-		"file":                       {ca.issue(), file},
-		"directory":                  {ca.issue(), mixed},
-		"common name and no other":   {ca.issue(commonName("127.0.0.1")), file},
-		"common name beside another": {ca.issue(func(c *x509.Certificate) { c.Subject.CommonName = "elsewhere" }), file},
+		"file":                       {cert: ca.issue(), ca: file},
+		"directory":                  {cert: ca.issue(), ca: mixed},
+		"common name and no other":   {cert: ca.issue(commonName("127.0.0.1")), ca: file},
+		"another host":               {cert: ca.issue(commonName("elsewhere")), ca: file, check: "none"},
+		"common name beside another": {cert: ca.issue(func(c *x509.Certificate) { c.Subject.CommonName = "elsewhere" }), ca: file},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cluster := tlsBroker(t, &tls.Config{Certificates: []tls.Certificate{test.cert}})
-			sendAll(t, open(t, secure(cluster, test.ca), nil, nil), numbered("t", 0, 3)...)
+			c := secure(cluster, test.ca)
+			c.HostCheck = test.check
+			sendAll(t, open(t, c, nil, nil), numbered("t", 0, 3)...)
 		})
 	}
 }
@@ -156,28 +160,33 @@ func TestTLSRefused(t *testing.T) {
 	ca, other := newAuthority(t, "ours"), newAuthority(t, "other")
 	file := ca.write(filepath.Join(dir, "ca.pem"))
 	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+	early := func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }
 	named := func(common string, names ...string) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { c.IPAddresses, c.Subject.CommonName, c.DNSNames = nil, common, names }
 	}
 	for name, test := range map[string]struct {
-		server *tls.Config
-		plain  bool // on the client's side
-		want   string
+		server  *tls.Config
+		plain   bool // on the client's side
+		unnamed bool // the name does not count
+		want    string
 	}{
-		"unknown authority": {server: one(other.issue()), want: "TLS: the broker's certificate is signed by an unknown authority"},
-		"other host":        {server: one(ca.issue(named("127.0.0.1", "kafka.example"))), want: "TLS: the broker's certificate is for another host: "},
-		"other common name": {server: one(ca.issue(named("kafka.example"))), want: "TLS: the broker's certificate is for another host: "},
-		"expired":           {server: one(ca.issue(expired)), want: "TLS: the broker's certificate has expired or is not valid yet"},
+		"unknown authority":           {server: one(other.issue()), want: "TLS: the broker's certificate is signed by an authority that is not in ssl_ca_location"},
+		"other host":                  {server: one(ca.issue(named("127.0.0.1", "kafka.example"))), want: "TLS: the broker's certificate is for another host: it names kafka.example and not 127.0.0.1 (see brokers, the cluster's advertised.listeners and ssl_endpoint_identification_algorithm)"},
+		"other common name":           {server: one(ca.issue(named("kafka.example"))), want: "TLS: the broker's certificate is for another host: it names kafka.example and not 127.0.0.1 (see brokers"},
+		"expired":                     {server: one(ca.issue(expired)), want: "TLS: the broker's certificate expired on 20"},
+		"unknown authority, any host": {server: one(other.issue()), unnamed: true, want: "TLS: the broker's certificate is signed by an authority that is not in"},
+		"expired, any host":           {server: one(ca.issue(expired)), unnamed: true, want: "TLS: the broker's certificate expired on 20"},
+		"not valid yet":               {server: one(ca.issue(early)), want: "TLS: the broker's certificate is not valid before 20"},
 		"client certificate wanted": {
 			server: &tls.Config{Certificates: one(ca.issue()).Certificates, ClientAuth: tls.RequireAnyClientCert},
-			want:   "TLS: the broker refused the handshake: certificate required",
+			want:   "TLS: the broker wants a client certificate and there is none (see ssl_certificate_location)",
 		},
 		"client certificate wanted, TLS 1.2": {
 			server: &tls.Config{Certificates: one(ca.issue()).Certificates, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12},
-			want:   "TLS: the broker refused the handshake: ",
+			want:   "TLS: the broker wants a client certificate and there is none (see ssl_certificate_location)",
 		},
 		"plaintext broker": {want: "TLS: the handshake timed out (does the broker speak TLS on this port?)"},
-		"plaintext client": {server: one(ca.issue()), plain: true, want: "is the listener's security_protocol ssl or sasl"},
+		"plaintext client": {server: one(ca.issue()), plain: true, want: "is its listener's security_protocol ssl or sasl_ssl?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -188,6 +197,9 @@ func TestTLSRefused(t *testing.T) {
 			cluster := fakeBroker(t, opts...)
 			c := secure(cluster, file)
 			c.SocketTimeout = time.Second
+			if test.unnamed {
+				c.HostCheck = "none"
+			}
 			if test.plain {
 				c.SecurityProtocol, c.CAFile = "plaintext", ""
 			}
@@ -306,7 +318,7 @@ func TestWrongPassword(t *testing.T) {
 	p := open(t, c, log, nil)
 	o := expectOutcomes(t, 1)
 	p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), o.add)
-	log.waitFor(t, host.Warning, " cannot be reached: SASL: wrong user name or password; records wait")
+	log.waitFor(t, host.Warning, " cannot be reached: SASL: unknown user or wrong password, the broker does not tell which (see sasl_username and sasl_password); records wait")
 	p.Close()
 	for r, err := range o.wait() {
 		if reason, final := p.Permanent(err); final {
@@ -331,7 +343,7 @@ func TestMechanismNotOffered(t *testing.T) {
 	log := newLines()
 	p := open(t, login(cluster, "PLAIN"), log, nil)
 	p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), func(*outbox.Record, error) {})
-	log.waitFor(t, host.Warning, "SASL: the broker does not offer the mechanism of sasl_mechanisms")
+	log.waitFor(t, host.Warning, "SASL: the broker does not offer PLAIN but SCRAM-SHA-256 (see sasl_mechanisms)")
 }
 
 // TestLoginMissing has a client without a login at a listener that wants one.
@@ -340,7 +352,7 @@ func TestLoginMissing(t *testing.T) {
 	log := newLines()
 	p := open(t, connection(cluster.ListenAddrs()...), log, nil)
 	p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), func(*outbox.Record, error) {})
-	log.waitFor(t, host.Warning, "is the listener's security_protocol ssl or sasl?")
+	log.waitFor(t, host.Warning, "is its listener's security_protocol sasl_plaintext?")
 }
 
 func TestUnusableLogin(t *testing.T) {
@@ -361,7 +373,7 @@ func TestUnusableLogin(t *testing.T) {
 
 // TestHandshakeError holds that kgo takes a failed handshake for a broker that cannot be reached: its records wait.
 func TestHandshakeError(t *testing.T) {
-	err := error(&net.OpError{Op: "dial", Err: &handshakeError{os.ErrDeadlineExceeded}})
+	err := error(&net.OpError{Op: "dial", Err: &handshakeError{err: os.ErrDeadlineExceeded}})
 	if timeout := err.(net.Error); !timeout.Timeout() {
 		t.Error("a handshake's timeout does not count as one")
 	}

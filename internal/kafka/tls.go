@@ -5,57 +5,81 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"reskafka/internal/config"
 )
 
-// tlsConfig reads a connection's TLS files, now and once. It is nil for a protocol without TLS. forHost completes it.
-func tlsConfig(c *config.Connection) (*tls.Config, error) {
+// tlsConfig reads a connection's TLS files, now and once. It is nil for a protocol without TLS. forHost completes it. own
+// is the client's certificate, if there is one.
+func tlsConfig(c *config.Connection) (conf *tls.Config, own *x509.Certificate, err error) {
 	if c.SecurityProtocol != "ssl" && c.SecurityProtocol != "sasl_ssl" {
-		return nil, nil
+		return nil, nil, nil
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	conf = &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
 		roots, err := config.ReadAuthorities(c.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading ssl_ca_location %s: %w", c.CAFile, err)
+			return nil, nil, fmt.Errorf("reading ssl_ca_location %s: %w", c.CAFile, withoutPath(err))
 		}
 		conf.RootCAs = roots
 	}
 	switch {
 	case c.CertificateFile == "" && c.KeyFile == "":
 	case c.KeyFile == "":
-		return nil, errors.New("ssl_certificate_location is set without ssl_key_location")
+		return nil, nil, errors.New("ssl_certificate_location is set without ssl_key_location")
 	case c.CertificateFile == "":
-		return nil, errors.New("ssl_key_location is set without ssl_certificate_location")
+		return nil, nil, errors.New("ssl_key_location is set without ssl_certificate_location")
 	default:
 		pair, err := config.ReadCertificate(c.CertificateFile, c.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("reading ssl_certificate_location %s with ssl_key_location %s: %w",
+			return nil, nil, fmt.Errorf("reading ssl_certificate_location %s with ssl_key_location %s: %w",
 				c.CertificateFile, c.KeyFile, err)
 		}
+		own = pair.Leaf
 		// Not Certificates: Go would withhold the certificate when the broker's list of authorities does not name its
 		// issuer, where OpenSSL sends it all the same.
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
-	return conf, nil
+	return conf, own, nil
 }
 
-// forHost is the configuration for a connection to host. Go checks the name against the certificate's alternative
-// names only; OpenSSL, and so librdkafka, still takes the common name of a certificate that has none. So that such a
-// broker keeps working, the certificate is verified here: the same chain check as Go's, then the name.
-func forHost(base *tls.Config, host string) *tls.Config {
+// withoutPath takes out of an error what its message repeats: the name of a file.
+func withoutPath(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// forHost is the configuration for a connection to host, of which s learns whether the broker wants a certificate. Go
+// checks the name against the certificate's alternative names only; OpenSSL, and so librdkafka, still takes the common
+// name of a certificate that has none. So that such a broker keeps working, and for
+// ssl_endpoint_identification_algorithm = none, the certificate is verified here: the same chain check as Go's, then
+// the name where it counts.
+func forHost(base *tls.Config, host string, checkName bool, s *setup) *tls.Config {
 	conf := base.Clone()
 	conf.ServerName = host
 	conf.InsecureSkipVerify = true // VerifyConnection does it, on every connection
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
-		return verify(state.PeerCertificates, base.RootCAs, host)
+		err := verifyChain(state.PeerCertificates, base.RootCAs)
+		if err == nil && checkName {
+			err = verifyName(state.PeerCertificates, host)
+		}
+		return err
+	}
+	conf.GetClientCertificate = func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		s.asked.Store(true)
+		if base.GetClientCertificate == nil {
+			return &tls.Certificate{}, nil // which sends none
+		}
+		return base.GetClientCertificate(request)
 	}
 	return conf
 }
 
-func verify(chain []*x509.Certificate, roots *x509.CertPool, host string) error {
+func verifyChain(chain []*x509.Certificate, roots *x509.CertPool) error {
 	if len(chain) == 0 {
 		return errors.New("the broker sent no certificate")
 	}
@@ -66,6 +90,11 @@ func verify(chain []*x509.Certificate, roots *x509.CertPool, host string) error 
 	if _, err := leaf.Verify(options); err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: chain, Err: err}
 	}
+	return nil
+}
+
+func verifyName(chain []*x509.Certificate, host string) error {
+	leaf := chain[0]
 	if hasAlternativeNames(leaf) || !matchesCommonName(leaf.Subject.CommonName, host) {
 		if err := leaf.VerifyHostname(host); err != nil {
 			return &tls.CertificateVerificationError{UnverifiedCertificates: chain, Err: err}
