@@ -89,6 +89,13 @@ var securityRows = []Row{
 		prepare: func(w *World) []kfake.Opt { return encrypted(w, tls.RequireAndVerifyClientCert) },
 		holds:   delivers,
 	},
+	{
+		Option: "ssl_endpoint_identification_algorithm", Value: "none", With: []string{"security_protocol = ssl", "ssl_ca_location = $ca"},
+		Effect: "a broker whose certificate names another host gets the record", Where: "behaviour",
+		Beyond:  "internal/kafka TestTLS, TestTLSRefused, test/security wrong_host",
+		prepare: func(w *World) []kfake.Opt { return flawed(w, tls.NoClientCert, apache.WrongHost) },
+		holds:   delivers,
+	},
 }
 
 func mechanismRow(mechanism, other string) Row {
@@ -125,6 +132,11 @@ func login(mechanisms ...string) []kfake.Opt {
 
 // encrypted makes a broker speak TLS, and files for its clients.
 func encrypted(w *World, clients tls.ClientAuthType) []kfake.Opt {
+	return flawed(w, clients, apache.NoFlaw)
+}
+
+// flawed is encrypted with a flaw in the broker's certificate.
+func flawed(w *World, clients tls.ClientAuthType, flaw apache.Flaw) []kfake.Opt {
 	authority, err := apache.NewAuthority("the authority of a test")
 	check(w, err)
 	dir := w.TempDir()
@@ -139,7 +151,7 @@ func encrypted(w *World, clients tls.ClientAuthType) []kfake.Opt {
 		file(prefix+"certificate", pair.Certificate)
 		file(prefix+"key", pair.Key)
 	}
-	own, err := authority.Issue("broker", apache.NoFlaw)
+	own, err := authority.Issue("broker", flaw)
 	check(w, err)
 	certificate, err := tls.X509KeyPair(own.Certificate, own.Key)
 	check(w, err)
