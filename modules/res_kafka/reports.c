@@ -35,7 +35,7 @@ struct teller {
 	pthread_t inside; /* whose callback it is, while is_inside; under the turn */
 	int is_inside;
 	int ended;           /* no callback begins any more */
-	int64_t outstanding; /* records accepted whose callback has not returned */
+	int64_t outstanding; /* records accepted, or about to be, whose callback has not returned */
 };
 
 struct ast_kafka_reports {
@@ -46,7 +46,7 @@ struct ast_kafka_reports {
 /* How long the end of Asterisk waits for callbacks with the last reports. */
 #define STOP_WAIT_MS 500
 
-/* Signalled when a teller has nothing outstanding or its thread ends; with the lock, for busy alone. */
+/* Signalled when a teller has nothing outstanding, has been ended or its thread ends; with the lock, for busy alone. */
 AST_MUTEX_DEFINE_STATIC(settling);
 static ast_cond_t settled = PTHREAD_COND_INITIALIZER;
 static int busy; /* tellers with a thread */
@@ -57,6 +57,21 @@ static void teller_destroy(void *obj)
 
 	ao2_cleanup(teller->worker);
 	ast_mutex_destroy(&teller->turn);
+}
+
+static void settle(void)
+{
+	ast_mutex_lock(&settling);
+	ast_cond_broadcast(&settled);
+	ast_mutex_unlock(&settling);
+}
+
+/* A record that was counted as outstanding is so no more. */
+static void drop_outstanding(struct teller *teller)
+{
+	if (!__atomic_sub_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST)) {
+		settle();
+	}
 }
 
 /* Calls back with one report, unless the teller has been ended. */
@@ -73,11 +88,7 @@ static void tell(struct teller *teller, const struct resk_report *r)
 		teller->is_inside = 1;
 		teller->callback(&report, teller->userdata);
 		teller->is_inside = 0;
-		if (!__atomic_sub_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST)) {
-			ast_mutex_lock(&settling);
-			ast_cond_broadcast(&settled);
-			ast_mutex_unlock(&settling);
-		}
+		drop_outstanding(teller);
 	}
 	ast_mutex_unlock(&teller->turn);
 }
@@ -100,9 +111,9 @@ static void run(void *object)
 	ast_mutex_unlock(&settling);
 }
 
-static int nothing_outstanding(const struct teller *teller)
+static int nothing_to_come(const struct teller *teller)
 {
-	return !__atomic_load_n(&teller->outstanding, __ATOMIC_SEQ_CST);
+	return !__atomic_load_n(&teller->outstanding, __ATOMIC_SEQ_CST) || __atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST);
 }
 
 static int nobody_busy(const struct teller *unused)
@@ -144,6 +155,7 @@ static int is_inside(struct teller *teller)
 static void end(struct teller *teller)
 {
 	__atomic_store_n(&teller->ended, 1, __ATOMIC_SEQ_CST);
+	settle();
 	engine.resk_reports_close(teller->id);
 }
 
@@ -158,7 +170,7 @@ int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms)
 	teller = reports->teller;
 	inside = is_inside(teller);
 	if (!inside && wait_ms > 0) {
-		await(nothing_outstanding, teller, wait_ms);
+		await(nothing_to_come, teller, wait_ms);
 	}
 	end(teller);
 	if (!inside) {
@@ -179,6 +191,19 @@ static void reports_destroy(void *obj)
 	}
 	ao2_cleanup(reports->teller);
 	ao2_cleanup(reports->producer);
+}
+
+/* Counts a record as outstanding, unless too many are. Inside a callback the record that it is about, which is outstanding
+ * until it returns, leaves its place to another. */
+static int add_outstanding(struct teller *teller, int64_t limit)
+{
+	int64_t outstanding = __atomic_add_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST);
+
+	if (outstanding <= limit || (outstanding == limit + 1 && is_inside(teller))) {
+		return 0;
+	}
+	drop_outstanding(teller);
+	return -1;
 }
 
 /* Starts the thread of a teller that has its callback. */
@@ -248,12 +273,11 @@ int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *to
 		return producer_refuse(teller ? reports->producer : NULL, RESK_REFUSED_ARGUMENT, topic);
 	}
 	/* A report that nobody takes keeps a record's place, or a callback that hangs would let them pile up without end. */
-	if (__atomic_add_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST) > producer_queue_limit(reports->producer)) {
-		__atomic_sub_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST);
+	if (add_outstanding(teller, producer_queue_limit(reports->producer))) {
 		return producer_refuse(reports->producer, RESK_REFUSED_FULL_FRAMES, topic);
 	}
 	if (producer_record(reports->producer, &record)) {
-		__atomic_sub_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST);
+		drop_outstanding(teller);
 		return -1;
 	}
 	return 0;

@@ -337,7 +337,106 @@ KAFKA_TEST(reports_keep_the_module, "reports keep res_kafka.so loaded",
 	return AST_TEST_PASS;
 }
 
+static void *end_patiently(void *data)
+{
+	struct desk *desk = data;
+
+	/* Longer than the tests wait for it: to wait to the end is to fail. */
+	return (void *) (intptr_t) ast_kafka_reports_end(desk->reports, 2 * PATIENCE_S * 1000);
+}
+
+KAFKA_TEST(report_end_again, "an end waits for nothing that will not come",
+	"When the reports are ended by somebody else, or have been, an end with time to wait returns at once")
+{
+	PRODUCER(CONNECTION);
+	DESK(desk, producer);
+	RAII_VAR(struct task *, patient, NULL, task_cleanup);
+	RAII_VAR(struct task *, ending, NULL, task_cleanup);
+	RAII_VAR(struct task *, late, NULL, task_cleanup);
+	struct topic topic = topic_new(producer, "report_end_again", 1);
+
+	CHECK(desk && desk->reports && topic.name[0], "no reports or topic");
+	desk_shut(desk, 1);
+	CHECK(!produce_reported(desk, topic.name, 0, 20), "refused");
+	CHECK(!desk_wait_for(desk, 0, 1, PATIENCE_S * 1000), "no report came");
+	patient = task_start(end_patiently, desk);
+	CHECK(patient && task_wait(patient, QUIET_MS), "no thread, or it does not wait");
+	ending = task_start(end_waiting, desk);
+	CHECK(ending && task_wait(ending, QUIET_MS), "no thread, or it does not wait");
+	desk_shut(desk, 0);
+	CHECK(!task_wait(ending, PATIENCE_S * 1000), "the end did not come");
+	CHECK(!task_wait(patient, PATIENCE_S * 1000), "who was waiting still is");
+	CHECK((intptr_t) patient->result == 19, "%ld were left", (long) (intptr_t) patient->result);
+	late = task_start(end_patiently, desk);
+	CHECK(late && !task_wait(late, PATIENCE_S * 1000), "no thread, or a second end waits");
+	CHECK((intptr_t) late->result == 19, "%ld were left", (long) (intptr_t) late->result);
+	return AST_TEST_PASS;
+}
+
+struct refuser {
+	struct ast_kafka_reports *reports;
+	int stop;
+};
+
+static void *refuse(void *data)
+{
+	struct refuser *refuser = data;
+
+	while (!__atomic_load_n(&refuser->stop, __ATOMIC_SEQ_CST)) {
+		ast_kafka_produce_reported(refuser->reports, "a/b", NULL, "x", 1, NULL, 0, NULL);
+	}
+	return NULL;
+}
+
+KAFKA_TEST(report_end_refused, "an end does not wait for what is refused",
+	"While another thread produces what is refused, an end with time to wait returns at once each time")
+{
+	PRODUCER(CONNECTION);
+	int round, res = 0;
+
+	for (round = 0; round < 50 && !res; round++) {
+		DESK(desk, producer);
+		RAII_VAR(struct task *, ending, NULL, task_cleanup);
+		struct refuser refuser = { .reports = desk ? desk->reports : NULL };
+		struct task *refusing;
+
+		CHECK(desk && desk->reports, "no reports");
+		refusing = task_start(refuse, &refuser);
+		ending = refusing ? task_start(end_patiently, desk) : NULL;
+		res = ending ? task_wait(ending, PATIENCE_S * 1000) : -1;
+		__atomic_store_n(&refuser.stop, 1, __ATOMIC_SEQ_CST);
+		if (refusing) {
+			task_join(refusing);
+		}
+	}
+	CHECK(!res, "no thread, or the end of round %d still waits", round);
+	return AST_TEST_PASS;
+}
+
+static void produce_full(struct desk *desk, int number)
+{
+	if (number < 10) {
+		desk->result += produce_reported(desk, desk->topic, number + 10, number + 11);
+	}
+}
+
+KAFKA_TEST(report_inside_full, "a callback may produce its record again when the queue was full",
+	"As many records as the queue holds are dropped, and each one's callback has room for it once more")
+{
+	PRODUCER("test_hopeless");
+	DESK(desk, producer);
+
+	CHECK(desk && desk->reports, "no reports");
+	desk->hook = produce_full;
+	CHECK(!produce_reported(desk, "again", 0, 10), "refused");
+	CHECK(!desk_wait(desk, 10), "%d of 10 reports", desk->count);
+	CHECK(desk->result == 0, "%d refused", desk->result);
+	CHECK(!desk_wait(desk, 20), "%d of 20 reports", desk->count);
+	CHECK(reported_once(desk, 0, 20, 1) == 20, "%d of 20 were reported once", reported_once(desk, 0, 20, 1));
+	return AST_TEST_PASS;
+}
+
 ast_test_cb_t *const report_tests[] = {
 	report_acknowledged, report_dropped, report_refused, report_end, report_wait, report_inside, report_piles_up,
-	reports_keep_the_module, NULL,
+	report_end_again, report_end_refused, report_inside_full, reports_keep_the_module, NULL,
 };
