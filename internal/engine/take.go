@@ -70,8 +70,8 @@ func (t *taking) frame(f *frame.Frame) {
 	if n := f.FieldCount(); n > 0 {
 		if err := t.headers(&r, f, n); err != nil {
 			t.lose(f, err)
-			if r.Report != nil {
-				r.Report(&r, err)
+			if lost := r; lost.Report != nil { // a copy: only one that is lost is worth memory of its own
+				lost.Report(&lost, err)
 			}
 			return
 		}

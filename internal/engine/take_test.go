@@ -237,3 +237,19 @@ func TestNoise(t *testing.T) {
 		t.Errorf("only %d frames were read", c.Totals.Accepted)
 	}
 }
+
+// TestPlainRecordsNeedNoMemoryOfTheirOwn holds that a slab of records without headers costs no allocation for each.
+func TestPlainRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
+	slab, frames := slabOf(frametest.Frame{AcceptedNS: 1, Topic: "t", Value: make([]byte, 100)})
+	var taken taking
+	walk := func() {
+		taken.records = taken.records[:0]
+		if err := frame.Walk(slab, taken.frame, taken.damaged); err != nil || len(taken.records) != frames {
+			t.Fatalf("%d of %d records: %v", len(taken.records), frames, err)
+		}
+	}
+	walk() // makes room for the records
+	if n := testing.AllocsPerRun(20, walk); n > 4 {
+		t.Errorf("%.0f allocations for a slab of %d records", n, frames)
+	}
+}
