@@ -436,7 +436,102 @@ KAFKA_TEST(report_inside_full, "a callback may produce its record again when the
 	return AST_TEST_PASS;
 }
 
+static void release(struct desk *desk, int number)
+{
+	struct ast_kafka_reports *reports = desk->reports;
+
+	desk->reports = NULL;
+	ao2_cleanup(reports);
+}
+
+KAFKA_TEST(report_release_inside, "the last reference can go inside the callback",
+	"Releasing reports inside their callback ends them: no callback comes after it, and their producer is let go")
+{
+	PRODUCER(CONNECTION);
+	DESK(desk, producer);
+	struct topic topic = topic_new(producer, "report_release", 1);
+	int before = use_count();
+
+	CHECK(desk && desk->reports && topic.name[0], "no reports or topic");
+	ao2_cleanup(producer);
+	producer = NULL;
+	CHECK(use_count() == before, "%d held by the reports, %d before", use_count(), before);
+	desk->hook = release;
+	CHECK(!produce_reported(desk, topic.name, 0, 20), "refused");
+	CHECK(!desk_wait(desk, 1), "no report came");
+	CHECK(use_count() == before - 1, "%d at the end, %d before", use_count(), before);
+	CHECK(desk_wait_for(desk, 2, 0, QUIET_MS), "a callback came after it");
+	return AST_TEST_PASS;
+}
+
+struct crowd {
+	struct ast_kafka_producer *producer;
+	const char *topic;
+	int failed; /* handles that could not be made */
+	int wrong;  /* callbacks side by side, or under way when the end had come */
+};
+
+static void end_inside(struct desk *desk, int number)
+{
+	if (number == 3) {
+		produce_reported(desk, desk->topic, 40, 41);
+	} else if (number == 5) {
+		ast_kafka_reports_end(desk->reports, PATIENCE_S * 1000);
+	}
+}
+
+/* Makes, uses and ends one handle after the other, at another moment each time, with another thread that ends it too. */
+static void *crowd_run(void *data)
+{
+	struct crowd *crowd = data;
+	int round;
+
+	for (round = 0; round < 60; round++) {
+		DESK(desk, crowd->producer);
+		RAII_VAR(struct task *, other, NULL, task_cleanup);
+
+		if (!desk || !desk->reports) {
+			crowd->failed++;
+			continue;
+		}
+		desk->hook = end_inside;
+		produce_reported(desk, crowd->topic, 0, round % 8 + 1);
+		other = task_start(round % 2 ? end_waiting : end_patiently, desk);
+		usleep(round % 3 * 500);
+		produce_reported(desk, crowd->topic, 10, 12);
+		ast_kafka_reports_end(desk->reports, round % 5);
+		ast_mutex_lock(&desk->lock);
+		crowd->wrong += desk->inside || desk->overlapped;
+		ast_mutex_unlock(&desk->lock);
+	}
+	return NULL;
+}
+
+KAFKA_TEST(report_crowd, "reports end in every way at once",
+	"Threads make, use and end reports, two at a time and from inside the callback: none is under way when an end has come")
+{
+	PRODUCER(CONNECTION);
+	struct topic topic = topic_new(producer, "report_crowd", 1);
+	struct crowd crowds[4];
+	struct task *tasks[ARRAY_LEN(crowds)];
+	int failed = 0, wrong = 0;
+	size_t i;
+
+	CHECK(producer && topic.name[0], "no topic");
+	for (i = 0; i < ARRAY_LEN(crowds); i++) {
+		crowds[i] = (struct crowd) { .producer = producer, .topic = topic.name };
+		tasks[i] = task_start(crowd_run, &crowds[i]);
+	}
+	for (i = 0; i < ARRAY_LEN(crowds); i++) {
+		task_cleanup(tasks[i]);
+		failed += !tasks[i] + crowds[i].failed;
+		wrong += crowds[i].wrong;
+	}
+	CHECK(!failed && !wrong, "%d could not be made, %d were wrong", failed, wrong);
+	return AST_TEST_PASS;
+}
+
 ast_test_cb_t *const report_tests[] = {
 	report_acknowledged, report_dropped, report_refused, report_end, report_wait, report_inside, report_piles_up,
-	report_end_again, report_end_refused, report_inside_full, reports_keep_the_module, NULL,
+	report_end_again, report_end_refused, report_inside_full, report_release_inside, report_crowd, reports_keep_the_module, NULL,
 };
