@@ -216,7 +216,7 @@ typedef void (*ast_kafka_report_cb)(const struct ast_kafka_report *report, void 
  * \return An AO2 object to be released with ao2_cleanup(). Releasing the last reference ends it without waiting for a
  *         callback under way: call ast_kafka_reports_end() before freeing what userdata points to, and before the code
  *         of callback goes.
- * \retval NULL an argument is NULL, or there is no thread for it
+ * \retval NULL an argument is NULL, there is no thread for it, or Asterisk ends
  */
 struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *producer, ast_kafka_report_cb callback,
 	void *userdata);
@@ -244,7 +244,7 @@ int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *to
  * \retval -1 reports is NULL
  *
  * \note Blocks for wait_ms at most, and until a callback under way has returned. From inside the callback it does not
- * wait, and no other callback comes once that has returned.
+ * wait, and no other callback comes once that has returned. When somebody else ends the reports first, the wait is over.
  */
 int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms);
 

@@ -247,7 +247,8 @@ struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *pr
 	teller->userdata = userdata;
 	reports->producer = ao2_bump(producer);
 	if (start(teller)) {
-		ast_log(LOG_ERROR, "No thread for the delivery reports of Kafka connection '%s'\n", producer_name(producer));
+		ast_log(LOG_ERROR, "No delivery reports of Kafka connection '%s': there is no thread for them, or Asterisk ends\n",
+			producer_name(producer));
 		ao2_ref(teller, -1);
 		ao2_ref(reports, -1);
 		return NULL;
