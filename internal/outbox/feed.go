@@ -18,16 +18,17 @@ type outcome struct {
 // verdict is the outcome as an error. Where the outbox itself gave up, errors.Is finds the DroppedError in it, and the
 // client's last word is added unless that only says the same.
 func (out *outcome) verdict() error {
-	own := out.reason == ReasonExpired || out.reason == ReasonStopped
 	switch {
 	case out.reason == "":
 		return nil
-	case out.err == nil, out.reason == ReasonStopped, own && errors.Is(out.err, context.DeadlineExceeded):
+	case out.err == nil, out.reason == ReasonStopped:
 		return DroppedError(out.reason)
-	case own:
-		return fmt.Errorf("%w (%w)", DroppedError(out.reason), out.err)
+	case out.reason != ReasonExpired:
+		return out.err
+	case errors.Is(out.err, context.DeadlineExceeded):
+		return DroppedError(out.reason)
 	}
-	return out.err
+	return fmt.Errorf("%w (%w)", DroppedError(out.reason), out.err)
 }
 
 // step is what the feeder has to do next.
