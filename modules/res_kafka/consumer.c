@@ -42,9 +42,7 @@ _Static_assert(sizeof(struct ast_kafka_record_header) == sizeof(struct resk_mess
 struct seat {
 	AO2_WEAKPROXY();
 	AST_LIST_ENTRY(seat) next;
-	ast_mutex_t turn;             /* held over each callback */
-	pthread_t inside;             /* whose callback it is, while is_inside; under the turn */
-	int is_inside;
+	struct turn turn;             /* of callbacks */
 	ast_mutex_t lock;             /* of what follows; taken after the turn */
 	struct subscription *current; /* a reference, or NULL */
 	char name[];
@@ -78,7 +76,7 @@ static void seat_destroy(void *obj)
 {
 	struct seat *seat = obj;
 
-	ast_mutex_destroy(&seat->turn);
+	turn_destroy(&seat->turn);
 	ast_mutex_destroy(&seat->lock);
 }
 
@@ -96,16 +94,15 @@ static int deliver(struct subscription *subscription, const struct resk_message 
 	struct seat *seat = subscription->seat;
 	struct ast_kafka_consumer *consumer = NULL;
 
-	ast_mutex_lock(&seat->turn);
+	turn_take(&seat->turn);
 	if (!__atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST)) {
 		consumer = ao2_weakproxy_get_object(seat, 0);
 	}
 	if (!consumer) {
-		ast_mutex_unlock(&seat->turn);
+		turn_give(&seat->turn);
 		return -1;
 	}
-	seat->inside = pthread_self();
-	seat->is_inside = 1;
+	turn_enter(&seat->turn);
 	if (subscription->callback) {
 		subscription->callback(m->topic, m->partition, m->offset, m->value, m->value_length, m->key, m->key_length,
 			subscription->userdata);
@@ -118,9 +115,9 @@ static int deliver(struct subscription *subscription, const struct resk_message 
 
 		subscription->record_callback(consumer, &record, subscription->userdata);
 	}
-	seat->is_inside = 0;
+	turn_leave(&seat->turn);
 	__atomic_add_fetch(&subscription->delivery->delivered, 1, __ATOMIC_SEQ_CST);
-	ast_mutex_unlock(&seat->turn);
+	turn_give(&seat->turn);
 	ao2_ref(consumer, -1);
 	return 0;
 }
@@ -141,18 +138,6 @@ static void run(void *object)
 		engine.resk_free(batch);
 	}
 	engine.resk_subscription_free(subscription->id);
-}
-
-/* Whether this thread is inside a callback of the seat's consumer: the turn can be had again by nobody else. */
-static int is_inside(struct seat *seat)
-{
-	int inside = 0;
-
-	if (!ast_mutex_trylock(&seat->turn)) {
-		inside = seat->is_inside && pthread_equal(seat->inside, pthread_self());
-		ast_mutex_unlock(&seat->turn);
-	}
-	return inside;
 }
 
 /* Puts a subscription, or NULL, in the place of the present one, which is stopped and returned with its reference. */
@@ -177,9 +162,8 @@ static struct subscription *replace(struct seat *seat, struct subscription *with
  * from inside one. subscription may be NULL: somebody else has ended it. */
 static void finish(struct seat *seat, struct subscription *subscription)
 {
-	ast_mutex_lock(&seat->turn);
-	ast_mutex_unlock(&seat->turn);
-	if (subscription && !is_inside(seat)) {
+	turn_wait(&seat->turn);
+	if (subscription && !turn_is_mine(&seat->turn)) {
 		worker_join(subscription->worker);
 	}
 	ao2_cleanup(subscription);
@@ -212,7 +196,7 @@ static struct ast_kafka_consumer *consumer_create(const char *name)
 		ao2_ref(consumer, -1);
 		return NULL;
 	}
-	ast_mutex_init(&seat->turn);
+	turn_init(&seat->turn);
 	ast_mutex_init(&seat->lock);
 	strcpy(seat->name, name); /* Safe: the memory was sized for it */
 	consumer->seat = seat;
@@ -366,7 +350,7 @@ int ast_kafka_consumer_commit(struct ast_kafka_consumer *consumer)
 	if (in_forked_child() || !consumer || !(id = subscribed(consumer))) {
 		return -1;
 	}
-	return engine.resk_commit(id, is_inside(consumer->seat)) == RESK_OK ? 0 : -1;
+	return engine.resk_commit(id, turn_is_mine(&consumer->seat->turn)) == RESK_OK ? 0 : -1;
 }
 
 int ast_kafka_consumer_pause(struct ast_kafka_consumer *consumer, const char *topics, int paused)

@@ -7,6 +7,10 @@
 #ifndef RES_KAFKA_INTERNAL_H
 #define RES_KAFKA_INTERNAL_H
 
+#include <pthread.h>
+
+#include "asterisk/lock.h"
+
 #include "abi/engine.h"
 #include "asterisk/kafka.h"
 
@@ -78,7 +82,26 @@ void consumers_stop(void);
  * stopped. */
 void reports_stop(void);
 
-/* worker.c. Starts a thread for work(object); both the thread and the worker, an AO2 object that is the caller's, have
+/* worker.c. A turn is held over each callback of one consumer or one handle of reports, so that they come one at a time.
+ * Whoever has decided that no callback begins any more, and then has waited for the turn, knows that none is under way. */
+struct turn {
+	ast_mutex_t lock;
+	pthread_t inside; /* whose callback it is, while is_inside; under the lock */
+	int is_inside;
+};
+void turn_init(struct turn *turn);
+void turn_destroy(struct turn *turn);
+void turn_take(struct turn *turn);
+void turn_give(struct turn *turn);
+/* Around the callback itself, by whoever has the turn. */
+void turn_enter(struct turn *turn);
+void turn_leave(struct turn *turn);
+/* 1 when this thread is inside the callback. */
+int turn_is_mine(struct turn *turn);
+/* Waits until no callback is under way, unless this thread is inside it. */
+void turn_wait(struct turn *turn);
+
+/* Starts a thread for work(object); both the thread and the worker, an AO2 object that is the caller's, have
  * references of their own. NULL when there is no thread. */
 struct worker;
 struct worker *worker_start(void (*work)(void *object), void *object);

@@ -45,6 +45,7 @@ static AST_LIST_HEAD_STATIC(slots, slot);
 static struct stage_pump *pump;
 static struct stage *nowhere; /* notes of refusals that belong to no connection */
 static struct resk_limits limits;
+static int closing; /* no stage is opened any more; under the lock of slots */
 static int held;
 static int forked;
 
@@ -81,6 +82,7 @@ int producers_start(const struct resk_limits *given)
 		fork_handler = 1;
 	}
 	limits = *given;
+	closing = 0;
 	pump = stage_pump_start(&taker, "kafka-pump");
 	nowhere = pump ? stage_create(pump, NULL) : NULL;
 	if (!nowhere) {
@@ -95,6 +97,7 @@ void producers_close(void)
 	struct slot *slot;
 
 	AST_LIST_LOCK(&slots);
+	closing = 1;
 	AST_LIST_TRAVERSE(&slots, slot, next) {
 		__atomic_store_n(&stage_gate(slot->stage)->open, 0, __ATOMIC_SEQ_CST);
 	}
@@ -215,7 +218,10 @@ struct ast_kafka_producer *ast_kafka_get_producer(const char *name)
 		return NULL;
 	}
 	AST_LIST_LOCK(&slots);
-	slot = pump ? slot_get(name) : NULL;
+	slot = closing ? NULL : slot_get(name);
+	if (closing) {
+		ast_log(LOG_ERROR, "No Kafka producer for connection '%s': Asterisk ends, or res_kafka.so is being unloaded\n", name);
+	}
 	if (slot && !(producer = ao2_weakproxy_get_object(slot, 0))) {
 		producer = producer_create(slot);
 	}

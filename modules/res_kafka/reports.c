@@ -31,9 +31,7 @@ struct teller {
 	struct worker *worker;
 	ast_kafka_report_cb callback;
 	void *userdata;
-	ast_mutex_t turn; /* held over each callback */
-	pthread_t inside; /* whose callback it is, while is_inside; under the turn */
-	int is_inside;
+	struct turn turn; /* of callbacks */
 	int ended;           /* no callback begins any more */
 	int64_t outstanding; /* records accepted, or about to be, whose callback has not returned */
 };
@@ -56,7 +54,7 @@ static void teller_destroy(void *obj)
 	struct teller *teller = obj;
 
 	ao2_cleanup(teller->worker);
-	ast_mutex_destroy(&teller->turn);
+	turn_destroy(&teller->turn);
 }
 
 static void settle(void)
@@ -82,15 +80,14 @@ static void tell(struct teller *teller, const struct resk_report *r)
 		.opaque = (void *) (uintptr_t) r->opaque,
 	};
 
-	ast_mutex_lock(&teller->turn);
+	turn_take(&teller->turn);
 	if (!__atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
-		teller->inside = pthread_self();
-		teller->is_inside = 1;
+		turn_enter(&teller->turn);
 		teller->callback(&report, teller->userdata);
-		teller->is_inside = 0;
+		turn_leave(&teller->turn);
 		drop_outstanding(teller);
 	}
-	ast_mutex_unlock(&teller->turn);
+	turn_give(&teller->turn);
 }
 
 static void run(void *object)
@@ -139,18 +136,6 @@ void reports_stop(void)
 	await(nobody_busy, NULL, STOP_WAIT_MS);
 }
 
-/* Whether this thread is inside a callback of the teller: the turn can be had again by nobody else. */
-static int is_inside(struct teller *teller)
-{
-	int inside = 0;
-
-	if (!ast_mutex_trylock(&teller->turn)) {
-		inside = teller->is_inside && pthread_equal(teller->inside, pthread_self());
-		ast_mutex_unlock(&teller->turn);
-	}
-	return inside;
-}
-
 /* Ends a teller without waiting for anything. */
 static void end(struct teller *teller)
 {
@@ -168,14 +153,13 @@ int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms)
 		return -1;
 	}
 	teller = reports->teller;
-	inside = is_inside(teller);
+	inside = turn_is_mine(&teller->turn);
 	if (!inside && wait_ms > 0) {
 		await(nothing_to_come, teller, wait_ms);
 	}
 	end(teller);
 	if (!inside) {
-		ast_mutex_lock(&teller->turn);
-		ast_mutex_unlock(&teller->turn);
+		turn_wait(&teller->turn);
 		worker_join(teller->worker);
 	}
 	workers_reap();
@@ -199,7 +183,7 @@ static int add_outstanding(struct teller *teller, int64_t limit)
 {
 	int64_t outstanding = __atomic_add_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST);
 
-	if (outstanding <= limit || (outstanding == limit + 1 && is_inside(teller))) {
+	if (outstanding <= limit || (outstanding == limit + 1 && turn_is_mine(&teller->turn))) {
 		return 0;
 	}
 	drop_outstanding(teller);
@@ -242,7 +226,7 @@ struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *pr
 		ao2_cleanup(reports);
 		return NULL;
 	}
-	ast_mutex_init(&teller->turn);
+	turn_init(&teller->turn);
 	teller->callback = callback;
 	teller->userdata = userdata;
 	reports->producer = ao2_bump(producer);

@@ -11,7 +11,7 @@
  *
  * A worker ends by itself, soon after what it works for has been ended. It must be joined before this module's code can
  * go, but not by whoever cannot wait for a callback: a callback of the worker itself, and a destructor. What they leave
- * is joined by whoever comes next (workers_reap).
+ * is joined by whoever comes next (workers_reap). The turn says who is inside a callback.
  */
 
 #include "asterisk.h"
@@ -109,4 +109,53 @@ int workers_busy(void)
 	}
 	AST_LIST_UNLOCK(&unjoined);
 	return count;
+}
+
+void turn_init(struct turn *turn)
+{
+	ast_mutex_init(&turn->lock);
+}
+
+void turn_destroy(struct turn *turn)
+{
+	ast_mutex_destroy(&turn->lock);
+}
+
+void turn_take(struct turn *turn)
+{
+	ast_mutex_lock(&turn->lock);
+}
+
+void turn_give(struct turn *turn)
+{
+	ast_mutex_unlock(&turn->lock);
+}
+
+void turn_enter(struct turn *turn)
+{
+	turn->inside = pthread_self();
+	turn->is_inside = 1;
+}
+
+void turn_leave(struct turn *turn)
+{
+	turn->is_inside = 0;
+}
+
+int turn_is_mine(struct turn *turn)
+{
+	int mine = 0;
+
+	/* The lock is recursive: whoever is inside gets it again, and nobody else does. */
+	if (!ast_mutex_trylock(&turn->lock)) {
+		mine = turn->is_inside && pthread_equal(turn->inside, pthread_self());
+		ast_mutex_unlock(&turn->lock);
+	}
+	return mine;
+}
+
+void turn_wait(struct turn *turn)
+{
+	turn_take(turn);
+	turn_give(turn);
 }
