@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -24,6 +25,10 @@ type reconnect struct {
 	mtx   sync.Mutex
 	addrs map[string]*attempts // only those that do not work
 }
+
+// forgotten is how long nobody has asked for an address that is remembered no more: brokers may be given a new one each
+// time they start.
+const forgotten = time.Hour
 
 // attempts are those to reach one address that have failed in a row.
 type attempts struct {
@@ -74,13 +79,14 @@ func (r *reconnect) take(addr string) (wait time.Duration, worked <-chan struct{
 func (r *reconnect) failed(addr string) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	a := r.addrs[addr]
+	a, now := r.addrs[addr], time.Now()
 	if a == nil {
+		maps.DeleteFunc(r.addrs, func(_ string, a *attempts) bool { return now.Sub(a.next) > forgotten })
 		a = &attempts{worked: make(chan struct{})}
 		r.addrs[addr] = a
 	}
 	a.failures++
-	a.next = time.Now().Add(r.wait(a.failures))
+	a.next = now.Add(r.wait(a.failures))
 }
 
 func (r *reconnect) worked(addr string) {

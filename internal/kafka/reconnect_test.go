@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -60,6 +61,25 @@ func TestReconnectGivenUp(t *testing.T) {
 		conn, err := d.dial(context.Background(), "tcp", "127.0.0.1:1")
 		if op, ok := errors.AsType[*net.OpError](err); conn != nil || !ok || op.Op != "dial" || !errors.Is(err, context.Canceled) {
 			t.Errorf("%v, %v", conn, err)
+		}
+	})
+}
+
+// TestReconnectForgets holds that brokers that come with a new address each time leave nothing behind for ever, and that
+// one which is asked for is remembered.
+func TestReconnectForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReconnect(func(int) time.Duration { return time.Minute })
+		for n := range 1000 {
+			r.failed(fmt.Sprintf("10.0.0.1:%d", n))
+			r.failed("other:9092")
+			time.Sleep(10 * time.Minute)
+		}
+		if n := len(r.addrs); n > 10 {
+			t.Errorf("%d addresses", n)
+		}
+		if n := r.addrs["other:9092"].failures; n != 1000 {
+			t.Errorf("%d failures of the one that is asked for", n)
 		}
 	})
 }
