@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"math"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,6 +24,12 @@ func (e *sharedVerdict) Error() string {
 	return "in one batch with a refused record: " + e.cause.Error()
 }
 func (e *sharedVerdict) Unwrap() error { return e.cause }
+
+// retriesSpent is the refusal of the last attempt that `retries` allows.
+type retriesSpent struct{ cause error }
+
+func (e *retriesSpent) Error() string { return e.cause.Error() }
+func (e *retriesSpent) Unwrap() error { return e.cause }
 
 // permanent holds the brokers' answers, and the client's, that stay the same however often a record is sent, with the
 // name of the counter each goes to. Whatever is not here is tried again until the record's time is up: a broker that
@@ -53,7 +60,7 @@ func (p *Producer) Permanent(err error) (reason string, final bool) {
 			return known.reason, true
 		}
 	}
-	if p.retriesSpent(err) {
+	if _, spent := errors.AsType[*retriesSpent](err); spent {
 		return "retries spent", true
 	}
 	return "", false
@@ -66,10 +73,10 @@ func UnknownTopic(err error) bool {
 	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
 }
 
-// retriesSpent says whether err is a broker's refusal of the last attempt that `retries` allows. A connection that
-// failed is no attempt, nor is what a broker says of a topic rather than of a record.
-func (p *Producer) retriesSpent(err error) bool {
-	if !p.limitedRetries {
+// refusedForNow says whether err is a broker's refusal that counts against `retries`. A connection that failed is none, nor
+// is what a broker says of a topic rather than of a record.
+func (p *Producer) refusedForNow(err error) bool {
+	if p.retries == math.MaxInt32 {
 		return false
 	}
 	answer, ok := err.(*kerr.Error) // as it is: wrapped, it is the answer to a request for metadata

@@ -79,14 +79,29 @@ func producerOptions(c *config.Connection, linger time.Duration, unknownRetries 
 	}
 	// There is no RecordDeliveryTimeout on purpose: it counts from a record's timestamp, so a record that waited on
 	// disk would expire before it is sent. Deadlines come with Send.
-	if c.Retries < math.MaxInt32 {
-		opts = append(opts, kgo.RecordRetries(max(c.Retries, 0)))
+	if inside, _ := retryLimits(c); inside < math.MaxInt32 {
+		opts = append(opts, kgo.RecordRetries(inside))
 	}
 	if !c.Idempotence {
 		// More than one in flight without idempotence reorders and duplicates when a broker refuses one of them.
 		opts = append(opts, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))
 	}
 	return opts
+}
+
+// retryLimits is how often kgo may send a record again by itself, and how often one that it gives back because a broker
+// refused it for now is handed to it again. kgo would count failed connections too, so that a record could be dropped by the
+// first answer after an outage. With idempotence it has to count nevertheless: a record handed to it again gets another
+// sequence number, and is a duplicate if the broker has it already from a connection that was lost.
+func retryLimits(c *config.Connection) (inside, outside int) {
+	switch n := max(c.Retries, 0); {
+	case n == math.MaxInt32: // without limit
+		return n, n
+	case c.Idempotence:
+		return n, 0
+	default:
+		return 0, n
+	}
 }
 
 // batchMaxBytes is kgo's limit for a batch, which is its limit for a record too. It follows from message_max_bytes

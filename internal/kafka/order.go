@@ -103,8 +103,8 @@ func (o *order) clear(a *attempt) bool {
 	return p().left >= a.place-1 && !p().failed
 }
 
-// blame says whether a record that came back with its retries spent was the one that was sent so often. kgo then gives
-// back all that it holds for the partition, of which only the first is certain to have been sent at all.
+// blame says whether a record that came back refused for now was the one that was sent. kgo then gives back all that it
+// holds for the partition, of which only the first is certain to have been sent at all.
 func (o *order) blame(a *attempt) bool {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,13 +32,13 @@ type Producer struct {
 	now     func() time.Time
 	promise func(*kgo.Record, error) // settle, made a value once
 
-	answered       bool // brokers say where records stand: not with acks = 0
-	limitedRetries bool
-	cancellable    bool // a record may be given up while under way: not with idempotence, see Send
-	windowRecords  int
-	windowBytes    int
-	closeWait      time.Duration
-	trialWait      time.Duration
+	answered      bool // brokers say where records stand: not with acks = 0
+	retries       int  // of records that came back refused for now, see retryLimits; math.MaxInt32 = without limit
+	cancellable   bool // a record may be given up while under way: not with idempotence, see Send
+	windowRecords int
+	windowBytes   int
+	closeWait     time.Duration
+	trialWait     time.Duration
 
 	ctx     context.Context // done when Close begins
 	cancel  context.CancelFunc
@@ -91,27 +90,27 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 	ctx, cancel := context.WithCancel(context.Background())
 	life, endLife := context.WithCancel(context.Background())
 	p := &Producer{
-		hooks:          newHooks(c, "records wait", log, status, t.now),
-		log:            newLogger(c, log),
-		status:         status,
-		now:            t.now,
-		answered:       c.Acks != 0,
-		limitedRetries: c.Retries < math.MaxInt32,
-		cancellable:    !c.Idempotence,
-		closeWait:      t.closeWait,
-		trialWait:      c.RequestTimeout,
-		ctx:            ctx,
-		cancel:         cancel,
-		life:           life,
-		endLife:        endLife,
-		orders:         map[string]*order{},
-		live:           map[*batch]struct{}{},
-		purging:        map[string]bool{},
-		idle:           make(chan struct{}),
-		ended:          make(chan struct{}),
+		hooks:       newHooks(c, "records wait", log, status, t.now),
+		log:         newLogger(c, log),
+		status:      status,
+		now:         t.now,
+		answered:    c.Acks != 0,
+		cancellable: !c.Idempotence,
+		closeWait:   t.closeWait,
+		trialWait:   c.RequestTimeout,
+		ctx:         ctx,
+		cancel:      cancel,
+		life:        life,
+		endLife:     endLife,
+		orders:      map[string]*order{},
+		live:        map[*batch]struct{}{},
+		purging:     map[string]bool{},
+		idle:        make(chan struct{}),
+		ended:       make(chan struct{}),
 	}
 	p.promise = p.settle
 	p.windowRecords, p.windowBytes = window(c)
+	_, p.retries = retryLimits(c)
 	if err := p.open(c, t); err != nil {
 		cancel()
 		endLife()
@@ -308,8 +307,13 @@ func (p *Producer) judge(a *attempt, err error) (outcome error, again bool) {
 		err = ErrClosed
 	case errors.Is(err, kerr.UnknownTopicID):
 		p.forget(topic)
-	case p.retriesSpent(err) && !a.order.blame(a):
-		err = &sharedVerdict{err}
+	case p.refusedForNow(err):
+		if a.order.blame(a) {
+			a.record.Refusals++
+		}
+		if int(a.record.Refusals) > p.retries {
+			err = &retriesSpent{err}
+		}
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		err = &explained{err, "this user is not authorized to write to it (" + kerr.TopicAuthorizationFailed.Message + "); see the cluster's ACLs"}
 	case p.ofBatch(err) && (c == nil || c.size > 1):

@@ -312,28 +312,117 @@ func TestRetries(t *testing.T) {
 	c.Retries = 2
 	p := open(t, c, nil, nil)
 	record := numbered("t", 0, 1)[0]
-	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
-	err := send(t, p, record)[record]
-	if reason, final := p.Permanent(err); !final || reason != "retries spent" || fault.Hits() != 3 {
-		t.Errorf("%v: %q %v; %d attempts with retries = 2, want 3", err, reason, final, fault.Hits())
+	answers := make(chan struct{}, 10) // a token for each request that may be answered
+	var sent atomic.Int32
+	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		sent.Add(1)
+		cluster.SleepControl(func() { <-answers })
+		return refusal(req.(*kmsg.ProduceRequest), kerr.NotEnoughReplicas), nil, true
+	})
+	t.Cleanup(func() { close(answers) })
+	for want := int32(1); want <= 3; want++ {
+		answers <- struct{}{}
+		err := send(t, p, record)[record]
+		reason, final := p.Permanent(err)
+		if sent.Load() != want || final != (want == 3) || final && reason != "retries spent" || !errors.Is(err, kerr.NotEnoughReplicas) {
+			t.Errorf("%v: %q %v after %d attempts with retries = 2", err, reason, final, sent.Load())
+		}
 	}
 	// Which of several were sent is not known, but that the first was.
 	many := numbered("t", 1, 20)
-	for r, err := range send(t, p, many...) {
-		if _, final := p.Permanent(err); final != (r == many[0]) {
-			t.Errorf("%s: %v, final %v", r.Value, err, final)
+	o := expectOutcomes(t, len(many))
+	p.Send(many, time.Now().Add(time.Minute), o.add)
+	answers <- struct{}{}
+	o.wait()
+	for i, r := range many {
+		if (r.Refusals == 1) != (i == 0) {
+			t.Errorf("%s: %d refusals", r.Value, r.Refusals)
 		}
 	}
 
 	c = connection("127.0.0.1:1")
 	c.Retries = 0
 	p = open(t, c, nil, nil)
-	o := expectOutcomes(t, 1)
+	o = expectOutcomes(t, 1)
 	p.Send([]*outbox.Record{record}, time.Now().Add(100*time.Millisecond), o.add)
-	err = o.wait()[record]
+	err := o.wait()[record]
 	if reason, final := p.Permanent(err); final {
 		t.Errorf("no broker: %v is final: %s", err, reason)
 	}
+}
+
+// TestRetriesAreAnswers holds that connections that are lost during an outage use no retries up, so that a record outlives the
+// refusals that a broker begins with when it is back.
+func TestRetriesAreAnswers(t *testing.T) {
+	sent, observer := sendThrough(t, false, func(n int, req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
+		switch {
+		case n <= 4:
+			return nil, errors.New("the connection is closed"), true
+		case n <= 6:
+			return refusal(req, kerr.NotLeaderForPartition), nil, true
+		}
+		return nil, nil, false
+	})
+	if len(observer.seen) != 0 || sent != 7 {
+		t.Errorf("dropped %v, sent %d times", observer.seen, sent)
+	}
+}
+
+// TestRetriesKeepTheSequence holds that a limit of retries leaves idempotence what it goes by: a record that is sent again
+// is the same to the broker.
+func TestRetriesKeepTheSequence(t *testing.T) {
+	var first, last kmsg.RecordBatch
+	sent, observer := sendThrough(t, true, func(n int, req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
+		if err := last.ReadFrom(req.Topics[0].Partitions[0].Records); err != nil {
+			t.Error(err)
+		}
+		switch n {
+		case 1:
+			first = last
+			return nil, errors.New("the connection is closed"), true
+		case 2:
+			return refusal(req, kerr.NotLeaderForPartition), nil, true
+		}
+		return nil, nil, false
+	})
+	if len(observer.seen) != 0 || sent != 3 || first.ProducerID != last.ProducerID || first.ProducerEpoch != last.ProducerEpoch ||
+		first.FirstSequence != last.FirstSequence {
+		t.Errorf("dropped %v, sent %d times, first as %+v, last as %+v", observer.seen, sent, first, last)
+	}
+}
+
+// TestRetriesEnd holds that with idempotence too a record that brokers go on refusing is given up.
+func TestRetriesEnd(t *testing.T) {
+	for _, idempotence := range []bool{false, true} {
+		sent, observer := sendThrough(t, idempotence, func(_ int, req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
+			return refusal(req, kerr.NotEnoughReplicas), nil, true
+		})
+		if got := fmt.Sprint(observer.seen); got != "[retries spent 1]" || sent != 3 {
+			t.Errorf("idempotence %v: dropped %v, sent %d times", idempotence, got, sent)
+		}
+	}
+}
+
+// sendThrough sends one record with retries = 2 to a broker that answers its nth request to produce as told. It gives how
+// many there were and what was dropped.
+func sendThrough(t *testing.T, idempotence bool, answer func(n int, req *kmsg.ProduceRequest) (kmsg.Response, error, bool)) (int, *dropped) {
+	t.Helper()
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Retries, c.Idempotence = 2, idempotence
+	var sent atomic.Int32
+	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return answer(int(sent.Add(1)), req.(*kmsg.ProduceRequest))
+	})
+	observer := &dropped{}
+	box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000, Backoff: time.Millisecond}, open(t, c, nil, nil), nobody{}, observer)
+	t.Cleanup(box.Close)
+	box.Accept(numbers("t", 0, 1))
+	drain(t, box)
+	box.Close() // then the observer has been told
+	return int(sent.Load()), observer
 }
 
 // TestCulprit puts one record that the broker refuses among many: it alone may be lost, the others stay in order, and
@@ -367,6 +456,7 @@ func testCulprit(t *testing.T, verdict *kerr.Error) {
 	records[culprit-1].Value = []byte("culprit")
 	box.Accept(records)
 	drain(t, box)
+	box.Close() // then the observer has been told
 	if got := fmt.Sprint(observer.seen); got != fmt.Sprintf("[%s 1]", permanentReason(verdict)) {
 		t.Errorf("dropped %s", got)
 	}

@@ -34,6 +34,7 @@ type Record struct {
 
 	// Where the record stands, set by the Transport with a nil outcome; the offset is -1 when no broker said it.
 	Partition int32
+	Refusals  int32 // how often a broker refused it for now, counted by the Transport
 	Offset    int64
 
 	seq  uint64        // its place in the connection's order, given once
