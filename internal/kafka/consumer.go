@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -166,6 +167,10 @@ func (c *Consumer) start(conf *config.Connection) error {
 	// The client's own limits are librdkafka's here: a fetch may take its max wait on top of socket_timeout_ms, and
 	// joining a group lasts as long as its slowest member may take.
 	net.silence = conf.SocketTimeout + max(conf.MaxPollInterval, fetchMaxWait)
+	// The client asks one broker for one thing after the other: a connection that waits its turn holds up the heartbeats on
+	// another, which must not cost the membership.
+	longest := conf.SessionTimeout / 4
+	net.reconnect = newReconnect(exponential(min(conf.ReconnectBackoff, longest), min(conf.ReconnectBackoffMax, longest), rand.Float64))
 	c.opts, err = clientOptions(conf, net, c.debug)
 	if err != nil {
 		return err
@@ -175,7 +180,10 @@ func (c *Consumer) start(conf *config.Connection) error {
 		return err
 	}
 	c.opts = append(append(c.opts, own...), kgo.WithHooks(consumerHooks{c.hooks}))
-	c.session, err = c.join()
+	s, err := c.join()
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	c.session = s
 	return err
 }
 
