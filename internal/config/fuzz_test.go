@@ -45,16 +45,10 @@ func FuzzParseKafka(f *testing.F) {
 		}
 		entries := configtest.Read(text)
 		cfg, problems := config.ParseKafka(entries)
-		if (cfg == nil) != config.HasErrors(problems) {
-			t.Fatalf("configuration %v with problems %v", cfg, problems)
-		}
+		checkProblems(t, "kafka.conf", cfg == nil, problems)
 		for _, p := range problems {
-			line := p.String()
-			if !strings.HasPrefix(line, "kafka.conf:") || strings.ContainsFunc(line, unicode.IsControl) {
-				t.Errorf("problem %q", line)
-			}
-			if strings.Contains(line, password) && secretsOnly(entries) {
-				t.Errorf("problem %q shows a password", line)
+			if strings.Contains(p.String(), password) && secretsOnly(entries) {
+				t.Errorf("problem %q shows a password", p)
 			}
 		}
 		if cfg == nil {
@@ -64,6 +58,21 @@ func FuzzParseKafka(f *testing.F) {
 			checkRanges(t, c)
 		}
 	})
+}
+
+// checkProblems holds that there is no configuration exactly if a problem is an error, and that every problem is one line
+// that names a place in the file.
+func checkProblems(t *testing.T, file string, none bool, problems []config.Problem) {
+	t.Helper()
+	if none != config.HasErrors(problems) {
+		t.Fatalf("configuration: %v, problems %v", !none, problems)
+	}
+	for _, p := range problems {
+		line := p.String()
+		if !strings.HasPrefix(line, file+":") || strings.ContainsFunc(line, unicode.IsControl) {
+			t.Errorf("problem %q", line)
+		}
+	}
 }
 
 // secretsOnly says whether the password stands in options that hold passwords and nowhere else.
@@ -165,15 +174,7 @@ func FuzzOptionValue(f *testing.F) {
 			{File: "kafka.conf", Line: 3, Section: "c", Name: name, Value: value},
 		}
 		cfg, problems := config.ParseKafka(entries)
-		if (cfg == nil) != config.HasErrors(problems) {
-			t.Fatalf("configuration %v with problems %v", cfg, problems)
-		}
-		for _, p := range problems {
-			line := p.String()
-			if !strings.HasPrefix(line, "kafka.conf:") || strings.ContainsFunc(line, unicode.IsControl) {
-				t.Errorf("problem %q", line)
-			}
-		}
+		checkProblems(t, "kafka.conf", cfg == nil, problems)
 		if cfg == nil {
 			return
 		}
@@ -199,15 +200,7 @@ func FuzzParseCDR(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		cfg, problems := config.ParseCDR(configtest.Read(text))
-		if (cfg == nil) != config.HasErrors(problems) {
-			t.Fatalf("configuration %v with problems %v", cfg, problems)
-		}
-		for _, p := range problems {
-			line := p.String()
-			if !strings.HasPrefix(line, "cdr_kafka.conf:") || strings.ContainsFunc(line, unicode.IsControl) {
-				t.Errorf("problem %q", line)
-			}
-		}
+		checkProblems(t, "cdr_kafka.conf", cfg == nil, problems)
 		if cfg != nil && (cfg.Connection == "" || config.TopicFault(cfg.Topic) != "") {
 			t.Errorf("connection %q, topic %q", cfg.Connection, cfg.Topic)
 		}
