@@ -26,11 +26,8 @@ var consumerRows = []Row{
 		Effect: "a record that was there before the group is delivered first", Where: "behaviour", Apache: true,
 		Logged: `"clientId":"tested".*"requestApiKeyName":"LIST_OFFSETS".*"timestamp":-2`,
 		holds: func(w *World) error {
-			s, err := w.produce("before")
+			s, err := w.delivered("before")
 			if err != nil {
-				return err
-			}
-			if _, err := s.settled(); err != nil {
 				return err
 			}
 			messages := make(chan string, 10)
@@ -77,11 +74,7 @@ var consumerRows = []Row{
 		Effect: "what was delivered is not committed when the subscription ends", Where: "on the wire", Apache: true,
 		Beyond: "test/scenario TestManualCommit",
 		holds: func(w *World) error {
-			s, err := w.produce("one")
-			if err != nil {
-				return err
-			}
-			if _, err := s.settled(); err != nil {
+			if _, err := w.delivered("one"); err != nil {
 				return err
 			}
 			messages := make(chan string, 10)
@@ -145,11 +138,7 @@ var consumerRows = []Row{
 		Apache: true, Logged: `"requestApiKeyName":"JOIN_GROUP".*"rebalanceTimeoutMs":1500`,
 		Beyond: "internal/kafka consumer_watch_test.go",
 		holds: func(w *World) error {
-			s, err := w.produce("one")
-			if err != nil {
-				return err
-			}
-			if _, err := s.settled(); err != nil {
+			if _, err := w.delivered("one"); err != nil {
 				return err
 			}
 			done := make(chan struct{})

@@ -53,11 +53,7 @@ func debugRows() []Row {
 
 // debugLines does all there is to do with a connection and looks at the contexts of what the debug log then holds.
 func (w *World) debugLines(context string, contexts []string) error {
-	s, err := w.produce("one")
-	if err != nil {
-		return err
-	}
-	if _, err := s.settled(); err != nil {
+	if _, err := w.delivered("one"); err != nil {
 		return err
 	}
 	messages := make(chan string, 10)

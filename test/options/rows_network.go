@@ -58,11 +58,7 @@ var networkRows = []Row{
 		Effect: "the header of each request carries it", Where: "on the wire", Apache: true,
 		Logged: `"clientId":"pbx-7"`,
 		holds: func(w *World) error {
-			s, err := w.produce("one")
-			if err != nil {
-				return err
-			}
-			if _, err := s.settled(); err != nil {
+			if _, err := w.delivered("one"); err != nil {
 				return err
 			}
 			for _, r := range w.Wire.Seen(func(Request) bool { return true }) {
@@ -78,11 +74,7 @@ var networkRows = []Row{
 		Effect: "the time that Produce and CreateTopics requests give the broker", Where: "on the wire", Apache: true,
 		Logged: `"requestApiKeyName":"PRODUCE".*"timeoutMs":4321`,
 		holds: func(w *World) error {
-			s, err := w.produce("one")
-			if err != nil {
-				return err
-			}
-			if _, err := s.settled(); err != nil {
+			if _, err := w.delivered("one"); err != nil {
 				return err
 			}
 			if err := w.engine.EnsureTopic("tested", w.Topic+"-2", 1, 1, true); err != nil {

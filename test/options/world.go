@@ -170,6 +170,15 @@ func (w *World) produce(values ...string) (*Stage, error) {
 	return s, err
 }
 
+// delivered is produce, and waits until every record has its outcome.
+func (w *World) delivered(values ...string) (*Stage, error) {
+	s, err := w.produce(values...)
+	if err == nil {
+		_, err = s.settled()
+	}
+	return s, err
+}
+
 // open asks for a connection's producer.
 func (w *World) open(name string) (*Stage, error) {
 	s := &Stage{w: w, name: name}
