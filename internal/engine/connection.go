@@ -99,8 +99,8 @@ func (c *connection) setGate(settings *config.Connection) {
 }
 
 // Release implements outbox.Gate.
-func (c *connection) Release(records, charge int64) {
-	c.gate.Load().Release(records, charge)
+func (c *connection) Release(r *outbox.Record) {
+	c.gate.Load().release(r.Charge)
 }
 
 // Dropped implements outbox.Observer.

@@ -20,11 +20,11 @@ type Gate struct {
 // notStaged is the charge of a record that never went through the stage, so that its outcome gives nothing back.
 const notStaged = -1
 
-// Release gives back what admitted frames counted against the stage's limits.
-func (g *Gate) Release(records, charge int64) {
+// release gives back what one admitted frame counted against the stage's limits.
+func (g *Gate) release(charge int64) {
 	if charge == notStaged {
 		return
 	}
-	g.HeldFrames.Add(-records)
+	g.HeldFrames.Add(-1)
 	g.HeldCharge.Add(-charge)
 }

@@ -138,7 +138,7 @@ func (t *taking) damaged(charge uint32, err error) { t.drop("that cannot be read
 // drop counts a frame that is no record, gives back what it held, and says so.
 func (t *taking) drop(what string, charge uint32, err error) {
 	t.broken++
-	t.connection.Release(1, int64(charge))
+	t.connection.gate.Load().release(int64(charge))
 	t.connection.tellDropped(what+" dropped, "+notEncodable, 1, err)
 }
 

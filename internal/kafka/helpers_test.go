@@ -143,7 +143,7 @@ func (content) Close()                         {}
 // nobody is an outbox.Gate and an outbox.Observer.
 type nobody struct{}
 
-func (nobody) Release(_, _ int64)                  {}
+func (nobody) Release(*outbox.Record)              {}
 func (nobody) Panicked(any)                        {}
 func (nobody) Dropped(_, _ string, _ int, _ error) {}
 

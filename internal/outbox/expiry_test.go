@@ -212,8 +212,8 @@ func (w *lockWatch) look(call string) {
 	w.outbox.mtx.Unlock()
 }
 
-func (w *lockWatch) Release(int64, int64) { w.look("Release") }
-func (w *lockWatch) Panicked(any)         {}
+func (w *lockWatch) Release(*Record) { w.look("Release") }
+func (w *lockWatch) Panicked(any)    {}
 
 func (w *lockWatch) Dropped(string, string, int, error) { w.look("Dropped") }
 

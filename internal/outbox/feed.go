@@ -308,7 +308,7 @@ func (o *Outbox) patience(now time.Duration) time.Duration {
 func (o *Outbox) tell(outcomes []outcome) {
 	for i := range outcomes {
 		out := &outcomes[i]
-		o.gate.Release(1, out.record.Charge)
+		o.gate.Release(out.record)
 		if out.reason != "" {
 			o.observer.Dropped(out.record.Topic, out.reason, 1, out.err)
 		}

@@ -97,7 +97,7 @@ func (c *orderClient) Close()                         {}
 // countGate adds up what is released. Everything here happens on one goroutine at a time.
 type countGate struct{ records, charge, dropped, panics int64 }
 
-func (g *countGate) Release(records, charge int64)             { g.records += records; g.charge += charge }
+func (g *countGate) Release(r *Record)                         { g.records++; g.charge += r.Charge }
 func (g *countGate) Dropped(_, _ string, records int, _ error) { g.dropped += int64(records) }
 func (g *countGate) Panicked(any)                              { g.panics++ }
 
@@ -128,8 +128,8 @@ func newPass(size int) *pass {
 }
 
 // Release implements Gate; the client answers on one goroutine.
-func (p *pass) Release(records, _ int64) {
-	if p.left -= int(records); p.left == 0 {
+func (p *pass) Release(*Record) {
+	if p.left--; p.left == 0 {
 		p.done <- struct{}{}
 	}
 }

@@ -156,10 +156,11 @@ func (g *ledger) record(topic, key string, size int, staged, lifetime time.Durat
 func (g *ledger) entry(r *Record) *entry { return g.entries[r.Charge-1] }
 
 // Release implements Gate.
-func (g *ledger) Release(records, charge int64) {
+func (g *ledger) Release(r *Record) {
+	charge := r.Charge
 	g.mtx.Lock()
-	if records != 1 || charge < 1 || charge > int64(len(g.entries)) {
-		g.errorf("Release(%d, %d): no record has this charge", records, charge)
+	if charge < 1 || charge > int64(len(g.entries)) {
+		g.errorf("Release(%d): no record has this charge", charge)
 		g.mtx.Unlock()
 		return
 	}

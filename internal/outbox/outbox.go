@@ -17,10 +17,10 @@ type Settings struct {
 	BackoffMax    time.Duration
 }
 
-// Gate is told when records have had their outcome and no longer count against the caller's limits. Release is called
-// from any goroutine and must not block.
+// Gate is told of each record, once, that the stage need not answer for it any more: it is on disk or has had its
+// outcome, whichever comes first. Release is called from any goroutine, before the record's Report, and must not block.
 type Gate interface {
-	Release(records, charge int64)
+	Release(r *Record)
 }
 
 // Observer hears of records that were dropped, for the log. It is called from any goroutine, without locks held, and

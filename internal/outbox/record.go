@@ -14,7 +14,10 @@
 // At every moment accepted = acknowledged + waiting + sending + dropped, for each topic.
 package outbox
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Record is one record on its way to Kafka. Nil and empty are different things for Key, Value and a header's Value:
 // nil is Kafka's null, empty is an empty value. The outbox owns a record and its bytes from Accept on.
@@ -25,7 +28,11 @@ type Record struct {
 	Headers  []Header
 	Accepted time.Time     // when the caller's produce accepted it: the record's timestamp, and where its deadline counts from
 	Lifetime time.Duration // how long it may take; 0 = the connection's message_timeout_ms
-	Charge   int64         // what its outcome gives back to the stage's limits, bytes
+	Charge   int64         // what it counts against the stage's limits until the Gate releases it, bytes
+
+	// Staged, if not nil, is the state of the frame that the record was staged as, in memory that outlives the
+	// process. It is the Gate's: whoever implements Release says in it that the frame is not needed any more.
+	Staged *atomic.Uint32
 
 	// Report, if not nil, is called once with the record and its outcome: nil for acknowledged. It runs on a goroutine
 	// of the outbox or of the client and must not block. Opaque is for its use.
