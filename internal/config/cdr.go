@@ -9,6 +9,7 @@ type CDR struct {
 	Key          string // the CDR field that becomes the key, in lower case; empty = no key
 	LogUniqueID  bool
 	LogUserField bool
+	Durability   string // memory, overflow, disk
 }
 
 // cdrTable is [global] of cdr_kafka.conf.
@@ -49,6 +50,14 @@ var cdrTable = Table[CDR]{
 			Short: "Whether records carry userfield",
 			Long:  "What the dialplan put into CDR(userfield).",
 		}, func(c *CDR) any { return &c.LogUserField }},
+		{Info{
+			Name: "durability", Label: "Durability", Kind: Enumeration, Default: "disk", Reload: AtOnce, Since: "1.0.0",
+			Words: durabilityWords,
+			Short: "Where records wait for their delivery",
+			Long: "It counts instead of the connection's own durability. If other modules publish to the same topic, the" +
+				" strictest one counts for all of it. How much disk may be used and what happens when it is full is for" +
+				" the connection to say (spool_max_mbytes, spool_full).",
+		}, func(c *CDR) any { return &c.Durability }},
 	},
 }
 

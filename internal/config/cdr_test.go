@@ -8,8 +8,9 @@ import (
 
 func TestGoodCDR(t *testing.T) {
 	for name, want := range map[string]config.CDR{
-		"defaults":   {Connection: "my-kafka", Topic: "asterisk_cdr"},
-		"everything": {Connection: "my-kafka", Topic: "calls.v1", Key: "linkedid", LogUniqueID: true, LogUserField: true},
+		"defaults": {Connection: "my-kafka", Topic: "asterisk_cdr", Durability: "disk"},
+		"everything": {Connection: "my-kafka", Topic: "calls.v1", Key: "linkedid", LogUniqueID: true, LogUserField: true,
+			Durability: "overflow"},
 	} {
 		got, problems := config.ParseCDR(read(t, "testdata/cdr/good/"+name+".conf", ""))
 		if len(problems) > 0 {

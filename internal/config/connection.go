@@ -77,6 +77,14 @@ type Connection struct {
 	Retries          int
 	Idempotence      bool
 
+	Durability     string        // memory, overflow, disk
+	SpoolDir       string        // absolute and clean; empty = kafka below Asterisk's spool directory
+	SpoolMaxMbytes int           // in units of 1 << 20 bytes
+	SpoolSync      string        // always, interval, none
+	SpoolFull      string        // refuse, drop_oldest
+	SpoolMaxHours  int           // 0 = for as long as it takes
+	FlushTimeout   time.Duration // how long a stop goes on delivering what is in memory only
+
 	GroupID            string
 	AutoOffsetReset    string // earliest, latest, none
 	AutoCommit         bool

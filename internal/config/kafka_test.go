@@ -34,6 +34,11 @@ func standard(name string, line int) *config.Connection {
 		QueueMaxKbytes:      1048576,
 		Acks:                -1,
 		Retries:             2147483647,
+		Durability:          "overflow",
+		SpoolMaxMbytes:      1024,
+		SpoolSync:           "interval",
+		SpoolFull:           "refuse",
+		FlushTimeout:        500 * time.Millisecond,
 		AutoOffsetReset:     "latest",
 		AutoCommit:          true,
 		AutoCommitInterval:  5 * time.Second,
@@ -67,6 +72,9 @@ func goodKafka(dir string) map[string]*config.Kafka {
 		})),
 		"synonyms": enabled(reset("a", 2, "earliest"), reset("b", 5, "latest"), reset("c", 8, "latest"),
 			reset("d", 11, "none")),
+		"synonyms_spool": enabled(standard("a", 2), like("b", 5, func(c *config.Connection) {
+			c.SpoolSync, c.SpoolFull = "none", "drop_oldest"
+		})),
 		"templates": enabled(
 			like("billing", 10, func(c *config.Connection) {
 				c.Brokers = []string{"kafka1:9092", "kafka2:9092"}
@@ -106,6 +114,13 @@ func goodKafka(dir string) map[string]*config.Kafka {
 			Acks:                1,
 			Retries:             0,
 			Idempotence:         false,
+			Durability:          "disk",
+			SpoolDir:            "/srv/spool/kafka",
+			SpoolMaxMbytes:      2,
+			SpoolSync:           "always",
+			SpoolFull:           "drop_oldest",
+			SpoolMaxHours:       72,
+			FlushTimeout:        0,
 			GroupID:             "asterisk-group",
 			AutoOffsetReset:     "earliest",
 			AutoCommit:          false,

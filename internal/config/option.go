@@ -14,6 +14,7 @@ const (
 	Text         Kind = iota // any text, at most Max bytes where Max is set
 	SecretText               // text that is never shown
 	PEMFile                  // the path of a file in PEM format
+	Directory                // the absolute path of a directory, which need not be there yet
 	Topic                    // the name of a topic
 	Number                   // a whole number, Min to Max
 	Milliseconds             // a whole number of milliseconds, Min to Max
@@ -39,6 +40,9 @@ const (
 	Reconnects Reload = iota
 	// AtOnce applies the value to what is running.
 	AtOnce
+	// NextLoad leaves what is running with the value it was loaded with. The new one is in force once the module has
+	// been unloaded and loaded; until then a reload that changed it warns.
+	NextLoad
 )
 
 // Info is everything there is to say about one option. The tables of these rows drive parsing, defaults,
@@ -47,7 +51,7 @@ type Info struct {
 	Name     string
 	Label    string // in `kafka show connection`; at most 17 characters, so that the columns stand
 	Kind     Kind
-	Unit     string // ms, bytes, kB, messages or empty
+	Unit     string // ms, bytes, kB, MB, messages, hours or empty
 	Default  string // as it would be written; empty = none
 	Min, Max int64
 	Clamp    bool // a number above Max becomes Max rather than the default
@@ -80,6 +84,8 @@ func (o *Info) Accepts() string {
 		return "host:port, with commas between several"
 	case PEMFile:
 		return "the path of a PEM file"
+	case Directory:
+		return "an absolute path"
 	case Topic:
 		return fmt.Sprintf("1 to %d letters, digits, dots, underscores or hyphens", TopicLengthMax)
 	}

@@ -18,6 +18,7 @@ var connectionRules = []rule[Connection]{
 	{"TLS in use", []string{"security_protocol"}, checkUnusedTLS},
 	{"certificates", []string{"security_protocol"}, checkCertificates},
 	{"compression level", []string{"compression_codec", "compression_level"}, checkLevel},
+	{"spool holds a message", []string{"spool_max_mbytes", "message_max_bytes"}, checkSpoolSize},
 	{"idempotence", []string{"enable_idempotence", "acks", "retries"}, checkIdempotence},
 	{"least the client can do", nil, checkLeast},
 	{"debug contexts in use", []string{"debug"}, checkDebug},
@@ -153,6 +154,14 @@ func checkIdempotence(sc *scope[Connection]) {
 	if c.Idempotence && c.Retries == 0 {
 		sc.report(Error, "enable_idempotence", fmt.Sprintf("needs retries, but %s; change one of them",
 			sc.say("retries")))
+	}
+}
+
+// checkSpoolSize warns of a spool that cannot hold what the connection accepts.
+func checkSpoolSize(sc *scope[Connection]) {
+	if sc.value.SpoolMaxMbytes<<20 < sc.value.MessageMaxBytes {
+		sc.report(Warning, "spool_max_mbytes", fmt.Sprintf("is less than the largest message, because %s; such a message is"+
+			" never kept on disk, raise spool_max_mbytes or lower message_max_bytes", sc.say("message_max_bytes")))
 	}
 }
 

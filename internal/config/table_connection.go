@@ -12,9 +12,9 @@ var connectionTable = Table[Connection]{
 	Short:   "A connection to a Kafka cluster",
 	Long: "The name of the section is the name by which other modules ask for the connection. One connection serves" +
 		" producing and consuming.",
-	Options: slices.Concat(brokerOptions, securityOptions, producerOptions, consumerOptions),
+	Options: slices.Concat(brokerOptions, securityOptions, producerOptions, spoolOptions, consumerOptions),
 	front:   []string{"brokers", "client_id", "message_max_bytes", "request_timeout_ms", "message_timeout_ms"},
-	back:    []string{hostCheck},
+	back:    append([]string{hostCheck}, spoolNames()...),
 	rules:   connectionRules,
 }
 

@@ -15,7 +15,8 @@ func TestOrderOfOptions(t *testing.T) {
 		reconnect_backoff_ms reconnect_backoff_max_ms security_protocol sasl_mechanisms sasl_username sasl_password
 		ssl_ca_location ssl_certificate_location ssl_key_location ssl_endpoint_identification_algorithm
 		message_max_bytes compression_codec compression_level linger_ms batch_num_messages batch_size queue_buffering_max_messages
-		queue_buffering_max_kbytes acks retries enable_idempotence group_id auto_offset_reset enable_auto_commit
+		queue_buffering_max_kbytes acks retries enable_idempotence durability spool_dir spool_max_mbytes spool_sync spool_full
+		spool_max_hours flush_timeout_ms group_id auto_offset_reset enable_auto_commit
 		auto_commit_interval_ms session_timeout_ms max_poll_interval_ms debug`)
 	var got []string
 	for _, o := range connectionTable.Options {
@@ -88,7 +89,7 @@ func checkRows[T any](t *testing.T, table *Table[T]) {
 func slotOf(kind Kind, field any) bool {
 	ok := false
 	switch kind {
-	case Text, PEMFile, Topic, Enumeration:
+	case Text, PEMFile, Directory, Topic, Enumeration:
 		_, ok = field.(*string)
 	case SecretText:
 		_, ok = field.(*Secret)

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,6 +124,8 @@ func (o *Info) ofUnit() string {
 		return " of milliseconds"
 	case "kB":
 		return " of kilobytes"
+	case "MB":
+		return " of megabytes"
 	}
 	return " of " + o.Unit
 }
@@ -141,6 +144,12 @@ func (o *Info) text(text string) (string, *fault) {
 	}
 	if o.Kind == Text && o.Max > 0 && int64(len(text)) > o.Max {
 		return o.Default, wrong("is %d bytes long; give at most %d", len(text), o.Max)
+	}
+	if o.Kind == Directory {
+		if !filepath.IsAbs(text) {
+			return o.Default, wrong("does not begin with /; %s", o.advice())
+		}
+		return filepath.Clean(text), nil
 	}
 	if o.Kind == Topic {
 		if why := TopicFault(text); why != "" {

@@ -140,6 +140,21 @@ func TestXML(t *testing.T) {
 	}
 }
 
+// What a reload does with an option is said where that is not at once.
+func TestXMLSaysWhatAReloadDoes(t *testing.T) {
+	text := string(XML(&config.KafkaFile))
+	for _, s := range config.KafkaFile.Sections {
+		for _, o := range s.Options {
+			_, after, _ := strings.Cut(text, `<configOption name="`+o.Name+`"`)
+			own, _, _ := strings.Cut(after, "</configOption>")
+			anew, later := strings.Contains(own, "builds the clients"), strings.Contains(own, "when the module is loaded next")
+			if anew != (o.Reload == config.Reconnects && !o.Required) || later != (o.Reload == config.NextLoad) {
+				t.Errorf("%s: %s", o.Name, own)
+			}
+		}
+	}
+}
+
 func TestMarkdown(t *testing.T) {
 	text := string(Markdown(&config.KafkaFile))
 	for _, row := range []string{

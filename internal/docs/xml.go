@@ -95,6 +95,10 @@ func (x *xmlWriter) option(o *config.Info) {
 	if o.Reload == config.Reconnects && !o.Required {
 		x.text("para", "A reload that changes it builds the clients of the connection anew; what is queued is kept.")
 	}
+	if o.Reload == config.NextLoad {
+		x.text("para", "A reload that changes it warns and goes on with the value that was in force: the new one takes effect when"+
+			" the module is loaded next.")
+	}
 	x.close("description")
 	x.close("configOption")
 }
@@ -114,6 +118,8 @@ func typeName(o *config.Info) string {
 		return "List"
 	case config.PEMFile:
 		return "File"
+	case config.Directory:
+		return "Directory"
 	}
 	return "String"
 }
