@@ -232,3 +232,10 @@ func (ch change) apply() {
 	}
 	c.setGate(ch.settings)
 }
+
+// Spooling implements outbox.Observer.
+func (c *connection) Spooling(trouble error) {
+	if trouble != nil {
+		host.Logf(c.engine.log, host.Error, "connection '%s': %v", c.name, trouble)
+	}
+}

@@ -480,7 +480,8 @@ type dropped struct {
 	seen []string
 }
 
-func (*dropped) Panicked(any) {}
+func (*dropped) Panicked(any)   {}
+func (*dropped) Spooling(error) {}
 
 func (d *dropped) Dropped(_, reason string, records int, _ error) {
 	d.mtx.Lock()

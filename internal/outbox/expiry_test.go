@@ -214,6 +214,7 @@ func (w *lockWatch) look(call string) {
 
 func (w *lockWatch) Release(*Record) { w.look("Release") }
 func (w *lockWatch) Panicked(any)    {}
+func (*lockWatch) Spooling(error)    {}
 
 func (w *lockWatch) Dropped(string, string, int, error) { w.look("Dropped") }
 

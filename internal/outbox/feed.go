@@ -10,15 +10,23 @@ import (
 // outcome is what became of one record, carried out of the locked part to be told to the gate, the record's owner and
 // the observer.
 type outcome struct {
-	record *Record
-	reason string // empty = acknowledged
+	record *Record // nil: of records that nobody knows any more
+	reason string  // empty = acknowledged
 	err    error
+
+	release bool   // the stage need not answer for the record any more
+	spooled bool   // no outcome, but the end: the record stays on disk
+	unknown bool   // the record stands for one that is counted among those that nobody knows
+	topic   string // without a record: whose records they were,
+	records int    // and how many
 }
 
 // verdict is the outcome as an error. Where the outbox itself gave up, errors.Is finds the DroppedError in it, and the
 // client's last word is added unless that only says the same.
 func (out *outcome) verdict() error {
 	switch {
+	case out.spooled:
+		return ErrSpooled
 	case out.reason == "":
 		return nil
 	case out.err == nil, out.reason == ReasonStopped:
@@ -85,7 +93,9 @@ func (o *Outbox) decide() step {
 	}
 	s := step{expired: o.expire(now), old: o.startSwap(now), transport: o.transport}
 	if s.old == nil {
-		s.batch, s.due = o.collect(now)
+		var old []outcome
+		s.batch, s.due, old = o.collect(now)
+		s.expired = append(s.expired, old...)
 	}
 	s.wait = o.patience(now)
 	if len(s.batch) > 0 {
@@ -112,11 +122,11 @@ func (o *Outbox) guard() {
 	close(o.stopped)
 }
 
-// collect moves records that may be sent now from their lanes to the client's account. All of one batch fall due in
-// the same second, so that the client needs one deadline for them.
-func (o *Outbox) collect(now time.Duration) ([]*Record, time.Duration) {
-	if o.next != nil || o.handing != handingNothing {
-		return nil, 0
+// collect moves records that may be sent now from their lanes to the client's account, and drops those that have waited on
+// disk for too long. All of one batch fall due in the same second, so that the client needs one deadline for them.
+func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Duration, gone []outcome) {
+	if o.next != nil || o.handing != handingNothing || o.holding {
+		return nil, 0, nil
 	}
 	o.pausing = keep(o.pausing, func(l *lane) bool {
 		if now < l.resume {
@@ -126,8 +136,6 @@ func (o *Outbox) collect(now time.Duration) ([]*Record, time.Duration) {
 		o.markReady(l)
 		return false
 	})
-	var batch []*Record
-	var bucket time.Duration
 	rest := o.ready[:0]
 	for _, l := range o.ready {
 		l.ready = false
@@ -135,7 +143,12 @@ func (o *Outbox) collect(now time.Duration) ([]*Record, time.Duration) {
 			continue
 		}
 		for r := l.peek(); r != nil && l.room(r, o.settings); r = l.peek() {
-			due := o.due(r).Truncate(time.Second) + time.Second
+			if o.tooOld(r) {
+				l.pop()
+				gone = append(gone, o.dropOld(l, r))
+				continue
+			}
+			due := o.deadline(r, now).Truncate(time.Second) + time.Second
 			if bucket == 0 {
 				bucket = due
 			} else if due != bucket {
@@ -143,19 +156,36 @@ func (o *Outbox) collect(now time.Duration) ([]*Record, time.Duration) {
 				break
 			}
 			l.pop()
-			l.sending++
-			l.sendingBytes += r.size()
+			l.launch(r)
+			o.waiting--
+			o.sending++
 			batch = append(batch, r)
 		}
 		if l.ready {
 			rest = append(rest, l)
 		}
+		if l.durable {
+			o.listRead(l)
+		}
 	}
 	clear(o.ready[len(rest):])
 	o.ready = rest
-	o.waiting -= len(batch)
-	o.sending += len(batch)
-	return batch, bucket
+	return batch, bucket, gone
+}
+
+// tooOld says whether a record has been on disk for longer than it may.
+func (o *Outbox) tooOld(r *Record) bool {
+	return o.settings.MaxAge > 0 && r.lane.durable && r.Lifetime == 0 && time.Since(r.Accepted) > o.settings.MaxAge
+}
+
+// dropOld makes a dead letter of a record that is too old.
+func (o *Outbox) dropOld(l *lane, r *Record) outcome {
+	o.waiting--
+	if r.position != 0 {
+		l.cached--
+	}
+	o.bury(r, ReasonTooOld, nil)
+	return o.settle(l, r, ReasonTooOld, nil)
 }
 
 // done is the client's answer for one record.
@@ -172,24 +202,30 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 	defer o.mtx.Unlock()
 	now := o.now()
 	l := r.lane
-	l.sending--
-	l.sendingBytes -= r.size()
+	l.land(r)
 	o.sending--
-	out, settled = outcome{record: r, err: err}, true
+	settled = true
+	kept := r.Lifetime == 0 && (l.durable || l.strictest >= Overflow)
 	switch {
 	case err == nil:
+		reason = ""
 		l.proven, l.failures = true, 0
 	case permanent:
 		// The broker has answered, so the way to it is good.
 		l.proven, l.failures = true, 0
-		out.reason = reason
-	case o.closing:
-		out.reason = ReasonStopped
-	case now >= o.due(r):
+		if kept && o.spooling() {
+			o.bury(r, reason, err)
+		}
+	case o.closing && !kept:
+		reason = ReasonStopped
+	case now >= o.due(r) && !kept:
 		l.proven = false
-		out.reason = ReasonExpired
+		reason = ReasonExpired
 	default:
 		settled = false
+		if now >= o.due(r) {
+			o.makeDurable(l)
+		}
 		l.takeBack(r)
 		o.dueAt(o.due(r))
 		o.signal() // it may fall due before the rest comes back
@@ -197,7 +233,10 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 		o.waiting++
 	}
 	if settled {
-		o.settle(l, out.reason)
+		if r.position != 0 {
+			l.cached--
+		}
+		out = o.settle(l, r, reason, err)
 	}
 	o.afterAnswer(l, now)
 	return out, settled
@@ -248,7 +287,7 @@ func (o *Outbox) backoff(failures int) time.Duration {
 	return min(wait, max(o.settings.BackoffMax, 10*time.Millisecond))
 }
 
-// expire drops waiting records whose time is up.
+// expire drops waiting records whose time is up, or has their lane written to disk if they must not be lost.
 func (o *Outbox) expire(now time.Duration) []outcome {
 	if o.expiry == 0 || now < o.expiry {
 		return nil
@@ -256,34 +295,53 @@ func (o *Outbox) expire(now time.Duration) []outcome {
 	var gone []outcome
 	o.expiry = 0
 	for _, l := range o.lanes {
+		if !l.durable && l.strictest >= Overflow && l.overdue(now, o.due) {
+			o.makeDurable(l)
+		}
 		late, again := l.expire(now, o.due)
 		for _, r := range late {
 			o.waiting--
-			o.settle(l, ReasonExpired)
-			gone = append(gone, outcome{record: r, reason: ReasonExpired})
+			gone = append(gone, o.settle(l, r, ReasonExpired, nil))
 		}
-		if again != 0 {
+		if again != 0 && again != never {
 			o.dueAt(again)
 		}
 	}
 	return gone
 }
 
-// settle books an outcome. The record has left the lane's queues and the totals of waiting or sending already.
-func (o *Outbox) settle(l *lane, reason string) {
+// settle gives a record its outcome. It has left the lane's queues and the totals of waiting or sending already.
+func (o *Outbox) settle(l *lane, r *Record, reason string, err error) outcome {
+	out := outcome{record: r, reason: reason, err: err, release: !r.released}
+	o.bytes -= int64(r.size())
+	r.settled, r.released = true, true
+	if r.position != 0 {
+		l.done.set(r.position)
+		o.moveOn(l)
+	}
+	o.tally(l, reason, 1)
+	o.rest(l)
+	return out
+}
+
+// tally counts outcomes.
+func (o *Outbox) tally(l *lane, reason string, n int) {
 	if reason == "" {
-		l.count.Acknowledged++
+		l.count.Acknowledged += uint64(n)
 	} else {
 		if l.count.Dropped == nil {
 			l.count.Dropped = map[string]uint64{}
 		}
-		l.count.Dropped[reason]++
+		l.count.Dropped[reason] += uint64(n)
 	}
-	if o.idle != nil && o.waiting+o.sending == 0 {
+	if o.idle != nil && o.empty() {
 		close(o.idle)
 		o.idle = nil
 	}
 }
+
+// empty says whether there is nothing left that has no outcome.
+func (o *Outbox) empty() bool { return o.waiting+o.sending+o.away == 0 }
 
 // patience is how long the feeder may sleep if nobody wakes it.
 func (o *Outbox) patience(now time.Duration) time.Duration {
@@ -308,8 +366,14 @@ func (o *Outbox) patience(now time.Duration) time.Duration {
 func (o *Outbox) tell(outcomes []outcome) {
 	for i := range outcomes {
 		out := &outcomes[i]
-		o.gate.Release(out.record)
-		if out.reason != "" {
+		if out.record == nil {
+			o.observer.Dropped(out.topic, out.reason, out.records, out.err)
+			continue
+		}
+		if out.release {
+			o.gate.Release(out.record)
+		}
+		if out.reason != "" && !out.unknown {
 			o.observer.Dropped(out.record.Topic, out.reason, 1, out.err)
 		}
 		if report := out.record.Report; report != nil {
@@ -345,7 +409,8 @@ func (o *Outbox) finishSwap() {
 	}
 }
 
-// shutDown ends the outbox from the feeder's goroutine: the client's answers come first, then the rest is given up.
+// shutDown ends the outbox from the feeder's goroutine: the client's answers come first, then what must not be lost is
+// written to disk, then the rest is given up.
 func (o *Outbox) shutDown() {
 	o.transport.Close()
 	o.awaitSend()
@@ -358,20 +423,41 @@ func (o *Outbox) shutDown() {
 	if next != nil {
 		next.transport.Close()
 	}
+	o.endKeeping()
 	o.giveUp()
 }
 
-// giveUp drops whatever still waits.
+// giveUp ends the account of whatever still waits: what is on disk stays there, the rest is dropped.
 func (o *Outbox) giveUp() {
 	var gone []outcome
 	o.mtx.Lock()
 	for _, l := range o.lanes {
-		for r := l.peek(); r != nil; r = l.peek() {
-			l.pop()
+		durable := l.durable
+		for _, r := range append(l.takeAll(), l.write...) {
+			if r.settled {
+				continue
+			}
 			o.waiting--
-			o.settle(l, ReasonStopped)
-			gone = append(gone, outcome{record: r, reason: ReasonStopped})
+			switch {
+			case r.position != 0:
+				l.cached--
+				o.away++
+			case durable && r.Staged != nil: // the next run finds it where it was staged
+				l.left++
+			case r.givenUp:
+				gone = append(gone, o.settle(l, r, ReasonSpoolFull, nil))
+				continue
+			default:
+				gone = append(gone, o.settle(l, r, ReasonStopped, nil))
+				continue
+			}
+			r.settled = true
+			gone = append(gone, outcome{record: r, spooled: true})
 		}
+		for _, wanted := range l.reports {
+			gone = append(gone, outcome{record: wanted.stand(l), spooled: true})
+		}
+		l.write, l.behind, l.reports = nil, 0, nil
 	}
 	o.mtx.Unlock()
 	o.tell(gone)

@@ -19,7 +19,7 @@ type lane struct {
 	own   int           // records of front, queue and returned with a lifetime of their own
 	swept time.Duration // when all of the queue was last looked at for them
 
-	sending      int // records inside the client
+	sending      int // records inside the client, which are linked in flight
 	sendingBytes int
 
 	returned []*Record     // failed with time left while draining, in no order
@@ -31,10 +31,14 @@ type lane struct {
 
 	withdrawn atomic.Bool // draining, for the client to read
 
+	shelf
 	count Counters
 }
 
 func (l *lane) waiting() int { return len(l.front) + len(l.queue) - l.head }
+
+// memory is how many records the lane holds in memory, those in the client included.
+func (l *lane) memory() int { return l.waiting() + len(l.returned) + l.behind + l.sending }
 
 func (l *lane) peek() *Record {
 	if len(l.front) > 0 {
@@ -113,6 +117,44 @@ func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late 
 	return late, again
 }
 
+// launch notes that the record at the head, taken off by pop, goes into the client.
+func (l *lane) launch(r *Record) {
+	l.sending++
+	l.sendingBytes += r.size()
+	if r.position != 0 {
+		l.cached--
+		l.shown++
+	}
+	r.inFlight, r.priorSent, r.nextSent = true, l.flight.last, nil
+	if r.priorSent == nil {
+		l.flight.first = r
+	} else {
+		r.priorSent.nextSent = r
+	}
+	l.flight.last = r
+}
+
+// land notes that the client has answered for a record.
+func (l *lane) land(r *Record) {
+	l.sending--
+	l.sendingBytes -= r.size()
+	if r.position != 0 {
+		l.shown--
+		l.cached++
+	}
+	if r.priorSent == nil {
+		l.flight.first = r.nextSent
+	} else {
+		r.priorSent.nextSent = r.nextSent
+	}
+	if r.nextSent == nil {
+		l.flight.last = r.priorSent
+	} else {
+		r.nextSent.priorSent = r.priorSent
+	}
+	r.inFlight, r.priorSent, r.nextSent = false, nil, nil
+}
+
 // takeBack keeps a record that is to be tried again until the client has returned the rest.
 func (l *lane) takeBack(r *Record) {
 	if r.Lifetime > 0 {
@@ -131,6 +173,22 @@ func (l *lane) putBack() {
 	l.returned = nil
 	l.draining, l.proven = false, false
 	l.withdrawn.Store(false)
+}
+
+// overdue says whether a record that need not be dropped is late.
+func (l *lane) overdue(now time.Duration, due func(*Record) time.Duration) bool {
+	late := func(r *Record) bool { return r.Lifetime == 0 && now >= due(r) }
+	if r := l.peek(); l.own == 0 && len(l.returned) == 0 {
+		return r != nil && late(r)
+	}
+	return slices.ContainsFunc(l.returned, late) || slices.ContainsFunc(l.front, late) || slices.ContainsFunc(l.queue[l.head:], late)
+}
+
+// takeAll empties the lane of what may be sent.
+func (l *lane) takeAll() []*Record {
+	all := slices.Concat(l.returned, l.front, l.queue[l.head:])
+	l.returned, l.front, l.queue, l.head, l.own = nil, nil, nil, 0, 0
+	return all
 }
 
 // room says whether the lane may hand r to the client now. A window of one until the way has proven good bounds what

@@ -100,6 +100,7 @@ type countGate struct{ records, charge, dropped, panics int64 }
 func (g *countGate) Release(r *Record)                         { g.records++; g.charge += r.Charge }
 func (g *countGate) Dropped(_, _ string, records int, _ error) { g.dropped += int64(records) }
 func (g *countGate) Panicked(any)                              { g.panics++ }
+func (g *countGate) Spooling(error)                            {}
 
 // instant is a client that acknowledges from inside Send and keeps nothing.
 type instant struct{}
@@ -135,6 +136,7 @@ func (p *pass) Release(*Record) {
 }
 
 func (p *pass) Panicked(any)                       {}
+func (*pass) Spooling(error)                       {}
 func (p *pass) Dropped(string, string, int, error) {}
 
 func (p *pass) batch() {

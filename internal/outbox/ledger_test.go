@@ -217,6 +217,9 @@ func (g *ledger) Dropped(topic, reason string, records int, err error) {
 	g.checkSums()
 }
 
+// Spooling implements Observer.
+func (g *ledger) Spooling(error) {}
+
 // Panicked implements Observer.
 func (g *ledger) Panicked(recovered any) { g.errorf("the feeder panicked: %v", recovered) }
 

@@ -15,6 +15,13 @@ type Settings struct {
 	WindowBytes   int           // most bytes of one topic inside the client, one record alone excepted; 0 = no bound
 	Backoff       time.Duration // wait after a first failed round, doubling to
 	BackoffMax    time.Duration
+
+	// What follows counts once there is a Spool, see Attach.
+	Durability   Durability    // of the records that do not ask for one themselves
+	QueueRecords int           // most records in memory before those that must not be lost go to disk; 0 = no bound
+	QueueBytes   int64         // and bytes of their keys and values
+	DropOldest   bool          // a full spool gives up what is oldest, rather than not take what is new
+	MaxAge       time.Duration // how long a record may wait on disk; 0 = for as long as it takes
 }
 
 // Gate is told of each record, once, that the stage need not answer for it any more: it is on disk or has had its
@@ -28,17 +35,22 @@ type Gate interface {
 type Observer interface {
 	Dropped(topic, reason string, records int, err error)
 
+	// Spooling is told that the spool cannot be used for now, and why, and with nil that it can again.
+	Spooling(trouble error)
+
 	// Panicked is told of a defect: the outbox has failed and drops what it has and what still comes.
 	Panicked(recovered any)
 }
 
-// Counters are one topic's account. Accepted = Acknowledged + Waiting + Sending + the sum of Dropped, always.
+// Counters are one topic's account. Accepted = Acknowledged + Waiting + Sending + Spooled + the sum of Dropped, always.
 type Counters struct {
 	Topic        string
 	Accepted     uint64
+	Restored     uint64 // how many of those were found on disk at the beginning, or were dead letters
 	Acknowledged uint64
-	Waiting      uint64
-	Sending      uint64
+	Waiting      uint64            // in memory only
+	Sending      uint64            // the same, inside the client
+	Spooled      uint64            // on disk, also when in memory or inside the client too
 	Retried      uint64            // times a record was to be tried again; not part of the sum
 	Dropped      map[string]uint64 // by reason
 }
@@ -63,11 +75,14 @@ type Outbox struct {
 	lanes     map[string]*lane
 	ready     []*lane // lanes with something to send and room for it, as far as known
 	pausing   []*lane // lanes that wait for their resume time
-	waiting   int     // over all lanes
+	waiting   int     // in memory and not inside the client, over all lanes
 	sending   int
+	away      int           // on disk only
+	bytes     int64         // of what is waiting or sending
 	expiry    time.Duration // no waiting record is due earlier; 0 = nothing is waiting
-	idle      chan struct{} // closed when nothing is waiting or sending; nil = nobody asked
+	idle      chan struct{} // closed when nothing is left anywhere; nil = nobody asked
 
+	keeping
 	handing handing
 	relief  *time.Timer // makes another goroutine the feeder when Send takes too long
 }
@@ -83,7 +98,7 @@ type swap struct {
 func New(settings Settings, transport Transport, gate Gate, observer Observer) *Outbox {
 	o := &Outbox{
 		gate: gate, observer: observer, epoch: time.Now().Add(-2 * longestStaging), settings: settings, transport: transport,
-		wake: make(chan struct{}, 1), stopped: make(chan struct{}), lanes: map[string]*lane{},
+		wake: make(chan struct{}, 1), keeping: keeping{toKeep: make(chan struct{}, 1)}, stopped: make(chan struct{}), lanes: map[string]*lane{},
 	}
 	o.relief = time.AfterFunc(time.Hour, o.relieve)
 	go o.feed()
@@ -91,17 +106,19 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 }
 
 // Accept takes responsibility for records, in their order. The slice belongs to the outbox from then on. It never
-// blocks on the client. Records that come after Close are dropped and counted like those it gave up.
+// blocks on the client or the disk. Records that come after Close are dropped and counted like those it gave up.
 func (o *Outbox) Accept(records []Record) {
-	if o.enqueue(records) {
+	gone, open := o.enqueue(records)
+	o.tell(gone)
+	if open {
 		o.signal()
 	} else {
 		o.giveUp()
 	}
 }
 
-// enqueue puts records into their lanes. false: the outbox has ended, nobody will send them.
-func (o *Outbox) enqueue(records []Record) bool {
+// enqueue puts records into their lanes. open = false: the outbox has ended, nobody will send them.
+func (o *Outbox) enqueue(records []Record) (gone []outcome, open bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	var l *lane
@@ -114,17 +131,14 @@ func (o *Outbox) enqueue(records []Record) bool {
 		r.Topic, r.lane, r.seq = l.topic, l, o.seq
 		o.born = max(o.born, now-staged(r, wall)) // never backwards: queues are in the order of falling due
 		r.born = o.born
-		if r.Lifetime > 0 {
-			l.own++
-		}
 		o.seq++
 		l.count.Accepted++
-		l.queue = append(l.queue, r)
-		o.waiting++
-		o.dueAt(o.due(r))
-		o.markReady(l)
+		if out, ended := o.join(l, r); ended {
+			gone = append(gone, out)
+		}
 	}
-	return !o.ended
+	o.spillFull()
+	return gone, !o.ended
 }
 
 // Swap changes to another client and other settings without losing or reordering anything: the present client gets
@@ -151,10 +165,10 @@ func (o *Outbox) Swap(transport Transport, settings Settings, patience time.Dura
 	o.signal()
 }
 
-// Drain waits until nothing is waiting or sending, or until cancel is closed, and says which.
+// Drain waits until nothing is waiting, sending or spooled, or until cancel is closed, and says which.
 func (o *Outbox) Drain(cancel <-chan struct{}) bool {
 	o.mtx.Lock()
-	if o.waiting+o.sending == 0 {
+	if o.empty() || o.ended {
 		o.mtx.Unlock()
 		return true
 	}
@@ -171,8 +185,8 @@ func (o *Outbox) Drain(cancel <-chan struct{}) bool {
 	}
 }
 
-// Close closes the client, drops what is left and ends the feeder. When it returns, every record has had its outcome
-// and nothing is called any more.
+// Close closes the client, has what is left written to disk where it must not be lost, drops the rest and ends the
+// feeder. When it returns, every record has had its outcome or is on disk, and nothing is called any more.
 func (o *Outbox) Close() {
 	o.mtx.Lock()
 	o.closing = true
@@ -189,7 +203,8 @@ func (o *Outbox) Counters() []Counters {
 	all := make([]Counters, 0, len(o.lanes))
 	for _, l := range o.lanes {
 		c := l.count
-		c.Topic, c.Waiting, c.Sending = l.topic, uint64(l.waiting()+len(l.returned)), uint64(l.sending)
+		c.Topic, c.Spooled = l.topic, l.onDisk()+l.left
+		c.Waiting, c.Sending = uint64(l.memory()-l.sending-l.cached), uint64(l.sending-l.shown)
 		c.Dropped = maps.Clone(l.count.Dropped)
 		all = append(all, c)
 	}
@@ -201,6 +216,7 @@ func (o *Outbox) lane(topic string) *lane {
 	l := o.lanes[topic]
 	if l == nil {
 		l = &lane{topic: strings.Clone(topic)}
+		l.from, l.read, l.next, l.told = 1, 1, 1, 1
 		o.lanes[l.topic] = l
 	}
 	return l
@@ -222,12 +238,23 @@ func staged(r *Record, wall time.Time) time.Duration {
 // now is the time on the outbox's own clock, on which nothing happens at 0: a record may be older than the outbox.
 func (o *Outbox) now() time.Duration { return time.Since(o.epoch) }
 
-// due is when a record's time is up.
+// due is when a record's time is up. On disk there is time.
 func (o *Outbox) due(r *Record) time.Duration {
-	if r.Lifetime > 0 {
+	switch {
+	case r.Lifetime > 0:
 		return r.born + r.Lifetime
+	case r.lane.durable:
+		return never
 	}
 	return r.born + o.settings.Timeout
+}
+
+// deadline is when an attempt to send a record that begins now is to end.
+func (o *Outbox) deadline(r *Record, now time.Duration) time.Duration {
+	if due := o.due(r); due != never {
+		return due
+	}
+	return now + o.settings.Timeout
 }
 
 // dueAt notes that a waiting record falls due then.

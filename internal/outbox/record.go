@@ -11,10 +11,15 @@
 //	                     │  └──── try again ◄─────┘
 //	                     └──────► dropped: out of time, or given up when the engine stops
 //
-// At every moment accepted = acknowledged + waiting + sending + dropped, for each topic.
+// A topic's lane is volatile or durable. Of a durable one every record is written to the topic's log on disk by the
+// keeper, while the feeder goes on sending; memory is then only the part of the log that is sent next, nothing falls
+// due, and what a stop finds is left on disk. What makes a lane durable is said in durable.go.
+//
+// At every moment accepted = acknowledged + waiting + sending + spooled + dropped, for each topic.
 package outbox
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -34,6 +39,8 @@ type Record struct {
 	// process. It is the Gate's: whoever implements Release says in it that the frame is not needed any more.
 	Staged *atomic.Uint32
 
+	Durability Durability // Unsaid = the connection's
+
 	// Report, if not nil, is called once with the record and its outcome: nil for acknowledged. It runs on a goroutine
 	// of the outbox or of the client and must not block. Opaque is for its use.
 	Report func(r *Record, err error)
@@ -44,9 +51,19 @@ type Record struct {
 	Refusals  int32 // how often a broker refused it for now, counted by the Transport
 	Offset    int64
 
-	seq  uint64        // its place in the connection's order, given once
+	seq  uint64        // its place in the connection's order, given when it comes into its lane's queue
 	born time.Duration // when it was accepted, on the outbox's clock
 	lane *lane
+
+	position  uint64 // in the topic's log; 0 = not on disk
+	inFlight  bool   // is in lane.flight
+	toWrite   bool   // is in lane.write or being written
+	behind    bool   // is there only, not to be sent from there
+	givenUp   bool   // was on disk, and a full spool gave it up
+	released  bool   // the gate has been told
+	settled   bool   // has its outcome
+	nextSent  *Record
+	priorSent *Record
 }
 
 // Header is one record header.
@@ -85,6 +102,15 @@ type Transport interface {
 
 // Reasons for dropping a record that the outbox itself knows; a Transport adds the broker's.
 const (
-	ReasonExpired = "message timeout"
-	ReasonStopped = "engine stopped"
+	ReasonExpired   = "message timeout"
+	ReasonStopped   = "engine stopped"
+	ReasonQueueFull = "queue full" // one that is to stay in memory, on a connection whose gate lets everything in
+	ReasonSpoolFull = "spool full" // the oldest, with spool_full = drop_oldest
+	ReasonTooOld    = "expired"    // spool_max_hours
+	ReasonDamaged   = "damaged"    // cannot be read back from the disk
+	ReasonPurged    = "purged"     // by an administrator
 )
+
+// ErrSpooled is what a report says of a record that a stop found unsent and that is on disk: it will be sent after the
+// next start.
+var ErrSpooled = errors.New("kept in the spool until the next start")

@@ -1,0 +1,307 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// disk is a fake Spool. What it holds outlives the outbox: boot makes the spool of the next run.
+type disk struct {
+	mtx     sync.Mutex
+	logs    map[string]*diskLog
+	dead    []DeadLetter
+	most    int                  // records it has room for; 0 = any number
+	trouble error                // what every call fails with
+	slow    func() time.Duration // how long a call takes; nil = no time
+	misuse  func(what string)
+	inCall  int
+	closed  int
+	gone    bool // the process is: nothing has an effect any more
+	damage  func(topic string, position uint64) bool
+	limits  SpoolLimits
+	appends int
+	dropped bool // some were, to make room
+}
+
+type diskLog struct {
+	first, next uint64 // of what has not been settled
+	records     map[uint64]*Record
+}
+
+var errDisk = errors.New("input/output error")
+
+func newDisk(misuse func(string)) *disk {
+	return &disk{logs: map[string]*diskLog{}, misuse: misuse}
+}
+
+// boot gives the spool to the next run.
+func (d *disk) boot() *disk {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	d.gone = true
+	next := newDisk(d.misuse)
+	next.dead, next.most, next.damage, next.dropped = slices.Clone(d.dead), d.most, d.damage, d.dropped
+	for topic, l := range d.logs {
+		next.logs[topic] = &diskLog{l.first, l.next, maps.Clone(l.records)}
+	}
+	return next
+}
+
+// begin is called by every method that one goroutine at a time may call.
+func (d *disk) begin() error {
+	d.mtx.Lock()
+	d.inCall++
+	if d.inCall > 1 {
+		d.misuse("two calls of the spool at a time")
+	}
+	if d.closed > 0 {
+		d.misuse("a call of the spool after Close")
+	}
+	slow, trouble := d.slow, d.trouble
+	d.mtx.Unlock()
+	if slow != nil {
+		if t := slow(); t > 0 {
+			time.Sleep(t)
+		}
+	}
+	d.mtx.Lock()
+	d.inCall--
+	if d.gone {
+		return errDisk
+	}
+	return trouble
+}
+
+func (d *disk) Logs() []SpoolLog {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	var all []SpoolLog
+	for topic, l := range d.logs {
+		if l.first < l.next {
+			all = append(all, SpoolLog{topic, l.first, l.next})
+		}
+	}
+	return all
+}
+
+func (d *disk) held() (n int) {
+	for _, l := range d.logs {
+		n += len(l.records)
+	}
+	return n
+}
+
+func (d *disk) Append(topic string, records []*Record) (uint64, error) {
+	err := d.begin()
+	defer d.mtx.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	if len(records) == 0 {
+		d.misuse("Append of nothing")
+	}
+	if d.most > 0 && d.held()+len(records) > d.most {
+		return 0, fmt.Errorf("too much: %w", ErrSpoolFull)
+	}
+	d.appends++
+	l := d.logs[topic]
+	if l == nil {
+		l = &diskLog{first: 7, next: 7, records: map[uint64]*Record{}}
+		d.logs[topic] = l
+	}
+	first := l.next
+	for _, r := range records {
+		if r.Topic != topic {
+			d.misuse("Append of a record of another topic")
+		}
+		l.records[l.next] = &Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Accepted: r.Accepted}
+		l.next++
+	}
+	return first, nil
+}
+
+func (d *disk) Read(topic string, from uint64, most, mostBytes int) (records []*Record, positions []uint64, next uint64, err error) {
+	err = d.begin()
+	defer d.mtx.Unlock()
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	l := d.logs[topic]
+	if l == nil || from < l.first || from >= l.next {
+		d.misuse(fmt.Sprintf("Read of %s from %d: %+v", topic, from, l))
+		return nil, nil, from, nil
+	}
+	bytes := 0
+	for next = from; next < l.next && len(records) < most; next++ {
+		if d.damage != nil && d.damage(topic, next) {
+			continue
+		}
+		r := *l.records[next]
+		if bytes > 0 && bytes+r.size() > mostBytes {
+			break
+		}
+		bytes += r.size()
+		records, positions = append(records, &r), append(positions, next)
+	}
+	return records, positions, next, nil
+}
+
+func (d *disk) Settle(topic string, before uint64) error {
+	err := d.begin()
+	defer d.mtx.Unlock()
+	if err != nil {
+		return err
+	}
+	l := d.logs[topic]
+	if l == nil || before > l.next {
+		d.misuse(fmt.Sprintf("Settle of %s before %d: %+v", topic, before, l))
+		return nil
+	}
+	for ; l.first < before; l.first++ {
+		delete(l.records, l.first)
+	}
+	return nil
+}
+
+func (d *disk) Bury(letters []DeadLetter) error {
+	err := d.begin()
+	defer d.mtx.Unlock()
+	if err == nil {
+		d.dead = append(d.dead, letters...)
+	}
+	return err
+}
+
+func (d *disk) Exhume(most int) ([]DeadLetter, func() error, error) {
+	err := d.begin()
+	defer d.mtx.Unlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	n := min(most, len(d.dead))
+	return slices.Clone(d.dead[:n]), func() error {
+		err := d.begin()
+		defer d.mtx.Unlock()
+		if err == nil {
+			d.dead = d.dead[n:]
+		}
+		return err
+	}, nil
+}
+
+func (d *disk) DropOldest() (topic string, before uint64, ok bool) {
+	err := d.begin()
+	defer d.mtx.Unlock()
+	if err != nil {
+		return "", 0, false
+	}
+	for t, l := range d.logs {
+		if n := len(l.records); n > 0 && (topic == "" || n > len(d.logs[topic].records)) {
+			topic = t
+		}
+	}
+	if topic == "" {
+		return "", 0, false
+	}
+	d.dropped = true
+	l := d.logs[topic]
+	before = min(l.next, l.first+5)
+	for ; l.first < before; l.first++ {
+		delete(l.records, l.first)
+	}
+	return topic, before, true
+}
+
+func (d *disk) Configure(limits SpoolLimits) {
+	d.mtx.Lock()
+	d.limits = limits
+	d.mtx.Unlock()
+}
+
+func (d *disk) Usage() SpoolUsage {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	return SpoolUsage{Dir: "disk", Bytes: int64(d.held()), Dead: uint64(len(d.dead))}
+}
+
+func (d *disk) Close() error {
+	err := d.begin()
+	defer d.mtx.Unlock()
+	d.closed++
+	return err
+}
+
+// values are what a topic's log holds, in order.
+func (d *disk) values(topic string) (all []string) {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	l := d.logs[topic]
+	if l == nil {
+		return nil
+	}
+	for p := l.first; p < l.next; p++ {
+		all = append(all, string(l.records[p].Value))
+	}
+	return all
+}
+
+// verify holds a lane's numbers against its lists. Nothing may be running.
+func (o *Outbox) verify() (faults []string) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	fault := func(l *lane, format string, args ...any) {
+		faults = append(faults, l.topic+": "+fmt.Sprintf(format, args...))
+	}
+	waiting, sending, away := 0, 0, 0
+	var bytes int64
+	for _, l := range o.lanes {
+		cached, shown, behind, flight := 0, 0, 0, 0
+		seen := map[uint64]bool{}
+		for _, r := range slices.Concat(l.returned, l.front, l.queue[l.head:]) {
+			if r.position != 0 {
+				cached++
+				if seen[r.position] || r.position >= l.read || r.position < l.from {
+					fault(l, "position %d twice, not below read %d, or below from %d", r.position, l.read, l.from)
+				}
+				seen[r.position] = true
+			}
+			if r.settled || r.behind || r.inFlight {
+				fault(l, "queued, but settled %v behind %v in flight %v", r.settled, r.behind, r.inFlight)
+			}
+			bytes += int64(r.size())
+		}
+		for r := l.flight.first; r != nil; r = r.nextSent {
+			flight++
+			if r.position != 0 {
+				shown++
+			}
+			bytes += int64(r.size())
+		}
+		for _, r := range slices.Concat(o.writing.of(l), l.write) {
+			if r.behind {
+				behind++
+				bytes += int64(r.size())
+			}
+			if !r.settled && r.position != 0 {
+				fault(l, "to be written, but at %d already", r.position)
+			}
+		}
+		if cached != l.cached || shown != l.shown || behind != l.behind || flight != l.sending {
+			fault(l, "cached %d (%d) shown %d (%d) behind %d (%d) sending %d (%d)", l.cached, cached, l.shown, shown, l.behind, behind, l.sending, flight)
+		}
+		if n := l.onDisk(); n != uint64(cached+shown)+l.next-l.read && !o.ended {
+			fault(l, "%d on disk, but %d in memory and %d not: from %d read %d next %d, %d done", n, cached+shown, l.next-l.read, l.from, l.read, l.next, l.done.count)
+		}
+		waiting += l.waiting() + len(l.returned) + behind
+		sending += flight
+		away += int(l.next - l.read)
+	}
+	if waiting != o.waiting || sending != o.sending || away != o.away || bytes != o.bytes {
+		faults = append(faults, fmt.Sprintf("waiting %d (%d) sending %d (%d) away %d (%d) bytes %d (%d)", o.waiting, waiting, o.sending, sending, o.away, away, o.bytes, bytes))
+	}
+	return faults
+}

@@ -1,0 +1,477 @@
+package outbox
+
+import (
+	"cmp"
+	"errors"
+	"math"
+	"slices"
+	"time"
+)
+
+// Durability says how safe a record is to be while it has no outcome.
+type Durability int8
+
+// The values of the option durability. Of those that the records of one topic ask for, the strictest counts until
+// the topic's lane is empty.
+const (
+	Unsaid   Durability = iota // of a record: the connection's; of a connection: Memory
+	Memory                     // in memory only: dropped when its time is up or the outbox is closed
+	Overflow                   // in memory, and on disk rather than lost
+	Disk                       // on disk at once
+)
+
+// shelf is a lane's part on disk, and what leads there and back. A lane is made durable by
+//
+//   - a record that asks for Disk, or
+//   - with Overflow, a queue at its limits, a record whose time is up, and Spill, and
+//   - what is found on disk at the beginning;
+//
+// every record it holds then goes to its log, in order, and it is volatile again once it is empty. Sending does not wait for
+// writing: a record may have its outcome before it is written, and is not written any more then.
+//
+// Memory holds the beginning of the log, up to position read, and what is not written yet. Records that are
+// only in write, and not to be sent from there, are behind:
+//
+//	        in memory                  on disk only             in memory
+//	sending │ front │ queue │ [read ················ next) │ write, behind
+//
+// Everything is guarded by the outbox's mutex.
+type shelf struct {
+	durable   bool
+	strictest Durability // of what was accepted since the lane was empty
+
+	write  []*Record // to be written, in order
+	behind int       // how many of them, and of those being written, are behind
+
+	from   uint64 // every position before has its outcome
+	read   uint64 // from here on, up to next, records are on disk only
+	next   uint64 // the position of the next record that is written
+	told   uint64 // the from that the spool was last told
+	done   marks  // positions from from on that have their outcome
+	cached int    // records in memory that are on disk too, those in the client not counted
+	shown  int    // the same of those in the client
+
+	left uint64 // records that a stop could not write to disk, but whose frame another run finds
+
+	flight  struct{ first, last *Record } // what is in the client, in the order of sending
+	reports map[uint64]report             // of records that are on disk only, by position
+
+	listed struct{ write, read, settle bool } // is in the keeper's list
+	again  bool                               // the last reading failed
+}
+
+// report is who wants to hear of a record.
+type report struct {
+	tell   func(*Record, error)
+	opaque uint64
+}
+
+// stand makes a record for a report about one that is not in memory.
+func (w report) stand(l *lane) *Record {
+	return &Record{Topic: l.topic, Report: w.tell, Opaque: w.opaque, Offset: -1}
+}
+
+// Numbers of the disk's side.
+const (
+	never = time.Duration(math.MaxInt64)
+
+	readAhead  = 512     // a lane with fewer records ready to be sent asks for more from the disk
+	readMost   = 2048    // records that are read at once
+	readBytes  = 1 << 20 // and bytes; one record may be larger
+	writeMost  = 4096    // records that are written at once
+	writeBytes = 4 << 20
+)
+
+// onDisk is how many of the lane's records are on disk and have no outcome.
+func (s *shelf) onDisk() uint64 { return s.next - s.from - s.done.count }
+
+// spooling says whether there is a disk to turn to.
+func (o *Outbox) spooling() bool { return o.open != nil }
+
+// join puts a record that has just been accepted into its lane. An outcome it has at once is given.
+func (o *Outbox) join(l *lane, r *Record) (gone outcome, ended bool) {
+	want := cmp.Or(r.Durability, o.settings.Durability, Memory)
+	if !o.spooling() {
+		want = Memory
+	}
+	o.waiting++
+	o.bytes += int64(r.size())
+	switch {
+	case r.Lifetime > 0: // nobody wants it any more after that, so it is not written
+		l.own++
+	case want == Memory && !l.durable && o.full():
+		o.waiting--
+		return o.settle(l, r, ReasonQueueFull, nil), true
+	default:
+		l.strictest = max(l.strictest, want)
+		if want == Disk && !l.durable {
+			o.makeDurable(l)
+		}
+		if l.durable {
+			l.toWrite(r)
+			o.listWrite(l)
+			if l.read < l.next || l.behind > 0 || o.half() {
+				r.behind = true
+				l.behind++
+				o.listRead(l) // should nothing else be there to send
+				return outcome{}, false
+			}
+		}
+	}
+	l.queue = append(l.queue, r)
+	o.dueAt(o.due(r))
+	o.markReady(l)
+	return outcome{}, false
+}
+
+// full says whether the queue's limits are passed by what is in memory.
+func (o *Outbox) full() bool { return o.beyond(int64(o.settings.QueueRecords), o.settings.QueueBytes) }
+
+// half says whether memory holds so much that what is on disk need not be there too: the other half of the queue is
+// for what is not.
+func (o *Outbox) half() bool {
+	return o.beyond(int64(o.settings.QueueRecords)/2, o.settings.QueueBytes/2)
+}
+
+func (o *Outbox) beyond(records, bytes int64) bool {
+	return o.settings.QueueRecords > 0 && int64(o.waiting+o.sending) > records || o.settings.QueueBytes > 0 && o.bytes > bytes
+}
+
+// spillFull makes the largest lanes durable while what may not be lost fills the queue.
+func (o *Outbox) spillFull() {
+	if !o.spooling() || !o.full() {
+		return
+	}
+	for {
+		var largest *lane
+		volatile := 0
+		for _, l := range o.lanes {
+			if l.durable || l.strictest < Overflow {
+				continue
+			}
+			volatile += l.memory()
+			if largest == nil || l.memory() > largest.memory() {
+				largest = l
+			}
+		}
+		if largest == nil || largest.memory() == 0 {
+			return
+		}
+		o.makeDurable(largest)
+		if volatile -= largest.memory(); volatile <= o.settings.QueueRecords/2 {
+			return
+		}
+	}
+}
+
+// makeDurable has everything that a lane holds written, in its order. Again for a durable one, it has written what is
+// not: what was in the client when the spool was opened late. As long as something older is on disk only, that can wait for
+// the end.
+func (o *Outbox) makeDurable(l *lane) {
+	if l.durable && !o.ended && (l.read < l.next || l.behind > 0) {
+		return
+	}
+	l.durable = true
+	var early []*Record
+	for r := l.flight.first; r != nil; r = r.nextSent {
+		early = append(early, r)
+	}
+	early = append(early, l.returned...)
+	slices.SortFunc(early, func(a, b *Record) int { return cmp.Compare(a.seq, b.seq) })
+	for _, part := range [][]*Record{early, l.front, l.queue[l.head:]} {
+		for _, r := range part {
+			if r.Lifetime == 0 && r.position == 0 && !r.toWrite && !r.givenUp {
+				l.toWrite(r)
+			}
+		}
+	}
+	if len(l.write) > 0 {
+		o.listWrite(l)
+	}
+}
+
+// toWrite adds a record to what is to be written.
+func (l *lane) toWrite(r *Record) {
+	r.toWrite = true
+	l.write = append(l.write, r)
+}
+
+// Spill has everything that must not be lost written to disk, as a stop wants it. It returns at once.
+func (o *Outbox) Spill() {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if !o.spooling() {
+		return
+	}
+	for _, l := range o.lanes {
+		if l.durable || l.strictest >= Overflow {
+			o.makeDurable(l)
+		}
+	}
+}
+
+// rest makes a lane that has become empty volatile.
+func (o *Outbox) rest(l *lane) {
+	if l.memory() > 0 || l.read < l.next {
+		return
+	}
+	l.strictest = Unsaid
+	if l.durable && len(l.write) == 0 {
+		l.durable = false
+	}
+}
+
+// written books what the keeper wrote to a lane's log, and gives the records that the stage need not answer for any more.
+func (o *Outbox) written(l *lane, batch []*Record, first uint64) (release []*Record) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if l.next != first && l.from == l.next { // the log's numbers go on where those of a log that was emptied ended
+		l.from, l.read, l.told = first, first, first
+	}
+	for i, r := range batch {
+		position := first + uint64(i)
+		r.position, r.toWrite, l.next = position, false, position+1
+		if !r.behind && l.read == position {
+			l.read = l.next
+		}
+		switch {
+		case r.settled:
+			l.done.set(position)
+		case r.behind:
+			r.behind = false
+			l.behind--
+			o.leaveMemory(l, r)
+		case r.inFlight:
+			l.shown++
+		default:
+			l.cached++
+		}
+		if !r.released {
+			r.released = true
+			release = append(release, r)
+		}
+	}
+	o.moveOn(l)
+	o.evict(l)
+	o.listRead(l)
+	o.rest(l)
+	return release
+}
+
+// leaveMemory is for a record that has been waiting in memory and from now on is on disk only.
+func (o *Outbox) leaveMemory(l *lane, r *Record) {
+	o.waiting--
+	o.away++
+	o.bytes -= int64(r.size())
+	if r.Report != nil {
+		if l.reports == nil {
+			l.reports = map[uint64]report{}
+		}
+		l.reports[r.position] = report{r.Report, r.Opaque}
+	}
+}
+
+// evict forgets from the end of the queue what is on disk too, while memory holds too much.
+func (o *Outbox) evict(l *lane) {
+	for n := len(l.queue); n-l.head > readAhead && o.half(); n-- {
+		r := l.queue[n-1]
+		if r.position == 0 || r.position+1 != l.read {
+			return
+		}
+		l.queue[n-1] = nil
+		l.queue = l.queue[:n-1]
+		l.read = r.position
+		l.cached--
+		o.leaveMemory(l, r)
+	}
+}
+
+// loaded books what the keeper read from a lane's log: records up to, but not including, position next, of which some may be
+// missing because they are damaged.
+func (o *Outbox) loaded(l *lane, records []*Record, positions []uint64, next uint64) (gone []outcome) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	at := l.read
+	for i, r := range records {
+		gone = append(gone, o.lost(l, at, positions[i], ReasonDamaged)...)
+		at = positions[i] + 1
+		r.Topic, r.lane, r.seq, r.position, r.born, r.released = l.topic, l, o.seq, positions[i], o.now(), true
+		o.seq++
+		if wanted, ok := l.reports[r.position]; ok {
+			delete(l.reports, r.position)
+			r.Report, r.Opaque = wanted.tell, wanted.opaque
+		}
+		l.queue = append(l.queue, r)
+		l.cached++
+		o.waiting++
+		o.away--
+		o.bytes += int64(r.size())
+	}
+	gone = append(gone, o.lost(l, at, next, ReasonDamaged)...)
+	l.read = next
+	o.moveOn(l)
+	o.markReady(l)
+	o.promote(l)
+	o.rest(l)
+	return gone
+}
+
+// lost drops what is on disk only from one position up to, but not including, another: nobody knows these records any
+// more, but for their number and who wants to hear of them.
+func (o *Outbox) lost(l *lane, from, to uint64, reason string) (gone []outcome) {
+	if from >= to {
+		return nil
+	}
+	n := int(to - from)
+	for p := from; p < to; p++ {
+		l.done.set(p)
+		if wanted, ok := l.reports[p]; ok {
+			delete(l.reports, p)
+			gone = append(gone, outcome{record: wanted.stand(l), reason: reason, unknown: true})
+		}
+	}
+	o.away -= n
+	o.tally(l, reason, n)
+	return append(gone, outcome{topic: l.topic, reason: reason, records: n})
+}
+
+// promote makes ready what is behind, once nothing stands before it: it is in memory, so it need not wait for the disk.
+func (o *Outbox) promote(l *lane) {
+	if l.behind == 0 || l.read < l.next {
+		return
+	}
+	for _, part := range [][]*Record{o.writing.of(l), l.write} {
+		for _, r := range part {
+			if r.behind {
+				r.behind = false
+				r.seq = o.seq // after those that came from the disk meanwhile
+				o.seq++
+				l.queue = append(l.queue, r)
+			}
+		}
+	}
+	l.behind = 0
+	o.markReady(l)
+}
+
+// moveOn finds out how far the lane's outcomes reach without a gap, and has the spool told.
+func (o *Outbox) moveOn(l *lane) {
+	l.from = l.done.advance(l.from)
+	if l.from > l.told && !l.listed.settle {
+		l.listed.settle = true
+		o.chores.settle = append(o.chores.settle, l)
+		o.nudge()
+	}
+}
+
+// listWrite has the keeper write what the lane has for it.
+func (o *Outbox) listWrite(l *lane) {
+	if !l.listed.write {
+		l.listed.write = true
+		o.chores.write = append(o.chores.write, l)
+		o.nudge()
+	}
+}
+
+// listRead has the keeper read on when the lane is about to run out of records to send.
+func (o *Outbox) listRead(l *lane) {
+	switch {
+	case l.listed.read || l.waiting() >= readAhead || (l.waiting() > 0 && o.half()):
+	case l.read < l.next:
+		l.listed.read = true
+		o.chores.read = append(o.chores.read, l)
+		o.nudge()
+	default:
+		o.promote(l)
+	}
+}
+
+// nudge wakes the keeper.
+func (o *Outbox) nudge() {
+	select {
+	case o.toKeep <- struct{}{}:
+	default:
+	}
+}
+
+// takeOver enters what the spool held when it was opened. What was accepted before goes behind it.
+func (o *Outbox) takeOver(logs []SpoolLog) {
+	for _, found := range logs {
+		l := o.lane(found.Topic)
+		n := found.Next - found.First
+		l.durable, l.strictest = true, max(l.strictest, Overflow)
+		l.from, l.read, l.next, l.told = found.First, found.First, found.Next, found.First
+		l.count.Accepted += n
+		l.count.Restored += n
+		o.away += int(n)
+		// What the client has had already is not written: it would come after what is older.
+		var later []*Record
+		for _, part := range []*[]*Record{&l.front, &l.queue} {
+			*part = slices.DeleteFunc(*part, func(r *Record) bool {
+				move := r != nil && r.Lifetime == 0
+				if move {
+					later = append(later, r)
+				}
+				return move
+			})
+		}
+		l.queue, l.head = slices.DeleteFunc(l.queue, func(r *Record) bool { return r == nil }), 0
+		for _, r := range l.write {
+			if r.toWrite = false; r.behind {
+				later = append(later, r)
+			}
+		}
+		l.write, l.behind = nil, len(later)
+		for _, r := range later {
+			r.behind = true
+			l.toWrite(r)
+		}
+		if l.behind > 0 {
+			o.listWrite(l)
+		}
+		o.listRead(l)
+	}
+}
+
+// bury has the keeper write a dead letter.
+func (o *Outbox) bury(r *Record, reason string, err error) {
+	letter := DeadLetter{Record: r, Reason: reason, At: time.Now()}
+	if err != nil {
+		letter.Cause = err.Error()
+	}
+	o.chores.bury = append(o.chores.bury, letter)
+	o.nudge()
+}
+
+// gaveUp books that the spool gave up everything of a topic before a position.
+func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	l := o.lane(topic)
+	if before > l.read {
+		before = min(before, l.next)
+		gone = o.lost(l, l.read, before, ReasonSpoolFull)
+		l.read = before
+	}
+	// What is in memory too can still be sent.
+	forget := func(r *Record, counted *int) {
+		if r.position != 0 && r.position < before {
+			l.done.set(r.position)
+			r.position, r.givenUp = 0, true
+			*counted--
+		}
+	}
+	for r := l.flight.first; r != nil; r = r.nextSent {
+		forget(r, &l.shown)
+	}
+	for _, part := range [][]*Record{l.returned, l.front, l.queue[l.head:]} {
+		for _, r := range part {
+			forget(r, &l.cached)
+		}
+	}
+	o.moveOn(l)
+	o.promote(l)
+	return gone
+}
+
+var errNoSpool = errors.New("the connection keeps nothing on disk")

@@ -1,0 +1,470 @@
+package outbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestDurableHistories runs random lives of a connection with a disk, over stops, kills, and failures of client and disk.
+// A failing one is named by its seed, as those of TestHistories are.
+func TestDurableHistories(t *testing.T) {
+	for s := *seed; s < *seed+uint64(*histories); s++ {
+		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
+			d := &dice{rand: rand.New(rand.NewPCG(s, 2))}
+			synctest.Test(t, func(t *testing.T) { liveOnDisk(t, d) })
+		})
+	}
+}
+
+// FuzzDurableHistory lets the fuzzer choose the decisions.
+func FuzzDurableHistory(f *testing.F) {
+	for s := range uint64(8) {
+		r := rand.New(rand.NewPCG(s, 3))
+		var data []byte
+		for range 128 {
+			data = binary.LittleEndian.AppendUint64(data, r.Uint64())
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d := &dice{bytes: data}
+		synctest.Test(t, func(t *testing.T) { liveOnDisk(t, d) })
+	})
+}
+
+// item is what the diary knows about one record, over all runs.
+type item struct {
+	id         int
+	topic, key string
+	want       Durability
+	run        int // in which it was accepted
+	released   int // by the gate, in that run
+	delivered  int
+	outcomes   int // acknowledged or dropped, as far as it is known by name
+	reports    int
+	last       error
+	lifetime   bool
+	refused    bool // a kill may undo that, and the record come late
+	atKill     bool // was alive when the process was killed
+}
+
+// diary follows every record through several runs of an outbox over one disk. It is gate, observer and watcher.
+type diary struct {
+	*dice
+	t       *testing.T
+	accept  sync.Mutex
+	mtx     sync.Mutex
+	items   []*item
+	run     int
+	deaf    bool // the run has been killed: what it still says has no meaning
+	last    map[string]int
+	client  *client
+	disk    *disk
+	outbox  *Outbox
+	moods   []string
+	closing bool
+	revived bool              // dead letters were sent again: their order is not kept
+	unknown map[string]uint64 // dropped by reason
+	unsafe  bool              // the client has delivered what it failed
+	trouble error
+	fails   int
+	names   int
+}
+
+func (g *diary) errorf(format string, args ...any) {
+	if g.fails++; g.fails <= 5 {
+		g.t.Errorf("run %d, %s: "+format, append([]any{g.run, time.Now().Format("15:04:05.000000")}, args...)...)
+	}
+}
+
+func (g *diary) item(r *Record) *item {
+	id, err := strconv.Atoi(string(r.Value))
+	if err != nil || id >= len(g.items) {
+		g.errorf("a record of unknown value %q", r.Value)
+		return &item{}
+	}
+	return g.items[id]
+}
+
+func (g *diary) Release(r *Record) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	if g.deaf {
+		return
+	}
+	it := g.item(r)
+	if it.released++; it.released > 1 {
+		g.errorf("record %d released %d times", it.id, it.released)
+	}
+	if it.run != g.run {
+		g.errorf("record %d released in a later run", it.id)
+	}
+}
+
+func (g *diary) Dropped(topic, reason string, records int, err error) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	if !g.deaf {
+		g.unknown[reason] += uint64(records)
+	}
+}
+
+func (g *diary) Spooling(err error) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	g.trouble = err
+}
+
+func (g *diary) Panicked(recovered any) { g.errorf("panic: %v", recovered) }
+
+func (g *diary) send(c *client, records []*Record) {}
+
+func (g *diary) deliver(_ *client, r *Record) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	it := g.item(r)
+	it.delivered++
+	if it.delivered > 1 || it.lifetime || it.refused {
+		return
+	}
+	where := it.topic + "/" + it.key
+	if last, ok := g.last[where]; ok && last > it.id && !g.revived {
+		g.errorf("record %d of %s first delivered after %d", it.id, where, last)
+	}
+	g.last[where] = max(g.last[where], it.id)
+}
+
+func (g *diary) answer(_ *client, h handed, err error) {
+	g.mtx.Lock()
+	if errors.Is(err, errRefused) {
+		g.item(h.record).refused = true
+	}
+	g.mtx.Unlock()
+	h.done(h.record, err)
+}
+
+func (g *diary) misuse(c *client, what string) { g.errorf("%s: %s", c.name, what) }
+func (g *diary) close(*client)                 {}
+
+// script is what clients do.
+func (g *diary) script(r *Record) answer {
+	g.mtx.Lock()
+	mood := "good"
+	if g.moods != nil {
+		mood = g.moods[r.Topic[len("topic")]-'0']
+	}
+	g.mtx.Unlock()
+	a := answer{after: time.Duration(g.roll(4)*g.roll(20)) * time.Millisecond, inline: g.one(3)}
+	switch mood {
+	case "mixed":
+		switch g.roll(8) {
+		case 0:
+			a.err = errRefused
+		case 1:
+			a.err = errRetry
+		case 2:
+			a.err, a.delivered = errRetry, true
+		case 3:
+			a.hang = g.one(4)
+		}
+	case "down":
+		a.err = errRetry
+	case "hung":
+		a.hang = true
+	}
+	return a
+}
+
+func (g *diary) settings() Settings {
+	return Settings{
+		Timeout:       pick(g.dice, time.Second, 300*time.Millisecond, 3*time.Second),
+		WindowRecords: pick(g.dice, 10, 1, 3, 100),
+		Backoff:       10 * time.Millisecond, BackoffMax: pick(g.dice, 50*time.Millisecond, time.Second),
+		Durability:   pick(g.dice, Overflow, Overflow, Disk, Disk, Memory),
+		QueueRecords: pick(g.dice, 20, 5, 100, 1000),
+		QueueBytes:   pick(g.dice, int64(0), 0, 200),
+		DropOldest:   g.one(4),
+	}
+}
+
+// open begins a run.
+func (g *diary) open() {
+	g.names++
+	s := g.settings()
+	g.client = newClient(fmt.Sprintf("client %d", g.names), s, g.script)
+	g.client.watch = g
+	g.outbox = New(s, g.client, g, g)
+	opens := g.roll(3)
+	d := g.disk
+	g.outbox.Attach(func() (Spool, error) {
+		if opens > 0 && g.one(2) {
+			opens--
+			g.mtx.Lock()
+			g.revived = true // what is sent meanwhile overtakes what is on disk
+			g.mtx.Unlock()
+			return nil, errDisk
+		}
+		return d, nil
+	})
+}
+
+func (g *diary) produce() {
+	g.accept.Lock()
+	defer g.accept.Unlock()
+	var records []Record
+	topic := g.roll(3)
+	g.mtx.Lock()
+	for range pick(g.dice, 1, 1, 3, 20, 60) {
+		if g.one(4) {
+			topic = g.roll(3)
+		}
+		it := &item{id: len(g.items), topic: fmt.Sprintf("topic%d", topic), key: fmt.Sprint(g.roll(3)), run: g.run,
+			want: pick(g.dice, Unsaid, Unsaid, Unsaid, Disk, Memory), lifetime: g.one(30)}
+		g.items = append(g.items, it)
+		r := Record{Topic: it.topic, Key: []byte(it.key), Value: []byte(fmt.Sprint(it.id)), Accepted: time.Now(), Durability: it.want}
+		if it.lifetime {
+			r.Lifetime = 400 * time.Millisecond
+		}
+		run := g.run
+		if !g.one(5) {
+			r.Report = func(_ *Record, err error) {
+				g.mtx.Lock()
+				defer g.mtx.Unlock()
+				if g.deaf || run != g.run {
+					return
+				}
+				if it.reports++; it.reports > 1 {
+					g.errorf("record %d reported %d times, %v and %v", it.id, it.reports, it.last, err)
+				}
+				it.last = err
+			}
+		} else {
+			it.reports = -1
+		}
+		records = append(records, r)
+	}
+	g.mtx.Unlock()
+	g.outbox.Accept(records)
+}
+
+// check holds the account against itself and against the disk.
+func (g *diary) check() {
+	for _, fault := range g.outbox.verify() {
+		g.errorf("%s", fault)
+	}
+	held := map[string]uint64{}
+	g.disk.mtx.Lock()
+	for topic, l := range g.disk.logs {
+		held[topic] = l.next - l.first
+	}
+	g.disk.mtx.Unlock()
+	for _, c := range g.outbox.Counters() {
+		sum := c.Acknowledged + c.Waiting + c.Sending + c.Spooled
+		for _, n := range c.Dropped {
+			sum += n
+		}
+		if sum != c.Accepted || c.Waiting > 1<<40 || c.Sending > 1<<40 || c.Spooled > 1<<40 {
+			g.errorf("%s: accepted %d is not the sum of %+v", c.Topic, c.Accepted, c)
+		}
+		if c.Spooled > held[c.Topic] && g.trouble == nil {
+			g.errorf("%s: %d spooled, and %d are on disk", c.Topic, c.Spooled, held[c.Topic])
+		}
+	}
+}
+
+// stop ends a run as a module does that is unloaded.
+func (g *diary) stop() {
+	g.accept.Lock()
+	defer g.accept.Unlock()
+	if g.one(2) {
+		g.outbox.Spill()
+	}
+	g.outbox.Close()
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	for _, it := range g.items {
+		if it.run == g.run && it.reports == 0 {
+			g.errorf("record %d was not reported by the end", it.id)
+		}
+		if it.run == g.run && it.released != 1 {
+			g.errorf("record %d was released %d times by the end", it.id, it.released)
+		}
+	}
+	stopped := g.unknown[ReasonStopped]
+	kept := 0
+	for _, it := range g.items {
+		if it.run == g.run && (it.lifetime || it.want == Memory || it.want == Unsaid) {
+			kept++
+		}
+	}
+	if g.trouble == nil && stopped > uint64(kept) {
+		g.errorf("%d given up, and only %d may be", stopped, kept)
+	}
+	if n := g.disk.closed; n != 1 && g.trouble == nil {
+		g.errorf("the spool was closed %d times", n)
+	}
+}
+
+// kill ends a run as kill -9 does: nothing of it has an effect any more. What the gate released must be on disk, in
+// order, unless it had its outcome.
+func (g *diary) kill() {
+	synctest.Wait()
+	next := g.disk.boot()
+	g.mtx.Lock()
+	g.deaf = true
+	for _, it := range g.items {
+		it.atKill = true
+	}
+	dead := map[string]bool{}
+	for _, letter := range next.dead {
+		dead[string(letter.Record.Value)] = true
+	}
+	on := map[string]bool{}
+	for topic := range next.logs {
+		for _, v := range next.values(topic) {
+			on[v] = true
+		}
+	}
+	for _, it := range g.items {
+		if !next.dropped && it.run == g.run && it.released == 1 && it.reports == 0 && !on[fmt.Sprint(it.id)] && g.outboxHas(it) {
+			g.errorf("record %d was released and is neither on disk nor has an outcome", it.id)
+		}
+	}
+	g.mtx.Unlock()
+	g.outbox.Close()
+	g.mtx.Lock()
+	g.deaf = false
+	g.mtx.Unlock()
+	g.disk = next
+}
+
+// outboxHas says whether the report of a record is still to come, so that it has no outcome.
+func (g *diary) outboxHas(it *item) bool { return it.reports == 0 }
+
+func (g *diary) step() {
+	switch g.roll(14) {
+	case 0, 1, 2, 3:
+		g.produce()
+	case 4, 5, 6:
+		time.Sleep(time.Duration(1+g.roll(50)) * time.Millisecond)
+	case 7:
+		time.Sleep(time.Duration(1+g.roll(30)) * 100 * time.Millisecond)
+	case 8:
+		moods := make([]string, 3)
+		for i := range moods {
+			moods[i] = pick(g.dice, "good", "good", "mixed", "down", "hung")
+		}
+		g.mtx.Lock()
+		g.moods = moods
+		g.mtx.Unlock()
+	case 9:
+		slow := pick(g.dice, 0, 0, 3, 200)
+		g.disk.mtx.Lock()
+		g.disk.trouble = pick(g.dice, nil, nil, nil, errDisk)
+		g.disk.most = pick(g.dice, 0, 0, 50, 10)
+		g.disk.slow = func() time.Duration { return time.Duration(slow) * time.Millisecond }
+		g.disk.mtx.Unlock()
+	case 10:
+		s := g.settings()
+		g.outbox.Adjust(func(old *Settings) {
+			old.Durability, old.QueueRecords, old.DropOldest = s.Durability, s.QueueRecords, s.DropOldest
+		}, SpoolLimits{})
+	case 11:
+		if g.one(2) {
+			g.names++
+			c := newClient(fmt.Sprintf("client %d", g.names), g.settings(), g.script)
+			c.watch = g
+			g.outbox.Swap(c, c.settings, pick(g.dice, 0, 200*time.Millisecond))
+		}
+	case 12:
+		switch g.roll(6) {
+		case 4:
+			g.mtx.Lock()
+			g.revived = true
+			g.mtx.Unlock()
+			g.outbox.Retry()
+		case 5:
+			g.mtx.Lock()
+			g.revived = true // a kill may undo it
+			g.mtx.Unlock()
+			g.outbox.Purge()
+		}
+	case 13:
+		g.outbox.Spill()
+	}
+}
+
+// liveOnDisk runs one history in a synctest bubble.
+func liveOnDisk(t *testing.T, d *dice) {
+	g := &diary{dice: d, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
+	g.disk = newDisk(func(what string) { g.errorf("%s", what) })
+	for g.run = range 1 + d.roll(4) {
+		g.unknown = map[string]uint64{}
+		g.open()
+		for range 10 + d.roll(40) {
+			if !d.left() {
+				break
+			}
+			g.step()
+			if d.roll(4) > 0 {
+				synctest.Wait()
+				g.check()
+			}
+		}
+		if d.one(2) {
+			g.stop()
+			g.disk = g.disk.boot()
+		} else {
+			g.kill()
+		}
+	}
+	g.last = map[string]int{} // of the last run, which delivers what is left
+	g.recover()
+}
+
+// recover runs once more with a client and a disk that are well: everything that is on disk arrives.
+func (g *diary) recover() {
+	g.run++
+	g.mtx.Lock()
+	g.moods = nil
+	g.mtx.Unlock()
+	g.disk.mtx.Lock()
+	g.disk.trouble, g.disk.slow, g.disk.most = nil, nil, 0
+	g.disk.mtx.Unlock()
+	var want []string
+	for topic := range g.disk.logs {
+		want = append(want, g.disk.values(topic)...)
+	}
+	s := Settings{Timeout: time.Minute, WindowRecords: 10, Durability: Overflow}
+	g.client = newClient("good client", s, func(*Record) answer { return answer{} })
+	g.client.watch = g
+	g.outbox = New(s, g.client, g, g)
+	g.outbox.Attach(func() (Spool, error) { return g.disk, nil })
+	time.Sleep(time.Millisecond)
+	cancel := make(chan struct{})
+	timer := time.AfterFunc(time.Minute, func() { close(cancel) })
+	defer timer.Stop()
+	if !g.outbox.Drain(cancel) {
+		g.errorf("not empty a minute after everything got well: %+v", g.outbox.Counters())
+	}
+	synctest.Wait()
+	for _, value := range want {
+		id, _ := strconv.Atoi(value)
+		if g.items[id].delivered == 0 {
+			g.errorf("record %d was on disk and has not arrived", id)
+		}
+	}
+	for topic := range g.disk.logs {
+		if left := g.disk.values(topic); len(left) > 0 {
+			g.errorf("%d records of %s are still on disk", len(left), topic)
+		}
+	}
+	g.outbox.Close()
+}

@@ -1,0 +1,569 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// keeping is what the keeper needs: the goroutine that does everything that may wait for the disk. Guarded by the
+// outbox's mutex unless said otherwise.
+type keeping struct {
+	open    func() (Spool, error) // nil = nothing is ever kept on disk
+	spool   Spool                 // the keeper's; nil = not open
+	holding bool                  // nothing is sent before it is known what the spool holds
+	trouble error                 // why nothing can be written for now
+	retry   time.Time             // when to try again
+	chores  chores
+	writing writing
+
+	toKeep chan struct{} // holds a token when the keeper has something to look at
+	orders chan func()   // to be run by the keeper
+	finish chan struct{} // closed when the keeper is to end
+	kept   chan struct{} // closed when it has
+}
+
+// chores are what is to be done on disk, in this order: a record must not leave its log before it is a dead letter.
+type chores struct {
+	bury   []DeadLetter
+	write  []*lane
+	read   []*lane
+	settle []*lane
+}
+
+// none says whether there is nothing to do.
+func (c *chores) none() bool { return len(c.bury)+len(c.write)+len(c.read)+len(c.settle) == 0 }
+
+// writing is what is being written just now.
+type writing struct {
+	lane  *lane
+	batch []*Record
+}
+
+func (w *writing) of(l *lane) []*Record {
+	if w.lane == l {
+		return w.batch
+	}
+	return nil
+}
+
+// spoolRetry is how long the keeper waits before it tries again what failed.
+const spoolRetry = time.Second
+
+// lettersMost is how many dead letters wait in memory while the disk takes none; older ones are given up.
+const lettersMost = 10_000
+
+// Attach gives the outbox a disk: open is called by the keeper, on a goroutine of the outbox, and again every second while it
+// fails. Nothing is sent before it has been tried once, because what the spool holds comes first. What comes while it
+// fails waits in memory and is written when it succeeds. A second call has no effect. The outbox closes the spool.
+func (o *Outbox) Attach(open func() (Spool, error)) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if o.open != nil || o.closing {
+		return
+	}
+	o.open, o.holding = open, true
+	o.orders, o.finish, o.kept = make(chan func()), make(chan struct{}), make(chan struct{})
+	go o.keep()
+}
+
+// Attached says whether there is a disk.
+func (o *Outbox) Attached() bool {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	return o.spooling()
+}
+
+// keep is the keeper.
+func (o *Outbox) keep() {
+	defer close(o.kept)
+	defer o.guardKeeper()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(o.round())
+		select {
+		case <-o.toKeep:
+		case <-timer.C:
+		case order := <-o.orders:
+			order()
+		case <-o.finish:
+			o.lastRound()
+			return
+		}
+	}
+}
+
+// guardKeeper ends a panic of the keeper, which would end the PBX. Nothing is kept on disk from then on, and the
+// connection fails like one whose feeder has.
+func (o *Outbox) guardKeeper() {
+	r := recover()
+	if r == nil {
+		return
+	}
+	o.mtx.Lock()
+	o.spool, o.holding = nil, false
+	o.mtx.Unlock()
+	o.observer.Panicked(r)
+	o.signal()
+}
+
+// round does what is to be done once, and says how long there is nothing to do unless somebody nudges.
+func (o *Outbox) round() time.Duration {
+	if !o.opened() {
+		return max(0, time.Until(o.retry))
+	}
+	o.mtx.Lock()
+	todo := o.chores
+	o.chores = chores{}
+	o.mtx.Unlock()
+	if len(todo.bury) > 0 {
+		o.buryAll(todo.bury)
+	}
+	for _, l := range todo.write {
+		o.write(l)
+	}
+	for _, l := range todo.read {
+		o.read(l)
+	}
+	for _, l := range todo.settle {
+		o.settleLog(l)
+	}
+	return o.pause()
+}
+
+// buryAll writes dead letters, or puts that off: as many as have room in memory.
+func (o *Outbox) buryAll(letters []DeadLetter) {
+	err := o.spool.Bury(letters)
+	if err == nil {
+		return
+	}
+	o.note(err, "writing dead letters")
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	letters = append(letters, o.chores.bury...)
+	o.chores.bury = letters[max(0, len(letters)-lettersMost):]
+}
+
+// pause is how long the keeper may sleep.
+func (o *Outbox) pause() time.Duration {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	switch {
+	case o.chores.none():
+		return time.Hour
+	case o.trouble == nil:
+		return 0
+	}
+	return max(0, time.Until(o.retry))
+}
+
+// opened opens the spool if that has not been done.
+func (o *Outbox) opened() bool {
+	if o.spool != nil {
+		return true
+	}
+	if time.Now().Before(o.retry) { // only the keeper writes it while there is no spool
+		return false
+	}
+	spool, err := o.open()
+	o.mtx.Lock()
+	o.holding = false
+	if err == nil {
+		o.spool = spool
+		o.takeOver(spool.Logs())
+	}
+	o.mtx.Unlock()
+	o.note(err, "opening the spool")
+	o.signal()
+	return err == nil
+}
+
+// note remembers that the disk has failed, or works again, and tells the observer of a change.
+func (o *Outbox) note(err error, doing string) {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", doing, err)
+	}
+	o.mtx.Lock()
+	changed := (err == nil) != (o.trouble == nil)
+	o.trouble = err
+	if err != nil {
+		o.retry = time.Now().Add(spoolRetry)
+	}
+	o.mtx.Unlock()
+	if changed || err != nil {
+		o.observer.Spooling(err)
+	}
+}
+
+// write writes to a lane's log what waits for it, or puts that off.
+func (o *Outbox) write(l *lane) {
+	o.mtx.Lock()
+	batch := o.nextBatch(l)
+	off := o.trouble != nil && time.Now().Before(o.retry)
+	if len(batch) == 0 || off {
+		if off && len(batch) > 0 {
+			l.write = append(batch, l.write...)
+			o.relist(l)
+		}
+		o.mtx.Unlock()
+		return
+	}
+	o.writing = writing{l, batch}
+	drop := o.settings.DropOldest
+	o.mtx.Unlock()
+
+	first, err := o.spool.Append(l.topic, batch)
+	for range 64 { // pieces of a spool, at least
+		if !drop || !errors.Is(err, ErrSpoolFull) || !o.makeRoom() {
+			break
+		}
+		first, err = o.spool.Append(l.topic, batch)
+	}
+	if err == nil {
+		released := o.written(l, batch, first)
+		for _, r := range released {
+			o.gate.Release(r)
+		}
+	}
+	o.mtx.Lock()
+	o.writing = writing{}
+	if err != nil {
+		l.write = append(batch, l.write...)
+	}
+	if len(l.write) > 0 {
+		o.relist(l)
+	}
+	was := o.trouble
+	o.mtx.Unlock()
+	if err != nil || was != nil {
+		o.note(err, "writing to the spool")
+	}
+}
+
+// relist has the keeper write more in its next round. Unlike listWrite it wakes nobody: only the keeper calls it.
+func (o *Outbox) relist(l *lane) {
+	if !l.listed.write {
+		l.listed.write = true
+		o.chores.write = append(o.chores.write, l)
+	}
+}
+
+// nextBatch takes from a lane what is to be written next. What has its outcome already need not be.
+func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
+	l.listed.write = false
+	bytes, taken := 0, 0
+	for _, r := range l.write {
+		if !r.settled {
+			if len(batch) == writeMost || bytes > 0 && bytes+r.size() > writeBytes {
+				break
+			}
+			batch = append(batch, r)
+			bytes += r.size()
+		}
+		taken++
+	}
+	clear(l.write[:taken])
+	if l.write = l.write[taken:]; len(l.write) == 0 {
+		l.write = nil
+	} else {
+		o.relist(l)
+	}
+	if len(batch) == 0 {
+		o.rest(l)
+	}
+	return batch
+}
+
+// makeRoom has the spool give up its oldest records.
+func (o *Outbox) makeRoom() bool {
+	topic, before, ok := o.spool.DropOldest()
+	if ok {
+		o.tell(o.gaveUp(topic, before))
+	}
+	return ok
+}
+
+// read brings the next records of a lane's log into memory.
+func (o *Outbox) read(l *lane) {
+	o.mtx.Lock()
+	l.listed.read = false
+	from, wanted := l.read, l.read < l.next && l.waiting() < readAhead && !o.closing
+	if wanted && o.trouble != nil && time.Now().Before(o.retry) && l.again {
+		l.listed.read = true
+		o.chores.read = append(o.chores.read, l)
+		wanted = false
+	}
+	before := l.next
+	o.mtx.Unlock()
+	if !wanted {
+		return
+	}
+	records, positions, next, err := o.spool.Read(l.topic, from, readMost, readBytes)
+	if err == nil && next <= from {
+		err = fmt.Errorf("nothing at position %d of topic %s, whose log goes on to %d", from, l.topic, before)
+	}
+	if err != nil {
+		o.note(err, "reading the spool")
+		o.mtx.Lock()
+		if l.again = true; !l.listed.read {
+			l.listed.read = true
+			o.chores.read = append(o.chores.read, l)
+		}
+		o.mtx.Unlock()
+		return
+	}
+	o.tell(o.loaded(l, records, positions, min(next, before)))
+	o.signal()
+}
+
+// settleLog tells the spool how far a lane's records have their outcome.
+func (o *Outbox) settleLog(l *lane) {
+	o.mtx.Lock()
+	l.listed.settle = false
+	told, before := l.told, l.from
+	l.told = before
+	full := errors.Is(o.trouble, ErrSpoolFull)
+	o.mtx.Unlock()
+	err := o.spool.Settle(l.topic, before)
+	if err != nil {
+		o.note(err, "settling in the spool")
+	}
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	switch {
+	case err == nil && full: // there may be room now
+		o.retry = time.Now()
+	case err != nil:
+		l.told = told
+		if !l.listed.settle {
+			l.listed.settle = true
+			o.chores.settle = append(o.chores.settle, l)
+		}
+	}
+}
+
+// endKeeping has everything that must not be lost written, and ends the keeper.
+func (o *Outbox) endKeeping() {
+	if !o.Attached() {
+		return
+	}
+	o.Spill()
+	close(o.finish)
+	<-o.kept
+}
+
+// lastRound writes what is still to be written, unless the disk fails, and closes the spool.
+func (o *Outbox) lastRound() {
+	if o.spool == nil && !o.opened() {
+		return
+	}
+	o.mtx.Lock()
+	o.retry = time.Time{} // one more attempt, whatever happened before
+	o.mtx.Unlock()
+	for {
+		o.round()
+		o.mtx.Lock()
+		done := len(o.chores.bury)+len(o.chores.write) == 0 || o.trouble != nil && time.Now().Before(o.retry)
+		o.mtx.Unlock()
+		if done {
+			break
+		}
+	}
+	o.mtx.Lock()
+	lanes := make([]*lane, 0, len(o.lanes))
+	for _, l := range o.lanes {
+		if l.from > l.told {
+			lanes = append(lanes, l)
+		}
+	}
+	o.mtx.Unlock()
+	for _, l := range lanes {
+		o.settleLog(l)
+	}
+	if err := o.spool.Close(); err != nil {
+		o.note(err, "closing the spool")
+	}
+}
+
+// order has the keeper do something and waits for it. false: there is no keeper, or no spool.
+func (o *Outbox) order(do func(Spool)) error {
+	if !o.Attached() {
+		return errNoSpool
+	}
+	done := make(chan error, 1)
+	order := func() {
+		if o.spool == nil {
+			o.mtx.Lock()
+			defer o.mtx.Unlock()
+			done <- o.trouble
+			return
+		}
+		do(o.spool)
+		done <- nil
+	}
+	select {
+	case o.orders <- order:
+		return <-done
+	case <-o.kept:
+		return errNoSpool
+	}
+}
+
+// Purge drops everything that waits on disk, or to get there, and the dead letters, and says how many that were. It waits for the disk.
+func (o *Outbox) Purge() (records, dead int, err error) {
+	var failed error
+	err = o.order(func(spool Spool) {
+		var gone []outcome
+		o.mtx.Lock()
+		for _, l := range o.lanes {
+			gone = append(gone, o.purge(l)...)
+		}
+		o.mtx.Unlock()
+		for _, out := range gone {
+			if records += out.records; out.record != nil {
+				records++
+			}
+		}
+		o.tell(gone)
+		for failed == nil {
+			letters, forget, err := spool.Exhume(readMost)
+			if failed = err; err != nil || len(letters) == 0 {
+				break
+			}
+			if failed = forget(); failed == nil {
+				dead += len(letters)
+			}
+		}
+	})
+	return records, dead, errors.Join(err, failed)
+}
+
+// purge drops what waits in a durable lane. What the client has goes its way.
+func (o *Outbox) purge(l *lane) (gone []outcome) {
+	if !l.durable {
+		return nil
+	}
+	gone = o.lost(l, l.read, l.next, ReasonPurged)
+	l.read = l.next
+	returned := map[*Record]bool{}
+	for _, r := range l.returned {
+		returned[r] = true
+	}
+	for _, r := range slices.Concat(l.front, l.queue[l.head:], l.write) {
+		if r.Lifetime > 0 || r.settled || r.inFlight || returned[r] {
+			continue
+		}
+		if r.position != 0 {
+			l.cached--
+		}
+		if r.behind {
+			r.behind = false
+			l.behind--
+		}
+		o.waiting--
+		gone = append(gone, o.settle(l, r, ReasonPurged, nil))
+	}
+	drop := func(r *Record) bool { return r == nil || r.settled }
+	l.front = slices.DeleteFunc(l.front, drop)
+	l.queue, l.head = slices.DeleteFunc(l.queue[l.head:], drop), 0
+	l.write = slices.DeleteFunc(l.write, drop)
+	o.moveOn(l)
+	o.rest(l)
+	return gone
+}
+
+// Retry sends the dead letters again, ends every wait before another attempt, and says how many dead letters there were. It
+// waits for the disk.
+func (o *Outbox) Retry() (dead int, err error) {
+	var failed error
+	err = o.order(func(spool Spool) {
+		for failed == nil {
+			letters, forget, err := spool.Exhume(readMost)
+			if failed = err; err != nil || len(letters) == 0 {
+				break
+			}
+			o.revive(letters)
+			for failed == nil && o.unwritten() {
+				o.round()
+				o.mtx.Lock()
+				failed = o.trouble
+				o.mtx.Unlock()
+			}
+			if failed == nil {
+				failed = forget()
+				dead += len(letters)
+			}
+		}
+	})
+	o.mtx.Lock()
+	for _, l := range o.lanes {
+		l.resume, l.failures = 0, 0
+	}
+	o.mtx.Unlock()
+	o.signal()
+	return dead, errors.Join(err, failed)
+}
+
+// revive accepts dead letters again, as records that are kept on disk.
+func (o *Outbox) revive(letters []DeadLetter) {
+	records := make([]Record, len(letters))
+	for i, letter := range letters {
+		from := letter.Record
+		records[i] = Record{Topic: from.Topic, Key: from.Key, Value: from.Value, Headers: from.Headers,
+			Accepted: from.Accepted, Durability: Disk, released: true}
+	}
+	gone, _ := o.enqueue(records)
+	o.mtx.Lock()
+	for i := range records {
+		records[i].lane.count.Restored++
+	}
+	o.mtx.Unlock()
+	o.tell(gone)
+	o.signal()
+}
+
+// unwritten says whether something is to be written.
+func (o *Outbox) unwritten() bool {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	return len(o.chores.write) > 0
+}
+
+// Usage says what is on disk; ok = false when nothing is ever kept there. trouble is why the spool cannot be used for
+// now.
+func (o *Outbox) Usage() (usage SpoolUsage, trouble error, ok bool) {
+	o.mtx.Lock()
+	spool, trouble, ok := o.spool, o.trouble, o.spooling()
+	o.mtx.Unlock()
+	if spool != nil {
+		usage = spool.Usage()
+	}
+	return usage, trouble, ok
+}
+
+// Adjust changes settings without changing the client, those of a swap under way too. limits are the spool's.
+func (o *Outbox) Adjust(change func(*Settings), limits SpoolLimits) {
+	o.mtx.Lock()
+	change(&o.settings)
+	if o.next != nil {
+		change(&o.next.settings)
+	}
+	for _, l := range o.lanes { // what waits profits too; what was promised more keeps it
+		if o.spooling() && l.memory() > 0 {
+			l.strictest = max(l.strictest, o.settings.Durability)
+		}
+		if l.strictest == Disk && !l.durable {
+			o.makeDurable(l)
+		}
+	}
+	spool := o.spool
+	o.spillFull()
+	o.mtx.Unlock()
+	if spool != nil {
+		spool.Configure(limits)
+	}
+	o.nudge()
+	o.signal()
+}
