@@ -35,6 +35,9 @@ var Commands = []Command{
 	showConsumers,
 	showConsumer,
 	testSend,
+	showSpool,
+	spoolRetry,
+	spoolPurge,
 }
 
 // Env is what commands see of the engine. Its answers are snapshots that belong to the caller. Safe for use by
@@ -51,6 +54,16 @@ type Env interface {
 	// TestSend sends one message and returns once the broker has acknowledged it (nil) or it is clear that it
 	// will not (why). A nil key is no key. It blocks for request_timeout_ms at most.
 	TestSend(ctx context.Context, name, topic, message string, key *string) error
+	// Spools tells of what each connection has on disk, in the order of kafka.conf.
+	Spools() []SpoolStatus
+	// Spool tells it of the connection of that name.
+	Spool(name string) (SpoolStatus, bool)
+	// RetrySpool makes the dead letters of a connection records again, and ends the wait of every topic that is to be
+	// tried again later. With an error, what was done before it stays done and is in the result.
+	RetrySpool(name string) (RetryResult, error)
+	// PurgeSpool throws away what a connection has on disk. The records count as dropped; what is on its way to a broker
+	// already may still arrive. With an error, as RetrySpool.
+	PurgeSpool(name string) (PurgeResult, error)
 	// Now is the time that ages are counted from.
 	Now() time.Time
 }
@@ -81,6 +94,25 @@ func typable(text string) bool {
 	return text != "" && printable(text) == text && !strings.ContainsAny(text, " \"\\")
 }
 
+// completeConnection is the completion of a command whose only argument is a connection.
+func completeConnection(words string) func(env Env, before []string, word string) []string {
+	return func(env Env, before []string, word string) []string {
+		rest := arguments(words, before)
+		if rest == nil || len(rest) > 0 {
+			return nil
+		}
+		return candidates(word, connectionNames(env)...)
+	}
+}
+
+func connectionNames(env Env) []string {
+	var names []string
+	for _, c := range env.Connections() {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
 // noConnection answers a name that no connection has.
 func noConnection(env Env, name string) string {
 	if !env.Enabled() {
@@ -88,5 +120,8 @@ func noConnection(env Env, name string) string {
 	}
 	return "No connection named " + printable(name) + "\n"
 }
+
+// noConnections answers when kafka.conf has none.
+const noConnections = "No connections: kafka.conf has no section with type = connection\n"
 
 const disabledText = "Kafka is disabled ([general] enabled = no in kafka.conf)\n"

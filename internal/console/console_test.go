@@ -32,6 +32,32 @@ type fakeEnv struct {
 	consumers   []ConsumerStatus
 	sendError   error
 	sent        []sent
+
+	spools      []SpoolStatus
+	retried     RetryResult
+	purged      PurgeResult
+	changeError error
+	changed     []string // connections whose spool was to be retried or purged
+}
+
+func (e *fakeEnv) Spools() []SpoolStatus { return e.spools }
+
+func (e *fakeEnv) Spool(name string) (SpoolStatus, bool) {
+	i := slices.IndexFunc(e.spools, func(s SpoolStatus) bool { return s.Name == name })
+	if i < 0 {
+		return SpoolStatus{}, false
+	}
+	return e.spools[i], true
+}
+
+func (e *fakeEnv) RetrySpool(name string) (RetryResult, error) {
+	e.changed = append(e.changed, "retry "+name)
+	return e.retried, e.changeError
+}
+
+func (e *fakeEnv) PurgeSpool(name string) (PurgeResult, error) {
+	e.changed = append(e.changed, "purge "+name)
+	return e.purged, e.changeError
 }
 
 func (e *fakeEnv) Enabled() bool                   { return !e.disabled }
@@ -80,11 +106,11 @@ func busyEnv() *fakeEnv {
 					{Address: "kafka1:9092", Connected: true, Since: ago(3*time.Hour + 5*time.Minute + time.Second)},
 					{Address: "kafka2:9092", Since: ago(4*time.Minute + 12*time.Second), LastError: refused},
 				},
-				Totals: Counters{Accepted: 1000, Acknowledged: 900, Waiting: 55, Sending: 30, Retried: 12,
+				Totals: Counters{Accepted: 19204, Restored: 200, Acknowledged: 900, Waiting: 55, Sending: 30, Spooled: 18204, Retried: 12,
 					Dropped: []ReasonCount{{"message timeout", 10}, {"refused by the broker", 5}, {"stopped", 0}}},
 				Topics: []TopicStatus{
 					{"zeta", Counters{Accepted: 100, Acknowledged: 100}},
-					{"asterisk_cdr", Counters{Accepted: 900, Acknowledged: 800, Waiting: 55, Sending: 30, Retried: 12,
+					{"asterisk_cdr", Counters{Accepted: 19104, Restored: 200, Acknowledged: 800, Waiting: 55, Sending: 30, Spooled: 18204, Retried: 12,
 						Dropped: []ReasonCount{{"message timeout", 10}, {"refused by the broker", 5}}}},
 				},
 				Refused:   []ReasonCount{{"queue full", 3}, {"message too large", 1}},
@@ -102,6 +128,7 @@ func busyEnv() *fakeEnv {
 				Topics:    []TopicStatus{{"to\tpic", Counters{Dropped: []ReasonCount{{"be\x07ll", 1}}}}},
 				LastError: "a\nb\x9bc"},
 		},
+		spools: busySpools(),
 		consumers: []ConsumerStatus{
 			{Name: "my-kafka", GroupID: "asterisk-group", Subscribed: true},
 			{Name: "up", GroupID: "a-group-with-a-name-that-is-too-long-for-its-column"},
@@ -139,6 +166,14 @@ func TestGolden(t *testing.T) {
 		{name: "connection_odd", env: busyEnv(), line: "kafka show connection", more: "odd\x1b[2J\n\xff\u202e"},
 		{name: "connection_unknown", env: busyEnv(), line: "kafka show connection", more: "no\x1bpe"},
 		{name: "connection_disabled", env: &fakeEnv{disabled: true}, line: "kafka show connection my-kafka"},
+		{name: "spools", env: busyEnv(), line: "kafka show spool"},
+		{name: "spools_empty", env: &fakeEnv{}, line: "kafka show spool"},
+		{name: "spools_disabled", env: &fakeEnv{disabled: true}, line: "kafka show spool"},
+		{name: "spool", env: busyEnv(), line: "kafka show spool my-kafka"},
+		{name: "spool_unused", env: busyEnv(), line: "kafka show spool up"},
+		{name: "spool_odd", env: busyEnv(), line: "kafka show spool", more: "odd\x1b[2J\n\xff\u202e"},
+		{name: "spool_unknown", env: busyEnv(), line: "kafka show spool", more: "no\x1bpe"},
+		{name: "spool_disabled", env: &fakeEnv{disabled: true}, line: "kafka show spool my-kafka"},
 		{name: "consumers", env: busyEnv(), line: "kafka show consumers"},
 		{name: "consumers_empty", env: &fakeEnv{}, line: "kafka show consumers"},
 		{name: "consumers_disabled", env: &fakeEnv{disabled: true}, line: "kafka show consumers"},
@@ -298,6 +333,11 @@ func TestWrongCallsShowTheUsage(t *testing.T) {
 		"kafka show status more",
 		"kafka show connection",
 		"kafka show connection my-kafka more",
+		"kafka show spool my-kafka more",
+		"kafka spool retry",
+		"kafka spool retry my-kafka more",
+		"kafka spool purge",
+		"kafka spool purge my-kafka more",
 		"kafka show consumers more",
 		"kafka show consumer",
 		"kafka show consumer my-kafka more",
@@ -321,6 +361,9 @@ func TestWrongCallsShowTheUsage(t *testing.T) {
 	if len(env.sent) != 0 {
 		t.Errorf("sent %+v", env.sent)
 	}
+	if len(env.changed) != 0 {
+		t.Errorf("changed %q", env.changed)
+	}
 }
 
 func TestComplete(t *testing.T) {
@@ -340,6 +383,13 @@ func TestComplete(t *testing.T) {
 		{"kafka show consumer", "", []string{"my-kafka", "up"}},
 		{"kafka show consumer", "d", nil},
 		{"kafka show consumer up", "", nil},
+		{"kafka show spool", "", all},
+		{"kafka show spool", "d", []string{"down"}},
+		{"kafka show spool up", "", nil},
+		{"kafka spool retry", "", all},
+		{"kafka spool retry up", "", nil},
+		{"kafka spool purge", "u", []string{"up"}},
+		{"kafka spool purge up", "", nil},
 		{"kafka test send connection", "", all},
 		{"kafka test send connection", "u", []string{"up"}},
 		{"kafka test send connection up", "", []string{"topic"}},
@@ -368,7 +418,7 @@ func TestComplete(t *testing.T) {
 
 func TestCommandsAreComplete(t *testing.T) {
 	want := []string{"kafka show status", "kafka show connection", "kafka show consumers", "kafka show consumer",
-		"kafka test send connection"}
+		"kafka test send connection", "kafka show spool", "kafka spool retry", "kafka spool purge"}
 	var got []string
 	for _, c := range Commands {
 		got = append(got, c.Words)

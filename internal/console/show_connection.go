@@ -15,23 +15,10 @@ var showConnection = Command{
 	Summary: "Show a Kafka connection",
 	Usage: "Usage: kafka show connection <name>\n" +
 		"       Shows every option of a connection of kafka.conf, its brokers, and what became of the\n" +
-		"       messages that were given to it: accepted = acknowledged + waiting + dropped.\n",
-	Complete: func(env Env, before []string, word string) []string {
-		rest := arguments("kafka show connection", before)
-		if rest == nil || len(rest) > 0 {
-			return nil
-		}
-		return candidates(word, connectionNames(env)...)
-	},
-	Run: runShowConnection,
-}
-
-func connectionNames(env Env) []string {
-	var names []string
-	for _, c := range env.Connections() {
-		names = append(names, c.Name)
-	}
-	return names
+		"       messages that were given to it: accepted = acknowledged + waiting + spooled\n" +
+		"       (on disk) + dropped.\n",
+	Complete: completeConnection("kafka show connection"),
+	Run:      runShowConnection,
 }
 
 func runShowConnection(env Env, args []string) (string, bool) {
@@ -50,6 +37,9 @@ func runShowConnection(env Env, args []string) (string, bool) {
 	writeBrokers(&b, c.States, now)
 	b.WriteString("\nMessages:\n")
 	writeCounters(&b, c, now)
+	if s, ok := env.Spool(c.Name); ok {
+		item(&b, "Spool", s.summary(now))
+	}
 	if len(c.Topics) > 0 {
 		b.WriteString("\n" + topicTable(c.Topics))
 	}
@@ -96,11 +86,12 @@ func writeBrokers(b *strings.Builder, states []BrokerState, now time.Time) {
 // out.
 func writeCounters(b *strings.Builder, c ConnectionStatus, now time.Time) {
 	t := c.Totals
-	writeCount(b, "Accepted", t.Accepted, nil)
+	writeCount(b, "Accepted", t.Accepted, []ReasonCount{{"restored from an earlier run", t.Restored}})
 	writeCount(b, "Acknowledged", t.Acknowledged, nil)
 	writeCount(b, "Waiting", t.pending(), []ReasonCount{{"being sent", t.Sending}})
+	writeCount(b, "Spooled", t.Spooled, nil)
 	writeCount(b, "Dropped", sum(t.Dropped), t.Dropped)
-	if missing := int64(t.Accepted - t.Acknowledged - t.pending() - sum(t.Dropped)); missing != 0 {
+	if missing := int64(t.Accepted - t.Acknowledged - t.pending() - t.Spooled - sum(t.Dropped)); missing != 0 {
 		item(b, "Unaccounted for", strconv.FormatInt(missing, 10))
 	}
 	writeCount(b, "Retried", t.Retried, nil)
@@ -144,7 +135,7 @@ func topicTable(topics []TopicStatus) string {
 	var rows [][]string
 	for _, t := range topics {
 		row := []string{printable(t.Topic)}
-		for _, n := range []uint64{t.Accepted, t.Acknowledged, t.pending(), t.Retried, sum(t.Dropped)} {
+		for _, n := range []uint64{t.Accepted, t.Acknowledged, t.pending(), t.Spooled, t.Retried, sum(t.Dropped)} {
 			row = append(row, strconv.FormatUint(n, 10))
 		}
 		rows = append(rows, append(row, reasonList(t.Dropped)))
@@ -152,7 +143,7 @@ func topicTable(topics []TopicStatus) string {
 	number := func(title string) column { return column{title: title, least: len(title) + 2, most: 24, right: true} }
 	return table([]column{
 		{title: "Topic", least: 26, most: 60},
-		number("Accepted"), number("Acknowledged"), number("Waiting"), number("Retried"), number("Dropped"),
+		number("Accepted"), number("Acknowledged"), number("Waiting"), number("Spooled"), number("Retried"), number("Dropped"),
 		{title: "Why dropped"},
 	}, rows)
 }

@@ -11,7 +11,7 @@ var showStatus = Command{
 	Summary: "Show the Kafka connections",
 	Usage: "Usage: kafka show status\n" +
 		"       Lists the connections of kafka.conf, whether their brokers are connected, and how many\n" +
-		"       messages wait for delivery or have been dropped.\n",
+		"       messages wait for delivery, in memory or on disk, or have been dropped.\n",
 	Run: runShowStatus,
 }
 
@@ -24,14 +24,14 @@ func runShowStatus(env Env, args []string) (string, bool) {
 	}
 	connections := env.Connections()
 	if len(connections) == 0 {
-		return "No connections: kafka.conf has no section with type = connection\n", true
+		return noConnections, true
 	}
 	now := env.Now()
 	var rows [][]string
 	for _, c := range connections {
 		rows = append(rows, []string{
 			printable(c.Name), printable(c.Brokers), stateOf(c.States, now),
-			strconv.FormatUint(c.Totals.pending(), 10), strconv.FormatUint(sum(c.Totals.Dropped), 10),
+			strconv.FormatUint(c.Totals.pending(), 10), strconv.FormatUint(c.Totals.Spooled, 10), strconv.FormatUint(sum(c.Totals.Dropped), 10),
 		})
 	}
 	return "Connections:\n" + table([]column{
@@ -39,6 +39,7 @@ func runShowStatus(env Env, args []string) (string, bool) {
 		{title: "Brokers", least: 26, most: 60},
 		{title: "State", least: 14, most: 40},
 		{title: "Waiting", least: 10, most: 24, right: true},
+		{title: "Spooled", least: 10, most: 24, right: true},
 		{title: "Dropped", least: 10, most: 24, right: true},
 	}, rows), true
 }

@@ -31,12 +31,15 @@ type BrokerState struct {
 	LastError string    // why it is not connected; empty = not known
 }
 
-// Counters says where accepted messages are: Accepted = Acknowledged + Waiting + Sending + everything Dropped.
+// Counters says where accepted messages are: Accepted = Acknowledged + Waiting + Sending + Spooled + everything Dropped.
+// A message that is on disk is one of Spooled until it has its outcome, also while it is being sent.
 type Counters struct {
 	Accepted     uint64
+	Restored     uint64 // of Accepted, those that an earlier run of Asterisk had accepted and left behind
 	Acknowledged uint64
 	Waiting      uint64        // for their turn
 	Sending      uint64        // handed to the client and not answered yet; commands show them among the waiting
+	Spooled      uint64        // on disk
 	Dropped      []ReasonCount // by reason, in the order to print
 	Retried      uint64        // attempts that failed and are made again; the messages are counted above
 }
@@ -78,9 +81,11 @@ func Total(topics []TopicStatus) Counters {
 	dropped := map[string]uint64{}
 	for _, t := range topics {
 		total.Accepted += t.Accepted
+		total.Restored += t.Restored
 		total.Acknowledged += t.Acknowledged
 		total.Waiting += t.Waiting
 		total.Sending += t.Sending
+		total.Spooled += t.Spooled
 		total.Retried += t.Retried
 		for _, r := range t.Dropped {
 			dropped[r.Reason] += r.Count

@@ -13,9 +13,9 @@ import (
 
 func TestTotal(t *testing.T) {
 	env := busyEnv()
-	topics := append(env.connections[0].Topics, TopicStatus{"more", Counters{Accepted: 20, Sending: 5,
+	topics := append(env.connections[0].Topics, TopicStatus{"more", Counters{Accepted: 27, Restored: 3, Sending: 5, Spooled: 7,
 		Dropped: []ReasonCount{{"refused by the broker", 14}, {"engine stopped", 1}}}})
-	want := Counters{Accepted: 1020, Acknowledged: 900, Waiting: 55, Sending: 35, Retried: 12,
+	want := Counters{Accepted: 19231, Restored: 203, Acknowledged: 900, Waiting: 55, Sending: 35, Spooled: 18211, Retried: 12,
 		Dropped: []ReasonCount{{"refused by the broker", 19}, {"message timeout", 10}, {"engine stopped", 1}}}
 	if got := Total(topics); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -127,10 +127,13 @@ func TestConsole(t *testing.T) {
 		w.expect(`(?i)usage:`, "%s", wrong)
 	}
 	for line, want := range map[string]string{
-		"kafka show ":                                   "connection consumer consumers status",
+		"kafka show ":                                   "connection consumer consumers spool status",
 		"kafka show connection ":                        "my-kafka other",
 		"kafka show connection o":                       "other",
 		"kafka show consumer ":                          "my-kafka",
+		"kafka show spool ":                             "my-kafka other",
+		"kafka spool ":                                  "purge retry",
+		"kafka spool purge o":                           "other",
 		"kafka test send connection my":                 "my-kafka",
 		"kafka test send connection my-kafka ":          "topic",
 		"kafka test send connection my-kafka topic t m": "message",

@@ -1,0 +1,140 @@
+package console
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// busySpools has a spool in every state that the commands tell apart.
+func busySpools() []SpoolStatus {
+	const mib = 1 << 20
+	return []SpoolStatus{
+		{
+			Name: "my-kafka", Durability: "overflow", Dir: "/var/spool/asterisk/kafka/my-kafka", State: SpoolInUse,
+			Bytes: 11*mib + 300<<10, MaxBytes: 512 * mib, Records: 18204, Dead: 3, Damaged: 1, SetAside: 2,
+			Topics: []SpoolTopic{
+				{Topic: "zeta", Records: 4, Bytes: 812, Oldest: ago(9 * time.Second)},
+				{Topic: "asterisk_cdr", Records: 18200, Bytes: 11 * mib, Oldest: ago(4*time.Minute + 10*time.Second)},
+				{Topic: "middle"},
+			},
+		},
+		{Name: "up", Durability: "memory", Dir: "/var/spool/asterisk/kafka/up", State: SpoolUnused, MaxBytes: 1 << 30},
+		{Name: "down", Durability: "disk", Dir: "/mnt/kafka/down", State: "locked by process 4711", MaxBytes: 1 << 40},
+		{Name: "odd\x1b[2J\n\xff\u202e", Durability: "disk", Dir: "/\x1b", State: "open /\n: permission denied",
+			Bytes: math.MaxInt64, MaxBytes: math.MaxInt64, Records: math.MaxUint64, Dead: 1,
+			Topics: []SpoolTopic{{Topic: "to\tpic", Records: math.MaxUint64, Bytes: math.MaxInt64, Oldest: time.Unix(0, 0)}}},
+	}
+}
+
+func TestSize(t *testing.T) {
+	for bytes, want := range map[int64]string{
+		0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 99<<10 + 972: "99.9 KiB", 99<<10 + 973: "100 KiB",
+		512 << 20: "512 MiB", 11<<20 + 300<<10: "11.3 MiB", 1<<20 - 1: "1 MiB", 1 << 40: "1 TiB", math.MaxInt64: "8 EiB",
+	} {
+		if got := size(bytes); got != want {
+			t.Errorf("%d bytes: got %q, want %q", bytes, got, want)
+		}
+	}
+}
+
+// The line of kafka show connection says all that needs attention and nothing that does not.
+func TestSpoolSummary(t *testing.T) {
+	s := busySpools()[0]
+	for want, change := range map[string]func(){
+		"18204 records, 11.3 MiB of 512 MiB, oldest 4m10s, 3 dead letters":                func() {},
+		"18204 records, 11.3 MiB of 512 MiB, oldest 4m10s, 1 dead letter":                 func() { s.Dead = 1 },
+		"1 record, 11.3 MiB of 512 MiB, oldest 4m10s":                                     func() { s.Records, s.Dead = 1, 0 },
+		"0 records, 0 B of 512 MiB":                                                       func() { s = SpoolStatus{State: SpoolInUse, MaxBytes: 512 << 20} },
+		"not used yet":                                                                    func() { s.State = SpoolUnused },
+		"18204 records, 11.3 MiB of 512 MiB, oldest 4m10s, 3 dead letters; disk\\x0afull": func() { s.State = "disk\nfull" },
+	} {
+		s = busySpools()[0]
+		change()
+		if got := s.summary(testNow); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestRetrySpool(t *testing.T) {
+	for _, c := range []struct {
+		retried RetryResult
+		err     error
+		want    string
+	}{
+		{RetryResult{}, nil, "Nothing to retry: there are no dead letters, and no topic waits after a failure\n"},
+		{RetryResult{Letters: 3}, nil, "Sending 3 dead letters again\n"},
+		{RetryResult{Topics: 1}, nil, "Trying 1 topic at once\n"},
+		{RetryResult{Letters: 1, Topics: 2}, nil, "Sending 1 dead letter again and trying 2 topics at once\n"},
+		{RetryResult{}, errors.New("disk\x1b full"), "Retry failed: disk\\x1b full\n"},
+		{RetryResult{Letters: 7}, errors.New("disk full"), "Sending 7 dead letters again\nRetry failed: disk full\n"},
+	} {
+		env := busyEnv()
+		env.retried, env.changeError = c.retried, c.err
+		if got, ok := run(t, env, "kafka spool retry my-kafka"); got != c.want || !ok {
+			t.Errorf("got %q, %t; want %q", got, ok, c.want)
+		}
+		if !slices.Equal(env.changed, []string{"retry my-kafka"}) {
+			t.Errorf("changed %q", env.changed)
+		}
+	}
+}
+
+// What is thrown away is said, also when only a part of it could be.
+func TestPurgeSpool(t *testing.T) {
+	for _, c := range []struct {
+		purged PurgeResult
+		err    error
+		want   string
+	}{
+		{PurgeResult{}, nil, "Nothing to purge: there are no records and no dead letters on disk\n"},
+		{PurgeResult{18204, 3, 11 << 20}, nil, "Threw away 18204 records and 3 dead letters, 11 MiB\n"},
+		{PurgeResult{0, 1, 0}, nil, "Threw away 0 records and 1 dead letter, 0 B\n"},
+		{PurgeResult{0, 0, 100}, nil, "Threw away 0 records and 0 dead letters, 100 B\n"},
+		{PurgeResult{}, errors.New("not permitted"), "Purge failed: not permitted\n"},
+		{PurgeResult{1, 0, 100}, errors.New("not permitted"), "Threw away 1 record and 0 dead letters, 100 B\nPurge failed: not permitted\n"},
+	} {
+		env := busyEnv()
+		env.purged, env.changeError = c.purged, c.err
+		if got, ok := run(t, env, "kafka spool purge my-kafka"); got != c.want || !ok {
+			t.Errorf("got %q, %t; want %q", got, ok, c.want)
+		}
+		if !slices.Equal(env.changed, []string{"purge my-kafka"}) {
+			t.Errorf("changed %q", env.changed)
+		}
+	}
+}
+
+// A name that no connection has changes nothing, however close it is.
+func TestChangeOfNoSpool(t *testing.T) {
+	for _, words := range []string{"kafka spool retry", "kafka spool purge"} {
+		for _, name := range []string{"nope", "my-kafk", "MY-KAFKA", "my-kafka2"} {
+			env := busyEnv()
+			got, ok := run(t, env, words+" "+name)
+			if got != "No connection named "+name+"\n" || !ok || len(env.changed) > 0 {
+				t.Errorf("%s %s: got %q, %t, changed %q", words, name, got, ok, env.changed)
+			}
+		}
+		env := &fakeEnv{disabled: true}
+		if got, _ := run(t, env, words+" my-kafka"); got != disabledText || len(env.changed) > 0 {
+			t.Errorf("%s: got %q, changed %q", words, got, env.changed)
+		}
+	}
+}
+
+// Spooled messages are accounted for: with them the sum is right, without them it is not, and then it is said.
+func TestSpooledIsAccountedFor(t *testing.T) {
+	env := busyEnv()
+	got, _ := run(t, env, "kafka show connection my-kafka")
+	if strings.Contains(got, "Unaccounted") {
+		t.Errorf("something is missing:\n%s", got)
+	}
+	env.connections[0].Totals.Spooled--
+	if got, _ = run(t, env, "kafka show connection my-kafka"); !strings.Contains(got, "  Unaccounted for  1\n") {
+		t.Errorf("nothing is missing:\n%s", got)
+	}
+}
