@@ -21,7 +21,7 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// logEvery is how often one cause may write a line to the log.
+// logEvery is how often one cause may write a line to the log at first; internal/throttle makes it rarer while it goes on.
 const logEvery = 30 * time.Second
 
 // Engine is one run of the engine, from the module's load to its unload. Create it with Start.

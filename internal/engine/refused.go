@@ -38,7 +38,7 @@ var refusals = map[Reason]struct{ name, text string }{
 }
 
 // Refused counts calls to produce that were refused and logs them, throttled: per connection and reason one line at
-// once and then one in 30 s. id 0 = there was no connection to refuse them. sample is the topic of the first.
+// once and then ever more rarely. id 0 = there was no connection to refuse them. sample is the topic of the first.
 func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) {
 	e.living.RLock()
 	defer e.living.RUnlock()
@@ -89,16 +89,16 @@ func (e *Engine) tellRestNowAndThen() {
 	for {
 		select {
 		case <-ticker.C:
-			e.tellRest()
+			e.tellRest((*throttle.Throttle).Due)
 		case <-e.rest:
-			e.tellRest()
+			e.tellRest((*throttle.Throttle).Flush)
 			return
 		}
 	}
 }
 
-// tellRest logs what the throttles have held back since the last line about it.
-func (e *Engine) tellRest() {
+// tellRest logs what the throttles have held back since the last line about it: all of it, or what is due.
+func (e *Engine) tellRest(of func(*throttle.Throttle) []throttle.Suppressed) {
 	tell := func(rest []throttle.Suppressed, format string) {
 		for _, r := range rest {
 			name, what, ok := strings.Cut(r.Key, "\x00")
@@ -108,6 +108,6 @@ func (e *Engine) tellRest() {
 			host.Logf(e.log, host.Error, format, name, r.Count, what)
 		}
 	}
-	tell(e.refused.Flush(), "connection '%s': refused %d more record(s): %s")
-	tell(e.dropped.Flush(), "connection '%s': %d more record(s) %s")
+	tell(of(e.refused), "connection '%s': refused %d more record(s): %s")
+	tell(of(e.dropped), "connection '%s': %d more record(s) %s")
 }

@@ -27,7 +27,8 @@ func (h consumerHooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.B
 }
 
 // report logs what goes wrong with consuming: with one partition, with a topic when partition is negative, or with
-// the group when topic is empty. It keeps to one line per cause every `quiet`; the client goes on trying.
+// the group when topic is empty. It keeps to one line per cause every `quiet` at first, then fewer; the client goes on
+// trying.
 func (c *Consumer) report(topic string, partition int32, err error) {
 	if err == nil || ours(err) || errors.Is(err, context.DeadlineExceeded) {
 		return

@@ -15,7 +15,7 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// quiet is how long a broker's repeated failure for one cause stays out of the log after a line about it.
+// quiet is how long a broker's repeated failure for one cause stays out of the log after the first line about it.
 const quiet = 30 * time.Second
 
 // stage is how far a request to a broker gets.

@@ -97,6 +97,34 @@ func TestLinesOfAnOutage(t *testing.T) {
 	}
 }
 
+// TestLinesOfALongOutage holds that a day without the broker takes some thirty lines, and that they tell of every
+// attempt.
+func TestLinesOfALongOutage(t *testing.T) {
+	w := watch(t)
+	const attempts = 24 * 360
+	for i := range attempts {
+		w.connect(dialError(i, syscall.ECONNREFUSED))
+		w.at = w.at.Add(10 * time.Second)
+	}
+	w.connect(nil)
+	told, all := 0, w.log.above(host.Notice)
+	for _, one := range all {
+		n := 1
+		if _, after, more := strings.Cut(one.text, " ("); more {
+			if _, err := fmt.Sscan(after, &n); err != nil {
+				t.Fatalf("%q: %v", one.text, err)
+			}
+		} else if strings.Contains(one.text, "is back") {
+			n = 0
+		}
+		told += n
+	}
+	// At 0 and 30 s, 1.5, 3.5, 8.5, 18.5 and 48.5 minutes, 108.5 and each hour from then on; and the end.
+	if len(all) != 31 || told != attempts {
+		t.Errorf("%d lines tell of %d attempts, want 31 of %d", len(all), told, attempts)
+	}
+}
+
 // TestLinesOfASilentBroker has one that connects but does not take records.
 func TestLinesOfASilentBroker(t *testing.T) {
 	w := watch(t)

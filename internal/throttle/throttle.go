@@ -1,5 +1,5 @@
-// Package throttle keeps a repeated cause from filling a log: one line at once, then at most one per interval, each
-// with the number of those it stands for.
+// Package throttle keeps a repeated cause from filling a log: one line at once, then ever more rarely while it goes on,
+// each with the number of those it stands for.
 package throttle
 
 import (
@@ -11,13 +11,23 @@ import (
 // tens in practice. The bound only keeps a key made of changing text from growing without end.
 const MaxKeys = 1024
 
-// Throttle lets one event per key and interval through and counts the others. It is safe for concurrent use, takes
-// no timer and starts no goroutine.
+// growth is how long a key is held back after its first line, its second and so on, in units of the first time: for
+// 30 s that is 30 s, 1, 2, 5, 10 and 30 minutes, and an hour from then on. Who comes to look at a log within the first
+// minutes sees that something goes on; an outage of days takes a line an hour.
+var growth = [...]time.Duration{1, 2, 4, 10, 20, 60, 120}
+
+// over is how long a key must be quiet to be over, in the same units: 5 minutes for 30 s. Usually more than what
+// lies between two attempts of something that is tried again, which would count as over between them.
+const over = 10
+
+// Throttle lets one event per key and interval through and counts the others. The interval of a key grows while its
+// events go on; it is back at the first one when there were none for a while, or after Forget. It is safe for
+// concurrent use, takes no timer and starts no goroutine.
 //
-// What it suppressed is never forgotten silently: the count comes with the next Allow of the key that passes, with
-// Forget when the cause is over, or with Flush when the owner ends.
+// What it suppressed is never forgotten silently: the count comes with the next Allow of the key that passes, with Due
+// when nothing follows, with Forget when the cause is over, or with Flush when the owner ends.
 type Throttle struct {
-	every time.Duration
+	every time.Duration // the first interval
 	now   func() time.Time
 
 	mtx     sync.Mutex
@@ -26,9 +36,26 @@ type Throttle struct {
 }
 
 type entry struct {
-	passed     time.Time // when the last event of the key passed
-	suppressed int       // events since
+	passed     time.Time // when the last line about the key was
+	last       time.Time // when its last event was, passed or not
+	lines      int       // lines since it began or was forgotten, at most len(growth)
+	suppressed int       // events since the last line
 }
+
+// next puts the entry behind a line that is written now.
+func (e *entry) next(now time.Time) (suppressed int) {
+	suppressed, e.suppressed, e.passed = e.suppressed, 0, now
+	e.lines = min(e.lines+1, len(growth))
+	return suppressed
+}
+
+// held says whether a key is held back.
+func (t *Throttle) held(e *entry, now time.Time) bool {
+	return now.Sub(e.passed) < t.every*growth[max(e.lines-1, 0)]
+}
+
+// isOver says whether a key was quiet for so long that what comes now is something new.
+func (t *Throttle) isOver(e *entry, now time.Time) bool { return now.Sub(e.last) >= t.every*over }
 
 // Suppressed is what was counted and not reported yet for one key.
 type Suppressed struct {
@@ -36,7 +63,8 @@ type Suppressed struct {
 	Count int
 }
 
-// New returns a Throttle that lets one event per key pass in every interval. now is the clock, usually time.Now.
+// New returns a Throttle that holds a key back for as long as every after its first event. now is the clock, usually
+// time.Now.
 func New(every time.Duration, now func() time.Time) *Throttle {
 	return &Throttle{every: every, now: now, entries: map[string]*entry{}}
 }
@@ -55,19 +83,47 @@ func (t *Throttle) AllowN(key string, n int) (suppressed int, ok bool) {
 		if len(t.entries) >= MaxKeys {
 			t.makeRoom(now)
 		}
-		t.entries[key] = &entry{passed: now}
+		t.entries[key] = &entry{passed: now, last: now, lines: 1}
 		return 0, true
 	}
-	if now.Sub(e.passed) < t.every {
+	if t.isOver(e, now) {
+		suppressed = e.suppressed
+		*e = entry{passed: now, last: now, lines: 1}
+		return suppressed, true
+	}
+	e.last = now
+	if t.held(e, now) {
 		e.suppressed += n
 		return 0, false
 	}
-	suppressed, e.suppressed, e.passed = e.suppressed, 0, now
-	return suppressed, true
+	return e.next(now), true
+}
+
+// Due returns the counts of the keys that may have a line now, and of those that are over, in no order, and takes them
+// for reported: it is for an owner that calls it now and then, so that a count does not wait for an event that may
+// never come.
+func (t *Throttle) Due() []Suppressed {
+	now := t.now()
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	var due []Suppressed
+	for key, e := range t.entries {
+		switch {
+		case t.isOver(e, now):
+			if e.suppressed > 0 {
+				due = append(due, Suppressed{key, e.suppressed})
+			}
+			delete(t.entries, key)
+		case e.suppressed > 0 && !t.held(e, now):
+			due = append(due, Suppressed{key, e.next(now)})
+		}
+	}
+	return append(due, t.takeEvicted()...)
 }
 
 // Forget ends a key, for a cause that is over, and returns how many of its events were not reported. The next event of
-// the key passes at once only if its interval is over too, so that a cause that comes and goes stays throttled.
+// the key passes at once only if the first interval since its last line is over, so that a cause that comes and goes
+// stays throttled.
 func (t *Throttle) Forget(key string) (suppressed int) {
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
@@ -75,12 +131,12 @@ func (t *Throttle) Forget(key string) (suppressed int) {
 	if e == nil {
 		return 0
 	}
-	suppressed, e.suppressed = e.suppressed, 0
+	suppressed, e.suppressed, e.lines = e.suppressed, 0, 0
 	return suppressed
 }
 
 // Flush returns every count that was not reported yet, in no order, and starts all of them at zero. It is for the
-// last report of an owner that ends, or for a periodic one.
+// last report of an owner that ends.
 func (t *Throttle) Flush() []Suppressed {
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
@@ -91,11 +147,17 @@ func (t *Throttle) Flush() []Suppressed {
 			e.suppressed = 0
 		}
 	}
-	if t.evicted > 0 {
-		rest = append(rest, Suppressed{"", t.evicted})
-		t.evicted = 0
+	return append(rest, t.takeEvicted()...)
+}
+
+// takeEvicted gives the count of the keys that had to make room, if there is one.
+func (t *Throttle) takeEvicted() []Suppressed {
+	if t.evicted == 0 {
+		return nil
 	}
-	return rest
+	count := t.evicted
+	t.evicted = 0
+	return []Suppressed{{"", count}}
 }
 
 // makeRoom drops every key whose interval is over, and if there is none the one that passed longest ago.
@@ -103,7 +165,7 @@ func (t *Throttle) makeRoom(now time.Time) {
 	var oldest string
 	var at time.Time
 	for key, e := range t.entries {
-		if now.Sub(e.passed) >= t.every {
+		if !t.held(e, now) {
 			t.drop(key)
 			continue
 		}

@@ -34,7 +34,125 @@ func TestOnePerInterval(t *testing.T) {
 	c.advance(time.Second)
 	expect(t, th, "a", 2, true) // the two that were held back come with the next
 	expect(t, th, "a", 0, false)
+	c.advance(59 * time.Second) // it goes on: twice as long now
+	expect(t, th, "a", 0, false)
+	c.advance(time.Second)
+	expect(t, th, "a", 2, true)
+}
+
+// TestRarerWhileItGoesOn has a cause every second for hours: a line after 30 s, 1, 2, 5, 10 and 30 minutes, then one an
+// hour. Every event is in one of them.
+func TestRarerWhileItGoesOn(t *testing.T) {
+	for name, line := range map[string]func(*Throttle) (int, bool){
+		"by itself": func(th *Throttle) (int, bool) {
+			suppressed, ok := th.Allow("a")
+			return suppressed + 1, ok
+		},
+		"by Due": func(th *Throttle) (int, bool) {
+			n, due := 0, th.Due() // before this second's event, which is for the next line
+			for _, d := range due {
+				n += d.Count
+			}
+			_, first := th.Allow("a")
+			if first {
+				n++
+			}
+			return n, first || len(due) > 0
+		},
+	} {
+		th, c := newTest(30 * time.Second)
+		var at []int
+		events, told := 0, 0
+		for second := range 4 * 3600 {
+			events++
+			if n, ok := line(th); ok {
+				at, told = append(at, second), told+n
+				if left := events - told; left != 0 && (left != 1 || name != "by Due" || second == 0) {
+					t.Fatalf("%s: %d of %d told after %d s", name, told, events, second)
+				}
+			}
+			c.advance(time.Second)
+		}
+		const want = "[0 30 90 210 510 1110 2910 6510 10110 13710]"
+		if got := fmt.Sprint(at); got != want {
+			t.Errorf("%s: lines after %s s, want %s", name, got, want)
+		}
+	}
+}
+
+// goOn lets a cause go on until its interval is an hour, and one second more.
+func goOn(th *Throttle, c *clock) {
+	for range 6511 {
+		th.Allow("a")
+		c.advance(time.Second)
+	}
+}
+
+// TestQuietEnds holds that what comes after a while without events is new: it has its line and its first interval.
+func TestQuietEnds(t *testing.T) {
+	th, c := newTest(30 * time.Second)
+	goOn(th, c)
+	th.Allow("a")
+	c.advance(5*time.Minute - 1) // not quiet for long enough
+	expect(t, th, "a", 0, false)
+	c.advance(5 * time.Minute)
+	expect(t, th, "a", 2, true)
+	c.advance(29 * time.Second)
+	expect(t, th, "a", 0, false)
+	c.advance(time.Second)
+	expect(t, th, "a", 1, true)
+}
+
+// TestDue holds that a count is told once when its interval is over or its cause is, and neither before nor again.
+func TestDue(t *testing.T) {
+	th, c := newTest(30 * time.Second)
+	due := func(want string) {
+		t.Helper()
+		if got := fmt.Sprint(th.Due()); got != want {
+			t.Fatalf("due %s, want %s", got, want)
+		}
+	}
+	due("[]")
+	th.Allow("a")
+	th.AllowN("a", 5)
+	c.advance(30*time.Second - 1)
+	due("[]")
+	c.advance(1)
+	due("[{a 5}]")
+	due("[]")
+	expect(t, th, "a", 0, false) // that was its line
 	c.advance(30 * time.Second)
+	due("[]")
+	c.advance(30 * time.Second)
+	due("[{a 1}]")
+
+	// At an interval of an hour, nobody waits that long for the number of something that is over.
+	goOn(th, c)
+	th.Allow("a")
+	c.advance(5*time.Minute - 1)
+	due("[]")
+	c.advance(1)
+	if rest := th.Due(); len(rest) != 1 || rest[0].Key != "a" || rest[0].Count == 0 {
+		t.Fatalf("due %v", rest)
+	}
+	if len(th.entries) != 0 {
+		t.Errorf("%d keys are left", len(th.entries))
+	}
+	expect(t, th, "a", 0, true)
+}
+
+// TestForgetIsANewBeginning holds that a cause that is over comes back with its first interval.
+func TestForgetIsANewBeginning(t *testing.T) {
+	th, c := newTest(30 * time.Second)
+	goOn(th, c)
+	th.Forget("a")
+	c.advance(28 * time.Second) // a line was a second before
+	expect(t, th, "a", 0, false)
+	c.advance(time.Second)
+	expect(t, th, "a", 1, true)
+	c.advance(29 * time.Second)
+	expect(t, th, "a", 0, false)
+	c.advance(time.Second)
 	expect(t, th, "a", 1, true)
 }
 
@@ -79,8 +197,11 @@ func TestKeysAreBounded(t *testing.T) {
 	if len(th.entries) > MaxKeys {
 		t.Fatalf("%d keys", len(th.entries))
 	}
-	if got := fmt.Sprint(th.Flush()); got != "[{ 1}]" {
+	if got := fmt.Sprint(th.Due()); got != "[{ 1}]" {
 		t.Fatalf("the evicted count is lost: %s", got)
+	}
+	if got := th.Flush(); got != nil {
+		t.Fatalf("the evicted count comes again: %v", got)
 	}
 	// Keys whose interval is over go all at once.
 	c.advance(time.Minute)
