@@ -28,8 +28,9 @@ var spoolOptions = []Option[Connection]{
 		Name: "spool_max_mbytes", Label: "Spool mbytes", Kind: Number, Unit: "MB",
 		Default: "1024", Min: 1, Max: 1048576, Reload: AtOnce, Since: "1.0.0",
 		Short: "Most room that the connection's messages may take on disk",
-		Long: "In units of 1048576 bytes. An outage needs the bytes that are produced per second, and about 60 more" +
-			" for each message, times its length. Dead letters come on top, bounded by themselves.",
+		Long: "In units of 1048576 bytes. An outage needs the bytes of what is produced while it lasts, and about 40" +
+			" more for each message: a call detail record is about a kilobyte, so 1024 is good for about a million" +
+			" calls. Dead letters come on top, bounded by themselves.",
 	}, func(c *Connection) any { return &c.SpoolMaxMbytes }},
 	{Info{
 		Name: "spool_sync", Label: "Spool sync", Kind: Enumeration, Default: "interval", Reload: AtOnce, Since: "1.0.0",
