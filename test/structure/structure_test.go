@@ -79,6 +79,7 @@ var uses = map[string][]string{
 	"internal/frame":    {},
 	"internal/host":     {},
 	"internal/outbox":   {},
+	"internal/spool":    {"host", "outbox", "throttle"},
 	"internal/throttle": {},
 }
 

@@ -1,0 +1,119 @@
+package spool
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// asideFile is a file that was set aside.
+type asideFile struct {
+	path string
+	size int64
+	at   time.Time
+	keep bool // of a later version, which can read it: it is never given up
+}
+
+// laterEnd ends the name of a file of a later version of the format.
+const laterEnd = ".later"
+
+// loadAside finds what was set aside earlier.
+func (s *Spool) loadAside() {
+	s.aside = listAside(filepath.Join(s.dir, damagedName))
+	bytes := int64(0)
+	for _, a := range s.aside {
+		bytes += a.size
+	}
+	s.asides.Store(int64(len(s.aside)))
+	s.asideAll.Store(bytes)
+}
+
+// listAside gives what is below the directory, the oldest first.
+func listAside(dir string) []asideFile {
+	var files []asideFile
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return nil // what cannot be looked at is not there
+		}
+		if info, err := e.Info(); err == nil {
+			files = append(files, asideFile{path, info.Size(), info.ModTime(), strings.HasSuffix(path, laterEnd)})
+		}
+		return nil
+	})
+	slices.SortStableFunc(files, func(a, b asideFile) int { return a.at.Compare(b.at) })
+	return files
+}
+
+// setAside moves a file to the directory "damaged", below which it keeps its place. One that cannot be moved stays.
+func (s *Spool) setAside(path string, later bool) {
+	to, err := s.moveAside(path, later)
+	if err != nil {
+		s.warn("setting aside", "%s cannot be set aside: %v", path, err)
+		return
+	}
+	size := int64(0)
+	if info, err := os.Lstat(to); err == nil {
+		size = info.Size()
+	}
+	s.aside = append(s.aside, asideFile{to, size, time.Now(), later})
+	s.asideAll.Add(size)
+	s.asides.Add(1)
+	s.boundAside()
+}
+
+func (s *Spool) moveAside(path string, later bool) (to string, err error) {
+	rel, err := filepath.Rel(s.dir, path)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(s.dir, damagedName)
+	if err := s.fs.Mkdir(dir); err != nil {
+		return "", err
+	}
+	for part := range strings.SplitSeq(filepath.Dir(rel), string(filepath.Separator)) {
+		dir = filepath.Join(dir, part)
+		if err := s.fs.Mkdir(dir); err != nil {
+			return "", err
+		}
+	}
+	end := ""
+	if later {
+		end = laterEnd
+	}
+	to = filepath.Join(dir, filepath.Base(rel)+end)
+	for n := 1; ; n++ {
+		if _, err := os.Lstat(to); os.IsNotExist(err) {
+			break
+		}
+		to = filepath.Join(dir, filepath.Base(rel)+"."+strconv.Itoa(n)+end)
+	}
+	if err := s.fs.Rename(path, to); err != nil {
+		return "", fmt.Errorf("moving: %w", err)
+	}
+	return to, nil
+}
+
+// boundAside gives up the oldest of what was set aside while it is more than its part of the limit; the last one stays.
+func (s *Spool) boundAside() {
+	limit := s.limit().MaxBytes / partOfLimit
+	for i := 0; limit > 0 && s.asideAll.Load() > limit && i < len(s.aside)-1; {
+		a := s.aside[i]
+		if a.keep {
+			i++
+			continue
+		}
+		if err := s.fs.Remove(a.path); err != nil && !os.IsNotExist(err) {
+			s.warn("giving up", "what was set aside cannot be removed: %v", err)
+			return
+		}
+		s.warn("giving up", "%s was removed: what is set aside may have %d bytes", a.path, limit)
+		s.aside = slices.Delete(s.aside, i, i+1)
+		s.asideAll.Add(-a.size)
+		s.asides.Add(-1)
+	}
+}

@@ -1,0 +1,348 @@
+package spool
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"slices"
+	"time"
+
+	"reskafka/internal/outbox"
+)
+
+// The format of the files; documentation/spool-format.md draws it. Every number is little-endian.
+const (
+	magic   = "RKSPOOL\n"
+	version = 1
+
+	headerFixed = 36       // bytes of a segment's header before the names
+	headerMost  = 64 << 10 // bytes a header may have
+	frameHead   = 20       // bytes of a record before its body
+	nameMost    = 16 << 10 // bytes a connection's or a topic's name may have
+
+	// positionMost is above every position that a log can reach; larger ones are damage.
+	positionMost = 1 << 62
+)
+
+// kind is what a log is for.
+type kind uint16
+
+const (
+	kindTopic kind = 1 // the records of a topic
+	kindDead  kind = 2 // dead letters, of all topics
+)
+
+// What a record's body begins with.
+const (
+	bodyRecord = 1
+	bodyLetter = 2
+)
+
+// marker begins every record. Its first byte is in no UTF-8 text, so that text inside a damaged record is not taken for
+// the beginning of the next.
+var marker = []byte{0xF5, 'R', 'k', 0xA7}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// header is the head of a segment.
+type header struct {
+	kind       kind
+	first      uint64 // the position of the first record
+	accepted   int64  // when that was accepted, see nanos
+	connection string
+	topic      string // empty for dead letters
+}
+
+// headerSize is what the header takes in its file, in bytes.
+func headerSize(connection, topic string) int64 {
+	return int64(headerFixed + 2 + len(connection) + 2 + len(topic) + 4)
+}
+
+// append adds the header to b.
+func (h *header) append(b []byte) []byte {
+	start := len(b)
+	b = append(b, magic...)
+	b = binary.LittleEndian.AppendUint16(b, version)
+	b = binary.LittleEndian.AppendUint16(b, uint16(h.kind))
+	b = binary.LittleEndian.AppendUint32(b, uint32(headerSize(h.connection, h.topic)))
+	b = binary.LittleEndian.AppendUint32(b, 0)
+	b = binary.LittleEndian.AppendUint64(b, h.first)
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.accepted))
+	for _, name := range []string{h.connection, h.topic} {
+		b = binary.LittleEndian.AppendUint16(b, uint16(len(name)))
+		b = append(b, name...)
+	}
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+}
+
+var (
+	errHeaderShort   = errors.New("the header is not complete")
+	errHeaderDamaged = errors.New("the header is damaged")
+)
+
+// VersionError is a file of a later version of this program, which this one cannot read.
+type VersionError struct{ Version int }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("it has version %d of the format, this program knows %d", e.Version, version)
+}
+
+// parseHeader reads the header that b begins with and says how many bytes it has. A *VersionError is one that is whole
+// and of a later version: its beginning and its checksum are where they always are.
+func parseHeader(b []byte) (h header, size int, err error) {
+	if len(b) < headerFixed+8 {
+		return h, 0, errHeaderShort
+	}
+	if string(b[:len(magic)]) != magic {
+		return h, 0, errHeaderDamaged
+	}
+	size = int(binary.LittleEndian.Uint32(b[12:]))
+	if size < headerFixed+8 || size > headerMost {
+		return h, 0, errHeaderDamaged
+	}
+	if size > len(b) {
+		return h, 0, errHeaderShort
+	}
+	if crc32.Checksum(b[:size-4], castagnoli) != binary.LittleEndian.Uint32(b[size-4:]) {
+		return h, 0, errHeaderDamaged
+	}
+	if v := binary.LittleEndian.Uint16(b[8:]); v != version {
+		return h, 0, &VersionError{int(v)}
+	}
+	h.kind = kind(binary.LittleEndian.Uint16(b[10:]))
+	h.first = binary.LittleEndian.Uint64(b[20:])
+	h.accepted = int64(binary.LittleEndian.Uint64(b[28:]))
+	rest := b[headerFixed : size-4]
+	for _, name := range []*string{&h.connection, &h.topic} {
+		if len(rest) < 2 || len(rest)-2 < int(binary.LittleEndian.Uint16(rest)) {
+			return h, 0, errHeaderDamaged
+		}
+		n := int(binary.LittleEndian.Uint16(rest))
+		*name, rest = string(rest[2:2+n]), rest[2+n:]
+	}
+	if len(rest) > 0 || h.first == 0 || h.first >= positionMost {
+		return h, 0, errHeaderDamaged
+	}
+	return h, size, nil
+}
+
+// appendFrame adds a record to b: its head and what body adds.
+func appendFrame(b []byte, position uint64, body func([]byte) []byte) []byte {
+	start := len(b)
+	var head [frameHead]byte
+	b = body(append(b, head[:]...))
+	sealFrame(b[start:], position)
+	return b
+}
+
+// sealFrame fills in the head of a frame whose body is there.
+func sealFrame(frame []byte, position uint64) {
+	copy(frame, marker)
+	binary.LittleEndian.PutUint32(frame[8:], uint32(len(frame)-frameHead))
+	binary.LittleEndian.PutUint64(frame[12:], position)
+	binary.LittleEndian.PutUint32(frame[4:], crc32.Checksum(frame[8:], castagnoli))
+}
+
+// nanos is a time as files have it: nanoseconds since 1970. The zero time is the smallest number.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return math.MinInt64
+	}
+	return t.UnixNano()
+}
+
+// timeOf is the reverse of nanos.
+func timeOf(n int64) time.Time {
+	if n == math.MinInt64 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+func appendRecord(b []byte, r *outbox.Record) []byte {
+	b = append(b, bodyRecord)
+	return appendFields(b, r)
+}
+
+func appendFields(b []byte, r *outbox.Record) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(nanos(r.Accepted)))
+	b = appendBytes(b, r.Key)
+	b = appendBytes(b, r.Value)
+	b = binary.AppendUvarint(b, uint64(len(r.Headers)))
+	for i := range r.Headers {
+		b = appendString(b, r.Headers[i].Name)
+		b = appendBytes(b, r.Headers[i].Value)
+	}
+	return b
+}
+
+func appendLetter(b []byte, l *outbox.DeadLetter) []byte {
+	b = append(b, bodyLetter)
+	b = binary.LittleEndian.AppendUint64(b, uint64(nanos(l.At)))
+	b = appendString(b, l.Record.Topic)
+	b = appendString(b, l.Reason)
+	b = appendString(b, l.Cause)
+	return appendFields(b, l.Record)
+}
+
+// appendBytes adds a value that may be nil: its length and one, or 0 for nil.
+func appendBytes(b, value []byte) []byte {
+	if value == nil {
+		return append(b, 0)
+	}
+	return append(binary.AppendUvarint(b, uint64(len(value))+1), value...)
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// recordSize is what appendRecord adds, in bytes.
+func recordSize(r *outbox.Record) int64 { return 1 + fieldsSize(r) }
+
+// letterSize is what appendLetter adds, in bytes.
+func letterSize(l *outbox.DeadLetter) int64 {
+	return 9 + stringSize(l.Record.Topic) + stringSize(l.Reason) + stringSize(l.Cause) + fieldsSize(l.Record)
+}
+
+func fieldsSize(r *outbox.Record) int64 {
+	n := 8 + bytesSize(r.Key) + bytesSize(r.Value) + uvarintSize(uint64(len(r.Headers)))
+	for i := range r.Headers {
+		n += stringSize(r.Headers[i].Name) + bytesSize(r.Headers[i].Value)
+	}
+	return n
+}
+
+func bytesSize(b []byte) int64 {
+	if b == nil {
+		return 1
+	}
+	return uvarintSize(uint64(len(b))+1) + int64(len(b))
+}
+
+func stringSize(s string) int64 { return uvarintSize(uint64(len(s))) + int64(len(s)) }
+
+func uvarintSize(v uint64) int64 {
+	n := int64(1)
+	for ; v >= 0x80; v >>= 7 {
+		n++
+	}
+	return n
+}
+
+var errBody = errors.New("the record's fields do not fit into it")
+
+// parser takes a body apart. After the first mistake it gives zero values; ok says whether there was one.
+type parser struct {
+	rest []byte
+	bad  bool
+}
+
+func (p *parser) uint64() uint64 {
+	if len(p.rest) < 8 {
+		p.bad = true
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(p.rest)
+	p.rest = p.rest[8:]
+	return v
+}
+
+func (p *parser) uvarint() uint64 {
+	v, n := binary.Uvarint(p.rest)
+	if n <= 0 {
+		p.bad, p.rest = true, nil
+		return 0
+	}
+	p.rest = p.rest[n:]
+	return v
+}
+
+// take gives the next n bytes, which share the body's memory and cannot be appended to.
+func (p *parser) take(n uint64) []byte {
+	if n > uint64(len(p.rest)) {
+		p.bad, p.rest = true, nil
+		return nil
+	}
+	b := p.rest[:n:n]
+	p.rest = p.rest[n:]
+	return b
+}
+
+func (p *parser) bytes() []byte {
+	n := p.uvarint()
+	if n == 0 {
+		return nil
+	}
+	return p.take(n - 1)
+}
+
+func (p *parser) string() string { return string(p.take(p.uvarint())) }
+
+func (p *parser) fields(r *outbox.Record) {
+	r.Accepted = timeOf(int64(p.uint64()))
+	r.Key = p.bytes()
+	r.Value = p.bytes()
+	count := p.uvarint()
+	if count > uint64(len(p.rest))/2 { // a header has two bytes at least
+		p.bad = true
+		return
+	}
+	if count == 0 {
+		return
+	}
+	r.Headers = make([]outbox.Header, count)
+	for i := range r.Headers {
+		r.Headers[i] = outbox.Header{Name: p.string(), Value: p.bytes()}
+	}
+}
+
+// parseRecord makes a record of topic of a body, whose bytes it copies.
+func parseRecord(topic string, body []byte) (*outbox.Record, error) {
+	p := parser{rest: bytes.Clone(body)}
+	if k := p.take(1); p.bad || k[0] != bodyRecord {
+		return nil, errBody
+	}
+	r := &outbox.Record{Topic: topic}
+	p.fields(r)
+	if p.bad || len(p.rest) > 0 {
+		return nil, errBody
+	}
+	return r, nil
+}
+
+// parseLetter makes a dead letter of a body, whose bytes it copies.
+func parseLetter(body []byte) (outbox.DeadLetter, error) {
+	p := parser{rest: slices.Clone(body)}
+	if k := p.take(1); p.bad || k[0] != bodyLetter {
+		return outbox.DeadLetter{}, errBody
+	}
+	l := outbox.DeadLetter{At: timeOf(int64(p.uint64())), Record: &outbox.Record{Topic: p.string()}}
+	l.Reason = p.string()
+	l.Cause = p.string()
+	p.fields(l.Record)
+	if p.bad || len(p.rest) > 0 {
+		return outbox.DeadLetter{}, errBody
+	}
+	return l, nil
+}
+
+// acceptedOf reads only when the record of a body was accepted, as nanos has it; 0 when that cannot be told.
+func acceptedOf(body []byte) int64 {
+	if len(body) < 9 {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint64(body[1:])) // of a dead letter it is when it died, which serves
+}
+
+// weight is what Read counts a record as: keys, values and headers.
+func weight(r *outbox.Record) int {
+	n := len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		n += len(r.Headers[i].Name) + len(r.Headers[i].Value)
+	}
+	return n
+}

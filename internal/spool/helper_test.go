@@ -1,0 +1,188 @@
+package spool
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+const connection = "eu-west"
+
+// lines is a host.Logger that keeps what it is given.
+type lines struct {
+	mtx  sync.Mutex
+	text []string
+}
+
+func (l *lines) Log(_ host.Level, _ string, _ int, _, text string) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.text = append(l.text, text)
+}
+
+// count says how many lines have the text in them.
+func (l *lines) count(part string) int {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	n := 0
+	for _, line := range l.text {
+		if strings.Contains(line, part) {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *lines) String() string {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	return strings.Join(l.text, "\n")
+}
+
+// open opens a spool and closes it at the end of the test.
+func open(t *testing.T, dir string, o Options) *Spool {
+	t.Helper()
+	if o.Connection == "" {
+		o.Connection = connection
+	}
+	s, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func closeSpool(t *testing.T, s *Spool) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// record makes the nth record of a topic. They differ in what is nil and what is empty.
+func record(topic string, n int) *outbox.Record {
+	r := &outbox.Record{Topic: topic, Accepted: time.Unix(1_700_000_000, int64(n))}
+	r.Value = fmt.Appendf(nil, "%s %d %s", topic, n, strings.Repeat("v", n*37%300))
+	switch n % 4 {
+	case 0:
+		r.Key = fmt.Appendf(nil, "key %d", n)
+		r.Headers = []outbox.Header{{Name: "linkedid", Value: []byte("1.2")}, {Name: "null"}, {Name: "empty", Value: []byte{}}}
+	case 1:
+		r.Key = []byte{}
+	case 2:
+		r.Headers = []outbox.Header{{Name: "", Value: []byte("no name")}}
+	}
+	return r
+}
+
+func batchOf(topic string, from, to int) []*outbox.Record {
+	var records []*outbox.Record
+	for n := from; n < to; n++ {
+		records = append(records, record(topic, n))
+	}
+	return records
+}
+
+func appendAll(t *testing.T, s *Spool, records ...*outbox.Record) uint64 {
+	t.Helper()
+	first, err := s.Append(records[0].Topic, records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return first
+}
+
+// readAll reads a log from a position on, in pieces, and says how many records are lost.
+func readAll(t *testing.T, s *Spool, topic string, from uint64) (records []*outbox.Record, positions []uint64, lost uint64) {
+	t.Helper()
+	next := logNext(s, topic)
+	for from < next {
+		r, p, n, err := s.Read(topic, from, 7, 2000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n <= from {
+			t.Fatalf("reading from %d gave next = %d", from, n)
+		}
+		lost += n - from - uint64(len(r))
+		records, positions, from = append(records, r...), append(positions, p...), n
+	}
+	return records, positions, lost
+}
+
+func logNext(s *Spool, topic string) uint64 {
+	for _, l := range s.Logs() {
+		if l.Topic == topic {
+			return l.Next
+		}
+	}
+	return 0
+}
+
+func logFirst(s *Spool, topic string) uint64 {
+	for _, l := range s.Logs() {
+		if l.Topic == topic {
+			return l.First
+		}
+	}
+	return 0
+}
+
+func sameRecord(a, b *outbox.Record) bool {
+	return a.Topic == b.Topic && reflect.DeepEqual(a.Key, b.Key) && reflect.DeepEqual(a.Value, b.Value) &&
+		reflect.DeepEqual(a.Headers, b.Headers) && a.Accepted.Equal(b.Accepted)
+}
+
+func wantRecords(t *testing.T, got []*outbox.Record, want []*outbox.Record) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d records, want %d", len(got), len(want))
+	}
+	for i := range got {
+		if !sameRecord(got[i], want[i]) {
+			t.Fatalf("record %d is %+v, want %+v", i, got[i], want[i])
+		}
+	}
+}
+
+// segments gives the files of a topic's segments in their order.
+func segments(t *testing.T, dir, topic string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, topicsName, element(topic), "*"+segmentEnd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// onDisk adds up what the files of a spool take, without the lock.
+func onDisk(t *testing.T, dir string) int64 {
+	t.Helper()
+	bytes := int64(0)
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().IsRegular() && info.Name() != lockName {
+			bytes += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes
+}
+
+func wantUsage(t *testing.T, s *Spool, dir string) {
+	t.Helper()
+	if got, want := s.Usage().Bytes, onDisk(t, dir); got != want {
+		t.Errorf("Usage says %d bytes, there are %d on the disk", got, want)
+	}
+}

@@ -1,0 +1,148 @@
+package spool
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// What is in a spool's directory.
+const (
+	lockName    = "lock"
+	topicsName  = "topics"
+	deadName    = "dead-letters"
+	damagedName = "damaged"
+	settledName = "settled"
+	segmentEnd  = ".seg"
+)
+
+const (
+	segmentDigits = 20  // digits of a segment's name, all a position can have
+	elementMost   = 240 // bytes of an element of a path; file systems allow 255
+	elementKept   = 150 // bytes that are kept of a name that is too long
+)
+
+// Dir is the directory of a connection's spool below root, the option spool_dir.
+func Dir(root, connection string) string { return filepath.Join(root, element(connection)) }
+
+// Connection is the connection whose spool dir is, by its name. ok = false: it is no directory that Dir gives.
+func Connection(dir string) (connection string, ok bool) { return nameOf(filepath.Base(dir)) }
+
+// element makes one element of a path of any name: letters, digits, '-', '_' and '.' stay as they are, but for a '.' at
+// the beginning, everything else is '%' and two digits. What would be too long ends with "%~" and a checksum.
+func element(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.' && i > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	switch {
+	case name == "":
+		return "%~"
+	case b.Len() <= elementMost:
+		return b.String()
+	}
+	sum := sha256.Sum256([]byte(name))
+	kept := b.String()[:elementKept]
+	if i := strings.LastIndexByte(kept, '%'); i > elementKept-3 { // not a part of an escape
+		kept = kept[:i]
+	}
+	return kept + "%~" + hex.EncodeToString(sum[:16])
+}
+
+// nameOf is the reverse of element. ok = false: element did not make it, or it was too long to be told.
+func nameOf(e string) (name string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(e); i++ {
+		if e[i] != '%' {
+			b.WriteByte(e[i])
+			continue
+		}
+		if i+3 > len(e) {
+			return "", e == "%~"
+		}
+		c, err := strconv.ParseUint(e[i+1:i+3], 16, 8)
+		if err != nil {
+			return "", false
+		}
+		b.WriteByte(byte(c))
+		i += 2
+	}
+	name = b.String()
+	return name, name != "" && element(name) == e
+}
+
+// segmentName is the name of the segment that begins at a position.
+func segmentName(first uint64) string {
+	return fmt.Sprintf("%0*d%s", segmentDigits, first, segmentEnd)
+}
+
+// firstOf is the reverse of segmentName.
+func firstOf(name string) (first uint64, ok bool) {
+	digits, ok := strings.CutSuffix(name, segmentEnd)
+	if !ok || len(digits) != segmentDigits {
+		return 0, false
+	}
+	first, err := strconv.ParseUint(digits, 10, 64)
+	return first, err == nil && first > 0 && first < positionMost && segmentName(first) == name
+}
+
+// Found is a connection that has a spool.
+type Found struct {
+	Connection string
+	Dir        string
+	Records    bool // there are segments of topics, which may hold something to send
+	Dead       bool // there are dead letters
+}
+
+// List finds the spools below root, the option spool_dir, by the connections' names, without opening them. A root that
+// is not there has none.
+func List(root string) ([]Found, error) {
+	entries, err := os.ReadDir(root)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the spools: %w", err)
+	}
+	var found []Found
+	for _, e := range entries {
+		connection, ok := nameOf(e.Name())
+		dir := filepath.Join(root, e.Name())
+		if !ok || !e.IsDir() || !IsSpool(dir) {
+			continue
+		}
+		f := Found{Connection: connection, Dir: dir, Dead: hasSegments(filepath.Join(dir, deadName))}
+		topics, _ := os.ReadDir(filepath.Join(dir, topicsName))
+		for _, t := range topics {
+			f.Records = f.Records || hasSegments(filepath.Join(dir, topicsName, t.Name()))
+		}
+		found = append(found, f)
+	}
+	return found, nil
+}
+
+// IsSpool says whether dir is the directory of one connection's spool, by what stands in it.
+func IsSpool(dir string) bool {
+	info, err := os.Lstat(filepath.Join(dir, topicsName))
+	return err == nil && info.IsDir()
+}
+
+func hasSegments(dir string) bool {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if _, ok := firstOf(e.Name()); ok {
+			return true
+		}
+	}
+	return false
+}

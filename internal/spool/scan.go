@@ -1,0 +1,212 @@
+package spool
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+)
+
+const (
+	windowLeast = 16 << 10  // bytes read at once, at least and at most; a larger record is read as a whole
+	windowMost  = 256 << 10 //
+	pageSize    = 4096      // what is given up of a file around a place that cannot be read
+)
+
+// frame is one record as it stands in its file. body is valid until the scanner goes on.
+type frame struct {
+	position uint64
+	offset   int64
+	body     []byte
+}
+
+func (f *frame) size() int64 { return frameHead + int64(len(f.body)) }
+
+// scanner finds the valid records of a segment one after the other, whatever the bytes are: what it cannot use it
+// passes over, to the next place where marker, checksum and position are right. It never panics, and its effort is
+// bounded by a multiple of the file's size.
+type scanner struct {
+	file io.ReaderAt
+	size int64 // of the file, as far as it is looked at
+	off  int64 // where the next record is expected
+
+	// Positions grow within a segment; below low and from high on there is nothing that belongs to it.
+	low, high uint64
+
+	window int
+	buf    []byte // the file's bytes from at on
+	at     int64
+
+	budget  int64 // bytes that may still be looked at to find the next record after damage
+	skipped func(offset, length int64)
+	err     error // why the file cannot be read at all; what cannot be read in places counts as damage
+}
+
+// cannotOpen is an error of a file that could not even be opened. It ends a scan and is no damage.
+type cannotOpen struct{ error }
+
+func (e cannotOpen) Unwrap() error { return e.error }
+
+// begin starts on a file of size bytes at offset off. buf is kept from before.
+func (s *scanner) begin(file io.ReaderAt, size, off int64, low, high uint64) {
+	s.file, s.size, s.off, s.low, s.high = file, size, off, low, high
+	s.at, s.buf, s.err = 0, s.buf[:0], nil
+	s.budget = 16*size + 1<<20
+	s.skipped = nil
+	if s.window == 0 {
+		s.window = windowMost
+	}
+}
+
+// next gives the next valid record. ok = false is the end of the file, or err.
+func (s *scanner) next() (f frame, ok bool) {
+	if s.off >= s.size || s.err != nil {
+		return f, false
+	}
+	if f, ok = s.frameAt(s.off); ok {
+		s.off += f.size()
+		s.low = f.position + 1
+		return f, true
+	}
+	start := s.off
+	f, ok = s.resync()
+	if s.err != nil {
+		return frame{}, false
+	}
+	end := s.size
+	if ok {
+		end = f.offset
+		s.off = f.offset + f.size()
+		s.low = f.position + 1
+	} else {
+		s.off = s.size
+	}
+	if s.skipped != nil && end > start {
+		s.skipped(start, end-start)
+	}
+	return f, ok
+}
+
+// headAt reads the head at offset off: how long the body is, where the record stands, and whether both are possible.
+func (s *scanner) headAt(off int64) (length int64, position uint64, ok bool) {
+	if off > s.size-frameHead {
+		return 0, 0, false
+	}
+	head := s.bytes(off, frameHead)
+	if len(head) < frameHead || !bytes.Equal(head[:4], marker) {
+		return 0, 0, false
+	}
+	length = int64(binary.LittleEndian.Uint32(head[8:]))
+	position = binary.LittleEndian.Uint64(head[12:])
+	return length, position, length <= s.size-off-frameHead && position >= s.low && position < s.high
+}
+
+// frameAt gives the record at offset off if it is whole and right.
+func (s *scanner) frameAt(off int64) (frame, bool) {
+	length, position, ok := s.headAt(off)
+	if !ok {
+		return frame{}, false
+	}
+	b := s.bytes(off, int(frameHead+length))
+	if int64(len(b)) < frameHead+length {
+		return frame{}, false
+	}
+	if crc32.Checksum(b[8:], castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
+		return frame{}, false
+	}
+	return frame{position: position, offset: off, body: b[frameHead:]}, true
+}
+
+// resync finds the first valid record behind off. When the record there has a head that fits, the record behind it is
+// tried first: what looks like a record inside of a damaged one is then not taken for one.
+func (s *scanner) resync() (frame, bool) {
+	if length, position, ok := s.headAt(s.off); ok && position == s.low {
+		if f, ok := s.frameAt(s.off + frameHead + length); ok {
+			return f, true
+		}
+	}
+	for off := s.off + 1; off <= s.size-frameHead && s.err == nil; {
+		window := s.bytes(off, min(s.window, int(s.size-off)))
+		i := bytes.Index(window, marker)
+		if i < 0 {
+			if len(window) < len(marker) {
+				break
+			}
+			off += int64(len(window) - len(marker) + 1)
+			continue
+		}
+		off += int64(i)
+		if length, _, ok := s.headAt(off); ok {
+			if s.budget -= length; s.budget < 0 {
+				break
+			}
+			if f, ok := s.frameAt(off); ok {
+				return f, true
+			}
+		}
+		off++
+	}
+	return frame{}, false
+}
+
+// bytes gives n bytes of the file from off on, fewer at its end.
+func (s *scanner) bytes(off int64, n int) []byte {
+	if off >= s.at && off+int64(n) <= s.at+int64(len(s.buf)) {
+		return s.buf[off-s.at:][:n]
+	}
+	s.fill(off, max(n, s.window))
+	return s.buf[:min(n, len(s.buf))]
+}
+
+// fill reads n bytes from off on into the buffer, fewer at the file's end.
+func (s *scanner) fill(off int64, n int) {
+	n = int(max(min(int64(n), s.size-off), 0))
+	if cap(s.buf) < n {
+		s.buf = make([]byte, n)
+	}
+	s.at, s.buf = off, s.buf[:n]
+	if s.err != nil {
+		s.buf = s.buf[:0]
+		return
+	}
+	got, err := s.file.ReadAt(s.buf, off)
+	if got == n {
+		return
+	}
+	var missing cannotOpen
+	switch {
+	case errors.As(err, &missing):
+		s.err, s.buf = err, s.buf[:0]
+	case errors.Is(err, io.EOF): // shorter than it was
+		s.size, s.buf = off+int64(got), s.buf[:got]
+	default:
+		s.fillAround(off)
+	}
+}
+
+// fillAround reads the buffer's part of the file piece by piece; what cannot be read is zeros, which are no record.
+func (s *scanner) fillAround(off int64) {
+	for done := 0; done < len(s.buf); {
+		piece := s.buf[done:min(len(s.buf), done+pageSize)]
+		if got, _ := s.file.ReadAt(piece, off+int64(done)); got < len(piece) {
+			clear(piece)
+		}
+		done += len(piece)
+	}
+}
+
+// damagedTail follows the records from offset off on whose heads fit though their checksums are wrong, for the end of a
+// segment: how many there are, and where what is no record begins. A record that was never written whole is none.
+func (s *scanner) damagedTail(off int64, position uint64) (records uint64, end int64) {
+	for off <= s.size-frameHead {
+		length, at, ok := s.headAt(off)
+		if !ok || at != position {
+			break
+		}
+		off += frameHead + length
+		position++
+		records++
+	}
+	return records, off
+}

@@ -1,0 +1,348 @@
+// Package spool keeps a connection's records on disk: the implementation of outbox.Spool on the standard library.
+//
+//	<dir>/lock                      who uses it; held with flock
+//	<dir>/topics/<topic>/           one log for each topic
+//	          <20 digits>.seg       a piece of it, a segment: the digits are the position of its first record
+//	          settled               up to where its records have had their outcome
+//	<dir>/dead-letters/             a log of the same kind
+//	<dir>/damaged/                  segments in which something is wrong, once they are not needed any more
+//
+// documentation/spool-format.md has the bytes of the files. What is in which file here: format.go the bytes, scan.go how
+// they are found again in a file that is damaged, load.go what a directory holds, log.go a log in memory, append.go,
+// read.go, settle.go and dead.go the work, tidy.go what is done later, aside.go what becomes of damaged files, view.go
+// reading for people. Nothing here maps files into memory: an access to a page of a truncated file would end the PBX.
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+	"reskafka/internal/throttle"
+)
+
+// Sizes and times.
+const (
+	segmentBytesMost  = 4 << 20 // of a segment, unless a record is larger
+	segmentBytesLeast = 4 << 10
+	piecesOfLimit     = 8  // the limit is at least so many segments of every log, so that there is always a piece to give up
+	partOfLimit       = 8  // dead letters, and what is set aside, may each have this part of the limit
+	openFilesMost     = 64 // files kept open for writing
+	writeMost         = 256 << 10
+	keptBufferMost    = 4 << 20
+
+	cellDelay = 10 * time.Millisecond // from Settle to the file that says so, at most
+	tidyDelay = time.Second           // from writing to syncing, and from Settle to giving room back, at most
+	lineEvery = 30 * time.Second      // between two log lines of one kind
+)
+
+// Options are what Open needs to know.
+type Options struct {
+	Connection   string // its name, which the files carry
+	Limits       outbox.SpoolLimits
+	Log          host.Logger // may be nil
+	SegmentBytes int64       // the size of a segment at most; 0 = 4 MiB. Small limits make it smaller.
+	FS           FS          // nil = OS; for tests
+}
+
+// Spool implements outbox.Spool. Its calls wait for the disk and for each other; only Usage and
+// Configure do not.
+type Spool struct {
+	dir          string
+	connection   string
+	fs           FS
+	log          host.Logger
+	lines        *throttle.Throttle
+	segmentBytes int64
+	lock         *os.File
+
+	// books guards the map and the limits, never while the disk is waited for. It is taken inside mtx.
+	books  sync.RWMutex
+	logs   map[string]*topicLog
+	limits outbox.SpoolLimits
+
+	used     atomic.Int64 // bytes of the topics' segments
+	damaged  atomic.Uint64
+	asides   atomic.Int64 // files set aside
+	asideAll atomic.Int64 // their bytes
+
+	// mtx is held by every call that works with the files, but not while tidy syncs them.
+	mtx      sync.Mutex
+	closed   bool
+	dead     *topicLog
+	deadRead reader
+	read     reader
+	open     *openFiles
+	out      []byte // what is to be written next
+	outAt    int64  // where
+	aside    []asideFile
+	cells    task // writes the files "settled"
+	tidy     task // syncs and gives room back
+	dirty    map[*topicLog]struct{}
+	unsynced map[string]*segment // by path; nil = a directory
+	running  sync.WaitGroup
+}
+
+var _ outbox.Spool = (*Spool)(nil)
+
+// Open opens the spool in dir, which it makes if it is not there, for this process alone: a *LockedError says that it is
+// in use. It reads the headers of all segments and the last one of each log, mends what an interrupted write left, and
+// reports everything else that is wrong to the log; none of that is an error.
+func Open(dir string, o Options) (*Spool, error) {
+	if len(o.Connection) > nameMost {
+		return nil, fmt.Errorf("the name of connection %.40s... is too long for a spool", o.Connection)
+	}
+	owner, err := makePrivate(dir)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(owner, dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Spool{
+		dir: dir, connection: o.Connection, fs: o.FS, log: o.Log, lock: lock, limits: o.Limits,
+		lines:    throttle.New(lineEvery, time.Now),
+		logs:     map[string]*topicLog{},
+		dirty:    map[*topicLog]struct{}{},
+		unsynced: map[string]*segment{},
+	}
+	if s.fs == nil {
+		s.fs = owner
+	}
+	s.segmentBytes = o.SegmentBytes
+	if s.segmentBytes <= 0 {
+		s.segmentBytes = segmentBytesMost
+	}
+	s.open = newOpenFiles(s.fs, openFilesMost)
+	s.read = reader{fs: s.fs, dir: dir, found: s.foundDamage}
+	s.deadRead = reader{fs: s.fs, dir: dir, found: s.foundDamage}
+	s.cells = task{after: cellDelay, what: "writing what is settled of a spool", run: s.writeCellsLater}
+	s.tidy = task{after: tidyDelay, what: "tidying a spool", run: s.tidyLater}
+	if err := s.load(); err != nil {
+		s.open.closeAll()
+		_ = lock.Close()
+		return nil, fmt.Errorf("opening spool %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+// makePrivate makes the directory and sees to it that only its owner may look into it. It gives the file system of who
+// works there: when root does so in somebody else's directory, files go on belonging to that user.
+func makePrivate(dir string) (OS, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return OS{}, fmt.Errorf("making the spool's directory: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return OS{}, fmt.Errorf("looking at the spool's directory: %w", err)
+	}
+	if !info.IsDir() {
+		return OS{}, fmt.Errorf("%s is not a directory", dir)
+	}
+	if info.Mode().Perm() != 0o700 {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return OS{}, fmt.Errorf("making the spool's directory private: %w", err)
+		}
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+		return OS{UID: int(stat.Uid), GID: int(stat.Gid)}, nil
+	}
+	return OS{}, nil
+}
+
+// load reads what the directory holds and mends it.
+func (s *Spool) load() error {
+	if err := s.fs.Mkdir(filepath.Join(s.dir, topicsName)); err != nil {
+		return fmt.Errorf("making a directory: %w", err)
+	}
+	s.loadAside()
+	ld := &loader{fs: s.fs, dir: s.dir, connection: s.connection}
+	logs, found, err := ld.topics()
+	if err != nil {
+		return err
+	}
+	dead, f, err := ld.dead()
+	if err != nil {
+		return err
+	}
+	s.dead = dead
+	for i, l := range append(logs, dead) {
+		if i < len(logs) {
+			f = found[i]
+		}
+		s.tell(f)
+		if l == nil {
+			continue
+		}
+		s.mend(l, f)
+		if l.kind == kindTopic {
+			s.logs[l.topic] = l
+		}
+		if old := l.firstKept(); old > 0 {
+			l.gone, l.segs = append(l.gone, l.segs[:old]...), l.segs[old:]
+			s.touch(l)
+		}
+		if l.empty() && len(l.segs) > 0 {
+			s.touch(l)
+		}
+	}
+	return nil
+}
+
+// firstKept is how many segments at the beginning of the log are settled as a whole.
+func (l *topicLog) firstKept() int {
+	n := 0
+	for n < len(l.segs)-1 && l.segs[n+1].first <= l.first {
+		n++
+	}
+	return n
+}
+
+// tell reports what was found while a log was read.
+func (s *Spool) tell(f *findings) {
+	for _, d := range f.damages {
+		level := host.Warning
+		if d.Harmless {
+			level = host.Notice
+		}
+		host.Logf(s.log, level, "connection %s: spool: %s", s.connection, d)
+	}
+	s.damaged.Add(f.lost)
+}
+
+// mend does what findings ask for. What cannot be mended is not written to any more, and that is enough.
+func (s *Spool) mend(l *topicLog, f *findings) {
+	for from, to := range f.rename {
+		if err := s.fs.Rename(filepath.Join(l.dir, from), filepath.Join(l.dir, to)); err != nil {
+			s.warn("mending", "a segment's name cannot be mended: %v", err)
+		}
+	}
+	for _, a := range f.aside {
+		s.setAside(filepath.Join(l.dir, a.name), a.later)
+	}
+	for _, name := range f.remove {
+		if err := s.fs.Remove(filepath.Join(l.dir, name)); err != nil {
+			s.warn("mending", "what an interrupted write left cannot be removed: %v", err)
+		}
+	}
+	if n := len(l.segs); f.cut > 0 && n > 0 {
+		g := l.segs[n-1]
+		if err := s.truncate(l.path(g), f.cut); err != nil {
+			s.warn("mending", "what an interrupted write left cannot be cut off: %v", err)
+			g.sealed = true
+		} else {
+			l.bytes.Add(f.cut - g.size)
+			g.size = f.cut
+		}
+	}
+	if l.kind == kindTopic {
+		s.used.Add(l.bytes.Load())
+	}
+}
+
+func (s *Spool) truncate(path string, size int64) error {
+	f, err := s.open.get(path, 0)
+	if err != nil {
+		return err
+	}
+	return f.Truncate(size)
+}
+
+// warn writes a log line, one of a kind at most in 30 seconds.
+func (s *Spool) warn(kind, format string, args ...any) {
+	suppressed, ok := s.lines.Allow(kind)
+	if !ok {
+		return
+	}
+	text := fmt.Sprintf("connection %s: spool: ", s.connection) + fmt.Sprintf(format, args...)
+	if suppressed > 0 {
+		text += fmt.Sprintf(" (%d more like this since the last line)", suppressed)
+	}
+	host.LogDepth(s.log, 1, host.Warning, text)
+}
+
+// Logs implements outbox.Spool.
+func (s *Spool) Logs() []outbox.SpoolLog {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	var logs []outbox.SpoolLog
+	for topic, l := range s.logs {
+		if !l.empty() {
+			logs = append(logs, outbox.SpoolLog{Topic: topic, First: l.first, Next: l.next})
+		}
+	}
+	slices.SortFunc(logs, func(a, b outbox.SpoolLog) int { return strings.Compare(a.Topic, b.Topic) })
+	return logs
+}
+
+// Configure implements outbox.Spool.
+func (s *Spool) Configure(limits outbox.SpoolLimits) {
+	s.books.Lock()
+	defer s.books.Unlock()
+	s.limits = limits
+}
+
+func (s *Spool) limit() outbox.SpoolLimits {
+	s.books.RLock()
+	defer s.books.RUnlock()
+	return s.limits
+}
+
+// Usage implements outbox.Spool. It reads no file and waits for none.
+func (s *Spool) Usage() outbox.SpoolUsage {
+	s.books.RLock()
+	defer s.books.RUnlock()
+	u := outbox.SpoolUsage{
+		Dir:      s.dir,
+		Bytes:    s.dead.bytes.Load() + s.dead.cells.Load() + s.asideAll.Load(),
+		MaxBytes: s.limits.MaxBytes,
+		Dead:     uint64(s.dead.waits.Load()),
+		Damaged:  s.damaged.Load(),
+		SetAside: int(s.asides.Load()),
+	}
+	for topic, l := range s.logs {
+		u.Bytes += l.bytes.Load() + l.cells.Load()
+		if l.waits.Load() > 0 {
+			u.Logs = append(u.Logs, outbox.SpoolLogUsage{Topic: topic, Bytes: l.bytes.Load(), Oldest: oldestOf(l.oldest.Load())})
+		}
+	}
+	slices.SortFunc(u.Logs, func(a, b outbox.SpoolLogUsage) int { return strings.Compare(a.Topic, b.Topic) })
+	return u
+}
+
+// errClosed is the error of a call after Close.
+var errClosed = errors.New("the spool is closed")
+
+// Close implements outbox.Spool. Calling it again does nothing.
+func (s *Spool) Close() error {
+	s.mtx.Lock()
+	if s.closed {
+		s.mtx.Unlock()
+		s.running.Wait()
+		return nil
+	}
+	s.closed = true
+	s.cells.stop(&s.running)
+	s.tidy.stop(&s.running)
+	s.mtx.Unlock()
+	s.running.Wait()
+
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	err := s.reclaim()
+	s.open.closeAll()
+	if closing := s.lock.Close(); err == nil && closing != nil {
+		err = fmt.Errorf("giving the lock free: %w", closing)
+	}
+	return err
+}

@@ -1,0 +1,224 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+// task is something done a while after it became necessary, on a goroutine of its own. There is no timer while there is
+// nothing to do. Spool.mtx guards it.
+type task struct {
+	after time.Duration
+	what  string
+	run   func()
+	timer *time.Timer // nil = nothing to do
+}
+
+// arm has the task run once after its time.
+func (t *task) arm(s *Spool) {
+	if t.timer != nil || s.closed {
+		return
+	}
+	s.running.Add(1)
+	t.timer = time.AfterFunc(t.after, func() {
+		defer s.running.Done()
+		defer host.Guard(s.log, t.what)
+		t.run()
+	})
+}
+
+// stop keeps the task from running if it does not run yet.
+func (t *task) stop(running *sync.WaitGroup) {
+	if t.timer != nil && t.timer.Stop() {
+		running.Done()
+	}
+	t.timer = nil
+}
+
+// writeCellsLater is the task cells.
+func (s *Spool) writeCellsLater() {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	s.cells.timer = nil
+	if s.closed {
+		return // Close does it
+	}
+	if err := s.writeCells(); err != nil {
+		s.warn("settled", "what has been delivered cannot be noted down and may be sent again: %v", err)
+		s.tidy.arm(s) // which tries again
+	}
+}
+
+func (s *Spool) writeCells() error {
+	var first error
+	for l := range s.dirty {
+		if !l.cellDirty {
+			continue
+		}
+		if err := s.writeCell(l); err != nil && first == nil {
+			first = fmt.Errorf("writing what is settled: %w", err)
+		}
+	}
+	return first
+}
+
+// tidyLater is the task tidy: it syncs what was written, without holding up others, and gives room back.
+func (s *Spool) tidyLater() {
+	paths, segments := s.toSync()
+	var failed []*segment
+	for i, path := range paths {
+		if err := s.sync(path); err != nil {
+			failed = append(failed, segments[i])
+			s.warn("syncing", "%s cannot be forced to the disk: %v", path, err)
+		}
+	}
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	for _, g := range failed {
+		if g != nil {
+			g.sealed = true // what the disk does with it is not known: go on in another
+		}
+	}
+	if s.closed {
+		return
+	}
+	if err := s.giveBack(); err != nil {
+		s.warn("reclaiming", "room cannot be given back: %v", err)
+	}
+	if len(s.dirty) > 0 {
+		s.tidy.arm(s)
+	}
+}
+
+// toSync writes the files "settled" and takes what is to be synced, segments and, with nil, everything else.
+func (s *Spool) toSync() (paths []string, segments []*segment) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	s.tidy.timer = nil
+	if s.closed {
+		return nil, nil
+	}
+	if err := s.writeCells(); err != nil {
+		s.warn("settled", "what has been delivered cannot be noted down and may be sent again: %v", err)
+	}
+	return s.takeUnsynced()
+}
+
+func (s *Spool) takeUnsynced() (paths []string, segments []*segment) {
+	for path, g := range s.unsynced {
+		if g != nil {
+			g.unsynced = false
+		}
+		paths, segments = append(paths, path), append(segments, g)
+	}
+	clear(s.unsynced)
+	for l := range s.dirty {
+		l.synced = l.cell
+		if l.synced.sequence > 0 {
+			paths, segments = append(paths, l.settledPath()), append(segments, nil)
+		}
+	}
+	if s.limit().Sync == outbox.SyncNone {
+		return nil, nil
+	}
+	return paths, segments
+}
+
+// sync forces a file or a directory to the disk. One that is gone needs it no more.
+func (s *Spool) sync(path string) error {
+	f, err := s.fs.Open(path, os.O_RDONLY)
+	if err == nil {
+		err = f.Sync()
+		_ = f.Close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// giveBack removes segments of which the disk knows that they are settled.
+func (s *Spool) giveBack() error {
+	var first error
+	for l := range s.dirty {
+		known := l.synced.settled
+		kept := l.gone[:0]
+		for _, g := range l.gone {
+			err := errNotYet
+			if g.end <= known {
+				err = s.remove(l, g)
+			}
+			if err != nil {
+				kept = append(kept, g)
+				if first == nil && err != errNotYet {
+					first = err
+				}
+			}
+		}
+		clear(l.gone[len(kept):])
+		l.gone = kept
+		if len(l.segs) == 1 && l.empty() && known == l.next {
+			if err := s.remove(l, l.segs[0]); err == nil {
+				l.segs = nil
+			} else if first == nil {
+				first = err
+			}
+		}
+		if len(l.gone) == 0 && !l.cellDirty && (len(l.segs) == 0 || !l.empty()) {
+			delete(s.dirty, l)
+		}
+	}
+	return first
+}
+
+var errNotYet = errors.New("not yet")
+
+// reclaim does at once, and for all logs, what tidy would do later.
+func (s *Spool) reclaim() error {
+	first := s.writeCells()
+	paths, segments := s.takeUnsynced()
+	for i, path := range paths {
+		if err := s.sync(path); err != nil {
+			if segments[i] != nil {
+				segments[i].sealed = true
+			}
+			if first == nil {
+				first = fmt.Errorf("forcing the spool to the disk: %w", err)
+			}
+		}
+	}
+	if err := s.giveBack(); first == nil {
+		first = err
+	}
+	return first
+}
+
+// syncNow forces what an append wrote to the disk, with the directories that it made.
+func (s *Spool) syncNow(l *topicLog, before state) error {
+	for _, g := range l.segs[max(before.segs-1, 0):] {
+		if !g.unsynced {
+			continue
+		}
+		if err := s.sync(l.path(g)); err != nil {
+			return fmt.Errorf("forcing a segment to the disk: %w", err)
+		}
+		g.unsynced = false
+		delete(s.unsynced, l.path(g))
+	}
+	for path, g := range s.unsynced {
+		if g == nil {
+			if err := s.sync(path); err != nil {
+				return fmt.Errorf("forcing a directory to the disk: %w", err)
+			}
+			delete(s.unsynced, path)
+		}
+	}
+	return nil
+}
