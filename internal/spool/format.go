@@ -129,15 +129,6 @@ func parseHeader(b []byte) (h header, size int, err error) {
 	return h, size, nil
 }
 
-// appendFrame adds a record to b: its head and what body adds.
-func appendFrame(b []byte, position uint64, body func([]byte) []byte) []byte {
-	start := len(b)
-	var head [frameHead]byte
-	b = body(append(b, head[:]...))
-	sealFrame(b[start:], position)
-	return b
-}
-
 // sealFrame fills in the head of a frame whose body is there.
 func sealFrame(frame []byte, position uint64) {
 	copy(frame, marker)

@@ -16,6 +16,9 @@ import (
 
 const connection = "eu-west"
 
+// newDir gives a directory for the spool of connection.
+func newDir(t *testing.T) string { return Dir(t.TempDir(), connection) }
+
 // lines is a host.Logger that keeps what it is given.
 type lines struct {
 	mtx  sync.Mutex
@@ -47,7 +50,8 @@ func (l *lines) String() string {
 	return strings.Join(l.text, "\n")
 }
 
-// open opens a spool and closes it at the end of the test.
+// open opens a spool of the connection that dir is named for, or of "eu-west". At the end of the test it is closed and
+// verified.
 func open(t *testing.T, dir string, o Options) *Spool {
 	t.Helper()
 	if o.Connection == "" {
@@ -57,7 +61,14 @@ func open(t *testing.T, dir string, o Options) *Spool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if !t.Failed() {
+			verify(t, dir)
+		}
+	})
 	return s
 }
 
@@ -128,15 +139,6 @@ func logNext(s *Spool, topic string) uint64 {
 	return 0
 }
 
-func logFirst(s *Spool, topic string) uint64 {
-	for _, l := range s.Logs() {
-		if l.Topic == topic {
-			return l.First
-		}
-	}
-	return 0
-}
-
 func sameRecord(a, b *outbox.Record) bool {
 	return a.Topic == b.Topic && reflect.DeepEqual(a.Key, b.Key) && reflect.DeepEqual(a.Value, b.Value) &&
 		reflect.DeepEqual(a.Headers, b.Headers) && a.Accepted.Equal(b.Accepted)
@@ -185,4 +187,32 @@ func wantUsage(t *testing.T, s *Spool, dir string) {
 	if got, want := s.Usage().Bytes, onDisk(t, dir); got != want {
 		t.Errorf("Usage says %d bytes, there are %d on the disk", got, want)
 	}
+}
+
+// verify looks at a closed spool: nothing may be wrong with it.
+func verify(t *testing.T, dir string) {
+	t.Helper()
+	if wrong := damagesOf(t, dir); len(wrong) > 0 {
+		t.Errorf("the verifier finds %v", wrong)
+	}
+}
+
+// damagesOf is what the verifier finds, but for what is harmless.
+func damagesOf(t *testing.T, dir string) []Damage {
+	t.Helper()
+	v, err := OpenView(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damages, _, err := v.Verify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wrong []Damage
+	for _, d := range damages {
+		if !d.Harmless {
+			wrong = append(wrong, d)
+		}
+	}
+	return wrong
 }

@@ -283,7 +283,8 @@ func (ld *loader) lastSegment(l *topicLog, f *findings, g *segment, known bool) 
 			break
 		}
 		records++
-		g.addMark(r.position, r.offset, acceptedOf(r.body))
+		l.newest = acceptedOf(r.body)
+		g.addMark(r.position, r.offset, l.newest)
 		end = r.offset + r.size()
 	}
 	if s.err != nil {

@@ -19,6 +19,7 @@ type topicLog struct {
 	segs        []*segment // by position, the last one is appended to
 	first, next uint64     // positions that have no outcome yet: from first up to next
 	counted     uint64     // what is lost before this position has been counted
+	newest      int64      // when the last record was accepted that the log had when it was opened, see nanos
 
 	gone []*segment // settled, but still on the disk
 

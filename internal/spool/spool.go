@@ -83,7 +83,6 @@ type Spool struct {
 	read     reader
 	open     *openFiles
 	out      []byte // what is to be written next
-	outAt    int64  // where
 	aside    []asideFile
 	cells    task // writes the files "settled"
 	tidy     task // syncs and gives room back

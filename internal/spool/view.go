@@ -1,0 +1,233 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"reskafka/internal/outbox"
+)
+
+// View is a spool to look at, as it was when OpenView read it. It changes nothing and takes no lock, so that it works
+// beside the process that uses the spool; what that process writes or removes meanwhile may be missing. One goroutine
+// at a time may use it.
+type View struct {
+	Dir        string
+	Connection string // empty: the directory's name does not say it
+	InUse      bool   // a process has the spool open
+	PID        int    // which; 0 = not known
+
+	ld     *loader
+	topics []*topicLog
+	dead   *topicLog
+	found  []Damage
+}
+
+// LogView is one log of a spool.
+type LogView struct {
+	Topic          string // empty for the dead letters
+	First, Next    uint64 // the positions that have no outcome yet: from First up to Next
+	Segments       int
+	Bytes          int64
+	Oldest, Newest time.Time // when these were accepted; zero = not known
+}
+
+// FileView is a file that was set aside.
+type FileView struct {
+	Name  string // below the spool's directory
+	Bytes int64
+}
+
+// OpenView reads what a spool holds.
+func OpenView(dir string) (*View, error) {
+	if !IsSpool(dir) {
+		return nil, fmt.Errorf("%s is not the directory of a spool", dir)
+	}
+	v := &View{Dir: dir, ld: &loader{fs: OS{}, dir: dir}}
+	v.Connection, _ = Connection(dir)
+	v.ld.connection = v.Connection
+	v.PID, v.InUse = InUse(dir)
+	logs, found, err := v.ld.topics()
+	if err != nil {
+		return nil, fmt.Errorf("looking at spool %s: %w", dir, err)
+	}
+	dead, f, err := v.ld.dead()
+	if err != nil {
+		return nil, fmt.Errorf("looking at spool %s: %w", dir, err)
+	}
+	for i, l := range append(logs, dead) {
+		if i < len(found) {
+			v.note(l, found[i])
+		} else {
+			v.note(l, f)
+			v.dead = l
+			continue
+		}
+		if l != nil {
+			v.topics = append(v.topics, l)
+		}
+	}
+	slices.SortFunc(v.topics, func(a, b *topicLog) int { return strings.Compare(a.topic, b.topic) })
+	return v, nil
+}
+
+// note keeps what was found, and has files read by the names they still have.
+func (v *View) note(l *topicLog, f *findings) {
+	v.found = append(v.found, f.damages...)
+	if l == nil {
+		return
+	}
+	for _, g := range l.segs {
+		g.name = v.ld.nameNow(f, g)
+	}
+}
+
+// Logs gives the topics' logs that are not empty, by topic.
+func (v *View) Logs() []LogView {
+	var logs []LogView
+	for _, l := range v.topics {
+		if !l.empty() {
+			logs = append(logs, v.logView(l))
+		}
+	}
+	return logs
+}
+
+// Dead gives the log of the dead letters.
+func (v *View) Dead() LogView { return v.logView(v.dead) }
+
+func (v *View) logView(l *topicLog) LogView {
+	out := LogView{Topic: l.topic, First: l.first, Next: l.next, Segments: len(l.segs), Bytes: l.bytes.Load()}
+	if l.empty() {
+		return out
+	}
+	out.Newest = oldestOf(l.newest)
+	r := v.reader(nil)
+	_, _ = r.walk(l, l.first, func(f frame) verdict {
+		out.Oldest = oldestOf(acceptedOf(f.body))
+		return takeLast
+	})
+	return out
+}
+
+// SetAside gives the files that were set aside because of damage.
+func (v *View) SetAside() []FileView {
+	var files []FileView
+	for _, a := range listAside(filepath.Join(v.Dir, damagedName)) {
+		files = append(files, FileView{v.ld.rel(a.path), a.size})
+	}
+	return files
+}
+
+func (v *View) reader(found func(*topicLog, *segment, Damage, uint64, uint64)) *reader {
+	return &reader{fs: v.ld.fs, dir: v.Dir, found: found}
+}
+
+// Verify reads everything that is on the disk and gives what is wrong with it, and how many records are right. What has
+// been set aside is not looked at.
+func (v *View) Verify() (damages []Damage, records uint64, err error) {
+	damages = slices.Clone(v.found)
+	r := v.reader(func(l *topicLog, g *segment, d Damage, from, to uint64) {
+		d.Harmless = from < to && to <= l.first || g == nil && v.InUse && v.settledNow(l) >= to
+		damages = append(damages, d)
+	})
+	for _, l := range append(slices.Clone(v.topics), v.dead) {
+		from := l.first
+		if len(l.segs) > 0 {
+			from = min(from, l.segs[0].first)
+		}
+		for from < l.next {
+			from, err = r.walk(l, from, func(f frame) verdict {
+				if _, bad := v.parse(l, f); bad != nil {
+					return takeBad
+				}
+				records++
+				return takeMore
+			})
+			if err != nil {
+				return damages, records, err
+			}
+		}
+	}
+	return damages, records, nil
+}
+
+// settledNow is up to where a log is settled by now.
+func (v *View) settledNow(l *topicLog) uint64 {
+	b, err := v.ld.read(l.settledPath(), cellsBytes)
+	if c, ok := parseCells(b); ok && err == nil {
+		return c.settled
+	}
+	return 0
+}
+
+func (v *View) parse(l *topicLog, f frame) (outbox.DeadLetter, error) {
+	if l.kind == kindDead {
+		return parseLetter(f.body)
+	}
+	r, err := parseRecord(l.topic, f.body)
+	return outbox.DeadLetter{Record: r}, err
+}
+
+// Records gives the records of a topic that have no outcome yet, in order, until each returns an error, which it
+// returns.
+func (v *View) Records(topic string, each func(position uint64, r *outbox.Record) error) error {
+	for _, l := range v.topics {
+		if l.topic == topic {
+			return v.each(l, func(position uint64, letter outbox.DeadLetter) error { return each(position, letter.Record) })
+		}
+	}
+	return nil
+}
+
+// Letters gives the dead letters, as Records does.
+func (v *View) Letters(each func(position uint64, letter outbox.DeadLetter) error) error {
+	return v.each(v.dead, each)
+}
+
+func (v *View) each(l *topicLog, each func(uint64, outbox.DeadLetter) error) error {
+	r := v.reader(nil)
+	for next := l.first; next < l.next; {
+		var stopped error
+		var err error
+		next, err = r.walk(l, next, func(f frame) verdict {
+			letter, bad := v.parse(l, f)
+			if bad != nil {
+				return takeBad
+			}
+			if stopped = each(f.position, letter); stopped != nil {
+				return takeLast
+			}
+			return takeMore
+		})
+		if stopped != nil || err != nil {
+			return errors.Join(stopped, err)
+		}
+	}
+	return nil
+}
+
+// Find gives the directories of the spools that a path means: the path itself, or those below it, see List.
+func Find(path string) ([]string, error) {
+	if info, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("looking for spools: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("%s is not a directory", path)
+	}
+	if IsSpool(path) {
+		return []string{path}, nil
+	}
+	found, err := List(path)
+	var dirs []string
+	for _, f := range found {
+		dirs = append(dirs, f.Dir)
+	}
+	if err == nil && len(dirs) == 0 {
+		err = fmt.Errorf("%s holds no spool", path)
+	}
+	return dirs, err
+}
