@@ -2,7 +2,6 @@ package spool
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 )
 
 // cell is what the file "settled" of a log says. There are two of them in it, written by turns, so that one that was
@@ -27,7 +26,7 @@ func (c cell) append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, c.sequence)
 	b = binary.LittleEndian.AppendUint64(b, c.settled)
 	b = binary.LittleEndian.AppendUint64(b, c.next)
-	binary.LittleEndian.PutUint32(b[start+4:], crc32.Checksum(b[start+8:], castagnoli))
+	binary.LittleEndian.PutUint32(b[start+4:], checksum(b[start+8:]))
 	return b
 }
 
@@ -36,7 +35,7 @@ func parseCell(b []byte) (c cell, ok bool) {
 		return c, false
 	}
 	b = b[:cellSize]
-	if crc32.Checksum(b[8:], castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
+	if checksum(b[8:]) != binary.LittleEndian.Uint32(b[4:]) {
 		return c, false
 	}
 	c = cell{binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])}

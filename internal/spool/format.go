@@ -47,6 +47,8 @@ var marker = []byte{0xF5, 'R', 'k', 0xA7}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
 // header is the head of a segment.
 type header struct {
 	kind       kind
@@ -75,7 +77,7 @@ func (h *header) append(b []byte) []byte {
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(name)))
 		b = append(b, name...)
 	}
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+	return binary.LittleEndian.AppendUint32(b, checksum(b[start:]))
 }
 
 var (
@@ -106,7 +108,7 @@ func parseHeader(b []byte) (h header, size int, err error) {
 	if size > len(b) {
 		return h, 0, errHeaderShort
 	}
-	if crc32.Checksum(b[:size-4], castagnoli) != binary.LittleEndian.Uint32(b[size-4:]) {
+	if checksum(b[:size-4]) != binary.LittleEndian.Uint32(b[size-4:]) {
 		return h, 0, errHeaderDamaged
 	}
 	if v := binary.LittleEndian.Uint16(b[8:]); v != version {
@@ -134,7 +136,7 @@ func sealFrame(frame []byte, position uint64) {
 	copy(frame, marker)
 	binary.LittleEndian.PutUint32(frame[8:], uint32(len(frame)-frameHead))
 	binary.LittleEndian.PutUint64(frame[12:], position)
-	binary.LittleEndian.PutUint32(frame[4:], crc32.Checksum(frame[8:], castagnoli))
+	binary.LittleEndian.PutUint32(frame[4:], checksum(frame[8:]))
 }
 
 // nanos is a time as files have it: nanoseconds since 1970. The zero time is the smallest number.

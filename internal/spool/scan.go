@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io"
 )
 
@@ -112,7 +111,7 @@ func (s *scanner) frameAt(off int64) (frame, bool) {
 	if int64(len(b)) < frameHead+length {
 		return frame{}, false
 	}
-	if crc32.Checksum(b[8:], castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
+	if checksum(b[8:]) != binary.LittleEndian.Uint32(b[4:]) {
 		return frame{}, false
 	}
 	return frame{position: position, offset: off, body: b[frameHead:]}, true

@@ -170,20 +170,18 @@ func (s *Spool) load() error {
 	if err != nil {
 		return err
 	}
-	dead, f, err := ld.dead()
+	dead, deadFound, err := ld.dead()
 	if err != nil {
 		return err
 	}
 	s.dead = dead
-	for i, l := range append(logs, dead) {
-		if i < len(logs) {
-			f = found[i]
-		}
-		s.tell(f)
+	logs, found = append(logs, dead), append(found, deadFound)
+	for i, l := range logs {
+		s.tell(found[i])
 		if l == nil {
 			continue
 		}
-		s.mend(l, f)
+		s.mend(l, found[i])
 		if l.kind == kindTopic {
 			s.logs[l.topic] = l
 		}
