@@ -148,6 +148,9 @@ func (s *Spool) segmentLimit(k kind) int64 {
 
 // append writes a batch to a log, all of it or nothing.
 func (s *Spool) append(l *topicLog, b batch) (first uint64, err error) {
+	if err := s.undoRest(l); err != nil {
+		return 0, err
+	}
 	before := l.state()
 	first = l.next
 	if err = s.write(l, b); err != nil {
@@ -276,6 +279,8 @@ func (s *Spool) undo(l *topicLog, before state) {
 		s.open.close(path)
 		if err := s.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.warn("undoing", "a segment that could not be written cannot be removed: %v", err)
+			l.left = append(l.left, leftover{path, 0})
+			s.touch(l)
 		}
 		s.grow(l, -g.size)
 		delete(s.unsynced, path)
@@ -295,6 +300,28 @@ func (s *Spool) undo(l *topicLog, before state) {
 	}
 	if err := s.truncate(l.path(g), before.size); err != nil {
 		g.sealed = true
+		l.left = append(l.left, leftover{l.path(g), before.size})
+		s.touch(l)
 		s.warn("undoing", "what could not be written as a whole cannot be cut off, a new file is begun: %v", err)
 	}
+}
+
+// undoRest tries again what undo could not do. Nothing may be appended as long as there are segments of positions that
+// are given again; what is behind a segment's end does no harm.
+func (s *Spool) undoRest(l *topicLog) error {
+	kept := l.left[:0]
+	var first error
+	for _, rest := range l.left {
+		var err error
+		if rest.size > 0 {
+			err = s.truncate(rest.path, rest.size)
+		} else if err = s.fs.Remove(rest.path); err != nil && !errors.Is(err, fs.ErrNotExist) && first == nil {
+			first = fmt.Errorf("removing what an earlier call left: %w", err)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			kept = append(kept, rest)
+		}
+	}
+	l.left = kept
+	return first
 }

@@ -22,6 +22,7 @@ type topicLog struct {
 	newest      int64      // when the last record was accepted that the log had when it was opened, see nanos
 
 	gone []*segment // settled, but still on the disk
+	left []leftover // of appends that could not be undone as a whole
 
 	cell      cell // what was last written to the file "settled"
 	cellDirty bool // it has to be written again
@@ -47,6 +48,12 @@ type segment struct {
 	sealed   bool // nothing more is to be written into it
 	unsynced bool
 	reports  int // log lines about it
+}
+
+// leftover is a file that an append which failed has left too large. size = 0: it should not be there.
+type leftover struct {
+	path string
+	size int64
 }
 
 // mark says where a record stands, for every markApart bytes or so of what has been written or read.

@@ -148,6 +148,9 @@ func (s *Spool) sync(path string) error {
 func (s *Spool) giveBack() error {
 	var first error
 	for l := range s.dirty {
+		if err := s.undoRest(l); err != nil && first == nil {
+			first = err
+		}
 		known := l.synced.settled
 		kept := l.gone[:0]
 		for _, g := range l.gone {
@@ -171,7 +174,7 @@ func (s *Spool) giveBack() error {
 				first = err
 			}
 		}
-		if len(l.gone) == 0 && !l.cellDirty && (len(l.segs) == 0 || !l.empty()) {
+		if len(l.gone) == 0 && len(l.left) == 0 && !l.cellDirty && (len(l.segs) == 0 || !l.empty()) {
 			delete(s.dirty, l)
 		}
 	}
