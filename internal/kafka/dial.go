@@ -19,7 +19,7 @@ type dialer struct {
 	net     net.Dialer
 	setup   time.Duration // for TCP and TLS together
 	silence time.Duration // longest wait for an answer
-	tls     *tls.Config   // nil for plaintext; without a server name
+	files   *tlsFiles     // nil for plaintext
 	names   bool          // whether the host's name must be in its certificate
 	facts   facts
 	closing context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
@@ -29,20 +29,16 @@ type dialer struct {
 }
 
 func newDialer(c *config.Connection, closing context.Context, log *logger) (*dialer, error) {
-	conf, own, err := tlsConfig(c)
+	files, err := newTLSFiles(c, log)
 	if err != nil {
 		return nil, err
-	}
-	f := factsOf(c)
-	if own != nil {
-		f.expires = own.NotAfter
 	}
 	return &dialer{
 		setup:   min(c.SocketTimeout, maxSetupTimeout),
 		silence: c.SocketTimeout,
-		tls:     conf,
+		files:   files,
 		names:   c.HostCheck != "none",
-		facts:   f,
+		facts:   factsOf(c),
 		closing: closing,
 
 		reconnect: newReconnect(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
@@ -78,7 +74,7 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 		return nil, err
 	}
 	s := &setup{facts: d.facts}
-	if d.tls == nil {
+	if d.files == nil {
 		d.log.tell("security", "%s: connected in plaintext", addr)
 	} else if conn, err = d.handshake(ctx, conn, addr, s); err != nil {
 		return nil, err
@@ -94,7 +90,9 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 func (d *dialer) handshake(ctx context.Context, conn net.Conn, addr string, s *setup) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err == nil {
-		secure := tls.Client(conn, forHost(d.tls, host, d.names, s))
+		base, expires := d.files.current()
+		s.expires = expires
+		secure := tls.Client(conn, forHost(base, host, d.names, s))
 		if err = secure.HandshakeContext(ctx); err == nil {
 			state := secure.ConnectionState()
 			d.log.tell("security", "%s: connected with %s, %s; certificate of %s by %s", addr, tls.VersionName(state.Version),

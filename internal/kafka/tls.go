@@ -11,9 +11,9 @@ import (
 	"reskafka/internal/config"
 )
 
-// tlsConfig reads a connection's TLS files, now and once. It is nil for a protocol without TLS. forHost completes it. own
-// is the client's certificate, if there is one.
-func tlsConfig(c *config.Connection) (conf *tls.Config, own *x509.Certificate, err error) {
+// readTLS reads a connection's TLS files. It is nil for a protocol without TLS. forHost completes it. own is the client's
+// certificate, if there is one.
+func readTLS(c *config.Connection) (conf *tls.Config, own *x509.Certificate, err error) {
 	if c.SecurityProtocol != "ssl" && c.SecurityProtocol != "sasl_ssl" {
 		return nil, nil, nil
 	}

@@ -1,0 +1,149 @@
+package kafka
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+)
+
+// TestRenewedFiles renews the brokers' certificate, its authority and the client's certificate under their old names, and
+// nobody reloads anything: as soon as the old connections end the new files are used. What cannot be used is not.
+func TestRenewedFiles(t *testing.T) {
+	dir := t.TempDir()
+	first, second := newAuthority(t, "first"), newAuthority(t, "second")
+	var present atomic.Pointer[tls.Config]
+	use := func(a *authority) {
+		pool := x509.NewCertPool()
+		pool.AddCert(a.cert)
+		present.Store(&tls.Config{Certificates: []tls.Certificate{a.issue()}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
+	}
+	use(first)
+	d := &door{tries: make(chan struct{}, 100)}
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.ListenFn(func(network, address string) (net.Listener, error) {
+		l, err := net.Listen(network, address)
+		d.Listener = l
+		return d, err
+	}), kfake.TLS(&tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return present.Load(), nil }}))
+
+	c := secure(cluster, first.write(filepath.Join(dir, "ca.pem")))
+	c.CertificateFile, c.KeyFile = writePair(t, dir, first.issue())
+	log := newLines()
+	p := open(t, c, log, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+
+	// The renewal is under way: the new certificate is there and its key is not.
+	renewed := second.issue()
+	old, err := os.ReadFile(c.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePair(t, dir, renewed)
+	key, err := os.ReadFile(c.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.KeyFile, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.cut(false)
+	sendAll(t, p, numbered("t", 1, 2)...) // with the certificate before
+	log.waitFor(t, host.Warning, "renewed TLS files cannot be used, those before stay in use: reading ssl_certificate_location "+c.CertificateFile)
+
+	use(second)
+	d.cut(false)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 2, 3), time.Now().Add(time.Hour), o.add)
+	log.waitFor(t, host.Warning, "signed by an authority that is not in ssl_ca_location")
+	if err := os.WriteFile(c.KeyFile, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second.write(c.CAFile)
+	o.allSent()
+	log.waitFor(t, host.Notice, "renewed TLS files are used from now on; the client certificate is valid until")
+}
+
+// TestRenewedFilesAreNoticed holds what makes a new connection read the files again: whatever can change without being the
+// same file, of the same size and time, and everything while a file is so new that its time says nothing.
+func TestRenewedFilesAreNoticed(t *testing.T) {
+	dir := t.TempDir()
+	one, two := newAuthority(t, "one"), newAuthority(t, "two")
+	folder := filepath.Join(dir, "folder")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-time.Hour)
+	age := func(path string) {
+		t.Helper()
+		if err := os.Chtimes(path, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := one.write(filepath.Join(folder, "one.pem"))
+	age(file)
+	age(folder)
+	open := func(path string) *tlsFiles {
+		t.Helper()
+		f, err := newTLSFiles(&config.Connection{Name: "c", SecurityProtocol: "ssl", CAFile: path}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	single, all := open(file), open(folder)
+	before, _ := single.current()
+	if again, _ := single.current(); again != before {
+		t.Error("the files were read again without a change")
+	}
+	trusts := func(f *tlsFiles, authorities ...*authority) bool {
+		pool := x509.NewCertPool()
+		for _, a := range authorities {
+			pool.AddCert(a.cert)
+		}
+		conf, _ := f.current()
+		return conf.RootCAs.Equal(pool)
+	}
+	age(two.write(filepath.Join(folder, "two.pem")))
+	age(folder)
+	if !trusts(all, one, two) || !trusts(single, one) {
+		t.Error("another file in the folder was not noticed")
+	}
+	replacement := two.write(filepath.Join(dir, "new.pem"))
+	age(replacement)
+	if err := os.Rename(replacement, file); err != nil {
+		t.Fatal(err)
+	}
+	if !trusts(single, two) || !trusts(all, two) {
+		t.Error("another file of the same age was not noticed")
+	}
+	one.write(file)
+	if !trusts(single, one) {
+		t.Error("a file that was written again was not noticed")
+	}
+	present, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two.write(file)
+	if err := os.Chtimes(file, present.ModTime(), present.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if !trusts(single, two) {
+		t.Error("a change in the same tick of the clock was not noticed")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if !trusts(single, two) {
+		t.Error("a file that is gone was taken for an empty one")
+	}
+}
