@@ -97,7 +97,7 @@ func (p *Producer) ofBatch(err error) bool {
 		errors.Is(err, kerr.InvalidRecord) || errors.Is(err, kerr.InvalidTimestamp)
 }
 
-// ended says whether err only means that the client is closing.
+// ended says whether err only means that the client is closing, or that its records were called back.
 func ended(err error) bool {
-	return errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled)
+	return errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, kgo.ErrAborting) || errors.Is(err, context.Canceled)
 }

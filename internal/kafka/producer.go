@@ -53,12 +53,15 @@ type Producer struct {
 
 	trials trials
 
-	mtx     sync.Mutex
-	live    map[*batch]struct{} // with records that have no outcome yet
-	purging map[string]bool     // topics being forgotten, see forget
-	closed  bool
-	idle    chan struct{} // closed once closed and live is empty
-	ended   chan struct{} // closed when Close has finished
+	recalled atomic.Bool // by Recall
+
+	mtx      sync.Mutex
+	live     map[*batch]struct{} // with records that have no outcome yet
+	purging  map[string]bool     // topics being forgotten, see forget
+	underway underway
+	closed   bool
+	idle     chan struct{} // closed once closed and live is empty
+	ended    chan struct{} // closed when Close has finished
 }
 
 var _ outbox.Transport = (*Producer)(nil)
@@ -128,6 +131,7 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 	if err != nil {
 		return err
 	}
+	net.producer = p
 	opts, err := clientOptions(c, net, p.log)
 	if err != nil {
 		return err
@@ -149,6 +153,7 @@ func (p *Producer) Window() (records, bytes int) { return p.windowRecords, p.win
 // batch is the records of one Send. attempts is one allocation for all of them.
 type batch struct {
 	done     func(*outbox.Record, error)
+	number   uint64 // counts the calls of Send
 	attempts []attempt
 	left     atomic.Int32 // attempts without an outcome
 }
@@ -184,6 +189,8 @@ func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(
 	b := &batch{done: done}
 	p.prepare(b, records, p.until(deadline))
 	p.mtx.Lock()
+	p.underway.given++
+	b.number = p.underway.given
 	if !p.closed { // if it is, every attempt ends in produce
 		p.live[b] = struct{}{}
 	}
@@ -240,7 +247,7 @@ func (p *Producer) orderOf(topic string) *order {
 // produce hands one record to the client, unless one before it in its topic is to be tried again: it would overtake.
 func (p *Producer) produce(a *attempt) {
 	switch {
-	case p.ctx.Err() != nil:
+	case p.ctx.Err() != nil, p.recalled.Load():
 		p.finish(a, ErrClosed)
 	case a.record.Withdrawn():
 		p.finish(a, errHeldBack)
@@ -357,6 +364,7 @@ func (p *Producer) retire(b *batch) {
 	defer p.mtx.Unlock()
 	delete(p.live, b)
 	p.maybeIdle()
+	p.seal()
 }
 
 // maybeIdle tells Close that nothing is under way any more. The caller holds mtx.

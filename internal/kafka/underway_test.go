@@ -1,0 +1,239 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+)
+
+// line of a broker whose answers can be lost: requests arrive, and what the broker says to them does not.
+type lossyListener struct {
+	net.Listener
+	mtx   sync.Mutex
+	conns []net.Conn
+	mute  bool
+	lost  chan struct{} // one for every answer that was lost
+}
+
+type lossyConn struct {
+	net.Conn
+	listener *lossyListener
+}
+
+func newLossyBroker(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *lossyListener) {
+	l := &lossyListener{lost: make(chan struct{}, 1000)}
+	return fakeBroker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
+		inner, err := net.Listen(network, address)
+		l.Listener = inner
+		return l, err
+	}))...), l
+}
+
+func (l *lossyListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.conns = append(l.conns, conn)
+	return &lossyConn{conn, l}, nil
+}
+
+func (c *lossyConn) Write(p []byte) (int, error) {
+	c.listener.mtx.Lock()
+	mute := c.listener.mute
+	c.listener.mtx.Unlock()
+	if !mute {
+		return c.Conn.Write(p)
+	}
+	select {
+	case c.listener.lost <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+func (l *lossyListener) lose(on bool) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.mute = on
+}
+
+// cut ends every connection there is.
+func (l *lossyListener) cut() {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	for _, conn := range l.conns {
+		conn.Close()
+	}
+	l.conns = nil
+}
+
+// soon waits until something is so that tells nobody.
+func soon(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(patience); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("not so after %v: %s", patience, what)
+		}
+	}
+}
+
+// returned fails unless every record came back for another client.
+func (o *outcomes) returned() {
+	o.t.Helper()
+	for r, err := range o.wait() {
+		if !errors.Is(err, ErrClosed) {
+			o.t.Fatalf("record %q: %v", r.Value, err)
+		}
+	}
+}
+
+// once fails unless a topic holds the records numbered up to n, each once.
+func once(t *testing.T, cluster *kfake.Cluster, n int) {
+	t.Helper()
+	for i, r := range consume(t, "t", n, cluster.ListenAddrs()) {
+		if string(r.Value) != fmt.Sprint(i) || r.Offset != int64(i) {
+			t.Fatalf("record %d is %s, at offset %d", i, r.Value, r.Offset)
+		}
+	}
+	if end := cluster.PartitionInfo("t", 0).HighWatermark; end != int64(n) {
+		t.Errorf("%d records, want %d", end, n)
+	}
+}
+
+func bothKinds(t *testing.T, test func(t *testing.T, idempotence bool)) {
+	for _, idempotence := range []bool{false, true} {
+		t.Run(fmt.Sprintf("idempotence %v", idempotence), func(t *testing.T) { test(t, idempotence) })
+	}
+}
+
+// TestRecallOfWhatNoBrokerHas holds that a client which could not even log in gives its records back at once.
+func TestRecallOfWhatNoBrokerHas(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "right"))
+		c := connection(cluster.ListenAddrs()...)
+		c.SecurityProtocol, c.SASLMechanism, c.SASLUsername, c.SASLPassword = "sasl_plaintext", "PLAIN", "user", "wrong"
+		c.Idempotence, c.ReconnectBackoff, c.ReconnectBackoffMax = idempotence, time.Hour, time.Hour // nothing else ends its waiting
+		log := newLines()
+		p := open(t, c, log, nil)
+		o := expectOutcomes(t, 100)
+		p.Send(numbered("t", 0, 100), time.Now().Add(time.Hour), o.add)
+		log.waitFor(t, host.Warning, "cannot be reached") // a refused login; this broker does not say so
+		if n := p.Underway(); n != 0 {
+			t.Errorf("%d underway", n)
+		}
+		p.Recall()
+		o.returned()
+		next := connection(cluster.ListenAddrs()...)
+		next.SecurityProtocol, next.SASLMechanism, next.SASLUsername, next.SASLPassword = "sasl_plaintext", "PLAIN", "user", "right"
+		sendAll(t, open(t, next, nil, nil), o.order...)
+		if end := cluster.PartitionInfo("t", 0).HighWatermark; end != 100 {
+			t.Errorf("%d records", end)
+		}
+		late := expectOutcomes(t, 1)
+		p.Send(numbered("t", 100, 101), time.Now().Add(time.Hour), late.add)
+		late.returned()
+	})
+}
+
+// TestRecallWaitsForAnswers holds that a record whose request is out is not given back, however long that takes.
+func TestRecallWaitsForAnswers(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+		c := connection(cluster.ListenAddrs()...)
+		c.Idempotence = idempotence
+		p := open(t, c, nil, nil)
+		sendAll(t, p, numbered("t", 0, 5)...)
+		soon(t, "nothing is underway", func() bool { return p.Underway() == 0 })
+		release, asked := hang(t, cluster, kmsg.Produce)
+		o := expectOutcomes(t, 5)
+		p.Send(numbered("t", 5, 10), time.Now().Add(time.Hour), o.add)
+		await(t, asked)
+		if p.Underway() == 0 {
+			t.Error("nothing is underway with a request out")
+		}
+		p.Recall()
+		select {
+		case <-p.ended:
+			t.Error("closed with a request out")
+		case <-o.done:
+			t.Error("given back with a request out")
+		case <-time.After(50 * time.Millisecond): // time enough for one that does not wait
+		}
+		release()
+		o.allSent()
+		await(t, p.ended)
+		once(t, cluster, 10)
+	})
+}
+
+// TestRecallOfLostAnswers holds that with idempotence records are not given back that a broker has and whose answer was
+// lost with the connection: the client asks again, which is no duplicate, as another client's would be. Without
+// idempotence asking again is the same whoever does it.
+func TestRecallOfLostAnswers(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		cluster, l := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+		c := connection(cluster.ListenAddrs()...)
+		c.Idempotence = idempotence
+		p := open(t, c, nil, nil)
+		sendAll(t, p, numbered("t", 0, 5)...)
+		l.lose(true)
+		o := expectOutcomes(t, 5)
+		p.Send(numbered("t", 5, 10), time.Now().Add(time.Hour), o.add)
+		await(t, l.lost)
+		l.cut()
+		if !idempotence {
+			p.Recall()
+			o.returned()
+			return
+		}
+		soon(t, "the request is given up", func() bool { p.mtx.Lock(); defer p.mtx.Unlock(); return p.underway.aloft == 0 })
+		p.Recall()
+		if p.Underway() == 0 {
+			t.Error("nothing is in doubt")
+		}
+		l.lose(false)
+		l.cut()
+		o.allSent()
+		await(t, p.ended)
+		once(t, cluster, 10)
+	})
+}
+
+// TestUnderwayAddsUp holds that the account is at 0 whenever all records have their outcome, whatever happened to the
+// connections meanwhile.
+func TestUnderwayAddsUp(t *testing.T) {
+	for _, acks := range []int{-1, 0} {
+		bothKinds(t, func(t *testing.T, idempotence bool) {
+			if idempotence && acks == 0 {
+				return
+			}
+			cluster, l := newLossyBroker(t, kfake.SeedTopics(3, "t"))
+			c := connection(cluster.ListenAddrs()...)
+			c.Idempotence, c.Acks = idempotence, acks
+			p := open(t, c, nil, nil)
+			for i := range 20 {
+				o := expectOutcomes(t, 200)
+				p.Send(numbered("t", i*200, (i+1)*200), time.Now().Add(time.Hour), o.add)
+				if i%4 == 1 {
+					l.cut()
+				}
+				o.wait()
+				soon(t, "no request is out", func() bool { p.mtx.Lock(); defer p.mtx.Unlock(); return p.underway.aloft == 0 })
+				if n := p.Underway(); n != 0 {
+					t.Errorf("%d calls underway without a record", n)
+				}
+			}
+		})
+	}
+}
