@@ -26,6 +26,7 @@ import (
 // everything else may be called from any.
 type Producer struct {
 	client  *kgo.Client
+	net     *dialer
 	hooks   *hooks
 	log     *logger
 	status  *Status
@@ -131,7 +132,7 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 	if err != nil {
 		return err
 	}
-	net.producer = p
+	p.net, net.producer = net, p
 	opts, err := clientOptions(c, net, p.log)
 	if err != nil {
 		return err

@@ -111,7 +111,6 @@ func (c *produceConn) end() {
 	case c.open > 0:
 		c.open--
 		p.underway.aloft--
-		p.seal()
 	}
 }
 
