@@ -26,7 +26,6 @@ import (
 // everything else may be called from any.
 type Producer struct {
 	client  *kgo.Client
-	net     *dialer
 	hooks   *hooks
 	log     *logger
 	status  *Status
@@ -132,7 +131,7 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 	if err != nil {
 		return err
 	}
-	p.net, net.producer = net, p
+	net.producer = p
 	opts, err := clientOptions(c, net, p.log)
 	if err != nil {
 		return err
