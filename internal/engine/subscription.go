@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
@@ -173,20 +174,31 @@ func (s *subscription) change(settings *config.Connection) {
 
 // end has the subscription end as soon as the callback under way has returned; now = without waiting for that.
 func (s *subscription) end(now bool) {
-	s.mtx.Lock()
-	consumer := s.consumer
-	if !s.ended {
-		s.ended, s.settings = true, nil
-		close(s.changed)
-	}
-	s.mtx.Unlock()
-	switch {
+	switch consumer := s.finish(); {
 	case consumer == nil:
 	case now:
 		consumer.Close()
 	default:
 		consumer.Stop()
 	}
+}
+
+// endWithin is end without waiting for a callback, and with a limit for what the brokers may take.
+func (s *subscription) endWithin(limit time.Duration) {
+	if consumer := s.finish(); consumer != nil {
+		consumer.CloseWithin(limit)
+	}
+}
+
+// finish lets no other consumer be made, and gives the one there is.
+func (s *subscription) finish() *kafka.Consumer {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	if !s.ended {
+		s.ended, s.settings = true, nil
+		close(s.changed)
+	}
+	return s.consumer
 }
 
 // Unsubscribe ends a subscription: no callback begins any more, what was delivered is committed where auto-commit is on,

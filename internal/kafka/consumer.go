@@ -59,6 +59,8 @@ type Consumer struct {
 
 	life    context.Context // done when the consumer has ended
 	endLife context.CancelFunc
+	late    chan struct{} // closed by tooLate: nothing waits for a group to be left any longer
+	tooLate func()
 
 	committing sync.RWMutex // read while committing by Commit, written when partitions are revoked
 
@@ -142,7 +144,9 @@ func newConsumer(c *config.Connection, topics []string, log host.Logger, status 
 		life:        life,
 		endLife:     endLife,
 		paused:      map[string]bool{},
+		late:        make(chan struct{}),
 	}
+	k.tooLate = sync.OnceFunc(func() { close(k.late) })
 	k.poll, k.wake = context.WithCancel(life)
 	if err := k.start(c); err != nil {
 		endLife()
@@ -279,7 +283,12 @@ func (c *Consumer) Stop() {
 // Next returns false. A message whose callback is still under way does not count as delivered. It takes a second at
 // most, whatever the brokers do: what they have not answered by then is left to the Departures. Calling it again waits
 // for the first call.
-func (c *Consumer) Close() {
+func (c *Consumer) Close() { c.CloseWithin(c.tune.closeWait) }
+
+// CloseWithin is Close with another limit, which also holds for one that is under way.
+func (c *Consumer) CloseWithin(limit time.Duration) {
+	timer := time.AfterFunc(limit, c.tooLate)
+	defer timer.Stop()
 	c.mtx.Lock()
 	c.closing = true
 	c.settle()

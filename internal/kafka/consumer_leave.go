@@ -44,7 +44,10 @@ func NewDepartures() *Departures {
 
 // End gives up what is under way: those members stay in their groups until the brokers miss them. No consumer
 // that was made with d is of use afterwards. It takes 100 ms at most.
-func (d *Departures) End() {
+func (d *Departures) End() { d.EndWithin(departuresGrace) }
+
+// EndWithin is End with another limit for the goroutines of those members to end, which takes them milliseconds.
+func (d *Departures) EndWithin(limit time.Duration) {
 	d.mtx.Lock()
 	d.ended = true
 	d.mtx.Unlock()
@@ -54,11 +57,11 @@ func (d *Departures) End() {
 		d.all.Wait()
 		close(over)
 	}()
-	limit := time.NewTimer(departuresGrace)
-	defer limit.Stop()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
 	case <-over:
-	case <-limit.C:
+	case <-timer.C:
 	}
 }
 
@@ -90,8 +93,8 @@ func (d *Departures) crowded() bool {
 	return d.under > maxDepartures
 }
 
-// leave commits what is marked, leaves the group and closes the session's client. After closeWait it leaves that to the
-// background.
+// leave commits what is marked, leaves the group and closes the session's client. After closeWait, or the limit of
+// CloseWithin, it leaves that to the background.
 func (c *Consumer) leave(s *session) {
 	defer close(s.gone)
 	over := c.departures.start(func() { c.depart(s) })
@@ -99,10 +102,12 @@ func (c *Consumer) leave(s *session) {
 	defer limit.Stop()
 	select {
 	case <-over:
+		return
 	case <-limit.C:
-		if c.departures.crowded() {
-			s.cancel()
-		}
+	case <-c.late:
+	}
+	if c.departures.crowded() {
+		s.cancel()
 	}
 }
 

@@ -233,3 +233,27 @@ func TestLeavingDuringARebalance(t *testing.T) {
 		})
 	}
 }
+
+// TestCloseIsHurried holds that a limit that comes later counts, for whoever waits already too: an engine that ends gives
+// groups no more time than it has itself.
+func TestCloseIsHurried(t *testing.T) {
+	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	m := subscribe(t, consuming(cluster.ListenAddrs()...), nil, []string{"t"}, func(tune *consumerTuning) { tune.closeWait = ever })
+	m.run(nil)
+	within(t, m.assigned, "the assignment")
+	_, asked := hang(t, cluster, kmsg.LeaveGroup)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		m.Close()
+	}()
+	await(t, asked)
+	m.CloseWithin(0)
+	within(t, closed, "the first Close")
+	within(t, m.over, "the end")
+	began := time.Now()
+	m.departures.EndWithin(ever)
+	if took := time.Since(began); took > patience {
+		t.Errorf("what was given up took %v to end", took)
+	}
+}

@@ -62,6 +62,8 @@ type Producer struct {
 	closed   bool
 	idle     chan struct{} // closed once closed and live is empty
 	ended    chan struct{} // closed when Close has finished
+	late     chan struct{} // closed by tooLate: Close is to wait no longer
+	tooLate  func()
 }
 
 var _ outbox.Transport = (*Producer)(nil)
@@ -110,7 +112,9 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 		purging:     map[string]bool{},
 		idle:        make(chan struct{}),
 		ended:       make(chan struct{}),
+		late:        make(chan struct{}),
 	}
+	p.tooLate = sync.OnceFunc(func() { close(p.late) })
 	p.promise = p.settle
 	p.windowRecords, p.windowBytes = window(c)
 	_, p.retries = retryLimits(c)
@@ -380,7 +384,13 @@ func (p *Producer) maybeIdle() {
 
 // Close implements outbox.Transport: it gives up what is under way and returns within about a second, whatever the
 // brokers do. Every record has its outcome by then, ErrClosed for most. Calling it again waits for the first call.
-func (p *Producer) Close() {
+func (p *Producer) Close() { p.CloseWithin(p.closeWait) }
+
+// CloseWithin is Close with another limit, which also holds for a Close that is under way: 0 gives the client no time to
+// end in order. What it still holds then is abandoned; its goroutines end by themselves.
+func (p *Producer) CloseWithin(limit time.Duration) {
+	timer := time.AfterFunc(limit, p.tooLate)
+	defer timer.Stop()
 	p.mtx.Lock()
 	if p.closed {
 		p.mtx.Unlock()
@@ -402,12 +412,10 @@ func (p *Producer) Close() {
 		close(shut)
 	}()
 	// kgo makes some of its promises only after Close has returned, and Close itself has no time limit.
-	limit := time.NewTimer(p.closeWait)
-	defer limit.Stop()
 	for _, event := range []chan struct{}{shut, p.idle} {
 		select {
 		case <-event:
-		case <-limit.C:
+		case <-p.late:
 			p.abandon()
 			<-p.idle // done calls that others have begun return soon
 			return

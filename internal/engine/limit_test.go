@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// iceListener is a broker's listener that can be frozen, as a process that was stopped: what comes is not read any more, and
+// connections are made by the kernel alone.
+type iceListener struct {
+	net.Listener
+	mtx sync.Mutex
+	ice chan struct{} // while it is open nothing is read; nil = never frozen
+}
+
+type iceConn struct {
+	net.Conn
+	listener *iceListener
+}
+
+func (l *iceListener) wait() {
+	l.mtx.Lock()
+	ice := l.ice
+	l.mtx.Unlock()
+	if ice != nil {
+		<-ice
+	}
+}
+
+func (l *iceListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	l.wait()
+	return &iceConn{conn, l}, err
+}
+
+func (c *iceConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.listener.wait()
+	return n, err
+}
+
+// freezing is a broker, and what freezes it until the test ends.
+func freezing(t *testing.T, opts ...kfake.Opt) (b *broker, freeze func()) {
+	l := &iceListener{}
+	b = newBroker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
+		inner, err := net.Listen(network, address)
+		l.Listener = inner
+		return l, err
+	}))...)
+	return b, func() {
+		ice := make(chan struct{})
+		t.Cleanup(func() { close(ice) })
+		l.mtx.Lock()
+		defer l.mtx.Unlock()
+		l.ice = ice
+	}
+}
+
+// TestStopIsLimited holds that a stop takes a second whatever the brokers do, with all there is in flight: records, a
+// member of a group, a topic that is being made.
+func TestStopIsLimited(t *testing.T) {
+	for name, test := range map[string]struct {
+		options []string
+		broker  func(t *testing.T) (address string, then func())
+		works   bool // up to then
+	}{
+		"nobody listens": {broker: func(t *testing.T) (string, func()) { return refusedAddress(t), nil }},
+		"silence":        {broker: func(t *testing.T) (string, func()) { return silentAddress(t), nil }},
+		"half a handshake": {options: []string{"security_protocol = ssl"},
+			broker: func(t *testing.T) (string, func()) { return silentAddress(t), nil }},
+		"no answer to the login": {
+			options: []string{"security_protocol = sasl_plaintext", "sasl_mechanisms = PLAIN", "sasl_username = u", "sasl_password = p"},
+			broker: func(t *testing.T) (string, func()) {
+				b, freeze := freezing(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"))
+				asked := make(chan struct{})
+				once := sync.OnceFunc(func() { close(asked) })
+				b.ControlKey(int16(kmsg.SASLAuthenticate), func(kmsg.Request) (kmsg.Response, error, bool) {
+					b.KeepControl()
+					freeze()
+					once()
+					return nil, nil, false
+				})
+				return b.address(), func() { <-asked }
+			}},
+		"frozen": {works: true, broker: func(t *testing.T) (string, func()) {
+			b, freeze := freezing(t, kfake.SeedTopics(1, "t", "in"))
+			return b.address(), freeze
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address, then := test.broker(t)
+			r := start(t, newLines())
+			r.configure(consuming(address, test.options...))
+			s := r.open("c")
+			c := &counter{}
+			id, err := r.Subscribe("c", "in", c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			values := listen(r.Engine, id, c)
+			if test.works {
+				s.put(numbered("in", "k", 0, 1)...)
+				receive(t, values, 1)
+				s.settled()
+			}
+			if then != nil && test.works {
+				then()
+			}
+			s.put(numbered("t", "k", 0, 1000)...)
+			if err := r.EnsureTopic("c", "new", 1, 1, false); err != nil {
+				t.Fatal(err)
+			}
+			if then != nil && !test.works {
+				then()
+			}
+			began := time.Now()
+			r.Stop(500 * time.Millisecond)
+			took := time.Since(began)
+			// Twice the second, for a machine under load.
+			if took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
