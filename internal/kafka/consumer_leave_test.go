@@ -248,7 +248,7 @@ func TestCloseIsHurried(t *testing.T) {
 		m.Close()
 	}()
 	await(t, asked)
-	m.CloseWithin(0)
+	go m.CloseWithin(0)
 	within(t, closed, "the first Close")
 	within(t, m.over, "the end")
 	began := time.Now()
