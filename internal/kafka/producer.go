@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,6 +75,7 @@ type tuning struct {
 	linger         time.Duration // of the client itself: the stage lingers already, and once is enough
 	unknownRetries int
 	closeWait      time.Duration
+	resolver       *net.Resolver // nil = the system's
 	extra          []kgo.Opt
 }
 
@@ -131,12 +133,12 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 }
 
 func (p *Producer) open(c *config.Connection, t tuning) error {
-	net, err := newDialer(c, p.ctx, p.log)
+	d, err := newDialer(c, p.ctx, p.log)
 	if err != nil {
 		return err
 	}
-	net.producer = p
-	opts, err := clientOptions(c, net, p.log)
+	d.producer, d.net.Resolver = p, t.resolver
+	opts, err := clientOptions(c, d, p.log)
 	if err != nil {
 		return err
 	}
