@@ -35,6 +35,7 @@ func newDialer(c *config.Connection, closing context.Context, log *logger) (*dia
 		return nil, err
 	}
 	return &dialer{
+		net:     net.Dialer{Timeout: maxConnectTime},
 		setup:   min(c.SocketTimeout, maxSetupTimeout),
 		silence: c.SocketTimeout,
 		files:   files,

@@ -25,6 +25,7 @@ const (
 	minRequestTimeout  = 100 * time.Millisecond
 	maxRequestTimeout  = 15 * time.Minute
 	maxSetupTimeout    = 30 * time.Second       // librdkafka's socket.connection.setup.timeout.ms
+	maxConnectTime     = 10 * time.Second       // of these, for TCP alone: Linux knocks again 1, 3, 7, 15 s after the first time, and less often the longer one waits
 	minBackoff         = 10 * time.Millisecond  // with 0 kgo would spin
 	metadataMinAge     = 250 * time.Millisecond // kgo's 5 s would be how long it takes to see that a broker is back
 	connIdleTimeout    = 9 * time.Minute        // below the broker's own connections.max.idle.ms of 10 minutes
