@@ -43,7 +43,7 @@ static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab 
 		frames++;
 	}
 	if (frames) {
-		pump->taker.take(stage->owner, slab->frames + start, at - start);
+		pump->taker.take(stage->owner, slab->frames + start, at - start, slab->shared);
 		slab->taken = at;
 		__atomic_store_n(&stage->handed, stage->handed + frames, __ATOMIC_RELEASE);
 		__atomic_store_n(&stage->gate.taken, stage->handed, __ATOMIC_RELAXED);
@@ -52,28 +52,35 @@ static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab 
 }
 
 /* retire disposes of the oldest slab, whose first end bytes were handed over, unless frames were added meanwhile. The
- * slab that is being filled is started anew; one made for a single frame is full by nature and never is. */
+ * slab that is being filled is started anew if the next one would be no other kind; one made for a single frame is full
+ * by nature and never is. A shared slab has to wait for its frames to be done, which is not here. */
 static void retire(struct stage_pump *pump, struct stage *stage, size_t end)
 {
 	struct slab *done = NULL;
 	struct slab *slab;
+	bool current;
 
 	pthread_mutex_lock(&stage->lock);
 	slab = stage->head;
-	if (slab->used == end && !slab->next && slab->room <= STAGE_SLAB_ROOM) {
-		slab->used = 0;
+	current = !slab->next && !slab_is_large(slab);
+	if (slab->head.used != end || (current && slab->shared)) {
+		/* stays */
+	} else if (current && !stage_wants_shared(stage)) {
+		slab_set_used(slab, 0);
 		slab->taken = 0;
-	} else if (slab->used == end) {
+	} else {
 		done = slab;
 		stage->head = slab->next;
 		if (!stage->head) {
 			stage->tail = NULL;
 		}
-		stage->bytes -= sizeof(*slab) + slab->room;
+		stage->bytes -= slab->head.size;
 	}
 	pthread_mutex_unlock(&stage->lock);
-	if (done) {
-		stage_slab_put(&pump->pool, done);
+	if (done && done->shared) {
+		stage_keep(stage, done);
+	} else if (done) {
+		stage_slab_put(&pump->plain, done);
 	}
 }
 
@@ -89,8 +96,8 @@ enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
 		pthread_mutex_lock(&stage->lock);
 		slab = stage->head;
 		if (slab) {
-			end = slab->used;
-			full = slab->next || slab->room > STAGE_SLAB_ROOM;
+			end = slab->head.used;
+			full = slab->next || slab_is_large(slab);
 		}
 		pthread_mutex_unlock(&stage->lock);
 		if (!slab || (!full && !all)) {
@@ -113,17 +120,21 @@ bool stage_disarm(struct stage_pump *pump, struct stage *stage)
 	bool empty;
 
 	pthread_mutex_lock(&stage->lock);
-	empty = !stage->head || (stage->head == stage->tail && stage->head->used == stage->head->taken);
+	slab = stage->head;
+	empty = !slab || (slab == stage->tail && slab->head.used == slab->taken);
 	if (empty) {
-		slab = stage->head;
+		stage->flags &= ~(STAGE_ARMED | STAGE_FILLED);
+	}
+	if (!empty || (slab && slab->shared && slab->done < slab->taken)) {
+		slab = NULL;
+	} else {
 		stage->head = NULL;
 		stage->tail = NULL;
 		stage->bytes = 0;
-		stage->flags &= ~(STAGE_ARMED | STAGE_FILLED);
 	}
 	pthread_mutex_unlock(&stage->lock);
 	if (slab) {
-		stage_slab_put(&pump->pool, slab);
+		stage_slab_put(slab->shared ? &pump->shared : &pump->plain, slab);
 	}
 	return empty;
 }
@@ -160,4 +171,5 @@ void stage_drain(struct stage_pump *pump, struct stage *stage)
 		}
 	} while (!stage_disarm(pump, stage));
 	stage_report(pump, stage);
+	stage_orphan(pump, stage);
 }

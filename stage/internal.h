@@ -5,7 +5,8 @@
  *   pump.c    the pump's thread: when it looks at which stage, how it sleeps and is called
  *   hand.c    what it does there: hand out frames, report notes
  *   life.c    creation and end of pumps and stages, and waiting for the pump
- *   slab.c    the pool of spare slabs
+ *   slab.c    pools of spare slabs
+ *   shared.c  slabs that are files, and when they may be used again
  *
  * Locks, never one inside another: a stage's lock (its slabs, flags, notes), its pump's lock (calls, sleep, the list
  * of stages), the pool's lock. No lock is held during a call to the taker.
@@ -34,7 +35,7 @@
 /* Spares the pump keeps ready, idle or not: two, so that two stages may wake up at the same time. */
 #define STAGE_SPARES_READY 2
 
-/* Spares kept under load, 4 MiB. One writer flat out fills a slab in some 15 us; this is what it fills in the
+/* Plain spares kept under load, 4 MiB. One writer flat out fills a slab in some 15 us; this is what it fills in the
  * millisecond that a pump may wait for a processor, so that even then it finds memory that is mapped already. */
 #define STAGE_SPARES_MAX 64
 
@@ -58,22 +59,54 @@
 /* A longer linger is taken for this one, a day, so that sums of times cannot overflow. */
 #define STAGE_LINGER_MAX (86400 * STAGE_SECOND)
 
+/* Slabs that were handed over and wait for their frames to be done keep an idle pump coming after this time, after
+ * twice of it when nothing has changed, and so on up to the longest. */
+#define STAGE_KEPT_NS     (20 * STAGE_MILLISECOND)
+#define STAGE_KEPT_MAX_NS (32 * STAGE_KEPT_NS)
+
+/* How long no file is made after one could not be. */
+#ifndef STAGE_RETRY_NS
+#define STAGE_RETRY_NS STAGE_SECOND
+#endif
+
 #define STAGE_HIDDEN __attribute__((visibility("hidden")))
 
+/* Between two instructions that could be told apart by who reads what a killed process left, tests end it. */
+#ifdef STAGE_STEPS
+void stage_step(void);
+#define STAGE_STEP() stage_step()
+#else
+#define STAGE_STEP() ((void) 0)
+#endif
+
+/* A plain slab begins like a shared one, but for the magic number; size is that of its memory. */
 struct slab {
+	struct stage_slab head; /* used and first: under the stage's lock */
 	struct slab *next;
-	size_t room;  /* bytes of frames that fit */
-	size_t used;  /* bytes reserved; under the stage's lock */
-	size_t taken; /* bytes handed to the taker; the pump's thread writes it, under the stage's lock when it resets */
-	_Alignas(16) unsigned char frames[];
+	uint64_t file;  /* its number among the pool's files */
+	size_t taken;   /* bytes handed to the taker; the pump's thread writes it, under the stage's lock when it resets */
+	size_t done;    /* of those, bytes of frames that are known to be done, from the beginning; the pump's thread only */
+	bool shared;
+	bool fallback;  /* it ought to be shared */
+	_Alignas(64) unsigned char frames[];
 };
 
 #define STAGE_SLAB_ROOM (STAGE_SLAB_BYTES - sizeof(struct slab))
 
+/* Spares of one kind. */
 struct slab_pool {
 	pthread_mutex_t lock;
 	struct slab *spare;
 	unsigned int count;
+
+	/* Of shared slabs only. */
+	bool shared;
+	int folder;     /* a descriptor, -1 = there are none */
+	bool wanted;    /* some stage has wanted one: atomic */
+	size_t most;    /* bytes of files there may be */
+	uint64_t files; /* ever made; under lock, as what follows */
+	size_t bytes;   /* of those there are */
+	int64_t retry;  /* before this time no file is made */
 };
 
 struct note {
@@ -99,6 +132,8 @@ struct stage {
 	struct stage_gate gate;
 	struct stage_pump *pump;
 	void *owner;
+	uint64_t number; /* among the pump's stages */
+	char label[STAGE_LABEL_MAX + 1];
 
 	/* Under lock. */
 	_Alignas(64) pthread_mutex_t lock;
@@ -131,12 +166,17 @@ struct stage {
 	int64_t frame_due;  /* when to take everything */
 	int64_t note_due;
 	int64_t last_frame; /* when a look last found a frame */
+	struct slab *kept;  /* shared slabs that are full and handed over, the oldest first */
+	struct slab **kept_end;
+	int64_t kept_pace;  /* how long after the last look at them the next is due, and */
+	int64_t kept_due;   /* when that is */
 };
 
 struct stage_pump {
 	struct stage_taker taker;
 	pthread_t thread;
-	struct slab_pool pool;
+	struct slab_pool plain;
+	struct slab_pool shared;
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake;     /* the pump waits for calls */
@@ -150,19 +190,40 @@ struct stage_pump {
 	bool ended;
 	unsigned int waiters;
 	unsigned int references; /* stages, and one for stage_pump_stop */
+	uint64_t created;        /* stages, ever */
 
 	/* The pump's thread only. */
 	struct stage *active;
+	struct slab *orphans; /* shared slabs of stages that are gone */
 	struct note notes[STAGE_NOTE_SLOTS];
 };
 
-/* stage_slab_get gives an empty slab with room for a frame of size bytes, a spare if there is one. NULL: no memory. */
+static inline size_t slab_room(const struct slab *slab)
+{
+	return slab->head.size - sizeof(*slab);
+}
+
+/* A slab that a single frame has to itself. */
+static inline bool slab_is_large(const struct slab *slab)
+{
+	return slab->head.size > STAGE_SLAB_BYTES;
+}
+
+/* slab_set_used says how much of a slab there is to read. Whoever finds it after a kill sees what was written before. */
+static inline void slab_set_used(struct slab *slab, size_t used)
+{
+	__atomic_store_n(&slab->head.used, used, __ATOMIC_RELEASE);
+}
+
+/* stage_slab_get gives an empty slab with room for a frame of size bytes, a spare if there is one. NULL: no memory, or
+ * no room for a file. */
 STAGE_HIDDEN struct slab *stage_slab_get(struct slab_pool *pool, size_t size);
 
 /* stage_slab_put takes a slab back, as a spare or for free. */
 STAGE_HIDDEN void stage_slab_put(struct slab_pool *pool, struct slab *slab);
 
-/* stage_slab_refill makes spares until STAGE_SPARES_READY are there, their pages touched. The pump's thread. */
+/* stage_slab_refill makes spares until STAGE_SPARES_READY are there, their pages touched, unless they are shared ones
+ * that nobody has wanted. The pump's thread. */
 STAGE_HIDDEN void stage_slab_refill(struct slab_pool *pool);
 
 /* stage_slab_trim frees all spares but keep. */
@@ -170,6 +231,34 @@ STAGE_HIDDEN void stage_slab_trim(struct slab_pool *pool, unsigned int keep);
 
 /* stage_slab_surplus says whether more than STAGE_SPARES_READY spares are kept. */
 STAGE_HIDDEN bool stage_slab_surplus(struct slab_pool *pool);
+
+/* stage_wants_shared says whether the stage's next slab is to be a shared one, if it can be had. */
+STAGE_HIDDEN bool stage_wants_shared(const struct stage *stage);
+
+/* stage_shared_open makes pool one of shared slabs in a folder, which may be NULL. */
+STAGE_HIDDEN void stage_shared_open(struct slab_pool *pool, const char *folder);
+
+/* stage_shared_make makes a shared slab of so many bytes, header included, or says NULL. */
+STAGE_HIDDEN struct slab *stage_shared_make(struct slab_pool *pool, size_t size);
+
+/* stage_shared_free unmaps one; its file goes too when unlink. */
+STAGE_HIDDEN void stage_shared_free(struct slab_pool *pool, struct slab *slab, bool unlink);
+
+/* stage_keep takes over a shared slab that is full and handed over, until its frames are done. The pump's thread, as
+ * the following. */
+STAGE_HIDDEN void stage_keep(struct stage *stage, struct slab *slab);
+
+/* stage_reclaim takes back what is done of a stage's shared slabs. Returns when to come again because of the others. */
+STAGE_HIDDEN int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now);
+
+/* stage_orphan leaves the shared slabs of a stage that is to be forgotten to its pump. */
+STAGE_HIDDEN void stage_orphan(struct stage_pump *pump, struct stage *stage);
+
+/* stage_reclaim_orphans takes back those that are done. */
+STAGE_HIDDEN void stage_reclaim_orphans(struct stage_pump *pump);
+
+/* stage_slab_is_done says whether every frame that the taker got of a slab is done. */
+STAGE_HIDDEN bool stage_slab_is_done(struct slab *slab);
 
 /* stage_mutex_init makes a mutex that spins for a moment before it sleeps: all of ours are held for a few
  * instructions, but a holder may lose its processor. */

@@ -11,6 +11,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -36,8 +38,19 @@ static void init_wake(pthread_cond_t *wake)
 
 static void pump_free(struct stage_pump *pump)
 {
-	stage_slab_trim(&pump->pool, 0);
-	pthread_mutex_destroy(&pump->pool.lock);
+	while (pump->orphans) {
+		struct slab *slab = pump->orphans;
+
+		pump->orphans = slab->next;
+		stage_shared_free(&pump->shared, slab, false);
+	}
+	stage_slab_trim(&pump->plain, 0);
+	stage_slab_trim(&pump->shared, 0);
+	if (pump->shared.folder >= 0) {
+		close(pump->shared.folder);
+	}
+	pthread_mutex_destroy(&pump->plain.lock);
+	pthread_mutex_destroy(&pump->shared.lock);
 	pthread_cond_destroy(&pump->wake);
 	pthread_cond_destroy(&pump->progress);
 	pthread_mutex_destroy(&pump->lock);
@@ -64,7 +77,7 @@ static int create_thread(struct stage_pump *pump, const char *name)
 	return error;
 }
 
-struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char *name)
+struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char *name, const char *folder)
 {
 	struct stage_pump *pump = calloc(1, sizeof(*pump));
 
@@ -73,7 +86,9 @@ struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char 
 	}
 	pump->taker = *taker;
 	pump->references = 1;
-	stage_mutex_init(&pump->pool.lock);
+	stage_mutex_init(&pump->plain.lock);
+	stage_mutex_init(&pump->shared.lock);
+	stage_shared_open(&pump->shared, folder);
 	stage_mutex_init(&pump->lock);
 	init_wake(&pump->wake);
 	pthread_cond_init(&pump->progress, NULL);
@@ -111,7 +126,7 @@ void stage_pump_stop(struct stage_pump *pump)
 	release(pump);
 }
 
-struct stage *stage_create(struct stage_pump *pump, void *owner)
+struct stage *stage_create(struct stage_pump *pump, void *owner, const char *label)
 {
 	/* Whole cache lines of its own, so that two stages do not slow each other down. */
 	struct stage *stage = aligned_alloc(_Alignof(struct stage), sizeof(*stage));
@@ -119,7 +134,13 @@ struct stage *stage_create(struct stage_pump *pump, void *owner)
 	if (!stage) {
 		return NULL;
 	}
-	*stage = (struct stage) { .pump = pump, .owner = owner, .frame_due = STAGE_NEVER, .note_due = STAGE_NEVER };
+	*stage = (struct stage) {
+		.pump = pump, .owner = owner, .frame_due = STAGE_NEVER, .note_due = STAGE_NEVER, .kept_due = STAGE_NEVER,
+	};
+	stage->kept_end = &stage->kept;
+	if (label && strlen(label) <= STAGE_LABEL_MAX) {
+		strcpy(stage->label, label);
+	}
 	stage_mutex_init(&stage->lock);
 	pthread_mutex_lock(&pump->lock);
 	stage->next = pump->stages;
@@ -128,6 +149,7 @@ struct stage *stage_create(struct stage_pump *pump, void *owner)
 	}
 	pump->stages = stage;
 	pump->references++;
+	stage->number = ++pump->created;
 	pthread_mutex_unlock(&pump->lock);
 	return stage;
 }

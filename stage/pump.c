@@ -11,7 +11,8 @@
  *     disarmed ───────────► armed, look every linger ───────────────────────────────────► disarmed
  *                             put fills a slab: call, full slabs are taken at once
  *
- * The pump visits the stages that are armed or have called, and no others.
+ * The pump visits the stages that are armed or have called, and those whose shared slabs wait for their frames to be
+ * done, ever more rarely (shared.c); no others.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -171,23 +172,27 @@ static int64_t visit(struct stage_pump *pump, struct stage *stage, int64_t now, 
 	return stage->filled ? now : earlier(stage->frame_due, stage->note_due);
 }
 
-/* visit_all visits the stages that want to be and forgets about those with no plans. Returns when to come again. */
-static int64_t visit_all(struct stage_pump *pump, int64_t now, int64_t since)
+/* visit_all visits the stages that want to be and forgets about those with no plans. Returns when to come again; *busy
+ * says whether somebody is waiting for that, or only slabs are. */
+static int64_t visit_all(struct stage_pump *pump, int64_t now, int64_t since, bool *busy)
 {
 	struct stage **place = &pump->active;
 	int64_t due = STAGE_NEVER;
 
+	*busy = false;
 	while (*place) {
 		struct stage *stage = *place;
 		bool leaving = stage->asked & STAGE_ASK_LEAVE;
 		int64_t next = leaving ? STAGE_NEVER : visit(pump, stage, now, since);
+		int64_t kept = leaving ? STAGE_NEVER : stage_reclaim(pump, stage, now);
 
-		if (next == STAGE_NEVER) {
+		if (next == STAGE_NEVER && kept == STAGE_NEVER) {
 			*place = stage->next_active;
 			stage->active = false;
 		} else {
 			place = &stage->next_active;
-			due = earlier(due, next);
+			due = earlier(due, earlier(next, kept));
+			*busy = *busy || next != STAGE_NEVER;
 		}
 		if (leaving) {
 			leave(pump, stage);
@@ -216,7 +221,7 @@ static void answer(struct stage_pump *pump)
 }
 
 /* sleep_until sleeps under the pump's lock, until a call that cannot wait so long, or not at all if there are calls
- * already. deep: no stage is active, so that whoever calls is to be heard at once even if the sleep is not meant to
+ * already. deep: no stage is busy, so that whoever calls is to be heard at once even if the sleep is not meant to
  * last. Returns whether it slept. */
 static bool sleep_until(struct stage_pump *pump, int64_t until, bool deep)
 {
@@ -262,13 +267,15 @@ void *stage_pump_run(void *argument)
 	int64_t now = stage_now();
 	int64_t due = STAGE_NEVER;
 	bool stop = false;
+	bool busy = false;
 
 	while (!stop) {
-		/* Whoever calls while stages are active, or before the pump sleeps, does so after this moment. */
+		/* Whoever calls while stages are busy, or before the pump sleeps, does so after this moment. */
 		int64_t since = now;
-		bool deep = !pump->active;
+		bool deep = !busy;
 
-		stage_slab_refill(&pump->pool);
+		stage_slab_refill(&pump->plain);
+		stage_slab_refill(&pump->shared);
 		pthread_mutex_lock(&pump->lock);
 		if (pump->waiters) {
 			pthread_cond_broadcast(&pump->progress);
@@ -279,11 +286,13 @@ void *stage_pump_run(void *argument)
 		pthread_mutex_unlock(&pump->lock);
 		now = stage_now();
 		if (deep && !pump->active) {
-			stage_slab_trim(&pump->pool, STAGE_SPARES_READY);
+			stage_slab_trim(&pump->plain, STAGE_SPARES_READY);
+			stage_slab_trim(&pump->shared, STAGE_SPARES_READY);
 		}
-		due = visit_all(pump, now, deep ? now : since);
+		due = visit_all(pump, now, deep ? now : since, &busy);
+		stage_reclaim_orphans(pump);
 		/* With nothing else to do the pump comes back once, for the spares that an idle one does not keep. */
-		if (!pump->active && stage_slab_surplus(&pump->pool)) {
+		if (!pump->active && (stage_slab_surplus(&pump->plain) || stage_slab_surplus(&pump->shared))) {
 			due = now + STAGE_QUIET_NS;
 		}
 	}

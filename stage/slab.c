@@ -1,5 +1,5 @@
 /*
- * res_kafka: the stage's pool of spare slabs, one for all stages of a pump.
+ * res_kafka: pools of spare slabs, one of each kind for all stages of a pump.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -15,16 +15,37 @@
 /* The smallest page size there is: touching more often than needed does no harm. */
 #define PAGE_BYTES 4096
 
-static struct slab *make(size_t room)
+static struct slab *make(struct slab_pool *pool, size_t size)
 {
-	struct slab *slab = malloc(sizeof(*slab) + room);
+	struct slab *slab;
 
-	if (slab) {
-		slab->next = NULL;
-		slab->room = room;
-		slab->used = 0;
-		slab->taken = 0;
+	if (pool->shared) {
+		return stage_shared_make(pool, size);
 	}
+	slab = aligned_alloc(_Alignof(struct slab), (size + _Alignof(struct slab) - 1) & ~(_Alignof(struct slab) - 1));
+	if (slab) {
+		*slab = (struct slab) { .head.size = size };
+	}
+	return slab;
+}
+
+static void discard(struct slab_pool *pool, struct slab *slab)
+{
+	if (slab->shared) {
+		stage_shared_free(pool, slab, true);
+	} else {
+		free(slab);
+	}
+}
+
+/* empty makes a slab fit for its next use. */
+static struct slab *empty(struct slab *slab)
+{
+	slab_set_used(slab, 0);
+	slab->next = NULL;
+	slab->taken = 0;
+	slab->done = 0;
+	slab->fallback = false;
 	return slab;
 }
 
@@ -33,7 +54,7 @@ struct slab *stage_slab_get(struct slab_pool *pool, size_t size)
 	struct slab *slab;
 
 	if (size > STAGE_SLAB_ROOM) {
-		return make(size);
+		return make(pool, sizeof(*slab) + size);
 	}
 	pthread_mutex_lock(&pool->lock);
 	slab = pool->spare;
@@ -42,22 +63,18 @@ struct slab *stage_slab_get(struct slab_pool *pool, size_t size)
 		pool->count--;
 	}
 	pthread_mutex_unlock(&pool->lock);
-	if (!slab) {
-		return make(STAGE_SLAB_ROOM);
-	}
-	slab->next = NULL;
-	slab->used = 0;
-	slab->taken = 0;
-	return slab;
+	return slab ? empty(slab) : make(pool, STAGE_SLAB_BYTES);
 }
 
 void stage_slab_put(struct slab_pool *pool, struct slab *slab)
 {
 	bool keep = false;
 
-	if (slab->room == STAGE_SLAB_ROOM) {
+	empty(slab); /* in a file nobody is to find it again */
+	if (!slab_is_large(slab)) {
 		pthread_mutex_lock(&pool->lock);
-		keep = pool->count < STAGE_SPARES_MAX;
+		/* Files are not so quickly made, and bounded already. */
+		keep = pool->shared || pool->count < STAGE_SPARES_MAX;
 		if (keep) {
 			slab->next = pool->spare;
 			pool->spare = slab;
@@ -66,7 +83,7 @@ void stage_slab_put(struct slab_pool *pool, struct slab *slab)
 		pthread_mutex_unlock(&pool->lock);
 	}
 	if (!keep) {
-		free(slab);
+		discard(pool, slab);
 	}
 }
 
@@ -87,15 +104,18 @@ bool stage_slab_surplus(struct slab_pool *pool)
 
 void stage_slab_refill(struct slab_pool *pool)
 {
+	if (pool->shared && !__atomic_load_n(&pool->wanted, __ATOMIC_RELAXED)) {
+		return;
+	}
 	while (spares(pool) < STAGE_SPARES_READY) {
-		struct slab *slab = make(STAGE_SLAB_ROOM);
+		struct slab *slab = make(pool, STAGE_SLAB_BYTES);
 		size_t i;
 
 		if (!slab) {
 			return;
 		}
 		/* A page fault is better had here than in a thread that carries a call. */
-		for (i = 0; i < slab->room; i += PAGE_BYTES) {
+		for (i = 0; i < slab_room(slab); i += PAGE_BYTES) {
 			*(volatile unsigned char *) (slab->frames + i) = 0;
 		}
 		stage_slab_put(pool, slab);
@@ -119,7 +139,7 @@ void stage_slab_trim(struct slab_pool *pool, unsigned int keep)
 	while (surplus) {
 		struct slab *next = surplus->next;
 
-		free(surplus);
+		discard(pool, surplus);
 		surplus = next;
 	}
 }

@@ -101,33 +101,71 @@ static enum stage_result place(struct stage *stage, struct put *put)
 	size_t size = frame_size(put->length);
 	bool filled = false;
 
-	if (!tail || size > tail->room - tail->used) {
+	if (!tail || size > slab_room(tail) - tail->head.used) {
 		if (stage->bytes > STAGE_WAITING_MAX) {
 			return STAGE_NO_MEMORY;
 		}
 		if (!put->fresh) {
 			return STAGE_OK;
 		}
-		filled = (tail && tail->used > 0) || size > STAGE_SLAB_ROOM;
+		filled = (tail && tail->head.used > 0) || size > STAGE_SLAB_ROOM;
 		if (tail) {
 			tail->next = put->fresh;
 		} else {
 			stage->head = put->fresh;
 		}
 		tail = stage->tail = put->fresh;
-		stage->bytes += sizeof(*tail) + tail->room;
+		stage->bytes += tail->head.size;
 		put->fresh = NULL;
 	}
-	put->frame = (struct stage_frame *) (tail->frames + tail->used);
+	if (!tail->head.used) {
+		tail->head.first = stage->admitted;
+	}
+	if (tail->fallback) {
+		__atomic_store_n(&stage->gate.unshared, load(&stage->gate.unshared) + 1, __ATOMIC_RELAXED);
+	}
+	put->frame = (struct stage_frame *) (tail->frames + tail->head.used);
 	put->frame->size = size;
+	STAGE_STEP();
 	__atomic_store_n(&put->frame->state, STAGE_FRAME_RESERVED, __ATOMIC_RELAXED);
-	tail->used += size;
+	STAGE_STEP();
+	slab_set_used(tail, tail->head.used + size);
+	STAGE_STEP();
 	stage->admitted++;
 	__atomic_store_n(&stage->gate.admitted, stage->admitted, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&stage->gate.held_frames, 1, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&stage->gate.held_charge, put->charge, __ATOMIC_RELAXED);
 	put->patience = call_for(stage, filled);
 	return STAGE_OK;
+}
+
+bool stage_wants_shared(const struct stage *stage)
+{
+	return load(&stage->gate.shared);
+}
+
+/* fresh_slab fetches a slab of the kind that the stage wants, of the other one if it must. */
+static struct slab *fresh_slab(struct stage *stage, size_t size)
+{
+	struct stage_pump *pump = stage->pump;
+	bool wanted = stage_wants_shared(stage);
+	struct slab *slab = NULL;
+
+	if (wanted && stage->label[0] && pump->shared.folder >= 0) {
+		__atomic_store_n(&pump->shared.wanted, true, __ATOMIC_RELAXED);
+		slab = stage_slab_get(&pump->shared, size);
+	}
+	if (slab) {
+		memcpy(slab->head.label, stage->label, sizeof(slab->head.label));
+		slab->head.stage = stage->number;
+		STAGE_STEP();
+		return slab;
+	}
+	slab = stage_slab_get(&pump->plain, size);
+	if (slab) {
+		slab->fallback = wanted;
+	}
+	return slab;
 }
 
 /* reserve gives put its place in the stage, or says why not. Memory is fetched with the lock released, so admission
@@ -146,7 +184,7 @@ static enum stage_result reserve(struct stage *stage, struct put *put)
 		if (result != STAGE_OK || put->frame) {
 			return result;
 		}
-		put->fresh = stage_slab_get(&stage->pump->pool, frame_size(put->length));
+		put->fresh = fresh_slab(stage, frame_size(put->length));
 		if (!put->fresh) {
 			return STAGE_NO_MEMORY;
 		}
@@ -161,7 +199,7 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 	int i;
 
 	if (put.fresh) {
-		stage_slab_put(&stage->pump->pool, put.fresh);
+		stage_slab_put(put.fresh->shared ? &stage->pump->shared : &stage->pump->plain, put.fresh);
 	}
 	if (result != STAGE_OK) {
 		return result;
@@ -175,10 +213,12 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 			memcpy(to, parts[i].iov_base, parts[i].iov_len);
 			to += parts[i].iov_len;
 		}
+		STAGE_STEP();
 	}
 	/* The release pairs with the acquire of the pump that finds the frame ready: it sees all of the above. From here
 	 * on the frame may be gone. */
 	__atomic_store_n(&put.frame->state, STAGE_FRAME_READY, __ATOMIC_RELEASE);
+	STAGE_STEP();
 	if (put.patience != NO_CALL) {
 		stage_pump_call(stage, 0, put.patience);
 	}

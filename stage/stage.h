@@ -11,6 +11,10 @@
  * done outside the lock. A spare slab is always ready; only when the pump has fallen behind does a writer allocate
  * one itself. A writer never waits for the pump, and a stage at its limits refuses at once.
  *
+ * A slab lies in memory of the process, or is shared: then it is a file of a folder on a memory file system, and what
+ * it holds survives the process, however that ends. Its frames stay where they are until their taker has said of each
+ * that it is done with it. Whoever finds the files of a process that is gone reads them by struct stage_slab.
+ *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
  */
@@ -42,19 +46,49 @@ struct stage_gate {
 	int64_t admitted;     /* frames ever admitted; only ever grows */
 	int64_t taken;        /* frames handed to take(); only ever grows */
 	int64_t max_weight;   /* for the writers, who weigh a frame by a rule of their own; the stage does not look at it */
+	int64_t shared;       /* 1 = new slabs are shared ones; those that hold something go on as they are */
+	int64_t unshared;     /* frames put while that was so into a slab that is not shared, because no shared one could be
+	                       * had: the folder's file system is full, the folder is gone, STAGE_SHARED_MAX is in use, the
+	                       * pump has no folder, or the stage no label; only ever grows */
 };
 
 /* A frame as it lies in a slab, 8-byte aligned. The content follows the header; the next frame starts size bytes
- * after this one. The same layout stands in shared memory later, so it holds no pointer. */
+ * after this one. It holds no pointer, so that another process can read it. */
 struct stage_frame {
 	uint32_t size;   /* bytes from this frame to the next, header and padding included: a multiple of 8 */
-	uint32_t length; /* bytes of content */
-	uint32_t state;  /* STAGE_FRAME_RESERVED while its writer copies, then STAGE_FRAME_READY */
-	uint32_t charge; /* what it weighs against max_charge */
+	uint32_t length; /* bytes of content; means nothing while the frame is RESERVED */
+	uint32_t state;  /* STAGE_FRAME_RESERVED while its writer copies, then STAGE_FRAME_READY; DONE see struct stage_taker */
+	uint32_t charge; /* what it weighs against max_charge; means nothing while the frame is RESERVED */
 };
 
 #define STAGE_FRAME_RESERVED 0x52455356u
 #define STAGE_FRAME_READY    0x52454459u
+#define STAGE_FRAME_DONE     0x444f4e45u
+
+/* How a shared slab's file begins. Whatever moment its process was killed at, this holds: without the magic number the
+ * file is nothing yet; the frames within used bytes from frames on each have their size and state, and one that is
+ * READY is whole. */
+struct stage_slab {
+	uint64_t magic;  /* STAGE_SLAB_MAGIC, written last */
+	uint32_t layout; /* STAGE_SLAB_LAYOUT */
+	uint32_t frames; /* where the first frame begins, bytes from the beginning of the file */
+	uint64_t size;   /* of the file, bytes */
+	uint64_t stage;  /* the stage's number in its pump, and */
+	uint64_t first;  /* how many frames were admitted to the stage before the first in here: these two order the slabs
+	                  * of one label */
+	uint64_t used;   /* bytes of frames */
+	char label[160]; /* the stage's, ends with NUL */
+};
+
+#define STAGE_SLAB_MAGIC  UINT64_C(0x42414c534b534552) /* "RESKSLAB" where the lowest byte comes first */
+#define STAGE_SLAB_LAYOUT 1                            /* of this struct, struct stage_frame and what a frame holds */
+#define STAGE_LABEL_MAX   (sizeof(((struct stage_slab *) NULL)->label) - 1)
+
+/* Most bytes of shared slabs one pump makes, if that is not more than half of what their file system holds in all.
+ * Tests set it lower. */
+#ifndef STAGE_SHARED_MAX
+#define STAGE_SHARED_MAX (64u * 1024 * 1024)
+#endif
 
 enum stage_result {
 	STAGE_OK = 0,
@@ -77,30 +111,39 @@ struct stage_pump;
 
 /* What the pump calls, always from its own thread, never two at a time.
  *
- * take gets one slab: length bytes of ready frames, back to back, in the order in which they were admitted. The
- * memory is the pump's again when take returns, so what it needs afterwards it copies. For each writer thread frames
- * arrive in the order of its puts.
+ * take gets one slab: length bytes of ready frames, back to back, in the order in which they were admitted. For each
+ * writer thread frames arrive in the order of its puts. With kept = 0 the memory is the pump's again when take returns,
+ * so what is needed afterwards is copied, and nothing is written to it.
+ *
+ * kept = 1: the slab is a shared one. Each of its frames stays as it is, and is found should the process be killed,
+ * until STAGE_FRAME_DONE has been stored into its state (atomically, with release order), by any thread at any time
+ * after take began and before the pump ends; then the frame is the pump's again. Every frame has its turn once: whatever is done, in
+ * whatever order, the slab is used again when all of it is.
  *
  * note reports what stage_note counted under slot since the last report: how often, and the text of the first. text
  * is NUL-terminated and valid during the call.
  */
 struct stage_taker {
-	void (*take)(void *owner, const void *frames, size_t length);
+	void (*take)(void *owner, void *frames, size_t length, int kept);
 	void (*note)(void *owner, unsigned int slot, uint64_t count, const char *text);
 };
 
 /* stage_pump_start creates the thread that empties stages. *taker is copied. The thread has all signals blocked and
- * the name `name` (at most 15 bytes). Returns NULL when there is no memory or no thread. */
-struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char *name);
+ * the name `name` (at most 15 bytes). folder is where shared slabs go, a folder of a memory file system that is nobody
+ * else's; NULL or empty: there are none. Returns NULL when there is no memory or no thread. A folder that cannot be
+ * opened is like one that is full. */
+struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char *name, const char *folder);
 
 /* stage_pump_stop takes what every stage still holds, frames and notes, ends the thread and waits for it. Its stages
  * must have been closed (gate.open = 0) and no put may be under way or be admitted later; they are destroyed before
- * or after this call. Not from the pump's thread. pump may be NULL. */
+ * or after this call. The last of these calls unmaps all shared slabs: no state of a frame may be stored any more. Files
+ * that hold frames that are not done stay. Not from the pump's thread. pump may be NULL. */
 void stage_pump_stop(struct stage_pump *pump);
 
 /* stage_create makes an empty stage with open = 0 and all limits 0; the caller fills the gate in. owner is passed to
- * the taker. Any thread. Returns NULL when there is no memory. */
-struct stage *stage_create(struct stage_pump *pump, void *owner);
+ * the taker. label stands in its shared slabs, for whoever finds them; without one (NULL, empty) or with one longer than
+ * STAGE_LABEL_MAX it has none. Any thread. Returns NULL when there is no memory. */
+struct stage *stage_create(struct stage_pump *pump, void *owner, const char *label);
 
 /* stage_destroy frees a stage nobody uses any more, after its pump has taken what it held, frames and notes. Any thread
  * but the pump's. Blocks until the pump has done so and is not inside a call for this stage. stage may be NULL. */

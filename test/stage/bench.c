@@ -5,6 +5,7 @@
  * LICENSE file at the top of the source tree.
  */
 #define _GNU_SOURCE
+#define SHARED
 
 #include <sched.h>
 #include <sys/resource.h>
@@ -13,8 +14,20 @@
 
 #define LENGTH 300
 
+/* Whole slabs are done some time after they were taken, and somewhere else. */
+#define SPANS 65536
+
+struct span {
+	unsigned char *frames;
+	size_t length;
+};
+
 struct load {
 	struct owner owner;
+	struct span spans[SPANS]; /* taken and not done */
+	uint64_t taken;
+	uint64_t done;
+	bool end;
 	int64_t interval; /* ns between two puts of a thread; 0 = flat out */
 	int64_t puts;     /* of each thread */
 	int64_t refused;
@@ -47,24 +60,59 @@ static void measure_clock(void)
 	clock_cost = (now() - start) / 1000000;
 }
 
-static void release_at_once(void *context, const void *frames, size_t length)
+static void finish(struct load *load, const struct span *span)
 {
-	struct load *load = context;
-	const unsigned char *at = frames;
-	const unsigned char *end = at + length;
 	int64_t count = 0;
 	int64_t charge = 0;
+	size_t at = 0;
 
-	while (at < end) {
-		const struct stage_frame *frame = (const struct stage_frame *) at;
+	/* A plain slab is not there any more; all frames are alike. */
+	if (!span->frames) {
+		count = span->length;
+		charge = count * LENGTH;
+	}
+	while (span->frames && at < span->length) {
+		struct stage_frame *frame = (struct stage_frame *) (span->frames + at);
 
 		count++;
 		charge += frame->charge;
 		at += frame->size;
+		frame_done(frame);
 	}
 	add(&load->owner.gate->held_frames, -count);
 	add(&load->owner.gate->held_charge, -charge);
+}
+
+static void *finish_later(void *argument)
+{
+	struct load *load = argument;
+
+	while (!__atomic_load_n(&load->end, __ATOMIC_ACQUIRE)) {
+		usleep(2000);
+		while (load->done < __atomic_load_n(&load->taken, __ATOMIC_ACQUIRE)) {
+			finish(load, &load->spans[load->done % SPANS]);
+			__atomic_store_n(&load->done, load->done + 1, __ATOMIC_RELEASE);
+		}
+	}
+	return NULL;
+}
+
+static void take_over(void *context, void *frames, size_t length, int kept)
+{
+	struct load *load = context;
+	const unsigned char *at = frames;
+	const unsigned char *end = at + length;
+	struct span span = { frames, length };
+
+	if (!kept) {
+		for (span = (struct span) { NULL, 0 }; at < end; span.length++) {
+			at += ((const struct stage_frame *) at)->size;
+		}
+	}
 	load->owner.calls++;
+	CHECK(load->taken - __atomic_load_n(&load->done, __ATOMIC_ACQUIRE) < SPANS);
+	load->spans[load->taken % SPANS] = span;
+	__atomic_store_n(&load->taken, load->taken + 1, __ATOMIC_RELEASE);
 }
 
 /* put_one says whether the frame went in. A full stage is left some time to empty: the cost of a put is measured, not
@@ -137,25 +185,29 @@ static int64_t processor_time(void)
 		+ (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
 }
 
-static void run(const char *title, int threads, int64_t interval, int64_t puts, int64_t linger)
+static void run(const char *title, int threads, int64_t interval, int64_t puts, int64_t linger, bool shared)
 {
-	static const struct stage_taker taker = { .take = release_at_once, .note = owner_note };
-	struct stage_pump *pump = stage_pump_start(&taker, "bench pump");
-	struct load load = { .interval = interval, .puts = puts };
+	static const struct stage_taker taker = { .take = take_over, .note = owner_note };
+	struct stage_pump *pump = stage_pump_start(&taker, "bench pump", test_folder());
+	static struct load load;
+	pthread_t finisher;
 	struct results results[8] = { 0 };
 	pthread_t ids[8];
 	int64_t *all = calloc(threads * puts, sizeof(*all));
 	int64_t total = threads * puts;
-	int64_t start;
+	int64_t began;
 	int64_t spent;
 	int64_t busy;
 	int i;
 
+	load = (struct load) { .interval = interval, .puts = puts };
+	finisher = start(finish_later, &load);
 	owner_open(&load.owner, pump, linger);
 	set(&load.owner.gate->max_frames, 100000);
+	set(&load.owner.gate->shared, shared);
 	/* Fault the results in, so that their pages are not counted. */
 	memset(all, 1, total * sizeof(*all));
-	start = now();
+	began = now();
 	busy = processor_time();
 	for (i = 0; i < threads; i++) {
 		results[i] = (struct results) { &load, all + i * puts };
@@ -164,45 +216,56 @@ static void run(const char *title, int threads, int64_t interval, int64_t puts, 
 	for (i = 0; i < threads; i++) {
 		pthread_join(ids[i], NULL);
 	}
-	spent = now() - start;
+	spent = now() - began;
 	busy = processor_time() - busy;
 	stage_flush(load.owner.stage);
 	qsort(all, total, sizeof(*all), by_cost);
-	printf("%-8s %d thread%s linger %lld ms: p50 %lld p99 %lld p99.9 %lld max %lld ns, %.0f/s, "
+	printf("%-8s %s %d thread%s linger %lld ms: p50 %lld p99 %lld p99.9 %lld max %lld ns, %.0f/s, "
 		"%lld takes, %lld refused, processor %.1f%%",
-		title, threads, threads > 1 ? "s" : " ", (long long) (linger / MILLISECOND), (long long) all[total / 2],
+		title, shared ? "shared" : "plain ", threads, threads > 1 ? "s" : " ", (long long) (linger / MILLISECOND), (long long) all[total / 2],
 		(long long) all[total * 99 / 100], (long long) all[total * 999 / 1000], (long long) all[total - 1],
 		(double) total * SECOND / spent, (long long) load.owner.calls, (long long) load.refused,
 		100.0 * busy / spent);
 	if (!interval) {
-		start = now();
+		began = now();
 		for (i = 0; i < threads; i++) {
 			CHECK_EQUAL(pthread_create(&ids[i], NULL, put_untimed, &results[i]), 0);
 		}
 		for (i = 0; i < threads; i++) {
 			pthread_join(ids[i], NULL);
 		}
-		printf(", untimed %lld ns/put", (long long) ((now() - start) / total));
+		printf(", untimed %lld ns/put", (long long) ((now() - began) / total));
+	}
+	if (get(&load.owner.gate->unshared)) {
+		printf(", %lld not shared", (long long) get(&load.owner.gate->unshared));
 	}
 	printf("\n");
 	fflush(stdout);
+	__atomic_store_n(&load.end, true, __ATOMIC_RELEASE);
+	pthread_join(finisher, NULL);
 	owner_close(&load.owner);
 	stage_pump_stop(pump);
 	free(all);
+}
+
+static void both(const char *title, int threads, int64_t interval, int64_t puts, int64_t linger)
+{
+	run(title, threads, interval, puts, linger, false);
+	run(title, threads, interval, puts, linger, true);
 }
 
 int main(void)
 {
 	measure_clock();
 	printf("reading the clock costs %lld ns\n", (long long) clock_cost);
-	run("300/s", 1, SECOND / 300, 300 * 4, 5 * MILLISECOND);
-	run("300/s", 1, SECOND / 300, 300 * 4, 0);
-	run("10/s", 1, SECOND / 10, 40, 5 * MILLISECOND);
-	run("2000/s", 1, SECOND / 2000, 2000 * 3, 5 * MILLISECOND);
-	run("2000/s", 1, SECOND / 2000, 2000 * 3, 0);
-	run("flat out", 1, 0, 3000000, 5 * MILLISECOND);
-	run("flat out", 4, 0, 1000000, 5 * MILLISECOND);
-	run("flat out", 1, 0, 3000000, 0);
-	run("flat out", 4, 0, 1000000, 0);
+	both("300/s", 1, SECOND / 300, 300 * 4, 5 * MILLISECOND);
+	both("300/s", 1, SECOND / 300, 300 * 4, 0);
+	both("10/s", 1, SECOND / 10, 40, 5 * MILLISECOND);
+	both("2000/s", 1, SECOND / 2000, 2000 * 3, 5 * MILLISECOND);
+	both("2000/s", 1, SECOND / 2000, 2000 * 3, 0);
+	both("flat out", 1, 0, 3000000, 5 * MILLISECOND);
+	both("flat out", 4, 0, 1000000, 5 * MILLISECOND);
+	both("flat out", 1, 0, 3000000, 0);
+	both("flat out", 4, 0, 1000000, 0);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #ifndef RES_KAFKA_TEST_STAGE_CHECK_H
 #define RES_KAFKA_TEST_STAGE_CHECK_H
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../../stage/stage.h"
 
@@ -84,15 +86,22 @@ struct owner {
 	int64_t bytes;
 	int64_t calls;
 	int64_t notes;
+	bool done_elsewhere; /* the test itself says what is done of a shared slab */
 	void (*frame)(struct owner *owner, const struct stage_frame *frame); /* NULL = only count; without the lock */
 	void (*noted)(struct owner *owner, unsigned int slot, uint64_t count, const char *text);
 };
 
-static inline void owner_take(void *context, const void *frames, size_t length)
+/* frame_done says that a frame of a shared slab is not needed any more. */
+static inline void frame_done(const struct stage_frame *frame)
+{
+	__atomic_store_n((uint32_t *) &frame->state, STAGE_FRAME_DONE, __ATOMIC_RELEASE);
+}
+
+static inline void owner_take(void *context, void *frames, size_t length, int kept)
 {
 	struct owner *owner = context;
-	const unsigned char *at = frames;
-	const unsigned char *end = at + length;
+	unsigned char *at = frames;
+	unsigned char *end = at + length;
 	int64_t count = 0;
 	int64_t charge = 0;
 	int64_t bytes = 0;
@@ -112,6 +121,9 @@ static inline void owner_take(void *context, const void *frames, size_t length)
 			owner->frame(owner, frame);
 		}
 		at += frame->size;
+		if (kept && !owner->done_elsewhere) {
+			frame_done(frame);
+		}
 	}
 	pthread_mutex_lock(&owner->lock);
 	owner->frames += count;
@@ -121,6 +133,9 @@ static inline void owner_take(void *context, const void *frames, size_t length)
 	pthread_cond_broadcast(&owner->changed);
 	pthread_mutex_unlock(&owner->lock);
 }
+
+/* test_folder is where the slabs of a test go that was built with SHARED, else NULL. */
+static inline const char *test_folder(void);
 
 static inline void owner_note(void *context, unsigned int slot, uint64_t count, const char *text)
 {
@@ -145,7 +160,7 @@ static inline void owner_open(struct owner *owner, struct stage_pump *pump, int6
 {
 	pthread_mutex_init(&owner->lock, NULL);
 	pthread_cond_init(&owner->changed, NULL);
-	owner->stage = stage_create(pump, owner);
+	owner->stage = stage_create(pump, owner, "test");
 	CHECK(owner->stage != NULL);
 	owner->gate = stage_gate(owner->stage);
 	CHECK_EQUAL(get(&owner->gate->open), 0);
@@ -153,6 +168,7 @@ static inline void owner_open(struct owner *owner, struct stage_pump *pump, int6
 	set(&owner->gate->max_charge, INT64_MAX / 2);
 	set(&owner->gate->max_length, INT64_MAX / 2);
 	set(&owner->gate->linger_ns, linger);
+	set(&owner->gate->shared, test_folder() != NULL);
 	set(&owner->gate->open, 1);
 }
 
@@ -208,5 +224,46 @@ static inline pthread_t start(void *(*body)(void *), void *argument)
 	CHECK_EQUAL(pthread_create(&thread, NULL, body, argument), 0);
 	return thread;
 }
+
+#ifdef SHARED
+static char shared_folder[] = "/dev/shm/res_kafka-test-XXXXXX";
+
+/* remove_folder removes a folder of slabs. */
+static inline void remove_folder(const char *path)
+{
+	DIR *folder = opendir(path);
+	struct dirent *entry;
+
+	while (folder && (entry = readdir(folder))) {
+		unlinkat(dirfd(folder), entry->d_name, 0);
+	}
+	if (folder) {
+		closedir(folder);
+	}
+	rmdir(path);
+}
+
+static inline void remove_shared_folder(void)
+{
+	remove_folder(shared_folder);
+}
+
+static inline const char *test_folder(void)
+{
+	static bool made;
+
+	if (!made) {
+		made = true;
+		CHECK(mkdtemp(shared_folder) != NULL);
+		atexit(remove_shared_folder);
+	}
+	return shared_folder;
+}
+#else
+static inline const char *test_folder(void)
+{
+	return NULL;
+}
+#endif
 
 #endif /* RES_KAFKA_TEST_STAGE_CHECK_H */

@@ -44,7 +44,7 @@ static void *put_until_closed(void *argument)
 /* Once the gate is shut and a flush has returned there is nothing more to come, however many are still knocking. */
 static void close_and_flush(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	int round;
 
 	for (round = 0; round < 50; round++) {
@@ -80,7 +80,7 @@ static void stop_takes_everything(void)
 	int round;
 
 	for (round = 0; round < 50; round++) {
-		struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+		struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 		struct work works[3] = { 0 };
 		pthread_t threads[3];
 		int i;
@@ -130,7 +130,7 @@ static void *flush_often(void *argument)
 
 static void flush_while_others_put(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct work work = { 0 };
 	pthread_t flushers[2];
 	pthread_t writers[2];
@@ -158,7 +158,7 @@ static void flush_while_others_put(void)
 
 static void destroy_while_others_work(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct work steady = { 0 };
 	pthread_t writer;
 	int i;
@@ -204,7 +204,7 @@ static void hold(struct owner *owner, const struct stage_frame *frame)
  * was admitted is lost. */
 static void a_taker_that_hangs(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct work work = { .owner.frame = hold };
 	struct owner other = { 0 };
 	enum stage_result result;
@@ -257,7 +257,7 @@ static void put_again(struct owner *owner, const struct stage_frame *frame)
 /* A taker that puts and notes, on another stage and on its own, in the pump's thread and during the destruction. */
 static void a_taker_that_puts(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	int round;
 
 	for (round = 0; round < 200; round++) {
@@ -287,10 +287,10 @@ static void nothing_at_all(void)
 
 	stage_pump_stop(NULL);
 	stage_destroy(NULL);
-	pump = stage_pump_start(&owner_taker, "test pump");
+	pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	CHECK(pump != NULL);
 	stage_pump_stop(pump);
-	pump = stage_pump_start(&owner_taker, "");
+	pump = stage_pump_start(&owner_taker, "", test_folder());
 	owner_open(&owner, pump, 0);
 	stage_flush(owner.stage);
 	owner_close(&owner);

@@ -24,7 +24,7 @@
 
 static void refusals(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner owner = { 0 };
 	struct stage_gate *gate;
 
@@ -58,7 +58,7 @@ static void refusals(void)
 
 static void heavy_frame_needs_an_empty_stage(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner owner = { 0 };
 	struct stage_gate *gate;
 
@@ -80,7 +80,7 @@ static void heavy_frame_needs_an_empty_stage(void)
 static void lengths_that_no_frame_can_say(void)
 {
 	static char byte[1];
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner owner = { 0 };
 	struct iovec huge = { byte, UINT32_MAX };
 	struct iovec wrapping[] = { { byte, 1 }, { byte, SIZE_MAX }, { byte, 1 } };
@@ -177,7 +177,7 @@ static void *hammer(void *argument)
 /* crowd_at runs eight writers against the limits; watch_charge is the most that may ever be held. */
 static void crowd_at(int64_t max_frames, int64_t max_charge, uint32_t charge, int64_t watch_charge, int64_t watch_frames)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct crowd crowd = { .owner.frame = give, .max_frames = watch_frames, .max_charge = watch_charge, .charge = charge };
 	pthread_t writers[8];
 	pthread_t giver;
@@ -232,7 +232,7 @@ static void fill_past_the_data_limit(void)
 	static char block[1024 * 1024];
 	struct iovec parts[512];
 	struct rlimit limit = { 128 * 1024 * 1024, 128 * 1024 * 1024 };
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner owner = { 0 };
 	int i;
 

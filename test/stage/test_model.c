@@ -204,7 +204,7 @@ static void history(struct stage_pump *pump, uint64_t seed)
 
 static void random_histories(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	uint64_t seed;
 
 	CHECK(pump != NULL);

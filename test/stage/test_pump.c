@@ -19,7 +19,7 @@
 /* A frame that waits for an hour's linger is not taken, however often the pump comes for others. */
 static void lingers_of_their_own(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner slow = { 0 };
 	struct owner quick = { 0 };
 	struct owner immediate = { 0 };
@@ -46,7 +46,7 @@ static void lingers_of_their_own(void)
 
 static void a_full_slab_does_not_linger(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner owner = { 0 };
 	int i;
 
@@ -75,7 +75,7 @@ static void a_full_slab_does_not_linger(void)
 /* Every length around a slab's size goes through, one by one and in company. */
 static void lengths_around_a_slab(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner owner = { 0 };
 	int64_t bytes = 0;
 	int length;
@@ -112,7 +112,7 @@ static void round_trip(struct owner *immediate)
 static void a_shorter_linger_counts_from_the_next_put(void)
 {
 	static const int64_t shorter[] = { MILLISECOND, 0 };
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner other = { 0 };
 	int i;
 
@@ -149,7 +149,7 @@ static void keep_note(struct owner *owner, unsigned int slot, uint64_t count, co
 
 static void notes(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct noted noted = { .owner.noted = keep_note };
 	char text[2 * STAGE_NOTE_TEXT];
 
@@ -214,7 +214,7 @@ static unsigned long long pump_status(const char *name, const char *field, int b
 
 static void the_thread(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "a name that is too long");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "a name that is too long", test_folder());
 	struct owner owner = { 0 };
 	sigset_t mask;
 
@@ -242,7 +242,7 @@ static void rest_for(int64_t duration)
 /* An idle pump makes no wake-ups: not before the first frame, and not once all stages have been quiet for a while. */
 static void idle(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "idle pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "idle pump", test_folder());
 	struct owner owners[3] = { 0 };
 	static const int64_t lingers[] = { 0, MILLISECOND, 20 * MILLISECOND };
 	unsigned long long before;
@@ -297,7 +297,7 @@ static void *put_many(void *argument)
 
 static void sixty_four_stages_on_one_pump(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner *owners = calloc(64, sizeof(*owners));
 	pthread_t threads[4];
 	int i;

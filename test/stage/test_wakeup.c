@@ -65,7 +65,7 @@ static void *put_with_pauses(void *argument)
 
 static void pauses(int64_t linger, int64_t longest, int64_t rounds)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner owners[RIVALS] = { 0 };
 	struct pause work[RIVALS];
 	pthread_t threads[RIVALS];
@@ -129,7 +129,7 @@ static void *put_and_wait(void *argument)
 
 static void rivals_on_one_stage(int64_t linger, int64_t longest, int64_t rounds)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct owner owner = { 0 };
 	struct pause work[RIVALS];
 	pthread_t threads[RIVALS];

@@ -112,7 +112,7 @@ static void check_frame(struct owner *owner, const struct stage_frame *frame)
 
 static void crowd_of_writers(unsigned int frames, int64_t linger)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump");
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
 	struct crowd crowd = { .frames = frames, .owner.frame = check_frame };
 	struct writer writers[WRITERS];
 	pthread_t threads[WRITERS];
