@@ -30,7 +30,7 @@
 #endif
 
 /* Raised whenever anything in this file changes its meaning; the module refuses an engine of another number. */
-#define RESK_ABI_VERSION 2
+#define RESK_ABI_VERSION 3
 
 enum resk_result {
 	RESK_OK = 0,
@@ -64,6 +64,7 @@ struct resk_host {
 	const char *system_name;
 	const char *version;
 	const char *hostname;
+	const char *spool_dir; /* Asterisk's directory for spools */
 };
 
 /* One line of a configuration file as Asterisk's loader read it, templates and includes applied. A section is
@@ -77,11 +78,13 @@ struct resk_entry {
 	int32_t inherited; /* 1 = it came from a template */
 };
 
-/* What a frame in the stage holds: this head, then topic, key, value, then fields of struct resk_field_head each
+/* What a frame in the stage holds, also in shared memory where a later version may find it: a change raises
+ * STAGE_SLAB_LAYOUT too. It is this head, then topic, key, value, then fields of struct resk_field_head each
  * followed by its name and value, all without padding. Integers are in the machine's byte order. */
 struct resk_frame_head {
 	int64_t accepted_ns;  /* CLOCK_REALTIME when the caller's call accepted it */
-	uint64_t source;      /* 0 = a record; else the event source whose fields these are */
+	uint64_t source;      /* 0 = a record; else the number, by resk_source_open, of the source whose fields these are: its
+	                       * upper half says the kind to later runs as well */
 	uint32_t topic_length;
 	uint32_t key_length;  /* RESK_NULL = no key */
 	uint32_t value_length;/* RESK_NULL = null value */
@@ -123,13 +126,15 @@ enum resk_refusal {
 	RESK_REFUSED_ARGUMENT, /* NULL where something is needed */
 };
 
-/* What a topic name may be: Kafka's rule, given by the engine as data so that the check in the caller's thread is a
- * look-up and not a rule. */
+/* What the module has to know of the engine to stage records. What a topic name may be is Kafka's rule, given as data so
+ * that the check in the caller's thread is a look-up and not a rule. */
 struct resk_limits {
 	uint8_t topic_bytes[256];  /* 1 = allowed in a topic name */
 	uint32_t topic_length_max; /* bytes */
 	uint32_t record_overhead;  /* what a record weighs against its size limit beside its bytes */
 	uint32_t header_overhead;  /* the same for each of its headers */
+	const char *stage_folder;  /* where the pump is to put shared slabs; empty = nowhere. Valid until resk_stop, which removes
+	                            * the folder unless it holds frames that are ready and not done */
 };
 
 /* What a subscription's thread and the engine tell each other without a call. The engine's memory, valid from
@@ -207,13 +212,15 @@ extern void resk_stop(uint32_t grace_ms);
 extern int32_t resk_configure(RESK_CONST struct resk_entry *entries, size_t count);
 
 /* resk_producer_open binds the stage of connection `name` to its outbox: fills the gate's limits, opens it, and keeps
- * them up to date over reloads. id is what the stage's taker passes to resk_take. The gate stays in use until
+ * them up to date over reloads. What earlier runs left in shared memory under this name is taken over before that. id is what the stage's taker passes to resk_take. The gate stays in use until
  * resk_stop; called again for a name, after a reload that had removed it, it brings the same one. Never touches the network. RESK_OK, RESK_ENOENT, RESK_EDISABLED (each
  * logged), RESK_ESTATE. */
 extern int32_t resk_producer_open(struct resk_text name, struct stage_gate *gate, uint64_t *id);
 
-/* resk_take takes over a slab of frames for connection id; when it returns the slab may be reused. Blocks for no I/O. */
-extern void resk_take(uint64_t id, RESK_CONST void *frames, size_t length);
+/* resk_take takes over a slab of frames for connection id; when it returns the slab may be reused. kept = 1: it is a shared
+ * one, and each frame stays until the engine has stored STAGE_FRAME_DONE into its state, which it does not after resk_stop has
+ * returned. Blocks for no I/O. */
+extern void resk_take(uint64_t id, void *frames, size_t length, int32_t kept);
 
 /* resk_refused logs (throttled) and counts what the stage of connection id refused: reason is enum resk_refusal, sample the
  * topic of the first one. id 0 = refused before there was a connection. */

@@ -91,6 +91,7 @@ static int engine_start(struct resk_limits *limits)
 		.system_name = ast_config_AST_SYSTEM_NAME,
 		.version = ast_get_version(),
 		.hostname = hostname,
+		.spool_dir = ast_config_AST_SPOOL_DIR,
 	};
 
 	ast_eid_to_str(eid, sizeof(eid), &ast_eid_default);

@@ -35,7 +35,10 @@ func resk_start(h *C.struct_resk_host, limits *C.struct_resk_limits) (result C.i
 	run.engine = engine.Start(host.System{
 		EntityID: optional(h.entity_id), Name: optional(h.system_name),
 		Version: optional(h.version), Hostname: optional(h.hostname),
+		SpoolDir: optional(h.spool_dir),
 	}, &theLog)
+	run.folder = C.CString(run.engine.StageFolder())
+	limits.stage_folder = run.folder
 	for b := range limits.topic_bytes {
 		limits.topic_bytes[b] = 0
 		if config.TopicByte(byte(b)) {
@@ -53,11 +56,12 @@ func resk_stop(graceMS C.uint32_t) {
 	defer theLog.connect(nil)
 	defer fence(nil)
 	run.mtx.Lock()
-	e := run.engine
-	run.engine = nil
+	e, folder := run.engine, run.folder
+	run.engine, run.folder = nil, nil
 	run.mtx.Unlock()
 	if e != nil {
 		e.Stop(time.Duration(graceMS) * time.Millisecond)
+		C.free(unsafe.Pointer(folder))
 	}
 }
 
@@ -86,10 +90,10 @@ func resk_producer_open(name C.struct_resk_text, gate *C.struct_stage_gate, id *
 }
 
 //export resk_take
-func resk_take(id C.uint64_t, frames unsafe.Pointer, length C.size_t) {
+func resk_take(id C.uint64_t, frames unsafe.Pointer, length C.size_t, kept C.int32_t) {
 	defer fence(nil)
 	if e := running(); e != nil {
-		e.Take(uint64(id), unsafe.Slice((*byte)(frames), int(length)))
+		e.Take(uint64(id), unsafe.Slice((*byte)(frames), int(length)), kept != 0)
 	}
 }
 

@@ -62,8 +62,38 @@ const (
 	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.max_weight) - unsafe.Offsetof(engine.Gate{}.MaxWeight))
 	_ = uint(unsafe.Offsetof(engine.Gate{}.MaxWeight) - unsafe.Offsetof(C.struct_stage_gate{}.max_weight))
 
+	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.unshared) - unsafe.Offsetof(engine.Gate{}.Unshared))
+	_ = uint(unsafe.Offsetof(engine.Gate{}.Unshared) - unsafe.Offsetof(C.struct_stage_gate{}.unshared))
+	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.shared) - unsafe.Offsetof(engine.Gate{}.Shared))
+	_ = uint(unsafe.Offsetof(engine.Gate{}.Shared) - unsafe.Offsetof(C.struct_stage_gate{}.shared))
+
+	_ = uint(frame.SlabHeadSize - C.sizeof_struct_stage_slab)
+	_ = uint(C.sizeof_struct_stage_slab - frame.SlabHeadSize)
+	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.layout) - frame.SlabLayout)
+	_ = uint(frame.SlabLayout - unsafe.Offsetof(C.struct_stage_slab{}.layout))
+	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.frames) - frame.SlabFrames)
+	_ = uint(frame.SlabFrames - unsafe.Offsetof(C.struct_stage_slab{}.frames))
+	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.size) - frame.SlabSize)
+	_ = uint(frame.SlabSize - unsafe.Offsetof(C.struct_stage_slab{}.size))
+	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.stage) - frame.SlabStage)
+	_ = uint(frame.SlabStage - unsafe.Offsetof(C.struct_stage_slab{}.stage))
+	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.first) - frame.SlabFirst)
+	_ = uint(frame.SlabFirst - unsafe.Offsetof(C.struct_stage_slab{}.first))
+	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.used) - frame.SlabUsed)
+	_ = uint(frame.SlabUsed - unsafe.Offsetof(C.struct_stage_slab{}.used))
+	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.label) - frame.SlabLabel)
+	_ = uint(frame.SlabLabel - unsafe.Offsetof(C.struct_stage_slab{}.label))
+	_ = uint64(frame.SlabMagic - C.STAGE_SLAB_MAGIC)
+	_ = uint64(C.STAGE_SLAB_MAGIC - frame.SlabMagic)
+	_ = uint(frame.SlabLayoutNumber - C.STAGE_SLAB_LAYOUT)
+	_ = uint(C.STAGE_SLAB_LAYOUT - frame.SlabLayoutNumber)
+
 	_ = uint(frame.Ready - C.STAGE_FRAME_READY)
 	_ = uint(C.STAGE_FRAME_READY - frame.Ready)
+	_ = uint(frame.Reserved - C.STAGE_FRAME_RESERVED)
+	_ = uint(C.STAGE_FRAME_RESERVED - frame.Reserved)
+	_ = uint(frame.Done - C.STAGE_FRAME_DONE)
+	_ = uint(C.STAGE_FRAME_DONE - frame.Done)
 	_ = uint(frame.Null - C.RESK_NULL)
 	_ = uint(C.RESK_NULL - frame.Null)
 	_ = uint(frame.KindReport - C.RESK_FIELD_REPORT)
@@ -79,6 +109,7 @@ const (
 var run struct {
 	mtx    sync.RWMutex
 	engine *engine.Engine
+	folder *C.char // limits.stage_folder
 }
 
 // running gives the engine, or nil.

@@ -56,7 +56,7 @@ func BenchmarkTake(b *testing.B) {
 				}
 				s.HeldFrames.Add(int64(frames))
 				s.HeldCharge.Add(int64(frames) * int64(len(f.Value)))
-				r.Take(s.id, slab)
+				r.Take(s.id, slab, false)
 			}
 			s.settled()
 			b.StopTimer()

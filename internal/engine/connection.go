@@ -33,6 +33,7 @@ type connection struct {
 	status  *kafka.Status
 	refused map[string]uint64 // calls to produce that were refused, by reason
 	broken  uint64            // frames that could not be read or encoded
+	alone   int64             // frames that are known to have found no place in shared memory
 	givenUp map[string]int    // records that Stop could not deliver, by topic, until it has logged them
 }
 
@@ -92,6 +93,7 @@ func (c *connection) setGate(settings *config.Connection) {
 	gate.MaxWeight.Store(int64(settings.MessageMaxBytes))
 	gate.MaxLength.Store(int64(settings.MessageMaxBytes) + frameAllowance)
 	gate.LingerNS.Store(int64(settings.Linger))
+	gate.Shared.Store(c.engine.sharing(c.name, settings.Durability == "disk"))
 	gate.Open.Store(1)
 	if c.failed.Load() { // also when it failed just now
 		gate.Open.Store(0)
@@ -100,6 +102,7 @@ func (c *connection) setGate(settings *config.Connection) {
 
 // Release implements outbox.Gate.
 func (c *connection) Release(r *outbox.Record) {
+	c.engine.staging.release(r)
 	c.gate.Load().release(r.Charge)
 }
 

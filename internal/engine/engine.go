@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"reskafka/internal/config"
-	"reskafka/internal/event"
 	"reskafka/internal/host"
 	"reskafka/internal/kafka"
 	"reskafka/internal/throttle"
@@ -57,8 +56,10 @@ type Engine struct {
 	reported      uint64 // the same for them
 	stopped       bool
 
-	connections atomic.Pointer[[]*connection]  // by id - 1; only ever grows. Read without the mutex on the way of records
-	sources     atomic.Pointer[[]event.Source] // by number - 1; an element is replaced when its source is reloaded
+	connections atomic.Pointer[[]*connection] // by id - 1; only ever grows. Read without the mutex on the way of records
+	sources     atomic.Pointer[[]openSource]  // by the lower half of their numbers - 1; an element is replaced when its source is reloaded
+
+	staging staging
 }
 
 // Start brings up an engine without any configuration. Stop ends the goroutine that it starts.
@@ -78,7 +79,8 @@ func Start(system host.System, log host.Logger) *Engine {
 	}
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.connections.Store(&[]*connection{})
-	e.sources.Store(&[]event.Source{})
+	e.sources.Store(&[]openSource{})
+	e.openStaging()
 	go e.tellRestNowAndThen()
 	return e
 }
@@ -134,13 +136,14 @@ func (e *Engine) Configure(entries []config.Entry) error {
 	}
 
 	e.mtx.Lock()
-	defer e.mtx.Unlock()
 	e.config = parsed
 	for name, c := range wanted {
 		if e.byName[name] == nil {
 			e.add(name, c)
 		}
 	}
+	e.mtx.Unlock()
+	e.adopt()
 	return nil
 }
 
@@ -220,6 +223,7 @@ func (e *Engine) OpenProducer(name string, gate *Gate) (uint64, error) {
 		host.Logf(e.log, host.Error, "no producer for connection '%s': %v", name, err)
 		return 0, ErrInvalid
 	}
+	e.adopt() // before the gate is opened for what comes after
 	c.bind(gate)
 	return c.id, nil
 }
@@ -260,6 +264,7 @@ func (e *Engine) Stop(grace time.Duration) {
 	e.endReports()
 	close(e.rest)
 	<-e.rested
+	e.closeStaging()
 }
 
 // listSubscriptions gives those there are now.

@@ -15,9 +15,11 @@ type Gate struct {
 	Admitted   atomic.Int64
 	Taken      atomic.Int64
 	MaxWeight  atomic.Int64
+	Shared     atomic.Int64
+	Unshared   atomic.Int64
 }
 
-// notStaged is the charge of a record that never went through the stage, so that its outcome gives nothing back.
+// notStaged is the charge of a record that did not go through this run's stage, so that its outcome gives nothing back.
 const notStaged = -1
 
 // release gives back what one admitted frame counted against the stage's limits.

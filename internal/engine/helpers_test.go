@@ -281,7 +281,7 @@ func (s *stage) take(slab []byte, frames int, charge int64) {
 	s.HeldFrames.Add(int64(frames))
 	s.HeldCharge.Add(charge)
 	s.Admitted.Add(int64(frames))
-	s.rig.Take(s.id, slab)
+	s.rig.Take(s.id, slab, false)
 	for i := range slab {
 		slab[i] = 0xA5
 	}

@@ -83,7 +83,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		pause()
 		_, _, _ = r.OpenSource("cdr", entries(cdrConf), source)
 		r.Refused(uint64(i%4), Reason(i%9), uint64(i), "t")
-		r.Take(uint64(i%4), nil) // until after the end, as no pump does
+		r.Take(uint64(i%4), nil, false) // until after the end, as no pump does
 	})
 	again(func(i int) { _ = r.TestSend(context.Background(), []string{"one", "two"}[i%2], "t", "m", nil) })
 	again(func(i int) {

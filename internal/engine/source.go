@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"slices"
 
 	"reskafka/internal/config"
@@ -38,25 +39,28 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 		return 0, "", ErrInvalid
 	}
 	list := slices.Clone(*e.sources.Load())
+	opened, index := openSource{source, known.Number}, number&math.MaxUint32
 	switch {
 	case number == 0:
-		list = append(list, source)
-		number = uint64(len(list))
-	case number > uint64(len(list)):
-		host.Logf(e.log, host.Error, "there is no event source number %d of kind '%s' to reload", number, kind)
+		list = append(list, opened)
+		number = uint64(known.Number)<<32 | uint64(len(list))
+	case index == 0 || index > uint64(len(list)):
+		host.Logf(e.log, host.Error, "there is no event source number %d of kind '%s' to reload", index, kind)
 		return 0, "", ErrNotFound
 	default:
-		list[number-1] = source
+		list[index-1] = opened
 	}
 	e.sources.Store(&list)
+	e.adopt()
 	return number, source.Connection(), nil
 }
 
 // source finds an open event source by its number.
 func (e *Engine) source(number uint64) event.Source {
 	list := *e.sources.Load()
-	if number == 0 || number > uint64(len(list)) {
+	index := number & math.MaxUint32
+	if index == 0 || index > uint64(len(list)) {
 		return nil
 	}
-	return list[number-1]
+	return list[index-1].Source
 }

@@ -181,8 +181,8 @@ func TestAfterStop(t *testing.T) {
 	}
 	slab := frametest.Append(nil, frametest.Frame{Topic: "t", Value: []byte("late"), Charge: 4})
 	for _, id := range []uint64{s.id, 0, 99} {
-		r.Take(id, slab)
-		r.Take(id, []byte("noise"))
+		r.Take(id, slab, false)
+		r.Take(id, []byte("noise"), false)
 		r.Refused(id, FullFrames, 1, "t")
 	}
 	b.consumed(t, "t", 1)

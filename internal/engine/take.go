@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"sync/atomic"
 	"time"
 
 	"reskafka/internal/event"
@@ -15,8 +17,9 @@ import (
 )
 
 // Take takes over a slab of frames for the connection of that number. The slab is copied once, whole, and the records
-// point into the copy: when Take returns the caller may reuse it.
-func (e *Engine) Take(id uint64, slab []byte) {
+// point into the copy: when Take returns the caller may reuse it. kept: it may not, but waits until every frame's state
+// says frame.Done, which is when its record is on disk or has had its outcome, or the frame was dropped.
+func (e *Engine) Take(id uint64, slab []byte, kept bool) {
 	e.living.RLock()
 	defer e.living.RUnlock()
 	if e.ended {
@@ -32,19 +35,45 @@ func (e *Engine) Take(id uint64, slab []byte) {
 	}
 	copied := bytes.Clone(slab)
 	t := taking{connection: c}
+	if kept {
+		t.state = func(at int) *atomic.Uint32 { return frame.State(slab, at) }
+	}
 	if err := frame.Walk(copied, t.frame, t.damaged); err != nil {
 		// Cannot happen while the stage is right: the frames behind it are lost, which must not go unseen.
 		if _, ok := e.dropped.Allow(throttleKey(c.name, "behind one that cannot be read")); ok {
 			host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v; what is behind it is lost", c.name, err)
 		}
 	}
+	t.finish()
+	c.tellAlone()
+}
+
+// finish hands the records over to the outbox.
+func (t *taking) finish() {
+	c := t.connection
 	if t.broken > 0 {
 		c.mtx.Lock()
 		c.broken += t.broken
 		c.mtx.Unlock()
 	}
-	if len(t.records) > 0 {
-		c.box().Accept(t.records)
+	if len(t.records) == 0 {
+		return
+	}
+	if t.recovered {
+		c.engine.staging.underWay.Add(int64(len(t.records)))
+	}
+	c.box().Accept(t.records)
+}
+
+// tellAlone logs, throttled, that there was no room for records in shared memory.
+func (c *connection) tellAlone() {
+	now := c.gate.Load().Unshared.Load()
+	c.mtx.Lock()
+	n := now - c.alone
+	c.alone = now
+	c.mtx.Unlock()
+	if n > 0 {
+		c.tellDropped("staged in memory that is lost when Asterisk is killed: there is no shared memory left", int(n), nil)
 	}
 }
 
@@ -56,6 +85,24 @@ type taking struct {
 	fields     []event.Field
 	reports    *Reports // of the last record that asked for one
 	broken     uint64
+
+	state     func(at int) *atomic.Uint32 // of the frame that begins there, if the slab is kept
+	recovered bool                        // the slab is a leftover
+	before    int                         // how many records there were before it
+	accepted  map[string]int              // records of leftovers, by the run's pid
+	waiting   int                         // frames of leftovers that wait for their source
+}
+
+// add adds the record of a frame.
+func (t *taking) add(f *frame.Frame, r *outbox.Record) {
+	r.Charge = int64(f.Charge)
+	if t.state != nil {
+		r.Staged = t.state(f.At)
+	}
+	if t.recovered {
+		r.Charge = notStaged
+	}
+	t.records = append(t.records, *r)
 }
 
 func (t *taking) frame(f *frame.Frame) {
@@ -66,7 +113,7 @@ func (t *taking) frame(f *frame.Frame) {
 	if t.topic != string(f.Topic) {
 		t.topic = string(f.Topic)
 	}
-	r := outbox.Record{Topic: t.topic, Key: f.Key, Value: f.Value, Accepted: time.Unix(0, f.AcceptedNS), Charge: int64(f.Charge)}
+	r := outbox.Record{Topic: t.topic, Key: f.Key, Value: f.Value, Accepted: time.Unix(0, f.AcceptedNS)}
 	if n := f.FieldCount(); n > 0 {
 		if err := t.headers(&r, f, n); err != nil {
 			t.lose(f, err)
@@ -76,7 +123,7 @@ func (t *taking) frame(f *frame.Frame) {
 			return
 		}
 	}
-	t.records = append(t.records, r)
+	t.add(f, &r)
 }
 
 // headers adds what a frame of a record has fields for.
@@ -87,6 +134,7 @@ func (t *taking) headers(r *outbox.Record, f *frame.Frame, n int) error {
 		switch {
 		case fd.Kind != frame.KindReport:
 			r.Headers = append(r.Headers, outbox.Header{Name: string(fd.Name), Value: fd.Value})
+		case t.recovered: // who asked for it is gone
 		case !t.reportTo(r, fd.Value):
 			fault = errNoReport
 		}
@@ -98,7 +146,11 @@ var errNoReport = errors.New("what asks for a report cannot be read")
 
 // event has the frame's source make a record of its fields.
 func (t *taking) event(f *frame.Frame) {
-	source := t.connection.engine.source(f.Source)
+	find := t.connection.engine.source
+	if t.recovered {
+		find = t.connection.engine.sourceOf
+	}
+	source := find(f.Source)
 	if source == nil {
 		t.lose(f, ErrNotFound)
 		return
@@ -114,9 +166,8 @@ func (t *taking) event(f *frame.Frame) {
 		t.lose(f, err)
 		return
 	}
-	t.records = append(t.records, outbox.Record{
-		Topic: message.Topic, Key: message.Key, Value: message.Value, Headers: message.Headers,
-		Accepted: accepted, Charge: int64(f.Charge),
+	t.add(f, &outbox.Record{
+		Topic: message.Topic, Key: message.Key, Value: message.Value, Headers: message.Headers, Accepted: accepted,
 	})
 }
 
@@ -127,18 +178,23 @@ const notEncodable = "not encodable"
 func (t *taking) lose(f *frame.Frame, err error) {
 	what := fmt.Sprintf("for topic '%s'", f.Topic)
 	if f.Source != 0 {
-		what = fmt.Sprintf("of event source %d", f.Source)
+		what = fmt.Sprintf("of event source %d", f.Source&math.MaxUint32)
 	}
-	t.drop(what, f.Charge, err)
+	t.drop(what, f, err)
 }
 
 // damaged is for a frame that cannot even be read.
-func (t *taking) damaged(charge uint32, err error) { t.drop("that cannot be read", charge, err) }
+func (t *taking) damaged(f *frame.Frame, err error) { t.drop("that cannot be read", f, err) }
 
 // drop counts a frame that is no record, gives back what it held, and says so.
-func (t *taking) drop(what string, charge uint32, err error) {
+func (t *taking) drop(what string, f *frame.Frame, err error) {
 	t.broken++
-	t.connection.gate.Load().release(int64(charge))
+	if t.state != nil {
+		t.state(f.At).Store(frame.Done)
+	}
+	if !t.recovered {
+		t.connection.gate.Load().release(int64(f.Charge))
+	}
 	t.connection.tellDropped(what+" dropped, "+notEncodable, 1, err)
 }
 

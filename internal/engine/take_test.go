@@ -213,17 +213,17 @@ func TestNoise(t *testing.T) {
 	s := r.open("one")
 	source := r.openCDR(cdrConf, 0)
 	for _, id := range []uint64{0, r.byName["never opened"].id, 3, math.MaxUint64} {
-		r.Take(id, frametest.Append(nil, frametest.Frame{Topic: "t"}))
+		r.Take(id, frametest.Append(nil, frametest.Frame{Topic: "t"}), false)
 	}
 	r.log.want(t, 1, "error: ", "connection number 0, which is not open")
 
 	whole := frametest.Append(nil, frametest.Frame{Topic: "t", Key: []byte("k"), Value: []byte("v"), Fields: []frame.Field{frametest.Text("h", "v")}})
 	whole = frametest.Append(whole, frametest.Frame{Source: source, Fields: []frame.Field{frametest.Integer("billsec", 1), frametest.Time("end", 1, 1)}})
 	whole = frametest.Append(whole, frametest.Frame{Topic: "t", Value: []byte("last")})
-	r.Take(s.id, nil)
-	r.Take(s.id, []byte{})
+	r.Take(s.id, nil, false)
+	r.Take(s.id, []byte{}, false)
 	r.log.want(t, 0, "reading what was staged")
-	r.Take(s.id, whole[:len(whole)-8])
+	r.Take(s.id, whole[:len(whole)-8], false)
 	r.log.want(t, 1, "error: connection 'one': reading what was staged: ")
 	dice := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {
@@ -231,7 +231,7 @@ func TestNoise(t *testing.T) {
 		for range 1 + dice.IntN(4) {
 			slab[dice.IntN(len(slab))] = byte(dice.Uint32())
 		}
-		r.Take(s.id, slab[:len(slab)-dice.IntN(2)*dice.IntN(len(slab))])
+		r.Take(s.id, slab[:len(slab)-dice.IntN(2)*dice.IntN(len(slab))], false)
 	}
 	if c := r.status("one"); c.Totals.Accepted < 5000 {
 		t.Errorf("only %d frames were read", c.Totals.Accepted)

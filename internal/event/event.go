@@ -58,6 +58,7 @@ type Source interface {
 // Type describes a kind of source: the row of the table that a new tap adds.
 type Type struct {
 	Kind   string // its name in resk_source_open
+	Number uint32 // the same for frames that a later run finds: from 1, and never another's
 	Module string // the C module that taps it, without .so
 	File   string // the configuration file that Open interprets
 
@@ -68,7 +69,7 @@ type Type struct {
 
 // Sources lists every kind of source there is.
 var Sources = []Type{
-	{Kind: "cdr", Module: "cdr_kafka", File: config.CDRFile.Name, Open: openCDR},
+	{Kind: "cdr", Number: 1, Module: "cdr_kafka", File: config.CDRFile.Name, Open: openCDR},
 }
 
 // Lookup finds the kind of source of that name.

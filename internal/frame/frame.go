@@ -29,8 +29,10 @@ const (
 	FieldValueLength = 4
 	FieldKind        = 8
 
-	// Ready is STAGE_FRAME_READY.
-	Ready = 0x52454459
+	// Reserved, Ready and Done are STAGE_FRAME_RESERVED, STAGE_FRAME_READY and STAGE_FRAME_DONE.
+	Reserved = 0x52455356
+	Ready    = 0x52454459
+	Done     = 0x444f4e45
 	// Null is RESK_NULL: a length that says "none".
 	Null = math.MaxUint32
 )
@@ -43,6 +45,7 @@ type Frame struct {
 	Key        []byte
 	Value      []byte
 	Charge     uint32
+	At         int // where its header begins in what was walked
 
 	fieldCount int
 	fields     []byte
@@ -64,27 +67,43 @@ type Field struct {
 
 var errShort = errors.New("a length runs past the end of the frame")
 
-// Walk calls visit for each frame of a slab in order, and damaged for one whose content cannot be read, with what it
-// weighs. It stops with an error where it cannot tell where the next frame begins.
-func Walk(slab []byte, visit func(f *Frame), damaged func(charge uint32, err error)) error {
+// Walk calls visit for each frame of a slab in order, and damaged for one whose content cannot be read, of which only
+// Charge and At are known. It stops with an error where it cannot tell where the next frame begins.
+func Walk(slab []byte, visit func(f *Frame), damaged func(f *Frame, err error)) error {
+	return walk(slab, 0, func(state uint32) (bool, error) {
+		if state != Ready {
+			return false, errors.New("its writer has not finished")
+		}
+		return true, nil
+	}, visit, damaged)
+}
+
+// walk visits the frames from byte at on that wanted says yes to by their state.
+func walk(slab []byte, at int, wanted func(state uint32) (bool, error), visit func(*Frame), damaged func(*Frame, error)) error {
 	var f Frame
-	for at := 0; at < len(slab); {
+	for at < len(slab) {
 		if len(slab)-at < HeaderSize {
 			return fmt.Errorf("reading a frame header at byte %d of %d: %w", at, len(slab), errShort)
 		}
 		header := slab[at:]
 		size, length := number(header), number(header[HeaderLength:])
-		if size < HeaderSize || size > uint64(len(header)) || size%8 != 0 || length > size-HeaderSize {
-			return fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d of %d: %w", size, length, at, len(slab), errShort)
+		if size < HeaderSize || size > uint64(len(header)) || size%8 != 0 {
+			return fmt.Errorf("reading a frame of %d bytes at byte %d of %d: %w", size, at, len(slab), errShort)
 		}
-		if number(header[HeaderState:]) != Ready {
-			return fmt.Errorf("reading a frame at byte %d: its writer has not finished", at)
+		take, err := wanted(binary.NativeEndian.Uint32(header[HeaderState:]))
+		if err != nil {
+			return fmt.Errorf("reading a frame at byte %d: %w", at, err)
 		}
-		f.Charge = binary.NativeEndian.Uint32(header[HeaderCharge:])
-		if err := f.parse(header[HeaderSize : HeaderSize+length]); err != nil {
-			damaged(f.Charge, fmt.Errorf("reading a frame at byte %d: %w", at, err))
-		} else {
-			visit(&f)
+		if take && length > size-HeaderSize {
+			return fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d: %w", size, length, at, errShort)
+		}
+		if take {
+			f.Charge, f.At = binary.NativeEndian.Uint32(header[HeaderCharge:]), at
+			if err := f.parse(header[HeaderSize:][:length]); err != nil {
+				damaged(&f, fmt.Errorf("reading a frame at byte %d: %w", at, err))
+			} else {
+				visit(&f)
+			}
 		}
 		at += int(size)
 	}

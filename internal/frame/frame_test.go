@@ -25,7 +25,7 @@ func TestWalkKeepsNullAndEmptyApart(t *testing.T) {
 		if err := f.EachField(func(f frame.Field) { fields = append(fields, f) }); err != nil {
 			t.Error(err)
 		}
-	}, func(_ uint32, err error) { t.Error(err) }); err != nil {
+	}, func(_ *frame.Frame, err error) { t.Error(err) }); err != nil {
 		t.Fatal(err)
 	}
 	if len(seen) != 2 || seen[0].Key != nil || seen[0].Value == nil || seen[1].Key == nil || seen[1].Value != nil {
@@ -46,7 +46,7 @@ func TestWalkGoesOnBehindADamagedFrame(t *testing.T) {
 	slab := slices.Concat(build([]byte("1"), nil), broken, build([]byte("2"), nil))
 	var keys string
 	var weight uint32
-	err := frame.Walk(slab, func(f *frame.Frame) { keys += string(f.Key) }, func(charge uint32, err error) { weight += charge })
+	err := frame.Walk(slab, func(f *frame.Frame) { keys += string(f.Key) }, func(f *frame.Frame, err error) { weight += f.Charge })
 	if err != nil || keys != "12" || weight != 99 {
 		t.Errorf("read %q beside a damaged weight of %d, %v; want 12 and 99", keys, weight, err)
 	}
@@ -65,7 +65,7 @@ func FuzzWalk(f *testing.F) {
 		_ = frame.Walk(slab, func(fr *frame.Frame) {
 			total += frame.HeaderSize + frame.HeadSize + len(fr.Topic) + len(fr.Key) + len(fr.Value)
 			_ = fr.EachField(func(fd frame.Field) { total += frame.FieldSize + len(fd.Name) + len(fd.Value) })
-		}, func(uint32, error) { total += frame.HeaderSize })
+		}, func(*frame.Frame, error) { total += frame.HeaderSize })
 		if total > len(slab) {
 			t.Errorf("read %d bytes out of a slab of %d", total, len(slab))
 		}

@@ -18,6 +18,7 @@ type System struct {
 	Name     string // systemname of asterisk.conf; may be empty
 	Version  string // Asterisk's version
 	Hostname string
+	SpoolDir string // Asterisk's directory for spools; empty = not known
 }
 
 // Logger takes one finished log line without a trailing newline. file, line and function name the place in our source. It may be

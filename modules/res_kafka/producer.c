@@ -59,11 +59,11 @@ static void after_fork_in_child(void)
 	forked = 1;
 }
 
-static void take(void *owner, const void *frames, size_t length)
+static void take(void *owner, void *frames, size_t length, int kept)
 {
 	struct slot *slot = owner;
 
-	engine.resk_take(slot->id, frames, length);
+	engine.resk_take(slot->id, frames, length, kept);
 }
 
 static void note(void *owner, unsigned int reason, uint64_t count, const char *text)
@@ -83,8 +83,8 @@ int producers_start(const struct resk_limits *given)
 	}
 	limits = *given;
 	closing = 0;
-	pump = stage_pump_start(&taker, "kafka-pump");
-	nowhere = pump ? stage_create(pump, NULL) : NULL;
+	pump = stage_pump_start(&taker, "kafka-pump", limits.stage_folder);
+	nowhere = pump ? stage_create(pump, NULL, NULL) : NULL;
 	if (!nowhere) {
 		ast_log(LOG_ERROR, "The thread that carries records to Kafka cannot be started\n");
 		return -1;
@@ -174,7 +174,7 @@ static struct slot *slot_get(const char *name)
 			return NULL;
 		}
 		strcpy(slot->name, name); /* Safe: the memory was sized for it */
-		slot->stage = stage_create(pump, slot);
+		slot->stage = stage_create(pump, slot, slot->name);
 		if (!slot->stage) {
 			ao2_ref(slot, -1);
 			return NULL;

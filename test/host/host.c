@@ -213,7 +213,7 @@ static void is_not_there_before_its_start(void)
 	CHECK(engine.resk_configure(ENTRIES(nobody)) == RESK_ESTATE);
 	CHECK(engine.resk_producer_open(text("nobody"), &gate, &id) == RESK_ESTATE);
 	CHECK(engine.resk_source_open(text("cdr"), NULL, 0, &source, &connection) == RESK_ESTATE);
-	engine.resk_take(1, "", 0);
+	engine.resk_take(1, (char[]) { "" }, 0, 0);
 	engine.resk_refused(1, RESK_REFUSED_TOPIC, 1, text("t"));
 	CHECK(engine.resk_consumer_check(text("nobody")) == RESK_ESTATE);
 	CHECK(engine.resk_subscribe(text("nobody"), text("t"), &delivery, &id) == RESK_ESTATE);
@@ -287,8 +287,8 @@ static void refuses_bad_calls(void)
 		noise[i] = random();
 	}
 	for (i = 0; i < 200; i++) {
-		engine.resk_take(id, noise + i, i * 8);
-		engine.resk_take(i * 1000, noise, sizeof(noise));
+		engine.resk_take(id, noise + i, i * 8, 0);
+		engine.resk_take(i * 1000, noise, sizeof(noise), 0);
 	}
 	CHECK(engine.resk_consumer_check(text("unknown")) == RESK_ENOENT);
 	CHECK(engine.resk_consumer_check(text("nobody")) == RESK_EINVAL); /* without a group_id */
@@ -373,7 +373,7 @@ static void take_reported(uint64_t connection, uint64_t reports, uint64_t opaque
 	frame.length = at - sizeof(frame);
 	frame.size = (at + 7) / 8 * 8;
 	memcpy(slab, &frame, sizeof(frame));
-	engine.resk_take(connection, slab, frame.size);
+	engine.resk_take(connection, slab, frame.size, 0);
 }
 
 /* What becomes of records when the engine stops is told after it has, to whoever asks, and then no more. */
@@ -582,7 +582,7 @@ static void *hammer(void *arg)
 		engine.resk_free(engine.resk_run(1, words, 4));
 		engine.resk_free(engine.resk_complete(1, words, 3, text("n"), 0));
 		engine.resk_refused(id, RESK_REFUSED_TOPIC, 1, text("t"));
-		engine.resk_take(id, "", 0);
+		engine.resk_take(id, (char[]) { "" }, 0, 0);
 	}
 	free(gate);
 	return NULL;

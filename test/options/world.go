@@ -202,7 +202,7 @@ func (s *Stage) put(values ...string) {
 	s.HeldFrames.Add(int64(len(values)))
 	s.HeldCharge.Add(charge)
 	s.Admitted.Add(int64(len(values)))
-	s.w.engine.Take(s.id, slab)
+	s.w.engine.Take(s.id, slab, false)
 	s.Taken.Add(int64(len(values)))
 }
 

@@ -136,7 +136,7 @@ func (s *scene) put(value string) {
 	s.gate.HeldFrames.Add(1)
 	s.gate.HeldCharge.Add(int64(f.Charge))
 	s.gate.Admitted.Add(1)
-	s.engine.Take(s.id, frametest.Append(nil, f))
+	s.engine.Take(s.id, frametest.Append(nil, f), false)
 	s.gate.Taken.Add(1)
 }
 

@@ -70,7 +70,7 @@ var onlyIn = []struct {
 
 // Which packages of ours each package may import; a package that is not listed may import none.
 var uses = map[string][]string{
-	"internal/engine":   {"config", "console", "event", "frame", "host", "kafka", "outbox", "throttle"},
+	"internal/engine":   {"config", "console", "event", "frame", "host", "kafka", "outbox", "staged", "throttle"},
 	"internal/kafka":    {"config", "host", "outbox", "throttle"},
 	"internal/event":    {"config", "host", "outbox"},
 	"internal/console":  {"config"},
@@ -80,6 +80,7 @@ var uses = map[string][]string{
 	"internal/host":     {},
 	"internal/outbox":   {},
 	"internal/spool":    {"host", "outbox", "throttle"},
+	"internal/staged":   {"frame"},
 	"internal/throttle": {},
 }
 

@@ -1,0 +1,241 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"reskafka/internal/event"
+	"reskafka/internal/frame"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+	"reskafka/internal/staged"
+)
+
+// staging is what the engine has to do with shared memory: the folder in which stages put their slabs, and what earlier
+// runs left in theirs when they were killed. All but run, underWay and settled is guarded by the engine's configuring.
+type staging struct {
+	run       *staged.Run // nil = there is no shared memory, because of
+	err       error
+	warned    sync.Map // connections whose records ought to be in shared memory and are not, by name
+	dead      []*staged.Dead
+	leftovers map[string][]*leftover // by label, in their order
+	told      map[string]bool        // what the log says already of leftovers that have to wait
+
+	underWay atomic.Int64  // records of dead runs that their frames still stand for
+	settled  chan struct{} // holds a token when there has come to be none
+}
+
+// A leftover is a slab of an earlier run.
+type leftover struct {
+	pid  string
+	slab *staged.Slab
+	seen map[int]bool // frames that had their turn, by where they begin
+}
+
+// openStaging makes a folder for this run and finds what others left.
+func (e *Engine) openStaging() {
+	s := &e.staging
+	s.settled = make(chan struct{}, 1)
+	s.leftovers, s.told = map[string][]*leftover{}, map[string]bool{}
+	if s.run, s.err = staged.Open(staged.Base, e.system.SpoolDir); s.err != nil {
+		host.Logf(e.log, host.Debug, "nothing is staged in shared memory: %v", s.err)
+	}
+	if e.system.SpoolDir == "" {
+		return
+	}
+	dead, err := staged.Find(staged.Base, e.system.SpoolDir)
+	if err != nil {
+		host.Logf(e.log, host.Warning, "%v", err)
+	}
+	s.dead = dead
+	for _, d := range dead {
+		for _, err := range d.Bad {
+			host.Logf(e.log, host.Warning, "what an earlier run (pid %s) staged cannot be used and is left where it is: %v", d.PID, err)
+		}
+		for _, slab := range d.Slabs {
+			s.leftovers[slab.Label] = append(s.leftovers[slab.Label], &leftover{d.PID, slab, map[int]bool{}})
+		}
+	}
+}
+
+// StageFolder is where stages are to put shared slabs; empty = nowhere. It stays the same until Stop.
+func (e *Engine) StageFolder() string {
+	if e.staging.run == nil {
+		return ""
+	}
+	return e.staging.run.Folder()
+}
+
+// sharing says whether a stage whose connection wants its records in shared memory is to put them there: 1 or 0. That
+// there is none is logged once for each connection.
+func (e *Engine) sharing(connection string, wanted bool) int64 {
+	if !wanted {
+		return 0
+	}
+	if e.staging.run != nil {
+		return 1
+	}
+	if _, told := e.staging.warned.LoadOrStore(connection, true); !told {
+		host.Logf(e.log, host.Warning, "connection '%s': durability = disk, but %v: the records of its last moments are lost when Asterisk is killed",
+			connection, e.staging.err)
+	}
+	return 0
+}
+
+// release says that a staged record's frame is not needed any more.
+func (s *staging) release(r *outbox.Record) {
+	if r.Staged == nil {
+		return
+	}
+	r.Staged.Store(frame.Done)
+	if r.Charge == notStaged && s.underWay.Add(-1) == 0 {
+		select {
+		case s.settled <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// adopt has the outboxes accept what earlier runs left for connections that the configuration has, which are opened for
+// it. Events wait until their source is open. The engine's configuring is held.
+func (e *Engine) adopt() {
+	for _, label := range slices.Sorted(maps.Keys(e.staging.leftovers)) {
+		slabs := e.staging.leftovers[label]
+		c, err := e.connection(label)
+		if err == nil {
+			err = c.open()
+		}
+		if err != nil {
+			n := 0
+			for _, l := range slabs {
+				n += l.slab.Waiting()
+			}
+			e.tellWaiting(label, slabs[0].pid, n, fmt.Sprintf("until it can be used: %v", err), host.Warning)
+			continue
+		}
+		t := taking{connection: c, recovered: true}
+		for _, l := range slabs {
+			t.adopt(l)
+		}
+		t.finish()
+		for pid, n := range t.accepted {
+			host.Logf(e.log, host.Notice, "connection '%s': %d record(s) staged by an earlier run (pid %s) are being sent", label, n, pid)
+		}
+		if t.waiting > 0 {
+			e.tellWaiting(label, slabs[0].pid, t.waiting, "until the module they came from is there", host.Notice)
+		} else {
+			delete(e.staging.leftovers, label)
+		}
+	}
+	e.sweep()
+}
+
+// tellWaiting logs, once, that leftovers stay where they are.
+func (e *Engine) tellWaiting(label, pid string, n int, until string, level host.Level) {
+	if n == 0 || e.staging.told[label+until] {
+		return
+	}
+	e.staging.told[label+until] = true
+	host.Logf(e.log, level, "connection '%s': %d record(s) staged by an earlier run (pid %s) wait in shared memory %s", label, n, pid, until)
+}
+
+// adopt turns the frames of a leftover that can be used into records.
+func (t *taking) adopt(l *leftover) {
+	t.state, t.before = l.slab.State, len(t.records)
+	turn := func(f *frame.Frame) bool {
+		switch {
+		case l.seen[f.At]:
+			return false
+		case f.Source != 0 && t.connection.engine.sourceOf(f.Source) == nil:
+			t.waiting++
+			return false
+		}
+		l.seen[f.At] = true
+		return true
+	}
+	err := l.slab.Clone().Each(func(f *frame.Frame) {
+		if turn(f) {
+			t.frame(f)
+		}
+	}, func(f *frame.Frame, err error) {
+		if !l.seen[f.At] {
+			l.seen[f.At] = true
+			t.damaged(f, err)
+		}
+	})
+	if err != nil {
+		host.Logf(t.connection.engine.log, host.Error, "connection '%s': reading what was staged by an earlier run (pid %s): %v; what is behind it is lost",
+			t.connection.name, l.pid, err)
+	}
+	if n := len(t.records) - t.before; n > 0 {
+		if t.accepted == nil {
+			t.accepted = map[string]int{}
+		}
+		t.accepted[l.pid] += n
+	}
+}
+
+// sweep removes the folders of earlier runs of which nothing is needed any more. The engine's configuring is held.
+func (e *Engine) sweep() {
+	e.staging.dead = slices.DeleteFunc(e.staging.dead, func(d *staged.Dead) bool {
+		if d.Waiting() > 0 {
+			return false
+		}
+		e.forget(d)
+		return true
+	})
+}
+
+// forget lets go of a dead run: its folder is removed if all of it is done.
+func (e *Engine) forget(d *staged.Dead) {
+	for label, slabs := range e.staging.leftovers {
+		slabs = slices.DeleteFunc(slabs, func(l *leftover) bool { return slices.Contains(d.Slabs, l.slab) })
+		if e.staging.leftovers[label] = slabs; len(slabs) == 0 {
+			delete(e.staging.leftovers, label)
+		}
+	}
+	if err := d.Close(); err != nil {
+		host.Logf(e.log, host.Warning, "%v", err)
+	}
+}
+
+// closeStaging ends the use of shared memory when no record is under way any more. What is not done stays for the next
+// run.
+func (e *Engine) closeStaging() {
+	e.configuring.Lock()
+	defer e.configuring.Unlock()
+	for _, d := range e.staging.dead {
+		e.forget(d)
+	}
+	e.staging.dead = nil
+	if e.staging.run == nil {
+		return
+	}
+	waiting, err := e.staging.run.Close()
+	switch {
+	case err != nil:
+		host.Logf(e.log, host.Warning, "ending the use of shared memory: %v", err)
+	case waiting > 0:
+		host.Logf(e.log, host.Notice, "%d record(s) are left in shared memory for the next start", waiting)
+	}
+}
+
+// An openSource is an event source with its kind's number, which the upper half of its own number repeats: so a frame
+// says what can read it to a later run too.
+type openSource struct {
+	event.Source
+	kind uint32
+}
+
+// sourceOf finds a source of the same kind as one of an earlier run: the one opened last.
+func (e *Engine) sourceOf(number uint64) event.Source {
+	for _, s := range slices.Backward(*e.sources.Load()) {
+		if s.kind == uint32(number>>32) {
+			return s.Source
+		}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package frame
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Layout of struct stage_slab, with which the file of a shared slab begins: its size and the offsets of its members.
+const (
+	SlabHeadSize = 208
+	SlabLayout   = 8
+	SlabFrames   = 12
+	SlabSize     = 16
+	SlabStage    = 24
+	SlabFirst    = 32
+	SlabUsed     = 40
+	SlabLabel    = 48
+
+	// SlabMagic is STAGE_SLAB_MAGIC.
+	SlabMagic = 0x42414c534b534552
+	// SlabLayoutNumber is STAGE_SLAB_LAYOUT.
+	SlabLayoutNumber = 1
+)
+
+// A Slab is what the file of a shared slab holds. It refers to the file's memory.
+type Slab struct {
+	Label string // of the stage that was filling it
+	Stage uint64 // that stage's number in its process, and
+	First uint64 // the number of the slab's first frame: they order the slabs of one label
+
+	start int
+	file  []byte // up to the end of the frames
+}
+
+// ErrNoSlab is the error for a file whose process was ended before it could be used: nothing was ever in it.
+var ErrNoSlab = errors.New("not a slab yet")
+
+// ReadSlab reads the head of a shared slab's file. size is the file's and may be more than there is of it in file, so that the
+// head can be read alone: then Each finds nothing. Whatever the bytes are, the worst is an error.
+func ReadSlab(file []byte, size int64) (*Slab, error) {
+	if len(file) < SlabHeadSize {
+		return nil, ErrNoSlab
+	}
+	word := func(at int) uint64 { return binary.NativeEndian.Uint64(file[at:]) }
+	switch magic := word(0); {
+	case magic == 0:
+		return nil, ErrNoSlab
+	case magic != SlabMagic:
+		return nil, fmt.Errorf("reading a slab: it begins with %#x", magic)
+	}
+	if layout := number(file[SlabLayout:]); layout != SlabLayoutNumber {
+		return nil, fmt.Errorf("reading a slab: its layout is number %d, of another version", layout)
+	}
+	start, whole, used := number(file[SlabFrames:]), word(SlabSize), word(SlabUsed)
+	if size < 0 || whole != uint64(size) || start < SlabHeadSize || start%8 != 0 || start > whole || used > whole-start || used%8 != 0 {
+		return nil, fmt.Errorf("reading a slab of %d bytes in a file of %d, with %d bytes of frames from %d on: %w", whole, size, used, start, errShort)
+	}
+	label, _, ok := bytes.Cut(file[SlabLabel:SlabHeadSize], []byte{0})
+	if !ok {
+		return nil, errors.New("reading a slab: its label has no end")
+	}
+	s := &Slab{Label: string(label), Stage: word(SlabStage), First: word(SlabFirst), start: int(start)}
+	if end := start + used; end <= uint64(len(file)) {
+		s.file = file[:end:end]
+	}
+	return s, nil
+}
+
+// Each does as Walk for those frames of the slab that are ready and not done. Frame.At counts from the beginning of the
+// file.
+func (s *Slab) Each(visit func(f *Frame), damaged func(f *Frame, err error)) error {
+	return walk(s.file, s.start, func(state uint32) (bool, error) { return state == Ready, nil }, visit, damaged)
+}
+
+// Waiting says how many frames of the slab are ready and not done.
+func (s *Slab) Waiting() int {
+	n := 0
+	count := func(*Frame) { n++ }
+	_ = s.Each(count, func(f *Frame, _ error) { count(f) }) // where the frames end is an error for who reads them
+	return n
+}
+
+// Clone copies the slab's memory, so that what it holds can be used when the file is gone.
+func (s *Slab) Clone() *Slab {
+	c := *s
+	c.file = bytes.Clone(s.file)
+	return &c
+}
+
+// State is the state of the frame that begins at byte at of memory, where a taker of shared slabs says Done. The memory
+// is aligned to 8 bytes.
+func State(memory []byte, at int) *atomic.Uint32 {
+	return (*atomic.Uint32)(unsafe.Pointer(&memory[at+HeaderState]))
+}
