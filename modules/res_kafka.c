@@ -44,9 +44,10 @@
 
 #define CONF_FILE "kafka.conf"
 
-/* How long what is waiting may take to be delivered when Asterisk ends or the module is unloaded. With
- * closing the clients, which takes a moment, or a second when a broker hangs, it is what a stop may take longer. */
-#define STOP_GRACE_MS 500
+/* How long what is waiting may take to be delivered when Asterisk ends or the module is unloaded, but for what is in memory
+ * only, which has flush_timeout_ms. With closing the clients, which takes a moment, or 0.3 seconds when a broker hangs, it
+ * is what a stop may take longer. */
+#define STOP_GRACE_MS 300
 
 static void engine_log(int32_t level, const char *file, int32_t line, const char *function, const char *text)
 {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,10 @@ type connection struct {
 	gate     atomic.Pointer[Gate]              // one of its own until a stage brings one
 	failed   atomic.Bool                       // its outbox panicked and delivers nothing any more
 
+	leftSpool atomic.Bool // an earlier run left something on disk
+	closing   atomic.Bool // Stop has begun
+	gating    sync.Mutex  // held while the gate's limits are set
+
 	mtx     sync.Mutex // guards what follows; never held over a call that waits
 	outbox  *outbox.Outbox
 	made    *config.Connection // what the client was made with
@@ -34,6 +39,8 @@ type connection struct {
 	refused map[string]uint64 // calls to produce that were refused, by reason
 	broken  uint64            // frames that could not be read or encoded
 	alone   int64             // frames that are known to have found no place in shared memory
+	spool   string            // the directory of its spool; empty = it has none
+	trouble error             // why the spool cannot be used for now
 	givenUp map[string]int    // records that Stop could not deliver, by topic, until it has logged them
 }
 
@@ -43,6 +50,12 @@ const swapPatience = 5 * time.Second
 // How much longer than the largest message a frame may be: its topic, and the lengths that go with its parts. The
 // exact limit is the weight, which writers check first.
 const frameAllowance = 64 << 10
+
+// How long a stop lets the client of a connection close, brokers that hang included.
+const closeLimit = 300 * time.Millisecond
+
+// errNoSpoolDir is why a connection cannot keep anything on disk.
+var errNoSpoolDir = errors.New("there is no directory for it; give spool_dir")
 
 // errFailed is what a connection answers whose outbox has panicked.
 var errFailed = errors.New("it has failed, which is a defect that the log tells more of; unload and load the module to use it again")
@@ -62,9 +75,10 @@ func (c *connection) open() error {
 		return err
 	}
 	c.mtx.Lock()
-	defer c.mtx.Unlock()
 	c.made, c.status = settings, status
 	c.outbox = outbox.New(outboxSettings(settings, producer), producer, c, c)
+	c.mtx.Unlock()
+	c.attach()
 	return nil
 }
 
@@ -78,23 +92,34 @@ func (c *connection) box() *outbox.Outbox {
 // bind makes gate the connection's gate and opens it. The engine's configuring is held.
 func (c *connection) bind(gate *Gate) {
 	c.gate.Store(gate)
-	c.setGate(c.settings.Load())
+	c.setGate()
 }
 
-// setGate tells the stage its limits. The engine's configuring is held.
-func (c *connection) setGate(settings *config.Connection) {
-	gate := c.gate.Load()
+// setGate tells the stage its limits.
+func (c *connection) setGate() {
+	c.gating.Lock()
+	defer c.gating.Unlock()
+	gate, settings := c.gate.Load(), c.settings.Load()
 	if settings == nil {
 		gate.Open.Store(0)
 		return
 	}
-	gate.MaxFrames.Store(int64(settings.QueueMaxMessages))
-	gate.MaxCharge.Store(int64(settings.QueueMaxKbytes) * 1024)
+	frames, charge := int64(settings.QueueMaxMessages), int64(settings.QueueMaxKbytes)*1024
+	c.mtx.Lock()
+	spooled := c.spool != "" && c.trouble == nil
+	c.mtx.Unlock()
+	if spooled {
+		frames, charge = max(frames, spooledFrames), max(charge, spooledCharge)
+	}
+	gate.MaxFrames.Store(frames)
+	gate.MaxCharge.Store(charge)
 	gate.MaxWeight.Store(int64(settings.MessageMaxBytes))
 	gate.MaxLength.Store(int64(settings.MessageMaxBytes) + frameAllowance)
 	gate.LingerNS.Store(int64(settings.Linger))
-	gate.Shared.Store(c.engine.sharing(c.name, settings.Durability == "disk"))
-	gate.Open.Store(1)
+	gate.Shared.Store(c.engine.sharing(c.name, settings.Durability == "disk" || c.strictest() == outbox.Disk))
+	if !c.closing.Load() {
+		gate.Open.Store(1)
+	}
 	if c.failed.Load() { // also when it failed just now
 		gate.Open.Store(0)
 	}
@@ -140,12 +165,30 @@ func (c *connection) Panicked(recovered any) {
 	host.LogPanic(c.engine.log, "the outbox of connection '"+c.name+"'", recovered)
 }
 
-// drain shuts the gate and waits until everything has its outcome, or until patience is closed.
-func (c *connection) drain(patience <-chan struct{}) {
+// shutGate lets nothing in any more.
+func (c *connection) shutGate() {
+	c.closing.Store(true)
+	c.gating.Lock()
+	defer c.gating.Unlock()
 	c.gate.Load().Open.Store(0)
-	if box := c.box(); box != nil {
-		box.Drain(patience)
+}
+
+// drain shuts the gate, has what must not be lost written to disk, and waits until everything has its outcome: as long as
+// grace, or flush_timeout_ms for what is in memory only.
+func (c *connection) drain(grace time.Duration) {
+	c.shutGate()
+	box := c.box()
+	if box == nil {
+		return
 	}
+	box.Spill()
+	if s := c.settings.Load(); grace > 0 && s != nil && s.Durability == "memory" {
+		grace = s.FlushTimeout
+	}
+	patience := make(chan struct{})
+	timer := time.AfterFunc(grace, func() { close(patience) })
+	defer timer.Stop()
+	box.Drain(patience)
 }
 
 // close ends the client and logs what it could not deliver any more.
@@ -154,7 +197,14 @@ func (c *connection) close() {
 	if box == nil {
 		return
 	}
-	box.Close()
+	box.CloseWithin(closeLimit)
+	kept := uint64(0)
+	for _, t := range box.Counters() {
+		kept += t.Spooled
+	}
+	if kept > 0 {
+		host.Logf(c.engine.log, host.Notice, "connection '%s': %d record(s) are kept in %s until the next start", c.name, kept, c.spoolDir())
+	}
 	c.mtx.Lock()
 	lost := c.givenUp
 	c.givenUp = nil
@@ -167,13 +217,24 @@ func (c *connection) close() {
 // outboxSettings are the options that the outbox obeys.
 func outboxSettings(c *config.Connection, p *kafka.Producer) outbox.Settings {
 	records, bytes := p.Window()
-	return outbox.Settings{
+	s := outbox.Settings{
 		Timeout:       c.MessageTimeout,
 		WindowRecords: records,
 		WindowBytes:   bytes,
 		Backoff:       c.ReconnectBackoff,
 		BackoffMax:    c.ReconnectBackoffMax,
 	}
+	spoolSettings(c, &s)
+	return s
+}
+
+// spoolSettings sets the options that are in force without another client.
+func spoolSettings(c *config.Connection, s *outbox.Settings) {
+	s.Durability = outbox.DurabilityOf(c.Durability)
+	s.QueueRecords = c.QueueMaxMessages
+	s.QueueBytes = int64(c.QueueMaxKbytes) << 10
+	s.DropOldest = c.SpoolFull == "drop_oldest"
+	s.MaxAge = time.Duration(c.SpoolMaxHours) * time.Hour
 }
 
 // change is what a reload does to one connection: everything that can fail has been done.
@@ -222,6 +283,9 @@ func (c *connection) outdated(next *config.Connection) bool {
 // apply puts the change in force. The engine's configuring is held.
 func (ch change) apply() {
 	c := ch.connection
+	if before := c.settings.Load(); before != nil && ch.settings != nil && c.spoolDir() != "" && before.SpoolDir != ch.settings.SpoolDir {
+		host.Logf(c.engine.log, host.Warning, "connection '%s': spool_dir is %s until the module has been unloaded and loaded", c.name, filepath.Dir(c.spoolDir()))
+	}
 	c.settings.Store(ch.settings)
 	box := c.box()
 	if box == nil {
@@ -233,12 +297,9 @@ func (ch change) apply() {
 		c.mtx.Unlock()
 		box.Swap(ch.producer, outboxSettings(ch.settings, ch.producer), swapPatience)
 	}
-	c.setGate(ch.settings)
-}
-
-// Spooling implements outbox.Observer.
-func (c *connection) Spooling(trouble error) {
-	if trouble != nil {
-		host.Logf(c.engine.log, host.Error, "connection '%s': %v", c.name, trouble)
+	if ch.settings != nil {
+		c.attach()
+		box.Adjust(func(s *outbox.Settings) { spoolSettings(ch.settings, s) }, spoolLimits(ch.settings))
 	}
+	c.setGate()
 }

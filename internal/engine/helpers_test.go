@@ -234,7 +234,9 @@ type rig struct {
 
 // start starts an engine that the test's end stops.
 func start(t testing.TB, log *lines) *rig {
-	r := &rig{Start(theSystem, log), t, log}
+	system := theSystem
+	system.SpoolDir = t.TempDir()
+	r := &rig{Start(system, log), t, log}
 	t.Cleanup(func() { r.Stop(0) })
 	return r
 }

@@ -51,6 +51,8 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 		list[index-1] = opened
 	}
 	e.sources.Store(&list)
+	c.attach()
+	c.setGate()
 	e.adopt()
 	return number, source.Connection(), nil
 }

@@ -1,21 +1,164 @@
 package engine
 
 import (
-	"errors"
+	"path/filepath"
+	"time"
 
 	"reskafka/internal/config"
 	"reskafka/internal/console"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+	"reskafka/internal/spool"
 )
 
-// errNoSpool is what there is to say until connections have a spool.
-var errNoSpool = errors.New("the spool is not built yet")
+// What a stage lets in while its connection has a disk to turn to: the queue's own limits are then kept in the outbox.
+// These bound what a disk that hangs leaves in memory.
+const (
+	spooledFrames = 200_000
+	spooledCharge = 64 << 20
+)
+
+// spoolRoot is the directory below which a connection has its spool; empty = there is none.
+func (e *Engine) spoolRoot(settings *config.Connection) string {
+	if settings.SpoolDir != "" {
+		return settings.SpoolDir
+	}
+	if e.system.SpoolDir == "" {
+		return ""
+	}
+	return filepath.Join(e.system.SpoolDir, "kafka")
+}
+
+// spoolLimits are the options that a spool obeys.
+func spoolLimits(c *config.Connection) outbox.SpoolLimits {
+	sync := map[string]outbox.SpoolSync{"always": outbox.SyncAlways, "interval": outbox.SyncInterval, "none": outbox.SyncNone}
+	return outbox.SpoolLimits{MaxBytes: int64(c.SpoolMaxMbytes) << 20, Sync: sync[c.SpoolSync]}
+}
+
+// wantsDisk says whether anything of the connection is to be kept on disk: by its own option, by an event source's, or
+// because an earlier run has left something there.
+func (c *connection) wantsDisk(settings *config.Connection) bool {
+	return settings.Durability != "memory" || c.strictest() >= outbox.Overflow || c.leftSpool.Load()
+}
+
+// strictest is the most that an open event source asks of the connection.
+func (c *connection) strictest() outbox.Durability {
+	most := outbox.Unsaid
+	for _, s := range *c.engine.sources.Load() {
+		if s.Connection() == c.name {
+			most = max(most, s.Durability())
+		}
+	}
+	return most
+}
+
+// attach gives the connection's outbox its spool if it needs one. The engine's configuring is held.
+func (c *connection) attach() {
+	box, settings := c.box(), c.settings.Load()
+	if box == nil || settings == nil || !c.wantsDisk(settings) || c.spoolDir() != "" {
+		return
+	}
+	root := c.engine.spoolRoot(settings)
+	if root == "" {
+		c.Spooling(errNoSpoolDir)
+		return
+	}
+	dir := spool.Dir(root, c.name)
+	c.mtx.Lock()
+	c.spool = dir
+	c.mtx.Unlock()
+	box.Attach(func() (outbox.Spool, error) {
+		limits := spoolLimits(settings)
+		if now := c.settings.Load(); now != nil {
+			limits = spoolLimits(now)
+		}
+		s, err := spool.Open(dir, spool.Options{Connection: c.name, Limits: limits, Log: c.engine.log})
+		if err != nil {
+			return nil, err
+		}
+		found := uint64(0)
+		for _, l := range s.Logs() {
+			found += l.Next - l.First
+		}
+		if found > 0 {
+			host.Logf(c.engine.log, host.Notice, "connection '%s': %d record(s) that an earlier run left in %s are being sent", c.name, found, dir)
+		}
+		return s, nil
+	})
+	c.setGate()
+}
+
+// spoolDir is the directory of the connection's spool; empty = it has none.
+func (c *connection) spoolDir() string {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	return c.spool
+}
+
+// Spooling implements outbox.Observer.
+func (c *connection) Spooling(trouble error) {
+	c.mtx.Lock()
+	was := c.trouble
+	c.trouble = trouble
+	c.mtx.Unlock()
+	c.setGate()
+	switch {
+	case trouble != nil:
+		if _, ok := c.engine.spools.Allow(c.name); ok {
+			host.Logf(c.engine.log, host.Error, "connection '%s': the spool cannot be used, what it should keep waits in memory: %v", c.name, trouble)
+		}
+	case was != nil:
+		c.engine.spools.Forget(c.name)
+		host.Logf(c.engine.log, host.Notice, "connection '%s': the spool can be used again", c.name)
+	}
+}
+
+// adoptSpools opens connections that an earlier run has left something on disk for, also when nobody asks for them, and
+// says what has no connection any more. The engine's configuring is held.
+func (e *Engine) adoptSpools() {
+	seen := map[string]bool{}
+	for _, c := range e.inForce() {
+		root := e.spoolRoot(c.settings.Load())
+		if root == "" || seen[root] {
+			continue
+		}
+		seen[root] = true
+		found, err := spool.List(root)
+		if err != nil {
+			host.Logf(e.log, host.Warning, "looking for what earlier runs left in %s: %v", root, err)
+			continue
+		}
+		for _, f := range found {
+			e.adoptSpool(root, f)
+		}
+	}
+}
+
+func (e *Engine) adoptSpool(root string, f spool.Found) {
+	if !f.Records {
+		return
+	}
+	c, err := e.connection(f.Connection)
+	if err != nil || e.spoolRoot(c.settings.Load()) != root {
+		if _, told := e.staging.warned.LoadOrStore(f.Dir, true); !told {
+			host.Logf(e.log, host.Warning, "%s holds records of connection '%s', which kafka.conf does not have there; reskafka spool replay sends them", f.Dir, f.Connection)
+		}
+		return
+	}
+	if c.leftSpool.Swap(true) {
+		return
+	}
+	if err := c.open(); err != nil {
+		host.Logf(e.log, host.Error, "records in %s cannot be sent: %v", f.Dir, err)
+	}
+}
 
 // Spools implements console.Env.
 func (e *Engine) Spools() []console.SpoolStatus {
 	var all []console.SpoolStatus
 	for _, c := range e.inForce() {
-		if settings := c.settings.Load(); settings != nil {
-			all = append(all, spoolStatus(settings))
+		if s, ok := c.spoolStatus(); ok {
+			all = append(all, s)
 		}
 	}
 	return all
@@ -27,34 +170,85 @@ func (e *Engine) Spool(name string) (console.SpoolStatus, bool) {
 	if err != nil {
 		return console.SpoolStatus{}, false
 	}
-	settings := c.settings.Load()
-	if settings == nil {
-		return console.SpoolStatus{}, false
-	}
-	return spoolStatus(settings), true
+	return c.spoolStatus()
 }
 
-func spoolStatus(settings *config.Connection) console.SpoolStatus {
-	return console.SpoolStatus{
-		Name: settings.Name, Durability: settings.Durability, Dir: settings.SpoolDir, State: errNoSpool.Error(),
-		MaxBytes: int64(settings.SpoolMaxMbytes) << 20,
+// spoolStatus is what there is to show of a connection's spool. ok = false: the connection is not in the configuration.
+func (c *connection) spoolStatus() (s console.SpoolStatus, ok bool) {
+	settings := c.settings.Load()
+	if settings == nil {
+		return s, false
 	}
+	s = console.SpoolStatus{
+		Name: c.name, Durability: settings.Durability, Dir: c.spoolDir(), State: console.SpoolUnused,
+		MaxBytes: spoolLimits(settings).MaxBytes,
+	}
+	if s.Dir == "" {
+		if root := c.engine.spoolRoot(settings); root != "" {
+			s.Dir = spool.Dir(root, c.name)
+		}
+	}
+	box := c.box()
+	if box == nil {
+		return s, true
+	}
+	usage, trouble, attached := box.Usage()
+	if !attached {
+		return s, true
+	}
+	s.State = console.SpoolInUse
+	if trouble != nil {
+		s.State = trouble.Error()
+	}
+	s.Bytes, s.Dead, s.Damaged, s.SetAside = usage.Bytes, usage.Dead, usage.Damaged, usage.SetAside
+	logs := map[string]outbox.SpoolLogUsage{}
+	for _, l := range usage.Logs {
+		logs[l.Topic] = l
+	}
+	for _, t := range box.Counters() {
+		if t.Spooled == 0 {
+			continue
+		}
+		s.Records += t.Spooled
+		s.Topics = append(s.Topics, console.SpoolTopic{Topic: t.Topic, Records: t.Spooled, Bytes: logs[t.Topic].Bytes, Oldest: logs[t.Topic].Oldest})
+	}
+	return s, true
 }
 
 // RetrySpool implements console.Env.
 func (e *Engine) RetrySpool(name string) (console.RetryResult, error) {
-	_, err := e.connection(name)
-	if err == nil {
-		err = errNoSpool
+	box, err := e.boxOf(name)
+	if err != nil || box == nil {
+		return console.RetryResult{}, err
 	}
-	return console.RetryResult{}, err
+	letters, topics, err := box.Retry()
+	return console.RetryResult{Letters: uint64(letters), Topics: topics}, err
 }
 
 // PurgeSpool implements console.Env.
 func (e *Engine) PurgeSpool(name string) (console.PurgeResult, error) {
-	_, err := e.connection(name)
-	if err == nil {
-		err = errNoSpool
+	box, err := e.boxOf(name)
+	if err != nil || box == nil {
+		return console.PurgeResult{}, err
 	}
-	return console.PurgeResult{}, err
+	before, _, _ := box.Usage()
+	records, letters, err := box.Purge()
+	after, _, _ := box.Usage()
+	for limit := time.Now().Add(time.Second); after.Bytes == before.Bytes && before.Bytes > 0 && time.Now().Before(limit); after, _, _ = box.Usage() {
+		time.Sleep(10 * time.Millisecond) // files are removed a moment later
+	}
+	return console.PurgeResult{Records: uint64(records), Letters: uint64(letters), Bytes: max(0, before.Bytes-after.Bytes)}, err
+}
+
+// boxOf gives the outbox of a connection; nil = it has none yet, or keeps nothing on disk.
+func (e *Engine) boxOf(name string) (*outbox.Outbox, error) {
+	c, err := e.connection(name)
+	if err != nil {
+		return nil, err
+	}
+	box := c.box()
+	if box == nil || !box.Attached() {
+		return nil, nil
+	}
+	return box, nil
 }

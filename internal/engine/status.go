@@ -102,6 +102,7 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	for _, t := range box.Counters() {
 		s.Topics = append(s.Topics, console.TopicStatus{Topic: t.Topic, Counters: console.Counters{
 			Accepted: t.Accepted, Acknowledged: t.Acknowledged, Waiting: t.Waiting, Sending: t.Sending,
+			Spooled: t.Spooled, Restored: t.Restored,
 			Dropped: console.Reasons(t.Dropped), Retried: t.Retried,
 		}})
 	}

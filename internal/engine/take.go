@@ -168,6 +168,7 @@ func (t *taking) event(f *frame.Frame) {
 	}
 	t.add(f, &outbox.Record{
 		Topic: message.Topic, Key: message.Key, Value: message.Value, Headers: message.Headers, Accepted: accepted,
+		Durability: source.Durability(),
 	})
 }
 

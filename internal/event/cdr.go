@@ -7,6 +7,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
+	"reskafka/internal/outbox"
 )
 
 // cdrField is one field of a call record: how the tap calls it, how it goes out, and whether it does.
@@ -59,6 +60,7 @@ var cdrPlaces = func() map[string]int {
 type CDR struct {
 	connection string
 	topic      string
+	durability outbox.Durability
 	key        string // name of the key field as the tap calls it; empty = no key
 	wanted     []bool // for each row of cdrFields
 	system     host.System
@@ -81,6 +83,7 @@ func NewCDR(c *config.CDR, system host.System) *CDR {
 	s := &CDR{
 		connection: c.Connection,
 		topic:      c.Topic,
+		durability: outbox.DurabilityOf(c.Durability),
 		system:     system,
 		headers:    newHeaders(system),
 		wanted:     make([]bool, len(cdrFields)),
@@ -97,6 +100,9 @@ func NewCDR(c *config.CDR, system host.System) *CDR {
 
 // Connection implements Source.
 func (s *CDR) Connection() string { return s.connection }
+
+// Durability implements Source.
+func (s *CDR) Durability() outbox.Durability { return s.durability }
 
 // Encode implements Source; it never fails. The key is the field's bytes unchanged: empty when the field is, none
 // when this Asterisk does not have the field.

@@ -50,6 +50,8 @@ type Message struct {
 type Source interface {
 	// Connection is the name of the connection in kafka.conf that the events are published on.
 	Connection() string
+	// Durability is how safe the events are to be while they wait for their delivery.
+	Durability() outbox.Durability
 	// Encode makes the message of one event. The fields are borrowed until it returns; now is what the message's
 	// timestamp header says. An error means that the event cannot be published at all.
 	Encode(fields []Field, now time.Time) (Message, error)

@@ -20,6 +20,19 @@ const (
 	Disk                       // on disk at once
 )
 
+// DurabilityOf reads a value of the option; anything else is Unsaid.
+func DurabilityOf(word string) Durability {
+	switch word {
+	case "memory":
+		return Memory
+	case "overflow":
+		return Overflow
+	case "disk":
+		return Disk
+	}
+	return Unsaid
+}
+
 // shelf is a lane's part on disk, and what leads there and back. A lane is made durable by
 //
 //   - a record that asks for Disk, or

@@ -412,7 +412,7 @@ func (o *Outbox) finishSwap() {
 // shutDown ends the outbox from the feeder's goroutine: the client's answers come first, then what must not be lost is
 // written to disk, then the rest is given up.
 func (o *Outbox) shutDown() {
-	o.transport.Close()
+	o.shut(o.transport)
 	o.awaitSend()
 	o.relief.Stop()
 	o.mtx.Lock()
@@ -421,10 +421,22 @@ func (o *Outbox) shutDown() {
 	o.ended = true
 	o.mtx.Unlock()
 	if next != nil {
-		next.transport.Close()
+		o.shut(next.transport)
 	}
 	o.endKeeping()
 	o.giveUp()
+}
+
+// shut closes a client at the end, when everything does.
+func (o *Outbox) shut(t Transport) {
+	o.mtx.Lock()
+	limit := o.closeLimit
+	o.mtx.Unlock()
+	if c, ok := t.(limitedCloser); ok && limit > 0 {
+		c.CloseWithin(limit)
+		return
+	}
+	t.Close()
 }
 
 // giveUp ends the account of whatever still waits: what is on disk stays there, the rest is dropped.

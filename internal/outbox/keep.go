@@ -474,9 +474,9 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 	return gone
 }
 
-// Retry sends the dead letters again, ends every wait before another attempt, and says how many dead letters there were. It
-// waits for the disk.
-func (o *Outbox) Retry() (dead int, err error) {
+// Retry sends the dead letters again and ends every wait before another attempt. It says how many dead letters there were,
+// and how many topics were waiting, and waits for the disk.
+func (o *Outbox) Retry() (dead, topics int, err error) {
 	var failed error
 	err = o.order(func(spool Spool) {
 		for failed == nil {
@@ -499,11 +499,14 @@ func (o *Outbox) Retry() (dead int, err error) {
 	})
 	o.mtx.Lock()
 	for _, l := range o.lanes {
+		if l.resume > o.now() {
+			topics++
+		}
 		l.resume, l.failures = 0, 0
 	}
 	o.mtx.Unlock()
 	o.signal()
-	return dead, errors.Join(err, failed)
+	return dead, topics, errors.Join(err, failed)
 }
 
 // revive accepts dead letters again, as records that are kept on disk.

@@ -70,17 +70,19 @@ type Outbox struct {
 	next      *swap // a transport to change to once the present one is empty
 	closing   bool
 	ended     bool
-	seq       uint64
-	born      time.Duration // of the record accepted last
-	lanes     map[string]*lane
-	ready     []*lane // lanes with something to send and room for it, as far as known
-	pausing   []*lane // lanes that wait for their resume time
-	waiting   int     // in memory and not inside the client, over all lanes
-	sending   int
-	away      int           // on disk only
-	bytes     int64         // of what is waiting or sending
-	expiry    time.Duration // no waiting record is due earlier; 0 = nothing is waiting
-	idle      chan struct{} // closed when nothing is left anywhere; nil = nobody asked
+
+	closeLimit time.Duration // how long the clients may take to close; 0 = as long as they like
+	seq        uint64
+	born       time.Duration // of the record accepted last
+	lanes      map[string]*lane
+	ready      []*lane // lanes with something to send and room for it, as far as known
+	pausing    []*lane // lanes that wait for their resume time
+	waiting    int     // in memory and not inside the client, over all lanes
+	sending    int
+	away       int           // on disk only
+	bytes      int64         // of what is waiting or sending
+	expiry     time.Duration // no waiting record is due earlier; 0 = nothing is waiting
+	idle       chan struct{} // closed when nothing is left anywhere; nil = nobody asked
 
 	keeping
 	handing handing
@@ -147,7 +149,7 @@ func (o *Outbox) enqueue(records []Record) (gone []outcome, open bool) {
 // the present client does not start anew.
 func (o *Outbox) Swap(transport Transport, settings Settings, patience time.Duration) {
 	o.mtx.Lock()
-	replaced, ended := o.next, o.closing
+	present, replaced, ended := o.transport, o.next, o.closing
 	if !ended {
 		o.next = &swap{transport, settings, o.now() + patience}
 		if replaced != nil {
@@ -161,6 +163,10 @@ func (o *Outbox) Swap(transport Transport, settings Settings, patience time.Dura
 		transport.Close()
 	case replaced != nil:
 		replaced.transport.Close()
+	default:
+		if r, ok := present.(recaller); ok {
+			r.Recall()
+		}
 	}
 	o.signal()
 }
@@ -183,6 +189,14 @@ func (o *Outbox) Drain(cancel <-chan struct{}) bool {
 	case <-cancel:
 		return false
 	}
+}
+
+// CloseWithin is Close with a limit for how long a client that can be told so may take to close.
+func (o *Outbox) CloseWithin(limit time.Duration) {
+	o.mtx.Lock()
+	o.closeLimit = limit
+	o.mtx.Unlock()
+	o.Close()
 }
 
 // Close closes the client, has what is left written to disk where it must not be lost, drops the rest and ends the

@@ -100,6 +100,13 @@ type Transport interface {
 	Close()
 }
 
+// recaller is what a Transport may be too: Recall asks for the records back that it need not keep, because another one
+// takes its place. It does not block.
+type recaller interface{ Recall() }
+
+// limitedCloser is what a Transport may be too: Close with a limit.
+type limitedCloser interface{ CloseWithin(limit time.Duration) }
+
 // Reasons for dropping a record that the outbox itself knows; a Transport adds the broker's.
 const (
 	ReasonExpired   = "message timeout"

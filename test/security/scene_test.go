@@ -84,7 +84,7 @@ func newScene(t *testing.T, s *site, listener string) *scene {
 		received: make(chan string, 1000), began: time.Now(), topic: filepath.Base(t.Name()), dir: t.TempDir(),
 	}
 	sc.group, sc.brokers = sc.topic, sc.gateway.address()
-	sc.engine = engine.Start(host.System{EntityID: "00:11:22:33:44:55", Version: "22.5.0", Hostname: "pbx"}, sc.log)
+	sc.engine = engine.Start(host.System{EntityID: "00:11:22:33:44:55", Version: "22.5.0", Hostname: "pbx", SpoolDir: t.TempDir()}, sc.log)
 	t.Cleanup(func() {
 		sc.engine.Stop(0)
 		sc.noSecrets()
