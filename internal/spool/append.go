@@ -37,6 +37,8 @@ func (b letterBatch) accepted(i int) int64        { return nanos(b[i].At) }
 // bodyMost is above the largest record Kafka can carry, which is a request of 2 GiB.
 const bodyMost = 1<<31 - 1
 
+var errPositions = errors.New("the log's positions are used up")
+
 // Append implements outbox.Spool.
 func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, err error) {
 	s.mtx.Lock()
@@ -110,6 +112,9 @@ func (s *Spool) logOf(topic string) (*topicLog, error) {
 
 // need is what a batch will take on the disk, in bytes.
 func (s *Spool) need(l *topicLog, b batch) (need int64, err error) {
+	if l.next+uint64(b.count()) >= positionMost { // nobody gets there but with files made by hand
+		return 0, errPositions
+	}
 	head, limit := headerSize(s.connection, l.topic), s.segmentLimit(l.kind)
 	size, fresh := int64(0), true
 	if g := l.active(); g != nil {
