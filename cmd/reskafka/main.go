@@ -35,6 +35,7 @@ type environment struct {
 // commands is every subcommand, in the order of the help.
 var commands = []command{
 	devBroker,
+	spoolCommand,
 }
 
 // Exit statuses, as shells and tools with subcommands use them.
@@ -85,7 +86,12 @@ func (c *command) run(ctx context.Context, args []string, stdout, stderr io.Writ
 	case err != nil:
 		return c.report(usageError{err}, stderr)
 	}
-	return c.report(body(ctx, environment{args: flags.Args(), stdout: stdout, stderr: stderr}), stderr)
+	err := body(ctx, environment{args: flags.Args(), stdout: stdout, stderr: stderr})
+	if errors.Is(err, flag.ErrHelp) { // asked for behind something that is no flag
+		c.writeHelp(stdout)
+		return exitOK
+	}
+	return c.report(err, stderr)
 }
 
 // report turns what a command returned into a message and an exit status.

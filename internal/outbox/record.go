@@ -77,8 +77,9 @@ func (r *Record) size() int { return len(r.Key) + len(r.Value) }
 
 // Withdrawn says whether an earlier record of the same topic has come back to be tried again while this one was on its
 // way into the client. If so a Transport must not start on it, or it would overtake, but fail it like the other. It may
-// be called within Send only, costs one atomic load, and need not be asked again once a record is under way.
-func (r *Record) Withdrawn() bool { return r.lane.withdrawn.Load() }
+// be called within Send only, costs one atomic load, and need not be asked again once a record is under way. A record
+// that an outbox does not have is never withdrawn.
+func (r *Record) Withdrawn() bool { return r.lane != nil && r.lane.withdrawn.Load() }
 
 // Transport carries records to Kafka: a client of one connection. internal/kafka implements it on franz-go, the
 // tests of this package with a fake.

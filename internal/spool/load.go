@@ -57,7 +57,7 @@ func (f *findings) note(d Damage) { f.damages = append(f.damages, d) }
 type loader struct {
 	fs         FS
 	dir        string
-	connection string // empty = it is not known, and not checked
+	connection string // empty = it is not known
 	scan       scanner
 }
 
@@ -216,8 +216,8 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 		g.damaged = true
 		f.note(Damage{File: ld.rel(path), Offset: 0, What: err.Error() + ", its records are looked for without it"})
 		l.segs = append(l.segs, g)
-	case h.kind != l.kind || ld.connection != "" && h.connection != ld.connection || *named && h.topic != l.topic:
-		ld.reject(f, path, false, fmt.Sprintf("belongs to connection %q, topic %q", h.connection, h.topic))
+	case h.kind != l.kind || *named && h.topic != l.topic:
+		ld.reject(f, path, false, fmt.Sprintf("belongs to topic %q", h.topic))
 	case h.first != first && names[segmentName(h.first)]:
 		ld.reject(f, path, false, "is a copy of "+segmentName(h.first)+" or was renamed")
 	default:
@@ -229,6 +229,9 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 		}
 		if !*named {
 			l.topic, *named = h.topic, element(h.topic) == filepath.Base(l.dir)
+		}
+		if ld.connection != "" && h.connection != ld.connection { // somebody moved it here, on purpose
+			f.note(Damage{File: ld.rel(path), Offset: -1, What: fmt.Sprintf("was written for connection %q", h.connection), Harmless: true})
 		}
 		g.body, g.accepted = int64(size), h.accepted
 		l.segs = append(l.segs, g)

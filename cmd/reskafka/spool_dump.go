@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"reskafka/internal/outbox"
+	"reskafka/internal/spool"
+)
+
+// dump prints a spool's records.
+func (o *spoolOptions) dump(ctx context.Context, dir string) error {
+	v, err := o.view(dir)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(o.env.stdout)
+	print := printText
+	if o.json {
+		print = printJSON
+	}
+	each := func(position uint64, letter outbox.DeadLetter) error {
+		if o.topic != "" && letter.Record.Topic != o.topic {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return print(out, position, letter)
+	}
+	if o.dead {
+		err = v.Letters(each)
+	} else {
+		err = dumpTopics(v, each)
+	}
+	if err == nil {
+		err = out.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("dumping %s: %w", dir, err)
+	}
+	return nil
+}
+
+func dumpTopics(v *spool.View, each func(uint64, outbox.DeadLetter) error) error {
+	for _, l := range v.Logs() {
+		err := v.Records(l.Topic, func(position uint64, r *outbox.Record) error {
+			return each(position, outbox.DeadLetter{Record: r})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printText prints a record on one line, with tabs between its fields: what is not plain is quoted as in Go, null is -.
+func printText(w *bufio.Writer, position uint64, letter outbox.DeadLetter) error {
+	r := letter.Record
+	var headers []string
+	for _, h := range r.Headers {
+		headers = append(headers, quoted(h.Name)+"="+text(h.Value))
+	}
+	fields := []string{quoted(r.Topic), strconv.FormatUint(position, 10), stamp(r.Accepted), text(r.Key), strings.Join(headers, ","), text(r.Value)}
+	if !letter.At.IsZero() || letter.Reason != "" {
+		fields = append(fields, stamp(letter.At), quoted(letter.Reason), quoted(letter.Cause))
+	}
+	_, err := w.WriteString(strings.Join(fields, "\t") + "\n")
+	return err
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+func text(b []byte) string {
+	if b == nil {
+		return "-"
+	}
+	return quoted(string(b))
+}
+
+// quoted gives a text as it is when it can be told from everything else, and else as Go writes a string.
+func quoted(s string) string {
+	if s == "" || s == "-" || s[0] == '"' || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// jsonValue is bytes in a JSON object: a string when they are a text, an object with "base64" when not, or null.
+type jsonValue []byte
+
+// MarshalJSON implements json.Marshaler.
+func (v jsonValue) MarshalJSON() ([]byte, error) {
+	switch {
+	case v == nil:
+		return []byte("null"), nil
+	case utf8.Valid(v):
+		return json.Marshal(string(v))
+	default:
+		return json.Marshal(map[string][]byte{"base64": v})
+	}
+}
+
+type jsonHeader struct {
+	Name  jsonValue `json:"name"`
+	Value jsonValue `json:"value"`
+}
+
+type jsonRecord struct {
+	Topic    string       `json:"topic"`
+	Position uint64       `json:"position"`
+	Accepted *time.Time   `json:"accepted"`
+	Key      jsonValue   `json:"key"`
+	Headers  []jsonHeader `json:"headers"`
+	Value    jsonValue   `json:"value"`
+	Reason   string       `json:"reason,omitempty"`
+	Cause    string       `json:"cause,omitempty"`
+	Died     *time.Time   `json:"died,omitempty"`
+}
+
+func printJSON(w *bufio.Writer, position uint64, letter outbox.DeadLetter) error {
+	r := letter.Record
+	out := jsonRecord{Topic: r.Topic, Position: position, Accepted: utc(r.Accepted), Key: jsonValue(r.Key), Headers: []jsonHeader{},
+		Value: jsonValue(r.Value), Reason: letter.Reason, Cause: letter.Cause, Died: utc(letter.At)}
+	for _, h := range r.Headers {
+		out.Headers = append(out.Headers, jsonHeader{jsonValue(h.Name), jsonValue(h.Value)})
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(out)
+}
+
+func utc(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

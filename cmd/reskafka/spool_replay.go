@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/kafka"
+	"reskafka/internal/outbox"
+	"reskafka/internal/spool"
+)
+
+// How much replay has under way at once, and how long it waits before it tries again.
+const (
+	replayRecords = 1000
+	replayBytes   = 4 << 20
+	replayAttempt = 30 * time.Second
+	replayPause   = 500 * time.Millisecond
+)
+
+// replayer sends the records of one spool.
+type replayer struct {
+	spool    *spool.Spool
+	producer outbox.Transport
+	patience time.Duration
+	progress time.Time // of the last acknowledgement
+
+	sent, refused, lost uint64
+}
+
+// replay sends what a spool holds.
+func (o *spoolOptions) replay(ctx context.Context, dir string) error {
+	connection, err := o.settings(dir)
+	if err != nil {
+		return err
+	}
+	name, _ := spool.Connection(dir)
+	s, err := spool.Open(dir, spool.Options{Connection: name, Log: noteLogger{o}})
+	var locked *spool.LockedError
+	if errors.As(err, &locked) {
+		return fmt.Errorf("%w: records are replayed while Asterisk does not run, or has no such connection", err)
+	}
+	if err != nil {
+		return err
+	}
+	producer, err := kafka.NewProducer(connection, noteLogger{o}, nil)
+	if err != nil {
+		_ = s.Close()
+		return err
+	}
+	r := &replayer{spool: s, producer: producer, patience: o.patience, progress: time.Now()}
+	if o.dead {
+		err = r.letters(ctx, o.topic)
+	} else {
+		err = r.topics(ctx, o.topic)
+	}
+	producer.Close()
+	if closing := s.Close(); err == nil && closing != nil {
+		err = fmt.Errorf("closing the spool: %w", closing)
+	}
+	_, _ = fmt.Fprintf(o.env.stdout, "connection %s: %d records acknowledged, %d refused and kept as dead letters, %d damaged\n", name, r.sent, r.refused, r.lost)
+	return err
+}
+
+// noteLogger prints what the spool and the client have to say.
+type noteLogger struct{ o *spoolOptions }
+
+func (l noteLogger) Log(level host.Level, _ string, _ int, _, text string) {
+	if level >= host.Notice {
+		l.o.note("%s", text)
+	}
+}
+
+// settings makes the connection: of the defaults, or of a section of a file, with the brokers of the command line.
+func (o *spoolOptions) settings(dir string) (*config.Connection, error) {
+	name := o.connection
+	if name == "" {
+		name, _ = spool.Connection(dir)
+	}
+	var entries []config.Entry
+	if o.config == "" {
+		entries = []config.Entry{{Section: name}, {Section: name, Name: "type", Value: "connection"}}
+	} else {
+		text, err := os.ReadFile(o.config)
+		if err != nil {
+			return nil, fmt.Errorf("reading the configuration: %w", err)
+		}
+		if entries, err = sectionOf(string(text), name); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", o.config, err)
+		}
+	}
+	if o.brokers != "" {
+		entries = append(entries, config.Entry{Section: name, Name: "brokers", Value: o.brokers})
+	}
+	parsed, problems := config.ParseKafka(entries)
+	if parsed == nil || len(parsed.Connections) != 1 {
+		var texts []error
+		for _, p := range problems {
+			texts = append(texts, errors.New(p.String()))
+		}
+		return nil, errors.Join(texts...)
+	}
+	return parsed.Connections[0], nil
+}
+
+// sectionOf gives the lines of a section. It knows no templates and no includes.
+func sectionOf(text, name string) ([]config.Entry, error) {
+	var entries []config.Entry
+	inside, number := false, 0
+	for line := range strings.Lines(text) {
+		number++
+		line = uncommented(line)
+		if rest, ok := strings.CutPrefix(line, "["); ok {
+			section, options, _ := strings.Cut(rest, "]")
+			if inside = section == name; inside && strings.TrimSpace(options) != "" {
+				return nil, fmt.Errorf("line %d: section %s has %s, which only Asterisk reads", number, name, options)
+			}
+			if inside {
+				entries = append(entries, config.Entry{Section: name})
+			}
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		if !inside || !ok {
+			continue
+		}
+		value = strings.TrimSpace(strings.TrimPrefix(value, ">"))
+		entries = append(entries, config.Entry{Line: number, Section: name, Name: strings.TrimSpace(key), Value: value})
+	}
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("it has no section %s", name)
+	}
+	return entries, nil
+}
+
+// uncommented takes the comment off a line, which begins with a ; that has no backslash before it.
+func uncommented(line string) string {
+	for i := range len(line) {
+		if line[i] == ';' && (i == 0 || line[i-1] != '\\') {
+			line = line[:i]
+			break
+		}
+	}
+	return strings.ReplaceAll(strings.TrimSpace(line), `\;`, ";")
+}
+
+// topics sends the records of every topic, or of one.
+func (r *replayer) topics(ctx context.Context, only string) error {
+	for _, l := range r.spool.Logs() {
+		if only != "" && l.Topic != only {
+			continue
+		}
+		for next := l.First; next < l.Next; {
+			records, positions, end, err := r.spool.Read(l.Topic, next, replayRecords, replayBytes)
+			if err != nil {
+				return err
+			}
+			r.lost += end - next - uint64(len(records))
+			left, err := r.send(ctx, records)
+			if err == nil {
+				err = r.bury(left)
+			}
+			if err != nil { // what is behind the first one that was not acknowledged may be sent again
+				for i, record := range records {
+					if len(left) > 0 && record == left[0].Record {
+						end = positions[i]
+						break
+					}
+				}
+			}
+			if settling := r.spool.Settle(l.Topic, end); settling != nil {
+				err = errors.Join(err, settling)
+			}
+			if err != nil {
+				return fmt.Errorf("replaying topic %s: %w", l.Topic, err)
+			}
+			next = end
+		}
+	}
+	return nil
+}
+
+// bury keeps what was refused for good.
+func (r *replayer) bury(letters []outbox.DeadLetter) error {
+	if len(letters) == 0 {
+		return nil
+	}
+	r.refused += uint64(len(letters))
+	return r.spool.Bury(letters)
+}
+
+// letters sends the dead letters, or those of one topic. What is not acknowledged stays one.
+func (r *replayer) letters(ctx context.Context, only string) error {
+	for todo := int(r.spool.Usage().Dead); todo > 0; {
+		letters, forget, err := r.spool.Exhume(min(todo, replayRecords))
+		if err != nil || len(letters) == 0 {
+			return err
+		}
+		todo -= len(letters)
+		var records []*outbox.Record
+		var keep []outbox.DeadLetter
+		for _, l := range letters {
+			if only != "" && l.Record.Topic != only {
+				keep = append(keep, l)
+			} else {
+				records = append(records, l.Record)
+			}
+		}
+		left, err := r.send(ctx, records)
+		for _, l := range letters { // with what they were buried for at first, unless the brokers said something new
+			for _, not := range left {
+				if not.Record == l.Record {
+					if not.Reason == "" {
+						not = l
+					}
+					keep = append(keep, not)
+				}
+			}
+		}
+		if err == nil {
+			r.refused += uint64(len(left))
+		}
+		if len(keep) < len(letters) {
+			if burying := r.spool.Bury(keep); burying != nil {
+				return errors.Join(err, burying)
+			}
+			err = errors.Join(err, forget())
+		} else if err == nil && len(keep) > 0 { // all of them stay: behind the others, which have not been tried yet
+			if err = r.spool.Bury(keep); err == nil {
+				err = forget()
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("replaying dead letters: %w", err)
+		}
+	}
+	return nil
+}
+
+// answer is what became of a record.
+type answer struct {
+	record *outbox.Record
+	err    error
+}
+
+// send sends records until each is acknowledged or refused for good; those it gives back, in order. With an error it
+// gives back everything that was not acknowledged, refused or not.
+func (r *replayer) send(ctx context.Context, records []*outbox.Record) (left []outbox.DeadLetter, err error) {
+	refused := map[*outbox.Record]outbox.DeadLetter{}
+	for todo := records; len(todo) > 0; {
+		answers := make(chan answer, len(todo))
+		r.producer.Send(todo, time.Now().Add(replayAttempt), func(record *outbox.Record, err error) { answers <- answer{record, err} })
+		again := map[*outbox.Record]bool{}
+		var cause error
+		for range todo {
+			a := <-answers
+			if a.err == nil {
+				r.sent++
+				r.progress = time.Now()
+			} else if reason, permanent := r.producer.Permanent(a.err); permanent {
+				refused[a.record] = outbox.DeadLetter{Record: a.record, Reason: reason, Cause: a.err.Error(), At: time.Now()}
+				r.progress = time.Now()
+			} else {
+				again[a.record] = true
+				cause = a.err
+			}
+		}
+		todo = pick(todo, again)
+		if len(todo) == 0 {
+			break
+		}
+		if err = r.pause(ctx, cause); err != nil {
+			for _, record := range records {
+				if letter, ok := refused[record]; ok || again[record] {
+					letter.Record = record
+					left = append(left, letter)
+				}
+			}
+			return left, err
+		}
+	}
+	for _, record := range records {
+		if letter, ok := refused[record]; ok {
+			left = append(left, letter)
+		}
+	}
+	return left, nil
+}
+
+func pick(records []*outbox.Record, which map[*outbox.Record]bool) []*outbox.Record {
+	var picked []*outbox.Record
+	for _, record := range records {
+		if which[record] {
+			picked = append(picked, record)
+		}
+	}
+	return picked
+}
+
+// pause waits before records are tried again, unless that has taken too long already.
+func (r *replayer) pause(ctx context.Context, cause error) error {
+	if time.Since(r.progress) > r.patience {
+		return fmt.Errorf("giving up after %s without an acknowledgement: %w", r.patience, cause)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(replayPause):
+		return nil
+	}
+}
