@@ -14,26 +14,29 @@ import (
 	"reskafka/internal/host"
 )
 
-// line of a broker whose answers can be lost: requests arrive, and what the broker says to them does not.
-type lossyListener struct {
-	net.Listener
+// lossy is a cluster's network whose answers can be lost: requests arrive, and what the brokers say to them does not.
+type lossy struct {
 	mtx   sync.Mutex
 	conns []net.Conn
 	mute  bool
 	lost  chan struct{} // one for every answer that was lost
 }
 
-type lossyConn struct {
-	net.Conn
-	listener *lossyListener
+type lossyListener struct {
+	net.Listener
+	network *lossy
 }
 
-func newLossyBroker(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *lossyListener) {
-	l := &lossyListener{lost: make(chan struct{}, 1000)}
+type lossyConn struct {
+	net.Conn
+	network *lossy
+}
+
+func newLossyBroker(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *lossy) {
+	l := &lossy{lost: make(chan struct{}, 1000)}
 	return fakeBroker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
 		inner, err := net.Listen(network, address)
-		l.Listener = inner
-		return l, err
+		return &lossyListener{inner, l}, err
 	}))...), l
 }
 
@@ -42,34 +45,34 @@ func (l *lossyListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	l.conns = append(l.conns, conn)
-	return &lossyConn{conn, l}, nil
+	l.network.mtx.Lock()
+	defer l.network.mtx.Unlock()
+	l.network.conns = append(l.network.conns, conn)
+	return &lossyConn{conn, l.network}, nil
 }
 
 func (c *lossyConn) Write(p []byte) (int, error) {
-	c.listener.mtx.Lock()
-	mute := c.listener.mute
-	c.listener.mtx.Unlock()
+	c.network.mtx.Lock()
+	mute := c.network.mute
+	c.network.mtx.Unlock()
 	if !mute {
 		return c.Conn.Write(p)
 	}
 	select {
-	case c.listener.lost <- struct{}{}:
+	case c.network.lost <- struct{}{}:
 	default:
 	}
 	return len(p), nil
 }
 
-func (l *lossyListener) lose(on bool) {
+func (l *lossy) lose(on bool) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	l.mute = on
 }
 
 // cut ends every connection there is.
-func (l *lossyListener) cut() {
+func (l *lossy) cut() {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	for _, conn := range l.conns {

@@ -1,0 +1,146 @@
+package kafka
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/outbox"
+)
+
+// tally is an outbox.Gate and an outbox.Observer that waits for outcomes.
+type tally struct {
+	t    *testing.T
+	mtx  sync.Mutex
+	left int
+	none chan struct{}
+}
+
+func (y *tally) Release(*outbox.Record) {
+	y.mtx.Lock()
+	defer y.mtx.Unlock()
+	if y.left--; y.left == 0 {
+		close(y.none)
+	}
+}
+func (y *tally) Panicked(p any) { y.t.Errorf("panic: %v", p) }
+func (y *tally) Dropped(topic, reason string, records int, err error) {
+	y.t.Errorf("%d record(s) of %s dropped, %s: %v", records, topic, reason, err)
+}
+
+// refuse has the brokers answer produce requests with an error, without looking at them, while the function that it
+// returns says so.
+func refuse(cluster *kfake.Cluster, with func() *kerr.Error) {
+	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		answer := with()
+		if answer == nil {
+			return nil, nil, false
+		}
+		asked, resp := req.(*kmsg.ProduceRequest), req.ResponseKind().(*kmsg.ProduceResponse)
+		for _, topic := range asked.Topics {
+			t := kmsg.NewProduceResponseTopic()
+			t.Topic, t.TopicID = topic.Topic, topic.TopicID
+			for _, partition := range topic.Partitions {
+				p := kmsg.NewProduceResponseTopicPartition()
+				p.Partition, p.ErrorCode = partition.Partition, answer.Code
+				t.Partitions = append(t.Partitions, p)
+			}
+			resp.Topics = append(resp.Topics, t)
+		}
+		return resp, nil, true
+	})
+}
+
+// TestNothingTwice has everything happen to the connections and the leaders that can, and reloads at the wrong moment, while
+// records come all the time: with idempotence each of them arrives once, and those of a key in their order.
+func TestNothingTwice(t *testing.T) {
+	const partitions, keys, rounds, each = 4, 8, 60, 20
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	cluster, l := newLossyBroker(t, kfake.NumBrokers(3), kfake.SeedTopics(partitions, "t"))
+	var mtx sync.Mutex
+	var answer *kerr.Error
+	refuse(cluster, func() *kerr.Error { mtx.Lock(); defer mtx.Unlock(); return answer })
+	say := func(e *kerr.Error) { mtx.Lock(); defer mtx.Unlock(); answer = e }
+
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence, c.SocketTimeout = true, 200*time.Millisecond
+	p := open(t, c, nil, nil)
+	y := &tally{t: t, left: keys * rounds * each, none: make(chan struct{})}
+	records, bytes := p.Window()
+	settings := outbox.Settings{Timeout: time.Hour, WindowRecords: records, WindowBytes: bytes,
+		Backoff: c.ReconnectBackoff, BackoffMax: c.ReconnectBackoffMax}
+	box := outbox.New(settings, p, y, y)
+	t.Cleanup(box.Close)
+
+	trouble := []func(){
+		func() { l.cut() },
+		func() { // answers are lost with the connection
+			l.lose(true)
+			awaitSoon(l.lost)
+			l.cut()
+			l.lose(false)
+		},
+		func() { // a broker hangs, after the request has arrived, until socket_timeout_ms
+			l.lose(true)
+			awaitSoon(l.lost)
+			time.Sleep(c.SocketTimeout)
+			l.lose(false)
+		},
+		func() { _ = cluster.MoveTopicPartition("t", random.Int32N(partitions), random.Int32N(3)) },
+		func() { say(kerr.NotEnoughReplicas) },
+		func() { say(kerr.NotEnoughReplicasAfterAppend) },
+		func() { say(kerr.RequestTimedOut) },
+		func() { say(kerr.NotLeaderForPartition) },
+		func() { // a reload
+			next := open(t, c, nil, nil)
+			box.Swap(next, settings, time.Hour)
+			p.Recall()
+			p = next
+		},
+	}
+	for round := range rounds {
+		var some []outbox.Record
+		for key := range keys {
+			for i := range each {
+				some = append(some, outbox.Record{Topic: "t", Key: fmt.Append(nil, key), Accepted: time.Now(),
+					Value: fmt.Append(nil, round*each+i)})
+			}
+		}
+		box.Accept(some)
+		trouble[random.IntN(len(trouble))]()
+		time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+		say(nil)
+	}
+	await(t, y.none)
+	next := map[string]int{}
+	for _, r := range consume(t, "t", keys*rounds*each, cluster.ListenAddrs()) {
+		if want := fmt.Sprint(next[string(r.Key)]); string(r.Value) != want {
+			t.Fatalf("key %s: record %s where %s was due", r.Key, r.Value, want)
+		}
+		next[string(r.Key)]++
+	}
+	total := int64(0)
+	for i := range int32(partitions) {
+		total += cluster.PartitionInfo("t", i).HighWatermark
+	}
+	if total != keys*rounds*each {
+		t.Errorf("%d records, want %d", total, keys*rounds*each)
+	}
+}
+
+// awaitSoon waits for an event that may not come.
+func awaitSoon(event <-chan struct{}) {
+	select {
+	case <-event:
+	case <-time.After(100 * time.Millisecond):
+	}
+}
