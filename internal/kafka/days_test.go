@@ -1,0 +1,118 @@
+package kafka
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+)
+
+// TestLinesOfDays has a broker away for three days, with an attempt every second that fails in one of the ways that there
+// are, from another port of ours each time, and now and then almost works: whatever is logged keeps to its 30 seconds for each
+// cause, and no text makes a cause of its own each time.
+func TestLinesOfDays(t *testing.T) {
+	w := watch(t)
+	port := func(i int) int { return 1024 + i%60000 }
+	failures := []func(i int){
+		func(i int) { w.connect(dialError(port(i), syscall.ECONNREFUSED)) },
+		func(i int) { w.connect(dialError(port(i), syscall.EHOSTUNREACH)) },
+		func(i int) {
+			w.connect(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Name: "kafka1", Server: "10.0.0.9:53",
+				Err: fmt.Sprintf("read udp 10.0.0.1:%d->10.0.0.9:53: read: no route to host", port(i))}})
+		},
+		func(i int) {
+			w.connect(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Name: "kafka1", IsTimeout: true,
+				Err: fmt.Sprintf("read udp 10.0.0.1:%d->10.0.0.9:53: i/o timeout", port(i))}})
+		},
+		func(int) { w.connect(io.EOF) },
+		func(int) { w.connect(kerr.SaslAuthenticationFailed) },
+		func(int) { w.connect(nil); w.answer(kmsg.Metadata, io.EOF) },
+		func(i int) {
+			w.connect(nil)
+			w.answer(kmsg.Produce, &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: port(i)},
+				Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 9092}, Err: syscall.ECONNRESET})
+		},
+	}
+	const seconds = 3 * 24 * 3600
+	for i := range seconds {
+		failures[i/7%len(failures)](i)
+		w.at = w.at.Add(time.Second)
+	}
+	said := map[string]int{}
+	for _, one := range w.log.above(host.Warning) {
+		said[cutAttempts(one.text)]++
+	}
+	if len(said) == 0 || len(said) > len(failures) {
+		t.Errorf("%d causes of %d: %v", len(said), len(failures), said)
+	}
+	most := int(seconds*time.Second/quiet) + 1
+	for text, n := range said {
+		if n > most {
+			t.Errorf("%d lines in %d s: %s", n, seconds, text)
+		}
+	}
+	if back := len(w.log.above(host.Notice)) - len(w.log.above(host.Warning)); back > len(failures)*most {
+		t.Errorf("it was back %d times", back)
+	}
+}
+
+// cutAttempts takes the count off a line.
+func cutAttempts(text string) string {
+	for i := len(text) - 1; i > 0; i-- {
+		if text[i] == '(' && text[len(text)-1] == ')' {
+			var n int
+			if _, err := fmt.Sscanf(text[i:], "(%d attempts)", &n); err == nil {
+				return text[:i-1]
+			}
+			break
+		}
+	}
+	return text
+}
+
+// TestLongOutageIsFlat holds that attempts that fail leave nothing behind: no goroutine, no connection.
+func TestLongOutageIsFlat(t *testing.T) {
+	d := &door{tries: make(chan struct{}, 1000)}
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.ListenFn(func(network, address string) (net.Listener, error) {
+		l, err := net.Listen(network, address)
+		d.Listener = l
+		return d, err
+	}))
+	c, status := connection(cluster.ListenAddrs()...), &Status{}
+	c.ReconnectBackoff, c.ReconnectBackoffMax, c.Idempotence = minBackoff, minBackoff, true
+	p := open(t, c, nil, status)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	d.cut(true)
+	o := expectOutcomes(t, 100)
+	p.Send(numbered("t", 1, 101), time.Now().Add(time.Hour), o.add)
+	pass := func(n int) {
+		for range n {
+			await(t, d.tries)
+		}
+	}
+	pass(20)
+	before := runtime.NumGoroutine()
+	pass(150)
+	// Some come and go with every attempt; what stays would be one for each.
+	if after := runtime.NumGoroutine(); after > before+50 {
+		t.Errorf("%d goroutines, %d before", after, before)
+	}
+	status.mtx.Lock()
+	for address, b := range status.brokers {
+		if len(b.conns)+len(b.gone) > 10 {
+			t.Errorf("%s: %d connections and %d gone ones are kept", address, len(b.conns), len(b.gone))
+		}
+	}
+	status.mtx.Unlock()
+	d.open()
+	o.allSent()
+}
