@@ -11,7 +11,7 @@
 # modules/NAME/exports.map lists, none when there is no such file.
 MODULES := res_kafka cdr_kafka
 # The same for test/modules/NAME.c, modules that only tests load; `install-test-modules` adds them, `install` never does.
-TEST_MODULES := kafka_probe test_res_kafka
+TEST_MODULES := kafka_probe call_probe test_res_kafka
 
 ASTERISK_ROOT ?= /
 BUILD ?= build

@@ -111,6 +111,25 @@ func TestStartsAgainAfterBeingKilled(t *testing.T) {
 	}
 }
 
+func TestRestartsInTheSameProcess(t *testing.T) {
+	p := start(t, Config{})
+	pid := p.PID()
+	for range 2 {
+		if err := p.Restart(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if printed, err := p.CLI("core show uptime"); err != nil || !strings.Contains(printed, "System uptime") {
+		t.Errorf("after a restart it answers %q, %v", printed, err)
+	}
+	if p.PID() != pid {
+		t.Errorf("process %d has become %d", pid, p.PID())
+	}
+	if err := p.Stop(Now); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCrashIsReportedWithTheLog(t *testing.T) {
 	p := start(t, Config{})
 	if err := p.Crashed(); err != nil {

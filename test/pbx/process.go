@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -102,6 +104,9 @@ func (p *PBX) launch() error {
 		return err
 	}
 	defer output.Close()
+	if argv, err = p.restartable(argv); err != nil {
+		return err
+	}
 	cmd := exec.Command(argv[0], append(argv[1:], "-f", "-n")...)
 	cmd.Dir = p.path("run") // where a core file would go
 	cmd.Env = append(os.Environ(), p.config.Env...)
@@ -137,6 +142,31 @@ func (p *PBX) launch() error {
 	p.mu.Lock()
 	p.process = run
 	p.mu.Unlock()
+	return nil
+}
+
+// restartable makes a command line one after which "core restart" works: Asterisk executes its own name again then. In a
+// root of its own that has to be the name of a script, which calls the root's loader as we do.
+func (p *PBX) restartable(argv []string) ([]string, error) {
+	const loaderAndLibraries = 3 // see Argv
+	if filepath.Clean(p.config.Root) == "/" {
+		return argv, nil
+	}
+	script := p.path("asterisk")
+	named := slices.Insert(slices.Clone(argv), loaderAndLibraries, "--argv0", script)
+	// Its arguments are those that the name was given, the configuration's among them.
+	text := "#!/bin/sh\nexec " + quote(named[:len(named)-2]) + " \"$@\"\n"
+	return named, os.WriteFile(script, []byte(text), 0o700)
+}
+
+// Restart runs "core restart now" and waits until Asterisk, in the same process, has fully booted again.
+func (p *PBX) Restart(ctx context.Context) error {
+	mark := p.LogMark()
+	// The console loses its connection before it has the answer.
+	_, cliErr := p.CLI("core restart now")
+	if _, err := p.WaitLogSince(ctx, mark, ready); err != nil {
+		return fmt.Errorf("restarting Asterisk: %w", errors.Join(err, cliErr))
+	}
 	return nil
 }
 

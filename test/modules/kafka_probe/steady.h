@@ -1,0 +1,48 @@
+/*
+ * kafka_probe: a steady load, written down.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+#ifndef KAFKA_PROBE_STEADY_H
+#define KAFKA_PROBE_STEADY_H
+
+#include <stdint.h>
+
+/* Registers the commands; 0, or -1. */
+int steady_load(void);
+
+/* Ends every load, and unregisters the commands. */
+void steady_unload(void);
+
+/*
+ * A ledger: a file that the reader makes, full of zeros but for what is said below. It is one page of struct
+ * steady_ledger, then for each thread one page of struct steady_thread and a byte for each message that the thread may
+ * produce: 0 = its call has not returned, STEADY_ACCEPTED, STEADY_REFUSED. test/faults/ledger_test.go reads it, and has
+ * these offsets too.
+ *
+ * It is mapped shared: what stands in it outlives the process, so that after a kill it is known which calls had returned.
+ */
+#define STEADY_PAGE 4096
+#define STEADY_ACCEPTED 1
+#define STEADY_REFUSED 2
+#define STEADY_SLOW_NS 5000000
+#define STEADY_BUCKETS 40
+
+struct steady_ledger {
+	uint64_t threads, capacity; /* written by the reader; capacity is a multiple of a page */
+};
+
+/* Written by one thread at a time, always in this order: begun, the byte of the message, the rest. */
+struct steady_thread {
+	uint64_t begun;    /* messages whose call has begun: the number of the next one */
+	uint64_t accepted;
+	uint64_t refused;
+	uint64_t worst_ns; /* the longest call */
+	uint64_t slow;     /* calls that took longer than STEADY_SLOW_NS */
+	uint64_t slept;    /* of these, calls in which the thread gave the processor up by itself: it waited for something */
+	uint64_t took[STEADY_BUCKETS]; /* calls by the binary logarithm of their nanoseconds */
+};
+
+#endif
