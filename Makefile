@@ -180,6 +180,14 @@ test-asterisk: ## Scenarios in a real Asterisk, against the embedded broker and 
 	@scripts/test asterisk
 
 PRIVATE := $(CURDIR)/build/private
+RESULTS ?= $(PRIVATE)/faults.md
+N ?= 1
+MINUTES ?= 30
+.PHONY: test-faults soak
+test-faults: ## Each fault with each durability at full size, faults N=1 times as long; the table goes to RESULTS
+	@FAULTS_N=$(N) RES_KAFKA_RESULTS='$(abspath $(RESULTS))' scripts/test faults; status=$$?; cat '$(abspath $(RESULTS))'; exit $$status
+soak: ## Random faults for MINUTES=30 against one Asterisk under load
+	@SOAK_MINUTES=$(MINUTES) RES_KAFKA_RESULTS='$(abspath $(RESULTS))' scripts/test faults; status=$$?; cat '$(abspath $(RESULTS))'; exit $$status
 
 FUZZTIME ?= 10m
 .PHONY: fuzz

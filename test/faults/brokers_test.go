@@ -1,0 +1,264 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/test/apache"
+	"reskafka/test/pbx"
+)
+
+// brokers is what a site produces to.
+type brokers interface {
+	asterisk() string // the option brokers of Asterisk's connections
+	direct() string   // the same for the reader: no proxy is in between, if that is possible
+	stop() error
+	start() error // again, where it was, with what it had
+	freeze() error
+	thaw() error
+}
+
+var errNotHere = errors.New("these brokers cannot do that")
+
+// embedded is the development broker in a process of its own.
+type embedded struct {
+	ctx     context.Context
+	config  pbx.BrokerConfig
+	running *pbx.Broker
+	address string
+}
+
+func newEmbedded(t *testing.T, ctx context.Context, dir string) (*embedded, error) {
+	b := &embedded{ctx: ctx, config: pbx.BrokerConfig{
+		Command: filepath.Join(os.Getenv("RES_KAFKA_BUILD"), "reskafka"), Dir: filepath.Join(dir, "broker"), Ports: []int{0},
+	}}
+	if err := b.start(); err != nil {
+		return nil, err
+	}
+	port, err := strconv.Atoi(b.address[strings.LastIndex(b.address, ":")+1:])
+	b.config.Ports[0] = port
+	t.Cleanup(func() {
+		if b.running != nil {
+			_ = b.thaw()
+			_ = b.stop()
+		}
+	})
+	return b, err
+}
+
+func (b *embedded) asterisk() string { return b.address }
+func (b *embedded) direct() string   { return b.address }
+
+func (b *embedded) start() (err error) {
+	if b.running, err = pbx.StartBroker(b.ctx, b.config); err == nil {
+		b.address = b.running.Address
+	}
+	return err
+}
+
+func (b *embedded) stop() error {
+	running := b.running
+	b.running = nil
+	return running.Stop()
+}
+
+func (b *embedded) freeze() error { return syscall.Kill(b.running.PID(), syscall.SIGSTOP) }
+func (b *embedded) thaw() error   { return syscall.Kill(b.running.PID(), syscall.SIGCONT) }
+
+// gated are brokers that Asterisk reaches through a proxy.
+type gated struct {
+	brokers
+	proxy *proxy
+}
+
+func (g *gated) asterisk() string { return g.proxy.address() }
+
+// inside is the development broker in this process, behind a proxy. The reader too comes through that, once it is mended.
+type inside struct{ proxy *proxy }
+
+func (b inside) asterisk() string { return b.proxy.address() }
+func (b inside) direct() string   { return b.proxy.address() }
+func (b inside) stop() error      { return errNotHere }
+func (b inside) start() error     { return errNotHere }
+func (b inside) freeze() error    { return errNotHere }
+func (b inside) thaw() error      { return errNotHere }
+
+// told is a listener that tells another address as its own.
+type told struct {
+	net.Listener
+	address net.Addr
+}
+
+func (l told) Addr() net.Addr { return l.address }
+
+// newGatedEmbedded runs the development broker's cluster in this process, where its listener can be made to tell
+// clients the proxy's address.
+func newGatedEmbedded(t *testing.T, dir string) (*gated, error) {
+	p, err := newProxy()
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(p.close)
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.AllowAutoTopicCreation(), kfake.DataDir(filepath.Join(dir, "broker")),
+		kfake.ListenFn(func(network, address string) (net.Listener, error) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return nil, err
+			}
+			p.aim(listener.Addr().String())
+			return told{listener, p.listener.Addr()}, nil
+		}))
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(cluster.Close)
+	return &gated{inside{p}, p}, nil
+}
+
+// nodes is a cluster of Apache Kafka.
+type nodes struct {
+	ctx     context.Context
+	cluster *apache.Cluster
+}
+
+func (n *nodes) asterisk() string { return n.cluster.Brokers(apache.Plaintext.Name) }
+func (n *nodes) direct() string   { return n.cluster.Brokers(apache.Internal) }
+func (n *nodes) start() error     { return n.cluster.Restart(n.ctx) }
+
+// stop ends all nodes. An orderly end would keep those that are left without a majority waiting for minutes.
+func (n *nodes) stop() error {
+	for id := 1; id <= n.cluster.Nodes(); id++ {
+		n.cluster.Kill(id)
+	}
+	return nil
+}
+
+func (n *nodes) freeze() error { return n.all(n.cluster.Pause) }
+func (n *nodes) thaw() error   { return n.all(n.cluster.Resume) }
+
+func (n *nodes) all(do func(int) error) (err error) {
+	for id := 1; id <= n.cluster.Nodes(); id++ {
+		err = errors.Join(err, do(id))
+	}
+	return err
+}
+
+// clusters are those of Apache Kafka, by the number of nodes. They are started when they are first asked for, and one
+// row at a time has one.
+var clusters [4]struct {
+	busy    sync.Mutex
+	failed  bool // the last row did, and may have left nodes dead or frozen
+	cluster *apache.Cluster
+	proxy   *proxy
+	dir     string
+}
+
+// newApache gives a cluster for as long as the test takes. All its nodes run.
+func newApache(t *testing.T, ctx context.Context, count int) (*nodes, *proxy, error) {
+	folder := ""
+	for entry := range strings.SplitSeq(os.Getenv("RES_KAFKA_APACHE"), ":") {
+		if _, path, ok := strings.Cut(entry, "="); ok && folder == "" {
+			folder = path
+		}
+	}
+	if folder == "" {
+		t.Skip("RES_KAFKA_APACHE names no Apache Kafka, and the embedded broker cannot do this")
+	}
+	c := &clusters[count]
+	c.busy.Lock()
+	t.Cleanup(func() {
+		c.failed = t.Failed()
+		c.busy.Unlock()
+	})
+	if c.cluster != nil {
+		n := &nodes{ctx, c.cluster}
+		if c.failed {
+			return n, c.proxy, errors.Join(n.stop(), n.start())
+		}
+		return n, c.proxy, nil
+	}
+	var err error
+	if c.dir, err = os.MkdirTemp("", "rk"); err != nil {
+		return nil, nil, err
+	}
+	listeners := []apache.Listener{apache.Plaintext}
+	if count == 1 {
+		if c.proxy, err = newProxy(); err != nil {
+			return nil, nil, err
+		}
+		listeners = append(listeners, apache.Listener{Name: "GATED", Protocol: "PLAINTEXT", Advertised: c.proxy.address()})
+	}
+	starting, cancel := context.WithTimeout(ctx, 3*patience)
+	defer cancel()
+	c.cluster, err = apache.Start(starting, apache.Config{Dir: c.dir, Kafka: folder, Nodes: count, Listeners: listeners})
+	if err != nil {
+		c.cluster = nil
+		return nil, nil, err
+	}
+	if c.proxy != nil {
+		c.proxy.aim(c.cluster.Address(1, "GATED"))
+	}
+	return &nodes{ctx, c.cluster}, c.proxy, nil
+}
+
+// closeClusters ends them. The error tells of nodes that had ended by themselves.
+func closeClusters() (err error) {
+	for i := range clusters {
+		c := &clusters[i]
+		if c.cluster != nil {
+			err = errors.Join(err, c.cluster.Close())
+		}
+		if c.proxy != nil {
+			c.proxy.close()
+		}
+		if c.dir != "" {
+			_ = os.RemoveAll(c.dir)
+		}
+	}
+	return err
+}
+
+// place is where a row's brokers are.
+type place string
+
+// The places.
+const (
+	onEmbedded place = "embedded"
+	onApache   place = "Apache Kafka"
+	onThree    place = "Apache Kafka, 3 nodes"
+	onSecured  place = "embedded, TLS and SASL"
+)
+
+// newBrokers starts the brokers of a site, behind a proxy if that is asked for.
+func newBrokers(t *testing.T, ctx context.Context, on place, behindProxy bool, dir string) (brokers, error) {
+	switch {
+	case on == onSecured:
+		return newSecured(t, dir)
+	case on == onThree:
+		n, _, err := newApache(t, ctx, 3)
+		return n, err
+	case on == onApache && behindProxy:
+		n, p, err := newApache(t, ctx, 1)
+		if err != nil {
+			return nil, err
+		}
+		return &gated{n, p}, nil
+	case on == onApache:
+		n, _, err := newApache(t, ctx, 1)
+		return n, err
+	case behindProxy:
+		return newGatedEmbedded(t, dir)
+	default:
+		return newEmbedded(t, ctx, dir)
+	}
+}

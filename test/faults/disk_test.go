@@ -1,0 +1,227 @@
+package faults
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"reskafka/test/pbx"
+)
+
+const (
+	smallDiskMB = 48 // how large the small disk is
+	leftMB      = 2  // what is free on it for each lane when it is about to fill up
+)
+
+// newSmallDisk mounts a file system in memory in a user and mount namespace of its own, which takes no privileges where
+// the kernel lets users have namespaces. Everybody with our user id reaches it by the process that holds it. An error says
+// why there is none.
+func newSmallDisk(t *testing.T) (dir string, err error) {
+	mount := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(mount, 0o700); err != nil {
+		return "", err
+	}
+	script := fmt.Sprintf(`mount -t tmpfs -o size=%dm,mode=700 faults "$0" && echo mounted && exec cat`, smallDiskMB)
+	holder := exec.Command("unshare", "-rm", "sh", "-c", script, mount)
+	holder.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	var complaints bytes.Buffer
+	holder.Stderr = &complaints
+	input, err := holder.StdinPipe()
+	if err != nil {
+		return "", err
+	}
+	output, err := holder.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	// Pdeathsig is about the thread that forked, so that one must live as long as the holder.
+	started, over := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		started <- holder.Start()
+		<-over
+	}()
+	if err := <-started; err != nil {
+		close(over)
+		return "", err
+	}
+	t.Cleanup(func() {
+		_ = input.Close() // its end
+		_ = holder.Wait()
+		close(over)
+	})
+	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || line != "mounted\n" {
+		return "", fmt.Errorf("mounting a file system in a namespace: %w: %s", err, strings.TrimSpace(complaints.String()))
+	}
+	return filepath.Join("/proc", strconv.Itoa(holder.Process.Pid), "root", mount), nil
+}
+
+// ballast is a file that takes all of the small disk but what is to be left.
+func ballast(path string, left int) error {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(filepath.Dir(path), &disk); err != nil {
+		return err
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return syscall.Fallocate(int(file.Fd()), 0, 0, int64(disk.Bavail)*int64(disk.Bsize)-int64(left))
+}
+
+func TestDiskFull(t *testing.T) {
+	dir, err := newSmallDisk(t)
+	limit := "1024"
+	if err != nil {
+		// Second best: the disk is not full, the spool's own limit is reached.
+		t.Logf("no small file system can be had here (%v): spool_max_mbytes is reached in its place", err)
+		note("disk full: no small file system could be had (%v); spool_max_mbytes was reached in its place", err)
+		dir, limit = t.TempDir(), strconv.Itoa(leftMB)
+	}
+	small := err == nil
+	told := promise{text: "refused ones told to the caller, the rest 0 lost", broken: func(o *outcome) []string {
+		broken := everything(o)
+		if o.refused == 0 {
+			broken = append(broken, "none refused: this run shows nothing")
+		}
+		return broken
+	}}
+	run(t, row{
+		name: rowNames[7], on: onEmbedded, promise: map[mode]promise{overflow: told, disk: told},
+		options: func(size) map[string]string {
+			return map[string]string{"spool_dir": filepath.Join(dir, "spool"), "spool_max_mbytes": limit, "queue_buffering_max_messages": "1000"}
+		},
+		fault: func(s *site) {
+			s.away()
+			full := filepath.Join(dir, fmt.Sprintf("ballast-%d", sites.Load()))
+			if small {
+				s.must(ballast(full, leftMB<<20*len(s.lanes)))
+			}
+			for _, l := range s.lanes {
+				s.until("the first refusal of "+l.name(), func() bool { return l.ledger.sum(offRefused) > 0 })
+			}
+			s.produced(s.size.around)
+			if small {
+				s.must(os.Remove(full))
+				for _, l := range s.lanes {
+					now := l.ledger.accepted()
+					s.until("room for "+l.name(), func() bool { return l.ledger.accepted() > now+s.size.around/2 })
+				}
+			}
+			s.back()
+			s.acknowledged()
+		},
+	})
+}
+
+// marker begins every record in a segment, and a checksum, the length of what follows, and the position come behind it
+// (documentation/spool-format.md): 20 bytes in all.
+var marker = []byte{0xF5, 'R', 'k', 0xA7}
+
+const frameHead = 20
+
+// frames lists where the records of a segment begin, and at last where the segment ends.
+func frames(segment []byte) (starts []int) {
+	for at := bytes.Index(segment, marker); at >= 0 && at+frameHead <= len(segment); {
+		starts = append(starts, at)
+		at += frameHead + int(binary.LittleEndian.Uint32(segment[at+8:]))
+		if at > len(segment) || at+4 > len(segment) || !bytes.Equal(segment[at:at+4], marker) {
+			return append(starts, at)
+		}
+	}
+	return append(starts, len(segment))
+}
+
+// damage flips bits in records of a lane's log, one in a record's middle, one in its head, and cuts the end of the last
+// segment off inside of a record. It says how many records that hits.
+func (s *site) damage(l *lane) (hit int) {
+	s.Helper()
+	segments, err := filepath.Glob(filepath.Join(s.pbx.Dir(), "spool", "kafka", l.name(), "topics", l.topic, "*.seg"))
+	if err != nil || len(segments) == 0 {
+		s.Fatalf("no segments of %s: %v", l.name(), err)
+	}
+	slices.Sort(segments)
+	last := segments[len(segments)-1]
+	for _, path := range segments {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			s.Fatal(err)
+		}
+		starts := frames(text)
+		count := len(starts) - 1
+		if count < 20 {
+			continue
+		}
+		// Neither the first nor the last ones, and apart from each other.
+		for i, inside := range []int{frameHead + 60, 4, 8, frameHead + 3, 0} {
+			at := starts[2+i*(count-6)/5] + inside
+			text[at] ^= 1 << rand.IntN(8)
+			hit++
+		}
+		if path == last {
+			text = text[:starts[count-1]+frameHead+10]
+			hit++
+		}
+		s.must(os.WriteFile(path, text, 0o600))
+	}
+	return hit
+}
+
+var damageLogged = regexp.MustCompile(`(?i)(WARNING|ERROR).*damaged`)
+
+func TestDamagedSpool(t *testing.T) {
+	only := promise{text: "only the damaged records, reported", killed: true, broken: func(o *outcome) (broken []string) {
+		if o.lost != o.lane.damaged {
+			broken = append(broken, fmt.Sprintf("%d lost, %d were damaged", o.lost, o.lane.damaged))
+		}
+		if o.lane.damaged == 0 {
+			broken = append(broken, "nothing was damaged: this run shows nothing")
+		}
+		if o.counted.damaged() != o.lost {
+			broken = append(broken, fmt.Sprintf("%d counted as damaged", o.counted.damaged()))
+		}
+		return append(broken, atMostInFlight(o)...)
+	}}
+	run(t, row{
+		name: rowNames[8], on: onEmbedded, options: large(nil), promise: map[mode]promise{overflow: only, disk: only},
+		fault: func(s *site) {
+			s.away()
+			s.produced(s.size.around)
+			s.unload()
+			s.must(s.pbx.Stop(pbx.Now))
+			for _, l := range s.lanes {
+				l.damaged = s.damage(l)
+			}
+			s.boot()
+			s.load()
+			s.back()
+			s.acknowledged()
+			if len(s.logged(damageLogged.String())) == 0 {
+				s.Error("no line of the log tells of the damage")
+			}
+		},
+	})
+}
+
+// damaged is how many records `kafka show connection` says were dropped for that.
+func (c count) damaged() int {
+	m := regexp.MustCompile(`damaged[^:]*: (\d+)`).FindStringSubmatch(c.why)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[1])
+	return n
+}

@@ -1,0 +1,159 @@
+// Package faults holds Asterisk to what it promises of the messages it has accepted when brokers, the network, the disk
+// or it itself fail: for each fault and each durability a load of 8 threads at 5,000 messages a second runs in a real
+// Asterisk throughout, and what an independent reader then finds in the topic is compared with what every call to
+// produce returned.
+//
+// `make test-faults` runs every row in full, one after the other, and N=2 makes faults last twice as long; with -short,
+// as in `make test`, faults last seconds, and the modes of a row share an Asterisk. The table is printed at the end, or
+// written to the file that RES_KAFKA_RESULTS names. No time is asserted, only printed.
+//
+// It needs what scripts/test sets: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL, and RES_KAFKA_APACHE for rows that
+// the embedded broker cannot do.
+package faults
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if err := closeClusters(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	if err := printTable(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// mode is a durability.
+type mode string
+
+// The modes, in the order of the table's columns.
+const (
+	memory   mode = "memory"
+	overflow mode = "overflow"
+	disk     mode = "disk"
+)
+
+// size says how large a run is.
+type size struct {
+	short   bool
+	rate    float64       // messages per second of each lane
+	around  int           // messages of each lane that are produced before and after the fault
+	timeout time.Duration // message_timeout_ms where that is to pass
+	frozen  time.Duration // how long what 30 s are in the table takes
+	kills   int
+	reloads int
+	every   time.Duration // between reloads
+	limit   time.Duration // for all of it
+}
+
+// theSize is that of this run, by -short and FAULTS_N.
+func theSize(t *testing.T) size {
+	if testing.Short() {
+		return size{
+			short: true, rate: 1500, around: 1500, timeout: 2 * time.Second, frozen: 4 * time.Second, kills: 4, reloads: 6,
+			every: 500 * time.Millisecond, limit: 5 * time.Minute,
+		}
+	}
+	n := 1
+	if text := os.Getenv("FAULTS_N"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil || n < 1 {
+			t.Fatalf("FAULTS_N is %q, want a number from 1 on", text)
+		}
+	}
+	times := time.Duration(n)
+	return size{
+		rate: 5000, around: 20000, timeout: times * 5 * time.Second, frozen: times * 30 * time.Second, kills: 20 * n, reloads: 10 * n,
+		every: 2 * time.Second, limit: times * time.Hour,
+	}
+}
+
+// row is a fault.
+type row struct {
+	name       string
+	on         place
+	full       place // in full runs, when that is another
+	proxy      bool
+	promise    map[mode]promise
+	options    func(size) map[string]string
+	assignment []int32
+	plain      []mode // these are without idempotence, so that duplicates may be
+	// fault is done while the load runs. It returns when the fault is over; the load goes on for a while then.
+	fault func(s *site)
+}
+
+// promise is what a cell of the table says.
+type promise struct {
+	text string
+	// broken lists what is not as promised, besides what is never allowed, see always.
+	broken func(o *outcome) []string
+	killed bool // Asterisk is, or is stopped: what its counters say is not about all of the load
+}
+
+// run is one row: in a short run all modes at once in one Asterisk, otherwise one after the other.
+func run(t *testing.T, r row) {
+	size := theSize(t)
+	var modes []mode
+	for _, m := range []mode{memory, overflow, disk} {
+		if r.promise[m].broken != nil && (m == memory || knowsDurability) {
+			modes = append(modes, m)
+		}
+	}
+	if len(modes) == 0 {
+		t.Skip("this build has no durability but memory")
+	}
+	if size.short {
+		t.Parallel()
+		cells := measure(t, r, size, modes)
+		for _, o := range cells {
+			t.Run(string(o.lane.mode), func(t *testing.T) { o.judge(t) })
+		}
+		return
+	}
+	for _, m := range modes {
+		t.Run(string(m), func(t *testing.T) {
+			for _, o := range measure(t, r, size, []mode{m}) {
+				o.judge(t)
+			}
+		})
+	}
+}
+
+// measure has a site go through the fault and reads what came of it.
+func measure(t *testing.T, r row, size size, modes []mode) (cells []*outcome) {
+	on := r.on
+	if r.full != "" && !size.short {
+		on = r.full
+	}
+	s := newSite(t, setup{on: on, proxy: r.proxy, modes: modes, options: r.options(size), plain: r.plain, assignment: r.assignment, size: size})
+	started := time.Now()
+	s.load()
+	s.acknowledged()
+	s.produced(size.around)
+	r.fault(s)
+	s.produced(size.around)
+	s.unload()
+	loaded := time.Since(started)
+	s.drain()
+	for _, l := range s.lanes {
+		cells = append(cells, s.outcome(r, on, l))
+	}
+	t.Logf("%s: load for %v, drained after %v", r.name, loaded.Round(time.Second), (time.Since(started) - loaded).Round(time.Second/10))
+	return cells
+}
+
+// knowsDurability is whether this build has the option.
+var knowsDurability = func() bool {
+	text, err := os.ReadFile("../../internal/engine/connection.go")
+	return err == nil && strings.Contains(string(text), "Durability")
+}()

@@ -1,0 +1,106 @@
+package faults
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// The layout of a ledger is that of test/modules/kafka_probe/steady.h.
+const (
+	ledgerPage    = 4096
+	ledgerBuckets = 40
+
+	offBegun, offAccepted, offRefused, offWorst, offSlow, offSlept, offTook = 0, 8, 16, 24, 32, 40, 48
+)
+
+// fate is what the call for one message returned.
+type fate byte
+
+const (
+	unreturned fate = iota // nothing: the process was killed meanwhile
+	accepted
+	refused
+)
+
+// threads is how many produce to one connection, as the issue of this table has it.
+const threads = 8
+
+// ledger is a file that the load of a connection writes down in what each of its calls returned. It outlives Asterisk.
+type ledger struct {
+	path     string
+	capacity int // messages of each thread
+	data     []byte
+}
+
+// newLedger makes one. Its file has holes: what is not used takes no room on the disk.
+func newLedger(path string) (*ledger, error) {
+	l := &ledger{path: path, capacity: 1 << 22}
+	size := ledgerPage + threads*(ledgerPage+l.capacity)
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("making a ledger: %w", err)
+	}
+	defer file.Close()
+	if err := file.Truncate(int64(size)); err != nil {
+		return nil, fmt.Errorf("making a ledger: %w", err)
+	}
+	if l.data, err = syscall.Mmap(int(file.Fd()), 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("mapping a ledger: %w", err)
+	}
+	*(*uint64)(unsafe.Pointer(&l.data[0])) = threads
+	*(*uint64)(unsafe.Pointer(&l.data[8])) = uint64(l.capacity)
+	return l, nil
+}
+
+func (l *ledger) close() { _ = syscall.Munmap(l.data) }
+
+func (l *ledger) at(thread int) int { return ledgerPage + thread*(ledgerPage+l.capacity) }
+
+func (l *ledger) number(thread, offset int) uint64 {
+	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&l.data[l.at(thread)+offset])))
+}
+
+func (l *ledger) sum(offset int) (n uint64) {
+	for thread := range threads {
+		n += l.number(thread, offset)
+	}
+	return n
+}
+
+// begun is how many messages of a thread there are.
+func (l *ledger) begun(thread int) int { return int(l.number(thread, offBegun)) }
+
+// fate is what became of the call for a message.
+func (l *ledger) fate(thread, number int) fate {
+	return fate(l.data[l.at(thread)+ledgerPage+number])
+}
+
+func (l *ledger) accepted() int { return int(l.sum(offAccepted)) }
+
+// worst is how long the longest call took.
+func (l *ledger) worst() (longest time.Duration) {
+	for thread := range threads {
+		longest = max(longest, time.Duration(l.number(thread, offWorst)))
+	}
+	return longest
+}
+
+// percentile gives a time that this share of the calls did not exceed, up to a factor of two.
+func (l *ledger) percentile(share float64) time.Duration {
+	var buckets [ledgerBuckets]uint64
+	total, passed := uint64(0), uint64(0)
+	for i := range buckets {
+		buckets[i] = l.sum(offTook + 8*i)
+		total += buckets[i]
+	}
+	for i, n := range buckets {
+		if passed += n; total > 0 && float64(passed) >= share*float64(total) {
+			return time.Duration(uint64(2) << i)
+		}
+	}
+	return 0
+}
