@@ -30,6 +30,8 @@ func (y *tally) Release(*outbox.Record) {
 	}
 }
 func (y *tally) Panicked(p any) { y.t.Errorf("panic: %v", p) }
+
+func (y *tally) Spooling(error) {}
 func (y *tally) Dropped(topic, reason string, records int, err error) {
 	y.t.Errorf("%d record(s) of %s dropped, %s: %v", records, topic, reason, err)
 }
