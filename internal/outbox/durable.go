@@ -484,6 +484,7 @@ func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 	}
 	o.moveOn(l)
 	o.promote(l)
+	o.listRead(l)
 	return gone
 }
 

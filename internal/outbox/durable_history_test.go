@@ -418,6 +418,9 @@ func liveOnDisk(t *testing.T, d *dice) {
 				g.check()
 			}
 		}
+		if d.one(3) {
+			g.getWell()
+		}
 		if d.one(2) {
 			g.stop()
 			g.disk = g.disk.boot()
@@ -427,6 +430,22 @@ func liveOnDisk(t *testing.T, d *dice) {
 	}
 	g.last = map[string]int{} // of the last run, which delivers what is left
 	g.recover()
+}
+
+// getWell makes client and disk well and waits until everything has its outcome.
+func (g *diary) getWell() {
+	g.mtx.Lock()
+	g.moods = nil
+	g.mtx.Unlock()
+	g.disk.mtx.Lock()
+	g.disk.trouble, g.disk.slow, g.disk.most = nil, nil, 0
+	g.disk.mtx.Unlock()
+	cancel := make(chan struct{})
+	timer := time.AfterFunc(2*time.Hour, func() { close(cancel) }) // a client that hangs does so for an hour
+	defer timer.Stop()
+	if !g.outbox.Drain(cancel) {
+		g.errorf("not empty after everything got well: %+v", g.outbox.Counters())
+	}
 }
 
 // recover runs once more with a client and a disk that are well: everything that is on disk arrives.

@@ -136,6 +136,7 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 		o.markReady(l)
 		return false
 	})
+	var hungry []*lane
 	rest := o.ready[:0]
 	for _, l := range o.ready {
 		l.ready = false
@@ -165,11 +166,14 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 			rest = append(rest, l)
 		}
 		if l.durable {
-			o.listRead(l)
+			hungry = append(hungry, l)
 		}
 	}
 	clear(o.ready[len(rest):])
 	o.ready = rest
+	for _, l := range hungry { // which may add to ready
+		o.listRead(l)
+	}
 	return batch, bucket, gone
 }
 
@@ -302,6 +306,9 @@ func (o *Outbox) expire(now time.Duration) []outcome {
 		for _, r := range late {
 			o.waiting--
 			gone = append(gone, o.settle(l, r, ReasonExpired, nil))
+		}
+		if l.durable && len(late) > 0 {
+			o.listRead(l)
 		}
 		if again != 0 && again != never {
 			o.dueAt(again)

@@ -314,6 +314,7 @@ func (o *Outbox) read(l *lane) {
 		o.mtx.Unlock()
 		return
 	}
+	l.again = false
 	o.tell(o.loaded(l, records, positions, min(next, before)))
 	o.signal()
 }
