@@ -287,6 +287,7 @@ func (g *diary) stop() {
 		g.outbox.Spill()
 	}
 	g.outbox.Close()
+	<-g.outbox.kept // a slow disk may have been left alone
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	for _, it := range g.items {
@@ -339,6 +340,7 @@ func (g *diary) kill() {
 	}
 	g.mtx.Unlock()
 	g.outbox.Close()
+	<-g.outbox.kept // a slow disk may have been left alone
 	g.mtx.Lock()
 	g.deaf = false
 	g.mtx.Unlock()
@@ -486,4 +488,5 @@ func (g *diary) recover() {
 		}
 	}
 	g.outbox.Close()
+	<-g.outbox.kept // a slow disk may have been left alone
 }

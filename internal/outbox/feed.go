@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -452,7 +453,7 @@ func (o *Outbox) giveUp() {
 	o.mtx.Lock()
 	for _, l := range o.lanes {
 		durable := l.durable
-		for _, r := range append(l.takeAll(), l.write...) {
+		for _, r := range slices.Concat(l.takeAll(), o.writing.of(l), l.write) {
 			if r.settled {
 				continue
 			}

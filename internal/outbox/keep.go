@@ -3,7 +3,8 @@ package outbox
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,10 @@ type keeping struct {
 	orders chan func()   // to be run by the keeper
 	finish chan struct{} // closed when the keeper is to end
 	kept   chan struct{} // closed when it has
+
+	moved  atomic.Uint64 // counts what the keeper has got done
+	saying sync.RWMutex  // held for reading over the keeper's calls to gate, observer and reports
+	mute   bool          // under saying: there are to be none any more
 }
 
 // chores are what is to be done on disk, in this order: a record must not leave its log before it is a dead letter.
@@ -48,6 +53,23 @@ func (w *writing) of(l *lane) []*Record {
 	return nil
 }
 
+// diskPatience is how long a disk may hang before others go on without it: what the spool may hold is not waited for any
+// longer at the beginning, and at the end what is not written is given up.
+const diskPatience = 3 * time.Second
+
+// orderPatience is how long a command waits for the disk.
+const orderPatience = 30 * time.Second
+
+// say makes calls to gate, observer and reports for the keeper, which a hanging disk may keep from knowing that the outbox
+// has been closed.
+func (o *Outbox) say(calls func()) {
+	o.saying.RLock()
+	defer o.saying.RUnlock()
+	if !o.mute {
+		calls()
+	}
+}
+
 // spoolRetry is how long the keeper waits before it tries again what failed.
 const spoolRetry = time.Second
 
@@ -55,8 +77,8 @@ const spoolRetry = time.Second
 const lettersMost = 10_000
 
 // Attach gives the outbox a disk: open is called by the keeper, on a goroutine of the outbox, and again every second while it
-// fails. Nothing is sent before it has been tried once, because what the spool holds comes first. What comes while it
-// fails waits in memory and is written when it succeeds. A second call has no effect. The outbox closes the spool.
+// fails. Nothing is sent before it has been tried once, because what the spool holds comes first, unless the disk hangs. What
+// comes while it fails waits in memory and is written when it succeeds. A second call has no effect. The outbox closes the spool.
 func (o *Outbox) Attach(open func() (Spool, error)) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -66,6 +88,15 @@ func (o *Outbox) Attach(open func() (Spool, error)) {
 	o.open, o.holding = open, true
 	o.orders, o.finish, o.kept = make(chan func()), make(chan struct{}), make(chan struct{})
 	go o.keep()
+	time.AfterFunc(diskPatience, o.letGo)
+}
+
+// letGo ends the wait for what the spool holds.
+func (o *Outbox) letGo() {
+	o.mtx.Lock()
+	o.holding = false
+	o.mtx.Unlock()
+	o.signal()
 }
 
 // Attached says whether there is a disk.
@@ -105,7 +136,7 @@ func (o *Outbox) guardKeeper() {
 	o.mtx.Lock()
 	o.spool, o.holding = nil, false
 	o.mtx.Unlock()
-	o.observer.Panicked(r)
+	o.say(func() { o.observer.Panicked(r) })
 	o.signal()
 }
 
@@ -123,12 +154,15 @@ func (o *Outbox) round() time.Duration {
 	}
 	for _, l := range todo.write {
 		o.write(l)
+		o.moved.Add(1)
 	}
 	for _, l := range todo.read {
 		o.read(l)
+		o.moved.Add(1)
 	}
 	for _, l := range todo.settle {
 		o.settleLog(l)
+		o.moved.Add(1)
 	}
 	return o.pause()
 }
@@ -193,7 +227,7 @@ func (o *Outbox) note(err error, doing string) {
 	}
 	o.mtx.Unlock()
 	if changed || err != nil {
-		o.observer.Spooling(err)
+		o.say(func() { o.observer.Spooling(err) })
 	}
 }
 
@@ -219,13 +253,16 @@ func (o *Outbox) write(l *lane) {
 		if !drop || !errors.Is(err, ErrSpoolFull) || !o.makeRoom() {
 			break
 		}
+		o.moved.Add(1)
 		first, err = o.spool.Append(l.topic, batch)
 	}
 	if err == nil {
 		released := o.written(l, batch, first)
-		for _, r := range released {
-			o.gate.Release(r)
-		}
+		o.say(func() {
+			for _, r := range released {
+				o.gate.Release(r)
+			}
+		})
 	}
 	o.mtx.Lock()
 	o.writing = writing{}
@@ -280,7 +317,8 @@ func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
 func (o *Outbox) makeRoom() bool {
 	topic, before, ok := o.spool.DropOldest()
 	if ok {
-		o.tell(o.gaveUp(topic, before))
+		gone := o.gaveUp(topic, before)
+		o.say(func() { o.tell(gone) })
 	}
 	return ok
 }
@@ -315,7 +353,8 @@ func (o *Outbox) read(l *lane) {
 		return
 	}
 	l.again = false
-	o.tell(o.loaded(l, records, positions, min(next, before)))
+	gone := o.loaded(l, records, positions, min(next, before))
+	o.say(func() { o.tell(gone) })
 	o.signal()
 }
 
@@ -345,15 +384,35 @@ func (o *Outbox) settleLog(l *lane) {
 	}
 }
 
-// endKeeping has everything that must not be lost written, and ends the keeper.
+// endKeeping has everything that must not be lost written, and ends the keeper. A disk that hangs is left alone.
 func (o *Outbox) endKeeping() {
 	if !o.Attached() {
 		return
 	}
 	o.Spill()
 	close(o.finish)
-	<-o.kept
+	ticker := time.NewTicker(diskPatience)
+	defer ticker.Stop()
+	for moved := o.moved.Load(); ; {
+		select {
+		case <-o.kept:
+			return
+		case <-ticker.C:
+		}
+		if now := o.moved.Load(); now != moved {
+			moved = now
+			continue
+		}
+		break
+	}
+	o.say(func() { o.observer.Spooling(errDiskHangs) })
+	o.saying.Lock()
+	o.mute = true
+	o.saying.Unlock()
 }
+
+// errDiskHangs is why something that ought to be on disk is not.
+var errDiskHangs = errors.New("the disk does not answer; what is not written is given up")
 
 // lastRound writes what is still to be written, unless the disk fails, and closes the spool.
 func (o *Outbox) lastRound() {
@@ -386,153 +445,6 @@ func (o *Outbox) lastRound() {
 	if err := o.spool.Close(); err != nil {
 		o.note(err, "closing the spool")
 	}
-}
-
-// order has the keeper do something and waits for it. false: there is no keeper, or no spool.
-func (o *Outbox) order(do func(Spool)) error {
-	if !o.Attached() {
-		return errNoSpool
-	}
-	done := make(chan error, 1)
-	order := func() {
-		if o.spool == nil {
-			o.mtx.Lock()
-			defer o.mtx.Unlock()
-			done <- o.trouble
-			return
-		}
-		do(o.spool)
-		done <- nil
-	}
-	select {
-	case o.orders <- order:
-		return <-done
-	case <-o.kept:
-		return errNoSpool
-	}
-}
-
-// Purge drops everything that waits on disk, or to get there, and the dead letters, and says how many that were. It waits for the disk.
-func (o *Outbox) Purge() (records, dead int, err error) {
-	var failed error
-	err = o.order(func(spool Spool) {
-		var gone []outcome
-		o.mtx.Lock()
-		for _, l := range o.lanes {
-			gone = append(gone, o.purge(l)...)
-		}
-		o.mtx.Unlock()
-		for _, out := range gone {
-			if records += out.records; out.record != nil {
-				records++
-			}
-		}
-		o.tell(gone)
-		for failed == nil {
-			letters, forget, err := spool.Exhume(readMost)
-			if failed = err; err != nil || len(letters) == 0 {
-				break
-			}
-			if failed = forget(); failed == nil {
-				dead += len(letters)
-			}
-		}
-	})
-	return records, dead, errors.Join(err, failed)
-}
-
-// purge drops what waits in a durable lane. What the client has goes its way.
-func (o *Outbox) purge(l *lane) (gone []outcome) {
-	if !l.durable {
-		return nil
-	}
-	gone = o.lost(l, l.read, l.next, ReasonPurged)
-	l.read = l.next
-	returned := map[*Record]bool{}
-	for _, r := range l.returned {
-		returned[r] = true
-	}
-	for _, r := range slices.Concat(l.front, l.queue[l.head:], l.write) {
-		if r.Lifetime > 0 || r.settled || r.inFlight || returned[r] {
-			continue
-		}
-		if r.position != 0 {
-			l.cached--
-		}
-		if r.behind {
-			r.behind = false
-			l.behind--
-		}
-		o.waiting--
-		gone = append(gone, o.settle(l, r, ReasonPurged, nil))
-	}
-	drop := func(r *Record) bool { return r == nil || r.settled }
-	l.front = slices.DeleteFunc(l.front, drop)
-	l.queue, l.head = slices.DeleteFunc(l.queue[l.head:], drop), 0
-	l.write = slices.DeleteFunc(l.write, drop)
-	o.moveOn(l)
-	o.rest(l)
-	return gone
-}
-
-// Retry sends the dead letters again and ends every wait before another attempt. It says how many dead letters there were,
-// and how many topics were waiting, and waits for the disk.
-func (o *Outbox) Retry() (dead, topics int, err error) {
-	var failed error
-	err = o.order(func(spool Spool) {
-		for failed == nil {
-			letters, forget, err := spool.Exhume(readMost)
-			if failed = err; err != nil || len(letters) == 0 {
-				break
-			}
-			o.revive(letters)
-			for failed == nil && o.unwritten() {
-				o.round()
-				o.mtx.Lock()
-				failed = o.trouble
-				o.mtx.Unlock()
-			}
-			if failed == nil {
-				failed = forget()
-				dead += len(letters)
-			}
-		}
-	})
-	o.mtx.Lock()
-	for _, l := range o.lanes {
-		if l.resume > o.now() {
-			topics++
-		}
-		l.resume, l.failures = 0, 0
-	}
-	o.mtx.Unlock()
-	o.signal()
-	return dead, topics, errors.Join(err, failed)
-}
-
-// revive accepts dead letters again, as records that are kept on disk.
-func (o *Outbox) revive(letters []DeadLetter) {
-	records := make([]Record, len(letters))
-	for i, letter := range letters {
-		from := letter.Record
-		records[i] = Record{Topic: from.Topic, Key: from.Key, Value: from.Value, Headers: from.Headers,
-			Accepted: from.Accepted, Durability: Disk, released: true}
-	}
-	gone, _ := o.enqueue(records)
-	o.mtx.Lock()
-	for i := range records {
-		records[i].lane.count.Restored++
-	}
-	o.mtx.Unlock()
-	o.tell(gone)
-	o.signal()
-}
-
-// unwritten says whether something is to be written.
-func (o *Outbox) unwritten() bool {
-	o.mtx.Lock()
-	defer o.mtx.Unlock()
-	return len(o.chores.write) > 0
 }
 
 // Usage says what is on disk; ok = false when nothing is ever kept there. trouble is why the spool cannot be used for

@@ -1,0 +1,182 @@
+package outbox
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// errBusy is the answer to a command while the disk hangs. The command is carried out all the same.
+var errBusy = errors.New("the disk does not answer; it is done when it does")
+
+// order has the keeper do something, waits for it and gives its results.
+func (o *Outbox) order(do func(Spool) (int, error)) (n int, err error) {
+	if !o.Attached() {
+		return 0, errNoSpool
+	}
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	order := func() {
+		if o.spool == nil {
+			o.mtx.Lock()
+			defer o.mtx.Unlock()
+			done <- result{0, o.trouble}
+			return
+		}
+		n, err := do(o.spool)
+		done <- result{n, err}
+	}
+	limit := time.NewTimer(orderPatience)
+	defer limit.Stop()
+	select {
+	case o.orders <- order:
+	case <-o.kept:
+		return 0, errNoSpool
+	case <-limit.C:
+		return 0, errBusy
+	}
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-o.kept:
+		return 0, errNoSpool
+	case <-limit.C:
+		return 0, errBusy
+	}
+}
+
+// Purge drops everything that waits on disk, or to get there, and the dead letters, and says how many that were. It waits
+// for the disk.
+func (o *Outbox) Purge() (records, dead int, err error) {
+	records, err = o.order(func(Spool) (n int, err error) {
+		var gone []outcome
+		o.mtx.Lock()
+		for _, l := range o.lanes {
+			gone = append(gone, o.purge(l)...)
+		}
+		o.mtx.Unlock()
+		for _, out := range gone {
+			if n += out.records; out.record != nil && !out.unknown {
+				n++
+			}
+		}
+		o.say(func() { o.tell(gone) })
+		return n, nil
+	})
+	if err != nil {
+		return records, 0, err
+	}
+	dead, err = o.order(func(spool Spool) (int, error) {
+		return o.exhume(spool, func([]DeadLetter) error { return nil })
+	})
+	return records, dead, err
+}
+
+// exhume takes all dead letters out of the spool, once use has done with them.
+func (o *Outbox) exhume(spool Spool, use func([]DeadLetter) error) (n int, err error) {
+	for {
+		letters, forget, err := spool.Exhume(readMost)
+		if err == nil && len(letters) > 0 {
+			err = use(letters)
+		}
+		if err != nil || len(letters) == 0 {
+			return n, err
+		}
+		if err := forget(); err != nil {
+			return n, err
+		}
+		n += len(letters)
+	}
+}
+
+// purge drops what waits in a durable lane. What the client has goes its way.
+func (o *Outbox) purge(l *lane) (gone []outcome) {
+	if !l.durable {
+		return nil
+	}
+	gone = o.lost(l, l.read, l.next, ReasonPurged)
+	l.read = l.next
+	returned := map[*Record]bool{}
+	for _, r := range l.returned {
+		returned[r] = true
+	}
+	for _, r := range slices.Concat(l.front, l.queue[l.head:], l.write) {
+		if r.Lifetime > 0 || r.settled || r.inFlight || returned[r] {
+			continue
+		}
+		if r.position != 0 {
+			l.cached--
+		}
+		if r.behind {
+			r.behind = false
+			l.behind--
+		}
+		o.waiting--
+		gone = append(gone, o.settle(l, r, ReasonPurged, nil))
+	}
+	drop := func(r *Record) bool { return r == nil || r.settled }
+	l.front = slices.DeleteFunc(l.front, drop)
+	l.queue, l.head = slices.DeleteFunc(l.queue[l.head:], drop), 0
+	l.write = slices.DeleteFunc(l.write, drop)
+	o.moveOn(l)
+	o.rest(l)
+	return gone
+}
+
+// Retry sends the dead letters again and ends every wait before another attempt. It says how many dead letters there were,
+// and how many topics were waiting, and waits for the disk.
+func (o *Outbox) Retry() (dead, topics int, err error) {
+	dead, err = o.order(func(spool Spool) (int, error) {
+		return o.exhume(spool, func(letters []DeadLetter) error {
+			o.revive(letters)
+			for o.unwritten() {
+				o.round()
+				o.mtx.Lock()
+				trouble := o.trouble
+				o.mtx.Unlock()
+				if trouble != nil {
+					return trouble
+				}
+			}
+			return nil
+		})
+	})
+	o.mtx.Lock()
+	for _, l := range o.lanes {
+		if l.resume > o.now() {
+			topics++
+		}
+		l.resume, l.failures = 0, 0
+	}
+	o.mtx.Unlock()
+	o.signal()
+	return dead, topics, err
+}
+
+// revive accepts dead letters again, as records that are kept on disk.
+func (o *Outbox) revive(letters []DeadLetter) {
+	records := make([]Record, len(letters))
+	for i, letter := range letters {
+		from := letter.Record
+		records[i] = Record{Topic: from.Topic, Key: from.Key, Value: from.Value, Headers: from.Headers,
+			Accepted: from.Accepted, Durability: Disk, released: true}
+	}
+	gone, _ := o.enqueue(records)
+	o.mtx.Lock()
+	for i := range records {
+		records[i].lane.count.Restored++
+	}
+	o.mtx.Unlock()
+	o.say(func() { o.tell(gone) })
+	o.signal()
+}
+
+// unwritten says whether something is to be written.
+func (o *Outbox) unwritten() bool {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	return len(o.chores.write) > 0
+}
