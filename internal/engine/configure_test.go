@@ -35,23 +35,24 @@ func TestGateFollowsTheConfiguration(t *testing.T) {
 			t.Errorf("gate %s, want %s", got, text)
 		}
 	}
-	r.configure(section("one", nobody), section("two", nobody))
+	other := section("two", nobody, inMemory)
+	r.configure(section("one", nobody, inMemory), other)
 	one, two := r.open("one"), r.open("two")
 	const standard = "open=1 frames=100000 charge=1073741824 weight=1000000 longer=true linger=5ms"
 	want(one, standard)
-	changed := section("one", nobody, "queue_buffering_max_messages = 7", "queue_buffering_max_kbytes = 3", "message_max_bytes = 5000", "linger_ms = 20")
+	changed := section("one", nobody, "queue_buffering_max_messages = 7", "queue_buffering_max_kbytes = 3", "message_max_bytes = 5000", "linger_ms = 20", inMemory)
 	const tight = "open=1 frames=7 charge=3072 weight=5000 longer=true linger=20ms"
-	r.configure(changed, section("two", nobody))
+	r.configure(changed, other)
 	want(one, tight)
 	want(two, standard)
 
 	for _, without := range []string{"", "[general]\nenabled = no\n" + changed} {
-		r.configure(without, section("two", nobody))
+		r.configure(without, other)
 		want(one, strings.Replace(tight, "open=1", "open=0", 1))
 		if two.Open.Load() != 1 && without == "" {
 			t.Error("the other connection was shut")
 		}
-		r.configure(changed, section("two", nobody))
+		r.configure(changed, other)
 		want(one, tight)
 		want(two, standard)
 	}
@@ -67,19 +68,27 @@ func TestGateFollowsTheConfiguration(t *testing.T) {
 func TestOutcomesGiveBack(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000"}))
 	r := start(t, newLines())
-	r.configure(section("good", b.address()), section("late", refusedAddress(t), "message_timeout_ms = 1000"))
-	good, late := r.open("good"), r.open("late")
+	nobody := refusedAddress(t)
+	r.configure(section("good", b.address()), section("late", nobody, "message_timeout_ms = 1000", inMemory),
+		section("spooled", nobody, "message_timeout_ms = 1000"))
+	good, late, spooled := r.open("good"), r.open("late"), r.open("spooled")
 	late.put(numbered("t", "k", 0, 100)...)
+	spooled.put(numbered("t", "k", 0, 100)...)
 	good.put(numbered("t", "k", 0, 100)...)
 	good.put(frametest.Frame{Topic: "t", Value: make([]byte, 5000)})
 	good.settled()
 	late.settled()
+	spooled.settled()
 	if c := r.status("good").Totals; c.Acknowledged != 100 || dropped(c, "message too large") != 1 {
 		t.Errorf("account %+v", c)
 	}
 	if c := r.status("late").Totals; dropped(c, "message timeout") != 100 {
 		t.Errorf("account %+v", c)
 	}
+	if c := r.status("spooled").Totals; c.Spooled != 100 {
+		t.Errorf("account %+v", c)
+	}
+	r.log.want(t, 0, "connection 'spooled'")
 	r.log.want(t, 1, "error: connection 'good': 1 record(s) for topic 't' dropped, message too large: ")
 	r.log.want(t, 1, "error: connection 'late': 1 record(s) for topic 't' dropped, message timeout")
 }
@@ -278,13 +287,13 @@ func TestOpenWhileConfiguring(t *testing.T) {
 	nobody := refusedAddress(t)
 	for i := range 200 {
 		r := start(t, newLines())
-		r.configure(section("one", nobody, "client_id = old"))
+		r.configure(section("one", nobody, "client_id = old", inMemory))
 		var gate Gate
 		var both sync.WaitGroup
 		begin := make(chan struct{})
 		both.Go(func() {
 			<-begin
-			if err := r.Configure(entries(section("one", nobody, "client_id = new", "queue_buffering_max_messages = 5"))); err != nil {
+			if err := r.Configure(entries(section("one", nobody, "client_id = new", "queue_buffering_max_messages = 5", inMemory))); err != nil {
 				t.Error(err)
 			}
 		})

@@ -170,6 +170,9 @@ func section(name, brokers string, options ...string) string {
 	return strings.Join(append(lines, options...), "\n") + "\n"
 }
 
+// inMemory is the option with which nothing of a connection goes to disk.
+const inMemory = "durability = memory"
+
 // lines is a host.Logger that keeps what it is given.
 type lines struct {
 	on func(text string) // called with every line, if not nil
@@ -233,9 +236,12 @@ type rig struct {
 }
 
 // start starts an engine that the test's end stops.
-func start(t testing.TB, log *lines) *rig {
+func start(t testing.TB, log *lines) *rig { return startIn(t, log, t.TempDir()) }
+
+// startIn is start with the directory for spools of another engine.
+func startIn(t testing.TB, log *lines, dir string) *rig {
 	system := theSystem
-	system.SpoolDir = t.TempDir()
+	system.SpoolDir = dir
 	r := &rig{Start(system, log), t, log}
 	t.Cleanup(func() { r.Stop(0) })
 	return r
@@ -342,7 +348,7 @@ func (r *rig) status(name string) console.ConnectionStatus {
 func balanced(t testing.TB, s console.ConnectionStatus) {
 	t.Helper()
 	check := func(what string, c console.Counters) {
-		sum := c.Acknowledged + c.Waiting + c.Sending
+		sum := c.Acknowledged + c.Waiting + c.Sending + c.Spooled
 		for _, d := range c.Dropped {
 			sum += d.Count
 		}

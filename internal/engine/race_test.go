@@ -17,7 +17,8 @@ func TestEverythingAtOnce(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(2, "t", "u", "asterisk_cdr"))
 	r := start(t, newLines())
 	conf := func(i int) string {
-		text := section("one", b.address(), fmt.Sprintf("client_id = c%d", i/2), fmt.Sprintf("queue_buffering_max_messages = %d", 1000+i))
+		text := section("one", b.address(), fmt.Sprintf("client_id = c%d", i/2), fmt.Sprintf("queue_buffering_max_messages = %d", 1000+i),
+			"durability = "+[]string{"memory", "overflow", "disk"}[i/3%3])
 		if i%5 == 4 {
 			text = "[general]\nenabled = no\n" + text
 		}
@@ -108,7 +109,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		c := r.byID(s.id)
 		taken := uint64(0)
 		for _, topic := range c.outbox.Counters() {
-			sum := topic.Acknowledged + topic.Waiting + topic.Sending
+			sum := topic.Acknowledged + topic.Waiting + topic.Sending + topic.Spooled
 			for _, n := range topic.Dropped {
 				sum += n
 			}

@@ -122,7 +122,7 @@ func TestReportsWithoutAnswer(t *testing.T) {
 func TestReportsOfDropped(t *testing.T) {
 	log := newLines()
 	r := start(t, log)
-	r.configure(section("one", refusedAddress(t), "message_timeout_ms = 1000"), section("two", refusedAddress(t)))
+	r.configure(section("one", refusedAddress(t), "message_timeout_ms = 1000", inMemory), section("two", refusedAddress(t), inMemory))
 	expiring, stopping := r.open("one"), r.open("two")
 	reports := r.openReports()
 	expiring.put(reported(reports, "t", 0, 5)...)
