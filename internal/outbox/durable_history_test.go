@@ -396,6 +396,9 @@ func (g *diary) step() {
 			g.mtx.Lock()
 			g.revived = true // a kill may undo it
 			g.mtx.Unlock()
+			g.disk.mtx.Lock()
+			g.disk.dropped = true // what is in the client leaves the disk too
+			g.disk.mtx.Unlock()
 			g.outbox.Purge()
 		}
 	case 13:

@@ -464,6 +464,9 @@ func (o *Outbox) giveUp() {
 				o.away++
 			case durable && r.Staged != nil: // the next run finds it where it was staged
 				l.left++
+			case r.purged:
+				gone = append(gone, o.settle(l, r, ReasonPurged, nil))
+				continue
 			case r.givenUp:
 				gone = append(gone, o.settle(l, r, ReasonSpoolFull, nil))
 				continue

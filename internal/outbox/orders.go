@@ -92,19 +92,23 @@ func (o *Outbox) exhume(spool Spool, use func([]DeadLetter) error) (n int, err e
 	}
 }
 
-// purge drops what waits in a durable lane. What the client has goes its way.
+// purge drops what waits in a durable lane. What the client has goes its way, but is not on disk any more: it would keep
+// everything behind it there, to be sent after the next start.
 func (o *Outbox) purge(l *lane) (gone []outcome) {
 	if !l.durable {
 		return nil
 	}
 	gone = o.lost(l, l.read, l.next, ReasonPurged)
 	l.read = l.next
-	returned := map[*Record]bool{}
-	for _, r := range l.returned {
-		returned[r] = true
+	for r := l.flight.first; r != nil; r = r.nextSent {
+		if r.position != 0 {
+			l.done.set(r.position)
+			r.position, r.givenUp, r.purged = 0, true, true
+			l.shown--
+		}
 	}
-	for _, r := range slices.Concat(l.front, l.queue[l.head:], l.write) {
-		if r.Lifetime > 0 || r.settled || r.inFlight || returned[r] {
+	for _, r := range slices.Concat(l.returned, l.front, l.queue[l.head:], l.write) {
+		if r.Lifetime > 0 || r.settled || r.inFlight {
 			continue
 		}
 		if r.position != 0 {
@@ -118,6 +122,7 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 		gone = append(gone, o.settle(l, r, ReasonPurged, nil))
 	}
 	drop := func(r *Record) bool { return r == nil || r.settled }
+	l.returned = slices.DeleteFunc(l.returned, drop)
 	l.front = slices.DeleteFunc(l.front, drop)
 	l.queue, l.head = slices.DeleteFunc(l.queue[l.head:], drop), 0
 	l.write = slices.DeleteFunc(l.write, drop)

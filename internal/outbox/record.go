@@ -59,7 +59,8 @@ type Record struct {
 	inFlight  bool   // is in lane.flight
 	toWrite   bool   // is in lane.write or being written
 	behind    bool   // is there only, not to be sent from there
-	givenUp   bool   // was on disk, and a full spool gave it up
+	givenUp   bool   // was on disk, and was given up there: by a full spool, or
+	purged    bool   // by an administrator
 	released  bool   // the gate has been told
 	settled   bool   // has its outcome
 	nextSent  *Record
