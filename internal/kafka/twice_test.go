@@ -103,10 +103,7 @@ func TestNothingTwice(t *testing.T) {
 		func() { say(kerr.RequestTimedOut) },
 		func() { say(kerr.NotLeaderForPartition) },
 		func() { // a reload
-			next := open(t, c, nil, nil)
-			box.Swap(next, settings, time.Hour)
-			p.Recall()
-			p = next
+			box.Swap(open(t, c, nil, nil), settings, time.Hour)
 		},
 	}
 	for round := range rounds {

@@ -33,6 +33,7 @@ func (a *account) Release(*outbox.Record) {
 	default:
 	}
 }
+func (a *account) Spooling(error) {}
 func (a *account) Panicked(p any) { a.t.Errorf("panic: %v", p) }
 func (a *account) Dropped(topic, reason string, records int, err error) {
 	a.t.Errorf("%d record(s) of %s dropped, %s: %v", records, topic, reason, err)
@@ -87,15 +88,13 @@ func TestNothingTwice(t *testing.T) {
 	}
 	p := producer()
 	window, _ := p.Window()
-	limits := outbox.Settings{Timeout: time.Hour, WindowRecords: window, Backoff: settings.ReconnectBackoff, BackoffMax: settings.ReconnectBackoffMax}
+	limits := outbox.Settings{Timeout: time.Hour, WindowRecords: window,
+		Backoff: settings.ReconnectBackoff, BackoffMax: settings.ReconnectBackoffMax}
 	a := &account{t: t, more: make(chan struct{}, 1)}
 	box := outbox.New(limits, p, a, a)
 	defer box.Close()
 	reload := func() {
-		next := producer()
-		box.Swap(next, limits, time.Hour)
-		p.Recall()
-		p = next
+		box.Swap(producer(), limits, time.Hour)
 	}
 	sent := 0
 	send := func(d time.Duration) { // records all the time for so long
