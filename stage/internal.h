@@ -71,12 +71,13 @@
 
 #define STAGE_HIDDEN __attribute__((visibility("hidden")))
 
-/* Between two instructions that could be told apart by who reads what a killed process left, tests end it. */
+/* Between two instructions that could be told apart by who reads what a killed process left, tests end it. copying: no
+ * lock is held. */
 #ifdef STAGE_STEPS
-void stage_step(void);
-#define STAGE_STEP() stage_step()
+void stage_step(bool copying);
+#define STAGE_STEP(copying) stage_step(copying)
 #else
-#define STAGE_STEP() ((void) 0)
+#define STAGE_STEP(copying) ((void) 0)
 #endif
 
 /* A plain slab begins like a shared one, but for the magic number; size is that of its memory. */

@@ -116,15 +116,15 @@ struct slab *stage_shared_make(struct slab_pool *pool, size_t size)
 		return NULL;
 	}
 	/* The file began as zeros. */
-	STAGE_STEP();
+	STAGE_STEP(false);
 	slab->head.layout = STAGE_SLAB_LAYOUT;
 	slab->head.frames = sizeof(*slab);
 	slab->head.size = size;
 	slab->file = number;
 	slab->shared = true;
-	STAGE_STEP();
+	STAGE_STEP(false);
 	__atomic_store_n(&slab->head.magic, STAGE_SLAB_MAGIC, __ATOMIC_RELEASE);
-	STAGE_STEP();
+	STAGE_STEP(false);
 	return slab;
 }
 
@@ -184,7 +184,7 @@ static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 		slab = NULL; /* more has come, which is not here to wait for */
 	} else if ((stage->flags & STAGE_ARMED) && stage_wants_shared(stage)) {
 		slab_set_used(slab, 0);
-		STAGE_STEP();
+		STAGE_STEP(false);
 		slab->taken = 0;
 		slab->done = 0;
 		slab = NULL;

@@ -126,11 +126,11 @@ static enum stage_result place(struct stage *stage, struct put *put)
 	}
 	put->frame = (struct stage_frame *) (tail->frames + tail->head.used);
 	put->frame->size = size;
-	STAGE_STEP();
+	STAGE_STEP(false);
 	__atomic_store_n(&put->frame->state, STAGE_FRAME_RESERVED, __ATOMIC_RELAXED);
-	STAGE_STEP();
+	STAGE_STEP(false);
 	slab_set_used(tail, tail->head.used + size);
-	STAGE_STEP();
+	STAGE_STEP(false);
 	stage->admitted++;
 	__atomic_store_n(&stage->gate.admitted, stage->admitted, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&stage->gate.held_frames, 1, __ATOMIC_RELAXED);
@@ -158,7 +158,7 @@ static struct slab *fresh_slab(struct stage *stage, size_t size)
 	if (slab) {
 		memcpy(slab->head.label, stage->label, sizeof(slab->head.label));
 		slab->head.stage = stage->number;
-		STAGE_STEP();
+		STAGE_STEP(false);
 		return slab;
 	}
 	slab = stage_slab_get(&pump->plain, size);
@@ -213,12 +213,12 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 			memcpy(to, parts[i].iov_base, parts[i].iov_len);
 			to += parts[i].iov_len;
 		}
-		STAGE_STEP();
+		STAGE_STEP(true);
 	}
 	/* The release pairs with the acquire of the pump that finds the frame ready: it sees all of the above. From here
 	 * on the frame may be gone. */
 	__atomic_store_n(&put.frame->state, STAGE_FRAME_READY, __ATOMIC_RELEASE);
-	STAGE_STEP();
+	STAGE_STEP(false);
 	if (put.patience != NO_CALL) {
 		stage_pump_call(stage, 0, put.patience);
 	}

@@ -1,0 +1,116 @@
+/*
+ * res_kafka: reading the slabs that lie in a folder, as another process does.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef RES_KAFKA_TEST_STAGE_FOLDER_H
+#define RES_KAFKA_TEST_STAGE_FOLDER_H
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "check.h"
+
+#define MOST_SLABS 4096
+
+/* A copy of a slab's file. */
+struct copy {
+	struct stage_slab head;
+	unsigned char *file;
+	size_t size;
+};
+
+struct copies {
+	struct copy list[MOST_SLABS];
+	int count;
+	int unfinished; /* files that are no slabs yet */
+	int bytes;
+};
+
+static inline int by_first(const void *left, const void *right)
+{
+	const struct stage_slab *a = &((const struct copy *) left)->head;
+	const struct stage_slab *b = &((const struct copy *) right)->head;
+
+	return a->stage != b->stage ? (a->stage > b->stage) - (a->stage < b->stage) : (a->first > b->first) - (a->first < b->first);
+}
+
+static inline void copy_file(struct copies *copies, int folder, const char *name)
+{
+	struct copy *copy = &copies->list[copies->count];
+	int file = openat(folder, name, O_RDONLY | O_NOFOLLOW);
+	struct stat status;
+
+	if (file < 0) {
+		return; /* the pump has just given it up */
+	}
+	CHECK_EQUAL(fstat(file, &status), 0);
+	copy->size = status.st_size;
+	copies->bytes += status.st_size;
+	copy->file = malloc(copy->size + 1);
+	CHECK(copy->file != NULL);
+	CHECK_EQUAL(pread(file, copy->file, copy->size, 0), copy->size);
+	close(file);
+	if (copy->size < sizeof(copy->head) || ((struct stage_slab *) copy->file)->magic == 0) {
+		copies->unfinished++;
+		free(copy->file);
+		return;
+	}
+	memcpy(&copy->head, copy->file, sizeof(copy->head));
+	CHECK_EQUAL(copy->head.magic, STAGE_SLAB_MAGIC);
+	CHECK_EQUAL(copy->head.layout, STAGE_SLAB_LAYOUT);
+	CHECK_EQUAL(copy->head.size, copy->size);
+	CHECK(copy->head.frames >= sizeof(copy->head) && copy->head.frames % 8 == 0 && copy->head.frames <= copy->size);
+	CHECK(copy->head.used <= copy->size - copy->head.frames);
+	copies->count++;
+}
+
+/* copies_read copies all slabs of a folder, in their order. */
+static inline void copies_read(struct copies *copies, const char *path)
+{
+	DIR *folder = opendir(path);
+	struct dirent *entry;
+
+	copies->count = copies->unfinished = copies->bytes = 0;
+	CHECK(folder != NULL);
+	while ((entry = readdir(folder))) {
+		if (entry->d_name[0] != '.') {
+			CHECK(copies->count < MOST_SLABS);
+			copy_file(copies, dirfd(folder), entry->d_name);
+		}
+	}
+	closedir(folder);
+	qsort(copies->list, copies->count, sizeof(copies->list[0]), by_first);
+}
+
+static inline void copies_free(struct copies *copies)
+{
+	while (copies->count) {
+		free(copies->list[--copies->count].file);
+	}
+}
+
+/* copies_each calls visit for every frame in order, whatever its state. */
+static inline void copies_each(const struct copies *copies, void (*visit)(void *context, const struct copy *copy,
+	const struct stage_frame *frame), void *context)
+{
+	int i;
+
+	for (i = 0; i < copies->count; i++) {
+		const struct copy *copy = &copies->list[i];
+		size_t at = 0;
+
+		while (at < copy->head.used) {
+			const struct stage_frame *frame = (const struct stage_frame *) (copy->file + copy->head.frames + at);
+
+			CHECK(frame->size >= sizeof(*frame) && frame->size % 8 == 0 && frame->size <= copy->head.used - at);
+			CHECK(frame->state == STAGE_FRAME_RESERVED || frame->state == STAGE_FRAME_READY
+				|| frame->state == STAGE_FRAME_DONE);
+			visit(context, copy, frame);
+			at += frame->size;
+		}
+	}
+}
+
+#endif /* RES_KAFKA_TEST_STAGE_FOLDER_H */

@@ -1,0 +1,369 @@
+/*
+ * res_kafka: shared slabs: what stays, when it is used again, and what happens when there is no room.
+ *
+ * Built with a STAGE_SHARED_MAX of 1 MiB and a STAGE_RETRY_NS of 1 ms.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#define SHARED
+
+#include "folder.h"
+
+#define MOST   60000
+#define LENGTH 1000
+
+/* Frames are numbered by their charge and filled with its lowest byte. */
+struct keeper {
+	struct owner owner;
+	const struct stage_frame *frames[MOST]; /* that were taken and are kept, by number; the pump's thread until a flush */
+	int64_t taken;
+	int64_t kept;
+	int64_t plain;
+	int64_t put;
+};
+
+static struct copies copies;
+
+static void check_content(const struct stage_frame *frame)
+{
+	const unsigned char *content = (const unsigned char *) (frame + 1);
+	size_t i;
+
+	for (i = 0; i < frame->length; i++) {
+		CHECK_EQUAL(content[i], (unsigned char) frame->charge);
+	}
+}
+
+static void keep(void *context, void *frames, size_t length, int kept)
+{
+	struct keeper *keeper = context;
+	size_t at;
+
+	for (at = 0; at < length;) {
+		const struct stage_frame *frame = (const struct stage_frame *) ((unsigned char *) frames + at);
+
+		CHECK_EQUAL(frame->charge, keeper->taken);
+		check_content(frame);
+		keeper->frames[keeper->taken++] = kept ? frame : NULL;
+		keeper->kept += kept;
+		keeper->plain += !kept;
+		at += frame->size;
+	}
+}
+
+static const struct stage_taker keep_taker = { .take = keep, .note = owner_note };
+
+static struct stage_pump *keeper_open(struct keeper *keeper, const char *folder, int64_t linger)
+{
+	struct stage_pump *pump = stage_pump_start(&keep_taker, "test pump", folder);
+
+	CHECK(pump != NULL);
+	*keeper = (struct keeper) { 0 };
+	owner_open(&keeper->owner, pump, linger);
+	return pump;
+}
+
+static void keeper_put(struct keeper *keeper, size_t length)
+{
+	CHECK(keeper->put < MOST);
+	CHECK_EQUAL(put_bytes(keeper->owner.stage, keeper->put, length, keeper->put), STAGE_OK);
+	keeper->put++;
+}
+
+static void keeper_put_many(struct keeper *keeper, int many)
+{
+	while (many--) {
+		keeper_put(keeper, LENGTH);
+	}
+	stage_flush(keeper->owner.stage);
+}
+
+static void keeper_done(struct keeper *keeper, int64_t from, int64_t to)
+{
+	for (; from < to; from++) {
+		if (keeper->frames[from]) {
+			frame_done(keeper->frames[from]);
+			keeper->frames[from] = NULL;
+		}
+	}
+}
+
+static int bytes_used(void)
+{
+	int bytes;
+
+	copies_read(&copies, shared_folder);
+	bytes = copies.bytes;
+	copies_free(&copies);
+	return bytes;
+}
+
+/* wait_for_spares waits until an idle pump has nothing but its spares left. */
+static void wait_for_spares(void)
+{
+	int64_t tries;
+
+	for (tries = 0; bytes_used() > 2 * 64 * 1024; tries++) {
+		CHECK(tries < FOREVER_SECONDS * 1000);
+		usleep(1000);
+	}
+}
+
+static struct keeper keeper;
+
+/* Whatever else is done, a slab with a frame that is not is not touched, and nothing behind it. */
+static void used_again_when_all_is_done(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, shared_folder, MILLISECOND);
+	int before;
+	int64_t i;
+
+	keeper_put_many(&keeper, 200);
+	before = bytes_used();
+	CHECK(before >= 200 * LENGTH);
+	keeper_done(&keeper, 1, 200);
+	keeper_put_many(&keeper, 200);
+	CHECK(bytes_used() > before);
+	check_content(keeper.frames[0]);
+	CHECK_EQUAL(keeper.frames[0]->state, STAGE_FRAME_READY);
+	for (i = 200; i < 400; i++) {
+		check_content(keeper.frames[i]);
+	}
+	keeper_done(&keeper, 0, 400);
+	wait_for_spares();
+	CHECK_EQUAL(get(&keeper.owner.gate->unshared), 0);
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+	CHECK_EQUAL(bytes_used(), 0);
+}
+
+/* The slab of a stage that is seldom used starts anew instead of filling up. */
+static void a_slab_starts_anew(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, shared_folder, 0);
+	int i;
+
+	for (i = 0; i < 500; i++) {
+		keeper_put_many(&keeper, 1);
+		keeper_done(&keeper, i, i + 1);
+		if (i % 100 == 99) {
+			wait_for_spares();
+		}
+	}
+	CHECK_EQUAL(keeper.kept, 500);
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
+/* When no more may be had records go on, only not in shared memory, and come back to it. */
+static void falls_back_when_full(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, shared_folder, MILLISECOND);
+	int64_t unshared;
+	int64_t from;
+	int64_t i;
+
+	keeper_put_many(&keeper, 3 * STAGE_SHARED_MAX / LENGTH);
+	unshared = get(&keeper.owner.gate->unshared);
+	CHECK(bytes_used() <= (int) STAGE_SHARED_MAX);
+	CHECK(keeper.kept > (int64_t) STAGE_SHARED_MAX / LENGTH / 2);
+	CHECK(unshared > 0 && keeper.plain == unshared);
+	for (i = 0; i < keeper.taken; i++) {
+		if (keeper.frames[i]) {
+			check_content(keeper.frames[i]);
+		}
+	}
+	keeper_done(&keeper, 0, keeper.taken);
+	wait_for_spares();
+	from = keeper.taken;
+	keeper_put_many(&keeper, 100);
+	CHECK_EQUAL(get(&keeper.owner.gate->unshared), unshared);
+	CHECK_EQUAL(keeper.plain, unshared);
+	keeper_done(&keeper, from, keeper.taken);
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
+/* Without a place for shared slabs, every record that ought to be in one is counted. */
+static void nowhere(const char *folder, const char *label)
+{
+	struct stage_pump *pump = stage_pump_start(&keep_taker, "test pump", folder);
+
+	keeper = (struct keeper) { 0 };
+	owner_open(&keeper.owner, pump, 0);
+	stage_destroy(keeper.owner.stage);
+	keeper.owner.stage = stage_create(pump, &keeper.owner, label);
+	keeper.owner.gate = stage_gate(keeper.owner.stage);
+	set(&keeper.owner.gate->max_frames, 1000);
+	set(&keeper.owner.gate->max_charge, INT64_MAX / 2);
+	set(&keeper.owner.gate->max_length, 1000000);
+	set(&keeper.owner.gate->shared, 1);
+	set(&keeper.owner.gate->open, 1);
+	keeper_put_many(&keeper, 100);
+	keeper_put(&keeper, 100000);
+	stage_flush(keeper.owner.stage);
+	CHECK_EQUAL(keeper.plain, 101);
+	CHECK_EQUAL(get(&keeper.owner.gate->unshared), 101);
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
+static void no_place(void)
+{
+	char gone[] = "/dev/shm/res_kafka-test-XXXXXX";
+	char longest[STAGE_LABEL_MAX + 2];
+	struct stage_pump *pump;
+
+	memset(longest, 'x', sizeof(longest));
+	longest[STAGE_LABEL_MAX + 1] = '\0';
+	nowhere(NULL, "test");
+	nowhere("", "test");
+	nowhere("/dev/shm/res_kafka-test-not-there", "test");
+	nowhere(shared_folder, NULL);
+	nowhere(shared_folder, "");
+	nowhere(shared_folder, longest);
+	/* A folder that goes while it is in use. */
+	CHECK(mkdtemp(gone) != NULL);
+	pump = keeper_open(&keeper, gone, 0);
+	keeper_put_many(&keeper, 10);
+	CHECK_EQUAL(keeper.kept, 10);
+	remove_folder(gone);
+	keeper_put_many(&keeper, 1000);
+	CHECK(keeper.plain > 0 && keeper.plain == get(&keeper.owner.gate->unshared));
+	keeper_done(&keeper, 0, keeper.taken);
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
+/* A reload may want the other kind at any time. */
+static void changes_its_mind(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, shared_folder, 0);
+	struct stage_gate *gate = keeper.owner.gate;
+	int round;
+
+	for (round = 0; round < 40; round++) {
+		int64_t kept = keeper.kept;
+		int64_t plain = keeper.plain;
+		int64_t from = keeper.taken;
+
+		set(&gate->shared, round % 2);
+		keeper_put_many(&keeper, round);
+		keeper_put_many(&keeper, 300); /* more than the slab that is being filled can hold */
+		CHECK((round % 2 ? keeper.kept - kept : keeper.plain - plain) > 0);
+		keeper_done(&keeper, from, keeper.taken);
+	}
+	CHECK_EQUAL(get(&gate->unshared), 0);
+	set(&gate->shared, 0);
+	wait_for_spares();
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
+/* A stage with little to do changes too, before its slab is full. */
+static void changes_in_little_traffic(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, shared_folder, MILLISECOND);
+	int change;
+
+	for (change = 0; change < 6; change++) {
+		const int64_t *now = change % 2 ? &keeper.kept : &keeper.plain;
+		int64_t before = *now;
+		int tries;
+
+		set(&keeper.owner.gate->shared, change % 2);
+		for (tries = 0; *now == before; tries++) {
+			CHECK(tries < 800); /* most of a slab */
+			keeper_put(&keeper, 40);
+			stage_flush(keeper.owner.stage);
+			keeper_done(&keeper, keeper.taken - 1, keeper.taken);
+			usleep(100); /* the pump finishes its look */
+		}
+	}
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
+struct left {
+	int64_t next;
+	int64_t step; /* every so manieth frame was done */
+	int64_t ready;
+};
+
+static void check_left(void *context, const struct copy *copy, const struct stage_frame *frame)
+{
+	struct left *left = context;
+
+	CHECK(strcmp(copy->head.label, "test") == 0);
+	while (frame->charge != left->next) {
+		CHECK_EQUAL(left->next++ % left->step, 0); /* with its whole slab */
+	}
+	CHECK_EQUAL(frame->state, left->next % left->step ? STAGE_FRAME_READY : STAGE_FRAME_DONE);
+	check_content(frame);
+	left->ready += frame->state == STAGE_FRAME_READY;
+	left->next++;
+}
+
+/* What nobody was done with when the pump ended is there for the next process, large frames too, in its order. */
+static void stays_behind(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, shared_folder, HOUR);
+	struct left left = { .step = 3 };
+	int64_t i;
+
+	for (i = 0; i < 300; i++) {
+		keeper_put(&keeper, i % 100 == 50 ? 100000 : (size_t) i * 5);
+	}
+	stage_flush(keeper.owner.stage);
+	for (i = 0; i < 300; i += left.step) {
+		frame_done(keeper.frames[i]);
+	}
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+	CHECK_EQUAL(get((int64_t *) &keeper.kept), 300);
+	copies_read(&copies, shared_folder);
+	copies_each(&copies, check_left, &left);
+	CHECK_EQUAL(left.ready, 200);
+	copies_free(&copies);
+	remove_folder(shared_folder);
+	CHECK_EQUAL(mkdir(shared_folder, 0700), 0);
+}
+
+/* A stage that is destroyed leaves what is not done to its pump, which goes on looking after it. */
+static void outlives_its_stage(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, shared_folder, 0);
+	static struct keeper other;
+
+	keeper_put_many(&keeper, 500);
+	owner_close(&keeper.owner);
+	for (int i = 0; i < 500; i++) {
+		check_content(keeper.frames[i]);
+	}
+	keeper_done(&keeper, 0, 500);
+	owner_open(&other.owner, pump, 0);
+	other.owner.gate = stage_gate(other.owner.stage);
+	keeper_put_many(&other, 1); /* the pump passes by */
+	keeper_done(&other, 0, 1);
+	wait_for_spares();
+	owner_close(&other.owner);
+	stage_pump_stop(pump);
+}
+
+int main(void)
+{
+	test_folder();
+	RUN(used_again_when_all_is_done);
+	RUN(a_slab_starts_anew);
+	RUN(falls_back_when_full);
+	RUN(no_place);
+	RUN(changes_its_mind);
+	RUN(changes_in_little_traffic);
+	RUN(stays_behind);
+	RUN(outlives_its_stage);
+	return 0;
+}
