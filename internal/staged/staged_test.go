@@ -1,0 +1,319 @@
+package staged
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/frame/frametest"
+)
+
+// leave makes a folder as a run leaves it that was killed: its lock is free.
+func leave(t *testing.T, base, name string, files map[string][]byte) string {
+	t.Helper()
+	folder := filepath.Join(home(base, "/spool"), name)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if files == nil {
+		files = map[string][]byte{}
+	}
+	files[lockName] = nil
+	for file, content := range files {
+		if err := os.WriteFile(filepath.Join(folder, file), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder
+}
+
+// slab is a file with frames of these keys.
+func slab(label string, first uint64, keys ...string) []byte {
+	var frames []byte
+	for _, key := range keys {
+		frames = frametest.Append(frames, frametest.Frame{Topic: "t", Key: []byte(key)})
+	}
+	return frametest.Slab(label, 1, first, frames)
+}
+
+func mustFind(t *testing.T, base string) []*Dead {
+	t.Helper()
+	dead, err := Find(base, "/spool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dead
+}
+
+// text renders what was found.
+func text(dead []*Dead) string {
+	var b strings.Builder
+	for _, d := range dead {
+		fmt.Fprintf(&b, "%s:", d.PID)
+		for _, s := range d.Slabs {
+			fmt.Fprintf(&b, " %s", s.Label)
+			_ = s.Each(func(f *frame.Frame) { fmt.Fprintf(&b, ",%s", f.Key) }, func(*frame.Frame, error) { b.WriteString(",?") })
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+func empty(t *testing.T, base string) {
+	t.Helper()
+	if rest, _ := filepath.Glob(filepath.Join(base, "*", "*")); len(rest) > 0 {
+		t.Errorf("left: %q", rest)
+	}
+	if rest, _ := filepath.Glob(filepath.Join(base, "*")); len(rest) > 0 {
+		t.Errorf("left: %q", rest)
+	}
+}
+
+func TestARunThatEndsLeavesNothing(t *testing.T) {
+	base := t.TempDir()
+	r, err := Open(base, "/spool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(r.Folder())
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	if dead := mustFind(t, base); len(dead) != 0 {
+		t.Errorf("a run that lives was found: %s", text(dead))
+	}
+	if other, err := Open(base, "/elsewhere"); err != nil || filepath.Dir(other.Folder()) == filepath.Dir(r.Folder()) {
+		t.Errorf("two PBXs share a folder, %v", err)
+	} else if _, err := other.Close(); err != nil {
+		t.Error(err)
+	}
+	if n, err := r.Close(); n != 0 || err != nil {
+		t.Errorf("%d waiting, %v", n, err)
+	}
+	empty(t, base)
+}
+
+func TestWhatIsNotDoneGoesToTheNextRun(t *testing.T) {
+	base := t.TempDir()
+	r, err := Open(base, "/spool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.Folder(), "slab-1"), slab("one", 0, "a", "b"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := r.Close(); n != 2 || err != nil {
+		t.Errorf("%d waiting, %v", n, err)
+	}
+	dead := mustFind(t, base)
+	if got, want := text(dead), fmt.Sprintf("%d: one,a,b\n", os.Getpid()); got != want {
+		t.Fatalf("found %q, want %q", got, want)
+	}
+	if again := mustFind(t, base); len(again) != 0 {
+		t.Errorf("what somebody has taken over was found again: %s", text(again))
+	}
+	// Half of it is done when this process ends too.
+	s := dead[0].Slabs[0]
+	done := false
+	_ = s.Each(func(f *frame.Frame) {
+		if !done {
+			s.State(f.At).Store(frame.Done)
+			done = true
+		}
+	}, nil)
+	if err := dead[0].Close(); err != nil {
+		t.Error(err)
+	}
+	dead = mustFind(t, base)
+	if got, want := text(dead), fmt.Sprintf("%d: one,b\n", os.Getpid()); got != want {
+		t.Fatalf("found %q, want %q", got, want)
+	}
+	s = dead[0].Slabs[0]
+	_ = s.Each(func(f *frame.Frame) { s.State(f.At).Store(frame.Done) }, nil)
+	if err := dead[0].Close(); err != nil {
+		t.Error(err)
+	}
+	empty(t, base)
+}
+
+func TestFindOrdersRunsLabelsAndSlabs(t *testing.T) {
+	base := t.TempDir()
+	leave(t, base, "7-1700000000000000002", map[string][]byte{"slab-1": slab("one", 0, "late")})
+	leave(t, base, "900-1700000000000000001", map[string][]byte{
+		"slab-1": slab("two", 3, "g"), "slab-2": slab("one", 5, "c", "d"), "slab-3": slab("one", 2, "a", "b"), "slab-4": slab("two", 0, "e", "f"),
+	})
+	if got, want := text(mustFind(t, base)), "900: one,a,b one,c,d two,e,f two,g\n7: one,late\n"; got != want {
+		t.Errorf("found %q, want %q", got, want)
+	}
+}
+
+// What a process that was killed at an awkward moment left holds nobody up.
+func TestFindTidiesUp(t *testing.T) {
+	base := t.TempDir()
+	leave(t, base, "5-1", map[string][]byte{"slab-1": nil, "slab-2": make([]byte, 65536), "slab-3": slab("one", 0)})
+	leave(t, base, unfinished+"6-2", nil)
+	if err := os.Remove(filepath.Join(leave(t, base, "7-3", nil), lockName)); err != nil {
+		t.Fatal(err)
+	}
+	if dead := mustFind(t, base); len(dead) != 0 {
+		t.Errorf("found %s", text(dead))
+	}
+	empty(t, base)
+}
+
+// What cannot be read is reported and stays, and so does the rest of its folder until it is done.
+func TestFindKeepsWhatItCannotRead(t *testing.T) {
+	base := t.TempDir()
+	newer := slab("one", 0, "a")
+	newer[frame.SlabLayout]++
+	short := slab("one", 0, "b")
+	folder := leave(t, base, "5-1", map[string][]byte{"slab-1": newer, "slab-2": short[:len(short)-8], "slab-3": slab("one", 0, "c")})
+	if err := os.Symlink("/etc/passwd", filepath.Join(folder, "slab-4")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		dead := mustFind(t, base)
+		if len(dead) != 1 || len(dead[0].Bad) != 3 {
+			t.Fatalf("found %s, %v", text(dead), dead)
+		}
+		for _, s := range dead[0].Slabs {
+			_ = s.Each(func(f *frame.Frame) { s.State(f.At).Store(frame.Done) }, nil)
+		}
+		if err := dead[0].Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestFoldersOfOthersAreNotUsed(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, home string){
+		"open to others": func(t *testing.T, home string) {
+			if err := os.Mkdir(home, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(home, 0o770); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a link": func(t *testing.T, home string) {
+			if err := os.Symlink(t.TempDir(), home); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a file": func(t *testing.T, home string) {
+			if err := os.WriteFile(home, nil, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		base := t.TempDir()
+		spoil(t, home(base, "/spool"))
+		if _, err := Open(base, "/spool"); err == nil {
+			t.Errorf("%s: a folder was made", name)
+		}
+		if _, err := Find(base, "/spool"); err == nil {
+			t.Errorf("%s: it was searched", name)
+		}
+	}
+	if _, err := Open(t.TempDir(), ""); err == nil {
+		t.Error("a folder was made for nobody")
+	}
+	if _, err := Open(filepath.Join(t.TempDir(), "not", "there"), "/spool"); err == nil {
+		t.Error("a folder was made nowhere")
+	}
+}
+
+// TestMain lets the test program be a process that is killed.
+func TestMain(m *testing.M) {
+	if base := os.Getenv("STAGED_TEST_BASE"); base != "" {
+		for {
+			r, err := Open(base, "/spool")
+			if err != nil {
+				panic(err)
+			}
+			fmt.Println(r.Folder())
+			if os.Getenv("STAGED_TEST_STAY") != "" {
+				time.Sleep(time.Hour)
+			}
+			if _, err := r.Close(); err != nil {
+				panic(err)
+			}
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func process(t *testing.T, base string, stay string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "STAGED_TEST_BASE="+base, "STAGED_TEST_STAY="+stay)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if _, err := out.Read(make([]byte, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // so that it goes on
+		buffer := make([]byte, 4096)
+		for _, err := out.Read(buffer); err == nil; _, err = out.Read(buffer) {
+		}
+	}()
+	return cmd
+}
+
+// A run counts as over when its process is, and not before.
+func TestAKilledProcessLosesItsLock(t *testing.T) {
+	base := t.TempDir()
+	cmd := process(t, base, "yes")
+	folders, _ := filepath.Glob(filepath.Join(base, "*", "*"))
+	if len(folders) != 1 {
+		t.Fatalf("folders %q", folders)
+	}
+	if err := os.WriteFile(filepath.Join(folders[0], "slab-1"), slab("one", 0, "a"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if dead := mustFind(t, base); len(dead) != 0 {
+		t.Fatalf("found %s while it lives", text(dead))
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if got, want := text(mustFind(t, base)), fmt.Sprintf("%d: one,a\n", cmd.Process.Pid); got != want {
+		t.Errorf("found %q, want %q", got, want)
+	}
+}
+
+// Runs that begin and end and look for others all at once neither fail nor lose their folders.
+func TestRunsDoNotDisturbEachOther(t *testing.T) {
+	base := t.TempDir()
+	for range 2 {
+		process(t, base, "")
+	}
+	for range 300 {
+		r, err := Open(base, "/spool")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dead, err := Find(base, "/spool"); err != nil || len(dead) != 0 {
+			t.Fatalf("found %s, %v", text(dead), err)
+		}
+		if _, err := os.Stat(filepath.Join(r.Folder(), lockName)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := r.Close(); n != 0 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+}
