@@ -1,0 +1,265 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/frame/frametest"
+	"reskafka/internal/staged"
+)
+
+// startAt starts an engine of the PBX with that spool directory.
+func startAt(t testing.TB, log *lines, spool string) *rig {
+	system := theSystem
+	system.SpoolDir = spool
+	r := &rig{Start(system, log), t, log}
+	t.Cleanup(func() { r.Stop(0) })
+	return r
+}
+
+// leave leaves slabs in shared memory as a run does that is killed, and gives its folder.
+func leave(t *testing.T, spool string, slabs ...[]byte) string {
+	t.Helper()
+	run, err := staged.Open(staged.Base, spool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, slab := range slabs {
+		if err := os.WriteFile(filepath.Join(run.Folder(), fmt.Sprint("slab-", i)), slab, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := run.Close(); n == 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	t.Cleanup(func() {
+		_ = os.RemoveAll(run.Folder())
+		_ = os.Remove(filepath.Dir(run.Folder()))
+	})
+	return run.Folder()
+}
+
+// slabOfFrames is a slab's file.
+func slabOfFrames(label string, first uint64, frames ...frametest.Frame) []byte {
+	var bytes []byte
+	for _, f := range frames {
+		bytes = frametest.Append(bytes, f)
+	}
+	return frametest.Slab(label, 1, first, bytes)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// states are those of a slab's frames.
+func states(slab []byte) (all []uint32) {
+	for at := 0; at < len(slab); {
+		all = append(all, frame.State(slab, at).Load())
+		at += int(uint32(slab[at]) | uint32(slab[at+1])<<8)
+	}
+	return all
+}
+
+// A frame of a kept slab stays ready until its record has had its outcome; one that is no record is done at once.
+func TestKeptFramesAreDoneWhenTheirRecordsAre(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	asked, release := b.hold(t)
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	var slab []byte
+	for _, f := range append(numbered("t", "k", 0, 3), frametest.Frame{Source: 99}) {
+		slab = frametest.Append(slab, f)
+	}
+	s.HeldFrames.Store(4)
+	r.Take(s.id, slab, true)
+	<-asked
+	if got := states(slab); !slices.Equal(got, []uint32{frame.Ready, frame.Ready, frame.Ready, frame.Done}) {
+		t.Errorf("on their way the frames' states are %x", got)
+	}
+	release()
+	s.settled()
+	if got := states(slab); !slices.Equal(got, []uint32{frame.Done, frame.Done, frame.Done, frame.Done}) {
+		t.Errorf("afterwards they are %x", got)
+	}
+	b.consumed(t, "t", 3)
+}
+
+// What a killed run left comes first, in its order, without what it had not finished or was done with; its folder goes
+// when all of it is delivered.
+func TestLeftoversAreSentFirst(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	spool := t.TempDir()
+	numbers := numbered("t", "k", 0, 40)
+	first := slabOfFrames("one", 0, numbers[:20]...)
+	second := slabOfFrames("one", 20, numbers[20:]...)
+	at := lastFrame(t, second)
+	frametest.SetState(second, at, frame.Reserved)
+	gone := lastFrame(t, first)
+	frametest.SetState(first, gone, frame.Done)
+	folder := leave(t, spool, second, first)
+
+	log := newLines()
+	r := startAt(t, log, spool)
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	s.put(numbered("t", "k", 40, 45)...)
+	s.settled()
+	var got []string
+	for _, record := range b.consumed(t, "t", 43) {
+		got = append(got, string(record.Value))
+	}
+	var want []string
+	for i := range 45 {
+		if i != 19 && i != 39 {
+			want = append(want, fmt.Sprint(i))
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("delivered %q, want %q", got, want)
+	}
+	log.want(t, 1, "notice: connection 'one': 38 record(s) staged by an earlier run", fmt.Sprint("pid ", os.Getpid()), "are being sent")
+	eventually(t, "the folder is removed", func() bool { return !exists(folder) })
+	if c := r.status("one").Totals; c.Accepted != 43 || c.Acknowledged != 43 {
+		t.Errorf("account %+v", c)
+	}
+	own := r.StageFolder()
+	if !exists(own) {
+		t.Errorf("no folder %s", own)
+	}
+	r.Stop(0)
+	if exists(own) || exists(filepath.Dir(own)) {
+		t.Errorf("%s is left", own)
+	}
+}
+
+// lastFrame is where the last frame of a slab's file begins.
+func lastFrame(t *testing.T, file []byte) (at int) {
+	t.Helper()
+	s, err := frame.ReadSlab(file, int64(len(file)))
+	if err == nil {
+		err = s.Each(func(f *frame.Frame) { at = f.At }, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// Events wait for a source of their kind, whatever number it had; who wanted a report is not there any more.
+func TestLeftoverEventsWaitForTheirSource(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t", "asterisk_cdr"))
+	spool := t.TempDir()
+	record := frametest.Frame{AcceptedNS: 1, Topic: "t", Value: []byte("v"), Fields: []frame.Field{
+		{Kind: frame.KindReport, Value: make([]byte, frame.ReportSize)}, frametest.Text("h", "v")}}
+	call := frametest.Frame{AcceptedNS: 1700000000e9, Source: 1<<32 | 77, Fields: []frame.Field{frametest.Text("src", "100")}}
+	unknown := frametest.Frame{Source: 1 << 60}
+	folder := leave(t, spool, slabOfFrames("one", 0, call, record, unknown))
+
+	log := newLines()
+	r := startAt(t, log, spool)
+	r.configure(section("one", b.address()))
+	if got := b.consumed(t, "t", 1)[0]; len(got.Headers) != 1 {
+		t.Errorf("headers %v", got.Headers)
+	}
+	log.want(t, 1, "notice: connection 'one': 1 record(s) staged")
+	log.want(t, 1, "notice: connection 'one': 2 record(s) staged", "until the module they came from is there")
+	r.openCDR(cdrConf, 0)
+	if o := object(t, b.consumed(t, "asterisk_cdr", 1)[0]); o["src"] != "100" {
+		t.Errorf("event %v", o)
+	}
+	r.configure(section("one", b.address())) // once is enough
+	r.openCDR(cdrConf, 0)
+	b.consumed(t, "asterisk_cdr", 1)
+	r.Stop(0)
+	if !exists(folder) {
+		t.Error("what nobody could read is gone")
+	}
+}
+
+// Records for a connection that there is no more wait until it is back, over restarts.
+func TestLeftoversWaitForTheirConnection(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	spool := t.TempDir()
+	folder := leave(t, spool, slabOfFrames("old", 0, numbered("t", "k", 0, 5)...))
+
+	log := newLines()
+	r := startAt(t, log, spool)
+	for range 2 {
+		r.configure(section("one", b.address()))
+	}
+	r.configure("[general]\nenabled = no\n")
+	log.want(t, 1, "warning: connection 'old': 5 record(s) staged by an earlier run", "until it can be used: not found")
+	log.want(t, 1, "warning: connection 'old': 5 record(s) staged by an earlier run", "until it can be used: disabled")
+	r.Stop(0)
+	if !exists(folder) {
+		t.Fatal("the folder is gone")
+	}
+	r = startAt(t, newLines(), spool)
+	r.configure(section("one", b.address()), section("old", b.address()))
+	b.consumed(t, "t", 5)
+	eventually(t, "the folder is removed", func() bool { return !exists(folder) })
+}
+
+// What was taken over and is not delivered yet is still there for whoever comes after another kill.
+func TestLeftoversSurviveAnotherKill(t *testing.T) {
+	spool := t.TempDir()
+	folder := leave(t, spool, slabOfFrames("one", 0, numbered("t", "k", 0, 5)...))
+	r := startAt(t, newLines(), spool)
+	r.configure(section("one", refusedAddress(t)))
+	if c := r.status("one").Totals; c.Accepted != 5 {
+		t.Errorf("account %+v", c)
+	}
+	// Nothing has had an outcome: as the files say, the frames are still to be sent.
+	files, err := filepath.Glob(filepath.Join(folder, "slab-*"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	content, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := frame.ReadSlab(content, int64(len(content))); err != nil || s.Waiting() != 5 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestNoSharedMemoryIsSaidOnce(t *testing.T) {
+	log := newLines()
+	r := start(t, log) // of a PBX whose spool directory is not known
+	r.configure(section("one", refusedAddress(t), "durability = disk"), section("two", refusedAddress(t)))
+	s, other := r.open("one"), r.open("two")
+	r.configure(section("one", refusedAddress(t), "durability = disk", "linger_ms = 7"), section("two", refusedAddress(t)))
+	log.want(t, 1, "warning: connection 'one': durability = disk", "lost when Asterisk is killed")
+	log.want(t, 1, "durability")
+	if s.Shared.Load() != 0 || other.Shared.Load() != 0 {
+		t.Error("a stage was told to use shared memory")
+	}
+}
+
+func TestSharedMemoryFollowsTheConfiguration(t *testing.T) {
+	log := newLines()
+	r := startAt(t, log, t.TempDir())
+	address := refusedAddress(t)
+	r.configure(section("one", address))
+	s := r.open("one")
+	for _, durability := range []string{"disk", "memory", "disk", "overflow"} {
+		r.configure(section("one", address, "durability = "+durability))
+		if got := s.Shared.Load() == 1; got != (durability == "disk") {
+			t.Errorf("durability = %s: shared is %v", durability, got)
+		}
+	}
+	// The stage found no room.
+	s.Unshared.Store(3)
+	s.put(numbered("t", "k", 0, 3)...)
+	s.put(numbered("t", "k", 3, 4)...)
+	log.want(t, 1, "connection 'one': 3 record(s) staged in memory that is lost when Asterisk is killed")
+}
