@@ -1,0 +1,110 @@
+package scenario
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"reskafka/internal/frame"
+	"reskafka/test/pbx"
+)
+
+// lingering is a connection whose records stay in the stage: what is there when Asterisk is killed was nowhere else.
+const lingering = "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = disk\nmessage_timeout_ms = 3600000\nlinger_ms = "
+
+// runs are the folders in shared memory of a process.
+func runs(t *testing.T, pid int) []string {
+	t.Helper()
+	folders, err := filepath.Glob(fmt.Sprintf("/dev/shm/res_kafka-%d-*/%d-*", os.Geteuid(), pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folders
+}
+
+// staged counts the frames that are ready and not done in what the runs of a process have in shared memory.
+func staged(t *testing.T, pid int) (count int) {
+	t.Helper()
+	for _, folder := range runs(t, pid) {
+		files, err := filepath.Glob(folder + "/slab-*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				continue // the pump has given it up
+			}
+			if slab, err := frame.ReadSlab(content, int64(len(content))); err == nil {
+				count += slab.Waiting()
+			}
+		}
+	}
+	return count
+}
+
+// wait waits until something is so.
+func (w *world) wait(what string, so func() bool) {
+	w.Helper()
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.Fatalf("not so after %v: %s", patience, what)
+		}
+	}
+}
+
+// TestKilledAsteriskLosesNothing kills Asterisk while records and call records lie in shared memory only.
+func TestKilledAsteriskLosesNothing(t *testing.T) {
+	w := newWorld(t, options{parts: 1, files: map[string]string{
+		"kafka.conf":      lingering + "60000\n",
+		"cdr_kafka.conf":  "[global]\nconnection = one\ntopic = calls-%ID%\n",
+		"extensions.conf": "[calls]\nexten => s,1,Answer()\n same => n,Hangup()\n",
+	}})
+	topic, killed := w.name("t"), w.pbx.PID()
+	const count, calls = 150, 2 // less than a slab, so that nothing makes the pump come sooner
+	records := make([][2][]byte, count)
+	for i := range records {
+		records[i] = [2][]byte{[]byte("k"), fmt.Appendf(nil, "%0100d", i)}
+	}
+	w.expect(fmt.Sprintf(`accepted %d refused 0`, count), "kafka probe file one %s %s", topic, w.probeFile(records...))
+	w.cli("channel originate Local/s@calls/n application Echo")
+	w.wait("all is staged", func() bool { return staged(t, killed) == count+calls })
+	if err := w.pbx.Stop(pbx.Kill); err != nil {
+		t.Fatal(err)
+	}
+	if got := staged(t, killed); got != count+calls {
+		t.Fatalf("%d frames survived, want %d", got, count+calls)
+	}
+	if err := w.pbx.WriteFile("kafka.conf", w.filled(lingering+"5\n")); err != nil {
+		t.Fatal(err)
+	}
+	mark := w.pbx.LogMark()
+	w.boot()
+	w.waitLog(mark, fmt.Sprintf(`NOTICE.*connection 'one': %d record\(s\) staged by an earlier run \(pid %d\) are being sent`, count, killed))
+	w.waitLog(mark, fmt.Sprintf(`NOTICE.*connection 'one': %d record\(s\) staged by an earlier run \(pid %d\) are being sent`, calls, killed))
+	w.acknowledged("one", count+calls)
+	for i, r := range w.read(topic, count) {
+		if text(r.Payload) != fmt.Sprintf("%0100d", i) {
+			t.Fatalf("record %d is %s", i, text(r.Payload))
+		}
+	}
+	for _, r := range w.read(w.name("calls"), calls) {
+		if !strings.Contains(text(r.Payload), "Local/s@calls") {
+			t.Errorf("call record %s", text(r.Payload))
+		}
+	}
+	w.wait("what the killed run left is removed", func() bool { return len(runs(t, killed)) == 0 })
+	ended := w.pbx.PID()
+	if len(runs(t, ended)) != 1 {
+		t.Errorf("folders of the run: %q", runs(t, ended))
+	}
+	if err := w.pbx.Stop(pbx.Now); err != nil {
+		t.Fatal(err)
+	}
+	if left := runs(t, ended); len(left) != 0 {
+		t.Errorf("a run that ended by itself left %q", left)
+	}
+}
