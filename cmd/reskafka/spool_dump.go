@@ -122,9 +122,9 @@ type jsonRecord struct {
 	Topic    string       `json:"topic"`
 	Position uint64       `json:"position"`
 	Accepted *time.Time   `json:"accepted"`
-	Key      jsonValue   `json:"key"`
+	Key      jsonValue    `json:"key"`
 	Headers  []jsonHeader `json:"headers"`
-	Value    jsonValue   `json:"value"`
+	Value    jsonValue    `json:"value"`
 	Reason   string       `json:"reason,omitempty"`
 	Cause    string       `json:"cause,omitempty"`
 	Died     *time.Time   `json:"died,omitempty"`

@@ -254,7 +254,7 @@ func (r *replayer) send(ctx context.Context, records []*outbox.Record) (left []o
 	refused := map[*outbox.Record]outbox.DeadLetter{}
 	for todo := records; len(todo) > 0; {
 		answers := make(chan answer, len(todo))
-		r.producer.Send(todo, time.Now().Add(replayAttempt), func(record *outbox.Record, err error) { answers <- answer{record, err} })
+		r.producer.Send(todo, time.Now().Add(min(replayAttempt, max(r.patience, time.Second))), func(record *outbox.Record, err error) { answers <- answer{record, err} })
 		again := map[*outbox.Record]bool{}
 		var cause error
 		for range todo {

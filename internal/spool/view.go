@@ -75,7 +75,7 @@ func OpenView(dir string) (*View, error) {
 	return v, nil
 }
 
-// note keeps what was found, and has files read by the names they still have.
+// note keeps what was found, and has files read by the names they still have, up to where Open would cut them off.
 func (v *View) note(l *topicLog, f *findings) {
 	v.found = append(v.found, f.damages...)
 	if l == nil {
@@ -83,6 +83,9 @@ func (v *View) note(l *topicLog, f *findings) {
 	}
 	for _, g := range l.segs {
 		g.name = v.ld.nameNow(f, g)
+	}
+	if n := len(l.segs); f.cut > 0 && n > 0 {
+		l.segs[n-1].size = f.cut
 	}
 }
 
