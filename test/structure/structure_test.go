@@ -70,7 +70,7 @@ var onlyIn = []struct {
 
 // Which packages of ours each package may import; a package that is not listed may import none.
 var uses = map[string][]string{
-	"internal/engine":   {"config", "console", "event", "frame", "host", "kafka", "outbox", "staged", "throttle"},
+	"internal/engine":   {"config", "console", "event", "frame", "host", "kafka", "outbox", "spool", "staged", "throttle"},
 	"internal/kafka":    {"config", "host", "outbox", "throttle"},
 	"internal/event":    {"config", "host", "outbox"},
 	"internal/console":  {"config"},
@@ -112,6 +112,28 @@ func TestFilesAreReadOnlyWhereTheyShouldBe(t *testing.T) {
 		for _, imported := range imports(t, path, text) {
 			if imported == "os" || imported == "net" || imported == "io/ioutil" {
 				t.Errorf("%s imports %q: files and the network are for internal/config, internal/kafka and the spool", path, imported)
+			}
+		}
+	})
+}
+
+// The spool changes files through its FS only, so that a test can make every change fail, and maps none: an access to a
+// page that is gone would end the PBX.
+func TestSpoolFiles(t *testing.T) {
+	changes := regexp.MustCompile(`\bos\.(OpenFile|Create|WriteFile|Rename|Remove|RemoveAll|Truncate|Mkdir|Link|Symlink)\(`)
+	each(t, `^internal/spool/.*\.go$`, func(path string, text []byte) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		if found := changes.Find(text); found != nil && path != "internal/spool/fs.go" && path != "internal/spool/lock.go" {
+			t.Errorf("%s calls %s...: the spool's files are changed through FS", path, found)
+		}
+		if regexp.MustCompile(`\b[Mm]map\(`).Match(text) {
+			t.Errorf("%s maps a file into memory", path)
+		}
+		for _, imported := range imports(t, path, text) {
+			if imported == "net" || imported == "unsafe" || imported == "os/exec" {
+				t.Errorf("%s imports %q, the spool is files and nothing else", path, imported)
 			}
 		}
 	})
