@@ -56,6 +56,9 @@ func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, er
 		return 0, err
 	}
 	if limit := s.limit().MaxBytes; limit > 0 && s.used.Load()+need > limit {
+		if len(s.dirty) == 0 { // nothing would come of it
+			return 0, s.full(need, limit)
+		}
 		if err := s.reclaim(); err != nil {
 			s.warn("reclaiming", "room cannot be given back: %v", err)
 		}
@@ -64,7 +67,7 @@ func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, er
 			return 0, err
 		}
 		if s.used.Load()+need > limit {
-			return 0, fmt.Errorf("appending %d bytes to the %d of %d that are in use: %w", need, s.used.Load(), limit, outbox.ErrSpoolFull)
+			return 0, s.full(need, limit)
 		}
 	}
 	first, err = s.append(l, b)
@@ -75,6 +78,10 @@ func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, er
 		return 0, fmt.Errorf("appending to the spool: %w", err)
 	}
 	return first, nil
+}
+
+func (s *Spool) full(need, limit int64) error {
+	return fmt.Errorf("appending %d bytes to the %d of %d that are in use: %w", need, s.used.Load(), limit, outbox.ErrSpoolFull)
 }
 
 // logOf gives a topic's log, a new one if there is none.

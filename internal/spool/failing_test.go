@@ -25,6 +25,7 @@ type failingFS struct {
 	syncs     int  // that many calls of Sync from now on fail
 	files     int  // open
 	synced    map[string]int
+	broken    string // files of this name cannot be made or written
 }
 
 // reached says whether the first failure has been.
@@ -62,6 +63,9 @@ func (f *failingFS) look() error {
 
 func (f *failingFS) Open(name string, flag int) (File, error) {
 	check := f.look
+	if filepath.Base(name) == f.broken && flag&syscall.O_CREAT != 0 {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EIO}
+	}
 	if flag&syscall.O_CREAT != 0 {
 		check = f.change
 	}
@@ -406,6 +410,39 @@ func TestSyncFails(t *testing.T) {
 	appendAll(t, s, batchOf("calls", 15, 20)...)
 	got, _, _ := readAll(t, s, "calls", 1)
 	wantRecords(t, got, batchOf("calls", 0, 20))
+}
+
+// As long as it cannot be noted down that records are settled, their segments stay: they are what says which positions
+// have been given.
+func TestSegmentsStayUntilSettlingIsWritten(t *testing.T) {
+	dir := newDir(t)
+	var log lines
+	synctest.Test(t, func(t *testing.T) {
+		f := &failingFS{broken: settledName}
+		s, err := Open(dir, Options{Connection: connection, FS: f, Log: &log, SegmentBytes: 5 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendAll(t, s, batchOf("calls", 0, 100)...)
+		before := len(segments(t, dir, "calls"))
+		if err := s.Settle("calls", 101); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * tidyDelay)
+		if after := len(segments(t, dir, "calls")); after != before || before < 3 {
+			t.Errorf("%d segments of %d are left", after, before)
+		}
+		if n := log.count("may be sent again"); n != 1 {
+			t.Errorf("%d lines say so", n)
+		}
+		if err := s.Close(); !errors.Is(err, syscall.EIO) {
+			t.Errorf("closing: %v", err)
+		}
+	})
+	s := open(t, dir, Options{})
+	if logs := s.Logs(); len(logs) != 1 || logs[0].First != 1 || logs[0].Next != 101 {
+		t.Errorf("logs %v", logs)
+	}
 }
 
 // The policy says when what was written is forced to the disk.

@@ -118,7 +118,7 @@ func readAll(t *testing.T, s *Spool, topic string, from uint64) (records []*outb
 	t.Helper()
 	next := logNext(s, topic)
 	for from < next {
-		r, p, n, err := s.Read(topic, from, 7, 2000)
+		r, p, n, err := s.Read(topic, from, 7, 700)
 		if err != nil {
 			t.Fatal(err)
 		}

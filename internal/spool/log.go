@@ -123,7 +123,7 @@ func (l *topicLog) publish() {
 	l.oldest.Store(oldest)
 }
 
-// settle moves first; segments that lie before it are gone.
+// settle moves first; segments that lie before it are gone, but for the last one, which may go on being appended to.
 func (l *topicLog) settle(before uint64) {
 	if before = min(before, l.next); before <= l.first {
 		return
@@ -131,10 +131,6 @@ func (l *topicLog) settle(before uint64) {
 	l.first, l.cellDirty = before, true
 	n := 0
 	for n < len(l.segs)-1 && l.segs[n+1].first <= before {
-		n++
-	}
-	// The last one goes on being appended to, but for a sealed one.
-	if n == len(l.segs)-1 && before == l.next && l.segs[n].sealed {
 		n++
 	}
 	l.gone = append(l.gone, l.segs[:n]...)
