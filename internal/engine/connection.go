@@ -47,6 +47,10 @@ type connection struct {
 // How long a reload lets the old client of a changed connection finish what it has under way.
 const swapPatience = 5 * time.Second
 
+// The same with idempotence, where only records that a broker may have are waited for: to give one up may bring it twice. It
+// has an end, because the old login or address may never work again.
+const swapPatienceOnce = 60 * time.Second
+
 // How much longer than the largest message a frame may be: its topic, and the lengths that go with its parts. The
 // exact limit is the weight, which writers check first.
 const frameAllowance = 64 << 10
@@ -293,9 +297,13 @@ func (ch change) apply() {
 	}
 	if ch.producer != nil {
 		c.mtx.Lock()
+		patience := swapPatience
+		if c.made.Idempotence {
+			patience = swapPatienceOnce
+		}
 		c.made, c.status = ch.settings, ch.status
 		c.mtx.Unlock()
-		box.Swap(ch.producer, outboxSettings(ch.settings, ch.producer), swapPatience)
+		box.Swap(ch.producer, outboxSettings(ch.settings, ch.producer), patience)
 	}
 	if ch.settings != nil {
 		c.attach()

@@ -17,7 +17,7 @@ type Spool interface {
 
 	// Append writes records, all of them of one topic, at the end of its log, which it makes if there is none. The first one stands
 	// at position first, the others behind it. It writes all of them or none: with an error the log is as it was.
-	// errors.Is(err, ErrSpoolFull): the spool is at its own limit; other errors are the disk's.
+	// errors.Is(err, ErrSpoolFull): the spool is at its own limit, or the disk is full; other errors are the disk's.
 	Append(topic string, records []*Record) (first uint64, err error)
 
 	// Read gives the records from position from on, at most max of them and, but for the first, at most maxBytes of
@@ -100,5 +100,5 @@ type SpoolLogUsage struct {
 	Oldest time.Time // when the oldest record was accepted that has no outcome yet; zero = none, or not known yet
 }
 
-// ErrSpoolFull is the error of a spool at its limit, spool_max_mbytes.
+// ErrSpoolFull is the error of a spool at its limit, spool_max_mbytes, and of one whose disk is full.
 var ErrSpoolFull = errors.New("the spool is full")

@@ -74,7 +74,10 @@ func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, er
 	if errors.Is(err, syscall.ENOSPC) && s.reclaim() == nil { // which may have made room
 		first, err = s.append(l, b)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // what others use is missing here
+		return 0, fmt.Errorf("appending to the spool: %w: %w", outbox.ErrSpoolFull, err)
+	case err != nil:
 		return 0, fmt.Errorf("appending to the spool: %w", err)
 	}
 	return first, nil
