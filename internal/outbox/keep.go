@@ -3,6 +3,7 @@ package outbox
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -156,6 +157,7 @@ func (o *Outbox) round() time.Duration {
 		o.write(l)
 		o.moved.Add(1)
 	}
+	o.rotate()
 	for _, l := range todo.read {
 		o.read(l)
 		o.moved.Add(1)
@@ -165,6 +167,16 @@ func (o *Outbox) round() time.Duration {
 		o.moved.Add(1)
 	}
 	return o.pause()
+}
+
+// rotate puts the lane that could not be written behind the others, or one with a record that has no room would keep
+// smaller ones from the disk for ever.
+func (o *Outbox) rotate() {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if lanes := o.chores.write; o.trouble != nil && len(lanes) > 1 {
+		o.chores.write = append(lanes[1:], lanes[0])
+	}
 }
 
 // buryAll writes dead letters, or puts that off: as many as have room in memory.
@@ -248,14 +260,7 @@ func (o *Outbox) write(l *lane) {
 	drop := o.settings.DropOldest
 	o.mtx.Unlock()
 
-	first, err := o.spool.Append(l.topic, batch)
-	for range 64 { // pieces of a spool, at least
-		if !drop || !errors.Is(err, ErrSpoolFull) || !o.makeRoom() {
-			break
-		}
-		o.moved.Add(1)
-		first, err = o.spool.Append(l.topic, batch)
-	}
+	batch, first, err := o.appendSome(l, batch, drop)
 	if err == nil {
 		released := o.written(l, batch, first)
 		o.say(func() {
@@ -273,10 +278,47 @@ func (o *Outbox) write(l *lane) {
 		o.relist(l)
 	}
 	was := o.trouble
+	if err == nil && was != nil && len(o.chores.write) > 0 {
+		o.retry = time.Now() // it is over when everything is written, and not with what just fitted
+		was = nil
+	}
 	o.mtx.Unlock()
 	if err != nil || was != nil {
 		o.note(err, "writing to the spool")
 	}
+}
+
+// appendSome writes a batch to a lane's log, or as much of its beginning as there is room for; what it leaves has to be
+// written next. A spool that is to drop what is oldest does so in small steps, so that it gives up no more than it must.
+func (o *Outbox) appendSome(l *lane, batch []*Record, drop bool) (tried []*Record, first uint64, err error) {
+	const step = 64 << 10
+	bytes := 0
+	for _, r := range batch {
+		bytes += r.size()
+	}
+	for range 100 { // halves of a batch, and pieces of a spool, at least
+		first, err = o.spool.Append(l.topic, batch)
+		if !errors.Is(err, ErrSpoolFull) {
+			break
+		}
+		o.moved.Add(1)
+		if drop && bytes <= step && o.makeRoom() {
+			continue
+		}
+		half := len(batch) / 2
+		if half == 0 {
+			break
+		}
+		for _, r := range batch[half:] {
+			bytes -= r.size()
+		}
+		o.mtx.Lock()
+		l.write = slices.Concat(batch[half:], l.write)
+		batch = batch[:half]
+		o.writing = writing{l, batch}
+		o.mtx.Unlock()
+	}
+	return batch, first, err
 }
 
 // relist has the keeper write more in its next round. Unlike listWrite it wakes nobody: only the keeper calls it.
@@ -334,11 +376,15 @@ func (o *Outbox) read(l *lane) {
 		wanted = false
 	}
 	before := l.next
+	most := readMost
+	if o.settings.QueueRecords > 0 { // leave room for what is in memory only
+		most = min(most, max(1, o.settings.QueueRecords/4))
+	}
 	o.mtx.Unlock()
 	if !wanted {
 		return
 	}
-	records, positions, next, err := o.spool.Read(l.topic, from, readMost, readBytes)
+	records, positions, next, err := o.spool.Read(l.topic, from, most, readBytes)
 	if err == nil && next <= from {
 		err = fmt.Errorf("nothing at position %d of topic %s, whose log goes on to %d", from, l.topic, before)
 	}

@@ -1,0 +1,95 @@
+package outbox
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// narrow is a disk that has no room for one topic.
+type narrow struct {
+	*disk
+	without string
+}
+
+func (n narrow) Append(topic string, records []*Record) (uint64, error) {
+	if topic == n.without {
+		return 0, fmt.Errorf("too large: %w", ErrSpoolFull)
+	}
+	return n.disk.Append(topic, records)
+}
+
+// fullRig is an outbox whose client takes no record and answers for none.
+func fullRig(t *testing.T, drop bool, spool func(*disk) Spool) *diary {
+	g := &diary{dice: &dice{}, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
+	g.disk = newDisk(func(what string) { t.Error(what) })
+	s := Settings{Timeout: time.Second, WindowRecords: 10, Backoff: time.Millisecond, BackoffMax: time.Millisecond, Durability: Disk, DropOldest: drop}
+	g.client = newClient("client", s, func(*Record) answer { return answer{hang: true} })
+	g.client.watch = g
+	g.outbox = New(s, g.client, g, g)
+	g.outbox.Attach(func() (Spool, error) { return spool(g.disk), nil })
+	return g
+}
+
+func (g *diary) put(topic string, n int) {
+	var records []Record
+	g.mtx.Lock()
+	for range n {
+		it := &item{id: len(g.items), topic: topic}
+		g.items = append(g.items, it)
+		records = append(records, Record{Topic: topic, Value: fmt.Append(nil, it.id), Accepted: time.Now()})
+	}
+	g.mtx.Unlock()
+	g.outbox.Accept(records)
+	synctest.Wait()
+}
+
+// TestMoreThanTheSpoolHolds holds that of what is written at once as much as there is room for comes to be on disk, and that a
+// spool that drops what is oldest takes everything new, however much that is.
+func TestMoreThanTheSpoolHolds(t *testing.T) {
+	for _, drop := range []bool{false, true} {
+		t.Run(fmt.Sprintf("drop %v", drop), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := fullRig(t, drop, func(d *disk) Spool { return d })
+				g.disk.most = 50
+				g.put("t", 200)
+				c, on := g.outbox.Counters()[0], g.disk.values("t")
+				switch {
+				case !drop && (c.Spooled != 50 || c.Waiting+c.Sending != 150 || on[0] != "0" || g.trouble == nil):
+					t.Errorf("account %+v, on disk %q, trouble %v", c, on, g.trouble)
+				case drop && (c.Spooled < 40 || on[len(on)-1] != "199" || g.trouble != nil): // memory has the others still
+					t.Errorf("account %+v, on disk %q, trouble %v", c, on, g.trouble)
+				}
+				g.check()
+				g.outbox.Close()
+			})
+		})
+	}
+}
+
+// TestOneThatDoesNotFit holds that a topic whose next record has no room on disk keeps no other from it for long.
+func TestOneThatDoesNotFit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := fullRig(t, false, func(d *disk) Spool { return narrow{d, "big"} })
+		topics := []string{"a", "big", "b", "c"}
+		for range 5 {
+			g.put("big", 1)
+			for _, topic := range topics {
+				g.put(topic, 3)
+			}
+			time.Sleep(10 * spoolRetry)
+		}
+		for _, topic := range topics {
+			if n, want := len(g.disk.values(topic)), 15; n != want && topic != "big" {
+				t.Errorf("%d of %d of topic %s are on disk", n, want, topic)
+			}
+		}
+		if all := g.outbox.Counters(); !slices.ContainsFunc(all, func(c Counters) bool { return c.Topic == "big" && c.Spooled == 0 && c.Waiting+c.Sending == 20 }) {
+			t.Errorf("accounts %+v", all)
+		}
+		g.check()
+		g.outbox.Close()
+	})
+}
