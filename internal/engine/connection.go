@@ -41,6 +41,7 @@ type connection struct {
 	alone   int64             // frames that are known to have found no place in shared memory
 	spool   string            // the directory of its spool; empty = it has none
 	trouble error             // why the spool cannot be used for now
+	told    bool              // the log says so
 	givenUp map[string]int    // records that Stop could not deliver, by topic, until it has logged them
 }
 
@@ -109,10 +110,11 @@ func (c *connection) setGate() {
 		return
 	}
 	frames, charge := int64(settings.QueueMaxMessages), int64(settings.QueueMaxKbytes)*1024
+	spools := settings.Durability != "memory" || c.strictest() >= outbox.Overflow // what is produced now, not what was left
 	c.mtx.Lock()
-	spooled := c.spool != "" && c.trouble == nil
+	spools = spools && c.spool != "" && c.trouble == nil
 	c.mtx.Unlock()
-	if spooled {
+	if spools {
 		frames, charge = max(frames, spooledFrames), max(charge, spooledCharge)
 	}
 	gate.MaxFrames.Store(frames)

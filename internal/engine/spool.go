@@ -98,17 +98,26 @@ func (c *connection) spoolDir() string {
 // Spooling implements outbox.Observer.
 func (c *connection) Spooling(trouble error) {
 	c.mtx.Lock()
-	was := c.trouble
+	was, told := c.trouble, c.told
 	c.trouble = trouble
+	if trouble == nil {
+		c.told = false
+	}
 	c.mtx.Unlock()
 	c.setGate()
 	switch {
 	case trouble != nil:
 		if _, ok := c.engine.spools.Allow(c.name); ok {
+			c.mtx.Lock()
+			c.told = true
+			c.mtx.Unlock()
 			host.Logf(c.engine.log, host.Error, "connection '%s': the spool cannot be used, what it should keep waits in memory: %v", c.name, trouble)
 		}
 	case was != nil:
 		c.engine.spools.Forget(c.name)
+		if !told { // a spool at its limit comes and goes: a line for each line
+			return
+		}
 		host.Logf(c.engine.log, host.Notice, "connection '%s': the spool can be used again", c.name)
 	}
 }
@@ -234,8 +243,8 @@ func (e *Engine) PurgeSpool(name string) (console.PurgeResult, error) {
 	before, _, _ := box.Usage()
 	records, letters, err := box.Purge()
 	after, _, _ := box.Usage()
-	for limit := time.Now().Add(time.Second); after.Bytes == before.Bytes && before.Bytes > 0 && time.Now().Before(limit); after, _, _ = box.Usage() {
-		time.Sleep(10 * time.Millisecond) // files are removed a moment later
+	for limit := time.Now().Add(2 * time.Second); after.Bytes >= before.Bytes && before.Bytes > 0 && time.Now().Before(limit); after, _, _ = box.Usage() {
+		time.Sleep(10 * time.Millisecond) // files are removed within a second
 	}
 	return console.PurgeResult{Records: uint64(records), Letters: uint64(letters), Bytes: max(0, before.Bytes-after.Bytes)}, err
 }
