@@ -185,6 +185,9 @@ func (s *Spool) append(l *topicLog, b batch) (first uint64, err error) {
 		s.out = nil
 	}
 	l.publish()
+	// The file "settled" says soon how far the log reaches: should its end get lost, that is how it is known.
+	l.cellDirty = true
+	s.touch(l)
 	return first, nil
 }
 

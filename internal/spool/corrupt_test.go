@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -404,6 +405,64 @@ func TestNothingSaysWhatIsSettled(t *testing.T) {
 	}
 	if err := s.Settle("calls", 50); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The end of a log that nothing of was ever settled: what was accepted and is cut off is counted and told of, whether
+// the process ended in order or not. Behind what was accepted it is the rest of a write that was interrupted.
+func TestEndOfALogThatNothingWasSettledOf(t *testing.T) {
+	for name, killed := range map[string]bool{"closed": false, "killed": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := newDir(t)
+			s := open(t, dir, Options{})
+			appendAll(t, s, batchOf("calls", 0, 10)...)
+			if killed {
+				wait(t, "the file that says how far the log reaches", func() bool {
+					b, err := os.ReadFile(filepath.Join(dir, topicsName, "calls", settledName))
+					c, ok := parseCells(b)
+					return err == nil && ok && c.next == 11
+				})
+				copied := newDir(t)
+				if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+					t.Fatal(err)
+				}
+				dir = copied
+			}
+			closeSpool(t, s)
+			l := &laid{t: t, dir: dir, files: segments(t, dir, "calls")}
+			frames := l.frames(l.last())
+			l.change(l.last(), func(b []byte) []byte { return b[:frames[8].offset+30] })
+
+			var log lines
+			s = open(t, dir, Options{Log: &log})
+			got, _, lost := readAll(t, s, "calls", 1)
+			wantRecords(t, got, batchOf("calls", 0, 8))
+			if lost != 2 || s.Usage().Damaged != 2 {
+				t.Errorf("%d are passed, %d are counted", lost, s.Usage().Damaged)
+			}
+			if told := fmt.Sprintf("%s is damaged at byte %d, for 30 bytes: 2 records are lost", filepath.Base(l.last()), frames[8].offset); log.count(told) != 1 {
+				t.Errorf("want a line with %q, have\n%s", told, &log)
+			}
+			if err := s.Settle("calls", 11); err != nil {
+				t.Fatal(err)
+			}
+
+			appendAll(t, s, batchOf("calls", 10, 20)...)
+			closeSpool(t, s)
+			l.files = segments(t, dir, "calls")
+			half := l.read(l.last())
+			l.change(l.last(), func(b []byte) []byte { return append(b, half[len(half)-100:]...) })
+			log = lines{}
+			s = open(t, dir, Options{Log: &log})
+			got, _, lost = readAll(t, s, "calls", 11)
+			wantRecords(t, got, batchOf("calls", 10, 20))
+			if lost != 0 || s.Usage().Damaged != 0 || log.count("a write that was interrupted") != 1 {
+				t.Errorf("of what was not accepted %d are passed, %d are counted\n%s", lost, s.Usage().Damaged, &log)
+			}
+			if err := s.Settle("calls", 21); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 
