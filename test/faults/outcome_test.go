@@ -89,8 +89,8 @@ func (o *outcome) judge(t *testing.T) {
 	table.Unlock()
 	t.Logf("%s", o)
 	if len(o.broken) > 0 {
-		t.Errorf("%s: %s\nmissing, for example (thread and number): %s\n%s", o.promise.text, strings.Join(o.broken, "; "),
-			strings.Join(o.missed, ", "), o.counted.text)
+		t.Errorf("%s: %s\nmissing, for example (thread and number): %v\n%s", o.promise.text, strings.Join(o.broken, "; "),
+			o.missed[:min(len(o.missed), 10)], o.counted.text)
 	}
 }
 

@@ -20,8 +20,11 @@ type delivery struct {
 	strange    int // anything else than what is produced, and keys in two partitions
 
 	counts [threads][]uint8 // records of each message
-	missed []string         // a few of what is lost, for an error
+	missed []message        // what is lost
 }
+
+// message is one that was produced.
+type message struct{ thread, number int }
 
 // reader counts the records of one topic in the order of their partitions.
 type reader struct {
@@ -123,9 +126,7 @@ func (r *reader) compare() {
 			switch what := r.ledger.fate(thread, number); {
 			case what == accepted && count == 0:
 				r.lost++
-				if len(r.missed) < 10 {
-					r.missed = append(r.missed, fmt.Sprintf("%d %d", thread, number))
-				}
+				r.missed = append(r.missed, message{thread, number})
 			case what == refused && count > 0:
 				r.ghosts++
 			}

@@ -50,10 +50,10 @@ type lane struct {
 	topic      string
 	ledger     *ledger
 
-	before     count // the counters when the brokers went away, see site.away
-	inFlight   int   // what may have reached them unnoticed
-	damaged    int   // records in its spool that were
-	loggedLost int   // what Asterisk's log said was given up
+	before     count  // the counters when the brokers went away, see site.away
+	inFlight   int    // what may have reached them unnoticed
+	harms      []harm // what was done to its spool
+	loggedLost int    // what Asterisk's log said was given up
 }
 
 // name is that of the lane's connection.
