@@ -247,6 +247,23 @@ func (s *site) load() {
 	}
 }
 
+// modes names those of the lanes.
+func (s *site) modes() string {
+	var names []string
+	for _, l := range s.lanes {
+		names = append(names, l.name())
+	}
+	return strings.Join(names, ", ")
+}
+
+func fileSize(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
 func (s *site) unload() { s.Helper(); s.cli("kafka steady stop") }
 
 // produced waits until every lane has called so many times more than now.

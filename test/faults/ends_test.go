@@ -1,0 +1,157 @@
+package faults
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"reskafka/test/pbx"
+)
+
+// underWay says of each lane how many of its messages have been accepted and not acknowledged, at most: it begins with
+// what had been accepted when this process's counters were asked, and counts everything that is accepted until the
+// function it gives is called.
+func (s *site) underWay() (until func()) {
+	s.Helper()
+	counts, accepted := map[*lane]count{}, map[*lane]int{}
+	for _, l := range s.lanes {
+		accepted[l] = l.ledger.accepted()
+		counts[l] = s.count(l)
+	}
+	return func() {
+		for _, l := range s.lanes {
+			c := counts[l]
+			l.inFlight += c.accepted - c.acknowledged - c.dropped + l.ledger.accepted() - accepted[l]
+		}
+	}
+}
+
+// TestKilledInTraffic kills Asterisk while brokers take what it sends: what was in flight is lost or comes again, by mode,
+// and nothing else is.
+func TestKilledInTraffic(t *testing.T) {
+	lostInFlight := func(o *outcome) []string {
+		broken := atMostInFlight(o)
+		if o.lost > o.lane.inFlight {
+			broken = append(broken, fmt.Sprintf("%d lost, though only %d were in flight", o.lost, o.lane.inFlight))
+		}
+		return broken
+	}
+	counted := promise{text: "lost at most what was in flight", killed: true, broken: lostInFlight}
+	none := promise{text: "0 lost, twice at most what was in flight", killed: true, broken: func(o *outcome) []string {
+		return append(everything(o), atMostInFlight(o)...)
+	}}
+	run(t, row{
+		name: rowNames[11], on: onEmbedded, full: onApache, options: large(nil),
+		promise: map[mode]promise{memory: counted, overflow: counted, disk: none},
+		fault: func(s *site) {
+			for range s.size.kills {
+				s.produced(1 + rand.IntN(s.size.around/4))
+				s.acknowledged()
+				until := s.underWay()
+				s.produced(int(s.size.rate / 20)) // 50 ms: what was settled is written down within 10
+				s.must(s.pbx.Stop(pbx.Kill))
+				until()
+				s.boot()
+				s.load()
+			}
+			s.acknowledged()
+		},
+	})
+}
+
+// dropped adds up what Asterisk's log has given up since a line.
+func (s *site) dropped(since int) {
+	for _, line := range s.pbx.LogLines()[since:] {
+		if m := givenUp.FindStringSubmatch(line); m != nil {
+			for _, l := range s.lanes {
+				if l.topic == m[2] {
+					n, _ := strconv.Atoi(m[1])
+					l.loggedLost += n
+				}
+			}
+		}
+	}
+}
+
+// timed runs a command of the console that is to print something, and says how long it took, the console's own start
+// included.
+func (s *site) timed(wanted, command string) time.Duration {
+	s.Helper()
+	started := time.Now()
+	printed := s.cli("%s", command)
+	took := time.Since(started)
+	if !strings.Contains(printed, wanted) {
+		s.Fatalf("%s prints %q", command, printed)
+	}
+	return took.Round(time.Millisecond)
+}
+
+// TestStoppedWhileTheBrokerIsFrozen unloads the modules, and later stops Asterisk, while brokers answer nothing and a
+// consumer is subscribed. How long that takes stands below the table.
+func TestStoppedWhileTheBrokerIsFrozen(t *testing.T) {
+	kept := promise{text: "0 lost", killed: true, broken: func(o *outcome) []string {
+		return append(everything(o), atMostInFlight(o)...)
+	}}
+	group := map[string]string{"group_id": "listening", "auto_offset_reset": "earliest"}
+	run(t, row{
+		name: rowNames[12], on: onEmbedded, full: onApache, options: large(group),
+		promise: map[mode]promise{overflow: kept, disk: kept, memory: {text: "counted in the log", killed: true, broken: countedInLog}},
+		fault: func(s *site) {
+			s.listen()
+			s.must(s.brokers.freeze())
+			until := s.underWay()
+			s.produced(s.size.around / 2)
+			s.unload()
+			until()
+			console := s.timed("Asterisk", "core show version")
+			mark := len(s.pbx.LogLines())
+			consumer := s.timed("Unloaded", "module unload kafka_probe.so")
+			module := s.timed("Unloaded", "module unload res_kafka.so")
+			s.dropped(mark)
+
+			s.timed("Loaded", "module load res_kafka.so")
+			s.timed("Loaded", "module load kafka_probe.so")
+			until = s.underWay()
+			s.load()
+			s.produced(s.size.around / 2)
+			mark = len(s.pbx.LogLines())
+			started := time.Now()
+			s.must(s.pbx.Stop(pbx.Now))
+			stop := time.Since(started).Round(time.Millisecond)
+			until()
+			s.dropped(mark)
+			note("brokers frozen, %s: a console command takes %v, unloading who consumes %v, unloading res_kafka %v, core stop now %v",
+				s.modes(), console, consumer, module, stop)
+
+			s.must(s.brokers.thaw())
+			s.boot()
+			s.load()
+			s.acknowledged()
+		},
+	})
+}
+
+// listen subscribes to the first lane's topic and waits for the first message.
+func (s *site) listen() {
+	s.Helper()
+	l := s.lanes[0]
+	got := filepath.Join(s.dir, "got")
+	if printed := s.cli(`kafka probe subscribe %s %s %s 0`, l.name(), l.topic, got); !strings.Contains(printed, "subscribe 0") {
+		s.Fatal(printed)
+	}
+	s.until("a message to be consumed", func() bool { return fileSize(got) > 0 })
+}
+
+func countedInLog(o *outcome) (broken []string) {
+	if o.loggedLost == 0 {
+		broken = append(broken, "nothing was given up: this run shows nothing")
+	}
+	if o.lost > o.loggedLost {
+		broken = append(broken, fmt.Sprintf("%d lost, of which the log has %d", o.lost, o.loggedLost))
+	}
+	return append(broken, atMostInFlight(o)...)
+}
