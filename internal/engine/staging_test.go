@@ -158,14 +158,15 @@ func lastFrame(t *testing.T, file []byte) (at int) {
 func TestLeftoverEventsWaitForTheirSource(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t", "asterisk_cdr"))
 	spool := t.TempDir()
+	log := newLines()
 	record := frametest.Frame{AcceptedNS: 1, Topic: "t", Value: []byte("v"), Fields: []frame.Field{
-		{Kind: frame.KindReport, Value: make([]byte, frame.ReportSize)}, frametest.Text("h", "v")}}
+		reportTo(&Reports{ID: 1}, 5), frametest.Text("h", "v")}}
 	call := frametest.Frame{AcceptedNS: 1700000000e9, Source: 1<<32 | 77, Fields: []frame.Field{frametest.Text("src", "100")}}
 	unknown := frametest.Frame{Source: 1 << 60}
 	folder := leave(t, spool, slabOfFrames("one", 0, call, record, unknown))
 
-	log := newLines()
 	r := startAt(t, log, spool)
+	reports := r.openReports() // has the number that another had then
 	r.configure(section("one", b.address()))
 	if got := b.consumed(t, "t", 1)[0]; len(got.Headers) != 1 {
 		t.Errorf("headers %v", got.Headers)
@@ -182,6 +183,9 @@ func TestLeftoverEventsWaitForTheirSource(t *testing.T) {
 	r.Stop(0)
 	if !exists(folder) {
 		t.Error("what nobody could read is gone")
+	}
+	if got, ok := reports.Next(10); ok || reports.ID != 1 {
+		t.Errorf("queue number %d has reports of another run: %v", reports.ID, got)
 	}
 }
 
@@ -212,9 +216,12 @@ func TestLeftoversWaitForTheirConnection(t *testing.T) {
 // What was taken over and is not delivered yet is still there for whoever comes after another kill.
 func TestLeftoversSurviveAnotherKill(t *testing.T) {
 	spool := t.TempDir()
-	folder := leave(t, spool, slabOfFrames("one", 0, numbered("t", "k", 0, 5)...))
+	unknown := frametest.Frame{Source: 1 << 60} // for which all of them are looked at again
+	folder := leave(t, spool, slabOfFrames("one", 0, append(numbered("t", "k", 0, 5), unknown)...))
 	r := startAt(t, newLines(), spool)
-	r.configure(section("one", refusedAddress(t)))
+	for range 3 {
+		r.configure(section("one", refusedAddress(t), "durability = memory"))
+	}
 	if c := r.status("one").Totals; c.Accepted != 5 {
 		t.Errorf("account %+v", c)
 	}
@@ -227,7 +234,7 @@ func TestLeftoversSurviveAnotherKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := frame.ReadSlab(content, int64(len(content))); err != nil || s.Waiting() != 5 {
+	if s, err := frame.ReadSlab(content, int64(len(content))); err != nil || s.Waiting() != 6 {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

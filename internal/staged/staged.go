@@ -103,8 +103,10 @@ func openPrivate(path string) (*os.Root, error) {
 	info, err := root.Stat(".")
 	switch {
 	case err != nil:
-	case !os.SameFile(link, info):
+	case link.Mode()&fs.ModeSymlink != 0:
 		err = fmt.Errorf("%s is no folder, but a link to one", path)
+	case !os.SameFile(link, info):
+		err = fmt.Errorf("%s was made anew meanwhile: %w", path, fs.ErrNotExist)
 	case info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) || info.Mode().Perm() != 0o700:
 		err = fmt.Errorf("%s is not private: its mode is %v and its owner number %d", path, info.Mode(), info.Sys().(*syscall.Stat_t).Uid)
 	default:
@@ -154,7 +156,15 @@ func (r *Run) release() {
 
 // remove removes a run's folder, and that of all runs when it was the last.
 func remove(parent *os.Root, name string) error {
-	if err := parent.RemoveAll(name); err != nil {
+	err := parent.RemoveAll(name)
+	// Who looks for what is left may put its lock into a folder that has lost ours; it removes it too.
+	for range tries {
+		if !errors.Is(err, syscall.ENOTEMPTY) {
+			break
+		}
+		err = parent.RemoveAll(name)
+	}
+	if err != nil {
 		return fmt.Errorf("removing the folder of a run: %w", err)
 	}
 	_ = os.Remove(parent.Name()) // fails while there are others in it

@@ -2,6 +2,7 @@ package staged
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -248,9 +249,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func process(t *testing.T, base string, stay string) *exec.Cmd {
+// process starts one of those; ended is closed when it has.
+func process(t *testing.T, base string, stay string) (cmd *exec.Cmd, ended <-chan struct{}) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	cmd = exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "STAGED_TEST_BASE="+base, "STAGED_TEST_STAY="+stay)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -260,22 +262,23 @@ func process(t *testing.T, base string, stay string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	if _, err := out.Read(make([]byte, 4096)); err != nil {
 		t.Fatal(err)
 	}
+	end := make(chan struct{})
 	go func() { // so that it goes on
-		buffer := make([]byte, 4096)
-		for _, err := out.Read(buffer); err == nil; _, err = out.Read(buffer) {
-		}
+		_, _ = io.Copy(io.Discard, out)
+		_ = cmd.Wait()
+		close(end)
 	}()
-	return cmd
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-end })
+	return cmd, end
 }
 
 // A run counts as over when its process is, and not before.
 func TestAKilledProcessLosesItsLock(t *testing.T) {
 	base := t.TempDir()
-	cmd := process(t, base, "yes")
+	cmd, ended := process(t, base, "yes")
 	folders, _ := filepath.Glob(filepath.Join(base, "*", "*"))
 	if len(folders) != 1 {
 		t.Fatalf("folders %q", folders)
@@ -289,7 +292,7 @@ func TestAKilledProcessLosesItsLock(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait()
+	<-ended
 	if got, want := text(mustFind(t, base)), fmt.Sprintf("%d: one,a\n", cmd.Process.Pid); got != want {
 		t.Errorf("found %q, want %q", got, want)
 	}
@@ -298,8 +301,10 @@ func TestAKilledProcessLosesItsLock(t *testing.T) {
 // Runs that begin and end and look for others all at once neither fail nor lose their folders.
 func TestRunsDoNotDisturbEachOther(t *testing.T) {
 	base := t.TempDir()
+	var others []<-chan struct{}
 	for range 2 {
-		process(t, base, "")
+		_, ended := process(t, base, "")
+		others = append(others, ended)
 	}
 	for range 300 {
 		r, err := Open(base, "/spool")
@@ -314,6 +319,13 @@ func TestRunsDoNotDisturbEachOther(t *testing.T) {
 		}
 		if n, err := r.Close(); n != 0 || err != nil {
 			t.Fatal(n, err)
+		}
+		for _, ended := range others {
+			select {
+			case <-ended:
+				t.Fatal("another process has failed")
+			default:
+			}
 		}
 	}
 }
