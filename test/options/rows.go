@@ -47,7 +47,7 @@ func (r *Row) Name() string {
 }
 
 // Rows is the table of all options.
-var Rows = join(networkRows, securityRows, producerRows, consumerRows, debugRows())
+var Rows = join(networkRows, securityRows, producerRows, spoolRows, consumerRows, debugRows())
 
 func join(parts ...[]Row) []Row {
 	var all []Row

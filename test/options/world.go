@@ -191,11 +191,14 @@ func (w *World) open(name string) (*Stage, error) {
 }
 
 // put stages records of the world's topic and hands them over.
-func (s *Stage) put(values ...string) {
+func (s *Stage) put(values ...string) { s.putAt(time.Now(), values...) }
+
+// putAt is put for records that were accepted at some time.
+func (s *Stage) putAt(accepted time.Time, values ...string) {
 	var slab []byte
 	charge := int64(0)
 	for _, value := range values {
-		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: time.Now().UnixNano(), Topic: s.w.Topic, Key: []byte("key"),
+		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: accepted.UnixNano(), Topic: s.w.Topic, Key: []byte("key"),
 			Value: []byte(value), Charge: uint32(len(value))})
 		charge += int64(len(value))
 	}

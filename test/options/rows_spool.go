@@ -1,0 +1,309 @@
+package options
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/console"
+)
+
+// needle is a value that no other file holds.
+const needle = "needle 6f1d0e52"
+
+// spoolRows are observed while the broker refuses every record for now, in a directory of the observation's own.
+var spoolRows = []Row{
+	{
+		Option: "durability", Value: "memory", With: []string{"spool_dir = $spool", "message_timeout_ms = 1000"}, prepare: spoolDir,
+		Effect: "a record whose time is up is dropped", Where: "in the account",
+		holds: func(w *World) error {
+			w.refuse()
+			c, err := w.outOfTime()
+			if err == nil && c.Spooled > 0 {
+				return unseenf("it is on disk")
+			}
+			return err
+		},
+	},
+	{
+		Option: "durability", Value: "overflow", With: []string{"spool_dir = $spool", "message_timeout_ms = 1000"}, prepare: spoolDir,
+		Instead: []string{"durability = memory"}, Why: "it is the default",
+		Effect: "a record whose time is up goes to disk, and is delivered when the broker takes it", Where: "in the account",
+		holds: func(w *World) error {
+			accept := w.refuse()
+			c, err := w.outOfTime()
+			if err != nil {
+				return err
+			}
+			if c.Spooled == 0 {
+				return unseenf("it is dropped")
+			}
+			accept()
+			return w.until("the record is acknowledged", func() bool { return w.account().Acknowledged == 1 })
+		},
+	},
+	{
+		Option: "durability", Value: "disk", With: []string{"spool_dir = $spool"}, prepare: spoolDir,
+		Effect: "a record is on disk while it waits, long before its time is up", Where: "in the spool's directory",
+		holds: func(w *World) error {
+			w.refuse()
+			return w.found("$spool", "")
+		},
+	},
+	{
+		Option: "spool_dir", Value: "$spool", With: []string{"durability = disk"}, prepare: spoolDir,
+		Instead: []string{"spool_dir = $elsewhere"}, Why: "without it, it is the spool directory of Asterisk",
+		Effect: "where records on disk are", Where: "in the directory",
+		holds: func(w *World) error {
+			w.refuse()
+			return w.found("$spool", "$elsewhere")
+		},
+	},
+	{
+		Option: "spool_max_mbytes", Value: "1", With: []string{"durability = disk", "spool_dir = $spool"}, prepare: spoolDir,
+		Effect: "no more than that is on disk", Where: "in the spool's directory",
+		holds: func(w *World) error {
+			if err := w.overfill(func(c console.Counters) bool { return c.Spooled == overfillRecords }); err != nil {
+				return err
+			}
+			if w.account().Spooled == overfillRecords {
+				return unseenf("all is on disk")
+			}
+			if size := w.sizeOf("$spool"); size > 1<<20 {
+				return fmt.Errorf("%d bytes are on disk", size)
+			}
+			return nil
+		},
+	},
+	{
+		Option: "spool_full", Value: "drop_oldest", prepare: spoolDir,
+		With:   []string{"durability = disk", "spool_dir = $spool", "spool_max_mbytes = 1"},
+		Effect: "the oldest records are dropped for new ones", Where: "in the account",
+		holds: func(w *World) error {
+			if err := w.overfill(func(c console.Counters) bool { return dropped(c) > 0 }); err != nil {
+				return err
+			}
+			if dropped(w.account()) == 0 {
+				return unseenf("the spool is full and nothing is dropped")
+			}
+			return nil
+		},
+	},
+	{
+		Option: "spool_max_hours", Value: "1", With: []string{"durability = disk", "spool_dir = $spool"}, prepare: spoolDir,
+		Effect: "a record that was accepted two hours ago becomes a dead letter", Where: "in the account",
+		holds: func(w *World) error {
+			w.refuse()
+			if err := w.configure(); err != nil {
+				return err
+			}
+			s, err := w.open("tested")
+			if err != nil {
+				return err
+			}
+			s.putAt(time.Now().Add(-2*time.Hour), needle)
+			dead := func() uint64 { return w.spool().Dead }
+			if err := w.until("it is a dead letter or is tried again and again", func() bool { return dead() > 0 || w.attempts() >= manyAttempts }); err != nil {
+				return err
+			}
+			if dead() == 0 {
+				return unseenf("it is sent %d times", w.attempts())
+			}
+			return nil
+		},
+	},
+	{
+		Option: "spool_sync", Value: "always", With: []string{"durability = disk", "spool_dir = $spool"}, prepare: spoolDir,
+		Instead: []string{"spool_sync = none"}, Why: "by default it is only a second later",
+		Effect: "what is spooled is no longer only in the kernel's memory", Where: "in the kernel's page cache",
+		holds: func(w *World) error {
+			w.refuse()
+			if _, err := w.produce(needle); err != nil {
+				return err
+			}
+			if err := w.until("the record is spooled", func() bool { return w.account().Spooled == 1 }); err != nil {
+				return err
+			}
+			dirty, err := dirtyPages(w.vars["spool"], ".seg")
+			if errors.Is(err, errUntold) {
+				w.Skip(err)
+			}
+			if err == nil && dirty > 0 {
+				return unseenf("%d pages are not on the disk", dirty)
+			}
+			return err
+		},
+	},
+	{
+		Option: "flush_timeout_ms", Value: "20000", With: []string{"durability = memory", "reconnect_backoff_max_ms = 200"},
+		Effect: "how long a stop goes on delivering what is in memory only", Where: "in behaviour",
+		holds: flushed,
+	},
+}
+
+// flushed stops the engine and has the broker take records two seconds later, when the time that there is by default is over.
+func flushed(w *World) error {
+	accept := w.refuse()
+	if _, err := w.produce("one"); err != nil {
+		return err
+	}
+	if err := w.until("the broker has refused the record", func() bool { return w.attempts() > 0 }); err != nil {
+		return err
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		w.engine.Stop(500 * time.Millisecond)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(2 * time.Second):
+	}
+	accept()
+	if _, err := await(w, stopped); err != nil {
+		return err
+	}
+	if lost := w.log.with("dropped, engine stopped"); len(lost) > 0 {
+		return unseenf("%s", lost[0])
+	}
+	return nil
+}
+
+// spoolDir makes the directories that rows name.
+func spoolDir(w *World) []kfake.Opt {
+	w.vars["spool"], w.vars["elsewhere"] = w.TempDir(), w.TempDir()
+	return nil
+}
+
+// refuse has the broker refuse every batch for now, until accept is called.
+func (w *World) refuse() (accept func()) {
+	var accepting atomic.Bool
+	w.Kafka.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		w.Kafka.KeepControl()
+		if accepting.Load() {
+			return nil, nil, false
+		}
+		return refusal(request.(*kmsg.ProduceRequest), kerr.NotEnoughReplicas.Code), nil, true
+	})
+	return func() { accepting.Store(true) }
+}
+
+// manyAttempts take some seconds, because there is a wait before each: what happens at once has happened by then.
+const manyAttempts = 24
+
+// attempts counts the batches that were sent so far.
+func (w *World) attempts() int {
+	return len(w.Wire.Seen(func(r Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }))
+}
+
+func (w *World) account() console.Counters {
+	status, _ := w.engine.Connection("tested")
+	return status.Totals
+}
+
+func (w *World) spool() console.SpoolStatus {
+	status, _ := w.engine.Spool("tested")
+	return status
+}
+
+func dropped(c console.Counters) uint64 {
+	var n uint64
+	for _, r := range c.Dropped {
+		n += r.Count
+	}
+	return n
+}
+
+// outOfTime produces a record that the broker refuses, and waits until it is dropped or on disk.
+func (w *World) outOfTime() (console.Counters, error) {
+	if _, err := w.produce(needle); err != nil {
+		return console.Counters{}, err
+	}
+	err := w.until("the record is dropped or on disk", func() bool {
+		c := w.account()
+		return dropped(c)+c.Spooled > 0
+	})
+	return w.account(), err
+}
+
+// found produces a record and waits until a file below the directory here holds it; one below elsewhere, or many
+// attempts without either, are the effect's absence. Empty = there is no elsewhere.
+func (w *World) found(here, elsewhere string) error {
+	if _, err := w.produce(needle); err != nil {
+		return err
+	}
+	seen, other := false, false
+	if err := w.until("a file holds the record", func() bool {
+		seen = w.holdsNeedle(here)
+		other = elsewhere != "" && w.holdsNeedle(elsewhere)
+		return seen || other || w.attempts() >= manyAttempts
+	}); err != nil {
+		return err
+	}
+	if !seen {
+		return unseenf("no file in %s holds it; elsewhere: %t", here, other)
+	}
+	return nil
+}
+
+// holdsNeedle says whether a file below a directory that a row names holds the needle.
+func (w *World) holdsNeedle(dir string) bool {
+	found := false
+	w.eachFile(dir, func(path string) {
+		text, err := os.ReadFile(path)
+		found = found || err == nil && bytes.Contains(text, []byte(needle))
+	})
+	return found
+}
+
+// sizeOf adds up the files below a directory that a row names.
+func (w *World) sizeOf(dir string) int64 {
+	total := int64(0)
+	w.eachFile(dir, func(path string) {
+		if info, err := os.Stat(path); err == nil {
+			total += info.Size()
+		}
+	})
+	return total
+}
+
+// eachFile walks a directory that may change meanwhile.
+func (w *World) eachFile(dir string, do func(path string)) {
+	_ = filepath.WalkDir(os.Expand(dir, w.value), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			do(path)
+		}
+		return nil
+	})
+}
+
+// overfillRecords of overfillBytes are three times what spool_max_mbytes = 1 allows.
+const overfillRecords, overfillBytes = 30, 100 << 10
+
+// overfill produces more than a megabyte and waits until so, or until the spool says that it is full.
+func (w *World) overfill(so func(console.Counters) bool) error {
+	w.refuse()
+	if err := w.configure(); err != nil {
+		return err
+	}
+	s, err := w.open("tested")
+	if err != nil {
+		return err
+	}
+	for range overfillRecords {
+		s.put(strings.Repeat("x", overfillBytes))
+	}
+	return w.until("the spool is full, or what it does then has happened", func() bool {
+		return so(w.account()) || strings.Contains(w.spool().State, "full")
+	})
+}
