@@ -228,10 +228,11 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 		reason = ReasonExpired
 	default:
 		settled = false
-		if now >= o.due(r) {
+		late := now >= o.due(r)
+		l.takeBack(r)
+		if late { // with this one
 			o.makeDurable(l)
 		}
-		l.takeBack(r)
 		o.dueAt(o.due(r))
 		o.signal() // it may fall due before the rest comes back
 		l.count.Retried++

@@ -33,13 +33,16 @@ func fullRig(t *testing.T, drop bool, spool func(*disk) Spool) *diary {
 	return g
 }
 
-func (g *diary) put(topic string, n int) {
+func (g *diary) put(topic string, n int) { g.putPadded(topic, n, 0) }
+
+// putPadded is put with keys of a length.
+func (g *diary) putPadded(topic string, n, pad int) {
 	var records []Record
 	g.mtx.Lock()
 	for range n {
 		it := &item{id: len(g.items), topic: topic}
 		g.items = append(g.items, it)
-		records = append(records, Record{Topic: topic, Value: fmt.Append(nil, it.id), Accepted: time.Now()})
+		records = append(records, Record{Topic: topic, Key: make([]byte, pad), Value: fmt.Append(nil, it.id), Accepted: time.Now()})
 	}
 	g.mtx.Unlock()
 	g.outbox.Accept(records)
@@ -67,6 +70,41 @@ func TestMoreThanTheSpoolHolds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLargeRecordsDropOldest holds that room is made for large records too.
+func TestLargeRecordsDropOldest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := fullRig(t, true, func(d *disk) Spool { return d })
+		g.disk.most = 10
+		g.putPadded("t", 30, 100<<10)
+		if on := g.disk.values("t"); on[len(on)-1] != "29" || g.trouble != nil {
+			t.Errorf("on disk %q, trouble %v", on, g.trouble)
+		}
+		g.check()
+		g.outbox.Close()
+	})
+}
+
+// TestOutOfTimeInTheClient holds that a record which comes back from the client when its time is up goes to disk,
+// also when it is the only one.
+func TestOutOfTimeInTheClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := fullRig(t, false, func(d *disk) Spool { return d })
+		g.outbox.Adjust(func(s *Settings) { s.Durability = Overflow }, SpoolLimits{})
+		g.client.script = func(*Record) answer { return answer{after: 3 * time.Second, err: errRetry} }
+		g.put("t", 1)
+		if c := g.outbox.Counters()[0]; c.Sending != 1 {
+			t.Errorf("account %+v", c)
+		}
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if c := g.outbox.Counters()[0]; c.Spooled != 1 || len(g.disk.values("t")) != 1 {
+			t.Errorf("account %+v", c)
+		}
+		g.check()
+		g.outbox.Close()
+	})
 }
 
 // TestOneThatDoesNotFit holds that a topic whose next record has no room on disk keeps no other from it for long.

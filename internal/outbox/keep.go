@@ -302,7 +302,7 @@ func (o *Outbox) appendSome(l *lane, batch []*Record, drop bool) (tried []*Recor
 			break
 		}
 		o.moved.Add(1)
-		if drop && bytes <= step && o.makeRoom() {
+		if drop && (bytes <= step || len(batch) == 1) && o.makeRoom() {
 			continue
 		}
 		half := len(batch) / 2
