@@ -87,7 +87,7 @@ var spoolRows = []Row{
 	},
 	{
 		Option: "spool_full", Value: "drop_oldest", prepare: spoolDir,
-		With:   []string{"durability = disk", "spool_dir = $spool", "spool_max_mbytes = 1"},
+		With:   []string{"durability = disk", "spool_dir = $spool", "spool_max_mbytes = 1", "queue_buffering_max_messages = 5"},
 		Effect: "the oldest records are dropped for new ones", Where: "in the account",
 		holds: func(w *World) error {
 			if err := w.overfill(func(c console.Counters) bool { return dropped(c) > 0 }); err != nil {
@@ -287,8 +287,9 @@ func (w *World) eachFile(dir string, do func(path string)) {
 	})
 }
 
-// overfillRecords of overfillBytes are three times what spool_max_mbytes = 1 allows.
-const overfillRecords, overfillBytes = 30, 100 << 10
+// overfillRecords of overfillBytes are eight times what spool_max_mbytes = 1 allows, and more than the part of them that
+// may be in memory as well as on disk.
+const overfillRecords, overfillBytes = 2000, 4 << 10
 
 // overfill produces more than a megabyte and waits until so, or until the spool says that it is full.
 func (w *World) overfill(so func(console.Counters) bool) error {
