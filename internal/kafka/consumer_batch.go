@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"reskafka/internal/host"
 	"reskafka/internal/outbox"
 )
 
@@ -57,9 +58,32 @@ func (c *Consumer) Next(most int) ([]Message, bool) {
 		if size == 0 {
 			size, ctx = 1, canceled // only closes the door to rebalances again, waiting for one that goes on
 		}
-		if batch := c.take(s, s.client.PollRecords(ctx, size), most); batch != nil {
+		if batch := c.take(s, c.polled(s, ctx, size), most); batch != nil {
 			return batch, true
 		}
+	}
+}
+
+// polled gives what the session's client polls, nothing once the session was left. A poll that is called off goes on for as
+// long as a rebalance does, and that of a member that leaves may wait for the answer to its last commit.
+func (c *Consumer) polled(s *session, ctx context.Context, size int) kgo.Fetches {
+	fetched := make(chan kgo.Fetches, 1)
+	go func() {
+		defer close(fetched)
+		defer host.Guard(c.log, "polling")
+		fetches := s.client.PollRecords(ctx, size)
+		fetched <- fetches
+		select {
+		case <-s.gone: // nobody waits for it any more
+			s.client.AllowRebalance()
+		default: // choose comes after this, and does the same
+		}
+	}()
+	select {
+	case fetches := <-fetched:
+		return fetches
+	case <-s.gone:
+		return nil
 	}
 }
 

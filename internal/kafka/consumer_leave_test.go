@@ -257,3 +257,31 @@ func TestCloseIsHurried(t *testing.T) {
 		t.Errorf("what was given up took %v to end", took)
 	}
 }
+
+// TestPollingWhileTheLastCommitHangs holds that the thread that polls does not wait for a broker that answers nothing,
+// which a poll does that is called off while partitions are given up.
+func TestPollingWhileTheLastCommitHangs(t *testing.T) {
+	for name, end := range map[string]func(*module){
+		"by Stop":  func(m *module) { m.Stop() },
+		"by Close": func(m *module) { m.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+			write(t, writer(t, cluster), "t", 1, 0, 10)
+			c := consuming(cluster.ListenAddrs()...)
+			c.RequestTimeout = ever
+			release, asked := hang(t, cluster, kmsg.OffsetCommit)
+			m := subscribe(t, c, nil, []string{"t"}, func(tune *consumerTuning) {
+				tune.closeWait = 100 * time.Millisecond
+				tune.extra = append(tune.extra, kgo.HeartbeatInterval(20*time.Millisecond))
+			})
+			m.run(nil)
+			m.waitFor(10)
+			joiner(t, cluster, 0, nil) // its turn begins when this one has committed
+			within(t, asked, "the commit of what is given up")
+			end(m)
+			within(t, m.over, "the end")
+			release()
+		})
+	}
+}
