@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,8 +52,9 @@ type item struct {
 	reports    int
 	last       error
 	lifetime   bool
-	refused    bool // a kill may undo that, and the record come late
-	atKill     bool // was alive when the process was killed
+	refused    bool           // a kill may undo that, and the record come late
+	frame      *atomic.Uint32 // what it is staged in; nil = it is not
+	atKill     bool           // was alive when the process was killed
 }
 
 // diary follows every record through several runs of an outbox over one disk. It is gate, observer and watcher.
@@ -76,6 +78,9 @@ type diary struct {
 	trouble error
 	fails   int
 	names   int
+
+	lossless bool // everything is staged and nothing may be dropped: it arrives, and in order
+	late     bool // the disk has not been attached yet
 }
 
 func (g *diary) errorf(format string, args ...any) {
@@ -98,6 +103,9 @@ func (g *diary) Release(r *Record) {
 	defer g.mtx.Unlock()
 	if g.deaf {
 		return
+	}
+	if r.Staged != nil {
+		r.Staged.Store(1)
 	}
 	it := g.item(r)
 	if it.released++; it.released > 1 {
@@ -157,8 +165,8 @@ func (g *diary) close(*client)                 {}
 func (g *diary) script(r *Record) answer {
 	g.mtx.Lock()
 	mood := "good"
-	if g.moods != nil {
-		mood = g.moods[r.Topic[len("topic")]-'0']
+	if n := int(r.Topic[len("topic")] - '0'); n < len(g.moods) {
+		mood = g.moods[n]
 	}
 	g.mtx.Unlock()
 	a := answer{after: time.Duration(g.roll(4)*g.roll(20)) * time.Millisecond, inline: g.one(3)}
@@ -166,7 +174,9 @@ func (g *diary) script(r *Record) answer {
 	case "mixed":
 		switch g.roll(8) {
 		case 0:
-			a.err = errRefused
+			if a.err = errRefused; g.lossless {
+				a.err = errRetry
+			}
 		case 1:
 			a.err = errRetry
 		case 2:
@@ -183,7 +193,7 @@ func (g *diary) script(r *Record) answer {
 }
 
 func (g *diary) settings() Settings {
-	return Settings{
+	s := Settings{
 		Timeout:       pick(g.dice, time.Second, 300*time.Millisecond, 3*time.Second),
 		WindowRecords: pick(g.dice, 10, 1, 3, 100),
 		Backoff:       10 * time.Millisecond, BackoffMax: pick(g.dice, 50*time.Millisecond, time.Second),
@@ -191,7 +201,12 @@ func (g *diary) settings() Settings {
 		QueueRecords: pick(g.dice, 20, 5, 100, 1000),
 		QueueBytes:   pick(g.dice, int64(0), 0, 200),
 		DropOldest:   g.one(4),
+		MaxAge:       pick(g.dice, 0, 0, 0, 700*time.Millisecond),
 	}
+	if g.lossless {
+		s.DropOldest, s.MaxAge, s.Durability = false, 0, pick(g.dice, Overflow, Disk)
+	}
+	return s
 }
 
 // open begins a run.
@@ -201,10 +216,39 @@ func (g *diary) open() {
 	g.client = newClient(fmt.Sprintf("client %d", g.names), s, g.script)
 	g.client.watch = g
 	g.outbox = New(s, g.client, g, g)
+	g.readopt()
+	if g.late = !g.lossless && g.one(8); !g.late {
+		g.attach()
+	}
+}
+
+// readopt has the outbox accept what an earlier run left staged.
+func (g *diary) readopt() {
+	var records []Record
+	g.mtx.Lock()
+	for _, it := range g.items {
+		if it.frame == nil || it.frame.Load() != 0 {
+			continue
+		}
+		it.run, it.released, it.reports = g.run, 0, -1
+		records = append(records, Record{Topic: it.topic, Key: []byte(it.key), Value: fmt.Append(nil, it.id), Accepted: time.Now(), Durability: it.want, Staged: it.frame})
+	}
+	g.mtx.Unlock()
+	if g.lossless {
+		g.attach() // what is on disk comes first
+	}
+	if len(records) > 0 {
+		g.outbox.Accept(records)
+	}
+}
+
+// attach gives the outbox its disk.
+func (g *diary) attach() {
+	g.late = false
 	opens := g.roll(3)
 	d := g.disk
 	g.outbox.Attach(func() (Spool, error) {
-		if opens > 0 && g.one(2) {
+		if opens > 0 && g.one(2) && !g.lossless {
 			opens--
 			g.mtx.Lock()
 			g.revived = true // what is sent meanwhile overtakes what is on disk
@@ -219,16 +263,24 @@ func (g *diary) produce() {
 	g.accept.Lock()
 	defer g.accept.Unlock()
 	var records []Record
-	topic := g.roll(3)
+	topic := g.roll(g.topics())
 	g.mtx.Lock()
 	for range pick(g.dice, 1, 1, 3, 20, 60) {
 		if g.one(4) {
-			topic = g.roll(3)
+			topic = g.roll(g.topics())
 		}
 		it := &item{id: len(g.items), topic: fmt.Sprintf("topic%d", topic), key: fmt.Sprint(g.roll(3)), run: g.run,
 			want: pick(g.dice, Unsaid, Unsaid, Unsaid, Disk, Memory), lifetime: g.one(30)}
 		g.items = append(g.items, it)
+		if g.lossless {
+			it.lifetime = false
+			it.want = pick(g.dice, Unsaid, Unsaid, Disk)
+		}
 		r := Record{Topic: it.topic, Key: []byte(it.key), Value: []byte(fmt.Sprint(it.id)), Accepted: time.Now(), Durability: it.want}
+		if !it.lifetime && (g.lossless || g.one(4)) {
+			it.frame = &atomic.Uint32{}
+			r.Staged = it.frame
+		}
 		if it.lifetime {
 			r.Lifetime = 400 * time.Millisecond
 		}
@@ -253,6 +305,9 @@ func (g *diary) produce() {
 	g.mtx.Unlock()
 	g.outbox.Accept(records)
 }
+
+// topics is how many topics there are.
+func (g *diary) topics() int { return 3 }
 
 // check holds the account against itself and against the disk.
 func (g *diary) check() {
@@ -279,6 +334,14 @@ func (g *diary) check() {
 	}
 }
 
+// close1 closes the outbox.
+func (g *diary) close1() {
+	g.outbox.Close()
+	if g.outbox.kept != nil {
+		<-g.outbox.kept // a slow disk may have been left alone
+	}
+}
+
 // stop ends a run as a module does that is unloaded.
 func (g *diary) stop() {
 	g.accept.Lock()
@@ -286,15 +349,14 @@ func (g *diary) stop() {
 	if g.one(2) {
 		g.outbox.Spill()
 	}
-	g.outbox.Close()
-	<-g.outbox.kept // a slow disk may have been left alone
+	g.close1()
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	for _, it := range g.items {
 		if it.run == g.run && it.reports == 0 {
 			g.errorf("record %d was not reported by the end", it.id)
 		}
-		if it.run == g.run && it.released != 1 {
+		if it.run == g.run && it.released != 1 && (it.frame == nil || it.released > 1 || g.trouble == nil) {
 			g.errorf("record %d was released %d times by the end", it.id, it.released)
 		}
 	}
@@ -305,10 +367,10 @@ func (g *diary) stop() {
 			kept++
 		}
 	}
-	if g.trouble == nil && stopped > uint64(kept) {
+	if g.trouble == nil && !g.late && stopped > uint64(kept) {
 		g.errorf("%d given up, and only %d may be", stopped, kept)
 	}
-	if n := g.disk.closed; n != 1 && g.trouble == nil {
+	if n := g.disk.closed; n != 1 && g.trouble == nil && !g.late {
 		g.errorf("the spool was closed %d times", n)
 	}
 }
@@ -339,8 +401,7 @@ func (g *diary) kill() {
 		}
 	}
 	g.mtx.Unlock()
-	g.outbox.Close()
-	<-g.outbox.kept // a slow disk may have been left alone
+	g.close1()
 	g.mtx.Lock()
 	g.deaf = false
 	g.mtx.Unlock()
@@ -351,7 +412,7 @@ func (g *diary) kill() {
 func (g *diary) outboxHas(it *item) bool { return it.reports == 0 }
 
 func (g *diary) step() {
-	switch g.roll(14) {
+	switch g.roll(16) {
 	case 0, 1, 2, 3:
 		g.produce()
 	case 4, 5, 6:
@@ -386,7 +447,11 @@ func (g *diary) step() {
 			g.outbox.Swap(c, c.settings, pick(g.dice, 0, 200*time.Millisecond))
 		}
 	case 12:
-		switch g.roll(6) {
+		what := g.roll(6)
+		if g.lossless {
+			what = 0
+		}
+		switch what {
 		case 4:
 			g.mtx.Lock()
 			g.revived = true
@@ -403,6 +468,26 @@ func (g *diary) step() {
 		}
 	case 13:
 		g.outbox.Spill()
+	case 14:
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(g.produce)
+		}
+		time.Sleep(time.Duration(g.roll(20)) * time.Millisecond)
+		wg.Wait()
+	case 15:
+		switch {
+		case g.late:
+			g.mtx.Lock()
+			g.revived = true // what was sent before overtakes what is on disk
+			g.mtx.Unlock()
+			g.attach()
+		case !g.lossless:
+			bad := uint64(g.roll(20))
+			g.disk.mtx.Lock()
+			g.disk.damage = func(_ string, position uint64) bool { return position%16 == bad }
+			g.disk.mtx.Unlock()
+		}
 	}
 }
 
@@ -410,6 +495,7 @@ func (g *diary) step() {
 func liveOnDisk(t *testing.T, d *dice) {
 	g := &diary{dice: d, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
 	g.disk = newDisk(func(what string) { g.errorf("%s", what) })
+	g.lossless = d.one(2)
 	for g.run = range 1 + d.roll(4) {
 		g.unknown = map[string]uint64{}
 		g.open()
@@ -423,6 +509,10 @@ func liveOnDisk(t *testing.T, d *dice) {
 				g.check()
 			}
 		}
+		if g.late {
+			g.attach()
+			g.revived = true
+		}
 		if d.one(3) {
 			g.getWell()
 		}
@@ -433,7 +523,10 @@ func liveOnDisk(t *testing.T, d *dice) {
 			g.kill()
 		}
 	}
-	g.last = map[string]int{} // of the last run, which delivers what is left
+	if !g.lossless {
+		g.last = map[string]int{}
+	}
+	// of the last run, which delivers what is left
 	g.recover()
 }
 
@@ -460,7 +553,7 @@ func (g *diary) recover() {
 	g.moods = nil
 	g.mtx.Unlock()
 	g.disk.mtx.Lock()
-	g.disk.trouble, g.disk.slow, g.disk.most = nil, nil, 0
+	g.disk.trouble, g.disk.slow, g.disk.most, g.disk.damage = nil, nil, 0, nil
 	g.disk.mtx.Unlock()
 	var want []string
 	for topic := range g.disk.logs {
@@ -471,6 +564,7 @@ func (g *diary) recover() {
 	g.client.watch = g
 	g.outbox = New(s, g.client, g, g)
 	g.outbox.Attach(func() (Spool, error) { return g.disk, nil })
+	g.readopt()
 	time.Sleep(time.Millisecond)
 	cancel := make(chan struct{})
 	timer := time.AfterFunc(time.Minute, func() { close(cancel) })
@@ -485,11 +579,15 @@ func (g *diary) recover() {
 			g.errorf("record %d was on disk and has not arrived", id)
 		}
 	}
+	for _, it := range g.items {
+		if g.lossless && it.delivered == 0 {
+			g.errorf("record %d has not arrived", it.id)
+		}
+	}
 	for topic := range g.disk.logs {
 		if left := g.disk.values(topic); len(left) > 0 {
 			g.errorf("%d records of %s are still on disk", len(left), topic)
 		}
 	}
-	g.outbox.Close()
-	<-g.outbox.kept // a slow disk may have been left alone
+	g.close1()
 }

@@ -230,7 +230,7 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 		settled = false
 		late := now >= o.due(r)
 		l.takeBack(r)
-		if late { // with this one
+		if late { // with r, which is older than all the others
 			o.makeDurable(l)
 		}
 		o.dueAt(o.due(r))
