@@ -81,6 +81,7 @@ type diary struct {
 
 	lossless bool // everything is staged and nothing may be dropped: it arrives, and in order
 	late     bool // the disk has not been attached yet
+	wasLate  bool // in this run: what came before stays in memory
 }
 
 func (g *diary) errorf(format string, args ...any) {
@@ -216,10 +217,15 @@ func (g *diary) open() {
 	g.client = newClient(fmt.Sprintf("client %d", g.names), s, g.script)
 	g.client.watch = g
 	g.outbox = New(s, g.client, g, g)
-	g.readopt()
-	if g.late = !g.lossless && g.one(8); !g.late {
-		g.attach()
+	g.late = !g.lossless && g.one(8)
+	if g.wasLate = g.late; !g.late {
+		g.attach() // what is on disk comes first
+	} else {
+		g.mtx.Lock()
+		g.revived = true
+		g.mtx.Unlock()
 	}
+	g.readopt()
 }
 
 // readopt has the outbox accept what an earlier run left staged.
@@ -234,9 +240,6 @@ func (g *diary) readopt() {
 		records = append(records, Record{Topic: it.topic, Key: []byte(it.key), Value: fmt.Append(nil, it.id), Accepted: time.Now(), Durability: it.want, Staged: it.frame})
 	}
 	g.mtx.Unlock()
-	if g.lossless {
-		g.attach() // what is on disk comes first
-	}
 	if len(records) > 0 {
 		g.outbox.Accept(records)
 	}
@@ -263,11 +266,11 @@ func (g *diary) produce() {
 	g.accept.Lock()
 	defer g.accept.Unlock()
 	var records []Record
-	topic := g.roll(g.topics())
+	topic := g.roll(3)
 	g.mtx.Lock()
 	for range pick(g.dice, 1, 1, 3, 20, 60) {
 		if g.one(4) {
-			topic = g.roll(g.topics())
+			topic = g.roll(3)
 		}
 		it := &item{id: len(g.items), topic: fmt.Sprintf("topic%d", topic), key: fmt.Sprint(g.roll(3)), run: g.run,
 			want: pick(g.dice, Unsaid, Unsaid, Unsaid, Disk, Memory), lifetime: g.one(30)}
@@ -306,9 +309,6 @@ func (g *diary) produce() {
 	g.outbox.Accept(records)
 }
 
-// topics is how many topics there are.
-func (g *diary) topics() int { return 3 }
-
 // check holds the account against itself and against the disk.
 func (g *diary) check() {
 	for _, fault := range g.outbox.verify() {
@@ -334,8 +334,8 @@ func (g *diary) check() {
 	}
 }
 
-// close1 closes the outbox.
-func (g *diary) close1() {
+// end closes the outbox.
+func (g *diary) end() {
 	g.outbox.Close()
 	if g.outbox.kept != nil {
 		<-g.outbox.kept // a slow disk may have been left alone
@@ -349,7 +349,7 @@ func (g *diary) stop() {
 	if g.one(2) {
 		g.outbox.Spill()
 	}
-	g.close1()
+	g.end()
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	for _, it := range g.items {
@@ -367,7 +367,7 @@ func (g *diary) stop() {
 			kept++
 		}
 	}
-	if g.trouble == nil && !g.late && stopped > uint64(kept) {
+	if g.trouble == nil && !g.wasLate && stopped > uint64(kept) {
 		g.errorf("%d given up, and only %d may be", stopped, kept)
 	}
 	if n := g.disk.closed; n != 1 && g.trouble == nil && !g.late {
@@ -382,6 +382,9 @@ func (g *diary) kill() {
 	next := g.disk.boot()
 	g.mtx.Lock()
 	g.deaf = true
+	if g.unknown[ReasonTooOld]+g.unknown[ReasonDamaged] > 0 {
+		g.revived = true // they may come again, after others
+	}
 	for _, it := range g.items {
 		it.atKill = true
 	}
@@ -401,7 +404,7 @@ func (g *diary) kill() {
 		}
 	}
 	g.mtx.Unlock()
-	g.close1()
+	g.end()
 	g.mtx.Lock()
 	g.deaf = false
 	g.mtx.Unlock()
@@ -589,5 +592,5 @@ func (g *diary) recover() {
 			g.errorf("%d records of %s are still on disk", len(left), topic)
 		}
 	}
-	g.close1()
+	g.end()
 }
