@@ -169,6 +169,7 @@ struct stage {
 	int64_t last_frame; /* when a look last found a frame */
 	struct slab *kept;  /* shared slabs that are full and handed over, the oldest first */
 	struct slab **kept_end;
+	bool kept_more;     /* than at the last look at them: the patience with them begins anew */
 	int64_t kept_pace;  /* how long after the last look at them the next is due, and */
 	int64_t kept_due;   /* when that is */
 };

@@ -160,7 +160,7 @@ void stage_keep(struct stage *stage, struct slab *slab)
 	slab->next = NULL;
 	*stage->kept_end = slab;
 	stage->kept_end = &slab->next;
-	stage->kept_due = STAGE_NEVER; /* the patience with it begins anew */
+	stage->kept_more = true;
 }
 
 /* reclaim_current looks at the slab that is being filled. When all it holds is done it starts anew, or is given up if
@@ -200,28 +200,51 @@ static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 	return false;
 }
 
-int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
+/* reclaim_kept takes back the slabs of a list that are done: those before the first that is not, or all of them. *end
+ * stays the place behind the last one. Returns whether there were any. */
+static bool reclaim_kept(struct stage_pump *pump, struct slab **place, struct slab ***end, bool all)
 {
 	bool progress = false;
 
-	while (stage->kept && stage_slab_is_done(stage->kept)) {
-		struct slab *slab = stage->kept;
+	while (*place) {
+		struct slab *slab = *place;
 
-		stage->kept = slab->next;
-		if (!stage->kept) {
-			stage->kept_end = &stage->kept;
+		if (stage_slab_is_done(slab)) {
+			*place = slab->next;
+			if (!*place) {
+				*end = place;
+			}
+			stage_slab_put(&pump->shared, slab);
+			progress = true;
+		} else if (all) {
+			place = &slab->next;
+		} else {
+			break;
 		}
-		stage_slab_put(&pump->shared, slab);
-		progress = true;
 	}
-	if (!reclaim_current(pump, stage) && !stage->kept) {
+	return progress;
+}
+
+/* At every visit the oldest slabs are looked at, all of them only when that is due: a frame that takes long must not
+ * hold up what is behind it, but many such frames must not be looked at each time. */
+int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
+{
+	bool due = stage->kept_due <= now;
+	bool anew = reclaim_kept(pump, &stage->kept, &stage->kept_end, due);
+	bool waits = reclaim_current(pump, stage) || stage->kept;
+
+	anew = anew || stage->kept_more || stage->kept_due == STAGE_NEVER;
+	stage->kept_more = false;
+	if (!waits) {
 		stage->kept_due = STAGE_NEVER;
-	} else if (stage->kept_due == STAGE_NEVER || progress) {
-		stage->kept_pace = STAGE_KEPT_NS;
-		stage->kept_due = now + stage->kept_pace;
-	} else if (stage->kept_due <= now) {
-		stage->kept_pace = stage->kept_pace < STAGE_KEPT_MAX_NS ? 2 * stage->kept_pace : STAGE_KEPT_MAX_NS;
-		stage->kept_due = now + stage->kept_pace;
+	} else if (anew || due) {
+		int64_t pace = anew ? STAGE_KEPT_NS : 2 * stage->kept_pace;
+
+		stage->kept_pace = pace < STAGE_KEPT_MAX_NS ? pace : STAGE_KEPT_MAX_NS;
+		/* What is due sooner is not put off, or much traffic would do so for ever. */
+		if (due || now + stage->kept_pace < stage->kept_due) {
+			stage->kept_due = now + stage->kept_pace;
+		}
 	}
 	return stage->kept_due;
 }
@@ -248,16 +271,7 @@ void stage_orphan(struct stage_pump *pump, struct stage *stage)
 
 void stage_reclaim_orphans(struct stage_pump *pump)
 {
-	struct slab **place = &pump->orphans;
+	struct slab **end;
 
-	while (*place) {
-		struct slab *slab = *place;
-
-		if (stage_slab_is_done(slab)) {
-			*place = slab->next;
-			stage_slab_put(&pump->shared, slab);
-		} else {
-			place = &slab->next;
-		}
-	}
+	reclaim_kept(pump, &pump->orphans, &end, true);
 }

@@ -141,6 +141,28 @@ static void used_again_when_all_is_done(void)
 	CHECK_EQUAL(bytes_used(), 0);
 }
 
+/* One frame that is not done holds up its own slab, and none behind it, however much comes meanwhile. */
+static void one_holds_up_no_other(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, shared_folder, MILLISECOND);
+
+	keeper_put_many(&keeper, 1);
+	/* Many times what there may be of shared memory. */
+	while (keeper.kept < 20 * (int64_t) STAGE_SHARED_MAX / LENGTH) {
+		int64_t from = keeper.taken;
+
+		keeper_put_many(&keeper, 25); /* runs into the limit of frames if this never ends */
+		keeper_done(&keeper, from, keeper.taken);
+		usleep(1000);
+	}
+	check_content(keeper.frames[0]);
+	CHECK_EQUAL(keeper.frames[0]->state, STAGE_FRAME_READY);
+	keeper_done(&keeper, 0, 1);
+	wait_for_spares();
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
 /* The slab of a stage that is seldom used starts anew instead of filling up. */
 static void a_slab_starts_anew(void)
 {
@@ -358,6 +380,7 @@ int main(void)
 {
 	test_folder();
 	RUN(used_again_when_all_is_done);
+	RUN(one_holds_up_no_other);
 	RUN(a_slab_starts_anew);
 	RUN(falls_back_when_full);
 	RUN(no_place);
