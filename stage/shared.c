@@ -37,9 +37,10 @@ void stage_shared_open(struct slab_pool *pool, const char *folder)
 	/* The file system is not ours alone, and small in many a container. */
 	if (pool->folder >= 0 && !fstatvfs(pool->folder, &system)) {
 		pool->most = (uint64_t) system.f_blocks * system.f_frsize / 2;
-	}
-	if (pool->most > STAGE_SHARED_MAX) {
-		pool->most = STAGE_SHARED_MAX;
+		/* One without a limit says 0. */
+		if (!system.f_blocks || pool->most > STAGE_SHARED_MAX) {
+			pool->most = STAGE_SHARED_MAX;
+		}
 	}
 }
 

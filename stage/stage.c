@@ -121,7 +121,7 @@ static enum stage_result place(struct stage *stage, struct put *put)
 	if (!tail->head.used) {
 		tail->head.first = stage->admitted;
 	}
-	if (tail->fallback) {
+	if (tail->fallback && stage_wants_shared(stage)) {
 		__atomic_store_n(&stage->gate.unshared, load(&stage->gate.unshared) + 1, __ATOMIC_RELAXED);
 	}
 	put->frame = (struct stage_frame *) (tail->frames + tail->head.used);

@@ -310,6 +310,21 @@ static void changes_in_little_traffic(void)
 	stage_pump_stop(pump);
 }
 
+/* Only what ought to be shared counts as not shared, also in a slab that was begun when it ought to have been. */
+static void counts_what_is_wanted(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, NULL, HOUR);
+	int i;
+
+	for (i = 1; i <= 4; i++) {
+		set(&keeper.owner.gate->shared, i % 2);
+		keeper_put(&keeper, 100);
+		CHECK_EQUAL(get(&keeper.owner.gate->unshared), (i + 1) / 2);
+	}
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
 struct left {
 	int64_t next;
 	int64_t step; /* every so manieth frame was done */
@@ -386,6 +401,7 @@ int main(void)
 	RUN(no_place);
 	RUN(changes_its_mind);
 	RUN(changes_in_little_traffic);
+	RUN(counts_what_is_wanted);
 	RUN(stays_behind);
 	RUN(outlives_its_stage);
 	return 0;
