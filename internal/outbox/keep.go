@@ -166,7 +166,19 @@ func (o *Outbox) round() time.Duration {
 		o.settleLog(l)
 		o.moved.Add(1)
 	}
+	o.forgive()
 	return o.pause()
+}
+
+// forgive ends a trouble when nothing is left that it kept from being done, and some time has passed: the next call to the
+// disk will tell.
+func (o *Outbox) forgive() {
+	o.mtx.Lock()
+	over := o.trouble != nil && o.chores.none() && !time.Now().Before(o.retry)
+	o.mtx.Unlock()
+	if over {
+		o.note(nil, "")
+	}
 }
 
 // rotate puts the lane that could not be written behind the others, or one with a record that has no room would keep
@@ -197,12 +209,12 @@ func (o *Outbox) pause() time.Duration {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	switch {
+	case o.trouble != nil:
+		return max(0, time.Until(o.retry))
 	case o.chores.none():
 		return time.Hour
-	case o.trouble == nil:
-		return 0
 	}
-	return max(0, time.Until(o.retry))
+	return 0
 }
 
 // opened opens the spool if that has not been done.
