@@ -45,6 +45,10 @@ message_max_bytes = 1000
 [test_nobody](base)
 brokers = 127.0.0.1:1
 queue_buffering_max_messages = 10
+durability = memory
+
+[test_spooling](test_nobody)
+durability = overflow
 
 [test_hopeless](test_nobody)
 message_timeout_ms = 1000
@@ -55,7 +59,7 @@ group_id = asttest-%ID%
 `
 
 // astTestsAtLeast is how many tests the module has: one that is not registered any more is missed here.
-const astTestsAtLeast = 51
+const astTestsAtLeast = 52
 
 const astCategory = "/res/kafka/"
 

@@ -93,16 +93,26 @@ func recordsWaitForTheBroker(t *testing.T, on kind) {
 	}
 }
 
-func TestFullQueueRefusesAtOnce(t *testing.T) {
+// TestFullQueue holds that what does not fit the queue is refused at once where there is memory alone, and goes to disk otherwise.
+func TestFullQueue(t *testing.T) {
+	connection := func(name, durability string) string {
+		return "[" + name + "]\ntype = connection\nbrokers = %BROKER%\nqueue_buffering_max_messages = 1000\ndurability = " + durability + "\n"
+	}
 	w := newWorld(t, options{noBroker: true, files: map[string]string{
-		"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\nqueue_buffering_max_messages = 1000\n",
+		"kafka.conf":     connection("one", "memory") + connection("two", "overflow"),
+		"cdr_kafka.conf": "[global]\nconnection = two\n", // which keeps them on disk: its queue has other limits
 	}})
 	mark := w.pbx.LogMark()
 	records := make([][2][]byte, 1500)
 	for i := range records {
 		records[i] = [2][]byte{nil, []byte("v")}
 	}
-	w.expect(`accepted 1000 refused 500`, "kafka probe file one t %s", w.probeFile(records...))
+	path := w.probeFile(records...)
+	w.expect(`accepted 1000 refused 500`, "kafka probe file one t %s", path)
 	w.waitLog(mark, `ERROR.*connection 'one': refused \d+ record\(s\), topic 't': queue_buffering_max_messages`)
 	w.expect(`(?m)^\s*Waiting +1000\b`, "kafka show connection one")
+
+	w.expect(`accepted 1500 refused 0`, "kafka probe file two t %s", path)
+	w.expect(`(?m)^\s*Spooled +1500\b`, "kafka show connection two")
+	w.expect(`(?m)^\s*t +1,?500\b`, "kafka show spool two")
 }

@@ -131,7 +131,8 @@ KAFKA_TEST(produce_limits, "the limit of a record's size is exact",
 }
 
 KAFKA_TEST(produce_queue_full, "a full queue refuses",
-	"With nobody to deliver to, queue_buffering_max_messages records are accepted and every one after them refused")
+	"With nobody to deliver to and nowhere else to go, queue_buffering_max_messages records are accepted and every one"
+	" after them refused")
 {
 	PRODUCER("test_nobody");
 	int i;
@@ -146,6 +147,19 @@ KAFKA_TEST(produce_queue_full, "a full queue refuses",
 	return AST_TEST_PASS;
 }
 
+KAFKA_TEST(produce_queue_spools, "what a full queue does not hold goes to disk",
+	"With nobody to deliver to and a spool, records beyond queue_buffering_max_messages are accepted")
+{
+	PRODUCER("test_spooling");
+	int i;
+
+	CHECK(producer, "no producer of a connection whose broker is out of reach");
+	for (i = 0; i < 1000; i++) {
+		CHECK(ast_kafka_produce(producer, "queue", NULL, "x", 1) == 0, "record %d", i + 1);
+	}
+	return AST_TEST_PASS;
+}
+
 ast_test_cb_t *const producer_tests[] = {
-	producer_same, handles_keep_the_module, produce_refused, produce_limits, produce_queue_full, NULL,
+	producer_same, handles_keep_the_module, produce_refused, produce_limits, produce_queue_full, produce_queue_spools, NULL,
 };
