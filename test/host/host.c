@@ -553,7 +553,8 @@ static void *fork_children(void *arg)
 	return NULL;
 }
 
-/* The one signal that Go's threads insist on taking. The kernel offers it to the thread that forked first. */
+/* The one signal that Go's threads insist on taking. The kernel offers it to the thread that forked first, and to
+ * another one only when that one has a signal pending just then. */
 static void sigchld_goes_to_the_thread_that_forked(void)
 {
 	struct sigaction act = { .sa_handler = on_child, .sa_flags = SA_RESTART }, before;
@@ -563,7 +564,7 @@ static void sigchld_goes_to_the_thread_that_forked(void)
 	pthread_create(&thread, NULL, fork_children, NULL);
 	pthread_join(thread, NULL);
 	sigaction(SIGCHLD, &before, NULL);
-	CHECK(children_here > 0 && !children_elsewhere, "here %d, elsewhere %d", (int) children_here, (int) children_elsewhere);
+	CHECK(children_here > 50 * children_elsewhere, "here %d, elsewhere %d", (int) children_here, (int) children_elsewhere);
 	DONE();
 }
 
