@@ -14,7 +14,7 @@ const (
 	ledgerPage    = 4096
 	ledgerBuckets = 40
 
-	offBegun, offAccepted, offRefused, offWorst, offSlow, offSlept, offTook = 0, 8, 16, 24, 32, 40, 48
+	offBegun, offAccepted, offRefused, offWorst, offSlow, offSlowOwn, offWorstOwn, offTook = 0, 8, 16, 24, 32, 40, 48, 56
 )
 
 // fate is what the call for one message returned.
@@ -81,10 +81,10 @@ func (l *ledger) fate(thread, number int) fate {
 
 func (l *ledger) accepted() int { return int(l.sum(offAccepted)) }
 
-// worst is how long the longest call took.
-func (l *ledger) worst() (longest time.Duration) {
+// worst is how long the longest call took, by offWorst, or offWorstOwn for the time that it did not wait for a processor.
+func (l *ledger) worst(offset int) (longest time.Duration) {
 	for thread := range threads {
-		longest = max(longest, time.Duration(l.number(thread, offWorst)))
+		longest = max(longest, time.Duration(l.number(thread, offset)))
 	}
 	return longest
 }

@@ -41,7 +41,8 @@ struct steady_thread {
 	uint64_t refused;
 	uint64_t worst_ns; /* the longest call */
 	uint64_t slow;     /* calls that took longer than STEADY_SLOW_NS */
-	uint64_t slept;    /* of these, calls in which the thread gave the processor up by itself: it waited for something */
+	uint64_t slow_own; /* calls that took longer than that without the time in which they waited for a processor */
+	uint64_t own_ns;   /* the longest call without that time */
 	uint64_t took[STEADY_BUCKETS]; /* calls by the binary logarithm of their nanoseconds */
 };
 
