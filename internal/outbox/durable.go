@@ -54,6 +54,7 @@ type shelf struct {
 	strictest Durability // of what was accepted since the lane was empty
 
 	write  []*Record // to be written, in order
+	stale  int       // how many of them, at least, have their outcome by now, those being written counted too
 	behind int       // how many of them, and of those being written, are behind
 
 	from   uint64 // every position before has its outcome
@@ -90,8 +91,11 @@ const (
 
 	readAhead  = 512     // a lane with fewer records ready to be sent asks for more from the disk
 	readMost   = 2048    // records that are read at once
+	readLeast  = 16      // the same while memory is full of others
 	readBytes  = 1 << 20 // and bytes; one record may be larger
-	writeMost  = 4096    // records that are written at once
+	readTight  = 64 << 10
+	staleMost  = 1024 // records that wait to be written although they have their outcome
+	writeMost  = 4096 // records that are written at once
 	writeBytes = 4 << 20
 )
 
@@ -200,6 +204,13 @@ func (o *Outbox) makeDurable(l *lane) {
 	}
 	if len(l.write) > 0 {
 		o.listWrite(l)
+	}
+}
+
+// unlist forgets now and then what need not be written any more, should the disk take nothing for long.
+func (l *lane) unlist() {
+	if l.stale++; l.stale >= staleMost && 2*l.stale >= len(l.write) {
+		l.write, l.stale = slices.DeleteFunc(l.write, func(r *Record) bool { return r.settled }), 0
 	}
 }
 
@@ -434,7 +445,7 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 				later = append(later, r)
 			}
 		}
-		l.write, l.behind = nil, len(later)
+		l.write, l.stale, l.behind = nil, 0, len(later)
 		for _, r := range later {
 			r.behind = true
 			l.toWrite(r)
@@ -451,6 +462,9 @@ func (o *Outbox) bury(r *Record, reason string, err error) {
 	letter := DeadLetter{Record: r, Reason: reason, At: time.Now()}
 	if err != nil {
 		letter.Cause = err.Error()
+	}
+	if n := len(o.chores.bury); n >= 2*lettersMost { // the disk hangs
+		o.chores.bury = slices.Clone(o.chores.bury[n-lettersMost:])
 	}
 	o.chores.bury = append(o.chores.bury, letter)
 	o.nudge()

@@ -328,6 +328,9 @@ func (o *Outbox) settle(l *lane, r *Record, reason string, err error) outcome {
 		l.done.set(r.position)
 		o.moveOn(l)
 	}
+	if r.toWrite {
+		l.unlist()
+	}
 	o.tally(l, reason, 1)
 	o.rest(l)
 	return out

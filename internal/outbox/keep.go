@@ -352,13 +352,16 @@ func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
 			}
 			batch = append(batch, r)
 			bytes += r.size()
+		} else {
+			l.stale--
 		}
 		taken++
 	}
 	clear(l.write[:taken])
 	if l.write = l.write[taken:]; len(l.write) == 0 {
-		l.write = nil
+		l.write, l.stale = nil, 0
 	} else {
+		l.stale = max(l.stale, 0)
 		o.relist(l)
 	}
 	if len(batch) == 0 {
@@ -388,7 +391,10 @@ func (o *Outbox) read(l *lane) {
 		wanted = false
 	}
 	before := l.next
-	most := readMost
+	most, bytes := readMost, readBytes
+	if o.half() { // so that a thousand topics do not bring as many times that into memory
+		most, bytes = readLeast, readTight
+	}
 	if o.settings.QueueRecords > 0 { // leave room for what is in memory only
 		most = min(most, max(1, o.settings.QueueRecords/4))
 	}
@@ -396,7 +402,7 @@ func (o *Outbox) read(l *lane) {
 	if !wanted {
 		return
 	}
-	records, positions, next, err := o.spool.Read(l.topic, from, most, readBytes)
+	records, positions, next, err := o.spool.Read(l.topic, from, most, bytes)
 	if err == nil && next <= from {
 		err = fmt.Errorf("nothing at position %d of topic %s, whose log goes on to %d", from, l.topic, before)
 	}
