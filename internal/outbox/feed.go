@@ -119,6 +119,7 @@ func (o *Outbox) guard() {
 	transport := o.transport
 	o.mtx.Unlock()
 	transport.Close()
+	o.endKeeping()
 	o.giveUp()
 	close(o.stopped)
 }
@@ -466,7 +467,7 @@ func (o *Outbox) giveUp() {
 			case r.position != 0:
 				l.cached--
 				o.away++
-			case durable && r.Staged != nil: // the next run finds it where it was staged
+			case durable && r.Staged != nil && !r.released: // the next run finds it where it was staged
 				l.left++
 			case r.purged:
 				gone = append(gone, o.settle(l, r, ReasonPurged, nil))

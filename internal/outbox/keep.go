@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,11 +13,14 @@ import (
 // keeping is what the keeper needs: the goroutine that does everything that may wait for the disk. Guarded by the
 // outbox's mutex unless said otherwise.
 type keeping struct {
-	open    func() (Spool, error) // nil = nothing is ever kept on disk
-	spool   Spool                 // the keeper's; nil = not open
-	holding bool                  // nothing is sent before it is known what the spool holds
-	trouble error                 // why nothing can be written for now
-	retry   time.Time             // when to try again
+	open    func() (Spool, error)    // nil = nothing is ever kept on disk
+	spool   Spool                    // the keeper's; nil = not open
+	holding bool                     // nothing is sent before it is known what the spool holds
+	failing [chore(len(doing))]error // what cannot be done for now
+	trouble error                    // one of these
+	retry   time.Time                // when to try again
+	limits  *SpoolLimits             // the latest, for when the spool is open
+	owed    func() error             // forgets dead letters, once those that were revived are on disk; the keeper's
 	chores  chores
 	writing writing
 
@@ -36,6 +40,24 @@ type chores struct {
 	write  []*lane
 	read   []*lane
 	settle []*lane
+}
+
+// chore is a kind of what the keeper does.
+type chore int
+
+const (
+	toOpen chore = iota
+	toBury
+	toWrite
+	toRead
+	toSettle
+	toClose
+)
+
+// doing names the chores in errors.
+var doing = [...]string{
+	"opening the spool", "writing dead letters", "writing to the spool", "reading the spool", "settling in the spool",
+	"closing the spool",
 }
 
 // none says whether there is nothing to do.
@@ -128,17 +150,22 @@ func (o *Outbox) keep() {
 }
 
 // guardKeeper ends a panic of the keeper, which would end the PBX. Nothing is kept on disk from then on, and the
-// connection fails like one whose feeder has.
+// connection fails like one whose feeder has. The spool is closed, so that it is free for the next start.
 func (o *Outbox) guardKeeper() {
 	r := recover()
 	if r == nil {
 		return
 	}
 	o.mtx.Lock()
+	spool := o.spool
 	o.spool, o.holding = nil, false
 	o.mtx.Unlock()
 	o.say(func() { o.observer.Panicked(r) })
 	o.signal()
+	if spool != nil {
+		defer func() { _ = recover() }() // it may be what is broken
+		_ = spool.Close()
+	}
 }
 
 // round does what is to be done once, and says how long there is nothing to do unless somebody nudges.
@@ -166,19 +193,9 @@ func (o *Outbox) round() time.Duration {
 		o.settleLog(l)
 		o.moved.Add(1)
 	}
-	o.forgive()
+	o.forgetOwed()
+	o.over()
 	return o.pause()
-}
-
-// forgive ends a trouble when nothing is left that it kept from being done, and some time has passed: the next call to the
-// disk will tell.
-func (o *Outbox) forgive() {
-	o.mtx.Lock()
-	over := o.trouble != nil && o.chores.none() && !time.Now().Before(o.retry)
-	o.mtx.Unlock()
-	if over {
-		o.note(nil, "")
-	}
 }
 
 // rotate puts the lane that could not be written behind the others, or one with a record that has no room would keep
@@ -197,7 +214,7 @@ func (o *Outbox) buryAll(letters []DeadLetter) {
 	if err == nil {
 		return
 	}
-	o.note(err, "writing dead letters")
+	o.note(err, toBury)
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	letters = append(letters, o.chores.bury...)
@@ -209,12 +226,12 @@ func (o *Outbox) pause() time.Duration {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	switch {
-	case o.trouble != nil:
-		return max(0, time.Until(o.retry))
 	case o.chores.none():
 		return time.Hour
+	case o.trouble == nil, len(o.chores.write) > 0 && !o.putOff(toWrite), len(o.chores.read) > 0 && !o.putOff(toRead):
+		return 0
 	}
-	return 0
+	return max(0, time.Until(o.retry))
 }
 
 // opened opens the spool if that has not been done.
@@ -228,30 +245,67 @@ func (o *Outbox) opened() bool {
 	spool, err := o.open()
 	o.mtx.Lock()
 	o.holding = false
+	var limits *SpoolLimits
 	if err == nil {
-		o.spool = spool
+		o.spool, limits = spool, o.limits
 		o.takeOver(spool.Logs())
 	}
 	o.mtx.Unlock()
-	o.note(err, "opening the spool")
+	if limits != nil { // changed while it was being opened
+		spool.Configure(*limits)
+	}
+	o.note(err, toOpen)
 	o.signal()
 	return err == nil
 }
 
-// note remembers that the disk has failed, or works again, and tells the observer of a change.
-func (o *Outbox) note(err error, doing string) {
+// note remembers that something fails on the disk, or works again, and tells the observer of a change.
+func (o *Outbox) note(err error, what chore) {
 	if err != nil {
-		err = fmt.Errorf("%s: %w", doing, err)
+		err = fmt.Errorf("%s: %w", doing[what], err)
 	}
 	o.mtx.Lock()
-	changed := (err == nil) != (o.trouble == nil)
-	o.trouble = err
+	o.failing[what] = err
+	changed := o.sumUp(err)
 	if err != nil {
 		o.retry = time.Now().Add(spoolRetry)
 	}
+	trouble := o.trouble
 	o.mtx.Unlock()
 	if changed || err != nil {
-		o.say(func() { o.observer.Spooling(err) })
+		o.say(func() { o.observer.Spooling(trouble) })
+	}
+}
+
+// sumUp says whether there has come to be trouble, or to be none: latest, or what else is failing.
+func (o *Outbox) sumUp(latest error) (changed bool) {
+	for _, err := range o.failing {
+		latest = cmp.Or(latest, err)
+	}
+	changed = (latest == nil) != (o.trouble == nil)
+	o.trouble = latest
+	return changed
+}
+
+// putOff says whether what failed is not to be tried again yet.
+func (o *Outbox) putOff(what chore) bool { return o.failing[what] != nil && time.Now().Before(o.retry) }
+
+// over ends the trouble with what is not to be done any more: what fails stays on the lists.
+func (o *Outbox) over() {
+	o.mtx.Lock()
+	changed := false
+	if o.trouble != nil {
+		todo := o.chores
+		for what, left := range [...]int{toBury: len(todo.bury), toWrite: len(todo.write), toRead: len(todo.read), toSettle: len(todo.settle)} {
+			if left == 0 && chore(what) != toOpen {
+				o.failing[what] = nil
+			}
+		}
+		changed = o.sumUp(nil)
+	}
+	o.mtx.Unlock()
+	if changed {
+		o.say(func() { o.observer.Spooling(nil) })
 	}
 }
 
@@ -259,7 +313,7 @@ func (o *Outbox) note(err error, doing string) {
 func (o *Outbox) write(l *lane) {
 	o.mtx.Lock()
 	batch := o.nextBatch(l)
-	off := o.trouble != nil && time.Now().Before(o.retry)
+	off := o.putOff(toWrite)
 	if len(batch) == 0 || off {
 		if off && len(batch) > 0 {
 			l.write = append(batch, l.write...)
@@ -289,14 +343,14 @@ func (o *Outbox) write(l *lane) {
 	if len(l.write) > 0 {
 		o.relist(l)
 	}
-	was := o.trouble
+	was := o.failing[toWrite]
 	if err == nil && was != nil && len(o.chores.write) > 0 {
 		o.retry = time.Now() // it is over when everything is written, and not with what just fitted
 		was = nil
 	}
 	o.mtx.Unlock()
 	if err != nil || was != nil {
-		o.note(err, "writing to the spool")
+		o.note(err, toWrite)
 	}
 }
 
@@ -385,7 +439,7 @@ func (o *Outbox) read(l *lane) {
 	o.mtx.Lock()
 	l.listed.read = false
 	from, wanted := l.read, l.read < l.next && l.waiting() < readAhead && !o.closing
-	if wanted && o.trouble != nil && time.Now().Before(o.retry) && l.again {
+	if wanted && l.again && o.putOff(toRead) {
 		l.listed.read = true
 		o.chores.read = append(o.chores.read, l)
 		wanted = false
@@ -407,7 +461,7 @@ func (o *Outbox) read(l *lane) {
 		err = fmt.Errorf("nothing at position %d of topic %s, whose log goes on to %d", from, l.topic, before)
 	}
 	if err != nil {
-		o.note(err, "reading the spool")
+		o.note(err, toRead)
 		o.mtx.Lock()
 		if l.again = true; !l.listed.read {
 			l.listed.read = true
@@ -428,11 +482,11 @@ func (o *Outbox) settleLog(l *lane) {
 	l.listed.settle = false
 	told, before := l.told, l.from
 	l.told = before
-	full := errors.Is(o.trouble, ErrSpoolFull)
+	full := errors.Is(o.failing[toWrite], ErrSpoolFull)
 	o.mtx.Unlock()
 	err := o.spool.Settle(l.topic, before)
 	if err != nil {
-		o.note(err, "settling in the spool")
+		o.note(err, toSettle)
 	}
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -454,7 +508,11 @@ func (o *Outbox) endKeeping() {
 		return
 	}
 	o.Spill()
-	close(o.finish)
+	select {
+	case <-o.finish: // after a panic of the feeder
+	default:
+		close(o.finish)
+	}
 	ticker := time.NewTicker(diskPatience)
 	defer ticker.Stop()
 	for moved := o.moved.Load(); ; {
@@ -489,7 +547,7 @@ func (o *Outbox) lastRound() {
 	for {
 		o.round()
 		o.mtx.Lock()
-		done := len(o.chores.bury)+len(o.chores.write) == 0 || o.trouble != nil && time.Now().Before(o.retry)
+		done := len(o.chores.bury)+len(o.chores.write) == 0 || o.putOff(toWrite) || o.putOff(toBury)
 		o.mtx.Unlock()
 		if done {
 			break
@@ -507,7 +565,7 @@ func (o *Outbox) lastRound() {
 		o.settleLog(l)
 	}
 	if err := o.spool.Close(); err != nil {
-		o.note(err, "closing the spool")
+		o.note(err, toClose)
 	}
 }
 
@@ -539,6 +597,7 @@ func (o *Outbox) Adjust(change func(*Settings), limits SpoolLimits) {
 		}
 	}
 	spool := o.spool
+	o.limits = &limits
 	o.spillFull()
 	o.mtx.Unlock()
 	if spool != nil {

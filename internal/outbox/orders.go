@@ -9,6 +9,9 @@ import (
 // errBusy is the answer to a command while the disk hangs. The command is carried out all the same.
 var errBusy = errors.New("the disk does not answer; it is done when it does")
 
+// errNotTaken is the answer to one that the keeper did not even hear.
+var errNotTaken = errors.New("the disk does not answer; try again when it does")
+
 // order has the keeper do something, waits for it and gives its results.
 func (o *Outbox) order(do func(Spool) (int, error)) (n int, err error) {
 	if !o.Attached() {
@@ -36,7 +39,7 @@ func (o *Outbox) order(do func(Spool) (int, error)) (n int, err error) {
 	case <-o.kept:
 		return 0, errNoSpool
 	case <-limit.C:
-		return 0, errBusy
+		return 0, errNotTaken
 	}
 	select {
 	case r := <-done:
@@ -75,14 +78,19 @@ func (o *Outbox) Purge() (records, dead int, err error) {
 	return records, dead, err
 }
 
-// exhume takes all dead letters out of the spool, once use has done with them.
+// exhume takes the dead letters that there are now out of the spool, once use has done with them; those that come to be
+// dead meanwhile, perhaps the same again, are left.
 func (o *Outbox) exhume(spool Spool, use func([]DeadLetter) error) (n int, err error) {
-	for {
-		letters, forget, err := spool.Exhume(readMost)
-		if err == nil && len(letters) > 0 {
-			err = use(letters)
-		}
+	if o.forgetOwed(); o.owed != nil {
+		return 0, o.cannotWrite()
+	}
+	for all := int(spool.Usage().Dead); n < all; {
+		letters, forget, err := spool.Exhume(min(readMost, all-n))
 		if err != nil || len(letters) == 0 {
+			return n, err
+		}
+		if err := use(letters); err != nil {
+			o.owed = forget // or the next order would take the same letters
 			return n, err
 		}
 		if err := forget(); err != nil {
@@ -90,6 +98,21 @@ func (o *Outbox) exhume(spool Spool, use func([]DeadLetter) error) (n int, err e
 		}
 		n += len(letters)
 	}
+	return n, nil
+}
+
+// forgetOwed removes dead letters from the spool that have been revived, once these are on disk.
+func (o *Outbox) forgetOwed() {
+	if o.owed != nil && !o.unwritten() && o.owed() == nil {
+		o.owed = nil
+	}
+}
+
+// cannotWrite is why nothing can be written for now, or nil.
+func (o *Outbox) cannotWrite() error {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	return o.failing[toWrite]
 }
 
 // purge drops what waits in a durable lane. What the client has goes its way, but is not on disk any more: it would keep
@@ -135,15 +158,15 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 // and how many topics were waiting, and waits for the disk.
 func (o *Outbox) Retry() (dead, topics int, err error) {
 	dead, err = o.order(func(spool Spool) (int, error) {
+		if err := o.cannotWrite(); err != nil { // they are safer where they are
+			return 0, err
+		}
 		return o.exhume(spool, func(letters []DeadLetter) error {
 			o.revive(letters)
 			for o.unwritten() {
 				o.round()
-				o.mtx.Lock()
-				trouble := o.trouble
-				o.mtx.Unlock()
-				if trouble != nil {
-					return trouble
+				if err := o.cannotWrite(); err != nil {
+					return err
 				}
 			}
 			return nil
