@@ -149,8 +149,8 @@ func (e *Engine) Configure(entries []config.Entry) error {
 		}
 	}
 	e.mtx.Unlock()
+	e.adoptSpools() // first: what is on disk is older
 	e.adopt()
-	e.adoptSpools()
 	return nil
 }
 

@@ -147,6 +147,12 @@ func (e *Engine) adoptSpool(root string, f spool.Found) {
 	if !f.Records {
 		return
 	}
+	e.mtx.Lock()
+	known := e.byName[f.Connection]
+	e.mtx.Unlock()
+	if known != nil && known.spoolDir() == f.Dir { // in use, also by one that a reload removed
+		return
+	}
 	c, err := e.connection(f.Connection)
 	if err != nil || e.spoolRoot(c.settings.Load()) != root {
 		if _, told := e.staging.warned.LoadOrStore(f.Dir, true); !told {
@@ -159,7 +165,9 @@ func (e *Engine) adoptSpool(root string, f spool.Found) {
 	}
 	if err := c.open(); err != nil {
 		host.Logf(e.log, host.Error, "records in %s cannot be sent: %v", f.Dir, err)
+		return
 	}
+	c.attach() // it may have been open before
 }
 
 // Spools implements console.Env.

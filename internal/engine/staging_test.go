@@ -141,6 +141,32 @@ func TestLeftoversAreSentFirst(t *testing.T) {
 	}
 }
 
+// What an earlier run left on disk comes before what it left in shared memory, also for a connection that keeps nothing
+// any more. A connection that a reload removes while it delivers is not said to have left something.
+func TestLeftOnDiskComesBeforeLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	r := startAt(t, newLines(), dir)
+	r.configure(section("one", refusedAddress(t), onDisk))
+	r.open("one").put(numbered("t", "k", 0, 20)...)
+	r.spooled("one", 20)
+	r.Stop(0)
+
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	numbers := numbered("t", "k", 0, 40)
+	leave(t, dir, slabOfFrames("one", 0, numbers[20:]...))
+	log := newLines()
+	r = startAt(t, log, dir)
+	_, release := b.hold(t)
+	r.configure(section("one", b.address(), inMemory) + section("two", b.address()))
+	eventually(t, "all was found", func() bool { return r.status("one").Totals.Accepted == 40 })
+	r.configure(section("two", b.address()))
+	if said := log.with("which kafka.conf does not have there"); len(said) > 0 {
+		t.Errorf("said of a connection that is delivering: %q", said)
+	}
+	release()
+	b.counts(t, "t", 40)
+}
+
 // lastFrame is where the last frame of a slab's file begins.
 func lastFrame(t *testing.T, file []byte) (at int) {
 	t.Helper()
