@@ -89,7 +89,6 @@ func (w report) stand(l *lane) *Record {
 const (
 	never = time.Duration(math.MaxInt64)
 
-	readAhead  = 512     // a lane with fewer records ready to be sent asks for more from the disk
 	readMost   = 2048    // records that are read at once
 	readLeast  = 16      // the same while memory is full of others
 	readBytes  = 1 << 20 // and bytes; one record may be larger
@@ -98,6 +97,9 @@ const (
 	writeMost  = 4096 // records that are written at once
 	writeBytes = 4 << 20
 )
+
+// readAhead: a lane with fewer records ready to be sent asks for more from the disk. Tests change it.
+var readAhead = 512
 
 // onDisk is how many of the lane's records are on disk and have no outcome.
 func (s *shelf) onDisk() uint64 { return s.next - s.from - s.done.count }
@@ -295,9 +297,13 @@ func (o *Outbox) leaveMemory(l *lane, r *Record) {
 	}
 }
 
-// evict forgets from the end of the queue what is on disk too, while memory holds too much.
+// evict forgets from the end of the queue what is on disk too, while memory holds too much, or when it is not going to be
+// sent soon: a record in memory keeps there all that was staged with it, of other topics too.
 func (o *Outbox) evict(l *lane) {
-	for n := len(l.queue); n-l.head > readAhead && o.half(); n-- {
+	if len(l.write) > l.behind { // what is to be sent from memory will stand behind it
+		return
+	}
+	for n := len(l.queue); n-l.head > readAhead && (o.half() || l.failures > 0); n-- {
 		r := l.queue[n-1]
 		if r.position == 0 || r.position+1 != l.read {
 			return

@@ -112,6 +112,39 @@ func TestManyTopicsOnDiskStayThere(t *testing.T) {
 	})
 }
 
+// Of a topic that cannot be delivered only what would be sent first stays in memory.
+func TestAStuckTopicLeavesMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := usual
+		s.Durability, s.QueueRecords = Disk, 100_000
+		var up atomic.Bool
+		h, c := &trouble{}, newClient("client", s, func(*Record) answer {
+			if up.Load() {
+				return answer{}
+			}
+			return answer{err: errRetry}
+		})
+		d := newDisk(func(what string) { t.Error(what) })
+		o := New(s, c, h, h)
+		o.Attach(func() (Spool, error) { return d, nil })
+		for i := range 5000 {
+			o.Accept([]Record{numbered("t", i, Unsaid)})
+			after(10 * time.Millisecond)
+		}
+		o.mtx.Lock()
+		held := o.waiting + o.sending
+		o.mtx.Unlock()
+		if held > 2*readAhead {
+			t.Errorf("%d of 5000 are in memory", held)
+		}
+		up.Store(true)
+		if !drained(o) || o.Counters()[0].Acknowledged != 5000 {
+			t.Errorf("account %+v", o.Counters())
+		}
+		o.Close()
+	})
+}
+
 // drained waits an hour for everything to have its outcome.
 func drained(o *Outbox) bool {
 	cancel := make(chan struct{})
