@@ -382,9 +382,6 @@ func (g *diary) kill() {
 	next := g.disk.boot()
 	g.mtx.Lock()
 	g.deaf = true
-	if g.unknown[ReasonTooOld]+g.unknown[ReasonDamaged] > 0 {
-		g.revived = true // they may come again, after others
-	}
 	for _, it := range g.items {
 		it.atKill = true
 	}
@@ -518,6 +515,11 @@ func liveOnDisk(t *testing.T, d *dice) {
 			g.attach()
 			g.revived = true
 		}
+		g.mtx.Lock()
+		if g.unknown[ReasonTooOld]+g.unknown[ReasonDamaged] > 0 {
+			g.revived = true // they come again, after others, if what was before them is still on disk
+		}
+		g.mtx.Unlock()
 		if d.one(3) {
 			g.getWell()
 		}

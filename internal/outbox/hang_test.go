@@ -87,6 +87,7 @@ func TestSendingDoesNotWaitForTheDisk(t *testing.T) {
 		o := New(usual, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
 		synctest.Wait()
+		d.dead = []DeadLetter{{Record: &Record{Topic: "t"}}}
 		release := d.hung()
 		for i := range 10 {
 			o.Accept([]Record{numbered("t", i, Disk)})
