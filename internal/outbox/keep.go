@@ -312,13 +312,14 @@ func (o *Outbox) over() {
 // write writes to a lane's log what waits for it, or puts that off.
 func (o *Outbox) write(l *lane) {
 	o.mtx.Lock()
+	if o.putOff(toWrite) { // before anything is looked at: what waits may be much
+		l.listed.write = false
+		o.relist(l)
+		o.mtx.Unlock()
+		return
+	}
 	batch := o.nextBatch(l)
-	off := o.putOff(toWrite)
-	if len(batch) == 0 || off {
-		if off && len(batch) > 0 {
-			l.write = append(batch, l.write...)
-			o.relist(l)
-		}
+	if len(batch) == 0 {
 		o.mtx.Unlock()
 		return
 	}
