@@ -48,7 +48,6 @@ type item struct {
 	run        int // in which it was accepted
 	released   int // by the gate, in that run
 	delivered  int
-	outcomes   int // acknowledged or dropped, as far as it is known by name
 	reports    int
 	last       error
 	lifetime   bool
@@ -71,10 +70,8 @@ type diary struct {
 	disk    *disk
 	outbox  *Outbox
 	moods   []string
-	closing bool
 	revived bool              // dead letters were sent again: their order is not kept
 	unknown map[string]uint64 // dropped by reason
-	unsafe  bool              // the client has delivered what it failed
 	trouble error
 	fails   int
 	names   int
