@@ -163,15 +163,30 @@ var clusters [4]struct {
 	dir     string
 }
 
-// newApache gives a cluster for as long as the test takes. All its nodes run.
-func newApache(t *testing.T, ctx context.Context, count int) (*nodes, *proxy, error) {
-	folder := ""
+// apacheFolder is that of the first version that RES_KAFKA_APACHE names, or empty.
+func apacheFolder() string {
 	for entry := range strings.SplitSeq(os.Getenv("RES_KAFKA_APACHE"), ":") {
-		if _, path, ok := strings.Cut(entry, "="); ok && folder == "" {
-			folder = path
+		if _, path, ok := strings.Cut(entry, "="); ok {
+			return path
 		}
 	}
-	if folder == "" {
+	return ""
+}
+
+// warmUp starts a cluster before it is asked for. When that fails, who asks for it tries again and says why.
+func warmUp(count int) {
+	if apacheFolder() == "" || os.Getenv("RES_KAFKA_ROOT") == "" {
+		return
+	}
+	c := &clusters[count]
+	c.busy.Lock()
+	defer c.busy.Unlock()
+	_ = startCluster(context.Background(), count)
+}
+
+// newApache gives a cluster for as long as the test takes. All its nodes run.
+func newApache(t *testing.T, ctx context.Context, count int) (*nodes, *proxy, error) {
+	if apacheFolder() == "" {
 		t.Skip("RES_KAFKA_APACHE names no Apache Kafka, and the embedded broker cannot do this")
 	}
 	c := &clusters[count]
@@ -180,41 +195,55 @@ func newApache(t *testing.T, ctx context.Context, count int) (*nodes, *proxy, er
 		c.failed = t.Failed()
 		c.busy.Unlock()
 	})
-	if c.cluster != nil {
-		n := &nodes{ctx, c.cluster}
-		if c.failed {
-			return n, c.proxy, errors.Join(n.stop(), n.start())
+	if c.cluster == nil {
+		if err := startCluster(ctx, count); err != nil {
+			return nil, nil, err
 		}
-		return n, c.proxy, nil
 	}
-	var err error
-	if c.dir, err = os.MkdirTemp("", "rk"); err != nil {
-		return nil, nil, err
+	n := &nodes{ctx, c.cluster}
+	if c.failed {
+		return n, c.proxy, errors.Join(n.stop(), n.start())
+	}
+	return n, c.proxy, nil
+}
+
+// startCluster makes and starts one. It is the caller's.
+func startCluster(ctx context.Context, count int) (err error) {
+	c := &clusters[count]
+	if c.dir == "" {
+		if c.dir, err = os.MkdirTemp("", "rk"); err != nil {
+			return err
+		}
 	}
 	listeners := []apache.Listener{apache.Plaintext}
 	if count == 1 {
-		if c.proxy, err = newProxy(); err != nil {
-			return nil, nil, err
+		if c.proxy == nil {
+			if c.proxy, err = newProxy(); err != nil {
+				return err
+			}
 		}
 		listeners = append(listeners, apache.Listener{Name: "GATED", Protocol: "PLAINTEXT", Advertised: c.proxy.address()})
 	}
 	starting, cancel := context.WithTimeout(ctx, 3*patience)
 	defer cancel()
-	c.cluster, err = apache.Start(starting, apache.Config{Dir: c.dir, Kafka: folder, Nodes: count, Listeners: listeners})
+	dir := filepath.Join(c.dir, strconv.FormatInt(sites.Add(1), 10))
+	cluster, err := apache.Start(starting, apache.Config{Dir: dir, Kafka: apacheFolder(), Nodes: count, Listeners: listeners})
 	if err != nil {
-		c.cluster = nil
-		return nil, nil, err
+		return err
 	}
+	c.cluster = cluster
 	if c.proxy != nil {
-		c.proxy.aim(c.cluster.Address(1, "GATED"))
+		c.proxy.aim(cluster.Address(1, "GATED"))
 	}
-	return &nodes{ctx, c.cluster}, c.proxy, nil
+	return nil
 }
 
 // closeClusters ends them. The error tells of nodes that had ended by themselves.
 func closeClusters() (err error) {
 	for i := range clusters {
 		c := &clusters[i]
+		c.busy.Lock() // it may be starting
+		defer c.busy.Unlock()
 		if c.cluster != nil {
 			err = errors.Join(err, c.cluster.Close())
 		}

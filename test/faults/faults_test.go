@@ -12,6 +12,7 @@
 package faults
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"strconv"
@@ -21,6 +22,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() && flag.Lookup("test.run").Value.String() == "" {
+		go warmUp(3) // what a short run would wait for longest
+	}
 	status := m.Run()
 	if err := closeClusters(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -60,7 +65,7 @@ type size struct {
 func theSize(t *testing.T) size {
 	if testing.Short() {
 		return size{
-			short: true, rate: 1500, around: 1500, timeout: 2 * time.Second, frozen: 4 * time.Second, kills: 4, reloads: 6,
+			short: true, rate: 1000, around: 1000, timeout: time.Second, frozen: 3 * time.Second, kills: 2, reloads: 4,
 			every: 500 * time.Millisecond, limit: 5 * time.Minute,
 		}
 	}

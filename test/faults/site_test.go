@@ -282,10 +282,13 @@ func (l *lane) calls() (n int) {
 	return n
 }
 
-// until waits for something that only asking tells.
+// until waits for something that only asking tells. It asks less and less often: a command of Asterisk's console is a
+// process of its own, and rows run side by side.
 func (s *site) until(what string, reached func() bool) {
 	s.Helper()
-	for deadline := time.Now().Add(patience); !reached(); time.Sleep(20 * time.Millisecond) {
+	pause := 5 * time.Millisecond
+	for deadline := time.Now().Add(patience); !reached(); pause = min(pause*3/2, 300*time.Millisecond) {
+		time.Sleep(pause)
 		s.must(s.pbx.Crashed())
 		if time.Now().After(deadline) {
 			var shown strings.Builder
