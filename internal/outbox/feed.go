@@ -1,44 +1,8 @@
 package outbox
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"slices"
 	"time"
 )
-
-// outcome is what became of one record, carried out of the locked part to be told to the gate, the record's owner and
-// the observer.
-type outcome struct {
-	record *Record // nil: of records that nobody knows any more
-	reason string  // empty = acknowledged
-	err    error
-
-	release bool   // the stage need not answer for the record any more
-	spooled bool   // no outcome, but the end: the record stays on disk
-	unknown bool   // the record stands for one that is counted among those that nobody knows
-	topic   string // without a record: whose records they were,
-	records int    // and how many
-}
-
-// verdict is the outcome as an error. Where the outbox itself gave up, errors.Is finds the DroppedError in it, and the
-// client's last word is added unless that only says the same.
-func (out *outcome) verdict() error {
-	switch {
-	case out.spooled:
-		return ErrSpooled
-	case out.reason == "":
-		return nil
-	case out.err == nil, out.reason == ReasonStopped:
-		return DroppedError(out.reason)
-	case out.reason != ReasonExpired:
-		return out.err
-	case errors.Is(out.err, context.DeadlineExceeded):
-		return DroppedError(out.reason)
-	}
-	return fmt.Errorf("%w (%w)", DroppedError(out.reason), out.err)
-}
 
 // step is what the feeder has to do next.
 type step struct {
@@ -106,24 +70,6 @@ func (o *Outbox) decide() step {
 	return s
 }
 
-// guard ends a panic of the feeder, which would end the PBX: the connection takes no more records and gives up those
-// it has, as at the end of the engine. The observer is told, so that callers are refused from then on.
-func (o *Outbox) guard() {
-	r := recover()
-	if r == nil {
-		return
-	}
-	o.observer.Panicked(r)
-	o.mtx.Lock()
-	o.closing, o.ended = true, true
-	transport := o.transport
-	o.mtx.Unlock()
-	transport.Close()
-	o.endKeeping()
-	o.giveUp()
-	close(o.stopped)
-}
-
 // collect moves records that may be sent now from their lanes to the client's account, and drops those that have waited on
 // disk for too long. All of one batch fall due in the same second, so that the client needs one deadline for them.
 func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Duration, gone []outcome) {
@@ -177,21 +123,6 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 		o.listRead(l)
 	}
 	return batch, bucket, gone
-}
-
-// tooOld says whether a record has been on disk for longer than it may.
-func (o *Outbox) tooOld(r *Record) bool {
-	return o.settings.MaxAge > 0 && r.lane.durable && r.Lifetime == 0 && time.Since(r.Accepted) > o.settings.MaxAge
-}
-
-// dropOld makes a dead letter of a record that is too old.
-func (o *Outbox) dropOld(l *lane, r *Record) outcome {
-	o.waiting--
-	if r.position != 0 {
-		l.cached--
-	}
-	o.bury(r, ReasonTooOld, nil)
-	return o.settle(l, r, ReasonTooOld, nil)
 }
 
 // done is the client's answer for one record.
@@ -320,42 +251,6 @@ func (o *Outbox) expire(now time.Duration) []outcome {
 	return gone
 }
 
-// settle gives a record its outcome. It has left the lane's queues and the totals of waiting or sending already.
-func (o *Outbox) settle(l *lane, r *Record, reason string, err error) outcome {
-	out := outcome{record: r, reason: reason, err: err, release: !r.released}
-	o.bytes -= int64(r.size())
-	r.settled, r.released = true, true
-	if r.position != 0 {
-		l.done.set(r.position)
-		o.moveOn(l)
-	}
-	if r.toWrite {
-		l.unlist()
-	}
-	o.tally(l, reason, 1)
-	o.rest(l)
-	return out
-}
-
-// tally counts outcomes.
-func (o *Outbox) tally(l *lane, reason string, n int) {
-	if reason == "" {
-		l.count.Acknowledged += uint64(n)
-	} else {
-		if l.count.Dropped == nil {
-			l.count.Dropped = map[string]uint64{}
-		}
-		l.count.Dropped[reason] += uint64(n)
-	}
-	if o.idle != nil && o.empty() {
-		close(o.idle)
-		o.idle = nil
-	}
-}
-
-// empty says whether there is nothing left that has no outcome.
-func (o *Outbox) empty() bool { return o.waiting+o.sending+o.away == 0 }
-
 // patience is how long the feeder may sleep if nobody wakes it.
 func (o *Outbox) patience(now time.Duration) time.Duration {
 	wait := time.Hour
@@ -373,26 +268,6 @@ func (o *Outbox) patience(now time.Duration) time.Duration {
 		}
 	}
 	return wait
-}
-
-// tell gives outcomes to those who wait for them, without the lock.
-func (o *Outbox) tell(outcomes []outcome) {
-	for i := range outcomes {
-		out := &outcomes[i]
-		if out.record == nil {
-			o.observer.Dropped(out.topic, out.reason, out.records, out.err)
-			continue
-		}
-		if out.release {
-			o.gate.Release(out.record)
-		}
-		if out.reason != "" && !out.unknown {
-			o.observer.Dropped(out.record.Topic, out.reason, 1, out.err)
-		}
-		if report := out.record.Report; report != nil {
-			report(out.record, out.verdict())
-		}
-	}
 }
 
 // startSwap says which client is to be closed for the next one: the present one, once it is empty or out of patience.
@@ -421,81 +296,6 @@ func (o *Outbox) finishSwap() {
 		}
 	}
 }
-
-// shutDown ends the outbox from the feeder's goroutine: the client's answers come first, then what must not be lost is
-// written to disk, then the rest is given up.
-func (o *Outbox) shutDown() {
-	o.shut(o.transport)
-	o.awaitSend()
-	o.relief.Stop()
-	o.mtx.Lock()
-	next := o.next
-	o.next = nil
-	o.ended = true
-	o.mtx.Unlock()
-	if next != nil {
-		o.shut(next.transport)
-	}
-	o.endKeeping()
-	o.giveUp()
-}
-
-// shut closes a client at the end, when everything does.
-func (o *Outbox) shut(t Transport) {
-	o.mtx.Lock()
-	limit := o.closeLimit
-	o.mtx.Unlock()
-	if c, ok := t.(limitedCloser); ok && limit > 0 {
-		c.CloseWithin(limit)
-		return
-	}
-	t.Close()
-}
-
-// giveUp ends the account of whatever still waits: what is on disk stays there, the rest is dropped.
-func (o *Outbox) giveUp() {
-	var gone []outcome
-	o.mtx.Lock()
-	for _, l := range o.lanes {
-		durable := l.durable
-		for _, r := range slices.Concat(l.takeAll(), o.writing.of(l), l.write) {
-			if r.settled {
-				continue
-			}
-			o.waiting--
-			switch {
-			case r.position != 0:
-				l.cached--
-				o.away++
-			case durable && r.Staged != nil && !r.released: // the next run finds it where it was staged
-				l.left++
-			case r.purged:
-				gone = append(gone, o.settle(l, r, ReasonPurged, nil))
-				continue
-			case r.givenUp:
-				gone = append(gone, o.settle(l, r, ReasonSpoolFull, nil))
-				continue
-			default:
-				gone = append(gone, o.settle(l, r, ReasonStopped, nil))
-				continue
-			}
-			r.settled = true
-			gone = append(gone, outcome{record: r, spooled: true})
-		}
-		for _, wanted := range l.reports {
-			gone = append(gone, outcome{record: wanted.stand(l), spooled: true})
-		}
-		l.write, l.behind, l.reports = nil, 0, nil
-	}
-	o.mtx.Unlock()
-	o.tell(gone)
-}
-
-// DroppedError is the outcome of a record that the outbox itself dropped: the reason.
-type DroppedError string
-
-// Error implements error.
-func (e DroppedError) Error() string { return string(e) }
 
 // keep filters lanes in place.
 func keep(lanes []*lane, wanted func(*lane) bool) []*lane {

@@ -1,10 +1,8 @@
 package outbox
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,24 +38,6 @@ type chores struct {
 	write  []*lane
 	read   []*lane
 	settle []*lane
-}
-
-// chore is a kind of what the keeper does.
-type chore int
-
-const (
-	toOpen chore = iota
-	toBury
-	toWrite
-	toRead
-	toSettle
-	toClose
-)
-
-// doing names the chores in errors.
-var doing = [...]string{
-	"opening the spool", "writing dead letters", "writing to the spool", "reading the spool", "settling in the spool",
-	"closing the spool",
 }
 
 // none says whether there is nothing to do.
@@ -208,19 +188,6 @@ func (o *Outbox) rotate() {
 	}
 }
 
-// buryAll writes dead letters, or puts that off: as many as have room in memory.
-func (o *Outbox) buryAll(letters []DeadLetter) {
-	err := o.spool.Bury(letters)
-	if err == nil {
-		return
-	}
-	o.note(err, toBury)
-	o.mtx.Lock()
-	defer o.mtx.Unlock()
-	letters = append(letters, o.chores.bury...)
-	o.chores.bury = letters[max(0, len(letters)-lettersMost):]
-}
-
 // pause is how long the keeper may sleep.
 func (o *Outbox) pause() time.Duration {
 	o.mtx.Lock()
@@ -257,182 +224,6 @@ func (o *Outbox) opened() bool {
 	o.note(err, toOpen)
 	o.signal()
 	return err == nil
-}
-
-// note remembers that something fails on the disk, or works again, and tells the observer of a change.
-func (o *Outbox) note(err error, what chore) {
-	if err != nil {
-		err = fmt.Errorf("%s: %w", doing[what], err)
-	}
-	o.mtx.Lock()
-	o.failing[what] = err
-	changed := o.sumUp(err)
-	if err != nil {
-		o.retry = time.Now().Add(spoolRetry)
-	}
-	trouble := o.trouble
-	o.mtx.Unlock()
-	if changed || err != nil {
-		o.say(func() { o.observer.Spooling(trouble) })
-	}
-}
-
-// sumUp says whether there has come to be trouble, or to be none: latest, or what else is failing.
-func (o *Outbox) sumUp(latest error) (changed bool) {
-	for _, err := range o.failing {
-		latest = cmp.Or(latest, err)
-	}
-	changed = (latest == nil) != (o.trouble == nil)
-	o.trouble = latest
-	return changed
-}
-
-// putOff says whether what failed is not to be tried again yet.
-func (o *Outbox) putOff(what chore) bool { return o.failing[what] != nil && time.Now().Before(o.retry) }
-
-// over ends the trouble with what is not to be done any more: what fails stays on the lists.
-func (o *Outbox) over() {
-	o.mtx.Lock()
-	changed := false
-	if o.trouble != nil {
-		todo := o.chores
-		for what, left := range [...]int{toBury: len(todo.bury), toWrite: len(todo.write), toRead: len(todo.read), toSettle: len(todo.settle)} {
-			if left == 0 && chore(what) != toOpen {
-				o.failing[what] = nil
-			}
-		}
-		changed = o.sumUp(nil)
-	}
-	o.mtx.Unlock()
-	if changed {
-		o.say(func() { o.observer.Spooling(nil) })
-	}
-}
-
-// write writes to a lane's log what waits for it, or puts that off.
-func (o *Outbox) write(l *lane) {
-	o.mtx.Lock()
-	if o.putOff(toWrite) { // before anything is looked at: what waits may be much
-		l.listed.write = false
-		o.relist(l)
-		o.mtx.Unlock()
-		return
-	}
-	batch := o.nextBatch(l)
-	if len(batch) == 0 {
-		o.mtx.Unlock()
-		return
-	}
-	o.writing = writing{l, batch}
-	drop := o.settings.DropOldest
-	o.mtx.Unlock()
-
-	batch, first, err := o.appendSome(l, batch, drop)
-	if err == nil {
-		released := o.written(l, batch, first)
-		o.say(func() {
-			for _, r := range released {
-				o.gate.Release(r)
-			}
-		})
-	}
-	o.mtx.Lock()
-	o.writing = writing{}
-	if err != nil {
-		l.write = append(batch, l.write...)
-	}
-	if len(l.write) > 0 {
-		o.relist(l)
-	}
-	was := o.failing[toWrite]
-	if err == nil && was != nil && len(o.chores.write) > 0 {
-		o.retry = time.Now() // it is over when everything is written, and not with what just fitted
-		was = nil
-	}
-	o.mtx.Unlock()
-	if err != nil || was != nil {
-		o.note(err, toWrite)
-	}
-}
-
-// appendSome writes a batch to a lane's log, or as much of its beginning as there is room for; what it leaves has to be
-// written next. A spool that is to drop what is oldest does so in small steps, so that it gives up no more than it must.
-func (o *Outbox) appendSome(l *lane, batch []*Record, drop bool) (tried []*Record, first uint64, err error) {
-	const step = 64 << 10
-	bytes := 0
-	for _, r := range batch {
-		bytes += r.size()
-	}
-	for range 100 { // halves of a batch, and pieces of a spool, at least
-		first, err = o.spool.Append(l.topic, batch)
-		if !errors.Is(err, ErrSpoolFull) {
-			break
-		}
-		o.moved.Add(1)
-		if drop && (bytes <= step || len(batch) == 1) && o.makeRoom() {
-			continue
-		}
-		half := len(batch) / 2
-		if half == 0 {
-			break
-		}
-		for _, r := range batch[half:] {
-			bytes -= r.size()
-		}
-		o.mtx.Lock()
-		l.write = slices.Concat(batch[half:], l.write)
-		batch = batch[:half]
-		o.writing = writing{l, batch}
-		o.mtx.Unlock()
-	}
-	return batch, first, err
-}
-
-// relist has the keeper write more in its next round. Unlike listWrite it wakes nobody: only the keeper calls it.
-func (o *Outbox) relist(l *lane) {
-	if !l.listed.write {
-		l.listed.write = true
-		o.chores.write = append(o.chores.write, l)
-	}
-}
-
-// nextBatch takes from a lane what is to be written next. What has its outcome already need not be.
-func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
-	l.listed.write = false
-	bytes, taken := 0, 0
-	for _, r := range l.write {
-		if !r.settled {
-			if len(batch) == writeMost || bytes > 0 && bytes+r.size() > writeBytes {
-				break
-			}
-			batch = append(batch, r)
-			bytes += r.size()
-		} else {
-			l.stale--
-		}
-		taken++
-	}
-	clear(l.write[:taken])
-	if l.write = l.write[taken:]; len(l.write) == 0 {
-		l.write, l.stale = nil, 0
-	} else {
-		l.stale = max(l.stale, 0)
-		o.relist(l)
-	}
-	if len(batch) == 0 {
-		o.rest(l)
-	}
-	return batch
-}
-
-// makeRoom has the spool give up its oldest records.
-func (o *Outbox) makeRoom() bool {
-	topic, before, ok := o.spool.DropOldest()
-	if ok {
-		gone := o.gaveUp(topic, before)
-		o.say(func() { o.tell(gone) })
-	}
-	return ok
 }
 
 // read brings the next records of a lane's log into memory.
@@ -500,73 +291,6 @@ func (o *Outbox) settleLog(l *lane) {
 			l.listed.settle = true
 			o.chores.settle = append(o.chores.settle, l)
 		}
-	}
-}
-
-// endKeeping has everything that must not be lost written, and ends the keeper. A disk that hangs is left alone.
-func (o *Outbox) endKeeping() {
-	if !o.Attached() {
-		return
-	}
-	o.Spill()
-	select {
-	case <-o.finish: // after a panic of the feeder
-	default:
-		close(o.finish)
-	}
-	ticker := time.NewTicker(diskPatience)
-	defer ticker.Stop()
-	for moved := o.moved.Load(); ; {
-		select {
-		case <-o.kept:
-			return
-		case <-ticker.C:
-		}
-		if now := o.moved.Load(); now != moved {
-			moved = now
-			continue
-		}
-		break
-	}
-	o.say(func() { o.observer.Spooling(errDiskHangs) })
-	o.saying.Lock()
-	o.mute = true
-	o.saying.Unlock()
-}
-
-// errDiskHangs is why something that ought to be on disk is not.
-var errDiskHangs = errors.New("the disk does not answer; what is not written is given up")
-
-// lastRound writes what is still to be written, unless the disk fails, and closes the spool.
-func (o *Outbox) lastRound() {
-	if o.spool == nil && !o.opened() {
-		return
-	}
-	o.mtx.Lock()
-	o.retry = time.Time{} // one more attempt, whatever happened before
-	o.mtx.Unlock()
-	for {
-		o.round()
-		o.mtx.Lock()
-		done := len(o.chores.bury)+len(o.chores.write) == 0 || o.putOff(toWrite) || o.putOff(toBury)
-		o.mtx.Unlock()
-		if done {
-			break
-		}
-	}
-	o.mtx.Lock()
-	lanes := make([]*lane, 0, len(o.lanes))
-	for _, l := range o.lanes {
-		if l.from > l.told {
-			lanes = append(lanes, l)
-		}
-	}
-	o.mtx.Unlock()
-	for _, l := range lanes {
-		o.settleLog(l)
-	}
-	if err := o.spool.Close(); err != nil {
-		o.note(err, toClose)
 	}
 }
 

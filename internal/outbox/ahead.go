@@ -1,0 +1,114 @@
+package outbox
+
+// leaveMemory is for a record that has been waiting in memory and from now on is on disk only.
+func (o *Outbox) leaveMemory(l *lane, r *Record) {
+	o.waiting--
+	o.away++
+	o.bytes -= int64(r.size())
+	if r.Report != nil {
+		if l.reports == nil {
+			l.reports = map[uint64]report{}
+		}
+		l.reports[r.position] = report{r.Report, r.Opaque}
+	}
+}
+
+// evict forgets from the end of the queue what is on disk too, while memory holds too much, or when it is not going to be
+// sent soon: a record in memory keeps there all that was staged with it, of other topics too.
+func (o *Outbox) evict(l *lane) {
+	if len(l.write) > l.behind { // what is to be sent from memory will stand behind it
+		return
+	}
+	for n := len(l.queue); n-l.head > readAhead && (o.half() || l.failures > 0); n-- {
+		r := l.queue[n-1]
+		if r.position == 0 || r.position+1 != l.read {
+			return
+		}
+		l.queue[n-1] = nil
+		l.queue = l.queue[:n-1]
+		l.read = r.position
+		l.cached--
+		o.leaveMemory(l, r)
+	}
+}
+
+// loaded books what the keeper read from a lane's log: records up to, but not including, position next, of which some may be
+// missing because they are damaged.
+func (o *Outbox) loaded(l *lane, records []*Record, positions []uint64, next uint64) (gone []outcome) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	at := l.read
+	for i, r := range records {
+		gone = append(gone, o.lost(l, at, positions[i], ReasonDamaged)...)
+		at = positions[i] + 1
+		r.Topic, r.lane, r.seq, r.position, r.born, r.released = l.topic, l, o.seq, positions[i], o.now(), true
+		o.seq++
+		if wanted, ok := l.reports[r.position]; ok {
+			delete(l.reports, r.position)
+			r.Report, r.Opaque = wanted.tell, wanted.opaque
+		}
+		l.queue = append(l.queue, r)
+		l.cached++
+		o.waiting++
+		o.away--
+		o.bytes += int64(r.size())
+	}
+	gone = append(gone, o.lost(l, at, next, ReasonDamaged)...)
+	l.read = next
+	o.moveOn(l)
+	o.markReady(l)
+	o.promote(l)
+	o.rest(l)
+	return gone
+}
+
+// lost drops what is on disk only from one position up to, but not including, another: nobody knows these records any
+// more, but for their number and who wants to hear of them.
+func (o *Outbox) lost(l *lane, from, to uint64, reason string) (gone []outcome) {
+	if from >= to {
+		return nil
+	}
+	n := int(to - from)
+	for p := from; p < to; p++ {
+		l.done.set(p)
+		if wanted, ok := l.reports[p]; ok {
+			delete(l.reports, p)
+			gone = append(gone, outcome{record: wanted.stand(l), reason: reason, unknown: true})
+		}
+	}
+	o.away -= n
+	o.tally(l, reason, n)
+	return append(gone, outcome{topic: l.topic, reason: reason, records: n})
+}
+
+// promote makes ready what is behind, once nothing stands before it: it is in memory, so it need not wait for the disk.
+func (o *Outbox) promote(l *lane) {
+	if l.behind == 0 || l.read < l.next {
+		return
+	}
+	for _, part := range [][]*Record{o.writing.of(l), l.write} {
+		for _, r := range part {
+			if r.behind {
+				r.behind = false
+				r.seq = o.seq // after those that came from the disk meanwhile
+				o.seq++
+				l.queue = append(l.queue, r)
+			}
+		}
+	}
+	l.behind = 0
+	o.markReady(l)
+}
+
+// listRead has the keeper read on when the lane is about to run out of records to send.
+func (o *Outbox) listRead(l *lane) {
+	switch {
+	case l.listed.read || l.waiting() >= readAhead || (l.waiting() > 0 && o.half()):
+	case l.read < l.next:
+		l.listed.read = true
+		o.chores.read = append(o.chores.read, l)
+		o.nudge()
+	default:
+		o.promote(l)
+	}
+}

@@ -1,0 +1,161 @@
+package outbox
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// endKeeping has everything that must not be lost written, and ends the keeper. A disk that hangs is left alone.
+func (o *Outbox) endKeeping() {
+	if !o.Attached() {
+		return
+	}
+	o.Spill()
+	select {
+	case <-o.finish: // after a panic of the feeder
+	default:
+		close(o.finish)
+	}
+	ticker := time.NewTicker(diskPatience)
+	defer ticker.Stop()
+	for moved := o.moved.Load(); ; {
+		select {
+		case <-o.kept:
+			return
+		case <-ticker.C:
+		}
+		if now := o.moved.Load(); now != moved {
+			moved = now
+			continue
+		}
+		break
+	}
+	o.say(func() { o.observer.Spooling(errDiskHangs) })
+	o.saying.Lock()
+	o.mute = true
+	o.saying.Unlock()
+}
+
+// errDiskHangs is why something that ought to be on disk is not.
+var errDiskHangs = errors.New("the disk does not answer; what is not written is given up")
+
+// lastRound writes what is still to be written, unless the disk fails, and closes the spool.
+func (o *Outbox) lastRound() {
+	if o.spool == nil && !o.opened() {
+		return
+	}
+	o.mtx.Lock()
+	o.retry = time.Time{} // one more attempt, whatever happened before
+	o.mtx.Unlock()
+	for {
+		o.round()
+		o.mtx.Lock()
+		done := len(o.chores.bury)+len(o.chores.write) == 0 || o.putOff(toWrite) || o.putOff(toBury)
+		o.mtx.Unlock()
+		if done {
+			break
+		}
+	}
+	o.mtx.Lock()
+	lanes := make([]*lane, 0, len(o.lanes))
+	for _, l := range o.lanes {
+		if l.from > l.told {
+			lanes = append(lanes, l)
+		}
+	}
+	o.mtx.Unlock()
+	for _, l := range lanes {
+		o.settleLog(l)
+	}
+	if err := o.spool.Close(); err != nil {
+		o.note(err, toClose)
+	}
+}
+
+// guard ends a panic of the feeder, which would end the PBX: the connection takes no more records and gives up those
+// it has, as at the end of the engine. The observer is told, so that callers are refused from then on.
+func (o *Outbox) guard() {
+	r := recover()
+	if r == nil {
+		return
+	}
+	o.observer.Panicked(r)
+	o.mtx.Lock()
+	o.closing, o.ended = true, true
+	transport := o.transport
+	o.mtx.Unlock()
+	transport.Close()
+	o.endKeeping()
+	o.giveUp()
+	close(o.stopped)
+}
+
+// shutDown ends the outbox from the feeder's goroutine: the client's answers come first, then what must not be lost is
+// written to disk, then the rest is given up.
+func (o *Outbox) shutDown() {
+	o.shut(o.transport)
+	o.awaitSend()
+	o.relief.Stop()
+	o.mtx.Lock()
+	next := o.next
+	o.next = nil
+	o.ended = true
+	o.mtx.Unlock()
+	if next != nil {
+		o.shut(next.transport)
+	}
+	o.endKeeping()
+	o.giveUp()
+}
+
+// shut closes a client at the end, when everything does.
+func (o *Outbox) shut(t Transport) {
+	o.mtx.Lock()
+	limit := o.closeLimit
+	o.mtx.Unlock()
+	if c, ok := t.(limitedCloser); ok && limit > 0 {
+		c.CloseWithin(limit)
+		return
+	}
+	t.Close()
+}
+
+// giveUp ends the account of whatever still waits: what is on disk stays there, the rest is dropped.
+func (o *Outbox) giveUp() {
+	var gone []outcome
+	o.mtx.Lock()
+	for _, l := range o.lanes {
+		durable := l.durable
+		for _, r := range slices.Concat(l.takeAll(), o.writing.of(l), l.write) {
+			if r.settled {
+				continue
+			}
+			o.waiting--
+			switch {
+			case r.position != 0:
+				l.cached--
+				o.away++
+			case durable && r.Staged != nil && !r.released: // the next run finds it where it was staged
+				l.left++
+			case r.purged:
+				gone = append(gone, o.settle(l, r, ReasonPurged, nil))
+				continue
+			case r.givenUp:
+				gone = append(gone, o.settle(l, r, ReasonSpoolFull, nil))
+				continue
+			default:
+				gone = append(gone, o.settle(l, r, ReasonStopped, nil))
+				continue
+			}
+			r.settled = true
+			gone = append(gone, outcome{record: r, spooled: true})
+		}
+		for _, wanted := range l.reports {
+			gone = append(gone, outcome{record: wanted.stand(l), spooled: true})
+		}
+		l.write, l.behind, l.reports = nil, 0, nil
+	}
+	o.mtx.Unlock()
+	o.tell(gone)
+}

@@ -1,0 +1,146 @@
+package outbox
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// buryAll writes dead letters, or puts that off: as many as have room in memory.
+func (o *Outbox) buryAll(letters []DeadLetter) {
+	err := o.spool.Bury(letters)
+	if err == nil {
+		return
+	}
+	o.note(err, toBury)
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	letters = append(letters, o.chores.bury...)
+	o.chores.bury = letters[max(0, len(letters)-lettersMost):]
+}
+
+// write writes to a lane's log what waits for it, or puts that off.
+func (o *Outbox) write(l *lane) {
+	o.mtx.Lock()
+	if o.putOff(toWrite) { // before anything is looked at: what waits may be much
+		l.listed.write = false
+		o.relist(l)
+		o.mtx.Unlock()
+		return
+	}
+	batch := o.nextBatch(l)
+	if len(batch) == 0 {
+		o.mtx.Unlock()
+		return
+	}
+	o.writing = writing{l, batch}
+	drop := o.settings.DropOldest
+	o.mtx.Unlock()
+
+	batch, first, err := o.appendSome(l, batch, drop)
+	if err == nil {
+		released := o.written(l, batch, first)
+		o.say(func() {
+			for _, r := range released {
+				o.gate.Release(r)
+			}
+		})
+	}
+	o.mtx.Lock()
+	o.writing = writing{}
+	if err != nil {
+		l.write = append(batch, l.write...)
+	}
+	if len(l.write) > 0 {
+		o.relist(l)
+	}
+	was := o.failing[toWrite]
+	if err == nil && was != nil && len(o.chores.write) > 0 {
+		o.retry = time.Now() // it is over when everything is written, and not with what just fitted
+		was = nil
+	}
+	o.mtx.Unlock()
+	if err != nil || was != nil {
+		o.note(err, toWrite)
+	}
+}
+
+// appendSome writes a batch to a lane's log, or as much of its beginning as there is room for; what it leaves has to be
+// written next. A spool that is to drop what is oldest does so in small steps, so that it gives up no more than it must.
+func (o *Outbox) appendSome(l *lane, batch []*Record, drop bool) (tried []*Record, first uint64, err error) {
+	const step = 64 << 10
+	bytes := 0
+	for _, r := range batch {
+		bytes += r.size()
+	}
+	for range 100 { // halves of a batch, and pieces of a spool, at least
+		first, err = o.spool.Append(l.topic, batch)
+		if !errors.Is(err, ErrSpoolFull) {
+			break
+		}
+		o.moved.Add(1)
+		if drop && (bytes <= step || len(batch) == 1) && o.makeRoom() {
+			continue
+		}
+		half := len(batch) / 2
+		if half == 0 {
+			break
+		}
+		for _, r := range batch[half:] {
+			bytes -= r.size()
+		}
+		o.mtx.Lock()
+		l.write = slices.Concat(batch[half:], l.write)
+		batch = batch[:half]
+		o.writing = writing{l, batch}
+		o.mtx.Unlock()
+	}
+	return batch, first, err
+}
+
+// relist has the keeper write more in its next round. Unlike listWrite it wakes nobody: only the keeper calls it.
+func (o *Outbox) relist(l *lane) {
+	if !l.listed.write {
+		l.listed.write = true
+		o.chores.write = append(o.chores.write, l)
+	}
+}
+
+// nextBatch takes from a lane what is to be written next. What has its outcome already need not be.
+func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
+	l.listed.write = false
+	bytes, taken := 0, 0
+	for _, r := range l.write {
+		if !r.settled {
+			if len(batch) == writeMost || bytes > 0 && bytes+r.size() > writeBytes {
+				break
+			}
+			batch = append(batch, r)
+			bytes += r.size()
+		} else {
+			l.stale--
+		}
+		taken++
+	}
+	clear(l.write[:taken])
+	if l.write = l.write[taken:]; len(l.write) == 0 {
+		l.write, l.stale = nil, 0
+	} else {
+		l.stale = max(l.stale, 0)
+		o.relist(l)
+	}
+	if len(batch) == 0 {
+		o.rest(l)
+	}
+	return batch
+}
+
+// makeRoom has the spool give up its oldest records.
+func (o *Outbox) makeRoom() bool {
+	topic, before, ok := o.spool.DropOldest()
+	if ok {
+		gone := o.gaveUp(topic, before)
+		o.say(func() { o.tell(gone) })
+	}
+	return ok
+}
