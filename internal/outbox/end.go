@@ -12,11 +12,7 @@ func (o *Outbox) endKeeping() {
 		return
 	}
 	o.Spill()
-	select {
-	case <-o.finish: // after a panic of the feeder
-	default:
-		close(o.finish)
-	}
+	o.finishing.Do(func() { close(o.finish) }) // again after a panic meanwhile
 	ticker := time.NewTicker(diskPatience)
 	defer ticker.Stop()
 	for moved := o.moved.Load(); ; {
@@ -75,18 +71,28 @@ func (o *Outbox) lastRound() {
 
 // guard ends a panic of the feeder, which would end the PBX: the connection takes no more records and gives up those
 // it has, as at the end of the engine. The observer is told, so that callers are refused from then on.
-func (o *Outbox) guard() {
+func (o *Outbox) guard(inSend *bool) {
 	r := recover()
 	if r == nil {
 		return
 	}
 	o.observer.Panicked(r)
 	o.mtx.Lock()
-	o.closing, o.ended = true, true
+	o.closing = true
+	relieved := *inSend && o.handing == handingAlone
+	if *inSend {
+		o.handing = handingNothing
+	}
+	o.ended = o.ended || !relieved
 	transport := o.transport
 	o.mtx.Unlock()
+	if relieved { // another goroutine is the feeder, and ends everything
+		o.signal()
+		return
+	}
+	o.relief.Stop()
 	transport.Close()
-	o.endKeeping()
+	o.endKeeping() // or it would speak to an observer that may be gone, and keep the disk from the next outbox
 	o.giveUp()
 	close(o.stopped)
 }

@@ -17,7 +17,8 @@ type step struct {
 
 // feed is the feeder: the only goroutine that sends, so that records enter the client in their order.
 func (o *Outbox) feed() {
-	defer o.guard()
+	inSend := false
+	defer o.guard(&inSend)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -34,7 +35,9 @@ func (o *Outbox) feed() {
 			o.awaitSend()
 			o.finishSwap()
 		case len(s.batch) > 0:
+			inSend = true
 			s.transport.Send(s.batch, o.epoch.Add(s.due), o.done)
+			inSend = false
 			if o.relieved() {
 				return
 			}

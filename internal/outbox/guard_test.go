@@ -14,6 +14,34 @@ func (c *brokenClient) Send([]*Record, time.Time, func(*Record, error)) {
 	nothing.name = "x"
 }
 
+// tardyClient panics in Send after somebody else has become the feeder.
+type tardyClient struct{ *client }
+
+func (c *tardyClient) Send([]*Record, time.Time, func(*Record, error)) {
+	time.Sleep(2 * sendPatience)
+	panic("late")
+}
+
+func TestAPanicOfOneWhoWasRelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := &countGate{}
+		late := &tardyClient{newClient("late", usual, nil)}
+		o := New(usual, late, gate, gate)
+		o.Accept([]Record{{Topic: "t", Lifetime: 2 * time.Hour}, {Topic: "u"}})
+		o.mtx.Lock()
+		o.hurry()
+		o.mtx.Unlock()
+		after(time.Hour)
+		if gate.panics != 1 || late.closings() != 1 {
+			t.Errorf("%d panics, the client was closed %d times", gate.panics, late.closings())
+		}
+		o.Close()
+		if !o.ended {
+			t.Error("it has not ended")
+		}
+	})
+}
+
 func TestAPanicOfTheFeederEndsTheOutboxOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := &countGate{}
@@ -29,6 +57,7 @@ func TestAPanicOfTheFeederEndsTheOutboxOnly(t *testing.T) {
 			t.Errorf("records wait for nobody: %+v", c)
 		}
 		o.Close()
+		after(time.Hour)
 		if broken.closings() != 1 {
 			t.Errorf("the client was closed %d times, want 1", broken.closings())
 		}

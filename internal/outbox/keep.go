@@ -27,6 +27,8 @@ type keeping struct {
 	finish chan struct{} // closed when the keeper is to end
 	kept   chan struct{} // closed when it has
 
+	finishing sync.Once
+
 	moved  atomic.Uint64 // counts what the keeper has got done
 	saying sync.RWMutex  // held for reading over the keeper's calls to gate, observer and reports
 	mute   bool          // under saying: there are to be none any more

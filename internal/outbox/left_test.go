@@ -1,0 +1,98 @@
+package outbox
+
+import (
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestLeftInTheStageIsOnlyWhatTheStageHas holds that a record whose frame is done, because it was on disk once, does not
+// count as left for the next run when it is not on disk any more: nobody would find it.
+func TestLeftInTheStageIsOnlyWhatTheStageHas(t *testing.T) {
+	for _, c := range []struct {
+		reason string
+		giveUp func(o *Outbox) error
+	}{
+		{ReasonPurged, func(o *Outbox) error { _, _, err := o.Purge(); return err }},
+		{ReasonSpoolFull, func(o *Outbox) error {
+			_, err := o.order(func(Spool) (int, error) { o.makeRoom(); return 0, nil })
+			return err
+		}},
+	} {
+		t.Run(c.reason, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				gate, d := &countGate{}, newDisk(func(what string) { t.Error(what) })
+				o := New(usual, newClient("client", usual, fixed(answer{hang: true})), gate, gate)
+				o.Attach(func() (Spool, error) { return d, nil })
+				r := numbered("t", 1, Disk)
+				r.Staged = new(atomic.Uint32)
+				o.Accept([]Record{r})
+				synctest.Wait()
+				if gate.records != 1 || len(d.values("t")) != 1 {
+					t.Fatalf("released %d, on disk %q", gate.records, d.values("t"))
+				}
+				if err := c.giveUp(o); err != nil {
+					t.Fatal(err)
+				}
+				o.Close()
+				if n := o.Counters()[0]; n.Dropped[c.reason] != 1 || n.Spooled != 0 {
+					t.Errorf("account %+v, with %q on disk", n, d.values("t"))
+				}
+			})
+		})
+	}
+}
+
+// TestAfterAPanicOfTheFeederNothingIsSaid holds that the keeper ends with the outbox too: the gate's memory goes when Close
+// has returned, and the disk must be free for another one.
+func TestAfterAPanicOfTheFeederNothingIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, d := &trouble{}, newDisk(func(what string) { t.Error(what) })
+		o := New(usual, &brokenClient{newClient("broken", usual, nil)}, h, h)
+		o.Attach(func() (Spool, error) { return d, nil })
+		synctest.Wait()
+		o.Accept([]Record{numbered("t", 1, Memory), numbered("u", 2, Disk)})
+		synctest.Wait()
+		o.Close()
+		if h.panics != 1 || d.closed != 1 || len(d.values("u")) != 1 {
+			t.Errorf("%d panics, the disk was closed %d times, on it is %q", h.panics, d.closed, d.values("u"))
+		}
+
+		h = &trouble{}
+		o = New(usual, &brokenClient{newClient("broken", usual, nil)}, h, h)
+		o.Attach(func() (Spool, error) { return nil, errDisk })
+		synctest.Wait()
+		o.Accept([]Record{numbered("t", 1, Memory)})
+		synctest.Wait()
+		o.Close()
+		said := len(h.said)
+		after(10 * time.Second)
+		if len(h.said) != said {
+			t.Errorf("said after Close: %v", h.said[said:])
+		}
+	})
+}
+
+// A spool that panics, as a defect of ours could.
+type brokenDisk struct{ *disk }
+
+func (brokenDisk) Append(string, []*Record) (uint64, error) { panic(errors.New("a defect")) }
+
+// TestAPanicOfTheKeeperFreesTheDisk holds that another outbox can have the disk after that.
+func TestAPanicOfTheKeeperFreesTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, d := &countGate{}, newDisk(func(what string) { t.Error(what) })
+		o := New(usual, newClient("client", usual, fixed(answer{hang: true})), gate, gate)
+		o.Attach(func() (Spool, error) { return brokenDisk{d}, nil })
+		synctest.Wait()
+		o.Accept([]Record{numbered("t", 1, Disk)})
+		synctest.Wait()
+		o.Close()
+		synctest.Wait()
+		if gate.panics != 1 || d.closed != 1 {
+			t.Errorf("%d panics, the disk was closed %d times", gate.panics, d.closed)
+		}
+	})
+}
