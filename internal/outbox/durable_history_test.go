@@ -510,7 +510,6 @@ func liveOnDisk(t *testing.T, d *dice) {
 		}
 		if g.late {
 			g.attach()
-			g.revived = true
 		}
 		g.mtx.Lock()
 		if g.unknown[ReasonTooOld]+g.unknown[ReasonDamaged] > 0 {

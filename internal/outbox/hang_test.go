@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,11 +13,28 @@ import (
 
 // trouble is an observer and gate that remembers what it hears of the spool.
 type trouble struct {
+	mtx sync.Mutex
 	countGate
 	said []error
 }
 
-func (h *trouble) Spooling(err error) { h.said = append(h.said, err) }
+func (h *trouble) Release(r *Record) {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	h.countGate.Release(r)
+}
+
+func (h *trouble) Dropped(topic, reason string, records int, err error) {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	h.countGate.Dropped(topic, reason, records, err)
+}
+
+func (h *trouble) Spooling(err error) {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	h.said = append(h.said, err)
+}
 
 // a record of a topic whose value is its number.
 func numbered(topic string, n int, d Durability) Record {
