@@ -132,8 +132,8 @@ func takeLock(parent *os.Root, name string) (*os.File, error) {
 // Folder is where the run's slabs go: an absolute path.
 func (r *Run) Folder() string { return r.folder }
 
-// Close ends the run: its folder is removed unless there are frames in it that are ready and not done. Those it counts,
-// and leaves to the next run.
+// Close ends the run: its folder is removed unless there are frames in it that are ready and not done, which it counts,
+// or something in it cannot be read, which is an error. Then it is left to the next run.
 func (r *Run) Close() (waiting int, err error) {
 	defer r.release()
 	rest, err := load(r.parent, r.name)
@@ -141,8 +141,8 @@ func (r *Run) Close() (waiting int, err error) {
 		return 0, err
 	}
 	defer rest.unmap()
-	if waiting = rest.Waiting(); waiting > 0 {
-		return waiting, nil
+	if waiting = rest.Waiting(); waiting > 0 || len(rest.Bad) > 0 {
+		return waiting, errors.Join(rest.Bad...)
 	}
 	return 0, remove(r.parent, r.name)
 }

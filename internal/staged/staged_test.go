@@ -75,6 +75,27 @@ func empty(t *testing.T, base string) {
 	}
 }
 
+// TestARunThatEndsLeavesWhatItCannotRead: the next one may be able to.
+func TestARunThatEndsLeavesWhatItCannotRead(t *testing.T) {
+	base := t.TempDir()
+	r, err := Open(base, "/spool")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(r.Folder(), "slab-1")
+	other := slab("one", 0, "k")
+	other[frame.SlabLayout]++
+	if err := os.WriteFile(path, other, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := r.Close(); n != 0 || err == nil {
+		t.Errorf("Close gave %d, %v", n, err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestARunThatEndsLeavesNothing(t *testing.T) {
 	base := t.TempDir()
 	r, err := Open(base, "/spool")
