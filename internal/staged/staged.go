@@ -90,7 +90,8 @@ func open(base, home string) (run *Run, err error) {
 	return r, err
 }
 
-// openPrivate opens a folder that must be this user's, and nobody else's, and no link.
+// openPrivate opens a folder that must be this user's, and nobody else's, and no link. errors.Is(err, fs.ErrNotExist): it
+// is not there, or another one has taken its place meanwhile.
 func openPrivate(path string) (*os.Root, error) {
 	link, err := os.Lstat(path)
 	if err != nil {
@@ -103,10 +104,10 @@ func openPrivate(path string) (*os.Root, error) {
 	info, err := root.Stat(".")
 	switch {
 	case err != nil:
-	case link.Mode()&fs.ModeSymlink != 0:
+	case link.Mode().Type() != fs.ModeDir:
 		err = fmt.Errorf("%s is no folder, but a link to one", path)
 	case !os.SameFile(link, info):
-		err = fmt.Errorf("%s was made anew meanwhile: %w", path, fs.ErrNotExist)
+		err = fmt.Errorf("%s has been replaced: %w", path, fs.ErrNotExist)
 	case info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) || info.Mode().Perm() != 0o700:
 		err = fmt.Errorf("%s is not private: its mode is %v and its owner number %d", path, info.Mode(), info.Sys().(*syscall.Stat_t).Uid)
 	default:
