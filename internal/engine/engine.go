@@ -31,6 +31,8 @@ type Engine struct {
 	dropped *throttle.Throttle // lines about accepted records that were dropped
 	spools  *throttle.Throttle // lines about spools that cannot be used
 
+	encodePanic sync.Once // the log has the first one
+
 	// configuring is held by whoever makes clients or changes what is configured: what a reload finds open is what it
 	// changes, and nothing is opened any more once Stop has had it. Never held while waiting for the network.
 	configuring sync.Mutex

@@ -161,7 +161,7 @@ func (t *taking) event(f *frame.Frame) {
 		return
 	}
 	accepted := time.Unix(0, f.AcceptedNS) // and not now: a header that says the time agrees with the record's own
-	message, err := source.Encode(t.fields, accepted)
+	message, err := t.encode(source, accepted)
 	if err != nil {
 		t.lose(f, err)
 		return
@@ -171,6 +171,21 @@ func (t *taking) event(f *frame.Frame) {
 		Durability: source.Durability(),
 	})
 }
+
+// encode ends a panic at the one event that it is about: the others of its slab go their way, and the next start does not
+// come to the same one again.
+func (t *taking) encode(source event.Source, accepted time.Time) (m event.Message, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			e := t.connection.engine
+			e.encodePanic.Do(func() { host.LogPanic(e.log, "an event source", r) })
+			err = errPanic
+		}
+	}()
+	return source.Encode(t.fields, accepted)
+}
+
+var errPanic = errors.New("a defect of the event source")
 
 // notEncodable is the reason for dropping a frame that could not become a record.
 const notEncodable = "not encodable"
