@@ -230,7 +230,8 @@ static bool reclaim_kept(struct stage_pump *pump, struct slab **place, struct sl
  * hold up what is behind it, but many such frames must not be looked at each time. */
 int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
 {
-	bool due = stage->kept_due <= now;
+	/* What would be due soon is as well seen to now: many stages come to share their wake-ups. */
+	bool due = stage->kept_due != STAGE_NEVER && stage->kept_due - stage->kept_pace / 4 <= now;
 	bool anew = reclaim_kept(pump, &stage->kept, &stage->kept_end, due);
 	bool waits = reclaim_current(pump, stage) || stage->kept;
 

@@ -320,6 +320,34 @@ static void sixty_four_stages_on_one_pump(void)
 	stage_pump_stop(pump);
 }
 
+#ifdef SHARED
+#define PINNED 200
+
+/* Stages whose frames are not done for long share the pump's looks at them, whenever each was used last. */
+static void many_that_wait(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "waiting pump", test_folder());
+	static struct owner owners[PINNED];
+	unsigned long long before;
+	int i;
+
+	for (i = 0; i < PINNED; i++) {
+		owners[i].done_elsewhere = true;
+		owner_open(&owners[i], pump, MILLISECOND);
+		CHECK_EQUAL(put_bytes(owners[i].stage, 'a', 10, 1), STAGE_OK);
+		rest_for(MILLISECOND);
+	}
+	rest_for(1500 * MILLISECOND); /* until it looks as seldom as it ever does */
+	before = pump_status("waiting pump", "voluntary_ctxt_switches:", 10);
+	rest_for(650 * MILLISECOND);
+	CHECK(pump_status("waiting pump", "voluntary_ctxt_switches:", 10) - before < PINNED / 4);
+	for (i = 0; i < PINNED; i++) {
+		owner_close(&owners[i]);
+	}
+	stage_pump_stop(pump);
+}
+#endif
+
 int main(void)
 {
 	RUN(lingers_of_their_own);
@@ -329,6 +357,9 @@ int main(void)
 	RUN(notes);
 	RUN(the_thread);
 	RUN(idle);
+#ifdef SHARED
+	RUN(many_that_wait);
+#endif
 	RUN(sixty_four_stages_on_one_pump);
 	return 0;
 }
