@@ -80,43 +80,57 @@ func TestTroubleWithReading(t *testing.T) {
 	})
 }
 
-// What is asked to be sent again while the spool takes nothing is not sent twice for it.
+// What is asked to be sent again while the spool takes nothing is not sent twice for it, whether that is known before or
+// found out with it.
 func TestRetryWhileTheSpoolIsFull(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := usual
-		s.Durability = Disk
-		sent := map[string]int{}
-		h := &trouble{}
-		c := newClient("client", s, func(r *Record) answer { sent[string(r.Value)]++; return answer{after: 3 * time.Second} })
-		var full atomic.Bool
-		d := &faulty{disk: newDisk(func(what string) { t.Error(what) }), appends: func() error {
-			if full.Load() {
-				return ErrSpoolFull
-			}
-			return nil
-		}}
-		d.dead = []DeadLetter{{Record: &Record{Topic: "t", Value: []byte("dead")}}}
-		o := New(s, c, h, h)
-		o.Attach(func() (Spool, error) { return d, nil })
-		full.Store(true)
-		o.Accept([]Record{numbered("other", 1, Disk)})
-		after(time.Second / 2)
-		for range 3 {
-			if _, _, err := o.Retry(); !errors.Is(err, ErrSpoolFull) {
-				t.Errorf("Retry while the spool is full: %v", err)
-			}
+	for _, known := range []bool{true, false} {
+		t.Run(fmt.Sprintf("known %v", known), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { retryWhileFull(t, known) })
+		})
+	}
+}
+
+func retryWhileFull(t *testing.T, known bool) {
+	s := usual
+	s.Durability = Disk
+	var sent atomic.Int64
+	h := &trouble{}
+	c := newClient("client", s, func(r *Record) answer {
+		if string(r.Value) == "dead" {
+			sent.Add(1)
 		}
-		full.Store(false)
-		after(5 * time.Second)
-		if n, _, err := o.Retry(); err != nil || n != 1 {
-			t.Errorf("Retry: %d, %v", n, err)
-		}
-		after(10 * time.Second)
-		if sent["dead"] != 1 || len(d.dead) != 0 {
-			t.Errorf("sent %v, %d dead letters", sent, len(d.dead))
-		}
-		o.Close()
+		return answer{after: 3 * time.Second}
 	})
+	var full atomic.Bool
+	d := &faulty{disk: newDisk(func(what string) { t.Error(what) }), appends: func() error {
+		if full.Load() {
+			return ErrSpoolFull
+		}
+		return nil
+	}}
+	d.dead = []DeadLetter{{Record: &Record{Topic: "t", Value: []byte("dead")}}}
+	o := New(s, c, h, h)
+	o.Attach(func() (Spool, error) { return d, nil })
+	full.Store(true)
+	if known {
+		o.Accept([]Record{numbered("other", 1, Disk)})
+	}
+	after(time.Second / 2)
+	for range 3 {
+		if _, _, err := o.Retry(); !errors.Is(err, ErrSpoolFull) {
+			t.Errorf("Retry while the spool is full: %v", err)
+		}
+	}
+	full.Store(false)
+	after(10 * time.Second)
+	if _, _, err := o.Retry(); err != nil {
+		t.Errorf("Retry: %v", err)
+	}
+	after(10 * time.Second)
+	if sent.Load() != 1 || len(d.dead) != 0 {
+		t.Errorf("sent %d times, %d dead letters", sent.Load(), len(d.dead))
+	}
+	o.Close()
 }
 
 // Dead letters that are refused again at once are sent again once for each time somebody asks.
