@@ -139,6 +139,7 @@ struct stage {
 	/* Under lock. */
 	_Alignas(64) pthread_mutex_t lock;
 	unsigned int flags;
+	bool shut;
 	int64_t linger;    /* the shortest linger that the pump's next look goes by */
 	struct slab *head; /* the oldest slab */
 	struct slab *tail; /* the slab that is being filled */

@@ -54,12 +54,13 @@ static size_t frame_size(size_t length)
 
 /* admit decides under the stage's lock. All who add to held_* do so under that lock; who subtracts does not, which
  * can only make room, so a limit is never passed. */
-static enum stage_result admit(const struct stage_gate *gate, size_t length, uint32_t charge)
+static enum stage_result admit(const struct stage *stage, size_t length, uint32_t charge)
 {
+	const struct stage_gate *gate = &stage->gate;
 	int64_t max_length = load(&gate->max_length);
 	int64_t held_charge;
 
-	if (!load(&gate->open)) {
+	if (stage->shut || !load(&gate->open)) {
 		return STAGE_CLOSED;
 	}
 	if (length > LENGTH_LIMIT || max_length < 0 || length > (uint64_t) max_length) {
@@ -176,7 +177,7 @@ static enum stage_result reserve(struct stage *stage, struct put *put)
 
 	for (;;) {
 		pthread_mutex_lock(&stage->lock);
-		result = admit(&stage->gate, put->length, put->charge);
+		result = admit(stage, put->length, put->charge);
 		if (result == STAGE_OK) {
 			result = place(stage, put);
 		}
@@ -189,6 +190,13 @@ static enum stage_result reserve(struct stage *stage, struct put *put)
 			return STAGE_NO_MEMORY;
 		}
 	}
+}
+
+void stage_shut(struct stage *stage)
+{
+	pthread_mutex_lock(&stage->lock);
+	stage->shut = true;
+	pthread_mutex_unlock(&stage->lock);
 }
 
 enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int n, uint32_t charge)

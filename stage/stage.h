@@ -33,7 +33,7 @@ extern "C" {
  * write all of it at any time with atomic operations (relaxed is enough). The memory is the stage's and lives as
  * long as it. All fields are 8 bytes wide, so that a Go program can use them as atomic.Int64. */
 struct stage_gate {
-	int64_t open;         /* 0 = every put is refused with STAGE_CLOSED */
+	int64_t open;         /* 0 = every put is refused with STAGE_CLOSED, as after stage_shut */
 	int64_t max_frames;   /* most frames held at a time */
 	int64_t max_charge;   /* most charge held at a time; a single frame above it is still taken into an empty stage,
 	                       * which is one with held_frames and held_charge 0 */
@@ -135,7 +135,7 @@ struct stage_taker {
 struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char *name, const char *folder);
 
 /* stage_pump_stop takes what every stage still holds, frames and notes, ends the thread and waits for it. Its stages
- * must have been closed (gate.open = 0) and no put may be under way or be admitted later; they are destroyed before
+ * must have been closed (gate.open = 0, stage_shut) and no put may be under way or be admitted later; they are destroyed before
  * or after this call. The last of these calls unmaps all shared slabs: no state of a frame may be stored any more. Files
  * that hold frames that are not done stay. Not from the pump's thread. pump may be NULL. */
 void stage_pump_stop(struct stage_pump *pump);
@@ -151,6 +151,9 @@ void stage_destroy(struct stage *stage);
 
 /* stage_gate gives the stage's limits and counters, valid as long as the stage. */
 struct stage_gate *stage_gate(struct stage *stage);
+
+/* stage_shut refuses every later put with STAGE_CLOSED, for good, whatever gate.open says from now on. Any thread. */
+void stage_shut(struct stage *stage);
 
 /* stage_put admits one frame made of the n parts, in order, and copies them; the caller may reuse its memory at
  * once. n may be 0. Any thread, the pump's included, but no signal handler; never blocks on the pump, the disk or a
@@ -170,8 +173,8 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t length);
 
 /* stage_flush waits until every frame admitted and every note made before the call has been handed to the taker, and
- * does not let them linger. By a thread that has set gate.open = 0 before: until the last frame there will be. Not from
- * the pump's thread. It has no time limit of its own: it ends because the taker ends. */
+ * does not let them linger. By a thread that has set gate.open = 0, or called stage_shut, before: until the last frame
+ * there will be. Not from the pump's thread. It has no time limit of its own: it ends because the taker ends. */
 void stage_flush(struct stage *stage);
 
 #ifdef __cplusplus

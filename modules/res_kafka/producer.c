@@ -99,7 +99,7 @@ void producers_close(void)
 	AST_LIST_LOCK(&slots);
 	closing = 1;
 	AST_LIST_TRAVERSE(&slots, slot, next) {
-		__atomic_store_n(&stage_gate(slot->stage)->open, 0, __ATOMIC_SEQ_CST);
+		stage_shut(slot->stage); /* and not its gate, which the engine may open until it is stopped */
 	}
 	AST_LIST_TRAVERSE(&slots, slot, next) {
 		stage_flush(slot->stage);

@@ -52,6 +52,12 @@ static void refusals(void)
 	stage_flush(owner.stage);
 	CHECK_EQUAL(owner.frames, 3);
 	CHECK_EQUAL(owner.charge, 5);
+	add(&gate->held_frames, -3);
+	add(&gate->held_charge, -5);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 1, 1), STAGE_OK);
+	stage_shut(owner.stage);
+	set(&gate->open, 1);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 1, 1), STAGE_CLOSED);
 	owner_close(&owner);
 	stage_pump_stop(pump);
 }
