@@ -80,7 +80,7 @@ func onOneLine(text string) string {
 func throttleKey(connection, what string) string { return connection + "\x00" + what }
 
 // tellRestNowAndThen logs what the throttles hold back, so that it does not wait for the next event of its kind, which
-// may never come, and tidies up after earlier runs. It runs until Stop.
+// may never come, looks after the shared memory and tidies up after earlier runs. It runs until Stop.
 func (e *Engine) tellRestNowAndThen() {
 	defer close(e.rested)
 	defer host.Guard(e.log, "the log's throttle")
@@ -90,6 +90,7 @@ func (e *Engine) tellRestNowAndThen() {
 		select {
 		case <-ticker.C:
 			e.tellRest((*throttle.Throttle).Due)
+			e.checkStage()
 		case <-e.staging.settled:
 			e.configuring.Lock()
 			e.sweep()

@@ -15,11 +15,13 @@ import (
 )
 
 // staging is what the engine has to do with shared memory: the folder in which stages put their slabs, and what earlier
-// runs left in theirs when they were killed. All but run, underWay and settled is guarded by the engine's configuring.
+// runs left in theirs when they were killed. All but run, err, removed, underWay and settled is guarded by the engine's
+// configuring.
 type staging struct {
 	run       *staged.Run // nil = there is no shared memory, because of
-	err       error
-	warned    sync.Map // connections whose records ought to be in shared memory and are not, by name
+	err       error       // which is set before removed
+	removed   atomic.Bool // the folder is not there any more
+	warned    sync.Map    // connections whose records ought to be in shared memory and are not, by name
 	dead      []*staged.Dead
 	leftovers map[string][]*leftover // by label, in their order
 	told      map[string]bool        // what the log says already of leftovers that have to wait
@@ -75,7 +77,7 @@ func (e *Engine) sharing(connection string, wanted bool) int64 {
 	if !wanted {
 		return 0
 	}
-	if e.staging.run != nil {
+	if e.staging.run != nil && !e.staging.removed.Load() {
 		return 1
 	}
 	if _, told := e.staging.warned.LoadOrStore(connection, true); !told {
@@ -83,6 +85,22 @@ func (e *Engine) sharing(connection string, wanted bool) int64 {
 			connection, e.staging.err)
 	}
 	return 0
+}
+
+// checkStage finds out whether somebody has removed the run's folder. Slabs that exist would be used on as if nothing had
+// happened, and no later run could find them.
+func (e *Engine) checkStage() {
+	s := &e.staging
+	if s.run == nil || s.removed.Load() || !s.run.Removed() {
+		return
+	}
+	s.err = fmt.Errorf("somebody has removed %s", s.run.Folder())
+	s.removed.Store(true)
+	e.configuring.Lock()
+	defer e.configuring.Unlock()
+	for _, c := range *e.connections.Load() {
+		c.setGate()
+	}
 }
 
 // release says that a staged record's frame is not needed any more.
@@ -216,6 +234,7 @@ func (e *Engine) closeStaging() {
 	}
 	waiting, err := e.staging.run.Close()
 	switch {
+	case e.staging.removed.Load(): // which has been said
 	case err != nil:
 		host.Logf(e.log, host.Warning, "ending the use of shared memory: %v", err)
 	case waiting > 0:

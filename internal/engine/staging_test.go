@@ -277,6 +277,31 @@ func TestNoSharedMemoryIsSaidOnce(t *testing.T) {
 	}
 }
 
+// TestARemovedFolderIsNoticed holds that nobody goes on trusting slabs that no later run can find, as when a session
+// manager cleans up what its users left in shared memory.
+func TestARemovedFolderIsNoticed(t *testing.T) {
+	log := newLines()
+	r := startAt(t, log, t.TempDir())
+	r.configure(section("one", refusedAddress(t), "durability = disk"), section("two", refusedAddress(t)))
+	s := r.open("one")
+	r.checkStage()
+	if s.Shared.Load() != 1 {
+		t.Fatal("nothing is to be in shared memory")
+	}
+	if err := os.RemoveAll(r.StageFolder()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r.checkStage()
+	}
+	if s.Shared.Load() != 0 {
+		t.Error("the stage goes on using shared memory")
+	}
+	log.want(t, 1, "warning: connection 'one': durability = disk, but somebody has removed", "lost when Asterisk is killed")
+	r.Stop(0)
+	log.want(t, 1, "warning: ")
+}
+
 func TestSharedMemoryFollowsTheConfiguration(t *testing.T) {
 	log := newLines()
 	r := startAt(t, log, t.TempDir())

@@ -133,6 +133,12 @@ func takeLock(parent *os.Root, name string) (*os.File, error) {
 // Folder is where the run's slabs go: an absolute path.
 func (r *Run) Folder() string { return r.folder }
 
+// Removed says that somebody has removed the run's folder, or what is in it: what is put there is lost with the process.
+func (r *Run) Removed() bool {
+	var status syscall.Stat_t
+	return syscall.Fstat(int(r.lock.Fd()), &status) == nil && status.Nlink == 0
+}
+
 // Close ends the run: its folder is removed unless there are frames in it that are ready and not done, which it counts,
 // or something in it cannot be read, which is an error. Then it is left to the next run.
 func (r *Run) Close() (waiting int, err error) {
