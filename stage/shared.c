@@ -230,8 +230,10 @@ static bool reclaim_kept(struct stage_pump *pump, struct slab **place, struct sl
  * hold up what is behind it, but many such frames must not be looked at each time. */
 int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
 {
-	/* What would be due soon is as well seen to now: many stages come to share their wake-ups. */
-	bool due = stage->kept_due != STAGE_NEVER && stage->kept_due - stage->kept_pace / 4 <= now;
+	/* What would be due soon is as well seen to now when the stage is quiet: many stages come to share their wake-ups.
+	 * While frames come, a look between them finds more done than one at them. */
+	int64_t early = stage->frame_due == STAGE_NEVER ? stage->kept_pace / 4 : 0;
+	bool due = stage->kept_due != STAGE_NEVER && stage->kept_due - early <= now;
 	bool anew = reclaim_kept(pump, &stage->kept, &stage->kept_end, due);
 	bool waits = reclaim_current(pump, stage) || stage->kept;
 
