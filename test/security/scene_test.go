@@ -276,7 +276,7 @@ func (s *scene) toNote(some []line) []string {
 		switch {
 		case base != text && strings.Contains(s.notes.String(), base), moreRecords.MatchString(text):
 			repeats[base]++
-		case lastCommit.MatchString(text), s.retried && outOfTime.MatchString(text):
+		case lastCommit.MatchString(text), renewed.MatchString(text), s.retried && outOfTime.MatchString(text):
 		default:
 			texts = append(texts, text)
 		}
@@ -302,6 +302,7 @@ var (
 	again       = regexp.MustCompile(` \((\d+ attempts|\d+ times since the last line)\)`)
 	moreTries   = regexp.MustCompile(` \(\d+ more attempts failed\)`)
 	lastCommit  = regexp.MustCompile(`offsets could not be committed: no answer in time`) // where a second is not enough
+	renewed     = regexp.MustCompile(`renewed TLS files are used`)                        // when a connection is made before the reload
 	moreRecords = regexp.MustCompile(`^ERROR connection 'one': N more record\(s\) `)
 	records     = regexp.MustCompile(`\b\d+ ((more )?record\(s\))`)
 	duration    = regexp.MustCompile(`after [0-9.]+(ms|s|m)+\b`)
