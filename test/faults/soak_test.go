@@ -101,7 +101,9 @@ func TestSoak(t *testing.T) {
 			t.Errorf("the counters of %s do not add up\n%s", l.name(), c.text)
 		}
 	}
-	note("soak of %d minutes: %v; %d samples, the middle one %+v, the last %+v", minutes, done, len(samples), samples[len(samples)/2], samples[len(samples)-1])
+	peak := slices.MaxFunc(samples, func(a, b sample) int { return a.kilobytes - b.kilobytes })
+	note("soak of %d minutes: %v; %d samples under load, the middle one %+v, the largest %+v, the last %+v; at the end %+v", minutes, done,
+		len(samples), samples[len(samples)/2], peak, samples[len(samples)-1], s.sample())
 	flat(t, samples)
 }
 
