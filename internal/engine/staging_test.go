@@ -300,6 +300,9 @@ func TestARemovedFolderIsNoticed(t *testing.T) {
 	log.want(t, 1, "warning: connection 'one': durability = disk, but somebody has removed", "lost when Asterisk is killed")
 	r.Stop(0)
 	log.want(t, 1, "warning: ")
+	if exists(filepath.Dir(r.StageFolder())) {
+		t.Error("the folder of all runs is left")
+	}
 }
 
 func TestSharedMemoryFollowsTheConfiguration(t *testing.T) {

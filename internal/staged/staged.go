@@ -145,6 +145,7 @@ func (r *Run) Close() (waiting int, err error) {
 	defer r.release()
 	rest, err := load(r.parent, r.name)
 	if err != nil {
+		_ = os.Remove(r.parent.Name()) // it may be that only the run's own is gone
 		return 0, err
 	}
 	defer rest.unmap()
