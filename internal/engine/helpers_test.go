@@ -21,6 +21,9 @@ import (
 	"reskafka/internal/host"
 )
 
+// busy is how much longer than it ought to something may take on a machine with much else to do.
+const busy = 4 * time.Second
+
 // patience is how long a test waits for what must happen; it is reached only by a failing one.
 const patience = 20 * time.Second
 
