@@ -59,6 +59,9 @@ const frameAllowance = 64 << 10
 // How long a stop lets the client of a connection close, brokers that hang included.
 const closeLimit = 300 * time.Millisecond
 
+// How long it waits for a slow disk to have what was written last, once the client is closed.
+const spoolCloseLimit = 200 * time.Millisecond
+
 // errNoSpoolDir is why a connection cannot keep anything on disk.
 var errNoSpoolDir = errors.New("there is no directory for it; give spool_dir")
 

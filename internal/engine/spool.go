@@ -72,7 +72,7 @@ func (c *connection) attach() {
 		if now := c.settings.Load(); now != nil {
 			limits = spoolLimits(now)
 		}
-		s, err := spool.Open(dir, spool.Options{Connection: c.name, Limits: limits, Log: c.engine.log})
+		s, err := spool.Open(dir, spool.Options{Connection: c.name, Limits: limits, Log: c.engine.log, CloseLimit: spoolCloseLimit})
 		if err != nil {
 			return nil, err
 		}

@@ -52,6 +52,9 @@ type Options struct {
 	Log          host.Logger // may be nil
 	SegmentBytes int64       // the size of a segment at most; 0 = 4 MiB. Small limits make it smaller.
 	FS           FS          // nil = OS; for tests
+	// CloseLimit is how long Close waits for the disk to have what was written, 0 = for as long as it takes. The kernel goes
+	// on with the rest, so that only a power cut soon after can take it.
+	CloseLimit time.Duration
 }
 
 // Spool implements outbox.Spool. Its calls wait for the disk and for each other; only Usage and
@@ -63,6 +66,7 @@ type Spool struct {
 	log          host.Logger
 	lines        *throttle.Throttle
 	segmentBytes int64
+	closeLimit   time.Duration
 	lock         *os.File
 
 	// books guards the map and the limits, never while the disk is waited for. It is taken inside mtx.
@@ -109,7 +113,7 @@ func Open(dir string, o Options) (*Spool, error) {
 		return nil, err
 	}
 	s := &Spool{
-		dir: dir, connection: o.Connection, fs: o.FS, log: o.Log, lock: lock, limits: o.Limits,
+		dir: dir, connection: o.Connection, fs: o.FS, log: o.Log, lock: lock, limits: o.Limits, closeLimit: o.CloseLimit,
 		lines:    throttle.New(lineEvery, time.Now),
 		logs:     map[string]*topicLog{},
 		dirty:    map[*topicLog]struct{}{},
@@ -323,23 +327,53 @@ var errClosed = errors.New("the spool is closed")
 // Close implements outbox.Spool. Calling it again does nothing.
 func (s *Spool) Close() error {
 	s.mtx.Lock()
+	defer s.mtx.Unlock()
 	if s.closed {
-		s.mtx.Unlock()
-		s.running.Wait()
 		return nil
 	}
 	s.closed = true
 	s.cells.stop(&s.running)
 	s.tidy.stop(&s.running)
-	s.mtx.Unlock()
-	s.running.Wait()
-
-	s.mtx.Lock()
-	defer s.mtx.Unlock()
-	err := s.reclaim()
+	err := s.writeCells()
+	if done, syncing := s.syncLast(); done {
+		if giving := s.giveBack(); syncing == nil {
+			syncing = giving
+		}
+		if err == nil {
+			err = syncing
+		}
+	}
 	s.open.closeAll()
 	if closing := s.lock.Close(); err == nil && closing != nil {
 		err = fmt.Errorf("giving the lock free: %w", closing)
 	}
 	return err
+}
+
+// syncLast has the disk take what it does not have yet, and waits for what does so already, with mtx given up. done =
+// false: that takes longer than Close may. It goes on then and touches nothing but the disk, whoever has the spool by then.
+func (s *Spool) syncLast() (done bool, err error) {
+	paths, segments := s.takeUnsynced()
+	over := make(chan error, 1)
+	go func() {
+		err := errors.New("forcing the spool to the disk did not end")
+		defer func() { over <- err }()
+		defer host.Guard(nil, "syncing a spool")
+		s.running.Wait()
+		err = s.syncAll(paths, segments)
+	}()
+	s.mtx.Unlock()
+	defer s.mtx.Lock()
+	var late <-chan time.Time
+	if s.closeLimit > 0 {
+		timer := time.NewTimer(s.closeLimit)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case err = <-over:
+		return true, err
+	case <-late:
+		return false, nil
+	}
 }

@@ -72,22 +72,24 @@ func (s *Spool) writeCells() error {
 // tidyLater is the task tidy: it syncs what was written, without holding up others, and gives room back.
 func (s *Spool) tidyLater() {
 	paths, segments := s.toSync()
-	var failed []*segment
+	failed := map[int]error{}
 	for i, path := range paths {
 		if err := s.sync(path); err != nil {
-			failed = append(failed, segments[i])
-			s.warn("syncing", "%s cannot be forced to the disk: %v", path, err)
+			failed[i] = err
 		}
 	}
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
-	for _, g := range failed {
-		if g != nil {
+	for i := range failed {
+		if g := segments[i]; g != nil {
 			g.sealed = true // what the disk does with it is not known: go on in another
 		}
 	}
 	if s.closed {
-		return
+		return // perhaps long ago: there may be nobody any more to tell
+	}
+	for i, err := range failed {
+		s.warn("syncing", "%s cannot be forced to the disk: %v", paths[i], err)
 	}
 	if err := s.giveBack(); err != nil {
 		s.warn("reclaiming", "room cannot be given back: %v", err)
@@ -186,7 +188,17 @@ var errNotYet = errors.New("not yet")
 // reclaim does at once, and for all logs, what tidy would do later.
 func (s *Spool) reclaim() error {
 	first := s.writeCells()
-	paths, segments := s.takeUnsynced()
+	if err := s.syncAll(s.takeUnsynced()); first == nil {
+		first = err
+	}
+	if err := s.giveBack(); first == nil {
+		first = err
+	}
+	return first
+}
+
+// syncAll forces what takeUnsynced gave to the disk. Segments that could not be are not written to any more.
+func (s *Spool) syncAll(paths []string, segments []*segment) (first error) {
 	for i, path := range paths {
 		if err := s.sync(path); err != nil {
 			if segments[i] != nil {
@@ -196,9 +208,6 @@ func (s *Spool) reclaim() error {
 				first = fmt.Errorf("forcing the spool to the disk: %w", err)
 			}
 		}
-	}
-	if err := s.giveBack(); first == nil {
-		first = err
 	}
 	return first
 }

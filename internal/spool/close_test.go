@@ -1,0 +1,70 @@
+package spool
+
+import (
+	"sync"
+	"testing"
+	"time"
+)
+
+// slowDisk is a file system whose disk takes nothing before it is let.
+type slowDisk struct {
+	OS
+	let     chan struct{}
+	waiting chan struct{}
+	began   sync.Once
+}
+
+type slowFile struct {
+	File
+	disk *slowDisk
+}
+
+func (d *slowDisk) Open(name string, flag int) (File, error) {
+	f, err := d.OS.Open(name, flag)
+	if err != nil {
+		return nil, err
+	}
+	return slowFile{f, d}, nil
+}
+
+func (f slowFile) Sync() error {
+	f.disk.began.Do(func() { close(f.disk.waiting) })
+	<-f.disk.let
+	return f.File.Sync()
+}
+
+// TestCloseDoesNotWaitForASlowDisk holds that a stop has an end whatever the disk does, also while the spool syncs by
+// itself, and that the next process finds everything and may have the spool at once.
+func TestCloseDoesNotWaitForASlowDisk(t *testing.T) {
+	for name, syncing := range map[string]bool{"at the end": false, "meanwhile": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := newDir(t)
+			disk := &slowDisk{let: make(chan struct{}), waiting: make(chan struct{})}
+			s, err := Open(dir, Options{Connection: connection, FS: disk, CloseLimit: time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			appendAll(t, s, batchOf("calls", 0, 10)...)
+			if err := s.Settle("calls", 4); err != nil {
+				t.Fatal(err)
+			}
+			if syncing {
+				<-disk.waiting
+			}
+			closeSpool(t, s)
+			closeSpool(t, s)
+
+			again := open(t, dir, Options{})
+			got, _, lost := readAll(t, again, "calls", again.Logs()[0].First)
+			wantRecords(t, got, batchOf("calls", 3, 10))
+			if lost > 0 {
+				t.Errorf("%d are lost", lost)
+			}
+			close(disk.let) // what still goes on changes nothing
+			s.running.Wait()
+			appendAll(t, again, batchOf("calls", 10, 20)...)
+			got, _, _ = readAll(t, again, "calls", 4)
+			wantRecords(t, got, batchOf("calls", 3, 20))
+		})
+	}
+}
