@@ -21,7 +21,7 @@ type row struct {
 	name              string
 	bytes, perSecond  int
 	seconds, threads  int
-	connection, topic string
+	connection, topic string // connection: the beginning of its name, the durability follows
 }
 
 var rows = []row{
@@ -30,6 +30,18 @@ var rows = []row{
 	{"2,000/s, 8 threads", 300, 2000, 10, 8, "bench", "busy8"},
 	{"flat out, 1 thread", 300, 0, 2, 1, "flat", "flat"},
 	{"flat out, 4 threads", 300, 0, 2, 4, "flat", "flat4"},
+}
+
+var durabilities = []string{"memory", "overflow", "disk"}
+
+// kafkaConf gives each row a connection of each durability.
+func kafkaConf(brokers string) string {
+	var b strings.Builder
+	for _, d := range durabilities {
+		fmt.Fprintf(&b, "[bench-%s]\ntype = connection\nbrokers = %s\ndurability = %s\n\n", d, brokers, d)
+		fmt.Fprintf(&b, "[flat-%s]\ntype = connection\nbrokers = %s\ndurability = %s\nqueue_buffering_max_messages = 1000000\n\n", d, brokers, d)
+	}
+	return b.String()
 }
 
 func main() {
@@ -61,9 +73,7 @@ func run(ctx context.Context, quick bool) error {
 	asterisk, err := pbx.New(pbx.Config{
 		Dir: filepath.Join(dir, "pbx"), Root: root, Install: install,
 		Modules: append(pbx.StockModules(), "res_kafka", "kafka_probe"),
-		Files: map[string]string{"kafka.conf": fmt.Sprintf(
-			"[bench]\ntype = connection\nbrokers = %s\n\n[flat]\ntype = connection\nbrokers = %s\nqueue_buffering_max_messages = 1000000\n",
-			broker.Address, broker.Address)},
+		Files:   map[string]string{"kafka.conf": kafkaConf(broker.Address)},
 	})
 	if err != nil {
 		return err
@@ -80,11 +90,13 @@ func run(ctx context.Context, quick bool) error {
 		if quick {
 			r.seconds = max(1, r.seconds/10)
 		}
-		printed, err := asterisk.CLI(fmt.Sprintf("kafka probe rate %s %s %d %d %d %d", r.connection, r.topic, r.bytes, r.perSecond, r.seconds, r.threads))
-		if err != nil {
-			return err
+		for _, d := range durabilities {
+			printed, err := asterisk.CLI(fmt.Sprintf("kafka probe rate %s-%s %s-%s %d %d %d %d", r.connection, d, r.topic, d, r.bytes, r.perSecond, r.seconds, r.threads))
+			if err != nil {
+				return err
+			}
+			fmt.Printf("  %-20s %-9s %s\n", r.name, d, strings.TrimSpace(printed))
 		}
-		fmt.Printf("  %-20s %s\n", r.name, strings.TrimSpace(printed))
 	}
 	return nil
 }
