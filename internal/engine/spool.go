@@ -104,7 +104,7 @@ func (c *connection) Spooling(trouble error) {
 		c.told = false
 	}
 	c.mtx.Unlock()
-	c.setGate()
+	defer c.setGate() // behind the line about it
 	switch {
 	case trouble != nil:
 		if _, ok := c.engine.spools.Allow(c.name); ok {
