@@ -303,7 +303,7 @@ static void changes_in_little_traffic(void)
 			keeper_put(&keeper, 40);
 			stage_flush(keeper.owner.stage);
 			keeper_done(&keeper, keeper.taken - 1, keeper.taken);
-			usleep(100); /* the pump finishes its look */
+			usleep(tries < 100 ? 100 : 5 * 1000); /* the pump looks between two frames, also when it is slow */
 		}
 	}
 	owner_close(&keeper.owner);
