@@ -159,8 +159,8 @@ func TestRecallWaitsForAnswers(t *testing.T) {
 		sendAll(t, p, numbered("t", 0, 5)...)
 		soon(t, "nothing is underway", func() bool { return p.Underway() == 0 })
 		release, asked := hang(t, cluster, kmsg.Produce)
-		o := expectOutcomes(t, 5)
-		p.Send(numbered("t", 5, 10), time.Now().Add(time.Hour), o.add)
+		o := expectOutcomes(t, 1) // several might go in several requests, of which only one is out
+		p.Send(numbered("t", 5, 6), time.Now().Add(time.Hour), o.add)
 		await(t, asked)
 		if p.Underway() == 0 {
 			t.Error("nothing is underway with a request out")
@@ -176,7 +176,7 @@ func TestRecallWaitsForAnswers(t *testing.T) {
 		release()
 		o.allSent()
 		await(t, p.ended)
-		once(t, cluster, 10)
+		once(t, cluster, 6)
 	})
 }
 

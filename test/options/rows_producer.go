@@ -72,7 +72,7 @@ var producerRows = []Row{
 	{
 		Option: "queue_buffering_max_messages", Value: "7",
 		Effect: "the stage's limit for waiting records", Where: "at the gate",
-		Beyond: "test/scenario TestFullQueueRefusesAtOnce, test/modules produce_queue_full, test/stage test_limits",
+		Beyond: "test/scenario TestFullQueue, test/modules produce_queue_full, test/stage test_limits",
 		holds: func(w *World) error {
 			return w.gate(func(s *Stage) int64 { return s.MaxFrames.Load() }, 7)
 		},
