@@ -113,7 +113,7 @@ func (c *connection) setGate() {
 		return
 	}
 	frames, charge := int64(settings.QueueMaxMessages), int64(settings.QueueMaxKbytes)*1024
-	spools := settings.Durability != "memory" || c.strictest() >= outbox.Overflow // what is produced now, not what was left
+	spools := c.keepsOnDisk(settings)
 	c.mtx.Lock()
 	spools = spools && c.spool != "" && c.trouble == nil
 	c.mtx.Unlock()

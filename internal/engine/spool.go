@@ -35,10 +35,10 @@ func spoolLimits(c *config.Connection) outbox.SpoolLimits {
 	return outbox.SpoolLimits{MaxBytes: int64(c.SpoolMaxMbytes) << 20, Sync: sync[c.SpoolSync]}
 }
 
-// wantsDisk says whether anything of the connection is to be kept on disk: by its own option, by an event source's, or
-// because an earlier run has left something there.
-func (c *connection) wantsDisk(settings *config.Connection) bool {
-	return settings.Durability != "memory" || c.strictest() >= outbox.Overflow || c.leftSpool.Load()
+// keepsOnDisk says whether what is produced now may come to be kept on disk: by the connection's own option, or by an event
+// source's.
+func (c *connection) keepsOnDisk(settings *config.Connection) bool {
+	return settings.Durability != "memory" || c.strictest() >= outbox.Overflow
 }
 
 // strictest is the most that an open event source asks of the connection.
@@ -55,7 +55,10 @@ func (c *connection) strictest() outbox.Durability {
 // attach gives the connection's outbox its spool if it needs one. The engine's configuring is held.
 func (c *connection) attach() {
 	box, settings := c.box(), c.settings.Load()
-	if box == nil || settings == nil || !c.wantsDisk(settings) || c.spoolDir() != "" {
+	if box == nil || settings == nil || c.spoolDir() != "" {
+		return
+	}
+	if !c.keepsOnDisk(settings) && !c.leftSpool.Load() {
 		return
 	}
 	root := c.engine.spoolRoot(settings)
