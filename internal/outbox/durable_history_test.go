@@ -1,10 +1,8 @@
 package outbox
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -15,30 +13,10 @@ import (
 
 // TestDurableHistories runs random lives of a connection with a disk, over stops, kills, and failures of client and disk.
 // A failing one is named by its seed, as those of TestHistories are.
-func TestDurableHistories(t *testing.T) {
-	for s := *seed; s < *seed+uint64(*histories); s++ {
-		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
-			d := &dice{rand: rand.New(rand.NewPCG(s, 2))}
-			synctest.Test(t, func(t *testing.T) { liveOnDisk(t, d) })
-		})
-	}
-}
+func TestDurableHistories(t *testing.T) { runHistories(t, 2, liveOnDisk) }
 
 // FuzzDurableHistory lets the fuzzer choose the decisions.
-func FuzzDurableHistory(f *testing.F) {
-	for s := range uint64(8) {
-		r := rand.New(rand.NewPCG(s, 3))
-		var data []byte
-		for range 128 {
-			data = binary.LittleEndian.AppendUint64(data, r.Uint64())
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		d := &dice{bytes: data}
-		synctest.Test(t, func(t *testing.T) { liveOnDisk(t, d) })
-	})
-}
+func FuzzDurableHistory(f *testing.F) { fuzzHistories(f, 3, 128, liveOnDisk) }
 
 // item is what the diary knows about one record, over all runs.
 type item struct {

@@ -51,21 +51,27 @@ func (d *dice) left() bool {
 
 // TestHistories runs random lives of an outbox. A failing one is named by its seed: -run 'TestHistories/seed=N$'
 // with -seed=N -histories=1 repeats its decisions.
-func TestHistories(t *testing.T) {
+func TestHistories(t *testing.T) { runHistories(t, 0, live) }
+
+// FuzzHistory lets the fuzzer choose the decisions.
+func FuzzHistory(f *testing.F) { fuzzHistories(f, 1, 64, live) }
+
+// runHistories runs lives whose decisions are drawn from a stream of their own, each in a synctest bubble.
+func runHistories(t *testing.T, stream uint64, live func(*testing.T, *dice)) {
 	for s := *seed; s < *seed+uint64(*histories); s++ {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
-			d := &dice{rand: rand.New(rand.NewPCG(s, 0))}
+			d := &dice{rand: rand.New(rand.NewPCG(s, stream))}
 			synctest.Test(t, func(t *testing.T) { live(t, d) })
 		})
 	}
 }
 
-// FuzzHistory lets the fuzzer choose the decisions.
-func FuzzHistory(f *testing.F) {
+// fuzzHistories begins with decisions of so many words from a stream of their own.
+func fuzzHistories(f *testing.F, stream uint64, words int, live func(*testing.T, *dice)) {
 	for s := range uint64(8) {
-		r := rand.New(rand.NewPCG(s, 1))
+		r := rand.New(rand.NewPCG(s, stream))
 		var data []byte
-		for range 64 {
+		for range words {
 			data = binary.LittleEndian.AppendUint64(data, r.Uint64())
 		}
 		f.Add(data)
