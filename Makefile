@@ -12,6 +12,8 @@
 MODULES := res_kafka cdr_kafka
 # The same for test/modules/NAME.c, modules that only tests load; `install-test-modules` adds them, `install` never does.
 TEST_MODULES := kafka_probe call_probe test_res_kafka
+# The same for bench/modules/NAME.c, modules that only measurements load; see install-bench-modules.
+BENCH_MODULES :=
 
 ASTERISK_ROOT ?= /
 BUILD ?= build
@@ -53,25 +55,31 @@ endif
 MODULE_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE -I. -Iinclude $(SYSROOT) $(SANITIZE_CFLAGS)
 MODULE_LDFLAGS = $(LDFLAGS) $(SYSROOT) $(SANITIZE_CFLAGS) -shared
 
-# define_module NAME FOLDER: the rules of one module. AST_MODULE is what Asterisk's headers ask of every source of a module.
+# define_module NAME FOLDER [SUBFOLDER/]: the rules of one module, which is built in BUILD or in SUBFOLDER of it.
+# AST_MODULE is what Asterisk's headers ask of every source of a module.
 define define_module
-$(1)_sources := $(2)/$(1).c $$(wildcard $(2)/$(1)/*.c) $$($(1)_extra)
-$(1)_objects := $$($(1)_sources:%.c=$(BUILD)/obj/$(1)/%.o)
-$(1)_map := $$(or $$(wildcard $(2)/$(1)/exports.map),$(BUILD)/obj/private.map)
+$(3)$(1)_sources := $(2)/$(1).c $$(wildcard $(2)/$(1)/*.c) $$($(3)$(1)_extra)
+$(3)$(1)_objects := $$($(3)$(1)_sources:%.c=$(BUILD)/obj/$(1)/%.o)
+$(3)$(1)_map := $$(or $$(wildcard $(2)/$(1)/exports.map),$(BUILD)/obj/private.map)
 
-$$($(1)_objects): $(BUILD)/obj/$(1)/%.o: %.c $(BUILD)/obj/flags | check-asterisk
+$$($(3)$(1)_objects): $(BUILD)/obj/$(1)/%.o: %.c $(BUILD)/obj/flags | check-asterisk
 	@echo "  CC      $$<"
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(MODULE_CFLAGS) -DAST_MODULE=\"$(1)\" -DAST_MODULE_SELF_SYM=__internal_$(1)_self -I$(2)/$(1) -MMD -MP -c -o $$@ $$<
 
-$(BUILD)/$(1).so: $$($(1)_objects) $$($(1)_map)
+$(BUILD)/$(3)$(1).so: $$($(3)$(1)_objects) $$($(3)$(1)_map)
 	@echo "  LD      $$@"
-	$$(Q)$$(CC) $$(MODULE_LDFLAGS) -Wl,--version-script=$$($(1)_map) -o $$@ $$($(1)_objects) $$($(1)_libs)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(MODULE_LDFLAGS) -Wl,--version-script=$$($(3)$(1)_map) -o $$@ $$($(3)$(1)_objects) $$($(3)$(1)_libs)
 
--include $$($(1)_objects:.o=.d)
+-include $$($(3)$(1)_objects:.o=.d)
 endef
 $(foreach module,$(MODULES),$(eval $(call define_module,$(module),modules)))
 $(foreach module,$(TEST_MODULES),$(eval $(call define_module,$(module),test/modules)))
+$(foreach module,$(BENCH_MODULES),$(eval $(call define_module,$(module),bench/modules)))
+# What res_kafka is measured against, under the same name. Nothing else of this repository uses librdkafka.
+reference/res_kafka_libs := -lrdkafka -lpthread
+$(eval $(call define_module,res_kafka,bench/reference,reference/))
 
 # The linker map of a module that gives nothing to others.
 $(BUILD)/obj/private.map:
@@ -116,6 +124,16 @@ install: all ## Install modules, engine, documentation, headers and command
 install-test-modules: $(TEST_MODULES:%=$(BUILD)/%.so)
 	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
 	dir="$(TARGET)$$astmoddir"; install -d "$$dir"; install -m 755 $^ "$$dir"
+
+# Into the same place as `install`, and beside the reference into a place of its own, a second DESTDIR: which of the two an
+# Asterisk is given is all that differs. Needs librdkafka-dev in the root, which scripts/provision puts there.
+REFERENCE_INSTALL := $(BUILD)/reference/install
+.PHONY: install-bench-modules
+install-bench-modules: $(BENCH_MODULES:%=$(BUILD)/%.so) $(TEST_MODULES:%=$(BUILD)/%.so) $(BUILD)/reference/res_kafka.so
+	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
+	put() { dir=$$1; shift; install -d "$$dir"; install -m 755 "$$@" "$$dir"; }; \
+	put "$(TARGET)$$astmoddir" $(filter-out $(BUILD)/reference/%,$^); \
+	put "$(REFERENCE_INSTALL)$(ROOT)$$astmoddir" $^
 
 # The password of a broker may stand in these files: whoever may read asterisk.conf may read them, and nobody else.
 .PHONY: samples

@@ -141,7 +141,7 @@ func TestSpoolFiles(t *testing.T) {
 
 func TestAsteriskStaysInModules(t *testing.T) {
 	header := regexp.MustCompile(`#\s*include\s*[<"]asterisk(\.h|/)`)
-	allowed := regexp.MustCompile(`^(modules|test/modules|include/asterisk)/`)
+	allowed := regexp.MustCompile(`^(modules|test/modules|bench/modules|bench/reference|include/asterisk)/`)
 	each(t, `\.(c|h|go)$`, func(path string, text []byte) {
 		if header.Match(text) && !allowed.MatchString(path) {
 			t.Errorf("%s includes Asterisk's headers; they belong into modules/", path)
@@ -149,11 +149,34 @@ func TestAsteriskStaysInModules(t *testing.T) {
 	})
 	// Only res_kafka.so knows the engine's contract; every other module uses asterisk/kafka*.h.
 	engine := regexp.MustCompile(`#\s*include\s*[<"](\.\./)*abi/engine\.h`)
-	each(t, `^(test/)?modules/[^/]+\.c$`, func(path string, text []byte) {
+	each(t, `^((test|bench)/)?modules/[^/]+\.c$|^bench/reference/`, func(path string, text []byte) {
 		if engine.Match(text) {
 			t.Errorf("%s includes abi/engine.h, which is for modules/res_kafka/", path)
 		}
 	})
+}
+
+// librdkafka is what we are measured against, and in nothing that anybody installs.
+func TestOnlyTheReferenceUsesLibrdkafka(t *testing.T) {
+	includes := regexp.MustCompile(`#\s*include\s*[<"]librdkafka|\bLDFLAGS:.*-lrdkafka`)
+	found := false
+	each(t, `\.(c|h|go)$`, func(path string, text []byte) {
+		if includes.Match(text) && !strings.HasPrefix(path, "bench/reference/") {
+			t.Errorf("%s uses librdkafka", path)
+		} else {
+			found = found || includes.Match(text)
+		}
+	})
+	each(t, `(^|/)Makefile$`, func(path string, text []byte) {
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "-lrdkafka") && !strings.HasPrefix(line, "reference/res_kafka_libs ") {
+				t.Errorf("%s links librdkafka: %s", path, strings.TrimSpace(line))
+			}
+		}
+	})
+	if !found {
+		t.Error("the reference does not use librdkafka either: this test looks for the wrong thing")
+	}
 }
 
 // The libraries that the engine links, and their licences: a phrase that only that licence has. Asterisk is under the
