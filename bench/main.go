@@ -1,102 +1,145 @@
-// Command bench measures what a call to ast_kafka_produce() costs the thread that makes it, in a real Asterisk, with a
-// broker beside it on the same machine. `make bench` builds what it needs and runs it.
+// Command bench measures res_kafka against a module on librdkafka, in a real Asterisk: both are driven by the same module
+// (bench/modules/kafka_bench.c) through asterisk/kafka.h, in turn, against the same broker, with the same settings. It
+// prints a table with a verdict on each goal. `make bench` builds what it needs, runs it, and has it write bench/RESULTS.md.
+//
+// It reads from its environment RES_KAFKA_ROOT, RES_KAFKA_BUILD and RES_KAFKA_INSTALL as tests do (see scripts/test),
+// RES_KAFKA_APACHE, and RES_KAFKA_REFERENCE, the DESTDIR that the reference was installed with; without it ours is measured alone.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
-	"strings"
+	"regexp"
+	"slices"
+	"syscall"
 	"time"
-
-	"reskafka/test/pbx"
 )
 
-// row is one load: payloads of bytes, keyed, from threads that together make perSecond calls; 0 = as many as they can.
-type row struct {
-	name              string
-	bytes, perSecond  int
-	seconds, threads  int
-	connection, topic string // connection: the beginning of its name, the durability follows
-}
-
-var rows = []row{
-	{"300/s, 1 thread", 300, 300, 30, 1, "bench", "steady"},
-	{"2,000/s, 1 thread", 300, 2000, 10, 1, "bench", "busy"},
-	{"2,000/s, 8 threads", 300, 2000, 10, 8, "bench", "busy8"},
-	{"flat out, 1 thread", 300, 0, 2, 1, "flat", "flat"},
-	{"flat out, 4 threads", 300, 0, 2, 4, "flat", "flat4"},
-}
-
-var durabilities = []string{"memory", "overflow", "disk"}
-
-// kafkaConf gives each row a connection of each durability.
-func kafkaConf(brokers string) string {
-	var b strings.Builder
-	for _, d := range durabilities {
-		fmt.Fprintf(&b, "[bench-%s]\ntype = connection\nbrokers = %s\ndurability = %s\n\n", d, brokers, d)
-		fmt.Fprintf(&b, "[flat-%s]\ntype = connection\nbrokers = %s\ndurability = %s\nqueue_buffering_max_messages = 1000000\n\n", d, brokers, d)
-	}
-	return b.String()
+// options is the command line.
+type options struct {
+	quick   bool
+	row     string
+	rounds  int
+	only    string
+	list    bool
+	results string
 }
 
 func main() {
-	quick := flag.Bool("quick", false, "a tenth of the time for each row")
+	var o options
+	flag.BoolVar(&o.quick, "quick", false, "one round of a tenth of the size; writes nothing")
+	flag.StringVar(&o.row, "row", "", "measure the rows whose names this `regexp` matches, and print all values; writes nothing")
+	flag.IntVar(&o.rounds, "rounds", 5, "`number` of rounds of each row")
+	flag.StringVar(&o.only, "variant", "", "measure this `variant` alone, such as res_kafka; writes nothing")
+	flag.BoolVar(&o.list, "list", false, "print the names of the rows and what each does")
+	flag.StringVar(&o.results, "results", "", "write RESULTS.md and growth.svg into this `directory`")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *quick); err != nil {
+	if err := o.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, quick bool) error {
-	root, build, install := os.Getenv("RES_KAFKA_ROOT"), os.Getenv("RES_KAFKA_BUILD"), os.Getenv("RES_KAFKA_INSTALL")
-	if root == "" {
-		return fmt.Errorf("RES_KAFKA_ROOT is not set: run this by `make bench`")
-	}
-	dir, err := os.MkdirTemp("", "rkb")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	broker, err := pbx.StartBroker(ctx, pbx.BrokerConfig{Command: filepath.Join(build, "reskafka"), Dir: filepath.Join(dir, "broker"), Partitions: 3})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = broker.Stop() }()
-	asterisk, err := pbx.New(pbx.Config{
-		Dir: filepath.Join(dir, "pbx"), Root: root, Install: install,
-		Modules: append(pbx.StockModules(), "res_kafka", "kafka_probe"),
-		Files:   map[string]string{"kafka.conf": kafkaConf(broker.Address)},
-	})
-	if err != nil {
-		return err
-	}
-	if err := asterisk.Start(ctx); err != nil {
-		return err
-	}
-	defer func() { _ = asterisk.Stop(pbx.Now) }()
+// partial is whether this run cannot stand for the whole.
+func (o *options) partial() bool { return o.quick || o.row != "" || o.only != "" }
 
-	version, _ := asterisk.CLI("core show version")
-	fmt.Printf("%s\n%s, %d processors, %s\n\n", time.Now().Format(time.DateOnly), runtime.Version(), runtime.NumCPU(), strings.SplitN(version, " built", 2)[0])
-	fmt.Println("Time inside ast_kafka_produce(), 300-byte payloads, keyed:")
-	for _, r := range rows {
-		if quick {
-			r.seconds = max(1, r.seconds/10)
+// selected is the rows that were asked for.
+func (o *options) selected() ([]row, error) {
+	pattern, err := regexp.Compile(o.row)
+	if err != nil {
+		return nil, fmt.Errorf("reading -row: %w", err)
+	}
+	var found []row
+	for _, r := range rows() {
+		if o.only != "" {
+			r.variants = slices.DeleteFunc(slices.Clone(r.variants), func(v variant) bool { return string(v) != o.only })
 		}
-		for _, d := range durabilities {
-			printed, err := asterisk.CLI(fmt.Sprintf("kafka probe rate %s-%s %s-%s %d %d %d %d", r.connection, d, r.topic, d, r.bytes, r.perSecond, r.seconds, r.threads))
-			if err != nil {
-				return err
-			}
-			fmt.Printf("  %-20s %-9s %s\n", r.name, d, strings.TrimSpace(printed))
+		if pattern.MatchString(r.name) && len(r.variants) > 0 {
+			found = append(found, r)
 		}
 	}
-	return nil
+	if len(found) == 0 {
+		return nil, errors.New("no row is asked for; -list prints their names")
+	}
+	return found, nil
+}
+
+func (o *options) run(ctx context.Context) error {
+	selected, err := o.selected()
+	if err != nil {
+		return err
+	}
+	if o.list {
+		for _, r := range selected {
+			fmt.Printf("%-32s %s\n", r.name, r.about)
+		}
+		return nil
+	}
+	b, err := o.bench()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	results, err := b.run(ctx, selected)
+	if err != nil {
+		return err
+	}
+	var lines []line
+	for _, r := range results {
+		lines = append(lines, r.lines()...)
+		if o.row != "" {
+			fmt.Print(r.everything())
+		}
+	}
+	fmt.Printf("\n%s\n%s in %s\n", markdown(lines), tally(lines), time.Since(began).Round(time.Second))
+	for _, r := range results {
+		err = errors.Join(err, r.err)
+	}
+	if o.results != "" && !o.partial() {
+		err = errors.Join(err, b.write(o.results, results, lines, began))
+	}
+	return err
+}
+
+// bench is what the environment and the command line say.
+func (o *options) bench() (*bench, error) {
+	b := &bench{
+		root: os.Getenv("RES_KAFKA_ROOT"), install: os.Getenv("RES_KAFKA_INSTALL"), reference: os.Getenv("RES_KAFKA_REFERENCE"),
+		build: os.Getenv("RES_KAFKA_BUILD"), share: 1, rounds: o.rounds, progress: os.Stdout,
+	}
+	if b.root == "" {
+		return nil, errors.New("RES_KAFKA_ROOT is not set: run this by `make bench`")
+	}
+	if b.reference == "" {
+		fmt.Println("RES_KAFKA_REFERENCE is not set: there is nothing to compare with.")
+	}
+	if o.quick {
+		b.share, b.rounds = 0.1, 1
+	}
+	return b, nil
+}
+
+// run measures rows one after the other. A row that fails is given up, the others go on.
+func (b *bench) run(ctx context.Context, selected []row) (results []*result, err error) {
+	if b.dir, err = os.MkdirTemp("", "rkb"); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	b.swallow = swallowing(filepath.Join(b.build, "reskafka"), filepath.Join(b.dir, "swallow"))
+	b.apache = apacheKafka(newestApache(), filepath.Join(b.dir, "apache"))
+	defer func() { err = errors.Join(err, b.down()) }()
+	for i := range selected {
+		results = append(results, b.measure(ctx, &selected[i]))
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return results, nil
 }

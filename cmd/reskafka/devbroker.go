@@ -19,7 +19,7 @@ import (
 var devBroker = command{
 	name:    "dev-broker",
 	summary: "Run a Kafka broker for development on this machine",
-	usage:   "[--port N[,N...]] [--data-dir DIR] [--partitions N]",
+	usage:   "[--port N[,N...]] [--data-dir DIR] [--partitions N] [--swallow]",
 	details: `It speaks the Kafka protocol in plaintext on 127.0.0.1 and creates topics when they are first used. It runs
 until it gets SIGINT or SIGTERM. Once it is ready it prints
     dev-broker listening on 127.0.0.1:PORT
@@ -34,12 +34,16 @@ It is for development and tests, not for data anybody would miss:
   compaction option of their own, such as retention.ms, set when the topic was created or altered.
 - Brokers of a cluster are one process and share one data directory: they come and go together, nothing is
   replicated, and whoever can connect may do everything.
+
+With --swallow it acknowledges records without keeping them: topics and their end offsets are as they would be, and
+there is nothing to read. That is for measuring producers, and takes no memory however long it runs.
 `,
 	setup: func(flags *flag.FlagSet) func(context.Context, environment) error {
 		broker := &brokerOptions{ports: portList{9092}}
 		flags.Var(&broker.ports, "port", "TCP `port` to listen on, or ports with commas between them; 0 takes a free one")
 		flags.StringVar(&broker.dataDir, "data-dir", "", "keep topics and records in this `directory`")
 		flags.IntVar(&broker.partitions, "partitions", 1, "`number` of partitions a new topic gets")
+		flags.BoolVar(&broker.swallow, "swallow", false, "acknowledge records and keep none of them")
 		return broker.run
 	},
 }
@@ -49,6 +53,7 @@ type brokerOptions struct {
 	ports      portList
 	dataDir    string
 	partitions int
+	swallow    bool
 }
 
 // portList is a flag: a port for each broker of the cluster.
@@ -105,6 +110,8 @@ func (o *brokerOptions) check(args []string) error {
 	switch {
 	case len(args) > 0:
 		return usagef("unexpected argument %q", args[0])
+	case o.swallow && o.dataDir != "":
+		return usagef("--swallow keeps nothing, and --data-dir is where to keep it")
 	case o.partitions < 1:
 		return usagef("--partitions %d is not at least 1", o.partitions)
 	}
@@ -120,6 +127,9 @@ func (o *brokerOptions) start(log io.Writer) (*kfake.Cluster, error) {
 	}
 	if o.dataDir != "" {
 		options = append(options, kfake.DataDir(o.dataDir))
+	}
+	if o.swallow {
+		options = append(options, kfake.BlackholeProduce())
 	}
 	cluster, err := kfake.NewCluster(options...)
 	if errors.Is(err, syscall.EADDRINUSE) {

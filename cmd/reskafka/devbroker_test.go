@@ -13,6 +13,7 @@ import (
 
 	"reskafka/test/pbx"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -157,6 +158,29 @@ func TestDevBrokerIsAClusterOfSeveral(t *testing.T) {
 			t.Fatalf("after %d of %d records: %v", n, 2*partitions, err)
 		}
 		n += fetches.NumRecords()
+	}
+}
+
+// TestDevBrokerSwallows holds that records are acknowledged at the offsets that they would have, and that none is kept.
+func TestDevBrokerSwallows(t *testing.T) {
+	const count = 5
+	address, _ := startBroker(t, "--swallow")
+	c := client(t, address)
+	for want := range int64(count) {
+		record := &kgo.Record{Topic: "gone", Value: []byte("value")}
+		if err := c.ProduceSync(testContext(t), record).FirstErr(); err != nil || record.Offset != want {
+			t.Fatalf("offset %d, %v, want %d", record.Offset, err, want)
+		}
+	}
+	ends, err := kadm.NewClient(c).ListEndOffsets(testContext(t), "gone")
+	if end, _ := ends.Lookup("gone", 0); err != nil || end.Offset != count {
+		t.Errorf("the end is %d, %v, want %d", end.Offset, err, count)
+	}
+	reader := client(t, address, kgo.ConsumeTopics("gone"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if got := reader.PollFetches(ctx).NumRecords(); got != 0 {
+		t.Errorf("%d records can be read", got)
 	}
 }
 

@@ -50,6 +50,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{[]string{"dev-broker", "--port", "9092,"}, `invalid value "9092," for flag -port`},
 		{[]string{"dev-broker", "--port", "9092,9093,9092"}, "--port 9092,9093,9092 names 9092 twice"},
 		{[]string{"dev-broker", "--partitions", "0"}, "--partitions 0 is not at least 1"},
+		{[]string{"dev-broker", "--swallow", "--data-dir", "x"}, "--swallow keeps nothing"},
 		{[]string{"dev-broker", "--port", "0", "more"}, `unexpected argument "more"`},
 	}
 	for _, c := range cases {

@@ -22,6 +22,7 @@ type BrokerConfig struct {
 	Dir        string // where its data and complaints go; made when it is not there
 	Ports      []int  // a broker for each; 0 = a free one; nil = one broker at a free one
 	Partitions int    // of topics that are made by being used; 0 = the broker's default
+	Swallow    bool   // records are acknowledged and not kept
 	Detach     bool   // it outlives the process that started it
 }
 
@@ -48,7 +49,12 @@ func StartBroker(ctx context.Context, config BrokerConfig) (*Broker, error) {
 			ports = append(ports, strconv.Itoa(port))
 		}
 	}
-	args := []string{"dev-broker", "--port", strings.Join(ports, ","), "--data-dir", filepath.Join(config.Dir, "data")}
+	args := []string{"dev-broker", "--port", strings.Join(ports, ",")}
+	if config.Swallow {
+		args = append(args, "--swallow")
+	} else {
+		args = append(args, "--data-dir", filepath.Join(config.Dir, "data"))
+	}
 	if config.Partitions > 0 {
 		args = append(args, "--partitions", strconv.Itoa(config.Partitions))
 	}

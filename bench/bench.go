@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// bench is one run of the whole.
+type bench struct {
+	root      string // of the Asterisk
+	build     string // where the reskafka command is
+	install   string // DESTDIR of ours
+	reference string // DESTDIR of the reference; "" = there is none, and it is left out
+	dir       string // private, for everything
+	share     float64
+	rounds    int // of a row that does not say how many
+	progress  io.Writer
+
+	swallow, apache *broker
+	topics          atomic.Int64 // how many have had a name
+	started         atomic.Int64 // how many rounds there were
+}
+
+// roundTimeout is how long one round may take before it counts as hung.
+const roundTimeout = 5 * time.Minute
+
+// result is what a row has given: for each variant what each of its rounds has found.
+type result struct {
+	row    *row
+	rounds map[variant][]values
+	err    error // why it was given up
+}
+
+// median is that of a value over a variant's rounds, NaN when none has it.
+func (r *result) median(of variant, key string) float64 { return median(r.all(of, key)) }
+
+// all is a value of each of a variant's rounds that has it.
+func (r *result) all(of variant, key string) []float64 {
+	var numbers []float64
+	for _, found := range r.rounds[of] {
+		if number, measured := found[key]; measured {
+			numbers = append(numbers, number)
+		}
+	}
+	return numbers
+}
+
+// measure runs a row: its variants in turn, again and again, so that what changes on the machine meanwhile changes all of them.
+func (b *bench) measure(ctx context.Context, row *row) *result {
+	found := &result{row: row, rounds: map[variant][]values{}}
+	rounds := b.rounds
+	if rounds > 1 {
+		rounds = max(rounds, row.rounds)
+	}
+	for number := 1; number <= rounds; number++ {
+		for _, v := range row.variants {
+			if v == reference && b.reference == "" {
+				continue
+			}
+			began := time.Now()
+			values, err := b.one(ctx, row, v, number)
+			if err != nil {
+				found.err = fmt.Errorf("row %q, round %d, %s: %w", row.name, number, v, err)
+				return found
+			}
+			found.rounds[v] = append(found.rounds[v], values)
+			fmt.Fprintf(b.progress, "%-32s %d/%d %-15s %5.1f s  %s\n", row.name, number, rounds, v, time.Since(began).Seconds(), brief(row, values))
+		}
+	}
+	return found
+}
+
+// one is one round.
+func (b *bench) one(ctx context.Context, row *row, v variant, number int) (values, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
+	r := &round{
+		bench: b, row: row, variant: v, number: number, values: values{},
+		dir: filepath.Join(b.dir, fmt.Sprint(b.started.Add(1))),
+	}
+	err := row.measure(ctx, r)
+	return r.values, errors.Join(err, r.end())
+}
+
+// brief is what is shown of a round while the measurement goes on.
+func brief(row *row, found values) string {
+	var parts, keys []string
+	for _, m := range row.metrics {
+		number, measured := found[m.key]
+		if m.headline && measured && !slices.Contains(keys, m.key) {
+			parts, keys = append(parts, m.label+" "+m.show(number)), append(keys, m.key)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// in gives a value in the metric's unit.
+func (m metric) in(value float64) float64 {
+	if m.scale == 0 {
+		return value
+	}
+	return value * m.scale
+}
+
+// down ends the brokers.
+func (b *bench) down() error { return errors.Join(b.swallow.down(), b.apache.down()) }

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"reskafka/test/pbx"
+)
+
+// facts is what results depend on: the machine, versions, the date.
+func (b *bench) facts(began time.Time) [][2]string {
+	return [][2]string{
+		{"date", began.UTC().Format("2006-01-02 15:04 UTC") + ", took " + time.Since(began).Round(time.Second).String()},
+		{"command", "`make bench`, " + fmt.Sprint(b.rounds) + " rounds or more of each row"},
+		{"machine", machine()},
+		{"Asterisk", b.asteriskVersion()},
+		{"res_kafka", revision() + ", " + runtime.Version() + ", franz-go " + moduleVersion("github.com/twmb/franz-go")},
+		{"librdkafka", packageVersion(b.root, "librdkafka1")},
+		{"Apache Kafka", apacheVersion()},
+	}
+}
+
+// machine is the processors, the memory and the kernel.
+func machine() string {
+	model := firstMatch("/proc/cpuinfo", `(?m)^model name\s*: (.*)$`)
+	kernel := firstMatch("/proc/sys/kernel/osrelease", `^(.*)`)
+	memory := firstMatch("/proc/meminfo", `(?m)^MemTotal:\s*(\d+) kB`)
+	var kb int
+	// The only error is that there is no number, which then is 0.
+	_, _ = fmt.Sscan(memory, &kb)
+	return fmt.Sprintf("%d processors (%s), %d GB, Linux %s", runtime.NumCPU(), model, (kb+512*1024)/1024/1024, kernel)
+}
+
+// firstMatch is what the pattern's group matches first in a file, "unknown" when it does not.
+func firstMatch(file, pattern string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "unknown"
+	}
+	found := regexp.MustCompile(pattern).FindSubmatch(text)
+	if found == nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(found[1]))
+}
+
+// asteriskVersion asks the program itself.
+func (b *bench) asteriskVersion() string {
+	argv, err := pbx.Argv(b.root, "usr/sbin/asterisk")
+	if err != nil {
+		return "unknown"
+	}
+	printed, err := exec.Command(argv[0], append(argv[1:], "-V")...).Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(printed))
+}
+
+// packageVersion is the version of a Debian package in a root.
+func packageVersion(root, name string) string {
+	return firstMatch(filepath.Join(root, "var/lib/dpkg/status"), `(?ms)^Package: `+name+`$.*?^Version: (\S+)$`)
+}
+
+// moduleVersion is the version of a Go module that this command, and so the engine, is built with.
+func moduleVersion(path string) string {
+	if info, found := debug.ReadBuildInfo(); found {
+		for _, module := range info.Deps {
+			if module.Path == path {
+				return module.Version
+			}
+		}
+	}
+	return "unknown"
+}
+
+// revision is the commit, and whether there is more than it has.
+func revision() string {
+	printed, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude=*").Output()
+	if err != nil {
+		return "of no commit"
+	}
+	return strings.TrimSpace(string(printed))
+}
+
+// apacheVersion is read from the name of the broker's jar.
+func apacheVersion() string {
+	jars, _ := filepath.Glob(filepath.Join(newestApache(), "kafka-clients-*.jar"))
+	if newestApache() == "" || len(jars) == 0 {
+		return "none"
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(jars[0]), "kafka-clients-"), ".jar")
+}

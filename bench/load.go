@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// load is what is produced in a round, by `kafka bench produce`.
+type load struct {
+	broker      func(*bench) *broker
+	bytes       int
+	perSecond   int // 0 = flat out
+	count       int
+	threads     int
+	topics      int // 0 = 1
+	connections int // 0 = 1
+	settings    settings
+}
+
+// scaled is the load with a share of its messages.
+func (l load) scaled(share float64) load {
+	l.count = max(l.topics, l.connections, l.threads, 20, int(float64(l.count)*share))
+	return l
+}
+
+// measure is the row of a load: a fresh Asterisk, the load once, small, so that connections are made and metadata is there,
+// then the load.
+func (l load) measure(ctx context.Context, r *round) error {
+	address, err := l.broker(r.bench).up(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.start(ctx, launch{brokers: address, numbered: l.connections, settings: l.settings}); err != nil {
+		return err
+	}
+	found, err := l.run(ctx, r, r.topic("load"))
+	r.values = found
+	return err
+}
+
+// run puts the load on a running Asterisk.
+func (l load) run(ctx context.Context, r *round, topic string) (values, error) {
+	l = l.scaled(r.bench.share)
+	l.topics, l.connections = max(l.topics, 1), max(l.connections, 1)
+	b, topics := l.broker(r.bench), names(topic, l.topics)
+	if err := b.create(ctx, topics); err != nil {
+		return nil, err
+	}
+	warm := l
+	warm.perSecond, warm.count = 0, max(l.topics, l.connections, l.threads, min(2000, 20_000_000/l.bytes))
+	if _, err := warm.produce(r, topic); err != nil {
+		return nil, err
+	}
+	if _, err := b.await(ctx, topics, func() int64 { return int64(warm.count) }); err != nil {
+		return nil, fmt.Errorf("warming up: %w", err)
+	}
+	before, err := r.command("usage")
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	found, all, err := l.produceAndAwait(ctx, r, topic, warm.count)
+	if err != nil {
+		return nil, err
+	}
+	wall := time.Since(began).Seconds()
+	after, err := r.command("usage")
+	if err != nil {
+		return nil, err
+	}
+	l.derive(found, before, after, all.Sub(time.Unix(0, int64(found["begun_ns"]))).Seconds(), wall)
+	return found, b.remove(ctx, topics)
+}
+
+// produce makes the calls, and returns when they have been made.
+func (l load) produce(r *round, topic string) (values, error) {
+	return r.command("produce %s %s %d %d %d %d %d %d", connection, topic, l.bytes, l.perSecond, l.count, l.threads, l.topics, l.connections)
+}
+
+// produceAndAwait makes the calls and gives when all that was not refused had come to the broker, which had so many records
+// before. Flat out it is asked while the calls are made, because the last may have come when the command has ended; at a
+// steady rate afterwards, because nobody wants to know when that was, and asking costs processor time.
+func (l load) produceAndAwait(ctx context.Context, r *round, topic string, before int) (values, time.Time, error) {
+	b, topics := l.broker(r.bench), names(topic, l.topics)
+	type arrival struct {
+		at  time.Time
+		err error
+	}
+	arrived := make(chan arrival, 1)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var wanted atomic.Int64
+	wanted.Store(int64(before + l.count))
+	await := func() {
+		at, err := b.await(ctx, topics, wanted.Load)
+		arrived <- arrival{at, err}
+	}
+	early := l.perSecond == 0
+	if early {
+		go await()
+	}
+	found, err := l.produce(r, topic)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	wanted.Add(-int64(found["refused"])) // so many will never come
+	if !early {
+		await()
+	}
+	a := <-arrived
+	return found, a.at, a.err
+}
+
+// derive adds what follows from what was used before and after: all counts what happened until everything was at the broker.
+func (l load) derive(found, before, after values, arrival, wall float64) {
+	accepted := found["calls"] - found["refused"]
+	cpu := after["user_us"] + after["system_us"] - before["user_us"] - before["system_us"]
+	found["per_second"] = accepted / arrival
+	found["cpu_us_each"] = cpu / accepted
+	// Of the time that the calls took: what comes after it is part of what they cost.
+	found["cpu_share"] = cpu / 1e6 / found["seconds"]
+	found["voluntary_per_second"] = (after["voluntary"] - before["voluntary"]) / wall
+	for _, name := range []string{"resident_kb", "peak_kb", "threads"} {
+		found[name] = after[name]
+	}
+}

@@ -1,0 +1,23 @@
+/*
+ * kafka_bench: the commands.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+#ifndef KAFKA_BENCH_BENCH_H
+#define KAFKA_BENCH_BENCH_H
+
+/* Each prints "name value" lines, or one line "error WHAT". argv is what stands behind the command's name, argc how
+ * many words that are; it is checked by the caller. */
+
+void bench_produce(int fd, int argc, const char *const *argv);
+void bench_latency(int fd, const char *const *argv);
+void bench_drain(int fd, const char *const *argv);
+void bench_open(int fd, const char *prefix, long connections, const char *topic);
+void bench_usage(int fd);
+
+/*! \brief Release what bench_open() has kept. */
+void bench_close(void);
+
+#endif

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// The plot is drawn by this file. gonum.org/v1/plot would draw it as well, and brings fourteen modules (fonts, PDF, LaTeX
+// and image formats among them) for four kinds of SVG elements, which every clone and every check would have to fetch.
+
+// A panel is one series and one cost: both axes logarithmic, so that linear growth of the whole is a level line and one that
+// is not shows at once.
+const (
+	panelWidth, panelHeight = 400, 260
+	marginLeft, marginRight = 62, 16
+	marginTop, marginBottom = 34, 42
+	legendHeight            = 30
+)
+
+// What variants are drawn with. The reference is dashed, so that it can be told apart without colours.
+var strokes = map[variant]string{
+	ours:      `stroke="#0060b0"`,
+	reference: `stroke="#c04000" stroke-dasharray="6 4"`,
+}
+
+// curve is what one variant's points are: NaN is one that there is none of.
+type curve struct {
+	of variant
+	y  []float64
+}
+
+// panel is what one part of the plot shows.
+type panel struct {
+	title  string
+	x      []int
+	curves []curve
+}
+
+// plot renders what the rows with a series have found, a line of panels for each, as SVG. Without any it is empty.
+func plot(results []*result) string {
+	var body strings.Builder
+	drawn := 0
+	for _, r := range results {
+		if r.row.series == nil || r.err != nil {
+			continue
+		}
+		for column, p := range r.panels() {
+			fmt.Fprintf(&body, `<g transform="translate(%d %d)">`+"\n", column*panelWidth, legendHeight+drawn*panelHeight)
+			p.draw(&body)
+			body.WriteString("</g>\n")
+		}
+		drawn++
+	}
+	width, height := len(costs)*panelWidth, legendHeight+drawn*panelHeight
+	var svg strings.Builder
+	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" font-family="sans-serif" font-size="11">`+"\n", width, height)
+	fmt.Fprintf(&svg, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
+	for i, v := range []variant{ours, reference} {
+		x := marginLeft + i*140
+		fmt.Fprintf(&svg, `<path d="M%d 18h30" fill="none" stroke-width="2" %s/><text x="%d" y="22">%s</text>`+"\n", x, strokes[v], x+36, v)
+	}
+	svg.WriteString(body.String() + "</svg>\n")
+	return svg.String()
+}
+
+// panels is one for each cost of a row's series.
+func (r *result) panels() []panel {
+	var all []panel
+	s := r.row.series
+	for _, cost := range costs {
+		p := panel{title: fmt.Sprintf("%s, %s, by %s", cost.label, cost.unit, s.of), x: s.points}
+		for _, v := range r.row.variants {
+			c := curve{of: v}
+			for _, point := range s.points {
+				c.y = append(c.y, r.median(v, s.pointKey(cost.key, point)))
+			}
+			p.curves = append(p.curves, c)
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// axis maps values to places, by their logarithms.
+type axis struct{ low, high, from, to float64 }
+
+func (a axis) at(value float64) float64 {
+	return a.from + (math.Log(value)-math.Log(a.low))/(math.Log(a.high)-math.Log(a.low))*(a.to-a.from)
+}
+
+// ticks are the powers of ten on an axis, and 2 and 5 times them where there are few.
+func (a axis) ticks() []float64 {
+	steps := []float64{1, 2, 5}
+	if a.high/a.low > 1000 {
+		steps = steps[:1]
+	}
+	var found []float64
+	for power := math.Pow(10, math.Floor(math.Log10(a.low))); power <= a.high; power *= 10 {
+		for _, step := range steps {
+			if value := power * step; value >= a.low && value <= a.high {
+				found = append(found, value)
+			}
+		}
+	}
+	return found
+}
+
+// span is the axis over what curves have, with some room; one decade at least, so that noise does not look like growth.
+func (p panel) span() axis {
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, c := range p.curves {
+		for _, y := range c.y {
+			if y > 0 {
+				low, high = min(low, y), max(high, y)
+			}
+		}
+	}
+	if low > high {
+		low, high = 1, 1
+	}
+	if widen := 10 / (high / low); widen > 1 {
+		low, high = low/math.Sqrt(widen), high*math.Sqrt(widen)
+	}
+	return axis{low / 1.2, high * 1.2, panelHeight - marginBottom, marginTop}
+}
+
+func (p panel) draw(out *strings.Builder) {
+	x := axis{float64(p.x[0]), float64(p.x[len(p.x)-1]), marginLeft, panelWidth - marginRight}
+	y := p.span()
+	fmt.Fprintf(out, `<text x="%d" y="%d" font-size="12" font-weight="bold">%s</text>`+"\n", marginLeft, marginTop-10, p.title)
+	for _, tick := range y.ticks() {
+		fmt.Fprintf(out, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%g</text>`+"\n",
+			marginLeft, y.at(tick), panelWidth-marginRight, marginLeft-6, y.at(tick)+4, math.Round(tick*1e6)/1e6)
+	}
+	for _, point := range p.x {
+		fmt.Fprintf(out, `<path d="M%.1f %dV%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",
+			x.at(float64(point)), marginTop, panelHeight-marginBottom, x.at(float64(point)), panelHeight-marginBottom+16, thousands(point))
+	}
+	for _, c := range p.curves {
+		var path strings.Builder
+		for i, value := range c.y {
+			if !(value > 0) {
+				continue
+			}
+			command := "L"
+			if path.Len() == 0 {
+				command = "M"
+			}
+			fmt.Fprintf(&path, "%s%.1f %.1f", command, x.at(float64(p.x[i])), y.at(value))
+			fmt.Fprintf(out, `<circle cx="%.1f" cy="%.1f" r="2.5" fill="none" %s/>`+"\n", x.at(float64(p.x[i])), y.at(value), strokes[c.of])
+		}
+		fmt.Fprintf(out, `<path d="%s" fill="none" stroke-width="2" %s/>`+"\n", &path, strokes[c.of])
+	}
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// everything is all that a row's rounds have found, medians, one value a line and a column for each variant.
+func (r *result) everything() string {
+	keys := map[string]bool{}
+	for _, rounds := range r.rounds {
+		for _, found := range rounds {
+			for key := range found {
+				keys[key] = true
+			}
+		}
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "\n%-36s", r.row.name)
+	for _, v := range r.row.variants {
+		fmt.Fprintf(&text, " %16s", v)
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		fmt.Fprintf(&text, "\n%-36s", key)
+		for _, v := range r.row.variants {
+			fmt.Fprintf(&text, " %16s", number(r.median(v, key), 5))
+		}
+	}
+	return text.String() + "\n"
+}
+
+// write writes RESULTS.md and the plot.
+func (b *bench) write(dir string, results []*result, lines []line, began time.Time) error {
+	var text strings.Builder
+	text.WriteString("# What it costs\n\n`make bench` writes this file.\n\n")
+	for _, fact := range b.facts(began) {
+		fmt.Fprintf(&text, "- %s: %s\n", fact[0], fact[1])
+	}
+	text.WriteString("\n" + rules + "\n" + markdown(lines) + "\n" + tally(lines) + ".\n")
+	text.WriteString("\n![How the cost of a message grows](growth.svg)\n\n## Rows\n\n")
+	for _, r := range results {
+		fmt.Fprintf(&text, "- %s: %s.\n", r.row.name, r.row.about)
+		if r.err != nil {
+			fmt.Fprintf(&text, "  Not measured: %s\n", r.err)
+		}
+	}
+	fmt.Fprintf(&text, "\n## kafka.conf\n\nOf every connection, of both; what a row sets otherwise is in its description. `durability` is for ours alone.\n\n```\n%s```\n",
+		strings.TrimSuffix(kafkaConf("127.0.0.1:PORT", ours, 0, nil), "\n"))
+	if err := os.WriteFile(filepath.Join(dir, "growth.svg"), []byte(plot(results)), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "RESULTS.md"), []byte(text.String()), 0o644)
+}
+
+// rules is how to read the table.
+const rules = `Both modules run in the same Asterisk, driven by bench/modules/kafka_bench.c through asterisk/kafka.h, in turn (A B A B), each
+round in a fresh process, against the same broker on the same machine. A value is the median of the rounds, with the least and the
+largest in brackets. A ratio is measured / compared. The broker swallows records (` + "`reskafka dev-broker --swallow`" + `) where the row does not
+say Apache Kafka. Messages have 300 bytes and one of 1,000 keys unless the row says otherwise; nothing is compressed unless it does.
+Times of calls have in them what reading the clock costs. CPU is user and system time of the whole process, until everything
+is at the broker.
+`

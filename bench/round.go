@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"reskafka/test/pbx"
+)
+
+// round is one run of a row with one variant, in a fresh Asterisk.
+type round struct {
+	bench    *bench
+	row      *row
+	variant  variant
+	number   int
+	values   values // what it has found
+	dir      string
+	asterisk *pbx.PBX // nil before start
+}
+
+// launch is how an Asterisk is started.
+type launch struct {
+	brokers  string
+	numbered int // connections besides the first, see kafkaConf
+	settings settings
+	env      []string
+	modules  []string          // besides those of the variant
+	files    map[string]string // further configuration files
+}
+
+// start makes the round's Asterisk and waits until it has booted.
+func (r *round) start(ctx context.Context, l launch) error {
+	files := map[string]string{"kafka.conf": kafkaConf(l.brokers, r.variant, l.numbered, l.settings)}
+	for name, content := range l.files {
+		files[name] = content
+	}
+	install := r.bench.install
+	modules := append(pbx.StockModules(), "res_kafka", "kafka_bench")
+	switch r.variant {
+	case reference:
+		install = r.bench.reference
+	case bare:
+		modules = pbx.StockModules()
+	}
+	var err error
+	r.asterisk, err = pbx.New(pbx.Config{
+		Dir: r.dir, Root: r.bench.root, Install: install, Modules: append(modules, l.modules...), Files: files, Env: l.env,
+	})
+	if err != nil {
+		return err
+	}
+	return r.asterisk.Start(ctx)
+}
+
+// end ends the round's Asterisk and removes what it left. It is killed: how long an orderly end takes is no row.
+func (r *round) end() error {
+	var err error
+	if r.asterisk != nil {
+		err = errors.Join(r.asterisk.Crashed(), r.asterisk.Stop(pbx.Kill))
+	}
+	return errors.Join(err, os.RemoveAll(r.dir))
+}
+
+// printed is a line of kafka_bench.
+var printed = regexp.MustCompile(`(?m)^([a-z0-9_]+) (-?[0-9.]+)$`)
+
+// command runs a command of kafka_bench and gives what it printed.
+func (r *round) command(format string, args ...any) (values, error) {
+	command := "kafka bench " + fmt.Sprintf(format, args...)
+	text, err := r.asterisk.CLI(command)
+	if err != nil {
+		return nil, err
+	}
+	found, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w\n%s", command, err, lastLines(r.asterisk.LogLines()))
+	}
+	return found, nil
+}
+
+// parse reads what a command of kafka_bench printed.
+func parse(text string) (values, error) {
+	for line := range strings.Lines(text) {
+		if what, found := strings.CutPrefix(line, "error "); found {
+			return nil, errors.New(strings.TrimSpace(what))
+		}
+	}
+	found := values{}
+	for _, line := range printed.FindAllStringSubmatch(text, -1) {
+		number, err := strconv.ParseFloat(line[2], 64)
+		if err != nil {
+			return nil, fmt.Errorf("reading %q: %w", line[0], err)
+		}
+		found[line[1]] = number
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("it printed %q", text)
+	}
+	return found, nil
+}
+
+func lastLines(lines []string) string {
+	return strings.Join(lines[max(0, len(lines)-10):], "\n")
+}
+
+// topic is the name of a topic that is this round's alone.
+func (r *round) topic(name string) string {
+	return fmt.Sprintf("%s-%d-%s", name, r.bench.topics.Add(1), strings.Map(letters, string(r.variant)))
+}
+
+// letters leaves out of a topic's name what may not be in it.
+func letters(c rune) rune {
+	if c >= 'a' && c <= 'z' {
+		return c
+	}
+	return '_'
+}
+
+// output is what the process itself has printed up to now.
+func (r *round) output() (string, error) {
+	text, err := os.ReadFile(filepath.Join(r.dir, "log", "output.log"))
+	return string(text), err
+}

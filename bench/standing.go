@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"reskafka/test/pbx"
+)
+
+const (
+	idleConnections  = 10
+	startConnections = 50
+	waiting          = 1_000_000
+	// settling is how long an Asterisk is left alone before it counts as idle: the first requests of each connection are
+	// over by then.
+	settling = 2 * time.Second
+	// idling is how long it is watched.
+	idling = 5 * time.Second
+)
+
+// standingRows are about what the module costs while nothing much happens, or nothing can.
+func standingRows() []row {
+	resident := metric{key: "resident_kb", label: "resident memory", unit: "MB", scale: 1.0 / 1024, headline: true}
+	threads := metric{key: "threads", label: "threads"}
+	idleCPU := metric{key: "idle_share", label: "CPU", unit: "% of a core", scale: 100, headline: true}
+	boot := metric{key: "boot_s", label: "from exec to fully booted", unit: "s", headline: true}
+	return []row{
+		{
+			name: "idle, 1 connection", about: "one connection to the broker that has sent one message", variants: []variant{ours, reference},
+			measure: measureIdle(1, false), metrics: []metric{resident.must(differenceAtMost, 15), threads},
+		},
+		{
+			name: "idle, 10 connections", about: "ten connections to the broker, each of which has sent one message", variants: []variant{ours, reference, bare},
+			measure: measureIdle(idleConnections, true),
+			metrics: []metric{idleCPU.versus(bare).must(differenceAtMost, 0.1), idleCPU, resident, threads, wakeUps},
+		},
+		{
+			name: "1,000,000 waiting", about: "as many messages while no broker can be reached", variants: []variant{ours, reference},
+			measure: measureWaiting,
+			metrics: []metric{{key: "peak_kb", label: "peak of resident memory", unit: "MB", scale: 1.0 / 1024, headline: true, goal: goal{ratioAtMost, 1}}},
+		},
+		{
+			name: "start, 50 connections, no broker", about: "a module gets the producers of 50 connections while it loads, and no broker can be reached",
+			variants: []variant{ours, bare, reference}, rounds: 9, measure: measureStart,
+			metrics: []metric{boot.versus(bare).must(ratioAtMost, 1.05), boot},
+		},
+		{
+			name: "garbage collection", about: "flat out from one thread with GODEBUG=gctrace=1", variants: []variant{ours}, measure: measureCollector,
+			metrics: []metric{
+				{key: "pause_ms", label: "longest pause", unit: "ms", headline: true}, {key: "cycles", label: "cycles for a million messages", headline: true},
+				threads,
+			},
+		},
+	}
+}
+
+// versus compares the metric with another variant than the reference.
+func (m metric) versus(v variant) metric {
+	m.against = v
+	return m
+}
+
+// measureIdle lets connections to a broker be; watch is for how long, to count the processor's time.
+func measureIdle(connections int, watch bool) func(context.Context, *round) error {
+	return func(ctx context.Context, r *round) error {
+		address, err := r.bench.swallow.up(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.start(ctx, launch{brokers: address, numbered: connections}); err != nil {
+			return err
+		}
+		if r.variant != bare {
+			topic := r.topic("idle")
+			if err := r.bench.swallow.create(ctx, []string{topic}); err != nil {
+				return err
+			}
+			if _, err := r.command("open %s %d %s", connection, connections, topic); err != nil {
+				return err
+			}
+			if _, err := r.bench.swallow.await(ctx, []string{topic}, func() int64 { return int64(connections) }); err != nil {
+				return err
+			}
+		}
+		if err := sleep(ctx, settling); err != nil {
+			return err
+		}
+		if watch {
+			if err := r.watch(ctx); err != nil {
+				return err
+			}
+		}
+		if r.variant == bare {
+			return nil
+		}
+		found, err := r.command("usage")
+		for _, name := range []string{"resident_kb", "threads"} {
+			r.values[name] = found[name]
+		}
+		return err
+	}
+}
+
+// watch counts what the process uses while nobody asks anything of it, from outside: a command would be most of it.
+func (r *round) watch(ctx context.Context) error {
+	before, beforeSwitches, err := ranFor(r.asterisk.PID())
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := sleep(ctx, time.Duration(float64(idling)*max(r.bench.share, 0.2))); err != nil {
+		return err
+	}
+	after, afterSwitches, err := ranFor(r.asterisk.PID())
+	wall := time.Since(began).Seconds()
+	r.values["idle_share"] = (after - before).Seconds() / wall
+	r.values["voluntary_per_second"] = float64(afterSwitches-beforeSwitches) / wall
+	return err
+}
+
+// ranFor is how long the threads that a process has now have run, and how often they have waited for something.
+func ranFor(pid int) (time.Duration, int64, error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	if err != nil || len(tasks) == 0 {
+		return 0, 0, fmt.Errorf("process %d has no threads: %w", pid, os.ErrNotExist)
+	}
+	var total time.Duration
+	var switches int64
+	for _, task := range tasks {
+		// A thread that ends just now has no file any more.
+		var ran, queued, slices int64
+		if text, err := os.ReadFile(filepath.Join(task, "schedstat")); err == nil {
+			if _, err := fmt.Sscan(string(text), &ran, &queued, &slices); err != nil {
+				return 0, 0, fmt.Errorf("reading how long threads have run: %w", err)
+			}
+		}
+		total += time.Duration(ran)
+		status, _ := os.ReadFile(filepath.Join(task, "status"))
+		for line := range strings.Lines(string(status)) {
+			if count, found := strings.CutPrefix(line, "voluntary_ctxt_switches:"); found {
+				var n int64
+				if _, err := fmt.Sscan(count, &n); err == nil {
+					switches += n
+				}
+			}
+		}
+	}
+	return total, switches, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// nowhere is an address at which no broker is: nobody listens at a port that was free a moment ago.
+func nowhere() (string, error) {
+	port, err := pbx.FreePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
+}
+
+// measureWaiting has many messages accepted that nobody takes.
+func measureWaiting(ctx context.Context, r *round) error {
+	address, err := nowhere()
+	if err != nil {
+		return err
+	}
+	if err := r.start(ctx, launch{brokers: address}); err != nil {
+		return err
+	}
+	l := load{bytes: 300, count: waiting, threads: 1, topics: 1, connections: 1}.scaled(r.bench.share)
+	found, err := l.produce(r, r.topic("waiting"))
+	if err != nil {
+		return err
+	}
+	// What is behind the call takes the messages over and has to keep them somewhere.
+	if err := sleep(ctx, settling); err != nil {
+		return err
+	}
+	used, err := r.command("usage")
+	for _, name := range []string{"resident_kb", "peak_kb", "threads"} {
+		found[name] = used[name]
+	}
+	r.values = found
+	return err
+}
+
+// measureStart times the start of Asterisk.
+func measureStart(ctx context.Context, r *round) error {
+	address, err := nowhere()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	err = r.start(ctx, launch{
+		brokers: address, numbered: startConnections, env: []string{fmt.Sprintf("KAFKA_BENCH_OPEN=%s %d", connection, startConnections)},
+	})
+	r.values["boot_s"] = time.Since(began).Seconds()
+	return err
+}
+
+// measureCollector has the Go runtime tell of each of its collections.
+func measureCollector(ctx context.Context, r *round) error {
+	address, err := r.bench.swallow.up(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.start(ctx, launch{brokers: address, env: []string{"GODEBUG=gctrace=1"}}); err != nil {
+		return err
+	}
+	before, err := r.output()
+	if err != nil {
+		return err
+	}
+	l := load{broker: swallow, bytes: 300, count: flatOut, threads: 1}
+	found, err := l.run(ctx, r, r.topic("gc"))
+	if err != nil {
+		return err
+	}
+	after, err := r.output()
+	found["pause_ms"], found["cycles"] = pauses(after[len(before):])
+	found["cycles"] /= found["calls"] / 1e6
+	r.values = found
+	return err
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// values is what one round has found, by name. What was not measured is not there.
+type values map[string]float64
+
+// median is the middle of some numbers, the mean of the two in the middle of an even count; NaN of none.
+func median(numbers []float64) float64 {
+	if len(numbers) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(numbers))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
+
+// comparison is how a goal compares what is measured.
+type comparison int
+
+const (
+	noGoal           comparison = iota // only shown
+	ratioAtMost                        // measured / other
+	ratioAtLeast                       // measured / other
+	absoluteAtMost                     // measured
+	differenceAtMost                   // measured - other
+)
+
+// goal is what a metric is to be. Limits of absoluteAtMost and differenceAtMost are in the metric's unit.
+type goal struct {
+	how   comparison
+	limit float64
+}
+
+func (g goal) String() string {
+	switch g.how {
+	case ratioAtMost:
+		return fmt.Sprintf("ratio ≤ %g", g.limit)
+	case ratioAtLeast:
+		return fmt.Sprintf("ratio ≥ %g", g.limit)
+	case absoluteAtMost:
+		return fmt.Sprintf("≤ %g", g.limit)
+	case differenceAtMost:
+		return fmt.Sprintf("difference ≤ %g", g.limit)
+	default:
+		return ""
+	}
+}
+
+// verdict is whether a goal is met.
+type verdict string
+
+const (
+	met     verdict = "met"
+	missed  verdict = "**missed**"
+	unknown verdict = "?" // something it takes was not measured
+	shown   verdict = ""  // there is no goal
+)
+
+// judge says whether a goal is met by two medians, either of which may be NaN.
+func (g goal) judge(measured, other float64) verdict {
+	var found float64
+	switch g.how {
+	case ratioAtMost, ratioAtLeast:
+		found = ratio(measured, other)
+	case absoluteAtMost:
+		found = measured
+	case differenceAtMost:
+		found = measured - other
+	default:
+		return shown
+	}
+	switch {
+	case math.IsNaN(found):
+		return unknown
+	case g.how == ratioAtLeast && found >= g.limit, g.how != ratioAtLeast && found <= g.limit:
+		return met
+	default:
+		return missed
+	}
+}
+
+// ratio is NaN where there is nothing to divide by.
+func ratio(measured, other float64) float64 {
+	if other == 0 {
+		return math.NaN()
+	}
+	return measured / other
+}
+
+// growth is how much more than linear a cost grows over the points of a series: for numbers of things, how many times
+// that of the first the cost of one message is at the worst point; for sizes, how many times it multiplies between two
+// points beyond what the size does. Costs are in the order of the points; NaN when one is missing.
+func growth(points []int, costs []float64, bySize bool) float64 {
+	worst := math.NaN()
+	for i := 1; i < len(points); i++ {
+		found := ratio(costs[i], costs[0])
+		if bySize {
+			found = ratio(costs[i], costs[i-1]) / (float64(points[i]) / float64(points[i-1]))
+		}
+		if math.IsNaN(found) {
+			return found
+		}
+		if !(worst >= found) {
+			worst = found
+		}
+	}
+	return worst
+}
