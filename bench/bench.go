@@ -21,6 +21,7 @@ type bench struct {
 	dir       string // private, for everything
 	share     float64
 	rounds    int // of a row that does not say how many
+	keep      bool
 	progress  io.Writer
 
 	swallow, apache *broker

@@ -27,6 +27,7 @@ type options struct {
 	rounds  int
 	only    string
 	list    bool
+	keep    bool
 	results string
 }
 
@@ -37,6 +38,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "`number` of rounds of each row")
 	flag.StringVar(&o.only, "variant", "", "measure this `variant` alone, such as res_kafka; writes nothing")
 	flag.BoolVar(&o.list, "list", false, "print the names of the rows and what each does")
+	flag.BoolVar(&o.keep, "keep", false, "leave each round's directory, with Asterisk's log, and print where all are")
 	flag.StringVar(&o.results, "results", "", "write RESULTS.md and growth.svg into this `directory`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -112,7 +114,7 @@ func (o *options) run(ctx context.Context) error {
 func (o *options) bench() (*bench, error) {
 	b := &bench{
 		root: os.Getenv("RES_KAFKA_ROOT"), install: os.Getenv("RES_KAFKA_INSTALL"), reference: os.Getenv("RES_KAFKA_REFERENCE"),
-		build: os.Getenv("RES_KAFKA_BUILD"), share: 1, rounds: o.rounds, progress: os.Stdout,
+		build: os.Getenv("RES_KAFKA_BUILD"), share: 1, rounds: o.rounds, keep: o.keep, progress: os.Stdout,
 	}
 	if b.root == "" {
 		return nil, errors.New("RES_KAFKA_ROOT is not set: run this by `make bench`")
@@ -131,7 +133,13 @@ func (b *bench) run(ctx context.Context, selected []row) (results []*result, err
 	if b.dir, err = os.MkdirTemp("", "rkb"); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	defer func() {
+		if b.keep {
+			fmt.Println("What is left is in", b.dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(b.dir))
+	}()
 	b.swallow = swallowing(filepath.Join(b.build, "reskafka"), filepath.Join(b.dir, "swallow"))
 	b.apache = apacheKafka(newestApache(), filepath.Join(b.dir, "apache"))
 	defer func() { err = errors.Join(err, b.down()) }()

@@ -64,6 +64,9 @@ func (r *round) end() error {
 	if r.asterisk != nil {
 		err = errors.Join(r.asterisk.Crashed(), r.asterisk.Stop(pbx.Kill))
 	}
+	if r.bench.keep {
+		return err
+	}
 	return errors.Join(err, os.RemoveAll(r.dir))
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 )
@@ -85,7 +84,7 @@ func payloadRows(variants []variant) []row {
 	var all []row
 	for _, size := range []struct{ bytes, count int }{{50, flatOut}, {10_000, flatOut / 20}} {
 		all = append(all, row{
-			name: fmt.Sprintf("%d bytes", size.bytes), about: "flat out from one thread, payloads of that size", variants: variants,
+			name: thousands(size.bytes) + " bytes", about: "flat out from one thread, payloads of that size", variants: variants,
 			measure: load{broker: swallow, bytes: size.bytes, count: size.count, threads: 1}.measure, metrics: metrics,
 		})
 	}

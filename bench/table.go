@@ -75,6 +75,9 @@ func (m metric) goalText() string {
 
 // show renders a value in the metric's unit.
 func (m metric) show(value float64) string {
+	if math.IsNaN(value) {
+		return "–"
+	}
 	return strings.TrimSpace(number(m.in(value), 3) + " " + m.unit)
 }
 
