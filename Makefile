@@ -13,7 +13,7 @@ MODULES := res_kafka cdr_kafka
 # The same for test/modules/NAME.c, modules that only tests load; `install-test-modules` adds them, `install` never does.
 TEST_MODULES := kafka_probe call_probe test_res_kafka
 # The same for bench/modules/NAME.c, modules that only measurements load; see install-bench-modules.
-BENCH_MODULES :=
+BENCH_MODULES := kafka_bench
 
 ASTERISK_ROOT ?= /
 BUILD ?= build
@@ -213,11 +213,8 @@ fuzz: ## Fuzz every parser of text from outside, each for FUZZTIME (10m)
 	$(Q)scripts/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: ## Measure what a call to produce costs, in a real Asterisk
-	@scripts/provision --tools
-	@root=$$(scripts/provision) && \
-	$(MAKE) -s --no-print-directory install install-test-modules ASTERISK_ROOT="$$root" BUILD=$(PRIVATE) DESTDIR=$(PRIVATE)/install >/dev/null && \
-	RES_KAFKA_ROOT="$$root" RES_KAFKA_BUILD=$(PRIVATE) RES_KAFKA_INSTALL=$(PRIVATE)/install $(GO) run ./bench
+bench: ## Measure against a module on librdkafka, write bench/RESULTS.md; FLAGS='-quick' and others see bench/main.go
+	@scripts/bench $(FLAGS)
 
 .PHONY: generate
 generate: | check-go ## Write what is made from the tables: samples, documentation
