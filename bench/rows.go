@@ -75,6 +75,7 @@ func rows() []row {
 	all = append(all, payloadRows(plain)...)
 	all = append(all, consumerRows()...)
 	all = append(all, standingRows()...)
+	all = append(all, callRows()...)
 	return append(all, growthRows()...)
 }
 

@@ -12,6 +12,9 @@
  *
  *   call probe <exten@context> <count>   each is a Local channel that the extension has to answer, hung up at once; it
  *                                        has ended when no channel is left
+ *   call load <exten@context> <callers> <per second, 0 = flat out> <seconds>
+ *                                        calls from several threads, each until it hears what the extension sends; see
+ *                                        call_probe/load.c
  */
 
 /*** MODULEINFO
@@ -28,6 +31,8 @@
 #include "asterisk/format_cap.h"
 #include "asterisk/module.h"
 #include "asterisk/utils.h"
+
+#include "load.h"
 
 #define ANSWER_MS 20000
 
@@ -123,8 +128,26 @@ static char *calls(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 	return CLI_SUCCESS;
 }
 
+static char *load(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
+{
+	if (cmd == CLI_INIT) {
+		e->command = "call load";
+		e->usage = "Usage: call load <exten@context> <callers> <per second> <seconds>\n       See the top of call_probe.c.\n";
+		return NULL;
+	}
+	if (cmd == CLI_GENERATE) {
+		return NULL;
+	}
+	if (a->argc != 6 || atoi(a->argv[3]) < 1 || atoi(a->argv[3]) > 100) {
+		return CLI_SHOWUSAGE;
+	}
+	load_run(a->fd, a->argv[2], atoi(a->argv[3]), atof(a->argv[4]), atof(a->argv[5]));
+	return CLI_SUCCESS;
+}
+
 static struct ast_cli_entry commands[] = {
 	AST_CLI_DEFINE(calls, "Place calls and measure them"),
+	AST_CLI_DEFINE(load, "Have several callers place calls"),
 };
 
 static int unload_module(void)

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"reskafka/test/pbx"
+)
+
+// frozen is ours while the broker does not answer. Records about calls are kept on disk, as is the default.
+const frozen variant = "res_kafka, broker frozen"
+
+// The calls of a round. An Asterisk and one without any module of ours run side by side and are called in turn, for a short
+// time each, so that what changes on the machine meanwhile changes both; a pair of such turns gives one ratio.
+const (
+	callPairs      = 5
+	callsPerSecond = 200 // of the caller whose time to the first audio is measured
+	callers        = 8   // that together place as many calls as the PBX manages
+	callSeconds    = 0.5 // of each
+	// callTolerance is how many times as long as without the module counts as not to be told apart. The control, of which
+	// both Asterisks are without, shows how much of it is the measurement's own.
+	callTolerance = 1.05
+)
+
+const callsConf = `[calls]
+exten => s,1,Answer()
+ same => n,Echo()
+`
+
+// callRows are what a caller notices of it that all that happens is published. The Asterisk that it is compared with makes
+// call records too; they go nowhere.
+func callRows() []row {
+	var metrics []metric
+	for _, of := range []struct {
+		variant variant
+		label   string
+		goal    goal
+	}{
+		{disk, "", goal{absoluteAtMost, callTolerance}},
+		{frozen, ", broker frozen", goal{absoluteAtMost, callTolerance}},
+		{bare, ", control: twice without the module", goal{}},
+	} {
+		own := []metric{
+			{key: "audio_ratio", label: "time to the first audio / without the module", headline: true, goal: of.goal},
+			{key: "call_ratio", label: "time for a call flat out / without the module", headline: true, goal: of.goal},
+		}
+		if of.variant != bare {
+			own = append(own,
+				metric{key: "audio_us", label: "time to the first audio, median", unit: "ms", scale: 1e-3, against: bare},
+				metric{key: "audio_p99_us", label: "time to the first audio, p99", unit: "ms", scale: 1e-3, against: bare},
+				metric{key: "per_second", label: "calls", unit: "1/s", against: bare},
+				metric{key: "cpu_us_each", label: "CPU for a call flat out", unit: "µs", against: bare})
+		}
+		for _, m := range own {
+			m.of, m.label = of.variant, m.label+of.label
+			metrics = append(metrics, m)
+		}
+	}
+	return []row{{
+		name: "calls", about: fmt.Sprintf("%d calls a second from one caller, and as many as %d callers can place, with a record of each published", callsPerSecond, callers),
+		variants: []variant{disk, frozen, bare}, measure: measureCalls, metrics: metrics,
+	}}
+}
+
+// callBroker is the broker of a round: everybody's, or one of its own that can be frozen.
+func callBroker(r *round, pid *int) *broker {
+	if r.variant != frozen {
+		return r.bench.swallow
+	}
+	return &broker{start: func(ctx context.Context) (string, func() error, error) {
+		b, err := pbx.StartBroker(ctx, pbx.BrokerConfig{
+			Command: filepath.Join(r.bench.build, "reskafka"), Dir: r.dir + "-broker", Partitions: partitions, Swallow: true,
+		})
+		if err != nil {
+			return "", nil, err
+		}
+		*pid = b.PID()
+		return b.Address, b.Stop, nil
+	}}
+}
+
+// measureCalls places calls in turn and then holds that a record of each has come.
+func measureCalls(ctx context.Context, r *round) (err error) {
+	var pid int
+	b := callBroker(r, &pid)
+	address, err := b.up(ctx)
+	if err != nil {
+		return err
+	}
+	if r.variant == frozen {
+		defer func() {
+			thaw(pid)
+			err = errors.Join(err, b.down(), os.RemoveAll(r.dir+"-broker"))
+		}()
+	}
+	topic := r.topic("calls")
+	if err := b.create(ctx, []string{topic}); err != nil {
+		return err
+	}
+	without := &round{bench: r.bench, row: r.row, variant: bare, dir: r.dir + "-without"}
+	defer func() { err = errors.Join(err, without.end()) }()
+	if err := without.start(ctx, callLaunch(bare, address, topic)); err != nil {
+		return err
+	}
+	if err := r.start(ctx, callLaunch(r.variant, address, topic)); err != nil {
+		return err
+	}
+	with, other := &called{round: r}, &called{round: without}
+	for _, c := range []*called{with, other} {
+		if _, err := c.place(callers, 0, callSeconds); err != nil {
+			return fmt.Errorf("warming up: %w", err)
+		}
+	}
+	if err := with.published(ctx, b, topic); err != nil {
+		return fmt.Errorf("warming up: %w", err)
+	}
+	if r.variant == frozen {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			return fmt.Errorf("freezing the broker: %w", err)
+		}
+	}
+	if err := inTurn(with, other, max(1, int(callPairs*r.bench.share))); err != nil {
+		return err
+	}
+	thaw(pid)
+	r.values = with.medians(other)
+	return with.published(ctx, b, topic)
+}
+
+// called is an Asterisk that is called, and what each of its turns has found.
+type called struct {
+	*round
+	calls float64 // placed up to now
+	turns []values
+}
+
+// inTurn calls two in pairs of turns. The first of a pair is the second of the next.
+func inTurn(with, other *called, pairs int) error {
+	for pair := range pairs {
+		order := []*called{with, other}
+		if pair%2 == 1 {
+			slices.Reverse(order)
+		}
+		for _, c := range order {
+			if err := c.turn(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// turn is one caller's time to the first audio, then several callers flat out.
+func (c *called) turn() error {
+	one, err := c.place(1, callsPerSecond, callSeconds)
+	if err != nil {
+		return err
+	}
+	before, err := usedBy(c.asterisk.PID())
+	if err != nil {
+		return err
+	}
+	many, err := c.place(callers, 0, callSeconds)
+	if err != nil {
+		return err
+	}
+	after, err := usedBy(c.asterisk.PID())
+	c.turns = append(c.turns, values{
+		"audio_us": one["audio_p50_us"], "audio_p99_us": one["audio_p99_us"], "per_second": many["per_second"],
+		"cpu_us_each": float64((after - before).Microseconds()) / many["calls"],
+	})
+	return err
+}
+
+// medians is what the turns come to, and how they compare with those of the other, pair by pair.
+func (c *called) medians(other *called) values {
+	found := values{}
+	for key := range c.turns[0] {
+		var all []float64
+		for _, turn := range c.turns {
+			all = append(all, turn[key])
+		}
+		found[key] = median(all)
+	}
+	var audio, call []float64
+	for i, turn := range c.turns {
+		audio = append(audio, ratio(turn["audio_us"], other.turns[i]["audio_us"]))
+		call = append(call, ratio(other.turns[i]["per_second"], turn["per_second"]))
+	}
+	found["audio_ratio"], found["call_ratio"] = median(audio), median(call)
+	return found
+}
+
+// usedBy is the processor time of a process, of its threads that have ended too.
+func usedBy(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading what Asterisk has used: %w", err)
+	}
+	// The name of the process may have blanks; utime and stime are the 12th and the 13th field behind it (proc(5)),
+	// in ticks of 10 ms.
+	fields := strings.Fields(string(text[strings.LastIndex(string(text), ")")+1:]))
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("reading what Asterisk has used: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
+// thaw lets a broker that may be frozen go on, so that it can end.
+func thaw(pid int) {
+	if pid > 0 {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
+// callLaunch is an Asterisk that can be called, with the module that publishes unless there is to be none.
+func callLaunch(v variant, address, topic string) launch {
+	l := launch{brokers: address, modules: []string{"call_probe"}, files: map[string]string{
+		"extensions.conf": callsConf,
+		"cdr.conf":        "[general]\nenable = yes\nunanswered = yes\n",
+	}}
+	if v != bare {
+		l.modules = append(l.modules, "cdr_kafka")
+		l.files["cdr_kafka.conf"] = fmt.Sprintf("[global]\nconnection = %s\ntopic = %s\nkey = linkedid\n", connection, topic)
+	}
+	return l
+}
+
+// place has calls placed. One that gets no audio is a failure, and no number.
+func (c *called) place(callers, perSecond int, seconds float64) (values, error) {
+	command := fmt.Sprintf("call load s@calls/n %d %d %g", callers, perSecond, seconds)
+	text, err := c.asterisk.CLI(command)
+	if err != nil {
+		return nil, err
+	}
+	found, err := parse(text)
+	if err == nil && (found["failed"] > 0 || found["calls"] == 0) {
+		err = fmt.Errorf("%.0f of %.0f calls had no audio", found["failed"], found["failed"]+found["calls"])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w\n%s", command, err, lastLines(c.asterisk.LogLines()))
+	}
+	c.calls += found["calls"]
+	return found, nil
+}
+
+// published waits until there is a record of each call, where there is a module to publish it.
+func (c *called) published(ctx context.Context, b *broker, topic string) error {
+	if c.variant == bare {
+		return nil
+	}
+	_, err := b.await(ctx, []string{topic}, func() int64 { return int64(c.calls) })
+	return err
+}
