@@ -56,21 +56,15 @@ func (l load) run(ctx context.Context, r *round, topic string) (values, error) {
 	if _, err := b.await(ctx, topics, func() int64 { return int64(warm.count) }); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
-	before, err := r.command("usage")
-	if err != nil {
-		return nil, err
-	}
-	began := time.Now()
 	found, all, err := l.produceAndAwait(ctx, r, topic, warm.count)
 	if err != nil {
 		return nil, err
 	}
-	wall := time.Since(began).Seconds()
 	after, err := r.command("usage")
 	if err != nil {
 		return nil, err
 	}
-	l.derive(found, before, after, all.Sub(time.Unix(0, int64(found["begun_ns"]))).Seconds(), wall)
+	l.derive(found, after, all.Sub(time.Unix(0, int64(found["begun_ns"]))).Seconds())
 	return found, b.remove(ctx, topics)
 }
 
@@ -113,15 +107,22 @@ func (l load) produceAndAwait(ctx context.Context, r *round, topic string, befor
 	return found, a.at, a.err
 }
 
-// derive adds what follows from what was used before and after: all counts what happened until everything was at the broker.
-func (l load) derive(found, before, after values, arrival, wall float64) {
+// derive adds what follows from what was used when the calls began, and after: everything counts that happened until all was
+// at the broker, arrival seconds after the first call began.
+func (l load) derive(found, after values, arrival float64) {
 	accepted := found["calls"] - found["refused"]
-	cpu := after["user_us"] + after["system_us"] - before["user_us"] - before["system_us"]
+	used := func(names ...string) (sum float64) {
+		for _, name := range names {
+			sum += after[name] - found["begun_"+name]
+		}
+		return sum
+	}
+	cpu := used("user_us", "system_us")
 	found["per_second"] = accepted / arrival
 	found["cpu_us_each"] = cpu / accepted
 	// Of the time that the calls took: what comes after it is part of what they cost.
 	found["cpu_share"] = cpu / 1e6 / found["seconds"]
-	found["voluntary_per_second"] = (after["voluntary"] - before["voluntary"]) / wall
+	found["voluntary_per_second"] = used("voluntary") / found["seconds"]
 	for _, name := range []string{"resident_kb", "peak_kb", "threads"} {
 		found[name] = after[name]
 	}

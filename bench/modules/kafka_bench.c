@@ -21,7 +21,8 @@
  *   kafka bench usage    what the process has used up to now
  *
  * Times are in nanoseconds, of calls that were not refused. own_max_ns is the longest call when what its thread waited for
- * a processor does not count; clock_ns is what reading the clock adds to each time.
+ * a processor does not count; clock_ns is what reading the clock adds to each time; begun_ are what the clock and usage said
+ * when the calls began.
  *
  * KAFKA_BENCH_OPEN="PREFIX COUNT" in the environment gets such producers while the module loads, as other modules would.
  */
@@ -78,6 +79,14 @@ void bench_close(void)
 	}
 }
 
+void usage_print(int fd, const char *prefix, const struct rusage *used)
+{
+	ast_cli(fd, "%suser_us %lld\n%ssystem_us %lld\n%svoluntary %ld\n%sinvoluntary %ld\n",
+		prefix, used->ru_utime.tv_sec * 1000000LL + used->ru_utime.tv_usec,
+		prefix, used->ru_stime.tv_sec * 1000000LL + used->ru_stime.tv_usec,
+		prefix, used->ru_nvcsw, prefix, used->ru_nivcsw);
+}
+
 void bench_usage(int fd)
 {
 	struct rusage used;
@@ -87,9 +96,7 @@ void bench_usage(int fd)
 
 	memset(&used, 0, sizeof(used));
 	getrusage(RUSAGE_SELF, &used);
-	ast_cli(fd, "user_us %lld\nsystem_us %lld\nvoluntary %ld\ninvoluntary %ld\n",
-		used.ru_utime.tv_sec * 1000000LL + used.ru_utime.tv_usec, used.ru_stime.tv_sec * 1000000LL + used.ru_stime.tv_usec,
-		used.ru_nvcsw, used.ru_nivcsw);
+	usage_print(fd, "", &used);
 	while (status && fgets(line, sizeof(line), status)) {
 		if (sscanf(line, "VmRSS: %ld", &value) == 1) {
 			ast_cli(fd, "resident_kb %ld\n", value);

@@ -17,6 +17,11 @@ void bench_drain(int fd, const char *const *argv);
 void bench_open(int fd, const char *prefix, long connections, const char *topic);
 void bench_usage(int fd);
 
+struct rusage;
+
+/*! \brief Print what getrusage() has given, each name with a prefix. */
+void usage_print(int fd, const char *prefix, const struct rusage *used);
+
 /*! \brief Release what bench_open() has kept. */
 void bench_close(void);
 
