@@ -213,7 +213,7 @@ fuzz: ## Fuzz every parser of text from outside, each for FUZZTIME (10m)
 	$(Q)scripts/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: ## Measure against a module on librdkafka, write bench/RESULTS.md; FLAGS='-quick' and others see bench/main.go
+bench: ## Measure against a module on librdkafka, write bench/RESULTS.md; FLAGS=-help for less
 	@scripts/bench $(FLAGS)
 
 .PHONY: generate

@@ -6,9 +6,13 @@ import (
 	"errors"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMedian(t *testing.T) {
@@ -230,5 +234,28 @@ func TestPlot(t *testing.T) {
 	delete(found.rounds, reference)
 	if svg := plot([]*result{found}); strings.Contains(svg, "NaN") {
 		t.Errorf("without the reference a place is no number:\n%s", svg)
+	}
+}
+
+// TestWrite holds that what is written has the facts, the table, the plot and the settings.
+func TestWrite(t *testing.T) {
+	dir := t.TempDir()
+	b := &bench{rounds: 5, root: dir}
+	results := []*result{example(), {row: &row{name: "gone", about: "nothing"}, err: errors.New("why it failed")}}
+	lines := example().lines()
+	if err := b.write(dir, results, lines, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "RESULTS.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{markdown(lines), "1 goals met, 2 missed.", "why it failed", "growth.svg", "queue_buffering_max_messages = 2000000\n", "- machine: ", runtime.Version()} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "growth.svg")); err != nil {
+		t.Error(err)
 	}
 }

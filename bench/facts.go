@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,11 +19,11 @@ import (
 func (b *bench) facts(began time.Time) [][2]string {
 	return [][2]string{
 		{"date", began.UTC().Format("2006-01-02 15:04 UTC") + ", took " + time.Since(began).Round(time.Second).String()},
-		{"command", "`make bench`, " + fmt.Sprint(b.rounds) + " rounds or more of each row"},
+		{"command", "`scripts/bench " + strings.Join(os.Args[1:], " ") + "`, " + fmt.Sprint(b.rounds) + " rounds of each row, or more"},
 		{"machine", machine()},
 		{"Asterisk", b.asteriskVersion()},
 		{"res_kafka", revision() + ", " + runtime.Version() + ", franz-go " + moduleVersion("github.com/twmb/franz-go")},
-		{"librdkafka", packageVersion(b.root, "librdkafka1")},
+		{"librdkafka", librdkafkaVersion(b.root)},
 		{"Apache Kafka", apacheVersion()},
 	}
 }
@@ -61,12 +62,17 @@ func (b *bench) asteriskVersion() string {
 	if err != nil {
 		return "unknown"
 	}
-	return strings.TrimSpace(string(printed))
+	return strings.TrimPrefix(strings.TrimSpace(string(printed)), "Asterisk ")
 }
 
-// packageVersion is the version of a Debian package in a root.
-func packageVersion(root, name string) string {
-	return firstMatch(filepath.Join(root, "var/lib/dpkg/status"), `(?ms)^Package: `+name+`$.*?^Version: (\S+)$`)
+// librdkafkaVersion is that of the header that the reference is compiled with: two digits each of major, minor and revision.
+func librdkafkaVersion(root string) string {
+	text := firstMatch(filepath.Join(root, "usr/include/librdkafka/rdkafka.h"), `(?m)^#define RD_KAFKA_VERSION\s+0x([0-9a-f]{6})`)
+	number, err := strconv.ParseUint(text, 16, 32)
+	if err != nil {
+		return "unknown"
+	}
+	return fmt.Sprintf("%d.%d.%d, Debian's", number>>16, number>>8&0xff, number&0xff)
 }
 
 // moduleVersion is the version of a Go module that this command, and so the engine, is built with.

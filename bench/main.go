@@ -33,10 +33,10 @@ type options struct {
 
 func main() {
 	var o options
-	flag.BoolVar(&o.quick, "quick", false, "one round of a tenth of the size; writes nothing")
-	flag.StringVar(&o.row, "row", "", "measure the rows whose names this `regexp` matches, and print all values; writes nothing")
+	flag.BoolVar(&o.quick, "quick", false, "one round of a tenth of the size: whether all works, not how fast")
+	flag.StringVar(&o.row, "row", "", "measure the rows whose names this `regexp` matches, and print all values")
 	flag.IntVar(&o.rounds, "rounds", 5, "`number` of rounds of each row")
-	flag.StringVar(&o.only, "variant", "", "measure this `variant` alone, such as res_kafka; writes nothing")
+	flag.StringVar(&o.only, "variant", "", "measure this `variant` alone, such as res_kafka")
 	flag.BoolVar(&o.list, "list", false, "print the names of the rows and what each does")
 	flag.BoolVar(&o.keep, "keep", false, "leave each round's directory, with Asterisk's log, and print where all are")
 	flag.StringVar(&o.results, "results", "", "write RESULTS.md and growth.svg into this `directory`")
@@ -48,9 +48,6 @@ func main() {
 		os.Exit(1)
 	}
 }
-
-// partial is whether this run cannot stand for the whole.
-func (o *options) partial() bool { return o.quick || o.row != "" || o.only != "" }
 
 // selected is the rows that were asked for.
 func (o *options) selected() ([]row, error) {
@@ -104,7 +101,7 @@ func (o *options) run(ctx context.Context) error {
 	for _, r := range results {
 		err = errors.Join(err, r.err)
 	}
-	if o.results != "" && !o.partial() {
+	if o.results != "" {
 		err = errors.Join(err, b.write(o.results, results, lines, began))
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"reskafka/test/pbx"
 )
@@ -21,7 +22,8 @@ type round struct {
 	number   int
 	values   values // what it has found
 	dir      string
-	asterisk *pbx.PBX // nil before start
+	asterisk *pbx.PBX      // nil before start
+	booted   time.Duration // how long its start took
 }
 
 // launch is how an Asterisk is started.
@@ -55,7 +57,10 @@ func (r *round) start(ctx context.Context, l launch) error {
 	if err != nil {
 		return err
 	}
-	return r.asterisk.Start(ctx)
+	began := time.Now()
+	err = r.asterisk.Start(ctx)
+	r.booted = time.Since(began)
+	return err
 }
 
 // end ends the round's Asterisk and removes what it left. It is killed: how long an orderly end takes is no row.

@@ -12,9 +12,9 @@ func kafka(b *bench) *broker   { return b.apache }
 // How much is produced in a round.
 const (
 	flatOut    = 1_000_000
-	codecCount = 200_000 // gzip does not manage more in a few seconds
-	steadyLow  = 1_200   // 4 s at 300/s
-	steadyHigh = 6_000   // 3 s at 2,000/s
+	codecCount = 500_000 // gzip does not manage more in a few seconds
+	steadyLow  = 2_400   // 8 s at 300/s
+	steadyHigh = 10_000  // 5 s at 2,000/s
 )
 
 // onDisk is what a row is to be with durability = disk, which the reference has not: it keeps nothing.
