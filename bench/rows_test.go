@@ -57,6 +57,8 @@ func TestEveryGoalHasARow(t *testing.T) {
 		{"start, 50 connections, no broker", "boot_s", ours, atMost(1.05)},
 		{"garbage collection", "pause_ms", ours, goal{}},
 		{"garbage collection", "threads", ours, goal{}},
+		{"calls", "audio_ratio", disk, absolute(callTolerance)},
+		{"calls", "call_ratio", disk, absolute(callTolerance)},
 		{"growth, topics", "cpu_us_each growth", ours, absolute(1.5)},
 		{"growth, connections", "cpu_us_each growth", ours, absolute(1.5)},
 		{"growth, threads", "cpu_us_each growth", ours, absolute(1.5)},
