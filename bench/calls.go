@@ -7,10 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
-	"time"
 
 	"reskafka/test/pbx"
 )
@@ -21,10 +18,10 @@ const frozen variant = "res_kafka, broker frozen"
 // The calls of a round. An Asterisk and one without any module of ours run side by side and are called in turn, for a short
 // time each, so that what changes on the machine meanwhile changes both; a pair of such turns gives one ratio.
 const (
-	callPairs      = 5
+	callPairs      = 12
 	callsPerSecond = 200 // of the caller whose time to the first audio is measured
 	callers        = 8   // that together place as many calls as the PBX manages
-	callSeconds    = 0.5 // of each
+	callSeconds    = 0.3 // of each
 	// callTolerance is how many times as long as without the module counts as not to be told apart. The control, of which
 	// both Asterisks are without, shows how much of it is the measurement's own.
 	callTolerance = 1.05
@@ -51,6 +48,7 @@ func callRows() []row {
 		own := []metric{
 			{key: "audio_ratio", label: "time to the first audio / without the module", headline: true, goal: of.goal},
 			{key: "call_ratio", label: "time for a call flat out / without the module", headline: true, goal: of.goal},
+			{key: "cpu_ratio", label: "CPU for a call flat out / without the module", headline: true},
 		}
 		if of.variant != bare {
 			own = append(own,
@@ -164,20 +162,15 @@ func (c *called) turn() error {
 	if err != nil {
 		return err
 	}
-	before, err := usedBy(c.asterisk.PID())
-	if err != nil {
-		return err
-	}
 	many, err := c.place(callers, 0, callSeconds)
 	if err != nil {
 		return err
 	}
-	after, err := usedBy(c.asterisk.PID())
 	c.turns = append(c.turns, values{
 		"audio_us": one["audio_p50_us"], "audio_p99_us": one["audio_p99_us"], "per_second": many["per_second"],
-		"cpu_us_each": float64((after - before).Microseconds()) / many["calls"],
+		"cpu_us_each": many["cpu_us"] / many["calls"],
 	})
-	return err
+	return nil
 }
 
 // medians is what the turns come to, and how they compare with those of the other, pair by pair.
@@ -190,33 +183,14 @@ func (c *called) medians(other *called) values {
 		}
 		found[key] = median(all)
 	}
-	var audio, call []float64
+	var audio, call, cpu []float64
 	for i, turn := range c.turns {
 		audio = append(audio, ratio(turn["audio_us"], other.turns[i]["audio_us"]))
 		call = append(call, ratio(other.turns[i]["per_second"], turn["per_second"]))
+		cpu = append(cpu, ratio(turn["cpu_us_each"], other.turns[i]["cpu_us_each"]))
 	}
-	found["audio_ratio"], found["call_ratio"] = median(audio), median(call)
+	found["audio_ratio"], found["call_ratio"], found["cpu_ratio"] = median(audio), median(call), median(cpu)
 	return found
-}
-
-// usedBy is the processor time of a process, of its threads that have ended too.
-func usedBy(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, fmt.Errorf("reading what Asterisk has used: %w", err)
-	}
-	// The name of the process may have blanks; utime and stime are the 12th and the 13th field behind it (proc(5)),
-	// in ticks of 10 ms.
-	fields := strings.Fields(string(text[strings.LastIndex(string(text), ")")+1:]))
-	var ticks int64
-	for _, field := range fields[11:13] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("reading what Asterisk has used: %w", err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
 // thaw lets a broker that may be frozen go on, so that it can end.

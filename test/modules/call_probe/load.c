@@ -16,6 +16,7 @@
 #include "asterisk.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "asterisk/channel.h"
@@ -48,6 +49,15 @@ static int64_t now_us(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+/* Processor time of the whole process. */
+static int64_t used_us(void)
+{
+	struct rusage used;
+
+	getrusage(RUSAGE_SELF, &used);
+	return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000LL + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
 }
 
 static void speak(struct ast_channel *channel)
@@ -131,7 +141,7 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void print(int fd, struct caller *callers, int count, int64_t took)
+static void print(int fd, struct caller *callers, int count, int64_t took, int64_t used)
 {
 	int32_t *all;
 	int calls = 0, failed = 0, at = 0, i;
@@ -144,7 +154,7 @@ static void print(int fd, struct caller *callers, int count, int64_t took)
 	for (i = 0; all && i < count; at += callers[i++].calls) {
 		memcpy(all + at, callers[i].audio, callers[i].calls * sizeof(*all));
 	}
-	ast_cli(fd, "calls %d\nfailed %d\nper_second %.2f\n", calls, failed, calls * 1e6 / took);
+	ast_cli(fd, "calls %d\nfailed %d\nper_second %.2f\ncpu_us %lld\n", calls, failed, calls * 1e6 / took, (long long) used);
 	if (all && calls) {
 		qsort(all, calls, sizeof(*all), compare);
 		ast_cli(fd, "audio_p50_us %d\naudio_p99_us %d\naudio_max_us %d\n", all[calls / 2], all[calls * 99LL / 100], all[calls - 1]);
@@ -155,7 +165,7 @@ static void print(int fd, struct caller *callers, int count, int64_t took)
 void load_run(int fd, const char *to, int count, double rate, double seconds)
 {
 	struct ast_format_cap *formats = ast_format_cap_alloc(AST_FORMAT_CAP_FLAG_DEFAULT);
-	int64_t began = now_us(), every = rate > 0 ? (int64_t) (1e6 * count / rate) : 0;
+	int64_t began = now_us(), before = used_us(), every = rate > 0 ? (int64_t) (1e6 * count / rate) : 0;
 	struct caller callers[count];
 	int i, started;
 
@@ -187,7 +197,7 @@ void load_run(int fd, const char *to, int count, double rate, double seconds)
 	if (ast_active_channels()) {
 		ast_cli(fd, "error channels are left\n");
 	}
-	print(fd, callers, started, now_us() - began);
+	print(fd, callers, started, now_us() - began, used_us() - before);
 	for (i = 0; i < started; i++) {
 		ast_free(callers[i].audio);
 	}
