@@ -76,35 +76,37 @@ static void at(int64_t ns)
 
 /* The calls of one thread. What the worst took is told apart from what it took beyond waiting for a processor: nothing
  * can be done about that on a machine that has more to do than processors for it. Asking how long was waited costs as
- * much as a call, so flat out it is asked only where a time is long enough for a wait to be in it. */
+ * much as a call, so it is asked after a sleep, and else only where a time is long enough for a wait to be in it. */
 static void *run(void *data)
 {
 	struct caller *caller = data;
 	struct load *load = caller->load;
-	int schedstat = queued_open(), refused;
-	int64_t queued, next, before, after, took, own;
+	int schedstat = queued_open(), refused, slept;
+	int64_t period = load->rate > 0 ? (int64_t) (1e9 / load->rate) : 0, queued, next, before, after, took, gap, own;
 	long i, n;
 
 	ast_rwlock_rdlock(&load->gate);
 	ast_rwlock_unlock(&load->gate);
 	after = caller->begun = now_ns();
-	next = after + (load->rate > 0 ? (int64_t) (1e9 / load->rate / load->threads * caller->number) : 0);
+	next = after + period / load->threads * caller->number;
 	queued = queued_ns(schedstat);
 	for (i = caller->number, n = 0; i < load->count; i += load->threads, n++) {
-		if (load->rate > 0) {
+		slept = load->rate > 0 && next > after;
+		if (slept) {
 			at(next);
-			next += (int64_t) (1e9 / load->rate);
-			queued = queued_ns(schedstat);
-		} else if (n % ASK_EVERY == 0) {
+		}
+		if (slept || n % ASK_EVERY == 0) {
 			queued = queued_ns(schedstat);
 		}
+		next += period;
 		took = call(load, i, &before, &refused);
 		own = took;
-		if (took > SUSPECT_NS || (load->rate == 0 && before - after > SUSPECT_NS)) {
+		gap = slept ? 0 : before - after;
+		if (took > SUSPECT_NS || gap > SUSPECT_NS) {
 			int64_t now = queued_ns(schedstat);
 
-			/* What was waited before the call, since it was last asked, must not be taken for part of it. */
-			own -= MIN(MAX(now - queued, 0), took);
+			/* As much of it as may have been waited before the call counts as if it had been. */
+			own -= MIN(MAX(now - queued - (gap > SUSPECT_NS ? gap : 0), 0), took);
 			queued = now;
 		}
 		after = before + took;
