@@ -18,7 +18,7 @@ const frozen variant = "res_kafka, broker frozen"
 // The calls of a round. An Asterisk and one without any module of ours run side by side and are called in turn, for a short
 // time each, so that what changes on the machine meanwhile changes both; a pair of such turns gives one ratio.
 const (
-	callPairs      = 12
+	callPairs      = 8
 	callsPerSecond = 200 // of the caller whose time to the first audio is measured
 	callers        = 8   // that together place as many calls as the PBX manages
 	callSeconds    = 0.3 // of each
