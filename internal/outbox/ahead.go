@@ -41,8 +41,8 @@ func (o *Outbox) loaded(l *lane, records []*Record, positions []uint64, next uin
 	for i, r := range records {
 		gone = append(gone, o.lost(l, at, positions[i], ReasonDamaged)...)
 		at = positions[i] + 1
-		r.Topic, r.lane, r.seq, r.position, r.born, r.released = l.topic, l, o.seq, positions[i], o.now(), true
-		o.seq++
+		r.Topic, r.lane, r.position, r.born, r.released = l.topic, l, positions[i], o.now(), true
+		l.place(r)
 		if wanted, ok := l.reports[r.position]; ok {
 			delete(l.reports, r.position)
 			r.Report, r.Opaque = wanted.tell, wanted.opaque
@@ -90,20 +90,20 @@ func (o *Outbox) promote(l *lane) {
 		for _, r := range part {
 			if r.behind {
 				r.behind = false
-				r.seq = o.seq // after those that came from the disk meanwhile
-				o.seq++
+				l.place(r) // after those that came from the disk meanwhile
 				l.queue = append(l.queue, r)
 			}
 		}
 	}
 	l.behind = 0
 	o.markReady(l)
+	o.signal()
 }
 
 // listRead has the keeper read on when the lane is about to run out of records to send.
 func (o *Outbox) listRead(l *lane) {
 	switch {
-	case l.listed.read || l.waiting() >= readAhead || (l.waiting() > 0 && o.half()):
+	case l.listed.read || l.ahead() >= readAhead || (l.ahead() > 0 && o.half()):
 	case l.read < l.next:
 		l.listed.read = true
 		o.chores.read = append(o.chores.read, l)

@@ -249,6 +249,22 @@ func (d *disk) values(topic string) (all []string) {
 	return all
 }
 
+// all gives what is packed, and how much of it is boxed, without changing anything.
+func (p *pack) all() (records []*Record, boxes int) {
+	copied := pack{blocks: slices.Clone(p.blocks), n: p.n, boxes: p.boxes}
+	for i := range copied.blocks {
+		copied.blocks[i].extras = slices.Clone(copied.blocks[i].extras)
+	}
+	for copied.n > 0 {
+		for _, r := range copied.take(1) {
+			if records = append(records, &r); r.Lifetime > 0 || r.released {
+				boxes++
+			}
+		}
+	}
+	return records, boxes
+}
+
 // verify holds a lane's numbers against its lists. Nothing may be running.
 func (o *Outbox) verify() (faults []string) {
 	o.mtx.Lock()
@@ -295,6 +311,22 @@ func (o *Outbox) verify() (faults []string) {
 		}
 		if n := l.onDisk(); n != uint64(cached+shown)+l.next-l.read && !o.ended {
 			fault(l, "%d on disk, but %d in memory and %d not: from %d read %d next %d, %d done", n, cached+shown, l.next-l.read, l.from, l.read, l.next, l.done.count)
+		}
+		packed, boxes := l.later.all()
+		for _, r := range packed {
+			bytes += int64(r.size())
+		}
+		if len(packed) != l.later.n || boxes != l.later.boxes || len(packed) == 0 && len(l.later.blocks) > 0 {
+			fault(l, "%d packed (%d), %d boxed (%d), in %d blocks", l.later.n, len(packed), l.later.boxes, boxes, len(l.later.blocks))
+		}
+		own := 0
+		for _, r := range slices.Concat(l.returned, l.front, l.queue[l.head:], packed) {
+			if r.Lifetime > 0 {
+				own++
+			}
+		}
+		if own != l.own && !o.ended {
+			fault(l, "%d with a lifetime of their own (%d)", l.own, own)
 		}
 		waiting += l.waiting() + len(l.returned) + behind
 		sending += flight

@@ -108,7 +108,7 @@ func (s *shelf) onDisk() uint64 { return s.next - s.from - s.done.count }
 func (o *Outbox) spooling() bool { return o.open != nil }
 
 // join puts a record that has just been accepted into its lane. An outcome it has at once is given.
-func (o *Outbox) join(l *lane, r *Record) (gone outcome, ended bool) {
+func (o *Outbox) join(l *lane, r *Record, following []Record) (gone outcome, ended bool) {
 	want := cmp.Or(r.Durability, o.settings.Durability, Memory)
 	if !o.spooling() {
 		want = Memory
@@ -127,17 +127,16 @@ func (o *Outbox) join(l *lane, r *Record) (gone outcome, ended bool) {
 			o.makeDurable(l)
 		}
 		if l.durable {
-			l.toWrite(r)
 			o.listWrite(l)
-			if l.read < l.next || l.behind > 0 || o.half() {
-				r.behind = true
-				l.behind++
-				o.listRead(l) // should nothing else be there to send
-				return outcome{}, false
-			}
 		}
 	}
-	l.queue = append(l.queue, r)
+	if r.Lifetime > 0 && l.durable { // whatever is on disk: there is no time for that
+		own := r.clone()
+		l.place(own)
+		l.queue = append(l.queue, own)
+	} else {
+		l.later.add(r, l.topic, following)
+	}
 	o.dueAt(o.due(r))
 	o.markReady(l)
 	return outcome{}, false
@@ -204,8 +203,33 @@ func (o *Outbox) makeDurable(l *lane) {
 			}
 		}
 	}
-	if len(l.write) > 0 {
+	if len(l.write)+l.later.n > 0 {
 		o.listWrite(l)
+	}
+}
+
+// fetch takes out what is packed, to be written: as much as is written at once.
+func (o *Outbox) fetch(l *lane) {
+	bytes := 0
+	for _, r := range l.write {
+		if bytes += r.size(); bytes > writeBytes {
+			return
+		}
+	}
+	for len(l.write) < writeMost && bytes <= writeBytes && l.later.n > 0 {
+		records := l.unpacked(unpackMost)
+		for i := range records {
+			r := &records[i]
+			bytes += r.size()
+			if r.Lifetime == 0 {
+				l.toWrite(r)
+				if r.behind = l.read < l.next || l.behind > 0 || o.half(); r.behind {
+					l.behind++
+					continue
+				}
+			}
+			l.queue = append(l.queue, r)
+		}
 	}
 }
 
@@ -322,12 +346,12 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 		l.count.Restored += n
 		o.away += int(n)
 		// What the client has had already is not written: it would come after what is older.
-		var later []*Record
+		var behind []*Record
 		for _, part := range []*[]*Record{&l.front, &l.queue} {
 			*part = slices.DeleteFunc(*part, func(r *Record) bool {
 				move := r != nil && r.Lifetime == 0
 				if move {
-					later = append(later, r)
+					behind = append(behind, r)
 				}
 				return move
 			})
@@ -335,15 +359,15 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 		l.queue, l.head = slices.DeleteFunc(l.queue, func(r *Record) bool { return r == nil }), 0
 		for _, r := range l.write {
 			if r.toWrite = false; r.behind {
-				later = append(later, r)
+				behind = append(behind, r)
 			}
 		}
-		l.write, l.stale, l.behind = nil, 0, len(later)
-		for _, r := range later {
+		l.write, l.stale, l.behind = nil, 0, len(behind)
+		for _, r := range behind {
 			r.behind = true
 			l.toWrite(r)
 		}
-		if l.behind > 0 {
+		if l.behind+l.later.n > 0 {
 			o.listWrite(l)
 		}
 		o.listRead(l)
@@ -392,6 +416,8 @@ func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 	o.moveOn(l)
 	o.promote(l)
 	o.listRead(l)
+	o.markReady(l) // nothing may be before what is packed any more
+	o.signal()
 	return gone
 }
 

@@ -471,6 +471,7 @@ func liveOnDisk(t *testing.T, d *dice) {
 	g := &diary{dice: d, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
 	g.disk = newDisk(func(what string) { g.errorf("%s", what) })
 	g.lossless = d.one(2)
+	defer packing(d)()
 	defer func(before int) { readAhead = before }(readAhead)
 	readAhead = pick(d, 512, 2, 10)
 	for g.run = range 1 + d.roll(4) {

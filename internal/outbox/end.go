@@ -134,29 +134,23 @@ func (o *Outbox) giveUp() {
 	for _, l := range o.lanes {
 		durable := l.durable
 		for _, r := range slices.Concat(l.takeAll(), o.writing.of(l), l.write) {
-			if r.settled {
-				continue
+			if !r.settled {
+				gone = append(gone, o.abandon(l, r, durable))
 			}
-			o.waiting--
-			switch {
-			case r.position != 0:
-				l.cached--
-				o.away++
-			case durable && r.Staged != nil && !r.released: // the next run finds it where it was staged
-				l.left++
-			case r.purged:
-				gone = append(gone, o.settle(l, r, ReasonPurged, nil))
-				continue
-			case r.givenUp:
-				gone = append(gone, o.settle(l, r, ReasonSpoolFull, nil))
-				continue
-			default:
-				gone = append(gone, o.settle(l, r, ReasonStopped, nil))
-				continue
-			}
-			r.settled = true
-			gone = append(gone, outcome{record: r, spooled: true})
 		}
+		for l.later.n > 0 {
+			records := l.unpacked(unpackMost)
+			for i := range records {
+				gone = append(gone, o.abandon(l, &records[i], durable))
+			}
+			if len(gone) >= toldAtOnce { // there may be a million
+				o.mtx.Unlock()
+				o.tell(gone)
+				gone = nil
+				o.mtx.Lock()
+			}
+		}
+		l.own = 0
 		for _, wanted := range l.reports {
 			gone = append(gone, outcome{record: wanted.stand(l), spooled: true})
 		}
@@ -164,4 +158,27 @@ func (o *Outbox) giveUp() {
 	}
 	o.mtx.Unlock()
 	o.tell(gone)
+}
+
+// toldAtOnce is how many records an outbox that has ended gives up at once.
+const toldAtOnce = 1024
+
+// abandon ends the account of a record that waits.
+func (o *Outbox) abandon(l *lane, r *Record, durable bool) outcome {
+	o.waiting--
+	switch {
+	case r.position != 0:
+		l.cached--
+		o.away++
+	case durable && r.Staged != nil && !r.released: // the next run finds it where it was staged
+		l.left++
+	case r.purged:
+		return o.settle(l, r, ReasonPurged, nil)
+	case r.givenUp:
+		return o.settle(l, r, ReasonSpoolFull, nil)
+	default:
+		return o.settle(l, r, ReasonStopped, nil)
+	}
+	r.settled = true
+	return outcome{record: r, spooled: true}
 }

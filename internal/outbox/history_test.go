@@ -82,6 +82,13 @@ func fuzzHistories(f *testing.F, stream uint64, words int, live func(*testing.T,
 	})
 }
 
+// packing draws how records are packed, until undo is called.
+func packing(d *dice) (undo func()) {
+	room, most, first := blockMost, unpackMost, unpackFirst
+	blockMost, unpackMost, unpackFirst = pick(d, room, 30, 100, 1000), pick(d, most, 1, 3, 10), pick(d, first, 1, 100)
+	return func() { blockMost, unpackMost, unpackFirst = room, most, first }
+}
+
 // life is one random history.
 type life struct {
 	*dice
@@ -94,6 +101,7 @@ type life struct {
 
 // live runs one history in a synctest bubble, which fails if a goroutine is left.
 func live(t *testing.T, d *dice) {
+	defer packing(d)()
 	l := &life{dice: d, ledger: newLedger(t), t: t}
 	l.open(l.newClient())
 	stop := make(chan struct{})

@@ -232,7 +232,7 @@ func (o *Outbox) opened() bool {
 func (o *Outbox) read(l *lane) {
 	o.mtx.Lock()
 	l.listed.read = false
-	from, wanted := l.read, l.read < l.next && l.waiting() < readAhead && !o.closing
+	from, wanted := l.read, l.read < l.next && l.ahead() < readAhead && !o.closing
 	if wanted && l.again && o.putOff(toRead) {
 		l.listed.read = true
 		o.chores.read = append(o.chores.read, l)

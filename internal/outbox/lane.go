@@ -13,10 +13,12 @@ type lane struct {
 	topic string
 
 	front []*Record // to be sent before queue: what came back from the client, in order
-	queue []*Record // accepted and never sent; queue[head:] is what is left
+	queue []*Record // never sent; queue[head:] is what is left
 	head  int
+	later pack   // what was accepted behind it, and behind what is to be written
+	seq   uint64 // counts the records that left it, and those from the disk
 
-	own   int           // records of front, queue and returned with a lifetime of their own
+	own   int           // records of front, queue, later and returned with a lifetime of their own
 	swept time.Duration // when all of the queue was last looked at for them
 
 	sending      int // records inside the client, which are linked in flight
@@ -35,12 +37,25 @@ type lane struct {
 	count Counters
 }
 
-func (l *lane) waiting() int { return len(l.front) + len(l.queue) - l.head }
+// ahead is how many records are there that are sent next.
+func (l *lane) ahead() int { return len(l.front) + len(l.queue) - l.head }
+
+func (l *lane) waiting() int { return l.ahead() + l.later.n }
 
 // memory is how many records the lane holds in memory, those in the client included.
 func (l *lane) memory() int { return l.waiting() + len(l.returned) + l.behind + l.sending }
 
+// How many records are taken out of a pack at once: few for a topic of which only one may be sent. Tests change it.
+var (
+	unpackMost  = 64
+	unpackFirst = 4
+)
+
+// peek is the record to be sent next.
 func (l *lane) peek() *Record {
+	if l.ahead() == 0 && l.later.n > 0 && (!l.durable || l.read == l.next && l.behind == 0) {
+		l.unpack(unpackMost)
+	}
 	if len(l.front) > 0 {
 		return l.front[0]
 	}
@@ -48,6 +63,38 @@ func (l *lane) peek() *Record {
 		return l.queue[l.head]
 	}
 	return nil
+}
+
+// place gives a record its place behind those that are there.
+func (l *lane) place(r *Record) {
+	r.seq = l.seq
+	l.seq++
+}
+
+// unpack moves what was accepted first of all that is packed behind what is to be sent, and to be written if that is so.
+func (l *lane) unpack(most int) {
+	if !l.proven {
+		most = min(most, unpackFirst)
+	}
+	records := l.unpacked(most)
+	for i := range records {
+		r := &records[i]
+		l.queue = append(l.queue, r)
+		if l.durable && r.Lifetime == 0 {
+			l.toWrite(r)
+		}
+	}
+}
+
+// unpacked takes out what was accepted first of all that is packed.
+func (l *lane) unpacked(most int) []Record {
+	records := l.later.take(most)
+	for i := range records {
+		r := &records[i]
+		r.Topic, r.lane = l.topic, l
+		l.place(r)
+	}
+	return records
 }
 
 func (l *lane) pop() {
@@ -96,6 +143,9 @@ func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late 
 		return late, next
 	}
 	l.swept = now
+	for l.later.n > 0 && now >= l.laterDue(due) {
+		l.unpack(unpackMost)
+	}
 	isLate := func(r *Record) bool {
 		if at := due(r); now < at {
 			if again == 0 || at < again {
@@ -113,8 +163,19 @@ func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late 
 	if l.own > 0 {
 		l.front = slices.DeleteFunc(l.front, isLate)
 		l.queue = l.queue[:l.head+len(slices.DeleteFunc(l.queue[l.head:], isLate))]
+		l.later.remove(isLate)
+	}
+	if l.later.n > 0 {
+		if at := l.laterDue(due); again == 0 || at < again {
+			again = at
+		}
 	}
 	return late, again
+}
+
+// laterDue is when the first record that is packed falls due unless it has a lifetime of its own. There is one.
+func (l *lane) laterDue(due func(*Record) time.Duration) time.Duration {
+	return due(&Record{lane: l, born: l.later.born()})
 }
 
 // launch notes that the record at the head, taken off by pop, goes into the client.
@@ -181,13 +242,14 @@ func (l *lane) overdue(now time.Duration, due func(*Record) time.Duration) bool 
 	if r := l.peek(); l.own == 0 && len(l.returned) == 0 {
 		return r != nil && late(r)
 	}
-	return slices.ContainsFunc(l.returned, late) || slices.ContainsFunc(l.front, late) || slices.ContainsFunc(l.queue[l.head:], late)
+	return slices.ContainsFunc(l.returned, late) || slices.ContainsFunc(l.front, late) || slices.ContainsFunc(l.queue[l.head:], late) ||
+		l.later.n > 0 && now >= l.laterDue(due)
 }
 
-// takeAll empties the lane of what may be sent.
+// takeAll empties the lane of what may be sent and is not packed.
 func (l *lane) takeAll() []*Record {
 	all := slices.Concat(l.returned, l.front, l.queue[l.head:])
-	l.returned, l.front, l.queue, l.head, l.own = nil, nil, nil, 0, 0
+	l.returned, l.front, l.queue, l.head = nil, nil, nil, 0
 	return all
 }
 

@@ -149,6 +149,17 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 	l.front = slices.DeleteFunc(l.front, drop)
 	l.queue, l.head = slices.DeleteFunc(l.queue[l.head:], drop), 0
 	l.write = slices.DeleteFunc(l.write, drop)
+	for l.later.n > 0 {
+		records := l.unpacked(unpackMost)
+		for i := range records {
+			if r := &records[i]; r.Lifetime > 0 {
+				l.queue = append(l.queue, r)
+			} else {
+				o.waiting--
+				gone = append(gone, o.settle(l, r, ReasonPurged, nil))
+			}
+		}
+	}
 	o.moveOn(l)
 	o.rest(l)
 	return gone

@@ -72,7 +72,6 @@ type Outbox struct {
 	ended     bool
 
 	closeLimit time.Duration // how long the clients may take to close; 0 = as long as they like
-	seq        uint64
 	born       time.Duration // of the record accepted last
 	lanes      map[string]*lane
 	ready      []*lane // lanes with something to send and room for it, as far as known
@@ -107,8 +106,9 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 	return o
 }
 
-// Accept takes responsibility for records, in their order. The slice belongs to the outbox from then on. It never
-// blocks on the client or the disk. Records that come after Close are dropped and counted like those it gave up.
+// Accept takes responsibility for records, in their order. It keeps a copy: the slice and all bytes it leads to are the
+// caller's when it returns. It never blocks on the client or the disk. Records that come after Close are dropped and
+// counted like those it gave up.
 func (o *Outbox) Accept(records []Record) {
 	gone, open := o.enqueue(records)
 	o.tell(gone)
@@ -130,12 +130,11 @@ func (o *Outbox) enqueue(records []Record) (gone []outcome, open bool) {
 		if l == nil || l.topic != r.Topic {
 			l = o.lane(r.Topic)
 		}
-		r.Topic, r.lane, r.seq = l.topic, l, o.seq
+		r.Topic, r.lane = l.topic, l
 		o.born = max(o.born, now-staged(r, wall)) // never backwards: queues are in the order of falling due
 		r.born = o.born
-		o.seq++
 		l.count.Accepted++
-		if out, ended := o.join(l, r); ended {
+		if out, ended := o.join(l, r, records[i+1:]); ended {
 			gone = append(gone, out)
 		}
 	}

@@ -25,7 +25,7 @@ import (
 )
 
 // Record is one record on its way to Kafka. Nil and empty are different things for Key, Value and a header's Value:
-// nil is Kafka's null, empty is an empty value. The outbox owns a record and its bytes from Accept on.
+// nil is Kafka's null, empty is an empty value. Whoever is given one by the outbox must not change its bytes.
 type Record struct {
 	Topic    string
 	Key      []byte
@@ -51,7 +51,7 @@ type Record struct {
 	Refusals  int32 // how often a broker refused it for now, counted by the Transport
 	Offset    int64
 
-	seq  uint64        // its place in the connection's order, given when it comes into its lane's queue
+	seq  uint64        // its place in its lane's order
 	born time.Duration // when it was accepted, on the outbox's clock
 	lane *lane
 

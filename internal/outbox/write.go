@@ -51,7 +51,7 @@ func (o *Outbox) write(l *lane) {
 	if err != nil {
 		l.write = append(batch, l.write...)
 	}
-	if len(l.write) > 0 {
+	if len(l.write)+l.later.n > 0 {
 		o.relist(l)
 	}
 	was := o.failing[toWrite]
@@ -109,6 +109,7 @@ func (o *Outbox) relist(l *lane) {
 // nextBatch takes from a lane what is to be written next. What has its outcome already need not be.
 func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
 	l.listed.write = false
+	o.fetch(l)
 	bytes, taken := 0, 0
 	for _, r := range l.write {
 		if !r.settled {
@@ -127,6 +128,8 @@ func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
 		l.write, l.stale = nil, 0
 	} else {
 		l.stale = max(l.stale, 0)
+	}
+	if len(l.write)+l.later.n > 0 {
 		o.relist(l)
 	}
 	if len(batch) == 0 {

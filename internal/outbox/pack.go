@@ -1,0 +1,342 @@
+package outbox
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// pack holds records that nobody works on yet, in the order in which they were accepted: all that makes up a record is
+// written into blocks of bytes. So a million that wait for a broker weigh little more than their keys and values, and the
+// garbage collector, which has nothing to look at inside a block, does the same work for them as for none. What a record
+// brings along that cannot be written down stands beside its block.
+//
+// A record that is taken out refers to its block's bytes, which are never written a second time.
+//
+// Layout of a record: flags; how much later than the one before it in the block it was accepted by the wall clock, ns, and
+// on the outbox's clock, ns; of a boxed one nothing more. Then its charge, the lengths of key and value, with headers their
+// number and the lengths of each one's name and value, the latter one too high, 0 = null; then the bytes: key, value, and
+// each header's name and value. Numbers are varints.
+type pack struct {
+	blocks []block // the oldest first
+	n      int     // records
+	boxes  int     // of those, boxed ones
+	latest int     // room in the block made last
+}
+
+// block is a run of records.
+type block struct {
+	bytes   []byte
+	written clocks // of the record written last
+	read    clocks // of the one read last
+	at      int    // where the next one to be read begins
+	extras  []extra
+}
+
+// clocks are the two times of a record that others are told relative to.
+type clocks struct {
+	accepted int64 // ns since 1970
+	born     time.Duration
+}
+
+// extra is what a record brings along that is not bytes.
+type extra struct {
+	report func(*Record, error)
+	opaque uint64
+	staged *atomic.Uint32
+	boxed  *Record // the whole record; nil for a boxed one that is not there any more
+}
+
+const (
+	packKey     = 1 << iota // the key is not null
+	packValue               // the value is not null
+	packHeaders             // there are headers
+	packExtra               // there is an extra
+	packBoxed               // and the record is in it
+)
+
+// blockMost is the most room that a block has for records that share it: as much as one slab of the stage. Tests change it.
+var blockMost = 64 << 10
+
+// Estimates for the numbers of a record, and of one header, that is to come: a bad one wastes room in a block, or makes
+// another one.
+const (
+	packNumbers       = 14
+	packHeaderNumbers = 3
+)
+
+// add puts a record behind the others. The record and its bytes are copied. following are those that may come next, for a
+// good guess of what room is needed.
+func (p *pack) add(r *Record, topic string, following []Record) {
+	box := r.Lifetime > 0 || r.released || !time.Unix(0, r.Accepted.UnixNano()).Equal(r.Accepted)
+	now := clocks{r.Accepted.UnixNano(), r.born}
+	size := 0
+	if len(p.blocks) > 0 {
+		b := &p.blocks[len(p.blocks)-1]
+		size = r.packed(now, b.written, box)
+		if len(b.bytes)+size > cap(b.bytes) {
+			size = 0
+		}
+	}
+	if size == 0 {
+		p.newBlock(r, topic, r.packed(now, now, box), following)
+		p.blocks[len(p.blocks)-1].written, p.blocks[len(p.blocks)-1].read = now, now
+	}
+	b := &p.blocks[len(p.blocks)-1]
+	p.n++
+	if box {
+		p.boxes++
+		b.extras = append(b.extras, extra{boxed: r.clone()})
+	} else if r.Report != nil || r.Staged != nil {
+		b.extras = append(b.extras, extra{report: r.Report, opaque: r.Opaque, staged: r.Staged})
+	}
+	b.write(r, now, box)
+}
+
+// clone copies a record and its bytes.
+func (r *Record) clone() *Record {
+	own := *r
+	own.Key, own.Value, own.Headers = slices.Clone(r.Key), slices.Clone(r.Value), slices.Clone(r.Headers)
+	for i, h := range own.Headers {
+		own.Headers[i] = Header{strings.Clone(h.Name), slices.Clone(h.Value)}
+	}
+	return &own
+}
+
+// newBlock makes a block of at least so much room: for what comes next of the same topic too, and the more the more there is
+// already.
+func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
+	room := size
+	if size <= blockMost/8 { // a larger one would leave too much room unused
+		for i := range following {
+			f := &following[i]
+			if f.Topic != topic || room >= blockMost {
+				break
+			}
+			room += packNumbers + len(f.Key) + len(f.Value)
+			for _, h := range f.Headers {
+				room += packHeaderNumbers + len(h.Name) + len(h.Value)
+			}
+		}
+		room = max(size, min(max(room, 2*p.latest), blockMost))
+		p.latest = room
+	}
+	p.blocks = append(p.blocks, block{bytes: slices.Grow([]byte(nil), room)})
+}
+
+// packed is how long the record is in a block behind one of these times.
+func (r *Record) packed(now, before clocks, box bool) int {
+	n := 1 + varintLen(now.accepted-before.accepted) + varintLen(int64(now.born-before.born))
+	if box {
+		return n
+	}
+	n += varintLen(r.Charge) + uvarintLen(len(r.Key)) + uvarintLen(len(r.Value)) + len(r.Key) + len(r.Value)
+	if len(r.Headers) > 0 {
+		n += uvarintLen(len(r.Headers))
+		for _, h := range r.Headers {
+			n += uvarintLen(len(h.Name)) + uvarintLen(len(h.Value)+1) + len(h.Name) + len(h.Value)
+		}
+	}
+	return n
+}
+
+func uvarintLen(n int) int  { return (bits.Len64(uint64(n)|1) + 6) / 7 }
+func varintLen(n int64) int { return (bits.Len64(uint64(n<<1^n>>63)|1) + 6) / 7 }
+
+// write writes a record, for which there is room.
+func (b *block) write(r *Record, now clocks, box bool) {
+	flags := byte(0)
+	set := func(flag byte, so bool) {
+		if so {
+			flags |= flag
+		}
+	}
+	set(packKey, r.Key != nil)
+	set(packValue, r.Value != nil)
+	set(packHeaders, len(r.Headers) > 0)
+	set(packExtra, r.Report != nil || r.Staged != nil)
+	if box {
+		flags = packBoxed
+	}
+	to := append(b.bytes, flags)
+	to = binary.AppendVarint(to, now.accepted-b.written.accepted)
+	to = binary.AppendVarint(to, int64(now.born-b.written.born))
+	b.written = now
+	if box {
+		b.bytes = to
+		return
+	}
+	to = binary.AppendVarint(to, r.Charge)
+	to = binary.AppendUvarint(to, uint64(len(r.Key)))
+	to = binary.AppendUvarint(to, uint64(len(r.Value)))
+	if len(r.Headers) > 0 {
+		to = binary.AppendUvarint(to, uint64(len(r.Headers)))
+		for _, h := range r.Headers {
+			to = binary.AppendUvarint(to, uint64(len(h.Name)))
+			if h.Value == nil {
+				to = append(to, 0)
+			} else {
+				to = binary.AppendUvarint(to, uint64(len(h.Value))+1)
+			}
+		}
+	}
+	to = append(to, r.Key...)
+	to = append(to, r.Value...)
+	for _, h := range r.Headers {
+		to = append(to, h.Name...)
+		to = append(to, h.Value...)
+	}
+	b.bytes = to
+}
+
+// take takes out the first records, at most so many, and at least one if there is any.
+func (p *pack) take(most int) []Record {
+	records := make([]Record, min(most, p.n))
+	for i := range records {
+		for !p.next(&records[i]) { // one that is not there any more
+		}
+	}
+	p.n -= len(records)
+	p.reset()
+	return records
+}
+
+// first is the block that is read next. There is one.
+func (p *pack) first() *block {
+	if b := &p.blocks[0]; b.at == len(b.bytes) { // and none is empty
+		*b = block{}
+		p.blocks = p.blocks[1:]
+	}
+	return &p.blocks[0]
+}
+
+// next reads what comes next into r, unless it is not there any more.
+func (p *pack) next(r *Record) (there bool) {
+	b := p.first()
+	from := reader{bytes: b.bytes, at: b.at}
+	flags := from.byte()
+	b.read.accepted += from.varint()
+	b.read.born += time.Duration(from.varint())
+	var x extra
+	if flags&(packExtra|packBoxed) != 0 {
+		x = b.extras[0]
+		b.extras[0] = extra{}
+		b.extras = b.extras[1:]
+	}
+	if flags&packBoxed != 0 {
+		b.at = from.at
+		if x.boxed == nil {
+			return false
+		}
+		p.boxes--
+		*r = *x.boxed
+		return true
+	}
+	r.Report, r.Opaque, r.Staged = x.report, x.opaque, x.staged
+	r.Accepted, r.born = time.Unix(0, b.read.accepted), b.read.born
+	r.Charge = from.varint()
+	key, value := from.uvarint(), from.uvarint()
+	lengths := from.at
+	if flags&packHeaders != 0 {
+		r.Headers = make([]Header, from.uvarint())
+		for range r.Headers {
+			from.uvarint()
+			from.uvarint()
+		}
+	}
+	r.Key, r.Value = from.take(key, flags&packKey != 0), from.take(value, flags&packValue != 0)
+	if flags&packHeaders != 0 {
+		numbers := reader{bytes: b.bytes, at: lengths}
+		numbers.uvarint()
+		for i := range r.Headers {
+			name, value := from.take(numbers.uvarint(), true), numbers.uvarint()
+			// What stands in a block does not change, as is asked of a string.
+			r.Headers[i] = Header{unsafe.String(unsafe.SliceData(name), len(name)), from.take(max(value, 1)-1, value > 0)}
+		}
+	}
+	b.at = from.at
+	return true
+}
+
+// born is when the first record was accepted. There is one.
+func (p *pack) born() time.Duration {
+	for {
+		b := p.first()
+		from := reader{bytes: b.bytes, at: b.at}
+		if flags := from.byte(); flags&packBoxed == 0 || b.extras[0].boxed != nil {
+			from.varint()
+			return b.read.born + time.Duration(from.varint())
+		}
+		var gone Record
+		p.next(&gone)
+	}
+}
+
+// remove takes out those boxed records of which gone says so.
+func (p *pack) remove(gone func(*Record) bool) {
+	if p.boxes == 0 {
+		return
+	}
+	for i := range p.blocks {
+		for j := range p.blocks[i].extras {
+			if r := p.blocks[i].extras[j].boxed; r != nil && gone(r) {
+				p.blocks[i].extras[j].boxed = nil
+				p.boxes--
+				p.n--
+			}
+		}
+	}
+	p.reset()
+}
+
+// reset lets go of the blocks once there are no records.
+func (p *pack) reset() {
+	if p.n > 0 {
+		return
+	}
+	blocks := p.blocks
+	if clear(blocks[:cap(blocks)]); cap(blocks) > blocksKept {
+		blocks = nil
+	}
+	*p = pack{blocks: blocks[:0]}
+}
+
+// blocksKept is for how many blocks an empty pack keeps the list.
+const blocksKept = 64
+
+// reader reads what block.write wrote.
+type reader struct {
+	bytes []byte
+	at    int
+}
+
+func (r *reader) byte() byte {
+	r.at++
+	return r.bytes[r.at-1]
+}
+
+func (r *reader) uvarint() uint64 {
+	n, size := binary.Uvarint(r.bytes[r.at:])
+	r.at += size
+	return n
+}
+
+func (r *reader) varint() int64 {
+	n, size := binary.Varint(r.bytes[r.at:])
+	r.at += size
+	return n
+}
+
+// take gives so many bytes, whose capacity ends with them; nil unless there are any at all.
+func (r *reader) take(n uint64, there bool) []byte {
+	if !there {
+		return nil
+	}
+	from := r.at
+	r.at += int(n)
+	return r.bytes[from:r.at:r.at]
+}
