@@ -1,12 +1,12 @@
 package engine
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,9 +16,9 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Take takes over a slab of frames for the connection of that number. The slab is copied once, whole, and the records
-// point into the copy: when Take returns the caller may reuse it. kept: it may not, but waits until every frame's state
-// says frame.Done, which is when its record is on disk or has had its outcome, or the frame was dropped.
+// Take takes over a slab of frames for the connection of that number. The outbox copies what it takes: when Take returns
+// the caller may reuse the slab. kept: it may not, but waits until every frame's state says frame.Done, which is when its
+// record is on disk or has had its outcome, or the frame was dropped.
 func (e *Engine) Take(id uint64, slab []byte, kept bool) {
 	e.living.RLock()
 	defer e.living.RUnlock()
@@ -33,12 +33,13 @@ func (e *Engine) Take(id uint64, slab []byte, kept bool) {
 		}
 		return
 	}
-	copied := bytes.Clone(slab)
-	t := taking{connection: c}
+	t := takings.Get().(*taking)
+	defer t.putBack()
+	t.connection = c
 	if kept {
 		t.state = func(at int) *atomic.Uint32 { return frame.State(slab, at) }
 	}
-	if err := frame.Walk(copied, t.frame, t.damaged); err != nil {
+	if err := frame.Walk(slab, t.frame, t.damaged); err != nil {
 		// Cannot happen while the stage is right: the frames behind it are lost, which must not go unseen.
 		if _, ok := e.dropped.Allow(throttleKey(c.name, "behind one that cannot be read")); ok {
 			host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v; what is behind it is lost", c.name, err)
@@ -77,11 +78,29 @@ func (c *connection) tellAlone() {
 	}
 }
 
-// taking turns the frames of one slab into records.
+// takings are for one slab after the other: what they make of a slab is gone when the outbox has it.
+var takings = sync.Pool{New: func() any { return new(taking) }}
+
+// Room for this many records and headers is kept for the next slab: those of a full one.
+const takenMost = 512
+
+// putBack makes a taking ready for the next slab.
+func (t *taking) putBack() {
+	clear(t.records)
+	clear(t.headed)
+	clear(t.fields)
+	if cap(t.records) <= takenMost && cap(t.headed) <= takenMost && cap(t.fields) <= takenMost {
+		*t = taking{records: t.records[:0], headed: t.headed[:0], fields: t.fields[:0]}
+		takings.Put(t)
+	}
+}
+
+// taking turns the frames of one slab into records, which point into the slab.
 type taking struct {
 	connection *connection
 	records    []outbox.Record
-	topic      string // the last frame's, so that a run of one topic makes one string
+	headed     []outbox.Header // what the records' headers stand in
+	topic      string          // the last frame's, so that a run of one topic makes one string
 	fields     []event.Field
 	reports    *Reports // of the last record that asked for one
 	broken     uint64
@@ -114,8 +133,8 @@ func (t *taking) frame(f *frame.Frame) {
 		t.topic = string(f.Topic)
 	}
 	r := outbox.Record{Topic: t.topic, Key: f.Key, Value: f.Value, Accepted: time.Unix(0, f.AcceptedNS)}
-	if n := f.FieldCount(); n > 0 {
-		if err := t.headers(&r, f, n); err != nil {
+	if f.FieldCount() > 0 {
+		if err := t.headers(&r, f); err != nil {
 			t.lose(f, err)
 			if lost := r; lost.Report != nil { // a copy: only one that is lost is worth memory of its own
 				lost.Report(&lost, err)
@@ -127,20 +146,34 @@ func (t *taking) frame(f *frame.Frame) {
 }
 
 // headers adds what a frame of a record has fields for.
-func (t *taking) headers(r *outbox.Record, f *frame.Frame, n int) error {
+func (t *taking) headers(r *outbox.Record, f *frame.Frame) error {
 	var fault error
-	r.Headers = make([]outbox.Header, 0, n)
+	from := len(t.headed)
 	err := f.EachField(func(fd frame.Field) {
 		switch {
 		case fd.Kind != frame.KindReport:
-			r.Headers = append(r.Headers, outbox.Header{Name: string(fd.Name), Value: fd.Value})
+			t.headed = append(t.headed, outbox.Header{Name: t.name(fd.Name), Value: fd.Value})
 		case t.recovered: // who asked for it is gone
 		case !t.reportTo(r, fd.Value):
 			fault = errNoReport
 		}
 	})
+	r.Headers = t.headed[from:len(t.headed):len(t.headed)]
 	return cmp.Or(err, fault)
 }
+
+// name makes a string of a header's name, or takes that of a header before it: most records of a slab have the same ones.
+func (t *taking) name(name []byte) string {
+	for i := range min(len(t.headed), namesMost) {
+		if known := t.headed[len(t.headed)-1-i].Name; known == string(name) {
+			return known
+		}
+	}
+	return string(name)
+}
+
+// namesMost is how many headers back a name is looked for.
+const namesMost = 8
 
 var errNoReport = errors.New("what asks for a report cannot be read")
 
