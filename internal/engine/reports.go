@@ -28,6 +28,8 @@ type Reports struct {
 	queue  []Report
 	ended  bool // nothing will be added
 	engine *Engine
+
+	tell func(*outbox.Record, error) // add, made a value once
 }
 
 // OpenReports makes a queue. Errors: ErrStopped.
@@ -39,6 +41,7 @@ func (e *Engine) OpenReports() (*Reports, error) {
 	}
 	e.reported++
 	r := &Reports{ID: e.reported, engine: e}
+	r.tell = r.add
 	r.more.L = &r.mtx
 	e.reports[r.ID] = r
 	return r, nil
@@ -117,7 +120,7 @@ func (t *taking) reportTo(r *outbox.Record, value []byte) (ok bool) {
 		e.mtx.Unlock()
 	}
 	if t.reports != nil {
-		r.Report, r.Opaque = t.reports.add, binary.NativeEndian.Uint64(value[8:])
+		r.Report, r.Opaque = t.reports.tell, binary.NativeEndian.Uint64(value[8:])
 	}
 	return true
 }

@@ -49,7 +49,7 @@ func (e *Engine) Take(id uint64, slab []byte, kept bool) {
 	c.tellAlone()
 }
 
-// finish hands the records over to the outbox.
+// finish hands over to the outbox what it does not have yet.
 func (t *taking) finish() {
 	c := t.connection
 	if t.broken > 0 {
@@ -63,7 +63,13 @@ func (t *taking) finish() {
 	if t.recovered {
 		c.engine.staging.underWay.Add(int64(len(t.records)))
 	}
-	c.box().Accept(t.records)
+	t.handOver()
+}
+
+// handOver gives the outbox the records that there are.
+func (t *taking) handOver() {
+	t.connection.box().Accept(t.records)
+	t.forget()
 }
 
 // tellAlone logs, throttled, that there was no room for records in shared memory.
@@ -79,20 +85,27 @@ func (c *connection) tellAlone() {
 }
 
 // takings are for one slab after the other: what they make of a slab is gone when the outbox has it.
-var takings = sync.Pool{New: func() any { return new(taking) }}
+var takings = sync.Pool{New: func() any { return &taking{records: make([]outbox.Record, 0, takenMost)} }}
 
-// Room for this many records and headers is kept for the next slab: those of a full one.
-const takenMost = 512
+// takenMost is how many records of a slab are handed to the outbox at once: few enough to stay in a processor's cache on the
+// way. Room for as many, and for four times as many headers, is kept for the next slab.
+const takenMost = 128
 
 // putBack makes a taking ready for the next slab.
 func (t *taking) putBack() {
-	clear(t.records)
-	clear(t.headed)
+	t.forget()
 	clear(t.fields)
-	if cap(t.records) <= takenMost && cap(t.headed) <= takenMost && cap(t.fields) <= takenMost {
-		*t = taking{records: t.records[:0], headed: t.headed[:0], fields: t.fields[:0]}
+	if cap(t.records) <= takenMost && cap(t.headed) <= 4*takenMost && cap(t.fields) <= takenMost {
+		*t = taking{records: t.records, headed: t.headed, fields: t.fields[:0]}
 		takings.Put(t)
 	}
+}
+
+// forget lets go of the records that the outbox has.
+func (t *taking) forget() {
+	clear(t.records)
+	clear(t.headed)
+	t.records, t.headed = t.records[:0], t.headed[:0]
 }
 
 // taking turns the frames of one slab into records, which point into the slab.
@@ -122,6 +135,9 @@ func (t *taking) add(f *frame.Frame, r *outbox.Record) {
 		r.Charge = notStaged
 	}
 	t.records = append(t.records, *r)
+	if len(t.records) == takenMost && !t.recovered {
+		t.handOver()
+	}
 }
 
 func (t *taking) frame(f *frame.Frame) {

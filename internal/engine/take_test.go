@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -238,18 +239,46 @@ func TestNoise(t *testing.T) {
 	}
 }
 
-// TestPlainRecordsNeedNoMemoryOfTheirOwn holds that a slab of records without headers costs no allocation for each.
-func TestPlainRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
-	slab, frames := slabOf(frametest.Frame{AcceptedNS: 1, Topic: "t", Value: make([]byte, 100)})
-	var taken taking
-	walk := func() {
-		taken.records = taken.records[:0]
-		if err := frame.Walk(slab, taken.frame, taken.damaged); err != nil || len(taken.records) != frames {
-			t.Fatalf("%d of %d records: %v", len(taken.records), frames, err)
-		}
+// TestRecordsNeedNoMemoryOfTheirOwn holds what a slab of records that have to wait costs: a block and little else, and of
+// memory what their keys, values and headers are and some numbers. Measured with Go 1.26: 3 allocations, 7 with headers, and 326 bytes for 314,
+// 391 for 374.
+func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
+	const slabs, allocations, numbers = 200, 9, 22
+	r := start(t, newLines())
+	r.configure(section("one", refusedAddress(t), inMemory, "queue_buffering_max_messages = 10000000",
+		"queue_buffering_max_kbytes = 2097151", "message_timeout_ms = 300000"))
+	s := r.open("one")
+	for name, f := range map[string]frametest.Frame{
+		"plain": {AcceptedNS: 1, Topic: "t", Key: []byte("1700000000.123"), Value: make([]byte, 300)},
+		"two headers": {AcceptedNS: 1, Topic: "h", Key: []byte("1700000000.123"), Value: make([]byte, 300),
+			Fields: []frame.Field{frametest.Text("entity_id", "00:11:22:33:44:55"), frametest.Text("a_header", "abcdefghijklmnopqrstuvwxyz")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			size := len(f.Key) + len(f.Value)
+			for _, field := range f.Fields {
+				size += len(field.Name) + len(field.Value)
+			}
+			slab, frames := slabOf(f)
+			take := func() {
+				s.HeldFrames.Add(int64(frames))
+				s.HeldCharge.Add(int64(frames) * int64(len(f.Value)))
+				r.Take(s.id, slab, false)
+			}
+			take()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range slabs {
+				take()
+			}
+			runtime.ReadMemStats(&after)
+			count, each := float64(after.Mallocs-before.Mallocs)/slabs, float64(after.TotalAlloc-before.TotalAlloc)/float64(slabs*frames)
+			t.Logf("%.1f allocations for a slab of %d records, %.0f bytes for one of %d", count, frames, each, size)
+			if count > allocations || each > float64(size+numbers) {
+				t.Errorf("%.1f allocations for a slab of %d records, at most %d are allowed; %.0f bytes for one of %d", count, frames, allocations, each, size)
+			}
+		})
 	}
-	walk() // makes room for the records
-	if n := testing.AllocsPerRun(20, walk); n > 4 {
-		t.Errorf("%.0f allocations for a slab of %d records", n, frames)
+	if w := r.status("one").Totals.Waiting + r.status("one").Totals.Sending; int64(w) != s.HeldFrames.Load() {
+		t.Errorf("%d waiting, want %d", w, s.HeldFrames.Load())
 	}
 }

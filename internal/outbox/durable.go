@@ -46,7 +46,10 @@ func DurabilityOf(word string) Durability {
 // only in write, and not to be sent from there, are behind:
 //
 //	        in memory                  on disk only             in memory
-//	sending │ front │ queue │ [read ················ next) │ write, behind
+//	sending │ front │ queue │ [read ················ next) │ write, behind │ later
+//
+// What is in later nobody has looked at yet. The feeder takes from there what is to be sent, when nothing else is left and nothing
+// older is on disk only (peek), and the keeper what is to be written (fetch).
 //
 // Everything is guarded by the outbox's mutex.
 type shelf struct {
@@ -208,7 +211,8 @@ func (o *Outbox) makeDurable(l *lane) {
 	}
 }
 
-// fetch takes out what is packed, to be written: as much as is written at once.
+// fetch takes out what is packed, to be written: as much as is written at once. It is to be sent from memory unless something
+// older is on disk only, or memory is half full.
 func (o *Outbox) fetch(l *lane) {
 	bytes := 0
 	for _, r := range l.write {

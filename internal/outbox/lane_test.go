@@ -113,11 +113,12 @@ func (instant) Send(records []*Record, _ time.Time, done func(*Record, error)) {
 func (instant) Permanent(error) (string, bool) { return "", false }
 func (instant) Close()                         {}
 
-// pass takes batches of the given size through an outbox, each in its own memory as the stage's taker has it, and
-// waits for the outcomes.
+// pass takes batches of the given size through an outbox, all from the same memory as the stage's taker does, and waits
+// for the outcomes.
 type pass struct {
 	outbox *Outbox
 	size   int
+	room   []Record
 	done   chan struct{}
 	left   int
 }
@@ -140,7 +141,10 @@ func (*pass) Spooling(error)                       {}
 func (p *pass) Dropped(string, string, int, error) {}
 
 func (p *pass) batch() {
-	records := make([]Record, p.size)
+	if p.room == nil {
+		p.room = make([]Record, p.size)
+	}
+	records := p.room
 	now := time.Now()
 	for i := range records {
 		records[i] = Record{Topic: "calls", Accepted: now, Charge: 100}
@@ -150,10 +154,10 @@ func (p *pass) batch() {
 	<-p.done
 }
 
-// What a batch of 100 records may allocate on its way: the records themselves, the slice that Send is given as it
-// grows, and the function it is given. Measured with Go 1.26: 10.
+// What a batch of 100 records may allocate on its way: a block, the records in two pieces, the slice that Send is given as
+// it grows, and the function it is given. Measured with Go 1.26: 9.
 func TestAllocations(t *testing.T) {
-	const ceiling = 12
+	const ceiling = 11
 	p := newPass(100)
 	defer p.outbox.Close()
 	p.batch()

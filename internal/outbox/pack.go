@@ -125,7 +125,7 @@ func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
 		room = max(size, min(max(room, 2*p.latest), blockMost))
 		p.latest = room
 	}
-	p.blocks = append(p.blocks, block{bytes: slices.Grow([]byte(nil), room)})
+	p.blocks = append(p.blocks, block{bytes: make([]byte, 0, room)})
 }
 
 // packed is how long the record is in a block behind one of these times.

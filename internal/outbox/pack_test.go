@@ -1,0 +1,221 @@
+package outbox
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// sample makes any kind of record that there is, one kind after the other.
+func sample(dice *rand.Rand, i int, born time.Duration) Record {
+	some := func(most int) []byte {
+		switch dice.IntN(4) {
+		case 0:
+			return nil
+		case 1:
+			return []byte{}
+		}
+		b := make([]byte, dice.IntN(most))
+		for i := range b {
+			b[i] = byte(dice.Uint32())
+		}
+		return b
+	}
+	r := Record{
+		Topic: "t", Key: some(20), Value: some(1 + 1<<dice.IntN(14)), Accepted: time.Unix(1700000000, dice.Int64N(1e12)-5e11),
+		Charge: dice.Int64N(1000) - 1, born: born,
+	}
+	for range max(0, dice.IntN(6)-2) {
+		r.Headers = append(r.Headers, Header{string(some(300)), some(300)})
+	}
+	switch i % 5 {
+	case 1:
+		r.Staged = &atomic.Uint32{}
+	case 2:
+		r.Opaque = dice.Uint64()
+		r.Report = func(*Record, error) {}
+	case 3:
+		switch dice.IntN(3) {
+		case 0:
+			r.Lifetime = time.Second
+		case 1:
+			r.released = true
+		case 2:
+			r.Accepted = time.Time{}
+		}
+	}
+	return r
+}
+
+// same says whether what was taken out is what was put in.
+func (r *Record) same(other *Record) bool {
+	a, b := *r, *other
+	report := (a.Report == nil) == (b.Report == nil)
+	accepted := a.Accepted.Equal(b.Accepted)
+	a.Report, b.Report, a.Accepted, b.Accepted, a.Topic, b.Topic = nil, nil, time.Time{}, time.Time{}, "", ""
+	if len(a.Headers)+len(b.Headers) == 0 {
+		a.Headers, b.Headers = nil, nil
+	}
+	return report && accepted && reflect.DeepEqual(a, b)
+}
+
+// Whatever goes into a pack comes out again as it was, in order, null and empty apart, though what it was made of has
+// been used for something else meanwhile; and what has come out does not change.
+func TestPackGivesBackWhatItWasGiven(t *testing.T) {
+	defer func(before int) { blockMost = before }(blockMost)
+	for seed := range uint64(300) {
+		dice := rand.New(rand.NewPCG(seed, 7))
+		blockMost = []int{64 << 10, 10, 200, 5000}[seed%4]
+		var p pack
+		var want, got []*Record
+		born := time.Hour
+		for i := 0; i < 300; {
+			var records []Record
+			for range 1 + dice.IntN(40) {
+				born += time.Duration(dice.Int64N(1 << dice.IntN(40)))
+				records = append(records, sample(dice, i, born))
+				i++
+			}
+			for j := range records {
+				r := &records[j]
+				want = append(want, r.clone())
+				p.add(r, "t", records[j+1:])
+				for _, b := range [][]byte{r.Key, r.Value} {
+					for k := range b {
+						b[k] ^= 0xA5
+					}
+				}
+				for _, h := range r.Headers {
+					for k := range h.Value {
+						h.Value[k] ^= 0xA5
+					}
+				}
+			}
+			for range dice.IntN(3) {
+				out := p.take(1 + dice.IntN(30))
+				for j := range out {
+					got = append(got, &out[j])
+				}
+				if p.n > 0 && p.born() != want[len(got)].born {
+					t.Fatalf("seed %d: the first one was born %v, want %v", seed, p.born(), want[len(got)].born)
+				}
+			}
+		}
+		for p.n > 0 {
+			for _, r := range p.take(100) {
+				got = append(got, &r)
+			}
+		}
+		if !slices.EqualFunc(got, want, (*Record).same) {
+			for i := range got {
+				if !got[i].same(want[i]) {
+					t.Fatalf("seed %d: record %d is\n%+v, want\n%+v", seed, i, *got[i], *want[i])
+				}
+			}
+			t.Fatalf("seed %d: %d records, want %d", seed, len(got), len(want))
+		}
+		if len(p.blocks) != 0 || p.boxes != 0 {
+			t.Fatalf("seed %d: an empty pack has %d blocks and %d boxed records", seed, len(p.blocks), p.boxes)
+		}
+	}
+}
+
+// Those whose own time is up leave from between the others.
+func TestPackRemoves(t *testing.T) {
+	var p pack
+	for i := range 100 {
+		r := Record{Value: fmt.Append(nil, i), Accepted: time.Unix(1, 0), born: time.Duration(i)}
+		if i%3 == 0 {
+			r.Lifetime = time.Duration(1 + i%2)
+		}
+		p.add(&r, "t", nil)
+	}
+	removed := 0
+	p.remove(func(r *Record) bool {
+		if r.Lifetime == 1 {
+			removed++
+		}
+		return r.Lifetime == 1
+	})
+	if removed != 17 || p.n != 83 || p.boxes != 17 || p.born() != 1 {
+		t.Errorf("%d removed, %d left, %d boxed, the first was born %d", removed, p.n, p.boxes, p.born())
+	}
+	next := 0
+	for p.n > 0 {
+		for next%6 == 0 {
+			next++
+		}
+		if r := p.take(1)[0]; !bytes.Equal(r.Value, fmt.Append(nil, next)) || (r.Lifetime > 0) != (next%3 == 0) {
+			t.Fatalf("%q where %d is to come", r.Value, next)
+		}
+		next++
+	}
+	p.add(&Record{Lifetime: 1}, "t", nil)
+	if p.remove(func(*Record) bool { return true }); p.n != 0 || len(p.blocks) != 0 {
+		t.Errorf("%d left in %d blocks", p.n, len(p.blocks))
+	}
+}
+
+// silent takes records and never answers, until Close.
+type silent struct {
+	records []*Record
+	done    func(*Record, error)
+}
+
+func (c *silent) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+	c.records, c.done = append(c.records, records...), done
+}
+func (*silent) Permanent(error) (string, bool) { return "", false }
+func (c *silent) Close() {
+	for _, r := range c.records {
+		c.done(r, errClosed)
+	}
+}
+
+// What a record of 300 bytes with a key of 14 may weigh while it waits, and how many objects there may be in memory for a
+// thousand of them, which is what the collector has to do for them. Measured with Go 1.26: 325 bytes and 5 objects, of many
+// topics 358 and 19, as the last block of each has room left; the records as such would be 256 bytes and two pointers
+// more, each.
+func TestWhatAWaitingRecordWeighs(t *testing.T) {
+	const n = 100_000
+	for _, row := range []struct {
+		name           string
+		topics, batch  int
+		bytes, objects float64
+	}{{"slabs", 1, 170, 335, 8}, {"one at a time", 1, 1, 335, 8}, {"of a hundred topics by turns", 100, 170, 375, 30}} {
+		t.Run(row.name, func(t *testing.T) {
+			gate := &countGate{}
+			o := New(Settings{Timeout: time.Hour, WindowRecords: 10_000}, &silent{}, gate, gate)
+			defer o.Close()
+			records := make([]Record, row.batch)
+			before := memory()
+			for i := 0; i < n; {
+				for j := range records {
+					records[j] = Record{Topic: fmt.Sprintf("topic%d", i%row.topics), Key: make([]byte, 14), Value: make([]byte, 300), Accepted: time.Now(), Charge: 400}
+					i++
+				}
+				o.Accept(records)
+			}
+			after := memory()
+			bytes, objects := float64(after.HeapAlloc-before.HeapAlloc)/n, float64(after.HeapObjects-before.HeapObjects)/n*1000
+			t.Logf("%.0f bytes for each, %.1f objects for a thousand", bytes, objects)
+			if bytes > row.bytes || objects > row.objects {
+				t.Errorf("%.0f bytes for each and %.1f objects for a thousand, at most %.0f and %.0f are allowed", bytes, objects, row.bytes, row.objects)
+			}
+		})
+	}
+}
+
+// memory is what is alive.
+func memory() (m runtime.MemStats) {
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m
+}
