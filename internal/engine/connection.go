@@ -140,6 +140,19 @@ func (c *connection) Release(r *outbox.Record) {
 	c.gate.Load().release(r.Charge)
 }
 
+// ReleaseAll is Release for many records.
+func (c *connection) ReleaseAll(records []*outbox.Record) {
+	frames, charge := int64(0), int64(0)
+	for _, r := range records {
+		c.engine.staging.release(r)
+		if r.Charge != notStaged {
+			frames++
+			charge += r.Charge
+		}
+	}
+	c.gate.Load().releaseAll(frames, charge)
+}
+
 // Dropped implements outbox.Observer.
 func (c *connection) Dropped(topic, reason string, records int, err error) {
 	if reason == outbox.ReasonStopped && c.engine.isStopped() {

@@ -27,6 +27,11 @@ func (g *Gate) release(charge int64) {
 	if charge == notStaged {
 		return
 	}
-	g.HeldFrames.Add(-1)
+	g.releaseAll(1, charge)
+}
+
+// releaseAll gives back what so many admitted frames counted together.
+func (g *Gate) releaseAll(frames, charge int64) {
+	g.HeldFrames.Add(-frames)
 	g.HeldCharge.Add(-charge)
 }

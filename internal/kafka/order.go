@@ -20,6 +20,7 @@ const orderPatience = time.Second
 // The way in is kgo's question whether the record's context has ended, which it asks at that very point, under the
 // partition's lock. Waiting there is safe: promises need no lock of kgo, and done calls do not block.
 type order struct {
+	batchBytes uint64 // see weight
 	mtx        sync.Mutex
 	settled    sync.Cond // some record got its outcome
 	partitions []place
@@ -28,12 +29,16 @@ type order struct {
 // place is one partition: records enter it in the order in which they are sent, and leave it in the same.
 type place struct {
 	entered, left uint64
-	failed        bool   // one that left is to be tried again, and has not come again yet
-	emptied       uint64 // what entered up to here was there when a record was blamed
+	acked         uint64   // up to here a broker has acknowledged what has not left yet, see runs
+	failed        bool     // one that left is to be tried again, and has not come again yet
+	emptied       uint64   // what entered up to here was there when a record was blamed
+	weight        uint64   // of all that ever entered
+	tail          *attempt // the last that entered, unless all have left
 }
 
-func newOrder() *order {
-	o := &order{}
+// newOrder is for a topic whose batches hold records of batchBytes at least, by weight.
+func newOrder(batchBytes int) *order {
+	o := &order{batchBytes: uint64(batchBytes)}
 	o.settled.L = &o.mtx
 	return o
 }
@@ -63,7 +68,12 @@ func (o *order) enter(a *attempt, partition int) {
 		p.failed = false // this is the failed one come again: until then the outbox withdraws whatever it sends
 	}
 	p.entered++
-	a.partition, a.place = partition, p.entered
+	p.weight += weight(&a.kgo)
+	if p.tail != nil {
+		p.tail.next = a
+	}
+	p.tail = a
+	a.partition, a.place, a.upTo = partition, p.entered, p.weight
 }
 
 // leave notes an outcome, after the outbox was told.
@@ -74,8 +84,15 @@ func (o *order) leave(a *attempt, again bool) {
 		return // it never got as far as a partition
 	}
 	p := &o.partitions[a.partition]
-	p.left++
 	p.failed = p.failed || again
+	o.gone(p, 1)
+}
+
+// gone notes that so many more have left.
+func (o *order) gone(p *place, n int) {
+	if p.left += uint64(n); p.left == p.entered {
+		p.tail = nil // or an idle connection would hold on to what it sent last
+	}
 	o.settled.Broadcast()
 }
 
@@ -87,7 +104,8 @@ func (o *order) clear(a *attempt) bool {
 		return true
 	}
 	p := func() *place { return &o.partitions[a.partition] } // which may move while this waits
-	if p().left < a.place-1 {
+	before := func() bool { return max(p().left, p().acked) >= a.place-1 }
+	if !before() {
 		late := false
 		timer := time.AfterFunc(orderPatience, func() {
 			o.mtx.Lock()
@@ -96,11 +114,17 @@ func (o *order) clear(a *attempt) bool {
 			o.settled.Broadcast()
 		})
 		defer timer.Stop()
-		for p().left < a.place-1 && !late {
+		for !before() && !late {
 			o.settled.Wait()
 		}
 	}
-	return p().left >= a.place-1 && !p().failed
+	if !before() || p().failed {
+		return false
+	}
+	if a.last == 0 {
+		a.last = o.lastWith(p(), a)
+	}
+	return true
 }
 
 // blame says whether a record that came back refused for now was the one that was sent. kgo then gives back all that it

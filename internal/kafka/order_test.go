@@ -88,7 +88,7 @@ func isDone(a *attempt) bool {
 func TestOrder(t *testing.T) {
 	record := numbered("t", 0, 1)[0]
 	synctest.Test(t, func(t *testing.T) {
-		o := newOrder()
+		o := newOrder(1000)
 		first, second, elsewhere := entrant(o, record, 1), entrant(o, record, 1), entrant(o, record, 0)
 		if isDone(first) || isDone(elsewhere) {
 			t.Fatal("the first of a partition is held back")
@@ -147,7 +147,7 @@ func TestOrder(t *testing.T) {
 // TestErrOfContext holds that a deadline still shows through.
 func TestErrOfContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &attempt{Context: ctx, order: newOrder()}
+	a := &attempt{Context: ctx, order: newOrder(1000)}
 	if isDone(a) {
 		t.Error("ended before its time")
 	}

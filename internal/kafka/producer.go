@@ -38,6 +38,7 @@ type Producer struct {
 	cancellable   bool // a record may be given up while under way: not with idempotence, see Send
 	windowRecords int
 	windowBytes   int
+	batchBytes    int // that fit into one batch of the client's, see weight; 0 = not known
 	closeWait     time.Duration
 	trialWait     time.Duration
 
@@ -53,6 +54,7 @@ type Producer struct {
 	orders     map[string]*order
 
 	trials trials
+	runs   runs
 
 	recalled atomic.Bool // by Recall
 
@@ -119,6 +121,9 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 	p.tooLate = sync.OnceFunc(func() { close(p.late) })
 	p.promise = p.settle
 	p.windowRecords, p.windowBytes = window(c)
+	if !c.Idempotence { // with it several batches are under way, of which kgo asks for the first alone
+		p.batchBytes = batchMaxBytes(c) - batchOverheadBytes
+	}
 	_, p.retries = retryLimits(c)
 	if err := p.open(c, t); err != nil {
 		cancel()
@@ -177,7 +182,10 @@ type attempt struct {
 
 	order     *order // of the topic; guards the two below
 	partition int
-	place     uint64 // in the partition, from 1; 0 = not there yet
+	place     uint64   // in the partition, from 1; 0 = not there yet
+	upTo      uint64   // the weight of what entered the partition up to this one
+	next      *attempt // the one that entered the partition after it, if there are both
+	last      uint64   // of one that kgo began a batch with: the place of one that is certain to be in the batch too
 }
 
 // Send implements outbox.Transport. It does not block, but for trials.
@@ -244,7 +252,7 @@ func (p *Producer) prepare(b *batch, records []*outbox.Record, ctx context.Conte
 func (p *Producer) orderOf(topic string) *order {
 	o := p.orders[topic]
 	if o == nil {
-		o = newOrder()
+		o = newOrder(p.batchBytes)
 		p.orders[strings.Clone(topic)] = o
 	}
 	return o
@@ -283,7 +291,9 @@ func (p *Producer) until(deadline time.Time) context.Context {
 // settle is the promise of every record. kgo calls it from one goroutine, one record after the other.
 func (p *Producer) settle(r *kgo.Record, err error) {
 	defer host.Guard(p.hooks.log, "the outcome of a record")
-	p.finish(r.Context.(*attempt), err)
+	if a := r.Context.(*attempt); !p.runs.take(p, a, err) {
+		p.finish(a, err)
+	}
 }
 
 // finish gives a record its outcome, the first time it is called for the attempt.
@@ -294,10 +304,7 @@ func (p *Producer) finish(a *attempt, err error) {
 	again := false
 	if err == nil {
 		p.status.acknowledged.Store(p.now().UnixNano())
-		a.record.Partition, a.record.Offset = a.kgo.Partition, -1
-		if p.answered {
-			a.record.Offset = a.kgo.Offset
-		}
+		p.placed(a)
 	} else {
 		err, again = p.judge(a, err)
 	}
@@ -309,6 +316,14 @@ func (p *Producer) finish(a *attempt, err error) {
 	}
 	if b.left.Add(-1) == 0 {
 		p.retire(b)
+	}
+}
+
+// placed tells an acknowledged record where it stands.
+func (p *Producer) placed(a *attempt) {
+	a.record.Partition, a.record.Offset = a.kgo.Partition, -1
+	if p.answered {
+		a.record.Offset = a.kgo.Offset
 	}
 }
 

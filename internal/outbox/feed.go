@@ -286,6 +286,7 @@ func (o *Outbox) finishSwap() {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	o.transport, o.settings = o.next.transport, o.next.settings
+	o.attend(o.transport)
 	o.next = nil
 	o.pausing = nil
 	o.expiry = 0

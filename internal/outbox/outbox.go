@@ -102,6 +102,7 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 		wake: make(chan struct{}, 1), keeping: keeping{toKeep: make(chan struct{}, 1)}, stopped: make(chan struct{}), lanes: map[string]*lane{},
 	}
 	o.relief = time.AfterFunc(time.Hour, o.relieve)
+	o.attend(transport)
 	go o.feed()
 	return o
 }

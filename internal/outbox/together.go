@@ -1,0 +1,77 @@
+package outbox
+
+// acknowledger is what a Transport may be too: one that tells of records of one topic that were acknowledged together by
+// one call of acknowledge, and then not by their done. It must not be called with a record whose Send has another outbox's
+// done; it does not block and does not keep the slice.
+type acknowledger interface {
+	AcknowledgeBy(acknowledge func(records []*Record))
+}
+
+// groupGate is what a Gate may be too: Release for many records at once.
+type groupGate interface{ ReleaseAll(records []*Record) }
+
+// attend has a transport tell of acknowledged records together, if it can.
+func (o *Outbox) attend(t Transport) {
+	if t, ok := t.(acknowledger); ok {
+		t.AcknowledgeBy(o.acknowledged)
+	}
+}
+
+// acknowledged is done for records of one topic that were acknowledged together: each costs its own entry only.
+func (o *Outbox) acknowledged(records []*Record) {
+	release, reports := o.bookAll(records)
+	if gate, ok := o.gate.(groupGate); ok {
+		gate.ReleaseAll(release)
+	} else {
+		for _, r := range release {
+			o.gate.Release(r)
+		}
+	}
+	if !reports {
+		return
+	}
+	for _, r := range records {
+		if r.Report != nil {
+			r.Report(r, nil)
+		}
+	}
+}
+
+// bookAll enters acknowledged records of one topic into the account. It gives those that the gate has to be told of, and
+// says whether any wants a report.
+func (o *Outbox) bookAll(records []*Record) (release []*Record, reports bool) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	l := records[0].lane
+	release = records
+	var durable []*Record // those of records that are to be released, once some are not
+	for i, r := range records {
+		l.land(r)
+		o.bytes -= int64(r.size())
+		reports = reports || r.Report != nil
+		switch {
+		case !r.released && durable != nil:
+			durable = append(durable, r)
+		case r.released && durable == nil:
+			durable = append(make([]*Record, 0, len(records)), records[:i]...)
+		}
+		r.settled, r.released = true, true
+		if r.position != 0 {
+			l.cached--
+			l.done.set(r.position)
+		}
+		if r.toWrite {
+			l.unlist()
+		}
+	}
+	if durable != nil {
+		release = durable
+	}
+	o.sending -= len(records)
+	l.proven, l.failures = true, 0
+	o.moveOn(l)
+	o.tally(l, "", len(records))
+	o.rest(l)
+	o.afterAnswer(l, o.now())
+	return release, reports
+}
