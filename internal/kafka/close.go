@@ -5,10 +5,14 @@ import "time"
 // retire takes a batch whose records all have their outcome off the books.
 func (p *Producer) retire(b *batch) {
 	p.mtx.Lock()
-	defer p.mtx.Unlock()
+	closed := p.closed
 	delete(p.live, b)
 	p.maybeIdle()
 	p.seal()
+	p.mtx.Unlock()
+	if !closed && !b.failed.Load() { // Close may be looking at all that it found alive
+		p.reuse(b.attempts)
+	}
 }
 
 // maybeIdle tells Close that nothing is under way any more. The caller holds mtx.

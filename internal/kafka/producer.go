@@ -55,6 +55,7 @@ type Producer struct {
 
 	trials trials
 	runs   runs
+	used   sync.Pool // *[pieceRecords]attempt, see reuse
 
 	recalled atomic.Bool // by Recall
 
@@ -161,12 +162,13 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 // keeps batch_num_messages, and batch_size where it is below message_max_bytes. A record larger than bytes goes alone.
 func (p *Producer) Window() (records, bytes int) { return p.windowRecords, p.windowBytes }
 
-// batch is the records of one Send. attempts is one allocation for all of them.
+// batch is some of the records of one Send. attempts is one allocation for all of them.
 type batch struct {
 	done     func(*outbox.Record, error)
-	number   uint64 // counts the calls of Send
+	number   uint64 // counts the batches
 	attempts []attempt
 	left     atomic.Int32 // attempts without an outcome
+	failed   atomic.Bool  // one has another outcome than to be acknowledged
 }
 
 // attempt is one record on its way. It is the context of its own kgo.Record: that is how the promise, which is given
@@ -200,8 +202,22 @@ func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(
 	if p.log.wants("queue") {
 		p.log.tell("queue", "%d record(s) from the queue of topic %s handed to the client", len(records), records[0].Topic)
 	}
+	ctx, held := p.until(deadline), false
+	for first := 0; first < len(records); first += pieceRecords {
+		end := min(first+pieceRecords, len(records))
+		held = p.sendPiece(records[first:end], records[end:], ctx, held, done)
+	}
+}
+
+// pieceRecords is how many records go to the client with one allocation, which is reused: few enough for what is done
+// with them to find them in the processor's cache.
+const pieceRecords = 512
+
+// sendPiece is Send for some of its records, which rest follow. held: the first must not be sent, see try. It says whether
+// that is so with the first of rest.
+func (p *Producer) sendPiece(records, rest []*outbox.Record, ctx context.Context, held bool, done func(*outbox.Record, error)) bool {
 	b := &batch{done: done}
-	p.prepare(b, records, p.until(deadline))
+	p.prepare(b, records, ctx)
 	p.mtx.Lock()
 	p.underway.given++
 	b.number = p.underway.given
@@ -209,16 +225,24 @@ func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(
 		p.live[b] = struct{}{}
 	}
 	p.mtx.Unlock()
-	for i := 0; i < len(b.attempts); {
-		if b.attempts[i].settled.Load() { // by Close, or see try
+	attempts := b.attempts // which must not be looked at any more once they all have their outcome
+	if held {
+		p.finish(&attempts[0], errHeldBack)
+	}
+	for i := 0; i < len(attempts); {
+		if attempts[i].settled.Load() { // by Close, or see try
 			i++
-		} else if n := p.try(b, i); n > 0 {
+		} else if n, late := p.try(b, i); n > 0 {
 			i += n
+			if i == len(attempts) && late {
+				return len(rest) > 0 && rest[0].Topic == records[i-1].Topic
+			}
 		} else {
-			p.produce(&b.attempts[i])
+			p.produce(&attempts[i])
 			i++
 		}
 	}
+	return false
 }
 
 // prepare makes the attempts. Nil and empty stay what they are.
@@ -228,7 +252,7 @@ func (p *Producer) prepare(b *batch, records []*outbox.Record, ctx context.Conte
 		headers += len(r.Headers)
 	}
 	all := make([]kgo.RecordHeader, 0, headers)
-	b.attempts = make([]attempt, len(records))
+	b.attempts = p.attempts(len(records))
 	b.left.Store(int32(len(records)))
 	for i, r := range records {
 		a := &b.attempts[i]
@@ -238,7 +262,7 @@ func (p *Producer) prepare(b *batch, records []*outbox.Record, ctx context.Conte
 		} else {
 			a.order = p.orderOf(r.Topic)
 		}
-		a.kgo = kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Timestamp: r.Accepted, Context: a}
+		a.kgo.Topic, a.kgo.Key, a.kgo.Value, a.kgo.Timestamp, a.kgo.Context = r.Topic, r.Key, r.Value, r.Accepted, a
 		if len(r.Headers) > 0 {
 			first := len(all)
 			for _, h := range r.Headers {
@@ -246,6 +270,26 @@ func (p *Producer) prepare(b *batch, records []*outbox.Record, ctx context.Conte
 			}
 			a.kgo.Headers = all[first:len(all):len(all)]
 		}
+	}
+}
+
+// attempts gives n attempts without content.
+func (p *Producer) attempts(n int) []attempt {
+	if n < pieceRecords/4 { // not worth a whole one
+		return make([]attempt, n)
+	}
+	if used, ok := p.used.Get().(*[pieceRecords]attempt); ok {
+		return used[:n]
+	}
+	return new([pieceRecords]attempt)[:n]
+}
+
+// reuse takes the attempts of a batch back. The client must know nothing of them any more, which is so when all were
+// acknowledged: a promise is the last it does with a record.
+func (p *Producer) reuse(attempts []attempt) {
+	if cap(attempts) == pieceRecords {
+		clear(attempts)
+		p.used.Put((*[pieceRecords]attempt)(attempts[:pieceRecords]))
 	}
 }
 
@@ -306,6 +350,7 @@ func (p *Producer) finish(a *attempt, err error) {
 		p.status.acknowledged.Store(p.now().UnixNano())
 		p.placed(a)
 	} else {
+		a.batch.failed.Store(true)
 		err, again = p.judge(a, err)
 	}
 	b := a.batch

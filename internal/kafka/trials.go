@@ -94,18 +94,19 @@ func (c *chunk) finished() {
 }
 
 // try sends the next records of b from i on as a chunk, if their topic is being searched, and waits for their
-// outcome, up to trialWait. It returns how many it took care of.
-func (p *Producer) try(b *batch, i int) int {
+// outcome, up to trialWait. It returns how many it took care of, and whether they did not have it by then: what follows
+// in the topic must not join them. If that is in b, try has seen to it.
+func (p *Producer) try(b *batch, i int) (n int, late bool) {
 	if !p.trials.active.Load() {
-		return 0
+		return 0, false
 	}
 	topic := b.attempts[i].record.Topic
 	limit := p.trials.limit(topic)
 	if limit == 0 {
-		return 0
+		return 0, false
 	}
 	of := func(j int) bool { return j < len(b.attempts) && b.attempts[j].record.Topic == topic }
-	n := 1
+	n = 1
 	for n < limit && of(i+n) {
 		n++
 	}
@@ -124,9 +125,10 @@ func (p *Producer) try(b *batch, i int) int {
 		}
 	case <-p.ctx.Done():
 	case <-timer.C:
-		if of(i + n) { // what follows must not join the chunk: handing back the next withdraws all of it
+		late = true
+		if of(i + n) { // handing back the next withdraws all that follows
 			p.finish(&b.attempts[i+n], errHeldBack)
 		}
 	}
-	return n
+	return n, late
 }

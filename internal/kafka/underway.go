@@ -15,12 +15,12 @@ import (
 // That is more than need be, as the request may not have held it, but never less.
 type underway struct {
 	aloft   int    // produce requests written, or being written, and not answered
-	given   uint64 // the number of the last Send
+	given   uint64 // the number of the last batch that Send made
 	written uint64 // and of the last whose records a request may have held; 0 = none that matters
 	sealed  bool   // no produce request is written any more
 }
 
-// Underway is how many calls of Send have records that a broker may have and that have no outcome yet. At 0 the brokers have
+// Underway is how many batches have records that a broker may have and that have no outcome yet. At 0 the brokers have
 // nothing that this client does not know of: to close it then costs no duplicate. Without idempotence what was lost with
 // its connection does not count: the client itself would send it once more. It does not block.
 func (p *Producer) Underway() int {
