@@ -10,8 +10,8 @@ func (p *Producer) retire(b *batch) {
 	p.maybeIdle()
 	p.seal()
 	p.mtx.Unlock()
-	if !closed && !b.failed.Load() { // Close may be looking at all that it found alive
-		p.reuse(b.attempts)
+	if !closed { // Close may be looking at all that it found alive
+		p.reuse(b)
 	}
 }
 

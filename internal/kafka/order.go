@@ -3,6 +3,7 @@ package kafka
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -20,11 +21,18 @@ const orderPatience = time.Second
 // The way in is kgo's question whether the record's context has ended, which it asks at that very point, under the
 // partition's lock. Waiting there is safe: promises need no lock of kgo, and done calls do not block.
 type order struct {
-	batchBytes uint64 // see weight
+	standing   atomic.Uint32 // isKnown or wasPurged, or neither
+	batchBytes uint64        // see weight
 	mtx        sync.Mutex
 	settled    sync.Cond // some record got its outcome
 	partitions []place
 }
+
+// What the client knows of a topic.
+const (
+	isKnown   = 1 // a record has its partition
+	wasPurged = 2 // it has been made to forget the topic, at least once
+)
 
 // place is one partition: records enter it in the order in which they are sent, and leave it in the same.
 type place struct {
@@ -62,6 +70,9 @@ func (o *order) enter(a *attempt, partition int) {
 	}
 	if missing := partition + 1 - len(o.partitions); missing > 0 {
 		o.partitions = append(slices.Grow(o.partitions, missing), make([]place, missing)...)
+	}
+	if o.standing.Load() == 0 {
+		o.standing.CompareAndSwap(0, isKnown)
 	}
 	p := &o.partitions[partition]
 	if p.entered == p.left && !a.record.Withdrawn() {

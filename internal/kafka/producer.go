@@ -55,7 +55,8 @@ type Producer struct {
 
 	trials trials
 	runs   runs
-	used   sync.Pool // *[pieceRecords]attempt, see reuse
+	used   sync.Pool     // *[pieceRecords]attempt, see reuse
+	purges atomic.Uint32 // how many topics the client has been made to forget
 
 	recalled atomic.Bool // by Recall
 
@@ -169,6 +170,8 @@ type batch struct {
 	attempts []attempt
 	left     atomic.Int32 // attempts without an outcome
 	failed   atomic.Bool  // one has another outcome than to be acknowledged
+	known    bool         // the client knew all of its topics before
+	purges   uint32       // how many topics it had been made to forget
 }
 
 // attempt is one record on its way. It is the context of its own kgo.Record: that is how the promise, which is given
@@ -254,6 +257,7 @@ func (p *Producer) prepare(b *batch, records []*outbox.Record, ctx context.Conte
 	all := make([]kgo.RecordHeader, 0, headers)
 	b.attempts = p.attempts(len(records))
 	b.left.Store(int32(len(records)))
+	b.known, b.purges = true, p.purges.Load()
 	for i, r := range records {
 		a := &b.attempts[i]
 		a.Context, a.record, a.batch = ctx, r, b
@@ -261,6 +265,7 @@ func (p *Producer) prepare(b *batch, records []*outbox.Record, ctx context.Conte
 			a.order = b.attempts[i-1].order
 		} else {
 			a.order = p.orderOf(r.Topic)
+			b.known = b.known && a.order.standing.Load() == isKnown
 		}
 		a.kgo.Topic, a.kgo.Key, a.kgo.Value, a.kgo.Timestamp, a.kgo.Context = r.Topic, r.Key, r.Value, r.Accepted, a
 		if len(r.Headers) > 0 {
@@ -284,12 +289,13 @@ func (p *Producer) attempts(n int) []attempt {
 	return new([pieceRecords]attempt)[:n]
 }
 
-// reuse takes the attempts of a batch back. The client must know nothing of them any more, which is so when all were
-// acknowledged: a promise is the last it does with a record.
-func (p *Producer) reuse(attempts []attempt) {
-	if cap(attempts) == pieceRecords {
-		clear(attempts)
-		p.used.Put((*[pieceRecords]attempt)(attempts[:pieceRecords]))
+// reuse takes the attempts of a batch back, if the client can know nothing of them any more. A promise is the last it does
+// with a record that was acknowledged. But with the first record for a topic that it does not know a goroutine waits that
+// may outlast it.
+func (p *Producer) reuse(b *batch) {
+	if cap(b.attempts) == pieceRecords && b.known && !b.failed.Load() && b.purges == p.purges.Load() {
+		clear(b.attempts)
+		p.used.Put((*[pieceRecords]attempt)(b.attempts[:pieceRecords]))
 	}
 }
 
@@ -379,6 +385,7 @@ func (p *Producer) judge(a *attempt, err error) (outcome error, again bool) {
 	case ended(err):
 		err = ErrClosed
 	case errors.Is(err, kerr.UnknownTopicID):
+		a.order.standing.Store(wasPurged)
 		p.forget(topic)
 	case p.refusedForNow(err):
 		if a.order.blame(a) {
@@ -416,6 +423,7 @@ func (p *Producer) forget(topic string) {
 	if busy {
 		return
 	}
+	p.purges.Add(1)
 	go func() { // it waits for a round of metadata, which a promise must not
 		p.client.PurgeTopicsFromProducing(topic)
 		p.mtx.Lock()

@@ -1,0 +1,47 @@
+package kafka
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/pierrec/lz4/v4"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// TestLz4Frames has the library's own reader read what lz4Blocks writes, at the borders of its blocks, text and noise.
+func TestLz4Frames(t *testing.T) {
+	noise := make([]byte, 2*lz4BlockBytes+3)
+	_, _ = rand.Read(noise)
+	var text bytes.Buffer
+	for i := 0; text.Len() < len(noise); i++ {
+		fmt.Fprintf(&text, `{"uniqueid":"17.%d","disposition":"ANSWERED","billsec":%d}`, i, i%77)
+	}
+	c := &lz4Blocks{}
+	dst := bytes.NewBuffer(make([]byte, 8<<10)) // as kgo's pool gives it: with room, after Reset
+	for _, n := range []int{1, 100, lz4BlockBytes - 1, lz4BlockBytes, lz4BlockBytes + 1, len(noise)} {
+		for name, src := range map[string][]byte{"noise": noise[:n], "text": text.Bytes()[:n]} {
+			dst.Reset()
+			frame, kind := c.Compress(dst, src)
+			if kind != kgo.CodecLz4 {
+				t.Fatalf("%d bytes of %s: codec %d", n, name, kind)
+			}
+			got, err := io.ReadAll(lz4.NewReader(bytes.NewReader(frame)))
+			if err != nil || !bytes.Equal(got, src) {
+				t.Errorf("%d bytes of %s: %d bytes come back, %v", n, name, len(got), err)
+			}
+			got, err = kgo.DefaultDecompressor().Decompress(frame, kgo.CodecLz4)
+			if err != nil || !bytes.Equal(got, src) {
+				t.Errorf("%d bytes of %s: a consumer gets %d bytes, %v", n, name, len(got), err)
+			}
+			if name == "text" && n > 1000 && len(frame) > n/2 {
+				t.Errorf("%d bytes of text become %d", n, len(frame))
+			}
+			if len(frame) > n+32 {
+				t.Errorf("%d bytes of %s become %d", n, name, len(frame))
+			}
+		}
+	}
+}
