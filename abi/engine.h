@@ -30,7 +30,7 @@
 #endif
 
 /* Raised whenever anything in this file changes its meaning; the module refuses an engine of another number. */
-#define RESK_ABI_VERSION 3
+#define RESK_ABI_VERSION 4
 
 enum resk_result {
 	RESK_OK = 0,
@@ -126,6 +126,34 @@ enum resk_refusal {
 	RESK_REFUSED_ARGUMENT, /* NULL where something is needed */
 };
 
+/* How much the inbox holds, and the longest slab that is left there, bytes. At linger_ms = 5 a slab is longer from some
+ * 10,000 messages a second on; then it is worth a call, and the copy would not be free any more. */
+#define RESK_INBOX_BYTES   65536
+#define RESK_INBOX_LONGEST 16384
+
+/* One slab in the inbox. What follows it begins at the next multiple of RESK_INBOX_ALIGN. */
+struct resk_inbox_entry {
+	uint64_t id;     /* as for resk_take; 0 = nothing, go on at the beginning of the ring */
+	uint64_t length; /* of the frames, bytes */
+	void *kept;      /* the frames of a shared slab, where they are; NULL = they follow this struct */
+	uint64_t unused;
+};
+
+#define RESK_INBOX_ALIGN 32
+
+/* Where the pump leaves short slabs for the engine without a call. A thread that enters Go takes a processor of Go's
+ * along, which Go's monitor thread has to notice and take back before anybody can work on what was brought: several
+ * wake-ups for each slab, which at low rates cost more than all else. This is one. One thread puts at a time. put, taken
+ * and asleep are read and written atomically, in sequential order. */
+struct resk_inbox {
+	uint64_t put;    /* bytes of entries ever put; the putting thread writes it */
+	uint64_t taken;  /* and taken; the engine writes it */
+	uint64_t asleep; /* 1 = the engine wants to be woken: whoever changes it to 0 writes 8 bytes to wake */
+	int32_t wake;    /* a descriptor, an eventfd */
+	int32_t unused;
+	_Alignas(RESK_INBOX_ALIGN) unsigned char ring[RESK_INBOX_BYTES];
+};
+
 /* What the module has to know of the engine to stage records. What a topic name may be is Kafka's rule, given as data so
  * that the check in the caller's thread is a look-up and not a rule. */
 struct resk_limits {
@@ -135,6 +163,8 @@ struct resk_limits {
 	uint32_t header_overhead;  /* the same for each of its headers */
 	const char *stage_folder;  /* where the pump is to put shared slabs; empty = nowhere. Valid until resk_stop, which removes
 	                            * the folder unless it holds frames that are ready and not done */
+	struct resk_inbox *inbox;  /* NULL = there is none. Valid as long as the library; what is put after resk_stop has begun is
+	                            * lost */
 };
 
 /* What a subscription's thread and the engine tell each other without a call. The engine's memory, valid from
@@ -217,7 +247,7 @@ extern int32_t resk_configure(RESK_CONST struct resk_entry *entries, size_t coun
  * logged), RESK_ESTATE. */
 extern int32_t resk_producer_open(struct resk_text name, struct stage_gate *gate, uint64_t *id);
 
-/* resk_take takes over a slab of frames for connection id; when it returns the slab may be reused. kept = 1: it is a shared
+/* resk_take takes over a slab of frames for connection id, after all that is in the inbox; when it returns the slab may be reused. kept = 1: it is a shared
  * one, and each frame stays until the engine has stored STAGE_FRAME_DONE into its state, which it does not after resk_stop has
  * returned. Blocks for no I/O. */
 extern void resk_take(uint64_t id, void *frames, size_t length, int32_t kept);

@@ -39,6 +39,10 @@ func resk_start(h *C.struct_resk_host, limits *C.struct_resk_limits) (result C.i
 	}, &theLog)
 	run.folder = C.CString(run.engine.StageFolder())
 	limits.stage_folder = run.folder
+	limits.inbox = nil
+	if box := theInbox(); box != nil {
+		limits.inbox = (*C.struct_resk_inbox)(box.Shared())
+	}
 	for b := range limits.topic_bytes {
 		limits.topic_bytes[b] = 0
 		if config.TopicByte(byte(b)) {
@@ -55,6 +59,7 @@ func resk_start(h *C.struct_resk_host, limits *C.struct_resk_limits) (result C.i
 func resk_stop(graceMS C.uint32_t) {
 	defer theLog.connect(nil)
 	defer fence(nil)
+	afterInbox(func() {}) // what was put before is still for this engine
 	run.mtx.Lock()
 	e, folder := run.engine, run.folder
 	run.engine, run.folder = nil, nil
@@ -89,12 +94,19 @@ func resk_producer_open(name C.struct_resk_text, gate *C.struct_stage_gate, id *
 	return status(err)
 }
 
+// afterInbox calls do when what is in the inbox has been taken.
+func afterInbox(do func()) {
+	if box := theInbox(); box != nil {
+		box.Then(do)
+	} else {
+		do()
+	}
+}
+
 //export resk_take
 func resk_take(id C.uint64_t, frames unsafe.Pointer, length C.size_t, kept C.int32_t) {
 	defer fence(nil)
-	if e := running(); e != nil {
-		e.Take(uint64(id), unsafe.Slice((*byte)(frames), int(length)), kept != 0)
-	}
+	afterInbox(func() { take(uint64(id), unsafe.Slice((*byte)(frames), int(length)), kept != 0) })
 }
 
 //export resk_refused

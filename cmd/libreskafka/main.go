@@ -24,6 +24,7 @@ import (
 	"reskafka/internal/engine"
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
+	"reskafka/internal/inbox"
 )
 
 // The layouts that internal/frame and internal/engine read must be those of the C headers: each pair of lines compiles
@@ -67,6 +68,15 @@ const (
 	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.shared) - unsafe.Offsetof(engine.Gate{}.Shared))
 	_ = uint(unsafe.Offsetof(engine.Gate{}.Shared) - unsafe.Offsetof(C.struct_stage_gate{}.shared))
 
+	_ = uint(unsafe.Sizeof(inbox.Entry{}) - C.sizeof_struct_resk_inbox_entry)
+	_ = uint(C.sizeof_struct_resk_inbox_entry - unsafe.Sizeof(inbox.Entry{}))
+	_ = uint(unsafe.Sizeof(inbox.Layout{}) - C.sizeof_struct_resk_inbox)
+	_ = uint(C.sizeof_struct_resk_inbox - unsafe.Sizeof(inbox.Layout{}))
+	_ = uint(unsafe.Offsetof(inbox.Layout{}.Asleep) - unsafe.Offsetof(C.struct_resk_inbox{}.asleep))
+	_ = uint(unsafe.Offsetof(C.struct_resk_inbox{}.asleep) - unsafe.Offsetof(inbox.Layout{}.Asleep))
+	_ = uint(unsafe.Offsetof(inbox.Layout{}.Ring) - unsafe.Offsetof(C.struct_resk_inbox{}.ring))
+	_ = uint(unsafe.Offsetof(C.struct_resk_inbox{}.ring) - unsafe.Offsetof(inbox.Layout{}.Ring))
+
 	_ = uint(frame.SlabHeadSize - C.sizeof_struct_stage_slab)
 	_ = uint(C.sizeof_struct_stage_slab - frame.SlabHeadSize)
 	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.layout) - frame.SlabLayout)
@@ -103,6 +113,23 @@ const (
 	_ = uint(engine.BadArgument - C.RESK_REFUSED_ARGUMENT)
 	_ = uint(C.RESK_REFUSED_ARGUMENT - engine.BadArgument)
 )
+
+// theInbox is made by the first start and stays for the life of the library: then no module can put into one that is gone.
+var theInbox = sync.OnceValue(func() *inbox.Inbox {
+	box, err := inbox.Open(take)
+	if err != nil {
+		host.Logf(&theLog, host.Warning, "records will cost more processor time than they need to: %v", err)
+	}
+	return box
+})
+
+// take hands a slab to the engine that runs.
+func take(id uint64, frames []byte, kept bool) {
+	defer fence(nil)
+	if e := running(); e != nil {
+		e.Take(id, frames, kept)
+	}
+}
 
 // run is the engine between resk_start and resk_stop. The library outlives it: a module that is loaded again starts
 // another one.

@@ -27,6 +27,7 @@
 #include "asterisk/module.h"
 #include "asterisk/utils.h"
 
+#include "inbox.h"
 #include "internal.h"
 
 struct slot {
@@ -63,7 +64,9 @@ static void take(void *owner, void *frames, size_t length, int kept)
 {
 	struct slot *slot = owner;
 
-	engine.resk_take(slot->id, frames, length, kept);
+	if (!inbox_put(limits.inbox, slot->id, frames, length, kept)) {
+		engine.resk_take(slot->id, frames, length, kept);
+	}
 }
 
 static void note(void *owner, unsigned int reason, uint64_t count, const char *text)

@@ -78,6 +78,7 @@ var uses = map[string][]string{
 	"internal/config":   {},
 	"internal/frame":    {},
 	"internal/host":     {},
+	"internal/inbox":    {},
 	"internal/outbox":   {},
 	"internal/spool":    {"host", "outbox", "throttle"},
 	"internal/staged":   {"frame"},
