@@ -75,6 +75,7 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
+	conn = quick(conn)
 	s := &setup{facts: d.facts}
 	if d.files == nil {
 		d.log.tell("security", "%s: connected in plaintext", addr)
