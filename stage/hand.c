@@ -99,11 +99,17 @@ enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
 			end = slab->head.used;
 			full = slab->next || slab_is_large(slab);
 		}
+		if (!slab || (!full && all)) {
+			stage->since = 0;
+		}
 		pthread_mutex_unlock(&stage->lock);
 		if (!slab || (!full && !all)) {
 			return REST_NONE;
 		}
 		if (!hand_slab(pump, stage, slab, end)) {
+			pthread_mutex_lock(&stage->lock);
+			stage->since = STAGE_LONG_AGO;
+			pthread_mutex_unlock(&stage->lock);
 			return REST_COPYING;
 		}
 		retire(pump, stage, end);

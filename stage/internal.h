@@ -26,6 +26,7 @@
 #define STAGE_MILLISECOND INT64_C(1000000)
 #define STAGE_SECOND      (1000 * STAGE_MILLISECOND)
 #define STAGE_NEVER       INT64_MAX
+#define STAGE_LONG_AGO    INT64_C(1)
 
 /* One slab, its own header included: about 200 frames of 300 bytes, so that what is done once per slab (a spare, a
  * wake-up, a call into the engine) costs a frame next to nothing, and below the 128 KiB from which malloc maps pages
@@ -141,6 +142,8 @@ struct stage {
 	unsigned int flags;
 	bool shut;
 	int64_t linger;    /* the shortest linger that the pump's next look goes by */
+	int64_t since;     /* what waits has done so since then, or not as long; 0 = nothing waits, STAGE_LONG_AGO = it is not to
+	                    * wait any longer */
 	struct slab *head; /* the oldest slab */
 	struct slab *tail; /* the slab that is being filled */
 	size_t bytes;      /* of all slabs from head to tail, headers included */

@@ -1,11 +1,11 @@
 /*
  * res_kafka: the pump's schedule: one thread, and when it looks at which stage.
  *
- * A stage is *armed* from its first frame on: the pump looks at it every linger without being told, so its writers
- * call nobody. After STAGE_QUIET_NS without a frame (at once when there is no linger) the pump disarms it, and the
- * next writer arms it again and calls. Both happen under the stage's lock together with the reservation of frames, so
- * a frame is either seen by the look that disarms or finds the stage disarmed. With no stage armed and no note to
- * report the pump sleeps without a time limit.
+ * A stage is *armed* from its first frame on: the pump looks at it every linger without being told, and takes what has
+ * waited that long, or comes again when it will have; so its writers call nobody. After STAGE_QUIET_NS without a frame
+ * (at once when there is no linger) the pump disarms it, and the next writer arms it again and calls. Both happen under
+ * the stage's lock together with the reservation of frames, so a frame is either seen by the look that disarms or finds
+ * the stage disarmed. With no stage armed and no note to report the pump sleeps without a time limit.
  *
  *               put: call                              look: nothing for STAGE_QUIET_NS
  *     disarmed ───────────► armed, look every linger ───────────────────────────────────► disarmed
@@ -63,18 +63,30 @@ void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience)
 	}
 }
 
-/* look takes what there is, only full slabs unless all, and decides when to come again. */
+/* look takes what there is, only full slabs unless all, and decides when to come again. What has not lingered as long as it
+ * may is left until it has: each time the engine is brought something costs more than the time of the pump's to come again. */
 static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool all)
 {
 	int64_t handed = stage->handed;
 	int64_t linger;
+	int64_t ripe;
 	enum rest rest;
 
 	pthread_mutex_lock(&stage->lock);
 	stage->flags &= ~STAGE_FILLED;
 	linger = stage_linger(stage);
 	stage->linger = linger;
+	ripe = stage->since ? stage->since + linger : now;
 	pthread_mutex_unlock(&stage->lock);
+	if (all && ripe - linger / 8 > now) {
+		stage->frame_due = ripe;
+		stage->last_frame = now;
+		stage->pace = linger;
+		if (!stage->filled) {
+			return;
+		}
+		all = false;
+	}
 	rest = stage_hand_out(pump, stage, all);
 	stage->filled = rest == REST_MORE;
 	if (stage->handed != handed) {
@@ -87,7 +99,7 @@ static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool
 	if (!all) {
 		return;
 	}
-	/* What was put since the look began must not wait longer than linger, so that is where it counts from. */
+	/* What is put from now on, or was since the look began, must not wait longer than linger. */
 	stage->pace = linger;
 	stage->frame_due = rest == REST_MORE ? now : now + linger;
 	if (rest == REST_NONE && (linger == 0 || now - stage->last_frame >= STAGE_QUIET_NS)
@@ -148,6 +160,9 @@ static void hear(struct stage *stage, int64_t now, int64_t since)
 	}
 	if (stage->asked & STAGE_ASK_NOW) {
 		stage->asked &= ~STAGE_ASK_NOW;
+		pthread_mutex_lock(&stage->lock);
+		stage->since = STAGE_LONG_AGO;
+		pthread_mutex_unlock(&stage->lock);
 		stage->frame_due = now;
 		stage->note_due = now;
 	}

@@ -132,6 +132,9 @@ static enum stage_result place(struct stage *stage, struct put *put)
 	STAGE_STEP(false);
 	slab_set_used(tail, tail->head.used + size);
 	STAGE_STEP(false);
+	if (!stage->since) {
+		stage->since = stage_now();
+	}
 	stage->admitted++;
 	__atomic_store_n(&stage->gate.admitted, stage->admitted, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&stage->gate.held_frames, 1, __ATOMIC_RELAXED);
