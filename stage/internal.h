@@ -26,7 +26,7 @@
 #define STAGE_MILLISECOND INT64_C(1000000)
 #define STAGE_SECOND      (1000 * STAGE_MILLISECOND)
 #define STAGE_NEVER       INT64_MAX
-#define STAGE_LONG_AGO    INT64_C(1)
+#define STAGE_LONG_AGO    (-STAGE_NEVER / 2)
 
 /* One slab, its own header included: about 200 frames of 300 bytes, so that what is done once per slab (a spare, a
  * wake-up, a call into the engine) costs a frame next to nothing, and below the 128 KiB from which malloc maps pages

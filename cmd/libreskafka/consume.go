@@ -142,6 +142,7 @@ func newBatch(messages []kafka.Message) *C.struct_resk_batch {
 			size += len(h.Name) + 1 + len(h.Value) + 1
 		}
 	}
+	governor.Carried(size)
 	fixed := C.sizeof_struct_resk_batch + len(messages)*C.sizeof_struct_resk_message + headers*C.sizeof_struct_resk_message_header
 	block := C.malloc(C.size_t(fixed + size))
 	// The collector must not take what was there before for pointers of Go when pointers are stored over it.

@@ -17,6 +17,7 @@ static void call_log(const struct resk_host *host, int32_t level, const char *fi
 import "C"
 
 import (
+	"runtime"
 	"strings"
 	"sync"
 	"unsafe"
@@ -25,6 +26,7 @@ import (
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
 	"reskafka/internal/inbox"
+	"reskafka/internal/processors"
 )
 
 // The layouts that internal/frame and internal/engine read must be those of the C headers: each pair of lines compiles
@@ -123,9 +125,13 @@ var theInbox = sync.OnceValue(func() *inbox.Inbox {
 	return box
 })
 
+// governor has Go begin with one processor, of those that the environment allows it.
+var governor = processors.New(runtime.GOMAXPROCS(0), func(n int) { runtime.GOMAXPROCS(n) })
+
 // take hands a slab to the engine that runs.
 func take(id uint64, frames []byte, kept bool) {
 	defer fence(nil)
+	governor.Carried(len(frames))
 	if e := running(); e != nil {
 		e.Take(id, frames, kept)
 	}
