@@ -97,10 +97,10 @@ func (s *runs) add(p *Producer, a *attempt) {
 }
 
 // weight is the most that a record adds to a batch, in bytes: in the old format, in which the client counts until it has
-// heard of the broker's version, 34 besides key and value; in the new one 30, with 6 for a time that is up to 69 years
+// heard of the broker's version, 38 besides key and value; in the new one 30, with 6 for a time that is up to 69 years
 // from that of the batch, and 10 for each header.
 func weight(r *kgo.Record) uint64 {
-	n := 34 + len(r.Key) + len(r.Value)
+	n := 38 + len(r.Key) + len(r.Value)
 	for i := range r.Headers {
 		n += 10 + len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}
