@@ -44,6 +44,47 @@ static void lingers_of_their_own(void)
 	stage_pump_stop(pump);
 }
 
+struct timed {
+	struct owner owner;
+	int64_t taken;
+};
+
+static int64_t clock_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+static void keep_time(struct owner *owner, const struct stage_frame *frame)
+{
+	(void) frame;
+	((struct timed *) owner)->taken = clock_now();
+}
+
+/* A frame lingers from when it was put, give or take an eighth, and not from when the pump came last. */
+static void lingers_from_its_own_put(void)
+{
+	const int64_t linger = 40 * MILLISECOND;
+	const struct timespec half = { .tv_nsec = linger / 2 };
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct timed timed = { .owner.frame = keep_time };
+	int64_t i;
+
+	owner_open(&timed.owner, pump, linger);
+	for (i = 1; i <= 6; i++) {
+		int64_t put = clock_now();
+
+		CHECK_EQUAL(put_bytes(timed.owner.stage, 'a', 10, 1), STAGE_OK);
+		owner_wait(&timed.owner, &timed.owner.frames, i);
+		CHECK(timed.taken - put >= linger - linger / 8);
+		nanosleep(&half, NULL); /* between two looks of a pump that counts from its own last one */
+	}
+	owner_close(&timed.owner);
+	stage_pump_stop(pump);
+}
+
 static void a_full_slab_does_not_linger(void)
 {
 	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
@@ -351,6 +392,7 @@ static void many_that_wait(void)
 int main(void)
 {
 	RUN(lingers_of_their_own);
+	RUN(lingers_from_its_own_put);
 	RUN(a_full_slab_does_not_linger);
 	RUN(lengths_around_a_slab);
 	RUN(a_shorter_linger_counts_from_the_next_put);
