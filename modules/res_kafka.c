@@ -150,7 +150,11 @@ static int load_module(void)
 
 static int reload_module(void)
 {
-	return configure() ? AST_MODULE_RELOAD_ERROR : AST_MODULE_RELOAD_SUCCESS;
+	if (configure()) {
+		return AST_MODULE_RELOAD_ERROR;
+	}
+	producers_ready();
+	return AST_MODULE_RELOAD_SUCCESS;
 }
 
 AST_MODULE_INFO(ASTERISK_GPL_KEY, AST_MODFLAG_GLOBAL_SYMBOLS | AST_MODFLAG_LOAD_ORDER, "Kafka connections",

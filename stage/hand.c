@@ -14,16 +14,57 @@
 #include "internal.h"
 
 /* is_ready waits a moment for a frame that is being copied. */
-static bool is_ready(const struct stage_frame *frame)
+static bool is_ready(const struct slab *slab, size_t at)
 {
+	size_t granule = at / STAGE_GRANULE;
 	int spins;
 
 	for (spins = 0; spins < STAGE_COPY_SPINS; spins++) {
-		if (__atomic_load_n(&frame->state, __ATOMIC_ACQUIRE) == STAGE_FRAME_READY) {
+		if (__atomic_load_n(&slab->head->whole[granule / 64], __ATOMIC_ACQUIRE) >> granule % 64 & 1) {
 			return true;
 		}
 	}
 	return false;
+}
+
+uint64_t stage_look(struct stage *stage)
+{
+	const struct slab_table *slabs = &stage->pump->slabs;
+	uint64_t word = __atomic_load_n(&stage->word, __ATOMIC_SEQ_CST);
+	struct slab *newest = slab_of(slabs, word);
+	struct slab *slab = newest;
+
+	while (slab != stage->newest) {
+		struct slab *before = slab_of(slabs, slab->before);
+
+		if (before) {
+			before->next = slab;
+			before->end = slab_is_large(before) ? before->only : STAGE_WORD_USED(slab->before) * STAGE_GRANULE;
+			before->closed = true;
+		} else {
+			stage->oldest = slab;
+		}
+		slab = before;
+	}
+	stage->newest = newest;
+	return word;
+}
+
+bool stage_slab_take_away(struct stage *stage, uint64_t word)
+{
+	struct slab *slab = stage->newest;
+
+	/* Who reads this while the word names a slab finds it changed. */
+	__atomic_store_n(&stage->before, stage_total(stage, word), __ATOMIC_RELAXED);
+	if (!__atomic_compare_exchange_n(&stage->word, &word, stage_word(0, 0, 0, word, true), false, __ATOMIC_SEQ_CST,
+		__ATOMIC_RELAXED)) {
+		return false;
+	}
+	STAGE_STEP(false);
+	stage->oldest = NULL;
+	stage->newest = NULL;
+	__atomic_fetch_sub(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
+	return true;
 }
 
 /* hand_slab hands over what is ready between what was taken and end. Returns whether that was all. */
@@ -33,13 +74,8 @@ static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab 
 	size_t at = start;
 	int64_t frames = 0;
 
-	while (at < end) {
-		const struct stage_frame *frame = (const struct stage_frame *) (slab->frames + at);
-
-		if (!is_ready(frame)) {
-			break;
-		}
-		at += frame->size;
+	while (at < end && is_ready(slab, at)) {
+		at += ((const struct stage_frame *) (slab->frames + at))->size;
 		frames++;
 	}
 	if (frames) {
@@ -51,36 +87,24 @@ static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab 
 	return at == end;
 }
 
-/* retire disposes of the oldest slab, whose first end bytes were handed over, unless frames were added meanwhile. The
- * slab that is being filled is started anew if the next one would be no other kind; one made for a single frame is full
- * by nature and never is. A shared slab has to wait for its frames to be done, which is not here. */
-static void retire(struct stage_pump *pump, struct stage *stage, size_t end)
+/* retire disposes of the oldest slab when all that will ever be in it was handed over: of the one that is being filled
+ * only if the next one would be of another kind, or it was made for a single frame. A shared slab has to wait for its
+ * frames to be done, which is not here. */
+static void retire(struct stage_pump *pump, struct stage *stage, uint64_t word)
 {
-	struct slab *done = NULL;
-	struct slab *slab;
-	bool current;
+	struct slab *slab = stage->oldest;
 
-	pthread_mutex_lock(&stage->lock);
-	slab = stage->head;
-	current = !slab->next && !slab_is_large(slab);
-	if (slab->head.used != end || (current && slab->shared)) {
-		/* stays */
-	} else if (current && !stage_wants_shared(stage)) {
-		slab_set_used(slab, 0);
-		slab->taken = 0;
-	} else {
-		done = slab;
-		stage->head = slab->next;
-		if (!stage->head) {
-			stage->tail = NULL;
-		}
-		stage->bytes -= slab->head.size;
+	if (slab->closed) {
+		stage->oldest = slab->next;
+		__atomic_fetch_sub(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
+	} else if (!(slab_is_large(slab) || (!slab->shared && stage_wants_shared(stage)))
+		|| !stage_slab_take_away(stage, word)) {
+		return;
 	}
-	pthread_mutex_unlock(&stage->lock);
-	if (done && done->shared) {
-		stage_keep(stage, done);
-	} else if (done) {
-		stage_slab_put(&pump->plain, done);
+	if (slab->shared) {
+		stage_keep(stage, slab);
+	} else {
+		stage_slab_put(&pump->plain, slab);
 	}
 }
 
@@ -89,60 +113,60 @@ enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
 	int slabs;
 
 	for (slabs = 0; slabs < STAGE_SLABS_PER_LOOK; slabs++) {
+		uint64_t word;
 		struct slab *slab;
-		size_t end = 0;
-		bool full = false;
+		bool full;
+		bool shared;
+		size_t end;
 
-		pthread_mutex_lock(&stage->lock);
-		slab = stage->head;
-		if (slab) {
-			end = slab->head.used;
-			full = slab->next || slab_is_large(slab);
+		/* What comes from now on says so anew. */
+		if (all) {
+			__atomic_store_n(&stage->since, 0, __ATOMIC_RELAXED);
 		}
-		if (!slab || (!full && all)) {
-			stage->since = 0;
-		}
-		pthread_mutex_unlock(&stage->lock);
+		word = stage_look(stage);
+		slab = stage->oldest;
+		full = slab && (slab->closed || slab_is_large(slab));
+		shared = slab && slab->shared;
+
 		if (!slab || (!full && !all)) {
 			return REST_NONE;
 		}
+		end = slab->closed ? slab->end : slab_is_large(slab) ? slab->only : STAGE_WORD_USED(word) * STAGE_GRANULE;
 		if (!hand_slab(pump, stage, slab, end)) {
-			pthread_mutex_lock(&stage->lock);
-			stage->since = STAGE_LONG_AGO;
-			pthread_mutex_unlock(&stage->lock);
+			__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
 			return REST_COPYING;
 		}
-		retire(pump, stage, end);
+		retire(pump, stage, word);
 		if (!full) {
 			return REST_NONE;
 		}
+		/* Writers may be ahead by many slabs. */
+		stage_slab_refill(shared ? &pump->shared : &pump->plain);
 	}
 	return REST_MORE;
 }
 
 bool stage_disarm(struct stage_pump *pump, struct stage *stage)
 {
-	struct slab *slab = NULL;
-	bool empty;
+	struct slab *slab;
+	uint64_t word;
 
-	pthread_mutex_lock(&stage->lock);
-	slab = stage->head;
-	empty = !slab || (slab == stage->tail && slab->head.used == slab->taken);
-	if (empty) {
-		stage->flags &= ~(STAGE_ARMED | STAGE_FILLED);
+	/* A writer exchanges the word and then reads the flags. */
+	__atomic_fetch_and(&stage->flags, ~STAGE_ARMED, __ATOMIC_SEQ_CST);
+	word = stage_look(stage);
+	slab = stage->oldest;
+	if (!slab) {
+		return true;
 	}
-	if (!empty || (slab && slab->shared && slab->done < slab->taken)) {
-		slab = NULL;
-	} else {
-		stage->head = NULL;
-		stage->tail = NULL;
-		stage->bytes = 0;
+	if (slab->closed || slab_is_large(slab) || slab->taken != STAGE_WORD_USED(word) * STAGE_GRANULE) {
+		__atomic_fetch_or(&stage->flags, STAGE_ARMED, __ATOMIC_SEQ_CST);
+		return false;
 	}
-	pthread_mutex_unlock(&stage->lock);
-	if (slab) {
+	/* Who has come since has found the stage disarmed. */
+	if (!(slab->shared && slab->done < slab->taken) && stage_slab_take_away(stage, word)) {
 		stage_slab_put(slab->shared ? &pump->shared : &pump->plain, slab);
 	}
-	return empty;
+	return true;
 }
 
 void stage_report(struct stage_pump *pump, struct stage *stage)
@@ -159,7 +183,7 @@ void stage_report(struct stage_pump *pump, struct stage *stage)
 		}
 	}
 	noted = stage->noted;
-	stage->flags &= ~STAGE_NOTED;
+	__atomic_fetch_and(&stage->flags, ~STAGE_NOTED, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&stage->lock);
 	for (slot = 0; slot < STAGE_NOTE_SLOTS; slot++) {
 		if (pump->notes[slot].count) {

@@ -5,11 +5,22 @@
  *   pump.c    the pump's thread: when it looks at which stage, how it sleeps and is called
  *   hand.c    what it does there: hand out frames, report notes
  *   life.c    creation and end of pumps and stages, and waiting for the pump
- *   slab.c    pools of spare slabs
+ *   slab.c    slabs: what they are, where they come from, pools of spare ones
  *   shared.c  slabs that are files, and when they may be used again
  *
- * Locks, never one inside another: a stage's lock (its slabs, flags, notes), its pump's lock (calls, sleep, the list
- * of stages), the pool's lock. No lock is held during a call to the taker.
+ * A stage's slabs hang on its *word*, which says which slab is being filled, how far, and how many frames are in it. A
+ * writer reserves by exchanging the word for one that says so much more, or that names a slab it has brought along. What
+ * else it finds out before, it need not lock: the exchange fails when anything has happened to the stage since it read
+ * the word. Each slab keeps the word that it took the place of, so that the pump, which alone takes slabs away, finds
+ * its way back to the slab that it knows already.
+ *
+ *     word ─► slab being filled ─before─► slab ─before─► … ─► what the pump knows
+ *
+ * Pools of slabs are stacks of the same kind. Slabs, as opposed to their memory, exist until their pump is freed, so
+ * that whoever looks at one that is not the stage's any more reads nonsense at worst, and its exchange fails.
+ *
+ * Locks, never one inside another: a stage's lock (its notes), its pump's lock (the list of stages, and who waits for
+ * the pump). A put takes none. No lock is held during a call to the taker.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -26,7 +37,7 @@
 #define STAGE_MILLISECOND INT64_C(1000000)
 #define STAGE_SECOND      (1000 * STAGE_MILLISECOND)
 #define STAGE_NEVER       INT64_MAX
-#define STAGE_LONG_AGO    (-STAGE_NEVER / 2)
+#define STAGE_LONG_AGO    INT64_C(1)
 
 /* One slab, its own header included: about 200 frames of 300 bytes, so that what is done once per slab (a spare, a
  * wake-up, a call into the engine) costs a frame next to nothing, and below the 128 KiB from which malloc maps pages
@@ -35,6 +46,10 @@
 
 /* Spares the pump keeps ready, idle or not: two, so that two stages may wake up at the same time. */
 #define STAGE_SPARES_READY 2
+
+/* Spares the pump sees to when it has fallen behind, so that it and not a writer fetches the memory: what a writer flat out
+ * fills while the pump hands over one slab, and again as much. */
+#define STAGE_SPARES_BUSY 16
 
 /* Plain spares kept under load, 4 MiB. One writer flat out fills a slab in some 15 us; this is what it fills in the
  * millisecond that a pump may wait for a processor, so that even then it finds memory that is mapped already. */
@@ -72,43 +87,87 @@
 
 #define STAGE_HIDDEN __attribute__((visibility("hidden")))
 
-/* Between two instructions that could be told apart by who reads what a killed process left, tests end it. copying: no
- * lock is held. */
+/* Between two instructions that could be told apart by who reads what a killed process left, or by another writer, tests
+ * end it, or stop the thread for good. writer: the thread is in the middle of a put. */
 #ifdef STAGE_STEPS
-void stage_step(bool copying);
-#define STAGE_STEP(copying) stage_step(copying)
+void stage_step(bool writer);
+#define STAGE_STEP(writer) stage_step(writer)
 #else
-#define STAGE_STEP(copying) ((void) 0)
+#define STAGE_STEP(writer) ((void) 0)
 #endif
 
-/* A plain slab begins like a shared one, but for the magic number; size is that of its memory. */
+/* A slab: what is known of it. Its memory begins with a head, which a plain slab has too, but for the magic number. */
 struct slab {
-	struct stage_slab head; /* used and first: under the stage's lock */
-	struct slab *next;
-	uint64_t file;  /* its number among the pool's files */
-	size_t taken;   /* bytes handed to the taker; the pump's thread writes it, under the stage's lock when it resets */
-	size_t done;    /* of those, bytes of frames that are known to be done, from the beginning; the pump's thread only */
+	/* By who brings it into a stage, before that; atomic where who has only seen it pass may read it. */
+	struct stage_slab *head;
+	unsigned char *frames;
+	size_t size;     /* of its memory, bytes */
+	uint64_t before; /* the word that it took the place of */
+	int64_t base;    /* frames admitted to its stage before it: atomic */
+	size_t only;     /* of a large one: bytes of its frame */
+	uint64_t file;   /* its number among the pool's files */
+	uint32_t below;  /* in a stack: the number of the next one, 0 = none: atomic */
 	bool shared;
-	bool fallback;  /* it ought to be shared */
-	_Alignas(64) unsigned char frames[];
+	bool fallback;   /* it ought to be shared */
+	bool mapping;    /* a mapping begins with its memory, which goes with the table */
+
+	/* The pump's thread only. */
+	_Alignas(64) struct slab *next;
+	size_t taken; /* bytes handed to the taker */
+	size_t done;  /* of those, bytes of frames that are known to be done, from the beginning */
+	size_t end;   /* when it is closed: bytes of frames */
+	bool closed;  /* another has taken its place */
 };
 
-#define STAGE_SLAB_ROOM (STAGE_SLAB_BYTES - sizeof(struct slab))
+#define STAGE_SLAB_ROOM (STAGE_SLAB_BYTES - sizeof(struct stage_slab))
+
+/* A stage's word. A slab is named by its number in its pump's table, 0 = none; how far it is filled is counted in
+ * granules. Whoever exchanges the slab, or wants to know that nobody goes on with what it read before, adds one to the
+ * epoch: a word that comes again would have to come after 262,144 of those, with all else the same. */
+#define STAGE_WORD_SLAB(word)  ((uint32_t) ((word) >> 46))
+#define STAGE_WORD_COUNT(word) ((uint32_t) ((word) >> 15) & 0x1fff)
+#define STAGE_WORD_USED(word)  ((uint32_t) ((word) >> 1) & 0x3fff)
+#define STAGE_WORD_SHUT        UINT64_C(1)
+#define STAGE_WORD_FULL        0x3fffu /* used, of a slab that a single frame has to itself */
+#define STAGE_SLABS_MOST       (1u << 18)
+
+static inline uint64_t stage_word(uint32_t slab, uint32_t count, uint32_t used, uint64_t before, bool anew)
+{
+	return (uint64_t) slab << 46 | (((before >> 28) + anew) & 0x3ffff) << 28 | (uint64_t) count << 15
+		| (uint64_t) used << 1 | (before & STAGE_WORD_SHUT);
+}
+
+/* A stack of slabs: the number of the topmost, and above it how often one was taken off, so that a stack that is the
+ * same again does not look it. */
+struct slab_stack {
+	_Alignas(64) uint64_t top;
+};
+
+/* All slabs of a pump. */
+struct slab_table {
+	struct slab *slabs;     /* STAGE_SLABS_MOST of them, by number */
+	uint32_t made;          /* that were ever used, and number 0: atomic */
+	struct slab_stack free; /* without memory */
+	struct slab_stack bare; /* plain ones whose memory has no pages */
+};
 
 /* Spares of one kind. */
 struct slab_pool {
-	pthread_mutex_t lock;
-	struct slab *spare;
-	unsigned int count;
-
-	/* Of shared slabs only. */
-	bool shared;
-	int folder;     /* a descriptor, -1 = there are none */
-	bool wanted;    /* some stage has wanted one: atomic */
-	size_t most;    /* bytes of files there may be */
-	uint64_t files; /* ever made; under lock, as what follows */
-	size_t bytes;   /* of those there are */
+	struct slab_table *table;
+	struct slab_stack spare;
+	int64_t count;  /* of spares, or a little off: atomic, as what follows */
+	int64_t missed; /* times that there was none when a writer wanted one */
+	bool wanted;    /* some stage has wanted one; shared slabs only, as what follows */
+	size_t bytes;   /* of files there are */
+	uint64_t files; /* ever made */
 	int64_t retry;  /* before this time no file is made */
+
+	int64_t target; /* spares the pump sees to; the pump's thread only */
+
+	/* Constant. */
+	bool shared;
+	int folder;  /* a descriptor, -1 = there are none */
+	size_t most; /* bytes of files there may be */
 };
 
 struct note {
@@ -116,15 +175,15 @@ struct note {
 	char text[STAGE_NOTE_TEXT];
 };
 
-/* What a stage and its pump have agreed on, under the stage's lock, so that none of it can be missed: a writer sets
- * a flag and then calls the pump, and whoever finds it set already need not. */
+/* What a stage and its pump have agreed on, so that none of it can be missed: a writer sets a flag and then calls the
+ * pump, and whoever finds it set already need not. */
 enum {
 	STAGE_ARMED = 1,  /* the pump looks at this stage again, no later than linger after a put */
 	STAGE_FILLED = 2, /* a slab is full, the pump comes at once */
 	STAGE_NOTED = 4,  /* there are notes, the pump comes within STAGE_NOTE_NS */
 };
 
-/* What else the pump can be asked, under its lock. */
+/* What else the pump can be asked. */
 enum {
 	STAGE_ASK_NOW = 1,   /* look at once, whatever the linger says: a flush */
 	STAGE_ASK_LEAVE = 2, /* take everything and forget the stage */
@@ -137,31 +196,35 @@ struct stage {
 	uint64_t number; /* among the pump's stages */
 	char label[STAGE_LABEL_MAX + 1];
 
+	/* Atomic, all of it. */
+	_Alignas(64) uint64_t word;
+	unsigned int flags;
+	int64_t linger; /* the shortest linger that the pump's next look goes by */
+	int64_t since;  /* what waits has done so since then, or not as long; 0 = nothing waits, STAGE_LONG_AGO = it is not to wait
+	                 * any longer */
+	int64_t bytes;  /* of all slabs that wait, heads included */
+	int64_t before; /* frames admitted before now, while the word names no slab */
+
 	/* Under lock. */
 	_Alignas(64) pthread_mutex_t lock;
-	unsigned int flags;
-	bool shut;
-	int64_t linger;    /* the shortest linger that the pump's next look goes by */
-	int64_t since;     /* what waits has done so since then, or not as long; 0 = nothing waits, STAGE_LONG_AGO = it is not to
-	                    * wait any longer */
-	struct slab *head; /* the oldest slab */
-	struct slab *tail; /* the slab that is being filled */
-	size_t bytes;      /* of all slabs from head to tail, headers included */
-	int64_t admitted;
 	uint64_t noted;
 	struct note notes[STAGE_NOTE_SLOTS];
 
 	/* Under the pump's lock. */
 	_Alignas(64) struct stage *next;
 	struct stage *previous;
+	bool gone; /* the pump has forgotten the stage */
+
+	/* Between callers and the pump. */
 	struct stage *next_call;
-	bool called; /* is in the list of calls */
-	bool gone;   /* the pump has forgotten the stage */
-	unsigned int asks;
+	bool called;       /* is in the list of calls, or soon: atomic */
+	unsigned int asks; /* atomic */
 
 	/* Written by the pump's thread only; the first two are read by flush. */
 	_Alignas(64) int64_t handed; /* frames */
 	uint64_t reported;           /* notes */
+	struct slab *oldest;         /* the slabs that are known, linked by next */
+	struct slab *newest;
 	struct stage *next_active;
 	bool active;
 	bool heard;  /* called since the last visit */
@@ -181,20 +244,22 @@ struct stage {
 struct stage_pump {
 	struct stage_taker taker;
 	pthread_t thread;
+	struct slab_table slabs;
 	struct slab_pool plain;
 	struct slab_pool shared;
 
+	/* Atomic, all of it. */
+	struct stage *calls;  /* those that have called */
+	int64_t sleep_ns;     /* how long the pump meant to sleep when it began to */
+	uint32_t sleeping;    /* 1 = the pump sleeps until this is 0 */
+	bool stop;
+	unsigned int waiters; /* written under lock */
+
 	pthread_mutex_t lock;
-	pthread_cond_t wake;     /* the pump waits for calls */
 	pthread_cond_t progress; /* others wait for the pump */
 	/* Under lock. */
 	struct stage *stages;
-	struct stage *calls;
-	int64_t sleep_ns; /* how long the pump meant to sleep when it began to */
-	bool sleeping;
-	bool stop;
 	bool ended;
-	unsigned int waiters;
 	unsigned int references; /* stages, and one for stage_pump_stop */
 	uint64_t created;        /* stages, ever */
 
@@ -204,22 +269,30 @@ struct stage_pump {
 	struct note notes[STAGE_NOTE_SLOTS];
 };
 
-static inline size_t slab_room(const struct slab *slab)
-{
-	return slab->head.size - sizeof(*slab);
-}
-
 /* A slab that a single frame has to itself. */
 static inline bool slab_is_large(const struct slab *slab)
 {
-	return slab->head.size > STAGE_SLAB_BYTES;
+	return slab->size > STAGE_SLAB_BYTES;
 }
 
-/* slab_set_used says how much of a slab there is to read. Whoever finds it after a kill sees what was written before. */
-static inline void slab_set_used(struct slab *slab, size_t used)
+static inline struct slab *slab_of(const struct slab_table *table, uint64_t word)
 {
-	__atomic_store_n(&slab->head.used, used, __ATOMIC_RELEASE);
+	uint32_t number = STAGE_WORD_SLAB(word);
+
+	return number ? &table->slabs[number] : NULL;
 }
+
+/* stage_slabs_open makes a table without slabs. false: no memory. */
+STAGE_HIDDEN bool stage_slabs_open(struct slab_table *table);
+
+/* stage_slabs_close frees it, and the memory of plain slabs, which are all in it. */
+STAGE_HIDDEN void stage_slabs_close(struct slab_table *table);
+
+/* stage_slab_new gives a slab without memory. NULL: there are too many. */
+STAGE_HIDDEN struct slab *stage_slab_new(struct slab_table *table);
+
+/* stage_slab_forget takes one back whose memory is gone. */
+STAGE_HIDDEN void stage_slab_forget(struct slab_table *table, struct slab *slab);
 
 /* stage_slab_get gives an empty slab with room for a frame of size bytes, a spare if there is one. NULL: no memory, or
  * no room for a file. */
@@ -228,15 +301,25 @@ STAGE_HIDDEN struct slab *stage_slab_get(struct slab_pool *pool, size_t size);
 /* stage_slab_put takes a slab back, as a spare or for free. */
 STAGE_HIDDEN void stage_slab_put(struct slab_pool *pool, struct slab *slab);
 
-/* stage_slab_refill makes spares until STAGE_SPARES_READY are there, their pages touched, unless they are shared ones
- * that nobody has wanted. The pump's thread. */
+/* stage_slab_refill makes spares, their pages touched, unless they are shared ones that nobody has wanted: a few, or
+ * many when a writer has found none. The pump's thread. */
 STAGE_HIDDEN void stage_slab_refill(struct slab_pool *pool);
 
-/* stage_slab_trim frees all spares but keep. */
-STAGE_HIDDEN void stage_slab_trim(struct slab_pool *pool, unsigned int keep);
+/* stage_slab_trim frees all spares but keep, and has the pump see to a few only from now on. */
+STAGE_HIDDEN void stage_slab_trim(struct slab_pool *pool, int64_t keep);
 
 /* stage_slab_surplus says whether more than STAGE_SPARES_READY spares are kept. */
 STAGE_HIDDEN bool stage_slab_surplus(struct slab_pool *pool);
+
+/* stage_slab_take_away takes the newest slab, of which nothing else is to come, out of its stage, if the word is still the
+ * one that was read when that was found out. The pump's thread. */
+STAGE_HIDDEN bool stage_slab_take_away(struct stage *stage, uint64_t word);
+
+/* stage_look reads the stage's word and gets to know the slabs that have come. The pump's thread. */
+STAGE_HIDDEN uint64_t stage_look(struct stage *stage);
+
+/* stage_total says how many frames were ever admitted, if the word is still what it was. */
+STAGE_HIDDEN int64_t stage_total(const struct stage *stage, uint64_t word);
 
 /* stage_wants_shared says whether the stage's next slab is to be a shared one, if it can be had. */
 STAGE_HIDDEN bool stage_wants_shared(const struct stage *stage);
@@ -270,12 +353,11 @@ STAGE_HIDDEN bool stage_slab_is_done(struct slab *slab);
  * instructions, but a holder may lose its processor. */
 STAGE_HIDDEN void stage_mutex_init(pthread_mutex_t *mutex);
 
-/* stage_pump_call puts the stage on the pump's list and wakes the pump if it sleeps for longer than patience (ns).
- * No lock is held. */
+/* stage_pump_call puts the stage on the pump's list and wakes the pump if it sleeps for longer than patience (ns). */
 STAGE_HIDDEN void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience);
 
-/* stage_pump_call_locked is the same with the pump's lock held; true: the caller must signal pump->wake. */
-STAGE_HIDDEN bool stage_pump_call_locked(struct stage *stage, unsigned int asks, int64_t patience);
+/* stage_pump_wake wakes the pump if it sleeps. */
+STAGE_HIDDEN void stage_pump_wake(struct stage_pump *pump);
 
 /* stage_pump_run is the pump's thread, from which alone the following are called. */
 STAGE_HIDDEN void *stage_pump_run(void *pump);

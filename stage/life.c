@@ -26,16 +26,6 @@ void stage_mutex_init(pthread_mutex_t *mutex)
 	pthread_mutexattr_destroy(&attributes);
 }
 
-static void init_wake(pthread_cond_t *wake)
-{
-	pthread_condattr_t attributes;
-
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(wake, &attributes);
-	pthread_condattr_destroy(&attributes);
-}
-
 static void pump_free(struct stage_pump *pump)
 {
 	while (pump->orphans) {
@@ -44,14 +34,11 @@ static void pump_free(struct stage_pump *pump)
 		pump->orphans = slab->next;
 		stage_shared_free(&pump->shared, slab, false);
 	}
-	stage_slab_trim(&pump->plain, 0);
 	stage_slab_trim(&pump->shared, 0);
+	stage_slabs_close(&pump->slabs);
 	if (pump->shared.folder >= 0) {
 		close(pump->shared.folder);
 	}
-	pthread_mutex_destroy(&pump->plain.lock);
-	pthread_mutex_destroy(&pump->shared.lock);
-	pthread_cond_destroy(&pump->wake);
 	pthread_cond_destroy(&pump->progress);
 	pthread_mutex_destroy(&pump->lock);
 	free(pump);
@@ -86,13 +73,12 @@ struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char 
 	}
 	pump->taker = *taker;
 	pump->references = 1;
-	stage_mutex_init(&pump->plain.lock);
-	stage_mutex_init(&pump->shared.lock);
+	pump->plain.table = pump->shared.table = &pump->slabs;
+	pump->plain.target = pump->shared.target = STAGE_SPARES_READY;
 	stage_shared_open(&pump->shared, folder);
 	stage_mutex_init(&pump->lock);
-	init_wake(&pump->wake);
 	pthread_cond_init(&pump->progress, NULL);
-	if (create_thread(pump, name)) {
+	if (!stage_slabs_open(&pump->slabs) || create_thread(pump, name)) {
 		pump_free(pump);
 		return NULL;
 	}
@@ -117,11 +103,8 @@ void stage_pump_stop(struct stage_pump *pump)
 	if (!pump) {
 		return;
 	}
-	pthread_mutex_lock(&pump->lock);
-	pump->stop = true;
-	pump->sleeping = false;
-	pthread_cond_signal(&pump->wake);
-	pthread_mutex_unlock(&pump->lock);
+	__atomic_store_n(&pump->stop, true, __ATOMIC_SEQ_CST);
+	stage_pump_wake(pump);
 	pthread_join(pump->thread, NULL);
 	release(pump);
 }
@@ -163,14 +146,12 @@ void stage_destroy(struct stage *stage)
 	}
 	pump = stage->pump;
 	pthread_mutex_lock(&pump->lock);
-	if (stage_pump_call_locked(stage, STAGE_ASK_LEAVE, 0)) {
-		pthread_cond_signal(&pump->wake);
-	}
-	pump->waiters++;
+	__atomic_fetch_add(&pump->waiters, 1, __ATOMIC_SEQ_CST);
+	stage_pump_call(stage, STAGE_ASK_LEAVE, 0);
 	while (!stage->gone && !pump->ended) {
 		pthread_cond_wait(&pump->progress, &pump->lock);
 	}
-	pump->waiters--;
+	__atomic_fetch_sub(&pump->waiters, 1, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&pump->lock);
 	/* Nothing to unlink when the pump has ended: it was the only one to walk the list. */
 	pthread_mutex_destroy(&stage->lock);
@@ -185,27 +166,36 @@ static bool caught_up(const struct stage *stage, int64_t frames, uint64_t notes)
 		&& __atomic_load_n(&stage->reported, __ATOMIC_ACQUIRE) >= notes;
 }
 
+/* anew gives the word that says the same as word and is not it. */
+static uint64_t anew(uint64_t word)
+{
+	return stage_word(STAGE_WORD_SLAB(word), STAGE_WORD_COUNT(word), STAGE_WORD_USED(word), word, true);
+}
+
 void stage_flush(struct stage *stage)
 {
 	struct stage_pump *pump = stage->pump;
 	int64_t frames;
 	uint64_t notes;
+	uint64_t word;
 
+	/* Who has found the gate open before it was closed has got its place before this, or does not get it. */
+	word = __atomic_load_n(&stage->word, __ATOMIC_SEQ_CST);
+	do {
+		frames = stage_total(stage, word);
+	} while (!__atomic_compare_exchange_n(&stage->word, &word, anew(word), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
 	pthread_mutex_lock(&stage->lock);
-	frames = stage->admitted;
 	notes = stage->noted;
 	pthread_mutex_unlock(&stage->lock);
 	if (caught_up(stage, frames, notes)) {
 		return;
 	}
 	pthread_mutex_lock(&pump->lock);
-	if (stage_pump_call_locked(stage, STAGE_ASK_NOW, 0)) {
-		pthread_cond_signal(&pump->wake);
-	}
-	pump->waiters++;
+	__atomic_fetch_add(&pump->waiters, 1, __ATOMIC_SEQ_CST);
+	stage_pump_call(stage, STAGE_ASK_NOW, 0);
 	while (!pump->ended && !caught_up(stage, frames, notes)) {
 		pthread_cond_wait(&pump->progress, &pump->lock);
 	}
-	pump->waiters--;
+	__atomic_fetch_sub(&pump->waiters, 1, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&pump->lock);
 }

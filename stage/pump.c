@@ -3,9 +3,9 @@
  *
  * A stage is *armed* from its first frame on: the pump looks at it every linger without being told, and takes what has
  * waited that long, or comes again when it will have; so its writers call nobody. After STAGE_QUIET_NS without a frame
- * (at once when there is no linger) the pump disarms it, and the next writer arms it again and calls. Both happen under
- * the stage's lock together with the reservation of frames, so a frame is either seen by the look that disarms or finds
- * the stage disarmed. With no stage armed and no note to report the pump sleeps without a time limit.
+ * (at once when there is no linger) the pump disarms it, and the next writer arms it again and calls. A writer reserves its frame first and then looks whether the stage is armed, the
+ * pump disarms first and then looks for frames, so a frame is either seen by the look that disarms or finds the stage
+ * disarmed. With no stage armed and no note to report the pump sleeps without a time limit.
  *
  *               put: call                              look: nothing for STAGE_QUIET_NS
  *     disarmed ───────────► armed, look every linger ───────────────────────────────────► disarmed
@@ -22,6 +22,9 @@
 #endif
 
 #include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -30,36 +33,43 @@ static int64_t earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-bool stage_pump_call_locked(struct stage *stage, unsigned int asks, int64_t patience)
+/* push adds a stage to the list of calls. */
+static void push(struct stage_pump *pump, struct stage *stage)
 {
-	struct stage_pump *pump = stage->pump;
+	struct stage *first = __atomic_load_n(&pump->calls, __ATOMIC_RELAXED);
 
-	stage->asks |= asks;
-	if (!stage->called) {
-		stage->called = true;
-		stage->next_call = pump->calls;
-		pump->calls = stage;
-	}
-	/* The pump began to sleep before now and will have slept enough sleep_ns after that: soon enough for a caller
-	 * who can wait as long. */
-	if (!pump->sleeping || patience >= pump->sleep_ns) {
-		return false;
-	}
-	pump->sleeping = false;
-	return true;
+	do {
+		stage->next_call = first;
+	} while (!__atomic_compare_exchange_n(&pump->calls, &first, stage, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
 }
 
+static long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *until)
+{
+	return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, until, NULL, FUTEX_BITSET_MATCH_ANY);
+}
+
+void stage_pump_wake(struct stage_pump *pump)
+{
+	if (__atomic_exchange_n(&pump->sleeping, 0, __ATOMIC_SEQ_CST)) {
+		futex(&pump->sleeping, FUTEX_WAKE, 1, NULL);
+	}
+}
+
+/* The caller first says what it wants and then looks whether the pump sleeps; the pump says that it sleeps and then looks
+ * whether somebody wants something. */
 void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience)
 {
 	struct stage_pump *pump = stage->pump;
-	bool wake;
 
-	pthread_mutex_lock(&pump->lock);
-	wake = stage_pump_call_locked(stage, asks, patience);
-	pthread_mutex_unlock(&pump->lock);
-	/* Outside the lock, which the woken pump wants first of all. */
-	if (wake) {
-		pthread_cond_signal(&pump->wake);
+	__atomic_fetch_or(&stage->asks, asks, __ATOMIC_SEQ_CST);
+	if (!__atomic_exchange_n(&stage->called, true, __ATOMIC_SEQ_CST)) {
+		push(pump, stage);
+	}
+	/* The pump began to sleep before now and will have slept enough sleep_ns after that: soon enough for a caller
+	 * who can wait as long. */
+	if (__atomic_load_n(&pump->sleeping, __ATOMIC_SEQ_CST)
+		&& patience < __atomic_load_n(&pump->sleep_ns, __ATOMIC_RELAXED)) {
+		stage_pump_wake(pump);
 	}
 }
 
@@ -68,16 +78,15 @@ void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience)
 static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool all)
 {
 	int64_t handed = stage->handed;
+	int64_t since = __atomic_load_n(&stage->since, __ATOMIC_RELAXED);
 	int64_t linger;
 	int64_t ripe;
 	enum rest rest;
 
-	pthread_mutex_lock(&stage->lock);
-	stage->flags &= ~STAGE_FILLED;
+	__atomic_fetch_and(&stage->flags, ~STAGE_FILLED, __ATOMIC_SEQ_CST);
 	linger = stage_linger(stage);
-	stage->linger = linger;
-	ripe = stage->since ? stage->since + linger : now;
-	pthread_mutex_unlock(&stage->lock);
+	__atomic_store_n(&stage->linger, linger, __ATOMIC_RELAXED);
+	ripe = since ? since + linger : now;
 	if (all && ripe - linger / 8 > now) {
 		stage->frame_due = ripe;
 		stage->last_frame = now;
@@ -108,20 +117,28 @@ static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool
 	}
 }
 
+/* unlist takes a stage that is to be forgotten out of the list of calls. */
+static void unlist(struct stage_pump *pump, const struct stage *stage)
+{
+	struct stage *call = __atomic_exchange_n(&pump->calls, NULL, __ATOMIC_SEQ_CST);
+
+	while (call) {
+		struct stage *next = call->next_call;
+
+		if (call != stage) {
+			push(pump, call);
+		}
+		call = next;
+	}
+}
+
 /* leave forgets a stage, which may be freed as soon as the lock is released. The taker itself may have noted
  * something during the last calls, so the stage may be in the list of calls again. */
 static void leave(struct stage_pump *pump, struct stage *stage)
 {
-	struct stage **call;
-
 	stage_drain(pump, stage);
+	unlist(pump, stage);
 	pthread_mutex_lock(&pump->lock);
-	for (call = &pump->calls; *call; call = &(*call)->next_call) {
-		if (*call == stage) {
-			*call = stage->next_call;
-			break;
-		}
-	}
 	if (stage->previous) {
 		stage->previous->next = stage->next;
 	} else {
@@ -138,14 +155,10 @@ static void leave(struct stage_pump *pump, struct stage *stage)
 /* hear finds out what a stage that called wants. It called after `since`, so that is where its times count from. */
 static void hear(struct stage *stage, int64_t now, int64_t since)
 {
-	unsigned int flags;
-	int64_t linger;
+	unsigned int flags = __atomic_load_n(&stage->flags, __ATOMIC_SEQ_CST);
+	int64_t linger = earlier(__atomic_load_n(&stage->linger, __ATOMIC_RELAXED), stage_linger(stage));
 
-	pthread_mutex_lock(&stage->lock);
-	flags = stage->flags;
-	stage->linger = earlier(stage->linger, stage_linger(stage));
-	linger = stage->linger;
-	pthread_mutex_unlock(&stage->lock);
+	__atomic_store_n(&stage->linger, linger, __ATOMIC_RELAXED);
 	if ((flags & STAGE_ARMED) && since + linger < stage->frame_due) {
 		stage->last_frame = stage->frame_due == STAGE_NEVER ? now : stage->last_frame;
 		stage->frame_due = since + linger;
@@ -160,9 +173,7 @@ static void hear(struct stage *stage, int64_t now, int64_t since)
 	}
 	if (stage->asked & STAGE_ASK_NOW) {
 		stage->asked &= ~STAGE_ASK_NOW;
-		pthread_mutex_lock(&stage->lock);
-		stage->since = STAGE_LONG_AGO;
-		pthread_mutex_unlock(&stage->lock);
+		__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
 		stage->frame_due = now;
 		stage->note_due = now;
 	}
@@ -216,43 +227,46 @@ static int64_t visit_all(struct stage_pump *pump, int64_t now, int64_t since, bo
 	return due;
 }
 
-/* answer moves the stages that have called to the active ones, under the pump's lock. */
+/* answer moves the stages that have called to the active ones. */
 static void answer(struct stage_pump *pump)
 {
-	while (pump->calls) {
-		struct stage *stage = pump->calls;
+	struct stage *stage = __atomic_exchange_n(&pump->calls, NULL, __ATOMIC_SEQ_CST);
 
-		pump->calls = stage->next_call;
-		stage->called = false;
+	while (stage) {
+		struct stage *next = stage->next_call;
+
+		/* Whoever wants something from now on calls again. */
+		__atomic_store_n(&stage->called, false, __ATOMIC_SEQ_CST);
 		stage->heard = true;
-		stage->asked |= stage->asks;
-		stage->asks = 0;
+		stage->asked |= __atomic_exchange_n(&stage->asks, 0, __ATOMIC_SEQ_CST);
 		if (!stage->active) {
 			stage->active = true;
 			stage->next_active = pump->active;
 			pump->active = stage;
 		}
+		stage = next;
 	}
 }
 
-/* sleep_until sleeps under the pump's lock, until a call that cannot wait so long, or not at all if there are calls
- * already. deep: no stage is busy, so that whoever calls is to be heard at once even if the sleep is not meant to
- * last. Returns whether it slept. */
+/* sleep_until sleeps until a call that cannot wait so long, or not at all if there are calls already. deep: no stage is
+ * busy, so that whoever calls is to be heard at once even if the sleep is not meant to last. Returns whether it slept. */
 static bool sleep_until(struct stage_pump *pump, int64_t until, bool deep)
 {
 	struct timespec limit = { .tv_sec = until / STAGE_SECOND, .tv_nsec = until % STAGE_SECOND };
 	int64_t duration = until == STAGE_NEVER ? STAGE_NEVER : until - stage_now();
 
-	if (pump->calls || pump->stop || duration <= 0) {
+	if (duration <= 0) {
 		return false;
 	}
-	pump->sleep_ns = deep ? STAGE_NEVER : duration;
-	pump->sleeping = true;
-	while (pump->sleeping) {
-		if (until == STAGE_NEVER) {
-			pthread_cond_wait(&pump->wake, &pump->lock);
-		} else if (pthread_cond_timedwait(&pump->wake, &pump->lock, &limit) == ETIMEDOUT) {
-			pump->sleeping = false;
+	__atomic_store_n(&pump->sleep_ns, deep ? STAGE_NEVER : duration, __ATOMIC_RELAXED);
+	__atomic_store_n(&pump->sleeping, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&pump->calls, __ATOMIC_SEQ_CST) || __atomic_load_n(&pump->stop, __ATOMIC_SEQ_CST)) {
+		__atomic_store_n(&pump->sleeping, 0, __ATOMIC_SEQ_CST);
+		return false;
+	}
+	while (__atomic_load_n(&pump->sleeping, __ATOMIC_SEQ_CST)) {
+		if (futex(&pump->sleeping, FUTEX_WAIT_BITSET, 1, until == STAGE_NEVER ? NULL : &limit) && errno == ETIMEDOUT) {
+			__atomic_store_n(&pump->sleeping, 0, __ATOMIC_SEQ_CST);
 		}
 	}
 	return true;
@@ -291,14 +305,14 @@ void *stage_pump_run(void *argument)
 
 		stage_slab_refill(&pump->plain);
 		stage_slab_refill(&pump->shared);
-		pthread_mutex_lock(&pump->lock);
-		if (pump->waiters) {
+		if (__atomic_load_n(&pump->waiters, __ATOMIC_SEQ_CST)) {
+			pthread_mutex_lock(&pump->lock);
 			pthread_cond_broadcast(&pump->progress);
+			pthread_mutex_unlock(&pump->lock);
 		}
 		deep = sleep_until(pump, due, deep) && deep;
 		answer(pump);
-		stop = pump->stop;
-		pthread_mutex_unlock(&pump->lock);
+		stop = __atomic_load_n(&pump->stop, __ATOMIC_SEQ_CST);
 		now = stage_now();
 		if (deep && !pump->active) {
 			stage_slab_trim(&pump->plain, STAGE_SPARES_READY);

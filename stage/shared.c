@@ -6,8 +6,8 @@
  *        ▲                                                                              │
  *        └──────────────────────────────────────────────────────────────────────────────┘
  *
- * The slab that is being filled starts anew when all that it holds is done. Nothing is ever written back to a disk: what
- * these files survive is the process, not the machine.
+ * The slab that is being filled is given up, and a spare too, when all that it holds is done and nobody is writing. Nothing
+ * is ever written back to a disk: what these files survive is the process, not the machine.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -52,27 +52,23 @@ static void file_name(char *name, size_t size, uint64_t number)
 /* allowed books a file of size bytes and numbers it. 0: it may not be made. */
 static uint64_t allowed(struct slab_pool *pool, size_t size)
 {
-	uint64_t number = 0;
+	size_t bytes = __atomic_load_n(&pool->bytes, __ATOMIC_RELAXED);
+	int64_t retry = __atomic_load_n(&pool->retry, __ATOMIC_RELAXED);
 
-	pthread_mutex_lock(&pool->lock);
-	if (size <= pool->most && pool->bytes <= pool->most - size
-		&& (!pool->retry || stage_now() >= pool->retry)) {
-		pool->retry = 0;
-		pool->bytes += size;
-		number = ++pool->files;
+	if (retry && stage_now() < retry) {
+		return 0;
 	}
-	pthread_mutex_unlock(&pool->lock);
-	return number;
+	do {
+		if (size > pool->most || bytes > pool->most - size) {
+			return 0;
+		}
+	} while (!__atomic_compare_exchange_n(&pool->bytes, &bytes, bytes + size, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	return __atomic_add_fetch(&pool->files, 1, __ATOMIC_RELAXED);
 }
 
-static void gone(struct slab_pool *pool, size_t size, bool failed)
+static void gone(struct slab_pool *pool, size_t size)
 {
-	pthread_mutex_lock(&pool->lock);
-	pool->bytes -= size;
-	if (failed) {
-		pool->retry = stage_now() + STAGE_RETRY_NS;
-	}
-	pthread_mutex_unlock(&pool->lock);
+	__atomic_fetch_sub(&pool->bytes, size, __ATOMIC_RELAXED);
 }
 
 /* map makes the file and maps it. All of its memory is there afterwards, or the file is not: a page that were missing
@@ -106,40 +102,47 @@ static void *map(struct slab_pool *pool, size_t size, uint64_t number)
 struct slab *stage_shared_make(struct slab_pool *pool, size_t size)
 {
 	uint64_t number = allowed(pool, size);
-	struct slab *slab;
+	struct slab *slab = number ? stage_slab_new(pool->table) : NULL;
+	void *memory;
 
-	if (!number) {
+	if (!slab) {
+		if (number) {
+			gone(pool, size);
+		}
 		return NULL;
 	}
-	slab = map(pool, size, number);
-	if (slab == MAP_FAILED) {
-		gone(pool, size, true);
+	memory = map(pool, size, number);
+	if (memory == MAP_FAILED) {
+		stage_slab_forget(pool->table, slab);
+		gone(pool, size);
+		__atomic_store_n(&pool->retry, stage_now() + STAGE_RETRY_NS, __ATOMIC_RELAXED);
 		return NULL;
 	}
 	/* The file began as zeros. */
-	STAGE_STEP(false);
-	slab->head.layout = STAGE_SLAB_LAYOUT;
-	slab->head.frames = sizeof(*slab);
-	slab->head.size = size;
+	STAGE_STEP(true);
+	slab->head = memory;
+	slab->head->layout = STAGE_SLAB_LAYOUT;
+	slab->head->frames = sizeof(*slab->head);
+	slab->head->size = size;
+	slab->size = size;
 	slab->file = number;
-	slab->shared = true;
-	STAGE_STEP(false);
-	__atomic_store_n(&slab->head.magic, STAGE_SLAB_MAGIC, __ATOMIC_RELEASE);
-	STAGE_STEP(false);
+	STAGE_STEP(true);
+	__atomic_store_n(&slab->head->magic, STAGE_SLAB_MAGIC, __ATOMIC_RELEASE);
+	STAGE_STEP(true);
 	return slab;
 }
 
 void stage_shared_free(struct slab_pool *pool, struct slab *slab, bool unlink)
 {
-	size_t size = slab->head.size;
 	char name[32];
 
 	file_name(name, sizeof(name), slab->file);
-	munmap(slab, size);
+	munmap(slab->head, slab->size);
 	if (unlink) {
 		unlinkat(pool->folder, name, 0);
 	}
-	gone(pool, size, false);
+	gone(pool, slab->size);
+	stage_slab_forget(pool->table, slab);
 }
 
 bool stage_slab_is_done(struct slab *slab)
@@ -164,38 +167,23 @@ void stage_keep(struct stage *stage, struct slab *slab)
 	stage->kept_more = true;
 }
 
-/* reclaim_current looks at the slab that is being filled. When all it holds is done it starts anew, or is given up if
- * nobody is writing. Returns whether there is something to wait for. */
+/* reclaim_current looks at the slab that is being filled. When all it holds is done and nobody is writing, or the next one
+ * would be of another kind, it is given up. Returns whether there is something to wait for. */
 static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 {
-	struct slab *slab;
+	uint64_t word = stage_look(stage);
+	struct slab *slab = stage->oldest;
 
-	pthread_mutex_lock(&stage->lock);
-	slab = stage->head == stage->tail ? stage->head : NULL;
-	pthread_mutex_unlock(&stage->lock);
-	/* Nobody but the pump takes it away. */
-	if (!slab || !slab->shared || slab_is_large(slab) || slab->taken == 0) {
+	if (!slab || slab != stage->newest || !slab->shared || slab_is_large(slab) || slab->taken == 0) {
 		return false;
 	}
 	if (!stage_slab_is_done(slab)) {
 		return true;
 	}
-	pthread_mutex_lock(&stage->lock);
-	if (slab->next || slab->head.used != slab->done) {
-		slab = NULL; /* more has come, which is not here to wait for */
-	} else if ((stage->flags & STAGE_ARMED) && stage_wants_shared(stage)) {
-		slab_set_used(slab, 0);
-		STAGE_STEP(false);
-		slab->taken = 0;
-		slab->done = 0;
-		slab = NULL;
-	} else {
-		stage->head = NULL;
-		stage->tail = NULL;
-		stage->bytes = 0;
-	}
-	pthread_mutex_unlock(&stage->lock);
-	if (slab) {
+	/* More that has come is not here to wait for. */
+	if (STAGE_WORD_USED(word) * STAGE_GRANULE == slab->done
+		&& (!(__atomic_load_n(&stage->flags, __ATOMIC_SEQ_CST) & STAGE_ARMED) || !stage_wants_shared(stage))
+		&& stage_slab_take_away(stage, word)) {
 		stage_slab_put(&pump->shared, slab);
 	}
 	return false;
@@ -255,16 +243,17 @@ int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
 
 void stage_orphan(struct stage_pump *pump, struct stage *stage)
 {
+	uint64_t word;
 	struct slab *slab;
 
-	pthread_mutex_lock(&stage->lock);
-	slab = stage->head;
-	stage->head = NULL;
-	stage->tail = NULL;
-	stage->bytes = 0;
-	pthread_mutex_unlock(&stage->lock);
-	if (slab) {
+	do {
+		word = stage_look(stage);
+		slab = stage->newest;
+	} while (slab && !stage_slab_take_away(stage, word)); /* others may wait for the last frames meanwhile */
+	if (slab && slab->shared) {
 		stage_keep(stage, slab);
+	} else if (slab) {
+		stage_slab_put(&pump->plain, slab);
 	}
 	*stage->kept_end = pump->orphans;
 	pump->orphans = stage->kept;

@@ -13,7 +13,7 @@
 #include "internal.h"
 
 /* The longest content whose frame's size still fits its 32 bits, padding included. */
-#define LENGTH_LIMIT ((size_t) UINT32_MAX - sizeof(struct stage_frame) - 7)
+#define LENGTH_LIMIT ((size_t) UINT32_MAX - sizeof(struct stage_frame) - (STAGE_GRANULE - 1))
 
 /* The pump need not be told. */
 #define NO_CALL (-1)
@@ -21,10 +21,13 @@
 /* One frame on its way in. */
 struct put {
 	size_t length;
+	size_t size; /* of the frame, header and padding included */
 	uint32_t charge;
-	struct stage_frame *frame; /* its place, once it has one */
+	bool counted;              /* against the limits */
+	bool filled;               /* the frame began a slab behind another, or has one of its own */
+	struct slab *slab;         /* its place, once it has one, and */
+	size_t at;                 /* where there, in granules */
 	struct slab *fresh;        /* a slab brought along because the stage had no room */
-	int64_t patience;          /* how long the pump may go on sleeping, or NO_CALL */
 };
 
 static int64_t load(const int64_t *field)
@@ -49,103 +52,84 @@ static size_t total_length(const struct iovec *parts, int n)
 
 static size_t frame_size(size_t length)
 {
-	return (sizeof(struct stage_frame) + length + 7) & ~(size_t) 7;
+	return (sizeof(struct stage_frame) + length + STAGE_GRANULE - 1) & ~(size_t) (STAGE_GRANULE - 1);
 }
 
-/* admit decides under the stage's lock. All who add to held_* do so under that lock; who subtracts does not, which
- * can only make room, so a limit is never passed. */
-static enum stage_result admit(const struct stage *stage, size_t length, uint32_t charge)
+/* count adds a frame to what is held, each of the two only if the limit allows it, so that a limit is never passed. Those
+ * who subtract can only make room. */
+static enum stage_result count(struct stage_gate *gate, uint32_t charge)
 {
-	const struct stage_gate *gate = &stage->gate;
-	int64_t max_length = load(&gate->max_length);
-	int64_t held_charge;
+	int64_t frames = load(&gate->held_frames);
+	int64_t held = load(&gate->held_charge);
 
-	if (stage->shut || !load(&gate->open)) {
-		return STAGE_CLOSED;
-	}
-	if (length > LENGTH_LIMIT || max_length < 0 || length > (uint64_t) max_length) {
-		return STAGE_TOO_LONG;
-	}
-	if (load(&gate->held_frames) >= load(&gate->max_frames)) {
+	if (frames >= load(&gate->max_frames)) {
 		return STAGE_FULL_FRAMES;
 	}
-	held_charge = load(&gate->held_charge);
-	if (held_charge + charge > load(&gate->max_charge) && (held_charge > 0 || load(&gate->held_frames) > 0)) {
-		return STAGE_FULL_CHARGE;
-	}
+	do {
+		if (held + charge > load(&gate->max_charge) && (held > 0 || load(&gate->held_frames) > 0)) {
+			return STAGE_FULL_CHARGE;
+		}
+	} while (!__atomic_compare_exchange_n(&gate->held_charge, &held, held + charge, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	do {
+		if (frames >= load(&gate->max_frames)) {
+			__atomic_fetch_sub(&gate->held_charge, charge, __ATOMIC_RELAXED);
+			return STAGE_FULL_FRAMES;
+		}
+	} while (!__atomic_compare_exchange_n(&gate->held_frames, &frames, frames + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 	return STAGE_OK;
 }
 
-/* call_for notes under the stage's lock that the pump is expected, and says how soon. filled: the frame began a slab
- * behind another, or has one of its own. */
-static int64_t call_for(struct stage *stage, bool filled)
+static void uncount(struct stage_gate *gate, uint32_t charge)
 {
-	int64_t linger = stage_linger(stage);
-	bool sooner = !(stage->flags & STAGE_ARMED) || linger < stage->linger;
-
-	if (sooner) {
-		stage->flags |= STAGE_ARMED;
-		stage->linger = linger;
-	}
-	if (filled && !(stage->flags & STAGE_FILLED)) {
-		stage->flags |= STAGE_FILLED;
-		return 0;
-	}
-	return sooner ? linger : NO_CALL;
+	__atomic_fetch_sub(&gate->held_frames, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&gate->held_charge, charge, __ATOMIC_RELAXED);
 }
 
-/* place finds room for an admitted frame under the stage's lock and counts it. STAGE_OK without put->frame: there is
- * no room, come back with a fresh slab. */
-static enum stage_result place(struct stage *stage, struct put *put)
+/* admit decides by what was so after the stage's word was read: a place may be taken while that is still the word. */
+static enum stage_result admit(struct stage *stage, uint64_t word, struct put *put)
 {
-	struct slab *tail = stage->tail;
-	size_t size = frame_size(put->length);
-	bool filled = false;
+	struct stage_gate *gate = &stage->gate;
+	int64_t max_length = load(&gate->max_length);
+	enum stage_result result;
 
-	if (!tail || size > slab_room(tail) - tail->head.used) {
-		if (stage->bytes > STAGE_WAITING_MAX) {
-			return STAGE_NO_MEMORY;
-		}
-		if (!put->fresh) {
-			return STAGE_OK;
-		}
-		filled = (tail && tail->head.used > 0) || size > STAGE_SLAB_ROOM;
-		if (tail) {
-			tail->next = put->fresh;
-		} else {
-			stage->head = put->fresh;
-		}
-		tail = stage->tail = put->fresh;
-		stage->bytes += tail->head.size;
-		put->fresh = NULL;
+	if ((word & STAGE_WORD_SHUT) || !load(&gate->open)) {
+		return STAGE_CLOSED;
 	}
-	if (!tail->head.used) {
-		tail->head.first = stage->admitted;
+	if (put->length > LENGTH_LIMIT || max_length < 0 || put->length > (uint64_t) max_length) {
+		return STAGE_TOO_LONG;
 	}
-	if (tail->fallback && stage_wants_shared(stage)) {
-		__atomic_store_n(&stage->gate.unshared, load(&stage->gate.unshared) + 1, __ATOMIC_RELAXED);
+	if (put->counted) {
+		return STAGE_OK;
 	}
-	put->frame = (struct stage_frame *) (tail->frames + tail->head.used);
-	put->frame->size = size;
-	STAGE_STEP(false);
-	__atomic_store_n(&put->frame->state, STAGE_FRAME_RESERVED, __ATOMIC_RELAXED);
-	STAGE_STEP(false);
-	slab_set_used(tail, tail->head.used + size);
-	STAGE_STEP(false);
-	if (!stage->since) {
-		stage->since = stage_now();
-	}
-	stage->admitted++;
-	__atomic_store_n(&stage->gate.admitted, stage->admitted, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&stage->gate.held_frames, 1, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&stage->gate.held_charge, put->charge, __ATOMIC_RELAXED);
-	put->patience = call_for(stage, filled);
-	return STAGE_OK;
+	result = count(gate, put->charge);
+	put->counted = result == STAGE_OK;
+	STAGE_STEP(true);
+	return result;
 }
 
 bool stage_wants_shared(const struct stage *stage)
 {
 	return load(&stage->gate.shared);
+}
+
+int64_t stage_total(const struct stage *stage, uint64_t word)
+{
+	const struct slab *slab = slab_of(&stage->pump->slabs, word);
+
+	return slab ? load(&slab->base) + STAGE_WORD_COUNT(word) : load(&stage->before);
+}
+
+static bool can_share(const struct stage *stage)
+{
+	return stage->label[0] && stage->pump->shared.folder >= 0;
+}
+
+void stage_ready(struct stage *stage)
+{
+	if (stage_wants_shared(stage) && can_share(stage)) {
+		__atomic_store_n(&stage->pump->shared.wanted, true, __ATOMIC_RELAXED);
+		stage_pump_call(stage, 0, 0);
+	}
 }
 
 /* fresh_slab fetches a slab of the kind that the stage wants, of the other one if it must. */
@@ -155,14 +139,14 @@ static struct slab *fresh_slab(struct stage *stage, size_t size)
 	bool wanted = stage_wants_shared(stage);
 	struct slab *slab = NULL;
 
-	if (wanted && stage->label[0] && pump->shared.folder >= 0) {
+	if (wanted && can_share(stage)) {
 		__atomic_store_n(&pump->shared.wanted, true, __ATOMIC_RELAXED);
 		slab = stage_slab_get(&pump->shared, size);
 	}
 	if (slab) {
-		memcpy(slab->head.label, stage->label, sizeof(slab->head.label));
-		slab->head.stage = stage->number;
-		STAGE_STEP(false);
+		memcpy(slab->head->label, stage->label, sizeof(slab->head->label));
+		slab->head->stage = stage->number;
+		STAGE_STEP(true);
 		return slab;
 	}
 	slab = stage_slab_get(&pump->plain, size);
@@ -172,52 +156,91 @@ static struct slab *fresh_slab(struct stage *stage, size_t size)
 	return slab;
 }
 
-/* reserve gives put its place in the stage, or says why not. Memory is fetched with the lock released, so admission
- * is decided anew afterwards; whoever came in between may have brought a slab too. */
+/* begin takes the first place in the slab that was brought along, which becomes the stage's in place of the one in
+ * word. false: the word has changed. */
+static bool begin(struct stage *stage, uint64_t *word, struct put *put)
+{
+	struct slab *slab = put->fresh;
+	bool large = slab_is_large(slab);
+	uint32_t number = slab - stage->pump->slabs.slabs;
+	int64_t base = stage_total(stage, *word);
+	bool filled = STAGE_WORD_SLAB(*word) || large;
+
+	slab->before = *word;
+	slab->only = put->size;
+	slab->head->first = base;
+	__atomic_store_n(&slab->base, base, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
+	STAGE_STEP(true);
+	if (!__atomic_compare_exchange_n(&stage->word, word,
+		stage_word(number, 1, large ? STAGE_WORD_FULL : put->size / STAGE_GRANULE, *word, true), false, __ATOMIC_SEQ_CST,
+		__ATOMIC_SEQ_CST)) {
+		__atomic_fetch_sub(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
+		return false;
+	}
+	put->filled = filled;
+	put->slab = slab;
+	put->fresh = NULL;
+	return true;
+}
+
+/* go_on takes the next place in the slab that is being filled. false: the word has changed. */
+static bool go_on(struct stage *stage, uint64_t *word, struct put *put)
+{
+	uint32_t used = STAGE_WORD_USED(*word);
+	uint64_t then = stage_word(STAGE_WORD_SLAB(*word), STAGE_WORD_COUNT(*word) + 1, used + put->size / STAGE_GRANULE, *word, false);
+
+	if (!__atomic_compare_exchange_n(&stage->word, word, then, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+		return false;
+	}
+	put->slab = slab_of(&stage->pump->slabs, then);
+	put->at = used;
+	return true;
+}
+
+/* reserve gives put its place in the stage, or says why not. */
 static enum stage_result reserve(struct stage *stage, struct put *put)
 {
+	uint64_t word = __atomic_load_n(&stage->word, __ATOMIC_SEQ_CST);
 	enum stage_result result;
 
 	for (;;) {
-		pthread_mutex_lock(&stage->lock);
-		result = admit(stage, put->length, put->charge);
-		if (result == STAGE_OK) {
-			result = place(stage, put);
-		}
-		pthread_mutex_unlock(&stage->lock);
-		if (result != STAGE_OK || put->frame) {
+		result = admit(stage, word, put);
+		if (result != STAGE_OK) {
 			return result;
 		}
-		put->fresh = fresh_slab(stage, frame_size(put->length));
+		if (STAGE_WORD_SLAB(word) && STAGE_WORD_USED(word) + put->size / STAGE_GRANULE <= STAGE_SLAB_ROOM / STAGE_GRANULE) {
+			if (go_on(stage, &word, put)) {
+				return STAGE_OK;
+			}
+			continue;
+		}
 		if (!put->fresh) {
-			return STAGE_NO_MEMORY;
+			if (load(&stage->bytes) > (int64_t) STAGE_WAITING_MAX) {
+				return STAGE_NO_MEMORY;
+			}
+			put->fresh = fresh_slab(stage, put->size);
+			if (!put->fresh) {
+				return STAGE_NO_MEMORY;
+			}
+		}
+		if (begin(stage, &word, put)) {
+			return STAGE_OK;
 		}
 	}
 }
 
-void stage_shut(struct stage *stage)
+/* fill copies the parts into the frame's place and says that it is whole. From then on the frame may be gone. */
+static void fill(const struct put *put, const struct iovec *parts, int n)
 {
-	pthread_mutex_lock(&stage->lock);
-	stage->shut = true;
-	pthread_mutex_unlock(&stage->lock);
-}
-
-enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int n, uint32_t charge)
-{
-	struct put put = { .length = total_length(parts, n), .charge = charge, .patience = NO_CALL };
-	enum stage_result result = reserve(stage, &put);
-	unsigned char *to;
+	struct stage_frame *frame = (struct stage_frame *) (put->slab->frames + put->at * STAGE_GRANULE);
+	unsigned char *to = (unsigned char *) (frame + 1);
 	int i;
 
-	if (put.fresh) {
-		stage_slab_put(put.fresh->shared ? &stage->pump->shared : &stage->pump->plain, put.fresh);
-	}
-	if (result != STAGE_OK) {
-		return result;
-	}
-	put.frame->length = put.length;
-	put.frame->charge = charge;
-	to = (unsigned char *) (put.frame + 1);
+	frame->size = put->size;
+	frame->length = put->length;
+	frame->charge = put->charge;
+	STAGE_STEP(true);
 	for (i = 0; i < n; i++) {
 		/* memcpy wants a pointer even for nothing. */
 		if (parts[i].iov_len) {
@@ -226,14 +249,70 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 		}
 		STAGE_STEP(true);
 	}
-	/* The release pairs with the acquire of the pump that finds the frame ready: it sees all of the above. From here
-	 * on the frame may be gone. */
-	__atomic_store_n(&put.frame->state, STAGE_FRAME_READY, __ATOMIC_RELEASE);
-	STAGE_STEP(false);
-	if (put.patience != NO_CALL) {
-		stage_pump_call(stage, 0, put.patience);
+	__atomic_store_n(&frame->state, STAGE_FRAME_READY, __ATOMIC_RELAXED);
+	STAGE_STEP(true);
+	/* The release pairs with the acquire of the pump that finds the bit: it sees all of the above. */
+	__atomic_fetch_or(&put->slab->head->whole[put->at / 64], UINT64_C(1) << put->at % 64, __ATOMIC_RELEASE);
+}
+
+/* call_for says how soon the pump is to be told of a frame, if at all, and notes that it is expected. That the word was
+ * exchanged before and the flags are read now is what makes the pump, which does it the other way round, see either the
+ * frame or that it is called. */
+static int64_t call_for(struct stage *stage, bool filled)
+{
+	unsigned int flags = __atomic_load_n(&stage->flags, __ATOMIC_SEQ_CST);
+	int64_t linger = stage_linger(stage);
+	int64_t patience = NO_CALL;
+
+	if (!(flags & STAGE_ARMED) || linger < load(&stage->linger)) {
+		__atomic_store_n(&stage->linger, linger, __ATOMIC_RELAXED);
+		__atomic_fetch_or(&stage->flags, STAGE_ARMED, __ATOMIC_SEQ_CST);
+		patience = linger;
+	}
+	if (filled && !(flags & STAGE_FILLED)
+		&& !(__atomic_fetch_or(&stage->flags, STAGE_FILLED, __ATOMIC_SEQ_CST) & STAGE_FILLED)) {
+		patience = 0;
+	}
+	return patience;
+}
+
+enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int n, uint32_t charge)
+{
+	struct put put = { .length = total_length(parts, n), .charge = charge };
+	enum stage_result result;
+	int64_t patience;
+
+	put.size = frame_size(put.length);
+	result = reserve(stage, &put);
+	STAGE_STEP(true);
+	if (put.fresh) {
+		stage_slab_put(put.fresh->shared ? &stage->pump->shared : &stage->pump->plain, put.fresh);
+	}
+	if (result != STAGE_OK) {
+		if (put.counted) {
+			uncount(&stage->gate, charge);
+		}
+		return result;
+	}
+	__atomic_fetch_add(&stage->gate.admitted, 1, __ATOMIC_RELAXED);
+	if (put.slab->fallback && stage_wants_shared(stage)) {
+		__atomic_fetch_add(&stage->gate.unshared, 1, __ATOMIC_RELAXED);
+	}
+	if (!load(&stage->since)) {
+		__atomic_store_n(&stage->since, stage_now(), __ATOMIC_RELAXED);
+	}
+	fill(&put, parts, n);
+	STAGE_STEP(true);
+	patience = call_for(stage, put.filled);
+	if (patience != NO_CALL) {
+		stage_pump_call(stage, 0, patience);
 	}
 	return STAGE_OK;
+}
+
+void stage_shut(struct stage *stage)
+{
+	__atomic_fetch_or(&stage->word, STAGE_WORD_SHUT, __ATOMIC_SEQ_CST);
 }
 
 void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t length)
@@ -256,8 +335,7 @@ void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t
 		note->text[length] = '\0';
 	}
 	stage->noted++;
-	first = !(stage->flags & STAGE_NOTED);
-	stage->flags |= STAGE_NOTED;
+	first = !(__atomic_fetch_or(&stage->flags, STAGE_NOTED, __ATOMIC_SEQ_CST) & STAGE_NOTED);
 	pthread_mutex_unlock(&stage->lock);
 	if (first) {
 		stage_pump_call(stage, 0, STAGE_NOTE_NS);

@@ -7,9 +7,9 @@
  *
  *     writers ──stage_put──► current slab ──full, or lingered──► pump thread ──take()──► slab is reused
  *
- * What a writer may have to wait for: another writer's reservation of space, a few instructions long. Copying is
- * done outside the lock. A spare slab is always ready; only when the pump has fallen behind does a writer allocate
- * one itself. A writer never waits for the pump, and a stage at its limits refuses at once.
+ * A writer waits for nobody: space is reserved by a single exchange of a word, so that a writer that loses its processor
+ * anywhere in here holds up no other, but only the pump and what is behind its frame. A spare slab is always ready; only
+ * when the pump has fallen behind does a writer fetch memory itself. A stage at its limits refuses at once.
  *
  * A slab lies in memory of the process, or is shared: then it is a file of a folder on a memory file system, and what
  * it holds survives the process, however that ends. Its frames stay where they are until their taker has said of each
@@ -56,18 +56,20 @@ struct stage_gate {
  * after this one. It holds no pointer, so that another process can read it. */
 struct stage_frame {
 	uint32_t size;   /* bytes from this frame to the next, header and padding included: a multiple of 8 */
-	uint32_t length; /* bytes of content; means nothing while the frame is RESERVED */
-	uint32_t state;  /* STAGE_FRAME_RESERVED while its writer copies, then STAGE_FRAME_READY; DONE see struct stage_taker */
-	uint32_t charge; /* what it weighs against max_charge; means nothing while the frame is RESERVED */
+	uint32_t length; /* bytes of content */
+	uint32_t state;  /* STAGE_FRAME_READY; DONE see struct stage_taker */
+	uint32_t charge; /* what it weighs against max_charge */
 };
 
-#define STAGE_FRAME_RESERVED 0x52455356u
 #define STAGE_FRAME_READY    0x52454459u
 #define STAGE_FRAME_DONE     0x444f4e45u
 
+/* The granule of a slab, bytes: every frame begins at a multiple of it. */
+#define STAGE_GRANULE 8
+
 /* How a shared slab's file begins. Whatever moment its process was killed at, this holds: without the magic number the
- * file is nothing yet; the frames within used bytes from frames on each have their size and state, and one that is
- * READY is whole. */
+ * file is nothing yet; where `whole` has a bit there is a frame, whole, READY or DONE, and in their order they overlap
+ * nowhere. Between them may be what a writer had not finished: nothing can be said about that, nor where it ends. */
 struct stage_slab {
 	uint64_t magic;  /* STAGE_SLAB_MAGIC, written last */
 	uint32_t layout; /* STAGE_SLAB_LAYOUT */
@@ -76,12 +78,12 @@ struct stage_slab {
 	uint64_t stage;  /* the stage's number in its pump, and */
 	uint64_t first;  /* how many frames were admitted to the stage before the first in here: these two order the slabs
 	                  * of one label */
-	uint64_t used;   /* bytes of frames */
-	char label[160]; /* the stage's, ends with NUL */
+	char label[152]; /* the stage's, ends with NUL */
+	uint64_t whole[128]; /* bit n % 64 of word n / 64: a frame begins at granule n from frames on, and its writer is done */
 };
 
 #define STAGE_SLAB_MAGIC  UINT64_C(0x42414c534b534552) /* "RESKSLAB" where the lowest byte comes first */
-#define STAGE_SLAB_LAYOUT 1                            /* of this struct, struct stage_frame and what a frame holds */
+#define STAGE_SLAB_LAYOUT 2                            /* of this struct, struct stage_frame and what a frame holds */
 #define STAGE_LABEL_MAX   (sizeof(((struct stage_slab *) NULL)->label) - 1)
 
 /* Most bytes of shared slabs one pump makes, if that is not more than half of what their file system holds in all.
@@ -155,9 +157,13 @@ struct stage_gate *stage_gate(struct stage *stage);
 /* stage_shut refuses every later put with STAGE_CLOSED, for good, whatever gate.open says from now on. Any thread. */
 void stage_shut(struct stage *stage);
 
+/* stage_ready has the pump see to it that the stage's first put finds a slab of the kind that the gate asks for. Any thread,
+ * after the gate was filled in or gate.shared was changed; does not wait for it. */
+void stage_ready(struct stage *stage);
+
 /* stage_put admits one frame made of the n parts, in order, and copies them; the caller may reuse its memory at
- * once. n may be 0. Any thread, the pump's included, but no signal handler; never blocks on the pump, the disk or a
- * system call but the pump's wake-up, which a busy stage does not need. Frames of one thread keep their order.
+ * once. n may be 0. Any thread, the pump's included, but no signal handler; waits for nobody, and makes no
+ * system call but the pump's wake-up, which a busy stage does not need, and those for memory when there is no spare slab. Frames of one thread keep their order.
  * Returns STAGE_OK or why it was refused, in which case nothing has been counted or kept; of several reasons the
  * first in the order of enum stage_result. Content longer than 32 bits can say with its header is STAGE_TOO_LONG. */
 enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int n, uint32_t charge);

@@ -102,7 +102,7 @@ func TestLeftoversAreSentFirst(t *testing.T) {
 	first := slabOfFrames("one", 0, numbers[:20]...)
 	second := slabOfFrames("one", 20, numbers[20:]...)
 	at := lastFrame(t, second)
-	frametest.SetState(second, at, frame.Reserved)
+	frametest.SetWhole(second, at, false)
 	gone := lastFrame(t, first)
 	frametest.SetState(first, gone, frame.Done)
 	folder := leave(t, spool, second, first)

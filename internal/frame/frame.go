@@ -29,10 +29,9 @@ const (
 	FieldValueLength = 4
 	FieldKind        = 8
 
-	// Reserved, Ready and Done are STAGE_FRAME_RESERVED, STAGE_FRAME_READY and STAGE_FRAME_DONE.
-	Reserved = 0x52455356
-	Ready    = 0x52454459
-	Done     = 0x444f4e45
+	// Ready and Done are STAGE_FRAME_READY and STAGE_FRAME_DONE.
+	Ready = 0x52454459
+	Done  = 0x444f4e45
 	// Null is RESK_NULL: a length that says "none".
 	Null = math.MaxUint32
 )
@@ -70,44 +69,49 @@ var errShort = errors.New("a length runs past the end of the frame")
 // Walk calls visit for each frame of a slab in order, and damaged for one whose content cannot be read, of which only
 // Charge and At are known. It stops with an error where it cannot tell where the next frame begins.
 func Walk(slab []byte, visit func(f *Frame), damaged func(f *Frame, err error)) error {
-	return walk(slab, 0, func(state uint32) (bool, error) {
+	var f Frame
+	wanted := func(state uint32) (bool, error) {
 		if state != Ready {
 			return false, errors.New("its writer has not finished")
 		}
 		return true, nil
-	}, visit, damaged)
-}
-
-// walk visits the frames from byte at on that wanted says yes to by their state.
-func walk(slab []byte, at int, wanted func(state uint32) (bool, error), visit func(*Frame), damaged func(*Frame, error)) error {
-	var f Frame
-	for at < len(slab) {
-		if len(slab)-at < HeaderSize {
-			return fmt.Errorf("reading a frame header at byte %d of %d: %w", at, len(slab), errShort)
-		}
-		header := slab[at:]
-		size, length := number(header), number(header[HeaderLength:])
-		if size < HeaderSize || size > uint64(len(header)) || size%8 != 0 {
-			return fmt.Errorf("reading a frame of %d bytes at byte %d of %d: %w", size, at, len(slab), errShort)
-		}
-		take, err := wanted(binary.NativeEndian.Uint32(header[HeaderState:]))
+	}
+	for at := 0; at < len(slab); {
+		size, err := f.read(slab, at, wanted, visit, damaged)
 		if err != nil {
-			return fmt.Errorf("reading a frame at byte %d: %w", at, err)
+			return err
 		}
-		if take && length > size-HeaderSize {
-			return fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d: %w", size, length, at, errShort)
-		}
-		if take {
-			f.Charge, f.At = binary.NativeEndian.Uint32(header[HeaderCharge:]), at
-			if err := f.parse(header[HeaderSize:][:length]); err != nil {
-				damaged(&f, fmt.Errorf("reading a frame at byte %d: %w", at, err))
-			} else {
-				visit(&f)
-			}
-		}
-		at += int(size)
+		at += size
 	}
 	return nil
+}
+
+// read visits the frame at byte at, if wanted says yes to it by its state, and says how long it is.
+func (f *Frame) read(slab []byte, at int, wanted func(state uint32) (bool, error), visit func(*Frame), damaged func(*Frame, error)) (int, error) {
+	if len(slab)-at < HeaderSize {
+		return 0, fmt.Errorf("reading a frame header at byte %d of %d: %w", at, len(slab), errShort)
+	}
+	header := slab[at:]
+	size, length := number(header), number(header[HeaderLength:])
+	if size < HeaderSize || size > uint64(len(header)) || size%8 != 0 {
+		return 0, fmt.Errorf("reading a frame of %d bytes at byte %d of %d: %w", size, at, len(slab), errShort)
+	}
+	take, err := wanted(binary.NativeEndian.Uint32(header[HeaderState:]))
+	if err != nil {
+		return 0, fmt.Errorf("reading a frame at byte %d: %w", at, err)
+	}
+	if take && length > size-HeaderSize {
+		return 0, fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d: %w", size, length, at, errShort)
+	}
+	if take {
+		f.Charge, f.At = binary.NativeEndian.Uint32(header[HeaderCharge:]), at
+		if err := f.parse(header[HeaderSize:][:length]); err != nil {
+			damaged(f, fmt.Errorf("reading a frame at byte %d: %w", at, err))
+		} else {
+			visit(f)
+		}
+	}
+	return int(size), nil
 }
 
 // parse reads the content of one frame.

@@ -5,25 +5,30 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync/atomic"
 	"unsafe"
 )
 
 // Layout of struct stage_slab, with which the file of a shared slab begins: its size and the offsets of its members.
 const (
-	SlabHeadSize = 208
+	SlabHeadSize = 1216
 	SlabLayout   = 8
 	SlabFrames   = 12
 	SlabSize     = 16
 	SlabStage    = 24
 	SlabFirst    = 32
-	SlabUsed     = 40
-	SlabLabel    = 48
+	SlabLabel    = 40
+	SlabWhole    = 192
+
+	// SlabGranule is STAGE_GRANULE: each bit from SlabWhole on says whether a frame begins at one, counted from the first
+	// frame on.
+	SlabGranule = 8
 
 	// SlabMagic is STAGE_SLAB_MAGIC.
 	SlabMagic = 0x42414c534b534552
 	// SlabLayoutNumber is STAGE_SLAB_LAYOUT.
-	SlabLayoutNumber = 1
+	SlabLayoutNumber = 2
 )
 
 // A Slab is what the file of a shared slab holds. It refers to the file's memory.
@@ -33,7 +38,7 @@ type Slab struct {
 	First uint64 // the number of the slab's first frame: they order the slabs of one label
 
 	start int
-	file  []byte // up to the end of the frames
+	file  []byte // nil when it was not there to the end
 }
 
 // ErrNoSlab is the error for a file whose process was ended before it could be used: nothing was ever in it.
@@ -55,25 +60,44 @@ func ReadSlab(file []byte, size int64) (*Slab, error) {
 	if layout := number(file[SlabLayout:]); layout != SlabLayoutNumber {
 		return nil, fmt.Errorf("reading a slab: its layout is number %d, of another version", layout)
 	}
-	start, whole, used := number(file[SlabFrames:]), word(SlabSize), word(SlabUsed)
-	if size < 0 || whole != uint64(size) || start < SlabHeadSize || start%8 != 0 || start > whole || used > whole-start || used%8 != 0 {
-		return nil, fmt.Errorf("reading a slab of %d bytes in a file of %d, with %d bytes of frames from %d on: %w", whole, size, used, start, errShort)
+	start, whole := number(file[SlabFrames:]), word(SlabSize)
+	if size < 0 || whole != uint64(size) || start < SlabHeadSize || start%SlabGranule != 0 || start > whole {
+		return nil, fmt.Errorf("reading a slab of %d bytes in a file of %d, with frames from %d on: %w", whole, size, start, errShort)
 	}
-	label, _, ok := bytes.Cut(file[SlabLabel:SlabHeadSize], []byte{0})
+	label, _, ok := bytes.Cut(file[SlabLabel:SlabWhole], []byte{0})
 	if !ok {
 		return nil, errors.New("reading a slab: its label has no end")
 	}
 	s := &Slab{Label: string(label), Stage: word(SlabStage), First: word(SlabFirst), start: int(start)}
-	if end := start + used; end <= uint64(len(file)) {
-		s.file = file[:end:end]
+	if whole <= uint64(len(file)) {
+		s.file = file[:whole:whole]
 	}
 	return s, nil
 }
 
 // Each does as Walk for those frames of the slab that are ready and not done. Frame.At counts from the beginning of the
-// file.
+// file. What lies between frames is what a writer had not finished.
 func (s *Slab) Each(visit func(f *Frame), damaged func(f *Frame, err error)) error {
-	return walk(s.file, s.start, func(state uint32) (bool, error) { return state == Ready, nil }, visit, damaged)
+	if s.file == nil {
+		return nil
+	}
+	var f Frame
+	end := s.start
+	wanted := func(state uint32) (bool, error) { return state == Ready, nil }
+	for at := SlabWhole; at < SlabHeadSize; at += 8 {
+		for word := binary.NativeEndian.Uint64(s.file[at:]); word != 0; word &= word - 1 {
+			begin := s.start + ((at-SlabWhole)*8+bits.TrailingZeros64(word))*SlabGranule
+			if begin < end {
+				return fmt.Errorf("reading a frame at byte %d of %d, in the one before: %w", begin, len(s.file), errShort)
+			}
+			size, err := f.read(s.file, begin, wanted, visit, damaged)
+			if err != nil {
+				return err
+			}
+			end = begin + size
+		}
+	}
+	return nil
 }
 
 // Waiting says how many frames of the slab are ready and not done.

@@ -41,6 +41,8 @@ void cli_unregister(void);
 
 /* producer.c. The pump and the stages of all connections. */
 int producers_start(const struct resk_limits *limits);
+/* Has the pump get ready for what a new configuration asks of the stages. */
+void producers_ready(void);
 /* Shuts every stage to writers and waits until the engine has taken what they hold. */
 void producers_close(void);
 /* Frees the stages; nobody may hold a producer any more. */

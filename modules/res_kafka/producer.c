@@ -95,6 +95,17 @@ int producers_start(const struct resk_limits *given)
 	return 0;
 }
 
+void producers_ready(void)
+{
+	struct slot *slot;
+
+	AST_LIST_LOCK(&slots);
+	AST_LIST_TRAVERSE(&slots, slot, next) {
+		stage_ready(slot->stage);
+	}
+	AST_LIST_UNLOCK(&slots);
+}
+
 void producers_close(void)
 {
 	struct slot *slot;
@@ -188,6 +199,7 @@ static struct slot *slot_get(const char *name)
 	if (engine.resk_producer_open(text_of(name), stage_gate(slot->stage), &slot->id) != RESK_OK) {
 		return NULL;
 	}
+	stage_ready(slot->stage);
 	return slot;
 }
 

@@ -62,7 +62,6 @@ static inline void copy_file(struct copies *copies, int folder, const char *name
 	CHECK_EQUAL(copy->head.layout, STAGE_SLAB_LAYOUT);
 	CHECK_EQUAL(copy->head.size, copy->size);
 	CHECK(copy->head.frames >= sizeof(copy->head) && copy->head.frames % 8 == 0 && copy->head.frames <= copy->size);
-	CHECK(copy->head.used <= copy->size - copy->head.frames);
 	copies->count++;
 }
 
@@ -91,24 +90,30 @@ static inline void copies_free(struct copies *copies)
 	}
 }
 
-/* copies_each calls visit for every frame in order, whatever its state. */
+/* copies_each calls visit for every frame that is whole, in order, whatever its state. */
 static inline void copies_each(const struct copies *copies, void (*visit)(void *context, const struct copy *copy,
 	const struct stage_frame *frame), void *context)
 {
+	const size_t granules = 8 * sizeof(((struct stage_slab *) NULL)->whole);
 	int i;
 
 	for (i = 0; i < copies->count; i++) {
 		const struct copy *copy = &copies->list[i];
-		size_t at = 0;
+		size_t end = copy->head.frames;
+		size_t granule;
 
-		while (at < copy->head.used) {
-			const struct stage_frame *frame = (const struct stage_frame *) (copy->file + copy->head.frames + at);
+		for (granule = 0; granule < granules; granule++) {
+			size_t at = copy->head.frames + granule * STAGE_GRANULE;
+			const struct stage_frame *frame = (const struct stage_frame *) (copy->file + at);
 
-			CHECK(frame->size >= sizeof(*frame) && frame->size % 8 == 0 && frame->size <= copy->head.used - at);
-			CHECK(frame->state == STAGE_FRAME_RESERVED || frame->state == STAGE_FRAME_READY
-				|| frame->state == STAGE_FRAME_DONE);
+			if (!(copy->head.whole[granule / 64] >> granule % 64 & 1)) {
+				continue;
+			}
+			CHECK(at >= end && at + sizeof(*frame) <= copy->size);
+			CHECK(frame->size >= sizeof(*frame) && frame->size % STAGE_GRANULE == 0 && frame->size <= copy->size - at);
+			CHECK(frame->state == STAGE_FRAME_READY || frame->state == STAGE_FRAME_DONE);
 			visit(context, copy, frame);
-			at += frame->size;
+			end = at + frame->size;
 		}
 	}
 }

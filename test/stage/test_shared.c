@@ -119,18 +119,20 @@ static struct keeper keeper;
 static void used_again_when_all_is_done(void)
 {
 	struct stage_pump *pump = keeper_open(&keeper, shared_folder, MILLISECOND);
-	int before;
+	const unsigned char *first;
 	int64_t i;
 
 	keeper_put_many(&keeper, 200);
-	before = bytes_used();
-	CHECK(before >= 200 * LENGTH);
+	CHECK(bytes_used() >= 200 * LENGTH);
 	keeper_done(&keeper, 1, 200);
 	keeper_put_many(&keeper, 200);
-	CHECK(bytes_used() > before);
+	first = (const unsigned char *) keeper.frames[0];
 	check_content(keeper.frames[0]);
 	CHECK_EQUAL(keeper.frames[0]->state, STAGE_FRAME_READY);
 	for (i = 200; i < 400; i++) {
+		const unsigned char *frame = (const unsigned char *) keeper.frames[i];
+
+		CHECK(frame < first || frame > first + 60 * 1024);
 		check_content(keeper.frames[i]);
 	}
 	keeper_done(&keeper, 0, 400);
@@ -325,6 +327,27 @@ static void counts_what_is_wanted(void)
 	stage_pump_stop(pump);
 }
 
+/* A stage that is going to want shared slabs has one ready before the first put, if it is told. */
+static void ready_before_the_first_put(void)
+{
+	struct stage_pump *pump = keeper_open(&keeper, shared_folder, HOUR);
+	int64_t tries;
+
+	CHECK_EQUAL(bytes_used(), 0);
+	set(&keeper.owner.gate->shared, 0);
+	stage_ready(keeper.owner.stage);
+	stage_flush(keeper.owner.stage);
+	CHECK_EQUAL(bytes_used(), 0);
+	set(&keeper.owner.gate->shared, 1);
+	stage_ready(keeper.owner.stage);
+	for (tries = 0; bytes_used() < 2 * 64 * 1024; tries++) {
+		CHECK(tries < FOREVER_SECONDS * 1000);
+		usleep(1000);
+	}
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
 struct left {
 	int64_t next;
 	int64_t step; /* every so manieth frame was done */
@@ -394,6 +417,7 @@ static void outlives_its_stage(void)
 int main(void)
 {
 	test_folder();
+	RUN(ready_before_the_first_put);
 	RUN(used_again_when_all_is_done);
 	RUN(one_holds_up_no_other);
 	RUN(a_slab_starts_anew);
