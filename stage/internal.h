@@ -39,11 +39,6 @@
 #define STAGE_NEVER       INT64_MAX
 #define STAGE_LONG_AGO    INT64_C(1)
 
-/* One slab, its own header included: about 200 frames of 300 bytes, so that what is done once per slab (a spare, a
- * wake-up, a call into the engine) costs a frame next to nothing, and below the 128 KiB from which malloc maps pages
- * of its own for each block. */
-#define STAGE_SLAB_BYTES (64 * 1024)
-
 /* Spares the pump keeps ready, idle or not: two, so that two stages may wake up at the same time. */
 #define STAGE_SPARES_READY 2
 
@@ -105,7 +100,7 @@ struct slab {
 	uint64_t before; /* the word that it took the place of */
 	int64_t base;    /* frames admitted to its stage before it: atomic */
 	size_t only;     /* of a large one: bytes of its frame */
-	uint64_t file;   /* its number among the pool's files */
+	uint64_t file;   /* of a large shared one: its file's number; of another: its place in the file of all */
 	uint32_t below;  /* in a stack: the number of the next one, 0 = none: atomic */
 	bool shared;
 	bool fallback;   /* it ought to be shared */
@@ -158,16 +153,22 @@ struct slab_pool {
 	int64_t count;  /* of spares, or a little off: atomic, as what follows */
 	int64_t missed; /* times that there was none when a writer wanted one */
 	bool wanted;    /* some stage has wanted one; shared slabs only, as what follows */
-	size_t bytes;   /* of files there are */
-	uint64_t files; /* ever made */
-	int64_t retry;  /* before this time no file is made */
+	size_t bytes;   /* there are */
+	uint64_t files; /* of large slabs, ever made */
+	uint64_t begun; /* places in the file of the others that were ever used */
+	int64_t retry;  /* before this time none is made */
+	struct slab_stack bare; /* slabs with places in that file, without memory */
 
 	int64_t target; /* spares the pump sees to; the pump's thread only */
 
 	/* Constant. */
 	bool shared;
-	int folder;  /* a descriptor, -1 = there are none */
-	size_t most; /* bytes of files there may be */
+	int folder;  /* a descriptor, -1 = there are none, and */
+	int file;    /* of all slabs but large ones, mapped at */
+	unsigned char *memory;
+	uint64_t regions; /* places in that file */
+	size_t most;      /* bytes there may be */
+	bool left;        /* something stays in that file when the pump has ended */
 };
 
 struct note {
@@ -294,6 +295,13 @@ STAGE_HIDDEN struct slab *stage_slab_new(struct slab_table *table);
 /* stage_slab_forget takes one back whose memory is gone. */
 STAGE_HIDDEN void stage_slab_forget(struct slab_table *table, struct slab *slab);
 
+/* stage_slab_push and stage_slab_pop put a slab on a stack and take one off. NULL: it is empty. */
+STAGE_HIDDEN void stage_slab_push(const struct slab_table *table, struct slab_stack *stack, struct slab *slab);
+STAGE_HIDDEN struct slab *stage_slab_pop(const struct slab_table *table, struct slab_stack *stack);
+
+/* stage_slab_touch has all pages of a slab that is not large there at once, in one put instead of in the middle of many. */
+STAGE_HIDDEN void stage_slab_touch(struct slab *slab);
+
 /* stage_slab_get gives an empty slab with room for a frame of size bytes, a spare if there is one. NULL: no memory, or
  * no room for a file. */
 STAGE_HIDDEN struct slab *stage_slab_get(struct slab_pool *pool, size_t size);
@@ -327,11 +335,17 @@ STAGE_HIDDEN bool stage_wants_shared(const struct stage *stage);
 /* stage_shared_open makes pool one of shared slabs in a folder, which may be NULL. */
 STAGE_HIDDEN void stage_shared_open(struct slab_pool *pool, const char *folder);
 
-/* stage_shared_make makes a shared slab of so many bytes, header included, or says NULL. */
+/* stage_shared_close gives it up. What stays in the folder is what stage_shared_leave was told to leave. */
+STAGE_HIDDEN void stage_shared_close(struct slab_pool *pool);
+
+/* stage_shared_make makes a shared slab of so many bytes, head included, or says NULL. */
 STAGE_HIDDEN struct slab *stage_shared_make(struct slab_pool *pool, size_t size);
 
-/* stage_shared_free unmaps one; its file goes too when unlink. */
-STAGE_HIDDEN void stage_shared_free(struct slab_pool *pool, struct slab *slab, bool unlink);
+/* stage_shared_free gives up one, and its memory. */
+STAGE_HIDDEN void stage_shared_free(struct slab_pool *pool, struct slab *slab);
+
+/* stage_shared_leave gives up one whose frames are to be found by others. */
+STAGE_HIDDEN void stage_shared_leave(struct slab_pool *pool, struct slab *slab);
 
 /* stage_keep takes over a shared slab that is full and handed over, until its frames are done. The pump's thread, as
  * the following. */

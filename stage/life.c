@@ -32,13 +32,11 @@ static void pump_free(struct stage_pump *pump)
 		struct slab *slab = pump->orphans;
 
 		pump->orphans = slab->next;
-		stage_shared_free(&pump->shared, slab, false);
+		stage_shared_leave(&pump->shared, slab);
 	}
 	stage_slab_trim(&pump->shared, 0);
+	stage_shared_close(&pump->shared);
 	stage_slabs_close(&pump->slabs);
-	if (pump->shared.folder >= 0) {
-		close(pump->shared.folder);
-	}
 	pthread_cond_destroy(&pump->progress);
 	pthread_mutex_destroy(&pump->lock);
 	free(pump);

@@ -9,6 +9,9 @@
  * The slab that is being filled is given up, and a spare too, when all that it holds is done and nobody is writing. Nothing
  * is ever written back to a disk: what these files survive is the process, not the machine.
  *
+ * All slabs but large ones have their places in one file that is mapped once, and given memory where a slab is: making one
+ * is then a single system call, which waits neither for others that make files in the folder nor for who maps memory.
+ *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
  */
@@ -19,7 +22,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -28,11 +33,28 @@
 /* How often a signal may interrupt the allocation of a file before it counts as failed. */
 #define ALLOCATE_TRIES 16
 
+/* open_regions makes the file of regular slabs, which has no memory yet, and maps it. */
+static void open_regions(struct slab_pool *pool)
+{
+	size_t size = pool->most / STAGE_SLAB_BYTES * STAGE_SLAB_BYTES;
+	void *memory = MAP_FAILED;
+
+	pool->file = openat(pool->folder, STAGE_SLABS_FILE, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (pool->file >= 0 && size && !ftruncate(pool->file, size)) {
+		memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, pool->file, 0);
+	}
+	if (memory != MAP_FAILED) {
+		pool->memory = memory;
+		pool->regions = size / STAGE_SLAB_BYTES;
+	}
+}
+
 void stage_shared_open(struct slab_pool *pool, const char *folder)
 {
 	struct statvfs system;
 
 	pool->shared = true;
+	pool->file = -1;
 	pool->folder = folder && folder[0] ? open(folder, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
 	/* The file system is not ours alone, and small in many a container. */
 	if (pool->folder >= 0 && !fstatvfs(pool->folder, &system)) {
@@ -41,6 +63,23 @@ void stage_shared_open(struct slab_pool *pool, const char *folder)
 		if (!system.f_blocks || pool->most > STAGE_SHARED_MAX) {
 			pool->most = STAGE_SHARED_MAX;
 		}
+		open_regions(pool);
+	}
+}
+
+void stage_shared_close(struct slab_pool *pool)
+{
+	if (pool->memory) {
+		munmap(pool->memory, pool->regions * STAGE_SLAB_BYTES);
+	}
+	if (pool->file >= 0) {
+		close(pool->file);
+		if (!pool->left) {
+			unlinkat(pool->folder, STAGE_SLABS_FILE, 0);
+		}
+	}
+	if (pool->folder >= 0) {
+		close(pool->folder);
 	}
 }
 
@@ -49,21 +88,21 @@ static void file_name(char *name, size_t size, uint64_t number)
 	snprintf(name, size, "slab-%llu", (unsigned long long) number);
 }
 
-/* allowed books a file of size bytes and numbers it. 0: it may not be made. */
-static uint64_t allowed(struct slab_pool *pool, size_t size)
+/* allowed books size bytes, if there may be so many more. */
+static bool allowed(struct slab_pool *pool, size_t size)
 {
 	size_t bytes = __atomic_load_n(&pool->bytes, __ATOMIC_RELAXED);
 	int64_t retry = __atomic_load_n(&pool->retry, __ATOMIC_RELAXED);
 
 	if (retry && stage_now() < retry) {
-		return 0;
+		return false;
 	}
 	do {
 		if (size > pool->most || bytes > pool->most - size) {
-			return 0;
+			return false;
 		}
 	} while (!__atomic_compare_exchange_n(&pool->bytes, &bytes, bytes + size, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	return __atomic_add_fetch(&pool->files, 1, __ATOMIC_RELAXED);
+	return true;
 }
 
 static void gone(struct slab_pool *pool, size_t size)
@@ -71,14 +110,24 @@ static void gone(struct slab_pool *pool, size_t size)
 	__atomic_fetch_sub(&pool->bytes, size, __ATOMIC_RELAXED);
 }
 
-/* map makes the file and maps it. All of its memory is there afterwards, or the file is not: a page that were missing
- * when it is written to would end the process. */
+/* allocate has the memory of a part of a file there, or says that it cannot be had: a page that were missing when it is
+ * written to would end the process. */
+static bool allocate(int file, size_t at, size_t size)
+{
+	int tries = 0;
+	int error;
+
+	do {
+		error = posix_fallocate(file, at, size);
+	} while (error == EINTR && ++tries < ALLOCATE_TRIES);
+	return !error;
+}
+
+/* map makes the file of a large slab and maps it. All of its memory is there afterwards, or the file is not. */
 static void *map(struct slab_pool *pool, size_t size, uint64_t number)
 {
 	char name[32];
 	void *memory = MAP_FAILED;
-	int tries = 0;
-	int error;
 	int file;
 
 	file_name(name, sizeof(name), number);
@@ -86,10 +135,7 @@ static void *map(struct slab_pool *pool, size_t size, uint64_t number)
 	if (file < 0) {
 		return MAP_FAILED;
 	}
-	do {
-		error = posix_fallocate(file, 0, size);
-	} while (error == EINTR && ++tries < ALLOCATE_TRIES);
-	if (!error) {
+	if (allocate(file, 0, size)) {
 		memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file, 0);
 	}
 	close(file);
@@ -99,50 +145,116 @@ static void *map(struct slab_pool *pool, size_t size, uint64_t number)
 	return memory;
 }
 
-struct slab *stage_shared_make(struct slab_pool *pool, size_t size)
+/* region gives a slab with a place in the file of all, which may have no memory. */
+static struct slab *region(struct slab_pool *pool)
 {
-	uint64_t number = allowed(pool, size);
-	struct slab *slab = number ? stage_slab_new(pool->table) : NULL;
+	struct slab *slab = stage_slab_pop(pool->table, &pool->bare);
+	uint64_t number = __atomic_load_n(&pool->begun, __ATOMIC_RELAXED);
+
+	if (slab) {
+		return slab;
+	}
+	do {
+		if (number >= pool->regions) {
+			return NULL;
+		}
+	} while (!__atomic_compare_exchange_n(&pool->begun, &number, number + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	slab = stage_slab_new(pool->table);
+	if (slab) {
+		slab->head = (struct stage_slab *) (pool->memory + number * STAGE_SLAB_BYTES);
+		slab->size = STAGE_SLAB_BYTES;
+		slab->file = number;
+	}
+	return slab;
+}
+
+/* make_region makes a slab in the file of all. */
+static struct slab *make_region(struct slab_pool *pool)
+{
+	struct slab *slab = region(pool);
+	struct stat status;
+
+	/* Somebody may have removed the file: nobody would find what is in it. */
+	if (slab && !fstat(pool->file, &status) && status.st_nlink > 0
+		&& allocate(pool->file, slab->file * STAGE_SLAB_BYTES, STAGE_SLAB_BYTES)) {
+		stage_slab_touch(slab);
+		return slab;
+	}
+	if (slab) {
+		stage_slab_push(pool->table, &pool->bare, slab);
+	}
+	return NULL;
+}
+
+/* make_file makes a slab that has a file to itself. */
+static struct slab *make_file(struct slab_pool *pool, size_t size)
+{
+	struct slab *slab = stage_slab_new(pool->table);
 	void *memory;
 
 	if (!slab) {
-		if (number) {
-			gone(pool, size);
-		}
 		return NULL;
 	}
-	memory = map(pool, size, number);
+	slab->file = __atomic_add_fetch(&pool->files, 1, __ATOMIC_RELAXED);
+	memory = map(pool, size, slab->file);
 	if (memory == MAP_FAILED) {
 		stage_slab_forget(pool->table, slab);
+		return NULL;
+	}
+	slab->head = memory;
+	slab->size = size;
+	return slab;
+}
+
+struct slab *stage_shared_make(struct slab_pool *pool, size_t size)
+{
+	struct slab *slab;
+
+	if (!allowed(pool, size)) {
+		return NULL;
+	}
+	slab = size > STAGE_SLAB_BYTES ? make_file(pool, size) : make_region(pool);
+	if (!slab) {
 		gone(pool, size);
 		__atomic_store_n(&pool->retry, stage_now() + STAGE_RETRY_NS, __ATOMIC_RELAXED);
 		return NULL;
 	}
-	/* The file began as zeros. */
+	/* All of it is zeros. */
 	STAGE_STEP(true);
-	slab->head = memory;
 	slab->head->layout = STAGE_SLAB_LAYOUT;
 	slab->head->frames = sizeof(*slab->head);
 	slab->head->size = size;
-	slab->size = size;
-	slab->file = number;
 	STAGE_STEP(true);
 	__atomic_store_n(&slab->head->magic, STAGE_SLAB_MAGIC, __ATOMIC_RELEASE);
 	STAGE_STEP(true);
 	return slab;
 }
 
-void stage_shared_free(struct slab_pool *pool, struct slab *slab, bool unlink)
+void stage_shared_free(struct slab_pool *pool, struct slab *slab)
 {
 	char name[32];
 
-	file_name(name, sizeof(name), slab->file);
-	munmap(slab->head, slab->size);
-	if (unlink) {
-		unlinkat(pool->folder, name, 0);
-	}
 	gone(pool, slab->size);
-	stage_slab_forget(pool->table, slab);
+	if (slab_is_large(slab)) {
+		file_name(name, sizeof(name), slab->file);
+		munmap(slab->head, slab->size);
+		unlinkat(pool->folder, name, 0);
+		stage_slab_forget(pool->table, slab);
+		return;
+	}
+	/* Should the hole not come about, this is what makes it no slab any more. */
+	memset(slab->head, 0, sizeof(*slab->head));
+	fallocate(pool->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, slab->file * STAGE_SLAB_BYTES, STAGE_SLAB_BYTES);
+	stage_slab_push(pool->table, &pool->bare, slab);
+}
+
+void stage_shared_leave(struct slab_pool *pool, struct slab *slab)
+{
+	if (slab_is_large(slab)) {
+		munmap(slab->head, slab->size);
+	} else {
+		pool->left = true;
+	}
 }
 
 bool stage_slab_is_done(struct slab *slab)

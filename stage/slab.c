@@ -24,7 +24,7 @@
  * maps something. */
 #define MAPPING_SLABS 64
 
-static void push(const struct slab_table *table, struct slab_stack *stack, struct slab *slab)
+void stage_slab_push(const struct slab_table *table, struct slab_stack *stack, struct slab *slab)
 {
 	uint64_t top = __atomic_load_n(&stack->top, __ATOMIC_RELAXED);
 
@@ -34,7 +34,7 @@ static void push(const struct slab_table *table, struct slab_stack *stack, struc
 		__ATOMIC_RELEASE, __ATOMIC_RELAXED));
 }
 
-static struct slab *pop(const struct slab_table *table, struct slab_stack *stack)
+struct slab *stage_slab_pop(const struct slab_table *table, struct slab_stack *stack)
 {
 	uint64_t top = __atomic_load_n(&stack->top, __ATOMIC_ACQUIRE);
 	struct slab *slab;
@@ -91,14 +91,14 @@ static struct slab *more(struct slab_table *table, uint32_t many)
 
 struct slab *stage_slab_new(struct slab_table *table)
 {
-	struct slab *slab = pop(table, &table->free);
+	struct slab *slab = stage_slab_pop(table, &table->free);
 
 	return slab ? slab : more(table, 1);
 }
 
 void stage_slab_forget(struct slab_table *table, struct slab *slab)
 {
-	push(table, &table->free, slab);
+	stage_slab_push(table, &table->free, slab);
 }
 
 /* map_plain makes a mapping of plain slabs. One of them is returned, the others are bare ones for all. */
@@ -120,32 +120,32 @@ static struct slab *map_plain(struct slab_table *table)
 		slabs[i].size = STAGE_SLAB_BYTES;
 		slabs[i].mapping = i == 0;
 		if (i) {
-			push(table, &table->bare, &slabs[i]);
+			stage_slab_push(table, &table->bare, &slabs[i]);
 		}
 	}
 	return slabs;
 }
 
-/* populate has all pages there at once, in one put instead of in the middle of many. Asking for them by madvise would be
- * somewhat cheaper, but wait for whoever maps something meanwhile, as Go does: a page fault need not. */
-static void populate(unsigned char *memory)
+/* Asking for the pages by madvise would be somewhat cheaper, but wait for whoever maps something meanwhile, as Go does: a
+ * page fault need not. */
+void stage_slab_touch(struct slab *slab)
 {
 	size_t i;
 
 	for (i = 0; i < STAGE_SLAB_BYTES; i += PAGE_BYTES) {
-		*(volatile unsigned char *) (memory + i) = 0;
+		*((volatile unsigned char *) slab->head + i) = 0;
 	}
 }
 
 static struct slab *make_plain(struct slab_table *table)
 {
-	struct slab *slab = pop(table, &table->bare);
+	struct slab *slab = stage_slab_pop(table, &table->bare);
 
 	if (!slab) {
 		slab = map_plain(table);
 	}
 	if (slab) {
-		populate((unsigned char *) slab->head);
+		stage_slab_touch(slab);
 	}
 	return slab;
 }
@@ -190,13 +190,13 @@ static struct slab *make(struct slab_pool *pool, size_t size)
 static void discard(struct slab_pool *pool, struct slab *slab)
 {
 	if (slab->shared) {
-		stage_shared_free(pool, slab, true);
+		stage_shared_free(pool, slab);
 	} else if (slab_is_large(slab)) {
 		free(slab->head);
 		stage_slab_forget(pool->table, slab);
 	} else {
 		madvise(slab->head, STAGE_SLAB_BYTES, MADV_DONTNEED);
-		push(pool->table, &pool->table->bare, slab);
+		stage_slab_push(pool->table, &pool->table->bare, slab);
 	}
 }
 
@@ -218,7 +218,7 @@ static int64_t spares(struct slab_pool *pool)
 
 static struct slab *spare(struct slab_pool *pool)
 {
-	struct slab *slab = pop(pool->table, &pool->spare);
+	struct slab *slab = stage_slab_pop(pool->table, &pool->spare);
 
 	if (slab) {
 		__atomic_fetch_sub(&pool->count, 1, __ATOMIC_RELAXED);
@@ -250,7 +250,7 @@ void stage_slab_put(struct slab_pool *pool, struct slab *slab)
 		return;
 	}
 	__atomic_fetch_add(&pool->count, 1, __ATOMIC_RELAXED);
-	push(pool->table, &pool->spare, slab);
+	stage_slab_push(pool->table, &pool->spare, slab);
 }
 
 bool stage_slab_surplus(struct slab_pool *pool)

@@ -64,17 +64,25 @@ struct stage_frame {
 #define STAGE_FRAME_READY    0x52454459u
 #define STAGE_FRAME_DONE     0x444f4e45u
 
+/* One slab, its head included: about 200 frames of 300 bytes, so that what is done once per slab (a spare, a wake-up, a call
+ * into the engine) costs a frame next to nothing. */
+#define STAGE_SLAB_BYTES (64 * 1024)
+
+/* The file of a folder that holds all shared slabs but larger ones: one may begin at every multiple of STAGE_SLAB_BYTES.
+ * Each of the larger has a file to itself, whose name begins with "slab-". */
+#define STAGE_SLABS_FILE "slabs"
+
 /* The granule of a slab, bytes: every frame begins at a multiple of it. */
 #define STAGE_GRANULE 8
 
-/* How a shared slab's file begins. Whatever moment its process was killed at, this holds: without the magic number the
- * file is nothing yet; where `whole` has a bit there is a frame, whole, READY or DONE, and in their order they overlap
+/* How a shared slab begins. Whatever moment its process was killed at, this holds: without the magic number it is
+ * nothing yet; where `whole` has a bit there is a frame, whole, READY or DONE, and in their order they overlap
  * nowhere. Between them may be what a writer had not finished: nothing can be said about that, nor where it ends. */
 struct stage_slab {
 	uint64_t magic;  /* STAGE_SLAB_MAGIC, written last */
 	uint32_t layout; /* STAGE_SLAB_LAYOUT */
-	uint32_t frames; /* where the first frame begins, bytes from the beginning of the file */
-	uint64_t size;   /* of the file, bytes */
+	uint32_t frames; /* where the first frame begins, bytes from the beginning of the slab */
+	uint64_t size;   /* of the slab, bytes */
 	uint64_t stage;  /* the stage's number in its pump, and */
 	uint64_t first;  /* how many frames were admitted to the stage before the first in here: these two order the slabs
 	                  * of one label */

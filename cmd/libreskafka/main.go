@@ -93,6 +93,8 @@ const (
 	_ = uint(frame.SlabFirst - unsafe.Offsetof(C.struct_stage_slab{}.first))
 	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.whole) - frame.SlabWhole)
 	_ = uint(frame.SlabWhole - unsafe.Offsetof(C.struct_stage_slab{}.whole))
+	_ = uint(frame.SlabBytes - C.STAGE_SLAB_BYTES)
+	_ = uint(C.STAGE_SLAB_BYTES - frame.SlabBytes)
 	_ = uint(frame.SlabGranule - C.STAGE_GRANULE)
 	_ = uint(C.STAGE_GRANULE - frame.SlabGranule)
 	_ = uint(unsafe.Offsetof(C.struct_stage_slab{}.label) - frame.SlabLabel)

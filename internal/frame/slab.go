@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// Layout of struct stage_slab, with which the file of a shared slab begins: its size and the offsets of its members.
+// Layout of struct stage_slab, with which a shared slab begins: its size and the offsets of its members.
 const (
 	SlabHeadSize = 1216
 	SlabLayout   = 8
@@ -25,6 +25,8 @@ const (
 	// frame on.
 	SlabGranule = 8
 
+	// SlabBytes is STAGE_SLAB_BYTES: the size of slabs that share a file.
+	SlabBytes = 64 << 10
 	// SlabMagic is STAGE_SLAB_MAGIC.
 	SlabMagic = 0x42414c534b534552
 	// SlabLayoutNumber is STAGE_SLAB_LAYOUT.

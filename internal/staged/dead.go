@@ -105,11 +105,7 @@ func load(parent *os.Root, name string) (*Dead, error) {
 		if entry.Name() == lockName {
 			continue
 		}
-		s, err := mapSlab(parent, filepath.Join(name, entry.Name()))
-		switch {
-		case err == nil:
-			d.Slabs = append(d.Slabs, s)
-		case !errors.Is(err, frame.ErrNoSlab) && !errors.Is(err, fs.ErrNotExist):
+		if err := d.mapFile(filepath.Join(name, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.Bad = append(d.Bad, err)
 		}
 	}
@@ -119,36 +115,54 @@ func load(parent *os.Root, name string) (*Dead, error) {
 	return d, nil
 }
 
-// mapSlab maps a slab's file. A page of it that is missing would end the process when it is read, so the file must be
-// as long as its head says: then its memory was allocated to the last byte, and nobody but us can shorten it.
-func mapSlab(parent *os.Root, path string) (*Slab, error) {
-	file, err := parent.OpenFile(path, os.O_RDWR, 0)
+// mapFile maps the slabs of a file: many, with room for others between them, or one.
+func (d *Dead) mapFile(path string) error {
+	file, err := d.parent.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = file.Close() }()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("reading %s: no regular file", path)
+		return fmt.Errorf("reading %s: no regular file", path)
 	}
+	size := info.Size()
+	if filepath.Base(path) == slabsName {
+		size = frame.SlabBytes
+	}
+	for at := int64(0); at < info.Size() && at+size <= info.Size(); at += size {
+		switch s, err := mapSlab(file, at, size); {
+		case err == nil:
+			d.Slabs = append(d.Slabs, s)
+		case !errors.Is(err, frame.ErrNoSlab):
+			d.Bad = append(d.Bad, fmt.Errorf("reading %s at byte %d: %w", path, at, err))
+		}
+	}
+	return nil
+}
+
+// mapSlab maps the slab that stands in size bytes of a file. A page of it that is missing would end the process when it is
+// read, so its head must say that it is as long: then its memory was allocated to the last byte, and nobody but us can
+// take it away.
+func mapSlab(file *os.File, at, size int64) (*Slab, error) {
 	var head [frame.SlabHeadSize]byte
-	if n, err := file.ReadAt(head[:], 0); n < len(head) {
-		return nil, fmt.Errorf("reading %s: %w: %w", path, frame.ErrNoSlab, err)
+	if n, err := file.ReadAt(head[:], at); n < len(head) {
+		return nil, fmt.Errorf("%w: %w", frame.ErrNoSlab, err)
 	}
-	if _, err := frame.ReadSlab(head[:], info.Size()); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
+	if _, err := frame.ReadSlab(head[:], size); err != nil {
+		return nil, err
 	}
-	memory, err := syscall.Mmap(int(file.Fd()), 0, int(info.Size()), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	memory, err := syscall.Mmap(int(file.Fd()), at, int(size), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("mapping %s: %w", path, err)
+		return nil, fmt.Errorf("mapping it: %w", err)
 	}
-	s, err := frame.ReadSlab(memory, info.Size())
+	s, err := frame.ReadSlab(memory, size)
 	if err != nil {
 		_ = syscall.Munmap(memory)
-		return nil, fmt.Errorf("reading %s: %w", path, err)
+		return nil, err
 	}
 	return &Slab{s, memory}, nil
 }

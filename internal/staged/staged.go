@@ -4,7 +4,8 @@
 //	/dev/shm/res_kafka-UID-HASH/   of a user and a spool directory, that is, of one PBX; nobody else may look in
 //	    PID-TIME/                  of one run of the engine
 //	        lock                   locked (flock) for as long as the run lasts
-//	        slab-N                 made by stage/shared.c, read by internal/frame
+//	        slabs                  made by stage/shared.c, read by internal/frame
+//	        slab-N                 a larger one
 //
 // A folder whose lock is free belongs to a run that is over. Whoever takes its lock owns what is in it, until it holds
 // nothing any more and is removed, or until its new owner ends in turn.
@@ -28,6 +29,7 @@ const Base = "/dev/shm"
 
 const (
 	lockName   = "lock"
+	slabsName  = "slabs" // STAGE_SLABS_FILE
 	unfinished = ".new-" // begins the name of a folder that has no lock yet
 	tries      = 20      // against others who remove what seems to be left
 )

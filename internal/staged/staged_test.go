@@ -1,11 +1,13 @@
 package staged
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,6 +173,42 @@ func TestFindOrdersRunsLabelsAndSlabs(t *testing.T) {
 	})
 	if got, want := text(mustFind(t, base)), "900: one,a,b one,c,d two,e,f two,g\n7: one,late\n"; got != want {
 		t.Errorf("found %q, want %q", got, want)
+	}
+}
+
+// region is a slab as it stands among others in one file.
+func region(slab []byte) []byte {
+	slab = append(slab, make([]byte, frame.SlabBytes-len(slab))...)
+	binary.NativeEndian.PutUint64(slab[frame.SlabSize:], frame.SlabBytes)
+	return slab
+}
+
+// One file holds many slabs, with room for others between them, which may have no memory.
+func TestFindReadsSlabsOfOneFile(t *testing.T) {
+	base := t.TempDir()
+	spoiled := region(slab("one", 0, "spoiled"))
+	spoiled[0]++
+	file := slices.Concat(region(slab("one", 7, "d")), make([]byte, 2*frame.SlabBytes), spoiled, region(slab("one", 3, "b", "c")))
+	leave(t, base, "5-1", map[string][]byte{slabsName: file, "slab-1": slab("one", 1, "a")})
+	dead := mustFind(t, base)
+	if got, want := text(dead), "5: one,a one,b,c one,d\n"; got != want {
+		t.Errorf("found %q, want %q", got, want)
+	}
+	if bad := dead[0].Bad; len(bad) != 1 || !strings.Contains(bad[0].Error(), fmt.Sprint("at byte ", 3*frame.SlabBytes)) {
+		t.Errorf("cannot be read: %v", bad)
+	}
+	for _, s := range dead[0].Slabs {
+		_ = s.Each(func(f *frame.Frame) { s.State(f.At).Store(frame.Done) }, nil)
+	}
+	if n := dead[0].Waiting(); n != 0 {
+		t.Errorf("%d wait", n)
+	}
+	if err := dead[0].Close(); err != nil {
+		t.Error(err)
+	}
+	again := mustFind(t, base)
+	if len(again) != 1 || again[0].Waiting() != 0 || len(again[0].Bad) != 1 {
+		t.Errorf("found again: %s, %v", text(again), again)
 	}
 }
 

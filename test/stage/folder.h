@@ -36,23 +36,17 @@ static inline int by_first(const void *left, const void *right)
 	return a->stage != b->stage ? (a->stage > b->stage) - (a->stage < b->stage) : (a->first > b->first) - (a->first < b->first);
 }
 
-static inline void copy_file(struct copies *copies, int folder, const char *name)
+/* copy_slab copies one slab of a file, if there is one. */
+static inline void copy_slab(struct copies *copies, int file, off_t at, size_t size)
 {
 	struct copy *copy = &copies->list[copies->count];
-	int file = openat(folder, name, O_RDONLY | O_NOFOLLOW);
-	struct stat status;
 
-	if (file < 0) {
-		return; /* the pump has just given it up */
-	}
-	CHECK_EQUAL(fstat(file, &status), 0);
-	copy->size = status.st_size;
-	copies->bytes += status.st_size;
-	copy->file = malloc(copy->size + 1);
+	CHECK(copies->count < MOST_SLABS);
+	copy->size = size;
+	copy->file = malloc(size + 1);
 	CHECK(copy->file != NULL);
-	CHECK_EQUAL(pread(file, copy->file, copy->size, 0), copy->size);
-	close(file);
-	if (copy->size < sizeof(copy->head) || ((struct stage_slab *) copy->file)->magic == 0) {
+	CHECK_EQUAL(pread(file, copy->file, size, at), size);
+	if (size < sizeof(copy->head) || ((struct stage_slab *) copy->file)->magic == 0) {
 		copies->unfinished++;
 		free(copy->file);
 		return;
@@ -60,9 +54,34 @@ static inline void copy_file(struct copies *copies, int folder, const char *name
 	memcpy(&copy->head, copy->file, sizeof(copy->head));
 	CHECK_EQUAL(copy->head.magic, STAGE_SLAB_MAGIC);
 	CHECK_EQUAL(copy->head.layout, STAGE_SLAB_LAYOUT);
-	CHECK_EQUAL(copy->head.size, copy->size);
-	CHECK(copy->head.frames >= sizeof(copy->head) && copy->head.frames % 8 == 0 && copy->head.frames <= copy->size);
+	CHECK_EQUAL(copy->head.size, size);
+	CHECK(copy->head.frames >= sizeof(copy->head) && copy->head.frames % 8 == 0 && copy->head.frames <= size);
 	copies->count++;
+}
+
+static inline void copy_file(struct copies *copies, int folder, const char *name)
+{
+	int file = openat(folder, name, O_RDONLY | O_NOFOLLOW);
+	struct stat status;
+	off_t at;
+
+	if (file < 0) {
+		return; /* the pump has just given it up */
+	}
+	CHECK_EQUAL(fstat(file, &status), 0);
+	copies->bytes += status.st_blocks * 512;
+	if (strcmp(name, STAGE_SLABS_FILE) != 0) {
+		copy_slab(copies, file, 0, status.st_size);
+		at = status.st_size;
+	} else {
+		at = lseek(file, 0, SEEK_DATA);
+	}
+	while (at >= 0 && at < status.st_size) {
+		at = at / STAGE_SLAB_BYTES * STAGE_SLAB_BYTES;
+		copy_slab(copies, file, at, STAGE_SLAB_BYTES);
+		at = lseek(file, at + STAGE_SLAB_BYTES, SEEK_DATA);
+	}
+	close(file);
 }
 
 /* copies_read copies all slabs of a folder, in their order. */
@@ -75,7 +94,6 @@ static inline void copies_read(struct copies *copies, const char *path)
 	CHECK(folder != NULL);
 	while ((entry = readdir(folder))) {
 		if (entry->d_name[0] != '.') {
-			CHECK(copies->count < MOST_SLABS);
 			copy_file(copies, dirfd(folder), entry->d_name);
 		}
 	}
