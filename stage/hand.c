@@ -87,9 +87,10 @@ static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab 
 	return at == end;
 }
 
-/* retire disposes of the oldest slab when all that will ever be in it was handed over: of the one that is being filled
- * only if the next one would be of another kind, or it was made for a single frame. A shared slab has to wait for its
- * frames to be done, which is not here. */
+/* retire disposes of the oldest slab when all that is in it was handed over. If it is the one that is being filled, the
+ * next frame begins it anew, as the spare that was put back last: so in little traffic no slab is ever full, which would
+ * need a call, and the same memory is used again and again. A shared slab has to wait for its frames to be done, which is
+ * not here. */
 static void retire(struct stage_pump *pump, struct stage *stage, uint64_t word)
 {
 	struct slab *slab = stage->oldest;
@@ -97,8 +98,7 @@ static void retire(struct stage_pump *pump, struct stage *stage, uint64_t word)
 	if (slab->closed) {
 		stage->oldest = slab->next;
 		__atomic_fetch_sub(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
-	} else if (!(slab_is_large(slab) || (!slab->shared && stage_wants_shared(stage)))
-		|| !stage_slab_take_away(stage, word)) {
+	} else if ((slab->shared && !slab_is_large(slab)) || !stage_slab_take_away(stage, word)) {
 		return;
 	}
 	if (slab->shared) {
@@ -153,6 +153,7 @@ bool stage_disarm(struct stage_pump *pump, struct stage *stage)
 
 	/* A writer exchanges the word and then reads the flags. */
 	__atomic_fetch_and(&stage->flags, ~STAGE_ARMED, __ATOMIC_SEQ_CST);
+	STAGE_STEP(false);
 	word = stage_look(stage);
 	slab = stage->oldest;
 	if (!slab) {

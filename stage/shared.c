@@ -6,8 +6,8 @@
  *        ▲                                                                              │
  *        └──────────────────────────────────────────────────────────────────────────────┘
  *
- * The slab that is being filled is given up, and a spare too, when all that it holds is done and nobody is writing. Nothing
- * is ever written back to a disk: what these files survive is the process, not the machine.
+ * The slab that is being filled becomes a spare, too, when all that it holds is done. Nothing is ever written back to a
+ * disk: what these files survive is the process, not the machine.
  *
  * All slabs but large ones have their places in one file that is mapped once, and given memory where a slab is: making one
  * is then a single system call, which waits neither for others that make files in the folder nor for who maps memory.
@@ -279,8 +279,8 @@ void stage_keep(struct stage *stage, struct slab *slab)
 	stage->kept_more = true;
 }
 
-/* reclaim_current looks at the slab that is being filled. When all it holds is done and nobody is writing, or the next one
- * would be of another kind, it is given up. Returns whether there is something to wait for. */
+/* reclaim_current looks at the slab that is being filled. When all it holds is done it becomes a spare, with which the next
+ * frame may begin anew. Returns whether there is something to wait for. */
 static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 {
 	uint64_t word = stage_look(stage);
@@ -293,9 +293,7 @@ static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 		return true;
 	}
 	/* More that has come is not here to wait for. */
-	if (STAGE_WORD_USED(word) * STAGE_GRANULE == slab->done
-		&& (!(__atomic_load_n(&stage->flags, __ATOMIC_SEQ_CST) & STAGE_ARMED) || !stage_wants_shared(stage))
-		&& stage_slab_take_away(stage, word)) {
+	if (STAGE_WORD_USED(word) * STAGE_GRANULE == slab->done && stage_slab_take_away(stage, word)) {
 		stage_slab_put(&pump->shared, slab);
 	}
 	return false;

@@ -29,19 +29,26 @@ func runs(t *testing.T, pid int) []string {
 func staged(t *testing.T, pid int) (count int) {
 	t.Helper()
 	for _, folder := range runs(t, pid) {
-		files, err := filepath.Glob(folder + "/slab-*")
+		file, err := os.Open(folder + "/slabs")
 		if err != nil {
-			t.Fatal(err)
+			continue // the run has just begun, or ended
 		}
-		for _, file := range files {
-			content, err := os.ReadFile(file)
-			if err != nil {
-				continue // the pump has given it up
+		content := make([]byte, frame.SlabBytes)
+		for at := int64(0); ; at += frame.SlabBytes {
+			if n, _ := file.ReadAt(content[:frame.SlabHeadSize], at); n == 0 {
+				break
 			}
-			if slab, err := frame.ReadSlab(content, int64(len(content))); err == nil {
+			if _, err := frame.ReadSlab(content[:frame.SlabHeadSize], frame.SlabBytes); err != nil {
+				continue // there is none
+			}
+			if _, err := file.ReadAt(content, at); err != nil {
+				t.Fatal(err)
+			}
+			if slab, err := frame.ReadSlab(content, frame.SlabBytes); err == nil {
 				count += slab.Waiting()
 			}
 		}
+		_ = file.Close()
 	}
 	return count
 }

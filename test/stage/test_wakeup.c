@@ -158,8 +158,37 @@ static void rivals_with_linger(void)
 	rivals_on_one_stage(200000, 1000000, 800);
 }
 
+static struct owner *put_into; /* atomic; NULL = nobody */
+
+/* While the pump disarms a stage: whoever comes at that moment. */
+void stage_step(bool writer)
+{
+	struct owner *owner = writer ? NULL : __atomic_exchange_n(&put_into, NULL, __ATOMIC_SEQ_CST);
+
+	if (owner) {
+		CHECK_EQUAL(put_bytes(owner->stage, 'b', 20, 1), STAGE_OK);
+	}
+}
+
+static void while_it_is_disarmed(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct owner owner = { 0 };
+	int64_t i;
+
+	owner_open(&owner, pump, 0);
+	for (i = 0; i < 500; i++) {
+		__atomic_store_n(&put_into, &owner, __ATOMIC_SEQ_CST);
+		CHECK_EQUAL(put_bytes(owner.stage, 'a', 20, 1), STAGE_OK);
+		owner_wait(&owner, &owner.frames, 2 * i + 2);
+	}
+	owner_close(&owner);
+	stage_pump_stop(pump);
+}
+
 int main(void)
 {
+	RUN(while_it_is_disarmed);
 	RUN(pauses_without_linger);
 	RUN(pauses_with_a_linger_of_100_us);
 	RUN(pauses_with_a_linger_of_1_ms);
