@@ -194,7 +194,7 @@ struct resk_message {
 	size_t header_count;
 };
 
-/* Messages in the order in which they are to be delivered; one block of memory, given back with resk_free. */
+/* Messages in the order in which they are to be delivered; one block of memory, the engine's, which resk_next says the life of. */
 struct resk_batch {
 	size_t count;
 	struct resk_message messages[];
@@ -273,7 +273,8 @@ extern int32_t resk_subscribe(struct resk_text name, struct resk_text topics, st
 
 /* resk_next gives the next messages, or NULL when the subscription has ended. Calling it says that of the batch before
  * as many have been delivered as resk_delivery counts; the others come again. Blocks until there are messages. Only
- * the subscription's thread. */
+ * the subscription's thread. A batch is valid until the next call of resk_next or resk_subscription_free for the
+ * subscription. */
 extern struct resk_batch *resk_next(uint64_t id);
 
 /* resk_unsubscribe ends a subscription: what was delivered is committed where auto-commit is on, the group is left, and

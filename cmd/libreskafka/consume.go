@@ -17,10 +17,17 @@ import (
 
 // delivery is the memory that a subscription's thread shares with its consumer, a kafka.Progress. It is freed when the
 // consumer has been collected, which may ask it to the last, and the thread has said that it is done (deliveries).
-type delivery struct{ shared *C.struct_resk_delivery }
+type delivery struct {
+	shared *C.struct_resk_delivery
+
+	// The block that the present batch is in, kept for the next: an allocation of this size would be given back to the
+	// kernel each time, and its pages be faulted in again. Only the thread's calls use it.
+	block unsafe.Pointer
+	room  int
+}
 
 func newDelivery() *delivery {
-	d := &delivery{(*C.struct_resk_delivery)(C.calloc(1, C.sizeof_struct_resk_delivery))}
+	d := &delivery{shared: (*C.struct_resk_delivery)(C.calloc(1, C.sizeof_struct_resk_delivery))}
 	runtime.AddCleanup(d, func(shared *C.struct_resk_delivery) { C.free(unsafe.Pointer(shared)) }, d.shared)
 	return d
 }
@@ -39,6 +46,23 @@ func (d *delivery) Hurry(set bool) {
 	}
 	atomic.StoreUint64((*uint64)(unsafe.Pointer(&d.shared.hurry)), hurry)
 	runtime.KeepAlive(d)
+}
+
+// space gives a block of at least so many bytes; what was in the one before is gone.
+func (d *delivery) space(bytes int) unsafe.Pointer {
+	const little = 64 << 10 // of which it is not worth giving anything back
+	if bytes > d.room || bytes < d.room/8 && d.room > little {
+		C.free(d.block)
+		d.room = max(bytes+bytes/8, 4<<10) // the next batch may be a bit larger
+		d.block = C.malloc(C.size_t(d.room))
+	}
+	return d.block
+}
+
+// end frees the block.
+func (d *delivery) end() {
+	C.free(d.block)
+	d.block, d.room = nil, 0
 }
 
 // deliveries keeps what threads still use, by the number of the subscription.
@@ -77,11 +101,15 @@ func resk_next(id C.uint64_t) (batch *C.struct_resk_batch) {
 	if e == nil {
 		return nil
 	}
+	d, ok := deliveries.Load(uint64(id))
+	if !ok {
+		return nil
+	}
 	messages, ok := e.Next(uint64(id))
 	if !ok {
 		return nil
 	}
-	return newBatch(messages)
+	return newBatch(messages, d.(*delivery))
 }
 
 //export resk_unsubscribe
@@ -98,7 +126,9 @@ func resk_subscription_free(id C.uint64_t) {
 	if e := running(); e != nil {
 		e.FreeSubscription(uint64(id))
 	}
-	deliveries.Delete(uint64(id))
+	if d, ok := deliveries.LoadAndDelete(uint64(id)); ok {
+		d.(*delivery).end()
+	}
 }
 
 //export resk_commit
@@ -131,44 +161,71 @@ func resk_ensure_topic(name, topic C.struct_resk_text, partitions, replication, 
 	return status(e.EnsureTopic(text(name), text(topic), int(partitions), int(replication), wait != 0))
 }
 
-// newBatch copies messages into one block of C memory: the batch, its headers, and then the bytes.
-func newBatch(messages []kafka.Message) *C.struct_resk_batch {
-	headers, size := 0, 0
-	for i := range messages {
-		m := &messages[i]
-		headers += len(m.Headers)
-		size += len(m.Topic) + 1 + len(m.Key) + 1 + len(m.Value) + 1
-		for _, h := range m.Headers {
-			size += len(h.Name) + 1 + len(h.Value) + 1
-		}
-	}
+// message and header are struct resk_message and struct resk_message_header with addresses in C's memory instead of pointers, which
+// the collector would watch being stored.
+type message struct {
+	topic       uintptr
+	partition   int32
+	offset      int64
+	timestamp   int64
+	key         uintptr
+	keyLength   int
+	value       uintptr
+	valueLength int
+	headers     uintptr
+	headerCount int
+}
+
+type header struct {
+	name        uintptr
+	value       uintptr
+	valueLength int
+}
+
+// The compiler compares the twins.
+var (
+	_ = [1]int{}[unsafe.Sizeof(message{})-C.sizeof_struct_resk_message]
+	_ = [1]int{}[unsafe.Offsetof(message{}.offset)-unsafe.Offsetof(C.struct_resk_message{}.offset)]
+	_ = [1]int{}[unsafe.Offsetof(message{}.timestamp)-unsafe.Offsetof(C.struct_resk_message{}.timestamp_ms)]
+	_ = [1]int{}[unsafe.Offsetof(message{}.key)-unsafe.Offsetof(C.struct_resk_message{}.key)]
+	_ = [1]int{}[unsafe.Offsetof(message{}.value)-unsafe.Offsetof(C.struct_resk_message{}.value)]
+	_ = [1]int{}[unsafe.Offsetof(message{}.headers)-unsafe.Offsetof(C.struct_resk_message{}.headers)]
+	_ = [1]int{}[unsafe.Offsetof(message{}.headerCount)-unsafe.Offsetof(C.struct_resk_message{}.header_count)]
+	_ = [1]int{}[unsafe.Sizeof(header{})-C.sizeof_struct_resk_message_header]
+	_ = [1]int{}[unsafe.Offsetof(header{}.valueLength)-unsafe.Offsetof(C.struct_resk_message_header{}.value_length)]
+)
+
+// newBatch copies messages into the delivery's block: the batch, its messages, their headers, and then the bytes.
+func newBatch(messages *kafka.Batch, d *delivery) *C.struct_resk_batch {
+	count := messages.Len()
+	headers, topics, bytes := messages.Size()
+	size := bytes + topics + messages.Runs() + 2*count + 2*headers // with a NUL behind each
 	governor.Carried(size)
-	fixed := C.sizeof_struct_resk_batch + len(messages)*C.sizeof_struct_resk_message + headers*C.sizeof_struct_resk_message_header
-	block := C.malloc(C.size_t(fixed + size))
-	// The collector must not take what was there before for pointers of Go when pointers are stored over it.
-	C.memset(block, 0, C.size_t(fixed))
+	fixed := C.sizeof_struct_resk_batch + count*C.sizeof_struct_resk_message + headers*C.sizeof_struct_resk_message_header
+	block := d.space(fixed + size)
 	batch := (*C.struct_resk_batch)(block)
-	batch.count = C.size_t(len(messages))
+	batch.count = C.size_t(count)
 	first := unsafe.Add(block, C.sizeof_struct_resk_batch)
-	out := unsafe.Slice((*C.struct_resk_message)(first), len(messages))
-	heads := unsafe.Slice((*C.struct_resk_message_header)(unsafe.Add(first, len(messages)*C.sizeof_struct_resk_message)), headers)
+	out := unsafe.Slice((*message)(first), count)
+	heads := unsafe.Slice((*header)(unsafe.Add(first, count*C.sizeof_struct_resk_message)), headers)
 	w := writer{unsafe.Slice((*byte)(unsafe.Add(block, fixed)), size)}
-	for i := range messages {
-		m := &messages[i]
-		out[i] = C.struct_resk_message{
-			topic: (*C.char)(w.text(m.Topic)), partition: C.int32_t(m.Partition), offset: C.int64_t(m.Offset),
-			timestamp_ms: C.int64_t(m.Timestamp.UnixMilli()),
-			key:          w.bytes(m.Key), key_length: C.size_t(len(m.Key)),
-			value: w.bytes(m.Value), value_length: C.size_t(len(m.Value)),
-			header_count: C.size_t(len(m.Headers)),
+	var topic uintptr
+	i := 0
+	for m, begins := range messages.All() {
+		if begins {
+			topic = uintptr(w.text(m.Topic))
 		}
+		o := &out[i]
+		i++
+		o.topic, o.partition, o.offset, o.timestamp = topic, m.Partition, m.Offset, m.Timestamp.UnixMilli()
+		o.key, o.keyLength = uintptr(w.bytes(m.Key)), len(m.Key)
+		o.value, o.valueLength = uintptr(w.bytes(m.Value)), len(m.Value)
+		o.headers, o.headerCount = 0, len(m.Headers)
 		if len(m.Headers) > 0 {
-			out[i].headers = &heads[0]
+			o.headers = uintptr(unsafe.Pointer(&heads[0]))
 		}
 		for j, h := range m.Headers {
-			heads[j] = C.struct_resk_message_header{
-				name: (*C.char)(w.text(h.Name)), value: w.bytes(h.Value), value_length: C.size_t(len(h.Value)),
-			}
+			heads[j] = header{name: uintptr(w.text(h.Name)), value: uintptr(w.bytes(h.Value)), valueLength: len(h.Value)}
 		}
 		heads = heads[len(m.Headers):]
 	}

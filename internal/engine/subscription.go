@@ -28,8 +28,9 @@ type subscription struct {
 	ended    bool
 }
 
-// batchMost is the most messages that one call of Next gives: enough that the call costs a message next to nothing.
-const batchMost = 1000
+// batchMost is the most messages that one call of Next gives: enough that the call costs a message next to nothing. Their
+// bytes are bounded by the consumer.
+const batchMost = 4000
 
 // CheckConsumer says whether a connection can consume, and logs why not.
 func (e *Engine) CheckConsumer(name string) error {
@@ -108,7 +109,7 @@ func (e *Engine) subscription(id uint64) *subscription {
 
 // Next blocks until the subscription has messages; false when it has ended. Only its own thread calls it. What
 // Progress does not count of the batch before comes again.
-func (e *Engine) Next(id uint64) ([]kafka.Message, bool) {
+func (e *Engine) Next(id uint64) (*kafka.Batch, bool) {
 	s := e.subscription(id)
 	if s == nil {
 		return nil, false

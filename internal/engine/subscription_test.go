@@ -28,7 +28,7 @@ func listen(e *Engine, id uint64, c *counter) <-chan string {
 			if !ok {
 				return
 			}
-			for _, m := range batch {
+			for m := range batch.All() {
 				values <- string(m.Value)
 				c.delivered.Add(1)
 			}

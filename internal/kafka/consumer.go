@@ -70,8 +70,9 @@ type Consumer struct {
 	renew     string   // why Next is to begin a new session, empty for no reason
 	poll      context.Context
 	wake      context.CancelFunc // ends poll: something changed that Next has to look at
-	pending   []Message          // polled and not handed out, in order
-	out       []Message          // the batch that the module has, nil when it has none
+	pending   []run              // polled and not handed out, in order
+	out       *Batch             // the batch that the module has, nil when it has none
+	shut      bool               // the client gives no partitions away: it was polled and not told AllowRebalance since
 	base      uint64             // Progress.Delivered when it was handed out
 	marked    int                // how many of out are marked to be committed
 	since     time.Time          // when the callback under way began, as far as the watchdog has seen

@@ -2,12 +2,10 @@ package kafka
 
 import (
 	"context"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
 )
 
 // Limits of a batch that Next gives. The second keeps small what the module copies at once; a single larger message
@@ -17,35 +15,22 @@ const (
 	maxBatchBytes    = 1 << 20
 )
 
-// Message is one record received. Nil and empty are different things for Key, Value and a header's Value: nil is
-// Kafka's null. The bytes are shared with other messages of the same fetch and must not be written to.
-type Message struct {
-	Topic     string
-	Partition int32
-	Offset    int64
-	Key       []byte
-	Value     []byte
-	Headers   []outbox.Header
-	Timestamp time.Time
-
-	epoch int32 // of the partition's leader, part of what is committed
-}
-
-func (m *Message) size() int {
-	n := len(m.Key) + len(m.Value)
-	for _, h := range m.Headers {
-		n += len(h.Name) + len(h.Value)
-	}
-	return n
-}
+// pollMost is how many records are taken from the client at once. The client fetches from a broker again when all that
+// it has from there is taken: that is to happen while the module delivers, not after it. It is more than a fetch of
+// three partitions has with records of 100 bytes.
+const pollMost = 1 << 15
 
 // Next blocks until there are messages and returns up to most of them, those of each partition in order, or false once
 // the consumer is closed. Calling it ends the previous batch: what Progress.Delivered does not count of it is taken back,
 // and comes again unless its partition goes to another member. It also returns to the group when the watchdog left it.
-func (c *Consumer) Next(most int) ([]Message, bool) {
+func (c *Consumer) Next(most int) (*Batch, bool) {
+	most = clamp(most, 1, maxBatchMessages)
 	c.returned()
+	if batch := c.more(most); batch != nil {
+		return batch, true
+	}
 	for {
-		s, ctx, size := c.begin(clamp(most, 1, maxBatchMessages))
+		s, ctx, size := c.begin()
 		if s == nil {
 			c.end()
 			return nil, false
@@ -62,6 +47,17 @@ func (c *Consumer) Next(most int) ([]Message, bool) {
 			return batch, true
 		}
 	}
+}
+
+// more gives a batch of what is pending without asking the client, as long as nobody waits for anything else: the door is
+// still closed to rebalances since the batch before. nil = ask the client.
+func (c *Consumer) more(most int) *Batch {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if !c.shut || c.blocked || c.allPaused || c.closing || c.session == nil || c.renew != "" || c.poll.Err() != nil {
+		return nil
+	}
+	return c.hand(c.pick(most))
 }
 
 // polled gives what the session's client polls, nothing once the session was left. A poll that is called off goes on for as
@@ -96,7 +92,7 @@ var canceled = func() context.Context {
 
 // begin gives the session to poll and how: for up to size records until ctx is done, not at all but with pending for
 // size 0, or only waiting for ctx when size is negative. The session is nil when the consumer closes.
-func (c *Consumer) begin(most int) (s *session, ctx context.Context, size int) {
+func (c *Consumer) begin() (s *session, ctx context.Context, size int) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	if s := c.session; s != nil && c.renew != "" {
@@ -110,18 +106,18 @@ func (c *Consumer) begin(most int) (s *session, ctx context.Context, size int) {
 	if c.poll.Err() != nil {
 		c.poll, c.wake = context.WithCancel(c.life)
 	}
-	c.blocked = false
+	c.blocked, c.shut = false, false
 	switch {
 	case c.allPaused:
 		size = -1
 	case !c.deliverable():
-		size = most
+		size = pollMost
 	}
 	return c.session, c.poll, size
 }
 
 // take adds what was polled to pending and chooses the next batch from there, nil for none.
-func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) []Message {
+func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) *Batch {
 	if c.debug.wants("fetch") {
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 			if n := len(p.Records); n > 0 {
@@ -130,10 +126,6 @@ func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) []Message {
 		})
 	}
 	batch, current := c.choose(s, fetches, most)
-	if len(batch) > 0 {
-		c.debug.tell("consumer", "%d message(s) go to the callback, the first is of topic %s partition %d offset %d",
-			len(batch), batch[0].Topic, batch[0].Partition, batch[0].Offset)
-	}
 	if current { // what the brokers answer to a member that leaves is nothing to report
 		fetches.EachError(c.report)
 	}
@@ -141,70 +133,71 @@ func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) []Message {
 }
 
 // choose is take without its report. current is false when the session is not the consumer's any more.
-func (c *Consumer) choose(s *session, fetches kgo.Fetches, most int) (batch []Message, current bool) {
+func (c *Consumer) choose(s *session, fetches kgo.Fetches, most int) (batch *Batch, current bool) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	if c.session != s || c.closing {
 		s.client.AllowRebalance() // or leaving the group would wait for this poll
 		return nil, false
 	}
-	fetches.EachRecord(func(r *kgo.Record) { c.pending = append(c.pending, message(r)) })
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if len(p.Records) > 0 {
+			c.pending = append(c.pending, run{p.Topic, p.Partition, p.Records})
+		}
+	})
 	if c.blocked || c.allPaused {
 		return nil, true
 	}
-	batch = c.pick(clamp(most, 1, maxBatchMessages))
-	if len(batch) == 0 {
-		return nil, true
-	}
-	c.out, c.base, c.marked, c.since = batch, c.progress.Delivered(), 0, c.tune.now()
-	c.progress.Hurry(false)
-	c.watch.Reset(c.tick())
-	return batch, true
+	return c.hand(c.pick(most)), true
 }
 
-func message(r *kgo.Record) Message {
-	m := Message{
-		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: r.Key, Value: r.Value,
-		Timestamp: r.Timestamp, epoch: r.LeaderEpoch,
+// hand makes a batch the one that the module has; nil stays nil. The caller holds mtx.
+func (c *Consumer) hand(batch *Batch) *Batch {
+	if batch == nil {
+		return nil
 	}
-	if len(r.Headers) > 0 {
-		m.Headers = make([]outbox.Header, len(r.Headers))
-		for i, h := range r.Headers {
-			m.Headers[i] = outbox.Header{Name: h.Key, Value: h.Value}
-		}
+	c.out, c.shut = batch, true
+	c.base, c.marked, c.since = c.progress.Delivered(), 0, c.tune.now()
+	c.progress.Hurry(false)
+	c.watch.Reset(c.tick())
+	if c.debug.wants("consumer") {
+		first := &batch.runs[0]
+		c.debug.tell("consumer", "%d message(s) go to the callback, the first is of topic %s partition %d offset %d",
+			batch.count, first.topic, first.partition, first.records[0].Offset)
 	}
-	return m
+	return batch
 }
 
 // deliverable says whether pending has something that is not paused. The caller holds mtx.
 func (c *Consumer) deliverable() bool {
 	for i := range c.pending {
-		if !c.paused[c.pending[i].Topic] {
+		if !c.paused[c.pending[i].topic] {
 			return true
 		}
 	}
 	return false
 }
 
-// pick takes a batch out of pending, leaving what is paused. The caller holds mtx.
-func (c *Consumer) pick(most int) []Message {
-	var batch, rest []Message
-	size := 0
-	for i := range c.pending {
-		m := &c.pending[i]
-		if c.paused[m.Topic] {
-			rest = append(rest, *m)
+// pick takes a batch out of pending, leaving what is paused; nil when there is nothing. The caller holds mtx.
+func (c *Consumer) pick(most int) *Batch {
+	b, kept, full := &Batch{}, c.pending[:0], false
+	for _, r := range c.pending {
+		if full || c.paused[r.topic] {
+			kept = append(kept, r)
 			continue
 		}
-		size += m.size()
-		if len(batch) > 0 && (len(batch) == most || size > maxBatchBytes) {
-			rest = append(rest, c.pending[i:]...)
-			break
+		n := b.add(r, most)
+		if full = n < len(r.records); full {
+			r.records = r.records[n:]
+			kept = append(kept, r)
 		}
-		batch = append(batch, *m)
 	}
-	c.pending = rest
-	return batch
+	clear(c.pending[len(kept):]) // or their records would be held
+	c.pending = kept
+	if b.count == 0 {
+		return nil
+	}
+	return b
 }
 
 // returned ends the batch that the module had.
@@ -215,8 +208,8 @@ func (c *Consumer) returned() {
 		return
 	}
 	c.watch.Stop()
-	if n := c.settle(); n < len(c.out) {
-		c.pending = append(append([]Message{}, c.out[n:]...), c.pending...)
+	if n := c.settle(); n < c.out.count {
+		c.pending = append(c.out.after(n), c.pending...)
 	}
 	c.out = nil
 }

@@ -94,7 +94,7 @@ func (c *Consumer) settle() int {
 	if c.out == nil {
 		return 0
 	}
-	n := clamp(int(c.progress.Delivered()-c.base), 0, len(c.out))
+	n := clamp(int(c.progress.Delivered()-c.base), 0, c.out.count)
 	if c.session != nil {
 		c.mark(n)
 	}
@@ -106,18 +106,7 @@ func (c *Consumer) mark(n int) {
 	if n <= c.marked {
 		return
 	}
-	offsets := map[string]map[int32]kgo.EpochOffset{}
-	for i := c.marked; i < n; i++ {
-		m := &c.out[i]
-		if i+1 < n && c.out[i+1].Topic == m.Topic && c.out[i+1].Partition == m.Partition {
-			continue
-		}
-		if offsets[m.Topic] == nil {
-			offsets[m.Topic] = map[int32]kgo.EpochOffset{}
-		}
-		offsets[m.Topic][m.Partition] = kgo.EpochOffset{Epoch: m.epoch, Offset: m.Offset + 1}
-	}
-	c.session.client.MarkCommitOffsets(offsets)
+	c.session.client.MarkCommitOffsets(c.out.ends(c.marked, n))
 	c.marked = n
 }
 
@@ -136,7 +125,7 @@ func (c *Consumer) Commit(ctx context.Context, current bool) error {
 		c.mtx.Unlock()
 		return ErrLeft
 	}
-	if n := c.settle(); current && n < len(c.out) {
+	if n := c.settle(); current && c.out != nil && n < c.out.count {
 		c.mark(n + 1)
 	}
 	c.mtx.Unlock()

@@ -154,18 +154,18 @@ func TestRebalanceBeforeTheBatch(t *testing.T) {
 	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
 	write(t, writer(t, cluster), "t", 1, 0, 10)
 	m := subscribe(t, consuming(cluster.ListenAddrs()...), nil, []string{"t"})
-	s, ctx, size := m.begin(500)
+	s, ctx, size := m.begin()
 	var fetches kgo.Fetches
 	for fetches.NumRecords() == 0 {
 		fetches = s.client.PollRecords(ctx, size)
 	}
 	m.hurry(s)
 	if batch := m.take(s, fetches, 500); batch != nil {
-		t.Fatalf("a batch of %d although a rebalance waits", len(batch))
+		t.Fatalf("a batch of %d although a rebalance waits", batch.Len())
 	}
 	batch, ok := m.Next(500)
-	if len(batch) != 10 || !ok || m.hurrying.Load() {
-		t.Errorf("then a batch of %d, %v", len(batch), ok)
+	if !ok || batch.Len() != 10 || m.hurrying.Load() {
+		t.Errorf("then a batch of %v, %v", batch, ok)
 	}
 }
 

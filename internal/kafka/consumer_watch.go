@@ -36,9 +36,9 @@ func (c *Consumer) look() {
 		return
 	}
 	s, where := c.session, "the thread that delivers has not come back"
-	if n < len(c.out) {
-		m := &c.out[n]
-		where = fmt.Sprintf("the callback for topic %s partition %d offset %d is still running", m.Topic, m.Partition, m.Offset)
+	if n < c.out.count {
+		topic, partition, record := c.out.at(n)
+		where = fmt.Sprintf("the callback for topic %s partition %d offset %d is still running", topic, partition, record.Offset)
 	}
 	c.session, c.left, c.out, c.pending = nil, s, nil, nil
 	c.renew = "the callback has returned"

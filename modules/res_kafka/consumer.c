@@ -88,21 +88,18 @@ static void subscription_destroy(void *obj)
 	ao2_cleanup(subscription->seat);
 }
 
-/* Calls back with one message. -1 when the subscription has been ended. */
-static int deliver(struct subscription *subscription, const struct resk_message *m)
+/* Calls back with one message, unless the subscription has been ended or nobody but this thread holds the consumer any
+ * more: then -1. */
+static int deliver(struct subscription *subscription, struct ast_kafka_consumer *consumer, const struct resk_message *m)
 {
-	struct seat *seat = subscription->seat;
-	struct ast_kafka_consumer *consumer = NULL;
+	struct turn *turn = &subscription->seat->turn;
 
-	turn_take(&seat->turn);
-	if (!__atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST)) {
-		consumer = ao2_weakproxy_get_object(seat, 0);
-	}
-	if (!consumer) {
-		turn_give(&seat->turn);
+	turn_take(turn);
+	if (__atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST) || ao2_ref(consumer, 0) == 1) {
+		turn_give(turn);
 		return -1;
 	}
-	turn_enter(&seat->turn);
+	turn_enter(turn);
 	if (subscription->callback) {
 		subscription->callback(m->topic, m->partition, m->offset, m->value, m->value_length, m->key, m->key_length,
 			subscription->userdata);
@@ -115,27 +112,37 @@ static int deliver(struct subscription *subscription, const struct resk_message 
 
 		subscription->record_callback(consumer, &record, subscription->userdata);
 	}
-	turn_leave(&seat->turn);
+	turn_leave(turn);
 	__atomic_add_fetch(&subscription->delivery->delivered, 1, __ATOMIC_SEQ_CST);
-	turn_give(&seat->turn);
-	ao2_ref(consumer, -1);
+	turn_give(turn);
 	return 0;
+}
+
+/* Delivers a batch, or as much of it as is wanted. The consumer is held meanwhile, which is dear to do for each message. */
+static void deliver_batch(struct subscription *subscription, const struct resk_batch *batch)
+{
+	struct ast_kafka_consumer *consumer = ao2_weakproxy_get_object(subscription->seat, 0);
+	size_t i;
+
+	if (!consumer) {
+		return;
+	}
+	for (i = 0; i < batch->count; i++) {
+		if (__atomic_load_n(&subscription->delivery->hurry, __ATOMIC_SEQ_CST)
+			|| deliver(subscription, consumer, &batch->messages[i])) {
+			break;
+		}
+	}
+	ao2_ref(consumer, -1);
 }
 
 static void run(void *object)
 {
 	struct subscription *subscription = object;
-	struct resk_batch *batch;
-	size_t i;
+	const struct resk_batch *batch;
 
 	while ((batch = engine.resk_next(subscription->id))) {
-		for (i = 0; i < batch->count; i++) {
-			if (__atomic_load_n(&subscription->delivery->hurry, __ATOMIC_SEQ_CST)
-				|| deliver(subscription, &batch->messages[i])) {
-				break;
-			}
-		}
-		engine.resk_free(batch);
+		deliver_batch(subscription, batch);
 	}
 	engine.resk_subscription_free(subscription->id);
 }

@@ -296,8 +296,8 @@ func (w *World) subscribe(name string, callback func(kafka.Message)) (*subscript
 			if !ok {
 				return
 			}
-			for _, m := range batch {
-				callback(m)
+			for m := range batch.All() {
+				callback(*m)
 				if !p.returned() {
 					break
 				}
