@@ -15,8 +15,8 @@ import (
 // What librdkafka does without being asked, where the client library does something else.
 const (
 	fetchMaxWait           = 500 * time.Millisecond // fetch.wait.max.ms
-	fetchMaxBytes          = 50 << 20               // fetch.max.bytes
-	fetchMaxPartitionBytes = 1 << 20                // fetch.message.max.bytes
+	fetchMaxBytes          = 16 << 20               // fetch.max.bytes is 50 MiB there, which the client would hold twice for each broker
+	fetchMaxPartitionBytes = 2 << 20                // fetch.message.max.bytes is 1 MiB there; one fetch is asked for at a time, and half as many cost less
 	heartbeatInterval      = 3 * time.Second        // heartbeat.interval.ms
 )
 
