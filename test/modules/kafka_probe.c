@@ -20,7 +20,8 @@
  *   kafka probe fault                                  panic inside the engine
  *   kafka probe subscribe <connection> <topics> <file> <sleep ms>
  *                                                      a line in the file for each message; the payloads "unsubscribe" and
- *                                                      "commit" do that from inside the callback
+ *                                                      "commit" do that from inside the callback, "drop" gives up the
+ *                                                      only reference to the consumer there
  *   kafka probe unsubscribe
  *   kafka probe inside                                 how many callbacks of the first are under way
  *   kafka probe second <connection> <topics> <file>    a further consumer of the connection, with the plain callback
@@ -348,6 +349,9 @@ static void on_record(struct ast_kafka_consumer *consumer, const struct ast_kafk
 	} else if (says(record, "commit")) {
 		fprintf(listener->file, "commit %d\n", ast_kafka_consumer_commit(consumer));
 		fflush(listener->file);
+	} else if (says(record, "drop")) {
+		ao2_cleanup(listener->consumer);
+		listener->consumer = NULL;
 	}
 	__atomic_sub_fetch(&listener->inside, 1, __ATOMIC_SEQ_CST);
 }
@@ -397,7 +401,7 @@ static char *probe_consume(int fd, const char *what, const char *const *argv, in
 	if (!strcmp(what, "subscribe") && count == 4) {
 		if (!first.consumer) {
 			first.consumer = ast_kafka_get_consumer(argv[0]);
-			first.file = fopen(argv[2], "a");
+			first.file = first.file ? first.file : fopen(argv[2], "a");
 		}
 		first.sleep_ms = atoi(argv[3]);
 		ast_cli(fd, "subscribe %d\n", ast_kafka_consumer_subscribe_records(first.consumer, argv[1], on_record, &first));

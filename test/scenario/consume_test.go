@@ -120,6 +120,18 @@ func consume(t *testing.T, on kind) {
 	if got := payloads(w.waitReceived("got", 10)); got[9] != "never" {
 		t.Errorf("after unsubscribing inside the callback came %q", got[9:])
 	}
+
+	// The last reference is given up inside the callback: that is the last of its batch.
+	w.send(apart, "drop", "then")
+	w.waitReceived("got", 11)
+	w.until(member+"No", "kafka show consumers")
+	if got := payloads(w.received("got")); len(got) != 11 {
+		t.Errorf("after the last reference was gone came %q", got[10:])
+	}
+	w.subscribe(apart, 0)
+	if got := payloads(w.waitReceived("got", 12)); got[11] != "then" {
+		t.Errorf("after the last reference was gone came %q", got[11:])
+	}
 	w.cli("kafka probe end")
 	w.expect(`Unloaded`, "module unload kafka_probe.so")
 	w.cli("module unload cdr_kafka.so")
