@@ -169,7 +169,7 @@ func (s *scene) subscribe() {
 			if !ok {
 				return
 			}
-			for _, m := range batch {
+			for m := range batch.All() {
 				s.received <- string(m.Value)
 				p.delivered.Add(1)
 			}
