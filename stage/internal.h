@@ -37,7 +37,7 @@
 #define STAGE_MILLISECOND INT64_C(1000000)
 #define STAGE_SECOND      (1000 * STAGE_MILLISECOND)
 #define STAGE_NEVER       INT64_MAX
-#define STAGE_LONG_AGO    INT64_C(1)
+#define STAGE_LONG_AGO    (-STAGE_NEVER / 2)
 
 /* Spares the pump keeps ready, idle or not: two, so that two stages may wake up at the same time. */
 #define STAGE_SPARES_READY 2
