@@ -45,6 +45,7 @@ struct seat {
 	struct turn turn;             /* of callbacks */
 	ast_mutex_t lock;             /* of what follows; taken after the turn */
 	struct subscription *current; /* a reference, or NULL */
+	int alone; /* the consumer's count of references while a single one is held; AO2 counts the weak proxy's too */
 	char name[];
 };
 
@@ -95,7 +96,7 @@ static int deliver(struct subscription *subscription, struct ast_kafka_consumer 
 	struct turn *turn = &subscription->seat->turn;
 
 	turn_take(turn);
-	if (__atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST) || ao2_ref(consumer, 0) == 1) {
+	if (__atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST) || ao2_ref(consumer, 0) <= subscription->seat->alone) {
 		turn_give(turn);
 		return -1;
 	}
@@ -211,6 +212,7 @@ static struct ast_kafka_consumer *consumer_create(const char *name)
 		ao2_ref(consumer, -1);
 		return NULL;
 	}
+	seat->alone = ao2_ref(consumer, 0);
 	return consumer;
 }
 
