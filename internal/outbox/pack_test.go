@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -69,7 +70,7 @@ func (r *Record) same(other *Record) bool {
 // been used for something else meanwhile; and what has come out does not change.
 func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 	defer func(before int) { blockMost = before }(blockMost)
-	for seed := range uint64(300) {
+	for seed := range uint64(80) {
 		dice := rand.New(rand.NewPCG(seed, 7))
 		blockMost = []int{64 << 10, 10, 200, 5000}[seed%4]
 		var p pack
@@ -218,4 +219,34 @@ func memory() (m runtime.MemStats) {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return m
+}
+
+// Records that must not be lost go to disk when their time is up, also when they are packed behind others that have more of
+// it.
+func TestWhatIsPackedIsOverdueToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, d := &trouble{}, newDisk(func(what string) { t.Error(what) })
+		o := New(Settings{Timeout: time.Second, WindowRecords: 1, Durability: Overflow}, &silent{}, h, h)
+		o.Attach(func() (Spool, error) { return d, nil })
+		synctest.Wait()
+		var records []Record
+		for i := range 30 {
+			r := numbered("t", i, Unsaid)
+			if i < 10 {
+				r.Lifetime = time.Hour
+			}
+			records = append(records, r)
+		}
+		o.Accept(records)
+		synctest.Wait()
+		if packed := o.lanes["t"].later.n; packed < 20 {
+			t.Fatalf("%d are packed", packed)
+		}
+		after(1100 * time.Millisecond)
+		synctest.Wait()
+		if c := o.Counters()[0]; c.Spooled != 20 || len(c.Dropped) > 0 {
+			t.Errorf("account %+v, want 20 on disk", c)
+		}
+		o.Close()
+	})
 }
