@@ -13,7 +13,7 @@ MODULES := res_kafka cdr_kafka
 # The same for test/modules/NAME.c, modules that only tests load; `install-test-modules` adds them, `install` never does.
 TEST_MODULES := kafka_probe call_probe test_res_kafka
 # The same for bench/modules/NAME.c, modules that only measurements load; see install-bench-modules.
-BENCH_MODULES := kafka_bench
+BENCH_MODULES := cdr_nothing kafka_bench
 
 ASTERISK_ROOT ?= /
 BUILD ?= build

@@ -15,6 +15,10 @@ import (
 // frozen is ours while the broker does not answer. Records about calls are kept on disk, as is the default.
 const frozen variant = "res_kafka, broker frozen"
 
+// idleBackend is an Asterisk without any module of ours that has a backend for call records, which does nothing: what it
+// costs beside one with none is Asterisk's own, whoever the records are for.
+const idleBackend variant = "a CDR backend that does nothing"
+
 // The calls of a round. An Asterisk and one without any module of ours run side by side and are called in turn, for a short
 // time each, so that what changes on the machine meanwhile changes both; a pair of such turns gives one ratio.
 const (
@@ -43,6 +47,7 @@ func callRows() []row {
 	}{
 		{disk, "", goal{absoluteAtMost, callTolerance}},
 		{frozen, ", broker frozen", goal{absoluteAtMost, callTolerance}},
+		{idleBackend, ", a CDR backend that does nothing", goal{}},
 		{bare, ", control: twice without the module", goal{}},
 	} {
 		own := []metric{
@@ -64,7 +69,7 @@ func callRows() []row {
 	}
 	return []row{{
 		name: "calls", about: fmt.Sprintf("%d calls a second from one caller, and as many as %d callers can place, with a record of each published", callsPerSecond, callers),
-		variants: []variant{disk, frozen, bare}, measure: measureCalls, metrics: metrics,
+		variants: []variant{disk, frozen, idleBackend, bare}, measure: measureCalls, metrics: metrics,
 	}}
 }
 
@@ -206,7 +211,11 @@ func callLaunch(v variant, address, topic string) launch {
 		"extensions.conf": callsConf,
 		"cdr.conf":        "[general]\nenable = yes\nunanswered = yes\n",
 	}}
-	if v != bare {
+	switch v {
+	case bare:
+	case idleBackend:
+		l.modules = append(l.modules, "cdr_nothing")
+	default:
 		l.modules = append(l.modules, "cdr_kafka")
 		l.files["cdr_kafka.conf"] = fmt.Sprintf("[global]\nconnection = %s\ntopic = %s\nkey = linkedid\n", connection, topic)
 	}
@@ -233,7 +242,7 @@ func (c *called) place(callers, perSecond int, seconds float64) (values, error) 
 
 // published waits until there is a record of each call, where there is a module to publish it.
 func (c *called) published(ctx context.Context, b *broker, topic string) error {
-	if c.variant == bare {
+	if c.variant == bare || c.variant == idleBackend {
 		return nil
 	}
 	_, err := b.await(ctx, []string{topic}, func() int64 { return int64(c.calls) })

@@ -47,7 +47,7 @@ func (r *round) start(ctx context.Context, l launch) error {
 	switch r.variant {
 	case reference:
 		install = r.bench.reference
-	case bare:
+	case bare, idleBackend:
 		modules = pbx.StockModules()
 	}
 	var err error
