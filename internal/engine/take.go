@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,7 +95,7 @@ const takenMost = 128
 // putBack makes a taking ready for the next slab.
 func (t *taking) putBack() {
 	t.forget()
-	clear(t.fields)
+	t.forgetFields()
 	if cap(t.records) <= takenMost && cap(t.headed) <= 4*takenMost && cap(t.fields) <= takenMost {
 		*t = taking{records: t.records, headed: t.headed, fields: t.fields[:0]}
 		takings.Put(t)
@@ -106,6 +107,14 @@ func (t *taking) forget() {
 	clear(t.records)
 	clear(t.headed)
 	t.records, t.headed = t.records[:0], t.headed[:0]
+}
+
+// forgetFields lets go of the values of all events. The names stay: the next event mostly has the same, see addField.
+func (t *taking) forgetFields() {
+	all := t.fields[:cap(t.fields)]
+	for i := range all {
+		all[i] = event.Field{Name: all[i].Name}
+	}
 }
 
 // taking turns the frames of one slab into records, which point into the slab.
@@ -205,7 +214,7 @@ func (t *taking) event(f *frame.Frame) {
 		return
 	}
 	t.fields = t.fields[:0]
-	if err := f.EachField(func(fd frame.Field) { t.fields = append(t.fields, eventField(fd)) }); err != nil {
+	if err := f.EachField(func(fd frame.Field) { t.addField(fd) }); err != nil {
 		t.lose(f, err)
 		return
 	}
@@ -219,6 +228,18 @@ func (t *taking) event(f *frame.Frame) {
 		Topic: message.Topic, Key: message.Key, Value: message.Value, Headers: message.Headers, Accepted: accepted,
 		Durability: source.Durability(),
 	})
+}
+
+// addField adds a field of an event. Its name is that of the event before, which had it in the same place, if it is the
+// same: a string for each name would be most of what a call record allocates.
+func (t *taking) addField(fd frame.Field) {
+	at := len(t.fields)
+	t.fields = slices.Grow(t.fields, 1)[:at+1]
+	name := t.fields[at].Name
+	if name != string(fd.Name) {
+		name = string(fd.Name)
+	}
+	t.fields[at] = eventField(name, fd)
 }
 
 // encode ends a panic at the one event that it is about: the others of its slab go their way, and the next start does not
@@ -264,8 +285,8 @@ func (t *taking) drop(what string, f *frame.Frame, err error) {
 }
 
 // eventField reads one field as its kind says; a value of the wrong length is left as text.
-func eventField(fd frame.Field) event.Field {
-	field := event.Field{Name: string(fd.Name), Kind: event.Kind(fd.Kind), Text: fd.Value}
+func eventField(name string, fd frame.Field) event.Field {
+	field := event.Field{Name: name, Kind: event.Kind(fd.Kind), Text: fd.Value}
 	switch {
 	case field.Kind == event.Integer && len(fd.Value) == 8:
 		field.Integer = int64(binary.NativeEndian.Uint64(fd.Value))

@@ -1,8 +1,8 @@
 package event
 
 import (
-	"bytes"
 	"strings"
+	"sync"
 	"time"
 
 	"reskafka/internal/config"
@@ -61,10 +61,11 @@ type CDR struct {
 	connection string
 	topic      string
 	durability outbox.Durability
-	key        string // name of the key field as the tap calls it; empty = no key
+	keyPlace   int    // the key's row in cdrFields; -1 = no key
 	wanted     []bool // for each row of cdrFields
-	system     host.System
-	headers    headers
+	entityID   []byte
+	systemName []byte // nil = none
+	headers    *headers
 	zone       *time.Location
 }
 
@@ -84,15 +85,19 @@ func NewCDR(c *config.CDR, system host.System) *CDR {
 		connection: c.Connection,
 		topic:      c.Topic,
 		durability: outbox.DurabilityOf(c.Durability),
-		system:     system,
+		keyPlace:   -1,
+		entityID:   []byte(system.EntityID),
 		headers:    newHeaders(system),
 		wanted:     make([]bool, len(cdrFields)),
 		zone:       localZone(localtimeFile),
 	}
+	if system.Name != "" {
+		s.systemName = []byte(system.Name)
+	}
 	for i, f := range cdrFields {
 		s.wanted[i] = f.wanted == nil || f.wanted(c)
 		if f.key && strings.EqualFold(f.name, c.Key) {
-			s.key = f.name
+			s.keyPlace = i
 		}
 	}
 	return s
@@ -107,42 +112,92 @@ func (s *CDR) Durability() outbox.Durability { return s.durability }
 // Encode implements Source; it never fails. The key is the field's bytes unchanged: empty when the field is, none
 // when this Asterisk does not have the field.
 func (s *CDR) Encode(fields []Field, now time.Time) (Message, error) {
-	arrived := make([]*Field, len(cdrFields))
-	for i := range fields {
-		if f := &fields[i]; f.Kind != Variable {
-			if place, ok := cdrPlaces[f.Name]; ok {
-				arrived[place] = f
-			}
-		}
-	}
-	o := object{members: make([]Field, 0, len(fields)+2)}
-	s.setFields(&o, arrived, false)
+	w := cdrWorks.Get().(*cdrWork)
+	defer w.putBack()
+	w.arrive(fields)
+	o := &w.object
+	s.setFields(w, false)
 	for i := range fields {
 		if fields[i].Kind == Variable {
 			o.set(fields[i])
+			w.variables = true
 		}
 	}
-	o.set(Field{Name: "EntityID", Text: []byte(s.system.EntityID)})
-	if s.system.Name != "" {
-		o.set(Field{Name: "SystemName", Text: []byte(s.system.Name)})
+	w.set(Field{Name: "EntityID", Text: s.entityID})
+	if s.systemName != nil {
+		w.set(Field{Name: "SystemName", Text: s.systemName})
 	}
-	s.setFields(&o, arrived, true)
+	s.setFields(w, true)
 
-	m := Message{Topic: s.topic, Headers: s.headers.at(now, 0)}
-	m.Value = o.append(make([]byte, 0, o.size()), s.zone)
-	if place, ok := cdrPlaces[s.key]; ok && arrived[place] != nil {
-		m.Key = bytes.Clone(arrived[place].Text)
+	var key []byte
+	if s.keyPlace >= 0 && w.arrived[s.keyPlace] != nil {
+		key = w.arrived[s.keyPlace].Text
 	}
+	m := Message{Topic: s.topic, Headers: s.headers.at(now)}
+	m.Value, m.Key = o.bytes(key, s.zone)
 	return m, nil
 }
 
 // setFields sets what has arrived of the record's own fields: those that come last, or the others.
-func (s *CDR) setFields(o *object, arrived []*Field, last bool) {
-	for i, f := range arrived {
+func (s *CDR) setFields(w *cdrWork, last bool) {
+	for i, f := range w.arrived {
 		if f != nil && s.wanted[i] && cdrFields[i].last == last {
 			member := *f
 			member.Name = cdrFields[i].out
-			o.set(member)
+			w.set(member)
 		}
 	}
+}
+
+// cdrWork is what encoding one record needs while it lasts. It is used again, so that a record costs the memory of its
+// message alone.
+type cdrWork struct {
+	object    object
+	arrived   []*Field // for each row of cdrFields
+	variables bool     // there are some, so that a name may be there already
+}
+
+var cdrWorks = sync.Pool{New: func() any { return &cdrWork{arrived: make([]*Field, len(cdrFields))} }}
+
+// arrive finds the fields' rows. A tap lists its fields in an order of its own, which is mostly that of the table: the row
+// behind the last one is looked at first.
+func (w *cdrWork) arrive(fields []Field) {
+	next := 0
+	for i := range fields {
+		f := &fields[i]
+		if f.Kind == Variable {
+			continue
+		}
+		place, ok := next, next < len(cdrFields) && cdrFields[next].name == f.Name
+		if !ok {
+			place, ok = cdrPlaces[f.Name]
+		}
+		if ok {
+			w.arrived[place] = f
+			next = place + 1
+		}
+	}
+}
+
+// set sets a member of the object. Only variables may have the name of another member: those of the table differ.
+func (w *cdrWork) set(f Field) {
+	if w.variables {
+		w.object.set(f)
+		return
+	}
+	w.object.members = append(w.object.members, f)
+}
+
+// keptMembers is how many members an object may have had for its memory to be kept for the next one.
+const keptMembers = 64
+
+// putBack lets go of the record, which is the caller's.
+func (w *cdrWork) putBack() {
+	if cap(w.object.members) > keptMembers {
+		return
+	}
+	clear(w.object.members)
+	clear(w.arrived)
+	*w = cdrWork{object: object{members: w.object.members[:0]}, arrived: w.arrived}
+	cdrWorks.Put(w)
 }

@@ -36,8 +36,7 @@ type Field struct {
 }
 
 // Message is an event on its way to a connection's outbox. Its bytes are its own: nothing in it refers to the fields
-// it was made from. Header values other than the timestamp are shared by all messages of a source and must not be
-// written to.
+// it was made from. Its headers are shared by messages of the same source and must not be written to.
 type Message struct {
 	Topic   string
 	Key     []byte // nil = no key

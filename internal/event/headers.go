@@ -2,6 +2,7 @@ package event
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"reskafka/internal/host"
@@ -13,10 +14,18 @@ import (
 type headers struct {
 	before []outbox.Header // those ahead of the timestamp
 	after  []outbox.Header // and those behind it
+	last   atomic.Pointer[stamped]
 }
 
-func newHeaders(system host.System) headers {
-	var h headers
+// stamped are the headers of the messages of one second. They are alike, so that on a busy PBX hardly any message needs
+// headers of its own.
+type stamped struct {
+	second int64
+	all    []outbox.Header
+}
+
+func newHeaders(system host.System) *headers {
+	h := &headers{}
 	h.before = append(h.before, outbox.Header{Name: "entity_id", Value: []byte(system.EntityID)})
 	if system.Name != "" {
 		h.before = append(h.before, outbox.Header{Name: "system_name", Value: []byte(system.Name)})
@@ -26,10 +35,17 @@ func newHeaders(system host.System) headers {
 	return h
 }
 
-// at gives the headers of a message made at now, with room for extra more, in a slice of its own.
-func (h *headers) at(now time.Time, extra int) []outbox.Header {
-	all := make([]outbox.Header, 0, len(h.before)+1+len(h.after)+extra)
+// at gives the headers of a message made at now. They are shared by messages and must not be written to; appending to
+// them makes others.
+func (h *headers) at(now time.Time) []outbox.Header {
+	second := now.Unix()
+	if last := h.last.Load(); last != nil && last.second == second {
+		return last.all
+	}
+	all := make([]outbox.Header, 0, len(h.before)+1+len(h.after))
 	all = append(all, h.before...)
-	all = append(all, outbox.Header{Name: "timestamp", Value: strconv.AppendInt(nil, now.Unix(), 10)})
-	return append(all, h.after...)
+	all = append(all, outbox.Header{Name: "timestamp", Value: strconv.AppendInt(nil, second, 10)})
+	all = append(all, h.after...)
+	h.last.Store(&stamped{second, all})
+	return all
 }

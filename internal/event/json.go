@@ -62,6 +62,17 @@ func (o *object) size() int {
 	return n
 }
 
+// bytes gives the object and a copy of key, which is nil for none, in one piece of memory of their own.
+func (o *object) bytes(key []byte, zone *time.Location) (value, keyCopy []byte) {
+	value = o.append(make([]byte, 0, o.size()+len(key)), zone)
+	if key == nil {
+		return value, nil
+	}
+	end := len(value)
+	all := append(value, key...)
+	return all[:end:end], all[end:len(all):len(all)]
+}
+
 // append writes the object to dst in compact form. Times are printed in zone.
 func (o *object) append(dst []byte, zone *time.Location) []byte {
 	dst = append(dst, '{')
@@ -94,7 +105,33 @@ func appendTime(dst []byte, t time.Time, zone *time.Location) []byte {
 	if t.IsZero() {
 		t = time.Unix(0, 0)
 	}
-	return t.In(zone).AppendFormat(dst, "2006-01-02T15:04:05.000-0700")
+	_, offset := t.In(zone).Zone()
+	local := time.Unix(t.Unix()+int64(offset), int64(t.Nanosecond())).UTC()
+	year, month, day := local.Date()
+	if year < 0 || year > 9999 {
+		return t.In(zone).AppendFormat(dst, "2006-01-02T15:04:05.000-0700")
+	}
+	// By hand, for reading a layout takes longer than all else about a call record.
+	hour, minute, second := local.Clock()
+	dst = appendTwo(appendTwo(dst, year/100, 0), year%100, '-')
+	dst = appendTwo(appendTwo(dst, int(month), '-'), day, 'T')
+	dst = appendTwo(appendTwo(appendTwo(dst, hour, ':'), minute, ':'), second, '.')
+	ms := local.Nanosecond() / int(time.Millisecond)
+	dst = appendTwo(append(dst, '0'+byte(ms/100)), ms%100, 0)
+	sign := byte('+')
+	if offset /= 60; offset < 0 {
+		sign, offset = '-', -offset
+	}
+	return appendTwo(appendTwo(append(dst, sign), offset/60, 0), offset%60, 0)
+}
+
+// appendTwo writes a number below 100 in two digits, and what is to follow it; 0 = nothing.
+func appendTwo(dst []byte, n int, then byte) []byte {
+	dst = append(dst, '0'+byte(n/10), '0'+byte(n%10))
+	if then != 0 {
+		dst = append(dst, then)
+	}
+	return dst
 }
 
 // upperHex are the digits of \u escapes; capital ones, as Jansson (Asterisk's JSON library) prints them.
