@@ -328,6 +328,27 @@ func TestLocalZone(t *testing.T) {
 	}
 }
 
+// TestCallRecordNeedsTheMemoryOfItsMessage holds what encoding one allocates: its value and key, in one piece, and nothing
+// that grows with the number of its fields. Measured with Go 1.26: 1.0.
+func TestCallRecordNeedsTheMemoryOfItsMessage(t *testing.T) {
+	const ceiling = 4 // the race detector has sync.Pool forget at random, which then costs two or three more
+	s := NewCDR(&config.CDR{Connection: "c", Topic: "t", Key: "linkedid"}, testSystem)
+	for name, fields := range map[string][]Field{
+		"as it is":        answered(),
+		"with a variable": append(answered(), variable("queue", "sales")),
+	} {
+		n := testing.AllocsPerRun(500, func() { _, _ = s.Encode(fields, testNow) })
+		t.Logf("%s: %.1f allocations", name, n)
+		if n > ceiling {
+			t.Errorf("%s: %.1f allocations, at most %d are allowed", name, n, ceiling)
+		}
+		m, _ := s.Encode(fields, testNow)
+		if room := cap(m.Value) + cap(m.Key); room > 2*(len(m.Value)+len(m.Key)) {
+			t.Errorf("%s: %d bytes of memory for %d", name, room, len(m.Value)+len(m.Key))
+		}
+	}
+}
+
 func BenchmarkCDR(b *testing.B) {
 	s := NewCDR(&config.CDR{Connection: "c", Topic: "t", Key: "linkedid"}, testSystem)
 	fields := append(answered(), variable("queue", "sales"))

@@ -56,8 +56,16 @@ func (o *object) find(name string) (int, bool) {
 func (o *object) size() int {
 	n := 2
 	for i := range o.members {
-		// A number or a time takes fewer bytes than are added here for them.
-		n += len(o.members[i].Name) + len(o.members[i].Text) + 40
+		f := &o.members[i]
+		n += len(f.Name) + len(`"":"",`)
+		switch f.Kind {
+		case Integer:
+			n += len("-9223372036854775808")
+		case Time:
+			n += len("2006-01-02T15:04:05.000-0700")
+		default:
+			n += max(len(f.Text)+len(f.Text)/16, len("null"))
+		}
 	}
 	return n
 }
