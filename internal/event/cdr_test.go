@@ -239,6 +239,9 @@ func TestMessageOwnsItsBytes(t *testing.T) {
 	if string(m.Value) != value || string(m.Key) != key || string(m.Headers[3].Value) != "1795333900" {
 		t.Error("the message changed with the fields it was made from, or with the next message")
 	}
+	if got := string(other.Headers[3].Value); got != "1795337500" {
+		t.Errorf("the message of an hour later says it was made at %s", got)
+	}
 	if strings.Contains(string(other.Value), "alice") {
 		t.Error("the second message still has the first one's fields")
 	}
