@@ -111,9 +111,9 @@ enum stage_result {
 
 /* Most memory, in bytes and give or take one slab, that one stage lets wait for its pump. It is there for a pump that
  * hangs in its taker while the limits are wide; the limits alone decide otherwise: at 64 KiB in some 15 us, as fast as
- * one writer can be, a pump would have to be away for 60 ms. Tests set it lower. */
+ * one writer can be, a pump would have to be away for 120 ms. Tests set it lower. */
 #ifndef STAGE_WAITING_MAX
-#define STAGE_WAITING_MAX (256u * 1024 * 1024)
+#define STAGE_WAITING_MAX (512u * 1024 * 1024)
 #endif
 
 struct stage;

@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"errors"
+	"runtime/debug"
 	"time"
 	"unsafe"
 
@@ -67,6 +68,7 @@ func resk_stop(graceMS C.uint32_t) {
 	if e != nil {
 		e.Stop(time.Duration(graceMS) * time.Millisecond)
 		C.free(unsafe.Pointer(folder))
+		debug.FreeOSMemory() // it may be long until the next start, if there is one
 	}
 }
 

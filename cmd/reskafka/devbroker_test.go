@@ -211,20 +211,24 @@ func TestDevBrokerWithKcat(t *testing.T) {
 	}
 	address, _ := startBroker(t)
 	file := t.TempDir() + "/message"
-	if err := os.WriteFile(file, []byte("hello world"), 0o600); err != nil {
+	message := strings.Repeat("hello world ", 50) // one that is longer compressed is sent as it is
+	if err := os.WriteFile(file, []byte(message), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := pbx.Kcat(testContext(t), root, "-P", "-b", address, "-t", "greetings", "-k", "me",
-		"-H", "name=text", file); err != nil {
+		"-z", "lz4", "-H", "name=text", file); err != nil {
 		t.Fatal(err)
 	}
 	got := readOne(t, address, "greetings")
-	if string(got.Value) != "hello world" || string(got.Key) != "me" {
+	if string(got.Value) != message || string(got.Key) != "me" {
 		t.Errorf("kcat wrote %v", got)
+	}
+	if lz4 := uint8(3); got.Attrs.CompressionType() != lz4 {
+		t.Errorf("kcat compressed with codec %d, want lz4, which is %d", got.Attrs.CompressionType(), lz4)
 	}
 	printed, err := pbx.Kcat(testContext(t), root, "-C", "-b", address, "-t", "greetings", "-e", "-q",
 		"-f", "%k|%s|%h|%p\n")
-	if want := fmt.Sprintf("me|hello world|name=text|%d\n", got.Partition); err != nil || printed != want {
+	if want := fmt.Sprintf("me|%s|name=text|%d\n", message, got.Partition); err != nil || printed != want {
 		t.Errorf("kcat read %q, %v, want %q", printed, err, want)
 	}
 }

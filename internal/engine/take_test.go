@@ -241,9 +241,9 @@ func TestNoise(t *testing.T) {
 
 // TestRecordsNeedNoMemoryOfTheirOwn holds what a slab of records that have to wait costs: a block and little else, and of
 // memory what their keys, values and headers are and some numbers. Measured with Go 1.26: 3 allocations, 7 with headers, and 326 bytes for 314,
-// 391 for 374.
+// 391 for 374; with the race detector, which counts more of what goes on beside it, up to 380 for 314.
 func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
-	const slabs, allocations, numbers = 200, 9, 22
+	const slabs, allocations, numbers = 200, 9, 96
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t), inMemory, "queue_buffering_max_messages = 10000000",
 		"queue_buffering_max_kbytes = 2097151", "message_timeout_ms = 300000"))

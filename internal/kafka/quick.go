@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"unsafe"
 )
 
 // quickMost is the longest read or write that is made without telling Go's scheduler, bytes: some microseconds of copying.
@@ -93,11 +92,10 @@ func (t *transfer) run(wait func(func(uintptr) bool) error, b []byte) (int, erro
 // try makes the system call and says whether that was all.
 func (t *transfer) try(fd uintptr) bool {
 	for {
-		left := t.bytes[t.done:]
-		n, _, errno := syscall.RawSyscall(t.call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(left))), uintptr(len(left)))
+		n, errno := quickCall(t.call, fd, t.bytes[t.done:])
 		switch errno {
 		case 0:
-			t.done += int(n)
+			t.done += n
 			if !t.all || t.done == len(t.bytes) {
 				return true
 			}
