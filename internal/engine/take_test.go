@@ -239,11 +239,15 @@ func TestNoise(t *testing.T) {
 	}
 }
 
+// raceBytes is what a record may take more under the race detector.
+var raceBytes int
+
 // TestRecordsNeedNoMemoryOfTheirOwn holds what a slab of records that have to wait costs: a block and little else, and of
 // memory what their keys, values and headers are and some numbers. Measured with Go 1.26: 3 allocations, 7 with headers, and 326 bytes for 314,
-// 391 for 374; with the race detector, which counts more of what goes on beside it, up to 380 for 314.
+// 381 for 374.
 func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
-	const slabs, allocations, numbers = 200, 9, 96
+	const slabs, allocations = 20, 9
+	numbers := 22 + raceBytes
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t), inMemory, "queue_buffering_max_messages = 10000000",
 		"queue_buffering_max_kbytes = 2097151", "message_timeout_ms = 300000"))
@@ -265,13 +269,17 @@ func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
 				r.Take(s.id, slab, false)
 			}
 			take()
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			for range slabs {
-				take()
+			count, each := math.Inf(1), math.Inf(1) // the least of some rounds, for other goroutines allocate too
+			for range 10 {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				for range slabs {
+					take()
+				}
+				runtime.ReadMemStats(&after)
+				count = min(count, float64(after.Mallocs-before.Mallocs)/slabs)
+				each = min(each, float64(after.TotalAlloc-before.TotalAlloc)/float64(slabs*frames))
 			}
-			runtime.ReadMemStats(&after)
-			count, each := float64(after.Mallocs-before.Mallocs)/slabs, float64(after.TotalAlloc-before.TotalAlloc)/float64(slabs*frames)
 			t.Logf("%.1f allocations for a slab of %d records, %.0f bytes for one of %d", count, frames, each, size)
 			if count > allocations || each > float64(size+numbers) {
 				t.Errorf("%.1f allocations for a slab of %d records, at most %d are allowed; %.0f bytes for one of %d", count, frames, allocations, each, size)

@@ -239,7 +239,10 @@ func TestWhatIsPackedIsOverdueToo(t *testing.T) {
 		}
 		o.Accept(records)
 		synctest.Wait()
-		if packed := o.lanes["t"].later.n; packed < 20 {
+		o.mtx.Lock()
+		packed := o.lanes["t"].later.n
+		o.mtx.Unlock()
+		if packed < 20 {
 			t.Fatalf("%d are packed", packed)
 		}
 		after(1100 * time.Millisecond)
