@@ -8,6 +8,7 @@ import "C"
 import (
 	"errors"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -68,8 +69,22 @@ func resk_stop(graceMS C.uint32_t) {
 	if e != nil {
 		e.Stop(time.Duration(graceMS) * time.Millisecond)
 		C.free(unsafe.Pointer(folder))
-		debug.FreeOSMemory() // it may be long until the next start, if there is one
+		giveBack()
 	}
+}
+
+var givingBack atomic.Bool
+
+// giveBack has the memory that nobody needs any more returned to the system: it may be long until the next start, if there is
+// one. Nobody waits for it.
+func giveBack() {
+	if givingBack.Swap(true) {
+		return
+	}
+	go func() {
+		defer givingBack.Store(false)
+		debug.FreeOSMemory()
+	}()
 }
 
 //export resk_configure
