@@ -22,7 +22,7 @@ const idleBackend variant = "a CDR backend that does nothing"
 // The calls of a round. An Asterisk and one without any module of ours run side by side and are called in turn, for a short
 // time each, so that what changes on the machine meanwhile changes both; a pair of such turns gives one ratio.
 const (
-	callPairs      = 8
+	callPairs      = 5
 	callsPerSecond = 200 // of the caller whose time to the first audio is measured
 	callers        = 8   // that together place as many calls as the PBX manages
 	callSeconds    = 0.3 // of each

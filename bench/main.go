@@ -141,10 +141,11 @@ func (b *bench) run(ctx context.Context, selected []row) (results []*result, err
 	b.apache = apacheKafka(newestApache(), filepath.Join(b.dir, "apache"))
 	defer func() { err = errors.Join(err, b.down()) }()
 	for i := range selected {
-		results = append(results, b.measure(ctx, &selected[i]))
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		if ctx.Err() != nil { // what was measured before is worth its table
+			results = append(results, &result{row: &selected[i], err: fmt.Errorf("row %q: %w", selected[i].name, context.Cause(ctx))})
+			continue
 		}
+		results = append(results, b.measure(ctx, &selected[i]))
 	}
 	return results, nil
 }

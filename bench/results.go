@@ -46,7 +46,8 @@ func (b *bench) write(dir string, results []*result, lines []line, began time.Ti
 	for _, r := range results {
 		fmt.Fprintf(&text, "- %s: %s.\n", r.row.name, r.row.about)
 		if r.err != nil {
-			fmt.Fprintf(&text, "  Not measured: %s\n", r.err)
+			reason, _, _ := strings.Cut(r.err.Error(), "\n") // what follows is the log
+			fmt.Fprintf(&text, "  Not measured, or not to the end: %s\n", reason)
 		}
 	}
 	fmt.Fprintf(&text, "\n## kafka.conf\n\nOf every connection, of both; what a row sets otherwise is in its description. `durability` is for ours alone.\n\n```\n%s```\n",

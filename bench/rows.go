@@ -13,8 +13,8 @@ func kafka(b *bench) *broker   { return b.apache }
 const (
 	flatOut    = 1_000_000
 	codecCount = 500_000 // gzip does not manage more in a few seconds
-	steadyLow  = 2_400   // 8 s at 300/s
-	steadyHigh = 10_000  // 5 s at 2,000/s
+	steadyLow  = 1_800   // 6 s at 300/s
+	steadyHigh = 8_000   // 4 s at 2,000/s
 )
 
 // onDisk is what a row is to be with durability = disk, which the reference has not: it keeps nothing.

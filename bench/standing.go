@@ -45,7 +45,7 @@ func standingRows() []row {
 		},
 		{
 			name: "start, 50 connections, no broker", about: "a module gets the producers of 50 connections while it loads, and no broker can be reached",
-			variants: []variant{ours, bare, reference}, rounds: 15, measure: measureStart,
+			variants: []variant{ours, bare, reference}, rounds: 9, measure: measureStart,
 			metrics: []metric{boot.versus(bare).must(ratioAtMost, 1.05), boot},
 		},
 		{
