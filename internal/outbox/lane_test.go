@@ -155,13 +155,17 @@ func (p *pass) batch() {
 }
 
 // What a batch of 100 records may allocate on its way: a block, the records in two pieces, the slice that Send is given as
-// it grows, and the function it is given. Measured with Go 1.26: 9, and up to 12 with the race detector on a busy machine.
+// it grows, and the function it is given. Measured with Go 1.26: 9, with the race detector up to 12.
 func TestAllocations(t *testing.T) {
-	const ceiling = 20
+	const ceiling = 12
 	p := newPass(100)
 	defer p.outbox.Close()
 	p.batch()
-	if n := testing.AllocsPerRun(200, p.batch); n > ceiling {
+	n := testing.AllocsPerRun(200, p.batch)
+	for range 9 { // the least of some rounds: other goroutines allocate too
+		n = min(n, testing.AllocsPerRun(20, p.batch))
+	}
+	if n > ceiling {
 		t.Errorf("%v allocations for a batch of 100 records, at most %d are allowed", n, ceiling)
 	}
 }
