@@ -85,7 +85,7 @@ func (o *brokerOptions) run(ctx context.Context, env environment) error {
 		return err
 	}
 	defer unlock()
-	cluster, err := o.start(ctx, env.stderr)
+	cluster, err := o.start(env.stderr)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (o *brokerOptions) check(args []string) error {
 	return nil
 }
 
-func (o *brokerOptions) start(ctx context.Context, log io.Writer) (*kfake.Cluster, error) {
+func (o *brokerOptions) start(log io.Writer) (*kfake.Cluster, error) {
 	options := []kfake.Opt{
 		kfake.Ports(o.ports...),
 		kfake.AllowAutoTopicCreation(),
@@ -137,10 +137,6 @@ func (o *brokerOptions) start(ctx context.Context, log io.Writer) (*kfake.Cluste
 			&o.ports, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("starting the broker: %w", err)
-	}
-	if err := claimProduceV0(ctx, cluster); err != nil {
-		cluster.Close()
 		return nil, fmt.Errorf("starting the broker: %w", err)
 	}
 	return cluster, nil
