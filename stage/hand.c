@@ -143,6 +143,10 @@ enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
 		/* Writers may be ahead by many slabs. */
 		stage_slab_refill(shared ? &pump->shared : &pump->plain);
 	}
+	/* What is left is due as well, whatever a writer has said since. */
+	if (all) {
+		__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
+	}
 	return REST_MORE;
 }
 

@@ -9,6 +9,7 @@
 #endif
 
 #include <dirent.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -114,6 +115,57 @@ static void a_full_slab_does_not_linger(void)
 }
 
 /* Every length around a slab's size goes through, one by one and in company. */
+struct late {
+	struct owner owner;
+	sem_t asked;
+	int64_t seen;
+};
+
+/* Holds the pump at the first frame, and puts another one at the end of the look that answers a flush, of 16 slabs. */
+static void put_while_flushed(struct owner *owner, const struct stage_frame *frame)
+{
+	struct late *late = (struct late *) owner;
+
+	(void) frame;
+	if (late->seen++ == 0) {
+		sem_wait(&late->asked);
+	} else if (late->seen == 6 * 32) {
+		CHECK_EQUAL(put_bytes(owner->stage, 'l', 10, 1), STAGE_OK);
+	}
+}
+
+static void *let_go(void *argument)
+{
+	const struct timespec moment = { .tv_nsec = 20 * MILLISECOND };
+
+	nanosleep(&moment, NULL);
+	sem_post(argument);
+	return NULL;
+}
+
+/* More than the pump takes in one look is flushed too, whoever puts something between two looks: the frame that comes then
+ * lingers, and what was there before it does not. */
+static void a_flush_of_many_slabs(void)
+{
+	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct late late = { .owner.frame = put_while_flushed };
+	pthread_t thread;
+	int i;
+
+	sem_init(&late.asked, 0, 0);
+	owner_open(&late.owner, pump, HOUR);
+	for (i = 0; i < 6 * 40 + 1; i++) {
+		CHECK_EQUAL(put_bytes(late.owner.stage, 'a', 10000, 1), STAGE_OK);
+	}
+	thread = start(let_go, &late.asked);
+	stage_flush(late.owner.stage);
+	CHECK(owner_get(&late.owner, &late.owner.frames) >= 6 * 40 + 1);
+	pthread_join(thread, NULL);
+	owner_close(&late.owner);
+	stage_pump_stop(pump);
+	sem_destroy(&late.asked);
+}
+
 static void lengths_around_a_slab(void)
 {
 	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
@@ -394,6 +446,7 @@ int main(void)
 	RUN(lingers_of_their_own);
 	RUN(lingers_from_its_own_put);
 	RUN(a_full_slab_does_not_linger);
+	RUN(a_flush_of_many_slabs);
 	RUN(lengths_around_a_slab);
 	RUN(a_shorter_linger_counts_from_the_next_put);
 	RUN(notes);
