@@ -89,7 +89,7 @@ $(BUILD)/obj/private.map:
 # Changes when what things are compiled with changes, and only then: another root or other flags rebuild everything.
 $(BUILD)/obj/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(MODULE_CFLAGS) $(MODULE_LDFLAGS) $(GO) $(GOFLAGS) $(GO_LDFLAGS) $(CGO_CFLAGS) $(CGO_LDFLAGS)' >$@.new
+	@echo '$(CC) $(MODULE_CFLAGS) $(MODULE_LDFLAGS) $(GO) $(filter-out -trimpath,$(GOFLAGS)) $(GO_LDFLAGS) $(CGO_CFLAGS) $(CGO_LDFLAGS)' >$@.new
 	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
 
 GO_SOURCES := go.mod $(wildcard go.sum) $(wildcard abi/* stage/*.h) \
@@ -109,11 +109,12 @@ $(BUILD)/reskafka: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
 	@echo "  GO      $@"
 	$(Q)CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(GO_LDFLAGS)' -o $@ ./cmd/reskafka
 
-# `install` unlinks what it replaces, so a running Asterisk keeps the files it has open.
+# `install` unlinks what it replaces, so a running Asterisk keeps the files it has open, and with -C leaves alone what is the same,
+# so that one that starts meanwhile finds it.
 .PHONY: install
 install: all ## Install modules, engine, documentation, headers and command
 	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
-	put() { mode=$$1 dir=$(TARGET)$$2; shift 2; echo "  INSTALL $$dir ($$*)"; install -d "$$dir"; install -m $$mode "$$@" "$$dir"; }; \
+	put() { mode=$$1 dir=$(TARGET)$$2; shift 2; echo "  INSTALL $$dir ($$*)"; install -d "$$dir"; install -C -m $$mode "$$@" "$$dir"; }; \
 	put 755 "$$astmoddir" $(MODULES:%=$(BUILD)/%.so); \
 	put 755 "$$astmoddir/res_kafka" $(BUILD)/libreskafka.so; \
 	put 644 "$$includedir/asterisk" include/asterisk/kafka*.h; \
@@ -123,7 +124,7 @@ install: all ## Install modules, engine, documentation, headers and command
 .PHONY: install-test-modules
 install-test-modules: $(TEST_MODULES:%=$(BUILD)/%.so)
 	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
-	dir="$(TARGET)$$astmoddir"; install -d "$$dir"; install -m 755 $^ "$$dir"
+	dir="$(TARGET)$$astmoddir"; install -d "$$dir"; install -C -m 755 $^ "$$dir"
 
 # Into the same place as `install`, and beside the reference into a place of its own, a second DESTDIR: which of the two an
 # Asterisk is given is all that differs. Needs librdkafka-dev in the root, which scripts/provision puts there.
@@ -131,7 +132,7 @@ REFERENCE_INSTALL := $(BUILD)/reference/install
 .PHONY: install-bench-modules
 install-bench-modules: $(BENCH_MODULES:%=$(BUILD)/%.so) $(TEST_MODULES:%=$(BUILD)/%.so) $(BUILD)/reference/res_kafka.so
 	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
-	put() { dir=$$1; shift; install -d "$$dir"; install -m 755 "$$@" "$$dir"; }; \
+	put() { dir=$$1; shift; install -d "$$dir"; install -C -m 755 "$$@" "$$dir"; }; \
 	put "$(TARGET)$$astmoddir" $(filter-out $(BUILD)/reference/%,$^); \
 	put "$(REFERENCE_INSTALL)$(ROOT)$$astmoddir" $^
 

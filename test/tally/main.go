@@ -11,12 +11,13 @@
 //	skip NAME: WHY         one test was skipped
 //	{...}                  an event of `go test -json`
 //
-// and passes every other line on. A line that begins with "note: ", printed by a Go package outside of its tests, is shown
+// and passes every other line on. Arguments name further files to read, /dev/fd/N for a pipe: what parts print that run beside
+// those of stdin. They are shown after stdin, one after the other, but read as they come; a part takes the time between its
+// lines' coming. A line that begins with "note: ", printed by a Go package outside of its tests, is shown
 // when the package has passed. Of Go's tests those are counted that have no tests below them.
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"os"
@@ -24,25 +25,33 @@ import (
 )
 
 func main() {
-	os.Exit(run(os.Stdin, os.Stdout, time.Now))
+	inputs := []io.Reader{os.Stdin}
+	for _, path := range os.Args[1:] {
+		file, err := os.Open(path)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "tally:", err)
+			os.Exit(1)
+		}
+		inputs = append(inputs, file)
+	}
+	os.Exit(run(inputs, os.Stdout, time.Now))
 }
 
-// run tallies what it reads until its end and returns the process's exit status.
-func run(in io.Reader, out io.Writer, now func() time.Time) int {
+// run tallies what it reads until the end of every input and returns the process's exit status.
+func run(inputs []io.Reader, out io.Writer, now func() time.Time) int {
 	t := newTally(out, now)
-	lines := bufio.NewReader(in)
-	for {
-		line, err := lines.ReadString('\n')
-		if line != "" {
-			t.line(line)
+	var all []*lines
+	for _, in := range inputs {
+		all = append(all, follow(in, now))
+	}
+	for _, in := range all {
+		for line, more := in.next(); more; line, more = in.next() {
+			t.line(line.text, line.at)
 		}
-		if err == io.EOF {
-			break
+		if in.err != nil {
+			t.fail("reading the results: " + in.err.Error())
 		}
-		if err != nil {
-			t.fail("reading the results: " + err.Error())
-			break
-		}
+		t.endInput()
 	}
 	return t.close()
 }

@@ -32,13 +32,14 @@ func newTally(out io.Writer, now func() time.Time) *tally {
 	return &tally{out: out, now: now, started: now(), packages: map[string]*goPackage{}}
 }
 
-func (t *tally) line(line string) {
+// line takes a line, and when it came.
+func (t *tally) line(line string, at time.Time) {
 	text := strings.TrimRight(line, "\r\n")
 	switch word, rest, _ := strings.Cut(text, " "); {
 	case strings.HasPrefix(text, "# part "):
-		t.beginPart(strings.TrimPrefix(text, "# part "))
+		t.beginPart(strings.TrimPrefix(text, "# part "), at)
 	case strings.HasPrefix(text, "# end "):
-		t.endPart(strings.TrimPrefix(text, "# end "))
+		t.endPart(strings.TrimPrefix(text, "# end "), at)
 	case strings.HasPrefix(text, "{") && t.goEvent(text):
 	case strings.HasPrefix(text, "not ok "):
 		t.printf("  FAIL  %s\n", strings.TrimPrefix(text, "not ok "))
@@ -62,18 +63,18 @@ func (t *tally) fail(name string) {
 	t.failures = append(t.failures, name)
 }
 
-func (t *tally) beginPart(name string) {
-	t.parts = append(t.parts, part{name: name, started: t.now(), failuresBefore: len(t.failures)})
+func (t *tally) beginPart(name string, at time.Time) {
+	t.parts = append(t.parts, part{name: name, started: at, failuresBefore: len(t.failures)})
 	t.inPart = true
 	t.printf("== %s\n", name)
 }
 
-func (t *tally) endPart(text string) {
+func (t *tally) endPart(text string, at time.Time) {
 	if !t.inPart {
 		return
 	}
 	p := &t.parts[len(t.parts)-1]
-	p.took = t.now().Sub(p.started)
+	p.took = at.Sub(p.started)
 	status := text[strings.LastIndexByte(text, ' ')+1:]
 	if status != "0" && len(t.failures) == p.failuresBefore {
 		t.printf("  FAIL  ended with status %s\n", status)
@@ -83,11 +84,16 @@ func (t *tally) endPart(text string) {
 	t.printf("== %s took %s\n\n", p.name, seconds(p.took))
 }
 
-// close prints the summary and returns the exit status.
-func (t *tally) close() int {
+// endInput is told when an input has ended.
+func (t *tally) endInput() {
 	if t.inPart {
 		t.fail("did not come to its end")
 	}
+	t.inPart = false
+}
+
+// close prints the summary and returns the exit status.
+func (t *tally) close() int {
 	for _, p := range t.parts {
 		t.printf("%10s  %s\n", seconds(p.took), p.name)
 	}

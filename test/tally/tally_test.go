@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -49,7 +52,7 @@ const (
 func tallyOf(input string) (status int, printed string) {
 	var out bytes.Buffer
 	at := time.Unix(0, 0)
-	status = run(strings.NewReader(input), &out, func() time.Time { return at })
+	status = run([]io.Reader{strings.NewReader(input)}, &out, func() time.Time { return at })
 	return status, out.String()
 }
 
@@ -92,4 +95,37 @@ func TestTally(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A part that runs beside others is shown after them, with the time that it took itself, and holds up nobody meanwhile.
+func TestPartsBesideOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, toFirst := io.Pipe()
+		second, toSecond := io.Pipe()
+		go func() {
+			fmt.Fprint(toSecond, "# part b\nok x\n")
+			time.Sleep(5 * time.Second)
+			fmt.Fprint(toSecond, "not ok y\n# end b 1\n# part cut\n")
+			toSecond.Close()
+			time.Sleep(time.Second)
+			fmt.Fprint(toFirst, "# part a\nok z\n")
+			time.Sleep(7 * time.Second)
+			fmt.Fprint(toFirst, "# end a 0\n")
+			toFirst.Close()
+		}()
+		var out bytes.Buffer
+		if status := run([]io.Reader{first, second}, &out, time.Now); status != 1 {
+			t.Errorf("status %d", status)
+		}
+		rest := out.String()
+		for _, want := range []string{"== a\n", "== a took 7.0 s\n", "== b\n", "== b took 5.0 s\n", "7.0 s  a\n", "5.0 s  b\n",
+			"13.0 s  in all\n", "  b: y\n", "  cut: did not come to its end\n", "2 passed, 2 failed, 0 skipped\n"} {
+			_, after, found := strings.Cut(rest, want)
+			if !found {
+				t.Errorf("%q is missing, or not where it belongs, in\n%s", want, out.String())
+				continue
+			}
+			rest = after
+		}
+	})
 }
