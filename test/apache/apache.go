@@ -7,10 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -30,6 +30,8 @@ type Config struct {
 
 	Properties map[string]string // added to server.properties of every node, or instead of what is there
 	Loggers    map[string]string // levels of the nodes' log by logger, such as "kafka.request.logger": "DEBUG"
+
+	archive string // where a node leaves an archive when it ends, see Archive
 }
 
 // User is somebody who logs in. Both parts are ASCII without any of `[]",=` and spaces: Kafka's tool splits at them.
@@ -92,7 +94,7 @@ func (c *Cluster) layOut() error {
 		return err
 	}
 	for id := 1; id <= c.config.Nodes; id++ {
-		n := &node{id: id, dir: c.path("node" + strconv.Itoa(id)), command: command, ports: map[string]int{}}
+		n := &node{id: id, dir: c.path("node" + strconv.Itoa(id)), command: command, ports: map[string]int{}, archive: c.config.archive}
 		for _, l := range c.listeners() {
 			n.ports[l.Name], ports = ports[0], ports[1:]
 		}
@@ -142,13 +144,18 @@ func (c *Cluster) command() ([]string, error) {
 	if heap == 0 {
 		heap = 256
 	}
-	return []string{
+	command := []string{
 		// What takes least time to start: a node of a test does not live long enough to gain from the better compiler,
 		// and there are few processors to collect garbage with.
 		java, "-Xmx" + strconv.Itoa(heap) + "m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto",
-		// The folder in which the log's configuration is looked for goes first.
-		"-cp", strings.Join(slices.Insert(jars, 0, c.path("etc")), ":"),
-	}, nil
+		// Not on the class path: an archive is of no use with folders there.
+		"-Dlog4j.configuration=" + (&url.URL{Scheme: "file", Path: c.path("etc", "log4j.properties")}).String(),
+		"-cp", strings.Join(jars, ":"),
+	}
+	if archives, _ := filepath.Glob(filepath.Join(c.config.Kafka, "*"+archiveSuffix)); len(archives) > 0 && c.config.archive == "" {
+		command = append(command, "-XX:SharedArchiveFile="+archives[0])
+	}
+	return command, nil
 }
 
 func (c *Cluster) node(id int) *node { return c.nodes[id-1] }

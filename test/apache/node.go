@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +22,7 @@ type node struct {
 	id      int
 	dir     string
 	command []string
+	archive string         // where it leaves an archive when it ends; empty = nowhere
 	ports   map[string]int // by listener
 	log     *nodeLog
 	run     atomic.Pointer[run] // the present or last one, nil before the first
@@ -112,6 +114,9 @@ func newID() string {
 func (n *node) launch() error {
 	cmd := n.java(context.Background(), "kafka.Kafka", n.properties())
 	cmd.Stdout, cmd.Stderr = n.log, n.log
+	if n.archive != "" {
+		cmd.Args = slices.Insert(cmd.Args, 1, "-XX:ArchiveClassesAtExit="+n.archive)
+	}
 	run := &run{cmd: cmd, logStart: n.log.size(), ended: make(chan struct{})}
 	launched := make(chan error)
 	go func() {

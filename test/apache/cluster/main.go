@@ -2,8 +2,10 @@
 //
 //	go run ./test/apache/cluster --nodes 3 $(scripts/provision-kafka)
 //
+//	go run ./test/apache/cluster --archive NAME FOLDER
+//
 // It prints the brokers of each listener once all nodes are ready. Its data is gone when it ends. alice and bob may log in
-// with the password "secret".
+// with the password "secret". --archive makes what lets nodes start faster, see apache.Archive, and ends.
 package main
 
 import (
@@ -21,6 +23,7 @@ import (
 
 func main() {
 	nodes := flag.Int("nodes", 1, "how many `nodes` the cluster has")
+	archive := flag.String("archive", "", "only leave an archive of that `name` in the folder")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		fmt.Fprintln(os.Stderr, "usage: cluster [--nodes N] <folder that scripts/provision-kafka printed>")
@@ -28,7 +31,11 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, flag.Arg(0), *nodes); err != nil {
+	act := func() error { return run(ctx, flag.Arg(0), *nodes) }
+	if *archive != "" {
+		act = func() error { return apache.Archive(ctx, flag.Arg(0), *archive) }
+	}
+	if err := act(); err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 		os.Exit(1)
 	}
