@@ -38,7 +38,7 @@ func (s *Slab) State(at int) *atomic.Uint32 { return frame.State(s.memory, at) }
 // Find takes over what earlier runs of the PBX with that spool directory left, the oldest first; runs without frames
 // that are ready and not done are removed at once. What is somebody else's is left alone.
 func Find(base, spool string) ([]*Dead, error) {
-	home := home(base, spool)
+	home := Home(base, spool)
 	parent, err := openPrivate(home)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

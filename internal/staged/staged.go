@@ -42,8 +42,8 @@ type Run struct {
 	lock         *os.File
 }
 
-// home names the folder of all runs of a PBX, below base.
-func home(base, spool string) string {
+// Home names the folder of all runs of the PBX with that spool directory, below base. It is there while one of them is.
+func Home(base, spool string) string {
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(filepath.Clean(spool)))
 	return filepath.Join(base, fmt.Sprintf("res_kafka-%d-%016x", os.Geteuid(), sum.Sum64()))
@@ -57,7 +57,7 @@ func Open(base, spool string) (*Run, error) {
 	var err error
 	for range tries {
 		var r *Run
-		if r, err = open(base, home(base, spool)); err == nil {
+		if r, err = open(base, Home(base, spool)); err == nil {
 			return r, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) && !errors.Is(err, syscall.EWOULDBLOCK) {

@@ -19,7 +19,7 @@ import (
 // leave makes a folder as a run leaves it that was killed: its lock is free.
 func leave(t *testing.T, base, name string, files map[string][]byte) string {
 	t.Helper()
-	folder := filepath.Join(home(base, "/spool"), name)
+	folder := filepath.Join(Home(base, "/spool"), name)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestFoldersOfOthersAreNotUsed(t *testing.T) {
 		},
 	} {
 		base := t.TempDir()
-		spoil(t, home(base, "/spool"))
+		spoil(t, Home(base, "/spool"))
 		if _, err := Open(base, "/spool"); err == nil {
 			t.Errorf("%s: a folder was made", name)
 		}

@@ -93,7 +93,12 @@ func newSite(t *testing.T, o setup) *site {
 	if s.dir, err = os.MkdirTemp("", "rk"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(s.dir) })
+	t.Cleanup(func() {
+		_ = os.RemoveAll(s.dir)
+		if s.pbx != nil {
+			_ = os.RemoveAll(s.pbx.SharedMemory())
+		}
+	})
 	if s.brokers, err = newBrokers(t, s.ctx, o.on, o.proxy, s.dir); err != nil {
 		t.Fatal(err)
 	}

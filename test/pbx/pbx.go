@@ -11,11 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"reskafka/internal/staged"
 )
 
 // Config says what kind of Asterisk to run.
 type Config struct {
-	// Dir is where everything private to it goes. Made when it is not there; the caller removes it. The path must be
+	// Dir is where everything private to it goes, but for SharedMemory. Made when it is not there; the caller removes both. The path must be
 	// short enough for a Unix socket below it (see New).
 	Dir string
 	// Root is the root directory whose Asterisk to run; "/" for the machine's own.
@@ -83,6 +85,9 @@ func New(config Config) (*PBX, error) {
 
 // Dir is the private directory.
 func (p *PBX) Dir() string { return p.config.Dir }
+
+// SharedMemory is the folder in shared memory of its runs, which is there while one of them is, and after one was killed.
+func (p *PBX) SharedMemory() string { return staged.Home(staged.Base, p.path("spool")) }
 
 // WriteFile writes a configuration file, for a reload.
 func (p *PBX) WriteFile(name, content string) error {

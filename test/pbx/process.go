@@ -1,7 +1,6 @@
 package pbx
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -184,26 +182,6 @@ func (p *PBX) Ended() <-chan struct{} {
 		return run.ended
 	}
 	return nil
-}
-
-// CLI runs one command of the Asterisk console and returns what it printed. It blocks until the command ends, a minute
-// at most. A command that Asterisk does not know or that fails is no error: its text says so.
-func (p *PBX) CLI(command string) (string, error) {
-	argv, err := p.argv()
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), cliTimeout)
-	defer cancel()
-	argv = append(argv, "-rx", command)
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		return stdout.String(), fmt.Errorf("running %q: %w: %s", command, errors.Join(err, p.Crashed()),
-			strings.TrimSpace(stdout.String()+stderr.String()))
-	}
-	return stdout.String(), nil
 }
 
 // Stop ends Asterisk and waits until it has. After Gracefully and Now it is an error when it hung (it is killed

@@ -15,20 +15,20 @@ import (
 // lingering is a connection whose records stay in the stage: what is there when Asterisk is killed was nowhere else.
 const lingering = "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = disk\nmessage_timeout_ms = 3600000\nlinger_ms = "
 
-// runs are the folders in shared memory of a process.
-func runs(t *testing.T, pid int) []string {
-	t.Helper()
-	folders, err := filepath.Glob(fmt.Sprintf("/dev/shm/res_kafka-%d-*/%d-*", os.Geteuid(), pid))
+// runs are the folders in shared memory of a process of this world: others had that number before.
+func (w *world) runs(pid int) []string {
+	w.Helper()
+	folders, err := filepath.Glob(fmt.Sprintf("%s/%d-*", w.pbx.SharedMemory(), pid))
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
 	return folders
 }
 
 // staged counts the frames that are ready and not done in what the runs of a process have in shared memory.
-func staged(t *testing.T, pid int) (count int) {
-	t.Helper()
-	for _, folder := range runs(t, pid) {
+func (w *world) staged(pid int) (count int) {
+	w.Helper()
+	for _, folder := range w.runs(pid) {
 		file, err := os.Open(folder + "/slabs")
 		if err != nil {
 			continue // the run has just begun, or ended
@@ -42,7 +42,7 @@ func staged(t *testing.T, pid int) (count int) {
 				continue // there is none
 			}
 			if _, err := file.ReadAt(content, at); err != nil {
-				t.Fatal(err)
+				w.Fatal(err)
 			}
 			if slab, err := frame.ReadSlab(content, frame.SlabBytes); err == nil {
 				count += slab.Waiting()
@@ -78,11 +78,11 @@ func TestKilledAsteriskLosesNothing(t *testing.T) {
 	}
 	w.expect(fmt.Sprintf(`accepted %d refused 0`, count), "kafka probe file one %s %s", topic, w.probeFile(records...))
 	w.cli("channel originate Local/s@calls/n application Echo")
-	w.wait("all is staged", func() bool { return staged(t, killed) == count+calls })
+	w.wait("all is staged", func() bool { return w.staged(killed) == count+calls })
 	if err := w.pbx.Stop(pbx.Kill); err != nil {
 		t.Fatal(err)
 	}
-	if got := staged(t, killed); got != count+calls {
+	if got := w.staged(killed); got != count+calls {
 		t.Fatalf("%d frames survived, want %d", got, count+calls)
 	}
 	if err := w.pbx.WriteFile("kafka.conf", w.filled(lingering+"5\n")); err != nil {
@@ -103,15 +103,15 @@ func TestKilledAsteriskLosesNothing(t *testing.T) {
 			t.Errorf("call record %s", text(r.Payload))
 		}
 	}
-	w.wait("what the killed run left is removed", func() bool { return len(runs(t, killed)) == 0 })
+	w.wait("what the killed run left is removed", func() bool { return len(w.runs(killed)) == 0 })
 	ended := w.pbx.PID()
-	if len(runs(t, ended)) != 1 {
-		t.Errorf("folders of the run: %q", runs(t, ended))
+	if len(w.runs(ended)) != 1 {
+		t.Errorf("folders of the run: %q", w.runs(ended))
 	}
 	if err := w.pbx.Stop(pbx.Now); err != nil {
 		t.Fatal(err)
 	}
-	if left := runs(t, ended); len(left) != 0 {
+	if left := w.runs(ended); len(left) != 0 {
 		t.Errorf("a run that ended by itself left %q", left)
 	}
 }

@@ -77,7 +77,12 @@ func newWorld(t *testing.T, o options) *world {
 	if w.dir, err = os.MkdirTemp("", "rk"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(w.dir) })
+	t.Cleanup(func() {
+		_ = os.RemoveAll(w.dir)
+		if w.pbx != nil {
+			_ = os.RemoveAll(w.pbx.SharedMemory())
+		}
+	})
 
 	if o.noBroker {
 		port, err := pbx.FreePort()

@@ -1,0 +1,58 @@
+package pbx
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+// CLI runs one command of the Asterisk console and returns what it printed, without verbose messages. It blocks until the
+// command ends, a minute at most. A command that Asterisk does not know or that fails is no error: its text says so.
+//
+// It talks to Asterisk's control socket as `asterisk -rx` does (main/asterisk.c, ast_remotecontrol and netconsole), but without
+// a process for each command: tests ask many times a second whether something has happened.
+func (p *PBX) CLI(command string) (string, error) {
+	printed, err := p.ask(command)
+	if err != nil {
+		return printed, fmt.Errorf("running %q: %w", command, errors.Join(err, p.Crashed()))
+	}
+	return printed, nil
+}
+
+func (p *PBX) ask(command string) (string, error) {
+	console, err := net.DialTimeout("unix", p.path("run", "asterisk.ctl"), cliTimeout)
+	if err != nil {
+		return "", err
+	}
+	defer console.Close()
+	if err := console.SetDeadline(time.Now().Add(cliTimeout)); err != nil {
+		return "", err
+	}
+	// "Cli quit after": Asterisk closes the connection when the command has ended. Each command ends with a NUL.
+	if _, err := io.WriteString(console, "cli quit after "+command+"\x00"); err != nil {
+		return "", err
+	}
+	answer := bufio.NewReader(console)
+	// It says first who it is: host/pid/version.
+	if _, err := answer.ReadString('\n'); err != nil {
+		return "", fmt.Errorf("hearing who answers: %w", err)
+	}
+	var printed strings.Builder
+	for {
+		line, err := answer.ReadString('\n')
+		// What a verbose message begins with (VERBOSE_MAGIC2LEVEL in logger.h) is no character of ASCII.
+		if line != "" && line[0] < 0x80 {
+			printed.WriteString(line)
+		}
+		if err == io.EOF {
+			return printed.String(), nil
+		}
+		if err != nil {
+			return printed.String(), err
+		}
+	}
+}
