@@ -67,7 +67,7 @@ func (r *round) start(ctx context.Context, l launch) error {
 func (r *round) end() error {
 	var err error
 	if r.asterisk != nil {
-		err = errors.Join(r.asterisk.Crashed(), r.asterisk.Stop(pbx.Kill))
+		err = errors.Join(r.asterisk.Crashed(), r.asterisk.Stop(pbx.Kill), os.RemoveAll(r.asterisk.SharedMemory()))
 	}
 	if r.bench.keep {
 		return err
