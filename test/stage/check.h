@@ -26,12 +26,6 @@
 /* Nothing here takes this long unless it never happens. */
 #define FOREVER_SECONDS 20
 
-/* No program of tests may hang a run: it ends by SIGALRM then. It takes a minute under a sanitizer on a busy machine. */
-__attribute__((constructor)) static void limit_the_program(void)
-{
-	alarm(300);
-}
-
 #define CHECK(condition) \
 	do { \
 		if (!(condition)) { \
