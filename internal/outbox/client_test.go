@@ -86,7 +86,11 @@ func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, 
 	if c.closed > 0 {
 		c.watch.misuse(c, "Send after Close")
 	}
-	c.sends = append(c.sends, records)
+	kept := make([]*Record, len(records)) // which outlive their outcome
+	for i, r := range records {
+		kept[i] = r.written()
+	}
+	c.sends = append(c.sends, kept)
 	c.deadlines = append(c.deadlines, deadline)
 	c.times = append(c.times, time.Now())
 	c.watch.send(c, records)

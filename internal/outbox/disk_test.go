@@ -118,10 +118,15 @@ func (d *disk) Append(topic string, records []*Record) (uint64, error) {
 		if r.Topic != topic {
 			d.misuse("Append of a record of another topic")
 		}
-		l.records[l.next] = &Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Accepted: r.Accepted}
+		l.records[l.next] = r.written()
 		l.next++
 	}
 	return first, nil
+}
+
+// written is a copy of what of a record is written.
+func (r *Record) written() *Record {
+	return (&Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Accepted: r.Accepted}).clone()
 }
 
 func (d *disk) Read(topic string, from uint64, most, mostBytes int) (records []*Record, positions []uint64, next uint64, err error) {
@@ -251,9 +256,10 @@ func (d *disk) values(topic string) (all []string) {
 
 // all gives what is packed, and how much of it is boxed, without changing anything.
 func (p *pack) all() (records []*Record, boxes int) {
-	copied := pack{blocks: slices.Clone(p.blocks), n: p.n, boxes: p.boxes}
+	copied := pack{blocks: slices.Clone(p.blocks), n: p.n, boxes: p.boxes, spare: &spare{}}
 	for i := range copied.blocks {
-		copied.blocks[i].extras = slices.Clone(copied.blocks[i].extras)
+		b := &copied.blocks[i]
+		b.room, b.extras = nil, slices.Clone(b.extras)
 	}
 	for copied.n > 0 {
 		for _, r := range copied.take(1) {
@@ -316,7 +322,7 @@ func (o *Outbox) verify() (faults []string) {
 		for _, r := range packed {
 			bytes += int64(r.size())
 		}
-		if len(packed) != l.later.n || boxes != l.later.boxes || len(packed) == 0 && len(l.later.blocks) > 0 {
+		if len(packed) != l.later.n || boxes != l.later.boxes || len(packed) == 0 && len(l.later.blocks) > 0 != l.later.rests {
 			fault(l, "%d packed (%d), %d boxed (%d), in %d blocks", l.later.n, len(packed), l.later.boxes, boxes, len(l.later.blocks))
 		}
 		own := 0

@@ -240,13 +240,22 @@ func (o *Outbox) fetch(l *lane) {
 // unlist forgets now and then what need not be written any more, should the disk take nothing for long.
 func (l *lane) unlist() {
 	if l.stale++; l.stale >= staleMost && 2*l.stale >= len(l.write) {
-		l.write, l.stale = slices.DeleteFunc(l.write, func(r *Record) bool { return r.settled }), 0
+		l.write, l.stale = slices.DeleteFunc(l.write, func(r *Record) bool {
+			settled := r.settled
+			if settled {
+				l.later.spare.letGo(r.chunk, 1)
+			}
+			return settled
+		}), 0
 	}
 }
 
 // toWrite adds a record to what is to be written.
 func (l *lane) toWrite(r *Record) {
 	r.toWrite = true
+	if r.chunk != nil {
+		r.chunk.holds++
+	}
 	l.write = append(l.write, r)
 }
 

@@ -81,7 +81,7 @@ func (o *Outbox) guard(inSend *bool) {
 	o.closing = true
 	relieved := *inSend && o.handing == handingAlone
 	if *inSend {
-		o.handing = handingNothing
+		o.handing, o.lent = handingNothing, nil
 	}
 	o.ended = o.ended || !relieved
 	transport := o.transport

@@ -70,6 +70,9 @@ func (o *Outbox) decide() step {
 		o.handing = handingOn
 		o.relief.Reset(max(s.wait, sendPatience))
 	}
+	if again := o.tidy(now); again != 0 {
+		s.wait = min(s.wait, max(again-now, 0))
+	}
 	return s
 }
 
@@ -109,6 +112,7 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 			}
 			l.pop()
 			l.launch(r)
+			o.lend(r)
 			o.waiting--
 			o.sending++
 			batch = append(batch, r)
@@ -128,11 +132,46 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 	return batch, bucket, gone
 }
 
+// lend keeps a record that the client is about to be given until its Send has returned.
+func (o *Outbox) lend(r *Record) {
+	if n := len(o.lent); r.chunk != nil && (n == 0 || o.lent[n-1] != r.chunk) {
+		r.chunk.holds++
+		o.lent = append(o.lent, r.chunk)
+	}
+}
+
+// returned notes that Send has returned.
+func (o *Outbox) returned() {
+	for _, c := range o.lent {
+		o.spare.letGo(c, 1)
+	}
+	clear(o.lent)
+	o.lent = o.lent[:0]
+}
+
+// tidy gives back memory that is not used, and says when to look again; 0 = there is nothing to look for.
+func (o *Outbox) tidy(now time.Duration) (again time.Duration) {
+	s := &o.spare
+	if s.rests > 0 && s.since != 0 && now >= s.since+spareRest && o.waiting+o.sending == 0 {
+		for _, l := range o.lanes {
+			l.later.rest()
+		}
+	}
+	return s.trim(now)
+}
+
 // done is the client's answer for one record.
 func (o *Outbox) done(r *Record, err error) {
 	reason, permanent := o.judge(err)
-	if out, settled := o.book(r, err, reason, permanent); settled {
-		o.tell([]outcome{out})
+	out, settled := o.book(r, err, reason, permanent)
+	if !settled {
+		return
+	}
+	o.tell([]outcome{out})
+	if err == nil && r.chunk != nil {
+		o.mtx.Lock()
+		o.spare.letGo(r.chunk, 1)
+		o.mtx.Unlock()
 	}
 }
 

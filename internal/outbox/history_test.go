@@ -84,9 +84,10 @@ func fuzzHistories(f *testing.F, stream uint64, words int, live func(*testing.T,
 
 // packing draws how records are packed, until undo is called.
 func packing(d *dice) (undo func()) {
-	room, most, first := blockMost, unpackMost, unpackFirst
+	room, most, first, chunk := blockMost, unpackMost, unpackFirst, chunkRecords
 	blockMost, unpackMost, unpackFirst = pick(d, room, 30, 100, 1000), pick(d, most, 1, 3, 10), pick(d, first, 1, 100)
-	return func() { blockMost, unpackMost, unpackFirst = room, most, first }
+	chunkRecords = pick(d, chunk, 1, 2, 5)
+	return func() { blockMost, unpackMost, unpackFirst, chunkRecords = room, most, first, chunk }
 }
 
 // life is one random history.

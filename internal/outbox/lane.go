@@ -216,8 +216,9 @@ func (l *lane) land(r *Record) {
 	r.inFlight, r.priorSent, r.nextSent = false, nil, nil
 }
 
-// takeBack keeps a record that is to be tried again until the client has returned the rest.
+// takeBack keeps a record that is to be tried again until the client has returned the rest. Its memory is not used again.
 func (l *lane) takeBack(r *Record) {
+	r.chunk = nil
 	if r.Lifetime > 0 {
 		l.own++
 	}

@@ -84,6 +84,8 @@ type Outbox struct {
 	idle       chan struct{} // closed when nothing is left anywhere; nil = nobody asked
 
 	keeping
+	spare   spare
+	lent    []*chunk // that a Send under way was given records of
 	handing handing
 	relief  *time.Timer // makes another goroutine the feeder when Send takes too long
 }
@@ -231,6 +233,8 @@ func (o *Outbox) lane(topic string) *lane {
 	if l == nil {
 		l = &lane{topic: strings.Clone(topic)}
 		l.from, l.read, l.next, l.told = 1, 1, 1, 1
+		l.later.spare = &o.spare
+		o.spare.lanes++
 		o.lanes[l.topic] = l
 	}
 	return l

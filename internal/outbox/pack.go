@@ -15,7 +15,7 @@ import (
 // garbage collector, which has nothing to look at inside a block, does the same work for them as for none. What a record
 // brings along that cannot be written down stands beside its block.
 //
-// A record that is taken out refers to its block's bytes, which are never written a second time.
+// A record that is taken out refers to its block's bytes. What becomes of both once nobody needs them is said at spare.
 //
 // Layout of a record: flags; how much later than the one before it in the block it was accepted by the wall clock, ns, and
 // on the outbox's clock, ns; of a boxed one nothing more. Then its charge, the lengths of key and value, with headers their
@@ -26,15 +26,21 @@ type pack struct {
 	n      int     // records
 	boxes  int     // of those, boxed ones
 	latest int     // room in the block made last
+
+	spare *spare // where rooms and chunks come from
+	open  *chunk // that records are made in; nil = none
+	rests bool   // it is empty and keeps a block
 }
 
 // block is a run of records.
 type block struct {
 	bytes   []byte
+	room    *room  // whose they are; nil = the garbage collector's
 	written clocks // of the record written last
 	read    clocks // of the one read last
 	at      int    // where the next one to be read begins
 	extras  []extra
+	extra   int // the first of them that has not been read
 }
 
 // clocks are the two times of a record that others are told relative to.
@@ -74,9 +80,11 @@ const (
 func (p *pack) add(r *Record, topic string, following []Record) {
 	box := r.Lifetime > 0 || r.released || !time.Unix(0, r.Accepted.UnixNano()).Equal(r.Accepted)
 	now := clocks{r.Accepted.UnixNano(), r.born}
+	p.awake()
 	size := 0
 	if len(p.blocks) > 0 {
 		b := &p.blocks[len(p.blocks)-1]
+		b.rewind(now)
 		size = r.packed(now, b.written, box)
 		if len(b.bytes)+size > cap(b.bytes) {
 			size = 0
@@ -97,9 +105,22 @@ func (p *pack) add(r *Record, topic string, following []Record) {
 	b.write(r, now, box)
 }
 
+// rewind begins a block anew whose records have all gone back.
+func (b *block) rewind(now clocks) {
+	if b.room == nil || b.room.chunks > 0 || b.at == 0 || b.at < len(b.bytes) {
+		return
+	}
+	if poisoning {
+		poisonBytes(b.bytes)
+	}
+	b.bytes, b.at, b.extras = b.bytes[:0], 0, b.room.extras[:0]
+	b.written, b.read = now, now
+}
+
 // clone copies a record and its bytes.
 func (r *Record) clone() *Record {
 	own := *r
+	own.chunk = nil
 	own.Key, own.Value, own.Headers = slices.Clone(r.Key), slices.Clone(r.Value), slices.Clone(r.Headers)
 	for i, h := range own.Headers {
 		own.Headers[i] = Header{strings.Clone(h.Name), slices.Clone(h.Value)}
@@ -108,25 +129,37 @@ func (r *Record) clone() *Record {
 }
 
 // newBlock makes a block of at least so much room: for what comes next of the same topic too, and the more the more there is
-// already.
+// already. A large one comes from the spare ones, and of few lanes also a small one, which will be used again.
 func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
-	room := size
-	if size <= blockMost/8 { // a larger one would leave too much room unused
-		for i := range following {
-			f := &following[i]
-			if f.Topic != topic || room >= blockMost {
-				break
-			}
-			room += packNumbers + len(f.Key) + len(f.Value)
-			for _, h := range f.Headers {
-				room += packHeaderNumbers + len(h.Name) + len(h.Value)
-			}
-		}
-		room = max(size, min(max(room, 2*p.latest), blockMost))
-		p.latest = room
+	large := size > blockMost/8
+	if large && blockMost%size > blockMost/8 && (size > blockMost/2 || len(p.blocks) >= blocksFlowing) { // of its own it wastes nothing
+		p.blocks = append(p.blocks, block{bytes: make([]byte, 0, size)})
+		return
 	}
-	p.blocks = append(p.blocks, block{bytes: make([]byte, 0, room)})
+	room := size
+	for i := range following {
+		f := &following[i]
+		if f.Topic != topic || room >= blockMost {
+			break
+		}
+		room += packNumbers + len(f.Key) + len(f.Value)
+		for _, h := range f.Headers {
+			room += packHeaderNumbers + len(h.Name) + len(h.Value)
+		}
+	}
+	room = max(size, min(max(room, 2*p.latest), blockMost))
+	p.latest = room
+	if room < blockMost/2 && !large && p.spare.lanes > lanesFew {
+		p.blocks = append(p.blocks, block{bytes: make([]byte, 0, room)})
+		return
+	}
+	from := p.spare.room()
+	p.blocks = append(p.blocks, block{bytes: from.bytes[:0], room: from, extras: from.extras[:0]})
 }
+
+// blocksFlowing is how many blocks there may be of a pack whose records are going to be sent soon: large ones share blocks then,
+// also when that wastes more than an eighth of each.
+const blocksFlowing = 16
 
 // packed is how long the record is in a block behind one of these times.
 func (r *Record) packed(now, before clocks, box bool) int {
@@ -194,28 +227,93 @@ func (b *block) write(r *Record, now clocks, box bool) {
 }
 
 // take takes out the first records, at most so many, and at least one if there is any.
-func (p *pack) take(most int) []Record {
-	records := make([]Record, min(most, p.n))
-	for i := range records {
-		for !p.next(&records[i]) { // one that is not there any more
-		}
+func (p *pack) take(most int) (records []Record) {
+	if most = min(most, p.n); most == 0 {
+		return nil
 	}
-	p.n -= len(records)
+	if p.present().room == nil && p.open == nil {
+		records = make([]Record, most)
+	} else {
+		records = p.places(most)
+	}
+	n := 0
+	for ; n < len(records); n++ {
+		if b := p.present(); b.room != nil {
+			if p.open == nil { // none of these goes back, and neither must what they refer to
+				if n > 0 {
+					break
+				}
+				b.room = nil
+			} else {
+				p.open.refer(b.room)
+			}
+		}
+		p.next(&records[n])
+	}
+	records = records[:n]
+	if p.open != nil {
+		for i := range records {
+			records[i].chunk = p.open
+		}
+		p.open.given += n
+		p.open.holds += n
+	}
+	p.n -= n
 	p.reset()
 	return records
 }
 
+// places gives room for records, at most so many, in the chunk that is open.
+func (p *pack) places(most int) []Record {
+	if c := p.open; c != nil && c.given == len(c.records) {
+		p.spare.close(c)
+		p.open = nil
+	}
+	if p.open == nil {
+		p.open = p.spare.chunk()
+	}
+	left := p.open.records[p.open.given:]
+	return left[:min(most, len(left))]
+}
+
 // first is the block that is read next. There is one.
 func (p *pack) first() *block {
-	if b := &p.blocks[0]; b.at == len(b.bytes) { // and none is empty
-		*b = block{}
-		p.blocks = p.blocks[1:]
+	for p.blocks[0].at == len(p.blocks[0].bytes) {
+		p.dropFirst()
 	}
 	return &p.blocks[0]
 }
 
-// next reads what comes next into r, unless it is not there any more.
+// dropFirst lets go of the first block, which has been read.
+func (p *pack) dropFirst() {
+	b := &p.blocks[0]
+	if b.room != nil {
+		if b.room.extras = b.extras[:0]; cap(b.extras) > extrasKept {
+			b.room.extras = nil
+		}
+		p.spare.leave(b.room)
+	}
+	*b = block{}
+	p.blocks = p.blocks[1:]
+}
+
+// present is the block of the first record that is still there. There is one.
+func (p *pack) present() *block {
+	for {
+		b := p.first()
+		if packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
+			return b
+		}
+		var gone Record
+		p.next(&gone)
+	}
+}
+
+// next reads what comes next into r, which is empty, unless it is not there any more.
 func (p *pack) next(r *Record) (there bool) {
+	if poisoning {
+		*r = Record{}
+	}
 	b := p.first()
 	from := reader{bytes: b.bytes, at: b.at}
 	flags := from.byte()
@@ -223,9 +321,9 @@ func (p *pack) next(r *Record) (there bool) {
 	b.read.born += time.Duration(from.varint())
 	var x extra
 	if flags&(packExtra|packBoxed) != 0 {
-		x = b.extras[0]
-		b.extras[0] = extra{}
-		b.extras = b.extras[1:]
+		x = b.extras[b.extra]
+		b.extras[b.extra] = extra{}
+		b.extra++
 	}
 	if flags&packBoxed != 0 {
 		b.at = from.at
@@ -264,16 +362,10 @@ func (p *pack) next(r *Record) (there bool) {
 
 // born is when the first record was accepted. There is one.
 func (p *pack) born() time.Duration {
-	for {
-		b := p.first()
-		from := reader{bytes: b.bytes, at: b.at}
-		if flags := from.byte(); flags&packBoxed == 0 || b.extras[0].boxed != nil {
-			from.varint()
-			return b.read.born + time.Duration(from.varint())
-		}
-		var gone Record
-		p.next(&gone)
-	}
+	b := p.present()
+	from := reader{bytes: b.bytes, at: b.at + 1}
+	from.varint()
+	return b.read.born + time.Duration(from.varint())
 }
 
 // remove takes out those boxed records of which gone says so.
@@ -293,17 +385,51 @@ func (p *pack) remove(gone func(*Record) bool) {
 	p.reset()
 }
 
-// reset lets go of the blocks once there are no records.
+// reset lets go of the blocks once there are no records, but for one of which there is something left.
 func (p *pack) reset() {
-	if p.n > 0 {
+	if p.n > 0 || p.rests {
 		return
 	}
-	blocks := p.blocks
-	if clear(blocks[:cap(blocks)]); cap(blocks) > blocksKept {
-		blocks = nil
+	for len(p.blocks) > 1 {
+		p.dropFirst()
 	}
-	*p = pack{blocks: blocks[:0]}
+	if p.latest = 0; len(p.blocks) == 1 && p.blocks[0].room != nil && p.spare.rests < restsMost {
+		b := &p.blocks[0]
+		b.at, b.read = len(b.bytes), b.written // behind those that were removed
+		clear(b.extras)
+		b.extras, b.extra = b.extras[:0], 0
+		p.rests = true
+		p.spare.rests++
+		return
+	}
+	p.rest()
 }
+
+// rest lets go of all that an empty pack has.
+func (p *pack) rest() {
+	p.awake()
+	for len(p.blocks) > 0 {
+		p.dropFirst()
+	}
+	if p.open != nil {
+		p.spare.close(p.open)
+		p.open = nil
+	}
+	if cap(p.blocks) > blocksKept {
+		p.blocks = nil
+	}
+}
+
+// awake is for a pack that is not to keep a block because it is empty.
+func (p *pack) awake() {
+	if p.rests {
+		p.rests = false
+		p.spare.rests--
+	}
+}
+
+// extrasKept is for how many extras a room keeps the list.
+const extrasKept = 1024
 
 // blocksKept is for how many blocks an empty pack keeps the list.
 const blocksKept = 64

@@ -55,6 +55,8 @@ type Record struct {
 	born time.Duration // when it was accepted, on the outbox's clock
 	lane *lane
 
+	chunk *chunk // that it goes back with, to be used again; nil = it is the garbage collector's
+
 	position  uint64 // in the topic's log; 0 = not on disk
 	inFlight  bool   // is in lane.flight
 	toWrite   bool   // is in lane.write or being written

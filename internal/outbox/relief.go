@@ -34,6 +34,7 @@ func (o *Outbox) relieved() bool {
 	o.mtx.Lock()
 	alone := o.handing == handingAlone
 	o.handing = handingNothing
+	o.returned()
 	o.mtx.Unlock()
 	if alone {
 		o.signal()

@@ -27,14 +27,16 @@ func (o *Outbox) acknowledged(records []*Record) {
 			o.gate.Release(r)
 		}
 	}
-	if !reports {
-		return
-	}
-	for _, r := range records {
-		if r.Report != nil {
-			r.Report(r, nil)
+	if reports {
+		for _, r := range records {
+			if r.Report != nil {
+				r.Report(r, nil)
+			}
 		}
 	}
+	o.mtx.Lock()
+	o.spare.letGoAll(records)
+	o.mtx.Unlock()
 }
 
 // bookAll enters acknowledged records of one topic into the account. It gives those that the gate has to be told of, and

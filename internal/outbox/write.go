@@ -50,6 +50,8 @@ func (o *Outbox) write(l *lane) {
 	o.writing = writing{}
 	if err != nil {
 		l.write = append(batch, l.write...)
+	} else {
+		o.spare.letGoAll(batch)
 	}
 	if len(l.write)+l.later.n > 0 {
 		o.relist(l)
@@ -120,6 +122,7 @@ func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
 			bytes += r.size()
 		} else {
 			l.stale--
+			o.spare.letGo(r.chunk, 1)
 		}
 		taken++
 	}
