@@ -68,7 +68,7 @@ var errNoSpoolDir = errors.New("there is no directory for it; give spool_dir")
 // errFailed is what a connection answers whose outbox has panicked.
 var errFailed = errors.New("it has failed, which is a defect that the log tells more of; unload and load the module to use it again")
 
-// open makes the client and the outbox if there are none yet. The engine's configuring is held.
+// open makes the outbox if there is none yet; its client is made when there is something to send. The engine's configuring is held.
 func (c *connection) open() error {
 	if c.failed.Load() {
 		return errFailed
@@ -77,14 +77,13 @@ func (c *connection) open() error {
 		return nil
 	}
 	settings := c.settings.Load()
-	status := &kafka.Status{}
-	producer, err := kafka.NewProducer(settings, c.engine.log, status)
+	client, err := c.newClient(settings)
 	if err != nil {
 		return err
 	}
 	c.mtx.Lock()
-	c.made, c.status = settings, status
-	c.outbox = outbox.New(outboxSettings(settings, producer), producer, c, c)
+	c.made, c.status = settings, client.status
+	c.outbox = outbox.New(outboxSettings(settings), client, c, c)
 	c.mtx.Unlock()
 	c.attach()
 	return nil
@@ -237,8 +236,8 @@ func (c *connection) close() {
 }
 
 // outboxSettings are the options that the outbox obeys.
-func outboxSettings(c *config.Connection, p *kafka.Producer) outbox.Settings {
-	records, bytes := p.Window()
+func outboxSettings(c *config.Connection) outbox.Settings {
+	records, bytes := kafka.Window(c)
 	s := outbox.Settings{
 		Timeout:       c.MessageTimeout,
 		WindowRecords: records,
@@ -263,35 +262,28 @@ func spoolSettings(c *config.Connection, s *outbox.Settings) {
 type change struct {
 	connection *connection
 	settings   *config.Connection // nil = removed
-	producer   *kafka.Producer    // nil = the client stays, or there never was one
-	status     *kafka.Status
+	client     *client            // nil = the client stays, or there never was one
 }
 
 // prepare makes the clients that a configuration needs in place of others. With errors nothing has changed. The
 // engine's configuring is held.
-func prepare(known []*connection, wanted map[string]*config.Connection, log host.Logger) ([]change, []error) {
+func prepare(known []*connection, wanted map[string]*config.Connection) ([]change, []error) {
 	var changes []change
 	var failed []error
 	for _, c := range known {
 		ch := change{connection: c, settings: wanted[c.name]}
 		if ch.settings != nil && c.outdated(ch.settings) {
 			var err error
-			ch.status = &kafka.Status{}
-			if ch.producer, err = kafka.NewProducer(ch.settings, log, ch.status); err != nil {
+			if ch.client, err = c.newClient(ch.settings); err != nil {
 				failed = append(failed, err)
 			}
 		}
 		changes = append(changes, ch)
 	}
-	if failed == nil {
-		return changes, nil
+	if failed != nil {
+		return nil, failed
 	}
-	for _, ch := range changes {
-		if ch.producer != nil {
-			ch.producer.Close()
-		}
-	}
-	return nil, failed
+	return changes, nil
 }
 
 // outdated says whether there is a client that was made with other options than next has. One of a connection that is
@@ -313,15 +305,15 @@ func (ch change) apply() {
 	if box == nil {
 		return
 	}
-	if ch.producer != nil {
+	if ch.client != nil {
 		c.mtx.Lock()
 		patience := swapPatience
 		if c.made.Idempotence {
 			patience = swapPatienceOnce
 		}
-		c.made, c.status = ch.settings, ch.status
+		c.made, c.status = ch.settings, ch.client.status
 		c.mtx.Unlock()
-		box.Swap(ch.producer, outboxSettings(ch.settings, ch.producer), patience)
+		box.Swap(ch.client, outboxSettings(ch.settings), patience)
 	}
 	if ch.settings != nil {
 		c.attach()

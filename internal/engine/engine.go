@@ -29,7 +29,7 @@ type Engine struct {
 	system  host.System
 	refused *throttle.Throttle // lines about calls to produce that were refused
 	dropped *throttle.Throttle // lines about accepted records that were dropped
-	spools  *throttle.Throttle // lines about spools that cannot be used
+	spools  *throttle.Throttle // lines about spools and clients that cannot be used
 
 	encodePanic sync.Once // the log has the first one
 
@@ -130,7 +130,7 @@ func (e *Engine) Configure(entries []config.Entry) error {
 	}
 	e.mtx.Unlock()
 
-	changes, failed := prepare(known, wanted, e.log)
+	changes, failed := prepare(known, wanted)
 	if failed != nil {
 		for _, err := range failed {
 			host.Logf(e.log, host.Error, "kafka.conf: %v; nothing has been changed", err)
