@@ -70,7 +70,7 @@ func ParseCDR(entries []Entry) (*CDR, []Problem) {
 // parseOne reads a file that consists of one section of a fixed name.
 func parseOne[T any](t *Table[T], file string, entries []Entry) (*T, []Problem) {
 	log := &problemLog{file: file}
-	cfg := new(T)
+	cfg := t.filled()
 	sections := sectionsOf(entries)
 	reportRepeated(sections, log)
 	found := false

@@ -13,8 +13,7 @@ import (
 // else. Any goroutine; the entries are not kept.
 func ParseKafka(entries []Entry) (*Kafka, []Problem) {
 	log := &problemLog{file: KafkaFile.Name}
-	cfg := new(Kafka)
-	generalTable.fill(cfg)
+	cfg := generalTable.filled()
 	sections := sectionsOf(entries)
 	reportRepeated(sections, log)
 	for _, s := range sections {
@@ -29,7 +28,8 @@ func ParseKafka(entries []Entry) (*Kafka, []Problem) {
 		if file == "" {
 			file = log.file
 		}
-		c := &Connection{Name: s.name, File: file, Line: s.at.Line}
+		c := connectionTable.filled()
+		c.Name, c.File, c.Line = s.name, file, s.at.Line
 		connectionTable.read(s, c, log)
 		cfg.Connections = append(cfg.Connections, c)
 	}

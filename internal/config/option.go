@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -128,11 +129,11 @@ func (o *Info) wordTexts() []string {
 
 // word finds the enumeration's word for text, by its name or a synonym.
 func (o *Info) word(text string) (string, bool) {
-	for _, w := range o.Words {
-		for _, name := range append([]string{w.Text}, w.Synonyms...) {
-			if strings.EqualFold(name, text) {
-				return w.Text, true
-			}
+	for i := range o.Words {
+		w := &o.Words[i]
+		same := func(name string) bool { return strings.EqualFold(name, text) }
+		if same(w.Text) || slices.ContainsFunc(w.Synonyms, same) {
+			return w.Text, true
 		}
 	}
 	return "", false

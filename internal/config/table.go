@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Table describes a kind of section: its options, in the order in which they are shown, and the rules between them.
@@ -20,6 +21,9 @@ type Table[T any] struct {
 	front   []string // options that are shown before all others
 	back    []string // and after
 	rules   []rule[T]
+
+	once     sync.Once
+	defaults T // with every option at its default, once that was asked for
 }
 
 // rule checks options against each other. It is skipped when one of its options was refused already, so that one
@@ -32,6 +36,11 @@ type rule[T any] struct {
 
 // option finds a row by name, in any case, or gives nil.
 func (t *Table[T]) option(name string) *Option[T] {
+	for i := range t.Options { // as it is nearly always written: comparing is quicker than folding
+		if t.Options[i].Name == name {
+			return &t.Options[i]
+		}
+	}
 	for i := range t.Options {
 		if strings.EqualFold(t.Options[i].Name, name) {
 			return &t.Options[i]
@@ -40,17 +49,21 @@ func (t *Table[T]) option(name string) *Option[T] {
 	return nil
 }
 
-// fill sets every option to its default.
-func (t *Table[T]) fill(into *T) {
-	for i := range t.Options {
-		o := &t.Options[i]
-		if o.Default == "" && o.Kind != BrokerList {
-			continue
+// filled gives a T with every option at its default. What several share of it is only read.
+func (t *Table[T]) filled() *T {
+	t.once.Do(func() {
+		for i := range t.Options {
+			o := &t.Options[i]
+			if o.Default == "" && o.Kind != BrokerList {
+				continue
+			}
+			if f := o.set(&t.defaults, o.Default); f != nil {
+				panic("config: default of " + o.Name + " " + f.text)
+			}
 		}
-		if f := o.set(into, o.Default); f != nil {
-			panic("config: default of " + o.Name + " " + f.text)
-		}
-	}
+	})
+	value := t.defaults
+	return &value
 }
 
 // scope is one section being read.
@@ -58,20 +71,19 @@ type scope[T any] struct {
 	table  *Table[T]
 	value  *T
 	at     placedEntry
-	set    map[string]placedEntry // the line in force of every option that was given
-	failed map[string]bool        // options with an error
+	set    map[string]*placedEntry // the line in force of every option that was given
+	failed map[string]bool         // options with an error
 	log    *problemLog
 }
 
-// read fills *into from the section and notes what is wrong with it.
+// read puts what the section says into *into, which is filled, and notes what is wrong with it.
 func (t *Table[T]) read(s *section, into *T, log *problemLog) {
-	t.fill(into)
 	sc := &scope[T]{
 		table: t, value: into, at: s.at, log: log,
-		set: map[string]placedEntry{}, failed: map[string]bool{},
+		set: make(map[string]*placedEntry, len(s.entries)), failed: map[string]bool{},
 	}
-	for _, e := range s.entries {
-		sc.take(e)
+	for i := range s.entries {
+		sc.take(&s.entries[i])
 	}
 	for i := range t.Options {
 		sc.apply(&t.Options[i])
@@ -84,18 +96,18 @@ func (t *Table[T]) read(s *section, into *T, log *problemLog) {
 }
 
 // take notes an entry as the line in force of its option, as the last line is in Asterisk's own option framework.
-func (sc *scope[T]) take(e placedEntry) {
+func (sc *scope[T]) take(e *placedEntry) {
 	if sc.table.Type != "" && strings.EqualFold(e.Name, "type") {
 		return
 	}
 	o := sc.table.option(e.Name)
 	if o == nil {
-		sc.unknown(e)
+		sc.unknown(*e)
 		return
 	}
 	if before, given := sc.set[o.Name]; given && !before.Inherited {
 		text := "is given twice, first at line " + fmt.Sprint(before.Line) + "; this one is used, remove the other"
-		sc.log.add(Warning, e, o.Name, o.shown(e.Value), text)
+		sc.log.add(Warning, *e, o.Name, o.shown(e.Value), text)
 	}
 	sc.set[o.Name] = e
 }
@@ -129,7 +141,7 @@ func (sc *scope[T]) report(severity Severity, name, text string) {
 		sc.log.add(severity, sc.at, o.Name, "", text)
 		return
 	}
-	sc.log.add(severity, e, o.Name, o.shown(e.Value), text)
+	sc.log.add(severity, *e, o.Name, o.shown(e.Value), text)
 }
 
 // given says whether the section sets the option.

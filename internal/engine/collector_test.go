@@ -10,7 +10,7 @@ import (
 
 // The policy is in force once an engine has been started, and its ballast is addresses only: nobody has touched it.
 func TestTheCollectorsPolicy(t *testing.T) {
-	start(t, newLines())
+	start(t, newLines()).Stop(0) // which waits for what the start began
 	percent := debug.SetGCPercent(collectorPercent)
 	if percent != collectorPercent {
 		t.Errorf("the collector runs at %d percent, want %d", percent, collectorPercent)

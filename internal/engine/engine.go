@@ -71,7 +71,6 @@ const leaveLimit = 500 * time.Millisecond
 
 // Start brings up an engine without any configuration. Stop ends the goroutine that it starts.
 func Start(system host.System, log host.Logger) *Engine {
-	tuneCollector()
 	e := &Engine{
 		log: log, system: system,
 		refused: throttle.New(logEvery, time.Now),

@@ -84,6 +84,7 @@ func throttleKey(connection, what string) string { return connection + "\x00" + 
 func (e *Engine) tellRestNowAndThen() {
 	defer close(e.rested)
 	defer host.Guard(e.log, "the log's throttle")
+	tuneCollector() // here, because it collects, which a start need not wait for
 	ticker := time.NewTicker(logEvery)
 	defer ticker.Stop()
 	for {

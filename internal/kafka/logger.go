@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -71,7 +72,7 @@ func (l *logger) Log(level kgo.LogLevel, message string, pairs ...any) {
 // contextOf finds the context of a line of the library, which has levels only.
 func contextOf(message string) string {
 	for _, c := range contexts {
-		if c.lines.MatchString(message) {
+		if c.lines().MatchString(message) {
 			return c.name
 		}
 	}
@@ -82,7 +83,7 @@ func contextOf(message string) string {
 // those that are missing, admin, conf and generic have lines of ours; config warns of the others.
 var contexts = []struct {
 	name  string
-	lines *regexp.Regexp
+	lines func() *regexp.Regexp
 }{
 	{"protocol", begins(`(wrote|read) [A-Z][A-Za-z]+ v\d`)},
 	{"feature", begins(`issuing api versions`, `unable to request api versions`, `broker does not know our ApiVersions`,
@@ -115,6 +116,9 @@ var contexts = []struct {
 		`heartbeat`, `join`, `sync`, `member was assigned`, `(not )?grabb(ed|ing) `, `(un)?blocking commits`)},
 }
 
-func begins(alternatives ...string) *regexp.Regexp {
-	return regexp.MustCompile(`^(?:` + strings.Join(alternatives, "|") + `)`)
+// begins is compiled when it is first needed, which without `debug` is never: half a millisecond for all when Asterisk starts.
+func begins(alternatives ...string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(?:` + strings.Join(alternatives, "|") + `)`)
+	})
 }

@@ -1,4 +1,4 @@
-// Package processors decides how many processors Go may use at a time (GOMAXPROCS): one, until there is work for more.
+// Package processors decides how many processors Go may use at a time (GOMAXPROCS): one, unless there is work for more.
 //
 // With more than one, every goroutine that makes another one ready wakes a thread of Go's to look for work, which mostly finds
 // that it has been done meanwhile. At 300 messages a second these wake-ups cost half as much again as the messages.
@@ -31,12 +31,14 @@ type Governor struct {
 	began time.Time  // the measurement
 }
 
-// New begins with one processor; most is what there may be. set puts a number in force; it is called when Carried finds that
-// there is more to do, from there, and from a goroutine of its own when there no longer is.
+// New is for a process that uses most, all there may be: it starts, which is work for more than one, and is left with them for a
+// second. set puts a number in force; it is called when Carried finds that there is more to do, from there, and from a
+// goroutine of its own when there is not, or no longer.
 func New(most int, set func(int)) *Governor {
 	g := &Governor{most: most, set: set, began: time.Now()}
 	if most > 1 {
-		set(1)
+		g.many.Store(true)
+		time.AfterFunc(lowerAfter, g.lower)
 	}
 	return g
 }

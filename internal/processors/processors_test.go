@@ -64,10 +64,22 @@ func TestABusyOneHasAllForAsLongAsItIsBusy(t *testing.T) {
 	})
 }
 
+func TestAStartHasAllForASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r record
+		New(8, r.add)
+		time.Sleep(lowerAfter - time.Millisecond)
+		r.want(t, "while it starts")
+		time.Sleep(2 * time.Millisecond)
+		r.want(t, "afterwards", 1)
+	})
+}
+
 func TestABurstIsOverSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r record
 		g := New(2, r.add)
+		time.Sleep(lowerAfter + time.Millisecond)
 		g.Carried(raiseBytes)
 		carry(g, 800, time.Minute)
 		r.want(t, "in all", 1, 2, 1)
