@@ -3,6 +3,7 @@ package engine
 import (
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // The collector's policy. Without one (GOGC=100) a heap of 3 MB is collected every 3 MB, which is two hundred times a second
@@ -24,10 +25,17 @@ const (
 	collectorPercent = 20
 )
 
-var ballast []byte
+// tuneAfter is how long after the start: to set it collects, and while Asterisk starts there are others to use the processors.
+const tuneAfter = 200 * time.Millisecond
+
+var (
+	ballast []byte
+	tuned   = make(chan struct{}) // closed once the policy is in force
+)
 
 // tuneCollector puts the policy in force, for the process.
 var tuneCollector = sync.OnceFunc(func() {
 	ballast = make([]byte, collectorBallast)
 	debug.SetGCPercent(collectorPercent)
+	close(tuned)
 })

@@ -80,15 +80,18 @@ func onOneLine(text string) string {
 func throttleKey(connection, what string) string { return connection + "\x00" + what }
 
 // tellRestNowAndThen logs what the throttles hold back, so that it does not wait for the next event of its kind, which
-// may never come, looks after the shared memory and tidies up after earlier runs. It runs until Stop.
+// may never come, looks after the shared memory, sets the collector and tidies up after earlier runs. It runs until Stop.
 func (e *Engine) tellRestNowAndThen() {
 	defer close(e.rested)
 	defer host.Guard(e.log, "the log's throttle")
-	tuneCollector() // here, because it collects, which a start need not wait for
 	ticker := time.NewTicker(logEvery)
 	defer ticker.Stop()
+	tune := time.NewTimer(tuneAfter)
+	defer tune.Stop()
 	for {
 		select {
+		case <-tune.C:
+			tuneCollector()
 		case <-ticker.C:
 			e.tellRest((*throttle.Throttle).Due)
 			e.checkStage()
