@@ -65,7 +65,7 @@ func (c *client) made() (*kafka.Producer, error) {
 // tell logs, throttled, why no producer can be made of what was found to be in order before: a TLS file is not what it was.
 func (c *client) tell(err error) {
 	if _, ok := c.connection.engine.spools.Allow(throttleKey(c.connection.name, "client")); ok {
-		host.Logf(c.connection.engine.log, host.Error, "connection '%s': records wait: %v", c.connection.name, err)
+		host.Logf(c.connection.engine.log, host.Error, "%v; records wait", err)
 	}
 }
 
