@@ -192,19 +192,22 @@ enum {
 
 struct stage {
 	struct stage_gate gate;
+	/* Atomic, all of it, as what the gate ends with, in the same cache line: what every put changes, so that a writer waits for
+	 * one line of another processor's, not for three. */
+	uint64_t word;
+	int64_t bytes;  /* of all slabs that wait, heads included */
+	int64_t before; /* frames admitted before now, while the word names no slab */
+
+	/* Atomic, all of it; what every put only reads. */
+	_Alignas(64) int64_t linger; /* the shortest linger that the pump's next look goes by */
+	int64_t since;               /* what waits has done so since then, or not as long; 0 = nothing waits, STAGE_LONG_AGO =
+	                              * it is not to wait any longer */
+	unsigned int flags;
+	/* Constant. */
 	struct stage_pump *pump;
 	void *owner;
 	uint64_t number; /* among the pump's stages */
 	char label[STAGE_LABEL_MAX + 1];
-
-	/* Atomic, all of it. */
-	_Alignas(64) uint64_t word;
-	unsigned int flags;
-	int64_t linger; /* the shortest linger that the pump's next look goes by */
-	int64_t since;  /* what waits has done so since then, or not as long; 0 = nothing waits, STAGE_LONG_AGO = it is not to wait
-	                 * any longer */
-	int64_t bytes;  /* of all slabs that wait, heads included */
-	int64_t before; /* frames admitted before now, while the word names no slab */
 
 	/* Under lock. */
 	_Alignas(64) pthread_mutex_t lock;

@@ -33,6 +33,7 @@ extern "C" {
  * write all of it at any time with atomic operations (relaxed is enough). The memory is the stage's and lives as
  * long as it. All fields are 8 bytes wide, so that a Go program can use them as atomic.Int64. */
 struct stage_gate {
+	/* What is read with every put and seldom written, in a cache line of its own. */
 	int64_t open;         /* 0 = every put is refused with STAGE_CLOSED, as after stage_shut */
 	int64_t max_frames;   /* most frames held at a time */
 	int64_t max_charge;   /* most charge held at a time; a single frame above it is still taken into an empty stage,
@@ -41,13 +42,15 @@ struct stage_gate {
 	int64_t linger_ns;    /* how long a frame may wait for company before the pump takes it; 0 = not at all. A longer
 	                       * value is in force from the pump's next look on, a shorter one from the next put on. A
 	                       * stage that has filled a slab (64 KiB) does not wait for it. */
+	int64_t max_weight;   /* for the writers, who weigh a frame by a rule of their own; the stage does not look at it */
+	int64_t shared;       /* 1 = new slabs are shared ones; those that hold something go on as they are */
+	int64_t taken;        /* frames handed to take(); only ever grows */
+
+	/* What every put changes. */
 	int64_t held_frames;  /* admitted and not yet released: the writer adds, the taker subtracts once it is done */
 	int64_t held_charge;
 	int64_t admitted;     /* frames ever admitted; only ever grows */
-	int64_t taken;        /* frames handed to take(); only ever grows */
-	int64_t max_weight;   /* for the writers, who weigh a frame by a rule of their own; the stage does not look at it */
-	int64_t shared;       /* 1 = new slabs are shared ones; those that hold something go on as they are */
-	int64_t unshared;     /* frames put while that was so into a slab that is not shared, because no shared one could be
+	int64_t unshared;     /* frames put while `shared` was 1 into a slab that is not shared, because no shared one could be
 	                       * had: the folder's file system is full, the folder is gone, STAGE_SHARED_MAX is in use, the
 	                       * pump has no folder, or the stage no label; only ever grows */
 };

@@ -10,12 +10,12 @@ type Gate struct {
 	MaxCharge  atomic.Int64
 	MaxLength  atomic.Int64
 	LingerNS   atomic.Int64
+	MaxWeight  atomic.Int64
+	Shared     atomic.Int64
+	Taken      atomic.Int64
 	HeldFrames atomic.Int64
 	HeldCharge atomic.Int64
 	Admitted   atomic.Int64
-	Taken      atomic.Int64
-	MaxWeight  atomic.Int64
-	Shared     atomic.Int64
 	Unshared   atomic.Int64
 }
 
