@@ -127,7 +127,7 @@ var theInbox = sync.OnceValue(func() *inbox.Inbox {
 	return box
 })
 
-// governor has Go begin with one processor, of those that the environment allows it.
+// governor has Go use one processor, of those that the environment allows it, unless there is work for more.
 var governor = processors.New(runtime.GOMAXPROCS(0), func(n int) { runtime.GOMAXPROCS(n) })
 
 // take hands a slab to the engine that runs.

@@ -33,7 +33,7 @@ type Engine struct {
 
 	encodePanic sync.Once // the log has the first one
 
-	// configuring is held by whoever makes clients or changes what is configured: what a reload finds open is what it
+	// configuring is held by whoever opens connections or changes what is configured: what a reload finds open is what it
 	// changes, and nothing is opened any more once Stop has had it. Never held while waiting for the network.
 	configuring sync.Mutex
 
@@ -102,7 +102,7 @@ var (
 )
 
 // Configure puts a configuration in force, or logs all its problems and changes nothing. Connections whose options are
-// the same go on as they are; for a changed one a new client is made before anything is touched.
+// the same go on as they are; what would keep a changed one from having a client is found before anything is touched.
 func (e *Engine) Configure(entries []config.Entry) error {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
