@@ -16,7 +16,6 @@ import (
 func TestClientHasWhatAnOutboxLooksFor(t *testing.T) {
 	without := map[string]bool{
 		"Underway": true, // for tests
-		"Window":   true, // asked before there is a producer: kafka.Window
 	}
 	ours, theirs := reflect.TypeFor[*client](), reflect.TypeFor[*kafka.Producer]()
 	for theirs := range theirs.Methods() {

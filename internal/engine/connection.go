@@ -237,7 +237,7 @@ func (c *connection) close() {
 
 // outboxSettings are the options that the outbox obeys.
 func outboxSettings(c *config.Connection) outbox.Settings {
-	records, bytes := kafka.Window(c)
+	records, bytes := kafka.Window()
 	s := outbox.Settings{
 		Timeout:       c.MessageTimeout,
 		WindowRecords: records,

@@ -19,6 +19,3 @@ func CheckProducer(c *config.Connection) error {
 	}
 	return nil
 }
-
-// Window is what Producer.Window will be for connection c.
-func Window(c *config.Connection) (records, bytes int) { return window(c) }

@@ -3,6 +3,8 @@ package kafka
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/pierrec/lz4/v4"
@@ -11,18 +13,45 @@ import (
 	"reskafka/internal/config"
 )
 
-// compressor is a codec of which the client library's own use costs more than it has to; nil = use that. It is for one
-// client.
-func compressor(c *config.Connection) kgo.Compressor {
-	if c.CompressionCodec == "lz4" && c.CompressionLevel < 3 { // the fast mode, as below librdkafka's 3
-		return &lz4Blocks{}
-	}
-	return nil
+// compression compresses record batches with one codec. It is safe for concurrent use.
+type compression struct {
+	codec   kgo.CompressionCodecType
+	library kgo.Compressor // nil for lz4 in its fast mode
+	blocks  sync.Pool      // *lz4.Compressor
+	buffers sync.Pool      // *bytes.Buffer
 }
 
-// lz4Blocks writes the frames of lz4 itself, from blocks that are compressed where they lie. The library's writer copies
-// all to blocks of 4 MB first, which it makes anew after each collection of garbage.
-type lz4Blocks struct{ pool sync.Pool }
+// newCompression is nil for a connection that does not compress.
+func newCompression(c *config.Connection) (*compression, error) {
+	kind, library := codec(c)
+	if kind == kgo.CodecNone {
+		return nil, nil
+	}
+	z := &compression{codec: kind}
+	if kind == kgo.CodecLz4 && c.CompressionLevel < 3 { // the fast mode, as below librdkafka's 3
+		return z, nil
+	}
+	var err error
+	if z.library, err = kgo.DefaultCompressor(library); err != nil {
+		return nil, fmt.Errorf("setting up compression: %w", err)
+	}
+	return z, nil
+}
+
+// append appends src compressed to to.
+func (z *compression) append(to, src []byte) []byte {
+	if z.library == nil {
+		return z.appendLz4(to, src)
+	}
+	buffer, _ := z.buffers.Get().(*bytes.Buffer)
+	if buffer == nil {
+		buffer = new(bytes.Buffer)
+	}
+	defer z.buffers.Put(buffer)
+	buffer.Reset()
+	small, _ := z.library.Compress(buffer, src)
+	return append(to, small...)
+}
 
 // The frame's header: the magic number; version 1, blocks that do not depend on each other, which Kafka's own client
 // demands; blocks of 256 KiB at most; and the second byte of the XXH32 of these two bytes. There are no checksums: Kafka has its own.
@@ -33,15 +62,15 @@ const (
 	lz4Stored     = 1 << 31 // flag of a block's length: it is not compressed
 )
 
-// Compress implements kgo.Compressor.
-func (l *lz4Blocks) Compress(dst *bytes.Buffer, src []byte, _ ...kgo.CompressFlag) ([]byte, kgo.CompressionCodecType) {
-	c, _ := l.pool.Get().(*lz4.Compressor)
+// appendLz4 writes the frames of lz4 itself, from blocks that are compressed where they lie. The library's writer copies
+// all to blocks of 4 MB first, which it makes anew after each collection of garbage.
+func (z *compression) appendLz4(to, src []byte) []byte {
+	c, _ := z.blocks.Get().(*lz4.Compressor)
 	if c == nil {
 		c = new(lz4.Compressor)
 	}
-	defer l.pool.Put(c)
-	dst.Grow(len(src) + len(src)/lz4BlockBytes*4 + 64)
-	out := append(dst.AvailableBuffer(), lz4Header...)
+	defer z.blocks.Put(c)
+	out := append(slices.Grow(to, len(src)+len(src)/lz4BlockBytes*4+64), lz4Header...)
 	for len(src) > 0 {
 		block := src[:min(len(src), lz4BlockBytes)]
 		src = src[len(block):]
@@ -56,5 +85,5 @@ func (l *lz4Blocks) Compress(dst *bytes.Buffer, src []byte, _ ...kgo.CompressFla
 		}
 		out = out[:at+4+n]
 	}
-	return append(out, 0, 0, 0, 0), kgo.CodecLz4
+	return append(out, 0, 0, 0, 0)
 }

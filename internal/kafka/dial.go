@@ -26,7 +26,6 @@ type dialer struct {
 
 	reconnect *reconnect
 	log       *logger
-	producer  *Producer // which keeps an account of its requests; nil for other clients
 }
 
 func newDialer(c *config.Connection, closing context.Context, log *logger) (*dialer, error) {
@@ -84,9 +83,6 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	}
 	if d.facts.mechanism != "" {
 		conn = &loginConn{Conn: conn, setup: s}
-	}
-	if d.producer != nil {
-		conn = &produceConn{Conn: conn, producer: d.producer}
 	}
 	return &boundedConn{
 		Conn: conn, silence: d.silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }),

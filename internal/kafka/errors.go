@@ -1,12 +1,9 @@
 package kafka
 
 import (
-	"context"
 	"errors"
-	"math"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // ErrClosed is the outcome of a record that Close found under way. The broker may or may not have it. It is not
@@ -16,14 +13,8 @@ var ErrClosed = errors.New("the client was closed")
 // errHeldBack is the outcome of a record that was not sent because one before it is to be tried again.
 var errHeldBack = errors.New("held back behind a record of its topic that is to be tried again")
 
-// sharedVerdict is a refusal that a whole batch received and that one record in it may have earned alone. It is not
-// permanent: see trials.
-type sharedVerdict struct{ cause error }
-
-func (e *sharedVerdict) Error() string {
-	return "in one batch with a refused record: " + e.cause.Error()
-}
-func (e *sharedVerdict) Unwrap() error { return e.cause }
+// errNoAnswer is for a partition that a broker's answer says nothing about.
+var errNoAnswer = errors.New("the broker's answer says nothing about the partition")
 
 // retriesSpent is the refusal of the last attempt that `retries` allows.
 type retriesSpent struct{ cause error }
@@ -52,7 +43,7 @@ var permanent = []struct {
 // Permanent implements outbox.Transport: whether sending again could never help a record that failed with err, and
 // the reason in a word or two.
 func (p *Producer) Permanent(err error) (reason string, final bool) {
-	if _, shared := errors.AsType[*sharedVerdict](err); shared || err == nil {
+	if err == nil {
 		return "", false
 	}
 	for _, known := range permanent {
@@ -73,31 +64,9 @@ func UnknownTopic(err error) bool {
 	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
 }
 
-// refusedForNow says whether err is a broker's refusal that counts against `retries`. A connection that failed is none, nor
-// is what a broker says of a topic rather than of a record.
-func (p *Producer) refusedForNow(err error) bool {
-	if p.retries == math.MaxInt32 {
-		return false
-	}
-	answer, ok := err.(*kerr.Error) // as it is: wrapped, it is the answer to a request for metadata
-	if !ok || !answer.Retriable || UnknownTopic(answer) {
-		return false
-	}
-	switch answer {
-	case kerr.LeaderNotAvailable, kerr.ListenerNotFound, kerr.ReplicaNotAvailable: // of metadata
-		return false
-	}
-	return true
-}
-
-// ofBatch says whether err was the broker's verdict on a batch as a whole because of one record, so that it says nothing
-// certain about any one unless the batch held only that.
-func (p *Producer) ofBatch(err error) bool {
+// ofBatch says whether err is a broker's verdict on a batch as a whole because of one record, or its size, so that it says nothing
+// certain about any one unless the batch holds only that.
+func ofBatch(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) ||
 		errors.Is(err, kerr.InvalidRecord) || errors.Is(err, kerr.InvalidTimestamp)
-}
-
-// ended says whether err only means that the client is closing, or that its records were called back.
-func ended(err error) bool {
-	return errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, kgo.ErrAborting) || errors.Is(err, context.Canceled)
 }

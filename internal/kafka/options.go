@@ -20,7 +20,6 @@ import (
 const (
 	maxClientID        = 256       // bytes; kgo refuses more
 	maxWireBytes       = 1 << 30   // kgo's largest batch and largest request
-	minBatchBytes      = 512       // kgo's smallest
 	defaultWriteBytes  = 100 << 20 // Kafka's socket.request.max.bytes, and kgo's default
 	minRequestTimeout  = 100 * time.Millisecond
 	maxRequestTimeout  = 15 * time.Minute
@@ -30,9 +29,13 @@ const (
 	metadataMinAge     = 250 * time.Millisecond // kgo's 5 s would be how long it takes to see that a broker is back
 	connIdleTimeout    = 9 * time.Minute        // below the broker's own connections.max.idle.ms of 10 minutes
 	unknownTopicTime   = 30 * time.Second       // librdkafka's topic.metadata.propagation.max.ms
-	maxWindowRecords   = 1000000                // librdkafka's largest batch.num.messages
+	maxBatchRecords    = 1000000                // librdkafka's largest batch.num.messages
 	batchOverheadBytes = 128                    // a batch of one record is up to this much larger than librdkafka's 36 bytes say
-	maxBufferedRecords = 1 << 30
+	metadataMaxAge     = 5 * time.Minute        // librdkafka's topic.metadata.refresh.interval.ms: partitions may have been added
+	retryBackoff       = 100 * time.Millisecond // librdkafka's retry.backoff.ms,
+	retryBackoffMax    = time.Second            // and retry.backoff.max.ms
+	windowRecords      = 20000                  // some batches of calls' records
+	windowBytes        = 16 << 20
 )
 
 // clientOptions are the options every client of a connection has in common. net dials.
@@ -60,67 +63,29 @@ func clientOptions(c *config.Connection, net *dialer, logger kgo.Logger) ([]kgo.
 	return opts, nil
 }
 
-// producerOptions are the options of a client that produces. linger is the client's own waiting for a batch to fill,
-// normally 0 because the stage has lingered already; unknownRetries is how often the client asks for a topic nobody
-// knows, once every metadataMinAge, before it gives its records back.
-func producerOptions(c *config.Connection, linger time.Duration, unknownRetries int) []kgo.Opt {
-	opts := []kgo.Opt{
-		kgo.MetadataMinAge(metadataMinAge),
-		kgo.AllowAutoTopicCreation(),
-		kgo.UnknownTopicRetries(unknownRetries),
-		kgo.RecordPartitioner(ConsistentRandom(2 * c.Linger)), // librdkafka's sticky.partitioning.linger.ms
-		kgo.ProducerBatchMaxBytes(int32(batchMaxBytes(c))),
+// producerOptions are the options of a client that produces. The records' batches and requests are ours, so that they are few.
+func producerOptions(c *config.Connection) []kgo.Opt {
+	return []kgo.Opt{
 		kgo.BrokerMaxWriteBytes(int32(clamp(c.MessageMaxBytes+1<<20, defaultWriteBytes, maxWireBytes))),
-		kgo.ProducerLinger(clamp(linger, 0, time.Minute)),
-		kgo.ProducerBatchCompression(codec(c)),
-		kgo.ProduceRequestTimeout(clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout)),
+		kgo.ProduceRequestTimeout(requestTimeout(c)), // for acks = 0
+		kgo.DisableIdempotentWrite(),                 // the numbering is ours too, and else acks is bound to be all
 		kgo.RequiredAcks(acks(c.Acks)),
-		// The outbox bounds what is inside; were this limit ever reached, Produce would block.
-		kgo.MaxBufferedRecords(maxBufferedRecords),
-	}
-	// There is no RecordDeliveryTimeout on purpose: it counts from a record's timestamp, so a record that waited on
-	// disk would expire before it is sent. Deadlines come with Send.
-	if inside, _ := retryLimits(c); inside < math.MaxInt32 {
-		opts = append(opts, kgo.RecordRetries(inside))
-	}
-	if own := compressor(c); own != nil {
-		opts = append(opts, kgo.WithCompressor(own))
-	}
-	if !c.Idempotence {
-		// More than one in flight without idempotence reorders and duplicates when a broker refuses one of them.
-		opts = append(opts, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))
-	}
-	return opts
-}
-
-// retryLimits is how often kgo may send a record again by itself, and how often one that it gives back because a broker
-// refused it for now is handed to it again. kgo would count failed connections too, so that a record could be dropped by the
-// first answer after an outage. With idempotence it has to count nevertheless: a record handed to it again gets another
-// sequence number, and is a duplicate if the broker has it already from a connection that was lost.
-func retryLimits(c *config.Connection) (inside, outside int) {
-	switch n := max(c.Retries, 0); {
-	case n == math.MaxInt32: // without limit
-		return n, n
-	case c.Idempotence:
-		return n, 0
-	default:
-		return 0, n
 	}
 }
 
-// batchMaxBytes is kgo's limit for a batch, which is its limit for a record too. It follows from message_max_bytes
-// alone; batch_size below that is kept by Window.
-func batchMaxBytes(c *config.Connection) int {
-	return clamp(c.MessageMaxBytes+batchOverheadBytes, minBatchBytes, maxWireBytes)
+func requestTimeout(c *config.Connection) time.Duration {
+	return clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout)
 }
 
-// window is how much of one topic the outbox may have inside the client, see Producer.Window.
-func window(c *config.Connection) (records, bytes int) {
-	records = clamp(c.BatchNumMessages, 1, maxWindowRecords)
-	if c.BatchSize < c.MessageMaxBytes {
-		bytes = max(c.BatchSize, 1)
-	}
-	return records, bytes
+// batchMost is the most bytes a batch has, if it holds more than one record: batch_size, and message_max_bytes.
+func batchMost(c *config.Connection) int {
+	return clamp(min(c.BatchSize, c.MessageMaxBytes+batchOverheadBytes), 1, maxWireBytes)
+}
+
+// retryLimit is how often a broker may refuse a record for now. limited is false for any number.
+func retryLimit(c *config.Connection) (n int, limited bool) {
+	n = max(c.Retries, 0)
+	return n, n < math.MaxInt32
 }
 
 // unknownTopicRetries is how many times unknownTopicTime holds metadataMinAge.
@@ -140,33 +105,33 @@ func acks(n int) kgo.Acks {
 // codec maps librdkafka's compression_level to the libraries under kgo, whose scales differ. -1 is the codec's default,
 // but for zstd: there it is the fastest level, which makes of call records about what libzstd makes of them at its
 // default, for two thirds of the work of the level that has the same name.
-func codec(c *config.Connection) kgo.CompressionCodec {
+func codec(c *config.Connection) (kgo.CompressionCodecType, kgo.CompressionCodec) {
 	level := c.CompressionLevel
 	switch c.CompressionCodec {
 	case "gzip":
 		switch {
 		case level == 0:
-			// Level 0 stores without compressing. kgo sends a batch that compression did not shrink uncompressed,
-			// so this is the same on the wire.
-			return kgo.NoCompression()
+			// Level 0 stores without compressing. A batch that compression did not shrink is sent uncompressed, so this
+			// is the same.
+			return kgo.CodecNone, kgo.NoCompression()
 		case level < 0:
-			return kgo.GzipCompression()
+			return kgo.CodecGzip, kgo.GzipCompression()
 		}
-		return kgo.GzipCompression().WithLevel(min(level, 9))
+		return kgo.CodecGzip, kgo.GzipCompression().WithLevel(min(level, 9))
 	case "snappy":
-		return kgo.SnappyCompression() // knows no levels
+		return kgo.CodecSnappy, kgo.SnappyCompression() // knows no levels
 	case "lz4":
 		if level < 3 {
-			return kgo.Lz4Compression() // the fast mode, as below librdkafka's 3
+			return kgo.CodecLz4, kgo.Lz4Compression() // the fast mode, as below librdkafka's 3
 		}
-		return kgo.Lz4Compression().WithLevel(1 << (8 + min(level, 9))) // lz4.Level1 is 1<<9
+		return kgo.CodecLz4, kgo.Lz4Compression().WithLevel(1 << (8 + min(level, 9))) // lz4.Level1 is 1<<9
 	case "zstd":
 		if level < 0 {
 			level = 1
 		}
-		return kgo.ZstdCompression().WithLevel(int(zstd.EncoderLevelFromZstd(level)))
+		return kgo.CodecZstd, kgo.ZstdCompression().WithLevel(int(zstd.EncoderLevelFromZstd(level)))
 	default:
-		return kgo.NoCompression()
+		return kgo.CodecNone, kgo.NoCompression()
 	}
 }
 

@@ -31,24 +31,11 @@ func TestOptions(t *testing.T) {
 		{"request_timeout_ms", func(c *config.Connection) { c.RequestTimeout = 1500 * time.Millisecond }, kgo.ProduceRequestTimeout, 1500 * time.Millisecond},
 		{"request_timeout_ms too short for kgo", func(c *config.Connection) { c.RequestTimeout = 1 }, kgo.ProduceRequestTimeout, 100 * time.Millisecond},
 		{"socket_timeout_ms", func(c *config.Connection) { c.SocketTimeout = 7 * time.Second }, kgo.RequestTimeoutOverhead, 7 * time.Second},
-		{"message_max_bytes", func(c *config.Connection) { c.MessageMaxBytes = 5000 }, kgo.ProducerBatchMaxBytes, int32(5128)},
-		{"message_max_bytes, batch_size smaller", func(c *config.Connection) { c.BatchSize = 1 }, kgo.ProducerBatchMaxBytes, int32(1000128)},
 		{"message_max_bytes at its largest", func(c *config.Connection) { c.MessageMaxBytes = 1e9 }, kgo.BrokerMaxWriteBytes, int32(1e9 + 1<<20)},
 		{"message_max_bytes as usual", func(*config.Connection) {}, kgo.BrokerMaxWriteBytes, int32(100 << 20)},
-		{"message_timeout_ms is the outbox's", func(*config.Connection) {}, kgo.RecordDeliveryTimeout, time.Duration(0)},
-		{"linger_ms is the stage's", func(c *config.Connection) { c.Linger = time.Second }, kgo.ProducerLinger, time.Duration(0)},
 		{"acks", func(c *config.Connection) { c.Acks = 0 }, kgo.RequiredAcks, kgo.NoAck()},
-		{"retries", func(c *config.Connection) { c.Retries = 3 }, kgo.RecordRetries, int64(0)},
-		{"retries with idempotence", func(c *config.Connection) { c.Retries, c.Idempotence = 3, true }, kgo.RecordRetries, int64(3)},
-		{"retries unlimited", func(*config.Connection) {}, kgo.RecordRetries, int64(math.MaxInt64)},
-		{"enable_idempotence = no", func(*config.Connection) {}, kgo.DisableIdempotentWrite, true},
-		{"enable_idempotence = no", func(*config.Connection) {}, kgo.MaxProduceRequestsInflightPerBroker, 1},
-		{"enable_idempotence = yes", func(c *config.Connection) { c.Idempotence = true }, kgo.DisableIdempotentWrite, false},
-		{"automatic creation", func(*config.Connection) {}, kgo.AllowAutoTopicCreation, true},
-		{"unknown topics", func(*config.Connection) {}, kgo.UnknownTopicRetries, int64(120)},
-		{"recovery", func(*config.Connection) {}, kgo.MetadataMinAge, 250 * time.Millisecond},
+		{"enable_idempotence is not the library's", func(c *config.Connection) { c.Idempotence = true }, kgo.DisableIdempotentWrite, true},
 		{"idle connections", func(*config.Connection) {}, kgo.ConnIdleTimeout, 9 * time.Minute},
-		{"buffer", func(*config.Connection) {}, kgo.MaxBufferedRecords, int64(1 << 30)},
 	} {
 		c := connection("127.0.0.1:1")
 		test.change(c)
@@ -69,15 +56,14 @@ func TestCompressionLevels(t *testing.T) {
 	size := func(name string, level int) int {
 		c := connection()
 		c.CompressionCodec, c.CompressionLevel = name, level
-		compressor, err := kgo.DefaultCompressor(codec(c))
+		compressor, err := newCompression(c)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if compressor == nil {
 			return text.Len()
 		}
-		out, _ := compressor.Compress(new(bytes.Buffer), text.Bytes())
-		return len(out)
+		return len(compressor.append(nil, text.Bytes()))
 	}
 	for _, test := range []struct {
 		codec            string

@@ -4,52 +4,56 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// ConsistentRandom places records as librdkafka's default partitioner of the same name does, so that a key stays on
+// consistentRandom places records as librdkafka's default partitioner of the same name does, so that a key stays on
 // its partition when one client takes the other's place:
 //
 //   - a key goes to the CRC-32 (IEEE) of its bytes modulo the number of all partitions, whether they have a leader
 //     or not;
 //   - a record without key, and one whose key is empty, goes to a random partition that has a leader. Successive
 //     ones share it for sticky, so that they fill batches; with 0 each draws its own.
-func ConsistentRandom(sticky time.Duration) kgo.Partitioner {
-	return consistentRandom{sticky, time.Now, rand.IntN}
-}
-
+//
+// It is for one topic.
 type consistentRandom struct {
 	sticky time.Duration
 	now    func() time.Time
 	random func(n int) int // in [0,n)
+
+	chosen int32 // for records without key
+	until  time.Time
 }
 
-// ForTopic implements kgo.Partitioner.
-func (c consistentRandom) ForTopic(string) kgo.TopicPartitioner {
-	return &topicConsistentRandom{consistentRandom: c}
+func newConsistentRandom(sticky time.Duration) *consistentRandom {
+	return &consistentRandom{sticky: sticky, now: time.Now, random: rand.IntN}
 }
 
-// topicConsistentRandom needs no lock of its own: kgo calls it under the topic's.
-type topicConsistentRandom struct {
-	consistentRandom
-	partition int
-	until     time.Time
+// partition chooses one of n partitions for a key. usable lists those that have a leader.
+func (c *consistentRandom) partition(key []byte, n int, usable []int32) int32 {
+	if len(key) > 0 {
+		return int32(crc32.ChecksumIEEE(key) % uint32(n))
+	}
+	if len(usable) == 0 {
+		return int32(c.random(n))
+	}
+	if c.sticky <= 0 {
+		return usable[c.random(len(usable))]
+	}
+	if now := c.now(); !now.Before(c.until) || !contains(usable, c.chosen) {
+		c.chosen, c.until = usable[c.random(len(usable))], now.Add(c.sticky)
+	}
+	return c.chosen
 }
 
-// RequiresConsistency makes kgo offer every partition for a record with a key, not only those with a leader.
-func (*topicConsistentRandom) RequiresConsistency(r *kgo.Record) bool { return len(r.Key) > 0 }
-
-// Partition chooses one of n partitions.
-func (t *topicConsistentRandom) Partition(r *kgo.Record, n int) int {
-	if len(r.Key) > 0 {
-		return int(crc32.ChecksumIEEE(r.Key) % uint32(n))
+// contains says whether a partition is among those of an ascending list.
+func contains(usable []int32, partition int32) bool {
+	if int(partition) < len(usable) && usable[partition] == partition { // all below have leaders, as is usual
+		return true
 	}
-	if t.sticky <= 0 {
-		return t.random(n)
+	for _, p := range usable {
+		if p == partition {
+			return true
+		}
 	}
-	if now := t.now(); t.partition >= n || !now.Before(t.until) {
-		t.partition, t.until = t.random(n), now.Add(t.sticky)
-	}
-	return t.partition
+	return false
 }

@@ -15,15 +15,24 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"reskafka/internal/outbox"
 	"reskafka/test/pbx"
 )
 
-// TestKnownPlaces are values of CRC-32 from outside Go: its check value of "123456789" and the like.
+// few are the partitions that have a leader, of n.
+func few(n int) []int32 {
+	var all []int32
+	for i := range n {
+		all = append(all, int32(i))
+	}
+	return all
+}
+
+// TestKnownPlaces are values of CRC-32 from outside Go: its check value of "123456789" and the like. A key stays where it is when
+// its partition has no leader.
 func TestKnownPlaces(t *testing.T) {
-	part := ConsistentRandom(0).ForTopic("t")
+	part := newConsistentRandom(0)
 	for _, test := range []struct {
 		key  string
 		hash uint32
@@ -35,52 +44,53 @@ func TestKnownPlaces(t *testing.T) {
 		{"\xff\xff\xff\xff", 0xffffffff},
 	} {
 		for _, n := range []int{1, 2, 3, 16, 50, 1000} {
-			r := &kgo.Record{Key: []byte(test.key)}
-			if got := part.Partition(r, n); got != int(test.hash%uint32(n)) {
-				t.Errorf("key %q of %d: %d, want %d", test.key, n, got, test.hash%uint32(n))
+			for _, usable := range [][]int32{few(n), nil, {0}} {
+				if got := part.partition([]byte(test.key), n, usable); got != int32(test.hash%uint32(n)) {
+					t.Errorf("key %q of %d: %d, want %d", test.key, n, got, test.hash%uint32(n))
+				}
 			}
 		}
 	}
 }
 
-// TestWithoutKey holds that NULL and empty keys share a random partition for the sticky time.
+// TestWithoutKey holds that NULL and empty keys share a random partition that has a leader, for the sticky time.
 func TestWithoutKey(t *testing.T) {
 	now := time.Unix(1000, 0)
 	draws := 0
 	draw := func(n int) int { draws++; return draws % n }
-	sticky := consistentRandom{10 * time.Millisecond, func() time.Time { return now }, draw}.ForTopic("t")
-	null, empty, keyed := &kgo.Record{}, &kgo.Record{Key: []byte{}}, &kgo.Record{Key: []byte("k")}
-	if sticky.RequiresConsistency(null) || sticky.RequiresConsistency(empty) || !sticky.RequiresConsistency(keyed) {
-		t.Error("leaderless partitions: only a key must keep its place")
-	}
-	first := sticky.Partition(null, 50)
+	sticky := &consistentRandom{sticky: 10 * time.Millisecond, now: func() time.Time { return now }, random: draw}
+	all := few(50)
+	first := sticky.partition(nil, 50, all)
 	now = now.Add(9 * time.Millisecond)
-	sticky.Partition(keyed, 50)
-	if sticky.Partition(empty, 50) != first || draws != 1 {
+	sticky.partition([]byte("k"), 50, all)
+	if sticky.partition([]byte{}, 50, all) != first || draws != 1 {
 		t.Errorf("%d draws within the sticky time", draws)
 	}
 	now = now.Add(time.Millisecond)
-	if sticky.Partition(null, 50) == first || draws != 2 {
+	if sticky.partition(nil, 50, all) == first || draws != 2 {
 		t.Errorf("%d draws after the sticky time", draws)
 	}
-	if got := sticky.Partition(null, 1); got != 0 || draws != 3 {
-		t.Errorf("partition %d of 1", got)
+	if got := sticky.partition(nil, 50, []int32{7, 9}); got != 9 || draws != 3 {
+		t.Errorf("partition %d after %d draws, when the one chosen lost its leader", got, draws)
+	}
+	if got := sticky.partition(nil, 50, []int32{7, 9}); got != 9 || draws != 3 {
+		t.Errorf("partition %d after %d draws, with few leaders", got, draws)
 	}
 
 	draws = 0
-	each := consistentRandom{0, time.Now, draw}.ForTopic("t")
+	each := &consistentRandom{now: time.Now, random: draw}
 	for range 5 {
-		each.Partition(null, 50)
+		each.partition(nil, 50, all)
 	}
 	if draws != 5 {
 		t.Errorf("%d draws for 5 records with linger_ms = 0", draws)
 	}
 
 	// The real thing reaches every partition.
-	seen := map[int]bool{}
-	real := ConsistentRandom(0).ForTopic("t")
+	seen := map[int32]bool{}
+	real := newConsistentRandom(0)
 	for range 2000 {
-		seen[real.Partition(null, 16)] = true
+		seen[real.partition(nil, 16, few(16))] = true
 	}
 	if len(seen) != 16 {
 		t.Errorf("%d of 16 partitions", len(seen))

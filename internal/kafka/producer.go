@@ -1,21 +1,22 @@
 // Package kafka is the engine's side of the Kafka protocol: the only package that knows the client library, franz-go.
 //
-// Producer carries the outbox's records: order keeps them from overtaking one that failed, trials find the one that made
-// a broker refuse a batch. hooks and Status tell how the brokers are doing, in the words of cause. ConsistentRandom keeps
-// keys on the partitions librdkafka puts them on, and options.go says what each option of a connection becomes.
+// Producer carries the outbox's records. Batches, requests and what becomes of them are ours, over the library's connections:
+// records go from the outbox into the bytes of a batch and from there to the broker, with nothing made for each of them on
+// the way, and it is known at any moment what a broker may have. hooks and Status tell how the brokers are doing, in the words of
+// cause. consistentRandom keeps keys on the partitions librdkafka puts them on, and options.go says what each option of a
+// connection becomes.
 package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"reskafka/internal/config"
@@ -25,50 +26,57 @@ import (
 
 // Producer is the producing client of one connection, an outbox.Transport. One goroutine at a time may call Send;
 // everything else may be called from any.
+//
+// A record's way: Send puts it into the batch at the end of its partition's queue (produce_outcome.go), once the topic's
+// partitions are known (produce_topic.go). Whenever its broker can take a request, the first batches of what is ready go
+// in one (produce_flight.go), and its answer ends them or has them sent again.
 type Producer struct {
-	client  *kgo.Client
-	hooks   *hooks
-	log     *logger
-	status  *Status
-	now     func() time.Time
-	promise func(*kgo.Record, error) // settle, made a value once
+	client      *kgo.Client
+	hooks       *hooks
+	log         *logger
+	status      *Status
+	now         func() time.Time
+	compression *compression                           // nil = none
+	backoff     func(failures int) time.Duration       // between attempts to ask about topics that reached no broker
+	retryPause  func(failures int) time.Duration       // between attempts to have a batch taken that is refused for now
+	together    atomic.Pointer[func([]*outbox.Record)] // by AcknowledgeBy
 
-	answered      bool // brokers say where records stand: not with acks = 0
-	retries       int  // of records that came back refused for now, see retryLimits; math.MaxInt32 = without limit
-	cancellable   bool // a record may be given up while under way: not with idempotence, see Send
-	windowRecords int
-	windowBytes   int
-	batchBytes    int // that fit into one batch of the client's, see weight; 0 = not known
-	closeWait     time.Duration
-	trialWait     time.Duration
+	acks           int16
+	idempotent     bool
+	requestTimeout time.Duration
+	sticky         time.Duration // how long records without a key stay with a partition
+	batchRecords   int
+	batchBytes     int
+	limited        bool // retries is a limit
+	retries        int
+	unknownRetries int
+	closeWait      time.Duration
 
 	ctx     context.Context // done when Close begins
 	cancel  context.CancelFunc
-	life    context.Context // done when Close ends
-	endLife context.CancelFunc
+	askNow  chan struct{} // holds a token when a topic is to be asked about
+	batches sync.Pool     // *recordBatch, without records
 
-	// Send's alone: the deadline of the last one as a context, for the next one of the same second, and the topics'
-	// orders.
-	deadline   context.Context
-	deadlineAt time.Time
-	orders     map[string]*order
+	mtx         sync.Mutex // guards what follows; never held over a call to the client or to whoever waits for an outcome
+	topics      map[string]*topic
+	nodes       map[int32]*node
+	pausing     []*partition // that are to be tried again at their resume
+	inside      int          // records without an outcome
+	telling     int          // outcomes that are being told
+	sends       uint64       // counts the calls of Send
+	learning    bool
+	identity    identity
+	identifying bool
+	recalled    bool
+	closed      bool
+	timer       *time.Timer // calls tick
+	wakeAt      time.Time   // when; zero = not at all
 
-	trials trials
-	runs   runs
-	used   sync.Pool     // *[pieceRecords]attempt, see reuse
-	purges atomic.Uint32 // how many topics the client has been made to forget
-
-	recalled atomic.Bool // by Recall
-
-	mtx      sync.Mutex
-	live     map[*batch]struct{} // with records that have no outcome yet
-	purging  map[string]bool     // topics being forgotten, see forget
-	underway underway
-	closed   bool
-	idle     chan struct{} // closed once closed and live is empty
-	ended    chan struct{} // closed when Close has finished
-	late     chan struct{} // closed by tooLate: Close is to wait no longer
-	tooLate  func()
+	ended   chan struct{} // closed when Close has finished
+	allTold chan struct{} // closed by tellAll: every outcome was told
+	tellAll func()
+	late    chan struct{} // closed by tooLate: Close is to wait no longer
+	tooLate func()
 }
 
 var _ outbox.Transport = (*Producer)(nil)
@@ -76,11 +84,9 @@ var _ outbox.Transport = (*Producer)(nil)
 // tuning is what a test sets differently.
 type tuning struct {
 	now            func() time.Time
-	linger         time.Duration // of the client itself: the stage lingers already, and once is enough
 	unknownRetries int
 	closeWait      time.Duration
 	resolver       *net.Resolver // nil = the system's
-	extra          []kgo.Opt
 }
 
 func defaultTuning() tuning {
@@ -99,37 +105,39 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 		status = &Status{}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	life, endLife := context.WithCancel(context.Background())
+	retries, limited := retryLimit(c)
 	p := &Producer{
-		hooks:       newHooks(c, "records wait", log, status, t.now),
-		log:         newLogger(c, log),
-		status:      status,
-		now:         t.now,
-		answered:    c.Acks != 0,
-		cancellable: !c.Idempotence,
-		closeWait:   t.closeWait,
-		trialWait:   c.RequestTimeout,
-		ctx:         ctx,
-		cancel:      cancel,
-		life:        life,
-		endLife:     endLife,
-		orders:      map[string]*order{},
-		live:        map[*batch]struct{}{},
-		purging:     map[string]bool{},
-		idle:        make(chan struct{}),
-		ended:       make(chan struct{}),
-		late:        make(chan struct{}),
+		hooks:          newHooks(c, "records wait", log, status, t.now),
+		log:            newLogger(c, log),
+		status:         status,
+		now:            t.now,
+		backoff:        exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64),
+		retryPause:     exponential(retryBackoff, retryBackoffMax, rand.Float64),
+		acks:           int16(c.Acks),
+		idempotent:     c.Idempotence,
+		requestTimeout: requestTimeout(c),
+		sticky:         2 * c.Linger, // librdkafka's sticky.partitioning.linger.ms
+		batchRecords:   clamp(c.BatchNumMessages, 1, maxBatchRecords),
+		batchBytes:     batchMost(c),
+		limited:        limited,
+		retries:        retries,
+		unknownRetries: t.unknownRetries,
+		closeWait:      t.closeWait,
+		ctx:            ctx,
+		cancel:         cancel,
+		askNow:         make(chan struct{}, 1),
+		topics:         map[string]*topic{},
+		nodes:          map[int32]*node{},
+		ended:          make(chan struct{}),
+		allTold:        make(chan struct{}),
+		late:           make(chan struct{}),
 	}
+	p.tellAll = sync.OnceFunc(func() { close(p.allTold) })
 	p.tooLate = sync.OnceFunc(func() { close(p.late) })
-	p.promise = p.settle
-	p.windowRecords, p.windowBytes = window(c)
-	if !c.Idempotence { // with it several batches are under way, of which kgo asks for the first alone
-		p.batchBytes = batchMaxBytes(c) - batchOverheadBytes
-	}
-	_, p.retries = retryLimits(c)
+	p.timer = time.AfterFunc(time.Hour, p.tick)
+	p.timer.Stop()
 	if err := p.open(c, t); err != nil {
 		cancel()
-		endLife()
 		return nil, fmt.Errorf("connection %s: %w", c.Name, err)
 	}
 	if len(c.ClientID) > maxClientID {
@@ -144,60 +152,40 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 	if err != nil {
 		return err
 	}
-	d.producer, d.net.Resolver = p, t.resolver
+	d.net.Resolver = t.resolver
 	opts, err := clientOptions(c, d, p.log)
 	if err != nil {
 		return err
 	}
-	opts = append(opts, producerOptions(c, t.linger, t.unknownRetries)...)
-	opts = append(opts, kgo.WithHooks(p.hooks, ordering{}))
-	p.client, err = kgo.NewClient(append(opts, t.extra...)...)
+	if p.compression, err = newCompression(c); err != nil {
+		return err
+	}
+	opts = append(opts, producerOptions(c)...)
+	p.client, err = kgo.NewClient(append(opts, kgo.WithHooks(p.hooks))...)
 	if err != nil {
 		return fmt.Errorf("setting up the client: %w", err)
 	}
 	return nil
 }
 
-// Window is how much of one topic the outbox may have inside the client: at most so many records, and so many bytes
-// unless 0. The client puts everything it holds for a partition into one batch when it can, so these bounds are what
-// keeps batch_num_messages, and batch_size where it is below message_max_bytes. A record larger than bytes goes alone.
-func (p *Producer) Window() (records, bytes int) { return p.windowRecords, p.windowBytes }
+// Window is how much of one topic the outbox may have inside the client: at most so many records, and so many bytes of keys and
+// values. It is enough for batches to fill while others are on their way; a record larger than bytes goes alone.
+func Window() (records, bytes int) { return windowRecords, windowBytes }
 
-// batch is some of the records of one Send. attempts is one allocation for all of them.
-type batch struct {
-	done     func(*outbox.Record, error)
-	number   uint64 // counts the batches
-	attempts []attempt
-	left     atomic.Int32 // attempts without an outcome
-	failed   atomic.Bool  // one has another outcome than to be acknowledged
-	known    bool         // the client knew all of its topics before
-	purges   uint32       // how many topics it had been made to forget
+// AcknowledgeBy has the producer tell acknowledge of records that were acknowledged together, instead of the done of
+// their Send. acknowledge must not keep the slice, and must not block. It is for all Sends from then on.
+func (p *Producer) AcknowledgeBy(acknowledge func(records []*outbox.Record)) {
+	p.together.Store(&acknowledge)
 }
 
-// attempt is one record on its way. It is the context of its own kgo.Record: that is how the promise, which is given
-// the kgo.Record only, finds the way back without a map and without a closure per record. See also order.
-type attempt struct {
-	context.Context
-	kgo     kgo.Record
-	record  *outbox.Record
-	batch   *batch
-	chunk   atomic.Pointer[chunk] // of a trial, else nil
-	settled atomic.Bool
-	held    atomic.Bool // not sent because of one before it
+// sendPiece is how many records enter at once: while they do, nothing can be sent.
+const sendPiece = 256
 
-	order     *order // of the topic; guards the two below
-	partition int
-	place     uint64   // in the partition, from 1; 0 = not there yet
-	upTo      uint64   // the weight of what entered the partition up to this one
-	next      *attempt // the one that entered the partition after it, if there are both
-	last      uint64   // of one that kgo began a batch with: the place of one that is certain to be in the batch too
-}
-
-// Send implements outbox.Transport. It does not block, but for trials.
+// Send implements outbox.Transport. It does not block.
 //
-// deadline is when the attempt ends, give or take a second; zero is never. It is not kept with idempotence on: once a
-// record may be on the broker, the client cannot give it up without risking the duplicate that idempotence rules out,
-// so only the broker's answer or Close ends the attempt.
+// deadline is when the attempt ends, give or take a second; zero is never. With idempotence it is not kept for a
+// record that may be on a broker: to give it up would risk the duplicate that idempotence rules out, so only the broker's answer
+// or Close ends that.
 func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error)) {
 	if len(records) == 0 {
 		return
@@ -205,229 +193,115 @@ func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(
 	if p.log.wants("queue") {
 		p.log.tell("queue", "%d record(s) from the queue of topic %s handed to the client", len(records), records[0].Topic)
 	}
-	ctx, held := p.until(deadline), false
-	for first := 0; first < len(records); first += pieceRecords {
-		end := min(first+pieceRecords, len(records))
-		held = p.sendPiece(records[first:end], records[end:], ctx, held, done)
+	for len(records) > 0 {
+		n := min(len(records), sendPiece)
+		p.deliver(p.enter(records[:n], deadline, done))
+		records = records[n:]
 	}
 }
 
-// pieceRecords is how many records go to the client with one allocation, which is reused: few enough for what is done
-// with them to find them in the processor's cache.
-const pieceRecords = 512
-
-// sendPiece is Send for some of its records, which rest follow. held: the first must not be sent, see try. It says whether
-// that is so with the first of rest.
-func (p *Producer) sendPiece(records, rest []*outbox.Record, ctx context.Context, held bool, done func(*outbox.Record, error)) bool {
-	b := &batch{done: done}
-	p.prepare(b, records, ctx)
+// enter takes records in. Those that may not enter have their outcome.
+func (p *Producer) enter(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error)) (ended []outcome) {
 	p.mtx.Lock()
-	p.underway.given++
-	b.number = p.underway.given
-	if !p.closed { // if it is, every attempt ends in produce
-		p.live[b] = struct{}{}
-	}
-	p.mtx.Unlock()
-	attempts := b.attempts // which must not be looked at any more once they all have their outcome
-	if held {
-		p.finish(&attempts[0], errHeldBack)
-	}
-	for i := 0; i < len(attempts); {
-		if attempts[i].settled.Load() { // by Close, or see try
-			i++
-		} else if n, late := p.try(b, i); n > 0 {
-			i += n
-			if i == len(attempts) && late {
-				return len(rest) > 0 && rest[0].Topic == records[i-1].Topic
-			}
-		} else {
-			p.produce(&attempts[i])
-			i++
-		}
-	}
-	return false
-}
-
-// prepare makes the attempts. Nil and empty stay what they are.
-func (p *Producer) prepare(b *batch, records []*outbox.Record, ctx context.Context) {
-	headers := 0
+	defer p.mtx.Unlock()
+	p.sends++
+	p.inside += len(records)
+	var t *topic
 	for _, r := range records {
-		headers += len(r.Headers)
-	}
-	all := make([]kgo.RecordHeader, 0, headers)
-	b.attempts = p.attempts(len(records))
-	b.left.Store(int32(len(records)))
-	b.known, b.purges = true, p.purges.Load()
-	for i, r := range records {
-		a := &b.attempts[i]
-		a.Context, a.record, a.batch = ctx, r, b
-		if i > 0 && records[i-1].Topic == r.Topic {
-			a.order = b.attempts[i-1].order
-		} else {
-			a.order = p.orderOf(r.Topic)
-			b.known = b.known && a.order.standing.Load() == isKnown
+		a := arrival{r, done, deadline, p.sends}
+		switch {
+		case p.closed, p.recalled:
+			ended = append(ended, p.outcomeOfOne(a, ErrClosed))
+			continue
+		case r.Withdrawn():
+			ended = append(ended, p.outcomeOfOne(a, errHeldBack))
+			continue
 		}
-		a.kgo.Topic, a.kgo.Key, a.kgo.Value, a.kgo.Timestamp, a.kgo.Context = r.Topic, r.Key, r.Value, r.Accepted, a
-		if len(r.Headers) > 0 {
-			first := len(all)
-			for _, h := range r.Headers {
-				all = append(all, kgo.RecordHeader{Key: h.Name, Value: h.Value})
-			}
-			a.kgo.Headers = all[first:len(all):len(all)]
+		if t == nil || t.name != r.Topic {
+			t = p.topicFor(r.Topic)
+		}
+		if out, ok := p.place(t, a); !ok {
+			ended = append(ended, out)
 		}
 	}
+	p.dispatchAll()
+	return ended
 }
 
-// attempts gives n attempts without content.
-func (p *Producer) attempts(n int) []attempt {
-	if n < pieceRecords/4 { // not worth a whole one
-		return make([]attempt, n)
+// topicFor is the topic of a record that is to be sent.
+func (p *Producer) topicFor(name string) *topic {
+	t := p.topics[name]
+	if t == nil {
+		name = strings.Clone(name)
+		t = &topic{name: name, partitioner: newConsistentRandom(p.sticky)}
+		p.topics[name] = t
 	}
-	if used, ok := p.used.Get().(*[pieceRecords]attempt); ok {
-		return used[:n]
+	if !t.ask && (t.asked.IsZero() || p.now().Sub(t.asked) > metadataMaxAge) {
+		p.wantMetadata(t)
 	}
-	return new([pieceRecords]attempt)[:n]
+	return t
 }
 
-// reuse takes the attempts of a batch back, if the client can know nothing of them any more. A promise is the last it does
-// with a record that was acknowledged. But with the first record for a topic that it does not know a goroutine waits that
-// may outlast it.
-func (p *Producer) reuse(b *batch) {
-	if cap(b.attempts) == pieceRecords && b.known && !b.failed.Load() && b.purges == p.purges.Load() {
-		clear(b.attempts)
-		p.used.Put((*[pieceRecords]attempt)(b.attempts[:pieceRecords]))
-	}
-}
-
-func (p *Producer) orderOf(topic string) *order {
-	o := p.orders[topic]
-	if o == nil {
-		o = newOrder(p.batchBytes)
-		p.orders[strings.Clone(topic)] = o
-	}
-	return o
-}
-
-// produce hands one record to the client, unless one before it in its topic is to be tried again: it would overtake.
-func (p *Producer) produce(a *attempt) {
-	switch {
-	case p.ctx.Err() != nil, p.recalled.Load():
-		p.finish(a, ErrClosed)
-	case a.record.Withdrawn():
-		p.finish(a, errHeldBack)
-	default:
-		p.client.Produce(a.Context, &a.kgo, p.promise)
-	}
-}
-
-// until is a context that ends with the second deadline is in. Records of one second share it, so that there is one
-// timer for all of them.
-func (p *Producer) until(deadline time.Time) context.Context {
-	if !p.cancellable || deadline.IsZero() {
-		return context.Background()
-	}
-	end := deadline.Truncate(time.Second)
-	if end.Before(deadline) {
-		end = end.Add(time.Second)
-	}
-	if p.deadline == nil || !end.Equal(p.deadlineAt) || p.deadline.Err() != nil {
-		ctx, cancel := context.WithDeadline(p.life, end)
-		context.AfterFunc(ctx, cancel) // frees what the runtime holds for it
-		p.deadline, p.deadlineAt = ctx, end
-	}
-	return p.deadline
-}
-
-// settle is the promise of every record. kgo calls it from one goroutine, one record after the other.
-func (p *Producer) settle(r *kgo.Record, err error) {
-	defer host.Guard(p.hooks.log, "the outcome of a record")
-	if a := r.Context.(*attempt); !p.runs.take(p, a, err) {
-		p.finish(a, err)
-	}
-}
-
-// finish gives a record its outcome, the first time it is called for the attempt.
-func (p *Producer) finish(a *attempt, err error) {
-	if a.settled.Swap(true) {
-		return
-	}
-	again := false
-	if err == nil {
-		p.status.acknowledged.Store(p.now().UnixNano())
-		p.placed(a)
-	} else {
-		a.batch.failed.Store(true)
-		err, again = p.judge(a, err)
-	}
-	b := a.batch
-	b.done(a.record, err)
-	a.order.leave(a, again)
-	if c := a.chunk.Load(); c != nil {
-		c.finished()
-	}
-	if b.left.Add(-1) == 0 {
-		p.retire(b)
-	}
-}
-
-// placed tells an acknowledged record where it stands.
-func (p *Producer) placed(a *attempt) {
-	a.record.Partition, a.record.Offset = a.kgo.Partition, -1
-	if p.answered {
-		a.record.Offset = a.kgo.Offset
-	}
-}
-
-// judge says what a failure means for the record, and whether it is to be tried again.
-func (p *Producer) judge(a *attempt, err error) (outcome error, again bool) {
-	topic, c := a.record.Topic, a.chunk.Load()
-	switch {
-	case ended(err):
-		err = ErrClosed
-	case errors.Is(err, kerr.UnknownTopicID):
-		a.order.standing.Store(wasPurged)
-		p.forget(topic)
-	case p.refusedForNow(err):
-		if a.order.blame(a) {
-			a.record.Refusals++
-		}
-		if int(a.record.Refusals) > p.retries {
-			err = &retriesSpent{err}
-		}
-	case errors.Is(err, kerr.TopicAuthorizationFailed):
-		err = &explained{err, "this user is not authorized to write to it (" + kerr.TopicAuthorizationFailed.Message + "); see the cluster's ACLs"}
-	case p.ofBatch(err) && (c == nil || c.size > 1):
-		p.trials.suspect(topic)
-		err = &sharedVerdict{err}
-	}
-	_, final := p.Permanent(err)
-	if !final {
-		p.status.retried.Add(1)
-	}
-	if c != nil {
-		c.note(final)
-	}
-	return err, !final
-}
-
-// forget makes the client learn a topic anew. After a topic was deleted and created again, kgo refuses to produce to
-// the new one until then. Only for that error: forgetting restarts the sequence numbers of idempotence, which a topic
-// that still is the same would take for duplicates.
-func (p *Producer) forget(topic string) {
+func (p *Producer) tick() {
+	defer host.Guard(p.hooks.log, "the time of records")
 	p.mtx.Lock()
-	busy := p.purging[topic] || p.closed
-	if !busy {
-		p.purging[topic] = true
-	}
+	ended := p.due()
 	p.mtx.Unlock()
-	if busy {
+	p.deliver(ended)
+}
+
+// pause waits for so long, or until Close.
+func (p *Producer) pause(wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.ctx.Done():
+	}
+}
+
+// Close implements outbox.Transport: it gives up what is under way and returns within about a second, whatever the
+// brokers do. Every record has its outcome by then, ErrClosed for most. Calling it again waits for the first call.
+func (p *Producer) Close() { p.CloseWithin(p.closeWait) }
+
+// CloseWithin is Close with another limit, which also holds for a Close that is under way: 0 gives the client no time to
+// end in order. What it still holds then is abandoned; its goroutines end by themselves.
+func (p *Producer) CloseWithin(limit time.Duration) {
+	timer := time.AfterFunc(limit, p.tooLate)
+	defer timer.Stop()
+	p.mtx.Lock()
+	if p.closed {
+		p.mtx.Unlock()
+		<-p.ended
 		return
 	}
-	p.purges.Add(1)
-	go func() { // it waits for a round of metadata, which a promise must not
-		p.client.PurgeTopicsFromProducing(topic)
-		p.mtx.Lock()
-		delete(p.purging, topic)
-		p.mtx.Unlock()
+	var left []outcome
+	for _, t := range p.topics {
+		left = append(left, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
+		for _, part := range t.partitions {
+			left = append(left, p.handBack(part, 0, ErrClosed, ErrClosed)...)
+		}
+	}
+	p.closed = true
+	if p.telling == 0 {
+		p.tellAll()
+	}
+	p.timer.Stop()
+	p.mtx.Unlock()
+	defer close(p.ended)
+
+	p.log.tell("generic", "client for producing closes")
+	p.hooks.end()
+	p.cancel()
+	p.deliver(left)
+	shut := make(chan struct{})
+	go func() {
+		p.client.Close()
+		close(shut)
 	}()
+	select {
+	case <-shut:
+	case <-p.late:
+	}
+	<-p.allTold // done calls that others have begun return soon
 }

@@ -139,37 +139,37 @@ func TestOrderThroughRefusal(t *testing.T) {
 	}
 }
 
-// TestWindow holds that what the outbox may keep inside bounds every batch.
-func TestWindow(t *testing.T) {
-	for _, test := range []struct{ num, size, max, records, bytes int }{
-		{10000, 1000000, 1000000, 10000, 0},
-		{1000000, 2000000, 1000000, 1000000, 0},
-		{1, 1, 1000000, 1, 1},
-		{100, 16384, 1000000, 100, 16384},
+// TestBatchLimits holds that no batch has more records than batch_num_messages, or more bytes than batch_size unless it is one
+// record, however much waits.
+func TestBatchLimits(t *testing.T) {
+	for _, test := range []struct {
+		records, bytes int
+		fits           func(b *kmsg.RecordBatch) bool
+	}{
+		{7, 1000000, func(b *kmsg.RecordBatch) bool { return b.NumRecords <= 7 }},
+		{1, 1000000, func(b *kmsg.RecordBatch) bool { return b.NumRecords == 1 }},
+		{10000, 1, func(b *kmsg.RecordBatch) bool { return b.NumRecords == 1 }},
+		{10000, 300, func(b *kmsg.RecordBatch) bool { return int(b.Length)+12 <= 300 }},
 	} {
-		c := connection("127.0.0.1:1")
-		c.BatchNumMessages, c.BatchSize, c.MessageMaxBytes = test.num, test.size, test.max
-		if records, size := open(t, c, nil, nil).Window(); records != test.records || size != test.bytes {
-			t.Errorf("%+v: window %d records %d bytes", test, records, size)
+		cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+		var largest atomic.Int32
+		watchProduce(cluster, func(req *kmsg.ProduceRequest) {
+			for _, b := range batches(t, req) {
+				if !test.fits(&b) {
+					t.Errorf("batch_num_messages %d, batch_size %d: %d records, %d bytes", test.records, test.bytes, b.NumRecords, b.Length)
+				}
+				largest.Store(max(largest.Load(), b.NumRecords))
+			}
+		})
+		c := connection(cluster.ListenAddrs()...)
+		c.BatchNumMessages, c.BatchSize = test.records, test.bytes
+		p := open(t, c, nil, nil)
+		for i := 0; i < 200; i += 50 {
+			sendAll(t, p, numbered("t", i, i+50)...)
 		}
-	}
-
-	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
-	var largest atomic.Int32
-	watchProduce(cluster, func(req *kmsg.ProduceRequest) {
-		for _, b := range batches(t, req) {
-			largest.Store(max(largest.Load(), b.NumRecords))
+		if test.records == 7 && largest.Load() != 7 || test.bytes == 300 && largest.Load() < 5 {
+			t.Errorf("the largest batch has %d records", largest.Load())
 		}
-	})
-	c := connection(cluster.ListenAddrs()...)
-	c.BatchNumMessages = 7
-	p := open(t, c, nil, nil)
-	window, _ := p.Window()
-	for i := 0; i < 10*window; i += window {
-		sendAll(t, p, numbered("t", i, i+window)...)
-	}
-	if got := largest.Load(); got < 1 || got > 7 {
-		t.Errorf("a batch of %d records with batch_num_messages = 7", got)
 	}
 }
 
@@ -298,7 +298,7 @@ func TestPermanent(t *testing.T) {
 	}
 	for _, err := range []error{nil, kerr.NotLeaderForPartition, kerr.UnknownTopicOrPartition, kerr.SaslAuthenticationFailed,
 		kerr.NotEnoughReplicas, kerr.RequestTimedOut, kgo.ErrRecordTimeout, kgo.ErrRecordRetries, kgo.ErrClientClosed,
-		kgo.ErrAborting, ErrClosed, errHeldBack, errors.New("something else"), &sharedVerdict{kerr.MessageTooLarge}} {
+		kgo.ErrAborting, ErrClosed, errHeldBack, errors.New("something else")} {
 		if reason, final := p.Permanent(err); final {
 			t.Errorf("%v is permanent: %s", err, reason)
 		}
@@ -312,33 +312,25 @@ func TestRetries(t *testing.T) {
 	c.Retries = 2
 	p := open(t, c, nil, nil)
 	record := numbered("t", 0, 1)[0]
-	answers := make(chan struct{}, 10) // a token for each request that may be answered
 	var sent atomic.Int32
 	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		sent.Add(1)
-		cluster.SleepControl(func() { <-answers })
 		return refusal(req.(*kmsg.ProduceRequest), kerr.NotEnoughReplicas), nil, true
 	})
-	t.Cleanup(func() { close(answers) })
-	for want := int32(1); want <= 3; want++ {
-		answers <- struct{}{}
-		err := send(t, p, record)[record]
-		reason, final := p.Permanent(err)
-		if sent.Load() != want || final != (want == 3) || final && reason != "retries spent" || !errors.Is(err, kerr.NotEnoughReplicas) {
-			t.Errorf("%v: %q %v after %d attempts with retries = 2", err, reason, final, sent.Load())
-		}
+	err := send(t, p, record)[record]
+	if reason, final := p.Permanent(err); sent.Load() != 3 || !final || reason != "retries spent" || !errors.Is(err, kerr.NotEnoughReplicas) {
+		t.Errorf("%v: %q %v after %d attempts with retries = 2", err, reason, final, sent.Load())
 	}
-	// Which of several were sent is not known, but that the first was.
+	// One that comes back with some of them used has only the rest, and is not the end of those that are sent with it.
 	many := numbered("t", 1, 20)
+	many[0].Refusals = 2
 	o := expectOutcomes(t, len(many))
+	sent.Store(0)
 	p.Send(many, time.Now().Add(time.Minute), o.add)
-	answers <- struct{}{}
 	o.wait()
-	for i, r := range many {
-		if (r.Refusals == 1) != (i == 0) {
-			t.Errorf("%s: %d refusals", r.Value, r.Refusals)
-		}
+	if sent.Load() != 3 || o.order[0] != many[0] || many[0].Refusals != 3 || many[18].Refusals != 3 {
+		t.Errorf("%d attempts, the first to end is %s", sent.Load(), o.order[0].Value)
 	}
 
 	c = connection("127.0.0.1:1")
@@ -346,7 +338,7 @@ func TestRetries(t *testing.T) {
 	p = open(t, c, nil, nil)
 	o = expectOutcomes(t, 1)
 	p.Send([]*outbox.Record{record}, time.Now().Add(100*time.Millisecond), o.add)
-	err := o.wait()[record]
+	err = o.wait()[record]
 	if reason, final := p.Permanent(err); final {
 		t.Errorf("no broker: %v is final: %s", err, reason)
 	}
@@ -462,9 +454,6 @@ func testCulprit(t *testing.T, verdict *kerr.Error) {
 	}
 	if requests.Load() > 30 {
 		t.Errorf("%d requests for %d records", requests.Load(), many)
-	}
-	if p.trials.active.Load() {
-		t.Error("the search goes on")
 	}
 	want := slices.Delete(numbered("t", 0, many), culprit, culprit+1)
 	for i, r := range consume(t, "t", many-1, cluster.ListenAddrs()) {

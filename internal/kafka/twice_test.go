@@ -77,7 +77,7 @@ func TestNothingTwice(t *testing.T) {
 	c.Idempotence, c.SocketTimeout = true, 200*time.Millisecond
 	p := open(t, c, nil, nil)
 	y := &tally{t: t, left: keys * rounds * each, none: make(chan struct{})}
-	records, bytes := p.Window()
+	records, bytes := Window()
 	settings := outbox.Settings{Timeout: time.Hour, WindowRecords: records, WindowBytes: bytes,
 		Backoff: c.ReconnectBackoff, BackoffMax: c.ReconnectBackoffMax}
 	box := outbox.New(settings, p, y, y)

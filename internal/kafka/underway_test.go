@@ -202,7 +202,7 @@ func TestRecallOfLostAnswers(t *testing.T) {
 			o.returned()
 			return
 		}
-		soon(t, "the request is given up", func() bool { p.mtx.Lock(); defer p.mtx.Unlock(); return p.underway.aloft == 0 })
+		soon(t, "the request is given up", func() bool { return flying(p) == 0 })
 		p.Recall()
 		if p.Underway() == 0 {
 			t.Error("nothing is in doubt")
@@ -213,6 +213,17 @@ func TestRecallOfLostAnswers(t *testing.T) {
 		await(t, p.ended)
 		once(t, cluster, 10)
 	})
+}
+
+// flying is how many requests of a producer are out or about to be.
+func flying(p *Producer) int {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	n := 0
+	for _, node := range p.nodes {
+		n += node.flights
+	}
+	return n
 }
 
 // TestUnderwayAddsUp holds that the account is at 0 whenever all records have their outcome, whatever happened to the
@@ -234,7 +245,7 @@ func TestUnderwayAddsUp(t *testing.T) {
 					l.cut()
 				}
 				o.wait()
-				soon(t, "no request is out", func() bool { p.mtx.Lock(); defer p.mtx.Unlock(); return p.underway.aloft == 0 })
+				soon(t, "no request is out", func() bool { return flying(p) == 0 })
 				soon(t, "no call is underway", func() bool { return p.Underway() == 0 })
 			}
 		})

@@ -87,7 +87,7 @@ func TestNothingTwice(t *testing.T) {
 		return p
 	}
 	p := producer()
-	window, _ := p.Window()
+	window, _ := kafka.Window()
 	limits := outbox.Settings{Timeout: time.Hour, WindowRecords: window,
 		Backoff: settings.ReconnectBackoff, BackoffMax: settings.ReconnectBackoffMax}
 	a := &account{t: t, more: make(chan struct{}, 1)}

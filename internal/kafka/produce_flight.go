@@ -1,0 +1,307 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+)
+
+const (
+	// requestBytes is where a produce request takes no further batch, and fullRequest how much has to be ready for one to be
+	// sent while another one is not answered.
+	requestBytes = 1 << 20
+	fullRequest  = 256 << 10
+	// maxFlights is how many requests one broker may owe answers to, as with librdkafka and idempotence.
+	maxFlights = 5
+)
+
+// flight is one produce request, with the first batch of each of some partitions.
+type flight struct {
+	node   *node
+	cargo  []cargo
+	ctx    context.Context
+	cancel context.CancelFunc
+	state  atomic.Int32
+}
+
+type cargo struct {
+	partition *partition
+	batch     *recordBatch
+}
+
+// How far a flight has come.
+const (
+	boarding = iota // nothing of it has been written
+	departed        // it may have been
+	recalled        // nothing of it was, and nothing is going to be
+)
+
+// dispatch sends what is ready for a broker. The caller holds mtx.
+func (p *Producer) dispatch(n *node) {
+	if p.closed || !p.identified() || !n.resume.IsZero() && !p.rested(n) {
+		return
+	}
+	for len(n.ready) > 0 && n.flights < maxFlights && (n.flights == 0 || n.bytes >= fullRequest) {
+		f := p.load(n)
+		n.flights++
+		go p.carry(f)
+	}
+}
+
+func (p *Producer) dispatchAll() {
+	for _, n := range p.nodes {
+		p.dispatch(n)
+	}
+}
+
+// rested says whether the broker may be tried again after a failure, and sees to it that it is once that is so.
+func (p *Producer) rested(n *node) bool {
+	if p.now().Before(n.resume) {
+		p.alarm(n.resume)
+		return false
+	}
+	n.resume = time.Time{}
+	return true
+}
+
+// load makes a request of what is ready for a broker.
+func (p *Producer) load(n *node) *flight {
+	f := &flight{node: n}
+	f.ctx, f.cancel = context.WithCancel(p.ctx)
+	bytes, taken := 0, 0
+	for _, part := range n.ready {
+		if taken > 0 && bytes >= requestBytes {
+			break
+		}
+		b := part.queue[0]
+		b.closed = true
+		if p.idempotent {
+			p.number(part, b)
+		}
+		taken++
+		n.bytes -= part.bytes
+		part.listed, part.flight = nil, f
+		bytes += len(b.encoded)
+		f.cargo = append(f.cargo, cargo{part, b})
+	}
+	rest := copy(n.ready, n.ready[taken:])
+	clear(n.ready[rest:])
+	n.ready = n.ready[:rest]
+	return f
+}
+
+// carry takes a request to its broker and sees to what comes of it.
+func (p *Producer) carry(f *flight) {
+	defer host.Guard(p.hooks.log, "carrying records")
+	answer, err := p.exchange(f)
+	f.cancel()
+	ended := p.landed(f, answer, err)
+	p.deliver(ended)
+}
+
+// produceRequest is a request that tells when it is written.
+type produceRequest struct {
+	*kmsg.ProduceRequest
+	flight *flight
+}
+
+// AppendTo implements kmsg.Request. The library calls it right before it writes the request to a connection. Of a flight that
+// was recalled there is nothing to write any more: a request without topics does no harm.
+func (r *produceRequest) AppendTo(to []byte) []byte {
+	if !r.flight.state.CompareAndSwap(boarding, departed) && r.flight.state.Load() == recalled {
+		empty := *r.ProduceRequest
+		empty.Topics = nil
+		return empty.AppendTo(to)
+	}
+	return r.ProduceRequest.AppendTo(to)
+}
+
+// exchange sends a flight's request and waits for the answer.
+func (p *Producer) exchange(f *flight) (*kmsg.ProduceResponse, error) {
+	request := kmsg.NewPtrProduceRequest()
+	request.Acks, request.TimeoutMillis = p.acks, int32(p.requestTimeout.Milliseconds())
+	at := map[*topic]int{}
+	records := 0
+	for _, c := range f.cargo {
+		t := c.partition.topic
+		i, ok := at[t]
+		if !ok {
+			i = len(request.Topics)
+			at[t] = i
+			one := kmsg.NewProduceRequestTopic()
+			one.Topic, one.TopicID = t.name, t.id
+			request.Topics = append(request.Topics, one)
+		}
+		c.batch.pack(p.compression)
+		one := kmsg.NewProduceRequestTopicPartition()
+		one.Partition, one.Records = c.partition.number, c.batch.wire
+		request.Topics[i].Partitions = append(request.Topics[i].Partitions, one)
+		records += len(c.batch.records)
+	}
+	if p.log.wants("msg") {
+		p.log.tell("msg", "%d record(s) for %d partition(s) go to broker %d", records, len(f.cargo), f.node.id)
+	}
+	var wanted kmsg.Request = &produceRequest{request, f}
+	if p.acks == 0 { // the library knows this one by its type, and that there is no answer to it
+		f.state.CompareAndSwap(boarding, departed)
+		wanted = request
+	}
+	answer, err := p.client.Broker(int(f.node.id)).Request(f.ctx, wanted)
+	if err != nil {
+		return nil, err
+	}
+	return answer.(*kmsg.ProduceResponse), nil
+}
+
+// landed books what became of a flight. The next one leaves before anybody is told.
+func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (ended []outcome) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	f.node.flights--
+	if p.closed {
+		return nil // who closed it has seen to the records
+	}
+	var read answers
+	if err == nil {
+		read = answers{of: answer}
+	} else if f.state.Load() != recalled {
+		p.unreachable(f.node, err)
+	}
+	for _, c := range f.cargo {
+		if c.partition.flight != f { // it was given up meanwhile
+			continue
+		}
+		c.partition.flight = nil
+		switch {
+		case f.state.Load() == recalled:
+			ended = append(ended, p.onceMore(c.partition)...)
+		case err != nil:
+			c.batch.doubtful = c.batch.doubtful || f.state.Load() == departed
+			ended = append(ended, p.again(c.partition, err)...)
+		case p.acks == 0:
+			ended = append(ended, p.acknowledged(c.partition, -1))
+		default:
+			ended = append(ended, p.answered(c.partition, read.about(c.partition))...)
+		}
+	}
+	p.dispatch(f.node)
+	p.maybeRecalled()
+	return ended
+}
+
+// unreachable notes that a broker could not be asked. Its partitions may be with another one by now.
+func (p *Producer) unreachable(n *node, err error) {
+	if n.resume.IsZero() {
+		n.resume = p.now().Add(p.retryPause(1))
+		p.alarm(n.resume)
+	}
+	p.log.tell("broker", "broker %d: %v", n.id, err)
+}
+
+// answers finds what a response says of partitions, which it usually does in the order of the request.
+type answers struct {
+	of              *kmsg.ProduceResponse
+	topic, position int
+}
+
+// about is nil if the response says nothing of the partition.
+func (a *answers) about(part *partition) *kmsg.ProduceResponseTopicPartition {
+	for range 2 { // from where the last one stood, then from the beginning
+		for ; a.topic < len(a.of.Topics); a.topic++ {
+			t := &a.of.Topics[a.topic]
+			if t.Topic == part.topic.name || t.Topic == "" && t.TopicID == part.topic.id {
+				for ; a.position < len(t.Partitions); a.position++ {
+					if t.Partitions[a.position].Partition == part.number {
+						return &t.Partitions[a.position]
+					}
+				}
+			}
+			a.position = 0
+		}
+		a.topic = 0
+	}
+	return nil
+}
+
+// answered books a broker's answer about the first batch of a partition.
+func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPartition) []outcome {
+	if said == nil {
+		part.queue[0].doubtful = true
+		return p.again(part, errNoAnswer)
+	}
+	err := kerr.ErrorForCode(said.ErrorCode)
+	b := part.queue[0]
+	_, final := p.Permanent(err)
+	switch {
+	case err == nil:
+		return []outcome{p.acknowledged(part, said.BaseOffset)}
+	case p.idempotent && errors.Is(err, kerr.DuplicateSequenceNumber): // it has it, and has forgotten where
+		return []outcome{p.acknowledged(part, -1)}
+	case errors.Is(err, kerr.RequestTimedOut), errors.Is(err, kerr.NotEnoughReplicasAfterAppend):
+		b.doubtful = true // the leader has it
+	case p.idempotent && lostSequence(err):
+		p.log.tell("eos", "topic %s, partition %d: %v; a new producer id is asked for", part.topic.name, part.number, err)
+		p.identity = identity{}
+		b.sequenced, b.wire = false, nil
+	case ofBatch(err) && len(b.records) > 1:
+		p.split(part)
+		return nil
+	case final:
+		return p.refuse(part, err)
+	}
+	return p.again(part, err)
+}
+
+// again has the first batch of a partition sent once more, unless its records have been refused too often.
+func (p *Producer) again(part *partition, err error) (ended []outcome) {
+	b := part.queue[0]
+	part.refused++
+	p.status.retried.Add(uint64(len(b.records)))
+	var answer *kerr.Error
+	if isAnswer := errors.As(err, &answer); isAnswer {
+		b.refusal = err
+		part.resume = p.now().Add(p.retryPause(part.refused))
+		if p.log.wants("msg") {
+			p.log.tell("msg", "topic %s, partition %d: %d record(s) are sent again: %v", part.topic.name, part.number, len(b.records), err)
+		}
+		ended = p.spend(part, answer)
+	}
+	p.wantMetadata(part.topic) // the leader may be another by now
+	return append(ended, p.onceMore(part)...)
+}
+
+// onceMore offers what a partition has, unless another client is to carry it.
+func (p *Producer) onceMore(part *partition) []outcome {
+	if p.recalled && !p.kept(part) {
+		return p.handBack(part, 0, ErrClosed, ErrClosed)
+	}
+	p.offer(part)
+	return nil
+}
+
+// spend counts a refusal of the first batch's records against `retries`, and ends those that have none left.
+func (p *Producer) spend(part *partition, answer *kerr.Error) (ended []outcome) {
+	if !p.limited || UnknownTopic(answer) {
+		return nil
+	}
+	b := part.queue[0]
+	spent := 0 // from the first on: those that were refused most are the oldest
+	for i, r := range b.records {
+		if r.Refusals++; int(r.Refusals) > p.retries && i == spent {
+			spent++
+		}
+	}
+	if spent == 0 {
+		return nil
+	}
+	if rest := len(b.records) - spent; rest > 0 {
+		p.cut(part, spent)
+	}
+	return p.refuse(part, &retriesSpent{answer})
+}

@@ -1,0 +1,108 @@
+package kafka
+
+import (
+	"errors"
+	"math"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+)
+
+// identity is whom brokers take records to be from, with idempotence: they know a batch that they have by it, the partition and
+// the sequence number. The zero value is nobody.
+type identity struct {
+	id    int64
+	epoch int16
+	given bool
+}
+
+// identified says whether the producer may send, and sees to it that it can.
+func (p *Producer) identified() bool {
+	if !p.idempotent || p.identity.given {
+		return true
+	}
+	if !p.identifying {
+		p.identifying = true
+		go p.identify()
+	}
+	return false
+}
+
+// identify asks for an identity until there is one.
+func (p *Producer) identify() {
+	defer host.Guard(p.hooks.log, "asking for a producer id")
+	for failures := 1; ; failures++ {
+		answer, err := kmsg.NewPtrInitProducerIDRequest().RequestWith(p.ctx, p.client)
+		if err == nil {
+			err = kerr.ErrorForCode(answer.ErrorCode)
+		}
+		if err == nil {
+			p.mtx.Lock()
+			defer p.mtx.Unlock()
+			p.identity, p.identifying = identity{answer.ProducerID, answer.ProducerEpoch, true}, false
+			p.log.tell("eos", "producer id %d, epoch %d", answer.ProducerID, answer.ProducerEpoch)
+			p.dispatchAll()
+			return
+		}
+		if p.ctx.Err() != nil {
+			return
+		}
+		p.log.tell("eos", "asking for a producer id: %v", err)
+		p.mtx.Lock()
+		p.unidentified(err)
+		p.mtx.Unlock()
+		p.pause(p.retryPause(failures))
+	}
+}
+
+// unidentified notes on all that waits why it does.
+func (p *Producer) unidentified(err error) {
+	var answer *kerr.Error
+	if !errors.As(err, &answer) {
+		return // of a connection, which is told of elsewhere
+	}
+	for _, t := range p.topics {
+		for _, part := range t.partitions {
+			for _, b := range part.queue {
+				b.refusal = err
+			}
+		}
+	}
+}
+
+// number gives a batch its sequence numbers, if it has none. One that is sent again keeps them: by them the broker knows it.
+func (p *Producer) number(part *partition, b *recordBatch) {
+	if b.sequenced {
+		return
+	}
+	if part.identity != p.identity {
+		part.identity, part.next = p.identity, 0
+	}
+	b.identity, b.sequence, b.sequenced, b.wire = part.identity, part.next, true, nil
+	part.next = int32((int64(part.next) + int64(len(b.records))) & math.MaxInt32)
+}
+
+// forgo is for a batch that is not going to be sent with its sequence numbers any more. If no broker can have it, the next one
+// takes them; else only another identity is certain to meet no other batch under its numbers.
+func (p *Producer) forgo(part *partition, b *recordBatch) {
+	switch {
+	case !b.sequenced:
+	case b.doubtful || part.flight != nil && part.flight.state.Load() == departed:
+		p.identity = identity{}
+	case part.identity == b.identity:
+		part.next = b.sequence
+	}
+}
+
+// lostSequence says whether a broker does not know the producer, or not as far as it has come: after a loss of records, or of
+// what it remembers.
+func lostSequence(err error) bool {
+	for _, lost := range []error{kerr.OutOfOrderSequenceNumber, kerr.UnknownProducerID, kerr.InvalidProducerEpoch, kerr.InvalidProducerIDMapping} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,392 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"reskafka/internal/outbox"
+)
+
+// outcome is what became of a batch, or of one record, carried out of the locked part to be told. Whoever makes one holds mtx,
+// and passes it on to deliver.
+type outcome struct {
+	batch     *recordBatch
+	partition *partition
+	offset    int64 // of the first, if err is nil; -1 = not known
+	record    arrival
+	err       error
+	reopens   *topic // of the last outcome of a hand-back: see topic.returning
+}
+
+// deliver tells of outcomes. It is called without mtx.
+func (p *Producer) deliver(ended []outcome) {
+	for i := range ended {
+		out := &ended[i]
+		switch {
+		case out.batch == nil:
+			out.record.done(out.record.record, out.err)
+		case out.err != nil:
+			out.batch.each(func(r *outbox.Record, done func(*outbox.Record, error)) { done(r, out.err) })
+		default:
+			p.acknowledge(out)
+		}
+		if b := out.batch; b != nil && out.err == nil { // of another the library may still be reading the bytes
+			b.reset()
+			p.batches.Put(b)
+		}
+	}
+	if len(ended) > 0 {
+		p.told(ended)
+	}
+}
+
+// told books that outcomes were told.
+func (p *Producer) told(ended []outcome) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	for i := range ended {
+		if t := ended[i].reopens; t != nil {
+			t.returning--
+		}
+	}
+	if p.telling -= len(ended); p.telling == 0 && p.closed {
+		p.tellAll()
+	}
+}
+
+// acknowledge tells of a batch that a broker has.
+func (p *Producer) acknowledge(out *outcome) {
+	p.status.acknowledged.Store(p.now().UnixNano())
+	b, number := out.batch, out.partition.number
+	for i, r := range b.records {
+		r.Partition, r.Offset = number, -1
+		if out.offset >= 0 {
+			r.Offset = out.offset + int64(i)
+		}
+	}
+	if together := p.together.Load(); together != nil {
+		(*together)(b.records)
+		return
+	}
+	b.each(func(r *outbox.Record, done func(*outbox.Record, error)) { done(r, nil) })
+}
+
+// outcomeOf is the outcome of a batch, which has left its queue.
+func (p *Producer) outcomeOf(part *partition, b *recordBatch, err error) outcome {
+	p.telling++
+	p.inside -= len(b.records)
+	return outcome{batch: b, partition: part, offset: -1, err: err}
+}
+
+// outcomeOfOne is an outcome of a record that is in no batch.
+func (p *Producer) outcomeOfOne(a arrival, err error) outcome {
+	p.telling++
+	p.inside--
+	return outcome{record: a, err: err}
+}
+
+// place puts a record into its partition's queue. ok = false: it must not enter now, and this is its outcome.
+func (p *Producer) place(t *topic, a arrival) (out outcome, ok bool) {
+	if t.returning > 0 {
+		return p.outcomeOfOne(a, errHeldBack), false
+	}
+	if len(t.usable) == 0 && len(t.partitions) == 0 || len(t.arrivals) > 0 {
+		t.arrivals = append(t.arrivals, a)
+		p.expireBy(a.deadline)
+		return outcome{}, true
+	}
+	part := t.partitions[t.partitioner.partition(a.record.Key, len(t.partitions), t.usable)]
+	var b *recordBatch
+	if n := len(part.queue); n > 0 && !part.queue[n-1].closed && len(part.queue[n-1].records) < p.batchRecords {
+		b = part.queue[n-1]
+	}
+	if b == nil || !part.put(b, a, p.batchBytes) {
+		b = p.newBatch()
+		part.queue = append(part.queue, b)
+		part.put(b, a, p.batchBytes)
+		if len(part.queue) == 1 {
+			p.offer(part)
+		}
+	}
+	p.expireBy(a.deadline)
+	return outcome{}, true
+}
+
+// put adds a record to a batch of the queue, if there is room.
+func (part *partition) put(b *recordBatch, a arrival, most int) bool {
+	before := len(b.encoded)
+	if !b.add(a.record, most) {
+		return false
+	}
+	if n := len(b.shares); n > 0 && b.shares[n-1].send == a.send {
+		b.shares[n-1].end = len(b.records)
+	} else {
+		b.shares = append(b.shares, share{len(b.records), a.send, a.done})
+	}
+	if !a.deadline.IsZero() && (b.deadline.IsZero() || a.deadline.Before(b.deadline)) {
+		b.deadline = a.deadline
+	}
+	part.resize(len(b.encoded) - before)
+	return true
+}
+
+func (p *Producer) newBatch() *recordBatch {
+	if b, ok := p.batches.Get().(*recordBatch); ok {
+		return b
+	}
+	return new(recordBatch)
+}
+
+// take takes the first batch out of a partition's queue, and has the next one sent.
+func (p *Producer) take(part *partition) *recordBatch {
+	b := part.queue[0]
+	part.queue = slices.Delete(part.queue, 0, 1)
+	part.resize(-len(b.encoded))
+	part.flight, part.refused, part.resume = nil, 0, time.Time{}
+	p.offer(part)
+	return b
+}
+
+// acknowledged ends the first batch of a partition, which the broker has from this offset on; -1 = it did not say.
+func (p *Producer) acknowledged(part *partition, offset int64) outcome {
+	out := p.outcomeOf(part, p.take(part), nil)
+	out.offset = offset
+	return out
+}
+
+// refuse ends the first batch of a partition: sending it again could not help.
+func (p *Producer) refuse(part *partition, err error) []outcome {
+	if errors.Is(err, kerr.TopicAuthorizationFailed) {
+		err = &explained{err, "this user is not authorized to write to it (" + kerr.TopicAuthorizationFailed.Message + "); see the cluster's ACLs"}
+	}
+	p.forgo(part, part.queue[0])
+	return []outcome{p.outcomeOf(part, p.take(part), err)}
+}
+
+// split is for a batch that a broker refused because of a record in it, or as too large: a verdict that says nothing certain
+// about any one record unless it was alone. Each half goes by itself, until the one is found that the verdict is on.
+func (p *Producer) split(part *partition) { p.cut(part, len(part.queue[0].records)/2) }
+
+// cut makes two batches of the first of a partition's queue, the first with so many records.
+func (p *Producer) cut(part *partition, records int) {
+	whole := part.queue[0]
+	p.forgo(part, whole)
+	halves := [2]*recordBatch{p.newBatch(), p.newBatch()}
+	i := 0
+	part.resize(-len(whole.encoded))
+	whole.each(func(r *outbox.Record, done func(*outbox.Record, error)) {
+		half := halves[0]
+		if i >= records {
+			half = halves[1]
+		}
+		i++
+		part.put(half, arrival{r, done, whole.deadline, uint64(i)}, len(whole.encoded))
+	})
+	for _, half := range halves {
+		half.closed, half.doubtful, half.refusal = true, whole.doubtful, whole.refusal
+	}
+	part.queue = slices.Replace(part.queue, 0, 1, halves[:]...)
+	whole.reset()
+	p.batches.Put(whole)
+	p.offer(part)
+}
+
+// handBack ends the batches of a partition from the one at that place in its queue on, for the outbox to try again: with err,
+// and those behind with another, so that they do not overtake.
+func (p *Producer) handBack(part *partition, from int, err, behind error) (ended []outcome) {
+	if from >= len(part.queue) {
+		return nil
+	}
+	if from == 0 {
+		p.forgo(part, part.queue[0])
+		part.unlist()
+		part.flight, part.refused, part.resume = nil, 0, time.Time{}
+	}
+	for _, b := range part.queue[from:] {
+		part.resize(-len(b.encoded))
+		ended = append(ended, p.outcomeOf(part, b, err))
+		err = behind
+	}
+	clear(part.queue[from:])
+	part.queue = part.queue[:from]
+	return p.returning(part.topic, ended)
+}
+
+// handBackArrivals is handBack for records that have no partition yet.
+func (p *Producer) handBackArrivals(t *topic, errOf func(a arrival) error) (ended []outcome) {
+	for _, a := range t.arrivals {
+		ended = append(ended, p.outcomeOfOne(a, errOf(a)))
+	}
+	t.arrivals = nil
+	return p.returning(t, ended)
+}
+
+// returning closes a topic to new records until the outcomes are told.
+func (p *Producer) returning(t *topic, ended []outcome) []outcome {
+	if len(ended) > 0 {
+		t.returning++
+		ended[len(ended)-1].reopens = t
+	}
+	return ended
+}
+
+// handBackAll hands back what a topic has, but for what a broker is being asked to take.
+func (p *Producer) handBackAll(t *topic, err error) (ended []outcome) {
+	for _, part := range t.partitions {
+		from := 0
+		if part.flight != nil {
+			from = 1
+		}
+		ended = append(ended, p.handBack(part, from, err, err)...)
+	}
+	return append(ended, p.handBackArrivals(t, func(arrival) error { return err })...)
+}
+
+// expireBy has the deadlines looked at when this one is past.
+func (p *Producer) expireBy(deadline time.Time) {
+	if !deadline.IsZero() {
+		p.alarm(deadline)
+	}
+}
+
+// alarm has tick called at a time, or earlier.
+func (p *Producer) alarm(at time.Time) {
+	if p.wakeAt.IsZero() || at.Before(p.wakeAt) {
+		p.wakeAt = at
+		p.timer.Reset(at.Sub(p.now()))
+	}
+}
+
+// due does what its time has come for: tick, with mtx held.
+func (p *Producer) due() (ended []outcome) {
+	p.wakeAt = time.Time{}
+	if p.closed {
+		return nil
+	}
+	now := p.now()
+	pausing := p.pausing
+	p.pausing = nil
+	for _, part := range pausing {
+		part.pausing = false
+		p.offer(part)
+	}
+	for _, t := range p.topics {
+		ended = append(ended, p.expireArrivals(t, now)...)
+		for _, part := range t.partitions {
+			ended = append(ended, p.expire(part, now)...)
+		}
+	}
+	p.dispatchAll()
+	p.maybeRecalled()
+	return ended
+}
+
+func past(deadline, now time.Time) bool { return !deadline.IsZero() && !now.Before(deadline) }
+
+func (p *Producer) expireArrivals(t *topic, now time.Time) []outcome {
+	late := func(a arrival) bool { return past(a.deadline, now) }
+	if !slices.ContainsFunc(t.arrivals, late) {
+		for _, a := range t.arrivals {
+			p.expireBy(a.deadline)
+		}
+		return nil
+	}
+	return p.handBackArrivals(t, func(a arrival) error {
+		if late(a) {
+			return context.DeadlineExceeded
+		}
+		return errHeldBack
+	})
+}
+
+// expire hands back the batches of a partition from the first on whose deadline is past. With idempotence one that a broker may
+// have stays: to send it as another record would be the duplicate that idempotence rules out.
+func (p *Producer) expire(part *partition, now time.Time) []outcome {
+	for i, b := range part.queue {
+		if !past(b.deadline, now) {
+			p.expireBy(b.deadline)
+			continue
+		}
+		if i == 0 && !p.free(part) {
+			continue
+		}
+		err := b.refusal
+		if err == nil {
+			err = context.DeadlineExceeded
+		}
+		return p.handBack(part, i, err, errHeldBack)
+	}
+	return nil
+}
+
+// free says whether the first batch of a partition may be given up: no broker can have it, or it does not matter. A request
+// that has not been written is recalled; what else would have been in it goes with another one once this has landed.
+func (p *Producer) free(part *partition) bool {
+	f := part.flight
+	if f != nil && f.state.CompareAndSwap(boarding, recalled) {
+		f.cancel()
+	}
+	return !p.idempotent || (f == nil || f.state.Load() == recalled) && !part.queue[0].doubtful
+}
+
+// Underway is how many batches brokers may have without having said so. At 0 the brokers have nothing that this client does not
+// know of: to close it then costs no duplicate. Without idempotence what was lost with its connection does not count: the client
+// itself would send it once more. It does not block.
+func (p *Producer) Underway() int {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	n := 0
+	for _, t := range p.topics {
+		for _, part := range t.partitions {
+			if p.kept(part) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// kept says whether the first batch of a partition has to stay with this client for now.
+func (p *Producer) kept(part *partition) bool {
+	if len(part.queue) == 0 {
+		return false
+	}
+	return part.flight != nil && part.flight.state.Load() == departed || p.idempotent && part.queue[0].doubtful
+}
+
+// Recall asks for all records back, for another client to carry them. Those no broker can have come back with ErrClosed as
+// their outcome, and so do those that Send brings from now on; for the others the client goes on asking, and it
+// closes itself when there are none left. With idempotence it so returns no record that may be on a broker, and whoever
+// waits for it sends nothing twice; a broker that does not answer can make that take for ever, which Close ends. Without idempotence it
+// waits for answers that can still come. It does not block.
+func (p *Producer) Recall() {
+	p.mtx.Lock()
+	var ended []outcome
+	if !p.recalled && !p.closed {
+		p.recalled = true
+		for _, t := range p.topics {
+			ended = append(ended, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
+			for _, part := range t.partitions {
+				from := 0
+				if len(part.queue) > 0 && (!p.free(part) || p.kept(part)) {
+					from = 1
+				}
+				ended = append(ended, p.handBack(part, from, ErrClosed, ErrClosed)...)
+			}
+		}
+		p.maybeRecalled()
+	}
+	p.mtx.Unlock()
+	p.deliver(ended)
+}
+
+// maybeRecalled closes a client that was recalled once it has nothing left.
+func (p *Producer) maybeRecalled() {
+	if p.recalled && !p.closed && p.inside == 0 {
+		go p.Close()
+	}
+}

@@ -1,0 +1,320 @@
+package kafka
+
+import (
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+// topic is what a producer knows of a topic, and its records. The producer's mtx guards it, the partitions and the nodes.
+type topic struct {
+	name        string
+	id          [16]byte
+	partitions  []*partition
+	usable      []int32 // of those, the ones that have a leader, ascending
+	partitioner *consistentRandom
+	arrivals    []arrival // records that wait for the topic's partitions to be known
+
+	asked   time.Time // when the brokers last told of the topic
+	ask     bool      // they are to be asked
+	askNext time.Time // but not before
+	unknown int       // how many times in a row they did not know it
+
+	returning int // how many hand-backs are being told of: meanwhile none may enter, or it would overtake
+}
+
+// arrival is a record that has no partition yet.
+type arrival struct {
+	record   *outbox.Record
+	done     func(*outbox.Record, error)
+	deadline time.Time // zero = none
+	send     uint64    // the number of the Send that brought it
+}
+
+// partition is the way of records to one partition. At most one of its batches is on its way, the first of the queue, with
+// idempotence or without: so none is ever overtaken, whatever becomes of it.
+type partition struct {
+	topic  *topic
+	number int32
+	leader *node // nil = none that is known
+
+	queue   []*recordBatch
+	bytes   int     // of the queue
+	flight  *flight // that the first of the queue is on
+	listed  *node   // whose ready list holds the partition
+	resume  time.Time
+	pausing bool // is in the producer's list of those that wait for resume
+	refused int  // how often in a row the first of the queue was
+
+	identity identity // with idempotence: whom the broker takes the records of this partition to be from,
+	next     int32    // and the sequence number of the next
+}
+
+// node is a broker that leads partitions.
+type node struct {
+	id      int32
+	ready   []*partition // with a batch that can go
+	bytes   int          // of their queues
+	flights int
+	resume  time.Time // after a connection failed; zero = it did not
+}
+
+// wantMetadata has the brokers asked about a topic, at once if they have not been for a while.
+func (p *Producer) wantMetadata(t *topic) {
+	t.ask = true
+	if !p.learning {
+		p.learning = true
+		go p.learn()
+		return
+	}
+	select {
+	case p.askNow <- struct{}{}:
+	default:
+	}
+}
+
+// learn asks the brokers about topics until nothing is left to ask.
+func (p *Producer) learn() {
+	defer host.Guard(p.hooks.log, "learning of topics")
+	failures := 0
+	for {
+		topics, wait, more := p.toAsk()
+		if !more {
+			return
+		}
+		if len(topics) == 0 {
+			p.sleep(wait)
+			continue
+		}
+		request := kmsg.NewPtrMetadataRequest()
+		request.AllowAutoTopicCreation = true
+		for _, t := range topics {
+			one := kmsg.NewMetadataRequestTopic()
+			one.Topic = &t.name
+			request.Topics = append(request.Topics, one)
+		}
+		answer, err := request.RequestWith(p.ctx, p.client)
+		if err != nil {
+			failures++
+			p.log.tell("metadata", "asking for %d topic(s): %v", len(topics), err)
+			p.askAgain(topics, p.backoff(failures))
+			continue
+		}
+		failures = 0
+		p.deliver(p.learned(topics, answer))
+	}
+}
+
+// toAsk gives the topics that are to be asked for now, or how long to wait for the first. more = false: there are none, and
+// learn has ended.
+func (p *Producer) toAsk() (topics []*topic, wait time.Duration, more bool) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	now, next := p.now(), time.Time{}
+	for _, t := range p.topics {
+		switch {
+		case !t.ask:
+		case !now.Before(t.askNext):
+			topics = append(topics, t)
+			t.ask, t.askNext = false, now.Add(metadataMinAge)
+		case next.IsZero() || t.askNext.Before(next):
+			next = t.askNext
+		}
+	}
+	if p.closed || len(topics) == 0 && next.IsZero() {
+		p.learning = false
+		return nil, 0, false
+	}
+	return topics, next.Sub(now), true
+}
+
+func (p *Producer) sleep(wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.askNow:
+	case <-p.ctx.Done():
+	}
+}
+
+// askAgain is for topics about which no broker could be asked.
+func (p *Producer) askAgain(topics []*topic, wait time.Duration) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	for _, t := range topics {
+		t.ask, t.askNext = true, p.now().Add(wait)
+	}
+}
+
+// learned takes the brokers' answer about topics.
+func (p *Producer) learned(topics []*topic, answer *kmsg.MetadataResponse) (ended []outcome) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	if p.closed {
+		return nil
+	}
+	now := p.now()
+	told := make(map[string]*kmsg.MetadataResponseTopic, len(answer.Topics))
+	for i := range answer.Topics {
+		if name := answer.Topics[i].Topic; name != nil {
+			told[*name] = &answer.Topics[i]
+		}
+	}
+	for _, t := range topics {
+		said := told[t.name]
+		if said == nil {
+			said = &kmsg.MetadataResponseTopic{ErrorCode: kerr.LeaderNotAvailable.Code}
+		}
+		switch err := kerr.ErrorForCode(said.ErrorCode); {
+		case UnknownTopic(err):
+			ended = append(ended, p.notKnown(t, err)...)
+		case err != nil && len(said.Partitions) == 0:
+			p.log.tell("topic", "topic %s: %v", t.name, err)
+			ended = append(ended, p.notUsable(t, err)...)
+		default:
+			ended = append(ended, p.known(t, said, now)...)
+		}
+	}
+	p.dispatchAll()
+	return ended
+}
+
+// notKnown is for a topic that the brokers say does not exist: after some time its records come back.
+func (p *Producer) notKnown(t *topic, err error) []outcome {
+	t.unknown++
+	if t.unknown > p.unknownRetries {
+		t.unknown = 0
+		return p.handBackAll(t, err)
+	}
+	if t.holds() {
+		p.wantMetadata(t)
+	}
+	return nil
+}
+
+// notUsable is for a topic that the brokers tell nothing about but an error.
+func (p *Producer) notUsable(t *topic, err error) []outcome {
+	if _, final := p.Permanent(err); final {
+		return p.handBackAll(t, err)
+	}
+	if t.holds() {
+		p.wantMetadata(t)
+	}
+	return nil
+}
+
+// holds says whether the topic has records.
+func (t *topic) holds() bool {
+	return len(t.arrivals) > 0 || slices.ContainsFunc(t.partitions, func(part *partition) bool { return len(part.queue) > 0 })
+}
+
+// known takes over what the brokers know of a topic.
+func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Time) (ended []outcome) {
+	anew := t.id != [16]byte{} && said.TopicID != t.id
+	t.id, t.asked, t.unknown = said.TopicID, now, 0
+	count := 0
+	for i := range said.Partitions {
+		count = max(count, int(said.Partitions[i].Partition)+1)
+	}
+	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // made anew with fewer
+		gone.leader = nil
+		ended = append(ended, p.handBack(gone, 0, kerr.UnknownTopicOrPartition, kerr.UnknownTopicOrPartition)...)
+	}
+	t.partitions = t.partitions[:min(count, len(t.partitions))]
+	for number := len(t.partitions); number < count; number++ {
+		t.partitions = append(t.partitions, &partition{topic: t, number: int32(number)})
+	}
+	t.usable = t.usable[:0]
+	for i := range said.Partitions {
+		one := &said.Partitions[i]
+		part := t.partitions[one.Partition]
+		if anew { // the new one begins to count anew
+			part.identity = identity{}
+		}
+		p.led(part, one.Leader)
+	}
+	for _, part := range t.partitions {
+		if part.leader != nil {
+			t.usable = append(t.usable, part.number)
+		} else if len(part.queue) > 0 {
+			p.wantMetadata(t)
+		}
+	}
+	p.log.tell("topic", "topic %s has %d partition(s), of which %d have a leader", t.name, len(t.partitions), len(t.usable))
+	if len(t.usable) == 0 {
+		if len(t.arrivals) > 0 {
+			p.wantMetadata(t)
+		}
+		return ended
+	}
+	arrivals := t.arrivals
+	t.arrivals = nil
+	for _, a := range arrivals {
+		if out, ok := p.place(t, a); !ok {
+			ended = append(ended, out)
+		}
+	}
+	return ended
+}
+
+// led notes a partition's leader; below 0 there is none.
+func (p *Producer) led(part *partition, id int32) {
+	var leader *node
+	if id >= 0 {
+		if leader = p.nodes[id]; leader == nil {
+			leader = &node{id: id}
+			p.nodes[id] = leader
+		}
+	}
+	if leader == part.leader {
+		return
+	}
+	part.leader = leader
+	part.unlist()
+	part.resume = time.Time{} // what another broker refused is no reason to wait
+	p.offer(part)
+}
+
+// offer makes a partition's first batch one that can go, if it is.
+func (p *Producer) offer(part *partition) {
+	if part.flight != nil || len(part.queue) == 0 || part.leader == nil || part.listed != nil {
+		return
+	}
+	if !part.resume.IsZero() {
+		if p.now().Before(part.resume) {
+			if !part.pausing {
+				part.pausing = true
+				p.pausing = append(p.pausing, part)
+				p.alarm(part.resume)
+			}
+			return
+		}
+		part.resume = time.Time{}
+	}
+	part.listed = part.leader
+	part.listed.ready = append(part.listed.ready, part)
+	part.listed.bytes += part.bytes
+}
+
+// unlist takes a partition out of its leader's list.
+func (part *partition) unlist() {
+	if n := part.listed; n != nil {
+		n.ready = slices.DeleteFunc(n.ready, func(other *partition) bool { return other == part })
+		n.bytes -= part.bytes
+		part.listed = nil
+	}
+}
+
+// resize notes that the queue has grown or shrunk by so many bytes.
+func (part *partition) resize(by int) {
+	part.bytes += by
+	if part.listed != nil {
+		part.listed.bytes += by
+	}
+}
