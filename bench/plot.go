@@ -14,16 +14,19 @@ import (
 // is not shows at once.
 const (
 	panelWidth, panelHeight = 400, 260
-	marginLeft, marginRight = 62, 16
+	marginLeft, marginRight = 62, 34 // half of "900,000" stands beyond the end of its axis
 	marginTop, marginBottom = 34, 42
 	legendHeight            = 30
 )
 
 // What variants are drawn with. The reference is dashed, so that it can be told apart without colours.
-var strokes = map[variant]string{
-	ours:      `stroke="#0060b0"`,
-	reference: `stroke="#c04000" stroke-dasharray="6 4"`,
-}
+var (
+	colours = map[variant]string{ours: "#0060b0", reference: "#c04000"}
+	strokes = map[variant]string{
+		ours:      `stroke="` + colours[ours] + `"`,
+		reference: `stroke="` + colours[reference] + `" stroke-dasharray="6 4"`,
+	}
+)
 
 // curve is what one variant's points are: NaN is one that there is none of.
 type curve struct {
@@ -126,13 +129,21 @@ func (p panel) span() axis {
 	return axis{low / 1.2, high * 1.2, panelHeight - marginBottom, marginTop}
 }
 
+// tickLabel is a tick's value as the other axis has it.
+func tickLabel(tick float64) string {
+	if tick >= 1000 {
+		return thousands(int(math.Round(tick)))
+	}
+	return fmt.Sprintf("%g", math.Round(tick*1e6)/1e6)
+}
+
 func (p panel) draw(out *strings.Builder) {
 	x := axis{float64(p.x[0]), float64(p.x[len(p.x)-1]), marginLeft, panelWidth - marginRight}
 	y := p.span()
 	fmt.Fprintf(out, `<text x="%d" y="%d" font-size="12" font-weight="bold">%s</text>`+"\n", marginLeft, marginTop-10, p.title)
 	for _, tick := range y.ticks() {
-		fmt.Fprintf(out, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%g</text>`+"\n",
-			marginLeft, y.at(tick), panelWidth-marginRight, marginLeft-6, y.at(tick)+4, math.Round(tick*1e6)/1e6)
+		fmt.Fprintf(out, `<path d="M%d %.1fH%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
+			marginLeft, y.at(tick), panelWidth-marginRight, marginLeft-6, y.at(tick)+4, tickLabel(tick))
 	}
 	for _, point := range p.x {
 		fmt.Fprintf(out, `<path d="M%.1f %dV%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n",
@@ -149,7 +160,7 @@ func (p panel) draw(out *strings.Builder) {
 				command = "M"
 			}
 			fmt.Fprintf(&path, "%s%.1f %.1f", command, x.at(float64(p.x[i])), y.at(value))
-			fmt.Fprintf(out, `<circle cx="%.1f" cy="%.1f" r="2.5" fill="none" %s/>`+"\n", x.at(float64(p.x[i])), y.at(value), strokes[c.of])
+			fmt.Fprintf(out, `<circle cx="%.1f" cy="%.1f" r="2.5" fill="%s"/>`+"\n", x.at(float64(p.x[i])), y.at(value), colours[c.of])
 		}
 		fmt.Fprintf(out, `<path d="%s" fill="none" stroke-width="2" %s/>`+"\n", &path, strokes[c.of])
 	}
