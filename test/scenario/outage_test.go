@@ -46,8 +46,8 @@ func TestWithoutABroker(t *testing.T) {
 	if len(lines) == 2 && !regexp.MustCompile(`\d+ (times|attempts|more)`).MatchString(lines[1]) {
 		t.Errorf("the second line does not say how many it stands for: %s", lines[1])
 	}
-	w.expect(`(?m)^\s*Waiting +1\b`, "kafka show connection one")
-	w.expect(`(?m)^\s*Dropped +1\b`, "kafka show connection one") // the test message, whose time is up
+	w.until(`(?m)^\s*Waiting +1\b`, "kafka show connection one")
+	w.until(`(?m)^\s*Dropped +1\b`, "kafka show connection one") // the test message, whose time is up
 }
 
 func TestRecordsWaitForTheBroker(t *testing.T) { everywhere(t, recordsWaitForTheBroker) }
@@ -66,7 +66,7 @@ func recordsWaitForTheBroker(t *testing.T, on kind) {
 	for range 3 {
 		w.expect(`accepted 3 refused 0`, "kafka probe file one %s %s", topic, path)
 	}
-	w.expect(`(?m)^\s*Waiting +9\b`, "kafka show connection one")
+	w.until(`(?m)^\s*Waiting +9\b`, "kafka show connection one")
 	stopped := time.Now()
 	if err := w.broker.start(); err != nil {
 		t.Fatal(err)
@@ -110,9 +110,9 @@ func TestFullQueue(t *testing.T) {
 	path := w.probeFile(records...)
 	w.expect(`accepted 1000 refused 500`, "kafka probe file one t %s", path)
 	w.waitLog(mark, `ERROR.*connection 'one': refused \d+ record\(s\), topic 't': queue_buffering_max_messages`)
-	w.expect(`(?m)^\s*Waiting +1000\b`, "kafka show connection one")
+	w.until(`(?m)^\s*Waiting +1000\b`, "kafka show connection one")
 
 	w.expect(`accepted 1500 refused 0`, "kafka probe file two t %s", path)
-	w.expect(`(?m)^\s*Spooled +1500\b`, "kafka show connection two")
-	w.expect(`(?m)^\s*t +1,?500\b`, "kafka show spool two")
+	w.until(`(?m)^\s*Spooled +1500\b`, "kafka show connection two")
+	w.until(`(?m)^\s*t +1,?500\b`, "kafka show spool two")
 }
