@@ -306,6 +306,7 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 {
 	struct put put = { .length = total_length(parts, n), .charge = charge };
 	enum stage_result result;
+	int64_t nothing = 0;
 	int64_t patience;
 
 	put.size = frame_size(put.length);
@@ -324,8 +325,9 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 	if (put.slab->fallback && stage_wants_shared(stage)) {
 		__atomic_fetch_add(&stage->gate.unshared, 1, __ATOMIC_RELAXED);
 	}
+	/* By an exchange: a writer that loses its processor here must not write over what the pump has been asked meanwhile. */
 	if (!load(&stage->since)) {
-		__atomic_store_n(&stage->since, stage_now(), __ATOMIC_RELAXED);
+		__atomic_compare_exchange_n(&stage->since, &nothing, stage_now(), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	}
 	fill(&put, parts, n);
 	STAGE_STEP(true);
