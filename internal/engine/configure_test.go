@@ -105,6 +105,24 @@ func TestStagedCountsAsWaiting(t *testing.T) {
 	}
 }
 
+// TestNothingIsBetweenStageAndEngine holds that what has left the stage and has not been taken yet is waited for.
+func TestNothingIsBetweenStageAndEngine(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(section("one", refusedAddress(t)))
+	s := r.open("one")
+	s.Admitted.Add(3)
+	s.Taken.Add(3)
+	r.Arrivals(func() {
+		s.Admitted.Add(-3)
+		s.Taken.Add(-3)
+		s.put(numbered("t", "k", 0, 3)...)
+	})
+	if c := r.status("one").Totals; c.Accepted != 3 || c.Waiting+c.Sending != 3 {
+		t.Errorf("account %+v", c)
+	}
+	r.Arrivals(func() {})
+}
+
 func TestFaultyFileChangesNothing(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())

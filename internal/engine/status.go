@@ -95,10 +95,11 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	}
 	s.LastError, s.LastErrorAt = brokers.LastError.Text, brokers.LastError.At
 
-	// What is still in the stage has been accepted but has no topic yet. Reading taken first errs on the side of
-	// counting a frame as staged for a moment too long, never of not counting it.
+	// What is still in the stage has been accepted but has no topic yet. What has left it by the time that taken is read is let
+	// arrive: that errs on the side of counting a frame as staged for a moment too long, never of not counting it.
 	gate := c.gate.Load()
 	taken := gate.Taken.Load()
+	c.engine.arrivals()
 	for _, t := range box.Counters() {
 		s.Topics = append(s.Topics, console.TopicStatus{Topic: t.Topic, Counters: console.Counters{
 			Accepted: t.Accepted, Acknowledged: t.Acknowledged, Waiting: t.Waiting, Sending: t.Sending,
@@ -121,6 +122,10 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	}
 	return s, true
 }
+
+// Arrivals has the engine call wait whenever it is to know that all that has left the stage was brought to Take: it is called on any
+// goroutine and returns when that is so. It is called before anything else of the engine is.
+func (e *Engine) Arrivals(wait func()) { e.arrivals = wait }
 
 // TestSend implements console.Env: one record through the connection's outbox like any other, but with a lifetime of
 // request_timeout_ms, after which it is not delivered any more. It blocks for that long at most, or until ctx is done.

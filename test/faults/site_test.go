@@ -359,20 +359,16 @@ func (s *site) acknowledged() {
 func (s *site) drain() {
 	s.Helper()
 	for _, l := range s.lanes {
-		for least, empty := -1, 0; ; {
+		for least := -1; ; {
 			var c count
 			s.until("the rest of "+l.name(), func() bool {
 				c = s.count(l)
 				return least < 0 || c.waiting+c.spooled == 0 || c.waiting+c.spooled < least
 			})
-			if c.waiting+c.spooled > 0 {
-				least, empty = c.waiting+c.spooled, 0
-			} else if empty++; empty == 10 {
+			if c.waiting+c.spooled == 0 {
 				break
-			} else {
-				// What the stage has just handed over is in no counter for a moment, so once is not enough.
-				time.Sleep(5 * time.Millisecond)
 			}
+			least = c.waiting + c.spooled
 		}
 	}
 }
