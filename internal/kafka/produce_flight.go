@@ -33,6 +33,7 @@ type flight struct {
 type cargo struct {
 	partition *partition
 	batch     *recordBatch
+	topicID   [16]byte // which may be another by the time of the answer
 }
 
 // How far a flight has come.
@@ -88,7 +89,7 @@ func (p *Producer) load(n *node) *flight {
 		n.bytes -= part.bytes
 		part.listed, part.flight = nil, f
 		bytes += len(b.encoded)
-		f.cargo = append(f.cargo, cargo{part, b})
+		f.cargo = append(f.cargo, cargo{part, b, part.topic.id})
 	}
 	rest := copy(n.ready, n.ready[taken:])
 	clear(n.ready[rest:])
@@ -135,7 +136,7 @@ func (p *Producer) exchange(f *flight) (*kmsg.ProduceResponse, error) {
 			i = len(request.Topics)
 			at[t] = i
 			one := kmsg.NewProduceRequestTopic()
-			one.Topic, one.TopicID = t.name, t.id
+			one.Topic, one.TopicID = t.name, c.topicID
 			request.Topics = append(request.Topics, one)
 		}
 		c.batch.pack(p.compression)
@@ -187,7 +188,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 		case p.acks == 0:
 			ended = append(ended, p.acknowledged(c.partition, -1))
 		default:
-			ended = append(ended, p.answered(c.partition, read.about(c.partition))...)
+			ended = append(ended, p.answered(c.partition, read.about(&c))...)
 		}
 	}
 	p.dispatch(f.node)
@@ -210,14 +211,14 @@ type answers struct {
 	topic, position int
 }
 
-// about is nil if the response says nothing of the partition.
-func (a *answers) about(part *partition) *kmsg.ProduceResponseTopicPartition {
+// about is nil if the response says nothing of what was sent.
+func (a *answers) about(c *cargo) *kmsg.ProduceResponseTopicPartition {
 	for range 2 { // from where the last one stood, then from the beginning
 		for ; a.topic < len(a.of.Topics); a.topic++ {
 			t := &a.of.Topics[a.topic]
-			if t.Topic == part.topic.name || t.Topic == "" && t.TopicID == part.topic.id {
+			if t.Topic == c.partition.topic.name || t.Topic == "" && t.TopicID == c.topicID {
 				for ; a.position < len(t.Partitions); a.position++ {
-					if t.Partitions[a.position].Partition == part.number {
+					if t.Partitions[a.position].Partition == c.partition.number {
 						return &t.Partitions[a.position]
 					}
 				}
