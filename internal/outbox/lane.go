@@ -180,8 +180,9 @@ func (l *lane) laterDue(due func(*Record) time.Duration) time.Duration {
 
 // launch notes that the record at the head, taken off by pop, goes into the client.
 func (l *lane) launch(r *Record) {
+	r.sent = int64(r.size())
 	l.sending++
-	l.sendingBytes += r.size()
+	l.sendingBytes += int(r.sent)
 	if r.position != 0 {
 		l.cached--
 		l.shown++
@@ -198,7 +199,7 @@ func (l *lane) launch(r *Record) {
 // land notes that the client has answered for a record.
 func (l *lane) land(r *Record) {
 	l.sending--
-	l.sendingBytes -= r.size()
+	l.sendingBytes -= int(r.sent)
 	if r.position != 0 {
 		l.shown--
 		l.cached++

@@ -49,7 +49,7 @@ func (o *Outbox) bookAll(records []*Record) (release []*Record, reports bool) {
 	var durable []*Record // those of records that are to be released, once some are not
 	for i, r := range records {
 		l.land(r)
-		o.bytes -= int64(r.size())
+		o.bytes -= r.sent
 		reports = reports || r.Report != nil
 		switch {
 		case !r.released && durable != nil:
