@@ -113,6 +113,9 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 			l.pop()
 			l.launch(r)
 			o.lend(r)
+			if batch == nil {
+				batch = make([]*Record, 0, min(o.waiting, o.batched+o.batched/8+8))
+			}
 			o.waiting--
 			o.sending++
 			batch = append(batch, r)
@@ -126,6 +129,9 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 	}
 	clear(o.ready[len(rest):])
 	o.ready = rest
+	if len(batch) > 0 {
+		o.batched = len(batch)
+	}
 	for _, l := range hungry { // which may add to ready
 		o.listRead(l)
 	}

@@ -154,10 +154,10 @@ func (p *pass) batch() {
 	<-p.done
 }
 
-// What a batch of 100 records may allocate on its way: a block, the records in two pieces, the slice that Send is given as
-// it grows, and the function it is given. Measured with Go 1.26: 9, with the race detector up to 12.
+// What a batch of 100 records may allocate on its way: the slice that Send is given, and the function it is given. Measured
+// with Go 1.26: 2, also with the race detector.
 func TestAllocations(t *testing.T) {
-	const ceiling = 12
+	const ceiling = 5
 	p := newPass(100)
 	defer p.outbox.Close()
 	p.batch()
@@ -165,6 +165,7 @@ func TestAllocations(t *testing.T) {
 	for range 9 { // the least of some rounds: other goroutines allocate too
 		n = min(n, testing.AllocsPerRun(20, p.batch))
 	}
+	t.Logf("%v allocations", n)
 	if n > ceiling {
 		t.Errorf("%v allocations for a batch of 100 records, at most %d are allowed", n, ceiling)
 	}

@@ -25,7 +25,8 @@ type Settings struct {
 }
 
 // Gate is told of each record, once, that the stage need not answer for it any more: it is on disk or has had its
-// outcome, whichever comes first. Release is called from any goroutine, before the record's Report, and must not block.
+// outcome, whichever comes first. Release is called from any goroutine, before the record's Report, and must not block. The
+// record must not be looked at afterwards, it is used again; nor must one whose Report has returned.
 type Gate interface {
 	Release(r *Record)
 }
@@ -86,6 +87,7 @@ type Outbox struct {
 	keeping
 	spare   spare
 	lent    []*chunk // that a Send under way was given records of
+	batched int      // how many records were collected last
 	handing handing
 	relief  *time.Timer // makes another goroutine the feeder when Send takes too long
 }

@@ -98,7 +98,8 @@ type Transport interface {
 	// just before starting on it. done is called exactly once for every record, from any goroutine, in any order, possibly before Send returns; it does not block. err is nil once
 	// the broker has acknowledged the record. No attempt outlives deadline by more than a second or so unless
 	// the client cannot tell whether the broker has it (idempotence). Send itself may block, and Close may be
-	// called while it does: it then answers every record and returns.
+	// called while it does: it then answers every record and returns. A record and its bytes must not be looked at once
+	// done has been called for it and Send has returned, whichever is later: they are used again.
 	Send(records []*Record, deadline time.Time, done func(r *Record, err error))
 
 	// Permanent says whether trying again could never help a record that failed with err, and if so names the

@@ -2,7 +2,7 @@ package outbox
 
 // acknowledger is what a Transport may be too: one that tells of records of one topic that were acknowledged together by
 // one call of acknowledge, and then not by their done. It must not be called with a record whose Send has another outbox's
-// done; it does not block and does not keep the slice.
+// done; it does not block and does not keep the slice. The records are used again as with done.
 type acknowledger interface {
 	AcknowledgeBy(acknowledge func(records []*Record))
 }

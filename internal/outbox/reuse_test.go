@@ -1,0 +1,153 @@
+package outbox
+
+import (
+	"bytes"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// looker is gate, owner of reports and client, and looks at each record for as long as it may.
+type looker struct {
+	nobodyElse
+	t         *testing.T
+	late      bool // the client answers after Send, when the gate has been told that a record is on disk
+	together  bool // by acknowledge
+	dawdle    time.Duration
+	mtx       sync.Mutex
+	looks     map[string]int
+	all       func([]*Record)
+	answering sync.WaitGroup
+}
+
+// nobodyElse is an observer who expects nothing.
+type nobodyElse struct{ countGate }
+
+var seen = bytes.Repeat([]byte{'x'}, 300)
+
+func (k *looker) look(where string, records ...*Record) {
+	time.Sleep(k.dawdle)
+	k.mtx.Lock()
+	defer k.mtx.Unlock()
+	for _, r := range records {
+		if k.looks[where]++; r.Topic != "t" || !bytes.Equal(r.Value, seen) {
+			k.t.Errorf("%s: topic %q, a value of %d bytes", where, r.Topic, len(r.Value))
+		}
+	}
+}
+
+func (k *looker) Release(r *Record)                            { k.look("release", r) }
+func (k *looker) ReleaseAll(records []*Record)                 { k.look("release", records...) }
+func (k *looker) report(r *Record, _ error)                    { k.look("report", r) }
+func (*looker) Permanent(error) (string, bool)                 { return "", false }
+func (k *looker) AcknowledgeBy(acknowledge func(rs []*Record)) { k.all = acknowledge }
+func (k *looker) Close()                                       { k.answering.Wait() }
+func (k *looker) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+	answer := func() {
+		if k.together {
+			k.all(records)
+			return
+		}
+		for _, r := range records {
+			done(r, nil)
+		}
+	}
+	if k.late {
+		k.answering.Go(func() {
+			time.Sleep(k.dawdle / 2)
+			answer()
+		})
+		return
+	}
+	answer()
+	k.look("send", records...)
+}
+
+// TestNothingGoesBackWhileSomebodyLooksAtIt holds that a record is there for the gate, for its report, and for the client's
+// Send until they have returned, also when it is acknowledged while it is being written to disk.
+func TestNothingGoesBackWhileSomebodyLooksAtIt(t *testing.T) {
+	for _, row := range []struct {
+		name           string
+		late, together bool
+		durability     Durability
+		dawdle         time.Duration
+	}{
+		{"one by one", false, false, Memory, 0},
+		{"together", false, true, Memory, 0},
+		{"on disk", false, true, Disk, 0},
+		{"acknowledged while the keeper tells of it", true, true, Disk, time.Millisecond},
+		{"and one by one", true, false, Disk, time.Millisecond},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := &looker{t: t, late: row.late, together: row.together, dawdle: row.dawdle, looks: map[string]int{}}
+				o := New(Settings{Timeout: time.Hour, WindowRecords: 1000, Durability: row.durability}, k, k, k)
+				o.Attach(func() (Spool, error) { return newDisk(func(what string) { t.Error(what) }), nil })
+				const rounds, n = 30, 50
+				for range rounds {
+					var records []Record
+					for range n {
+						records = append(records, Record{Topic: "t", Value: seen, Accepted: time.Now(), Report: k.report})
+					}
+					o.Accept(records)
+					time.Sleep(time.Second)
+				}
+				o.mtx.Lock()
+				used := len(o.spare.chunks.list)
+				if open := o.lanes["t"].later.open; open != nil {
+					used++
+				}
+				o.mtx.Unlock()
+				o.Close()
+				if k.looks["release"] != rounds*n || k.looks["report"] != rounds*n || !row.late && k.looks["send"] != rounds*n {
+					t.Errorf("looked at %v", k.looks)
+				}
+				if used == 0 {
+					t.Error("no chunk has gone back")
+				}
+			})
+		})
+	}
+}
+
+// TestIdleKeepsLittle holds that what traffic needed is given back when it is over, and that while it lasts the same is used.
+func TestIdleKeepsLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := &limit{}
+		c := newWindow(1000)
+		o := New(Settings{Timeout: time.Hour, WindowRecords: 100_000}, c, gate, gate)
+		defer o.Close()
+		key, value := make([]byte, 14), make([]byte, 300)
+		records := make([]Record, 10_000)
+		topics := []string{"t", "u", "v"}
+		var rooms [2]int
+		for round := range rooms {
+			for i := range records {
+				records[i] = Record{Topic: topics[i*3/len(records)], Key: key, Value: value, Accepted: time.Now()}
+			}
+			o.Accept(records)
+			o.Drain(nil)
+			synctest.Wait()
+			o.mtx.Lock()
+			rooms[round] = len(o.spare.rooms.list) + o.spare.rests
+			o.mtx.Unlock()
+		}
+		if rooms[0] < 40 || rooms[1] > rooms[0]+3 {
+			t.Errorf("%d rooms after the first round, %d after the second", rooms[0], rooms[1])
+		}
+		time.Sleep(3 * spareRest)
+		synctest.Wait()
+		o.mtx.Lock()
+		defer o.mtx.Unlock()
+		s := &o.spare
+		if len(s.rooms.list) > spareKept || len(s.chunks.list) > spareKept || s.rests > 0 {
+			t.Errorf("%d rooms, %d chunks and %d packs with something are left", len(s.rooms.list), len(s.chunks.list), s.rests)
+		}
+		for topic, l := range o.lanes {
+			if len(l.later.blocks) > 0 || l.later.open != nil {
+				t.Errorf("the pack of %s keeps %d blocks", topic, len(l.later.blocks))
+			}
+		}
+	})
+}
