@@ -61,3 +61,22 @@ func TestNothingOvertakes(t *testing.T) {
 		})
 	}
 }
+
+// TestLeaderMovesBehindARequest has a partition's leader move while a request is on its way that succeeds nevertheless: what waits
+// behind it goes to the new leader, though nothing else happens.
+func TestLeaderMovesBehindARequest(t *testing.T) {
+	cluster := fakeBroker(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "t"))
+	p := open(t, connection(cluster.ListenAddrs()...), nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	release, asked := hang(t, cluster, kmsg.Produce)
+	o := expectOutcomes(t, 2)
+	p.Send(numbered("t", 1, 2), time.Now().Add(time.Hour), o.add)
+	await(t, asked)
+	p.Send(numbered("t", 2, 3), time.Now().Add(time.Hour), o.add)
+	p.mtx.Lock()
+	part := p.topics["t"].partitions[0]
+	p.led(part, 1-part.leader.id)
+	p.mtx.Unlock()
+	release()
+	o.allSent() // after the other node has said that it is not the leader
+}

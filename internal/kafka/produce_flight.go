@@ -191,7 +191,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 			ended = append(ended, p.answered(c.partition, read.about(&c))...)
 		}
 	}
-	p.dispatch(f.node)
+	p.dispatchAll() // a partition's leader may be another node by now
 	p.maybeRecalled()
 	return ended
 }
