@@ -191,7 +191,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 			ended = append(ended, p.answered(c.partition, read.about(&c))...)
 		}
 	}
-	p.dispatchAll() // a partition's leader may be another node by now
+	p.dispatchAll() // and not this broker alone: a partition may have got another leader meanwhile
 	p.maybeRecalled()
 	return ended
 }

@@ -242,7 +242,7 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	for _, part := range t.partitions {
 		if part.leader != nil {
 			t.usable = append(t.usable, part.number)
-		} else if len(part.queue) > 0 {
+		} else if len(part.queue) > 0 { // in flight too: what follows it has nowhere to go
 			p.wantMetadata(t)
 		}
 	}
@@ -283,7 +283,11 @@ func (p *Producer) led(part *partition, id int32) {
 
 // offer makes a partition's first batch one that can go, if it is.
 func (p *Producer) offer(part *partition) {
-	if part.flight != nil || len(part.queue) == 0 || part.leader == nil || part.listed != nil {
+	if part.flight != nil || len(part.queue) == 0 || part.listed != nil {
+		return
+	}
+	if part.leader == nil {
+		p.wantMetadata(part.topic)
 		return
 	}
 	if !part.resume.IsZero() {
