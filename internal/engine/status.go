@@ -165,6 +165,9 @@ func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key 
 func excuse(settings *config.Connection, brokers kafka.Snapshot, topic string) string {
 	last := brokers.LastError
 	if last.Text != "" && time.Since(last.At) < settings.RequestTimeout+settings.ReconnectBackoffMax {
+		if last.Broker == "" {
+			return "; " + last.Text
+		}
 		return fmt.Sprintf("; broker %s: %s", last.Broker, last.Text)
 	}
 	for _, b := range brokers.Brokers {

@@ -16,6 +16,9 @@ var errHeldBack = errors.New("held back behind a record of its topic that is to 
 // errNoAnswer is for a partition that a broker's answer says nothing about.
 var errNoAnswer = errors.New("the broker's answer says nothing about the partition")
 
+// errDefect is for a request that was not made because of a defect, which is in the log.
+var errDefect = errors.New("the client has a defect, which is in the log")
+
 // retriesSpent is the refusal of the last attempt that `retries` allows.
 type retriesSpent struct{ cause error }
 

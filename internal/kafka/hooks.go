@@ -135,7 +135,7 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 	if !b.down {
 		b.down, b.downSince, b.told = true, now, false
 	}
-	b.downIn, b.downAsking, b.downKey = in, request, addr+" "+text
+	b.downIn, b.downAsking, b.downKey = in, request, "broker "+addr+" "+text
 	suppressed, ok := h.lines.Allow(b.downKey)
 	b.told = b.told || ok
 	h.status.mtx.Unlock()
@@ -151,6 +151,27 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 		attempts = fmt.Sprintf(" (%d attempts)", suppressed+1)
 	}
 	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, text, h.purpose, attempts)
+}
+
+// objected notes what brokers answer instead of what keeps records waiting without it, and logs it, the first of its cause at once.
+func (h *hooks) objected(to string, err error) {
+	if h.closing.Load() || ours(err) {
+		return
+	}
+	text := to + ": " + cause(err)
+	h.status.mtx.Lock()
+	h.status.failure = Failure{Text: text, At: h.now()}
+	h.status.failed++
+	h.status.mtx.Unlock()
+	suppressed, ok := h.lines.Allow(text)
+	if !ok {
+		return
+	}
+	attempts := ""
+	if suppressed > 0 {
+		attempts = fmt.Sprintf(" (%d attempts)", suppressed+1)
+	}
+	host.Logf(h.log, host.Warning, "connection %s: %s; %s%s", h.name, text, h.purpose, attempts)
 }
 
 // works notes that a broker got as far as in, and logs that it is back if its being away was logged. A broker that
@@ -190,7 +211,7 @@ func (h *hooks) end() {
 		return
 	}
 	for _, rest := range h.lines.Flush() {
-		host.Logf(h.log, host.Debug, "connection %s: closing; %d more attempts failed since the last line: broker %s",
+		host.Logf(h.log, host.Debug, "connection %s: closing; %d more attempts failed since the last line: %s",
 			h.name, rest.Count, rest.Key)
 	}
 }

@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"context"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -23,15 +22,14 @@ const (
 
 // flight is one produce request, with the first batch of each of some partitions.
 type flight struct {
-	node   *node
-	cargo  []cargo
-	ctx    context.Context
-	cancel context.CancelFunc
-	state  atomic.Int32
+	node  *node
+	cargo []cargo
+	state atomic.Int32
 }
 
 type cargo struct {
 	partition *partition
+	topicID   [16]byte // when it was loaded
 	batch     *recordBatch
 	topicID   [16]byte // which may be another by the time of the answer
 }
@@ -74,7 +72,6 @@ func (p *Producer) rested(n *node) bool {
 // load makes a request of what is ready for a broker.
 func (p *Producer) load(n *node) *flight {
 	f := &flight{node: n}
-	f.ctx, f.cancel = context.WithCancel(p.ctx)
 	bytes, taken := 0, 0
 	for _, part := range n.ready {
 		if taken > 0 && bytes >= requestBytes {
@@ -89,7 +86,7 @@ func (p *Producer) load(n *node) *flight {
 		n.bytes -= part.bytes
 		part.listed, part.flight = nil, f
 		bytes += len(b.encoded)
-		f.cargo = append(f.cargo, cargo{part, b, part.topic.id})
+		f.cargo = append(f.cargo, cargo{part, part.topic.id, b})
 	}
 	rest := copy(n.ready, n.ready[taken:])
 	clear(n.ready[rest:])
@@ -101,9 +98,7 @@ func (p *Producer) load(n *node) *flight {
 func (p *Producer) carry(f *flight) {
 	defer host.Guard(p.hooks.log, "carrying records")
 	answer, err := p.exchange(f)
-	f.cancel()
-	ended := p.landed(f, answer, err)
-	p.deliver(ended)
+	p.deliver(p.landed(f, answer, err))
 }
 
 // produceRequest is a request that tells when it is written.
@@ -124,7 +119,13 @@ func (r *produceRequest) AppendTo(to []byte) []byte {
 }
 
 // exchange sends a flight's request and waits for the answer.
-func (p *Producer) exchange(f *flight) (*kmsg.ProduceResponse, error) {
+func (p *Producer) exchange(f *flight) (response *kmsg.ProduceResponse, err error) {
+	defer func() {
+		if r := recover(); r != nil { // or nobody would ever land
+			host.LogPanic(p.hooks.log, "carrying records", r)
+			err = errDefect
+		}
+	}()
 	request := kmsg.NewPtrProduceRequest()
 	request.Acks, request.TimeoutMillis = p.acks, int32(p.requestTimeout.Milliseconds())
 	at := map[*topic]int{}
@@ -153,7 +154,7 @@ func (p *Producer) exchange(f *flight) (*kmsg.ProduceResponse, error) {
 		f.state.CompareAndSwap(boarding, departed)
 		wanted = request
 	}
-	answer, err := p.client.Broker(int(f.node.id)).Request(f.ctx, wanted)
+	answer, err := p.client.Broker(int(f.node.id)).Request(p.ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +172,9 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 	var read answers
 	if err == nil {
 		read = answers{of: answer}
-	} else if f.state.Load() != recalled {
-		p.unreachable(f.node, err)
+		f.node.failures = 0
+	} else {
+		p.unreachable(f, err)
 	}
 	for _, c := range f.cargo {
 		if c.partition.flight != f { // it was given up meanwhile
@@ -184,11 +186,11 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 			ended = append(ended, p.onceMore(c.partition)...)
 		case err != nil:
 			c.batch.doubtful = c.batch.doubtful || f.state.Load() == departed
-			ended = append(ended, p.again(c.partition, err)...)
+			ended = append(ended, p.again(c.partition)...)
 		case p.acks == 0:
 			ended = append(ended, p.acknowledged(c.partition, -1))
 		default:
-			ended = append(ended, p.answered(c.partition, read.about(&c))...)
+			ended = append(ended, p.answered(c.partition, read.about(c))...)
 		}
 	}
 	p.dispatchAll() // and not this broker alone: a partition may have got another leader meanwhile
@@ -197,9 +199,14 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 }
 
 // unreachable notes that a broker could not be asked. Its partitions may be with another one by now.
-func (p *Producer) unreachable(n *node, err error) {
+// One that connections can be made to and that then fails is asked ever less often; for the others the dialer sees to that.
+func (p *Producer) unreachable(f *flight, err error) {
+	n := f.node
 	if n.resume.IsZero() {
-		n.resume = p.now().Add(p.retryPause(1))
+		if f.state.Load() == departed {
+			n.failures++
+		}
+		n.resume = p.now().Add(p.retryPause(max(n.failures, 1)))
 		p.alarm(n.resume)
 	}
 	p.log.tell("broker", "broker %d: %v", n.id, err)
@@ -211,12 +218,13 @@ type answers struct {
 	topic, position int
 }
 
-// about is nil if the response says nothing of what was sent.
-func (a *answers) about(c *cargo) *kmsg.ProduceResponseTopicPartition {
+// about is nil if the response says nothing of the partition.
+func (a *answers) about(c cargo) *kmsg.ProduceResponseTopicPartition {
+	part := c.partition
 	for range 2 { // from where the last one stood, then from the beginning
 		for ; a.topic < len(a.of.Topics); a.topic++ {
 			t := &a.of.Topics[a.topic]
-			if t.Topic == c.partition.topic.name || t.Topic == "" && t.TopicID == c.topicID {
+			if t.Topic == part.topic.name || t.Topic == "" && t.TopicID == c.topicID {
 				for ; a.position < len(t.Partitions); a.position++ {
 					if t.Partitions[a.position].Partition == c.partition.number {
 						return &t.Partitions[a.position]
@@ -234,7 +242,7 @@ func (a *answers) about(c *cargo) *kmsg.ProduceResponseTopicPartition {
 func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPartition) []outcome {
 	if said == nil {
 		part.queue[0].doubtful = true
-		return p.again(part, errNoAnswer)
+		return p.refused(part, errNoAnswer)
 	}
 	err := kerr.ErrorForCode(said.ErrorCode)
 	b := part.queue[0]
@@ -247,8 +255,10 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 	case errors.Is(err, kerr.RequestTimedOut), errors.Is(err, kerr.NotEnoughReplicasAfterAppend):
 		b.doubtful = true // the leader has it
 	case p.idempotent && lostSequence(err):
-		p.log.tell("eos", "topic %s, partition %d: %v; a new producer id is asked for", part.topic.name, part.number, err)
-		p.identity = identity{}
+		p.log.tell("eos", "topic %s, partition %d: %v; it goes by a new producer id", part.topic.name, part.number, err)
+		if p.identity == b.identity { // else there is a new one already
+			p.identity = identity{}
+		}
 		b.sequenced, b.wire = false, nil
 	case ofBatch(err) && len(b.records) > 1:
 		p.split(part)
@@ -256,25 +266,33 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 	case final:
 		return p.refuse(part, err)
 	}
-	return p.again(part, err)
+	return p.refused(part, err)
 }
 
-// again has the first batch of a partition sent once more, unless its records have been refused too often.
-func (p *Producer) again(part *partition, err error) (ended []outcome) {
+// refused has the first batch of a partition, which a broker did not take for now, sent again after a while, unless its records
+// have been refused too often.
+func (p *Producer) refused(part *partition, err error) (ended []outcome) {
 	b := part.queue[0]
 	part.refused++
-	p.status.retried.Add(uint64(len(b.records)))
-	var answer *kerr.Error
-	if isAnswer := errors.As(err, &answer); isAnswer {
-		b.refusal = err
-		part.resume = p.now().Add(p.retryPause(part.refused))
-		if p.log.wants("msg") {
-			p.log.tell("msg", "topic %s, partition %d: %d record(s) are sent again: %v", part.topic.name, part.number, len(b.records), err)
-		}
-		ended = p.spend(part, answer)
+	part.resume = p.now().Add(p.retryPause(part.refused))
+	b.refusal = err
+	if p.log.wants("msg") {
+		p.log.tell("msg", "topic %s, partition %d: %d record(s) are sent again: %v", part.topic.name, part.number, len(b.records), err)
 	}
-	p.wantMetadata(part.topic) // the leader may be another by now
+	p.countRetry(part)
+	ended = p.spend(part, err)
 	return append(ended, p.onceMore(part)...)
+}
+
+// again has the first batch of a partition sent once more, which no broker has answered.
+func (p *Producer) again(part *partition) []outcome {
+	p.countRetry(part)
+	return p.onceMore(part)
+}
+
+func (p *Producer) countRetry(part *partition) {
+	p.status.retried.Add(uint64(len(part.queue[0].records)))
+	p.wantMetadata(part.topic) // the leader may be another by now
 }
 
 // onceMore offers what a partition has, unless another client is to carry it.
@@ -287,8 +305,8 @@ func (p *Producer) onceMore(part *partition) []outcome {
 }
 
 // spend counts a refusal of the first batch's records against `retries`, and ends those that have none left.
-func (p *Producer) spend(part *partition, answer *kerr.Error) (ended []outcome) {
-	if !p.limited || UnknownTopic(answer) {
+func (p *Producer) spend(part *partition, err error) (ended []outcome) {
+	if !p.limited || UnknownTopic(err) || lostSequence(err) || errors.Is(err, errNoAnswer) { // which say nothing about the records
 		return nil
 	}
 	b := part.queue[0]
@@ -304,5 +322,5 @@ func (p *Producer) spend(part *partition, answer *kerr.Error) (ended []outcome) 
 	if rest := len(b.records) - spent; rest > 0 {
 		p.cut(part, spent)
 	}
-	return p.refuse(part, &retriesSpent{answer})
+	return p.refuse(part, &retriesSpent{err})
 }

@@ -10,6 +10,10 @@ import (
 	"reskafka/internal/host"
 )
 
+// passing is how often in a row brokers may answer with what passes by itself, such as a leader that is being elected, before
+// it is worth a line: some seconds.
+const passing = 10
+
 // identity is whom brokers take records to be from, with idempotence: they know a batch that they have by it, the partition and
 // the sequence number. The zero value is nobody.
 type identity struct {
@@ -50,19 +54,26 @@ func (p *Producer) identify() {
 			return
 		}
 		p.log.tell("eos", "asking for a producer id: %v", err)
-		p.mtx.Lock()
-		p.unidentified(err)
-		p.mtx.Unlock()
+		p.unidentified(err, failures)
 		p.pause(p.retryPause(failures))
 	}
 }
 
-// unidentified notes on all that waits why it does.
-func (p *Producer) unidentified(err error) {
+// unidentified notes on all that waits why it does, and tells the administrator: so many times in a row there was no identity.
+func (p *Producer) unidentified(err error, failures int) {
 	var answer *kerr.Error
-	if !errors.As(err, &answer) {
+	if !errors.As(err, &answer) || errors.Is(err, kerr.SaslAuthenticationFailed) {
 		return // of a connection, which is told of elsewhere
 	}
+	if errors.Is(err, kerr.ClusterAuthorizationFailed) {
+		err = &explained{err, "enable_idempotence needs IdempotentWrite on the cluster, which this user has not (" +
+			kerr.ClusterAuthorizationFailed.Message + "); see the cluster's ACLs"}
+	}
+	if !kerr.IsRetriable(err) || failures >= passing {
+		p.hooks.objected("the brokers give no producer id", err)
+	}
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
 	for _, t := range p.topics {
 		for _, part := range t.partitions {
 			for _, b := range part.queue {

@@ -1,14 +1,24 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"reskafka/internal/host"
 	"reskafka/internal/outbox"
+)
+
+const (
+	// reusedMost is how much memory a batch may have that is kept for other records, bytes: some of batch_size's default.
+	reusedMost = 4 << 20
+	// tickLeast is the least between two looks at all partitions: those of a cluster in trouble have a time of their own each.
+	tickLeast = 5 * time.Millisecond
 )
 
 // outcome is what became of a batch, or of one record, carried out of the locked part to be told. Whoever makes one holds mtx,
@@ -24,23 +34,34 @@ type outcome struct {
 
 // deliver tells of outcomes. It is called without mtx.
 func (p *Producer) deliver(ended []outcome) {
-	for i := range ended {
-		out := &ended[i]
-		switch {
-		case out.batch == nil:
-			out.record.done(out.record.record, out.err)
-		case out.err != nil:
-			out.batch.each(func(r *outbox.Record, done func(*outbox.Record, error)) { done(r, out.err) })
-		default:
-			p.acknowledge(out)
-		}
-		if b := out.batch; b != nil && out.err == nil { // of another the library may still be reading the bytes
-			b.reset()
-			p.batches.Put(b)
-		}
+	if len(ended) == 0 {
+		return
 	}
-	if len(ended) > 0 {
-		p.told(ended)
+	for i := range ended {
+		p.tell(&ended[i])
+	}
+	p.told(ended)
+}
+
+// tell tells of one outcome. A panic of who is told costs no other its own.
+func (p *Producer) tell(out *outcome) {
+	defer host.Guard(p.hooks.log, "the outcome of records")
+	switch {
+	case out.batch == nil:
+		out.record.done(out.record.record, out.err)
+	case out.err != nil: // the library may still be reading the bytes
+		out.batch.each(func(r *outbox.Record, done func(*outbox.Record, error)) { done(r, out.err) })
+	default:
+		p.acknowledge(out)
+		p.reuse(out.batch)
+	}
+}
+
+// reuse keeps a batch for other records, unless it holds so much memory that they would hardly need it.
+func (p *Producer) reuse(b *recordBatch) {
+	if cap(b.encoded)+cap(b.small) <= reusedMost {
+		b.reset()
+		p.batches.Put(b)
 	}
 }
 
@@ -160,11 +181,16 @@ func (p *Producer) acknowledged(part *partition, offset int64) outcome {
 
 // refuse ends the first batch of a partition: sending it again could not help.
 func (p *Producer) refuse(part *partition, err error) []outcome {
-	if errors.Is(err, kerr.TopicAuthorizationFailed) {
-		err = &explained{err, "this user is not authorized to write to it (" + kerr.TopicAuthorizationFailed.Message + "); see the cluster's ACLs"}
-	}
 	p.forgo(part, part.queue[0])
-	return []outcome{p.outcomeOf(part, p.take(part), err)}
+	return []outcome{p.outcomeOf(part, p.take(part), worded(err))}
+}
+
+// worded says in better words what a broker has against records.
+func worded(err error) error {
+	if errors.Is(err, kerr.TopicAuthorizationFailed) {
+		return &explained{err, "this user is not authorized to write to it (" + kerr.TopicAuthorizationFailed.Message + "); see the cluster's ACLs"}
+	}
+	return err
 }
 
 // split is for a batch that a broker refused because of a record in it, or as too large: a verdict that says nothing certain
@@ -184,14 +210,13 @@ func (p *Producer) cut(part *partition, records int) {
 			half = halves[1]
 		}
 		i++
-		part.put(half, arrival{r, done, whole.deadline, uint64(i)}, len(whole.encoded))
+		part.put(half, arrival{r, done, whole.deadline, uint64(i)}, math.MaxInt)
 	})
 	for _, half := range halves {
 		half.closed, half.doubtful, half.refusal = true, whole.doubtful, whole.refusal
 	}
 	part.queue = slices.Replace(part.queue, 0, 1, halves[:]...)
-	whole.reset()
-	p.batches.Put(whole)
+	p.reuse(whole)
 	p.offer(part)
 }
 
@@ -257,12 +282,14 @@ func (p *Producer) expireBy(deadline time.Time) {
 func (p *Producer) alarm(at time.Time) {
 	if p.wakeAt.IsZero() || at.Before(p.wakeAt) {
 		p.wakeAt = at
-		p.timer.Reset(at.Sub(p.now()))
+		p.timer.Reset(max(at.Sub(p.now()), tickLeast))
 	}
 }
 
-// due does what its time has come for: tick, with mtx held.
+// due does what its time has come for.
 func (p *Producer) due() (ended []outcome) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
 	p.wakeAt = time.Time{}
 	if p.closed {
 		return nil
@@ -297,7 +324,7 @@ func (p *Producer) expireArrivals(t *topic, now time.Time) []outcome {
 	}
 	return p.handBackArrivals(t, func(a arrival) error {
 		if late(a) {
-			return context.DeadlineExceeded
+			return cmp.Or(t.trouble, context.DeadlineExceeded)
 		}
 		return errHeldBack
 	})
@@ -324,13 +351,15 @@ func (p *Producer) expire(part *partition, now time.Time) []outcome {
 }
 
 // free says whether the first batch of a partition may be given up: no broker can have it, or it does not matter. A request
-// that has not been written is recalled; what else would have been in it goes with another one once this has landed.
+// that has not been written is recalled; what else would have been in it goes with another one once this has landed. The
+// library goes on with the connection that it may be making for it: with records that end each second, it would never
+// have one that takes longer to make.
 func (p *Producer) free(part *partition) bool {
-	f := part.flight
-	if f != nil && f.state.CompareAndSwap(boarding, recalled) {
-		f.cancel()
+	if p.idempotent && part.queue[0].doubtful {
+		return false
 	}
-	return !p.idempotent || (f == nil || f.state.Load() == recalled) && !part.queue[0].doubtful
+	f := part.flight
+	return f == nil || f.state.CompareAndSwap(boarding, recalled) || f.state.Load() == recalled || !p.idempotent
 }
 
 // Underway is how many batches brokers may have without having said so. At 0 the brokers have nothing that this client does not
@@ -363,25 +392,27 @@ func (p *Producer) kept(part *partition) bool {
 // closes itself when there are none left. With idempotence it so returns no record that may be on a broker, and whoever
 // waits for it sends nothing twice; a broker that does not answer can make that take for ever, which Close ends. Without idempotence it
 // waits for answers that can still come. It does not block.
-func (p *Producer) Recall() {
+func (p *Producer) Recall() { p.deliver(p.recall()) }
+
+func (p *Producer) recall() (ended []outcome) {
 	p.mtx.Lock()
-	var ended []outcome
-	if !p.recalled && !p.closed {
-		p.recalled = true
-		for _, t := range p.topics {
-			ended = append(ended, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
-			for _, part := range t.partitions {
-				from := 0
-				if len(part.queue) > 0 && (!p.free(part) || p.kept(part)) {
-					from = 1
-				}
-				ended = append(ended, p.handBack(part, from, ErrClosed, ErrClosed)...)
-			}
-		}
-		p.maybeRecalled()
+	defer p.mtx.Unlock()
+	if p.recalled || p.closed {
+		return nil
 	}
-	p.mtx.Unlock()
-	p.deliver(ended)
+	p.recalled = true
+	for _, t := range p.topics {
+		ended = append(ended, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
+		for _, part := range t.partitions {
+			from := 0
+			if len(part.queue) > 0 && (!p.free(part) || p.kept(part)) {
+				from = 1
+			}
+			ended = append(ended, p.handBack(part, from, ErrClosed, ErrClosed)...)
+		}
+	}
+	p.maybeRecalled()
+	return ended
 }
 
 // maybeRecalled closes a client that was recalled once it has nothing left.

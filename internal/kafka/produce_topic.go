@@ -25,6 +25,9 @@ type topic struct {
 	askNext time.Time // but not before
 	unknown int       // how many times in a row they did not know it
 
+	trouble  error // what they said last instead of telling of it; nil = nothing
+	troubles int   // and how often in a row
+
 	returning int // how many hand-backs are being told of: meanwhile none may enter, or it would overtake
 }
 
@@ -57,11 +60,12 @@ type partition struct {
 
 // node is a broker that leads partitions.
 type node struct {
-	id      int32
-	ready   []*partition // with a batch that can go
-	bytes   int          // of their queues
-	flights int
-	resume  time.Time // after a connection failed; zero = it did not
+	id       int32
+	ready    []*partition // with a batch that can go
+	bytes    int          // of their queues
+	flights  int
+	resume   time.Time // after a connection failed; zero = it did not
+	failures int       // in a row, of requests that had been written
 }
 
 // wantMetadata has the brokers asked about a topic, at once if they have not been for a while.
@@ -80,33 +84,55 @@ func (p *Producer) wantMetadata(t *topic) {
 
 // learn asks the brokers about topics until nothing is left to ask.
 func (p *Producer) learn() {
-	defer host.Guard(p.hooks.log, "learning of topics")
 	failures := 0
 	for {
 		topics, wait, more := p.toAsk()
-		if !more {
+		switch {
+		case !more:
 			return
-		}
-		if len(topics) == 0 {
+		case len(topics) == 0:
 			p.sleep(wait)
-			continue
-		}
-		request := kmsg.NewPtrMetadataRequest()
-		request.AllowAutoTopicCreation = true
-		for _, t := range topics {
-			one := kmsg.NewMetadataRequestTopic()
-			one.Topic = &t.name
-			request.Topics = append(request.Topics, one)
-		}
-		answer, err := request.RequestWith(p.ctx, p.client)
-		if err != nil {
+		case p.askAbout(topics):
+			failures = 0
+		default:
 			failures++
-			p.log.tell("metadata", "asking for %d topic(s): %v", len(topics), err)
 			p.askAgain(topics, p.backoff(failures))
-			continue
 		}
-		failures = 0
-		p.deliver(p.learned(topics, answer))
+	}
+}
+
+// askAbout asks the brokers about topics once. ok = false: there was no answer.
+func (p *Producer) askAbout(topics []*topic) (ok bool) {
+	defer host.Guard(p.hooks.log, "learning of topics")
+	request := kmsg.NewPtrMetadataRequest()
+	request.AllowAutoTopicCreation = true
+	for _, t := range topics {
+		one := kmsg.NewMetadataRequestTopic()
+		one.Topic = &t.name
+		request.Topics = append(request.Topics, one)
+	}
+	answer, err := request.RequestWith(p.ctx, p.client)
+	if err != nil {
+		p.log.tell("metadata", "asking for %d topic(s): %v", len(topics), err)
+		return false
+	}
+	p.deliver(p.learned(topics, answer))
+	p.tellOfTrouble(topics)
+	return true
+}
+
+// tellOfTrouble tells the administrator of topics that records wait for because of what brokers say instead of telling of them.
+func (p *Producer) tellOfTrouble(topics []*topic) {
+	for _, t := range topics {
+		p.mtx.Lock()
+		trouble := t.trouble
+		if kerr.IsRetriable(trouble) && t.troubles < passing || !t.holds() {
+			trouble = nil
+		}
+		p.mtx.Unlock()
+		if trouble != nil {
+			p.hooks.objected("the brokers tell nothing of topic "+t.name, trouble)
+		}
 	}
 }
 
@@ -201,8 +227,10 @@ func (p *Producer) notKnown(t *topic, err error) []outcome {
 // notUsable is for a topic that the brokers tell nothing about but an error.
 func (p *Producer) notUsable(t *topic, err error) []outcome {
 	if _, final := p.Permanent(err); final {
-		return p.handBackAll(t, err)
+		return p.handBackAll(t, worded(err))
 	}
+	t.trouble = err
+	t.troubles++
 	if t.holds() {
 		p.wantMetadata(t)
 	}
@@ -216,12 +244,14 @@ func (t *topic) holds() bool {
 
 // known takes over what the brokers know of a topic.
 func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Time) (ended []outcome) {
-	anew := t.id != [16]byte{} && said.TopicID != t.id
-	t.id, t.asked, t.unknown = said.TopicID, now, 0
-	count := 0
-	for i := range said.Partitions {
-		count = max(count, int(said.Partitions[i].Partition)+1)
+	count := len(said.Partitions) // their numbers have no gaps
+	if same := t.id != [16]byte{} && said.TopicID == t.id; same {
+		count = max(count, len(t.partitions)) // a topic never loses one: a broker with fewer has not learned of all yet
 	}
+	if said.TopicID != [16]byte{} {
+		t.id = said.TopicID
+	}
+	t.asked, t.unknown, t.trouble, t.troubles = now, 0, nil, 0
 	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // made anew with fewer
 		gone.leader = nil
 		ended = append(ended, p.handBack(gone, 0, kerr.UnknownTopicOrPartition, kerr.UnknownTopicOrPartition)...)
@@ -232,12 +262,9 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	}
 	t.usable = t.usable[:0]
 	for i := range said.Partitions {
-		one := &said.Partitions[i]
-		part := t.partitions[one.Partition]
-		if anew { // the new one begins to count anew
-			part.identity = identity{}
+		if one := &said.Partitions[i]; one.Partition >= 0 && int(one.Partition) < count {
+			p.led(t.partitions[one.Partition], one.Leader)
 		}
-		p.led(part, one.Leader)
 	}
 	for _, part := range t.partitions {
 		if part.leader != nil {

@@ -244,10 +244,7 @@ func (p *Producer) topicFor(name string) *topic {
 
 func (p *Producer) tick() {
 	defer host.Guard(p.hooks.log, "the time of records")
-	p.mtx.Lock()
-	ended := p.due()
-	p.mtx.Unlock()
-	p.deliver(ended)
+	p.deliver(p.due())
 }
 
 // pause waits for so long, or until Close.
@@ -269,25 +266,11 @@ func (p *Producer) Close() { p.CloseWithin(p.closeWait) }
 func (p *Producer) CloseWithin(limit time.Duration) {
 	timer := time.AfterFunc(limit, p.tooLate)
 	defer timer.Stop()
-	p.mtx.Lock()
-	if p.closed {
-		p.mtx.Unlock()
+	left, first := p.giveUp()
+	if !first {
 		<-p.ended
 		return
 	}
-	var left []outcome
-	for _, t := range p.topics {
-		left = append(left, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
-		for _, part := range t.partitions {
-			left = append(left, p.handBack(part, 0, ErrClosed, ErrClosed)...)
-		}
-	}
-	p.closed = true
-	if p.telling == 0 {
-		p.tellAll()
-	}
-	p.timer.Stop()
-	p.mtx.Unlock()
 	defer close(p.ended)
 
 	p.log.tell("generic", "client for producing closes")
@@ -304,4 +287,25 @@ func (p *Producer) CloseWithin(limit time.Duration) {
 	case <-p.late:
 	}
 	<-p.allTold // done calls that others have begun return soon
+}
+
+// giveUp takes back all that there is and ends what needs the lock. first = false: another call has done so.
+func (p *Producer) giveUp() (left []outcome, first bool) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	if p.closed {
+		return nil, false
+	}
+	for _, t := range p.topics {
+		left = append(left, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
+		for _, part := range t.partitions {
+			left = append(left, p.handBack(part, 0, ErrClosed, ErrClosed)...)
+		}
+	}
+	p.closed = true
+	if p.telling == 0 {
+		p.tellAll()
+	}
+	p.timer.Stop()
+	return left, true
 }

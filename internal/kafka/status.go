@@ -44,7 +44,7 @@ type BrokerStatus struct {
 
 // Failure is an error with its time.
 type Failure struct {
-	Broker string    // host:port
+	Broker string    // host:port; empty = of the cluster
 	Text   string    // in words; empty = none yet
 	At     time.Time // zero = none yet
 }

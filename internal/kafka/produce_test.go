@@ -1,0 +1,378 @@
+package kafka
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+// bench is a producer whose brokers a test plays itself: it reaches none, and nothing leaves before the test takes it along.
+type bench struct {
+	*Producer
+	t *testing.T
+}
+
+func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection)) *bench {
+	c := connection(refusedAddress(t))
+	c.Idempotence, c.ReconnectBackoff, c.ReconnectBackoffMax = idempotence, time.Hour, time.Hour
+	for _, fn := range adjust {
+		fn(c)
+	}
+	p := open(t, c, nil, nil)
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	p.identity = identity{id: 7, given: idempotence}
+	return &bench{p, t}
+}
+
+// topic tells of topic t's partitions: who leads them. Nothing is sent to those brokers.
+func (b *bench) topic(leaders ...int32) *topic {
+	b.mtx.Lock()
+	for _, id := range leaders {
+		if b.nodes[id] == nil && id >= 0 {
+			b.nodes[id] = &node{id: id, resume: time.Now().Add(time.Hour)}
+		}
+	}
+	t := b.topicFor("t")
+	b.mtx.Unlock()
+	b.learn(t, told([16]byte{1}, leaders...))
+	return t
+}
+
+func (b *bench) learn(t *topic, said kmsg.MetadataResponseTopic) {
+	said.Topic = &t.name
+	b.deliver(b.learned([]*topic{t}, &kmsg.MetadataResponse{Topics: []kmsg.MetadataResponseTopic{said}}))
+}
+
+func told(id [16]byte, leaders ...int32) kmsg.MetadataResponseTopic {
+	said := kmsg.MetadataResponseTopic{TopicID: id}
+	for number, leader := range leaders {
+		said.Partitions = append(said.Partitions, kmsg.MetadataResponseTopicPartition{Partition: int32(number), Leader: leader})
+	}
+	return said
+}
+
+// leaves has what is ready for a broker leave, written or not.
+func (b *bench) leaves(id int32, written bool) *flight {
+	b.t.Helper()
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	n := b.nodes[id]
+	if len(n.ready) == 0 {
+		b.t.Fatal("nothing is ready")
+	}
+	f := b.load(n)
+	n.flights++
+	if written {
+		f.state.Store(departed)
+	}
+	return f
+}
+
+// answered lands a flight with the same answer for all its partitions.
+func (b *bench) answers(f *flight, verdict *kerr.Error) {
+	answer := &kmsg.ProduceResponse{}
+	for _, c := range f.cargo {
+		one := kmsg.ProduceResponseTopicPartition{Partition: c.partition.number}
+		if verdict != nil {
+			one.ErrorCode = verdict.Code
+		}
+		answer.Topics = append(answer.Topics, kmsg.ProduceResponseTopic{
+			Topic: c.partition.topic.name, Partitions: []kmsg.ProduceResponseTopicPartition{one},
+		})
+	}
+	b.deliver(b.landed(f, answer, nil))
+}
+
+// look runs fn with the producer's lock held.
+func (b *bench) look(fn func()) {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	fn()
+}
+
+func (b *bench) send(o *outcomes, records ...*outbox.Record) {
+	b.Send(records, time.Now().Add(time.Hour), o.add)
+}
+
+// none fails if there is an outcome already.
+func (o *outcomes) none() {
+	o.t.Helper()
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if len(o.order) > 0 {
+		o.t.Fatalf("outcomes: %v", o.err)
+	}
+}
+
+// TestLeaderlessIsAskedFor holds that a record for a partition without a leader has the brokers asked for one, though they have
+// told of the topic a moment ago.
+func TestLeaderlessIsAskedFor(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	p := open(t, connection(cluster.ListenAddrs()...), nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	p.mtx.Lock()
+	p.led(p.topics["t"].partitions[0], -1)
+	p.mtx.Unlock()
+	sendAll(t, p, numbered("t", 1, 2)...)
+}
+
+// TestLeaderMovesMeanwhile holds that what waits behind a request goes on to the broker that has become the leader, with nothing
+// else happening that would have it sent.
+func TestLeaderMovesMeanwhile(t *testing.T) {
+	b := playing(t, false)
+	topic := b.topic(0, 1)
+	part := topic.partitions[0]
+	o := expectOutcomes(t, 2)
+	b.send(o, &outbox.Record{Topic: "t", Key: key(0, 2)})
+	f := b.leaves(0, true)
+	b.send(o, &outbox.Record{Topic: "t", Key: key(0, 2)})
+	b.look(func() {
+		b.led(part, 1)
+		b.nodes[1].resume = time.Time{}
+	})
+	b.answers(f, nil)
+	b.look(func() {
+		if part.flight == nil || part.flight.node.id != 1 {
+			t.Error("nothing goes to the new leader")
+		}
+	})
+}
+
+// key is one that lies on a partition of n.
+func key(partition int32, n int) []byte {
+	c := newConsistentRandom(0)
+	for i := byte(1); ; i++ {
+		if c.partition([]byte{i}, n, nil) == partition {
+			return []byte{i}
+		}
+	}
+}
+
+// TestNumbersAreNeverUsedAgain holds that no two batches carry the same sequence numbers of one producer id, whatever the
+// brokers tell of a topic: a broker would take the second for the first sent again, and drop it.
+func TestNumbersAreNeverUsedAgain(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	p := open(t, c, nil, nil)
+	release, asked := hang(t, cluster, kmsg.Produce)
+	o := expectOutcomes(t, 5)
+	p.Send(numbered("t", 0, 5), time.Now().Add(time.Hour), o.add)
+	await(t, asked)
+	b := &bench{p, t}
+	p.mtx.Lock()
+	topic := p.topics["t"]
+	id := topic.id
+	p.mtx.Unlock()
+	b.learn(topic, told([16]byte{}, 0)) // of a broker that knows no ids
+	b.learn(topic, told(id, 0))
+	release()
+	o.allSent()
+	sendAll(t, p, numbered("t", 5, 10)...)
+	once(t, cluster, 10)
+}
+
+// TestAnswerByOldID holds that an answer is found that names a topic by the id it had when the request was made.
+func TestAnswerByOldID(t *testing.T) {
+	b := playing(t, false)
+	topic := b.topic(0)
+	o := expectOutcomes(t, 1)
+	b.send(o, numbered("t", 0, 1)...)
+	f := b.leaves(0, true)
+	b.learn(topic, told([16]byte{2}, 0))
+	b.deliver(b.landed(f, &kmsg.ProduceResponse{Topics: []kmsg.ProduceResponseTopic{{
+		TopicID: [16]byte{1}, Partitions: []kmsg.ProduceResponseTopicPartition{{BaseOffset: 5}},
+	}}}, nil))
+	o.allSent()
+}
+
+// TestCutKeepsAll cuts a batch whose records' times make the rest longer than the whole.
+func TestCutKeepsAll(t *testing.T) {
+	b := playing(t, false)
+	part := b.topic(0).partitions[0]
+	const many = 200
+	o := expectOutcomes(t, many)
+	at := time.Now()
+	var records []*outbox.Record
+	for i := range many {
+		r := &outbox.Record{Topic: "t", Key: []byte("k"), Accepted: at}
+		if i == 1 { // the clock was set back then
+			r.Accepted = at.Add(time.Hour)
+		}
+		records = append(records, r)
+	}
+	b.send(o, records...)
+	b.look(func() {
+		b.cut(part, 1)
+		if first, rest := part.queue[0], part.queue[1]; len(first.records) != 1 || len(rest.records) != many-1 {
+			t.Errorf("%d and %d records", len(first.records), len(rest.records))
+		}
+	})
+	b.Close()
+	o.returned()
+}
+
+// TestInDoubtGoesOn holds that what cannot be given up does not keep its own request from being written.
+func TestInDoubtGoesOn(t *testing.T) {
+	b := playing(t, true)
+	part := b.topic(0).partitions[0]
+	o := expectOutcomes(t, 1)
+	b.Send(numbered("t", 0, 1), time.Now().Add(-time.Second), o.add)
+	b.look(func() { part.queue[0].doubtful = true })
+	f := b.leaves(0, false)
+	b.tick()
+	b.Recall()
+	o.none()
+	if f.state.Load() != boarding {
+		t.Error("its request was recalled")
+	}
+}
+
+// TestSetUpIsNoRefusal holds that what a broker says to a login is no verdict on records.
+func TestSetUpIsNoRefusal(t *testing.T) {
+	b := playing(t, false, func(c *config.Connection) { c.Retries = 0 })
+	b.topic(0)
+	o := expectOutcomes(t, 1)
+	r := numbered("t", 0, 1)[0]
+	b.send(o, r)
+	f := b.leaves(0, false)
+	b.deliver(b.landed(f, nil, kerr.SaslAuthenticationFailed))
+	o.none()
+	if r.Refusals != 0 {
+		t.Errorf("%d refusals", r.Refusals)
+	}
+}
+
+// TestSilentAnswerWaits holds that a broker whose answers say nothing of a partition is not asked again at once.
+func TestSilentAnswerWaits(t *testing.T) {
+	b := playing(t, false)
+	part := b.topic(0).partitions[0]
+	o := expectOutcomes(t, 1)
+	b.send(o, numbered("t", 0, 1)...)
+	b.deliver(b.landed(b.leaves(0, true), &kmsg.ProduceResponse{}, nil))
+	o.none()
+	b.look(func() {
+		if !part.pausing || part.listed != nil {
+			t.Error("it would be asked at once")
+		}
+	})
+}
+
+// TestBrokerThatLags holds that a broker that has not learned yet of a topic's new partitions does not have their records sent
+// again, and that a number no partition can have harms nothing.
+func TestBrokerThatLags(t *testing.T) {
+	b := playing(t, true)
+	topic := b.topic(0, 0)
+	o := expectOutcomes(t, 1)
+	b.send(o, &outbox.Record{Topic: "t", Key: key(1, 2)})
+	f := b.leaves(0, true)
+	b.learn(topic, told([16]byte{1}, 0))
+	o.none()
+	odd := told([16]byte{1}, 0, 0)
+	odd.Partitions[0].Partition = -1
+	b.learn(topic, odd)
+	b.answers(f, nil)
+	o.allSent()
+
+	o = expectOutcomes(t, 1)
+	b.send(o, &outbox.Record{Topic: "t", Key: key(1, 2)})
+	b.learn(topic, told([16]byte{2}, 0)) // made anew with fewer
+	for _, err := range o.wait() {
+		if !UnknownTopic(err) {
+			t.Errorf("outcome %v", err)
+		}
+	}
+}
+
+// TestStaleVerdict holds that a broker which has forgotten an earlier producer id does not cost the present one.
+func TestStaleVerdict(t *testing.T) {
+	b := playing(t, true)
+	part := b.topic(0).partitions[0]
+	o := expectOutcomes(t, 2)
+	b.send(o, numbered("t", 0, 2)...)
+	f := b.leaves(0, true)
+	b.look(func() { b.identity = identity{id: 8, given: true} })
+	b.answers(f, kerr.OutOfOrderSequenceNumber)
+	o.none()
+	b.look(func() {
+		if b.identity.id != 8 {
+			t.Errorf("the producer id is %+v", b.identity)
+		}
+		part.resume = time.Time{}
+		b.led(part, -1)
+		b.led(part, 0)
+	})
+	f = b.leaves(0, true)
+	if batch := f.cargo[0].batch; batch.identity.id != 8 || batch.sequence != 0 {
+		t.Errorf("sent again as %+v", batch)
+	}
+	b.answers(f, nil)
+	o.allSent()
+}
+
+// TestProducerIDRefused holds that an administrator learns why records wait when the brokers give no producer id, and the
+// records' owners too.
+func TestProducerIDRefused(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	cluster.ControlKey(int16(kmsg.InitProducerID), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		answer := req.ResponseKind().(*kmsg.InitProducerIDResponse)
+		answer.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+		return answer, nil, true
+	})
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	log, status := newLines(), &Status{}
+	p := open(t, c, log, status)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 0, 1), time.Now().Add(500*time.Millisecond), o.add)
+	log.waitFor(t, host.Warning, "producer id")
+	for _, err := range o.wait() {
+		if !errors.Is(err, kerr.ClusterAuthorizationFailed) {
+			t.Errorf("outcome %v", err)
+		}
+	}
+	if last := status.Snapshot().LastError; last.Text == "" {
+		t.Error("the status tells of no error")
+	}
+	if n := len(log.above(host.Warning)); n != 1 {
+		t.Errorf("%d lines: %v", n, log.above(host.Warning))
+	}
+}
+
+// TestTopicUnusable is the same of a topic that the brokers tell nothing about but an error.
+func TestTopicUnusable(t *testing.T) {
+	cluster := fakeBroker(t)
+	cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		asked := req.(*kmsg.MetadataRequest)
+		if len(asked.Topics) == 0 {
+			return nil, nil, false
+		}
+		answer := req.ResponseKind().(*kmsg.MetadataResponse)
+		answer.Topics = []kmsg.MetadataResponseTopic{{Topic: asked.Topics[0].Topic, ErrorCode: kerr.InvalidReplicationFactor.Code}}
+		return answer, nil, true
+	})
+	log, status := newLines(), &Status{}
+	p := open(t, connection(cluster.ListenAddrs()...), log, status)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 0, 1), time.Now().Add(500*time.Millisecond), o.add)
+	log.waitFor(t, host.Warning, "INVALID_REPLICATION_FACTOR")
+	for _, err := range o.wait() {
+		if !errors.Is(err, kerr.InvalidReplicationFactor) {
+			t.Errorf("outcome %v", err)
+		}
+	}
+	if last := status.Snapshot().LastError; last.Text == "" {
+		t.Error("the status tells of no error")
+	}
+}
