@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -173,7 +174,7 @@ func (c *connection) tellDropped(what string, records int, err error) {
 		return
 	}
 	cause := ""
-	if err != nil {
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) { // which what says already
 		cause = ": " + err.Error()
 	}
 	host.Logf(c.engine.log, host.Error, "connection '%s': %d record(s) %s%s", c.name, records+suppressed, what, cause)

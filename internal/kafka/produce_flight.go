@@ -31,7 +31,6 @@ type cargo struct {
 	partition *partition
 	topicID   [16]byte // when it was loaded
 	batch     *recordBatch
-	topicID   [16]byte // which may be another by the time of the answer
 }
 
 // How far a flight has come.
@@ -226,7 +225,7 @@ func (a *answers) about(c cargo) *kmsg.ProduceResponseTopicPartition {
 			t := &a.of.Topics[a.topic]
 			if t.Topic == part.topic.name || t.Topic == "" && t.TopicID == c.topicID {
 				for ; a.position < len(t.Partitions); a.position++ {
-					if t.Partitions[a.position].Partition == c.partition.number {
+					if t.Partitions[a.position].Partition == part.number {
 						return &t.Partitions[a.position]
 					}
 				}
