@@ -105,6 +105,7 @@ struct slab {
 	bool shared;
 	bool fallback;   /* it ought to be shared */
 	bool mapping;    /* a mapping begins with its memory, which goes with the table */
+	uint32_t first;  /* of a plain one that is not large: the number of the one with which its mapping begins */
 
 	/* The pump's thread only. */
 	_Alignas(64) struct slab *next;
@@ -112,6 +113,11 @@ struct slab {
 	size_t done;  /* of those, bytes of frames that are known to be done, from the beginning */
 	size_t end;   /* when it is closed: bytes of frames */
 	bool closed;  /* another has taken its place */
+
+	/* Of one with which a mapping begins, while memory is given back: */
+	struct slab *idle;  /* slabs of the mapping whose memory nobody needs, */
+	unsigned int many;  /* how many, */
+	struct slab *other; /* and the next mapping with such. */
 };
 
 #define STAGE_SLAB_ROOM (STAGE_SLAB_BYTES - sizeof(struct stage_slab))
@@ -144,6 +150,8 @@ struct slab_table {
 	uint32_t made;          /* that were ever used, and number 0: atomic */
 	struct slab_stack free; /* without memory */
 	struct slab_stack bare; /* plain ones whose memory has no pages */
+	struct slab_stack idle; /* plain ones that are not needed, and have some: until stage_slabs_give_back */
+	int64_t idling;         /* how many, or a little off: atomic */
 };
 
 /* Spares of one kind. */
@@ -318,6 +326,13 @@ STAGE_HIDDEN void stage_slab_refill(struct slab_pool *pool);
 
 /* stage_slab_trim frees all spares but keep, and has the pump see to a few only from now on. */
 STAGE_HIDDEN void stage_slab_trim(struct slab_pool *pool, int64_t keep);
+
+/* stage_slabs_idle says whether there are slabs that are not needed and have memory. */
+STAGE_HIDDEN bool stage_slabs_idle(const struct slab_table *table);
+
+/* stage_slabs_give_back gives back the memory of the plain slabs that are not needed. For the pump's thread. It costs least for
+ * many at once: a mapping of which all slabs are idle is one call, and one message to the other processors. */
+STAGE_HIDDEN void stage_slabs_give_back(struct slab_table *table);
 
 /* stage_slab_surplus says whether more than STAGE_SPARES_READY spares are kept. */
 STAGE_HIDDEN bool stage_slab_surplus(struct slab_pool *pool);

@@ -295,6 +295,7 @@ void *stage_pump_run(void *argument)
 	struct stage_pump *pump = argument;
 	int64_t now = stage_now();
 	int64_t due = STAGE_NEVER;
+	int64_t given_back = now;
 	bool stop = false;
 	bool busy = false;
 
@@ -318,10 +319,14 @@ void *stage_pump_run(void *argument)
 			stage_slab_trim(&pump->plain, STAGE_SPARES_READY);
 			stage_slab_trim(&pump->shared, STAGE_SPARES_READY);
 		}
+		if (stage_slabs_idle(&pump->slabs) && now - given_back >= STAGE_QUIET_NS) {
+			stage_slabs_give_back(&pump->slabs);
+			given_back = now;
+		}
 		due = visit_all(pump, now, deep ? now : since, &busy);
 		stage_reclaim_orphans(pump);
-		/* With nothing else to do the pump comes back once, for the spares that an idle one does not keep. */
-		if (!pump->active && (stage_slab_surplus(&pump->plain) || stage_slab_surplus(&pump->shared))) {
+		/* With nothing else to do the pump comes back, for what an idle one does not keep. */
+		if (!pump->active && (stage_slab_surplus(&pump->plain) || stage_slab_surplus(&pump->shared) || stage_slabs_idle(&pump->slabs))) {
 			due = now + STAGE_QUIET_NS;
 		}
 	}

@@ -1,8 +1,8 @@
 /*
  * res_kafka: slabs: where they come from, and pools of spare ones, one of each kind for all stages of a pump.
  *
- * Plain slabs lie in mappings of several, which stay until the pump is freed. What is not needed gives its pages back
- * and keeps its place: it is *bare*.
+ * Plain slabs lie in mappings of several, which stay until the pump is freed. What is not needed is *idle* at first, and
+ * soon gives its pages back and keeps its place: it is *bare*.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -23,6 +23,7 @@
 /* Plain slabs of one mapping, 4 MiB: enough that mapping costs next to nothing. It waits for whoever else in the process
  * maps something. */
 #define MAPPING_SLABS 64
+#define MAPPING_BYTES (MAPPING_SLABS * (size_t) STAGE_SLAB_BYTES)
 
 void stage_slab_push(const struct slab_table *table, struct slab_stack *stack, struct slab *slab)
 {
@@ -70,7 +71,7 @@ void stage_slabs_close(struct slab_table *table)
 	}
 	for (i = 1; i < table->made; i++) {
 		if (table->slabs[i].mapping) {
-			munmap(table->slabs[i].head, MAPPING_SLABS * STAGE_SLAB_BYTES);
+			munmap(table->slabs[i].head, MAPPING_BYTES);
 		}
 	}
 	munmap(table->slabs, STAGE_SLABS_MOST * sizeof(struct slab));
@@ -104,14 +105,13 @@ void stage_slab_forget(struct slab_table *table, struct slab *slab)
 /* map_plain makes a mapping of plain slabs. One of them is returned, the others are bare ones for all. */
 static struct slab *map_plain(struct slab_table *table)
 {
-	unsigned char *memory = mmap(NULL, MAPPING_SLABS * STAGE_SLAB_BYTES, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	unsigned char *memory = mmap(NULL, MAPPING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	struct slab *slabs = memory == MAP_FAILED ? NULL : more(table, MAPPING_SLABS);
 	int i;
 
 	if (!slabs) {
 		if (memory != MAP_FAILED) {
-			munmap(memory, MAPPING_SLABS * STAGE_SLAB_BYTES);
+			munmap(memory, MAPPING_BYTES);
 		}
 		return NULL;
 	}
@@ -119,6 +119,7 @@ static struct slab *map_plain(struct slab_table *table)
 		slabs[i].head = (struct stage_slab *) (memory + i * STAGE_SLAB_BYTES);
 		slabs[i].size = STAGE_SLAB_BYTES;
 		slabs[i].mapping = i == 0;
+		slabs[i].first = slabs - table->slabs;
 		if (i) {
 			stage_slab_push(table, &table->bare, &slabs[i]);
 		}
@@ -127,7 +128,7 @@ static struct slab *map_plain(struct slab_table *table)
 }
 
 /* Asking for the pages by madvise would be somewhat cheaper, but wait for whoever maps something meanwhile, as Go does: a
- * page fault need not. */
+ * page fault need not. Large pages would be much cheaper, but it takes up to 8 ms to get one, in the middle of a call. */
 void stage_slab_touch(struct slab *slab)
 {
 	size_t i;
@@ -139,8 +140,13 @@ void stage_slab_touch(struct slab *slab)
 
 static struct slab *make_plain(struct slab_table *table)
 {
-	struct slab *slab = stage_slab_pop(table, &table->bare);
+	struct slab *slab = stage_slab_pop(table, &table->idle);
 
+	if (slab) {
+		__atomic_fetch_sub(&table->idling, 1, __ATOMIC_RELAXED);
+		return slab;
+	}
+	slab = stage_slab_pop(table, &table->bare);
 	if (!slab) {
 		slab = map_plain(table);
 	}
@@ -195,8 +201,59 @@ static void discard(struct slab_pool *pool, struct slab *slab)
 		free(slab->head);
 		stage_slab_forget(pool->table, slab);
 	} else {
-		madvise(slab->head, STAGE_SLAB_BYTES, MADV_DONTNEED);
-		stage_slab_push(pool->table, &pool->table->bare, slab);
+		__atomic_fetch_add(&pool->table->idling, 1, __ATOMIC_RELAXED);
+		stage_slab_push(pool->table, &pool->table->idle, slab);
+	}
+}
+
+bool stage_slabs_idle(const struct slab_table *table)
+{
+	return __atomic_load_n(&table->idling, __ATOMIC_RELAXED) > 0;
+}
+
+/* gather takes all idle slabs, by their mappings: the first slab of the first mapping, or NULL. */
+static struct slab *gather(struct slab_table *table)
+{
+	struct slab *mappings = NULL;
+	struct slab *slab;
+
+	while ((slab = stage_slab_pop(table, &table->idle))) {
+		struct slab *first = &table->slabs[slab->first];
+
+		__atomic_fetch_sub(&table->idling, 1, __ATOMIC_RELAXED);
+		if (!first->idle) {
+			first->many = 0;
+			first->other = mappings;
+			mappings = first;
+		}
+		first->many++;
+		slab->next = first->idle;
+		first->idle = slab;
+	}
+	return mappings;
+}
+
+void stage_slabs_give_back(struct slab_table *table)
+{
+	struct slab *first = gather(table);
+
+	for (; first; first = first->other) {
+		bool whole = first->many == MAPPING_SLABS;
+		struct slab *slab = first->idle;
+
+		first->idle = NULL;
+		if (whole) {
+			madvise(first->head, MAPPING_BYTES, MADV_DONTNEED);
+		}
+		while (slab) {
+			struct slab *next = slab->next;
+
+			if (!whole) {
+				madvise(slab->head, STAGE_SLAB_BYTES, MADV_DONTNEED);
+			}
+			stage_slab_push(table, &table->bare, slab);
+			slab = next;
+		}
 	}
 }
 
