@@ -40,7 +40,9 @@ func (p *Producer) identify() {
 	for failures := 1; ; failures++ {
 		answer, err := kmsg.NewPtrInitProducerIDRequest().RequestWith(p.ctx, p.client)
 		if err == nil {
-			err = kerr.ErrorForCode(answer.ErrorCode)
+			if err = kerr.ErrorForCode(answer.ErrorCode); err != nil {
+				p.unidentified(err, failures)
+			}
 		}
 		if err == nil {
 			p.mtx.Lock()
@@ -54,17 +56,13 @@ func (p *Producer) identify() {
 			return
 		}
 		p.log.tell("eos", "asking for a producer id: %v", err)
-		p.unidentified(err, failures)
 		p.pause(p.retryPause(failures))
 	}
 }
 
-// unidentified notes on all that waits why it does, and tells the administrator: so many times in a row there was no identity.
+// unidentified notes on all that waits why it does, and tells the administrator: the brokers have refused an identity so many
+// times in a row.
 func (p *Producer) unidentified(err error, failures int) {
-	var answer *kerr.Error
-	if !errors.As(err, &answer) || errors.Is(err, kerr.SaslAuthenticationFailed) {
-		return // of a connection, which is told of elsewhere
-	}
 	if errors.Is(err, kerr.ClusterAuthorizationFailed) {
 		err = &explained{err, "enable_idempotence needs IdempotentWrite on the cluster, which this user has not (" +
 			kerr.ClusterAuthorizationFailed.Message + "); see the cluster's ACLs"}

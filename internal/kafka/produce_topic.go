@@ -254,6 +254,10 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	t.asked, t.unknown, t.trouble, t.troubles = now, 0, nil, 0
 	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // made anew with fewer
 		gone.leader = nil
+		if len(gone.queue) > 0 {
+			p.free(gone)
+		}
+		p.identity = identity{} // should there be one of this number again, it begins to count anew
 		ended = append(ended, p.handBack(gone, 0, kerr.UnknownTopicOrPartition, kerr.UnknownTopicOrPartition)...)
 	}
 	t.partitions = t.partitions[:min(count, len(t.partitions))]
