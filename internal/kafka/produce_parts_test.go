@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -291,7 +290,7 @@ func TestSequenceNumbers(t *testing.T) {
 func TestPanicOfOne(t *testing.T) {
 	b := playing(t, false)
 	b.topic(0)
-	b.Send(numbered("t", 0, 1), time.Time{}, func(*outbox.Record, error) { panic(fmt.Sprint("a test's, on purpose")) })
+	b.Send(numbered("t", 0, 1), time.Time{}, func(*outbox.Record, error) { panic("a test's, on purpose") })
 	f := b.leaves(0, true)
 	o := expectOutcomes(t, 1)
 	b.send(o, numbered("t", 1, 2)...)
