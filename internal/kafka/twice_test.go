@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,4 +143,71 @@ func awaitSoon(event <-chan struct{}) {
 	case <-event:
 	case <-time.After(100 * time.Millisecond):
 	}
+}
+
+// TestComesBackOnlyIfNowhere lets records run out of time while everything happens to the connections and the leaders: with
+// idempotence what is in the log is what was acknowledged, each once, and those of a key in their order.
+func TestComesBackOnlyIfNowhere(t *testing.T) {
+	const partitions, keys, rounds, each = 4, 8, 50, 10
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	cluster, l := newLossyBroker(t, kfake.NumBrokers(3), kfake.SeedTopics(partitions, "t"))
+	var answer atomic.Pointer[kerr.Error]
+	refuse(cluster, answer.Load)
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence, c.SocketTimeout = true, 200*time.Millisecond
+	p := open(t, c, nil, nil)
+	o := expectOutcomes(t, keys*rounds*each)
+	for round := range rounds {
+		for i := range each {
+			var some []*outbox.Record
+			for key := range keys {
+				some = append(some, &outbox.Record{Topic: "t", Key: fmt.Append(nil, key), Accepted: time.Now(),
+					Value: fmt.Append(nil, round*each+i)})
+			}
+			p.Send(some, time.Now().Add(time.Duration(random.IntN(200))*time.Millisecond), o.add)
+		}
+		switch random.IntN(5) {
+		case 0:
+			l.cut()
+		case 1: // answers are lost with the connection
+			l.lose(true)
+			awaitSoon(l.lost)
+			l.cut()
+		case 2:
+			_ = cluster.MoveTopicPartition("t", random.Int32N(partitions), random.Int32N(3))
+		case 3:
+			answer.Store(kerr.NotEnoughReplicas)
+		case 4:
+			answer.Store(kerr.RequestTimedOut)
+		}
+		time.Sleep(time.Duration(random.IntN(40)) * time.Millisecond)
+		l.lose(false)
+		answer.Store(nil)
+		time.Sleep(time.Duration(random.IntN(80)) * time.Millisecond)
+	}
+	acknowledged := 0
+	for _, err := range o.wait() {
+		if err == nil {
+			acknowledged++
+		}
+	}
+	last := map[string]int{}
+	for _, r := range consume(t, "t", acknowledged, cluster.ListenAddrs()) {
+		var i int
+		fmt.Sscan(string(r.Value), &i)
+		if before, seen := last[string(r.Key)]; seen && i <= before {
+			t.Fatalf("key %s: record %d after %d", r.Key, i, before)
+		}
+		last[string(r.Key)] = i
+	}
+	total := int64(0)
+	for i := range int32(partitions) {
+		total += cluster.PartitionInfo("t", i).HighWatermark
+	}
+	if total != int64(acknowledged) || acknowledged == 0 {
+		t.Errorf("%d records, %d acknowledged, of %d", total, acknowledged, len(o.order))
+	}
+	t.Logf("%d of %d acknowledged", acknowledged, len(o.order))
 }
