@@ -342,9 +342,10 @@ func (p *Producer) expire(part *partition, now time.Time) []outcome {
 			continue
 		}
 		err := b.refusal
-		if err == nil {
-			err = context.DeadlineExceeded
+		if err == nil && part.leader == nil {
+			err = part.topic.trouble
 		}
+		err = cmp.Or(err, context.DeadlineExceeded)
 		return p.handBack(part, i, err, errHeldBack)
 	}
 	return nil

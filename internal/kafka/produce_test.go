@@ -17,7 +17,8 @@ import (
 // bench is a producer whose brokers a test plays itself: it reaches none, and nothing leaves before the test takes it along.
 type bench struct {
 	*Producer
-	t *testing.T
+	t   *testing.T
+	log *lines
 }
 
 func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection)) *bench {
@@ -26,11 +27,12 @@ func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection))
 	for _, fn := range adjust {
 		fn(c)
 	}
-	p := open(t, c, nil, nil)
+	log := newLines()
+	p := open(t, c, log, nil)
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	p.identity = identity{id: 7, given: idempotence}
-	return &bench{p, t}
+	return &bench{p, t, log}
 }
 
 // topic tells of topic t's partitions: who leads them. Nothing is sent to those brokers.
@@ -168,7 +170,7 @@ func TestNumbersAreNeverUsedAgain(t *testing.T) {
 	o := expectOutcomes(t, 5)
 	p.Send(numbered("t", 0, 5), time.Now().Add(time.Hour), o.add)
 	await(t, asked)
-	b := &bench{p, t}
+	b := &bench{Producer: p, t: t}
 	p.mtx.Lock()
 	topic := p.topics["t"]
 	id := topic.id
@@ -374,5 +376,44 @@ func TestTopicUnusable(t *testing.T) {
 	}
 	if last := status.Snapshot().LastError; last.Text == "" {
 		t.Error("the status tells of no error")
+	}
+}
+
+// TestTroubleIsTold holds that an administrator learns why records wait that the brokers could have had for long, and not of what
+// passes by itself.
+func TestTroubleIsTold(t *testing.T) {
+	for _, test := range []struct {
+		want    string
+		trouble func(b *bench, one *topic)
+	}{
+		{"partition 0 has no leader", func(b *bench, one *topic) { b.learn(one, told([16]byte{1}, -1, 0)) }},
+		{"NOT_ENOUGH_REPLICAS", func(b *bench, one *topic) {
+			part := one.partitions[0]
+			b.look(func() {
+				part.resume = time.Time{}
+				b.offer(part)
+			})
+			b.answers(b.leaves(0, true), kerr.NotEnoughReplicas)
+			b.learn(one, told([16]byte{1}, 0, 0))
+		}},
+	} {
+		b := playing(t, false)
+		one := b.topic(0, 0)
+		o := expectOutcomes(t, 1)
+		b.send(o, &outbox.Record{Topic: "t", Key: key(0, 2)})
+		for range passing {
+			if lines := b.log.above(host.Warning); len(lines) > 0 {
+				t.Errorf("too soon: %v", lines)
+			}
+			test.trouble(b, one)
+			b.tellOfTrouble([]*topic{one})
+		}
+		b.log.waitFor(t, host.Warning, "topic t: "+test.want)
+		b.Close()
+		o.returned()
+		b.tellOfTrouble([]*topic{one})
+		if n := len(b.log.above(host.Warning)); n != 1 {
+			t.Errorf("%d lines: %v", n, b.log.above(host.Warning))
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -25,7 +26,7 @@ type topic struct {
 	askNext time.Time // but not before
 	unknown int       // how many times in a row they did not know it
 
-	trouble  error // what they said last instead of telling of it; nil = nothing
+	trouble  error // why its records wait, by what the brokers said last; nil = for nothing that they said
 	troubles int   // and how often in a row
 
 	returning int // how many hand-backs are being told of: meanwhile none may enter, or it would overtake
@@ -121,17 +122,34 @@ func (p *Producer) askAbout(topics []*topic) (ok bool) {
 	return true
 }
 
-// tellOfTrouble tells the administrator of topics that records wait for because of what brokers say instead of telling of them.
+// troubled finds a partition whose records wait for its leader, or are refused by it.
+func (t *topic) troubled() {
+	for _, part := range t.partitions {
+		switch {
+		case len(part.queue) == 0:
+		case part.leader == nil:
+			t.trouble = &explained{kerr.LeaderNotAvailable, fmt.Sprintf("partition %d has no leader (are the brokers up that have its replicas?)", part.number)}
+			t.troubles++
+			return
+		case part.refused > 0:
+			t.trouble, t.troubles = part.queue[0].refusal, part.refused
+			return
+		}
+	}
+	t.trouble, t.troubles = nil, 0
+}
+
+// tellOfTrouble tells the administrator of topics whose records wait because of what brokers say.
 func (p *Producer) tellOfTrouble(topics []*topic) {
 	for _, t := range topics {
 		p.mtx.Lock()
 		trouble := t.trouble
-		if kerr.IsRetriable(trouble) && t.troubles < passing || !t.holds() {
+		if t.troubles < passing && (kerr.IsRetriable(trouble) || len(t.partitions) > 0) || !t.holds() {
 			trouble = nil
 		}
 		p.mtx.Unlock()
 		if trouble != nil {
-			p.hooks.objected("the brokers tell nothing of topic "+t.name, trouble)
+			p.hooks.objected("topic "+t.name, trouble)
 		}
 	}
 }
@@ -251,7 +269,7 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	if said.TopicID != [16]byte{} {
 		t.id = said.TopicID
 	}
-	t.asked, t.unknown, t.trouble, t.troubles = now, 0, nil, 0
+	t.asked, t.unknown = now, 0
 	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // made anew with fewer
 		gone.leader = nil
 		if len(gone.queue) > 0 {
@@ -277,6 +295,7 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 			p.wantMetadata(t)
 		}
 	}
+	t.troubled()
 	p.log.tell("topic", "topic %s has %d partition(s), of which %d have a leader", t.name, len(t.partitions), len(t.usable))
 	if len(t.usable) == 0 {
 		if len(t.arrivals) > 0 {
