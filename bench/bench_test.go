@@ -240,6 +240,31 @@ func TestPlot(t *testing.T) {
 	}
 }
 
+// TestObstacles holds that what stands in the way does so of goals that there are, and that each missed one is listed.
+func TestObstacles(t *testing.T) {
+	goals := map[goalOf]bool{}
+	for _, r := range rows() {
+		for _, m := range r.metrics {
+			goals[goalOf{r.name, m.label}] = goals[goalOf{r.name, m.label}] || m.goal.how != 0
+		}
+	}
+	for at := range obstacles {
+		if !goals[at] {
+			t.Errorf("there is no goal %v", at)
+		}
+	}
+	text := inTheWay([]line{{row: "lz4", what: throughput.label, ratio: "0.9", goal: "ratio ≥ 1", verdict: missed},
+		{row: "new", what: "it", measured: "3 ms", goal: "≤ 1 ms", verdict: missed}, {row: "good", verdict: met}})
+	for _, want := range []string{"- lz4, to the broker, messages: ratio 0.9 where the goal is ratio ≥ 1. " + goCodec + ".\n", "- new, it: 3 ms where the goal is ≤ 1 ms. Not looked into.\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "good") {
+		t.Errorf("a goal that is met is listed:\n%s", text)
+	}
+}
+
 // TestWrite holds that what is written has the facts, the table, the plot and the settings.
 func TestWrite(t *testing.T) {
 	dir := t.TempDir()

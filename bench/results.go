@@ -42,6 +42,9 @@ func (b *bench) write(dir string, results []*result, lines []line, began time.Ti
 		fmt.Fprintf(&text, "- %s: %s\n", fact[0], fact[1])
 	}
 	text.WriteString("\n" + rules + "\n" + markdown(lines) + "\n" + tally(lines) + ".\n")
+	if missed := inTheWay(lines); missed != "" {
+		text.WriteString("\n## Missed, and what stands in the way\n\n" + missed)
+	}
 	text.WriteString("\n![How the cost of a message grows](growth.svg)\n\n## Rows\n\n")
 	for _, r := range results {
 		fmt.Fprintf(&text, "- %s: %s.\n", r.row.name, r.row.about)
