@@ -66,7 +66,8 @@ func clientOptions(c *config.Connection, net *dialer, logger kgo.Logger) ([]kgo.
 // producerOptions are the options of a client that produces. The records' batches and requests are ours, so that they are few.
 func producerOptions(c *config.Connection) []kgo.Opt {
 	return []kgo.Opt{
-		kgo.BrokerMaxWriteBytes(int32(clamp(c.MessageMaxBytes+1<<20, defaultWriteBytes, maxWireBytes))),
+		// A request has less than requestBytes, and one batch more.
+		kgo.BrokerMaxWriteBytes(int32(clamp(c.MessageMaxBytes+2*requestBytes, defaultWriteBytes, maxWireBytes))),
 		kgo.ProduceRequestTimeout(requestTimeout(c)), // for acks = 0
 		kgo.DisableIdempotentWrite(),                 // the numbering is ours too, and else acks is bound to be all
 		kgo.RequiredAcks(acks(c.Acks)),

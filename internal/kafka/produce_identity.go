@@ -56,7 +56,7 @@ func (p *Producer) identify() {
 			return
 		}
 		p.log.tell("eos", "asking for a producer id: %v", err)
-		p.pause(p.retryPause(failures))
+		p.pause(p.retryPause(failures), nil)
 	}
 }
 

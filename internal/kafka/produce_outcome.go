@@ -115,7 +115,7 @@ func (p *Producer) place(t *topic, a arrival) (out outcome, ok bool) {
 	if t.returning > 0 {
 		return p.outcomeOfOne(a, errHeldBack), false
 	}
-	if len(t.usable) == 0 && len(t.partitions) == 0 || len(t.arrivals) > 0 {
+	if len(t.partitions) == 0 || len(t.arrivals) > 0 {
 		t.arrivals = append(t.arrivals, a)
 		p.expireBy(a.deadline)
 		return outcome{}, true

@@ -92,7 +92,7 @@ func (p *Producer) learn() {
 		case !more:
 			return
 		case len(topics) == 0:
-			p.sleep(wait)
+			p.pause(wait, p.askNow)
 		case p.askAbout(topics):
 			failures = 0
 		default:
@@ -175,16 +175,6 @@ func (p *Producer) toAsk() (topics []*topic, wait time.Duration, more bool) {
 		return nil, 0, false
 	}
 	return topics, next.Sub(now), true
-}
-
-func (p *Producer) sleep(wait time.Duration) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-p.askNow:
-	case <-p.ctx.Done():
-	}
 }
 
 // askAgain is for topics about which no broker could be asked.

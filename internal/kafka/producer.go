@@ -247,12 +247,13 @@ func (p *Producer) tick() {
 	p.deliver(p.due())
 }
 
-// pause waits for so long, or until Close.
-func (p *Producer) pause(wait time.Duration) {
+// pause waits for so long, or until Close, or for an event; nil = there is none.
+func (p *Producer) pause(wait time.Duration, event <-chan struct{}) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-event:
 	case <-p.ctx.Done():
 	}
 }
