@@ -146,11 +146,15 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 	if in == asking {
 		what = "does not answer"
 	}
-	attempts := ""
-	if suppressed > 0 {
-		attempts = fmt.Sprintf(" (%d attempts)", suppressed+1)
+	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, text, h.purpose, inAttempts(suppressed))
+}
+
+// inAttempts says for how many a line stands, if it is more than one.
+func inAttempts(suppressed int) string {
+	if suppressed == 0 {
+		return ""
 	}
-	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, text, h.purpose, attempts)
+	return fmt.Sprintf(" (%d attempts)", suppressed+1)
 }
 
 // objected notes what brokers answer instead of what keeps records waiting without it, and logs it, the first of its cause at once.
@@ -167,11 +171,7 @@ func (h *hooks) objected(to string, err error) {
 	if !ok {
 		return
 	}
-	attempts := ""
-	if suppressed > 0 {
-		attempts = fmt.Sprintf(" (%d attempts)", suppressed+1)
-	}
-	host.Logf(h.log, host.Warning, "connection %s: %s; %s%s", h.name, text, h.purpose, attempts)
+	host.Logf(h.log, host.Warning, "connection %s: %s; %s%s", h.name, text, h.purpose, inAttempts(suppressed))
 }
 
 // works notes that a broker got as far as in, and logs that it is back if its being away was logged. A broker that

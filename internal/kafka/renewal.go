@@ -3,7 +3,6 @@ package kafka
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,11 +78,7 @@ func (f *tlsFiles) renew(stamps []stamp) {
 	if err != nil {
 		f.broken = true
 		if suppressed, ok := f.lines.Allow(err.Error()); ok {
-			attempts := ""
-			if suppressed > 0 {
-				attempts = fmt.Sprintf(" (%d attempts)", suppressed+1)
-			}
-			host.Logf(f.log, host.Warning, "connection %s: renewed TLS files cannot be used, those before stay in use: %v%s", f.name, err, attempts)
+			host.Logf(f.log, host.Warning, "connection %s: renewed TLS files cannot be used, those before stay in use: %v%s", f.name, err, inAttempts(suppressed))
 		}
 		return
 	}
