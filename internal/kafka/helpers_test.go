@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -249,6 +250,11 @@ func (l *lines) above(level host.Level) []line {
 		}
 	}
 	return some
+}
+
+// about are the warnings that contain text: a client's first attempt to connect may be among the others at any time.
+func (l *lines) about(text string) []line {
+	return slices.DeleteFunc(l.above(host.Warning), func(one line) bool { return !strings.Contains(one.text, text) })
 }
 
 // waitFor waits for a line that contains text and returns it.

@@ -402,7 +402,7 @@ func TestTroubleIsTold(t *testing.T) {
 		o := expectOutcomes(t, 1)
 		b.send(o, &outbox.Record{Topic: "t", Key: key(0, 2)})
 		for range passing {
-			if lines := b.log.above(host.Warning); len(lines) > 0 {
+			if lines := b.log.about("topic t: "); len(lines) > 0 {
 				t.Errorf("too soon: %v", lines)
 			}
 			test.trouble(b, one)
@@ -412,8 +412,8 @@ func TestTroubleIsTold(t *testing.T) {
 		b.Close()
 		o.returned()
 		b.tellOfTrouble([]*topic{one})
-		if n := len(b.log.above(host.Warning)); n != 1 {
-			t.Errorf("%d lines: %v", n, b.log.above(host.Warning))
+		if lines := b.log.about("topic t: "); len(lines) != 1 {
+			t.Errorf("%d lines: %v", len(lines), lines)
 		}
 	}
 }
