@@ -87,13 +87,18 @@ func (f *follower) from(offset int64) (string, error) {
 	return string(data), err
 }
 
-// LogLines is Asterisk's log so far, of all its runs, without newlines.
+// LogLines is Asterisk's log so far, of all its runs, without newlines. A line that is still being written is not in it.
 func (p *PBX) LogLines() []string {
+	text := p.log()
+	return strings.Split(strings.TrimSuffix(text[:strings.LastIndexByte(text, '\n')+1], "\n"), "\n")
+}
+
+func (p *PBX) log() string {
 	text, err := p.lines.from(0)
 	if err != nil {
-		text += "reading the log: " + err.Error()
+		text += "reading the log: " + err.Error() + "\n"
 	}
-	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	return text
 }
 
 // LogMark is the present end of the log, for WaitLogSince.
@@ -151,7 +156,7 @@ const tailLines = 30
 
 // tail is the end of the log and of what the process printed, for an error.
 func (p *PBX) tail() string {
-	lines := p.LogLines()
+	lines := strings.Split(strings.TrimSuffix(p.log(), "\n"), "\n")
 	lines = lines[max(0, len(lines)-tailLines):]
 	text := "the log ends with:\n\t" + strings.Join(lines, "\n\t")
 	if printed, err := os.ReadFile(p.path("log", outputName)); err == nil && len(printed) > 0 {

@@ -235,3 +235,16 @@ func TestKcatOfTheRoot(t *testing.T) {
 		t.Error("listing a broker that is not there is no error")
 	}
 }
+
+// TestLogLinesAreWhole holds that what is still being written is no line: a test that compares lines would see half of one.
+func TestLogLinesAreWhole(t *testing.T) {
+	p := &PBX{lines: newFollower(filepath.Join(t.TempDir(), "log"))}
+	for _, test := range []struct{ written, want string }{{"", ""}, {"one\ntw", "one"}, {"one\ntwo\n", "one|two"}, {"on", ""}} {
+		if err := os.WriteFile(p.lines.path, []byte(test.written), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(p.LogLines(), "|"); got != test.want {
+			t.Errorf("%q: %q, want %q", test.written, got, test.want)
+		}
+	}
+}
