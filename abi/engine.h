@@ -30,7 +30,7 @@
 #endif
 
 /* Raised whenever anything in this file changes its meaning; the module refuses an engine of another number. */
-#define RESK_ABI_VERSION 5
+#define RESK_ABI_VERSION 6
 
 enum resk_result {
 	RESK_OK = 0,
@@ -60,6 +60,8 @@ struct resk_host {
 	uint32_t size;        /* sizeof(struct resk_host) */
 	/* log writes one line (no newline at its end) to the log; file, line and function are the engine's. */
 	void (*log)(int32_t level, const char *file, int32_t line, const char *function, const char *text);
+	/* give_back ends the engine's use of a slab, see resk_keep. Short and without I/O. */
+	void (*give_back)(void *slab);
 	const char *entity_id;
 	const char *system_name;
 	const char *version;
@@ -252,6 +254,11 @@ extern int32_t resk_producer_open(struct resk_text name, struct stage_gate *gate
  * returned. Blocks for no I/O. */
 extern void resk_take(uint64_t id, void *frames, size_t length, int32_t kept);
 
+/* resk_keep is resk_take for a slab that is not shared, full and whole, whose memory the engine may go on using, so that records
+ * that wait need not be copied: 1 = it does, until it calls give_back with slab, which may be before this returns; 0 = the slab may
+ * be reused. What it uses when resk_stop returns it goes on using for good. */
+extern int32_t resk_keep(uint64_t id, void *frames, size_t length, void *slab);
+
 /* resk_refused logs (throttled) and counts what the stage of connection id refused: reason is enum resk_refusal, sample the
  * topic of the first one. id 0 = refused before there was a connection. */
 extern void resk_refused(uint64_t id, uint32_t reason, uint64_t count, struct resk_text sample);
@@ -336,6 +343,7 @@ extern int32_t resk_fault(void);
 	X(resk_configure) \
 	X(resk_producer_open) \
 	X(resk_take) \
+	X(resk_keep) \
 	X(resk_refused) \
 	X(resk_source_open) \
 	X(resk_consumer_check) \

@@ -88,6 +88,7 @@ static int engine_start(struct resk_limits *limits)
 		.abi_version = RESK_ABI_VERSION,
 		.size = sizeof(host),
 		.log = engine_log,
+		.give_back = producers_give_back,
 		.entity_id = eid,
 		.system_name = ast_config_AST_SYSTEM_NAME,
 		.version = ast_get_version(),

@@ -67,6 +67,20 @@ bool stage_slab_take_away(struct stage *stage, uint64_t word)
 	return true;
 }
 
+/* count_handed notes that the taker has got so many frames. */
+static void count_handed(struct stage *stage, int64_t frames)
+{
+	__atomic_store_n(&stage->handed, stage->handed + frames, __ATOMIC_RELEASE);
+	__atomic_store_n(&stage->gate.taken, stage->handed, __ATOMIC_RELAXED);
+}
+
+/* leave_behind takes the oldest slab, which is closed, out of its stage. */
+static void leave_behind(struct stage *stage, struct slab *slab)
+{
+	stage->oldest = slab->next;
+	__atomic_fetch_sub(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
+}
+
 /* hand_slab hands over what is ready between what was taken and end. Returns whether that was all. */
 static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab *slab, size_t end)
 {
@@ -81,10 +95,35 @@ static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab 
 	if (frames) {
 		pump->taker.take(stage->owner, slab->frames + start, at - start, slab->shared);
 		slab->taken = at;
-		__atomic_store_n(&stage->handed, stage->handed + frames, __ATOMIC_RELEASE);
-		__atomic_store_n(&stage->gate.taken, stage->handed, __ATOMIC_RELAXED);
+		count_handed(stage, frames);
 	}
 	return at == end;
+}
+
+/* lend hands over the oldest slab if the taker may keep its memory: then all of it has to be there, and it is full. Returns
+ * whether it did. The taker may give back the slab at any time, so it is nobody's before. */
+static bool lend(struct stage_pump *pump, struct stage *stage, struct slab *slab)
+{
+	size_t at = 0;
+	int64_t frames = 0;
+
+	if (!pump->taker.keep || slab->shared || !slab->closed || slab->taken) {
+		return false;
+	}
+	for (; at < slab->end && is_ready(slab, at); frames++) {
+		at += ((const struct stage_frame *) (slab->frames + at))->size;
+	}
+	if (at < slab->end || !frames) {
+		return false;
+	}
+	leave_behind(stage, slab);
+	slab->lent = true;
+	__atomic_fetch_add(&pump->lent, 1, __ATOMIC_RELAXED);
+	if (!pump->taker.keep(stage->owner, slab->frames, at, slab)) {
+		stage_give_back(pump, slab);
+	}
+	count_handed(stage, frames);
+	return true;
 }
 
 /* retire disposes of the oldest slab when all that is in it was handed over. If it is the one that is being filled, the
@@ -96,8 +135,7 @@ static void retire(struct stage_pump *pump, struct stage *stage, uint64_t word)
 	struct slab *slab = stage->oldest;
 
 	if (slab->closed) {
-		stage->oldest = slab->next;
-		__atomic_fetch_sub(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
+		leave_behind(stage, slab);
 	} else if ((slab->shared && !slab_is_large(slab)) || !stage_slab_take_away(stage, word)) {
 		return;
 	}
@@ -132,11 +170,13 @@ enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
 			return REST_NONE;
 		}
 		end = slab->closed ? slab->end : slab_is_large(slab) ? slab->only : STAGE_WORD_USED(word) * STAGE_GRANULE;
-		if (!hand_slab(pump, stage, slab, end)) {
-			__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
-			return REST_COPYING;
+		if (!lend(pump, stage, slab)) {
+			if (!hand_slab(pump, stage, slab, end)) {
+				__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
+				return REST_COPYING;
+			}
+			retire(pump, stage, word);
 		}
-		retire(pump, stage, word);
 		if (!full) {
 			return REST_NONE;
 		}

@@ -105,6 +105,7 @@ struct slab {
 	bool shared;
 	bool fallback;   /* it ought to be shared */
 	bool mapping;    /* a mapping begins with its memory, which goes with the table */
+	bool lent;       /* the taker has its memory, or had it when the pump was stopped */
 	uint32_t first;  /* of a plain one that is not large: the number of the one with which its mapping begins */
 
 	/* The pump's thread only. */
@@ -259,6 +260,7 @@ struct stage_pump {
 	struct slab_table slabs;
 	struct slab_pool plain;
 	struct slab_pool shared;
+	int64_t lent; /* slabs that the taker has: atomic */
 
 	/* Atomic, all of it. */
 	struct stage *calls;  /* those that have called */
@@ -297,7 +299,7 @@ static inline struct slab *slab_of(const struct slab_table *table, uint64_t word
 /* stage_slabs_open makes a table without slabs. false: no memory. */
 STAGE_HIDDEN bool stage_slabs_open(struct slab_table *table);
 
-/* stage_slabs_close frees it, and the memory of plain slabs, which are all in it. */
+/* stage_slabs_close frees it, and the memory of plain slabs, which are all in it, but for what is lent. */
 STAGE_HIDDEN void stage_slabs_close(struct slab_table *table);
 
 /* stage_slab_new gives a slab without memory. NULL: there are too many. */
@@ -319,6 +321,9 @@ STAGE_HIDDEN struct slab *stage_slab_get(struct slab_pool *pool, size_t size);
 
 /* stage_slab_put takes a slab back, as a spare or for free. */
 STAGE_HIDDEN void stage_slab_put(struct slab_pool *pool, struct slab *slab);
+
+/* STAGE_LENT_STEP is how many slabs come back between two times that an idle pump looks what it need not keep. */
+#define STAGE_LENT_STEP 64
 
 /* stage_slab_refill makes spares, their pages touched, unless they are shared ones that nobody has wanted: a few, or
  * many when a writer has found none. The pump's thread. */

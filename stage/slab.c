@@ -62,6 +62,26 @@ bool stage_slabs_open(struct slab_table *table)
 	return table->slabs;
 }
 
+/* unmap_plain gives up a mapping but for what the taker has of it. */
+static void unmap_plain(const struct slab *first)
+{
+	int lent = 0;
+	int i;
+
+	for (i = 0; i < MAPPING_SLABS; i++) {
+		lent += first[i].lent;
+	}
+	if (!lent) {
+		munmap(first->head, MAPPING_BYTES);
+		return;
+	}
+	for (i = 0; i < MAPPING_SLABS; i++) {
+		if (!first[i].lent) {
+			munmap(first[i].head, STAGE_SLAB_BYTES);
+		}
+	}
+}
+
 void stage_slabs_close(struct slab_table *table)
 {
 	uint32_t i;
@@ -71,7 +91,7 @@ void stage_slabs_close(struct slab_table *table)
 	}
 	for (i = 1; i < table->made; i++) {
 		if (table->slabs[i].mapping) {
-			munmap(table->slabs[i].head, MAPPING_BYTES);
+			unmap_plain(&table->slabs[i]);
 		}
 	}
 	munmap(table->slabs, STAGE_SLABS_MOST * sizeof(struct slab));
@@ -308,6 +328,17 @@ void stage_slab_put(struct slab_pool *pool, struct slab *slab)
 	}
 	__atomic_fetch_add(&pool->count, 1, __ATOMIC_RELAXED);
 	stage_slab_push(pool->table, &pool->spare, slab);
+}
+
+void stage_give_back(struct stage_pump *pump, void *lent)
+{
+	struct slab *slab = lent;
+
+	slab->lent = false;
+	stage_slab_put(&pump->plain, slab);
+	if (__atomic_sub_fetch(&pump->lent, 1, __ATOMIC_SEQ_CST) % STAGE_LENT_STEP == 0) {
+		stage_pump_wake(pump);
+	}
 }
 
 bool stage_slab_surplus(struct slab_pool *pool)

@@ -133,11 +133,16 @@ struct stage_pump;
  * after take began and before the pump ends; then the frame is the pump's again. Every frame has its turn once: whatever is done, in
  * whatever order, the slab is used again when all of it is.
  *
+ * keep, if there is one, is asked instead of take where a slab that is not shared is full and brings all its frames at
+ * once. It takes them like take does, and answers whether it goes on using the memory: 0 = no, 1 = until it has called
+ * stage_give_back with slab, which it may do before it returns.
+ *
  * note reports what stage_note counted under slot since the last report: how often, and the text of the first. text
  * is NUL-terminated and valid during the call.
  */
 struct stage_taker {
 	void (*take)(void *owner, void *frames, size_t length, int kept);
+	int (*keep)(void *owner, void *frames, size_t length, void *slab);
 	void (*note)(void *owner, unsigned int slot, uint64_t count, const char *text);
 };
 
@@ -146,6 +151,10 @@ struct stage_taker {
  * else's; NULL or empty: there are none. Returns NULL when there is no memory or no thread. A folder that cannot be
  * opened is like one that is full. */
 struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char *name, const char *folder);
+
+/* stage_give_back ends the use of a slab's memory that taker.keep has kept. Once for each. Any thread, before
+ * stage_pump_stop is called; what has not been given back by then stays in memory for good. */
+void stage_give_back(struct stage_pump *pump, void *slab);
 
 /* stage_pump_stop takes what every stage still holds, frames and notes, ends the thread and waits for it. Its stages
  * must have been closed (gate.open = 0, stage_shut) and no put may be under way or be admitted later; they are destroyed before

@@ -127,6 +127,18 @@ func resk_take(id C.uint64_t, frames unsafe.Pointer, length C.size_t, kept C.int
 	afterInbox(func() { take(uint64(id), unsafe.Slice((*byte)(frames), int(length)), kept != 0) })
 }
 
+//export resk_keep
+func resk_keep(id C.uint64_t, frames unsafe.Pointer, length C.size_t, slab unsafe.Pointer) (used C.int32_t) {
+	defer fence(nil)
+	used = 1 // should there be a panic: then nobody can say what still refers to it
+	afterInbox(func() {
+		if !keep(uint64(id), unsafe.Slice((*byte)(frames), int(length)), slab) {
+			used = 0
+		}
+	})
+	return used
+}
+
 //export resk_refused
 func resk_refused(id C.uint64_t, reason C.uint32_t, count C.uint64_t, sample C.struct_resk_text) {
 	defer fence(nil)

@@ -8,6 +8,11 @@ package main
 #define RESK_CONST
 #include "abi/engine.h"
 
+static void call_give_back(const struct resk_host *host, void *slab)
+{
+	host->give_back(slab);
+}
+
 static void call_log(const struct resk_host *host, int32_t level, const char *file, int32_t line,
 	const char *function, const char *text)
 {
@@ -139,6 +144,15 @@ func take(id uint64, frames []byte, kept bool) {
 	}
 }
 
+// keep is take for a slab that is the host's again when it is given back.
+func keep(id uint64, frames []byte, slab unsafe.Pointer) (used bool) {
+	governor.Carried(len(frames))
+	if e := running(); e != nil {
+		return e.Keep(id, frames, func() { theLog.giveBack(slab) })
+	}
+	return false
+}
+
 // run is the engine between resk_start and resk_stop. The library outlives it: a module that is loaded again starts
 // another one.
 var run struct {
@@ -175,6 +189,15 @@ func (l *hostLog) Log(level host.Level, file string, line int, function, text st
 	defer C.free(unsafe.Pointer(cFunction))
 	defer C.free(unsafe.Pointer(cText))
 	C.call_log(l.host, C.int32_t(level), cFile, C.int32_t(line), cFunction, cText)
+}
+
+// giveBack ends the use of a slab of the host's.
+func (l *hostLog) giveBack(slab unsafe.Pointer) {
+	l.mtx.RLock()
+	defer l.mtx.RUnlock()
+	if l.host != nil {
+		C.call_give_back(l.host, slab)
+	}
 }
 
 // connect makes host the one that is logged to; nil = none. The old one is not called any more when it returns.

@@ -43,6 +43,7 @@ type Engine struct {
 	// afterwards and what comes later has no effect.
 	living sync.RWMutex
 	ended  bool
+	loans  loans
 	over   chan struct{} // closed when Stop has finished
 	rest   chan struct{} // closed when the goroutine of Start is to end
 	rested chan struct{} // closed when it has
@@ -274,6 +275,7 @@ func (e *Engine) Stop(grace time.Duration) {
 	close(e.rest)
 	<-e.rested
 	e.closeStaging()
+	e.loans.stop()
 }
 
 // listSubscriptions gives those there are now.

@@ -276,7 +276,7 @@ func (r *rig) open(name string) *stage {
 	return s
 }
 
-// put stages frames and has the engine take them as one slab. The slab is spoilt afterwards, as by its next use. The
+// put stages frames and has the engine take them as one slab. The slab is spoilt when it is the stage's again, as by its next use. The
 // charge of a frame is the length of its value.
 func (s *stage) put(frames ...frametest.Frame) {
 	var slab []byte
@@ -292,9 +292,13 @@ func (s *stage) take(slab []byte, frames int, charge int64) {
 	s.HeldFrames.Add(int64(frames))
 	s.HeldCharge.Add(charge)
 	s.Admitted.Add(int64(frames))
-	s.rig.Take(s.id, slab, false)
-	for i := range slab {
-		slab[i] = 0xA5
+	spoil := func() {
+		for i := range slab {
+			slab[i] = 0xA5
+		}
+	}
+	if !s.rig.Keep(s.id, slab, spoil) {
+		spoil()
 	}
 	s.Taken.Add(int64(frames))
 }

@@ -23,6 +23,66 @@ import (
 func (e *Engine) Take(id uint64, slab []byte, kept bool) {
 	e.living.RLock()
 	defer e.living.RUnlock()
+	e.take(id, slab, kept)
+}
+
+// Keep is Take for a slab that is not kept in this way, but whose memory the outbox may go on using instead of a copy. With
+// true it does, until it calls giveBack, which it does once, from any goroutine and maybe before Keep returns, unless Stop
+// has returned by then. giveBack must not block.
+func (e *Engine) Keep(id uint64, slab []byte, giveBack func()) bool {
+	e.living.RLock()
+	defer e.living.RUnlock()
+	if c := e.byID(id); !e.ended && c != nil && c.box() != nil && c.lend(slab, func() { e.loans.end(giveBack) }) {
+		c.tellAlone()
+		return true
+	}
+	e.take(id, slab, false)
+	return false
+}
+
+// lend offers a slab to the outbox. It has to be of one topic: else a record that waits because its topic cannot be delivered
+// would keep the memory of many that do not.
+func (c *connection) lend(slab []byte, giveBack func()) bool {
+	plain, ok := frame.ReadPlain(slab)
+	if !ok {
+		return false
+	}
+	return c.box().AcceptLoan(&outbox.Loan{
+		Topic: string(plain.Topic), Memory: slab, Records: plain.Records, Bytes: plain.Bytes, Read: readPlain, GiveBack: giveBack,
+	})
+}
+
+// readPlain reads a record of a plain slab.
+func readPlain(slab []byte, at int, r *outbox.Record) (next int) {
+	var f frame.Frame
+	next = f.Next(slab, at)
+	r.Key, r.Value, r.Accepted, r.Charge = f.Key, f.Value, time.Unix(0, f.AcceptedNS), int64(f.Charge)
+	return next
+}
+
+// loans calls what loans are given back by, until the engine has stopped.
+type loans struct {
+	mtx   sync.RWMutex
+	ended bool
+}
+
+func (l *loans) end(giveBack func()) {
+	l.mtx.RLock()
+	defer l.mtx.RUnlock()
+	if !l.ended {
+		giveBack()
+	}
+}
+
+// stop has none called any more when it returns.
+func (l *loans) stop() {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.ended = true
+}
+
+// take is Take. The engine's living is held.
+func (e *Engine) take(id uint64, slab []byte, kept bool) {
 	if e.ended {
 		return
 	}

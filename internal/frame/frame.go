@@ -4,6 +4,7 @@
 package frame
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -84,6 +85,35 @@ func Walk(slab []byte, visit func(f *Frame), damaged func(f *Frame, err error)) 
 		at += size
 	}
 	return nil
+}
+
+// Plain is a slab that holds nothing but records of one topic, without headers or reports.
+type Plain struct {
+	Topic   []byte
+	Records int
+	Bytes   int64 // of their keys and values
+}
+
+// ReadPlain says whether a slab is a plain one. Of every such slab Next reads each frame.
+func ReadPlain(slab []byte) (p Plain, ok bool) {
+	ok = true
+	err := Walk(slab, func(f *Frame) {
+		if p.Records == 0 {
+			p.Topic = f.Topic
+		}
+		p.Records++
+		p.Bytes += int64(len(f.Key) + len(f.Value))
+		ok = ok && f.Source == 0 && f.fieldCount == 0 && bytes.Equal(f.Topic, p.Topic)
+	}, func(*Frame, error) { ok = false })
+	return p, ok && err == nil && p.Records > 0
+}
+
+// Next reads the frame at byte at of a plain slab and says where the next one begins.
+func (f *Frame) Next(slab []byte, at int) (next int) {
+	header := slab[at:]
+	f.Charge, f.At = binary.NativeEndian.Uint32(header[HeaderCharge:]), at
+	_ = f.parse(header[HeaderSize:][:number(header[HeaderLength:])]) // ReadPlain has
+	return at + int(number(header))
 }
 
 // read visits the frame at byte at, if wanted says yes to it by its state, and says how long it is.

@@ -3,6 +3,7 @@ package frame_test
 import (
 	"bytes"
 	"encoding/binary"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -53,9 +54,58 @@ func TestWalkGoesOnBehindADamagedFrame(t *testing.T) {
 }
 
 // FuzzWalk holds the reader to its invariants for any bytes: no panic, and no slice beyond the slab.
+func TestReadPlain(t *testing.T) {
+	record := frametest.Frame{Topic: "t", Key: []byte("k"), Value: []byte("value")}
+	null, other, headed, event := frametest.Frame{Topic: "t"}, frametest.Frame{Topic: "u"}, record, record
+	headed.Fields = []frame.Field{frametest.Text("name", "x")}
+	event.Source = 1
+	for _, test := range []struct {
+		frames []frametest.Frame
+		want   bool
+	}{
+		{[]frametest.Frame{record, null, record}, true},
+		{nil, false},
+		{[]frametest.Frame{record, other}, false},
+		{[]frametest.Frame{record, headed}, false},
+		{[]frametest.Frame{event, record}, false},
+	} {
+		var slab []byte
+		bytes := int64(0)
+		for _, f := range test.frames {
+			slab = frametest.Append(slab, f)
+			bytes += int64(len(f.Key) + len(f.Value))
+		}
+		p, ok := frame.ReadPlain(slab)
+		if ok != test.want || ok && (string(p.Topic) != "t" || p.Records != len(test.frames) || p.Bytes != bytes) {
+			t.Errorf("%v: %v, %v", test.frames, p, ok)
+		}
+	}
+}
+
+// readAlike holds that Next reads of a plain slab what Walk does.
+func readAlike(t *testing.T, slab []byte) {
+	p, plain := frame.ReadPlain(slab)
+	if !plain {
+		return
+	}
+	var next frame.Frame
+	at := 0
+	_ = frame.Walk(slab, func(f *frame.Frame) {
+		if at = next.Next(slab, at); !reflect.DeepEqual(&next, f) {
+			t.Errorf("%v is read as %v", f, next)
+		}
+		p.Records--
+	}, func(*frame.Frame, error) { t.Error("damaged") })
+	if at != len(slab) || p.Records != 0 {
+		t.Errorf("read to %d of %d, %d records not", at, len(slab), p.Records)
+	}
+}
+
 func FuzzWalk(f *testing.F) {
 	whole := build([]byte("key"), []byte("value"), frame.Field{Name: []byte("name"), Value: []byte("x"), Kind: 1})
 	f.Add(whole)
+	plain := frametest.Append(nil, frametest.Frame{Topic: "t", Key: []byte("key")})
+	f.Add(slices.Concat(plain, plain))
 	f.Add(whole[:len(whole)-8])
 	broken := bytes.Clone(whole)
 	binary.NativeEndian.PutUint32(broken[frame.HeaderSize+frame.HeadKeyLength:], 1<<31)
@@ -69,5 +119,6 @@ func FuzzWalk(f *testing.F) {
 		if total > len(slab) {
 			t.Errorf("read %d bytes out of a slab of %d", total, len(slab))
 		}
+		readAlike(t, slab)
 	})
 }

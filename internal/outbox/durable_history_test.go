@@ -242,9 +242,10 @@ func (g *diary) produce() {
 	defer g.accept.Unlock()
 	var records []Record
 	topic := g.roll(3)
+	lent := !g.lossless && g.one(3)
 	g.mtx.Lock()
 	for range pick(g.dice, 1, 1, 3, 20, 60) {
-		if g.one(4) {
+		if g.one(4) && !lent {
 			topic = g.roll(3)
 		}
 		it := &item{id: len(g.items), topic: fmt.Sprintf("topic%d", topic), key: fmt.Sprint(g.roll(3)), run: g.run,
@@ -254,8 +255,11 @@ func (g *diary) produce() {
 			it.lifetime = false
 			it.want = pick(g.dice, Unsaid, Unsaid, Disk)
 		}
+		if lent {
+			it.lifetime, it.want = false, Unsaid
+		}
 		r := Record{Topic: it.topic, Key: []byte(it.key), Value: []byte(fmt.Sprint(it.id)), Accepted: time.Now(), Durability: it.want}
-		if !it.lifetime && (g.lossless || g.one(4)) {
+		if !lent && !it.lifetime && (g.lossless || g.one(4)) {
 			it.frame = &atomic.Uint32{}
 			r.Staged = it.frame
 		}
@@ -263,7 +267,7 @@ func (g *diary) produce() {
 			r.Lifetime = 400 * time.Millisecond
 		}
 		run := g.run
-		if !g.one(5) {
+		if !lent && !g.one(5) {
 			r.Report = func(_ *Record, err error) {
 				g.mtx.Lock()
 				defer g.mtx.Unlock()
@@ -281,7 +285,7 @@ func (g *diary) produce() {
 		records = append(records, r)
 	}
 	g.mtx.Unlock()
-	g.outbox.Accept(records)
+	offer(g.outbox, records, lent)
 }
 
 // check holds the account against itself and against the disk.

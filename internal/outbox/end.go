@@ -130,10 +130,29 @@ func (o *Outbox) shut(t Transport) {
 // giveUp ends the account of whatever still waits: what is on disk stays there, the rest is dropped.
 func (o *Outbox) giveUp() {
 	var gone []outcome
+	var last []*Record // records that the gate and their owners are the last to look at
+	tell := func() {
+		o.mtx.Unlock()
+		o.tell(gone)
+		o.mtx.Lock()
+		o.spare.letGoAll(last)
+		gone, last = nil, nil
+	}
 	o.mtx.Lock()
+	defer o.mtx.Unlock()
 	for _, l := range o.lanes {
 		durable := l.durable
-		for _, r := range slices.Concat(l.takeAll(), o.writing.of(l), l.write) {
+		for _, r := range l.takeAll() {
+			if r.settled {
+				continue
+			}
+			gone = append(gone, o.abandon(l, r, durable))
+			if r.chunk == nil {
+				r.chunk = r.home
+			}
+			last = append(last, r)
+		}
+		for _, r := range slices.Concat(o.writing.of(l), l.write) { // who hangs in writing them may go on
 			if !r.settled {
 				gone = append(gone, o.abandon(l, r, durable))
 			}
@@ -142,12 +161,10 @@ func (o *Outbox) giveUp() {
 			records := l.unpacked(unpackMost)
 			for i := range records {
 				gone = append(gone, o.abandon(l, &records[i], durable))
+				last = append(last, &records[i])
 			}
 			if len(gone) >= toldAtOnce { // there may be a million
-				o.mtx.Unlock()
-				o.tell(gone)
-				gone = nil
-				o.mtx.Lock()
+				tell()
 			}
 		}
 		l.own = 0
@@ -156,8 +173,7 @@ func (o *Outbox) giveUp() {
 		}
 		l.write, l.behind, l.reports = nil, 0, nil
 	}
-	o.mtx.Unlock()
-	o.tell(gone)
+	tell()
 }
 
 // toldAtOnce is how many records an outbox that has ended gives up at once.

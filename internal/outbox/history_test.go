@@ -193,24 +193,25 @@ func (l *life) produce() {
 	records := make([]Record, 0, 8)
 	n := pick(l.dice, 1, 1, 3, 20, 100)
 	topic := l.roll(3)
+	lent := l.one(3)
 	for range n {
-		if l.one(4) {
+		if l.one(4) && !lent {
 			topic = l.roll(3)
 		}
 		staged, lifetime := time.Duration(l.roll(5))*time.Millisecond, time.Duration(0)
 		if l.one(16) {
 			staged = pick(l.dice, -time.Hour, time.Hour, longestStaging+1, 30*time.Millisecond)
 		}
-		if l.one(16) {
+		if l.one(16) && !lent {
 			lifetime = time.Duration(1+l.roll(20)) * 200 * time.Millisecond
 		}
 		size := l.roll(20)
 		if l.one(30) {
 			size = 500
 		}
-		records = append(records, l.record(fmt.Sprintf("topic%d", topic), fmt.Sprint(l.roll(3)), size, staged, lifetime, l.one(8)))
+		records = append(records, l.record(fmt.Sprintf("topic%d", topic), fmt.Sprint(l.roll(3)), size, staged, lifetime, lent || l.one(8)))
 	}
-	l.outbox.Accept(records)
+	offer(l.outbox, records, lent)
 }
 
 // mood changes how clients treat each topic from now on.

@@ -17,6 +17,8 @@ import (
 //
 // A record that is taken out refers to its block's bytes. What becomes of both once nobody needs them is said at spare.
 //
+// A block may be a loan instead: frames of the stage as they were handed over, which a function of their owner reads.
+//
 // Layout of a record: flags; how much later than the one before it in the block it was accepted by the wall clock, ns, and
 // on the outbox's clock, ns; of a boxed one nothing more. Then its charge, the lengths of key and value, with headers their
 // number and the lengths of each one's name and value, the latter one too high, 0 = null; then the bytes: key, value, and
@@ -36,6 +38,7 @@ type pack struct {
 type block struct {
 	bytes   []byte
 	room    *room  // whose they are; nil = the garbage collector's
+	loan    *Loan  // of which they are the memory
 	written clocks // of the record written last
 	read    clocks // of the one read last
 	at      int    // where the next one to be read begins
@@ -86,7 +89,7 @@ func (p *pack) add(r *Record, topic string, following []Record) {
 		b := &p.blocks[len(p.blocks)-1]
 		b.rewind(now)
 		size = r.packed(now, b.written, box)
-		if len(b.bytes)+size > cap(b.bytes) {
+		if b.loan != nil || len(b.bytes)+size > cap(b.bytes) {
 			size = 0
 		}
 	}
@@ -105,6 +108,13 @@ func (p *pack) add(r *Record, topic string, following []Record) {
 	b.write(r, now, box)
 }
 
+// addLoan puts the records of a loan behind the others.
+func (p *pack) addLoan(l *Loan) {
+	p.awake()
+	p.n += l.Records
+	p.blocks = append(p.blocks, block{bytes: l.Memory, loan: l})
+}
+
 // rewind begins a block anew whose records have all gone back.
 func (b *block) rewind(now clocks) {
 	if b.room == nil || b.room.chunks > 0 || b.at == 0 || b.at < len(b.bytes) {
@@ -120,7 +130,7 @@ func (b *block) rewind(now clocks) {
 // clone copies a record and its bytes.
 func (r *Record) clone() *Record {
 	own := *r
-	own.chunk = nil
+	own.chunk, own.home = nil, nil
 	own.Key, own.Value, own.Headers = slices.Clone(r.Key), slices.Clone(r.Value), slices.Clone(r.Headers)
 	for i, h := range own.Headers {
 		own.Headers[i] = Header{strings.Clone(h.Name), slices.Clone(h.Value)}
@@ -231,22 +241,18 @@ func (p *pack) take(most int) (records []Record) {
 	if most = min(most, p.n); most == 0 {
 		return nil
 	}
-	if p.present().room == nil && p.open == nil {
+	if p.present().whose() == nil && p.open == nil {
 		records = make([]Record, most)
 	} else {
 		records = p.places(most)
 	}
 	n := 0
 	for ; n < len(records); n++ {
-		if b := p.present(); b.room != nil {
-			if p.open == nil { // none of these goes back, and neither must what they refer to
-				if n > 0 {
-					break
-				}
-				b.room = nil
-			} else {
-				p.open.refer(b.room)
+		if room := p.present().whose(); room != nil {
+			if p.open == nil { // none of these goes back, and neither could what they refer to
+				break
 			}
+			p.open.refer(room)
 		}
 		p.next(&records[n])
 	}
@@ -265,7 +271,7 @@ func (p *pack) take(most int) (records []Record) {
 
 // places gives room for records, at most so many, in the chunk that is open.
 func (p *pack) places(most int) []Record {
-	if c := p.open; c != nil && c.given == len(c.records) {
+	if c := p.open; c != nil && (c.given == len(c.records) || len(c.rooms) >= chunkRooms) {
 		p.spare.close(c)
 		p.open = nil
 	}
@@ -284,6 +290,14 @@ func (p *pack) first() *block {
 	return &p.blocks[0]
 }
 
+// whose is the room that the block's records refer to; nil = the garbage collector's.
+func (b *block) whose() *room {
+	if b.loan != nil {
+		return &b.loan.room
+	}
+	return b.room
+}
+
 // dropFirst lets go of the first block, which has been read.
 func (p *pack) dropFirst() {
 	b := &p.blocks[0]
@@ -291,7 +305,9 @@ func (p *pack) dropFirst() {
 		if b.room.extras = b.extras[:0]; cap(b.extras) > extrasKept {
 			b.room.extras = nil
 		}
-		p.spare.leave(b.room)
+	}
+	if r := b.whose(); r != nil {
+		p.spare.leave(r)
 	}
 	*b = block{}
 	p.blocks = p.blocks[1:]
@@ -301,7 +317,7 @@ func (p *pack) dropFirst() {
 func (p *pack) present() *block {
 	for {
 		b := p.first()
-		if packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
+		if b.loan != nil || packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
 			return b
 		}
 		var gone Record
@@ -315,6 +331,10 @@ func (p *pack) next(r *Record) (there bool) {
 		*r = Record{}
 	}
 	b := p.first()
+	if b.loan != nil {
+		b.at = b.loan.next(b.at, r)
+		return true
+	}
 	from := reader{bytes: b.bytes, at: b.at}
 	flags := from.byte()
 	b.read.accepted += from.varint()
@@ -363,6 +383,9 @@ func (p *pack) next(r *Record) (there bool) {
 // born is when the first record was accepted. There is one.
 func (p *pack) born() time.Duration {
 	b := p.present()
+	if b.loan != nil {
+		return b.loan.born(b.at)
+	}
 	from := reader{bytes: b.bytes, at: b.at + 1}
 	from.varint()
 	return b.read.born + time.Duration(from.varint())

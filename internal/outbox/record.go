@@ -54,6 +54,7 @@ type Record struct {
 	Offset    int64
 
 	chunk *chunk // that it goes back with, to be used again; nil = it is the garbage collector's
+	home  *chunk // that its bytes belong to although it does not go back
 	sent  int64  // its size while it is inside the client
 
 	Durability Durability // Unsaid = the connection's
@@ -72,7 +73,7 @@ type Record struct {
 	position  uint64        // in the topic's log; 0 = not on disk
 	nextSent  *Record
 	priorSent *Record
-	_         [16]byte // for whole lines of cache
+	_         [8]byte // for whole lines of cache
 }
 
 // Header is one record header.

@@ -39,7 +39,8 @@ type room struct {
 	bytes  []byte
 	extras []extra // of the block
 	chunks int     // that have a record in it
-	open   bool    // a pack writes or reads here
+	open   int     // how many use it besides: a pack that writes or reads there, and see Loan
+	loan   *Loan   // of which it is the room; nil = the memory is ours
 }
 
 // chunkRecords is how many records a chunk has. Tests change it.
@@ -48,6 +49,7 @@ var chunkRecords = 64
 const (
 	roomsMost  = 256 // rooms that are kept while there is traffic: 16 MiB, as much as a client has of a topic
 	chunksMost = 512 // and chunks: 8 MiB
+	chunkRooms = 16  // rooms that a chunk refers to before another one is begun
 	spareKept  = 2   // of both, for as long as there is none
 	spareRest  = 2 * time.Second
 	restsMost  = 16 // packs that may keep a room although they are empty
@@ -70,7 +72,7 @@ func (s *spare) room() *room {
 	if r == nil {
 		r = &room{bytes: make([]byte, 0, blockMost)}
 	}
-	r.open = true
+	r.open = 1
 	return r
 }
 
@@ -96,7 +98,7 @@ func (s *spare) letGo(c *chunk, holds int) {
 		clear(c.records[:c.given])
 	}
 	for _, r := range c.rooms {
-		if r.chunks--; r.chunks == 0 && !r.open {
+		if r.chunks--; r.chunks == 0 && r.open == 0 {
 			s.putRoom(r)
 		}
 	}
@@ -130,12 +132,16 @@ func (s *spare) close(c *chunk) {
 
 // leave ends that a pack has a room.
 func (s *spare) leave(r *room) {
-	if r.open = false; r.chunks == 0 {
+	if r.open--; r.open == 0 && r.chunks == 0 {
 		s.putRoom(r)
 	}
 }
 
 func (s *spare) putRoom(r *room) {
+	if l := r.loan; l != nil {
+		l.end()
+		return
+	}
 	if poisoning {
 		poisonBytes(r.bytes[:cap(r.bytes)])
 	}

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -9,6 +10,7 @@ import (
 // buryAll writes dead letters, or puts that off: as many as have room in memory.
 func (o *Outbox) buryAll(letters []DeadLetter) {
 	err := o.spool.Bury(letters)
+	runtime.KeepAlive(letters) // whose bytes may be a loan
 	if err == nil {
 		return
 	}

@@ -45,6 +45,8 @@ int producers_start(const struct resk_limits *limits);
 void producers_ready(void);
 /* Shuts every stage to writers and waits until the engine has taken what they hold. */
 void producers_close(void);
+/* What the engine gives slabs back by that it has kept. */
+void producers_give_back(void *slab);
 /* Frees the stages; nobody may hold a producer any more. */
 void producers_stop(void);
 /* How many producers are held outside. */

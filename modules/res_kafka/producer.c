@@ -69,6 +69,18 @@ static void take(void *owner, void *frames, size_t length, int kept)
 	}
 }
 
+static int keep(void *owner, void *frames, size_t length, void *slab)
+{
+	struct slot *slot = owner;
+
+	return engine.resk_keep(slot->id, frames, length, slab);
+}
+
+void producers_give_back(void *slab)
+{
+	stage_give_back(pump, slab);
+}
+
 static void note(void *owner, unsigned int reason, uint64_t count, const char *text)
 {
 	struct slot *slot = owner;
@@ -78,7 +90,7 @@ static void note(void *owner, unsigned int reason, uint64_t count, const char *t
 
 int producers_start(const struct resk_limits *given)
 {
-	static const struct stage_taker taker = { .take = take, .note = note };
+	static const struct stage_taker taker = { .take = take, .keep = keep, .note = note };
 	static int fork_handler; /* once for each time the module's code is mapped */
 
 	if (!fork_handler && !pthread_atfork(NULL, NULL, after_fork_in_child)) {

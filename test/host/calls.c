@@ -193,6 +193,49 @@ static void take_reported(uint64_t connection, uint64_t reports, uint64_t opaque
 	}
 }
 
+/* put_records fills a slab with frames of one topic and says how long they are in all. */
+static size_t put_records(unsigned char *slab, const char *topics)
+{
+	struct resk_frame_head head = { .topic_length = 1, .key_length = RESK_NULL, .value_length = 100 };
+	struct stage_frame frame = { .state = STAGE_FRAME_READY, .length = sizeof(head) + 101 };
+	size_t at = 0;
+
+	frame.size = (sizeof(frame) + frame.length + 7) / 8 * 8;
+	memset(slab, 0, SLAB_BYTES);
+	for (; *topics; topics++) {
+		memcpy(slab + at, &frame, sizeof(frame));
+		memcpy(slab + at + sizeof(frame), &head, sizeof(head));
+		slab[at + sizeof(frame) + sizeof(head)] = *topics;
+		at += frame.size;
+	}
+	return at;
+}
+
+/* The engine keeps a slab of one topic, and no other; when it is stopped it has given back all. */
+void slabs_are_kept_and_given_back(void)
+{
+	static _Alignas(8) unsigned char slabs[4][SLAB_BYTES];
+	struct stage_gate gate = { 0 };
+	uint64_t connection = 0;
+	unsigned int before = slabs_back;
+
+	log_reset();
+	CHECK(engine.resk_start(&the_host, &limits) == RESK_OK);
+	CHECK(engine.resk_configure(ENTRIES(nobody)) == RESK_OK);
+	CHECK(engine.resk_producer_open(text("nobody"), &gate, &connection) == RESK_OK, "%s", host_log.last);
+	CHECK(engine.resk_keep(connection, slabs[0], put_records(slabs[0], "tttttttttt"), slabs[0]) == 1);
+	CHECK(engine.resk_keep(connection, slabs[1], put_records(slabs[1], "tttttttttt"), slabs[1]) == 1);
+	CHECK(engine.resk_keep(connection, slabs[2], put_records(slabs[2], "ttttutttt"), slabs[2]) == 0);
+	CHECK(engine.resk_keep(connection, slabs[2], 100, slabs[2]) == 0); /* in the middle of a frame */
+	CHECK(engine.resk_keep(connection, slabs[2], 0, slabs[2]) == 0);
+	CHECK(engine.resk_keep(connection + 1, slabs[3], put_records(slabs[3], "t"), slabs[3]) == 0);
+	CHECK(slabs_back == before);
+	engine.resk_stop(0);
+	CHECK(slabs_back == before + 2, "%u", slabs_back - before);
+	CHECK(engine.resk_keep(connection, slabs[3], put_records(slabs[3], "t"), slabs[3]) == 0);
+	DONE();
+}
+
 /* What becomes of records when the engine stops is told after it has, to whoever asks, and then no more. */
 void reports_outlive_the_stop(void)
 {

@@ -45,6 +45,10 @@ void log_close(void);
 int errors_logged(void);
 
 extern struct resk_host the_host;
+
+/* Slabs of this size that were given back. */
+#define SLAB_BYTES 4096
+extern unsigned int slabs_back;
 extern struct resk_limits limits;
 
 static inline struct resk_text text(const char *s)
@@ -65,6 +69,7 @@ void start_checks_its_host(void);
 void refuses_bad_calls(void);
 void lets_waiting_threads_go(void);
 void reports_outlive_the_stop(void);
+void slabs_are_kept_and_given_back(void);
 void survives_its_own_faults(void);
 void bears_many_threads_and_restarts(void);
 

@@ -376,6 +376,84 @@ static void idle(void)
 	stage_pump_stop(pump);
 }
 
+/* A taker that keeps every whole slab until the test gives it back. */
+struct keeper {
+	struct owner owner;
+	struct stage_pump *pump;
+	void *slabs[64];
+	const unsigned char *frames[64];
+	size_t lengths[64];
+	int kept;
+};
+
+static int keep_slab(void *context, void *frames, size_t length, void *slab)
+{
+	struct keeper *keeper = context;
+
+	owner_take(context, frames, length, 0);
+	if (keeper->kept == 64) {
+		return 0;
+	}
+	keeper->slabs[keeper->kept] = slab;
+	keeper->frames[keeper->kept] = frames;
+	keeper->lengths[keeper->kept++] = length;
+	return 1;
+}
+
+/* says_still checks that a kept slab holds what was put: frames of one byte each. */
+static void says_still(const struct keeper *keeper, int i)
+{
+	size_t at = 0;
+
+	while (at < keeper->lengths[i]) {
+		const struct stage_frame *frame = (const struct stage_frame *) (keeper->frames[i] + at);
+		const unsigned char *content = (const unsigned char *) (frame + 1);
+		size_t j;
+
+		for (j = 1; j < frame->length; j++) {
+			CHECK_EQUAL(content[j], content[0]);
+		}
+		CHECK_EQUAL(content[0], 'a' + i % 26);
+		at += frame->size;
+	}
+}
+
+/* What a taker keeps stays as it is until it is given back, is used again then, and need not be given back before the pump ends. */
+static void slabs_that_are_kept(void)
+{
+	static const struct stage_taker taker = { .take = owner_take, .keep = keep_slab, .note = owner_note };
+	struct keeper keeper = { .kept = 0 };
+	int i;
+	int round;
+
+	keeper.pump = stage_pump_start(&taker, "keeping pump", NULL);
+	owner_open(&keeper.owner, keeper.pump, 1000 * SECOND); /* so that nothing is taken before its slab is full */
+	set(&keeper.owner.gate->shared, 0);
+	for (round = 0; round < 3; round++) {
+		int64_t before = keeper.owner.frames;
+
+		keeper.kept = 0;
+		/* Of this size four fill a slab, and one more takes its place. */
+		for (i = 0; i < 4 * 40; i++) {
+			CHECK_EQUAL(put_bytes(keeper.owner.stage, 'a' + i / 4 % 26, 16000, 1), STAGE_OK);
+		}
+		CHECK_EQUAL(put_bytes(keeper.owner.stage, 'a' + 40 % 26, 200000, 1), STAGE_OK); /* a slab of its own */
+		owner_wait(&keeper.owner, &keeper.owner.frames, before + 4 * 40 + 1);
+		CHECK_EQUAL(keeper.kept, 40);
+		for (i = 0; i < 40; i++) {
+			says_still(&keeper, i);
+			if (round < 2) {
+				stage_give_back(keeper.pump, keeper.slabs[i]);
+			}
+		}
+	}
+	owner_close(&keeper.owner);
+	stage_pump_stop(keeper.pump);
+	for (i = 0; i < 40; i++) {
+		says_still(&keeper, i);
+	}
+}
+
 static void *put_many(void *argument)
 {
 	struct owner *owners = argument;
@@ -452,6 +530,7 @@ int main(void)
 	RUN(notes);
 	RUN(the_thread);
 	RUN(idle);
+	RUN(slabs_that_are_kept);
 #ifdef SHARED
 	RUN(many_that_wait);
 #endif
