@@ -219,7 +219,9 @@ func (l *lane) land(r *Record) {
 
 // takeBack keeps a record that is to be tried again until the client has returned the rest. Its memory is not used again.
 func (l *lane) takeBack(r *Record) {
-	r.home, r.chunk = r.chunk, nil
+	if r.chunk != nil { // it may come back more than once
+		r.home, r.chunk = r.chunk, nil
+	}
 	if r.Lifetime > 0 {
 		l.own++
 	}
