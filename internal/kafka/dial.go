@@ -25,6 +25,7 @@ type dialer struct {
 	closing context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
 
 	reconnect *reconnect
+	shortcuts *shortcuts // nil for a client that does not produce
 	log       *logger
 }
 
@@ -84,9 +85,11 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	if d.facts.mechanism != "" {
 		conn = &loginConn{Conn: conn, setup: s}
 	}
-	return &boundedConn{
-		Conn: conn, silence: d.silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }),
-	}, nil
+	c := &boundedConn{
+		Conn: conn, silence: d.silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }), shortcuts: d.shortcuts,
+	}
+	c.version.Store(-1)
+	return c, nil
 }
 
 func (d *dialer) handshake(ctx context.Context, conn net.Conn, addr string, s *setup) (net.Conn, error) {
@@ -136,6 +139,22 @@ type boundedConn struct {
 
 	answered atomic.Bool // something was read
 	failed   func()      // counts the attempt to connect as failed, once
+
+	// What follows is for a shortcut.
+	shortcuts *shortcuts            // nil = there are none
+	node      int32                 // the broker's number, once known
+	known     bool                  // it is ready for requests
+	version   atomic.Int32          // of the produce requests that the library sends here; -1 = it sends none
+	broken    atomic.Pointer[error] // why it is of no use any more; nil = it is
+}
+
+// Write implements net.Conn.
+func (c *boundedConn) Write(p []byte) (int, error) {
+	if broken := c.broken.Load(); broken != nil {
+		return 0, *broken
+	}
+	c.overhear(p)
+	return c.Conn.Write(p)
 }
 
 // Read implements net.Conn.
@@ -151,6 +170,9 @@ func (c *boundedConn) Read(p []byte) (int, error) {
 func (c *boundedConn) Close() error {
 	if !c.answered.Load() {
 		c.failed()
+	}
+	if c.shortcuts != nil {
+		c.shortcuts.closed(c)
 	}
 	return c.Conn.Close()
 }

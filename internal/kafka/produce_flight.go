@@ -24,7 +24,10 @@ const (
 type flight struct {
 	node  *node
 	cargo []cargo
+	bytes int // of the batches, before they are compressed
 	state atomic.Int32
+
+	shortcut *shortcut // nil = it goes by way of the library
 }
 
 type cargo struct {
@@ -45,9 +48,10 @@ func (p *Producer) dispatch(n *node) {
 	if p.closed || !p.identified() || !n.resume.IsZero() && !p.rested(n) {
 		return
 	}
-	for len(n.ready) > 0 && n.flights < maxFlights && (n.flights == 0 || n.bytes >= fullRequest) {
+	for len(n.ready) > 0 && n.flights < maxFlights && (n.flights == 0 || n.bytes >= fullRequest && !n.alone) {
 		f := p.load(n)
 		n.flights++
+		p.maybeShort(f)
 		go p.carry(f)
 	}
 }
@@ -71,9 +75,9 @@ func (p *Producer) rested(n *node) bool {
 // load makes a request of what is ready for a broker.
 func (p *Producer) load(n *node) *flight {
 	f := &flight{node: n}
-	bytes, taken := 0, 0
+	taken := 0
 	for _, part := range n.ready {
-		if taken > 0 && bytes >= requestBytes {
+		if taken > 0 && f.bytes >= requestBytes {
 			break
 		}
 		b := part.queue[0]
@@ -84,7 +88,7 @@ func (p *Producer) load(n *node) *flight {
 		taken++
 		n.bytes -= part.bytes
 		part.listed, part.flight = nil, f
-		bytes += len(b.encoded)
+		f.bytes += len(b.encoded)
 		f.cargo = append(f.cargo, cargo{part, part.topic.id, b})
 	}
 	rest := copy(n.ready, n.ready[taken:])
@@ -148,7 +152,14 @@ func (p *Producer) exchange(f *flight) (response *kmsg.ProduceResponse, err erro
 	if p.log.wants("msg") {
 		p.log.tell("msg", "%d record(s) for %d partition(s) go to broker %d", records, len(f.cargo), f.node.id)
 	}
-	var wanted kmsg.Request = &produceRequest{request, f}
+	telling := &produceRequest{request, f}
+	if f.shortcut != nil {
+		if response, err = f.shortcut.exchange(telling); !errors.Is(err, errNotWritten) {
+			return response, err
+		}
+		f.shortcut = nil
+	}
+	var wanted kmsg.Request = telling
 	if p.acks == 0 { // the library knows this one by its type, and that there is no answer to it
 		f.state.CompareAndSwap(boarding, departed)
 		wanted = request
@@ -165,6 +176,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	f.node.flights--
+	f.node.alone = false
 	if p.closed {
 		return nil // who closed it has seen to the records
 	}
@@ -172,7 +184,9 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 	if err == nil {
 		read = answers{of: answer}
 		f.node.failures = 0
+		p.arrived(f, answer)
 	} else {
+		f.node.shortcut = nil
 		p.unreachable(f, err)
 	}
 	for _, c := range f.cargo {

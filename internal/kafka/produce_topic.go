@@ -67,6 +67,10 @@ type node struct {
 	flights  int
 	resume   time.Time // after a connection failed; zero = it did not
 	failures int       // in a row, of requests that had been written
+
+	shortcut      *shortcut // nil = there is none
+	shortcutUntil time.Time // when the library is to have a request again
+	alone         bool      // a flight is on it, and no other may be under way
 }
 
 // wantMetadata has the brokers asked about a topic, at once if they have not been for a while.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
@@ -32,6 +33,8 @@ import (
 // in one (produce_flight.go), and its answer ends them or has them sent again.
 type Producer struct {
 	client      *kgo.Client
+	shortcuts   *shortcuts
+	format      *kmsg.RequestFormatter
 	hooks       *hooks
 	log         *logger
 	status      *Status
@@ -153,6 +156,8 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 		return err
 	}
 	d.net.Resolver = t.resolver
+	d.shortcuts = &shortcuts{conns: map[int32]*boundedConn{}}
+	p.shortcuts, p.format = d.shortcuts, kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID(c.ClientID)))
 	opts, err := clientOptions(c, d, p.log)
 	if err != nil {
 		return err

@@ -101,9 +101,14 @@ func (r *reconnect) worked(addr string) {
 // OnBrokerConnect implements kgo.HookBrokerConnect, for the dialer. It comes after TLS, the exchange of versions and the
 // login.
 func (d *dialer) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
-	if err == nil {
+	c, ours := conn.(*boundedConn)
+	switch {
+	case err == nil:
 		d.reconnect.worked(address(meta))
-	} else if c, ok := conn.(*boundedConn); ok { // without one dial has counted it
+		if ours {
+			c.node, c.known = meta.NodeID, true
+		}
+	case ours: // without one dial has counted it
 		c.failed()
 	}
 }

@@ -1,0 +1,183 @@
+package kafka
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kbin"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// shortcutFor is how long after a request by way of the library others may take the shortcut. The library renews a login
+	// that is about to end when it is given a request, at least a second before, and closes a connection that it has not used
+	// for connIdleTimeout.
+	shortcutFor = 500 * time.Millisecond
+	// longestAnswered is more than any answer to a request of quickMost bytes takes, in bytes.
+	longestAnswered = 1 << 20
+)
+
+// shortcut is the connection that the library has made to a broker for produce requests, on which short ones go without the library:
+// it takes each through five goroutines with contexts, hooks and deadlines of their own, which at a few hundred messages a second
+// is a quarter of what the messages cost.
+//
+// The connection is the shortcut's while the library has no request under way on it, for only then does it read or write there.
+// dispatch sees to that: a flight that takes the shortcut is the only one of its broker.
+//
+// A shortcut is used by one goroutine at a time.
+type shortcut struct {
+	conn   *boundedConn
+	format *kmsg.RequestFormatter
+	number int32  // of the last request
+	bytes  []byte // of a request, then of its answer
+}
+
+// errNotWritten is when nothing of a request has been written: the library may still send it, on another connection.
+var errNotWritten = errors.New("nothing was written")
+
+// shortcuts are the connections that the library sends produce requests on, by broker. It is a part of the dialer.
+type shortcuts struct {
+	mtx   sync.Mutex
+	conns map[int32]*boundedConn
+}
+
+// opened notes that the library has a connection with which it begins to send produce requests.
+func (s *shortcuts) opened(c *boundedConn) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	s.conns[c.node] = c
+}
+
+func (s *shortcuts) closed(c *boundedConn) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	if s.conns[c.node] == c {
+		delete(s.conns, c.node)
+	}
+}
+
+// to is the connection to a broker, nil if there is none.
+func (s *shortcuts) to(node int32) *boundedConn {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	return s.conns[node]
+}
+
+// overhear finds out whether the library sends produce requests here, and in what version. It writes each request as a whole: its
+// length in 4 bytes, its key in 2, its version in 2.
+func (c *boundedConn) overhear(p []byte) {
+	if c.shortcuts != nil && c.known && len(p) >= 8 && kmsg.Key(binary.BigEndian.Uint16(p[4:])) == kmsg.Produce {
+		if c.version.Swap(int32(binary.BigEndian.Uint16(p[6:]))) < 0 {
+			c.shortcuts.opened(c)
+		}
+	}
+}
+
+// abandon ends a connection that is of no use any more. The library hears of the reason when it is to write there the next time.
+func (c *boundedConn) abandon(err error) {
+	c.broken.CompareAndSwap(nil, &err)
+	c.shortcuts.closed(c)
+	_ = c.Conn.Close()
+}
+
+// arrived notes that a flight was answered: whether the next may take the shortcut, and, which the library sees to for its own,
+// whether the broker wants to be left alone for a while. The caller holds mtx.
+func (p *Producer) arrived(f *flight, answer *kmsg.ProduceResponse) {
+	n := f.node
+	if f.shortcut != nil {
+		if millis, after := answer.Throttle(); millis > 0 && after {
+			n.resume = p.now().Add(time.Duration(millis) * time.Millisecond)
+			p.alarm(n.resume)
+		}
+		return
+	}
+	if p.acks == 0 || p.log.wants("protocol") { // the first has no answers, of the second the library writes lines
+		return
+	}
+	conn := p.shortcuts.to(n.id)
+	switch {
+	case conn == nil:
+		n.shortcut = nil
+		return
+	case n.shortcut == nil || n.shortcut.conn != conn:
+		n.shortcut = &shortcut{conn: conn, format: p.format}
+	}
+	n.shortcutUntil = p.now().Add(shortcutFor)
+}
+
+// maybeShort has a flight take the shortcut, if it may. The caller holds mtx.
+func (p *Producer) maybeShort(f *flight) {
+	n := f.node
+	if n.shortcut != nil && n.flights == 1 && f.bytes <= quickMost && p.now().Before(n.shortcutUntil) {
+		f.shortcut, n.alone = n.shortcut, true
+	}
+}
+
+// exchange sends a request and waits for its answer. After an error the connection is closed.
+func (s *shortcut) exchange(request *produceRequest) (*kmsg.ProduceResponse, error) {
+	response, written, err := s.try(request)
+	if err != nil {
+		s.conn.abandon(err)
+		if written == 0 {
+			return nil, fmt.Errorf("%w: %w", errNotWritten, err)
+		}
+		return nil, err
+	}
+	return response, nil
+}
+
+func (s *shortcut) try(request *produceRequest) (response *kmsg.ProduceResponse, written int, err error) {
+	s.number++
+	request.SetVersion(int16(s.conn.version.Load()))
+	s.bytes = s.format.AppendRequest(s.bytes[:0], request, s.number)
+	if err = s.conn.Conn.SetDeadline(time.Now().Add(s.conn.silence)); err != nil {
+		return nil, 0, err
+	}
+	if written, err = s.conn.Conn.Write(s.bytes); err != nil {
+		return nil, written, err
+	}
+	body, err := s.answer()
+	if err != nil {
+		return nil, written, err
+	}
+	r := kbin.Reader{Src: body}
+	if number := r.Int32(); number != s.number {
+		return nil, written, fmt.Errorf("the answer to request %d came for request %d", number, s.number)
+	}
+	if request.IsFlexible() {
+		kmsg.SkipTags(&r)
+	}
+	if err = r.Complete(); err != nil {
+		return nil, written, err
+	}
+	response = kmsg.NewPtrProduceResponse()
+	response.SetVersion(request.GetVersion())
+	return response, written, response.ReadFrom(r.Src)
+}
+
+// answer reads an answer as a whole and gives it without its length. It is overwritten by the next request.
+func (s *shortcut) answer() ([]byte, error) {
+	s.bytes = s.bytes[:cap(s.bytes)]
+	n, err := io.ReadAtLeast(s.conn, s.bytes, 4)
+	if err != nil {
+		return nil, err
+	}
+	length := int(binary.BigEndian.Uint32(s.bytes))
+	if length > longestAnswered {
+		return nil, fmt.Errorf("an answer of %d bytes", length)
+	}
+	whole := 4 + length
+	if n > whole {
+		return nil, fmt.Errorf("%d bytes behind an answer that was the only one to come", n-whole)
+	}
+	s.bytes = slices.Grow(s.bytes[:n], whole-n)[:whole]
+	if _, err = io.ReadFull(s.conn, s.bytes[n:]); err != nil {
+		return nil, err
+	}
+	return s.bytes[4:], nil
+}
