@@ -247,6 +247,8 @@ struct stage {
 	int64_t frame_due;  /* when to take everything */
 	int64_t note_due;
 	int64_t last_frame; /* when a look last found a frame */
+	int64_t emptied;    /* when everything was last taken */
+	int64_t gap;        /* from when it was the time before until the next frame came */
 	struct slab *kept;  /* shared slabs that are full and handed over, the oldest first */
 	struct slab **kept_end;
 	bool kept_more;     /* than at the last look at them: the patience with them begins anew */

@@ -73,6 +73,19 @@ void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience)
 	}
 }
 
+/* after_gap is how long after now, when everything was taken, the next frame is to be expected: as soon as one came after
+ * the last two times, and no later than half a linger, by which a frame that comes earlier after all waits too long. To come
+ * a linger after the frame, rather than a linger after now and then again, spares steady traffic every second wake-up. */
+static int64_t after_gap(struct stage *stage, int64_t now, int64_t since, int64_t linger)
+{
+	int64_t gap = since > stage->emptied ? since - stage->emptied : 0;
+	int64_t expected = earlier(earlier(gap, stage->gap), linger / 2);
+
+	stage->gap = gap;
+	stage->emptied = now;
+	return expected;
+}
+
 /* look takes what there is, only full slabs unless all, and decides when to come again. What has not lingered as long as it
  * may is left until it has: each time the engine is brought something costs more than the time of the pump's to come again. */
 static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool all)
@@ -108,9 +121,8 @@ static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool
 	if (!all) {
 		return;
 	}
-	/* What is put from now on, or was since the look began, must not wait longer than linger. */
 	stage->pace = linger;
-	stage->frame_due = rest == REST_MORE ? now : now + linger;
+	stage->frame_due = rest == REST_MORE ? now : now + linger + after_gap(stage, now, since, linger);
 	if (rest == REST_NONE && (linger == 0 || now - stage->last_frame >= STAGE_QUIET_NS)
 		&& stage_disarm(pump, stage)) {
 		stage->frame_due = STAGE_NEVER;
