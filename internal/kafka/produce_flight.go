@@ -49,10 +49,7 @@ func (p *Producer) dispatch(n *node) {
 		return
 	}
 	for len(n.ready) > 0 && n.flights < maxFlights && (n.flights == 0 || n.bytes >= fullRequest && !n.alone) {
-		f := p.load(n)
-		n.flights++
-		p.maybeShort(f)
-		go p.carry(f)
+		p.depart(p.load(n))
 	}
 }
 
@@ -186,7 +183,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 		f.node.failures = 0
 		p.arrived(f, answer)
 	} else {
-		f.node.shortcut = nil
+		f.node.dropShortcut()
 		p.unreachable(f, err)
 	}
 	for _, c := range f.cargo {

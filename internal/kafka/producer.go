@@ -309,6 +309,9 @@ func (p *Producer) giveUp() (left []outcome, first bool) {
 		}
 	}
 	p.closed = true
+	for _, n := range p.nodes {
+		n.dropShortcut()
+	}
 	if p.telling == 0 {
 		p.tellAll()
 	}

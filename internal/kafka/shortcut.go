@@ -31,10 +31,11 @@ const (
 //
 // A shortcut is used by one goroutine at a time.
 type shortcut struct {
-	conn   *boundedConn
-	format *kmsg.RequestFormatter
-	number int32  // of the last request
-	bytes  []byte // of a request, then of its answer
+	conn    *boundedConn
+	flights chan *flight // to be carried; closed when there come no more
+	format  *kmsg.RequestFormatter
+	number  int32  // of the last request
+	bytes   []byte // of a request, then of its answer
 }
 
 // errNotWritten is when nothing of a request has been written: the library may still send it, on another connection.
@@ -100,22 +101,41 @@ func (p *Producer) arrived(f *flight, answer *kmsg.ProduceResponse) {
 		return
 	}
 	conn := p.shortcuts.to(n.id)
-	switch {
-	case conn == nil:
-		n.shortcut = nil
-		return
-	case n.shortcut == nil || n.shortcut.conn != conn:
-		n.shortcut = &shortcut{conn: conn, format: p.format}
+	if n.shortcut != nil && n.shortcut.conn != conn {
+		n.dropShortcut()
+	}
+	if n.shortcut == nil && conn != nil {
+		n.shortcut = &shortcut{conn: conn, flights: make(chan *flight, 1), format: p.format}
+		go p.serve(n.shortcut)
 	}
 	n.shortcutUntil = p.now().Add(shortcutFor)
 }
 
-// maybeShort has a flight take the shortcut, if it may. The caller holds mtx.
-func (p *Producer) maybeShort(f *flight) {
-	n := f.node
-	if n.shortcut != nil && n.flights == 1 && f.bytes <= quickMost && p.now().Before(n.shortcutUntil) {
-		f.shortcut, n.alone = n.shortcut, true
+// serve carries the flights that take a shortcut: one goroutine for all, whose stack has grown.
+func (p *Producer) serve(s *shortcut) {
+	for f := range s.flights {
+		p.carry(f)
 	}
+}
+
+// dropShortcut ends a broker's shortcut, if there is one. The caller holds mtx.
+func (n *node) dropShortcut() {
+	if n.shortcut != nil {
+		close(n.shortcut.flights)
+		n.shortcut = nil
+	}
+}
+
+// depart sends a flight on its way, by the shortcut if it may take it. The caller holds mtx.
+func (p *Producer) depart(f *flight) {
+	n := f.node
+	n.flights++
+	if n.shortcut == nil || n.flights > 1 || f.bytes > quickMost || !p.now().Before(n.shortcutUntil) {
+		go p.carry(f)
+		return
+	}
+	f.shortcut, n.alone = n.shortcut, true
+	n.shortcut.flights <- f // never blocks: this is the only one
 }
 
 // exchange sends a request and waits for its answer. After an error the connection is closed.
