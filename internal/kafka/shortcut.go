@@ -55,6 +55,9 @@ func (s *shortcuts) opened(c *boundedConn) {
 }
 
 func (s *shortcuts) closed(c *boundedConn) {
+	if c.version.Load() < 0 { // it has not been opened, or is at this moment: then the next one takes its place
+		return
+	}
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.conns[c.node] == c {
@@ -86,15 +89,15 @@ func (c *boundedConn) abandon(err error) {
 	_ = c.Conn.Close()
 }
 
-// arrived notes that a flight was answered: whether the next may take the shortcut, and, which the library sees to for its own,
-// whether the broker wants to be left alone for a while. The caller holds mtx.
+// arrived notes that a flight was answered: whether the next may take the shortcut, and whether the broker wants to be left alone
+// for a while, which the library sees to for its own requests only. The caller holds mtx.
 func (p *Producer) arrived(f *flight, answer *kmsg.ProduceResponse) {
 	n := f.node
+	if millis, after := answer.Throttle(); millis > 0 && after {
+		n.resume = p.now().Add(time.Duration(millis) * time.Millisecond)
+		p.alarm(n.resume)
+	}
 	if f.shortcut != nil {
-		if millis, after := answer.Throttle(); millis > 0 && after {
-			n.resume = p.now().Add(time.Duration(millis) * time.Millisecond)
-			p.alarm(n.resume)
-		}
 		return
 	}
 	if p.acks == 0 || p.log.wants("protocol") { // the first has no answers, of the second the library writes lines
