@@ -1,0 +1,303 @@
+package kafka
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+)
+
+// clock is one that a test sets, so that nothing depends on how fast the machine is.
+type clock struct{ at atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.at.Store(time.Now().UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time        { return time.Unix(0, c.at.Load()) }
+func (c *clock) pass(by time.Duration) { c.at.Add(int64(by)) }
+func (c *clock) of(tune *tuning)       { tune.now = c.now }
+func (c *clock) producer(t *testing.T, to *config.Connection, log host.Logger, status *Status) *Producer {
+	t.Helper()
+	return open(t, to, log, status, c.of)
+}
+
+// shortcutOf is the shortcut to the one broker there is, nil if there is none, and how many requests have taken it.
+func shortcutOf(p *Producer) (s *shortcut, requests int32) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	for _, n := range p.nodes {
+		if n.shortcut != nil {
+			return n.shortcut, n.shortcut.number
+		}
+	}
+	return nil, 0
+}
+
+// mustTake fails unless so many requests have taken the shortcut.
+func mustTake(t *testing.T, p *Producer, want int32) {
+	t.Helper()
+	if s, got := shortcutOf(p); s == nil || got != want {
+		t.Fatalf("%d requests took the shortcut %v, want %d", got, s != nil, want)
+	}
+}
+
+// TestShortcut holds which requests take the shortcut, and that the records of all arrive in order, each once.
+func TestShortcut(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+		c := connection(cluster.ListenAddrs()...)
+		c.Idempotence = idempotence
+		time := newClock()
+		p := time.producer(t, c, nil, nil)
+		sendAll(t, p, numbered("t", 0, 1)...)
+		mustTake(t, p, 0) // the library makes the connection
+		for i := 1; i <= 10; i++ {
+			sendAll(t, p, numbered("t", i, i+1)...)
+			mustTake(t, p, int32(i))
+		}
+		time.pass(shortcutFor)
+		sendAll(t, p, numbered("t", 11, 12)...)
+		mustTake(t, p, 10) // it is the library's turn
+		sendAll(t, p, numbered("t", 12, 13)...)
+		mustTake(t, p, 11)
+		large := numbered("t", 13, 14)
+		large[0].Key = bytes.Repeat([]byte("k"), quickMost)
+		sendAll(t, p, large...)
+		mustTake(t, p, 11)
+		sendAll(t, p, numbered("t", 14, 15)...)
+		mustTake(t, p, 12)
+		once(t, cluster, 15)
+	})
+}
+
+// TestNoShortcut holds that there is none for requests that are not answered, nor where the library's lines are wanted.
+func TestNoShortcut(t *testing.T) {
+	for name, without := range map[string]func(c *config.Connection){
+		"acks = 0":         func(c *config.Connection) { c.Acks = 0 },
+		"debug = protocol": func(c *config.Connection) { c.Debug = []string{"protocol"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+			c := connection(cluster.ListenAddrs()...)
+			without(c)
+			p := newClock().producer(t, c, newLines(), nil)
+			for i := range 3 {
+				sendAll(t, p, numbered("t", i, i+1)...)
+			}
+			if s, _ := shortcutOf(p); s != nil {
+				t.Error("there is a shortcut")
+			}
+			once(t, cluster, 3)
+		})
+	}
+}
+
+// TestShortcutIsCut holds that records arrive, each once, when the connection ends while nothing is under way, and that the
+// administrator hears of it.
+func TestShortcutIsCut(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+		c := connection(cluster.ListenAddrs()...)
+		c.Idempotence = idempotence
+		log := newLines()
+		p := open(t, c, log, nil)
+		for i := range 3 {
+			sendAll(t, p, numbered("t", i, i+1)...)
+		}
+		network.cut()
+		sendAll(t, p, numbered("t", 3, 4)...)
+		for i := 4; i < 7; i++ {
+			sendAll(t, p, numbered("t", i, i+1)...)
+		}
+		once(t, cluster, 7)
+		log.waitFor(t, host.Warning, "does not answer")
+		log.waitFor(t, host.Notice, "is back")
+	})
+}
+
+// TestShortcutLosesAnAnswer holds that with idempotence a record whose answer is lost on the shortcut arrives once.
+func TestShortcutLosesAnAnswer(t *testing.T) {
+	cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	status := &Status{}
+	p := open(t, c, nil, status)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	if s, _ := shortcutOf(p); s == nil {
+		t.Fatal("there is no shortcut")
+	}
+	network.lose(true)
+	o := expectOutcomes(t, 2)
+	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
+	await(t, network.lost)
+	p.Send(numbered("t", 2, 3), time.Time{}, o.add)
+	network.lose(false)
+	network.cut()
+	o.allSent()
+	once(t, cluster, 3)
+	if snap := status.Snapshot(); snap.Retried == 0 || snap.LastError.Text == "" {
+		t.Errorf("the status is %+v", snap)
+	}
+}
+
+// TestShortcutIsThrottled holds that a broker that asks for it is left alone for as long.
+func TestShortcutIsThrottled(t *testing.T) {
+	const millis = 40
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	clock := newClock()
+	p := clock.producer(t, connection(cluster.ListenAddrs()...), nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		asked := request.(*kmsg.ProduceRequest)
+		answer := asked.ResponseKind().(*kmsg.ProduceResponse)
+		answer.ThrottleMillis = millis
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Topic, topic.TopicID = asked.Topics[0].Topic, asked.Topics[0].TopicID
+		topic.Partitions = append(topic.Partitions, kmsg.NewProduceResponseTopicPartition())
+		answer.Topics = append(answer.Topics, topic)
+		return answer, nil, true
+	})
+	sendAll(t, p, numbered("t", 1, 2)...)
+	mustTake(t, p, 1)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 2, 3), time.Time{}, o.add)
+	p.mtx.Lock()
+	for _, n := range p.nodes {
+		if n.flights != 0 || !n.resume.Equal(clock.now().Add(millis*time.Millisecond)) {
+			t.Errorf("%d requests are under way, the next is due in %v", n.flights, n.resume.Sub(clock.now()))
+		}
+	}
+	p.mtx.Unlock()
+	clock.pass(millis * time.Millisecond)
+	o.allSent()
+}
+
+// TestShortcutAmongLargeOnes holds that order and number are kept while requests change between the two ways.
+func TestShortcutAmongLargeOnes(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		const many = 200
+		cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+		c := connection(cluster.ListenAddrs()...)
+		c.Idempotence = idempotence
+		p := newClock().producer(t, c, nil, nil)
+		o := expectOutcomes(t, many)
+		for i := range many {
+			records := numbered("t", i, i+1)
+			if i%10 > 5 { // enough for another request beside one that is under way
+				records[0].Key = make([]byte, fullRequest/2)
+			}
+			p.Send(records, time.Time{}, o.add)
+			if i%10 == 0 {
+				soon(t, "the broker has it", func() bool { return p.Underway() == 0 })
+			}
+		}
+		o.allSent()
+		once(t, cluster, many)
+		_, n := shortcutOf(p)
+		t.Logf("%d requests took the shortcut", n)
+	})
+}
+
+// TestShortcutsAnswers holds what is taken for an answer, and that a connection with another is given up, which the library
+// hears when it is to write there.
+func TestShortcutsAnswers(t *testing.T) {
+	answer := func(number int32, body ...byte) []byte {
+		bytes := binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))
+		return append(binary.BigEndian.AppendUint32(bytes, uint32(number)), body...)
+	}
+	empty := []byte{0, 1, 0, 0, 0, 0, 0} // of version 9: no tags in its head, no topics, no throttle, no tags
+	for name, test := range map[string]struct {
+		pieces [][]byte
+		fault  string // "" = none
+	}{
+		"right":                    {[][]byte{answer(1, empty...)}, ""},
+		"right, in pieces":         {[][]byte{answer(1, empty...)[:3], answer(1, empty...)[3:5], answer(1, empty...)[5:]}, ""},
+		"to another request":       {[][]byte{answer(2, empty...)}, "the answer to request 2 "},
+		"more than one":            {[][]byte{append(answer(1, empty...), 0)}, "1 bytes behind an answer"},
+		"without a number":         {[][]byte{{0, 0, 0, 2, 0, 0}}, "the answer to request 0 "},
+		"without what is its head": {[][]byte{answer(1)}, "did not contain enough data"},
+		"without what it tells":    {[][]byte{answer(1, 0, 7)}, "did not contain enough data"},
+		"too long":                 {[][]byte{{'H', 'T', 'T', 'P', '/'}}, "an answer of 1213486160 bytes"},
+		"ends in the middle":       {[][]byte{answer(1, empty...)[:6]}, io.EOF.Error()},
+		"none":                     {nil, io.EOF.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, other := net.Pipe()
+			go func() {
+				defer other.Close()
+				var length [4]byte
+				if _, err := io.ReadFull(other, length[:]); err != nil {
+					t.Error(err)
+				}
+				if _, err := io.CopyN(io.Discard, other, int64(binary.BigEndian.Uint32(length[:]))); err != nil {
+					t.Error(err)
+				}
+				for _, piece := range test.pieces {
+					if _, err := other.Write(piece); err != nil {
+						t.Error(err)
+					}
+				}
+			}()
+			all := &shortcuts{conns: map[int32]*boundedConn{}}
+			bounded := &boundedConn{Conn: conn, silence: patience, shortcuts: all}
+			bounded.version.Store(9)
+			all.opened(bounded)
+			s := &shortcut{conn: bounded, format: kmsg.NewRequestFormatter()}
+			f := &flight{}
+			response, err := s.exchange(&produceRequest{kmsg.NewPtrProduceRequest(), f})
+			if f.state.Load() != departed {
+				t.Error("it is not known to be written")
+			}
+			if test.fault == "" {
+				if err != nil || response == nil || all.to(0) != bounded {
+					t.Fatalf("%v, %v", response, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), test.fault) || errors.Is(err, errNotWritten) {
+				t.Fatalf("the error is %v", err)
+			}
+			if n, told := bounded.Write([]byte("12345678")); n != 0 || !errors.Is(told, err) {
+				t.Errorf("the library hears %v", told)
+			}
+			if _, err := conn.Write([]byte("x")); !errors.Is(err, io.ErrClosedPipe) || all.to(0) != nil {
+				t.Errorf("the connection is still there: %v", err)
+			}
+		})
+	}
+}
+
+// TestShortcutNotWritten holds that the library is given what could not be written at all.
+func TestShortcutNotWritten(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	status := &Status{}
+	p := newClock().producer(t, connection(cluster.ListenAddrs()...), nil, status)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	s, _ := shortcutOf(p)
+	if s == nil {
+		t.Fatal("there is no shortcut")
+	}
+	_ = s.conn.Conn.Close()
+	sendAll(t, p, numbered("t", 1, 2)...)
+	if next, _ := shortcutOf(p); next == s || next == nil {
+		t.Error("the shortcut is the one that was closed, or there is none")
+	}
+	if n := status.Snapshot().Retried; n != 0 {
+		t.Errorf("%d records were sent again", n)
+	}
+	once(t, cluster, 2)
+}
