@@ -16,6 +16,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
+	"reskafka/internal/outbox"
 )
 
 // clock is one that a test sets, so that nothing depends on how fast the machine is.
@@ -300,4 +301,59 @@ func TestShortcutNotWritten(t *testing.T) {
 		t.Errorf("%d records were sent again", n)
 	}
 	once(t, cluster, 2)
+}
+
+// underWay is how many requests the one broker owes answers to, and whether one of them takes the shortcut.
+func underWay(p *Producer) (flights int, short bool) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	for _, n := range p.nodes {
+		return n.flights, n.alone
+	}
+	return 0, false
+}
+
+// TestShortcutIsTakenAlone holds that no other request is under way with one that takes the shortcut, whichever is first: there
+// is nobody to tell their answers apart.
+func TestShortcutIsTakenAlone(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t", "other"))
+	c := connection(cluster.ListenAddrs()...)
+	c.BatchSize = fullRequest + 1000
+	p := newClock().producer(t, c, nil, nil)
+	full := func(topic string, from int) []*outbox.Record {
+		records := numbered(topic, from, from+1)
+		records[0].Key = make([]byte, fullRequest+500)
+		return records
+	}
+	sendAll(t, p, numbered("t", 0, 1)...)
+	sendAll(t, p, numbered("other", 0, 1)...)
+	mustTake(t, p, 1)
+	expect := func(when string, flights int, short bool) {
+		t.Helper()
+		if n, is := underWay(p); n != flights || is != short {
+			t.Errorf("%s: %d under way, by the shortcut %v; want %d, %v", when, n, is, flights, short)
+		}
+	}
+	expect("nothing to do", 0, false)
+
+	release, asked := hang(t, cluster, kmsg.Produce)
+	first := expectOutcomes(t, 2)
+	p.Send(numbered("t", 1, 2), time.Time{}, first.add)
+	await(t, asked)
+	p.Send(full("other", 1), time.Time{}, first.add)
+	expect("a short one, then a full one", 1, true)
+	release()
+	first.allSent()
+	soon(t, "all has landed", func() bool { n, _ := underWay(p); return n == 0 })
+	expect("all is done", 0, false)
+
+	release, asked = hang(t, cluster, kmsg.Produce)
+	second := expectOutcomes(t, 3)
+	p.Send(full("other", 2), time.Time{}, second.add)
+	await(t, asked)
+	p.Send(append(numbered("t", 2, 3), full("t", 3)...), time.Time{}, second.add)
+	expect("a full one, then a short one with much behind it", 2, false)
+	release()
+	second.allSent()
+	once(t, cluster, 4)
 }
