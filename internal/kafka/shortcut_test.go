@@ -322,7 +322,7 @@ func TestShortcutIsTakenAlone(t *testing.T) {
 	p := newClock().producer(t, c, nil, nil)
 	full := func(topic string, from int) []*outbox.Record {
 		records := numbered(topic, from, from+1)
-		records[0].Key = make([]byte, fullRequest+500)
+		records[0].Key = make([]byte, fullRequest+920) // a batch of its own
 		return records
 	}
 	sendAll(t, p, numbered("t", 0, 1)...)
