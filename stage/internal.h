@@ -59,6 +59,9 @@
 #define STAGE_QUIET_NS (50 * STAGE_MILLISECOND)
 #endif
 
+/* The most that a frame lingers too long because the pump expected it later, see stage_expect; half of a shorter linger. */
+#define STAGE_LATE_NS (5 * STAGE_MILLISECOND / 2)
+
 /* How long a note waits for more of its kind. */
 #define STAGE_NOTE_NS (50 * STAGE_MILLISECOND)
 
@@ -407,6 +410,11 @@ enum rest {
 	REST_MORE,    /* slabs for another time */
 	REST_COPYING, /* a frame whose writer is not done, and all behind it */
 };
+
+/* stage_expect notes that everything was taken, at now, the first of it having waited since then (see stage.since), and gives how
+ * long after now the next frame is to be expected: as soon as one came after the last two times, at most STAGE_LATE_NS. To come a
+ * linger after that, rather than a linger after now and then again, spares the pump every second wake-up in steady traffic. */
+STAGE_HIDDEN int64_t stage_expect(struct stage *stage, int64_t now, int64_t since, int64_t linger);
 
 /* stage_hand_out hands over what the stage holds, slab by slab; only full slabs unless all. */
 STAGE_HIDDEN enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all);

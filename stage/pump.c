@@ -1,14 +1,14 @@
 /*
  * res_kafka: the pump's schedule: one thread, and when it looks at which stage.
  *
- * A stage is *armed* from its first frame on: the pump looks at it every linger without being told, and takes what has
- * waited that long, or comes again when it will have; so its writers call nobody. After STAGE_QUIET_NS without a frame
+ * A stage is *armed* from its first frame on: the pump looks at it again and again without being told, a linger after it
+ * expects the next frame (stage_expect), and takes what has waited that long, or comes again when it will have; so its writers call nobody. After STAGE_QUIET_NS without a frame
  * (at once when there is no linger) the pump disarms it, and the next writer arms it again and calls. A writer reserves its frame first and then looks whether the stage is armed, the
  * pump disarms first and then looks for frames, so a frame is either seen by the look that disarms or finds the stage
  * disarmed. With no stage armed and no note to report the pump sleeps without a time limit.
  *
  *               put: call                              look: nothing for STAGE_QUIET_NS
- *     disarmed ───────────► armed, look every linger ───────────────────────────────────► disarmed
+ *     disarmed ───────────► armed, look by itself ──────────────────────────────────────► disarmed
  *                             put fills a slab: call, full slabs are taken at once
  *
  * The pump visits the stages that are armed or have called, and those whose shared slabs wait for their frames to be
@@ -73,13 +73,10 @@ void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience)
 	}
 }
 
-/* after_gap is how long after now, when everything was taken, the next frame is to be expected: as soon as one came after
- * the last two times, and no later than half a linger, by which a frame that comes earlier after all waits too long. To come
- * a linger after the frame, rather than a linger after now and then again, spares steady traffic every second wake-up. */
-static int64_t after_gap(struct stage *stage, int64_t now, int64_t since, int64_t linger)
+int64_t stage_expect(struct stage *stage, int64_t now, int64_t since, int64_t linger)
 {
 	int64_t gap = since > stage->emptied ? since - stage->emptied : 0;
-	int64_t expected = earlier(earlier(gap, stage->gap), linger / 2);
+	int64_t expected = earlier(earlier(gap, stage->gap), earlier(linger / 2, STAGE_LATE_NS));
 
 	stage->gap = gap;
 	stage->emptied = now;
@@ -122,7 +119,7 @@ static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool
 		return;
 	}
 	stage->pace = linger;
-	stage->frame_due = rest == REST_MORE ? now : now + linger + after_gap(stage, now, since, linger);
+	stage->frame_due = rest == REST_MORE ? now : now + linger + stage_expect(stage, now, since, linger);
 	if (rest == REST_NONE && (linger == 0 || now - stage->last_frame >= STAGE_QUIET_NS)
 		&& stage_disarm(pump, stage)) {
 		stage->frame_due = STAGE_NEVER;

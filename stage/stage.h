@@ -39,7 +39,8 @@ struct stage_gate {
 	int64_t max_charge;   /* most charge held at a time; a single frame above it is still taken into an empty stage,
 	                       * which is one with held_frames and held_charge 0 */
 	int64_t max_length;   /* longest content of one frame, bytes */
-	int64_t linger_ns;    /* how long a frame may wait for company before the pump takes it; 0 = not at all. A longer
+	int64_t linger_ns;    /* how long a frame may wait for company before the pump takes it, give or take an eighth, or
+	                       * up to a half and 2.5 ms longer when frames come sooner than those before; 0 = not at all. A longer
 	                       * value is in force from the pump's next look on, a shorter one from the next put on. A
 	                       * stage that has filled a slab (64 KiB) does not wait for it. */
 	int64_t max_weight;   /* for the writers, who weigh a frame by a rule of their own; the stage does not look at it */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "../../stage/internal.h"
 
 #define SLAB (64 * 1024)
 
@@ -84,6 +85,41 @@ static void lingers_from_its_own_put(void)
 	}
 	owner_close(&timed.owner);
 	stage_pump_stop(pump);
+}
+
+/* The next frame is expected as soon as one came the last two times, within limits, and at once by who knows nothing. */
+static void expects_what_came_before(void)
+{
+	static const struct {
+		int64_t gap; /* from when all was taken until the next frame; -1 = none came, -2 = it is not known */
+		int64_t linger;
+		int64_t expected;
+	} steps[] = {
+		{ 1000, MILLISECOND, 0 },
+		{ 1000, MILLISECOND, 1000 },
+		{ 3000, MILLISECOND, 1000 },
+		{ 2000, MILLISECOND, 2000 },
+		{ -1, MILLISECOND, 0 },
+		{ 2000, MILLISECOND, 0 },
+		{ 2000, MILLISECOND, 2000 },
+		{ -2, MILLISECOND, 0 },
+		{ MILLISECOND, MILLISECOND, 0 },
+		{ MILLISECOND, MILLISECOND, MILLISECOND / 2 },
+		{ 10 * MILLISECOND, HOUR, MILLISECOND },
+		{ 10 * MILLISECOND, HOUR, STAGE_LATE_NS },
+		{ 10 * MILLISECOND, 0, 0 },
+	};
+	static struct stage stage;
+	int64_t now = HOUR;
+	size_t i;
+
+	stage_expect(&stage, now, 0, MILLISECOND);
+	for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		int64_t since = steps[i].gap == -1 ? 0 : steps[i].gap == -2 ? STAGE_LONG_AGO : now + steps[i].gap;
+
+		now += 20 * MILLISECOND;
+		CHECK_EQUAL(stage_expect(&stage, now, since, steps[i].linger), steps[i].expected);
+	}
 }
 
 static void a_full_slab_does_not_linger(void)
@@ -523,6 +559,7 @@ int main(void)
 {
 	RUN(lingers_of_their_own);
 	RUN(lingers_from_its_own_put);
+	RUN(expects_what_came_before);
 	RUN(a_full_slab_does_not_linger);
 	RUN(a_flush_of_many_slabs);
 	RUN(lengths_around_a_slab);
