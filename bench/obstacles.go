@@ -15,8 +15,8 @@ const (
 	twoProcessors = "Caller, pump, feeder, requests and the broker share two processors: the rate is what their work adds up to. " +
 		"Of ours, packing what waits and unpacking it, copies and the kernel's share of sockets and pages are the largest"
 	goCodec = "What remains is the encoder, which is Go where librdkafka has C; without compression the same messages cost four fifths"
-	wakeUp  = "Each batch wakes the pump's thread, the inbox's, feeder's, the request's and the connection's goroutines, and the answer the " +
-		"latter again: some 150 µs of the scheduler, the poller and the kernel"
+	wakeUp  = "Each batch wakes the pump's thread, the inbox's, feeder's and the connection's goroutines, and the answer the latter again: some " +
+		"100 µs of the scheduler, the poller and the kernel"
 	steps = "The clock is read twice in each call, which is half of the time, in steps of 10 ns"
 )
 
