@@ -81,23 +81,38 @@ func (o *Outbox) lost(l *lane, from, to uint64, reason string) (gone []outcome) 
 	return append(gone, outcome{topic: l.topic, reason: reason, records: n})
 }
 
-// promote makes ready what is behind, once nothing stands before it: it is in memory, so it need not wait for the disk.
+// promote makes ready what is behind, once nothing stands before it: it is in memory, so it need not wait for the disk. While
+// memory is half full, it is only as much as a queue may keep then, for what is in a queue stays there until it has been sent, also
+// when the disk has given it up.
 func (o *Outbox) promote(l *lane) {
 	if l.behind == 0 || l.read < l.next {
 		return
 	}
+	most := l.behind
+	if o.half() {
+		if most = readAhead; o.settings.QueueRecords > 0 {
+			most = min(most, max(1, o.settings.QueueRecords/2))
+		}
+		most -= l.ahead()
+	}
+	before := l.behind
 	for _, part := range [][]*Record{o.writing.of(l), l.write} {
 		for _, r := range part {
+			if before-l.behind >= most {
+				break
+			}
 			if r.behind {
 				r.behind = false
+				l.behind--
 				l.place(r) // after those that came from the disk meanwhile
 				l.queue = append(l.queue, r)
 			}
 		}
 	}
-	l.behind = 0
-	o.markReady(l)
-	o.signal()
+	if l.behind < before {
+		o.markReady(l)
+		o.signal()
+	}
 }
 
 // listRead has the keeper read on when the lane is about to run out of records to send.

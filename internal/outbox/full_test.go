@@ -72,6 +72,39 @@ func TestMoreThanTheSpoolHolds(t *testing.T) {
 	}
 }
 
+// TestQueueWhileRoomIsMade holds that memory keeps no more than a queue may hold of what a full spool gives up, also when
+// records come to be sent while the first of them are being written.
+func TestQueueWhileRoomIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const queue, room, all = 100, 50, 2000
+		g := fullRig(t, true, func(d *disk) Spool { return d })
+		g.outbox.Adjust(func(s *Settings) { s.QueueRecords = queue }, SpoolLimits{})
+		g.client.sending = func() time.Duration { return time.Second }
+		g.put("other", 1) // the feeder is inside Send now
+		var appends int
+		g.disk.mtx.Lock()
+		g.disk.most = room
+		g.disk.slow = func() time.Duration {
+			if appends++; appends == 1 {
+				return 2 * time.Second // it comes back while this one waits
+			}
+			return 0
+		}
+		g.disk.mtx.Unlock()
+		g.put("t", all)
+		for range 100 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			g.check()
+		}
+		c, on := g.outbox.Counters()[1], g.disk.values("t")
+		if c.Waiting+c.Sending > queue || c.Dropped[ReasonSpoolFull] < all-room-queue || on[len(on)-1] != fmt.Sprint(all) || g.trouble != nil {
+			t.Errorf("account %+v, %d on disk, the last %q, trouble %v", c, len(on), on[len(on)-1], g.trouble)
+		}
+		g.outbox.Close()
+	})
+}
+
 // TestLargeRecordsDropOldest holds that room is made for large records too.
 func TestLargeRecordsDropOldest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
