@@ -75,7 +75,8 @@ type Consumer struct {
 	shut      bool               // the client gives no partitions away: it was polled and not told AllowRebalance since
 	base      uint64             // Progress.Delivered when it was handed out
 	marked    int                // how many of out are marked to be committed
-	since     time.Time          // when the callback under way began, as far as the watchdog has seen
+	seen      int                // how many callbacks of out have returned, as far as the watchdog has seen
+	since     time.Time          // when the callback under way began, as far as it has
 	watch     *time.Timer
 	blocked   bool // a rebalance waits for the batch
 	closing   bool

@@ -157,7 +157,7 @@ func (c *Consumer) hand(batch *Batch) *Batch {
 		return nil
 	}
 	c.out, c.shut = batch, true
-	c.base, c.marked, c.since = c.progress.Delivered(), 0, c.tune.now()
+	c.base, c.marked, c.seen, c.since = c.progress.Delivered(), 0, 0, c.tune.now()
 	c.progress.Hurry(false)
 	c.watch.Reset(c.tick())
 	if c.debug.wants("consumer") {

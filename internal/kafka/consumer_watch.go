@@ -25,10 +25,9 @@ func (c *Consumer) look() {
 		c.mtx.Unlock()
 		return
 	}
-	before, now := c.marked, c.tune.now()
-	n := c.settle()
-	if n > before {
-		c.since = now
+	now, n := c.tune.now(), c.settle()
+	if n > c.seen {
+		c.seen, c.since = n, now
 	}
 	if now.Sub(c.since) < c.maxPoll {
 		c.watch.Reset(c.tick())

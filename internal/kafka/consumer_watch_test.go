@@ -1,31 +1,66 @@
 package kafka
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"reskafka/internal/config"
 	"reskafka/internal/host"
 )
+
+// overseen is a module whose callbacks are watched by a clock that the test moves: how long the machine takes for them, and how
+// long it lets heartbeats wait, has no part in it.
+type overseen struct {
+	*module
+	clock atomic.Int64 // ns since 1970
+}
+
+// watchOver subscribes with a max_poll_interval_ms of a second.
+func watchOver(t *testing.T, cluster *kfake.Cluster, log host.Logger, adjust func(*config.Connection), topics ...string) *overseen {
+	t.Helper()
+	c := consuming(cluster.ListenAddrs()...)
+	c.MaxPollInterval = time.Second
+	if adjust != nil {
+		adjust(c)
+	}
+	w := &overseen{}
+	w.clock.Store(time.Now().UnixNano())
+	w.module = subscribe(t, c, log, topics, func(tune *consumerTuning) {
+		tune.now = func() time.Time { return time.Unix(0, w.clock.Load()) }
+	})
+	return w
+}
+
+// takes has the callback under way take so long, from the moment that the watchdog knows it to have begun.
+func (w *overseen) takes(long time.Duration) {
+	eventually(w.t, "the watchdog has seen which callback is under way", func() bool {
+		w.Consumer.mtx.Lock()
+		defer w.Consumer.mtx.Unlock()
+		return w.out == nil || uint64(w.seen) == w.Delivered()-w.base
+	})
+	w.clock.Add(int64(long))
+}
 
 // TestWatchdog holds that a callback beyond max_poll_interval_ms costs the membership, is said once, and that the
 // consumer comes back when it returns, with nothing skipped.
 func TestWatchdog(t *testing.T) {
-	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
 	cl := writer(t, cluster)
 	write(t, cl, "t", 1, 0, 10)
 	l := newLedger()
 	l.audit(cluster)
-	c := consuming(cluster.ListenAddrs()...)
-	c.SessionTimeout, c.MaxPollInterval = time.Second, time.Second
 	log := newLines()
 	hold := make(chan struct{})
-	m := subscribe(t, c, log, []string{"t"})
+	m := watchOver(t, cluster, log, nil, "t")
 	hung := false
 	m.run(func(one Message) {
 		if one.Offset == 3 && !hung {
 			hung = true
+			m.takes(time.Second)
 			<-hold
 		}
 		l.end(one)
@@ -37,7 +72,7 @@ func TestWatchdog(t *testing.T) {
 		t.Errorf("committed %d, want 3", n)
 	}
 	// Another member takes over meanwhile, and leaves again.
-	other := listen(t, c, nil, func(one Message) { l.end(one) }, "t")
+	other := listen(t, consuming(cluster.ListenAddrs()...), nil, func(one Message) { l.end(one) }, "t")
 	if got := other.waitFor(7); got[0].Offset != 3 {
 		t.Errorf("the other began at %d", got[0].Offset)
 	}
@@ -57,17 +92,16 @@ func TestWatchdog(t *testing.T) {
 
 // TestWatchdogAlone holds that the message of the hung callback comes again when nobody took it over.
 func TestWatchdogAlone(t *testing.T) {
-	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t", "held.back"))
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t", "held.back"))
 	write(t, writer(t, cluster), "held.back", 1, 0, 10)
 	write(t, writer(t, cluster), "t", 1, 0, 10)
-	c := consuming(cluster.ListenAddrs()...)
-	c.SessionTimeout, c.MaxPollInterval = time.Second, time.Second
-	m := subscribe(t, c, nil, []string{"t", "held.back"})
+	m := watchOver(t, cluster, nil, nil, "t", "held.back")
 	m.Pause("held.back")
 	hung := false
 	m.run(func(one Message) {
 		if one.Offset == 3 && !hung {
 			hung = true
+			m.takes(time.Second)
 			eventually(t, "the group is left", func() bool { return len(cluster.GroupInfo("g").Members) == 0 })
 		}
 	})
@@ -85,29 +119,42 @@ func TestWatchdogAlone(t *testing.T) {
 	m.waitFor(21)
 }
 
-// TestWatchdogSpares holds that a batch may take longer than max_poll_interval_ms when none of its callbacks does.
+// TestWatchdogSpares holds that a batch may take longer than max_poll_interval_ms when none of its callbacks does, also when each of
+// them commits.
 func TestWatchdogSpares(t *testing.T) {
-	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
-	write(t, writer(t, cluster), "t", 1, 0, 5)
-	c := consuming(cluster.ListenAddrs()...)
-	c.SessionTimeout, c.MaxPollInterval = 500*time.Millisecond, 500*time.Millisecond
-	log := newLines()
-	m := listen(t, c, log, func(Message) { time.Sleep(200 * time.Millisecond) }, "t")
-	inOrder(t, m.waitFor(5))
-	if lines := log.above(host.Notice); len(lines) != 0 {
-		t.Errorf("lines: %v", lines)
+	for name, commits := range map[string]bool{"automatic commits": false, "a commit in each callback": true} {
+		t.Run(name, func(t *testing.T) {
+			cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+			write(t, writer(t, cluster), "t", 1, 0, 5)
+			log := newLines()
+			m := watchOver(t, cluster, log, func(c *config.Connection) { c.AutoCommit = !commits }, "t")
+			m.run(func(Message) {
+				if commits {
+					if err := m.Commit(context.Background(), true); err != nil {
+						t.Errorf("committing: %v", err)
+					}
+				}
+				m.takes(900 * time.Millisecond)
+			})
+			inOrder(t, m.waitFor(5))
+			if lines := log.above(host.Notice); len(lines) != 0 {
+				t.Errorf("lines: %v", lines)
+			}
+		})
 	}
 }
 
 // TestCloseWhileHung closes a consumer that the watchdog has taken out of its group.
 func TestCloseWhileHung(t *testing.T) {
-	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
 	write(t, writer(t, cluster), "t", 1, 0, 5)
-	c := consuming(cluster.ListenAddrs()...)
-	c.SessionTimeout, c.MaxPollInterval = 500*time.Millisecond, 500*time.Millisecond
 	log := newLines()
 	hold := make(chan struct{})
-	m := listen(t, c, log, func(Message) { <-hold }, "t")
+	m := watchOver(t, cluster, log, nil, "t")
+	m.run(func(Message) {
+		m.takes(time.Second)
+		<-hold
+	})
 	log.waitFor(t, host.Warning, "is still running")
 	m.Close()
 	close(hold)
