@@ -19,10 +19,15 @@ import (
 	"reskafka/internal/console"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
+	"reskafka/test/port"
 )
 
-// busy is how much longer than it ought to something may take on a machine with much else to do.
-const busy = 4 * time.Second
+// busy is how much longer than it ought to something may take on a machine with much else to do. What the tests with it hold would
+// else take a minute or more, socket_timeout_ms for example.
+const busy = 15 * time.Second
+
+// inTime is an option with which a test message is sent however busy the machine is.
+const inTime = "request_timeout_ms = 20000"
 
 // patience is how long a test waits for what must happen; it is reached only by a failing one.
 const patience = 20 * time.Second
@@ -112,15 +117,7 @@ func (b *broker) consumed(t *testing.T, topic string, n int) []*kgo.Record {
 }
 
 // refusedAddress is one where nobody listens.
-func refusedAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+func refusedAddress(t testing.TB) string { return port.Refused(t) }
 
 // silentAddress is one where connections are accepted and nobody says a word.
 func silentAddress(t *testing.T) string {

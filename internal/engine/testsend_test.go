@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -68,13 +69,14 @@ func TestTestSend(t *testing.T) {
 func TestTestSendGivesNothingBack(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
-	r.configure(section("one", b.address(), "request_timeout_ms = 300"))
+	r.configure(section("one", b.address(), inTime))
 	s := r.open("one")
 	s.HeldFrames.Store(5)
 	s.HeldCharge.Store(100)
 	if got := r.say("one", "t", "m", nil); got != "sent" {
 		t.Error(got)
 	}
+	r.configure(section("one", b.address(), "request_timeout_ms = 300"))
 	if got := r.say("one", "unknown", "m", nil); got == "sent" {
 		t.Error(got)
 	}
@@ -115,16 +117,22 @@ func TestTestSendFails(t *testing.T) {
 	} {
 		r := start(t, newLines())
 		r.configure(section("one", c.brokers, "request_timeout_ms = 500", "enable_idempotence = yes"))
-		began := time.Now()
-		got := r.say("one", c.topic, "m", nil)
-		took := time.Since(began)
-		for _, part := range c.want {
-			if !strings.Contains(got, part) {
-				t.Errorf("%s: %q, want %q", c.name, got, part)
+		said := func() (got string, right bool) {
+			began := time.Now()
+			got = r.say("one", c.topic, "m", nil)
+			if took := time.Since(began); c.timed && took < timeout || took > timeout+busy {
+				t.Errorf("%s: it took %v of %v", c.name, took, timeout)
+			}
+			return got, !slices.ContainsFunc(c.want, func(part string) bool { return !strings.Contains(got, part) })
+		}
+		got, right := said()
+		for range 5 { // on a busy machine the time may be over before there was an attempt to connect
+			if !right {
+				got, right = said()
 			}
 		}
-		if c.timed && took < timeout || took > timeout+patience/10 {
-			t.Errorf("%s: it took %v of %v", c.name, took, timeout)
+		if !right {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 		r.status("one")
 	}
@@ -160,6 +168,7 @@ func TestTestSendBehindABacklog(t *testing.T) {
 	}
 	release()
 	s.settled()
+	r.configure(section("one", b.address(), inTime, "socket_timeout_ms = 60000"))
 	if got := r.say("one", "t", "another", nil); got != "sent" {
 		t.Error(got)
 	}

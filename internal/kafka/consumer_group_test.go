@@ -103,7 +103,6 @@ func TestRebalanceWaitsForOneCallback(t *testing.T) {
 	l := newLedger()
 	l.audit(cluster)
 	c := consuming(cluster.ListenAddrs()...)
-	c.SessionTimeout, c.MaxPollInterval = 6*time.Second, 6*time.Second // heartbeats every 2 s
 	begun, hold := make(chan struct{}), make(chan struct{})
 	first := subscribe(t, c, nil, []string{"t"}, func(tune *consumerTuning) {
 		tune.extra = append(tune.extra, kgo.HeartbeatInterval(20*time.Millisecond))
@@ -273,7 +272,7 @@ func TestJoiningTakesItsTime(t *testing.T) {
 	within(t, begun, "the callback")
 	log := newLines()
 	c = consuming(cluster.ListenAddrs()...)
-	c.SocketTimeout = 300 * time.Millisecond
+	c.SocketTimeout = 1500 * time.Millisecond
 	joins := watchRequests(cluster, kmsg.JoinGroup)
 	m := listen(t, c, log, nil, "t")
 	within(t, slow.hurried, "the rebalance")
@@ -545,11 +544,16 @@ func TestConsumerOptionsOnTheWire(t *testing.T) {
 	if fetch.MaxWaitMillis != 500 || fetch.MaxBytes != 60<<20 || fetch.IsolationLevel != 1 || fetch.MinBytes != 1 {
 		t.Errorf("fetch: %+v", fetch)
 	}
-	first := within(t, beats, "a heartbeat")
-	begun := time.Now()
-	if within(t, beats, "another"); time.Since(begun) > 2*time.Second || first == nil {
-		t.Error("heartbeats come too rarely for the session to live")
+	within(t, beats, "a heartbeat")
+	least := patience
+	for range 5 { // any of them may come late on a busy machine
+		begun := time.Now()
+		within(t, beats, "another")
+		if least = min(least, time.Since(begun)); least < c.SessionTimeout/2 {
+			return
+		}
 	}
+	t.Errorf("heartbeats come every %v, too rarely for the session to live", least)
 }
 
 // TestTransactions holds read_committed: what a transaction aborted is not delivered.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,6 +72,19 @@ func open(t *testing.T, c *config.Connection, log host.Logger, status *Status, a
 	}
 	t.Cleanup(p.Close)
 	return p
+}
+
+// openEarly is open with a clock that later puts forward: deadlines pass when the test has seen what is to come before.
+func openEarly(t *testing.T, c *config.Connection, log host.Logger, status *Status) (p *Producer, later func(by time.Duration)) {
+	t.Helper()
+	var ahead atomic.Int64
+	p = open(t, c, log, status, func(tune *tuning) {
+		tune.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	return p, func(by time.Duration) {
+		ahead.Add(int64(by))
+		p.tick()
+	}
 }
 
 // outcomes collects what became of records and fails the test when one has two outcomes.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/host"
+	"reskafka/test/port"
 )
 
 // watched are hooks with a clock that stands still.
@@ -244,9 +244,12 @@ func TestCause(t *testing.T) {
 
 // TestOutage loses a broker for real, and has it back on the same port.
 func TestOutage(t *testing.T) {
-	addr := refusedAddress(t)
-	_, portText, _ := net.SplitHostPort(addr)
-	port, _ := strconv.Atoi(portText)
+	away, err := port.Reserve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer away.Close()
+	addr := away.Address()
 	log, status := newLines(), &Status{}
 	p := open(t, connection(addr), log, status)
 	o := expectOutcomes(t, 10)
@@ -258,7 +261,7 @@ func TestOutage(t *testing.T) {
 	if len(o.order) != 0 {
 		t.Errorf("%d outcomes with the broker away", len(o.order))
 	}
-	cluster := fakeBroker(t, kfake.Ports(port), kfake.SeedTopics(1, "t"))
+	cluster := fakeBroker(t, kfake.ListenFn(func(string, string) (net.Listener, error) { return away.Listen() }), kfake.SeedTopics(1, "t"))
 	o.allSent()
 	log.waitFor(t, host.Notice, "connection my-kafka: broker "+addr+" is back after ")
 	if n := len(log.above(host.Notice)); n != 2 {

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"reskafka/test/port"
 )
 
 // Config says what kind of cluster to run.
@@ -89,7 +91,7 @@ func (c *Cluster) layOut() error {
 	if err != nil {
 		return err
 	}
-	ports, err := freePorts(c.config.Nodes * len(c.listeners()))
+	ports, err := port.Free(c.config.Nodes * len(c.listeners()))
 	if err != nil {
 		return err
 	}

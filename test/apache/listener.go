@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
@@ -172,25 +171,3 @@ func render(properties map[string]string) string {
 }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-// freePorts finds TCP ports of 127.0.0.1 that nobody listened on a moment ago. They are below those that the kernel gives
-// to outgoing connections (Linux: from 32768 on, ip_local_port_range): a client that calls a stopped node again and
-// again could get the node's own port for its end, which would then not be free when the node comes back.
-func freePorts(count int) ([]int, error) {
-	const lowest, highest, attempts = 15000, 32767, 1000
-	var ports []int
-	for range attempts {
-		if len(ports) == count {
-			return ports, nil
-		}
-		port := lowest + rand.IntN(highest-lowest+1)
-		listener, err := net.Listen("tcp", address(port))
-		if err != nil {
-			continue
-		}
-		// Held until all are found, so that none is found twice.
-		defer listener.Close()
-		ports = append(ports, port)
-	}
-	return nil, fmt.Errorf("finding %d free ports between %d and %d: too many are taken", count, lowest, highest)
-}

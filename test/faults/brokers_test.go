@@ -16,6 +16,7 @@ import (
 
 	"reskafka/test/apache"
 	"reskafka/test/pbx"
+	"reskafka/test/port"
 )
 
 // brokers is what a site produces to.
@@ -39,21 +40,23 @@ type embedded struct {
 }
 
 func newEmbedded(t *testing.T, ctx context.Context, dir string) (*embedded, error) {
+	ports, err := port.Free(1)
+	if err != nil {
+		return nil, err
+	}
 	b := &embedded{ctx: ctx, config: pbx.BrokerConfig{
-		Command: filepath.Join(os.Getenv("RES_KAFKA_BUILD"), "reskafka"), Dir: filepath.Join(dir, "broker"), Ports: []int{0},
+		Command: filepath.Join(os.Getenv("RES_KAFKA_BUILD"), "reskafka"), Dir: filepath.Join(dir, "broker"), Ports: ports,
 	}}
 	if err := b.start(); err != nil {
 		return nil, err
 	}
-	port, err := strconv.Atoi(b.address[strings.LastIndex(b.address, ":")+1:])
-	b.config.Ports[0] = port
 	t.Cleanup(func() {
 		if b.running != nil {
 			_ = b.thaw()
 			_ = b.stop()
 		}
 	})
-	return b, err
+	return b, nil
 }
 
 func (b *embedded) asterisk() string { return b.address }

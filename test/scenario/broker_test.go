@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"reskafka/test/apache"
 	"reskafka/test/pbx"
+	"reskafka/test/port"
 )
 
 // broker is what a world produces to.
@@ -118,9 +118,13 @@ func (w *world) startBroker(on kind, partitions int) {
 		w.broker, w.cluster, w.address = &apacheBroker{c, w}, c, c.Brokers(apache.Plaintext.Name)
 		return
 	}
+	ports, err := port.Free(max(on.brokers, 1))
+	if err != nil {
+		w.Fatal(err)
+	}
 	b := &embeddedBroker{world: w, config: pbx.BrokerConfig{
 		Command: filepath.Join(os.Getenv("RES_KAFKA_BUILD"), "reskafka"), Dir: filepath.Join(w.dir, "broker"),
-		Ports: make([]int, max(on.brokers, 1)), Partitions: partitions,
+		Ports: ports, Partitions: partitions,
 	}}
 	if err := b.start(); err != nil {
 		w.Fatal(err)
@@ -136,15 +140,8 @@ type embeddedBroker struct {
 }
 
 func (b *embeddedBroker) start() (err error) {
-	if b.running, err = pbx.StartBroker(b.world.ctx, b.config); err != nil {
-		return err
-	}
-	for i, address := range strings.Split(b.running.Address, ",") {
-		if b.config.Ports[i], err = strconv.Atoi(address[strings.LastIndex(address, ":")+1:]); err != nil {
-			return err
-		}
-	}
-	return nil
+	b.running, err = pbx.StartBroker(b.world.ctx, b.config)
+	return err
 }
 
 func (b *embeddedBroker) stop() error { return b.running.Stop() }

@@ -20,6 +20,7 @@ import (
 
 	"reskafka/test/apache"
 	"reskafka/test/pbx"
+	"reskafka/test/port"
 )
 
 // patience is how long anything may take that is waited for; reaching it is a failure, never a measurement.
@@ -85,11 +86,7 @@ func newWorld(t *testing.T, o options) *world {
 	})
 
 	if o.noBroker {
-		port, err := pbx.FreePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.address = fmt.Sprintf("127.0.0.1:%d", port)
+		w.address = port.Refused(t)
 	} else {
 		w.startBroker(o.on, o.parts)
 	}
