@@ -88,7 +88,7 @@ KAFKA_TEST(unsubscribe_waits, "unsubscribe waits for the callback under way",
 	CHECK(!ast_kafka_consumer_subscribe(inbox->consumer, topic.name, inbox_message, inbox), "subscribe");
 	CHECK(!produce_numbers(producer, topic.name, 0, 10) && !inbox_wait(inbox, 1), "nothing came");
 	CHECK((task = task_start(unsubscribe, inbox->consumer)), "no thread");
-	early = !task_wait(task, QUIET_MS);
+	early = task_asleep(task);
 	inbox_open(inbox);
 	CHECK(!(res = task_join(task)), "unsubscribe gave %d", (int) (intptr_t) res);
 	CHECK(!early, "unsubscribe returned before the callback");
@@ -114,9 +114,9 @@ KAFKA_TEST(unsubscribe_waits_twice, "every unsubscribe waits for the callback un
 	CHECK(!produce_text(producer, topic.name, "1") && !inbox_wait(inbox, 1), "nothing came");
 	one = task_start(unsubscribe, inbox->consumer);
 	CHECK(one, "no thread");
-	early_one = !task_wait(one, QUIET_MS);
+	early_one = task_asleep(one);
 	two = task_start(unsubscribe, inbox->consumer);
-	early_two = two && !task_wait(two, QUIET_MS);
+	early_two = two && task_asleep(two);
 	inbox_open(inbox);
 	task_join(one);
 	CHECK(two, "no thread");
@@ -147,7 +147,7 @@ KAFKA_TEST(release_ends, "the last reference ends the subscription",
 	CHECK(!produce_numbers(producer, topic.name, 0, 3) && !inbox_wait(inbox, 1), "nothing came");
 	CHECK((task = task_start(release, inbox->consumer)), "no thread");
 	inbox->consumer = NULL;
-	early = !task_wait(task, QUIET_MS);
+	early = !task_wait(task, PATIENCE_S * 1000);
 	inbox_open(inbox);
 	task_join(task);
 	CHECK(early, "releasing the last reference waited for the callback");

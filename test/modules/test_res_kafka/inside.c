@@ -65,7 +65,7 @@ KAFKA_TEST(unsubscribe_inside_outside, "unsubscribe waits for a callback that ha
 	CHECK(!ast_kafka_consumer_subscribe(inbox->consumer, topic.name, inbox_message, inbox), "subscribe");
 	CHECK(!produce_text(producer, topic.name, "now") && !inbox_wait_holding(inbox), "nothing came");
 	CHECK((task = task_start(unsubscribe, inbox->consumer)), "no thread");
-	early = !task_wait(task, QUIET_MS);
+	early = task_asleep(task);
 	inbox_open(inbox);
 	task_join(task);
 	CHECK(!early, "unsubscribe returned while the callback was under way");

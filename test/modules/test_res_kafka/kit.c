@@ -341,8 +341,12 @@ int reload(int changed)
 static void *task_run(void *data)
 {
 	struct task *task = data;
-	void *result = task->run(task->argument);
+	void *result;
 
+	ast_mutex_lock(&task->lock);
+	task->tid = ast_get_tid();
+	ast_mutex_unlock(&task->lock);
+	result = task->run(task->argument);
 	ast_mutex_lock(&task->lock);
 	task->result = result;
 	task->finished = 1;
@@ -381,6 +385,47 @@ int task_wait(struct task *task, int ms)
 	late = task->finished ? 0 : -1;
 	ast_mutex_unlock(&task->lock);
 	return late;
+}
+
+/* How often a thread has gone to sleep, of one that sleeps; -1 for any other. */
+static long sleeps(int tid)
+{
+	char path[64], line[128], state = 0;
+	long count = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+	f = tid ? fopen(path, "r") : NULL;
+	if (!f) {
+		return -1;
+	}
+	while (fgets(line, sizeof(line), f)) {
+		sscanf(line, "State: %c", &state);
+		sscanf(line, "voluntary_ctxt_switches: %ld", &count);
+	}
+	fclose(f);
+	return state == 'S' ? count : -1;
+}
+
+int task_asleep(struct task *task)
+{
+	long before, now = -1;
+	int i, tid;
+
+	for (i = 0; i < PATIENCE_S * 1000 / QUIET_MS; i++) {
+		if (!task_wait(task, QUIET_MS)) {
+			return -1;
+		}
+		ast_mutex_lock(&task->lock);
+		tid = task->tid;
+		ast_mutex_unlock(&task->lock);
+		before = now;
+		now = sleeps(tid);
+		if (now >= 0 && now == before) {
+			return 0;
+		}
+	}
+	return -1;
 }
 
 void *task_join(struct task *task)

@@ -187,6 +187,7 @@ struct task {
 	void *argument;
 	void *result;
 	int finished;
+	int tid; /* 0 = it has not begun */
 };
 
 /* Starts it; NULL when that is not possible. */
@@ -194,6 +195,12 @@ struct task *task_start(void *(*run)(void *), void *argument);
 
 /* Waits until it has finished: -1 after so many milliseconds. */
 int task_wait(struct task *task, int ms);
+
+/*
+ * Waits until it waits for something, and does for QUIET_MS: 0, or -1 when it has finished, or not come to wait in PATIENCE_S.
+ * One that only gets no processor is not taken for one that waits.
+ */
+int task_asleep(struct task *task);
 
 /* Waits for it without a limit and frees it. */
 void *task_join(struct task *task);

@@ -246,7 +246,7 @@ KAFKA_TEST(report_end, "no report comes after the end",
 	CHECK(!desk_wait_for(desk, 0, 1, PATIENCE_S * 1000), "no report came");
 	task = task_start(end_waiting, desk);
 	CHECK(task, "no thread");
-	CHECK(task_wait(task, QUIET_MS), "the end did not wait for the callback under way");
+	CHECK(!task_asleep(task), "the end did not wait for the callback under way");
 	desk_shut(desk, 0);
 	CHECK(!task_wait(task, PATIENCE_S * 1000), "the end did not come");
 	CHECK((intptr_t) task->result == 19, "%ld were left", (long) (intptr_t) task->result);
@@ -360,9 +360,9 @@ KAFKA_TEST(report_end_again, "an end waits for nothing that will not come",
 	CHECK(!produce_reported(desk, topic.name, 0, 20), "refused");
 	CHECK(!desk_wait_for(desk, 0, 1, PATIENCE_S * 1000), "no report came");
 	patient = task_start(end_patiently, desk);
-	CHECK(patient && task_wait(patient, QUIET_MS), "no thread, or it does not wait");
+	CHECK(patient && !task_asleep(patient), "no thread, or it does not wait");
 	ending = task_start(end_waiting, desk);
-	CHECK(ending && task_wait(ending, QUIET_MS), "no thread, or it does not wait");
+	CHECK(ending && !task_asleep(ending), "no thread, or it does not wait");
 	desk_shut(desk, 0);
 	CHECK(!task_wait(ending, PATIENCE_S * 1000), "the end did not come");
 	CHECK(!task_wait(patient, PATIENCE_S * 1000), "who was waiting still is");
