@@ -389,6 +389,7 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 
 // bury has the keeper write a dead letter.
 func (o *Outbox) bury(r *Record, reason string, err error) {
+	r.stay()
 	letter := DeadLetter{Record: r, Reason: reason, At: time.Now()}
 	if err != nil {
 		letter.Cause = err.Error()

@@ -174,7 +174,7 @@ func (o *Outbox) done(r *Record, err error) {
 		return
 	}
 	o.tell([]outcome{out})
-	if err == nil && r.chunk != nil {
+	if r.chunk != nil {
 		o.mtx.Lock()
 		o.spare.letGo(r.chunk, 1)
 		o.mtx.Unlock()

@@ -219,9 +219,7 @@ func (l *lane) land(r *Record) {
 
 // takeBack keeps a record that is to be tried again until the client has returned the rest. Its memory is not used again.
 func (l *lane) takeBack(r *Record) {
-	if r.chunk != nil { // it may come back more than once
-		r.home, r.chunk = r.chunk, nil
-	}
+	r.stay()
 	if r.Lifetime > 0 {
 		l.own++
 	}
