@@ -10,10 +10,10 @@ type goalOf struct{ row, what string }
 
 // Reasons that several goals share.
 const (
-	freshMemory = "A million calls come in a quarter of a second and wait, which is memory that the process sees for the first time: slabs of " +
-		"the stage and then the outbox's blocks. librdkafka's one copy is such memory too, but a busy PBX has none of it: it is used again"
+	freshMemory = "A million calls come in a quarter of a second and wait, which is memory that the process sees for the first time, a page " +
+		"at a time, though only once. librdkafka's copy is such memory too; a busy PBX has none of it: it is used again"
 	twoProcessors = "Caller, pump, feeder, requests and the broker share two processors: the rate is what their work adds up to. " +
-		"Of ours, packing what waits and unpacking it, copies and the kernel's share of sockets and pages are the largest"
+		"Of ours, copying into batches and requests, and the kernel's share of sockets and pages are the largest"
 	goCodec = "What remains is the encoder, which is Go where librdkafka has C; without compression the same messages cost four fifths"
 	wakeUp  = "Each batch wakes the pump's thread, the inbox's, feeder's and the connection's goroutines, and the answer the latter again: some " +
 		"100 µs of the scheduler, the poller and the kernel"
@@ -37,8 +37,10 @@ var obstacles = map[goalOf]string{
 
 	{"Apache Kafka, acks = -1", throughput.label}: twoProcessors + "; the broker's share is the larger here, and a partition has one batch on its way",
 
-	{"10,000 bytes", throughput.label}: freshMemory + ". At this size it is nearly all there is: each payload is two and a half pages in the stage and as many in a block",
-	{"10,000 bytes", millionCPU.label}: freshMemory + ". At this size it is nearly all there is: each payload is two and a half pages in the stage and as many in a block",
+	{"10,000 bytes", throughput.label}: freshMemory + ". And each payload is copied three times, into the slab, the batch and the request, where " +
+		"librdkafka copies once and gives the kernel pieces",
+	{"10,000 bytes", millionCPU.label}: freshMemory + ". And each payload is copied three times, into the slab, the batch and the request, where " +
+		"librdkafka copies once and gives the kernel pieces",
 
 	{"lz4", throughput.label}:    goCodec,
 	{"lz4", millionCPU.label}:    goCodec,
