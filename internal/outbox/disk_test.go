@@ -260,6 +260,11 @@ func (p *pack) all() (records []*Record, boxes int) {
 	for i := range copied.blocks {
 		b := &copied.blocks[i]
 		b.room, b.extras = nil, slices.Clone(b.extras)
+		if b.loan != nil {
+			own := *b.loan
+			own.room = room{loan: &own, open: 2} // which never ends
+			b.loan = &own
+		}
 	}
 	for copied.n > 0 {
 		for _, r := range copied.take(1) {

@@ -140,6 +140,8 @@ func (o *Outbox) giveUp() {
 	}
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
+	// Of what came back nobody else has taken a hold: neither who hangs in writing it, nor a Send that a panic left behind.
+	alone := o.writing.lane == nil && o.handing == handingNothing
 	for _, l := range o.lanes {
 		durable := l.durable
 		for _, r := range l.takeAll() {
@@ -147,7 +149,7 @@ func (o *Outbox) giveUp() {
 				continue
 			}
 			gone = append(gone, o.abandon(l, r, durable))
-			if r.chunk == nil {
+			if r.chunk == nil && alone && !r.toWrite {
 				r.chunk = r.home
 			}
 			last = append(last, r)

@@ -227,3 +227,32 @@ func TestLoanOfWhatComesBack(t *testing.T) {
 		t.Errorf("sent %d times", k.looks["send"])
 	}
 }
+
+// TestLoanStaysWhileADiskHangs holds that at the end a record which came back, and which a disk that hangs is still to write, keeps its
+// bytes until that is done.
+func TestLoanStaysWhileADiskHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, c := &trouble{}, newClient("client", usual, fixed(answer{hang: true}))
+		d := newDisk(func(what string) { t.Error(what) })
+		s := usual
+		s.Durability = Overflow
+		o := New(s, c, h, h)
+		o.Attach(func() (Spool, error) { return d, nil })
+		synctest.Wait()
+		release := d.hung()
+		var given atomic.Int32
+		if !o.AcceptLoan(loanOf([]Record{numbered("t", 1, Unsaid)}, &given)) {
+			t.Fatal("not wanted")
+		}
+		after(2 * usual.Timeout) // it came back too late, and is being written
+		o.Close()
+		if n := given.Load(); n != 0 {
+			t.Errorf("given back %d times while it is being written", n)
+		}
+		release()
+		<-o.kept
+		if left := d.values("t"); len(left) > 0 { // it was given up, and is not to be sent by another run
+			t.Errorf("on disk: %q", left)
+		}
+	})
+}
