@@ -256,6 +256,7 @@ func (e *Engine) Stop(grace time.Duration) {
 		return
 	}
 	defer close(e.over)
+	defer e.loans.stop() // also after a panic: what they would be given back to is gone then
 
 	e.endLife()
 	for _, s := range e.listSubscriptions() {
@@ -275,7 +276,6 @@ func (e *Engine) Stop(grace time.Duration) {
 	close(e.rest)
 	<-e.rested
 	e.closeStaging()
-	e.loans.stop()
 }
 
 // listSubscriptions gives those there are now.
