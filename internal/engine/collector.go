@@ -3,6 +3,7 @@ package engine
 import (
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -36,6 +37,7 @@ var (
 // tuneCollector puts the policy in force, for the process.
 var tuneCollector = sync.OnceFunc(func() {
 	ballast = make([]byte, collectorBallast)
+	_ = syscall.Madvise(ballast, syscall.MADV_DONTNEED) // should it stand where something else was: it is zeros then too
 	debug.SetGCPercent(collectorPercent)
 	close(tuned)
 })
