@@ -305,6 +305,9 @@ func (p *Producer) giveUp() (left []outcome, first bool) {
 	for _, t := range p.topics {
 		left = append(left, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
 		for _, part := range t.partitions {
+			if part.flight != nil { // one that waits for its turn is not to leave with records that are handed back
+				part.flight.state.CompareAndSwap(boarding, recalled)
+			}
 			left = append(left, p.handBack(part, 0, ErrClosed, ErrClosed)...)
 		}
 	}

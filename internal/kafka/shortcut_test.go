@@ -357,3 +357,29 @@ func TestShortcutIsTakenAlone(t *testing.T) {
 	second.allSent()
 	once(t, cluster, 4)
 }
+
+// TestShortcutOfClosed holds that a request that still waits for its turn on the shortcut does not bring a broker the records that
+// Close hands back.
+func TestShortcutOfClosed(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	p := newClock().producer(t, connection(cluster.ListenAddrs()...), nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	told, release := make(chan struct{}), make(chan struct{})
+	p.Send(numbered("t", 1, 2), time.Time{}, func(*outbox.Record, error) {
+		close(told)
+		<-release
+	})
+	await(t, told) // whoever carries the next one is held up
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 2, 3), time.Time{}, func(r *outbox.Record, err error) {
+		close(release) // Close has not closed the connection yet
+		soon(t, "the request has landed", func() bool { n, _ := underWay(p); return n == 0 })
+		o.add(r, err)
+	})
+	if n, short := underWay(p); n != 1 || !short {
+		t.Fatalf("%d under way, by the shortcut %v", n, short)
+	}
+	p.Close()
+	o.returned()
+	once(t, cluster, 2)
+}
