@@ -26,6 +26,7 @@ type flight struct {
 	cargo []cargo
 	bytes int // of the batches, before they are compressed
 	state atomic.Int32
+	left  time.Time // when it was sent on its way
 
 	shortcut *shortcut // nil = it goes by way of the library
 }

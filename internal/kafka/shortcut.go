@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// shortcutFor is how long after a request by way of the library others may take the shortcut. The library renews a login
-	// that is about to end when it is given a request, at least a second before, and closes a connection that it has not used
-	// for connIdleTimeout.
+	// shortcutFor is how long after a request has left by way of the library others may take the shortcut. The library renews a
+	// login that is about to end when it is given a request, at least a second before, and closes a connection that it has not
+	// used for connIdleTimeout. It does not count from the answer: a slow one says nothing about what is left of the login.
 	shortcutFor = 500 * time.Millisecond
 	// longestAnswered is more than any answer to a request of quickMost bytes takes, in bytes.
 	longestAnswered = 1 << 20
@@ -111,7 +111,7 @@ func (p *Producer) arrived(f *flight, answer *kmsg.ProduceResponse) {
 		n.shortcut = &shortcut{conn: conn, flights: make(chan *flight, 1), format: p.format}
 		go p.serve(n.shortcut)
 	}
-	n.shortcutUntil = p.now().Add(shortcutFor)
+	n.shortcutUntil = f.left.Add(shortcutFor)
 }
 
 // serve carries the flights that take a shortcut: one goroutine for all, whose stack has grown.
@@ -133,7 +133,8 @@ func (n *node) dropShortcut() {
 func (p *Producer) depart(f *flight) {
 	n := f.node
 	n.flights++
-	if n.shortcut == nil || n.flights > 1 || f.bytes > quickMost || !p.now().Before(n.shortcutUntil) {
+	f.left = p.now()
+	if n.shortcut == nil || n.flights > 1 || f.bytes > quickMost || !f.left.Before(n.shortcutUntil) {
 		go p.carry(f)
 		return
 	}

@@ -383,3 +383,23 @@ func TestShortcutOfClosed(t *testing.T) {
 	o.returned()
 	once(t, cluster, 2)
 }
+
+// TestShortcutAfterASlowAnswer holds that the time for the shortcut counts from when the library was given a request: it has looked
+// then, and not later, whether the login is about to end.
+func TestShortcutAfterASlowAnswer(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	clock := newClock()
+	p := clock.producer(t, connection(cluster.ListenAddrs()...), nil, nil)
+	release, asked := hang(t, cluster, kmsg.Produce)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 0, 1), time.Time{}, o.add)
+	await(t, asked)
+	clock.pass(shortcutFor)
+	release()
+	o.allSent()
+	sendAll(t, p, numbered("t", 1, 2)...)
+	mustTake(t, p, 0)
+	sendAll(t, p, numbered("t", 2, 3)...)
+	mustTake(t, p, 1)
+	once(t, cluster, 3)
+}
