@@ -87,6 +87,7 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	}
 	c := &boundedConn{
 		Conn: conn, silence: d.silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }), shortcuts: d.shortcuts,
+		addr: addr,
 	}
 	c.version.Store(-1)
 	return c, nil
@@ -142,7 +143,8 @@ type boundedConn struct {
 
 	// What follows is for a shortcut.
 	shortcuts *shortcuts            // nil = there are none
-	node      int32                 // the broker's number, once known
+	addr      string                // the broker's host:port
+	node      int32                 // its number, once known
 	known     bool                  // it is ready for requests
 	version   atomic.Int32          // of the produce requests that the library sends here; -1 = it sends none
 	broken    atomic.Pointer[error] // why it is of no use any more; nil = it is

@@ -88,13 +88,32 @@ func (h *hooks) OnBrokerDisconnect(meta kgo.BrokerMetadata, conn net.Conn) {
 	defer h.status.mtx.Unlock()
 	b := h.status.broker(address(meta), meta.NodeID)
 	if _, open := b.conns[conn]; !open {
-		b.gone[conn] = struct{}{}
+		if c, ok := conn.(*boundedConn); !ok || c.broken.Load() == nil { // else it has been abandoned
+			b.gone[conn] = struct{}{}
+		}
 		return
 	}
+	h.ended(b, conn)
+}
+
+// ended notes that an open connection is no more. The caller holds the status's mtx.
+func (h *hooks) ended(b *broker, conn net.Conn) {
 	delete(b.conns, conn)
 	if len(b.conns) == 0 {
 		b.since = h.now()
 	}
+}
+
+// abandoned notes that a shortcut's connection was given up because of err. The library hears of that when it is to send something
+// to the broker again, which may be never: its partitions may have another leader by then.
+func (h *hooks) abandoned(c *boundedConn, err error) {
+	h.status.mtx.Lock()
+	b := h.status.broker(c.addr, c.node)
+	if _, open := b.conns[c]; open {
+		h.ended(b, c)
+	}
+	h.status.mtx.Unlock()
+	h.failed(c.addr, c.node, asking, kmsg.Produce, err)
 }
 
 // OnBrokerE2E implements kgo.HookBrokerE2E.

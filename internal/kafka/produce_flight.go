@@ -153,6 +153,9 @@ func (p *Producer) exchange(f *flight) (response *kmsg.ProduceResponse, err erro
 	telling := &produceRequest{request, f}
 	if f.shortcut != nil {
 		if response, err = f.shortcut.exchange(telling); !errors.Is(err, errNotWritten) {
+			if err != nil {
+				p.hooks.abandoned(f.shortcut.conn, err)
+			}
 			return response, err
 		}
 		f.shortcut = nil

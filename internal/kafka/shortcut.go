@@ -41,6 +41,12 @@ type shortcut struct {
 // errNotWritten is when nothing of a request has been written: the library may still send it, on another connection.
 var errNotWritten = errors.New("nothing was written")
 
+// toldError is why a connection was given up, for the library to hear: the administrator has been told.
+type toldError struct{ err error }
+
+func (e *toldError) Error() string { return e.err.Error() }
+func (e *toldError) Unwrap() error { return e.err }
+
 // shortcuts are the connections that the library sends produce requests on, by broker. It is a part of the dialer.
 type shortcuts struct {
 	mtx   sync.Mutex
@@ -146,10 +152,11 @@ func (p *Producer) depart(f *flight) {
 func (s *shortcut) exchange(request *produceRequest) (*kmsg.ProduceResponse, error) {
 	response, written, err := s.try(request)
 	if err != nil {
-		s.conn.abandon(err)
-		if written == 0 {
+		if written == 0 { // the library hears of it at once
+			s.conn.abandon(err)
 			return nil, fmt.Errorf("%w: %w", errNotWritten, err)
 		}
+		s.conn.abandon(&toldError{err})
 		return nil, err
 	}
 	return response, nil

@@ -403,3 +403,49 @@ func TestShortcutAfterASlowAnswer(t *testing.T) {
 	mustTake(t, p, 1)
 	once(t, cluster, 3)
 }
+
+// TestShortcutTellsOfItsEnd holds that the administrator hears at once why a request that took the shortcut has failed, though the
+// library is given no other for that broker, and hears it once.
+func TestShortcutTellsOfItsEnd(t *testing.T) {
+	cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	log, status, clock := newLines(), &Status{}, newClock()
+	p := clock.producer(t, c, log, status)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	if s, _ := shortcutOf(p); s == nil {
+		t.Fatal("there is no shortcut")
+	}
+	connections := func() (n int) {
+		for _, b := range status.Snapshot().Brokers {
+			n += b.Connections
+		}
+		return n
+	}
+	before := connections()
+	network.lose(true)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
+	await(t, network.lost)
+	network.cut()
+	log.waitFor(t, host.Warning, "does not answer") // no time passes: nothing is sent again yet
+	if now := connections(); now != before-1 {
+		t.Errorf("%d connections, there were %d", now, before)
+	}
+	if snap := status.Snapshot(); snap.Failures != 1 || snap.LastError.Text == "" {
+		t.Errorf("the status is %+v", snap)
+	}
+	network.lose(false)
+	network.cut()
+	clock.pass(retryBackoffMax)
+	o.allSent()
+	log.waitFor(t, host.Notice, "is back")
+	once(t, cluster, 2)
+	status.mtx.Lock()
+	defer status.mtx.Unlock()
+	for addr, b := range status.brokers {
+		if len(b.gone) != 0 {
+			t.Errorf("%s: %d connections are waited for", addr, len(b.gone))
+		}
+	}
+}
