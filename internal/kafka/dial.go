@@ -142,17 +142,19 @@ type boundedConn struct {
 	failed   func()      // counts the attempt to connect as failed, once
 
 	// What follows is for a shortcut.
-	shortcuts *shortcuts            // nil = there are none
-	addr      string                // the broker's host:port
-	node      int32                 // its number, once known
-	known     bool                  // it is ready for requests
-	version   atomic.Int32          // of the produce requests that the library sends here; -1 = it sends none
-	broken    atomic.Pointer[error] // why it is of no use any more; nil = it is
+	shortcuts *shortcuts              // nil = there are none
+	addr      string                  // the broker's host:port
+	node      int32                   // its number, once known
+	known     bool                    // it is ready for requests
+	version   atomic.Int32            // of the produce requests that the library sends here; -1 = it sends none
+	broken    atomic.Pointer[error]   // why it is of no use any more; nil = it is
+	leaving   *atomic.Pointer[flight] // its node's; set before broken is
 }
 
 // Write implements net.Conn.
 func (c *boundedConn) Write(p []byte) (int, error) {
 	if broken := c.broken.Load(); broken != nil {
+		c.refused(p)
 		return 0, *broken
 	}
 	c.overhear(p)

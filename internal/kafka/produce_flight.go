@@ -28,6 +28,8 @@ type flight struct {
 	state atomic.Int32
 	left  time.Time // when it was sent on its way
 
+	first *byte // of its request as it is to be written
+
 	shortcut *shortcut // nil = it goes by way of the library
 }
 
@@ -111,12 +113,20 @@ type produceRequest struct {
 // AppendTo implements kmsg.Request. The library calls it right before it writes the request to a connection. Of a flight that
 // was recalled there is nothing to write any more: a request without topics does no harm.
 func (r *produceRequest) AppendTo(to []byte) []byte {
-	if !r.flight.state.CompareAndSwap(boarding, departed) && r.flight.state.Load() == recalled {
+	f := r.flight
+	if !f.state.CompareAndSwap(boarding, departed) {
+		f.node.leaving.Store(nil)
+		if f.state.Load() != recalled {
+			return r.ProduceRequest.AppendTo(to)
+		}
 		empty := *r.ProduceRequest
 		empty.Topics = nil
 		return empty.AppendTo(to)
 	}
-	return r.ProduceRequest.AppendTo(to)
+	to = r.ProduceRequest.AppendTo(to)
+	f.first = &to[0]
+	f.node.leaving.Store(f)
+	return to
 }
 
 // exchange sends a flight's request and waits for the answer.
@@ -159,6 +169,7 @@ func (p *Producer) exchange(f *flight) (response *kmsg.ProduceResponse, err erro
 			return response, err
 		}
 		f.shortcut = nil
+		f.state.CompareAndSwap(departed, boarding)
 	}
 	var wanted kmsg.Request = telling
 	if p.acks == 0 { // the library knows this one by its type, and that there is no answer to it
@@ -178,6 +189,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 	defer p.mtx.Unlock()
 	f.node.flights--
 	f.node.alone = false
+	f.node.leaving.CompareAndSwap(f, nil)
 	if p.closed {
 		return nil // who closed it has seen to the records
 	}

@@ -3,6 +3,7 @@ package kafka
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -71,6 +72,8 @@ type node struct {
 	shortcut      *shortcut // nil = there is none
 	shortcutUntil time.Time // when the library is to have a request again
 	alone         bool      // a flight is on it, and no other may be under way
+
+	leaving atomic.Pointer[flight] // whose request was asked for its bytes last, if that made it a departed one
 }
 
 // wantMetadata has the brokers asked about a topic, at once if they have not been for a while.

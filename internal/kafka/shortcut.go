@@ -88,11 +88,23 @@ func (c *boundedConn) overhear(p []byte) {
 	}
 }
 
-// abandon ends a connection that is of no use any more. The library hears of the reason when it is to write there the next time.
-func (c *boundedConn) abandon(err error) {
+// abandon ends a connection that is of no use any more. The library hears of the reason when it is to write there the next time,
+// and of what it is to write there nothing is written.
+func (c *boundedConn) abandon(n *node, err error) {
+	if c.broken.Load() == nil {
+		c.leaving = &n.leaving
+	}
 	c.broken.CompareAndSwap(nil, &err)
 	c.shortcuts.closed(c)
 	_ = c.Conn.Close()
+}
+
+// refused notes that the library was kept from writing p. If that is a flight's request, the flight counts as departed since the library
+// asked for these bytes, and would for as long as the next connection takes.
+func (c *boundedConn) refused(p []byte) {
+	if f := c.leaving.Load(); f != nil && len(p) >= 6 && kmsg.Key(binary.BigEndian.Uint16(p[4:])) == kmsg.Produce && f.first == &p[0] {
+		f.state.CompareAndSwap(departed, boarding)
+	}
 }
 
 // arrived notes that a flight was answered: whether the next may take the shortcut, and whether the broker wants to be left alone
@@ -153,10 +165,10 @@ func (s *shortcut) exchange(request *produceRequest) (*kmsg.ProduceResponse, err
 	response, written, err := s.try(request)
 	if err != nil {
 		if written == 0 { // the library hears of it at once
-			s.conn.abandon(err)
+			s.conn.abandon(request.flight.node, err)
 			return nil, fmt.Errorf("%w: %w", errNotWritten, err)
 		}
-		s.conn.abandon(&toldError{err})
+		s.conn.abandon(request.flight.node, &toldError{err})
 		return nil, err
 	}
 	return response, nil

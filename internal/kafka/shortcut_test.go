@@ -258,7 +258,7 @@ func TestShortcutsAnswers(t *testing.T) {
 			bounded.version.Store(9)
 			all.opened(bounded)
 			s := &shortcut{conn: bounded, format: kmsg.NewRequestFormatter()}
-			f := &flight{}
+			f := &flight{node: &node{}}
 			response, err := s.exchange(&produceRequest{kmsg.NewPtrProduceRequest(), f})
 			if f.state.Load() != departed {
 				t.Error("it is not known to be written")
@@ -447,5 +447,65 @@ func TestShortcutTellsOfItsEnd(t *testing.T) {
 		if len(b.gone) != 0 {
 			t.Errorf("%s: %d connections are waited for", addr, len(b.gone))
 		}
+	}
+}
+
+// newDoor is a cluster's listener that can be shut.
+func newDoor(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *door) {
+	d := &door{tries: make(chan struct{}, 100)}
+	return fakeBroker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
+		l, err := net.Listen(network, address)
+		d.Listener = l
+		return d, err
+	}))...), d
+}
+
+// TestShortcutNotWrittenCanBeRecalled holds that a record of which the shortcut could write nothing is not taken for one that a
+// broker may have while the library makes another connection.
+func TestShortcutNotWrittenCanBeRecalled(t *testing.T) {
+	cluster, d := newDoor(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	p := newClock().producer(t, c, nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	s, _ := shortcutOf(p)
+	if s == nil {
+		t.Fatal("there is no shortcut")
+	}
+	d.cut(true)
+	_ = s.conn.Conn.Close()
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
+	await(t, d.tries) // the library has begun to make a connection
+	p.Recall()
+	o.returned()
+	d.open()
+	once(t, cluster, 1)
+}
+
+// TestShortcutLostLeavesOthersAlone holds that what is to follow a request that was lost on the shortcut is not taken for what a
+// broker may have because the library has still to hear that the connection is gone.
+func TestShortcutLostLeavesOthersAlone(t *testing.T) {
+	cluster, d := newDoor(t, kfake.SeedTopics(1, "t", "other"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	clock := newClock()
+	p := clock.producer(t, c, nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	sendAll(t, p, numbered("other", 0, 1)...)
+	mustTake(t, p, 1)
+	_, asked := hang(t, cluster, kmsg.Produce)
+	lost, other := expectOutcomes(t, 1), expectOutcomes(t, 1)
+	p.Send(numbered("t", 1, 2), time.Time{}, lost.add)
+	await(t, asked)
+	p.Send(numbered("other", 1, 2), time.Time{}, other.add)
+	d.cut(true)
+	soon(t, "the request is given up", func() bool { n, _ := underWay(p); return n == 0 })
+	clock.pass(retryBackoffMax)
+	await(t, d.tries)
+	p.Recall()
+	other.returned()
+	if n := p.Underway(); n != 1 {
+		t.Errorf("%d batches may be with the broker", n)
 	}
 }
