@@ -146,8 +146,9 @@ static void unlist(struct stage_pump *pump, const struct stage *stage)
 static void leave(struct stage_pump *pump, struct stage *stage)
 {
 	stage_drain(pump, stage);
-	unlist(pump, stage);
+	/* Who destroys the stage holds the lock until it is in the list, or sees that it is: the pump may have heard of it before. */
 	pthread_mutex_lock(&pump->lock);
+	unlist(pump, stage);
 	if (stage->previous) {
 		stage->previous->next = stage->next;
 	} else {
