@@ -206,14 +206,21 @@ func (o *Outbox) makeDurable(l *lane) {
 			}
 		}
 	}
-	if len(l.write)+l.later.n > 0 {
+	if l.unwritten() {
 		o.listWrite(l)
 	}
 }
 
-// fetch takes out what is packed, to be written: as much as is written at once. It is to be sent from memory unless something
-// older is on disk only, or memory is half full.
+// unwritten says whether there is something to be written. What is packed of a volatile lane is not, though records that it had
+// while it was durable may still be in write.
+func (l *lane) unwritten() bool { return len(l.write) > 0 || l.durable && l.later.n > 0 }
+
+// fetch takes out what is packed, if it is to be written: as much as is written at once. It is to be sent from memory unless
+// something older is on disk only, or memory is half full.
 func (o *Outbox) fetch(l *lane) {
+	if !l.durable {
+		return
+	}
 	bytes := 0
 	for _, r := range l.write {
 		if bytes += r.size(); bytes > writeBytes {
@@ -380,7 +387,7 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 			r.behind = true
 			l.toWrite(r)
 		}
-		if l.behind+l.later.n > 0 {
+		if l.unwritten() {
 			o.listWrite(l)
 		}
 		o.listRead(l)

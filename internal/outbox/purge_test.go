@@ -31,3 +31,35 @@ func TestPurgeFreesTheDisk(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatComesAfterAPurge holds that records which are to stay in memory do so, and fall due, also when the keeper still has
+// their topic in its list: for records that were purged before the disk took them.
+func TestWhatComesAfterAPurge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := fullRig(t, false, func(d *disk) Spool { return d })
+		g.client.script = func(*Record) answer { return answer{err: errRetry} }
+		g.disk.mtx.Lock()
+		g.disk.trouble = errDisk
+		g.disk.mtx.Unlock()
+		g.put("t", 20)
+		if n, _, _ := g.outbox.Purge(); n != 20 {
+			t.Fatalf("%d purged", n)
+		}
+		g.outbox.Adjust(func(s *Settings) { s.Durability, s.Timeout = Memory, usual.Timeout }, SpoolLimits{})
+		g.disk.mtx.Lock()
+		g.disk.trouble = nil
+		g.disk.mtx.Unlock()
+		g.put("t", 20)
+		after(usual.Timeout / 2)
+		g.check()
+		if on := g.disk.values("t"); len(on) > 0 {
+			t.Errorf("%d of them are on disk", len(on))
+		}
+		after(usual.Timeout)
+		g.check()
+		if c := g.outbox.Counters()[0]; c.Dropped[ReasonExpired] != 20 || c.Spooled != 0 || c.Waiting != 0 {
+			t.Errorf("account %+v", c)
+		}
+		g.outbox.Close()
+	})
+}

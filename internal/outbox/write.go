@@ -55,7 +55,7 @@ func (o *Outbox) write(l *lane) {
 	} else {
 		o.spare.letGoAll(batch)
 	}
-	if len(l.write)+l.later.n > 0 {
+	if l.unwritten() {
 		o.relist(l)
 	}
 	was := o.failing[toWrite]
@@ -134,7 +134,7 @@ func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
 	} else {
 		l.stale = max(l.stale, 0)
 	}
-	if len(l.write)+l.later.n > 0 {
+	if l.unwritten() {
 		o.relist(l)
 	}
 	if len(batch) == 0 {
