@@ -101,12 +101,11 @@ var producerRows = []Row{
 			sent := func() int {
 				return len(w.Wire.Seen(func(r Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }))
 			}
-			if err := w.until("the record is dropped or sent again and again", func() bool {
-				return s.HeldFrames.Load() == 0 || sent() > 3
-			}); err != nil {
+			told := func() bool { return s.HeldFrames.Load() == 0 && len(w.log.with("dropped, retries spent")) > 0 }
+			if err := w.until("the record is dropped or sent again and again", func() bool { return told() || sent() > 3 }); err != nil {
 				return err
 			}
-			if n := sent(); n != 3 || len(w.log.with("dropped, retries spent")) == 0 {
+			if n := sent(); n != 3 || !told() {
 				return unseenf("sent %d times: %q", n, w.log.with("error: "))
 			}
 			return nil
