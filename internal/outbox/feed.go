@@ -28,7 +28,7 @@ func (o *Outbox) feed() {
 			close(o.stopped)
 			return
 		}
-		o.tell(s.expired)
+		o.dismiss(s.expired)
 		switch {
 		case s.old != nil:
 			s.old.Close() // every done call it owes puts a record back
@@ -74,6 +74,21 @@ func (o *Outbox) decide() step {
 		s.wait = min(s.wait, max(again-now, 0))
 	}
 	return s
+}
+
+// dismiss tells of records that have left their lane for good, which nobody looks at afterwards.
+func (o *Outbox) dismiss(gone []outcome) {
+	if len(gone) == 0 {
+		return
+	}
+	o.tell(gone)
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	for i := range gone {
+		if r := gone[i].record; r != nil {
+			o.spare.letGo(r.chunk, 1)
+		}
+	}
 }
 
 // collect moves records that may be sent now from their lanes to the client's account, and drops those that have waited on

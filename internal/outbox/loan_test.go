@@ -256,3 +256,27 @@ func TestLoanStaysWhileADiskHangs(t *testing.T) {
 		}
 	})
 }
+
+// TestLoanOfWhatFallsDue holds that the loan of records that nothing was sent of is given back at once when their time is up.
+func TestLoanOfWhatFallsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient("client", usual, fixed(answer{hang: true}))
+		gate := &countGate{}
+		o := New(usual, c, gate, gate)
+		var given [2]atomic.Int32
+		for i := range given {
+			if !o.AcceptLoan(loanOf(lentRecords(100), &given[i])) {
+				t.Fatal("not wanted")
+			}
+		}
+		after(usual.Timeout - time.Millisecond)
+		if n := given[1].Load(); n != 0 {
+			t.Errorf("given back %d times before it is due", n)
+		}
+		after(2 * time.Millisecond)
+		if n, m := given[0].Load(), given[1].Load(); n != 0 || m != 1 {
+			t.Errorf("given back %d and %d times, and the client has a record of the first", n, m)
+		}
+		o.Close()
+	})
+}

@@ -8,12 +8,12 @@ import "time"
 // A chunk holds records that were taken out of one pack, a room the bytes of one block. A chunk goes back once nobody can look
 // at its records any more, all of them: it has holds, which are
 //
-//   - one of each record, until the client's last word on it has been told to the gate and to whoever wants a report,
+//   - one of each record, until its outcome has been told to the gate and to whoever wants a report,
 //   - one more while it is in its lane's write, or being written, and the gate is told of that,
 //   - one of each Send that was given any of them, until it has returned.
 //
 // A room goes back once its pack is done with it and each chunk with a record in it has gone back. Whatever else becomes of a
-// record, that it becomes a dead letter, is out of time, sent again or leaves memory, its hold is never let go, and the garbage collector gets
+// record, that it becomes a dead letter, is sent again or leaves memory, its hold is never let go, and the garbage collector gets
 // its chunk and what that refers to. So a place that was not thought of costs memory and no record.
 //
 // Everything is guarded by the outbox's mutex.
