@@ -23,6 +23,7 @@ type tlsFiles struct {
 	name     string
 	log      host.Logger
 	lines    *throttle.Throttle
+	now      func() time.Time // of the clock that files have their times from
 
 	mtx    sync.Mutex
 	conf   *tls.Config // without a server name
@@ -39,12 +40,13 @@ type stamp struct {
 }
 
 // timestamps is how far apart two changes of a file are at least that have different times: the kernel's clock for
-// that ticks every 10 ms at the slowest, and other file systems than Linux's own keep seconds, or two of them.
+// that ticks every 10 ms at the slowest, and other file systems than Linux's own keep seconds, or two of them. It is also how long
+// whoever renews files may take to write them before those that do not belong together are told of.
 const timestamps = 2 * time.Second
 
 // newTLSFiles reads the files. It is nil for a protocol without TLS. log may be nil.
 func newTLSFiles(c *config.Connection, log *logger) (*tlsFiles, error) {
-	f := &tlsFiles{settings: c, name: c.Name, lines: throttle.New(quiet, time.Now)}
+	f := &tlsFiles{settings: c, name: c.Name, lines: throttle.New(quiet, time.Now), now: time.Now}
 	if log != nil {
 		f.log = log.log
 	}
@@ -76,6 +78,9 @@ func (f *tlsFiles) current() (conf *tls.Config, expires time.Time) {
 func (f *tlsFiles) renew(stamps []stamp) {
 	conf, own, err := readTLS(f.settings)
 	if err != nil {
+		if slices.ContainsFunc(stamps, f.beingWritten) { // the next connection looks again
+			return
+		}
 		f.broken = true
 		if suppressed, ok := f.lines.Allow(err.Error()); ok {
 			host.Logf(f.log, host.Warning, "connection %s: renewed TLS files cannot be used, those before stay in use: %v%s", f.name, err, inAttempts(suppressed))
@@ -97,8 +102,13 @@ func (f *tlsFiles) renew(stamps []stamp) {
 // read notes that what is in use was read from files with these stamps. The mutex is held, or nobody else knows f yet.
 func (f *tlsFiles) read(stamps []stamp) {
 	f.stamps = stamps
-	latest := time.Now().Add(-timestamps)
+	latest := f.now().Add(-timestamps)
 	f.racy = slices.ContainsFunc(stamps, func(s stamp) bool { return s.info != nil && s.info.ModTime().After(latest) })
+}
+
+// beingWritten says whether a file was changed just now.
+func (f *tlsFiles) beingWritten(s stamp) bool {
+	return s.info != nil && f.now().Sub(s.info.ModTime()).Abs() < timestamps
 }
 
 // look takes the stamps of all files, those of a folder of authorities included.

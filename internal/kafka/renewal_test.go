@@ -55,6 +55,12 @@ func TestRenewedFiles(t *testing.T) {
 	if err := os.WriteFile(c.KeyFile, old, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	long := time.Now().Add(-time.Hour) // it takes too long
+	for _, path := range []string{c.CAFile, c.CertificateFile, c.KeyFile} {
+		if err := os.Chtimes(path, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
 	d.cut(false)
 	sendAll(t, p, numbered("t", 1, 2)...) // with the certificate before
 	log.waitFor(t, host.Warning, "renewed TLS files cannot be used, those before stay in use: reading ssl_certificate_location "+c.CertificateFile)
@@ -70,6 +76,44 @@ func TestRenewedFiles(t *testing.T) {
 	second.write(c.CAFile)
 	o.allSent()
 	log.waitFor(t, host.Notice, "renewed TLS files are used from now on; the client certificate is valid until")
+}
+
+// TestHalfARenewalIsNotTold holds that nothing is said of a certificate whose key is about to be written, unless it is not.
+func TestHalfARenewalIsNotTold(t *testing.T) {
+	dir := t.TempDir()
+	a := newAuthority(t, "one")
+	c := &config.Connection{Name: "c", SecurityProtocol: "ssl", CAFile: a.write(filepath.Join(dir, "ca.pem"))}
+	c.CertificateFile, c.KeyFile = writePair(t, dir, a.issue())
+	log := newLines()
+	f, err := newTLSFiles(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.log = log
+	before, _ := f.current()
+	key, err := os.ReadFile(c.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePair(t, dir, a.issue())
+	if err := os.WriteFile(c.KeyFile, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	written := time.Now()
+	for _, path := range []string{c.CAFile, c.CertificateFile, c.KeyFile} {
+		if err := os.Chtimes(path, written, written); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, after := range []time.Duration{timestamps - 1, timestamps + 1} {
+		f.now = func() time.Time { return written.Add(after) }
+		if conf, _ := f.current(); conf != before {
+			t.Errorf("%v later they are used", after)
+		}
+		if told := len(log.about("cannot be used")) > 0; told != (after > timestamps) {
+			t.Errorf("%v later it has been told of: %v", after, told)
+		}
+	}
 }
 
 // TestRenewedFilesAreNoticed holds what makes a new connection read the files again: whatever can change without being the
