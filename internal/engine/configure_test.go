@@ -17,6 +17,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"reskafka/internal/config/configtest"
 	"reskafka/internal/frame/frametest"
 )
 
@@ -132,7 +133,7 @@ func TestFaultyFileChangesNothing(t *testing.T) {
 	s.settled()
 	before, connects, settings := limits(&s.Gate), b.connects.Load(), r.status("one").Settings
 
-	err := r.Configure(entries("[general]\nenabled = no\n" +
+	err := r.Configure(configtest.Read("[general]\nenabled = no\n" +
 		section("one", b.address(), "acks = 0", "queue_buffering_max_messages = 1", "compression_codec = rar") +
 		section("three", "", "lingr_ms = 5", "message_timeout_ms = 1")))
 	if err != ErrInvalid {
@@ -165,7 +166,7 @@ func TestFaultyFileChangesNothing(t *testing.T) {
 // TestFaultyFirstFile holds that an engine goes without connections until it gets a file that is right.
 func TestFaultyFirstFile(t *testing.T) {
 	r := start(t, newLines())
-	if err := r.Configure(entries("[one]\ntype = connection\nacks = many\n")); err != ErrInvalid {
+	if err := r.Configure(configtest.Read("[one]\ntype = connection\nacks = many\n")); err != ErrInvalid {
 		t.Errorf("the answer is %v", err)
 	}
 	if _, err := r.OpenProducer("one", &Gate{}); err != ErrNotFound || len(r.Connections()) != 0 {
@@ -282,7 +283,7 @@ func TestClientThatCannotBeMade(t *testing.T) {
 	changed := conf("queue_buffering_max_messages = 5", "client_id = x")
 	changed += section("f", b.address())
 	changed = strings.Replace(changed, "[c]\n", "[c]\nsecurity_protocol = ssl\nlinger_ms = -1\nssl_certificate_location = "+certificate+"\nssl_key_location = "+key+"\n", 1)
-	if err := r.Configure(entries(changed)); err != ErrInvalid || !gone {
+	if err := r.Configure(configtest.Read(changed)); err != ErrInvalid || !gone {
 		t.Fatalf("%v, key removed: %v", err, gone)
 	}
 	log.want(t, 1, "error: kafka.conf: connection c: ", "ssl_key_location", "; nothing has been changed")
@@ -311,7 +312,7 @@ func TestOpenWhileConfiguring(t *testing.T) {
 		begin := make(chan struct{})
 		both.Go(func() {
 			<-begin
-			if err := r.Configure(entries(section("one", nobody, "client_id = new", "queue_buffering_max_messages = 5", inMemory))); err != nil {
+			if err := r.Configure(configtest.Read(section("one", nobody, "client_id = new", "queue_buffering_max_messages = 5", inMemory))); err != nil {
 				t.Error(err)
 			}
 		})

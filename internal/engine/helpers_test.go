@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"reskafka/internal/config"
+	"reskafka/internal/config/configtest"
 	"reskafka/internal/console"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
@@ -144,25 +144,6 @@ func silentAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// entries are the lines of a configuration file as the module's loader lists them.
-func entries(text string) []config.Entry {
-	var list []config.Entry
-	section := ""
-	for i, line := range strings.Split(text, "\n") {
-		switch line = strings.TrimSpace(line); {
-		case line == "":
-		case line[0] == '[':
-			section = strings.Trim(line, "[]")
-			list = append(list, config.Entry{Section: section})
-		default:
-			name, value, _ := strings.Cut(line, "=")
-			list = append(list, config.Entry{File: "kafka.conf", Line: i + 1, Section: section,
-				Name: strings.TrimSpace(name), Value: strings.TrimSpace(value)})
-		}
-	}
-	return list
-}
-
 // section is a connection of kafka.conf that is quick to try again.
 func section(name, brokers string, options ...string) string {
 	lines := []string{"[" + name + "]", "type = connection", "brokers = " + brokers, "reconnect_backoff_ms = 20",
@@ -250,7 +231,7 @@ func startIn(t testing.TB, log *lines, dir string) *rig {
 // configure puts a configuration in force that must be right.
 func (r *rig) configure(text ...string) {
 	r.t.Helper()
-	if err := r.Configure(entries(strings.Join(text, ""))); err != nil {
+	if err := r.Configure(configtest.Read(strings.Join(text, ""))); err != nil {
 		r.t.Fatalf("%v: %q", err, r.log.with())
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/config/configtest"
 )
 
 // TestEverythingAtOnce calls every method from goroutines of its own until the end comes in the midst of it: the
@@ -65,14 +67,14 @@ func TestEverythingAtOnce(t *testing.T) {
 			return
 		}
 		reloadAt = one.Taken.Load() + 200
-		if err := r.Configure(entries(conf(i))); err != nil && err != ErrStopped {
+		if err := r.Configure(configtest.Read(conf(i))); err != nil && err != ErrStopped {
 			t.Error(err)
 		}
 	})
 	pause := func() { time.Sleep(100 * time.Microsecond) } // leaves the processor to the traffic
 	again(func(i int) {
 		pause()
-		if err := r.Configure(entries("[one]\ntype = connection\nacks = many\n")); err != ErrInvalid && err != ErrStopped {
+		if err := r.Configure(configtest.Read("[one]\ntype = connection\nacks = many\n")); err != ErrInvalid && err != ErrStopped {
 			t.Error(err)
 		}
 	})
@@ -82,7 +84,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	})
 	again(func(i int) {
 		pause()
-		_, _, _ = r.OpenSource("cdr", entries(cdrConf), source)
+		_, _, _ = r.OpenSource("cdr", configtest.Read(cdrConf), source)
 		r.Refused(uint64(i%4), Reason(i%9), uint64(i), "t")
 		r.Take(uint64(i%4), nil, false) // until after the end, as no pump does
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"reskafka/internal/config/configtest"
 	"reskafka/internal/frame/frametest"
 )
 
@@ -166,12 +167,12 @@ func TestAfterStop(t *testing.T) {
 		t.Errorf("OpenProducer: %v", err)
 	}
 	for _, text := range []string{section("one", b.address()), "nonsense = 1"} {
-		if err := r.Configure(entries(text)); err != ErrStopped {
+		if err := r.Configure(configtest.Read(text)); err != ErrStopped {
 			t.Errorf("Configure: %v", err)
 		}
 	}
 	for _, kind := range []string{"cdr", "nonsense"} {
-		if _, _, err := r.OpenSource(kind, entries(cdrConf), 0); err != ErrStopped {
+		if _, _, err := r.OpenSource(kind, configtest.Read(cdrConf), 0); err != ErrStopped {
 			t.Errorf("OpenSource: %v", err)
 		}
 	}

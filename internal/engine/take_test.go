@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"reskafka/internal/config/configtest"
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
 )
@@ -74,7 +75,7 @@ const cdrConf = "[global]\nconnection = one\nkey = linkedid\nloguniqueid = yes\n
 // openCDR opens a source of call records.
 func (r *rig) openCDR(text string, number uint64) uint64 {
 	r.t.Helper()
-	number, connection, err := r.OpenSource("cdr", entries(text), number)
+	number, connection, err := r.OpenSource("cdr", configtest.Read(text), number)
 	if err != nil || connection != "one" {
 		r.t.Fatalf("connection %q, error %v: %q", connection, err, r.log.with())
 	}
@@ -131,7 +132,7 @@ func TestEventsArrive(t *testing.T) {
 	}
 
 	// A reload takes the place of the source; a faulty one leaves it.
-	if _, _, err := r.OpenSource("cdr", entries("[global]\ntopic = nowhere\n"), source); err != ErrInvalid {
+	if _, _, err := r.OpenSource("cdr", configtest.Read("[global]\ntopic = nowhere\n"), source); err != ErrInvalid {
 		t.Errorf("a file without connection: %v", err)
 	}
 	r.log.want(t, 1, "error: ", "connection")
@@ -142,7 +143,7 @@ func TestEventsArrive(t *testing.T) {
 	s.settled()
 	b.consumed(t, "moved", 1)
 	for kind, number := range map[string]uint64{"nonsense": 0, "cdr": source + 1} {
-		if _, _, err := r.OpenSource(kind, entries(cdrConf), number); err != ErrNotFound {
+		if _, _, err := r.OpenSource(kind, configtest.Read(cdrConf), number); err != ErrNotFound {
 			t.Errorf("source %q number %d: %v", kind, number, err)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"reskafka/internal/config"
+	"reskafka/internal/config/configtest"
 	"reskafka/internal/engine"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
@@ -111,7 +111,7 @@ func (w *World) configure(others ...string) error {
 	tested := append([]string{"[tested]"}, w.tested...)
 	text := strings.Join(append([]string{"[general]"}, w.general...), "\n") + "\n" + strings.Join(tested, "\n") + "\n" +
 		strings.Join(others, "\n")
-	if err := w.engine.Configure(entries(os.Expand(text, w.value))); err != nil {
+	if err := w.engine.Configure(configtest.Read(os.Expand(text, w.value))); err != nil {
 		return unseenf("the configuration is refused: %v", w.log.with("error: "))
 	}
 	return nil
@@ -129,25 +129,6 @@ func (w *World) value(name string) string {
 func section(name string, lines ...string) string {
 	lines = append([]string{"[" + name + "]", "type = connection", "brokers = $brokers", "client_id = " + name}, lines...)
 	return strings.Join(lines, "\n")
-}
-
-// entries are the lines of a configuration file as Asterisk's loader lists them.
-func entries(text string) []config.Entry {
-	var list []config.Entry
-	section := ""
-	for i, line := range strings.Split(text, "\n") {
-		switch line = strings.TrimSpace(line); {
-		case line == "":
-		case line[0] == '[':
-			section = strings.Trim(line, "[]")
-			list = append(list, config.Entry{Section: section})
-		default:
-			name, value, _ := strings.Cut(line, "=")
-			list = append(list, config.Entry{File: "kafka.conf", Line: i + 1, Section: section,
-				Name: strings.TrimSpace(name), Value: strings.TrimSpace(value)})
-		}
-	}
-	return list
 }
 
 // Stage stands in for the C stage of a connection: it counts as stage/ does, and hands over at once.
