@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+
+	"reskafka/test/child"
 )
 
 // node is a member of the cluster, running or not.
@@ -118,19 +120,10 @@ func (n *node) launch() error {
 		cmd.Args = slices.Insert(cmd.Args, 1, "-XX:ArchiveClassesAtExit="+n.archive)
 	}
 	run := &run{cmd: cmd, logStart: n.log.size(), ended: make(chan struct{})}
-	launched := make(chan error)
-	go func() {
-		// Pdeathsig is about the thread that forked, so that one must live as long as the child.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		launched <- err
-		if err == nil {
-			run.err = cmd.Wait()
-			close(run.ended)
-		}
-	}()
-	if err := <-launched; err != nil {
+	if err := child.Start(cmd, func(err error) {
+		run.err = err
+		close(run.ended)
+	}); err != nil {
 		return err
 	}
 	n.run.Store(run)

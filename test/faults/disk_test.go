@@ -10,13 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"reskafka/test/child"
 	"reskafka/test/pbx"
 )
 
@@ -46,23 +46,17 @@ func newSmallDisk(t *testing.T) (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// Pdeathsig is about the thread that forked, so that one must live as long as the holder.
-	started, over := make(chan error), make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		started <- holder.Start()
-		<-over
-	}()
-	if err := <-started; err != nil {
-		close(over)
+	over := make(chan struct{})
+	if err := child.Start(holder, func(error) { close(over) }); err != nil {
 		return "", err
 	}
-	t.Cleanup(func() {
-		_ = input.Close() // its end
-		_ = holder.Wait()
-		close(over)
-	})
+	end := func() {
+		_ = input.Close()
+		<-over
+	}
+	t.Cleanup(end)
 	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || line != "mounted\n" {
+		end() // so that all complaints are there
 		return "", fmt.Errorf("mounting a file system in a namespace: %w: %s", err, strings.TrimSpace(complaints.String()))
 	}
 	return filepath.Join("/proc", strconv.Itoa(holder.Process.Pid), "root", mount), nil

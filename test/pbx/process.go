@@ -8,10 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"syscall"
 	"time"
+
+	"reskafka/test/child"
 )
 
 // How is a way to stop Asterisk.
@@ -121,20 +122,12 @@ func (p *PBX) launch() error {
 		return err
 	}
 	run := &process{cmd: cmd, logStart: p.LogMark(), ended: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		// Pdeathsig is about the thread that forked, so that one must live as long as the child.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			run.err = cmd.Wait()
-			close(run.ended)
-		}
+	if err := child.Start(cmd, func(err error) {
+		run.err = err
+		close(run.ended)
 		stopFollowing()
-	}()
-	if err := <-started; err != nil {
+	}); err != nil {
+		stopFollowing()
 		return err
 	}
 	p.mu.Lock()
