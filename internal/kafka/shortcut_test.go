@@ -435,6 +435,8 @@ func TestShortcutTellsOfItsEnd(t *testing.T) {
 	if snap := status.Snapshot(); snap.Failures != 1 || snap.LastError.Text == "" {
 		t.Errorf("the status is %+v", snap)
 	}
+	// The line comes before the request has landed. What lands later than the time passes is not due for as long as this clock stands.
+	soon(t, "the request has landed", func() bool { return flying(p) == 0 })
 	network.lose(false)
 	network.cut()
 	clock.pass(retryBackoffMax)
