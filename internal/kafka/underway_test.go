@@ -188,27 +188,29 @@ func TestRecallOfLostAnswers(t *testing.T) {
 		cluster, l := newLossyBroker(t, kfake.SeedTopics(1, "t"))
 		c := connection(cluster.ListenAddrs()...)
 		c.Idempotence = idempotence
-		p := open(t, c, nil, nil)
+		clock := newClock()
+		p := clock.producer(t, c, nil, nil)
 		sendAll(t, p, numbered("t", 0, 5)...)
 		l.lose(true)
 		o := expectOutcomes(t, 5)
 		p.Send(numbered("t", 5, 10), time.Now().Add(time.Hour), o.add)
 		await(t, l.lost)
 		l.cut()
+		soon(t, "the request is given up", func() bool { return flying(p) == 0 }) // no time passes: nothing is sent again yet
 		if !idempotence {
 			// The library is deep in its next attempt, and may stay there for as long as socket_timeout_ms.
+			clock.pass(2 * retryBackoff) // enough after one failure, and too little for the topic to be asked about
 			await(t, l.lost)
 			p.Recall()
 			o.returned()
 			return
 		}
-		soon(t, "the request is given up", func() bool { return flying(p) == 0 })
 		p.Recall()
 		if p.Underway() == 0 {
 			t.Error("nothing is in doubt")
 		}
 		l.lose(false)
-		l.cut()
+		clock.pass(retryBackoffMax)
 		o.allSent()
 		await(t, p.ended)
 		once(t, cluster, 10)
