@@ -69,6 +69,7 @@ func subscribe(t *testing.T, c *config.Connection, log host.Logger, topics []str
 		hurried: make(chan struct{}, 1), more: make(chan struct{}, 1),
 	}
 	tune := defaultConsumerTuning()
+	tune.closeWait = ever // what a test looks at after Close has come to its end, however slow the machine
 	tune.missing = 50 * time.Millisecond
 	tune.extra = []kgo.Opt{kgo.MetadataMinAge(20 * time.Millisecond)}
 	tune.onAssigned = func(a map[string][]int32) { m.assigned <- a }
@@ -81,9 +82,12 @@ func subscribe(t *testing.T, c *config.Connection, log host.Logger, topics []str
 	if m.Consumer, err = newConsumer(c, topics, log, nil, m, departures, tune); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(m.Close)
+	t.Cleanup(func() { m.CloseWithin(defaultConsumerTuning().closeWait) }) // some tests leave brokers behind that do not answer
 	return m
 }
+
+// inTime has Close wait no longer than it does outside of tests.
+func inTime(tune *consumerTuning) { tune.closeWait = defaultConsumerTuning().closeWait }
 
 // listen is subscribe with a thread that delivers to callback, which may be nil.
 func listen(t *testing.T, c *config.Connection, log host.Logger, callback func(Message), topics ...string) *module {
@@ -407,7 +411,8 @@ func TestConsumerCloseWithoutBroker(t *testing.T) {
 				cluster.Close()
 			}
 			log := newLines()
-			m := listen(t, c, log, nil, "t")
+			m := subscribe(t, c, log, []string{"t"}, inTime)
+			m.run(nil)
 			if gone {
 				m.waitFor(5)
 				cluster.Close()
@@ -430,7 +435,8 @@ func TestConsumerCloseWithoutBroker(t *testing.T) {
 func TestConsumerCloseIsBounded(t *testing.T) {
 	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
 	write(t, writer(t, cluster), "t", 1, 0, 5)
-	m := listen(t, consuming(cluster.ListenAddrs()...), nil, nil, "t")
+	m := subscribe(t, consuming(cluster.ListenAddrs()...), nil, []string{"t"}, inTime)
+	m.run(nil)
 	m.waitFor(5)
 	hold, hung := make(chan struct{}), make(chan struct{}, 1)
 	defer close(hold)
