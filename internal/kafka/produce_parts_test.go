@@ -185,10 +185,10 @@ func TestRecalledUnwritten(t *testing.T) {
 	b := playing(t, true)
 	topic := b.topic(0, 0)
 	late, other := expectOutcomes(t, 1), expectOutcomes(t, 1)
-	b.Send([]*outbox.Record{{Topic: "t", Key: key(0, 2)}}, time.Now().Add(-time.Second), late.add)
+	b.Send([]*outbox.Record{{Topic: "t", Key: key(0, 2)}}, time.Now().Add(time.Minute), late.add)
 	b.send(other, &outbox.Record{Topic: "t", Key: key(1, 2)})
 	f := b.leaves(0, false)
-	b.tick()
+	b.later(2 * time.Minute)
 	if len(late.wait()) != 1 || f.state.Load() != recalled {
 		t.Error("it was not recalled")
 	}

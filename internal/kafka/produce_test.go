@@ -17,8 +17,9 @@ import (
 // bench is a producer whose brokers a test plays itself: it reaches none, and nothing leaves before the test takes it along.
 type bench struct {
 	*Producer
-	t   *testing.T
-	log *lines
+	t     *testing.T
+	log   *lines
+	later func(by time.Duration) // as openEarly's; by less than an hour, or the brokers would be tried
 }
 
 func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection)) *bench {
@@ -28,11 +29,11 @@ func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection))
 		fn(c)
 	}
 	log := newLines()
-	p := open(t, c, log, nil)
+	p, later := openEarly(t, c, log, nil)
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	p.identity = identity{id: 7, given: idempotence}
-	return &bench{p, t, log}
+	return &bench{p, t, log, later}
 }
 
 // topic tells of topic t's partitions: who leads them. Nothing is sent to those brokers.
@@ -228,10 +229,10 @@ func TestInDoubtGoesOn(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]
 	o := expectOutcomes(t, 1)
-	b.Send(numbered("t", 0, 1), time.Now().Add(-time.Second), o.add)
+	b.Send(numbered("t", 0, 1), time.Now().Add(time.Minute), o.add)
 	b.look(func() { part.queue[0].doubtful = true })
 	f := b.leaves(0, false)
-	b.tick()
+	b.later(2 * time.Minute)
 	b.Recall()
 	o.none()
 	if f.state.Load() != boarding {
