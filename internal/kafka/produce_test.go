@@ -19,7 +19,7 @@ type bench struct {
 	*Producer
 	t     *testing.T
 	log   *lines
-	later func(by time.Duration) // as openEarly's; by less than an hour, or the brokers would be tried
+	clock *clock // stands, or what has failed would be due again while the test looks at it
 }
 
 func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection)) *bench {
@@ -29,11 +29,12 @@ func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection))
 		fn(c)
 	}
 	log := newLines()
-	p, later := openEarly(t, c, log, nil)
+	clock := newClock()
+	p := clock.producer(t, c, log, nil)
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	p.identity = identity{id: 7, given: idempotence}
-	return &bench{p, t, log, later}
+	return &bench{p, t, log, clock}
 }
 
 // topic tells of topic t's partitions: who leads them. Nothing is sent to those brokers.
@@ -78,6 +79,12 @@ func (b *bench) leaves(id int32, written bool) *flight {
 		f.state.Store(departed)
 	}
 	return f
+}
+
+// later lets time pass: less than an hour, or the brokers would be tried.
+func (b *bench) later(by time.Duration) {
+	b.clock.pass(by)
+	b.tick()
 }
 
 // answered lands a flight with the same answer for all its partitions.
