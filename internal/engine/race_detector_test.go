@@ -2,5 +2,4 @@
 
 package engine
 
-// The race detector makes pools forget at random what is put into them.
-func init() { raceBytes = 150 }
+func init() { forgetful = true }

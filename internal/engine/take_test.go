@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"reskafka/internal/config/configtest"
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
+	"reskafka/test/allocs"
 )
 
 // TestRecordsArrive holds that what a caller staged is what a consumer reads, with null and empty kept apart.
@@ -240,24 +240,39 @@ func TestNoise(t *testing.T) {
 	}
 }
 
-// raceBytes is what a record may take more under the race detector.
-var raceBytes int
+// taken are those who work for a slab that is taken. Not among them is the outbox's Send, which makes the client when the first
+// record comes, on another goroutine, nor what the client does to reach the broker.
+var taken = []string{"reskafka/internal/engine.(*Engine).Take", "reskafka/internal/outbox.(*Outbox).decide"}
+
+// forgetful: the race detector makes pools forget a quarter of what is put into them, at random.
+var forgetful bool
 
 // TestRecordsNeedNoMemoryOfTheirOwn holds what a slab of records that have to wait costs: a block and little else, and of
-// memory what their keys, values and headers are and some numbers. Measured with Go 1.26: 3 allocations, 7 with headers, and 326 bytes for 314,
-// 381 for 374.
+// memory what their keys, values and headers are and some numbers. Measured with Go 1.26: 2.7 allocations, 5.7 with headers, and
+// 326 bytes for 314, 394 for 374; where pools forget 3.2 and 9.4, and 380 and 497 bytes. So many slabs are for that: the
+// averages of so many differ by less than a tenth.
 func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
-	const slabs, allocations = 20, 9
-	numbers := 22 + raceBytes
+	const slabs = 400
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t), inMemory, "queue_buffering_max_messages = 10000000",
 		"queue_buffering_max_kbytes = 2097151", "message_timeout_ms = 300000"))
 	s := r.open("one")
-	for name, f := range map[string]frametest.Frame{
-		"plain": {AcceptedNS: 1, Topic: "t", Key: []byte("1700000000.123"), Value: make([]byte, 300)},
-		"two headers": {AcceptedNS: 1, Topic: "h", Key: []byte("1700000000.123"), Value: make([]byte, 300),
-			Fields: []frame.Field{frametest.Text("entity_id", "00:11:22:33:44:55"), frametest.Text("a_header", "abcdefghijklmnopqrstuvwxyz")}},
+	text := frametest.Frame{AcceptedNS: 1, Topic: "t", Key: []byte("1700000000.123"), Value: make([]byte, 300)}
+	headed := text
+	headed.Topic = "h"
+	headed.Fields = []frame.Field{frametest.Text("entity_id", "00:11:22:33:44:55"), frametest.Text("a_header", "abcdefghijklmnopqrstuvwxyz")}
+	for name, row := range map[string]struct {
+		frametest.Frame
+		allocations, numbers                   float64 // of a slab; bytes of a record beside its own
+		forgottenAllocations, forgottenNumbers float64 // the same where pools forget
+	}{
+		"plain":       {text, 4, 22, 5, 100},
+		"two headers": {headed, 7, 30, 12, 190},
 	} {
+		f, allocations, numbers := row.Frame, row.allocations, row.numbers
+		if forgetful {
+			allocations, numbers = row.forgottenAllocations, row.forgottenNumbers
+		}
 		t.Run(name, func(t *testing.T) {
 			size := len(f.Key) + len(f.Value)
 			for _, field := range f.Fields {
@@ -270,32 +285,35 @@ func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
 				r.Take(s.id, slab, false)
 			}
 			take()
-			count, each := math.Inf(1), math.Inf(1) // the least of some rounds, for other goroutines allocate too
-			for range 10 {
-				var before, after runtime.MemStats
-				runtime.ReadMemStats(&before)
+			objects, bytes := allocs.By(func() {
 				for range slabs {
 					take()
 				}
-				runtime.ReadMemStats(&after)
-				count = min(count, float64(after.Mallocs-before.Mallocs)/slabs)
-				each = min(each, float64(after.TotalAlloc-before.TotalAlloc)/float64(slabs*frames))
-			}
+			}, taken...)
+			count, each := float64(objects)/slabs, float64(bytes)/float64(slabs*frames)
 			t.Logf("%.1f allocations for a slab of %d records, %.0f bytes for one of %d", count, frames, each, size)
-			if count > allocations || each > float64(size+numbers) {
-				t.Errorf("%.1f allocations for a slab of %d records, at most %d are allowed; %.0f bytes for one of %d", count, frames, allocations, each, size)
+			if each < float64(size) {
+				t.Error("this cannot be all")
+			}
+			if count > allocations || each > float64(size)+numbers {
+				t.Errorf("at most %.0f allocations for a slab are allowed, and %.0f bytes for a record", allocations, float64(size)+numbers)
 			}
 		})
 	}
-	if w := r.status("one").Totals.Waiting + r.status("one").Totals.Sending; int64(w) != s.HeldFrames.Load() {
-		t.Errorf("%d waiting, want %d", w, s.HeldFrames.Load())
+	if c := r.status("one").Totals; int64(c.Waiting+c.Sending) != s.HeldFrames.Load() {
+		t.Errorf("account %+v, want %d waiting", c, s.HeldFrames.Load())
 	}
 }
 
 // TestCallRecordsNeedNoMemoryForTheirFields holds what a slab of call records that have to wait costs beside what any slab
-// costs: a message for each record, but not a string for each field's name. Measured with Go 1.26: 1.0.
+// costs: a message for each record, but not a string for each field's name. Measured with Go 1.26: 1.0; where pools forget
+// between 3.1 and 3.4.
 func TestCallRecordsNeedNoMemoryForTheirFields(t *testing.T) {
-	const slabs, ceiling = 200, 4 // the race detector has sync.Pool forget at random, which then costs two or three more
+	const slabs = 40
+	ceiling := 1.5
+	if forgetful {
+		ceiling = 4
+	}
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t), inMemory, "queue_buffering_max_messages = 10000000",
 		"queue_buffering_max_kbytes = 2097151", "message_timeout_ms = 300000"))
@@ -307,16 +325,18 @@ func TestCallRecordsNeedNoMemoryForTheirFields(t *testing.T) {
 		r.Take(s.id, slab, false)
 	}
 	take()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range slabs {
-		take()
-	}
-	runtime.ReadMemStats(&after)
-	each := float64(after.Mallocs-before.Mallocs) / float64(slabs*frames)
+	objects, _ := allocs.By(func() {
+		for range slabs {
+			take()
+		}
+	}, taken...)
+	each := float64(objects) / float64(slabs*frames)
 	t.Logf("%.1f allocations for a call record of %d fields", each, len(callRecord.Fields))
+	if each < 0.9 {
+		t.Error("this cannot be all")
+	}
 	if each > ceiling {
-		t.Errorf("%.1f allocations for a call record, at most %d are allowed", each, ceiling)
+		t.Errorf("%.1f allocations for a call record, at most %.1f are allowed", each, ceiling)
 	}
 	if c := r.status("one").Totals; c.Waiting+c.Sending != uint64((slabs+1)*frames) {
 		t.Errorf("account %+v, want %d waiting", c, (slabs+1)*frames)
