@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"reskafka/internal/outbox"
+	"reskafka/test/allocs"
 )
 
 // BenchmarkSend carries batches of 1000 records of 200 bytes to a broker that acknowledges and throws away.
@@ -44,10 +45,10 @@ func BenchmarkSend(b *testing.B) {
 }
 
 // TestSendAllocates holds what records cost on their way through the client: allocations are made for batches and requests,
-// and none for each record. The broker is in the same process and counts too.
+// and none for each record.
 func TestSendAllocates(t *testing.T) {
 	const many = 2048
-	const ceiling = many / 8
+	const ceiling = many / 4 // measured with Go 1.26: 100, with the race detector 240, more when a busy machine has them go in more requests
 	p := open(t, connection(fakeBroker(t, kfake.SeedTopics(2, "t"), kfake.BlackholeProduce()).ListenAddrs()...), nil, nil)
 	made := numbers("t", 0, many)
 	for i := range made {
@@ -62,13 +63,21 @@ func TestSendAllocates(t *testing.T) {
 		}
 	})
 	one := func(_ *outbox.Record, err error) { t.Errorf("a record came back: %v", err) }
-	if n := testing.AllocsPerRun(50, func() {
+	send := func() {
 		left.Store(many)
 		p.Send(records, time.Now().Add(time.Minute), one)
 		<-done
-	}); n > ceiling {
-		t.Errorf("%v allocations for %d records, at most %d are allowed", n, many, ceiling)
-	} else {
-		t.Logf("%v allocations for %d records", n, many)
+	}
+	send()
+	const runs = 50
+	objects, _ := allocs.By(func() {
+		for range runs {
+			send()
+		}
+	}, "reskafka/internal/kafka.", "github.com/twmb/franz-go/pkg/kgo.")
+	n := objects / runs
+	t.Logf("%d allocations for %d records", n, many)
+	if n == 0 || n > ceiling {
+		t.Errorf("some allocations, and at most %d, are allowed", ceiling)
 	}
 }

@@ -15,17 +15,34 @@ import (
 // "reskafka/internal/outbox.(*Outbox).Accept". Nothing is estimated: every allocation is counted, only those that share a
 // block of 16 bytes, which they do not with the race detector, as one. Not to be called from more than one goroutine at a time.
 func By(do func(), prefixes ...string) (objects, bytes int64) {
-	defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
-	runtime.MemProfileRate = 1
-	objectsBefore, bytesBefore := total(prefixes)
-	do()
-	objects, bytes = total(prefixes)
-	return objects - objectsBefore, bytes - bytesBefore
+	made, _ := during(do, prefixes)
+	return made.objects, made.bytes
 }
 
+// KeptBy is By for what is still in memory when do has returned. What an earlier do had allocated and is given back only
+// during this one counts against it.
+func KeptBy(do func(), prefixes ...string) (objects, bytes int64) {
+	made, freed := during(do, prefixes)
+	return made.objects - freed.objects, made.bytes - freed.bytes
+}
+
+// sum is some objects and their size.
+type sum struct{ objects, bytes int64 }
+
+func during(do func(), prefixes []string) (made, freed sum) {
+	defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
+	runtime.MemProfileRate = 1
+	madeBefore, freedBefore := total(prefixes)
+	do()
+	made, freed = total(prefixes)
+	return made.less(madeBefore), freed.less(freedBefore)
+}
+
+func (s sum) less(o sum) sum { return sum{s.objects - o.objects, s.bytes - o.bytes} }
+
 // total is what the profile has of such functions.
-func total(prefixes []string) (objects, bytes int64) {
-	// What was allocated is in the profile after the second collection at the latest.
+func total(prefixes []string) (made, freed sum) {
+	// What was allocated, and what is not reachable any more, is in the profile after the second collection at the latest.
 	runtime.GC()
 	runtime.GC()
 	var records []runtime.MemProfileRecord
@@ -36,12 +53,14 @@ func total(prefixes []string) (objects, bytes int64) {
 		}
 	}
 	for i := range records {
-		if within(records[i].Stack(), prefixes) {
-			objects += records[i].AllocObjects
-			bytes += records[i].AllocBytes
+		if r := &records[i]; within(r.Stack(), prefixes) {
+			made.objects += r.AllocObjects
+			made.bytes += r.AllocBytes
+			freed.objects += r.FreeObjects
+			freed.bytes += r.FreeBytes
 		}
 	}
-	return objects, bytes
+	return made, freed
 }
 
 // within says whether one of the functions of a stack is meant.
