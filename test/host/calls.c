@@ -326,9 +326,21 @@ static int count_entries(const char *path)
 	return n;
 }
 
+/* What is being closed is given up to ten seconds until there are no more entries than that. Gives how many there are. */
+static int settled_entries(const char *path, int most)
+{
+	struct timespec moment = { 0, 5000000 };
+	int i;
+
+	for (i = 0; i < 2000 && count_entries(path) > most; i++) {
+		nanosleep(&moment, NULL);
+	}
+	return count_entries(path);
+}
+
 void bears_many_threads_and_restarts(void)
 {
-	int round, threads = 0, files = 0;
+	int round, threads = 0, files = 0, left;
 
 	log_reset();
 	for (round = 0; round < 40; round++) {
@@ -357,9 +369,12 @@ void bears_many_threads_and_restarts(void)
 			files = count_entries("/proc/self/fd");
 		}
 	}
-	CHECK(count_entries("/proc/self/task") <= threads + 4, "threads grow: %d, then %d", threads, count_entries("/proc/self/task"));
+	/* Go keeps its threads, and makes more of them the busier the machine is; what is looked for is one for each round. */
+	left = count_entries("/proc/self/task");
+	CHECK(left <= threads + 15, "threads grow: %d, then %d", threads, left);
 	/* Threads have been added by now. */
 	CHECK(!unblocked_in_others(SIGTERM, (int[]) { getpid() }, 1));
-	CHECK(count_entries("/proc/self/fd") <= files, "descriptors grow: %d, then %d", files, count_entries("/proc/self/fd"));
+	left = settled_entries("/proc/self/fd", files);
+	CHECK(left <= files, "descriptors grow: %d, then %d", files, left);
 	DONE();
 }
