@@ -223,7 +223,9 @@ func TestDevBrokerWithKcat(t *testing.T) {
 	if string(got.Value) != message || string(got.Key) != "me" {
 		t.Errorf("kcat wrote %v", got)
 	}
-	if lz4 := uint8(3); got.Attrs.CompressionType() != lz4 {
+	// The system's own kcat may be on a librdkafka of before 2025, which does not compress for brokers that have dropped the
+	// oldest Produce requests (confluentinc/librdkafka, issue 4956).
+	if lz4 := uint8(3); root != "" && got.Attrs.CompressionType() != lz4 {
 		t.Errorf("kcat compressed with codec %d, want lz4, which is %d", got.Attrs.CompressionType(), lz4)
 	}
 	printed, err := pbx.Kcat(testContext(t), root, "-C", "-b", address, "-t", "greetings", "-e", "-q",
