@@ -137,7 +137,7 @@ func TestLoanOfTheRest(t *testing.T) {
 		t.Fatal("not wanted")
 	}
 	o.Drain(nil)
-	for limit := time.Now().Add(15 * time.Second); given[0].Load() == 0 && time.Now().Before(limit); {
+	for limit := time.Now().Add(time.Minute); given[0].Load() == 0 && time.Now().Before(limit); {
 		runtime.GC()
 		time.Sleep(time.Millisecond)
 	}
@@ -146,7 +146,7 @@ func TestLoanOfTheRest(t *testing.T) {
 		t.Fatal("not wanted")
 	}
 	o.Close()
-	for limit := time.Now().Add(15 * time.Second); given[1].Load() == 0 && time.Now().Before(limit); {
+	for limit := time.Now().Add(time.Minute); given[1].Load() == 0 && time.Now().Before(limit); {
 		runtime.GC() // of the few that were unpacked
 		time.Sleep(time.Millisecond)
 	}
