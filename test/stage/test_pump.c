@@ -540,6 +540,7 @@ static void many_that_wait(void)
 	struct stage_pump *pump = stage_pump_start(&owner_taker, "waiting pump", test_folder());
 	static struct owner owners[PINNED];
 	unsigned long long before;
+	bool seldom = false;
 	int i;
 
 	for (i = 0; i < PINNED; i++) {
@@ -548,10 +549,13 @@ static void many_that_wait(void)
 		CHECK_EQUAL(put_bytes(owners[i].stage, 'a', 10, 1), STAGE_OK);
 		rest_for(MILLISECOND);
 	}
-	rest_for(1500 * MILLISECOND); /* until it looks as seldom as it ever does */
-	before = pump_status("waiting pump", "voluntary_ctxt_switches:", 10);
-	rest_for(650 * MILLISECOND);
-	CHECK(pump_status("waiting pump", "voluntary_ctxt_switches:", 10) - before < PINNED / 4);
+	rest_for(1500 * MILLISECOND); /* until it looks as seldom as it ever does; a busy machine takes longer to come to that */
+	for (i = 0; i < 40 && !seldom; i++) {
+		before = pump_status("waiting pump", "voluntary_ctxt_switches:", 10);
+		rest_for(650 * MILLISECOND);
+		seldom = pump_status("waiting pump", "voluntary_ctxt_switches:", 10) - before < PINNED / 4;
+	}
+	CHECK(seldom);
 	for (i = 0; i < PINNED; i++) {
 		owner_close(&owners[i]);
 	}
