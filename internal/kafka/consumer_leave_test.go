@@ -158,8 +158,11 @@ func TestLeavingInTheBackground(t *testing.T) {
 	other, release := busy(t, cluster)
 	m, _ := joiner(t, cluster, time.Millisecond, nil)
 	within(t, other.hurried, "the rebalance")
+	e := m.session.entrance
 	m.Stop()
 	within(t, m.over, "the end")
+	// One that begins to leave later, while it waits for its share, has this broker wait for one member more than there are.
+	eventually(t, "it leaves", func() bool { _, closed := e.state(); return closed })
 	if n := members(cluster); n != 2 {
 		t.Errorf("%d members, but nobody can have left", n)
 	}
