@@ -40,6 +40,7 @@ func resk_start(h *C.struct_resk_host, limits *C.struct_resk_limits) (result C.i
 		SpoolDir: optional(h.spool_dir),
 	}, &theLog)
 	run.engine.Arrivals(func() { afterInbox(func() {}) })
+	run.engine.Carries(governor.Carried)
 	run.folder = C.CString(run.engine.StageFolder())
 	limits.stage_folder = run.folder
 	limits.inbox = nil

@@ -58,6 +58,7 @@ func (c *client) made() (*kafka.Producer, error) {
 	if c.acknowledge != nil {
 		p.AcknowledgeBy(c.acknowledge)
 	}
+	p.Carries(c.connection.engine.carries)
 	c.producer.Store(p)
 	return p, nil
 }

@@ -33,7 +33,8 @@ type Engine struct {
 
 	encodePanic sync.Once // the log has the first one
 
-	arrivals func() // see Arrivals
+	arrivals func()          // see Arrivals
+	carries  func(bytes int) // see Carries
 
 	// configuring is held by whoever opens connections or changes what is configured: what a reload finds open is what it
 	// changes, and nothing is opened any more once Stop has had it. Never held while waiting for the network.
@@ -75,7 +76,7 @@ const leaveLimit = 500 * time.Millisecond
 // Start brings up an engine without any configuration. Stop ends the goroutine that it starts.
 func Start(system host.System, log host.Logger) *Engine {
 	e := &Engine{
-		log: log, system: system, arrivals: func() {},
+		log: log, system: system, arrivals: func() {}, carries: func(int) {},
 		refused: throttle.New(logEvery, time.Now),
 		dropped: throttle.New(logEvery, time.Now),
 		spools:  throttle.New(logEvery, time.Now),

@@ -100,6 +100,9 @@ func (p *Producer) load(n *node) *flight {
 // carry takes a request to its broker and sees to what comes of it.
 func (p *Producer) carry(f *flight) {
 	defer host.Guard(p.hooks.log, "carrying records")
+	if p.carries != nil {
+		p.carries(f.bytes)
+	}
 	answer, err := p.exchange(f)
 	p.deliver(p.landed(f, answer, err))
 }

@@ -11,11 +11,11 @@ import (
 )
 
 // When to use more: a processor carries some 300 MB in a second uncompressed, and 20 MB when it has to gzip them. The first is
-// reached by 10,000 messages of 400 bytes in a second.
+// reached by 10,000 messages of 400 bytes in a second, which are counted when they come and when they go.
 const (
-	raiseBytes  = 1 << 20 // so much within
+	raiseBytes  = 2 << 20 // so much within
 	raiseWithin = 250 * time.Millisecond
-	lowerBytes  = 2 << 20 // less than this in
+	lowerBytes  = 4 << 20 // less than this in
 	lowerAfter  = time.Second
 )
 
@@ -43,7 +43,8 @@ func New(most int, set func(int)) *Governor {
 	return g
 }
 
-// Carried counts bytes that were taken over to be sent, or handed out to be consumed. It takes some nanoseconds, but for the
+// Carried counts bytes that were taken over to be sent, were sent, which may be hours later, or were handed out to be consumed. It
+// takes some nanoseconds, but for the
 // call that has set called, which stops all goroutines for some microseconds.
 func (g *Governor) Carried(bytes int) {
 	if g.carried.Add(int64(bytes)) < raiseBytes || g.many.Load() || g.most < 2 {
