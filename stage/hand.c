@@ -101,13 +101,14 @@ static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab 
 }
 
 /* lend hands over the oldest slab if the taker may keep its memory: then all of it has to be there, and it is full. Returns
- * whether it did. The taker may give back the slab at any time, so it is nobody's before. */
+ * whether it did. The taker may give back the slab at any time, so it is nobody's before. A large one is not lent: nobody keeps spares
+ * of those, so the next caller with a large frame would fetch memory that the process has not seen. */
 static bool lend(struct stage_pump *pump, struct stage *stage, struct slab *slab)
 {
 	size_t at = 0;
 	int64_t frames = 0;
 
-	if (!pump->taker.keep || slab->shared || !slab->closed || slab->taken) {
+	if (!pump->taker.keep || slab->shared || slab_is_large(slab) || !slab->closed || slab->taken) {
 		return false;
 	}
 	for (; at < slab->end && is_ready(slab, at); frames++) {

@@ -134,8 +134,8 @@ struct stage_pump;
  * after take began and before the pump ends; then the frame is the pump's again. Every frame has its turn once: whatever is done, in
  * whatever order, the slab is used again when all of it is.
  *
- * keep, if there is one, is asked instead of take where a slab that is not shared is full and brings all its frames at
- * once. It takes them like take does, and answers whether it goes on using the memory: 0 = no, 1 = until it has called
+ * keep, if there is one, is asked instead of take where a slab of the usual size that is not shared is full and brings all its
+ * frames at once. It takes them like take does, and answers whether it goes on using the memory: 0 = no, 1 = until it has called
  * stage_give_back with slab, which it may do before it returns.
  *
  * note reports what stage_note counted under slot since the last report: how often, and the text of the first. text
