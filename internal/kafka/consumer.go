@@ -54,6 +54,7 @@ type Consumer struct {
 	hooks       *hooks
 	debug       *logger
 	lines       *throttle.Throttle
+	doubt       chan struct{} // holds one: topics are to be looked for now
 	progress    Progress
 	departures  *Departures
 
@@ -94,7 +95,9 @@ type session struct {
 	cancel   context.CancelFunc
 	gone     chan struct{} // closed when the group has been left, or that goes on in the background
 
-	assigned map[string][]int32 // guarded by the consumer's mtx
+	// Guarded by the consumer's mtx.
+	assigned map[string][]int32
+	stale    map[string][16]byte // topics that are not there any more as the client knows them, with their ids
 }
 
 // consumerTuning is what a test sets differently.
@@ -105,6 +108,7 @@ type consumerTuning struct {
 	known      time.Duration // and for those that do
 	extra      []kgo.Opt
 	onAssigned func(map[string][]int32)
+	onLook     func() // before a look for topics
 }
 
 func defaultConsumerTuning() consumerTuning {
@@ -147,6 +151,7 @@ func newConsumer(c *config.Connection, topics []string, log host.Logger, status 
 		endLife:     endLife,
 		paused:      map[string]bool{},
 		late:        make(chan struct{}),
+		doubt:       make(chan struct{}, 1),
 	}
 	k.tooLate = sync.OnceFunc(func() { close(k.late) })
 	k.poll, k.wake = context.WithCancel(life)

@@ -22,9 +22,9 @@ func (c *Consumer) groupOptions(s *session) []kgo.Opt {
 			defer host.Guard(c.log, "the assignment of partitions")
 			c.assigned(s, added)
 		}),
-		kgo.OnPartitionsRevoked(func(ctx context.Context, client *kgo.Client, _ map[string][]int32) {
+		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, _ map[string][]int32) {
 			defer host.Guard(c.log, "the revocation of partitions")
-			c.revoked(ctx, s, client)
+			c.revoked(ctx, s)
 		}),
 		kgo.OnPartitionsLost(func(context.Context, *kgo.Client, map[string][]int32) {
 			defer host.Guard(c.log, "the loss of partitions")
@@ -63,7 +63,7 @@ func (c *Consumer) drop(s *session) {
 }
 
 // revoked lets partitions go: what was delivered of them is committed first.
-func (c *Consumer) revoked(ctx context.Context, s *session, client *kgo.Client) {
+func (c *Consumer) revoked(ctx context.Context, s *session) {
 	c.drop(s)
 	c.committing.Lock() // no commit of ours may arrive when the partition has its next owner
 	defer c.committing.Unlock()
@@ -72,7 +72,7 @@ func (c *Consumer) revoked(ctx context.Context, s *session, client *kgo.Client) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.commitTime)
 	defer cancel()
-	c.uncommitted(client.CommitMarkedOffsets(ctx))
+	c.uncommitted(c.commitMarked(ctx, s))
 }
 
 // hurry notes that a rebalance waits for the batch that the module has, or is about to get.
@@ -129,5 +129,21 @@ func (c *Consumer) Commit(ctx context.Context, current bool) error {
 		c.mark(n + 1)
 	}
 	c.mtx.Unlock()
-	return s.client.CommitMarkedOffsets(ctx)
+	return c.commitMarked(ctx, s)
+}
+
+// commitMarked commits what is marked, but of no topic that is stale: brokers before Kafka 4.2 take a commit by the topic's
+// name, and there may be another topic of that name already, which would then be consumed from there on.
+func (c *Consumer) commitMarked(ctx context.Context, s *session) error {
+	marked := s.client.MarkedOffsets()
+	c.mtx.Lock()
+	for topic := range s.stale {
+		delete(marked, topic)
+	}
+	c.mtx.Unlock()
+	var failure error
+	s.client.CommitOffsetsSync(ctx, marked, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		failure = commitFailure(resp, err)
+	})
+	return failure
 }

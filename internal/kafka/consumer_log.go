@@ -133,18 +133,22 @@ func (c *Consumer) committed(resp *kmsg.OffsetCommitResponse, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
+	c.uncommitted(commitFailure(resp, err))
+}
+
+// commitFailure is what a commit failed with, nil when it did not.
+func commitFailure(resp *kmsg.OffsetCommitResponse, err error) error {
 	if err != nil || resp == nil {
-		c.uncommitted(err)
-		return
+		return err
 	}
 	for _, topic := range resp.Topics {
 		for _, partition := range topic.Partitions {
 			if err := kerr.ErrorForCode(partition.ErrorCode); err != nil {
-				c.uncommitted(err)
-				return
+				return err
 			}
 		}
 	}
+	return nil
 }
 
 // uncommitted reports a failed commit.

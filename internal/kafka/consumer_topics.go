@@ -1,0 +1,193 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+)
+
+// A client consumes a topic under the id that it first saw, and never another topic of that name: its offsets begin
+// anew. So when a topic was deleted and created again there must be a new client. What tells is either a look at the
+// topics' ids now and then, or the brokers, since Kafka 3.1, by refusing to fetch under the old id. The first is not enough:
+// a look may come too late to see the id that the client has. The second comes only while the client fetches.
+
+// watchTopics looks for the topics subscribed to by name, and for stale ones, until the consumer ends.
+func (c *Consumer) watchTopics() {
+	defer host.Guard(c.log, "the watch for topics")
+	w := &topicWatch{
+		Consumer: c, missing: map[string]bool{}, ids: map[string][16]byte{},
+		names: slices.DeleteFunc(slices.Clone(c.topics), func(t string) bool { return strings.HasPrefix(t, "^") }),
+	}
+	for {
+		if c.tune.onLook != nil {
+			c.tune.onLook()
+		}
+		w.find()
+		wait := c.tune.known
+		if slices.ContainsFunc(w.names, func(name string) bool { return w.missing[name] }) {
+			wait = c.tune.missing
+		}
+		select {
+		case <-c.life.Done():
+			return
+		case <-time.After(min(wait, c.tune.missing)): // however often a topic becomes stale
+		}
+		select {
+		case <-c.life.Done():
+			return
+		case <-c.doubt:
+		case <-time.After(max(0, wait-c.tune.missing)):
+		}
+	}
+}
+
+// topicWatch is what watchTopics knows.
+type topicWatch struct {
+	*Consumer
+	names   []string // subscribed to
+	missing map[string]bool
+	ids     map[string][16]byte
+}
+
+// find asks for the topics and says which are missing. The client itself waits for a missing topic in silence.
+func (w *topicWatch) find() {
+	w.mtx.Lock()
+	s, wanted := w.session, slices.Clone(w.names)
+	if s != nil {
+		for name := range s.stale { // one that a pattern matches is not among the names
+			if !slices.Contains(wanted, name) {
+				wanted = append(wanted, name)
+			}
+		}
+	}
+	w.mtx.Unlock()
+	maps.DeleteFunc(w.missing, func(name string, _ bool) bool { return !slices.Contains(wanted, name) })
+	if s == nil || len(wanted) == 0 { // which would ask for all
+		return
+	}
+	req := kmsg.NewPtrMetadataRequest()
+	for _, name := range wanted {
+		topic := kmsg.NewMetadataRequestTopic()
+		topic.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, topic)
+	}
+	ctx, cancel := context.WithCancel(w.life)
+	defer cancel()
+	resp, err := req.RequestWith(ctx, s.client)
+	if err != nil {
+		return // the broker cannot be reached, which hooks report
+	}
+	for _, topic := range resp.Topics {
+		if topic.Topic != nil {
+			w.found(s, *topic.Topic, topic.TopicID, kerr.ErrorForCode(topic.ErrorCode))
+		}
+	}
+}
+
+// found takes what the brokers say about one topic.
+func (w *topicWatch) found(s *session, name string, id [16]byte, err error) {
+	if err == nil {
+		if !w.compare(s, name, w.ids[name], id) {
+			w.lookAgain()
+			return
+		}
+		w.ids[name] = id
+	}
+	switch {
+	case err == nil && w.missing[name]:
+		delete(w.missing, name)
+		s.client.ForceMetadataRefresh() // with patterns among the topics the client would look much later
+		host.Logf(w.log, host.Notice, "connection %s: topic %s is there now", w.name, name)
+	case err == nil:
+	case UnknownTopic(err) && !w.missing[name]:
+		w.missing[name] = true
+		host.Logf(w.log, host.Warning, "connection %s: topic %s, which group %s subscribes to, does not exist; "+
+			"it is consumed as soon as it does", w.name, name, w.group)
+	case !kerr.IsRetriable(err):
+		w.report(name, -1, err)
+	}
+}
+
+// compare begins a new session when a topic was deleted and created again. before is the id that it had at the look before,
+// if any, and now the one it has. Brokers before Kafka 2.8 give topics no id. It gives false when there is another session than
+// was looked with: whether that one's client has seen the same is for the next look to find out.
+func (c *Consumer) compare(s *session, topic string, before, now [16]byte) bool {
+	var none [16]byte
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if c.session != s {
+		return false
+	}
+	used, stale := s.stale[topic]
+	switch {
+	case now == none:
+	case stale && used == now: // it was never away: not all brokers knew of it yet
+		delete(s.stale, topic)
+		if !c.paused[topic] {
+			s.client.ResumeFetchTopics(topic)
+		}
+	case !stale && (before == none || before == now):
+	default:
+		if !stale {
+			s.lose(topic, before)
+		}
+		c.renew = fmt.Sprintf("topic %s was deleted and created again", topic)
+		c.changed()
+	}
+	return true
+}
+
+// lose notes that a topic is not there any more as the session's client knows it, with the id it has there. The client would
+// fetch it in vain without a pause. The caller holds the consumer's mtx.
+func (s *session) lose(topic string, id [16]byte) {
+	if s.stale == nil {
+		s.stale = map[string][16]byte{}
+	}
+	s.stale[topic] = id
+	s.client.PauseFetchTopics(topic)
+}
+
+// faults takes the errors that were polled.
+func (c *Consumer) faults(s *session, fetches kgo.Fetches) {
+	for _, fetch := range fetches {
+		for _, topic := range fetch.Topics {
+			for _, partition := range topic.Partitions {
+				if errors.Is(partition.Err, kerr.UnknownTopicID) && c.doubted(s, topic.Topic, topic.TopicID) {
+					continue // watchTopics says what it is about
+				}
+				c.report(topic.Topic, partition.Partition, partition.Err)
+			}
+		}
+	}
+}
+
+// doubted has watchTopics look for a topic that the brokers do not know under the id it was fetched by: it was deleted, or not
+// all brokers know of it yet. It gives false without an id.
+func (c *Consumer) doubted(s *session, topic string, id [16]byte) bool {
+	if id == [16]byte{} {
+		return false
+	}
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	s.lose(topic, id)
+	c.lookAgain()
+	return true
+}
+
+// lookAgain has watchTopics look without waiting for tune.known to pass.
+func (c *Consumer) lookAgain() {
+	select {
+	case c.doubt <- struct{}{}:
+	default:
+	}
+}
