@@ -180,32 +180,6 @@ func TestConsumerHooks(t *testing.T) {
 	log.waitFor(t, host.Warning, "broker b:1 does not answer: broken; records wait there")
 }
 
-// TestTopicComesBack holds that a topic that is deleted and created again is consumed from its new beginning.
-func TestTopicComesBack(t *testing.T) {
-	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
-	cl := writer(t, cluster)
-	write(t, cl, "t", 1, 0, 5)
-	log := newLines()
-	m := subscribe(t, consuming(cluster.ListenAddrs()...), log, []string{"t"}, func(tune *consumerTuning) {
-		tune.known = 50 * time.Millisecond
-	})
-	m.run(nil)
-	m.waitFor(5)
-	admin := kadm.NewClient(cl)
-	if _, err := admin.DeleteTopic(t.Context(), "t"); err != nil {
-		t.Fatal(err)
-	}
-	log.waitFor(t, host.Warning, "topic t, which group g subscribes to, does not exist")
-	if _, err := admin.CreateTopic(t.Context(), 1, 1, nil, "t"); err != nil {
-		t.Fatal(err)
-	}
-	write(t, writer(t, cluster), "t", 1, 100, 103)
-	got := m.wait(func(got []Message) bool { return len(got) == 8 })
-	if string(got[5].Value) != "100" || string(got[7].Value) != "102" {
-		t.Errorf("got %s to %s", got[5].Value, got[7].Value)
-	}
-}
-
 // TestMembersComeAndGo holds that under any history of members joining, stopping and closing every record is delivered,
 // that no offset is committed before it is, and that no two members are at one partition.
 func TestMembersComeAndGo(t *testing.T) {

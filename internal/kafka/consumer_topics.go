@@ -109,7 +109,11 @@ func (w *topicWatch) found(s *session, name string, id [16]byte, err error) {
 		s.client.ForceMetadataRefresh() // with patterns among the topics the client would look much later
 		host.Logf(w.log, host.Notice, "connection %s: topic %s is there now", w.name, name)
 	case err == nil:
-	case UnknownTopic(err) && !w.missing[name]:
+	case UnknownTopic(err):
+		w.gone(s, name, w.ids[name])
+		if w.missing[name] {
+			return
+		}
 		w.missing[name] = true
 		host.Logf(w.log, host.Warning, "connection %s: topic %s, which group %s subscribes to, does not exist; "+
 			"it is consumed as soon as it does", w.name, name, w.group)
@@ -130,13 +134,12 @@ func (c *Consumer) compare(s *session, topic string, before, now [16]byte) bool 
 	}
 	used, stale := s.stale[topic]
 	switch {
-	case now == none:
-	case stale && used == now: // it was never away: not all brokers knew of it yet
+	case stale && used == now, stale && now == none: // not all brokers knew of it
 		delete(s.stale, topic)
 		if !c.paused[topic] {
 			s.client.ResumeFetchTopics(topic)
 		}
-	case !stale && (before == none || before == now):
+	case !stale && (before == none || now == none || before == now):
 	default:
 		if !stale {
 			s.lose(topic, before)
@@ -145,6 +148,16 @@ func (c *Consumer) compare(s *session, topic string, before, now [16]byte) bool 
 		c.changed()
 	}
 	return true
+}
+
+// gone takes that a topic is missing. id is the one that it had at the look before, if any.
+func (c *Consumer) gone(s *session, topic string, id [16]byte) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	_, stale := s.stale[topic]
+	if c.session == s && !stale && s.assigned[topic] != nil {
+		s.lose(topic, id)
+	}
 }
 
 // lose notes that a topic is not there any more as the session's client knows it, with the id it has there. The client would
