@@ -98,6 +98,7 @@ type session struct {
 	// Guarded by the consumer's mtx.
 	assigned map[string][]int32
 	stale    map[string][16]byte // topics that are not there any more as the client knows them, with their ids
+	cleared  map[string]bool     // topics that were stale and turned out to be there
 }
 
 // consumerTuning is what a test sets differently.
@@ -191,10 +192,9 @@ func (c *Consumer) start(conf *config.Connection) error {
 		return err
 	}
 	c.opts = append(append(c.opts, own...), kgo.WithHooks(consumerHooks{c.hooks}))
-	s, err := c.join()
-	c.mtx.Lock()
+	c.mtx.Lock() // the client's callbacks find the session complete
 	defer c.mtx.Unlock()
-	c.session = s
+	c.session, err = c.join()
 	return err
 }
 

@@ -84,8 +84,9 @@ func (w *topicWatch) find() {
 	ctx, cancel := context.WithCancel(w.life)
 	defer cancel()
 	resp, err := req.RequestWith(ctx, s.client)
-	if err != nil {
-		return // the broker cannot be reached, which hooks report
+	if err != nil { // the broker cannot be reached, which hooks report
+		w.unsettled(s)
+		return
 	}
 	for _, topic := range resp.Topics {
 		if topic.Topic != nil {
@@ -117,8 +118,19 @@ func (w *topicWatch) found(s *session, name string, id [16]byte, err error) {
 		w.missing[name] = true
 		host.Logf(w.log, host.Warning, "connection %s: topic %s, which group %s subscribes to, does not exist; "+
 			"it is consumed as soon as it does", w.name, name, w.group)
-	case !kerr.IsRetriable(err):
+	case kerr.IsRetriable(err):
+		w.unsettled(s)
+	default:
 		w.report(name, -1, err)
+	}
+}
+
+// unsettled takes that a look told nothing. A stale topic is not fetched until one does, so the next follows soon.
+func (w *topicWatch) unsettled(s *session) {
+	w.mtx.Lock()
+	defer w.mtx.Unlock()
+	if w.session == s && len(s.stale) > 0 {
+		w.lookAgain()
 	}
 }
 
@@ -136,6 +148,10 @@ func (c *Consumer) compare(s *session, topic string, before, now [16]byte) bool 
 	switch {
 	case stale && used == now, stale && now == none: // not all brokers knew of it
 		delete(s.stale, topic)
+		if s.cleared == nil {
+			s.cleared = map[string]bool{}
+		}
+		s.cleared[topic] = true
 		if !c.paused[topic] {
 			s.client.ResumeFetchTopics(topic)
 		}
@@ -185,7 +201,8 @@ func (c *Consumer) faults(s *session, fetches kgo.Fetches) {
 }
 
 // doubted has watchTopics look for a topic that the brokers do not know under the id it was fetched by: it was deleted, or not
-// all brokers know of it yet. It gives false without an id.
+// all brokers know of it yet. It gives false when that is to be reported: without an id, and when a look has found the topic
+// to be there under this id before, so that the next may have nothing to say either.
 func (c *Consumer) doubted(s *session, topic string, id [16]byte) bool {
 	if id == [16]byte{} {
 		return false
@@ -194,7 +211,7 @@ func (c *Consumer) doubted(s *session, topic string, id [16]byte) bool {
 	defer c.mtx.Unlock()
 	s.lose(topic, id)
 	c.lookAgain()
-	return true
+	return !s.cleared[topic]
 }
 
 // lookAgain has watchTopics look without waiting for tune.known to pass.

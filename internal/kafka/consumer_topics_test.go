@@ -49,8 +49,10 @@ func comeBack(t *testing.T, topic string, missing, late bool, most *kversion.Ver
 	if !late {
 		open()
 	}
+	conf := consuming(cluster.ListenAddrs()...)
+	conf.AutoCommitInterval = time.Hour // or one may come between, which no client that has not seen the new topic can know
 	log := newLines()
-	m := subscribe(t, consuming(cluster.ListenAddrs()...), log, []string{topic}, func(tune *consumerTuning) {
+	m := subscribe(t, conf, log, []string{topic}, func(tune *consumerTuning) {
 		tune.known = 50 * time.Millisecond
 		tune.onLook = func() { <-look }
 		if late { // nor is the client to see for itself which topic it commits to
@@ -113,21 +115,23 @@ func TestTopicStaysAway(t *testing.T) {
 	}
 }
 
-// TestTopicNotKnownEverywhere holds that a leader that has not heard of its topic yet costs no membership, and that the topic
-// is consumed once it has.
+// TestTopicNotKnownEverywhere holds that a leader that has not heard of its topic yet costs no membership, that it is said
+// when that lasts, and that the topic is consumed once the leader has.
 func TestTopicNotKnownEverywhere(t *testing.T) {
 	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	write(t, writer(t, cluster), "t", 1, 0, 5)
-	var refused atomic.Int32
+	var heard atomic.Bool
 	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		if refused.Add(1) > 8 { // the client keeps the first few to itself
+		if heard.Load() {
 			return nil, nil, false
 		}
 		return notKnown(req.(*kmsg.FetchRequest)), nil, true
 	})
 	log := newLines()
 	m := listen(t, consuming(cluster.ListenAddrs()...), log, nil, "t")
+	log.waitFor(t, host.Warning, "connection my-kafka: topic t partition 0: ")
+	heard.Store(true)
 	inOrder(t, m.waitFor(5))
 	if n := len(m.assigned); n != 1 {
 		t.Errorf("%d assignments, want 1", n)
@@ -140,6 +144,34 @@ func TestTopicNotKnownEverywhere(t *testing.T) {
 	if lines := log.above(host.Notice); slices.ContainsFunc(lines, func(l line) bool { return l.text == comesBack }) {
 		t.Errorf("lines: %v", lines)
 	}
+}
+
+// TestLookTellsNothing holds that a topic in doubt is looked for again soon when the first look tells nothing: it is not fetched
+// meanwhile.
+func TestLookTellsNothing(t *testing.T) {
+	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	write(t, writer(t, cluster), "t", 1, 0, 5)
+	var refused, looks, seeing atomic.Int32
+	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		switch n := refused.Add(1); {
+		case n > 6:
+			return nil, nil, false
+		case n == 6: // the client keeps those before to itself
+			seeing.Store(looks.Load() + 2)
+		}
+		return notKnown(req.(*kmsg.FetchRequest)), nil, true
+	})
+	cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Metadata}, Topic: "t", Err: kerr.LeaderNotAvailable, Count: -1,
+		When: func(kmsg.Request) bool { return looks.Load() < seeing.Load() },
+	})
+	m := subscribe(t, consuming(cluster.ListenAddrs()...), nil, []string{"t"}, func(tune *consumerTuning) {
+		tune.onLook = func() { looks.Add(1) }
+		tune.known = time.Hour // not by a look that is due anyway
+	})
+	m.run(nil)
+	inOrder(t, m.waitFor(5))
 }
 
 // notKnown is the answer of a leader that knows no topic of the request.
