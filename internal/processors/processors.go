@@ -11,7 +11,8 @@ import (
 )
 
 // When to use more: a processor carries some 300 MB in a second uncompressed, and 20 MB when it has to gzip them. The first is
-// reached by 10,000 messages of 400 bytes in a second, which are counted when they come and when they go.
+// reached by 10,000 messages of 400 bytes in a second to be sent, which are counted when they come and when they go, or twice as many
+// to be consumed.
 const (
 	raiseBytes  = 2 << 20 // so much within
 	raiseWithin = 250 * time.Millisecond
@@ -44,8 +45,7 @@ func New(most int, set func(int)) *Governor {
 }
 
 // Carried counts bytes that were taken over to be sent, were sent, which may be hours later, or were handed out to be consumed. It
-// takes some nanoseconds, but for the
-// call that has set called, which stops all goroutines for some microseconds.
+// takes some nanoseconds, but for the call that has set called, which stops all goroutines for some microseconds.
 func (g *Governor) Carried(bytes int) {
 	if g.carried.Add(int64(bytes)) < raiseBytes || g.many.Load() || g.most < 2 {
 		return

@@ -7,13 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"reskafka/test/child"
 	"reskafka/test/pbx"
 )
 
@@ -162,19 +162,10 @@ func (g *sharedGroup) kcat() (leave func()) {
 		"-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500", "-X", "auto.commit.interval.ms=200", "-G", g.name("calls"), g.topic)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout = out
-	// It ends with these tests, whatever ends them; that is about the thread that forked.
+	// It ends with these tests, whatever ends them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, ended := make(chan error), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			ended <- cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	ended := make(chan error, 1)
+	if err := child.Start(cmd, func(err error) { ended <- err }); err != nil {
 		g.Fatal(err)
 	}
 	left := false
