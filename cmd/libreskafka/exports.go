@@ -185,10 +185,10 @@ func resk_command_at(index C.uint32_t, command *C.struct_resk_command) (result C
 
 //export resk_run
 func resk_run(index C.uint32_t, words *C.struct_resk_text, count C.size_t) (printed *C.char) {
-	defer fence(func() { printed = C.CString("The engine failed; the log says more.\n") })
+	defer fence(func() { printed = C.CString(console.Failure("The engine failed; the log says more.\n")) })
 	e := running()
 	if e == nil || int(index) >= len(console.Commands) {
-		return C.CString("Kafka is not running.\n")
+		return C.CString(console.Failure("Kafka is not running.\n"))
 	}
 	out, ok := console.Commands[index].Run(e, copyWords(words, count))
 	if !ok {

@@ -54,6 +54,7 @@ type Info struct {
 	Kind     Kind
 	Unit     string // ms, bytes, kB, MB, messages, hours or empty
 	Default  string // as it would be written; empty = none
+	Unset    string // what applies without a value, in words, where Default is empty; empty = nothing
 	Min, Max int64
 	Clamp    bool // a number above Max becomes Max rather than the default
 	Words    []Word

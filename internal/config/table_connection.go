@@ -109,6 +109,7 @@ var securityOptions = []Option[Connection]{
 	{Info{
 		Name: "ssl_ca_location", Label: "SSL CA location", Kind: PEMFile, Since: "1.0.0",
 		Short: "Certificates of the authorities to trust", Example: "/etc/asterisk/keys/kafka-ca.pem",
+		Unset: "the system's own store",
 		Long: "A PEM file, or a folder of them. Without it the system's own store is used. A reload reads the files of this" +
 			" and the next two options again, also when the option itself is as before.",
 	}, func(c *Connection) any { return &c.CAFile }},

@@ -24,8 +24,9 @@ var consumerOptions = []Option[Connection]{
 	{Info{
 		Name: "enable_auto_commit", Label: "Auto commit", Kind: Boolean, Default: "yes", Since: "1.0.0",
 		Short: "Whether the offsets of delivered messages are committed",
-		Long: "With no, nothing is ever committed and every start begins where auto_offset_reset says. With yes, a" +
-			" message is committed after it has been handed over, so a crash repeats messages rather than losing them.",
+		Long: "With yes, a message is committed after its callback has returned, so a crash repeats messages rather than" +
+			" losing them. With no, only ast_kafka_consumer_commit commits: a subscription of a module that never calls it" +
+			" begins each time where auto_offset_reset says.",
 	}, func(c *Connection) any { return &c.AutoCommit }},
 	{Info{
 		Name: "auto_commit_interval_ms", Label: "Commit interval", Kind: Milliseconds, Unit: "ms",

@@ -20,6 +20,7 @@ var spoolOptions = []Option[Connection]{
 	{Info{
 		Name: "spool_dir", Label: "Spool directory", Kind: Directory, Reload: NextLoad, Since: "1.0.0",
 		Short: "Directory for what waits on disk", Example: "/var/spool/asterisk/kafka",
+		Unset: "kafka below Asterisk's spool directory (astspooldir)",
 		Long: "Each connection has a directory of its own below it, for Asterisk alone to read. Without it, kafka below" +
 			" Asterisk's spool directory is used. What waits in another directory stays there; reskafka spool replay" +
 			" sends it.",

@@ -116,10 +116,14 @@ func connectionNames(env Env) []string {
 // noConnection answers a name that no connection has.
 func noConnection(env Env, name string) string {
 	if !env.Enabled() {
-		return disabledText
+		return Failure(disabledText)
 	}
-	return "No connection named " + printable(name) + "\n"
+	return Failure("No connection named " + printable(name) + "\n")
 }
+
+// Failure is the output of a command that could not do what it was asked for. Its first word never changes: asterisk -rx
+// exits with 0 whatever a command prints, so scripts look at that word. A list that is empty is no failure.
+func Failure(text string) string { return "Error: " + text }
 
 // noConnections answers when kafka.conf has none.
 const noConnections = "No connections: kafka.conf has no section with type = connection\n"

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -195,19 +193,7 @@ func TestGolden(t *testing.T) {
 			if strings.Contains(got, " \n") {
 				t.Errorf("blanks at the end of a line:\n%s", got)
 			}
-			file := filepath.Join("testdata", c.name+".golden")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("%s differs:\n%s", file, got)
-			}
+			checkGolden(t, c.name, got)
 		})
 	}
 }
@@ -312,15 +298,15 @@ func TestTestSend(t *testing.T) {
 	}
 
 	env.sendError = errors.New("no answer from\nthe broker")
-	if got, ok := testSend.Run(env, append(words, "m")); got != `Message not sent: no answer from\x0athe broker`+"\n" || !ok {
+	if got, ok := testSend.Run(env, append(words, "m")); got != `Error: Message not sent: no answer from\x0athe broker`+"\n" || !ok {
 		t.Errorf("got %q, %t", got, ok)
 	}
 	got, ok = run(t, env, "kafka test send connection nope topic t message m")
-	if got != "No connection named nope\n" || !ok || len(env.sent) != 4 {
+	if got != "Error: No connection named nope\n" || !ok || len(env.sent) != 4 {
 		t.Errorf("got %q, %t after %d messages", got, ok, len(env.sent))
 	}
 	got, _ = run(t, &fakeEnv{disabled: true}, "kafka test send connection my-kafka topic t message m")
-	if got != disabledText {
+	if got != "Error: "+disabledText {
 		t.Errorf("got %q", got)
 	}
 }

@@ -38,5 +38,5 @@ func runShowConsumer(env Env, args []string) (string, bool) {
 	if _, ok := env.Connection(rest[0]); !ok {
 		return noConnection(env, rest[0]), true
 	}
-	return "Connection " + printable(rest[0]) + " does not consume: it has no group_id in kafka.conf\n", true
+	return Failure("Connection " + printable(rest[0]) + " does not consume: it has no group_id in kafka.conf\n"), true
 }

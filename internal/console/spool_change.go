@@ -73,10 +73,10 @@ func purgeSpool(env Env, name string) string {
 	return done
 }
 
-// failed says what went wrong, and before it what had been done by then.
+// failed says what went wrong, and behind it what had been done by then.
 func failed(what, done string, err error) string {
 	if done != "" {
-		done += "\n"
+		done = "\nDone before that: " + done
 	}
-	return done + what + " failed: " + printable(err.Error())
+	return Failure(what + " failed: " + printable(err.Error()) + done)
 }

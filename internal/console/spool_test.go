@@ -70,8 +70,8 @@ func TestRetrySpool(t *testing.T) {
 		{RetryResult{Letters: 3}, nil, "Sending 3 dead letters again\n"},
 		{RetryResult{Topics: 1}, nil, "Trying 1 topic at once\n"},
 		{RetryResult{Letters: 1, Topics: 2}, nil, "Sending 1 dead letter again and trying 2 topics at once\n"},
-		{RetryResult{}, errors.New("disk\x1b full"), "Retry failed: disk\\x1b full\n"},
-		{RetryResult{Letters: 7}, errors.New("disk full"), "Sending 7 dead letters again\nRetry failed: disk full\n"},
+		{RetryResult{}, errors.New("disk\x1b full"), "Error: Retry failed: disk\\x1b full\n"},
+		{RetryResult{Letters: 7}, errors.New("disk full"), "Error: Retry failed: disk full\nDone before that: Sending 7 dead letters again\n"},
 	} {
 		env := busyEnv()
 		env.retried, env.changeError = c.retried, c.err
@@ -95,8 +95,8 @@ func TestPurgeSpool(t *testing.T) {
 		{PurgeResult{18204, 3, 11 << 20}, nil, "Threw away 18204 records and 3 dead letters, 11 MiB\n"},
 		{PurgeResult{0, 1, 0}, nil, "Threw away 0 records and 1 dead letter, 0 B\n"},
 		{PurgeResult{0, 0, 100}, nil, "Threw away 0 records and 0 dead letters, 100 B\n"},
-		{PurgeResult{}, errors.New("not permitted"), "Purge failed: not permitted\n"},
-		{PurgeResult{1, 0, 100}, errors.New("not permitted"), "Threw away 1 record and 0 dead letters, 100 B\nPurge failed: not permitted\n"},
+		{PurgeResult{}, errors.New("not permitted"), "Error: Purge failed: not permitted\n"},
+		{PurgeResult{1, 0, 100}, errors.New("not permitted"), "Error: Purge failed: not permitted\nDone before that: Threw away 1 record and 0 dead letters, 100 B\n"},
 	} {
 		env := busyEnv()
 		env.purged, env.changeError = c.purged, c.err
@@ -115,12 +115,12 @@ func TestChangeOfNoSpool(t *testing.T) {
 		for _, name := range []string{"nope", "my-kafk", "MY-KAFKA", "my-kafka2"} {
 			env := busyEnv()
 			got, ok := run(t, env, words+" "+name)
-			if got != "No connection named "+name+"\n" || !ok || len(env.changed) > 0 {
+			if got != "Error: No connection named "+name+"\n" || !ok || len(env.changed) > 0 {
 				t.Errorf("%s %s: got %q, %t, changed %q", words, name, got, ok, env.changed)
 			}
 		}
 		env := &fakeEnv{disabled: true}
-		if got, _ := run(t, env, words+" my-kafka"); got != disabledText || len(env.changed) > 0 {
+		if got, _ := run(t, env, words+" my-kafka"); got != "Error: "+disabledText || len(env.changed) > 0 {
 			t.Errorf("%s: got %q, changed %q", words, got, env.changed)
 		}
 	}

@@ -55,7 +55,7 @@ func runTestSend(env Env, args []string) (string, bool) {
 	}
 	// Env ends it by itself after request_timeout_ms.
 	if err := env.TestSend(context.Background(), rest[0], rest[2], rest[4], key); err != nil {
-		return "Message not sent: " + printable(err.Error()) + "\n", true
+		return Failure("Message not sent: " + printable(err.Error()) + "\n"), true
 	}
 	return "Message sent successfully\n", true
 }

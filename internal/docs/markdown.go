@@ -30,6 +30,8 @@ func defaultCell(o *config.Info) string {
 	switch {
 	case o.Required:
 		return "required"
+	case o.Default == "" && o.Unset != "":
+		return cell(o.Unset)
 	case o.Default == "":
 		return "none"
 	}

@@ -87,6 +87,8 @@ func defaultSentence(o *config.Info) string {
 	switch {
 	case o.Required:
 		return "Required."
+	case o.Default == "" && o.Unset != "":
+		return "Default: " + o.Unset + "."
 	case o.Default == "":
 		return "Default: none."
 	}

@@ -80,7 +80,9 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	if settings == nil {
 		return s, false
 	}
-	s = console.ConnectionStatus{Name: c.name, Brokers: settings.BrokersText(), Settings: settings.Settings()}
+	shown := *settings
+	shown.SpoolDir = c.engine.spoolRoot(settings)
+	s = console.ConnectionStatus{Name: c.name, Brokers: settings.BrokersText(), Settings: shown.Settings()}
 
 	c.mtx.Lock()
 	box, status, broken := c.outbox, c.status, c.broken

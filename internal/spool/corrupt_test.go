@@ -536,10 +536,12 @@ func TestWhatIsSetAsideIsBounded(t *testing.T) {
 	later[8]++
 	for n := 0; n < 3000; n += 100 {
 		first := appendAll(t, s, batchOf("calls", n, n+100)...)
+		s.mtx.Lock() // segments settled in an earlier turn are removed by a timer
 		for _, file := range segments(t, dir, "calls") {
 			l := &laid{t: t, dir: dir}
 			l.change(file, func(b []byte) []byte { clear(b[100:110]); return b })
 		}
+		s.mtx.Unlock()
 		if n == 1000 {
 			closeSpool(t, s)
 			(&laid{t: t}).write(filepath.Join(dir, topicsName, "calls", segmentName(1<<40)), resealHeader(later))

@@ -92,7 +92,7 @@ func reloadInMidTraffic(t *testing.T, on kind) {
 
 	write("[two]\ntype = connection\nbrokers = %BROKER%\n")
 	w.expect(`no producer`, "kafka probe file one %s %s", topic, path)
-	w.expect(`No connection named one`, "kafka show connection one")
+	w.expect(`^Error: No connection named one`, "kafka show connection one")
 
 	write("[general]\nenabled = no\n\n[one]\ntype = connection\nbrokers = %BROKER%\n")
 	w.expect(`(?i)disabled`, "kafka show status")

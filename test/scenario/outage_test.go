@@ -31,7 +31,7 @@ func TestWithoutABroker(t *testing.T) {
 
 	began := time.Now()
 	w.expect(`accepted 1 refused 0`, "kafka probe file one t %s", w.probeFile([2][]byte{nil, []byte("v")}))
-	w.expect(`Message not sent: .*connection refused`, "kafka test send connection one topic t message m")
+	w.expect(`^Error: Message not sent: .*connection refused`, "kafka test send connection one topic t message m")
 	// Long enough for a second line about the same cause to come, and for a third to be too many.
 	time.Sleep(time.Until(began.Add(40 * time.Second)))
 	var lines []string

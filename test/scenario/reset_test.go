@@ -70,14 +70,14 @@ func sendFromTheConsole(t *testing.T, on kind) {
 	if text(records[0].Key) != "k" || text(records[0].Payload) != "hello world" || records[1].Key != nil || text(records[1].Payload) != "again" {
 		t.Errorf("read %s %s and %s %s", text(records[0].Key), text(records[0].Payload), text(records[1].Key), text(records[1].Payload))
 	}
-	w.expect(`^Message not sent: `, "kafka test send connection one topic no/topic message m")
+	w.expect(`^Error: Message not sent: `, "kafka test send connection one topic no/topic message m")
 	if on.embedded() {
 		return // it knows no limit
 	}
 	if _, err := w.admin().CreateTopics(w.ctx, 1, -1, map[string]*string{"max.message.bytes": ptr("100")}, w.name("small")); err != nil {
 		t.Fatal(err)
 	}
-	w.expect(`^Message not sent: .*(?i)too.large`, "kafka test send connection one topic %s message %0200d", w.name("small"), 1)
+	w.expect(`^Error: Message not sent: .*(?i)too.large`, "kafka test send connection one topic %s message %0200d", w.name("small"), 1)
 }
 
 func ptr[T any](value T) *T { return &value }

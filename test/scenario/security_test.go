@@ -52,7 +52,7 @@ func passwordIsPutRight(t *testing.T, kafka string) {
 	mark := w.pbx.LogMark()
 	w.expect(`accepted 1`, "kafka probe file one t %s", w.probeFile([2][]byte{[]byte("k"), []byte("waited")}))
 	w.waitLog(mark, `WARNING.*connection one: broker `+brokers+` cannot be reached: SASL: unknown user or wrong password, .*; records wait`)
-	w.expect(`Message not sent: .*SASL: unknown user or wrong password`, "kafka test send connection one topic t message m")
+	w.expect(`^Error: Message not sent: .*SASL: unknown user or wrong password`, "kafka test send connection one topic t message m")
 	w.expect(`sasl_ssl(?s:.*)SASL password: +\*\*\*(?s:.*)SSL host check: +https`, "kafka show connection one")
 
 	write(right)
