@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"reskafka/test/world"
 )
 
 // Row is one value of one option, and how its effect is observed.
@@ -61,7 +62,7 @@ func join(parts ...[]Row) []Row {
 // line is in the file.
 func (r *Row) observe(t testing.TB, makeBroker MakeBroker, topic string, given bool) error {
 	vars := map[string]string{"group": "group-of-" + topic}
-	draft := &World{TB: t, vars: vars} // there is no broker yet
+	draft := &World{World: &world.World{TB: t}, vars: vars} // there is no broker yet
 	var options []kfake.Opt
 	if r.prepare != nil {
 		options = r.prepare(draft)
@@ -85,7 +86,7 @@ func (r *Row) observe(t testing.TB, makeBroker MakeBroker, topic string, given b
 	w.tested = append(append(w.tested, r.With...), own...)
 	err := r.holds(w)
 	if err == nil && given && r.Logged != "" && broker.Logged != nil {
-		err = broker.Logged(w.ctx, r.Logged)
+		err = broker.Logged(w.Ctx, r.Logged)
 	}
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/kafka"
+	"reskafka/test/wire"
+	"reskafka/test/world"
 )
 
 var consumerRows = []Row{
@@ -38,8 +40,8 @@ var consumerRows = []Row{
 			if _, err := w.request("tested", kmsg.Fetch); err != nil {
 				return err
 			}
-			s.put("after")
-			first, err := await(w, messages)
+			s.Put("after")
+			first, err := world.Await(w.World, messages)
 			if err == nil && first != "before" {
 				return unseenf("%q is delivered first", first)
 			}
@@ -57,13 +59,13 @@ var consumerRows = []Row{
 				return err
 			}
 			const line = "has no committed offset and auto_offset_reset = none"
-			fetches := func(r Request) bool { return r.Client == "tested" && kmsg.Key(r.Key()) == kmsg.Fetch }
-			if err := w.until("it is told of or consumed", func() bool {
-				return len(w.log.with(line)) > 0 || len(w.Wire.Seen(fetches)) > 0
+			fetches := func(r wire.Request) bool { return r.Client == "tested" && kmsg.Key(r.Key()) == kmsg.Fetch }
+			if err := w.Until("it is told of or consumed", func() bool {
+				return len(w.Log.With(line)) > 0 || len(w.Wire.Seen(fetches)) > 0
 			}); err != nil {
 				return err
 			}
-			if len(w.log.with(line)) == 0 {
+			if len(w.Log.With(line)) == 0 {
 				return unseenf("the partition is fetched")
 			}
 			return nil
@@ -82,14 +84,14 @@ var consumerRows = []Row{
 			if err != nil {
 				return err
 			}
-			if _, err := await(w, messages); err != nil {
+			if _, err := world.Await(w.World, messages); err != nil {
 				return err
 			}
-			sub.end()
+			sub.End()
 			if _, err := w.request("tested", kmsg.LeaveGroup); err != nil {
 				return err
 			}
-			commits := w.Wire.Seen(func(r Request) bool { return r.Client == "tested" && kmsg.Key(r.Key()) == kmsg.OffsetCommit })
+			commits := w.Wire.Seen(func(r wire.Request) bool { return r.Client == "tested" && kmsg.Key(r.Key()) == kmsg.OffsetCommit })
 			if len(commits) > 0 {
 				return unseenf("%d commits", len(commits))
 			}
@@ -107,13 +109,13 @@ var consumerRows = []Row{
 			if err != nil {
 				return err
 			}
-			s.put("one")
+			s.Put("one")
 			for _, name := range []string{"other", "tested"} {
 				if _, err := w.subscribe(name, func(kafka.Message) {}); err != nil {
 					return err
 				}
 			}
-			first, err := w.Wire.Await(w.ctx, func(r Request) bool { return kmsg.Key(r.Key()) == kmsg.OffsetCommit })
+			first, err := w.Wire.Await(w.Ctx, func(r wire.Request) bool { return kmsg.Key(r.Key()) == kmsg.OffsetCommit })
 			if err == nil && first.Client != "tested" {
 				return unseenf("%s commits first", first.Client)
 			}
@@ -146,7 +148,7 @@ var consumerRows = []Row{
 			if err != nil {
 				return err
 			}
-			defer sub.end()
+			defer sub.End()
 			defer close(done)
 			r, err := w.request("tested", kmsg.JoinGroup)
 			if err != nil {

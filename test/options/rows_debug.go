@@ -6,6 +6,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/kafka"
+	"reskafka/test/world"
 )
 
 // silent are the contexts that have no counterpart here.
@@ -40,8 +41,8 @@ func debugRows() []Row {
 				if err := w.configure(); err != nil {
 					return err
 				}
-				if len(w.log.with("warning: ", "debug = "+context, "nothing to tell")) == 0 {
-					return unseenf("no warning: %q", w.log.with())
+				if len(w.Log.With("warning: ", "debug = "+context, "nothing to tell")) == 0 {
+					return unseenf("no warning: %q", w.Log.With())
 				}
 				return nil
 			}
@@ -61,15 +62,15 @@ func (w *World) debugLines(context string, contexts []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := await(w, messages); err != nil {
+	if _, err := world.Await(w.World, messages); err != nil {
 		return err
 	}
-	sub.end()
-	if err := w.engine.EnsureTopic("tested", w.Topic+"-2", 1, 1, true); err != nil {
+	sub.End()
+	if err := w.Engine.EnsureTopic("tested", w.Topic+"-2", 1, 1, true); err != nil {
 		return err
 	}
 	found := map[string]bool{}
-	for _, line := range w.log.with("debug: connection tested: ") {
+	for _, line := range w.Log.With("debug: connection tested: ") {
 		name, _, _ := strings.Cut(strings.TrimPrefix(line, "debug: connection tested: "), ":")
 		if !slices.Contains(contexts, name) {
 			return unseenf("a line without a context: %s", line)
@@ -82,7 +83,7 @@ func (w *World) debugLines(context string, contexts []string) error {
 	for _, name := range contexts {
 		wanted := name == context || context == "all" && !slices.Contains(silent, name)
 		if wanted && name != "all" && !found[name] {
-			return unseenf("no line of context %s, there are %d others", name, len(w.log.with("debug: connection tested: ")))
+			return unseenf("no line of context %s, there are %d others", name, len(w.Log.With("debug: connection tested: ")))
 		}
 	}
 	return nil

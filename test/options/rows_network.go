@@ -8,6 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/engine"
+	"reskafka/test/wire"
+	"reskafka/test/world"
 )
 
 var networkRows = []Row{
@@ -19,7 +21,7 @@ var networkRows = []Row{
 				return err
 			}
 			var gate engine.Gate
-			if _, err := w.engine.OpenProducer("tested", &gate); err != engine.ErrDisabled {
+			if _, err := w.Engine.OpenProducer("tested", &gate); err != engine.ErrDisabled {
 				return unseenf("opening a producer: %v", err)
 			}
 			return nil
@@ -41,7 +43,7 @@ var networkRows = []Row{
 			if err != nil {
 				return err
 			}
-			if err := w.until("a broker was called", func() bool {
+			if err := w.Until("a broker was called", func() bool {
 				return len(elsewhere.times()) > 0 || s.HeldFrames.Load() == 0
 			}); err != nil {
 				return err
@@ -61,7 +63,7 @@ var networkRows = []Row{
 			if _, err := w.delivered("one"); err != nil {
 				return err
 			}
-			for _, r := range w.Wire.Seen(func(Request) bool { return true }) {
+			for _, r := range w.Wire.Seen(func(wire.Request) bool { return true }) {
 				if r.Client != "pbx-7" {
 					return unseenf("%s of client %q", kmsg.Key(r.Key()).Name(), r.Client)
 				}
@@ -77,7 +79,7 @@ var networkRows = []Row{
 			if _, err := w.delivered("one"); err != nil {
 				return err
 			}
-			if err := w.engine.EnsureTopic("tested", w.Topic+"-2", 1, 1, true); err != nil {
+			if err := w.Engine.EnsureTopic("tested", w.Topic+"-2", 1, 1, true); err != nil {
 				return err
 			}
 			produce, err := w.request("tested", kmsg.Produce)
@@ -120,9 +122,9 @@ var networkRows = []Row{
 				if err != nil {
 					return err
 				}
-				producer.put("one")
+				producer.Put("one")
 			}
-			first, err := await(w, s.ended)
+			first, err := world.Await(w.World, s.ended)
 			if err == nil && first != "tested" {
 				return unseenf("the connection of %s is closed first", first)
 			}
@@ -140,7 +142,7 @@ var networkRows = []Row{
 			if _, err := w.produce("one"); err != nil {
 				return err
 			}
-			if err := w.until("the broker was called", func() bool { return len(s.times()) >= calls }); err != nil {
+			if err := w.Until("the broker was called", func() bool { return len(s.times()) >= calls }); err != nil {
 				return err
 			}
 			at := s.times()
@@ -168,9 +170,9 @@ var networkRows = []Row{
 				if err != nil {
 					return err
 				}
-				producer.put("one")
+				producer.Put("one")
 			}
-			if err := w.until("the other broker was called six times", func() bool { return len(other.times()) >= 6 }); err != nil {
+			if err := w.Until("the other broker was called six times", func() bool { return len(other.times()) >= 6 }); err != nil {
 				return err
 			}
 			if n := len(ours.times()); n < 10 {
@@ -190,8 +192,8 @@ func delivers(w *World) error {
 	if err := s.delivered(); err != nil {
 		return err
 	}
-	if n, err := s.settled(); err != nil || n != 1 {
-		return unseenf("%d records acknowledged, %v: %v", n, err, w.log.with("error: "))
+	if n, err := s.Settled(); err != nil || n != 1 {
+		return unseenf("%d records acknowledged, %v: %v", n, err, w.Log.With("error: "))
 	}
 	return nil
 }
@@ -207,13 +209,13 @@ func (w *World) sooner(text, other string) error {
 		if err != nil {
 			return err
 		}
-		s.put("one")
+		s.Put("one")
 	}
-	line, err := w.awaitLine(text)
+	line, err := w.Log.Await(w.Ctx, text)
 	if err != nil {
 		return err
 	}
-	if len(w.log.with(text, "'tested'")) == 0 {
+	if len(w.Log.With(text, "'tested'")) == 0 {
 		return unseenf("first: %s", line)
 	}
 	return nil
@@ -275,12 +277,12 @@ func (s *server) waitForTheirEnd() {
 		s.conns = append(s.conns, conn)
 		s.mtx.Unlock()
 		s.all.Go(func() {
-			wire, buffer := NewWire(), make([]byte, 4096)
-			watched := &watchedConn{Conn: conn, wire: wire, ended: make(chan struct{})}
+			requests, buffer := wire.New(), make([]byte, 4096)
+			watched := requests.Watch(conn)
 			for err := error(nil); err == nil; {
 				_, err = watched.Read(buffer)
 			}
-			if seen := wire.Seen(func(Request) bool { return true }); len(seen) > 0 {
+			if seen := requests.Seen(func(wire.Request) bool { return true }); len(seen) > 0 {
 				s.ended <- seen[0].Client
 			}
 		})

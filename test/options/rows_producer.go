@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"reskafka/test/wire"
 )
 
 var producerRows = []Row{
@@ -99,14 +100,14 @@ var producerRows = []Row{
 				return err
 			}
 			sent := func() int {
-				return len(w.Wire.Seen(func(r Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }))
+				return len(w.Wire.Seen(func(r wire.Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }))
 			}
-			told := func() bool { return s.HeldFrames.Load() == 0 && len(w.log.with("dropped, retries spent")) > 0 }
-			if err := w.until("the record is dropped or sent again and again", func() bool { return told() || sent() > 3 }); err != nil {
+			told := func() bool { return s.HeldFrames.Load() == 0 && len(w.Log.With("dropped, retries spent")) > 0 }
+			if err := w.Until("the record is dropped or sent again and again", func() bool { return told() || sent() > 3 }); err != nil {
 				return err
 			}
 			if n := sent(); n != 3 || !told() {
-				return unseenf("sent %d times: %q", n, w.log.with("error: "))
+				return unseenf("sent %d times: %q", n, w.Log.With("error: "))
 			}
 			return nil
 		},
@@ -146,9 +147,9 @@ func (w *World) many(count, size int) (*Stage, error) {
 		return nil, err
 	}
 	release()
-	n, err := s.settled()
+	n, err := s.Settled()
 	if err == nil && n != count {
-		err = fmt.Errorf("%d of %d records acknowledged: %q", n, count, w.log.with("error: "))
+		err = fmt.Errorf("%d of %d records acknowledged: %q", n, count, w.Log.With("error: "))
 	}
 	return s, err
 }
@@ -156,7 +157,7 @@ func (w *World) many(count, size int) (*Stage, error) {
 // eachBatch looks at every batch that a connection has sent.
 func (w *World) eachBatch(client string, look func(kmsg.RecordBatch) error) error {
 	some := false
-	for _, r := range w.Wire.Seen(func(r Request) bool { return r.Client == client && kmsg.Key(r.Key()) == kmsg.Produce }) {
+	for _, r := range w.Wire.Seen(func(r wire.Request) bool { return r.Client == client && kmsg.Key(r.Key()) == kmsg.Produce }) {
 		for _, topic := range r.Request.(*kmsg.ProduceRequest).Topics {
 			for _, partition := range topic.Partitions {
 				var b kmsg.RecordBatch
@@ -230,8 +231,8 @@ func levelRow(codec, level string, smaller bool) Row {
 				if err != nil {
 					return err
 				}
-				s.put(text.String())
-				if _, err := s.settled(); err != nil {
+				s.Put(text.String())
+				if _, err := s.Settled(); err != nil {
 					return err
 				}
 				if err := w.eachBatch(name, func(b kmsg.RecordBatch) error { size[name] = b.Length; return nil }); err != nil {
@@ -255,7 +256,7 @@ func acksRow(value string) Row {
 			if _, err := w.many(3, 10); err != nil {
 				return err
 			}
-			for _, r := range w.Wire.Seen(func(r Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }) {
+			for _, r := range w.Wire.Seen(func(r wire.Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }) {
 				if got := fmt.Sprint(r.Request.(*kmsg.ProduceRequest).Acks); got != value {
 					return unseenf("acks %s", got)
 				}

@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/console"
+	"reskafka/test/wire"
+	"reskafka/test/world"
 )
 
 // needle is a value that no other file holds.
@@ -49,7 +51,7 @@ var spoolRows = []Row{
 				return unseenf("it is dropped")
 			}
 			accept()
-			return w.until("the record is acknowledged", func() bool { return w.account().Acknowledged == 1 })
+			return w.Until("the record is acknowledged", func() bool { return w.account().Acknowledged == 1 })
 		},
 	},
 	{
@@ -111,9 +113,9 @@ var spoolRows = []Row{
 			if err != nil {
 				return err
 			}
-			s.putAt(time.Now().Add(-2*time.Hour), needle)
+			s.PutAt(time.Now().Add(-2*time.Hour), needle)
 			dead := func() uint64 { return w.spool().Dead }
-			if err := w.until("it is a dead letter or is tried again and again", func() bool { return dead() > 0 || w.attempts() >= manyAttempts }); err != nil {
+			if err := w.Until("it is a dead letter or is tried again and again", func() bool { return dead() > 0 || w.attempts() >= manyAttempts }); err != nil {
 				return err
 			}
 			if dead() == 0 {
@@ -131,7 +133,7 @@ var spoolRows = []Row{
 			if _, err := w.produce(needle); err != nil {
 				return err
 			}
-			if err := w.until("the record is spooled", func() bool { return w.account().Spooled == 1 }); err != nil {
+			if err := w.Until("the record is spooled", func() bool { return w.account().Spooled == 1 }); err != nil {
 				return err
 			}
 			dirty, err := dirtyPages(w.vars["spool"], ".seg")
@@ -157,23 +159,23 @@ func flushed(w *World) error {
 	if _, err := w.produce("one"); err != nil {
 		return err
 	}
-	if err := w.until("the broker has refused the record", func() bool { return w.attempts() > 0 }); err != nil {
+	if err := w.Until("the broker has refused the record", func() bool { return w.attempts() > 0 }); err != nil {
 		return err
 	}
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		w.engine.Stop(500 * time.Millisecond)
+		w.Engine.Stop(500 * time.Millisecond)
 	}()
 	select {
 	case <-stopped:
 	case <-time.After(2 * time.Second):
 	}
 	accept()
-	if _, err := await(w, stopped); err != nil {
+	if _, err := world.Await(w.World, stopped); err != nil {
 		return err
 	}
-	if lost := w.log.with("dropped, engine stopped"); len(lost) > 0 {
+	if lost := w.Log.With("dropped, engine stopped"); len(lost) > 0 {
 		return unseenf("%s", lost[0])
 	}
 	return nil
@@ -203,16 +205,16 @@ const manyAttempts = 24
 
 // attempts counts the batches that were sent so far.
 func (w *World) attempts() int {
-	return len(w.Wire.Seen(func(r Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }))
+	return len(w.Wire.Seen(func(r wire.Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }))
 }
 
 func (w *World) account() console.Counters {
-	status, _ := w.engine.Connection("tested")
+	status, _ := w.Engine.Connection("tested")
 	return status.Totals
 }
 
 func (w *World) spool() console.SpoolStatus {
-	status, _ := w.engine.Spool("tested")
+	status, _ := w.Engine.Spool("tested")
 	return status
 }
 
@@ -229,7 +231,7 @@ func (w *World) outOfTime() (console.Counters, error) {
 	if _, err := w.produce(needle); err != nil {
 		return console.Counters{}, err
 	}
-	err := w.until("the record is dropped or on disk", func() bool {
+	err := w.Until("the record is dropped or on disk", func() bool {
 		c := w.account()
 		return dropped(c)+c.Spooled > 0
 	})
@@ -243,7 +245,7 @@ func (w *World) found(here, elsewhere string) error {
 		return err
 	}
 	seen, other := false, false
-	if err := w.until("a file holds the record", func() bool {
+	if err := w.Until("a file holds the record", func() bool {
 		seen = w.holdsNeedle(here)
 		other = elsewhere != "" && w.holdsNeedle(elsewhere)
 		return seen || other || w.attempts() >= manyAttempts
@@ -302,9 +304,9 @@ func (w *World) overfill(so func(console.Counters) bool) error {
 		return err
 	}
 	for range overfillRecords {
-		s.put(strings.Repeat("x", overfillBytes))
+		s.Put(strings.Repeat("x", overfillBytes))
 	}
-	return w.until("the spool is full, or what it does then has happened", func() bool {
+	return w.Until("the spool is full, or what it does then has happened", func() bool {
 		return so(w.account()) || strings.Contains(w.spool().State, "full")
 	})
 }

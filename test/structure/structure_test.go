@@ -62,8 +62,8 @@ var onlyIn = []struct {
 	why      string
 }{
 	{`^C$`, `^cmd/libreskafka/`, "the boundary to C is in one folder"},
-	{`^github\.com/twmb/franz-go/pkg/kfake`, `^cmd/reskafka/|^test/options/|_test\.go$`, "the development broker is for people and tests"},
-	{`^github\.com/`, `^internal/kafka/|^cmd/reskafka/|^test/options/|^bench/|_test\.go$`, "the Kafka client's types stay in internal/kafka"},
+	{`^github\.com/twmb/franz-go/pkg/kfake`, `^cmd/reskafka/|^test/(options|brokers)/|_test\.go$`, "the development broker is for people and tests"},
+	{`^github\.com/`, `^internal/kafka/|^cmd/reskafka/|^test/(options|wire|brokers)/|^bench/|_test\.go$`, "the Kafka client's types stay in internal/kafka"},
 	{`^reskafka/test/`, `^test/|^bench/|_test\.go$`, "what is for tests stays in tests"},
 	{`^reskafka/cmd/`, `^cmd/`, "commands use packages, not the other way round"},
 }

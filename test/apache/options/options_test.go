@@ -16,6 +16,7 @@ import (
 
 	"reskafka/test/apache"
 	"reskafka/test/options"
+	"reskafka/test/wire"
 )
 
 // TestOptions runs the rows of test/options that are for Apache Kafka too, one after the other on one node.
@@ -41,13 +42,13 @@ func TestOptions(t *testing.T) {
 // node is a node of Apache Kafka behind a proxy.
 type node struct {
 	cluster *apache.Cluster
-	proxy   *options.Proxy
+	proxy   *wire.Proxy
 	admin   *kadm.Client
 }
 
 func start(t *testing.T, kafka string) *node {
 	t.Helper()
-	proxy, err := options.NewProxy()
+	proxy, err := wire.NewProxy()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,10 +85,10 @@ func (n *node) broker(t testing.TB, topic string, _ ...kfake.Opt) *options.Broke
 	if _, err := n.admin.CreateTopic(ctx, 1, 1, nil, topic); err != nil {
 		t.Fatal(err)
 	}
-	wire := options.NewWire()
-	n.proxy.Use(n.cluster.Address(1, apache.Plaintext.Name), wire)
+	watched := wire.New()
+	n.proxy.Use(n.cluster.Address(1, apache.Plaintext.Name), watched)
 	mark := n.cluster.LogMark(1)
-	return &options.Broker{Wire: wire, Address: n.proxy.Address, Logged: func(ctx context.Context, pattern string) error {
+	return &options.Broker{Wire: watched, Address: n.proxy.Address, Logged: func(ctx context.Context, pattern string) error {
 		_, err := n.cluster.WaitLogSince(ctx, 1, mark, regexp.MustCompile(pattern))
 		if err != nil {
 			return fmt.Errorf("the broker's log: %w", err)

@@ -1,8 +1,8 @@
-package options
+// Package wire watches the requests that clients send to a broker, and lets tests disturb both directions: see Fault.
+package wire
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -20,14 +20,15 @@ type Request struct {
 
 // Wire keeps the requests that reach a broker, and can hold them back. Its methods may be called from any goroutine.
 type Wire struct {
-	mtx   sync.Mutex
-	all   []Request
-	grown chan struct{}
-	held  map[kmsg.Key]chan struct{}
+	mtx    sync.Mutex
+	all    []Request
+	grown  chan struct{}
+	held   map[kmsg.Key]chan struct{}
+	faults []Fault
 }
 
-// NewWire makes one that has seen nothing.
-func NewWire() *Wire { return &Wire{grown: make(chan struct{}), held: map[kmsg.Key]chan struct{}{}} }
+// New makes one that has seen nothing.
+func New() *Wire { return &Wire{grown: make(chan struct{}), held: map[kmsg.Key]chan struct{}{}} }
 
 // Listen makes the connections of a listener be watched. They must be in plaintext; others are passed on unread.
 func (w *Wire) Listen(l net.Listener) net.Listener { return watchedListener{l, w} }
@@ -42,7 +43,7 @@ func (l watchedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watchedConn{Conn: conn, wire: l.wire, ended: make(chan struct{})}, nil
+	return l.wire.Watch(conn), nil
 }
 
 // Proxy is a listener in front of a broker. The connections that it takes are watched by the wire in use at that moment.
@@ -63,7 +64,7 @@ func NewProxy() (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{Address: l.Addr().String(), listener: l, wire: NewWire(), conns: map[net.Conn]struct{}{}}
+	p := &Proxy{Address: l.Addr().String(), listener: l, wire: New(), conns: map[net.Conn]struct{}{}}
 	p.all.Go(p.serve)
 	return p, nil
 }
@@ -85,7 +86,7 @@ func (p *Proxy) serve() {
 			conn.Close()
 			continue
 		}
-		client := &watchedConn{Conn: conn, wire: wire, ended: make(chan struct{})}
+		client := wire.Watch(conn)
 		p.pass(broker, client)
 		p.pass(client, broker)
 	}
@@ -117,77 +118,15 @@ func (p *Proxy) Close() {
 	p.all.Wait()
 }
 
-// watchedConn is the broker's end of a connection.
-type watchedConn struct {
-	net.Conn
-	wire    *Wire
-	pending []byte
-	blind   bool // what comes is not Kafka in plaintext
-	end     sync.Once
-	ended   chan struct{}
-}
-
-// Read implements net.Conn. It gives the end of a request that is held back only when that is over.
-func (c *watchedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if !c.blind {
-		c.pending = append(c.pending, p[:n]...)
-		for c.next() {
-		}
-	}
-	return n, err
-}
-
-// Close implements net.Conn.
-func (c *watchedConn) Close() error {
-	c.end.Do(func() { close(c.ended) })
-	return c.Conn.Close()
-}
-
-// most is the largest request that a test sends, with room to spare: a longer one is TLS.
-const most = 64 << 20
-
-// next takes one whole request off what was read.
-func (c *watchedConn) next() bool {
-	if len(c.pending) < 4 {
-		return false
-	}
-	size := int(binary.BigEndian.Uint32(c.pending))
-	if size > most {
-		c.blind, c.pending = true, nil
-		return false
-	}
-	if len(c.pending) < 4+size {
-		return false
-	}
-	request, ok := parse(c.pending[4 : 4+size])
-	c.pending = c.pending[4+size:]
-	if ok {
-		select {
-		case <-c.wire.take(request):
-		case <-c.ended:
-		}
-	}
-	return true
-}
-
-// parse reads a request. Its header: key, version and number of the request, client id, and in newer versions tags.
-func parse(b []byte) (Request, bool) {
-	if len(b) < 10 {
-		return Request{}, false
-	}
-	request := kmsg.RequestForKey(int16(binary.BigEndian.Uint16(b)))
+// parse reads a request behind its header.
+func parse(h Header, body []byte) (Request, bool) {
+	request := kmsg.RequestForKey(int16(h.Key))
 	if request == nil {
 		return Request{}, false
 	}
-	request.SetVersion(int16(binary.BigEndian.Uint16(b[2:])))
-	length, body := int(int16(binary.BigEndian.Uint16(b[8:]))), b[10:]
-	client := ""
-	if length > 0 && length <= len(body) {
-		client, body = string(body[:length]), body[length:]
-	}
+	request.SetVersion(h.Version)
 	if request.IsFlexible() {
-		if len(body) == 0 || body[0] != 0 { // nobody sends tags in a header yet
+		if len(body) == 0 || body[0] != 0 { // no client sends tags in a header
 			return Request{}, false
 		}
 		body = body[1:]
@@ -196,7 +135,7 @@ func parse(b []byte) (Request, bool) {
 	if err := request.ReadFrom(append([]byte{}, body...)); err != nil {
 		return Request{}, false
 	}
-	return Request{client, request}, true
+	return Request{h.Client, request}, true
 }
 
 // passed is for requests that are not held back.

@@ -1,0 +1,189 @@
+// Package world runs an engine in the test's own process and drives it as the module does: kafka.conf as Asterisk's
+// loader lists it, frames as the stage hands them over, subscriptions as their threads ask for messages.
+package world
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"reskafka/internal/config/configtest"
+	"reskafka/internal/engine"
+	"reskafka/internal/frame/frametest"
+	"reskafka/internal/host"
+	"reskafka/internal/kafka"
+)
+
+// World is an engine with its log.
+type World struct {
+	testing.TB
+	Ctx    context.Context
+	Engine *engine.Engine
+	Log    *Log
+	Topic  string // that producers and subscriptions use
+}
+
+// New starts an engine, which the test's end stops. Nothing waits longer than patience. spool is the default of
+// spool_dir; without one, records stay in memory unless the configuration says otherwise.
+func New(t testing.TB, topic, spool string, patience time.Duration) *World {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	w := &World{TB: t, Ctx: ctx, Topic: topic, Log: NewLog()}
+	system := host.System{EntityID: "00:11:22:33:44:55", Version: "22.5.0", Hostname: "host.example", SpoolDir: spool}
+	w.Engine = engine.Start(system, w.Log)
+	t.Cleanup(func() {
+		cancel()
+		w.Engine.Stop(0)
+	})
+	return w
+}
+
+// Configure puts the text of a kafka.conf in force.
+func (w *World) Configure(text string) error {
+	if err := w.Engine.Configure(configtest.Read(text)); err != nil {
+		return fmt.Errorf("the configuration is refused: %v", w.Log.With("error: "))
+	}
+	return nil
+}
+
+// Producer stands in for the C stage of a connection: it counts as stage/ does, and hands over at once.
+type Producer struct {
+	engine.Gate
+	id   uint64
+	name string
+	w    *World
+}
+
+// Open opens a connection's producer.
+func (w *World) Open(name string) (*Producer, error) {
+	p := &Producer{w: w, name: name}
+	var err error
+	p.id, err = w.Engine.OpenProducer(name, &p.Gate)
+	if err != nil {
+		return nil, fmt.Errorf("opening the producer of %s: %v: %v", name, err, w.Log.With("error: "))
+	}
+	return p, nil
+}
+
+// ID is the producer's number in the engine.
+func (p *Producer) ID() uint64 { return p.id }
+
+// Put stages records of the world's topic and hands them over.
+func (p *Producer) Put(values ...string) { p.PutAt(time.Now(), values...) }
+
+// PutAt is Put for records that were accepted at some time.
+func (p *Producer) PutAt(accepted time.Time, values ...string) {
+	var slab []byte
+	charge := int64(0)
+	for _, value := range values {
+		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: accepted.UnixNano(), Topic: p.w.Topic, Key: []byte("key"),
+			Value: []byte(value), Charge: uint32(len(value))})
+		charge += int64(len(value))
+	}
+	p.HeldFrames.Add(int64(len(values)))
+	p.HeldCharge.Add(charge)
+	p.Admitted.Add(int64(len(values)))
+	p.w.Engine.Take(p.id, slab, false)
+	p.Taken.Add(int64(len(values)))
+}
+
+// Settled waits until everything has its outcome and returns how many records were acknowledged.
+func (p *Producer) Settled() (acknowledged int, err error) {
+	err = p.w.Until("every record has its outcome", func() bool { return p.HeldFrames.Load() == 0 })
+	status, _ := p.w.Engine.Connection(p.name)
+	return int(status.Totals.Acknowledged), err
+}
+
+// Until waits for a state that nothing announces.
+func (w *World) Until(what string, so func() bool) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-tick.C:
+		case <-w.Ctx.Done():
+			return fmt.Errorf("waiting until %s: %w; the log has %q", what, w.Ctx.Err(), w.Log.With())
+		}
+	}
+	return nil
+}
+
+// progress is what a subscription's thread and the engine share.
+type progress struct {
+	mtx       sync.Mutex
+	delivered uint64
+	hurry     bool
+}
+
+func (p *progress) Delivered() uint64 {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	return p.delivered
+}
+
+func (p *progress) Hurry(set bool) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	p.hurry = set
+}
+
+// returned counts a callback and reports whether to go on with the batch.
+func (p *progress) returned() bool {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	p.delivered++
+	return !p.hurry
+}
+
+// Subscription is a subscription with its thread.
+type Subscription struct {
+	w     *World
+	id    uint64
+	ended chan struct{}
+}
+
+// Subscribe consumes the world's topic on a connection, as the module's threads do, and calls back for each message.
+func (w *World) Subscribe(name string, callback func(kafka.Message)) (*Subscription, error) {
+	p := &progress{}
+	id, err := w.Engine.Subscribe(name, w.Topic, p)
+	if err != nil {
+		return nil, fmt.Errorf("subscribing on %s: %v: %v", name, err, w.Log.With("error: "))
+	}
+	s := &Subscription{w: w, id: id, ended: make(chan struct{})}
+	go func() {
+		defer close(s.ended)
+		defer w.Engine.FreeSubscription(id)
+		for {
+			batch, ok := w.Engine.Next(id)
+			if !ok {
+				return
+			}
+			for m := range batch.All() {
+				callback(*m)
+				if !p.returned() {
+					break
+				}
+			}
+		}
+	}()
+	w.Cleanup(s.End)
+	return s, nil
+}
+
+// End unsubscribes and waits for the thread.
+func (s *Subscription) End() {
+	s.w.Engine.Unsubscribe(s.id)
+	<-s.ended
+}
+
+// Await waits for one value of a channel.
+func Await[T any](w *World, from <-chan T) (T, error) {
+	select {
+	case v := <-from:
+		return v, nil
+	case <-w.Ctx.Done():
+		var none T
+		return none, fmt.Errorf("waiting: %w; the log has %q", w.Ctx.Err(), w.Log.With())
+	}
+}
