@@ -49,13 +49,26 @@ static void open_regions(struct slab_pool *pool)
 	}
 }
 
+/* open_folder opens a folder that is this user's alone, and waits for nothing that may stand in its place. */
+static int open_folder(const char *path)
+{
+	struct stat status;
+	int folder = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (folder >= 0 && (fstat(folder, &status) || status.st_uid != geteuid() || status.st_mode & (S_IRWXG | S_IRWXO))) {
+		close(folder);
+		return -1;
+	}
+	return folder;
+}
+
 void stage_shared_open(struct slab_pool *pool, const char *folder)
 {
 	struct statvfs system;
 
 	pool->shared = true;
 	pool->file = -1;
-	pool->folder = folder && folder[0] ? open(folder, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+	pool->folder = folder && folder[0] ? open_folder(folder) : -1;
 	/* The file system is not ours alone, and small in many a container. */
 	if (pool->folder >= 0 && !fstatvfs(pool->folder, &system)) {
 		pool->most = (uint64_t) system.f_blocks * system.f_frsize / 2;

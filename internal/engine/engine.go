@@ -155,7 +155,8 @@ func (e *Engine) Configure(entries []config.Entry) error {
 		}
 	}
 	e.mtx.Unlock()
-	e.adoptSpools() // first: what is on disk is older
+	e.findLeftovers()
+	e.adoptSpools() // before adopt: what is on disk is older
 	e.adopt()
 	return nil
 }

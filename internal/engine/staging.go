@@ -24,7 +24,7 @@ type staging struct {
 	warned    sync.Map    // connections whose records ought to be in shared memory and are not, by name
 	dead      []*staged.Dead
 	leftovers map[string][]*leftover // by label, in their order
-	told      map[string]bool        // what the log says already of leftovers that have to wait
+	told      map[string]bool        // lines that were logged about leftovers, so that each is logged once
 
 	underWay atomic.Int64  // records of dead runs that their frames still stand for
 	settled  chan struct{} // holds a token when there has come to be none
@@ -37,7 +37,7 @@ type leftover struct {
 	seen map[int]bool // frames that had their turn, by where they begin
 }
 
-// openStaging makes a folder for this run and finds what others left.
+// openStaging makes a folder for this run.
 func (e *Engine) openStaging() {
 	s := &e.staging
 	s.settled = make(chan struct{}, 1)
@@ -45,21 +45,39 @@ func (e *Engine) openStaging() {
 	if s.run, s.err = staged.Open(staged.Base, e.system.SpoolDir); s.err != nil {
 		host.Logf(e.log, host.Debug, "nothing is staged in shared memory: %v", s.err)
 	}
+}
+
+// findLeftovers takes over what earlier runs staged and nobody has delivered, at the start and at each reload: the
+// administrator may have given it to this user meanwhile. The engine's configuring is held.
+func (e *Engine) findLeftovers() {
+	s := &e.staging
 	if e.system.SpoolDir == "" {
 		return
 	}
-	dead, err := staged.Find(staged.Base, e.system.SpoolDir)
+	found, err := staged.Find(staged.Base, e.system.SpoolDir)
 	if err != nil {
-		host.Logf(e.log, host.Warning, "%v", err)
+		e.logOnce(host.Warning, "%v", err)
 	}
-	s.dead = dead
-	for _, d := range dead {
+	for _, f := range found.Foreign {
+		e.logOnce(host.Warning, "%s, then module reload res_kafka.so", f)
+	}
+	s.dead = append(s.dead, found.Dead...)
+	for _, d := range found.Dead {
 		for _, err := range d.Bad {
-			host.Logf(e.log, host.Warning, "what an earlier run (pid %s) staged cannot be used and is left where it is: %v", d.PID, err)
+			e.logOnce(host.Warning, "what an earlier run (pid %s) staged cannot be used and is left where it is: %v", d.PID, err)
 		}
 		for _, slab := range d.Slabs {
 			s.leftovers[slab.Label] = append(s.leftovers[slab.Label], &leftover{d.PID, slab, map[int]bool{}})
 		}
+	}
+}
+
+// logOnce logs a line about leftovers once. The engine's configuring is held.
+func (e *Engine) logOnce(level host.Level, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if !e.staging.told[text] {
+		e.staging.told[text] = true
+		host.LogDepth(e.log, 1, level, text)
 	}
 }
 

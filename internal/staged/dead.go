@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"reskafka/internal/frame"
+	"reskafka/internal/rooted"
 )
 
 // Dead is what a run left that did not end by itself. It belongs to whoever found it, until Close.
@@ -21,9 +22,9 @@ type Dead struct {
 	Slabs []*Slab // by label, and those of a label in their order
 	Bad   []error // what cannot be read, perhaps by this version only: it stays where it is
 
-	parent *os.Root
-	name   string
-	lock   *os.File
+	place
+	dir  *rooted.Dir
+	lock *os.File
 }
 
 // Slab is one slab of it, mapped: what is said of its frames' states stays, should this process be killed too.
@@ -35,78 +36,19 @@ type Slab struct {
 // State is the state of the frame at byte at of the slab's file. It must not be used after Close of what it belongs to.
 func (s *Slab) State(at int) *atomic.Uint32 { return frame.State(s.memory, at) }
 
-// Find takes over what earlier runs of the PBX with that spool directory left, the oldest first; runs without frames
-// that are ready and not done are removed at once. What is somebody else's is left alone.
-func Find(base, spool string) ([]*Dead, error) {
-	home := Home(base, spool)
-	parent, err := openPrivate(home)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("looking for records of earlier runs: %w", err)
-	}
-	defer func() { _ = parent.Close() }()
-	entries, err := fs.ReadDir(parent.FS(), ".")
-	if err != nil {
-		return nil, fmt.Errorf("looking for records of earlier runs: %w", err)
-	}
-	var found []*Dead
-	var failed []error
-	for _, entry := range entries {
-		d, err := find(home, entry.Name())
-		switch {
-		case errors.Is(err, syscall.EWOULDBLOCK), errors.Is(err, fs.ErrNotExist): // alive, or removed by somebody else
-		case err != nil:
-			failed = append(failed, err)
-		case d.Waiting() == 0 && len(d.Bad) == 0:
-			failed = append(failed, d.Close())
-		default:
-			found = append(found, d)
-		}
-	}
-	slices.SortFunc(found, func(a, b *Dead) int { return strings.Compare(began(a.name), began(b.name)) })
-	return found, errors.Join(failed...)
-}
-
-// began is when a run began, as text that sorts: nanoseconds since 1970 have had 19 digits since 2001.
-func began(name string) string {
-	_, when, _ := strings.Cut(strings.TrimPrefix(name, unfinished), "-")
-	return when
-}
-
-func find(home, name string) (*Dead, error) {
-	parent, err := openPrivate(home)
-	if err != nil {
-		return nil, err
-	}
-	lock, err := takeLock(parent, name)
-	if err == nil {
-		var d *Dead
-		if d, err = load(parent, name); err == nil {
-			d.lock = lock
-			return d, nil
-		}
-		_ = lock.Close()
-	}
-	_ = parent.Close()
-	return nil, err
-}
-
 // load maps the slabs of a run.
-func load(parent *os.Root, name string) (*Dead, error) {
-	entries, err := fs.ReadDir(parent.FS(), name)
+func load(dir *rooted.Dir) (*Dead, error) {
+	entries, err := dir.ReadDir(".")
 	if err != nil {
 		return nil, fmt.Errorf("reading the folder of a run: %w", err)
 	}
-	pid, _, _ := strings.Cut(strings.TrimPrefix(name, unfinished), "-")
-	d := &Dead{PID: pid, parent: parent, name: name}
+	d := &Dead{PID: pidOf(filepath.Base(dir.Path())), dir: dir}
 	for _, entry := range entries {
 		if entry.Name() == lockName {
 			continue
 		}
-		if err := d.mapFile(filepath.Join(name, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			d.Bad = append(d.Bad, err)
+		if err := d.mapFile(entry.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.Bad = append(d.Bad, fmt.Errorf("%s: %w", dir.Path(), err))
 		}
 	}
 	slices.SortFunc(d.Slabs, func(a, b *Slab) int {
@@ -115,9 +57,18 @@ func load(parent *os.Root, name string) (*Dead, error) {
 	return d, nil
 }
 
+// pidOf returns the process that a folder of a run is of.
+func pidOf(name string) string {
+	if m := names.FindStringSubmatch(name); m != nil {
+		return m[2]
+	}
+	pid, _, _ := strings.Cut(strings.TrimPrefix(name, unfinished), "-")
+	return pid
+}
+
 // mapFile maps the slabs of a file: many, with room for others between them, or one.
-func (d *Dead) mapFile(path string) error {
-	file, err := d.parent.OpenFile(path, os.O_RDWR, 0)
+func (d *Dead) mapFile(name string) error {
+	file, err := d.dir.OpenFile(name, os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -126,11 +77,8 @@ func (d *Dead) mapFile(path string) error {
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("reading %s: no regular file", path)
-	}
 	size := info.Size()
-	if filepath.Base(path) == slabsName {
+	if name == slabsName {
 		size = frame.SlabBytes
 	}
 	for at := int64(0); at < info.Size() && at+size <= info.Size(); at += size {
@@ -138,7 +86,7 @@ func (d *Dead) mapFile(path string) error {
 		case err == nil:
 			d.Slabs = append(d.Slabs, s)
 		case !errors.Is(err, frame.ErrNoSlab):
-			d.Bad = append(d.Bad, fmt.Errorf("reading %s at byte %d: %w", path, at, err))
+			d.Bad = append(d.Bad, fmt.Errorf("reading %s at byte %d: %w", filepath.Join(d.dir.Path(), name), at, err))
 		}
 	}
 	return nil
@@ -181,7 +129,7 @@ func (d *Dead) Waiting() int {
 func (d *Dead) Close() error {
 	var err error
 	if d.Waiting() == 0 && len(d.Bad) == 0 {
-		err = remove(d.parent, d.name)
+		err = d.remove()
 	}
 	d.unmap()
 	_ = d.lock.Close()
@@ -194,4 +142,5 @@ func (d *Dead) unmap() {
 		_ = syscall.Munmap(s.memory)
 	}
 	d.Slabs = nil
+	_ = d.dir.Close()
 }

@@ -1,27 +1,36 @@
-// Package staged keeps the folders of shared memory that records are staged in, and finds those that were left when a
-// process was killed.
+// Package staged keeps the folders of shared memory that records are staged in, and finds those that a killed process left.
 //
-//	/dev/shm/res_kafka-UID-HASH/   of a user and a spool directory, that is, of one PBX; nobody else may look in
-//	    PID-TIME/                  of one run of the engine
-//	        lock                   locked (flock) for as long as the run lasts
-//	        slabs                  made by stage/shared.c, read by internal/frame
-//	        slab-N                 a larger one
+//	/dev/shm/res_kafka-HASH-PID-TIME-RANDOM/   of one run of the engine; mode 0700
+//	    lock                                   locked (flock) for as long as the run lasts
+//	    slabs                                  made by stage/shared.c, read by internal/frame
+//	    slab-N                                 a larger one
+//	SPOOL/kafka/.staged/NAME                   an empty file: the spool's note of that folder's name
 //
-// A folder whose lock is free belongs to a run that is over. Whoever takes its lock owns what is in it, until it holds
-// nothing any more and is removed, or until its new owner ends in turn.
+// HASH stands for the spool directory's path, RANDOM is not to be guessed, so nobody can occupy the name beforehand. A
+// folder is found by its note, also when the spool has moved or the user has changed, and without a note, which a full disk
+// prevents, by HASH. A folder whose lock is free belongs to a run that is over. The process that takes its lock owns what is in it, until
+// it is empty and removed, or until the new owner ends in turn.
 //
-// The functions here wait for no network and no disk: it is memory that they work on.
+// Earlier versions had one folder of a fixed name for all runs, /dev/shm/res_kafka-UID-HASH/PID-TIME/. What is left in
+// those is found too.
+//
+// The functions here wait for no network. They touch the disk for the notes only.
 package staged
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"syscall"
 	"time"
+
+	"reskafka/internal/rooted"
 )
 
 // Base is where shared memory is found: a memory file system that every Linux has, unless a container does not.
@@ -29,24 +38,43 @@ const Base = "/dev/shm"
 
 const (
 	lockName   = "lock"
-	slabsName  = "slabs" // STAGE_SLABS_FILE
-	unfinished = ".new-" // begins the name of a folder that has no lock yet
-	tries      = 20      // against others who remove what seems to be left
+	slabsName  = "slabs"     // STAGE_SLABS_FILE
+	prefix     = "res_kafka" // begins the name of every folder
+	unfinished = ".new-"     // begins the name of a folder that has no lock yet
+	tries      = 20          // against others who remove what seems to be left
 )
+
+// notesDir is where a spool directory has the names of folders.
+var notesDir = filepath.Join("kafka", ".staged")
+
+// names matches the folders of runs: the hash, the process and the time.
+var names = regexp.MustCompile(`^(?:\.new-)?res_kafka-([0-9a-f]{16})-([0-9]+)-([0-9]+)-[A-Z2-7]{20,}$`)
 
 // Run is the folder of a run of the engine.
 type Run struct {
-	base, folder string
-	parent       *os.Root
-	name         string
-	lock         *os.File
+	place
+	lock *os.File
 }
 
-// Home names the folder of all runs of the PBX with that spool directory, below base. It is there while one of them is.
-func Home(base, spool string) string {
+// place is where a folder is.
+type place struct {
+	parent *os.Root // the folder it is in
+	path   string   // of the parent
+	name   string
+	spool  string
+}
+
+func (p *place) folder() string { return filepath.Join(p.path, p.name) }
+
+func hashOf(spool string) string {
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(filepath.Clean(spool)))
-	return filepath.Join(base, fmt.Sprintf("res_kafka-%d-%016x", os.Geteuid(), sum.Sum64()))
+	return fmt.Sprintf("%016x", sum.Sum64())
+}
+
+// Pattern is what filepath.Glob finds the folders of all runs of the PBX with that spool directory by.
+func Pattern(base, spool string) string {
+	return filepath.Join(base, fmt.Sprintf("%s-%s-*", prefix, hashOf(spool)))
 }
 
 // Open makes a folder for a new run of the PBX with that spool directory, and locks it. Close ends the run.
@@ -54,107 +82,111 @@ func Open(base, spool string) (*Run, error) {
 	if spool == "" {
 		return nil, errors.New("the spool directory is not known")
 	}
-	var err error
+	parent, err := os.OpenRoot(base + "/.")
+	if err != nil {
+		return nil, fmt.Errorf("making a folder in shared memory: %w", err)
+	}
+	r := &Run{place: place{parent: parent, path: base, spool: spool}}
 	for range tries {
-		var r *Run
-		if r, err = open(base, Home(base, spool)); err == nil {
-			return r, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) && !errors.Is(err, syscall.EWOULDBLOCK) {
-			break // nobody has come between
+		r.name = fmt.Sprintf("%s-%s-%d-%d-%s", prefix, hashOf(spool), os.Getpid(), time.Now().UnixNano(), rand.Text())
+		err = r.create()
+		// Another process that looks for what is left may take the folder before it is locked.
+		if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EWOULDBLOCK) {
+			break
 		}
 	}
-	return nil, fmt.Errorf("making a folder in shared memory: %w", err)
+	if err != nil {
+		r.release()
+		return nil, fmt.Errorf("making a folder in shared memory: %w", err)
+	}
+	return r, nil
 }
 
-func open(base, home string) (run *Run, err error) {
-	if err := os.Mkdir(home, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	parent, err := openPrivate(home)
-	if err != nil {
-		return nil, err
-	}
-	r := &Run{base: base, parent: parent, name: fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano())}
-	r.folder = filepath.Join(home, r.name)
-	defer func() {
-		if err != nil {
-			r.release()
-		}
-	}()
+func (r *Run) create() error {
 	// Under its own name a folder is locked from the first moment on.
-	if err := parent.Mkdir(unfinished+r.name, 0o700); err != nil {
-		return nil, err
+	fresh := unfinished + r.name
+	if err := r.parent.Mkdir(fresh, 0o700); err != nil {
+		return err
 	}
-	if r.lock, err = takeLock(parent, unfinished+r.name); err == nil {
-		err = parent.Rename(unfinished+r.name, r.name)
+	dir, err := openPrivate(filepath.Join(r.path, fresh))
+	if err != nil {
+		return err
 	}
-	return r, err
+	defer func() { _ = dir.Close() }()
+	lock, err := takeLock(dir)
+	if err != nil {
+		return err
+	}
+	if err := r.parent.Rename(fresh, r.name); err != nil {
+		_ = lock.Close()
+		return err
+	}
+	r.lock = lock
+	_ = r.note() // the folder is found without it
+	return nil
 }
 
-// openPrivate opens a folder that must be this user's, and nobody else's, and no link. errors.Is(err, fs.ErrNotExist): it
-// is not there, or another one has taken its place meanwhile.
-func openPrivate(path string) (*os.Root, error) {
-	link, err := os.Lstat(path)
+// openPrivate opens a folder that must be this user's and closed to everybody else. errors.Is(err, fs.ErrNotExist): it is
+// not there.
+func openPrivate(path string) (*rooted.Dir, error) {
+	dir, err := rooted.OpenOwn(path)
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(path)
+	mode, err := dir.Mode()
+	if err == nil && mode != 0o700 {
+		err = fmt.Errorf("%s is not private: its mode is %v", path, mode)
+	}
 	if err != nil {
+		_ = dir.Close()
 		return nil, err
 	}
-	info, err := root.Stat(".")
-	switch {
-	case err != nil:
-	case link.Mode().Type() != fs.ModeDir:
-		err = fmt.Errorf("%s is no folder, but a link to one", path)
-	case !os.SameFile(link, info):
-		err = fmt.Errorf("%s has been replaced: %w", path, fs.ErrNotExist)
-	case info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) || info.Mode().Perm() != 0o700:
-		err = fmt.Errorf("%s is not private: its mode is %v and its owner number %d", path, info.Mode(), info.Sys().(*syscall.Stat_t).Uid)
-	default:
-		return root, nil
-	}
-	_ = root.Close()
-	return nil, err
+	return dir, nil
 }
 
-// takeLock locks a folder. errors.Is(err, syscall.EWOULDBLOCK): somebody else has.
-func takeLock(parent *os.Root, name string) (*os.File, error) {
-	file, err := parent.OpenFile(filepath.Join(name, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+// takeLock locks a folder. errors.Is(err, syscall.EWOULDBLOCK): another process has.
+func takeLock(dir *rooted.Dir) (*os.File, error) {
+	file, err := dir.OpenFile(lockName, os.O_CREATE|os.O_RDWR)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("locking %s: %w", dir.Path(), err)
 	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = file.Close()
-		return nil, fmt.Errorf("locking %s: %w", file.Name(), err)
+		return nil, fmt.Errorf("locking %s: %w", dir.Path(), err)
 	}
 	return file, nil
 }
 
 // Folder is where the run's slabs go: an absolute path.
-func (r *Run) Folder() string { return r.folder }
+func (r *Run) Folder() string { return r.folder() }
 
-// Removed says that somebody has removed the run's folder, or what is in it: what is put there is lost with the process.
+// Removed reports whether somebody has removed the run's folder, or what is in it: records that are put there are lost
+// with the process.
 func (r *Run) Removed() bool {
 	var status syscall.Stat_t
 	return syscall.Fstat(int(r.lock.Fd()), &status) == nil && status.Nlink == 0
 }
 
-// Close ends the run: its folder is removed unless there are frames in it that are ready and not done, which it counts,
+// Close ends the run. Its folder is removed unless there are frames in it that are ready and not done, which it counts,
 // or something in it cannot be read, which is an error. Then it is left to the next run.
 func (r *Run) Close() (waiting int, err error) {
 	defer r.release()
-	rest, err := load(r.parent, r.name)
+	dir, err := openPrivate(r.folder())
 	if err != nil {
-		_ = os.Remove(r.parent.Name()) // it may be that only the run's own is gone
+		if errors.Is(err, fs.ErrNotExist) {
+			r.forget()
+		}
+		return 0, err
+	}
+	rest, err := load(dir)
+	if err != nil {
 		return 0, err
 	}
 	defer rest.unmap()
 	if waiting = rest.Waiting(); waiting > 0 || len(rest.Bad) > 0 {
 		return waiting, errors.Join(rest.Bad...)
 	}
-	return 0, remove(r.parent, r.name)
+	return 0, r.remove()
 }
 
 func (r *Run) release() {
@@ -164,19 +196,72 @@ func (r *Run) release() {
 	_ = r.parent.Close()
 }
 
-// remove removes a run's folder, and that of all runs when it was the last.
-func remove(parent *os.Root, name string) error {
-	err := parent.RemoveAll(name)
-	// Who looks for what is left may put its lock into a folder that has lost ours; it removes it too.
+// note has the spool directory name the folder.
+func (p *place) note() error {
+	notes, err := openNotes(p.spool, true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = notes.Close() }()
+	f, err := notes.OpenFile(p.name, os.O_CREATE|os.O_EXCL|os.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// forget removes the spool directory's note of the folder, which is gone.
+func (p *place) forget() {
+	notes, err := openNotes(p.spool, false)
+	if err != nil {
+		return
+	}
+	defer func() { _ = notes.Close() }()
+	_ = notes.Remove(p.name)
+}
+
+// openNotes opens the folder of notes, and makes it first if it may. It never makes the spool directory itself.
+func openNotes(spool string, create bool) (*rooted.Dir, error) {
+	kafka := filepath.Join(spool, filepath.Dir(notesDir))
+	if create {
+		if err := os.Mkdir(kafka, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	kafka, err := rooted.Resolve(kafka)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := rooted.OpenOwn(kafka)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }()
+	notes := filepath.Base(notesDir)
+	if create {
+		if err := dir.Mkdir(notes, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	return rooted.OpenOwn(filepath.Join(kafka, notes))
+}
+
+// remove removes the folder and its note, and an earlier version's folder of all runs with the last one in it.
+func (p *place) remove() error {
+	err := p.parent.RemoveAll(p.name)
+	// A process that looks for what is left may put its lock into a folder that has lost ours; it removes it too.
 	for range tries {
 		if !errors.Is(err, syscall.ENOTEMPTY) {
 			break
 		}
-		err = parent.RemoveAll(name)
+		err = p.parent.RemoveAll(p.name)
 	}
 	if err != nil {
-		return fmt.Errorf("removing the folder of a run: %w", err)
+		return fmt.Errorf("removing %s: %w", p.folder(), err)
 	}
-	_ = os.Remove(parent.Name()) // fails while there are others in it
+	if strings.HasPrefix(filepath.Base(p.path), prefix) {
+		_ = os.Remove(p.path) // fails while there are others in it
+	}
+	p.forget()
 	return nil
 }

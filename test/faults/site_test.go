@@ -96,7 +96,9 @@ func newSite(t *testing.T, o setup) *site {
 	t.Cleanup(func() {
 		_ = os.RemoveAll(s.dir)
 		if s.pbx != nil {
-			_ = os.RemoveAll(s.pbx.SharedMemory())
+			for _, folder := range s.pbx.SharedMemory() {
+				_ = os.RemoveAll(folder)
+			}
 		}
 	})
 	if s.brokers, err = newBrokers(t, s.ctx, o.on, o.proxy, s.dir); err != nil {

@@ -86,8 +86,11 @@ func New(config Config) (*PBX, error) {
 // Dir is the private directory.
 func (p *PBX) Dir() string { return p.config.Dir }
 
-// SharedMemory is the folder in shared memory of its runs, which is there while one of them is, and after one was killed.
-func (p *PBX) SharedMemory() string { return staged.Home(staged.Base, p.path("spool")) }
+// SharedMemory returns the folders in shared memory of its runs: those that go on, and those that were killed.
+func (p *PBX) SharedMemory() []string {
+	folders, _ := filepath.Glob(staged.Pattern(staged.Base, p.path("spool")))
+	return folders
+}
 
 // WriteFile writes a configuration file, for a reload.
 func (p *PBX) WriteFile(name, content string) error {

@@ -3,7 +3,7 @@ package scenario
 import (
 	"fmt"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,14 +15,11 @@ import (
 // lingering is a connection whose records stay in the stage: what is there when Asterisk is killed was nowhere else.
 const lingering = "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = disk\nmessage_timeout_ms = 3600000\nlinger_ms = "
 
-// runs are the folders in shared memory of a process of this world: others had that number before.
+// runs returns the folders in shared memory of a process of this world.
 func (w *world) runs(pid int) []string {
-	w.Helper()
-	folders, err := filepath.Glob(fmt.Sprintf("%s/%d-*", w.pbx.SharedMemory(), pid))
-	if err != nil {
-		w.Fatal(err)
-	}
-	return folders
+	return slices.DeleteFunc(w.pbx.SharedMemory(), func(folder string) bool {
+		return !strings.Contains(folder, fmt.Sprintf("-%d-", pid))
+	})
 }
 
 // staged counts the frames that are ready and not done in what the runs of a process have in shared memory.

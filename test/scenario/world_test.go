@@ -81,7 +81,9 @@ func newWorld(t *testing.T, o options) *world {
 	t.Cleanup(func() {
 		_ = os.RemoveAll(w.dir)
 		if w.pbx != nil {
-			_ = os.RemoveAll(w.pbx.SharedMemory())
+			for _, folder := range w.pbx.SharedMemory() {
+				_ = os.RemoveAll(folder)
+			}
 		}
 	})
 

@@ -236,6 +236,38 @@ static void nowhere(const char *folder, const char *label)
 	stage_pump_stop(pump);
 }
 
+/* What another user may have put where the folder ought to be: the pump neither waits for it nor writes into it. */
+static void occupied(void)
+{
+	char place[] = "/dev/shm/res_kafka-test-XXXXXX";
+	char path[sizeof(place) + 8];
+	char inside[sizeof(path) + 8];
+
+	CHECK(mkdtemp(place) != NULL);
+	snprintf(path, sizeof(path), "%s/it", place);
+	CHECK_EQUAL(mkfifo(path, 0666), 0);
+	nowhere(path, "test");
+	unlink(path);
+	CHECK_EQUAL(close(open(path, O_CREAT | O_WRONLY, 0666)), 0);
+	nowhere(path, "test");
+	unlink(path);
+	CHECK_EQUAL(symlink(shared_folder, path), 0);
+	nowhere(path, "test");
+	unlink(path);
+	CHECK_EQUAL(mkdir(path, 0700), 0);
+	CHECK_EQUAL(chmod(path, 0770), 0);
+	nowhere(path, "test");
+	if (geteuid() == 0) {
+		CHECK_EQUAL(chmod(path, 0700), 0);
+		CHECK_EQUAL(chown(path, 12345, 12345), 0);
+		nowhere(path, "test");
+	}
+	snprintf(inside, sizeof(inside), "%s/" STAGE_SLABS_FILE, path);
+	CHECK(access(inside, F_OK) != 0);
+	rmdir(path);
+	rmdir(place);
+}
+
 static void no_place(void)
 {
 	char gone[] = "/dev/shm/res_kafka-test-XXXXXX";
@@ -424,6 +456,7 @@ int main(void)
 	RUN(a_slab_starts_anew);
 	RUN(falls_back_when_full);
 	RUN(no_place);
+	RUN(occupied);
 	RUN(changes_its_mind);
 	RUN(changes_in_little_traffic);
 	RUN(counts_what_is_wanted);

@@ -81,8 +81,9 @@ var uses = map[string][]string{
 	"internal/inbox":      {},
 	"internal/outbox":     {},
 	"internal/processors": {},
-	"internal/spool":      {"host", "outbox", "throttle"},
-	"internal/staged":     {"frame"},
+	"internal/rooted":     {},
+	"internal/spool":      {"host", "outbox", "rooted", "throttle"},
+	"internal/staged":     {"frame", "rooted"},
 	"internal/throttle":   {},
 }
 
