@@ -67,7 +67,10 @@ func (r *round) start(ctx context.Context, l launch) error {
 func (r *round) end() error {
 	var err error
 	if r.asterisk != nil {
-		err = errors.Join(r.asterisk.Crashed(), r.asterisk.Stop(pbx.Kill), os.RemoveAll(r.asterisk.SharedMemory()))
+		err = errors.Join(r.asterisk.Crashed(), r.asterisk.Stop(pbx.Kill))
+		for _, folder := range r.asterisk.SharedMemory() {
+			err = errors.Join(err, os.RemoveAll(folder))
+		}
 	}
 	if r.bench.keep {
 		return err
