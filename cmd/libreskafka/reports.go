@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"reskafka/internal/engine"
+	"reskafka/internal/host"
 )
 
 // mostReports is how many reports one call of resk_reports_next gives: enough that the call costs a report next to
@@ -62,7 +63,7 @@ func newReportBatch(list []engine.Report) *C.struct_resk_report_batch {
 	size, errors := 0, make([]string, len(list))
 	for i := range list {
 		if list[i].Err != nil {
-			errors[i] = list[i].Err.Error()
+			errors[i] = host.Printable(list[i].Err.Error())
 		}
 		size += len(list[i].Topic) + 1 + len(errors[i]) + 1
 	}

@@ -11,7 +11,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"reskafka/internal/host"
 )
 
 // command is one subcommand.
@@ -101,12 +104,25 @@ func (c *command) report(err error, stderr io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &mistake):
-		_, _ = fmt.Fprintf(stderr, "reskafka %s: %v\nSee \"reskafka %s --help\".\n", c.name, err, c.name)
+		_, _ = fmt.Fprintf(stderr, "reskafka %s: %s\nSee \"reskafka %s --help\".\n", c.name, onLines(err), c.name)
 		return exitUsage
 	default:
-		_, _ = fmt.Fprintf(stderr, "reskafka %s: %v\n", c.name, err)
+		_, _ = fmt.Fprintf(stderr, "reskafka %s: %s\n", c.name, onLines(err))
 		return exitError
 	}
+}
+
+// onLines returns the text of an error, which may hold a broker's or a file's, fit for a terminal: joined errors on a line each.
+func onLines(err error) string {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return host.Printable(err.Error())
+	}
+	var lines []string
+	for _, one := range joined.Unwrap() {
+		lines = append(lines, onLines(one))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // flags declares the command's flags anew; the flag package itself prints nothing.

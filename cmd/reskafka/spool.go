@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"reskafka/internal/host"
 	"reskafka/internal/spool"
 )
 
@@ -144,14 +145,14 @@ func (o *spoolOptions) view(dir string) (*spool.View, error) {
 }
 
 func (o *spoolOptions) note(format string, args ...any) {
-	_, _ = fmt.Fprintf(o.env.stderr, "reskafka spool: "+format+"\n", args...)
+	_, _ = fmt.Fprintf(o.env.stderr, "reskafka spool: %s\n", host.Printable(fmt.Sprintf(format, args...)))
 }
 
 func nameOf(v *spool.View) string {
 	if v.Connection == "" {
-		return filepath.Base(v.Dir)
+		return host.Printable(filepath.Base(v.Dir))
 	}
-	return v.Connection
+	return host.Printable(v.Connection)
 }
 
 // list is ls.
@@ -161,7 +162,7 @@ func (o *spoolOptions) list(_ context.Context, dir string) error {
 		return err
 	}
 	out := &failing{w: o.env.stdout}
-	_, _ = fmt.Fprintf(out, "connection %s, %s\n", nameOf(v), dir)
+	_, _ = fmt.Fprintf(out, "connection %s, %s\n", nameOf(v), host.Printable(dir))
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	now := time.Now()
 	row := func(topic string, l spool.LogView) {
@@ -180,7 +181,7 @@ func (o *spoolOptions) list(_ context.Context, dir string) error {
 	}
 	_ = table.Flush()
 	for _, f := range v.SetAside() {
-		_, _ = fmt.Fprintf(out, "  set aside: %s, %d bytes\n", f.Name, f.Bytes)
+		_, _ = fmt.Fprintf(out, "  set aside: %s, %d bytes\n", host.Printable(f.Name), f.Bytes)
 	}
 	return out.err
 }
@@ -230,10 +231,10 @@ func (o *spoolOptions) verify(_ context.Context, dir string) error {
 			wrong++
 			lost += d.Records
 		}
-		_, _ = fmt.Fprintf(out, "%s: %s: %s\n", nameOf(v), what, d)
+		_, _ = fmt.Fprintf(out, "%s: %s: %s\n", nameOf(v), what, host.Printable(d.String()))
 	}
 	for _, f := range v.SetAside() {
-		_, _ = fmt.Fprintf(out, "%s: note: %s was set aside earlier and is not looked at\n", nameOf(v), f.Name)
+		_, _ = fmt.Fprintf(out, "%s: note: %s was set aside earlier and is not looked at\n", nameOf(v), host.Printable(f.Name))
 	}
 	_, _ = fmt.Fprintf(out, "%s: %d records are whole\n", nameOf(v), records)
 	if wrong > 0 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"reskafka/internal/outbox"
@@ -137,9 +139,32 @@ func printJSON(w *bufio.Writer, position uint64, letter outbox.DeadLetter) error
 	for _, h := range r.Headers {
 		out.Headers = append(out.Headers, jsonHeader{jsonValue(h.Name), jsonValue(h.Value)})
 	}
-	encoder := json.NewEncoder(w)
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(out)
+	if err := encoder.Encode(out); err != nil {
+		return err
+	}
+	_, err := w.Write(escaped(line.Bytes()))
+	return err
+}
+
+// escaped returns a line of JSON without characters that could steer a terminal. Outside ASCII, which the encoder sees to, all
+// stand in strings.
+func escaped(line []byte) []byte {
+	var out []byte
+	for _, r := range string(line) {
+		switch {
+		case r < 0x7f || unicode.IsPrint(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 func utc(t time.Time) *time.Time {

@@ -63,7 +63,7 @@ func (o *spoolOptions) replay(ctx context.Context, dir string) error {
 	if closing := s.Close(); err == nil && closing != nil {
 		err = fmt.Errorf("closing the spool: %w", closing)
 	}
-	_, _ = fmt.Fprintf(o.env.stdout, "connection %s: %d records acknowledged, %d refused and kept as dead letters, %d damaged\n", name, r.sent, r.refused, r.lost)
+	_, _ = fmt.Fprintf(o.env.stdout, "connection %s: %d records acknowledged, %d refused and kept as dead letters, %d damaged\n", host.Printable(name), r.sent, r.refused, r.lost)
 	return err
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"reskafka/internal/host"
 	"reskafka/internal/outbox"
 	"reskafka/internal/spool"
 
@@ -131,6 +133,30 @@ func TestSpoolLooksAreReadOnly(t *testing.T) {
 		if before[path] != content {
 			t.Errorf("%s was changed", path)
 		}
+	}
+}
+
+// TestSpoolDump_HostileTexts_AreEscaped guards the terminal: keys, values and a broker's message may hold anything.
+func TestSpoolDump_HostileTexts_AreEscaped(t *testing.T) {
+	const text = "a\r\n\x1b[2J\a\x00\u007f\u009b\u202e\u2028\U000e0001 ü"
+	_, dir := spoolWith(t, func(s *spool.Spool) {
+		r := &outbox.Record{Topic: "calls", Key: []byte(text), Value: []byte(text), Headers: []outbox.Header{{Name: text, Value: []byte(text)}}}
+		if _, err := s.Append("calls", []*outbox.Record{r}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, flags := range [][]string{{}, {"--json"}} {
+		line := strings.TrimSuffix(runs(t, append([]string{"dump", dir}, flags...)...), "\n")
+		if cells := strings.ReplaceAll(line, "\t", ""); host.Printable(cells) != cells {
+			t.Errorf("%v: %q", flags, line)
+		}
+		var got struct{ Value string }
+		if len(flags) > 0 && (json.Unmarshal([]byte(line), &got) != nil || got.Value != text) {
+			t.Errorf("%s is %q", line, got.Value)
+		}
+	}
+	if got := onLines(errors.Join(errors.New(text), errors.New("b"))); got != host.Printable(text)+"\nb" {
+		t.Errorf("an error is printed as %q", got)
 	}
 }
 

@@ -2,36 +2,15 @@ package console
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"reskafka/internal/host"
 )
 
-// printable gives text that stays on its line and does not steer a terminal: whatever is not a printable character
-// or a blank comes out as \x1b, \u202e and so on.
-func printable(text string) string {
-	clean := func(r rune) bool { return r != utf8.RuneError && strconv.IsPrint(r) }
-	if strings.IndexFunc(text, func(r rune) bool { return !clean(r) }) < 0 {
-		return text
-	}
-	var b strings.Builder
-	for i := 0; i < len(text); {
-		r, size := utf8.DecodeRuneInString(text[i:])
-		switch {
-		case clean(r), r == utf8.RuneError && size > 1: // U+FFFD itself is as good as any character.
-			b.WriteString(text[i : i+size])
-		case r < utf8.RuneSelf || size == 1:
-			fmt.Fprintf(&b, `\x%02x`, text[i])
-		case r <= 0xffff:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			fmt.Fprintf(&b, `\U%08x`, r)
-		}
-		i += size
-	}
-	return b.String()
-}
+// printable is host.Printable: text that stays on its line and does not steer a terminal.
+func printable(text string) string { return host.Printable(text) }
 
 // age prints how long something has been so, in its two largest units: 12s, 4m12s, 3h5m, 2d4h.
 func age(d time.Duration) string {

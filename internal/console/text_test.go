@@ -41,18 +41,6 @@ func TestAge(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for _, c := range []struct{ in, want string }{
-		{"", ""}, {"my-kafka", "my-kafka"}, {"Zürich 通話", "Zürich 通話"}, {"\ufffd", "\ufffd"},
-		{"a\x1b[31mb", `a\x1b[31mb`}, {"a\r\n\tb\x7f\x00", `a\x0d\x0a\x09b\x7f\x00`}, {"\xe9t\xff", `\xe9t\xff`},
-		{"\u009b\u202e\u2028", `\u009b\u202e\u2028`}, {"\U000e0001", `\U000e0001`}, {"\xff\ufffd", `\xff` + "\ufffd"},
-	} {
-		if got := printable(c.in); got != c.want {
-			t.Errorf("%q: got %q, want %q", c.in, got, c.want)
-		}
-	}
-}
-
 // Whatever is typed and whatever a connection is called, commands answer with lines fit for a terminal.
 func FuzzCommands(f *testing.F) {
 	f.Add(0, "", "kafka show status", "")

@@ -5,7 +5,6 @@ import (
 	"math"
 	"strings"
 	"time"
-	"unicode"
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
@@ -63,17 +62,7 @@ func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) 
 	if !ok {
 		return
 	}
-	host.Logf(e.log, host.Error, "connection '%s': refused %d record(s), topic '%s': %s", name, count+uint64(suppressed), onOneLine(sample), said.text)
-}
-
-// onOneLine replaces what could break a line of the log or steer a terminal: a sample may be refused for just that.
-func onOneLine(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text)
+	host.Logf(e.log, host.Error, "connection '%s': refused %d record(s), topic '%s': %s", name, count+uint64(suppressed), sample, said.text)
 }
 
 // throttleKey is the throttles' key of something that is said of a connection. tellRest takes it apart.

@@ -77,7 +77,7 @@ func TestRefused(t *testing.T) {
 		for _, line := range []string{
 			"error: connection 'one': refused 2 record(s), topic 't': queue_buffering_max_messages records are waiting already",
 			"error: connection 'one': refused 1 record(s), topic 't': queue_buffering_max_kbytes are waiting already",
-			"error: connection 'two': refused 1 record(s), topic 'a?b?[31m': a topic's name has 1 to 249 letters",
+			"error: connection 'two': refused 1 record(s), topic 'a\\x0ab\\x1b[31m': a topic's name has 1 to 249 letters",
 			"error: connection '(none)': refused 1 record(s), topic 't': ",
 		} {
 			r.log.want(t, 1, line)

@@ -69,7 +69,7 @@ func (e *Engine) Subscribe(name, topics string, progress kafka.Progress) (uint64
 	}
 	s := &subscription{connection: c, topics: wanted, progress: progress, settings: c.settings.Load(), changed: make(chan struct{})}
 	if err := s.open(); err != nil {
-		host.Logf(e.log, host.Error, "subscribing to %s: %v", onOneLine(strings.Join(wanted, ", ")), err)
+		host.Logf(e.log, host.Error, "subscribing to %s: %v", strings.Join(wanted, ", "), err)
 		return 0, ErrInvalid
 	}
 	e.mtx.Lock()
@@ -267,13 +267,13 @@ func (e *Engine) EnsureTopic(name, topic string, partitions, replication int, wa
 	c, err := e.connection(name)
 	if err != nil {
 		if err != ErrStopped {
-			host.Logf(e.log, host.Error, "connection '%s': topic '%s' is not made: the connection is not in kafka.conf, or Kafka is disabled", name, onOneLine(topic))
+			host.Logf(e.log, host.Error, "connection '%s': topic '%s' is not made: the connection is not in kafka.conf, or Kafka is disabled", name, topic)
 		}
 		return err
 	}
 	settings := c.settings.Load()
 	if fault := config.TopicFault(topic); settings == nil || topic == "" || fault != "" {
-		host.Logf(e.log, host.Error, "connection '%s': a topic cannot be called '%s'", name, onOneLine(topic))
+		host.Logf(e.log, host.Error, "connection '%s': a topic cannot be called '%s'", name, topic)
 		return ErrInvalid
 	}
 	ensure := func() error {

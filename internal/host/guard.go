@@ -23,6 +23,6 @@ func LogPanic(l Logger, where string, recovered any) {
 	fmt.Fprintf(os.Stderr, "res_kafka: %s\n%s\n", text, stack)
 	Logf(l, Error, "%s", text)
 	for line := range strings.Lines(stack) {
-		Logf(l, Error, "  %s", strings.TrimRight(line, "\n"))
+		Logf(l, Error, "  %s", strings.ReplaceAll(strings.TrimRight(line, "\n"), "\t", "    "))
 	}
 }

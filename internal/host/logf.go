@@ -12,7 +12,8 @@ func Logf(l Logger, level Level, format string, args ...any) {
 }
 
 // LogDepth gives l a finished line with the place depth callers above its own caller, for helpers that log on behalf
-// of their caller: 0 is the caller of LogDepth itself. A nil l drops it.
+// of their caller: 0 is the caller of LogDepth itself. A nil l drops it. Text
+// from brokers, files and callers is escaped here and nowhere else.
 func LogDepth(l Logger, depth int, level Level, text string) {
 	if l == nil {
 		return
@@ -20,7 +21,7 @@ func LogDepth(l Logger, depth int, level Level, text string) {
 	var pcs [1]uintptr
 	runtime.Callers(depth+2, pcs[:]) // 2: this function and runtime.Callers
 	frame, _ := runtime.CallersFrames(pcs[:]).Next()
-	l.Log(level, shortFile(frame.File), frame.Line, shortFunction(frame.Function), text)
+	l.Log(level, shortFile(frame.File), frame.Line, shortFunction(frame.Function), Printable(text))
 }
 
 // shortFile keeps a source file's last folder and name: enough to find it, and nothing of the machine that built it.

@@ -83,28 +83,21 @@ func create(ctx context.Context, client *kgo.Client, req *kmsg.CreateTopicsReque
 	if err != nil {
 		_, answered := errors.AsType[*kerr.Error](err)
 		_, refused := errors.AsType[*handshakeError](err)
-		return !answered && !refused, trouble.explain(&explained{err, cause(err)})
+		return !answered && !refused, trouble.explain(&described{describe(answerTo(toCreate, err)), err})
 	}
 	if len(resp.Topics) != 1 {
 		return false, fmt.Errorf("the broker answered for %d topics", len(resp.Topics))
 	}
-	answer, ok := errors.AsType[*kerr.Error](kerr.ErrorForCode(resp.Topics[0].ErrorCode))
-	if !ok || answer == kerr.TopicAlreadyExists {
+	err = answerOf(resp.Topics[0].ErrorCode, resp.Topics[0].ErrorMessage, toCreate)
+	if err == nil || errors.Is(err, kerr.TopicAlreadyExists) {
 		return false, nil
 	}
-	if answer == kerr.TopicAuthorizationFailed || answer == kerr.ClusterAuthorizationFailed {
+	if errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed) {
 		if exists(ctx, client, req.Topics[0].Topic) { // whoever may not create topics is told so even of one that is there
 			return false, nil
 		}
 	}
-	words := cause(answer)
-	if own := resp.Topics[0].ErrorMessage; own != nil && *own != "" {
-		words = answer.Message + ": " + *own
-	}
-	if answer == kerr.TopicAuthorizationFailed || answer == kerr.ClusterAuthorizationFailed {
-		words = "this user is not authorized to create it (" + words + "); see the cluster's ACLs"
-	}
-	return answer.Retriable, &explained{answer, words} // a time-out, after which it may even be there
+	return kerr.IsRetriable(err), err // a time-out, after which it may even be there
 }
 
 // explained is an error in better words.
@@ -189,11 +182,11 @@ func (l *lastFailure) explain(err error) error {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	if l.err == nil && (errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.DeadlineExceeded)) {
-		return &explained{err, "no broker has answered in time"}
+		return &described{inWords(noBrokerAnswered), err}
 	}
 	// The answer to a login is the end of a connection, any other is one to the request.
 	if answer, ok := errors.AsType[*kerr.Error](err); l.err == nil || ok && !errors.Is(l.err, answer) {
 		return err
 	}
-	return &explained{l.err, "broker " + l.addr + " cannot be used: " + cause(l.err)}
+	return &explained{l.err, "broker " + l.addr + " cannot be used: " + l.facts.at(l.addr, describe(l.err)).String()}
 }

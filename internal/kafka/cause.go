@@ -6,12 +6,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,61 +18,70 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// cause says in an administrator's words why a broker could not be used, and where to look. What changes from one
-// attempt to the next, our own port for one, is not in it: it serves as the key of the log's throttle.
-func cause(err error) string {
-	if known, ok := errors.AsType[*explained](err); ok {
-		return known.words
+// cause describes why a broker could not be used. What changes from one attempt to the next, our own port for one, is not
+// in the text.
+func cause(err error) string { return describe(err).String() }
+
+// at completes the sentence about a broker at addr: it says where the address comes from.
+func (f facts) at(addr string, s sentence) sentence {
+	switch {
+	case s.row == nil || !s.row.address:
+	case len(f.brokers) == 0 || slices.Contains(f.brokers, addr):
+		s.from = "see brokers"
+	default:
+		s.from = "the cluster itself gives this address: see advertised.listeners of its brokers"
+	}
+	return s
+}
+
+// describe finds the sentence of a failure.
+func describe(err error) sentence {
+	if known, ok := errors.AsType[*described](err); ok {
+		return known.sentence
+	}
+	if known, ok := errors.AsType[*answer](err); ok {
+		return known.sentence()
 	}
 	s := setupOf(err)
-	if text, ok := tlsCause(err, s); ok {
-		return "TLS: " + text
+	if found, ok := tlsCause(err, s); ok {
+		return found
 	}
-	if text, ok := loginCause(err, s); ok {
-		return "SASL: " + text
+	if found, ok := loginCause(err, s); ok {
+		return found
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		switch {
 		case dns.IsNotFound:
-			return "host name not found"
+			return inWords(hostNotFound)
 		case dns.IsTimeout:
-			return "host name lookup timed out"
-		default:
-			return "host name lookup failed: " + scrub(dns.Err)
+			return inWords(lookupTimedOut)
 		}
+		return inWords(lookupFailed, scrub(dns.Err))
 	}
 	_, settingUp := errors.AsType[*setupError](err)
 	switch {
 	case settingUp && cutOff(err):
 		return s.cutOff(err)
 	case strings.Contains(err.Error(), "tls alert"): // of kgo's guess at an answer that is none
-		return "it answers in TLS (is its listener's security_protocol ssl or sasl_ssl?)"
+		return inWords(answersInTLS)
+	case isTimeout(err) && dialing(err):
+		return inWords(connectTimedOut)
+	case isTimeout(err):
+		return inWords(answerTimedOut)
 	}
-	for _, known := range causes {
-		if errors.Is(err, known.err) {
-			return known.text
-		}
+	if code, ok := errors.AsType[*kerr.Error](err); ok {
+		return (&answer{err: code, said: messageIn(err, code)}).sentence()
 	}
-	if isTimeout(err) {
-		return "timed out"
+	if row := rowOf(err, ""); row != nil {
+		return sentence{row: row}
 	}
-	if answer, ok := errors.AsType[*kerr.Error](err); ok {
-		return answer.Message + ": " + answer.Description
-	}
-	return scrub(err.Error())
+	return sentence{row: &words{cause: "%s"}, args: []any{scrub(err.Error())}}
 }
 
-var causes = []struct {
-	err  error
-	text string
-}{
-	{syscall.ECONNREFUSED, "connection refused"},
-	{syscall.ECONNRESET, "connection reset by the broker"},
-	{syscall.EPIPE, "connection reset by the broker"},
-	{syscall.EHOSTUNREACH, "no route to host"},
-	{syscall.ENETUNREACH, "network is unreachable"},
-	{io.EOF, "it closed the connection"},
-	{io.ErrUnexpectedEOF, "it closed the connection"},
+// dialing reports whether err is of the attempt to connect.
+func dialing(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }
 
 // setupOf gives what is known of the connection that failed; nothing is when it had been made before.
@@ -97,60 +104,60 @@ func cutOff(err error) bool {
 // cutOff guesses why a broker ends a connection as soon as it is there, which it does with what it cannot read. In TLS
 // 1.3 a client's first request crosses the broker's objection to the certificate: closing with that unread resets the
 // connection, and the reset can overtake the objection.
-func (s *setup) cutOff(err error) string {
+func (s *setup) cutOff(err error) sentence {
 	reset := !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)
 	switch {
 	case reset && s.asked.Load():
-		return "TLS: " + s.refusedCertificate("")
+		return s.refusedCertificate("")
 	case strings.HasSuffix(s.protocol, "ssl"):
-		return "it closed the connection at once"
+		return inWords(closedAtOnce)
 	}
-	return "it closed the connection at once (is its listener's security_protocol ssl or sasl_ssl?)"
+	return inWords(closedAtOncePlain)
 }
 
 // turnedAway guesses why a broker ends a connection at the first request, as it does when it expects a login.
-func (f facts) turnedAway() string {
+func (f facts) turnedAway() sentence {
 	switch f.protocol {
-	case "plaintext":
-		return "it closed the connection at once (is its listener's security_protocol sasl_plaintext?)"
-	case "ssl":
-		return "it closed the connection at once (is its listener's security_protocol sasl_ssl?)"
+	case "plaintext", "ssl":
+		return inWords(closedBeforeLogin, "sasl_"+f.protocol)
 	}
-	return "it closed the connection before it answered"
+	return inWords(closedUnanswered)
 }
 
 // whileAsking says more of a request that a broker did not answer, and before any other, which answered tells.
 func (f facts) whileAsking(answered bool, err error) error {
 	switch {
 	case !answered && cutOff(err):
-		return &explained{err, f.turnedAway()}
+		return &described{f.turnedAway(), err}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return &explained{err, "it closed the connection before it answered"}
+		return &described{inWords(closedUnanswered), err}
 	}
 	return err
 }
 
 // loginCause explains what a broker says to a login. It does not tell an unknown user from a wrong password, so that
 // nobody can find out who its users are.
-func loginCause(err error, s *setup) (string, bool) {
-	switch {
-	case errors.Is(err, kerr.SaslAuthenticationFailed):
-		text := "unknown user or wrong password, the broker does not tell which (see sasl_username and sasl_password"
+func loginCause(err error, s *setup) (found sentence, ok bool) {
+	code, _ := errors.AsType[*kerr.Error](err)
+	switch code {
+	case kerr.SaslAuthenticationFailed:
+		found = inWords(wrongPassword)
 		if strings.HasPrefix(s.mechanism, "SCRAM") {
-			text += "; the user needs credentials for " + s.mechanism
+			found = inWords(wrongPasswordSCRAM, s.mechanism)
 		}
-		return text + ")", true
-	case errors.Is(err, kerr.UnsupportedSaslMechanism):
+	case kerr.UnsupportedSaslMechanism:
+		found = inWords(mechanismRefused)
 		if offered := s.offered.Load(); offered != nil && len(*offered) > 0 {
 			names := slices.Sorted(slices.Values(*offered))
-			return fmt.Sprintf("the broker does not offer %s but %s (see sasl_mechanisms)", s.mechanism, strings.Join(names, ", ")), true
+			found = inWords(otherMechanisms, s.mechanism, strings.Join(names, ", "))
 		}
-		return "the broker does not offer the mechanism of sasl_mechanisms", true
-	case errors.Is(err, kerr.IllegalSaslState):
-		return "the broker's listener expects no login (is its security_protocol " +
-			strings.TrimPrefix(cmp.Or(s.protocol, "sasl_plaintext or ssl"), "sasl_") + "?)", true
+	case kerr.IllegalSaslState:
+		found = inWords(noLoginExpected, strings.TrimPrefix(cmp.Or(s.protocol, "sasl_plaintext or ssl"), "sasl_"))
+	default:
+		return sentence{}, false
 	}
-	return "", false
+	found.said = messageIn(err, code)
+	return found, true
 }
 
 // tlsAlert finds what the broker's side objects to. In TLS 1.3 it may come only after our side of the handshake is
@@ -166,49 +173,47 @@ func tlsAlert(err error) (string, bool) {
 
 // refusedCertificate explains what a broker that asked for the client's certificate has against it. Java calls almost all
 // that can be wrong with one "bad" or "unknown", as its version decides. alert may be empty.
-func (s *setup) refusedCertificate(alert string) string {
-	text := "the broker refused the client certificate"
+func (s *setup) refusedCertificate(alert string) sentence {
 	switch {
 	case !s.certificate:
-		return "the broker wants a client certificate and there is none (see ssl_certificate_location)"
+		return inWords(certificateWanted)
 	case !s.expires.IsZero() && time.Now().After(s.expires):
-		return text + ", which expired on " + date(s.expires) + " (see ssl_certificate_location)"
+		return inWords(certificateExpired, date(s.expires))
 	case alert != "" && alert != "bad certificate" && !strings.HasPrefix(alert, "unknown certificate"): // also "... authority"
-		text += ": " + alert
+		return inWords(certificateRefused, ": "+alert)
 	}
-	return text + " (see ssl_certificate_location; does the broker trust its authority?)"
+	return inWords(certificateRefused, "")
 }
 
 // tlsCause explains a failure of TLS.
-func tlsCause(err error, s *setup) (string, bool) {
+func tlsCause(err error, s *setup) (found sentence, ok bool) {
 	if alert, ok := tlsAlert(err); ok {
 		if s.asked.Load() {
 			return s.refusedCertificate(alert), true
 		}
-		return "the broker refused the handshake: " + alert, true
+		return inWords(handshakeRefused, alert), true
 	}
 	handshake, ok := errors.AsType[*handshakeError](err)
 	if !ok {
-		return "", false
+		return sentence{}, false
 	}
-	if text, ok := distrust(err, s); ok {
-		return text, true
+	if found, ok := distrust(err, s); ok {
+		return found, true
 	}
 	var plain tls.RecordHeaderError
 	switch {
 	case errors.As(err, &plain):
-		return "the broker does not speak TLS on this port (is its listener's security_protocol plaintext or sasl_plaintext?)", true
+		return inWords(notTLS), true
 	case isTimeout(err):
-		return "the handshake timed out (does the broker speak TLS on this port?)", true
+		return inWords(handshakeTimedOut), true
 	case cutOff(err):
-		return "the broker closed the connection during the handshake (is its listener's security_protocol plaintext or " +
-			"sasl_plaintext?)", true
+		return inWords(handshakeCutOff), true
 	}
-	return scrub(handshake.err.Error()), true
+	return inWords(handshakeFailed, scrub(handshake.err.Error())), true
 }
 
 // distrust explains what is wrong with a broker's certificate.
-func distrust(err error, s *setup) (string, bool) {
+func distrust(err error, s *setup) (found sentence, ok bool) {
 	var (
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
@@ -219,26 +224,24 @@ func distrust(err error, s *setup) (string, bool) {
 		// What follows tells of one that has the right name and still does not fit.
 		_, more, _ := strings.Cut(authority.Error(), "unknown authority")
 		if s.authorities {
-			return "the broker's certificate is signed by an authority that is not in ssl_ca_location" + more, true
+			return inWords(authorityNotInFile, more), true
 		}
-		return "the broker's certificate is signed by an authority that this system does not know (see ssl_ca_location)" + more, true
+		return inWords(authorityUnknown, more), true
 	case errors.As(err, &name):
-		return fmt.Sprintf("the broker's certificate is for another host: it names %s and not %s (see brokers, "+
-			"the cluster's advertised.listeners and ssl_endpoint_identification_algorithm)", namesOf(name.Certificate), name.Host), true
+		return inWords(otherHost, namesOf(name.Certificate), name.Host), true
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
-		return "the broker's certificate is not valid before " + date(invalid.Cert.NotBefore) + " (is this machine's clock right?)", true
+		return inWords(notValidYet, date(invalid.Cert.NotBefore)), true
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "the broker's certificate expired on " + date(invalid.Cert.NotAfter), true
+		return inWords(serverExpired, date(invalid.Cert.NotAfter)), true
 	case errors.As(err, &invalid):
-		return "the broker's certificate is not valid: " + strings.TrimPrefix(invalid.Error(), "x509: "), true
+		return inWords(certificateNotValid, strings.TrimPrefix(invalid.Error(), "x509: ")), true
 	}
-	return "", false
+	return sentence{}, false
 }
 
 func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// namesOf lists who a certificate is for. A certificate chooses what it holds, so the list has an end and goes through
-// quotes where it could break a line.
+// namesOf lists who a certificate is for. A certificate chooses what it holds, so the list has an end.
 func namesOf(c *x509.Certificate) string {
 	const most = 5
 	names := slices.Clone(c.DNSNames)
@@ -253,11 +256,6 @@ func namesOf(c *x509.Certificate) string {
 		return "no host"
 	case len(names) > most:
 		names = append(names[:most], "...")
-	}
-	for i, name := range names {
-		if quoted := strconv.QuoteToASCII(name); len(quoted) != len(name)+2 {
-			names[i] = quoted
-		}
 	}
 	return strings.Join(names, ", ")
 }

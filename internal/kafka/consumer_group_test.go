@@ -365,15 +365,15 @@ func TestNotAuthorized(t *testing.T) {
 	}{
 		"group": {
 			kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator, kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1},
-			"connection my-kafka: group g: this user is not authorized to consume in it (GROUP_AUTHORIZATION_FAILED); see the cluster's ACLs; trying again",
+			"connection my-kafka: group g: GROUP_AUTHORIZATION_FAILED: this user is not authorized to consume in the group (see group_id; the cluster's ACLs must allow Read on the group); trying again",
 		},
 		"topic": {
 			kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "t", Err: kerr.TopicAuthorizationFailed, Count: -1},
-			"connection my-kafka: topic t: this user is not authorized to read it (TOPIC_AUTHORIZATION_FAILED); see the cluster's ACLs; trying again",
+			"connection my-kafka: topic t: TOPIC_AUTHORIZATION_FAILED: this user is not authorized to read the topic (the cluster's ACLs must allow Read on it); trying again",
 		},
 		"fetching": {
 			kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "t", Err: kerr.TopicAuthorizationFailed, Count: -1},
-			"connection my-kafka: topic t partition 0: this user is not authorized to read it (TOPIC_AUTHORIZATION_FAILED); see the cluster's ACLs; trying again",
+			"connection my-kafka: topic t partition 0: TOPIC_AUTHORIZATION_FAILED: this user is not authorized to read the topic (the cluster's ACLs must allow Read on it); trying again",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

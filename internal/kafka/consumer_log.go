@@ -34,29 +34,30 @@ func (c *Consumer) report(topic string, partition int32, err error) {
 		return
 	}
 	if session, ok := errors.AsType[*kgo.ErrGroupSession](err); ok {
-		level, text := c.aboutGroup(session.Err)
-		c.say(level, text)
+		level, why := c.aboutGroup(session.Err)
+		c.say(level, "group "+c.group+": ", why, "; trying again")
 		return
 	}
-	place := "group " + c.group
+	place, after := "group "+c.group, ""
 	if topic != "" {
 		place = "topic " + topic
 		if partition >= 0 {
 			place += fmt.Sprintf(" partition %d", partition)
 		}
 	}
-	level, text := c.aboutTopic(err)
-	if text != "" {
-		c.say(level, place+": "+text)
+	level, why := c.aboutTopic(err)
+	if _, ok := errors.AsType[*kerr.Error](err); ok && !why.is(offsetGone) {
+		after = "; trying again"
 	}
+	c.say(level, place+": ", why, after)
 }
 
 // say writes a line unless it was written lately.
-func (c *Consumer) say(level host.Level, text string) {
-	if text == "" {
+func (c *Consumer) say(level host.Level, before string, why sentence, after string) {
+	if why.row == nil {
 		return
 	}
-	suppressed, ok := c.lines.Allow(text)
+	suppressed, ok := c.lines.Allow(before + why.key() + after)
 	if !ok {
 		return
 	}
@@ -64,7 +65,7 @@ func (c *Consumer) say(level host.Level, text string) {
 	if suppressed > 0 {
 		again = fmt.Sprintf(" (%d times since the last line)", suppressed+1)
 	}
-	host.Logf(c.log, level, "connection %s: %s%s", c.name, text, again)
+	host.Logf(c.log, level, "connection %s: %s%s%s%s", c.name, before, why, after, again)
 }
 
 // tally accounts for what say held back.
@@ -74,57 +75,42 @@ func (c *Consumer) tally() {
 	}
 }
 
-// aboutGroup puts into words why a membership ended or did not come about. It is empty for what hooks report: a broker
-// that cannot be reached or refuses the login.
-func (c *Consumer) aboutGroup(err error) (host.Level, string) {
-	answer, ok := errors.AsType[*kerr.Error](err)
-	if !ok {
-		return host.Debug, ""
+// aboutGroup describes why a membership ended or did not come about. It is empty for what hooks report: a broker that cannot
+// be reached or refuses the login.
+func (c *Consumer) aboutGroup(err error) (host.Level, sentence) {
+	code, ok := errors.AsType[*kerr.Error](err)
+	switch {
+	case !ok, code == kerr.SaslAuthenticationFailed, code == kerr.UnsupportedSaslMechanism, code == kerr.IllegalSaslState:
+		return host.Debug, sentence{}
+	case leftBehind(code) || code == kerr.FencedInstanceID:
+		return host.Notice, describe(answerTo(toJoin, err))
+	case code.Retriable:
+		return host.Warning, describe(answerTo(toJoin, err))
 	}
-	switch answer {
-	case kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState:
-		return host.Debug, ""
-	case kerr.UnknownMemberID, kerr.IllegalGeneration, kerr.FencedInstanceID, kerr.RebalanceInProgress:
-		return host.Notice, fmt.Sprintf("group %s has gone on without this member (%s); joining it again", c.group, answer.Message)
-	case kerr.GroupAuthorizationFailed:
-		return host.Error, fmt.Sprintf("group %s: this user is not authorized to consume in it (%s); see "+
-			"the cluster's ACLs; trying again", c.group, answer.Message)
-	case kerr.InconsistentGroupProtocol:
-		return host.Error, fmt.Sprintf("group %s: its members agree on no assignment strategy; "+
-			"this one knows range and roundrobin; trying again", c.group)
-	case kerr.InvalidSessionTimeout:
-		return host.Error, fmt.Sprintf("group %s: session_timeout_ms is outside the broker's group.min.session.timeout.ms "+
-			"to group.max.session.timeout.ms; trying again", c.group)
-	}
-	if answer.Retriable {
-		return host.Warning, fmt.Sprintf("group %s: %s; trying again", c.group, cause(answer))
-	}
-	return host.Error, fmt.Sprintf("group %s: %s; trying again", c.group, cause(answer))
+	return host.Error, describe(answerTo(toJoin, err))
+}
+
+// leftBehind reports whether a code means that the group has gone on without this member.
+func leftBehind(code *kerr.Error) bool {
+	return code == kerr.UnknownMemberID || code == kerr.IllegalGeneration || code == kerr.RebalanceInProgress
 }
 
 // noCommittedOffset is the text of the client's error of that meaning, which it does not export.
 const noCommittedOffset = "partition has no prior committed offset"
 
-func (c *Consumer) aboutTopic(err error) (host.Level, string) {
+func (c *Consumer) aboutTopic(err error) (host.Level, sentence) {
 	if loss, ok := errors.AsType[*kgo.ErrDataLoss](err); ok {
-		return host.Warning, fmt.Sprintf("the broker has lost records: consumed up to offset %d, going on at %d",
-			loss.ConsumedTo, loss.ResetTo)
+		return host.Warning, inWords(recordsLost, fmt.Sprint(loss.ConsumedTo), fmt.Sprint(loss.ResetTo))
 	}
-	switch answer, ok := errors.AsType[*kerr.Error](err); {
+	switch {
 	case c.reset == "none" && err.Error() == noCommittedOffset:
-		return host.Error, fmt.Sprintf("group %s has no committed offset and auto_offset_reset = none; "+
-			"not consumed until one is committed and the group rebalances", c.group)
+		return host.Error, inWords(noOffset, c.group)
 	case c.reset == "none" && errors.Is(err, kerr.OffsetOutOfRange):
-		return host.Error, fmt.Sprintf("the committed offset of group %s is not there any more and auto_offset_reset = none; "+
-			"not consumed until another is committed and the group rebalances", c.group)
-	case answer == kerr.TopicAuthorizationFailed:
-		return host.Error, fmt.Sprintf("this user is not authorized to read it (%s); see the cluster's ACLs; trying again", answer.Message)
-	case ok && answer.Retriable:
-		return host.Warning, cause(answer) + "; trying again"
-	case ok:
-		return host.Error, cause(answer) + "; trying again"
+		return host.Error, inWords(offsetGone, c.group)
+	case kerr.IsRetriable(err):
+		return host.Warning, describe(answerTo(toConsume, err))
 	}
-	return host.Error, cause(err)
+	return host.Error, describe(answerTo(toConsume, err))
 }
 
 // committed takes the outcome of a periodic commit. Leaving the group cancels it on this side, whatever the broker makes
@@ -143,7 +129,7 @@ func commitFailure(resp *kmsg.OffsetCommitResponse, err error) error {
 	}
 	for _, topic := range resp.Topics {
 		for _, partition := range topic.Partitions {
-			if err := kerr.ErrorForCode(partition.ErrorCode); err != nil {
+			if err := answerOf(partition.ErrorCode, nil, toCommit); err != nil {
 				return err
 			}
 		}
@@ -156,13 +142,12 @@ func (c *Consumer) uncommitted(err error) {
 	if err == nil {
 		return
 	}
-	const meaning = "offsets could not be committed: %s; records may come again"
-	switch answer, ok := errors.AsType[*kerr.Error](err); {
+	level, why := host.Warning, describe(answerTo(toCommit, err))
+	switch code, ok := errors.AsType[*kerr.Error](err); {
 	case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed), isTimeout(err):
-		c.say(host.Warning, fmt.Sprintf("group %s: "+meaning, c.group, "no answer in time"))
-	case ok && (answer == kerr.UnknownMemberID || answer == kerr.IllegalGeneration || answer == kerr.RebalanceInProgress):
-		c.say(host.Notice, fmt.Sprintf("group %s: "+meaning, c.group, "it has gone on without this member"))
-	default:
-		c.say(host.Warning, fmt.Sprintf("group %s: "+meaning, c.group, cause(err)))
+		why = inWords(noAnswerInTime)
+	case ok && leftBehind(code):
+		level = host.Notice
 	}
+	c.say(level, "group "+c.group+": offsets could not be committed: ", why, "; records may come again")
 }

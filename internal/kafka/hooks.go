@@ -149,12 +149,12 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 	if in == asking {
 		err = h.facts.whileAsking(b.answered, err)
 	}
-	text := cause(err)
-	h.status.fail(b, addr, text, now)
+	why := h.facts.at(addr, describe(err))
+	h.status.fail(b, addr, why.String(), now)
 	if !b.down {
 		b.down, b.downSince, b.told = true, now, false
 	}
-	b.downIn, b.downAsking, b.downKey = in, request, "broker "+addr+" "+text
+	b.downIn, b.downAsking, b.downKey = in, request, "broker "+addr+" "+why.key()
 	suppressed, ok := h.lines.Allow(b.downKey)
 	b.told = b.told || ok
 	h.status.mtx.Unlock()
@@ -165,7 +165,7 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 	if in == asking {
 		what = "does not answer"
 	}
-	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, text, h.purpose, inAttempts(suppressed))
+	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, why, h.purpose, inAttempts(suppressed))
 }
 
 // inAttempts says for how many a line stands, if it is more than one.
@@ -181,12 +181,13 @@ func (h *hooks) objected(to string, err error) {
 	if h.closing.Load() || ours(err) {
 		return
 	}
-	text := to + ": " + cause(err)
+	why := describe(err)
+	text := to + ": " + why.String()
 	h.status.mtx.Lock()
 	h.status.failure = Failure{Text: text, At: h.now()}
 	h.status.failed++
 	h.status.mtx.Unlock()
-	suppressed, ok := h.lines.Allow(text)
+	suppressed, ok := h.lines.Allow(to + ": " + why.key())
 	if !ok {
 		return
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -69,15 +71,15 @@ func TestLinesOfAnOutage(t *testing.T) {
 	for i := range 10 {
 		w.connect(dialError(40000+i, syscall.ECONNREFUSED))
 	}
-	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: connection refused; records wait")
+	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: connection refused (see brokers; does a broker listen on that port?); records wait")
 	w.at = w.at.Add(29 * time.Second)
 	w.connect(dialError(50000, syscall.ECONNREFUSED))
 	w.expect()
 	w.connect(dialError(50001, syscall.EHOSTUNREACH)) // another cause is another line
-	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: no route to host; records wait")
+	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: no route to host (see brokers; is the machine up and the network between right?); records wait")
 	w.at = w.at.Add(time.Second)
 	w.connect(dialError(50002, syscall.ECONNREFUSED))
-	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: connection refused; records wait (11 attempts)")
+	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: connection refused (see brokers; does a broker listen on that port?); records wait (11 attempts)")
 	w.connect(dialError(50002, syscall.ECONNREFUSED))
 	w.connect(dialError(50002, syscall.ECONNREFUSED))
 	w.expect()
@@ -92,10 +94,12 @@ func TestLinesOfAnOutage(t *testing.T) {
 	w.expect()
 
 	snap := w.status.Snapshot()
-	if snap.Failures != 16 || snap.LastError.Text != "connection refused" || !snap.LastError.At.Equal(w.at) {
+	if snap.Failures != 16 || snap.LastError.Text != "connection refused (see brokers; does a broker listen on that port?)" || !snap.LastError.At.Equal(w.at) {
 		t.Errorf("status %+v", snap)
 	}
 }
+
+var attempted = regexp.MustCompile(`\((\d+) (?:more )?attempts`)
 
 // TestLinesOfALongOutage holds that a day without the broker takes some thirty lines, and that they tell of every
 // attempt.
@@ -110,10 +114,8 @@ func TestLinesOfALongOutage(t *testing.T) {
 	told, all := 0, w.log.above(host.Notice)
 	for _, one := range all {
 		n := 1
-		if _, after, more := strings.Cut(one.text, " ("); more {
-			if _, err := fmt.Sscan(after, &n); err != nil {
-				t.Fatalf("%q: %v", one.text, err)
-			}
+		if count := attempted.FindStringSubmatch(one.text); count != nil {
+			n, _ = strconv.Atoi(count[1])
 		} else if strings.Contains(one.text, "is back") {
 			n = 0
 		}
@@ -132,7 +134,7 @@ func TestLinesOfASilentBroker(t *testing.T) {
 	w.connect(nil)
 	w.answer(kmsg.Metadata, nil)
 	w.answer(kmsg.Produce, silent)
-	w.expect("connection my-kafka: broker kafka1:9092 does not answer: timed out; records wait")
+	w.expect("connection my-kafka: broker kafka1:9092 does not answer: timed out (see socket_timeout_ms; does the broker hang, or the network lose packets?); records wait")
 	w.connect(nil)
 	w.answer(kmsg.Metadata, nil)
 	w.expect() // that is no sign of records being taken
@@ -166,11 +168,11 @@ func TestEndOfReporting(t *testing.T) {
 	for range 3 {
 		w.connect(dialError(1, syscall.ECONNREFUSED))
 	}
-	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: connection refused; records wait")
+	w.expect("connection my-kafka: broker kafka1:9092 cannot be reached: connection refused (see brokers; does a broker listen on that port?); records wait")
 	w.end()
 	w.connect(dialError(1, syscall.ECONNREFUSED))
 	w.end()
-	want := "connection my-kafka: closing; 2 more attempts failed since the last line: broker kafka1:9092 connection refused"
+	want := "connection my-kafka: closing; 2 more attempts failed since the last line: broker kafka1:9092 connection refused (see brokers; does a broker listen on that port?)"
 	if got := w.log.above(host.Debug); len(got) != 1 || got[0].text != want {
 		t.Errorf("lines %v", got)
 	}
@@ -219,18 +221,18 @@ func TestCause(t *testing.T) {
 		err  error
 		want string
 	}{
-		{dialError(1, syscall.ECONNREFUSED), "connection refused"},
+		{dialError(1, syscall.ECONNREFUSED), "connection refused (does a broker listen on that port?)"},
 		{read(os.NewSyscallError("read", syscall.ECONNRESET)), "connection reset by the broker"},
-		{read(os.ErrDeadlineExceeded), "timed out"},
-		{fmt.Errorf("unable to dial: %w", &net.OpError{Op: "dial", Err: context.DeadlineExceeded}), "timed out"},
-		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "kafka9", IsNotFound: true}}, "host name not found"},
-		{&net.DNSError{Err: "i/o timeout", Name: "kafka9", IsTimeout: true}, "host name lookup timed out"},
-		{&net.DNSError{Err: "read udp 10.0.0.1:40001->10.0.0.2:53: refused", Name: "kafka9"}, "host name lookup failed: read udp 10.0.0.2:53: refused"},
-		{fmt.Errorf("%w: Authentication failed: Invalid username or password", kerr.SaslAuthenticationFailed), "SASL: unknown user or wrong password, the broker does not tell which (see sasl_username and sasl_password)"},
-		{kerr.UnsupportedSaslMechanism, "SASL: the broker does not offer the mechanism of sasl_mechanisms"},
+		{read(os.ErrDeadlineExceeded), "timed out (see socket_timeout_ms; does the broker hang, or the network lose packets?)"},
+		{fmt.Errorf("unable to dial: %w", &net.OpError{Op: "dial", Err: context.DeadlineExceeded}), "timed out (does a firewall drop packets to it?)"},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "kafka9", IsNotFound: true}}, "host name not found (can this machine resolve the name?)"},
+		{&net.DNSError{Err: "i/o timeout", Name: "kafka9", IsTimeout: true}, "host name lookup timed out (does the DNS server answer?)"},
+		{&net.DNSError{Err: "read udp 10.0.0.1:40001->10.0.0.2:53: refused", Name: "kafka9"}, "host name lookup failed: read udp 10.0.0.2:53: refused (does the DNS server answer?)"},
+		{fmt.Errorf("%w: Authentication failed: Invalid username or password", kerr.SaslAuthenticationFailed), "SASL: unknown user or wrong password, the broker does not tell which; the broker says: Authentication failed: Invalid username or password (see sasl_username and sasl_password)"},
+		{kerr.UnsupportedSaslMechanism, "SASL: the broker does not offer the mechanism of sasl_mechanisms (the broker's sasl.enabled.mechanisms lists its own)"},
 		{read(errors.New("strange")), "read tcp 127.0.0.1:9092: strange"},
 		{errors.New("read tcp [::1]:38514->[::1]:9092: strange"), "read tcp [::1]:9092: strange"},
-		{handshake(errors.New("tls: first record strange")), "TLS: tls: first record strange"},
+		{handshake(errors.New("tls: first record strange")), "TLS: tls: first record strange (see security_protocol)"},
 		{handshake(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}),
 			"TLS: the broker does not speak TLS on this port (is its listener's security_protocol plaintext or sasl_plaintext?)"},
 		{handshake(context.DeadlineExceeded), "TLS: the handshake timed out (does the broker speak TLS on this port?)"},
@@ -254,7 +256,7 @@ func TestOutage(t *testing.T) {
 	p := open(t, connection(addr), log, status)
 	o := expectOutcomes(t, 10)
 	p.Send(numbered("t", 0, 10), time.Now().Add(time.Hour), o.add)
-	one := log.waitFor(t, host.Warning, "connection my-kafka: broker "+addr+" cannot be reached: connection refused; records wait")
+	one := log.waitFor(t, host.Warning, "connection my-kafka: broker "+addr+" cannot be reached: connection refused (see brokers; does a broker listen on that port?); records wait")
 	if one.file != "kafka/hooks.go" || one.line == 0 || one.function != "hooks.failed" {
 		t.Errorf("the line's place is %s:%d %s", one.file, one.line, one.function)
 	}

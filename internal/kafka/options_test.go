@@ -139,7 +139,7 @@ func TestSocketTimeout(t *testing.T) {
 	release, _ := hang(t, cluster, kmsg.Produce)
 	o := expectOutcomes(t, 1)
 	p.Send(numbered("t", 1, 2), time.Now().Add(time.Hour), o.add)
-	log.waitFor(t, host.Warning, " does not answer: timed out; records wait")
+	log.waitFor(t, host.Warning, " does not answer: timed out (see socket_timeout_ms; does the broker hang, or the network lose packets?); records wait")
 	release()
 	o.allSent()
 	log.waitFor(t, host.Notice, " is back after ")

@@ -273,7 +273,7 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 		part.queue[0].doubtful = true
 		return p.refused(part, errNoAnswer)
 	}
-	err := kerr.ErrorForCode(said.ErrorCode)
+	err := answerOf(said.ErrorCode, said.ErrorMessage, toProduce)
 	b := part.queue[0]
 	_, final := p.Permanent(err)
 	switch {

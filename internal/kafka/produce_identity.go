@@ -40,7 +40,7 @@ func (p *Producer) identify() {
 	for failures := 1; ; failures++ {
 		answer, err := kmsg.NewPtrInitProducerIDRequest().RequestWith(p.ctx, p.client)
 		if err == nil {
-			if err = kerr.ErrorForCode(answer.ErrorCode); err != nil {
+			if err = answerOf(answer.ErrorCode, nil, toProduce); err != nil {
 				p.unidentified(err, failures)
 			}
 		}
@@ -64,8 +64,7 @@ func (p *Producer) identify() {
 // times in a row.
 func (p *Producer) unidentified(err error, failures int) {
 	if errors.Is(err, kerr.ClusterAuthorizationFailed) {
-		err = &explained{err, "enable_idempotence needs IdempotentWrite on the cluster, which this user has not (" +
-			kerr.ClusterAuthorizationFailed.Message + "); see the cluster's ACLs"}
+		err = &described{inWords(noRightToWrite), err}
 	}
 	if !kerr.IsRetriable(err) || failures >= passing {
 		p.hooks.objected("the brokers give no producer id", err)

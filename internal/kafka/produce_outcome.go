@@ -3,12 +3,9 @@ package kafka
 import (
 	"cmp"
 	"context"
-	"errors"
 	"math"
 	"slices"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"reskafka/internal/host"
 	"reskafka/internal/outbox"
@@ -182,15 +179,7 @@ func (p *Producer) acknowledged(part *partition, offset int64) outcome {
 // refuse ends the first batch of a partition: sending it again could not help.
 func (p *Producer) refuse(part *partition, err error) []outcome {
 	p.forgo(part, part.queue[0])
-	return []outcome{p.outcomeOf(part, p.take(part), worded(err))}
-}
-
-// worded says in better words what a broker has against records.
-func worded(err error) error {
-	if errors.Is(err, kerr.TopicAuthorizationFailed) {
-		return &explained{err, "this user is not authorized to write to it (" + kerr.TopicAuthorizationFailed.Message + "); see the cluster's ACLs"}
-	}
-	return err
+	return []outcome{p.outcomeOf(part, p.take(part), answerTo(toProduce, err))}
 }
 
 // split is for a batch that a broker refused because of a record in it, or as too large: a verdict that says nothing certain

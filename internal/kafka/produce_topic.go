@@ -135,7 +135,7 @@ func (t *topic) troubled() {
 		switch {
 		case len(part.queue) == 0:
 		case part.leader == nil:
-			t.trouble = &explained{kerr.LeaderNotAvailable, fmt.Sprintf("partition %d has no leader (are the brokers up that have its replicas?)", part.number)}
+			t.trouble = &described{inWords(leaderless, fmt.Sprint(part.number)), kerr.LeaderNotAvailable}
 			t.troubles++
 			return
 		case part.refused > 0:
@@ -212,7 +212,7 @@ func (p *Producer) learned(topics []*topic, answer *kmsg.MetadataResponse) (ende
 		if said == nil {
 			said = &kmsg.MetadataResponseTopic{ErrorCode: kerr.LeaderNotAvailable.Code}
 		}
-		switch err := kerr.ErrorForCode(said.ErrorCode); {
+		switch err := answerOf(said.ErrorCode, nil, toProduce); {
 		case UnknownTopic(err):
 			ended = append(ended, p.notKnown(t, err)...)
 		case err != nil && len(said.Partitions) == 0:
@@ -242,7 +242,7 @@ func (p *Producer) notKnown(t *topic, err error) []outcome {
 // notUsable is for a topic that the brokers tell nothing about but an error.
 func (p *Producer) notUsable(t *topic, err error) []outcome {
 	if _, final := p.Permanent(err); final {
-		return p.handBackAll(t, worded(err))
+		return p.handBackAll(t, err)
 	}
 	t.trouble = err
 	t.troubles++
@@ -267,13 +267,14 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 		t.id = said.TopicID
 	}
 	t.asked, t.unknown = now, 0
+	missing := answerTo(toProduce, kerr.UnknownTopicOrPartition)
 	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // made anew with fewer
 		gone.leader = nil
 		if len(gone.queue) > 0 {
 			p.free(gone)
 		}
 		p.identity = identity{} // should there be one of this number again, it begins to count anew
-		ended = append(ended, p.handBack(gone, 0, kerr.UnknownTopicOrPartition, kerr.UnknownTopicOrPartition)...)
+		ended = append(ended, p.handBack(gone, 0, missing, missing)...)
 	}
 	t.partitions = t.partitions[:min(count, len(t.partitions))]
 	for number := len(t.partitions); number < count; number++ {

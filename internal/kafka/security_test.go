@@ -318,7 +318,7 @@ func TestWrongPassword(t *testing.T) {
 	p := open(t, c, log, nil)
 	o := expectOutcomes(t, 1)
 	p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), o.add)
-	log.waitFor(t, host.Warning, " cannot be reached: SASL: unknown user or wrong password, the broker does not tell which (see sasl_username and sasl_password); records wait")
+	log.waitFor(t, host.Warning, " cannot be reached: SASL: unknown user or wrong password, the broker does not tell which; the broker says: Authentication failed: Invalid username or password (see sasl_username and sasl_password); records wait")
 	p.Close()
 	for r, err := range o.wait() {
 		if reason, final := p.Permanent(err); final {
@@ -344,6 +344,43 @@ func TestMechanismNotOffered(t *testing.T) {
 	p := open(t, login(cluster, "PLAIN"), log, nil)
 	p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), func(*outbox.Record, error) {})
 	log.waitFor(t, host.Warning, "SASL: the broker does not offer PLAIN but SCRAM-SHA-256 (see sasl_mechanisms)")
+}
+
+// hostile is a text that breaks lines and steers terminals, and tame what may be printed of it.
+const (
+	hostile = "a\r\nERROR b\x1b[2J\a\x00\xff\u202e"
+	tame    = `a\x0d\x0aERROR b\x1b[2J\x07\x00\xff\u202e`
+)
+
+// TestLogin_HostileTexts_AreEscapedInTheLog guards the log: mechanisms and messages of a broker may hold anything.
+func TestLogin_HostileTexts_AreEscapedInTheLog(t *testing.T) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "asterisk", password))
+	cluster.ControlKey(int16(kmsg.SASLHandshake), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		resp := req.ResponseKind().(*kmsg.SASLHandshakeResponse)
+		if req.(*kmsg.SASLHandshakeRequest).Mechanism == "PLAIN" {
+			return nil, nil, false
+		}
+		resp.ErrorCode, resp.SupportedMechanisms = kerr.UnsupportedSaslMechanism.Code, []string{hostile}
+		return resp, nil, true
+	})
+	cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		resp := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		resp.ErrorCode, resp.ErrorMessage = kerr.SaslAuthenticationFailed.Code, kmsg.StringPtr(hostile)
+		return resp, nil, true
+	})
+	for mechanism, want := range map[string]string{"PLAIN": "the broker says: " + tame + " (", "SCRAM-SHA-256": "but " + tame + " ("} {
+		c, log := login(cluster, mechanism), newLines()
+		c.Debug = []string{"all"}
+		open(t, c, log, nil).Send(numbered("t", 0, 1), time.Now().Add(time.Hour), func(*outbox.Record, error) {})
+		log.waitFor(t, host.Warning, want)
+		for _, one := range log.above(host.Debug) {
+			if host.Printable(one.text) != one.text {
+				t.Errorf("logged %q", one.text)
+			}
+		}
+	}
 }
 
 // TestLoginMissing has a client without a login at a listener that wants one.

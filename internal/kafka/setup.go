@@ -19,10 +19,11 @@ type facts struct {
 	authorities bool      // ssl_ca_location is set
 	certificate bool      // there is a client's certificate
 	expires     time.Time // which ends then
+	brokers     []string  // those of kafka.conf; any other address is the cluster's own
 }
 
 func factsOf(c *config.Connection) facts {
-	f := facts{protocol: c.SecurityProtocol, authorities: c.CAFile != "", certificate: c.CertificateFile != ""}
+	f := facts{protocol: c.SecurityProtocol, authorities: c.CAFile != "", certificate: c.CertificateFile != "", brokers: c.Brokers}
 	if strings.HasPrefix(c.SecurityProtocol, "sasl_") {
 		f.mechanism = c.SASLMechanism
 	}

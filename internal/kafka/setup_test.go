@@ -67,7 +67,7 @@ func TestLoginIsOverheard(t *testing.T) {
 				t.Errorf("%s by %d: %v, read %x of %x", name, size, err, got.Bytes(), test.wire)
 			}
 			text, _ := loginCause(kerr.UnsupportedSaslMechanism, s)
-			if offers := strings.Contains(text, "but "+test.want+" ("); offers != (test.want != "") {
+			if offers := strings.Contains(text.String(), "but "+test.want+" ("); offers != (test.want != "") {
 				t.Errorf("%s by %d: %q", name, size, text)
 			}
 		}
@@ -85,8 +85,8 @@ func TestCauseOfACutConnection(t *testing.T) {
 	}{
 		{facts{protocol: "plaintext"}, false, io.EOF, "it closed the connection at once (is its listener's security_protocol ssl or sasl_ssl?)"},
 		{facts{protocol: "sasl_plaintext"}, false, reset, "it closed the connection at once (is its listener's security_protocol ssl or sasl_ssl?)"},
-		{facts{protocol: "ssl"}, false, io.EOF, "it closed the connection at once"},
-		{facts{protocol: "ssl"}, true, io.EOF, "it closed the connection at once"},
+		{facts{protocol: "ssl"}, false, io.EOF, "it closed the connection at once (the broker's log tells why)"},
+		{facts{protocol: "ssl"}, true, io.EOF, "it closed the connection at once (the broker's log tells why)"},
 		{facts{protocol: "ssl"}, true, reset, "TLS: the broker wants a client certificate and there is none (see ssl_certificate_location)"},
 		{facts{protocol: "sasl_ssl", certificate: true}, true, reset,
 			"TLS: the broker refused the client certificate (see ssl_certificate_location; does the broker trust its authority?)"},

@@ -73,7 +73,7 @@ var uses = map[string][]string{
 	"internal/engine":     {"config", "console", "event", "frame", "host", "kafka", "outbox", "spool", "staged", "throttle"},
 	"internal/kafka":      {"config", "host", "outbox", "throttle"},
 	"internal/event":      {"config", "host", "outbox"},
-	"internal/console":    {"config"},
+	"internal/console":    {"config", "host"},
 	"internal/docs":       {"config"},
 	"internal/config":     {},
 	"internal/frame":      {},

@@ -1,0 +1,156 @@
+package kafka
+
+import (
+	"io"
+	"syscall"
+
+	"github.com/twmb/franz-go/pkg/kbin"
+)
+
+// The situations that cause.go recognizes.
+const (
+	hostNotFound      failure = "host not found"
+	lookupTimedOut    failure = "lookup timed out"
+	lookupFailed      failure = "lookup failed"
+	connectTimedOut   failure = "connecting timed out"
+	answerTimedOut    failure = "answer timed out"
+	noBrokerAnswered  failure = "no broker answered"
+	closedAtOnce      failure = "closed at once"
+	closedAtOncePlain failure = "closed at once, plaintext"
+	closedBeforeLogin failure = "closed at once, no login"
+	closedUnanswered  failure = "closed before it answered"
+	answersInTLS      failure = "answers in TLS"
+
+	handshakeRefused    failure = "handshake refused"
+	notTLS              failure = "not TLS"
+	handshakeTimedOut   failure = "handshake timed out"
+	handshakeCutOff     failure = "handshake cut off"
+	handshakeFailed     failure = "handshake failed"
+	certificateWanted   failure = "certificate wanted"
+	certificateExpired  failure = "client certificate expired"
+	certificateRefused  failure = "client certificate refused"
+	authorityUnknown    failure = "unknown authority"
+	authorityNotInFile  failure = "authority not in ssl_ca_location"
+	otherHost           failure = "certificate of another host"
+	notValidYet         failure = "certificate not valid yet"
+	serverExpired       failure = "broker's certificate expired"
+	certificateNotValid failure = "broker's certificate not valid"
+
+	wrongPassword      failure = "wrong password"
+	wrongPasswordSCRAM failure = "wrong password, SCRAM"
+	otherMechanisms    failure = "other mechanisms"
+	mechanismRefused   failure = "mechanism refused"
+	noLoginExpected    failure = "no login expected"
+
+	leaderless     failure = "no leader"
+	noRightToWrite failure = "no idempotent write"
+	unknownCode    failure = "unknown code"
+	noOffset       failure = "no committed offset"
+	offsetGone     failure = "committed offset gone"
+	recordsLost    failure = "records lost"
+	noAnswerInTime failure = "no answer in time"
+)
+
+// otherWords are the rows of everything but Kafka's error codes.
+var otherWords = []words{
+	{of: syscall.ECONNREFUSED, cause: "connection refused", address: true, remedy: "does a broker listen on that port?"},
+	{of: syscall.ECONNRESET, cause: "connection reset by the broker"},
+	{of: syscall.EPIPE, cause: "connection reset by the broker"},
+	{of: syscall.EHOSTUNREACH, cause: "no route to host", address: true, remedy: "is the machine up and the network between right?"},
+	{of: syscall.ENETUNREACH, cause: "network is unreachable", address: true, remedy: "has this machine a route there?"},
+	{of: syscall.EMFILE, cause: "too many open files", remedy: "raise maxfiles in asterisk.conf"},
+	{of: syscall.EADDRNOTAVAIL, cause: "no local port is free", remedy: "raise net.ipv4.ip_local_port_range"},
+	{of: syscall.EACCES, cause: "this machine forbids the connection", remedy: "does a firewall or SELinux reject it?"},
+	{of: syscall.EPERM, cause: "this machine forbids the connection", remedy: "does a firewall or SELinux reject it?"},
+	{of: io.EOF, cause: "it closed the connection"},
+	{of: io.ErrUnexpectedEOF, cause: "it closed the connection"},
+	{of: connectTimedOut, cause: "timed out", address: true, remedy: "does a firewall drop packets to it?"},
+	{of: answerTimedOut, cause: "timed out", option: "socket_timeout_ms", remedy: "does the broker hang, or the network lose packets?"},
+	{of: hostNotFound, cause: "host name not found", address: true, remedy: "can this machine resolve the name?"},
+	{of: lookupTimedOut, cause: "host name lookup timed out", address: true, remedy: "does the DNS server answer?"},
+	{of: lookupFailed, cause: "host name lookup failed: %s", address: true, remedy: "does the DNS server answer?"},
+	{of: noBrokerAnswered, cause: "no broker has answered in time", option: "brokers and request_timeout_ms"},
+	{of: noAnswerInTime, cause: "no answer in time", option: "request_timeout_ms"},
+
+	{of: closedAtOnce, cause: "it closed the connection at once", remedy: "the broker's log tells why"},
+	{of: closedAtOncePlain, cause: "it closed the connection at once",
+		remedy: "is its listener's security_protocol ssl or sasl_ssl?"},
+	{of: closedBeforeLogin, cause: "it closed the connection at once", remedy: "is its listener's security_protocol %s?"},
+	{of: closedUnanswered, cause: "it closed the connection before it answered"},
+	{of: answersInTLS, cause: "it answers in TLS", remedy: "is its listener's security_protocol ssl or sasl_ssl?"},
+
+	{of: handshakeRefused, area: "TLS", cause: "the broker refused the handshake: %s", remedy: "the broker's log tells why"},
+	{of: notTLS, area: "TLS", cause: "the broker does not speak TLS on this port",
+		remedy: "is its listener's security_protocol plaintext or sasl_plaintext?"},
+	{of: handshakeTimedOut, area: "TLS", cause: "the handshake timed out", remedy: "does the broker speak TLS on this port?"},
+	{of: handshakeCutOff, area: "TLS", cause: "the broker closed the connection during the handshake",
+		remedy: "is its listener's security_protocol plaintext or sasl_plaintext?"},
+	{of: handshakeFailed, area: "TLS", cause: "%s", option: "security_protocol"},
+	{of: certificateWanted, area: "TLS", cause: "the broker wants a client certificate and there is none",
+		option: "ssl_certificate_location"},
+	{of: certificateExpired, area: "TLS", cause: "the broker refused the client certificate, which expired on %s",
+		option: "ssl_certificate_location"},
+	{of: certificateRefused, area: "TLS", cause: "the broker refused the client certificate%s",
+		option: "ssl_certificate_location", remedy: "does the broker trust its authority?"},
+	{of: authorityNotInFile, area: "TLS",
+		cause:  "the broker's certificate is signed by an authority that is not in ssl_ca_location%s",
+		remedy: "add the authority's certificate to that file"},
+	{of: authorityUnknown, area: "TLS",
+		cause:  "the broker's certificate is signed by an authority that this system does not know%s",
+		option: "ssl_ca_location"},
+	{of: otherHost, area: "TLS", cause: "the broker's certificate is for another host: it names %s and not %s",
+		option: "brokers, the cluster's advertised.listeners and ssl_endpoint_identification_algorithm"},
+	{of: notValidYet, area: "TLS", cause: "the broker's certificate is not valid before %s",
+		remedy: "is this machine's clock right?"},
+	{of: serverExpired, area: "TLS", cause: "the broker's certificate expired on %s",
+		remedy: "renew it; is this machine's clock right?"},
+	{of: certificateNotValid, area: "TLS", cause: "the broker's certificate is not valid: %s", remedy: "issue another one"},
+
+	{of: wrongPassword, area: "SASL", cause: "unknown user or wrong password, the broker does not tell which",
+		option: "sasl_username and sasl_password"},
+	{of: wrongPasswordSCRAM, area: "SASL", cause: "unknown user or wrong password, the broker does not tell which",
+		option: "sasl_username and sasl_password", remedy: "the user needs credentials for %s"},
+	{of: otherMechanisms, area: "SASL", cause: "the broker does not offer %s but %s", option: "sasl_mechanisms"},
+	{of: mechanismRefused, area: "SASL", cause: "the broker does not offer the mechanism of sasl_mechanisms",
+		remedy: "the broker's sasl.enabled.mechanisms lists its own"},
+	{of: noLoginExpected, area: "SASL", cause: "the broker's listener expects no login", remedy: "is its security_protocol %s?"},
+
+	{of: leaderless, cause: "partition %s has no leader", remedy: "are the brokers up that have its replicas?"},
+	{of: noRightToWrite, area: "CLUSTER_AUTHORIZATION_FAILED", cause: "this user is not authorized to write idempotently",
+		option: "enable_idempotence", remedy: "the cluster's ACLs must allow IdempotentWrite on the cluster"},
+	{of: unknownCode, cause: "the broker answers with error code %s, which is newer than this module",
+		remedy: "Kafka's protocol documentation lists the codes"},
+	{of: noOffset, cause: "group %s has no committed offset and auto_offset_reset = none; not consumed until one is committed " +
+		"and the group rebalances", option: "auto_offset_reset"},
+	{of: offsetGone, cause: "the committed offset of group %s is not there any more and auto_offset_reset = none; not consumed " +
+		"until another is committed and the group rebalances", option: "auto_offset_reset"},
+	{of: recordsLost, cause: "the broker has lost records: consumed up to offset %s, going on at %s",
+		remedy: "was a leader elected that was not in sync? see unclean.leader.election.enable of the brokers"},
+
+	{of: errNoAnswer, cause: "the broker's answer says nothing about the partition", remedy: "the broker's log may tell why"},
+	{of: libraryError("broker is too old; the broker has already indicated it will not know how to handle the request"),
+		cause:  "the versions of the protocol that the broker offers do not fit",
+		remedy: "is it a Kafka broker of 0.11 or later, and does a proxy before it limit the versions?"},
+	{of: libraryError("correlation ID mismatch"), cause: "its answer belongs to another request",
+		remedy: "does a proxy between mix up connections?"},
+	{of: libraryError("are 'HTTP' in ascii"), cause: "it answers in HTTP", option: "brokers",
+		remedy: "is this port that of a Kafka broker?"},
+	{of: libraryError("response exceeds BrokerMaxReadBytes"), cause: "its answer is larger than any that is read",
+		remedy: "is this port that of a Kafka broker?"},
+	{of: libraryError("invalid large response size"), cause: "what it answers is not Kafka's protocol",
+		remedy: "is this port that of a Kafka broker?"},
+	{of: libraryError("invalid negative response size"), cause: "what it answers is not Kafka's protocol",
+		remedy: "is this port that of a Kafka broker?"},
+	{of: libraryError("unknown broker"), cause: "the cluster does not list this broker any more"},
+	{of: libraryError("broker replied that the controller broker"), cause: "the cluster has no controller at the moment",
+		remedy: "are enough controllers up?"},
+	{of: libraryError("broker replied that group"), cause: "the cluster does not list the group's coordinator",
+		remedy: "is that broker up?"},
+	{of: kbin.ErrNotEnoughData, cause: "its answer is damaged", remedy: "does a proxy between alter what passes?"},
+	{of: libraryError("invalid negative offset"), cause: "the broker answers with an offset below 0",
+		remedy: "the broker's log may tell why"},
+	{of: libraryError("omitted a requested partition"), cause: "the coordinator's answer leaves a partition out",
+		remedy: "the broker's log may tell why"},
+	{of: libraryError("none contained or exceeded the requested offset"), cause: "the broker answers with other offsets than asked for",
+		remedy: "the broker's log may tell why"},
+}
