@@ -97,8 +97,9 @@ GO_SOURCES := go.mod $(wildcard go.sum) $(wildcard abi/* stage/*.h) \
 
 # The engine is loaded into that Asterisk's process, so it is linked with that root's C library.
 # -trimpath and -buildvcs=false: the same sources give the same file, wherever they are.
-# asyncpreemptoff: SIGURG belongs to Asterisk, see modules/res_kafka/golib.h.
-ENGINE_LDFLAGS = -X runtime.godebugDefault=asyncpreemptoff=1 $(GO_LDFLAGS)
+# asyncpreemptoff: SIGURG belongs to Asterisk, see modules/res_kafka/golib.h. x509negativeserial: as in go.mod, which this
+# flag overrides.
+ENGINE_LDFLAGS = -X runtime.godebugDefault=asyncpreemptoff=1,x509negativeserial=1 $(GO_LDFLAGS)
 $(BUILD)/libreskafka.so: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
 	@echo "  GO      $@"
 	$(Q)CC='$(CC)' CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(SYSROOT) $(CGO_CFLAGS)' CGO_LDFLAGS='-O2 -g $(SYSROOT) $(CGO_LDFLAGS)' \

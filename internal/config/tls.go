@@ -39,25 +39,35 @@ func readAuthorities(path string) (pool *x509.CertPool, content [sha256.Size]byt
 	}
 	pool = x509.NewCertPool()
 	sum, found := sha256.New(), false
+	var reason error
 	for _, file := range files {
-		text, err := readFile(file)
-		if err != nil && info.IsDir() {
-			continue // A folder may hold other things.
+		certificates, err := readCertificates(file)
+		if err != nil { // a folder may hold other things
+			reason = err
+			continue
 		}
-		if err != nil {
-			return nil, content, err
-		}
-		for _, certificate := range certificates(text) {
+		for _, certificate := range certificates {
 			pool.AddCert(certificate)
 			sum.Write(certificate.Raw) // It says itself how long it is.
 			found = true
 		}
 	}
-	if !found {
+	switch {
+	case found:
+		sum.Sum(content[:0])
+		return pool, content, nil
+	case info.IsDir():
 		return nil, content, errors.New("no certificate in PEM format in it")
 	}
-	sum.Sum(content[:0])
-	return pool, content, nil
+	return nil, content, reason
+}
+
+func readCertificates(path string) ([]*x509.Certificate, error) {
+	raw, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return decodeCertificates(raw)
 }
 
 // readFile reads a file, but nothing that could block for ever or never end, as a pipe or a device.
@@ -72,32 +82,26 @@ func readFile(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// certificates gives those of a PEM text that can be parsed. A system's bundle may hold some that Go does not take.
-func certificates(text []byte) []*x509.Certificate {
-	var out []*x509.Certificate
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		if certificate, err := x509.ParseCertificate(block.Bytes); err == nil {
-			out = append(out, certificate)
-		}
-	}
-	return out
-}
-
 // ReadCertificate reads a client's certificate, with what follows it in its file, and its key. It is what ParseKafka
 // has checked the options with. Blocks on the disk.
 func ReadCertificate(certificateFile, keyFile string) (tls.Certificate, error) {
-	certificate, err := readFile(certificateFile)
+	certificates, err := readCertificates(certificateFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("the certificate's file: %w", err)
+	}
+	raw, err := readFile(keyFile)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	key, err := readFile(keyFile)
+	key, err := decodeKey(raw)
 	if err != nil {
-		return tls.Certificate{}, err
+		return tls.Certificate{}, fmt.Errorf("the key's file: %w", err)
 	}
-	return tls.X509KeyPair(certificate, key)
+	var chain []byte
+	for _, certificate := range certificates {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})...)
+	}
+	return tls.X509KeyPair(chain, key)
 }
 
 // checkCertificates reads the files that a TLS connection will need, so that a mistake shows now and not at the first
@@ -146,8 +150,8 @@ func checkCertificateFile(sc *scope[Connection]) bool {
 		sc.report(Error, name, unreadable(err)+advice)
 		return false
 	}
-	if len(certificates(text)) == 0 {
-		sc.report(Error, name, "holds no certificate in PEM format"+advice)
+	if _, err := decodeCertificates(text); err != nil {
+		sc.report(Error, name, unreadable(err)+advice)
 		return false
 	}
 	sc.value.noteContent(name, sha256.Sum256(text))
@@ -161,20 +165,16 @@ func checkKeyFile(sc *scope[Connection]) bool {
 		sc.report(Error, name, unreadable(err)+advice)
 		return false
 	}
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
-			continue
-		}
-		if strings.HasPrefix(block.Type, "ENCRYPTED") || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
-			sc.report(Error, name, "is encrypted; give a key without a passphrase, as openssl pkey -in KEY -out NEWKEY"+
-				" writes it")
-			return false
-		}
-		sc.value.noteContent(name, sha256.Sum256(text))
-		return true
+	switch _, err := decodeKey(text); {
+	case errors.Is(err, errEncryptedKey):
+		sc.report(Error, name, "is encrypted; give a key without a passphrase, as openssl pkey -in KEY -out NEWKEY writes it")
+		return false
+	case err != nil:
+		sc.report(Error, name, unreadable(err)+advice)
+		return false
 	}
-	sc.report(Error, name, "holds no private key in PEM format"+advice)
-	return false
+	sc.value.noteContent(name, sha256.Sum256(text))
+	return true
 }
 
 // unreadable says why a file was not taken, without repeating its name.

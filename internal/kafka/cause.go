@@ -185,11 +185,22 @@ func (s *setup) refusedCertificate(alert string) sentence {
 	return inWords(certificateRefused, "")
 }
 
+// alerts are the rows of what a broker's side objects to, by crypto/tls's words for it.
+var alerts = map[string]failure{
+	"handshake failure":              sharesNothing,
+	"insufficient security level":    tooWeak,
+	"protocol version not supported": otherVersions,
+	"unrecognized name":              nameUnrecognized,
+}
+
 // tlsCause explains a failure of TLS.
 func tlsCause(err error, s *setup) (found sentence, ok bool) {
 	if alert, ok := tlsAlert(err); ok {
 		if s.asked.Load() {
 			return s.refusedCertificate(alert), true
+		}
+		if known, ok := alerts[alert]; ok {
+			return inWords(known, alert), true
 		}
 		return inWords(handshakeRefused, alert), true
 	}
@@ -220,6 +231,8 @@ func distrust(err error, s *setup) (found sentence, ok bool) {
 		invalid   x509.CertificateInvalidError
 	)
 	switch {
+	case weakSignature(err) != "":
+		return inWords(weakDigest, weakSignature(err)), true
 	case errors.As(err, &authority):
 		// What follows tells of one that has the right name and still does not fit.
 		_, more, _ := strings.Cut(authority.Error(), "unknown authority")
@@ -227,6 +240,8 @@ func distrust(err error, s *setup) (found sentence, ok bool) {
 			return inWords(authorityNotInFile, more), true
 		}
 		return inWords(authorityUnknown, more), true
+	case errors.As(err, &name) && net.ParseIP(name.Host) != nil && slices.Contains(name.Certificate.DNSNames, name.Host):
+		return inWords(addressAsName, name.Host, name.Host), true
 	case errors.As(err, &name):
 		return inWords(otherHost, namesOf(name.Certificate), name.Host), true
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
@@ -237,6 +252,23 @@ func distrust(err error, s *setup) (found sentence, ok bool) {
 		return inWords(certificateNotValid, strings.TrimPrefix(invalid.Error(), "x509: ")), true
 	}
 	return sentence{}, false
+}
+
+// weakSignature returns the digest that a certificate of the broker's chain is signed with, if Go refuses that one; else "".
+func weakSignature(err error) string {
+	refused, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	if !ok || !strings.Contains(err.Error(), "insecure algorithm") {
+		return ""
+	}
+	for _, certificate := range refused.UnverifiedCertificates {
+		switch certificate.SignatureAlgorithm {
+		case x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1:
+			return "SHA-1"
+		case x509.MD5WithRSA, x509.MD2WithRSA:
+			return "MD5"
+		}
+	}
+	return ""
 }
 
 func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }

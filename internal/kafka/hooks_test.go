@@ -235,7 +235,7 @@ func TestCause(t *testing.T) {
 		{handshake(errors.New("tls: first record strange")), "TLS: tls: first record strange (see security_protocol)"},
 		{handshake(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}),
 			"TLS: the broker does not speak TLS on this port (is its listener's security_protocol plaintext or sasl_plaintext?)"},
-		{handshake(context.DeadlineExceeded), "TLS: the handshake timed out (does the broker speak TLS on this port?)"},
+		{handshake(context.DeadlineExceeded), "TLS: the handshake timed out (does the broker speak TLS on this port? does a firewall in between stop TLS?)"},
 		{handshake(io.EOF), "TLS: the broker closed the connection during the handshake (is its listener's security_protocol plaintext or sasl_plaintext?)"},
 	} {
 		if got := cause(test.err); got != test.want {

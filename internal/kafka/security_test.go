@@ -185,7 +185,7 @@ func TestTLSRefused(t *testing.T) {
 			server: &tls.Config{Certificates: one(ca.issue()).Certificates, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12},
 			want:   "TLS: the broker wants a client certificate and there is none (see ssl_certificate_location)",
 		},
-		"plaintext broker": {want: "TLS: the handshake timed out (does the broker speak TLS on this port?)"},
+		"plaintext broker": {want: "TLS: the handshake timed out (does the broker speak TLS on this port? does a firewall in between stop TLS?)"},
 		"plaintext client": {server: one(ca.issue()), plain: true, want: "is its listener's security_protocol ssl or sasl_ssl?"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -257,7 +257,7 @@ func TestUnusableFiles(t *testing.T) {
 		{cert: cert, want: "ssl_certificate_location is set without ssl_key_location"},
 		{key: key, want: "ssl_key_location is set without ssl_certificate_location"},
 		{cert: cert, key: empty, want: "reading ssl_certificate_location "},
-		{cert: cert, key: encrypted, want: "ssl_key_location " + encrypted + ": tls: "},
+		{cert: cert, key: encrypted, want: "ssl_key_location " + encrypted + ": the key's file: it is encrypted"},
 	} {
 		c := connection("127.0.0.1:1")
 		c.SecurityProtocol, c.CAFile, c.CertificateFile, c.KeyFile = "ssl", test.ca, test.cert, test.key

@@ -17,7 +17,7 @@ func readTLS(c *config.Connection) (conf *tls.Config, own *x509.Certificate, err
 	if c.SecurityProtocol != "ssl" && c.SecurityProtocol != "sasl_ssl" {
 		return nil, nil, nil
 	}
-	conf = &tls.Config{MinVersion: tls.VersionTLS12}
+	conf = &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: cipherSuites(), CurvePreferences: curves}
 	if c.CAFile != "" {
 		roots, err := config.ReadAuthorities(c.CAFile)
 		if err != nil {
@@ -43,6 +43,25 @@ func readTLS(c *config.Connection) (conf *tls.Config, own *x509.Certificate, err
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return conf, own, nil
+}
+
+// curves are Go's without the post-quantum key exchanges: their key shares make the first message longer than one TCP segment, and
+// some middleboxes lose such a message. See docs/decisions/tls-key-exchange.md.
+var curves = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
+
+// cipherSuites are those of TLS 1.2 that OpenSSL offers by default and Go implements. Go's default lacks RSA key exchange and
+// CBC with SHA-256, to which old brokers are limited. Go prefers the better ones whatever the order.
+func cipherSuites() []uint16 {
+	var all []uint16
+	for _, suite := range tls.CipherSuites() {
+		all = append(all, suite.ID)
+	}
+	for _, suite := range tls.InsecureCipherSuites() {
+		if strings.HasPrefix(suite.Name, "TLS_RSA_WITH_AES_") || strings.HasSuffix(suite.Name, "_CBC_SHA256") {
+			all = append(all, suite.ID)
+		}
+	}
+	return all
 }
 
 // withoutPath takes out of an error what its message repeats: the name of a file.

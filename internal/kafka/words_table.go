@@ -22,6 +22,10 @@ const (
 	answersInTLS      failure = "answers in TLS"
 
 	handshakeRefused    failure = "handshake refused"
+	sharesNothing       failure = "handshake refused, nothing in common"
+	tooWeak             failure = "handshake refused, too weak"
+	otherVersions       failure = "handshake refused, other versions"
+	nameUnrecognized    failure = "handshake refused, name unrecognized"
 	notTLS              failure = "not TLS"
 	handshakeTimedOut   failure = "handshake timed out"
 	handshakeCutOff     failure = "handshake cut off"
@@ -31,7 +35,9 @@ const (
 	certificateRefused  failure = "client certificate refused"
 	authorityUnknown    failure = "unknown authority"
 	authorityNotInFile  failure = "authority not in ssl_ca_location"
+	weakDigest          failure = "certificate signed with a weak digest"
 	otherHost           failure = "certificate of another host"
+	addressAsName       failure = "certificate with an address as a DNS name"
 	notValidYet         failure = "certificate not valid yet"
 	serverExpired       failure = "broker's certificate expired"
 	certificateNotValid failure = "broker's certificate not valid"
@@ -80,9 +86,18 @@ var otherWords = []words{
 	{of: answersInTLS, cause: "it answers in TLS", remedy: "is its listener's security_protocol ssl or sasl_ssl?"},
 
 	{of: handshakeRefused, area: "TLS", cause: "the broker refused the handshake: %s", remedy: "the broker's log tells why"},
+	{of: sharesNothing, area: "TLS", cause: "the broker refused the handshake: %s, it has no cipher suite or curve in common with this client",
+		remedy: "its ssl.cipher.suites must allow ECDHE or RSA with AES, DHE is not supported; its curves X25519, P-256, P-384 or P-521"},
+	{of: tooWeak, area: "TLS", cause: "the broker refused the handshake: %s", option: "ssl_certificate_location",
+		remedy: "it wants stronger ciphers or keys"},
+	{of: otherVersions, area: "TLS", cause: "the broker refused the handshake: %s, it allows neither TLS 1.2 nor 1.3",
+		remedy: "its ssl.enabled.protocols must allow one of them"},
+	{of: nameUnrecognized, area: "TLS", cause: "the broker refused the handshake: %s, it has no certificate for this host name",
+		option: "brokers and the cluster's advertised.listeners"},
 	{of: notTLS, area: "TLS", cause: "the broker does not speak TLS on this port",
 		remedy: "is its listener's security_protocol plaintext or sasl_plaintext?"},
-	{of: handshakeTimedOut, area: "TLS", cause: "the handshake timed out", remedy: "does the broker speak TLS on this port?"},
+	{of: handshakeTimedOut, area: "TLS", cause: "the handshake timed out",
+		remedy: "does the broker speak TLS on this port? does a firewall in between stop TLS?"},
 	{of: handshakeCutOff, area: "TLS", cause: "the broker closed the connection during the handshake",
 		remedy: "is its listener's security_protocol plaintext or sasl_plaintext?"},
 	{of: handshakeFailed, area: "TLS", cause: "%s", option: "security_protocol"},
@@ -100,6 +115,11 @@ var otherWords = []words{
 		option: "ssl_ca_location"},
 	{of: otherHost, area: "TLS", cause: "the broker's certificate is for another host: it names %s and not %s",
 		option: "brokers, the cluster's advertised.listeners and ssl_endpoint_identification_algorithm"},
+	{of: weakDigest, area: "TLS", cause: "the broker's certificate is signed with %s, which is not secure",
+		remedy: "issue another one, signed with SHA-256"},
+	{of: addressAsName, area: "TLS", cause: "the broker's certificate has %s as a DNS name and not as an IP address",
+		option: "brokers, the cluster's advertised.listeners and ssl_endpoint_identification_algorithm",
+		remedy: "issue another one with the alternative name IP:%s, or use a host name"},
 	{of: notValidYet, area: "TLS", cause: "the broker's certificate is not valid before %s",
 		remedy: "is this machine's clock right?"},
 	{of: serverExpired, area: "TLS", cause: "the broker's certificate expired on %s",
