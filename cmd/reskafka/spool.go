@@ -29,7 +29,7 @@ one connection below that.
           brokers refuse for good become dead letters. Not while Asterisk uses the directory.
 
 ls, verify and dump change nothing and may be used while Asterisk runs; the newest records may then be missing
-or incomplete.
+or incomplete. Run by root, the command works as the user that DIR belongs to.
 
 Brokers are asked with the settings that a connection has when kafka.conf says nothing else, or with those of a
 section: --config /etc/asterisk/kafka.conf --connection NAME. Templates and includes are not read.
@@ -54,6 +54,7 @@ type spoolOptions struct {
 	dead, json bool
 	brokers    string
 	config     string
+	configText string // what stands in it
 	connection string
 	patience   time.Duration
 
@@ -82,7 +83,17 @@ func (o *spoolOptions) run(ctx context.Context, env environment) error {
 	if err := o.check(words[0]); err != nil {
 		return err
 	}
-	dirs, err := spool.Find(words[1])
+	path, err := filepath.Abs(words[1]) // the owner may not be let into the working directory
+	if err != nil {
+		return fmt.Errorf("looking for spools: %w", err)
+	}
+	if err := o.readConfig(); err != nil { // which root may be the only one to read
+		return err
+	}
+	if err := becomeOwner(path, env.args); err != nil {
+		return err
+	}
+	dirs, err := spool.Find(path)
 	if err != nil {
 		return err
 	}

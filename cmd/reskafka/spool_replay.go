@@ -76,6 +76,19 @@ func (l noteLogger) Log(level host.Level, _ string, _ int, _, text string) {
 	}
 }
 
+// readConfig reads the file that --config names.
+func (o *spoolOptions) readConfig() error {
+	if o.config == "" {
+		return nil
+	}
+	text, err := os.ReadFile(o.config)
+	if err != nil {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	o.configText = string(text)
+	return nil
+}
+
 // settings makes the connection: of the defaults, or of a section of a file, with the brokers of the command line.
 func (o *spoolOptions) settings(dir string) (*config.Connection, error) {
 	name := o.connection
@@ -86,11 +99,8 @@ func (o *spoolOptions) settings(dir string) (*config.Connection, error) {
 	if o.config == "" {
 		entries = []config.Entry{{Section: name}, {Section: name, Name: "type", Value: "connection"}}
 	} else {
-		text, err := os.ReadFile(o.config)
-		if err != nil {
-			return nil, fmt.Errorf("reading the configuration: %w", err)
-		}
-		if entries, err = sectionOf(string(text), name); err != nil {
+		var err error
+		if entries, err = sectionOf(o.configText, name); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", o.config, err)
 		}
 	}

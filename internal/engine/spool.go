@@ -137,8 +137,7 @@ func (e *Engine) adoptSpools() {
 		seen[root] = true
 		found, err := spool.List(root)
 		if err != nil {
-			host.Logf(e.log, host.Warning, "looking for what earlier runs left in %s: %v", root, err)
-			continue
+			e.logOnce(host.Warning, "looking for what earlier runs left in %s: %v", root, err)
 		}
 		for _, f := range found {
 			e.adoptSpool(root, f)

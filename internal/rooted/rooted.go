@@ -89,13 +89,15 @@ func (d *Dir) Mode() (fs.FileMode, error) {
 // OpenFile opens a regular file or a directory below d. What it creates is for its owner only.
 func (d *Dir) OpenFile(name string, flag int) (*os.File, error) {
 	info, err := d.Lstat(name)
-	if err == nil {
-		err = acceptable(name, info)
-	} else if errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0 {
-		err = nil
-	}
-	if err != nil {
+	switch {
+	case flag&os.O_EXCL != 0, errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0:
+		info = nil // the kernel refuses whatever is there
+	case err != nil:
 		return nil, err
+	default:
+		if err := acceptable(name, info); err != nil {
+			return nil, err
+		}
 	}
 	f, err := d.Root.OpenFile(name, flag|syscall.O_NONBLOCK, 0o600)
 	if err != nil {

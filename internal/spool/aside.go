@@ -1,9 +1,9 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,7 +24,7 @@ const laterEnd = ".later"
 
 // loadAside finds what was set aside earlier.
 func (s *Spool) loadAside() {
-	s.aside = listAside(filepath.Join(s.dir, damagedName))
+	s.aside = listAside(s.fs, filepath.Join(s.dir, damagedName))
 	bytes := int64(0)
 	for _, a := range s.aside {
 		bytes += a.size
@@ -33,18 +33,18 @@ func (s *Spool) loadAside() {
 	s.asideAll.Store(bytes)
 }
 
-// listAside gives what is below the directory, the oldest first.
-func listAside(dir string) []asideFile {
+// listAside returns the files below the directory, the oldest first. What cannot be looked at is left out.
+func listAside(f FS, dir string) []asideFile {
 	var files []asideFile
-	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return nil // what cannot be looked at is not there
-		}
-		if info, err := e.Info(); err == nil {
+	entries, _ := f.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if e.IsDir() {
+			files = append(files, listAside(f, path)...)
+		} else if info, err := f.Lstat(path); err == nil {
 			files = append(files, asideFile{path, info.Size(), info.ModTime(), strings.HasSuffix(path, laterEnd)})
 		}
-		return nil
-	})
+	}
 	slices.SortStableFunc(files, func(a, b asideFile) int { return a.at.Compare(b.at) })
 	return files
 }
@@ -57,7 +57,7 @@ func (s *Spool) setAside(path string, later bool) {
 		return
 	}
 	size := int64(0)
-	if info, err := os.Lstat(to); err == nil {
+	if info, err := s.fs.Lstat(to); err == nil {
 		size = info.Size()
 	}
 	s.aside = append(s.aside, asideFile{to, size, time.Now(), later})
@@ -87,7 +87,7 @@ func (s *Spool) moveAside(path string, later bool) (to string, err error) {
 	}
 	to = filepath.Join(dir, filepath.Base(rel)+end)
 	for n := 1; ; n++ {
-		if _, err := os.Lstat(to); os.IsNotExist(err) {
+		if _, err := s.fs.Lstat(to); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		to = filepath.Join(dir, filepath.Base(rel)+"."+strconv.Itoa(n)+end)
@@ -107,7 +107,7 @@ func (s *Spool) boundAside() {
 			i++
 			continue
 		}
-		if err := s.fs.Remove(a.path); err != nil && !os.IsNotExist(err) {
+		if err := s.fs.Remove(a.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.warn("giving up", "what was set aside cannot be removed: %v", err)
 			return
 		}

@@ -8,10 +8,16 @@ import (
 
 // slowDisk is a file system whose disk takes nothing before it is let.
 type slowDisk struct {
-	OS
+	FS
 	let     chan struct{}
 	waiting chan struct{}
 	began   sync.Once
+}
+
+// over returns d for the files of inner.
+func (d *slowDisk) over(inner FS) FS {
+	d.FS = inner
+	return d
 }
 
 type slowFile struct {
@@ -20,7 +26,7 @@ type slowFile struct {
 }
 
 func (d *slowDisk) Open(name string, flag int) (File, error) {
-	f, err := d.OS.Open(name, flag)
+	f, err := d.FS.Open(name, flag)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +46,7 @@ func TestCloseDoesNotWaitForASlowDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := newDir(t)
 			disk := &slowDisk{let: make(chan struct{}), waiting: make(chan struct{})}
-			s, err := Open(dir, Options{Connection: connection, FS: disk, CloseLimit: time.Millisecond})
+			s, err := Open(dir, Options{Connection: connection, FS: disk.over, CloseLimit: time.Millisecond})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -366,7 +366,7 @@ func goOn(t *testing.T, s *Spool, l *laid, aside bool) {
 		t.Fatal(err)
 	}
 	closeSpool(t, s)
-	if kept := listAside(filepath.Join(l.dir, damagedName)); (len(kept) > 0) != aside {
+	if kept := filesBelow(t, filepath.Join(l.dir, damagedName)); (len(kept) > 0) != aside {
 		t.Errorf("set aside: %v", kept)
 	}
 	var log lines
@@ -554,9 +554,13 @@ func TestWhatIsSetAsideIsBounded(t *testing.T) {
 	}
 	closeSpool(t, s)
 	bytes, kept := int64(0), false
-	for _, a := range listAside(filepath.Join(dir, damagedName)) {
-		bytes += a.size
-		kept = kept || a.keep
+	v, err := OpenView(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range v.SetAside() {
+		bytes += a.Bytes
+		kept = kept || strings.HasSuffix(a.Name, laterEnd)
 	}
 	if bytes > limit/partOfLimit || bytes == 0 || !kept {
 		t.Errorf("%d bytes are set aside; the later version's file is there: %v", bytes, kept)

@@ -16,7 +16,7 @@ import (
 // failingFS is a file system whose changes are counted, and fail from the count at up to, but not including, the count
 // until. A write that fails has written a part of its bytes.
 type failingFS struct {
-	OS
+	FS
 	mtx       sync.Mutex
 	count     int
 	at, until int
@@ -26,6 +26,12 @@ type failingFS struct {
 	files     int  // open
 	synced    map[string]int
 	broken    string // files of this name cannot be made or written
+}
+
+// over returns f for the files of inner.
+func (f *failingFS) over(inner FS) FS {
+	f.FS = inner
+	return f
 }
 
 // reached says whether the first failure has been.
@@ -72,7 +78,7 @@ func (f *failingFS) Open(name string, flag int) (File, error) {
 	if err := check(); err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	file, err := f.OS.Open(name, flag)
+	file, err := f.FS.Open(name, flag)
 	if err != nil {
 		return nil, err
 	}
@@ -86,21 +92,21 @@ func (f *failingFS) Mkdir(name string) error {
 	if err := f.change(); err != nil {
 		return err
 	}
-	return f.OS.Mkdir(name)
+	return f.FS.Mkdir(name)
 }
 
 func (f *failingFS) Remove(name string) error {
 	if err := f.change(); err != nil {
 		return err
 	}
-	return f.OS.Remove(name)
+	return f.FS.Remove(name)
 }
 
 func (f *failingFS) Rename(from, to string) error {
 	if err := f.change(); err != nil {
 		return err
 	}
-	return f.OS.Rename(from, to)
+	return f.FS.Rename(from, to)
 }
 
 type failingFile struct {
@@ -295,7 +301,7 @@ func TestDeathAtEveryWrite(t *testing.T) {
 			dir, a := newDir(t), accounts{}
 			synctest.Test(t, func(t *testing.T) {
 				f := &failingFS{at: n, until: 1 << 30, err: errDead, reads: true}
-				s, err := Open(dir, Options{Connection: connection, FS: f, SegmentBytes: 5 << 10, Limits: outbox.SpoolLimits{Sync: sync}})
+				s, err := Open(dir, Options{Connection: connection, FS: f.over, SegmentBytes: 5 << 10, Limits: outbox.SpoolLimits{Sync: sync}})
 				if err != nil {
 					if !errors.Is(err, errDead) {
 						t.Fatal(err)
@@ -339,7 +345,7 @@ func TestFailureAtEveryWrite(t *testing.T) {
 			dir, a := newDir(t), accounts{}
 			synctest.Test(t, func(t *testing.T) {
 				f := &failingFS{at: n, until: n + c.length, err: c.err}
-				s, err := Open(dir, Options{Connection: connection, FS: f, SegmentBytes: 5 << 10, Limits: outbox.SpoolLimits{Sync: outbox.SyncAlways}})
+				s, err := Open(dir, Options{Connection: connection, FS: f.over, SegmentBytes: 5 << 10, Limits: outbox.SpoolLimits{Sync: outbox.SyncAlways}})
 				if err != nil {
 					return
 				}
@@ -381,7 +387,7 @@ func TestSyncFails(t *testing.T) {
 	dir := newDir(t)
 	var log lines
 	f := &failingFS{}
-	s := open(t, dir, Options{FS: f, Log: &log, Limits: outbox.SpoolLimits{Sync: outbox.SyncAlways}})
+	s := open(t, dir, Options{FS: f.over, Log: &log, Limits: outbox.SpoolLimits{Sync: outbox.SyncAlways}})
 	appendAll(t, s, batchOf("calls", 0, 5)...)
 	f.syncs = 1
 	if _, err := s.Append("calls", batchOf("calls", 5, 10)); !errors.Is(err, syscall.EIO) {
@@ -419,7 +425,7 @@ func TestSegmentsStayUntilSettlingIsWritten(t *testing.T) {
 	var log lines
 	synctest.Test(t, func(t *testing.T) {
 		f := &failingFS{broken: settledName}
-		s, err := Open(dir, Options{Connection: connection, FS: f, Log: &log, SegmentBytes: 5 << 10})
+		s, err := Open(dir, Options{Connection: connection, FS: f.over, Log: &log, SegmentBytes: 5 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -454,7 +460,7 @@ func TestSyncPolicy(t *testing.T) {
 		dir := newDir(t)
 		synctest.Test(t, func(t *testing.T) {
 			f := &failingFS{synced: map[string]int{}}
-			s, err := Open(dir, Options{Connection: connection, FS: f, Limits: outbox.SpoolLimits{Sync: c.sync}})
+			s, err := Open(dir, Options{Connection: connection, FS: f.over, Limits: outbox.SpoolLimits{Sync: c.sync}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,21 +1,25 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"syscall"
+	"path/filepath"
+
+	"reskafka/internal/rooted"
 )
 
-// FS is what the spool asks of a file system; OS is the real one, tests put one that fails in its place. Names are as
-// package os has them. Calls come from one goroutine at a time, but for Open and its file's Sync.
+// FS is what the spool asks of a file system. Names are paths that begin with the spool's directory. Calls come from one
+// goroutine at a time, but for Open and its file's Sync.
 type FS interface {
 	Open(name string, flag int) (File, error) // as os.OpenFile, directories too; a file it makes is for the owner only
 	Mkdir(name string) error                  // for the owner only; one that is there is no error
 	Remove(name string) error
 	Rename(from, to string) error
 	ReadDir(name string) ([]fs.DirEntry, error)
+	Lstat(name string) (fs.FileInfo, error)
 }
 
 // File is an open file.
@@ -27,49 +31,151 @@ type File interface {
 	Sync() error
 }
 
-// OS is the file system of this machine. It follows no symbolic link in the last element of a name. What it makes
-// belongs to the user and group below when these are not zero: the owner of the spool, when root works on it.
-type OS struct{ UID, GID int }
+// dirFS is the file system of this machine below one directory, which it never leaves: it follows no symbolic link, and
+// opens no named pipe and no device.
+type dirFS struct {
+	dir  *rooted.Dir
+	path string // that names begin with; dir was perhaps opened by another path
+}
+
+// below returns the name relative to the directory.
+func (d dirFS) below(name string) (string, error) { return filepath.Rel(d.path, name) }
 
 // Open implements FS.
-func (o OS) Open(name string, flag int) (File, error) {
-	f, err := os.OpenFile(name, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
+func (d dirFS) Open(name string, flag int) (File, error) {
+	f, err := d.openFile(name, flag)
 	if err != nil {
 		return nil, err
-	}
-	if flag&os.O_CREATE != 0 && o != (OS{}) {
-		if err := f.Chown(o.UID, o.GID); err != nil {
-			_ = f.Close()
-			return nil, err
-		}
 	}
 	return f, nil
 }
 
+func (d dirFS) openFile(name string, flag int) (*os.File, error) {
+	rel, err := d.below(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.dir.OpenFile(rel, flag)
+}
+
 // Mkdir implements FS.
-func (o OS) Mkdir(name string) error {
-	err := os.Mkdir(name, 0o700)
-	if os.IsExist(err) {
-		info, err := os.Lstat(name)
-		if err == nil && !info.IsDir() {
-			return fmt.Errorf("%s is not a directory", name)
-		}
+func (d dirFS) Mkdir(name string) error {
+	rel, err := d.below(name)
+	if err != nil {
 		return err
 	}
-	if err == nil && o != (OS{}) {
-		err = os.Lchown(name, o.UID, o.GID)
+	err = d.dir.Mkdir(rel, 0o700)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := d.dir.Lstat(rel)
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%s %s and not a directory", name, rooted.Kind(info.Mode()))
 	}
 	return err
 }
 
 // Remove implements FS.
-func (OS) Remove(name string) error { return os.Remove(name) }
+func (d dirFS) Remove(name string) error {
+	rel, err := d.below(name)
+	if err != nil {
+		return err
+	}
+	return d.dir.Remove(rel)
+}
 
 // Rename implements FS.
-func (OS) Rename(from, to string) error { return os.Rename(from, to) }
+func (d dirFS) Rename(from, to string) error {
+	relFrom, err := d.below(from)
+	if err != nil {
+		return err
+	}
+	relTo, err := d.below(to)
+	if err != nil {
+		return err
+	}
+	return d.dir.Rename(relFrom, relTo)
+}
 
 // ReadDir implements FS.
-func (OS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
+func (d dirFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	rel, err := d.below(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.dir.ReadDir(rel)
+}
+
+// Lstat implements FS.
+func (d dirFS) Lstat(name string) (fs.FileInfo, error) {
+	rel, err := d.below(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.dir.Lstat(rel)
+}
+
+// OwnerError reports that a spool belongs to another user than the one this process runs as.
+type OwnerError struct{ rooted.ForeignError }
+
+func (e *OwnerError) Error() string {
+	return fmt.Sprintf("spool %s belongs to user %s, but this process runs as user %s: run it as the owner, or change the owner with chown -R %d %s",
+		e.Path, rooted.UserName(e.Owner), rooted.UserName(os.Geteuid()), os.Geteuid(), e.Path)
+}
+
+// openOwn opens a spool's directory, which must belong to this user.
+func openOwn(path string) (*rooted.Dir, error) {
+	d, err := rooted.OpenOwn(path)
+	var foreign *rooted.ForeignError
+	if errors.As(err, &foreign) {
+		return nil, &OwnerError{*foreign}
+	}
+	return d, err
+}
+
+// openRoot opens the directory below which connections have their spools, the option spool_dir. It may be another user's, but
+// not for root: what root makes there could be led anywhere.
+func openRoot(root string) (*rooted.Dir, error) {
+	resolved, err := rooted.Resolve(root)
+	if err != nil {
+		return nil, err
+	}
+	if os.Geteuid() == 0 {
+		return openOwn(resolved)
+	}
+	return rooted.Open(resolved)
+}
+
+// openSpool opens the directory of one connection's spool, which it makes first when create is set. Only its owner may look into it.
+func openSpool(dir string, create bool) (dirFS, error) {
+	root, name := filepath.Split(filepath.Clean(dir))
+	if create {
+		if err := os.MkdirAll(root, 0o700); err != nil {
+			return dirFS{}, fmt.Errorf("making the spool's directory: %w", err)
+		}
+	}
+	above, err := openRoot(filepath.Clean(root))
+	if err != nil {
+		return dirFS{}, fmt.Errorf("opening the spool's directory: %w", err)
+	}
+	defer func() { _ = above.Close() }()
+	if create {
+		if err := above.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return dirFS{}, fmt.Errorf("making the spool's directory: %w", err)
+		}
+	}
+	opened, err := openOwn(filepath.Join(above.Path(), name))
+	if err != nil {
+		return dirFS{}, fmt.Errorf("opening the spool's directory: %w", err)
+	}
+	if mode, err := opened.Mode(); create && err == nil && mode != 0o700 {
+		if err := opened.Chmod(".", 0o700); err != nil {
+			_ = opened.Close()
+			return dirFS{}, fmt.Errorf("making the spool's directory private: %w", err)
+		}
+	}
+	return dirFS{opened, dir}, nil
+}
 
 // openFiles keeps the files last written to open, at most so many: a connection may have thousands of topics.
 type openFiles struct {

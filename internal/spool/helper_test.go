@@ -219,3 +219,15 @@ func damagesOf(t *testing.T, dir string) []Damage {
 	}
 	return wrong
 }
+
+// filesBelow returns the files below a directory, which need not exist.
+func filesBelow(t *testing.T, dir string) (files []string) {
+	t.Helper()
+	_ = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			files = append(files, path)
+		}
+		return nil
+	})
+	return files
+}

@@ -198,6 +198,10 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 		f.note(Damage{File: ld.rel(path), Offset: -1, What: "is empty and is removed", Harmless: true})
 		return nil
 	}
+	if g.size > headerMost+frameHead+bodyMost {
+		ld.reject(f, path, false, fmt.Sprintf("has %d bytes, more than any segment", g.size))
+		return nil
+	}
 	h, size, err := ld.header(path, g.size)
 	var later *VersionError
 	var closed cannotOpen
@@ -205,6 +209,9 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 	case errors.As(err, &closed):
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
+		}
+		if errors.Is(err, fs.ErrPermission) { // it is whole, and another user's
+			return fmt.Errorf("opening a segment: %w; chown -R %d %s gives all of it to this user", err, os.Geteuid(), ld.dir)
 		}
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) {
 			return fmt.Errorf("opening a segment: %w", err)

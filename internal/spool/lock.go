@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -37,12 +38,12 @@ const (
 )
 
 // takeLock takes the spool for this process, until the file is closed or the process ends, however it does.
-func takeLock(o OS, dir string) (*os.File, error) {
-	opened, err := o.Open(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE)
+func takeLock(d dirFS) (*os.File, error) {
+	dir := d.path
+	f, err := d.openFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock: %w", err)
 	}
-	f := opened.(*os.File)
 	for try := 1; ; try++ {
 		if err = flock(f, syscall.LOCK_EX); err == nil {
 			break
@@ -79,15 +80,18 @@ func lockPID(f *os.File) int {
 	return pid
 }
 
-// InUse says whether a process has the spool open, and which; pid is 0 when that is not known.
-func InUse(dir string) (pid int, inUse bool) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+// inUse reports whether a process has the spool open, and which; pid is 0 when that is not known.
+func inUse(d dirFS) (pid int, used bool, err error) {
+	f, err := d.openFile(filepath.Join(d.path, lockName), os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
 	if err != nil {
-		return 0, false
+		return 0, false, fmt.Errorf("opening the lock: %w", err)
 	}
 	defer func() { _ = f.Close() }()
 	if flock(f, syscall.LOCK_SH) == nil {
-		return 0, false
+		return 0, false, nil
 	}
-	return lockPID(f), true
+	return lockPID(f), true, nil
 }

@@ -32,7 +32,7 @@ var modelTopics = []string{"a", "b", "c/d"}
 
 func (m *model) open() {
 	m.fs = &failingFS{err: errDead, reads: true}
-	s, err := Open(m.dir, Options{Connection: connection, FS: m.fs, SegmentBytes: 6 << 10})
+	s, err := Open(m.dir, Options{Connection: connection, FS: m.fs.over, SegmentBytes: 6 << 10})
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -3,8 +3,9 @@ package spool
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -104,41 +105,65 @@ type Found struct {
 	Dead       bool // there are dead letters
 }
 
-// List finds the spools below root, the option spool_dir, by the connections' names, without opening them. A root that
-// is not there has none.
+// List finds the spools below root, the option spool_dir, by the connections' names. It takes no lock. A root that is not
+// there has none. The error names directories that cannot be looked into; the others are returned nevertheless.
 func List(root string) ([]Found, error) {
-	entries, err := os.ReadDir(root)
-	if os.IsNotExist(err) {
+	above, err := openRoot(root)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the spools: %w", err)
 	}
+	defer func() { _ = above.Close() }()
+	entries, err := above.ReadDir(".")
+	if err != nil {
+		return nil, fmt.Errorf("listing the spools: %w", err)
+	}
 	var found []Found
+	var failed []error
 	for _, e := range entries {
 		connection, ok := nameOf(e.Name())
-		dir := filepath.Join(root, e.Name())
-		if !ok || !e.IsDir() || !IsSpool(dir) {
+		if !ok || !e.IsDir() {
 			continue
 		}
-		f := Found{Connection: connection, Dir: dir, Dead: hasSegments(filepath.Join(dir, deadName))}
-		topics, _ := os.ReadDir(filepath.Join(dir, topicsName))
-		for _, t := range topics {
-			f.Records = f.Records || hasSegments(filepath.Join(dir, topicsName, t.Name()))
+		f := Found{Connection: connection, Dir: filepath.Join(root, e.Name())}
+		switch is, err := f.look(); {
+		case err != nil:
+			failed = append(failed, err)
+		case is:
+			found = append(found, f)
 		}
-		found = append(found, f)
 	}
-	return found, nil
+	return found, errors.Join(failed...)
 }
 
-// IsSpool says whether dir is the directory of one connection's spool, by what stands in it.
-func IsSpool(dir string) bool {
-	info, err := os.Lstat(filepath.Join(dir, topicsName))
+// look finds out what a directory holds. is reports whether it is a spool's.
+func (f *Found) look() (is bool, err error) {
+	own, err := openSpool(f.Dir, false)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = own.dir.Close() }()
+	if !own.isSpool() {
+		return false, nil
+	}
+	f.Dead = own.hasSegments(filepath.Join(f.Dir, deadName))
+	topics, _ := own.ReadDir(filepath.Join(f.Dir, topicsName))
+	for _, t := range topics {
+		f.Records = f.Records || own.hasSegments(filepath.Join(f.Dir, topicsName, t.Name()))
+	}
+	return true, nil
+}
+
+// isSpool reports whether this is the directory of one connection's spool, by what stands in it.
+func (d dirFS) isSpool() bool {
+	info, err := d.dir.Lstat(topicsName)
 	return err == nil && info.IsDir()
 }
 
-func hasSegments(dir string) bool {
-	entries, _ := os.ReadDir(dir)
+func (d dirFS) hasSegments(dir string) bool {
+	entries, _ := d.ReadDir(dir)
 	for _, e := range entries {
 		if _, ok := firstOf(e.Name()); ok {
 			return true

@@ -22,7 +22,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"reskafka/internal/host"
@@ -51,7 +50,7 @@ type Options struct {
 	Limits       outbox.SpoolLimits
 	Log          host.Logger // may be nil
 	SegmentBytes int64       // the size of a segment at most; 0 = 4 MiB. Small limits make it smaller.
-	FS           FS          // nil = OS; for tests
+	FS           func(FS) FS // gives what is to be used instead of the spool's file system; nil = that; for tests
 	// CloseLimit is how long Close waits for the disk to have what was written, 0 = for as long as it takes. The kernel goes
 	// on with the rest, so that only a power cut soon after can take it.
 	CloseLimit time.Duration
@@ -62,6 +61,7 @@ type Options struct {
 type Spool struct {
 	dir          string
 	connection   string
+	own          dirFS
 	fs           FS
 	log          host.Logger
 	lines        *throttle.Throttle
@@ -104,23 +104,24 @@ func Open(dir string, o Options) (*Spool, error) {
 	if len(o.Connection) > nameMost {
 		return nil, fmt.Errorf("the name of connection %.40s... is too long for a spool", o.Connection)
 	}
-	owner, err := makePrivate(dir)
+	own, err := openSpool(dir, true)
 	if err != nil {
 		return nil, err
 	}
-	lock, err := takeLock(owner, dir)
+	lock, err := takeLock(own)
 	if err != nil {
+		_ = own.dir.Close()
 		return nil, err
 	}
 	s := &Spool{
-		dir: dir, connection: o.Connection, fs: o.FS, log: o.Log, lock: lock, limits: o.Limits, closeLimit: o.CloseLimit,
+		dir: dir, connection: o.Connection, own: own, fs: own, log: o.Log, lock: lock, limits: o.Limits, closeLimit: o.CloseLimit,
 		lines:    throttle.New(lineEvery, time.Now),
 		logs:     map[string]*topicLog{},
 		dirty:    map[*topicLog]struct{}{},
 		unsynced: map[string]*segment{},
 	}
-	if s.fs == nil {
-		s.fs = owner
+	if o.FS != nil {
+		s.fs = o.FS(own)
 	}
 	s.segmentBytes = o.SegmentBytes
 	if s.segmentBytes <= 0 {
@@ -134,33 +135,10 @@ func Open(dir string, o Options) (*Spool, error) {
 	if err := s.load(); err != nil {
 		s.open.closeAll()
 		_ = lock.Close()
+		_ = own.dir.Close()
 		return nil, fmt.Errorf("opening spool %s: %w", dir, err)
 	}
 	return s, nil
-}
-
-// makePrivate makes the directory and sees to it that only its owner may look into it. It gives the file system of who
-// works there: when root does so in somebody else's directory, files go on belonging to that user.
-func makePrivate(dir string) (OS, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return OS{}, fmt.Errorf("making the spool's directory: %w", err)
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return OS{}, fmt.Errorf("looking at the spool's directory: %w", err)
-	}
-	if !info.IsDir() {
-		return OS{}, fmt.Errorf("%s is not a directory", dir)
-	}
-	if info.Mode().Perm() != 0o700 {
-		if err := os.Chmod(dir, 0o700); err != nil {
-			return OS{}, fmt.Errorf("making the spool's directory private: %w", err)
-		}
-	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
-		return OS{UID: int(stat.Uid), GID: int(stat.Gid)}, nil
-	}
-	return OS{}, nil
 }
 
 // load reads what the directory holds and mends it.
@@ -335,7 +313,8 @@ func (s *Spool) Close() error {
 	s.cells.stop(&s.running)
 	s.tidy.stop(&s.running)
 	err := s.writeCells()
-	if done, syncing := s.syncLast(); done {
+	done, syncing := s.syncLast()
+	if done {
 		if giving := s.giveBack(); syncing == nil {
 			syncing = giving
 		}
@@ -344,6 +323,9 @@ func (s *Spool) Close() error {
 		}
 	}
 	s.open.closeAll()
+	if done {
+		_ = s.own.dir.Close() // else a goroutine still uses it
+	}
 	if closing := s.lock.Close(); err == nil && closing != nil {
 		err = fmt.Errorf("giving the lock free: %w", closing)
 	}

@@ -149,12 +149,12 @@ func TestASpoolIsUsedOnce(t *testing.T) {
 	if !errors.As(err, &locked) || locked.PID != os.Getpid() || locked.Dir != dir {
 		t.Errorf("opening again: %v", err)
 	}
-	if pid, used := InUse(dir); !used || pid != os.Getpid() {
-		t.Errorf("in use: %v by %d", used, pid)
+	if v, err := OpenView(dir); err != nil || !v.InUse || v.PID != os.Getpid() {
+		t.Errorf("in use: %+v, %v", v, err)
 	}
 	closeSpool(t, s)
-	if _, used := InUse(dir); used {
-		t.Error("in use after Close")
+	if v, err := OpenView(dir); err != nil || v.InUse {
+		t.Errorf("in use after Close: %+v, %v", v, err)
 	}
 	if _, err := s.Append("calls", batchOf("calls", 0, 1)); !errors.Is(err, errClosed) {
 		t.Errorf("appending to a closed spool: %v", err)

@@ -44,13 +44,19 @@ type FileView struct {
 
 // OpenView reads what a spool holds.
 func OpenView(dir string) (*View, error) {
-	if !IsSpool(dir) {
+	own, err := openSpool(dir, false)
+	if err != nil {
+		return nil, err
+	}
+	if !own.isSpool() {
 		return nil, fmt.Errorf("%s is not the directory of a spool", dir)
 	}
-	v := &View{Dir: dir, ld: &loader{fs: OS{}, dir: dir}}
+	v := &View{Dir: dir, ld: &loader{fs: own, dir: dir}}
 	v.Connection, _ = Connection(dir)
 	v.ld.connection = v.Connection
-	v.PID, v.InUse = InUse(dir)
+	if v.PID, v.InUse, err = inUse(own); err != nil {
+		return nil, fmt.Errorf("looking at spool %s: %w", dir, err)
+	}
 	logs, found, err := v.ld.topics()
 	if err != nil {
 		return nil, fmt.Errorf("looking at spool %s: %w", dir, err)
@@ -120,7 +126,7 @@ func (v *View) logView(l *topicLog) LogView {
 // SetAside gives the files that were set aside because of damage.
 func (v *View) SetAside() []FileView {
 	var files []FileView
-	for _, a := range listAside(filepath.Join(v.Dir, damagedName)) {
+	for _, a := range listAside(v.ld.fs, filepath.Join(v.Dir, damagedName)) {
 		files = append(files, FileView{v.ld.rel(a.path), a.size})
 	}
 	return files
@@ -214,15 +220,14 @@ func (v *View) each(l *topicLog, each func(uint64, outbox.DeadLetter) error) err
 	return nil
 }
 
-// Find gives the directories of the spools that a path means: the path itself, or those below it, see List.
+// Find returns the directories of the spools that a path means: the path itself, or those below it, see List.
 func Find(path string) ([]string, error) {
-	if info, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("looking for spools: %w", err)
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("%s is not a directory", path)
-	}
-	if IsSpool(path) {
-		return []string{path}, nil
+	own, err := openSpool(path, false)
+	if err == nil {
+		defer func() { _ = own.dir.Close() }()
+		if own.isSpool() {
+			return []string{path}, nil
+		}
 	}
 	found, err := List(path)
 	var dirs []string
@@ -230,7 +235,9 @@ func Find(path string) ([]string, error) {
 		dirs = append(dirs, f.Dir)
 	}
 	if err == nil && len(dirs) == 0 {
-		err = fmt.Errorf("%s holds no spool", path)
+		if _, err = os.Lstat(path); err == nil {
+			err = fmt.Errorf("%s holds no spool", path)
+		}
 	}
 	return dirs, err
 }

@@ -88,9 +88,12 @@ func (p *PBX) Dir() string { return p.config.Dir }
 
 // SharedMemory returns the folders in shared memory of its runs: those that go on, and those that were killed.
 func (p *PBX) SharedMemory() []string {
-	folders, _ := filepath.Glob(staged.Pattern(staged.Base, p.path("spool")))
+	folders, _ := filepath.Glob(p.SharedMemoryPattern())
 	return folders
 }
+
+// SharedMemoryPattern is what filepath.Glob finds those by.
+func (p *PBX) SharedMemoryPattern() string { return staged.Pattern(staged.Base, p.path("spool")) }
 
 // WriteFile writes a configuration file, for a reload.
 func (p *PBX) WriteFile(name, content string) error {

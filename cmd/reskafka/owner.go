@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"reskafka/internal/rooted"
+)
+
+// becomeOwner makes this process one of the user that path belongs to, for good: root would follow what that user has prepared
+// there, and leave files behind that Asterisk cannot open. Another user is refused with the command to run.
+func becomeOwner(path string, args []string) error {
+	uid, err := ownerOf(path)
+	me := os.Geteuid()
+	switch {
+	case errors.Is(err, fs.ErrPermission) && me != 0:
+		return fmt.Errorf("%w; run it as the user that Asterisk runs as, or as root", err)
+	case err != nil:
+		return fmt.Errorf("looking for spools: %w", err)
+	case uid == me:
+		return nil
+	case me != 0:
+		return fmt.Errorf("%s belongs to user %s: sudo -u '#%d' reskafka spool %s", path, rooted.UserName(uid), uid, strings.Join(args, " "))
+	}
+	account, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		account = &user.User{Gid: strconv.Itoa(uid)}
+	}
+	gid, err := strconv.Atoi(account.Gid)
+	if err != nil {
+		return fmt.Errorf("the group of user %s: %w", rooted.UserName(uid), err)
+	}
+	groups := []int{gid}
+	names, _ := account.GroupIds() // without them some files of other groups cannot be read
+	for _, name := range names {
+		if id, err := strconv.Atoi(name); err == nil && id != gid {
+			groups = append(groups, id)
+		}
+	}
+	if err := errors.Join(syscall.Setgroups(groups), syscall.Setresgid(gid, gid, gid), syscall.Setresuid(uid, uid, uid)); err != nil {
+		return fmt.Errorf("becoming user %s, the owner of %s: %w", rooted.UserName(uid), path, err)
+	}
+	return nil
+}
+
+// ownerOf returns the user that a directory belongs to. Of a symbolic link it is the link's owner, unless that is root, whose
+// links are followed.
+func ownerOf(path string) (uid int, err error) {
+	link, err := os.Lstat(path)
+	if err != nil {
+		return 0, err
+	}
+	if link.Mode()&fs.ModeSymlink != 0 && rooted.Owner(link) == 0 {
+		resolved, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			return 0, err
+		}
+		return ownerOf(resolved)
+	}
+	return rooted.Owner(link), nil
+}
