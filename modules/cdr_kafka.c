@@ -67,7 +67,7 @@ static int cdr_log(struct ast_cdr *cdr)
 	count = ARRAY_LEN(base);
 	AST_LIST_TRAVERSE(&cdr->varshead, variable, entries) {
 		fields[count++] = (struct ast_kafka_field) {
-			ast_var_name(variable), AST_KAFKA_VARIABLE, { .text = ast_var_value(variable) }
+			ast_var_full_name(variable), AST_KAFKA_VARIABLE, { .text = ast_var_value(variable) }
 		};
 	}
 	res = ast_kafka_source_publish(source, fields, count);

@@ -15,11 +15,12 @@ type cdrField struct {
 	name   string                 // as modules/cdr_kafka.c lists it: the member of struct ast_cdr
 	out    string                 // its name in the JSON object
 	wanted func(*config.CDR) bool // nil = always
-	last   bool                   // set after the variables and the system's names, not before them
+	last   bool                   // set after the system's names and the variables, not before them
 	key    bool                   // may be the message's key
 }
 
-// cdrFields is the contract of cdr_kafka (spec §6), in the order of the JSON object. tenantid and peertenantid arrive
+// cdrFields is the contract of cdr_kafka (spec §6), in the order of the JSON object. The module on librdkafka decides who
+// wins: a variable replaces a field that is set before it, and uniqueid and userfield replace a variable. tenantid and peertenantid arrive
 // only from an Asterisk that has them. A field that is not in this table does not go out.
 var cdrFields = []cdrField{
 	{name: "clid", out: "clid"},
@@ -117,15 +118,15 @@ func (s *CDR) Encode(fields []Field, now time.Time) (Message, error) {
 	w.arrive(fields)
 	o := &w.object
 	s.setFields(w, false)
+	w.set(Field{Name: "EntityID", Text: s.entityID})
+	if s.systemName != nil {
+		w.set(Field{Name: "SystemName", Text: s.systemName})
+	}
 	for i := range fields {
 		if fields[i].Kind == Variable {
 			o.set(fields[i])
 			w.variables = true
 		}
-	}
-	w.set(Field{Name: "EntityID", Text: s.entityID})
-	if s.systemName != nil {
-		w.set(Field{Name: "SystemName", Text: s.systemName})
 	}
 	s.setFields(w, true)
 

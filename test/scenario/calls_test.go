@@ -110,7 +110,7 @@ func callRecords(t *testing.T, on kind) {
 			inbound = r
 		}
 	}
-	call := callRecord(w, inbound, "campaign", "EntityID", "uniqueid", "userfield")
+	call := callRecord(w, inbound, "EntityID", "campaign", "uniqueid", "userfield")
 	for name, want := range map[string]any{
 		"disposition": "ANSWERED", "src": "100", "dst": "answered", "dcontext": "calls", "lastapp": "Hangup", "lastdata": "",
 		"accountcode": "acme", "userfield": "u", "amaflags": "DOCUMENTATION", "dstchannel": "",
