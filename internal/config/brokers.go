@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -27,50 +28,79 @@ func (f brokerField) String() string {
 	return strings.Join(*f.addresses, ",")
 }
 
-// brokers reads the list. Empty items are ignored; no item at all is an error, as is any bad one.
+// brokers reads the list. Empty items are ignored. A bad item is a warning as long as another one is good.
 func (o *Info) brokers(field brokerField, text string) *fault {
-	addresses, items, err := parseBrokers(text)
-	if err != nil {
-		addresses, items, _ = parseBrokers(o.Default)
+	list := parseBrokers(text)
+	*field.addresses = list.addresses
+	*field.text = strings.Join(list.items, ",")
+	why := list.fault(text)
+	if len(list.items) == 0 {
+		standard := parseBrokers(o.Default)
+		*field.addresses, *field.text = standard.addresses, strings.Join(standard.items, ",")
+		return wrong("%s; %s", why, o.advice())
 	}
-	*field.addresses = addresses
-	*field.text = strings.Join(items, ",")
-	if err != nil {
-		return wrong("%s; %s", err, o.advice())
+	if why != "" {
+		return odd("%s; %s used, %s", why, oneOrMore(len(list.items), "the other broker is", "the other brokers are"), o.advice())
+	}
+	if len(list.remarks) > 0 {
+		return odd("holds %s; give %s", strings.Join(list.remarks, ", "), o.asked())
 	}
 	return nil
 }
 
-// parseBrokers gives the addresses of a list with a port on each, and its items without blanks.
-func parseBrokers(text string) (addresses, items []string, err error) {
-	if strings.Contains(text, "@") {
-		return nil, nil, errors.New("holds an @, so perhaps a user and password, which have options of their own")
+func oneOrMore(n int, one, more string) string {
+	if n == 1 {
+		return one
 	}
-	var faults []string
+	return more
+}
+
+// brokerList is a list of brokers as it was read.
+type brokerList struct {
+	addresses []string // with a port on each
+	items     []string // without blanks
+	faults    []string // items that cannot be used, and why
+	remarks   []string // items that are used and not written well
+}
+
+// parseBrokers reads a list.
+func parseBrokers(text string) brokerList {
+	var l brokerList
 	for item := range strings.SplitSeq(text, ",") {
 		item = strings.TrimSpace(item)
 		if item == "" {
 			continue
 		}
-		address, err := brokerAddress(item)
+		address, remark, err := brokerAddress(item)
 		if err != nil {
-			faults = append(faults, fmt.Sprintf("%q (%s)", item, err))
+			l.faults = append(l.faults, fmt.Sprintf("%q (%s)", item, err))
 			continue
 		}
-		addresses = append(addresses, address)
-		items = append(items, item)
+		if remark != "" {
+			l.remarks = append(l.remarks, fmt.Sprintf("%q (%s)", item, remark))
+		}
+		l.addresses = append(l.addresses, address)
+		l.items = append(l.items, item)
 	}
-	if len(faults) > 0 {
-		return nil, nil, fmt.Errorf("holds %s", strings.Join(faults, ", "))
-	}
-	if len(items) == 0 {
-		return nil, nil, errors.New("names no broker")
-	}
-	return addresses, items, nil
+	return l
 }
 
-// brokerAddress reads one item: [PROTOCOL://]host[:port][/path], the forms librdkafka's bootstrap.servers knows.
-func brokerAddress(item string) (string, error) {
+// fault says what is wrong with the list, or nothing. It quotes no item of a list that may hold a password.
+func (l *brokerList) fault(text string) string {
+	switch {
+	case strings.Contains(text, "@"):
+		return "holds an @, so perhaps a user and password, which have options of their own"
+	case len(l.faults) > 0:
+		return "holds " + strings.Join(append(l.faults, l.remarks...), ", ")
+	case len(l.items) == 0:
+		return "names no broker"
+	}
+	return ""
+}
+
+// brokerAddress reads one item: [PROTOCOL://]host[:port][/path], the forms librdkafka's bootstrap.servers knows. A remark
+// says what is not written well and means something all the same, to librdkafka and here.
+func brokerAddress(item string) (address, remark string, err error) {
 	_, rest := cutScheme(item)
 	rest, _, _ = strings.Cut(rest, "/")
 	// An IPv6 address without brackets can have no port.
@@ -79,29 +109,41 @@ func brokerAddress(item string) (string, error) {
 	}
 	host, port := rest, defaultPort
 	if strings.LastIndex(rest, ":") > strings.LastIndex(rest, "]") {
-		var err error
 		if host, port, err = net.SplitHostPort(rest); err != nil {
-			return "", errors.New("no host:port")
+			return "", "", errors.New("no host:port")
 		}
 	} else if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
 		host = host[1 : len(host)-1]
 	}
+	if host == "" && port != "" && !strings.HasPrefix(rest, "[") && rest != "" {
+		host, remark = "localhost", "no host, localhost is used"
+	}
 	if strings.HasPrefix(rest, "[") {
 		ip, err := netip.ParseAddr(host)
 		if err != nil || !ip.Is6() {
-			return "", errors.New("no IPv6 address")
+			return "", "", errors.New("no IPv6 address")
 		}
 		if zone := ip.Zone(); zone != "" && hostFault(zone) != "" { // the name of a network interface
-			return "", errors.New(hostFault(zone))
+			return "", "", errors.New(hostFault(zone))
 		}
 	} else if why := hostFault(host); why != "" {
-		return "", errors.New(why)
+		return "", "", errors.New(why)
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return "", errors.New("a port is 1 to 65535")
+	digits := leadingNumber.FindStringSubmatch(port)
+	if digits == nil {
+		return "", "", errors.New("a port is 1 to 65535")
 	}
-	return net.JoinHostPort(host, port), nil
+	if digits[1] != port {
+		remark = "port " + digits[1] + " is used"
+	}
+	if n, err := strconv.ParseUint(digits[1], 10, 16); err != nil || n == 0 {
+		return "", "", errors.New("a port is 1 to 65535")
+	}
+	return net.JoinHostPort(host, digits[1]), remark, nil
 }
+
+// leadingNumber is what C's atoi takes of a port.
+var leadingNumber = regexp.MustCompile(`^ *\+?0*([0-9]+)`)
 
 // hostFault says why a host name cannot be one, or nothing. Underscores are wrong in DNS but common in containers.
 func hostFault(host string) string {

@@ -1,7 +1,5 @@
 package config
 
-import "strings"
-
 // CDR is what cdr_kafka.conf says.
 type CDR struct {
 	Connection   string
@@ -29,7 +27,7 @@ var cdrTable = Table[CDR]{
 			Long:  "Every call detail record becomes one message: a JSON object.",
 		}, func(c *CDR) any { return &c.Topic }},
 		{Info{
-			Name: "key", Label: "Key", Kind: Enumeration, Reload: AtOnce, Since: "1.0.0",
+			Name: "key", Label: "Key", Kind: Enumeration, Tolerant: true, Reload: AtOnce, Since: "1.0.0",
 			Words: []Word{
 				{Text: "linkedid"}, {Text: "uniqueid"}, {Text: "channel"}, {Text: "dstchannel"}, {Text: "accountcode"},
 				{Text: "src"}, {Text: "dst"}, {Text: "dcontext"},
@@ -71,12 +69,10 @@ func ParseCDR(entries []Entry) (*CDR, []Problem) {
 func parseOne[T any](t *Table[T], file string, entries []Entry) (*T, []Problem) {
 	log := &problemLog{file: file}
 	cfg := t.filled()
-	sections := sectionsOf(entries)
-	reportRepeated(sections, log)
 	found := false
-	for _, s := range sections {
-		if !strings.EqualFold(s.name, t.Section) {
-			log.add(Error, s.at, "", "", "is not a section of this file; write ["+t.Section+"]")
+	for _, s := range joinedSections(entries, log) {
+		if NameKey(s.name) != t.Section {
+			log.add(Warning, s.at, "", "", "is not a section of this file and is ignored; write ["+t.Section+"]")
 			continue
 		}
 		found = true

@@ -33,7 +33,17 @@ func (s Secret) Reveal() string { return string(s) }
 // Kafka is what kafka.conf says. It is read-only once ParseKafka has returned it.
 type Kafka struct {
 	Enabled     bool
-	Connections []*Connection // in the order of the file
+	Connections []*Connection // that can be used, in the order of the file
+	LeftOut     []LeftOut     // sections with an error, in the order of the file
+}
+
+// Usable reports whether the configuration is worth running with: it has a connection, or the administrator wants none.
+func (k *Kafka) Usable() bool { return !k.Enabled || len(k.Connections) > 0 }
+
+// LeftOut is a section of kafka.conf that cannot be used.
+type LeftOut struct {
+	Name string
+	Why  string // its first error
 }
 
 // Connection is one section of kafka.conf, every option filled in. It is read-only once ParseKafka has
@@ -42,6 +52,10 @@ type Connection struct {
 	Name string
 	File string // where the section stands, for messages
 	Line int
+
+	// A mistake in an option of one side does not end the other. Empty = it can be used.
+	NoProducer string // why nothing can be produced: the first error
+	NoConsumer string // why nothing can be consumed
 
 	Brokers             []string // host:port, a port on each
 	brokersText         string   // the same as it was written, without blanks; may be empty in a value made by hand

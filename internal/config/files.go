@@ -42,9 +42,10 @@ var KafkaFile = File{
 			" [general] is one connection.",
 		"After a change: module reload res_kafka.so. Connections whose options did not change are not touched." +
 			" Templates, #include and #exec work as in Asterisk's other files.",
-		"A number out of range is logged, and its default is used. Any other mistake refuses the file: at start the" +
-			" module does not load, at a reload everything stays as it was. Either way the log names each line that is" +
-			" wrong and what would be right.",
+		"What is wrong is logged with its line and what would be right. A number out of range, an odd boolean or one bad" +
+			" broker of several is a warning, and the line says what is used instead. Other mistakes cost their connection:" +
+			" at start it is left out and the others serve; a file without a usable connection stops the module from" +
+			" loading; at a reload everything stays as it was.",
 		"If passwords are in this file, only the user of Asterisk should be able to read it.",
 	},
 	Sections: []Section{generalTable.section(), connectionTable.section()},
@@ -58,6 +59,18 @@ var KafkaFile = File{
 			"sasl_mechanisms = SCRAM-SHA-512",
 			"sasl_username = asterisk",
 			"sasl_password = change-me",
+		},
+	}, {
+		Title: "Azure Event Hubs, whose password is a connection string; every semicolon in it has a backslash before it," +
+			" because Asterisk takes a bare one for the start of a comment",
+		Lines: []string{
+			"[event-hubs]",
+			"type = connection",
+			"brokers = NAMESPACE.servicebus.windows.net:9093",
+			"security_protocol = sasl_ssl",
+			"sasl_mechanisms = PLAIN",
+			"sasl_username = $ConnectionString",
+			`sasl_password = Endpoint=sb://NAMESPACE.servicebus.windows.net/\;SharedAccessKeyName=NAME\;SharedAccessKey=KEY`,
 		},
 	}, {
 		Title: "Two connections to one cluster that share a template",
@@ -83,8 +96,9 @@ var CDRFile = File{
 	Title:  "Call detail records to Kafka",
 	Intro: []string{
 		"cdr_kafka publishes every call detail record as one JSON message. The connection is one of kafka.conf.",
-		"After a change: module reload cdr_kafka.so. A mistake refuses the file: at start the module does not load, at" +
-			" a reload everything stays as it was.",
+		"After a change: module reload cdr_kafka.so. A key that is not known, a word that is neither yes nor no, and a" +
+			" section other than [global] are logged and not used. Any other mistake refuses the file: at start the module" +
+			" does not load, at a reload everything stays as it was.",
 	},
 	Sections: []Section{cdrTable.section()},
 }

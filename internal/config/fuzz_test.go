@@ -20,9 +20,9 @@ func opensFiles(text string) bool {
 	return strings.Contains(text, "location") && !strings.Contains(text, "/nonexistent/")
 }
 
-// FuzzParseKafka reads arbitrary text as kafka.conf. Whatever it says: nothing panics, there is a configuration exactly
-// if no problem is an error, every problem is one line that names a place, problems come in the order of the file, a
-// password is never in one, and every value of a configuration is within the range of its row.
+// FuzzParseKafka reads arbitrary text as kafka.conf. Whatever it says: nothing panics, nothing is left out unless a problem
+// is an error, every problem is one line that names a place, problems come in the order of the file, a password is never
+// in one, and every value of a configuration is within the range of its row.
 func FuzzParseKafka(f *testing.F) {
 	for _, pattern := range []string{"testdata/kafka/*.conf", "testdata/kafka/good/*.conf"} {
 		files, err := filepath.Glob(pattern)
@@ -45,28 +45,34 @@ func FuzzParseKafka(f *testing.F) {
 		}
 		entries := configtest.Read(text)
 		cfg, problems := config.ParseKafka(entries)
-		checkProblems(t, "kafka.conf", cfg == nil, problems)
+		checkProblems(t, "kafka.conf", problems)
 		for _, p := range problems {
 			if strings.Contains(p.String(), password) && secretsOnly(entries) {
 				t.Errorf("problem %q shows a password", p)
 			}
 		}
-		if cfg == nil {
-			return
-		}
-		for _, c := range cfg.Connections {
-			checkRanges(t, c)
-		}
+		checkKafka(t, cfg, problems)
 	})
 }
 
-// checkProblems holds that there is no configuration exactly if a problem is an error, and that every problem is one line
-// that names a place in the file.
-func checkProblems(t *testing.T, file string, none bool, problems []config.Problem) {
+// checkKafka checks that errors cost something, that nothing else does, and that what can be used is in range.
+func checkKafka(t *testing.T, cfg *config.Kafka, problems []config.Problem) {
 	t.Helper()
-	if none != config.HasErrors(problems) {
-		t.Fatalf("configuration: %v, problems %v", !none, problems)
+	cost := len(cfg.LeftOut)
+	for _, c := range cfg.Connections {
+		checkRanges(t, c)
+		if c.NoProducer != "" || c.NoConsumer != "" {
+			cost++
+		}
 	}
+	if cost > 0 && !config.HasErrors(problems) {
+		t.Errorf("%v is left out, problems %v", cfg.LeftOut, problems)
+	}
+}
+
+// checkProblems checks that every problem is one line that names a place in the file.
+func checkProblems(t *testing.T, file string, problems []config.Problem) {
+	t.Helper()
 	for _, p := range problems {
 		line := p.String()
 		if !strings.HasPrefix(line, file+":") || strings.ContainsFunc(line, unicode.IsControl) {
@@ -129,8 +135,9 @@ func checkRanges(t *testing.T, c *config.Connection) {
 			}
 		}
 	}
-	if c.Linger >= c.MessageTimeout || c.ReconnectBackoffMax < c.ReconnectBackoff ||
-		c.MaxPollInterval < c.SessionTimeout || c.Idempotence && (c.Acks != -1 || c.Retries == 0) {
+	produces := c.NoProducer == "" && (c.Linger >= c.MessageTimeout || c.Idempotence && (c.Acks != -1 || c.Retries == 0))
+	consumes := c.NoConsumer == "" && c.GroupID != "" && c.MaxPollInterval < c.SessionTimeout
+	if produces || consumes || c.ReconnectBackoffMax < c.ReconnectBackoff {
 		t.Errorf("options contradict each other: %+v", c)
 	}
 }
@@ -174,13 +181,8 @@ func FuzzOptionValue(f *testing.F) {
 			{File: "kafka.conf", Line: 3, Section: "c", Name: name, Value: value},
 		}
 		cfg, problems := config.ParseKafka(entries)
-		checkProblems(t, "kafka.conf", cfg == nil, problems)
-		if cfg == nil {
-			return
-		}
-		for _, c := range cfg.Connections {
-			checkRanges(t, c)
-		}
+		checkProblems(t, "kafka.conf", problems)
+		checkKafka(t, cfg, problems)
 	})
 }
 
@@ -200,7 +202,10 @@ func FuzzParseCDR(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		cfg, problems := config.ParseCDR(configtest.Read(text))
-		checkProblems(t, "cdr_kafka.conf", cfg == nil, problems)
+		checkProblems(t, "cdr_kafka.conf", problems)
+		if (cfg == nil) != config.HasErrors(problems) {
+			t.Fatalf("configuration %+v, problems %v", cfg, problems)
+		}
 		if cfg != nil && (cfg.Connection == "" || config.TopicFault(cfg.Topic) != "") {
 			t.Errorf("connection %q, topic %q", cfg.Connection, cfg.Topic)
 		}

@@ -68,8 +68,8 @@ func TestFaultyKafka(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".conf"), func(t *testing.T) {
 			cfg, problems := config.ParseKafka(read(t, path, dir))
 			compare(t, path, dir, problems)
-			if (cfg == nil) != config.HasErrors(problems) {
-				t.Errorf("configuration %v with problems %v", cfg, problems)
+			if cfg == nil {
+				t.Error("no configuration")
 			}
 		})
 	}

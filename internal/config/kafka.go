@@ -3,89 +3,92 @@
 package config
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
 
-// ParseKafka reads kafka.conf from the lines of Asterisk's loader. It reports every problem, in the order of the file;
-// with an Error among them the configuration is nil. It reads the certificate files the options name and nothing
-// else. Any goroutine; the entries are not kept.
+// ParseKafka reads kafka.conf from the lines of Asterisk's loader. It reports every problem, in the order of the file. The
+// configuration has the connections that can be used; those with errors are in LeftOut. A caller that already runs with
+// another configuration should keep it when HasErrors reports errors. ParseKafka reads the certificate files that the
+// options name and nothing else. It is safe for concurrent use and does not keep the entries.
 func ParseKafka(entries []Entry) (*Kafka, []Problem) {
 	log := &problemLog{file: KafkaFile.Name}
 	cfg := generalTable.filled()
-	sections := sectionsOf(entries)
-	reportRepeated(sections, log)
-	for _, s := range sections {
-		if strings.EqualFold(s.name, generalTable.Section) {
+	for _, s := range joinedSections(entries, log) {
+		switch {
+		case NameKey(s.name) == generalTable.Section:
 			generalTable.read(s, cfg, log)
-			continue
+		case connectionTable.admits(s, log):
+			cfg.add(s, log)
+		case s.foreign:
+			cfg.LeftOut = append(cfg.LeftOut, LeftOut{s.name, foreignText})
 		}
-		if !connectionTable.admits(s, log) {
-			continue
-		}
-		file := s.at.File
-		if file == "" {
-			file = log.file
-		}
-		c := connectionTable.filled()
-		c.Name, c.File, c.Line = s.name, file, s.at.Line
-		connectionTable.read(s, c, log)
-		cfg.Connections = append(cfg.Connections, c)
 	}
-	problems := log.inOrder()
-	if HasErrors(problems) {
-		return nil, problems
-	}
-	return cfg, problems
+	return cfg, log.inOrder()
 }
 
-// reportRepeated refuses two sections of one name: which of them other modules would get is anybody's guess.
-func reportRepeated(sections []*section, log *problemLog) {
-	first := map[string]*section{}
-	for _, s := range sections {
-		before, repeated := first[s.name]
-		if !repeated {
-			first[s.name] = s
-			continue
-		}
-		text := "is there twice"
-		if before.at.Line > 0 {
-			text += fmt.Sprintf(", first at line %d", before.at.Line)
-		}
-		log.add(Error, s.at, "", "", text+"; join the two, or write ["+s.name+"](+) to add to the first")
+// add reads a connection's section. A connection with an error that concerns all it is used for is left out.
+func (k *Kafka) add(s *section, log *problemLog) {
+	file := s.at.File
+	if file == "" {
+		file = log.file
 	}
+	c := connectionTable.filled()
+	c.Name, c.File, c.Line = s.name, file, s.at.Line
+	sc := connectionTable.read(s, c, log)
+	why := sc.errors[Both]
+	if why == "" && (c.GroupID == "" || sc.errors[Consuming] != "") {
+		why = sc.errors[Producing]
+	}
+	if why != "" {
+		k.LeftOut = append(k.LeftOut, LeftOut{c.Name, why})
+		return
+	}
+	c.NoProducer, c.NoConsumer = sc.errors[Producing], sc.errors[Consuming]
+	k.Connections = append(k.Connections, c)
+}
+
+// Why returns the first error of a connection that is left out, and false for any other name.
+func (k *Kafka) Why(name string) (string, bool) {
+	i := slices.IndexFunc(k.LeftOut, func(l LeftOut) bool { return NameKey(l.Name) == NameKey(name) })
+	if i < 0 {
+		return "", false
+	}
+	return k.LeftOut[i].Why, true
 }
 
 // foreignTypes are those of another module of our name, which has a section for every object of Kafka's.
 var foreignTypes = []string{"cluster", "producer", "consumer", "topic"}
 
-// admits says whether the section is one of the table's, which its type tells, and reports when it says something else.
-// A section whose type is only misspelt is admitted, so that the rest of its mistakes show too.
+const foreignText = "belongs to another res_kafka, of 2020, which has a section for each cluster, producer, consumer and" +
+	" topic; here one section holds all of a connection: type = connection, brokers = host:port and the options of" +
+	" kafka.conf.sample"
+
+// admits reports whether the section is one of the table's, which its type says, and reports a problem when its type says
+// something else.
 func (t *Table[T]) admits(s *section, log *problemLog) bool {
-	if s.name == "" {
-		log.add(Error, s.at, "", "", "a section has no name; write ["+t.Example+"]")
-	}
-	at := -1
-	for i, e := range s.entries {
-		if strings.EqualFold(e.Name, "type") {
-			at = i
+	var of *placedEntry
+	for i := range s.entries {
+		e := &s.entries[i]
+		if !strings.EqualFold(e.Name, "type") {
+			continue
 		}
+		if strings.EqualFold(e.Value, t.Type) && s.name != "" {
+			return true
+		}
+		of = e
 	}
-	if at < 0 {
-		log.add(Error, s.at, "type", "", "is missing; write type = "+t.Type)
-		return true
-	}
-	e := s.entries[at]
 	switch {
-	case strings.EqualFold(e.Value, t.Type):
-	case slices.Contains(foreignTypes, strings.ToLower(e.Value)):
-		log.add(Error, e, "type", e.Value, "belongs to another res_kafka, of 2020, which has a section for each cluster,"+
-			" producer, consumer and topic; here one section holds all of a connection: type = "+t.Type+
-			", brokers = host:port and the options of kafka.conf.sample")
-		return false
+	case s.name == "":
+		log.add(Warning, s.at, "", "", "a section has no name and is ignored; write ["+t.Example+"]")
+	case of == nil:
+		log.add(Warning, s.at, "", "", "has no type and is ignored; write type = "+t.Type+" for a connection")
+	case slices.Contains(foreignTypes, strings.ToLower(of.Value)):
+		s.foreign = true
+		log.add(Error, *of, "type", of.Value, foreignText)
 	default:
-		log.add(Error, e, "type", e.Value, "is not a type of section; write type = "+t.Type)
+		log.add(Warning, *of, "type", of.Value, "is not a type of section, the section is ignored; write type = "+t.Type+
+			" for a connection")
 	}
-	return true
+	return false
 }

@@ -67,6 +67,9 @@ func goodKafka(dir string) map[string]*config.Kafka {
 		"disabled": {Enabled: false},
 		"defaults": enabled(standard("my-kafka", 2)),
 		"unset":    enabled(standard("my-kafka", 3)),
+		"poll_interval_below_session": enabled(like("billing", 3, func(c *config.Connection) {
+			c.SessionTimeout, c.MaxPollInterval = 30*time.Second, 20*time.Second
+		})),
 		"backoff": enabled(like("my-kafka", 3, func(c *config.Connection) {
 			c.ReconnectBackoff, c.ReconnectBackoffMax = 30*time.Second, 30*time.Second
 		})),
@@ -199,11 +202,11 @@ func TestFileOfAnInclude(t *testing.T) {
 		{Section: "billing"},
 		{File: "billing.conf", Line: 7, Section: "billing", Name: "type", Value: "connection"},
 		{File: "billing.conf", Line: 8, Section: "billing", Name: "linger_ms", Value: "soon"},
-		{Line: 3, Section: "billing", Name: "acks", Value: "all"},
+		{Line: 3, Section: "billing", Name: "acks", Value: "some"},
 	})
 	want := []string{
 		"billing.conf:8: [billing] linger_ms = soon is not a whole number of milliseconds; give 0 to 60000 (default 5)",
-		"kafka.conf:3: [billing] acks = all is not a whole number; give -1, 0 or 1 (default -1)",
+		"kafka.conf:3: [billing] acks = some is not a whole number; give -1, 0 or 1 (default -1)",
 	}
 	if got := lines(problems); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)

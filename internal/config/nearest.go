@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // nearest finds the option that somebody who wrote name most likely meant, or nil.
 func nearest(name string, known []*Info) *Info {
@@ -22,6 +25,12 @@ func nearest(name string, known []*Info) *Info {
 		}
 	}
 	return best
+}
+
+// named reports whether name is the option's, or another client's name for it.
+func (o *Info) named(name string) bool {
+	same := func(candidate string) bool { return plain(candidate) == plain(name) }
+	return same(o.Name) || slices.ContainsFunc(o.Also, same)
 }
 
 // plain brings the spellings of different clients together: linger.ms, linger-ms, Linger_MS and linger.

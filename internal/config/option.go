@@ -46,11 +46,21 @@ const (
 	NextLoad
 )
 
+// Side says which use of a connection an option is for.
+type Side int
+
+// The sides.
+const (
+	Both Side = iota
+	Producing
+	Consuming
+)
+
 // Info is everything there is to say about one option. The tables of these rows drive parsing, defaults,
 // validation, messages, the CLI and every document; nothing else names, bounds or describes an option.
 type Info struct {
 	Name     string
-	Label    string // in `kafka show connection`; at most 17 characters, so that the columns stand
+	Label    string // in `kafka show connection`, where the module on librdkafka has the option: its label there
 	Kind     Kind
 	Unit     string // ms, bytes, kB, MB, messages, hours or empty
 	Default  string // as it would be written; empty = none
@@ -60,6 +70,8 @@ type Info struct {
 	Words    []Word
 	Also     []string // what others call it, only to recognise it in a mistake
 	Required bool
+	Tolerant bool // a word that is not known is a warning, and the default is used
+	Side     Side
 	Reload   Reload
 	Since    string // the release of res_kafka that brought it
 	Short    string // one line, no full stop
@@ -99,14 +111,18 @@ func (o *Info) Accepts() string {
 
 // advice says what would be right, as it ends a message.
 func (o *Info) advice() string {
-	what := o.Give
-	if what == "" {
-		what = o.Accepts()
-	}
 	if o.Default == "" {
-		return "give " + what
+		return "give " + o.asked()
 	}
-	return fmt.Sprintf("give %s (default %s)", what, o.Default)
+	return fmt.Sprintf("give %s (default %s)", o.asked(), o.Default)
+}
+
+// asked is what a message asks for.
+func (o *Info) asked() string {
+	if o.Give != "" {
+		return o.Give
+	}
+	return o.Accepts()
 }
 
 // shown is a value of the option as it may be printed.
@@ -156,6 +172,14 @@ func alternatives(words []string) string {
 	}
 	last := len(words) - 1
 	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// of returns the options with their side set.
+func of[T any](side Side, options []Option[T]) []Option[T] {
+	for i := range options {
+		options[i].Side = side
+	}
+	return options
 }
 
 // Option is a row of the table of sections that fill a T.

@@ -14,7 +14,7 @@ type Severity int
 const (
 	// Warning leaves the configuration usable: the text names what is used instead.
 	Warning Severity = iota
-	// Error refuses the whole configuration.
+	// Error leaves out what it is about: a connection, or a file of one section as a whole.
 	Error
 )
 
@@ -59,7 +59,7 @@ func (p Problem) String() string {
 	return oneLine(b.String())
 }
 
-// HasErrors says whether the problems refuse the configuration.
+// HasErrors reports whether an Error is among the problems.
 func HasErrors(problems []Problem) bool {
 	return slices.ContainsFunc(problems, func(p Problem) bool { return p.Severity == Error })
 }
@@ -94,17 +94,16 @@ type placedProblem struct {
 	index int // of the entry it is about
 }
 
-// add notes a problem about entry at. option and value may be empty; an option that may hold a secret has its value
-// hidden by the caller.
-func (l *problemLog) add(severity Severity, at placedEntry, option, value, text string) {
+// add notes a problem about entry at and returns it. option and value may be empty; an option that may hold a secret has its
+// value hidden by the caller.
+func (l *problemLog) add(severity Severity, at placedEntry, option, value, text string) Problem {
 	file := at.File
 	if file == "" {
 		file = l.file
 	}
-	l.problems = append(l.problems, placedProblem{
-		Problem: Problem{severity, file, at.Line, at.Section, option, value, text},
-		index:   at.index,
-	})
+	p := Problem{severity, file, at.Line, at.Section, option, value, text}
+	l.problems = append(l.problems, placedProblem{p, at.index})
+	return p
 }
 
 // inOrder gives the problems in the order of the file.

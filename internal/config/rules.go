@@ -17,6 +17,7 @@ var connectionRules = []rule[Connection]{
 	{"SASL in use", []string{"security_protocol"}, checkUnusedSASL},
 	{"TLS in use", []string{"security_protocol"}, checkUnusedTLS},
 	{"certificates", []string{"security_protocol"}, checkCertificates},
+	{"password in one piece", []string{"sasl_password"}, checkPassword},
 	{"compression level", []string{"compression_codec", "compression_level"}, checkLevel},
 	{"spool holds a message", []string{"spool_max_mbytes", "message_max_bytes"}, checkSpoolSize},
 	{"idempotence", []string{"enable_idempotence", "acks", "retries"}, checkIdempotence},
@@ -25,19 +26,39 @@ var connectionRules = []rule[Connection]{
 	{"session within poll interval", []string{"session_timeout_ms", "max_poll_interval_ms"}, checkPollInterval},
 }
 
-// checkBrokerSchemes refuses what librdkafka drops: a broker whose protocol is not the connection's.
+// idleOption says why a mistake in an option costs nothing: the connection makes no use of the option. It asks for what was
+// written and not for values, which are still being read.
+func idleOption(sc *scope[Connection], o *Info) string {
+	if group, given := sc.set["group_id"]; o.Side == Consuming && (!given || group.Value == "") {
+		return fmt.Sprintf("without group_id it has no effect and stays %s", o.Default)
+	}
+	if sasl := strings.HasPrefix(o.Name, "sasl_"); sasl && !strings.HasPrefix(sc.value.SecurityProtocol, "sasl_") {
+		return "it has no effect, because " + sc.say("security_protocol")
+	}
+	return ""
+}
+
+// checkBrokerSchemes drops what librdkafka drops: a broker whose protocol is not the connection's.
 func checkBrokerSchemes(sc *scope[Connection]) {
-	var other []string
-	for item := range strings.SplitSeq(sc.value.brokersText, ",") {
+	var other, addresses, items []string
+	for i, item := range strings.Split(sc.value.brokersText, ",") {
 		scheme, _ := cutScheme(item)
 		if scheme != "" && !strings.EqualFold(scheme, sc.value.SecurityProtocol) {
 			other = append(other, strconv.Quote(item))
+			continue
 		}
+		addresses, items = append(addresses, sc.value.Brokers[i]), append(items, item)
 	}
-	if len(other) > 0 {
-		sc.report(Error, "brokers", fmt.Sprintf("holds %s, but %s; change one of them or leave the protocol out of"+
-			" brokers", strings.Join(other, ", "), sc.say("security_protocol")))
+	if len(other) == 0 {
+		return
 	}
+	severity, rest := Error, "change"
+	if len(items) > 0 {
+		severity, rest = Warning, oneOrMore(len(items), "the other broker is", "the other brokers are")+" used, change"
+		sc.value.Brokers, sc.value.brokersText = addresses, strings.Join(items, ",")
+	}
+	sc.report(severity, "brokers", fmt.Sprintf("holds %s, but %s; %s one of them or leave the protocol out of"+
+		" brokers", strings.Join(other, ", "), sc.say("security_protocol"), rest))
 }
 
 func checkLinger(sc *scope[Connection]) {
@@ -91,11 +112,26 @@ func checkUnusedTLS(sc *scope[Connection]) {
 	}
 }
 
+// checkPassword warns of a password that Asterisk's loader seems to have cut at a semicolon: the connection string of an
+// Azure Event Hubs namespace without its key.
+func checkPassword(sc *scope[Connection]) {
+	password := strings.ToLower(sc.value.SASLPassword.Reveal())
+	if strings.HasPrefix(password, "endpoint=sb://") && !strings.Contains(password, "sharedaccesskey=") {
+		sc.report(Warning, "sasl_password", "begins like a connection string and ends before its SharedAccessKey; "+SemicolonHint)
+	}
+}
+
+// SemicolonHint says how a value with a semicolon is written. Asterisk's loader cuts a value at a bare one.
+const SemicolonHint = `in kafka.conf a semicolon begins a comment; write \; for each one in the password`
+
 // warnUnused warns of the first of the options that is set, to something other than its default, although the security
 // protocol makes no use of it.
 func (sc *scope[T]) warnUnused(protocols string, names ...string) {
 	for _, name := range names {
-		if e, given := sc.set[name]; given && !strings.EqualFold(e.Value, sc.table.option(name).Default) && !sc.failed[name] {
+		if sc.failed[name] {
+			return
+		}
+		if e, given := sc.set[name]; given && !strings.EqualFold(e.Value, sc.table.option(name).Default) {
 			sc.report(Warning, name, fmt.Sprintf("is not used, because %s; give security_protocol = %s, or remove it",
 				sc.say("security_protocol"), protocols))
 			return
@@ -201,7 +237,7 @@ func checkDebug(sc *scope[Connection]) {
 }
 
 func checkPollInterval(sc *scope[Connection]) {
-	if sc.value.MaxPollInterval >= sc.value.SessionTimeout {
+	if sc.value.GroupID == "" || sc.value.MaxPollInterval >= sc.value.SessionTimeout {
 		return
 	}
 	if sc.given("max_poll_interval_ms") {

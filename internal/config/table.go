@@ -21,6 +21,8 @@ type Table[T any] struct {
 	front   []string // options that are shown before all others
 	back    []string // and after
 	rules   []rule[T]
+	// idle says why an option has no effect in a section, or nothing; nil = every option has.
+	idle func(*scope[T], *Info) string
 
 	once     sync.Once
 	defaults T // with every option at its default, once that was asked for
@@ -73,11 +75,12 @@ type scope[T any] struct {
 	at     placedEntry
 	set    map[string]*placedEntry // the line in force of every option that was given
 	failed map[string]bool         // options with an error
+	errors [Consuming + 1]string   // the first error of each side
 	log    *problemLog
 }
 
 // read puts what the section says into *into, which is filled, and notes what is wrong with it.
-func (t *Table[T]) read(s *section, into *T, log *problemLog) {
+func (t *Table[T]) read(s *section, into *T, log *problemLog) *scope[T] {
 	sc := &scope[T]{
 		table: t, value: into, at: s.at, log: log,
 		set: make(map[string]*placedEntry, len(s.entries)), failed: map[string]bool{},
@@ -93,6 +96,7 @@ func (t *Table[T]) read(s *section, into *T, log *problemLog) {
 			r.check(sc)
 		}
 	}
+	return sc
 }
 
 // take notes an entry as the line in force of its option, as the last line is in Asterisk's own option framework.
@@ -135,13 +139,26 @@ func (sc *scope[T]) report(severity Severity, name, text string) {
 	o := sc.table.option(name)
 	if severity == Error {
 		sc.failed[o.Name] = true
+		if t := sc.table; t.idle != nil {
+			if why := t.idle(sc, &o.Info); why != "" {
+				severity = Warning
+				text += "; " + why
+			}
+		}
 	}
-	e, given := sc.set[o.Name]
-	if !given {
-		sc.log.add(severity, sc.at, o.Name, "", text)
-		return
+	at, value := sc.at, ""
+	if e, given := sc.set[o.Name]; given {
+		at, value = *e, o.shown(e.Value)
 	}
-	sc.log.add(severity, *e, o.Name, o.shown(e.Value), text)
+	sc.note(severity, o.Side, at, o.Name, value, text)
+}
+
+// note adds a problem to the log and notes the first error of each side.
+func (sc *scope[T]) note(severity Severity, side Side, at placedEntry, option, value, text string) {
+	p := sc.log.add(severity, at, option, value, text)
+	if severity == Error && sc.errors[side] == "" {
+		sc.errors[side] = p.String()
+	}
 }
 
 // given says whether the section sets the option.
@@ -171,14 +188,21 @@ func (sc *scope[T]) unknown(e placedEntry) {
 	}
 	text := "is not an option of " + sc.table.What
 	near := nearest(e.Name, known)
-	if near != nil {
+	advice := ""
+	if sc.table.Type != "" && (near == nil || !near.named(e.Name)) {
+		advice = adviceFor(e.Name)
+	}
+	switch {
+	case advice != "":
+		text += "; " + advice
+	case near != nil:
 		text += "; did you mean " + near.Name + "?"
-	} else {
+	default:
 		text += "; remove it"
 	}
 	value := e.Value
 	if value != "" && mayBeSecret(e.Name, near) {
 		value = "***"
 	}
-	sc.log.add(Error, e, e.Name, value, text)
+	sc.note(Error, Both, e, e.Name, value, text)
 }

@@ -1,6 +1,9 @@
 package config
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // connectionTable is a connection of kafka.conf. The order is the documented one. Upper limits that Kafka's users would
 // not look for are those of librdkafka's configuration (CONFIGURATION.md), so that a file means here what it means
@@ -12,11 +15,20 @@ var connectionTable = Table[Connection]{
 	Short:   "A connection to a Kafka cluster",
 	Long: "The name of the section is the name by which other modules ask for the connection. One connection serves" +
 		" producing and consuming.",
-	Options: slices.Concat(brokerOptions, securityOptions, producerOptions, spoolOptions, consumerOptions),
-	front:   []string{"brokers", "client_id", "message_max_bytes", "request_timeout_ms", "message_timeout_ms"},
-	back:    append([]string{hostCheck}, spoolNames()...),
-	rules:   connectionRules,
+	Options: slices.Concat(brokerOptions, securityOptions, of(Producing, producerOptions), of(Producing, spoolOptions),
+		of(Consuming, consumerOptions), debugOptions),
+	front: oldOrder,
+	back:  append([]string{hostCheck}, spoolNames()...),
+	rules: connectionRules,
+	idle:  idleOption,
 }
+
+// oldOrder is the order in which the module on librdkafka shows what it shows of a connection. Scripts read its lines.
+var oldOrder = strings.Fields(`brokers client_id message_max_bytes request_timeout_ms message_timeout_ms security_protocol
+	sasl_mechanisms sasl_username sasl_password ssl_ca_location ssl_certificate_location ssl_key_location compression_codec
+	compression_level linger_ms batch_num_messages batch_size queue_buffering_max_messages queue_buffering_max_kbytes acks
+	retries enable_idempotence reconnect_backoff_ms reconnect_backoff_max_ms debug group_id auto_offset_reset
+	enable_auto_commit auto_commit_interval_ms session_timeout_ms max_poll_interval_ms`)
 
 var brokerOptions = []Option[Connection]{
 	{Info{
@@ -61,7 +73,7 @@ var brokerOptions = []Option[Connection]{
 		Long:  "Each further attempt waits twice as long, up to reconnect_backoff_max_ms.",
 	}, func(c *Connection) any { return &c.ReconnectBackoff }},
 	{Info{
-		Name: "reconnect_backoff_max_ms", Label: "Backoff ceiling", Kind: Milliseconds, Unit: "ms",
+		Name: "reconnect_backoff_max_ms", Label: "Reconnect backoff max", Kind: Milliseconds, Unit: "ms",
 		Default: "10000", Min: 0, Max: 3600000, Since: "1.0.0",
 		Short: "Longest wait between two attempts to connect",
 		Long:  "At least reconnect_backoff_ms. A low value finds a broker sooner and asks a dead one more often.",
@@ -82,7 +94,7 @@ var securityOptions = []Option[Connection]{
 			" read the messages, and with the PLAIN mechanism the password too.",
 	}, func(c *Connection) any { return &c.SecurityProtocol }},
 	{Info{
-		Name: "sasl_mechanisms", Label: "SASL mechanism", Kind: Enumeration, Since: "1.0.0",
+		Name: "sasl_mechanisms", Label: "SASL mechanisms", Kind: Enumeration, Since: "1.0.0",
 		Also: []string{"sasl_mechanism"},
 		Words: []Word{
 			{Text: "PLAIN", Short: "the password itself goes to the broker"},
@@ -114,13 +126,13 @@ var securityOptions = []Option[Connection]{
 			" and the next two options again, also when the option itself is as before.",
 	}, func(c *Connection) any { return &c.CAFile }},
 	{Info{
-		Name: "ssl_certificate_location", Label: "SSL certificate", Kind: PEMFile, Since: "1.0.0",
+		Name: "ssl_certificate_location", Label: "SSL certificate location", Kind: PEMFile, Since: "1.0.0",
 		Short: "Certificate to show to the brokers", Example: "/etc/asterisk/keys/kafka-client.pem",
 		Long: "For brokers that ask for one (mutual TLS); intermediate certificates follow it in the same file. It" +
 			" needs ssl_key_location.",
 	}, func(c *Connection) any { return &c.CertificateFile }},
 	{Info{
-		Name: "ssl_key_location", Label: "SSL key", Kind: PEMFile, Since: "1.0.0",
+		Name: "ssl_key_location", Label: "SSL key location", Kind: PEMFile, Since: "1.0.0",
 		Short: "Key of that certificate", Example: "/etc/asterisk/keys/kafka-client.key",
 		Long: "A PEM file without a passphrase, readable for Asterisk alone. It needs ssl_certificate_location.",
 	}, func(c *Connection) any { return &c.KeyFile }},

@@ -22,14 +22,14 @@ var consumerOptions = []Option[Connection]{
 		Long:  "It also decides when the committed offset is no longer there.",
 	}, func(c *Connection) any { return &c.AutoOffsetReset }},
 	{Info{
-		Name: "enable_auto_commit", Label: "Auto commit", Kind: Boolean, Default: "yes", Since: "1.0.0",
+		Name: "enable_auto_commit", Label: "Enable auto commit", Kind: Boolean, Default: "yes", Since: "1.0.0",
 		Short: "Whether the offsets of delivered messages are committed",
 		Long: "With yes, a message is committed after its callback has returned, so a crash repeats messages rather than" +
 			" losing them. With no, only ast_kafka_consumer_commit commits: a subscription of a module that never calls it" +
 			" begins each time where auto_offset_reset says.",
 	}, func(c *Connection) any { return &c.AutoCommit }},
 	{Info{
-		Name: "auto_commit_interval_ms", Label: "Commit interval", Kind: Milliseconds, Unit: "ms",
+		Name: "auto_commit_interval_ms", Label: "Auto commit interval", Kind: Milliseconds, Unit: "ms",
 		Default: "5000", Min: 1, Max: 86400000, Since: "1.0.0",
 		Short: "How often offsets are committed",
 		Long:  "What was delivered since the last commit is delivered again after a crash.",
@@ -47,6 +47,10 @@ var consumerOptions = []Option[Connection]{
 		Short: "Longest time a module may take over one message",
 		Long:  "After that the consumer leaves its group, so that others get its partitions, until the module is done.",
 	}, func(c *Connection) any { return &c.MaxPollInterval }},
+}
+
+// debugOptions come last.
+var debugOptions = []Option[Connection]{
 	{Info{
 		Name: "debug", Label: "Debug", Kind: WordList, Since: "1.0.0",
 		Words: debugContexts,

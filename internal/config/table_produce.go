@@ -29,7 +29,7 @@ var producerOptions = []Option[Connection]{
 	}, func(c *Connection) any { return &c.CompressionLevel }},
 	{Info{
 		// 60 s is the client library's limit (kgo.ProducerLinger).
-		Name: "linger_ms", Label: "Linger", Kind: Milliseconds, Unit: "ms",
+		Name: "linger_ms", Label: "Linger ms", Kind: Milliseconds, Unit: "ms",
 		Default: "5", Min: 0, Max: 60000, Clamp: true, Since: "1.0.0",
 		Also:  []string{"queue_buffering_max_ms"},
 		Short: "How long a message may wait for others to share a request with",
@@ -37,7 +37,7 @@ var producerOptions = []Option[Connection]{
 			" less than message_timeout_ms.",
 	}, func(c *Connection) any { return &c.Linger }},
 	{Info{
-		Name: "batch_num_messages", Label: "Batch messages", Kind: Number, Unit: "messages",
+		Name: "batch_num_messages", Label: "Batch num messages", Kind: Number, Unit: "messages",
 		Default: "10000", Min: 1, Max: 1000000, Since: "1.0.0",
 		Short: "Most messages in one batch",
 		Long:  "A batch is what goes to one partition in one request.",
@@ -49,14 +49,14 @@ var producerOptions = []Option[Connection]{
 		Long:  "A single message may be larger, up to message_max_bytes; it then makes a batch of its own.",
 	}, func(c *Connection) any { return &c.BatchSize }},
 	{Info{
-		Name: "queue_buffering_max_messages", Label: "Queue messages", Kind: Number, Unit: "messages",
+		Name: "queue_buffering_max_messages", Label: "Queue buffering max messages", Kind: Number, Unit: "messages",
 		Default: "100000", Min: 1, Max: 2147483647, Reload: AtOnce, Since: "1.0.0",
 		Short: "Most messages that may wait in the producer",
 		Long: "What is produced while the queue is full is refused. A busy system that has to get over an outage needs" +
 			" its messages per second times the length of the outage.",
 	}, func(c *Connection) any { return &c.QueueMaxMessages }},
 	{Info{
-		Name: "queue_buffering_max_kbytes", Label: "Queue kbytes", Kind: Number, Unit: "kB",
+		Name: "queue_buffering_max_kbytes", Label: "Queue buffering max kbytes", Kind: Number, Unit: "kB",
 		Default: "1048576", Min: 1, Max: 2147483647, Reload: AtOnce, Since: "1.0.0",
 		Short: "Most memory that may wait in the producer",
 		Long:  "In units of 1024 bytes. Whichever limit of the queue is reached first counts.",
@@ -65,7 +65,7 @@ var producerOptions = []Option[Connection]{
 		Name: "acks", Label: "Acks", Kind: Number, Default: "-1", Min: -1, Max: 1, Since: "1.0.0",
 		Also: []string{"request_required_acks"},
 		Words: []Word{
-			{Text: "-1", Short: "all replicas that are in sync have it"},
+			{Text: "-1", Short: "all replicas that are in sync have it; all means the same", Synonyms: []string{"all"}},
 			{Text: "0", Short: "nobody is asked: what was sent counts, and a broken connection loses it unseen"},
 			{Text: "1", Short: "the partition's leader has it"},
 		},
@@ -79,7 +79,7 @@ var producerOptions = []Option[Connection]{
 		Long:  "The attempts end with message_timeout_ms in any case. 0 gives a message up at its first failure.",
 	}, func(c *Connection) any { return &c.Retries }},
 	{Info{
-		Name: "enable_idempotence", Label: "Idempotence", Kind: Boolean, Default: "no", Since: "1.0.0",
+		Name: "enable_idempotence", Label: "Enable idempotence", Kind: Boolean, Default: "no", Since: "1.0.0",
 		Short: "Whether the brokers keep out duplicates that come from retries",
 		Long: "It needs acks = -1, retries above 0 and, where the brokers check permissions, IdempotentWrite on the" +
 			" cluster.",

@@ -119,12 +119,15 @@ func checkCertificates(sc *scope[Connection]) {
 		c.noteContent("ssl_ca_location", content)
 	}
 	if c.CertificateFile != "" && c.KeyFile == "" {
-		sc.report(Error, "ssl_certificate_location", "needs ssl_key_location, which is not set; set both or neither")
+		sc.report(Warning, "ssl_certificate_location", "is not shown to brokers, because ssl_key_location is not set; set both or neither")
 	}
 	if c.KeyFile != "" && c.CertificateFile == "" {
 		sc.report(Error, "ssl_key_location", "needs ssl_certificate_location, which is not set; set both or neither")
 	}
 	certificateOK := c.CertificateFile != "" && checkCertificateFile(sc)
+	if c.KeyFile == "" {
+		c.CertificateFile = ""
+	}
 	keyOK := c.KeyFile != "" && checkKeyFile(sc)
 	if !certificateOK || !keyOK {
 		return

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,11 +22,15 @@ func wrong(format string, args ...any) *fault {
 	return &fault{Error, fmt.Sprintf(format, args...)}
 }
 
+func odd(format string, args ...any) *fault {
+	return &fault{Warning, fmt.Sprintf(format, args...)}
+}
+
 // set puts the value that text stands for into its field of *into.
 func (o *Option[T]) set(into *T, text string) *fault {
 	if text == "" && o.needsValue() {
 		o.set(into, o.Default)
-		return wrong("is empty; %s", o.advice())
+		return odd("is empty; the default %s is used, give %s", o.Default, o.asked())
 	}
 	switch field := o.field(into).(type) {
 	case *int:
@@ -38,12 +43,10 @@ func (o *Option[T]) set(into *T, text string) *fault {
 		return fault
 	case *bool:
 		value, ok := truth(text)
-		if !ok {
-			value, _ = truth(o.Default)
-			*field = value
-			return wrong("is neither yes nor no; %s", o.advice())
-		}
 		*field = value
+		if !ok {
+			return odd("is neither yes nor no and counts as no; %s", o.advice())
+		}
 		return nil
 	case *Secret:
 		*field = Secret(text)
@@ -69,7 +72,11 @@ func (o *Option[T]) render(from *T) string {
 	case *int:
 		return strconv.Itoa(*field)
 	case *time.Duration:
-		return strconv.FormatInt(field.Milliseconds(), 10) + " ms"
+		unit := " ms"
+		if strings.HasSuffix(o.Label, unit) {
+			unit = ""
+		}
+		return strconv.FormatInt(field.Milliseconds(), 10) + unit
 	case *bool:
 		if *field {
 			return "yes"
@@ -88,7 +95,7 @@ func (o *Option[T]) render(from *T) string {
 	}
 }
 
-// needsValue says whether an empty value is a mistake rather than the same as none.
+// needsValue reports whether an empty value is worth a warning. It is the same as none.
 func (o *Info) needsValue() bool {
 	switch o.Kind {
 	case Number, Milliseconds, Boolean:
@@ -99,22 +106,36 @@ func (o *Info) needsValue() bool {
 	return false
 }
 
-// number reads a whole number within the option's range. What is no number at all is an error rather than a reason to
-// use the default: a typing mistake must not run unnoticed.
+// number reads a whole number within the option's range, in the forms that C's strtol reads: 16, 0x10 and 020 are the
+// same. What is no number at all is an error rather than a reason to use the default: a typing mistake must not run
+// unnoticed.
 func (o *Info) number(text string) (int64, *fault) {
+	if word, known := o.word(text); known {
+		text = word
+	}
 	n, err := strconv.ParseInt(text, 10, 64)
+	plain := err == nil && !strings.HasPrefix(strings.TrimLeft(text, "+-"), "0")
+	if !plain && cNumber.MatchString(text) {
+		n, err = strconv.ParseInt(text, 0, 64)
+	} else if !plain {
+		err = strconv.ErrSyntax
+	}
 	switch {
 	case err != nil && !errors.Is(err, strconv.ErrRange):
 		return o.integer(o.Default), wrong("is not a whole number%s; %s", o.ofUnit(), o.advice())
 	case err == nil && n >= o.Min && n <= o.Max:
+		if shown := strconv.FormatInt(n, 10); shown != strings.TrimPrefix(text, "+") && n != 0 {
+			return n, odd("is read as %d, because of its first digit; write %d", n, n)
+		}
 		return n, nil
 	case o.Clamp && n > o.Max:
-		return o.Max, &fault{Warning, fmt.Sprintf("is more than the client can do; %d is used instead, %s",
-			o.Max, o.advice())}
+		return o.Max, odd("is more than the client can do; %d is used instead, %s", o.Max, o.advice())
 	}
-	return o.integer(o.Default), &fault{Warning, fmt.Sprintf("is out of range; the default %s is used instead, give %s",
-		o.Default, o.Accepts())}
+	return o.integer(o.Default), odd("is out of range; the default %s is used instead, give %s", o.Default, o.Accepts())
 }
+
+// cNumber matches what strtol reads to its end with base 0.
+var cNumber = regexp.MustCompile(`^[+-]?(0[0-7]*|[1-9][0-9]*|0[xX][0-9a-fA-F]+)$`)
 
 func (o *Info) ofUnit() string {
 	switch o.Unit {
@@ -137,13 +158,17 @@ func (o *Info) text(text string) (string, *fault) {
 	}
 	if o.Kind == Enumeration {
 		word, ok := o.word(text)
+		if !ok && o.Tolerant {
+			return o.Default, odd("is not known and is not used; %s", o.advice())
+		}
 		if !ok {
 			return o.Default, wrong("is not known; %s", o.advice())
 		}
 		return word, nil
 	}
 	if o.Kind == Text && o.Max > 0 && int64(len(text)) > o.Max {
-		return o.Default, wrong("is %d bytes long; give at most %d", len(text), o.Max)
+		short := strings.ToValidUTF8(text[:o.Max], "")
+		return short, odd("is %d bytes long; the first %d are used, give at most %d", len(text), len(short), o.Max)
 	}
 	if o.Kind == Directory {
 		if !filepath.IsAbs(text) {

@@ -47,8 +47,10 @@ type Env interface {
 	Enabled() bool
 	// Connections lists the connections in the order of kafka.conf.
 	Connections() []ConnectionStatus
-	// Connection finds the connection of that name.
+	// Connection finds the connection of that name, in any case.
 	Connection(name string) (ConnectionStatus, bool)
+	// LeftOut finds the connection of that name that is left out for an error in kafka.conf, and gives the error.
+	LeftOut(name string) (why string, ok bool)
 	// Consumers lists the connections that have a group_id, in the order of kafka.conf.
 	Consumers() []ConsumerStatus
 	// TestSend sends one message and returns once the broker has acknowledged it (nil) or it is clear that it
@@ -118,7 +120,11 @@ func noConnection(env Env, name string) string {
 	if !env.Enabled() {
 		return Failure(disabledText)
 	}
-	return Failure("No connection named " + printable(name) + "\n")
+	text := "No connection named " + printable(name)
+	if why, ok := env.LeftOut(name); ok {
+		text += ", it is left out: " + printable(why)
+	}
+	return Failure(text + "\n")
 }
 
 // Failure is the output of a command that could not do what it was asked for. Its first word never changes: asterisk -rx

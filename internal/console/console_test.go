@@ -28,6 +28,7 @@ type fakeEnv struct {
 	disabled    bool
 	connections []ConnectionStatus
 	consumers   []ConsumerStatus
+	leftOut     map[string]string
 	sendError   error
 	sent        []sent
 
@@ -69,6 +70,11 @@ func (e *fakeEnv) Connection(name string) (ConnectionStatus, bool) {
 		return ConnectionStatus{}, false
 	}
 	return e.connections[i], true
+}
+
+func (e *fakeEnv) LeftOut(name string) (string, bool) {
+	why, ok := e.leftOut[name]
+	return why, ok
 }
 
 func (e *fakeEnv) TestSend(_ context.Context, name, topic, message string, key *string) error {
@@ -162,6 +168,8 @@ func TestGolden(t *testing.T) {
 		{name: "connection_up", env: busyEnv(), line: "kafka show connection up"},
 		{name: "connection_down", env: busyEnv(), line: "kafka show connection down"},
 		{name: "connection_odd", env: busyEnv(), line: "kafka show connection", more: "odd\x1b[2J\n\xff\u202e"},
+		{name: "connection_left_out", env: &fakeEnv{leftOut: map[string]string{"bad": "kafka.conf:12: [bad] acks = some is not a whole number"}},
+			line: "kafka show connection bad"},
 		{name: "connection_unknown", env: busyEnv(), line: "kafka show connection", more: "no\x1bpe"},
 		{name: "connection_disabled", env: &fakeEnv{disabled: true}, line: "kafka show connection my-kafka"},
 		{name: "spools", env: busyEnv(), line: "kafka show spool"},
@@ -176,6 +184,7 @@ func TestGolden(t *testing.T) {
 		{name: "consumers_empty", env: &fakeEnv{}, line: "kafka show consumers"},
 		{name: "consumers_disabled", env: &fakeEnv{disabled: true}, line: "kafka show consumers"},
 		{name: "consumer", env: busyEnv(), line: "kafka show consumer my-kafka"},
+		{name: "consumer", env: busyEnv(), line: "kafka show consumer MY-kafka"}, // names are found in any case
 		{name: "consumer_without_group", env: busyEnv(), line: "kafka show consumer down"},
 		{name: "consumer_unknown", env: busyEnv(), line: "kafka show consumer nope"},
 		{name: "consumer_disabled", env: &fakeEnv{disabled: true}, line: "kafka show consumer my-kafka"},
@@ -269,7 +278,8 @@ func TestOptionsOfARealConnection(t *testing.T) {
 	seen := map[string]bool{}
 	for _, l := range strings.Split(options, "\n") {
 		label, value, _ := strings.Cut(l, ":")
-		if seen[label] || value != "" && len(l)-len(strings.TrimLeft(value, " ")) != valueColumn {
+		want := max(valueColumn, len(label)+2) // a label that is longer moves its own value only
+		if seen[label] || value != "" && len(l)-len(strings.TrimLeft(value, " ")) != want {
 			t.Errorf("there twice, or with its value out of column: %q", l)
 		}
 		seen[label] = true

@@ -1,6 +1,10 @@
 package console
 
-import "strings"
+import (
+	"strings"
+
+	"reskafka/internal/config"
+)
 
 var showConsumer = Command{
 	Words:   "kafka show consumer",
@@ -27,7 +31,7 @@ func runShowConsumer(env Env, args []string) (string, bool) {
 		return "", false
 	}
 	for _, c := range env.Consumers() {
-		if c.Name == rest[0] {
+		if config.NameKey(c.Name) == config.NameKey(rest[0]) {
 			var b strings.Builder
 			line(&b, "Name", printable(c.Name))
 			line(&b, "Group ID", printable(c.GroupID))

@@ -94,6 +94,15 @@ func TestSamplesLoad(t *testing.T) {
 	}
 }
 
+// The samples work together as they are installed: the connection that call records are sent on is one of kafka.conf.
+func TestSamples_AsInstalled_NameTheSameConnection(t *testing.T) {
+	kafka, problems := config.ParseKafka(configtest.Read(string(Sample(&config.KafkaFile))))
+	cdr, more := config.ParseCDR(configtest.Read(string(Sample(&config.CDRFile))))
+	if len(problems)+len(more) > 0 || len(kafka.Connections) != 1 || kafka.Connections[0].Name != cdr.Connection {
+		t.Errorf("connections %v, call records go to %q; problems %v %v", kafka.Connections, cdr.Connection, problems, more)
+	}
+}
+
 func contains(entries []config.Entry, s config.Section, o *config.Info) bool {
 	name := s.Name
 	if s.Typed {

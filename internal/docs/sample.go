@@ -13,7 +13,8 @@ const sampleWidth = 79
 
 // Sample renders a configuration file to start from. A line that begins with "; " explains; one that begins with ";"
 // alone is an option at its default or, where there is none, an example, to be used by taking the semicolon away. Only
-// what the file cannot do without is no comment: the sections of a fixed name, and their required options.
+// what the file cannot do without is no comment: the sections, one of each kind, and their required options. So the
+// samples of all files work together as they are installed.
 func Sample(f *config.File) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ";\n; %s: %s\n;\n", f.Name, f.Title)
@@ -42,21 +43,21 @@ func sampleSection(b *bytes.Buffer, s config.Section) {
 	b.WriteString("\n")
 	prose(b, "; ", "; ", strings.TrimSpace(s.Short+". "+s.Long))
 	b.WriteString(";\n")
+	name := s.Name
 	if s.Typed {
-		fmt.Fprintf(b, ";[%s]\n", s.Example)
-	} else {
-		fmt.Fprintf(b, "[%s]\n", s.Name)
+		name = s.Example
 	}
+	fmt.Fprintf(b, "[%s]\n", name)
 	for i, o := range s.Options {
 		if i > 0 || !s.Typed {
 			b.WriteString("\n")
 		}
-		sampleOption(b, o, o.Required && !s.Typed)
+		sampleOption(b, o)
 	}
 }
 
-// sampleOption writes one option, live or as a comment.
-func sampleOption(b *bytes.Buffer, o *config.Info, live bool) {
+// sampleOption writes one option, as a comment unless it is required.
+func sampleOption(b *bytes.Buffer, o *config.Info) {
 	prose(b, "; ", "; ", o.Short+". "+o.Long)
 	switch {
 	case described(o):
@@ -77,7 +78,7 @@ func sampleOption(b *bytes.Buffer, o *config.Info, live bool) {
 	if value == "" {
 		value = o.Default
 	}
-	if !live {
+	if !o.Required {
 		b.WriteString(";")
 	}
 	fmt.Fprintf(b, "%s = %s\n", o.Name, value)

@@ -78,6 +78,9 @@ func (c *connection) open() error {
 		return nil
 	}
 	settings := c.settings.Load()
+	if settings.NoProducer != "" {
+		return errors.New(settings.NoProducer)
+	}
 	client, err := c.newClient(settings)
 	if err != nil {
 		return err
@@ -272,7 +275,7 @@ func prepare(known []*connection, wanted map[string]*config.Connection) ([]chang
 	var changes []change
 	var failed []error
 	for _, c := range known {
-		ch := change{connection: c, settings: wanted[c.name]}
+		ch := change{connection: c, settings: wanted[config.NameKey(c.name)]}
 		if ch.settings != nil && c.outdated(ch.settings) {
 			var err error
 			if ch.client, err = c.newClient(ch.settings); err != nil {

@@ -105,8 +105,10 @@ var (
 	ErrStopped  = fmt.Errorf("stopped")
 )
 
-// Configure puts a configuration in force, or logs all its problems and changes nothing. Connections whose options are
-// the same go on as they are; what would keep a changed one from having a client is found before anything is touched.
+// Configure puts a configuration in force. The first one may have errors: the connections that it can use serve, the others
+// are left out. With errors in a later one nothing changes. Connections whose options are the same go on as they are; what
+// would keep a changed one from having a client is found before anything is touched. Every problem is logged; the last line
+// says what follows.
 func (e *Engine) Configure(entries []config.Entry) error {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -116,13 +118,13 @@ func (e *Engine) Configure(entries []config.Entry) error {
 
 	parsed, problems := config.ParseKafka(entries)
 	e.report(problems)
-	if config.HasErrors(problems) || parsed == nil {
-		return ErrInvalid
+	if err := e.judge(parsed, config.HasErrors(problems)); err != nil {
+		return err
 	}
 	wanted := map[string]*config.Connection{}
 	if parsed.Enabled {
 		for _, c := range parsed.Connections {
-			wanted[c.Name] = c
+			wanted[config.NameKey(c.Name)] = c
 		}
 	}
 
@@ -144,14 +146,14 @@ func (e *Engine) Configure(entries []config.Entry) error {
 		change.apply()
 	}
 	for _, s := range e.listSubscriptions() {
-		s.change(wanted[s.connection.name])
+		s.change(wanted[config.NameKey(s.connection.name)])
 	}
 
 	e.mtx.Lock()
 	e.config = parsed
-	for name, c := range wanted {
-		if e.byName[name] == nil {
-			e.add(name, c)
+	for key, c := range wanted {
+		if e.byName[key] == nil {
+			e.add(c)
 		}
 	}
 	e.mtx.Unlock()
@@ -161,13 +163,37 @@ func (e *Engine) Configure(entries []config.Entry) error {
 	return nil
 }
 
+// judge says whether a configuration that was read may be put in force, and logs what follows from its errors.
+func (e *Engine) judge(parsed *config.Kafka, errors bool) error {
+	e.mtx.Lock()
+	first := e.config == nil
+	e.mtx.Unlock()
+	if first {
+		for _, l := range parsed.LeftOut {
+			if parsed.Enabled && parsed.Usable() {
+				host.Logf(e.log, host.Error, "connection '%s' is left out, the others serve: %s", l.Name, l.Why)
+			}
+		}
+	}
+	if !parsed.Usable() {
+		host.Logf(e.log, host.Error, "%s: no connection can be used; a connection is a section with type = connection, enabled = no in [general] wants none",
+			config.KafkaFile.Name)
+	} else if !first && errors {
+		host.Logf(e.log, host.Error, "%s has errors, so nothing of it is used: what ran before goes on unchanged", config.KafkaFile.Name)
+	}
+	if !parsed.Usable() || !first && errors {
+		return ErrInvalid
+	}
+	return nil
+}
+
 // add makes a connection known. The mutex is held.
-func (e *Engine) add(name string, settings *config.Connection) {
+func (e *Engine) add(settings *config.Connection) {
 	list := *e.connections.Load()
-	c := &connection{engine: e, id: uint64(len(list) + 1), name: name}
+	c := &connection{engine: e, id: uint64(len(list) + 1), name: settings.Name}
 	c.gate.Store(&Gate{})
 	c.settings.Store(settings)
-	e.byName[name] = c
+	e.byName[config.NameKey(c.name)] = c
 	list = append(list[:len(list):len(list)], c)
 	e.connections.Store(&list)
 }
@@ -183,11 +209,11 @@ func (e *Engine) report(problems []config.Problem) {
 	}
 }
 
-// connection finds one that the configuration in force has.
+// connection finds one that the configuration in force has, whatever the case of its name.
 func (e *Engine) connection(name string) (*connection, error) {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
-	switch c := e.byName[name]; {
+	switch c := e.byName[config.NameKey(name)]; {
 	case e.stopped:
 		return nil, ErrStopped
 	case e.config != nil && !e.config.Enabled:
@@ -197,6 +223,14 @@ func (e *Engine) connection(name string) (*connection, error) {
 	default:
 		return c, nil
 	}
+}
+
+// whyNone says why the configuration in force has no connection of that name.
+func (e *Engine) whyNone(name string) string {
+	if why, ok := e.LeftOut(name); ok {
+		return "it is left out, " + why
+	}
+	return "kafka.conf has no such section of type = connection"
 }
 
 // byID finds a connection by the number that its stage carries.
@@ -230,7 +264,7 @@ func (e *Engine) OpenProducer(name string, gate *Gate) (uint64, error) {
 		host.Logf(e.log, host.Error, "no producer for connection '%s': Kafka is disabled (enabled = no in section [general] of kafka.conf)", name)
 		return 0, err
 	default:
-		host.Logf(e.log, host.Error, "no producer for connection '%s': kafka.conf has no such section of type = connection", name)
+		host.Logf(e.log, host.Error, "no producer for connection '%s': %s", name, e.whyNone(name))
 		return 0, err
 	}
 	if err := c.open(); err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // OpenSource reads an event source's configuration file, for the first time when number is 0, else in the place of
-// the source of that number. It gives the number and the name of the connection to publish on. When it fails, all
+// the source of that number. It gives the number and the name of the connection to publish on, as kafka.conf has it. When it fails, all
 // problems have been logged and the source that was there before is still in force. Errors: ErrNotFound (no such kind,
 // no such number), ErrInvalid; ErrStopped, which is not logged.
 func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) (uint64, string, error) {
@@ -31,7 +31,11 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 	}
 	c, err := e.connection(source.Connection())
 	if err != nil {
-		host.Logf(e.log, host.Error, "%s: connection = %s: kafka.conf has no such connection, or Kafka is disabled", known.File, source.Connection())
+		why := e.whyNone(source.Connection())
+		if err == ErrDisabled {
+			why = "Kafka is disabled (enabled = no in section [general] of kafka.conf)"
+		}
+		host.Logf(e.log, host.Error, "%s: connection = %s: %s", known.File, source.Connection(), why)
 		return 0, "", ErrInvalid
 	}
 	if err := c.open(); err != nil { // before anything is changed: the module asks for its producer next
@@ -54,7 +58,7 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 	c.attach()
 	c.setGate()
 	e.adopt()
-	return number, source.Connection(), nil
+	return number, c.name, nil
 }
 
 // source finds an open event source by its number.

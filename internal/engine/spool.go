@@ -150,13 +150,13 @@ func (e *Engine) adoptSpool(root string, f spool.Found) {
 		return
 	}
 	e.mtx.Lock()
-	known := e.byName[f.Connection]
+	known := e.byName[config.NameKey(f.Connection)]
 	e.mtx.Unlock()
 	if known != nil && known.spoolDir() == f.Dir { // in use, also by one that a reload removed
 		return
 	}
 	c, err := e.connection(f.Connection)
-	if err != nil || e.spoolRoot(c.settings.Load()) != root {
+	if err != nil || c.name != f.Connection || e.spoolRoot(c.settings.Load()) != root {
 		if _, told := e.staging.warned.LoadOrStore(f.Dir, true); !told {
 			host.Logf(e.log, host.Warning, "%s holds records of connection '%s', which kafka.conf does not have there; reskafka spool replay sends them", f.Dir, f.Connection)
 		}

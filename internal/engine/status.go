@@ -34,7 +34,7 @@ func (e *Engine) inForce() []*connection {
 	}
 	var list []*connection
 	for _, c := range e.config.Connections {
-		list = append(list, e.byName[c.Name])
+		list = append(list, e.byName[config.NameKey(c.Name)])
 	}
 	return list
 }
@@ -57,6 +57,16 @@ func (e *Engine) Connection(name string) (console.ConnectionStatus, bool) {
 		return console.ConnectionStatus{}, false
 	}
 	return c.snapshot()
+}
+
+// LeftOut implements console.Env.
+func (e *Engine) LeftOut(name string) (string, bool) {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	if e.config == nil || !e.config.Enabled {
+		return "", false
+	}
+	return e.config.Why(name)
 }
 
 // Consumers implements console.Env.

@@ -40,10 +40,14 @@ func (e *Engine) CheckConsumer(name string) error {
 	case err == ErrDisabled:
 		host.Logf(e.log, host.Error, "no consumer for connection '%s': Kafka is disabled (enabled = no in section [general] of kafka.conf)", name)
 	case err != nil:
-		host.Logf(e.log, host.Error, "no consumer for connection '%s': kafka.conf has no such section of type = connection", name)
+		host.Logf(e.log, host.Error, "no consumer for connection '%s': %s", name, e.whyNone(name))
 	default:
-		if settings := c.settings.Load(); settings == nil || settings.GroupID == "" {
-			host.Logf(e.log, host.Error, "no consumer for connection '%s': it has no group_id in kafka.conf", name)
+		why := "it has no group_id in kafka.conf"
+		if settings := c.settings.Load(); settings != nil && settings.GroupID != "" {
+			why = settings.NoConsumer
+		}
+		if why != "" {
+			host.Logf(e.log, host.Error, "no consumer for connection '%s': %s", name, why)
 			return ErrInvalid
 		}
 	}

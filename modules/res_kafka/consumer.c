@@ -243,7 +243,7 @@ static struct ast_kafka_consumer *find(const char *name)
 	AST_LIST_TRAVERSE_SAFE_BEGIN(&seats, seat, next) {
 		struct ast_kafka_consumer *consumer = ao2_weakproxy_get_object(seat, 0);
 
-		if (consumer && !found && !strcmp(seat->name, name)) {
+		if (consumer && !found && !strcasecmp(seat->name, name)) {
 			found = consumer;
 		} else if (consumer) {
 			ao2_ref(consumer, -1);

@@ -187,7 +187,7 @@ static struct slot *slot_get(const char *name)
 	struct slot *slot;
 
 	AST_LIST_TRAVERSE(&slots, slot, next) {
-		if (!strcmp(slot->name, name)) {
+		if (!strcasecmp(slot->name, name)) {
 			break;
 		}
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // logged is a line of Asterisk's log that the engine wrote about a configuration file: its level and its text.
-var logged = regexp.MustCompile(`(WARNING|ERROR)\[\d+\](?:\[C-[0-9a-f]+\])? \S+: (kafka\.conf:.*)$`)
+var logged = regexp.MustCompile(`(WARNING|ERROR)\[\d+\](?:\[C-[0-9a-f]+\])? \S+: (kafka\.conf:(?:\d+:)? \[.*)$`)
 
 // TestFaultyConfigurations reloads every faulty file of the configuration's own tests in a running Asterisk: the log
 // says what its golden file says, and the configuration before still produces.
