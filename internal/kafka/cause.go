@@ -51,10 +51,12 @@ func describe(err error) sentence {
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		switch {
+		case dns.IsNotFound && dns.Server != "":
+			return inWords(hostNotFoundBy, dns.Server)
 		case dns.IsNotFound:
 			return inWords(hostNotFound)
 		case dns.IsTimeout:
-			return inWords(lookupTimedOut)
+			return inWords(lookupTimedOut, scrub(dns.Err))
 		}
 		return inWords(lookupFailed, scrub(dns.Err))
 	}

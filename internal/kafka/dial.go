@@ -12,22 +12,27 @@ import (
 	"time"
 
 	"reskafka/internal/config"
+	"reskafka/internal/dns"
 )
 
 // dialer opens the connections of one client.
 type dialer struct {
-	net     net.Dialer
-	setup   time.Duration // for TCP and TLS together
-	silence time.Duration // longest wait for an answer
-	files   *tlsFiles     // nil for plaintext
-	names   bool          // whether the host's name must be in its certificate
-	facts   facts
-	closing context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
+	net      net.Dialer
+	resolver *dns.Resolver
+	setup    time.Duration // for TCP and TLS together
+	silence  time.Duration // longest wait for an answer
+	files    *tlsFiles     // nil for plaintext
+	names    bool          // whether the host's name must be in its certificate
+	facts    facts
+	closing  context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
 
 	reconnect *reconnect
 	shortcuts *shortcuts // nil for a client that does not produce
 	log       *logger
 }
+
+// resolver is every client's: it remembers which DNS servers are silent.
+var resolver dns.Resolver
 
 func newDialer(c *config.Connection, closing context.Context, log *logger) (*dialer, error) {
 	files, err := newTLSFiles(c, log)
@@ -35,13 +40,13 @@ func newDialer(c *config.Connection, closing context.Context, log *logger) (*dia
 		return nil, err
 	}
 	return &dialer{
-		net:     net.Dialer{Timeout: maxConnectTime},
-		setup:   min(c.SocketTimeout, maxSetupTimeout),
-		silence: c.SocketTimeout,
-		files:   files,
-		names:   c.HostCheck != "none",
-		facts:   factsOf(c),
-		closing: closing,
+		resolver: &resolver,
+		setup:    min(c.SocketTimeout, maxSetupTimeout),
+		silence:  c.SocketTimeout,
+		files:    files,
+		names:    c.HostCheck != "none",
+		facts:    factsOf(c),
+		closing:  closing,
 
 		reconnect: newReconnect(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
 		log:       log,
@@ -69,9 +74,17 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 
 // connect makes the connection, ready for the client's first request.
 func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	addrs, err := d.resolver.Lookup(ctx, host)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.setup)
 	defer cancel()
-	conn, err := d.net.DialContext(ctx, network, addr)
+	conn, err := d.connectAny(ctx, network, addrs, port)
 	if err != nil {
 		return nil, err
 	}

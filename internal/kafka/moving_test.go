@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/dns"
 )
 
 // names is a name server on this machine that knows one address for whatever it is asked.
@@ -20,7 +21,7 @@ type names struct {
 }
 
 // resolver gives one that asks it.
-func (n *names) resolver(t *testing.T) *net.Resolver {
+func (n *names) resolver(t *testing.T) *dns.Resolver {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -41,9 +42,7 @@ func (n *names) resolver(t *testing.T) *net.Resolver {
 		}
 	}()
 	t.Cleanup(func() { conn.Close(); <-done })
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
+	return &dns.Resolver{Redirect: func(string) string { return conn.LocalAddr().String() }}
 }
 
 // answer follows RFC 1035, section 4: a header of 12 bytes, the question, and for a host's address (type 1) one record.

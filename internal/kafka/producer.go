@@ -11,7 +11,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/config"
+	"reskafka/internal/dns"
 	"reskafka/internal/host"
 	"reskafka/internal/outbox"
 )
@@ -90,11 +90,11 @@ type tuning struct {
 	now            func() time.Time
 	unknownRetries int
 	closeWait      time.Duration
-	resolver       *net.Resolver // nil = the system's
+	resolver       *dns.Resolver
 }
 
 func defaultTuning() tuning {
-	return tuning{now: time.Now, unknownRetries: unknownTopicRetries, closeWait: 900 * time.Millisecond}
+	return tuning{now: time.Now, unknownRetries: unknownTopicRetries, closeWait: 900 * time.Millisecond, resolver: &resolver}
 }
 
 // NewProducer returns a client of connection c. It reads the TLS files but never touches the network; connections are
@@ -156,7 +156,7 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 	if err != nil {
 		return err
 	}
-	d.net.Resolver = t.resolver
+	d.resolver = t.resolver
 	d.shortcuts = &shortcuts{conns: map[int32]*boundedConn{}}
 	p.shortcuts, p.format = d.shortcuts, kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID(c.ClientID)))
 	opts, err := clientOptions(c, d, p.log)

@@ -10,6 +10,7 @@ import (
 // The situations that cause.go recognizes.
 const (
 	hostNotFound      failure = "host not found"
+	hostNotFoundBy    failure = "host not found by DNS"
 	lookupTimedOut    failure = "lookup timed out"
 	lookupFailed      failure = "lookup failed"
 	connectTimedOut   failure = "connecting timed out"
@@ -73,8 +74,9 @@ var otherWords = []words{
 	{of: connectTimedOut, cause: "timed out", address: true, remedy: "does a firewall drop packets to it?"},
 	{of: answerTimedOut, cause: "timed out", option: "socket_timeout_ms", remedy: "does the broker hang, or the network lose packets?"},
 	{of: hostNotFound, cause: "host name not found", address: true, remedy: "can this machine resolve the name?"},
-	{of: lookupTimedOut, cause: "host name lookup timed out", address: true, remedy: "does the DNS server answer?"},
-	{of: lookupFailed, cause: "host name lookup failed: %s", address: true, remedy: "does the DNS server answer?"},
+	{of: hostNotFoundBy, cause: "host name not found by DNS server %s", address: true, remedy: "can this machine resolve the name?"},
+	{of: lookupTimedOut, cause: "host name lookup timed out: %s", address: true, remedy: "see /etc/resolv.conf"},
+	{of: lookupFailed, cause: "host name lookup failed: %s", address: true, remedy: "see /etc/resolv.conf"},
 	{of: noBrokerAnswered, cause: "no broker has answered in time", option: "brokers and request_timeout_ms"},
 	{of: noAnswerInTime, cause: "no answer in time", option: "request_timeout_ms"},
 

@@ -71,7 +71,8 @@ var onlyIn = []struct {
 // Which packages of ours each package may import; a package that is not listed may import none.
 var uses = map[string][]string{
 	"internal/engine":     {"config", "console", "event", "frame", "host", "kafka", "outbox", "spool", "staged", "throttle"},
-	"internal/kafka":      {"config", "host", "outbox", "throttle"},
+	"internal/kafka":      {"config", "dns", "host", "outbox", "throttle"},
+	"internal/dns":        {},
 	"internal/event":      {"config", "host", "outbox"},
 	"internal/console":    {"config", "host"},
 	"internal/docs":       {"config"},

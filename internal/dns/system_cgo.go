@@ -1,0 +1,7 @@
+//go:build cgo
+
+package dns
+
+import "net"
+
+func init() { system = net.DefaultResolver }
