@@ -54,6 +54,7 @@ func StockModules() []string {
 type PBX struct {
 	config Config
 	lines  *follower
+	user   uint32 // that the process runs as; 0 = ours
 
 	mu      sync.Mutex
 	process *process // the latest; nil before the first Start

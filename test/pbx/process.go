@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,7 +107,11 @@ func (p *PBX) launch() error {
 	if argv, err = p.restartable(argv); err != nil {
 		return err
 	}
-	cmd := exec.Command(argv[0], append(argv[1:], "-f", "-n")...)
+	argv = append(argv, "-f", "-n")
+	if p.user != 0 { // a capability counts from the next program on
+		argv = append([]string{"/bin/sh", "-c", `exec "$@"`, "sh"}, argv...)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = p.path("run") // where a core file would go
 	cmd.Env = append(os.Environ(), p.config.Env...)
 	cmd.Stdout, cmd.Stderr = output, output
@@ -116,6 +121,12 @@ func (p *PBX) launch() error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	} else {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	if p.user != 0 {
+		// The root may lie where only we can read.
+		const mayReadAll = 2 // CAP_DAC_READ_SEARCH
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: p.user, Gid: p.user}
+		cmd.SysProcAttr.AmbientCaps = []uintptr{mayReadAll}
 	}
 	stopFollowing, err := p.lines.follow()
 	if err != nil {
@@ -148,6 +159,17 @@ func (p *PBX) restartable(argv []string) ([]string, error) {
 	// Its arguments are those that the name was given, the configuration's among them.
 	text := "#!/bin/sh\nexec " + quote(named[:len(named)-2]) + " \"$@\"\n"
 	return named, os.WriteFile(script, []byte(text), 0o700)
+}
+
+// RunAs has the next starts run Asterisk as another user, to whom the private directory is given. Only root can.
+func (p *PBX) RunAs(uid uint32) error {
+	p.user = uid
+	return filepath.WalkDir(p.config.Dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, int(uid), int(uid))
+	})
 }
 
 // Restart runs "core restart now" and waits until Asterisk, in the same process, has fully booted again.
