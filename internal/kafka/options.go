@@ -150,9 +150,9 @@ func saslMechanism(c *config.Connection) (sasl.Mechanism, error) {
 	case "PLAIN":
 		return plain.Auth{User: user, Pass: password}.AsMechanism(), nil
 	case "SCRAM-SHA-256":
-		return scram.Auth{User: user, Pass: password}.AsSha256Mechanism(), nil
+		return boundedSCRAM{scram.Auth{User: user, Pass: password}.AsSha256Mechanism()}, nil
 	case "SCRAM-SHA-512":
-		return scram.Auth{User: user, Pass: password}.AsSha512Mechanism(), nil
+		return boundedSCRAM{scram.Auth{User: user, Pass: password}.AsSha512Mechanism()}, nil
 	case "":
 		return nil, fmt.Errorf("security_protocol = %s needs sasl_mechanisms", c.SecurityProtocol)
 	default:

@@ -47,6 +47,8 @@ const (
 	wrongPasswordSCRAM failure = "wrong password, SCRAM"
 	otherMechanisms    failure = "other mechanisms"
 	mechanismRefused   failure = "mechanism refused"
+	tooManyRounds      failure = "too many rounds of SCRAM"
+	scramFailed        failure = "SCRAM failed"
 	noLoginExpected    failure = "no login expected"
 
 	leaderless     failure = "no leader"
@@ -135,6 +137,10 @@ var otherWords = []words{
 	{of: otherMechanisms, area: "SASL", cause: "the broker does not offer %s but %s", option: "sasl_mechanisms"},
 	{of: mechanismRefused, area: "SASL", cause: "the broker does not offer the mechanism of sasl_mechanisms",
 		remedy: "the broker's sasl.enabled.mechanisms lists its own"},
+	{of: tooManyRounds, area: "SASL", cause: "the broker asks for %s rounds of SCRAM, more than a million are not computed",
+		remedy: "give the user fewer iterations, and is it the broker that it claims to be?"},
+	{of: scramFailed, area: "SASL", cause: "the login by SCRAM failed: %s", option: "sasl_mechanisms",
+		remedy: "is it the broker that it claims to be?"},
 	{of: noLoginExpected, area: "SASL", cause: "the broker's listener expects no login", remedy: "is its security_protocol %s?"},
 
 	{of: leaderless, cause: "partition %s has no leader", remedy: "are the brokers up that have its replicas?"},

@@ -63,6 +63,7 @@ type Row struct {
 	Partitions int32        // of the topic; 0 = 1
 	TLS        *tls.Config  // of the listener; nil = plaintext
 	Conf       []string     // lines of the connection
+	Client     []kgo.Opt    // of the undisturbed client: how it gets in
 
 	Records int                // to produce
 	Consume bool               // consume them too
@@ -108,6 +109,7 @@ func (r *Row) Start(t testing.TB) *Bench {
 	t.Cleanup(cluster.Close)
 	b := &Bench{World: world.New(t, topic, t.TempDir(), patience), Wire: watched, Kafka: cluster}
 	options := []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ClientID("independent")}
+	options = append(options, r.Client...)
 	if r.TLS != nil {
 		options = append(options, kgo.DialTLSConfig(&tls.Config{InsecureSkipVerify: true}))
 	}
