@@ -63,6 +63,7 @@ type Connection struct {
 	RequestTimeout      time.Duration
 	MessageTimeout      time.Duration
 	SocketTimeout       time.Duration
+	ConnectionsMaxIdle  time.Duration
 	ReconnectBackoff    time.Duration
 	ReconnectBackoffMax time.Duration
 

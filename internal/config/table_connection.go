@@ -67,6 +67,15 @@ var brokerOptions = []Option[Connection]{
 		Long:  "It also limits how long connecting may take, the TLS handshake included.",
 	}, func(c *Connection) any { return &c.SocketTimeout }},
 	{Info{
+		// 900000 is what the client library takes (kgo.ConnIdleTimeout).
+		Name: "connections_max_idle_ms", Label: "Max idle", Kind: Milliseconds, Unit: "ms",
+		Default: "180000", Min: 1000, Max: 900000, Since: "1.0.0",
+		Short: "How long a connection may be idle before it is renewed",
+		Long: "Set it below the shortest limit between here and the brokers that drops idle connections without a word:" +
+			" load balancers of clouds after 240 or 350 seconds, some routers earlier. Ends that are announced need no" +
+			" setting, and Kafka itself closes after 600 seconds.",
+	}, func(c *Connection) any { return &c.ConnectionsMaxIdle }},
+	{Info{
 		Name: "reconnect_backoff_ms", Label: "Reconnect backoff", Kind: Milliseconds, Unit: "ms",
 		Default: "100", Min: 0, Max: 3600000, Since: "1.0.0",
 		Short: "Wait before the first attempt to connect again",

@@ -11,7 +11,7 @@ import (
 // The order of the options is part of the documentation: it is that of the project's contract, with what that lacks
 // beside its kin.
 func TestOrderOfOptions(t *testing.T) {
-	want := strings.Fields(`brokers client_id request_timeout_ms message_timeout_ms socket_timeout_ms
+	want := strings.Fields(`brokers client_id request_timeout_ms message_timeout_ms socket_timeout_ms connections_max_idle_ms
 		reconnect_backoff_ms reconnect_backoff_max_ms security_protocol sasl_mechanisms sasl_username sasl_password
 		ssl_ca_location ssl_certificate_location ssl_key_location ssl_endpoint_identification_algorithm
 		message_max_bytes compression_codec compression_level linger_ms batch_num_messages batch_size queue_buffering_max_messages

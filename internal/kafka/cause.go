@@ -300,9 +300,10 @@ var ownAddress = regexp.MustCompile(`(?:\[[^\]\s]*\]|[^\s\[\]:]+):\d+->`)
 // scrub takes out of a text what differs from one attempt to the next.
 func scrub(text string) string { return ownAddress.ReplaceAllString(text, "") }
 
-// ours says whether an error comes from this side giving up, which is nothing to report about a broker, or has been reported.
+// ours reports whether an error is nothing to report about a broker: this side gave up, it has been reported, or the connection
+// was idle.
 func ours(err error) bool {
-	if _, told := errors.AsType[*toldError](err); told {
+	if _, told := errors.AsType[*toldError](err); told || endedIdle(err) {
 		return true
 	}
 	return errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, net.ErrClosed)

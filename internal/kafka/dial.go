@@ -17,14 +17,16 @@ import (
 
 // dialer opens the connections of one client.
 type dialer struct {
-	net      net.Dialer
-	resolver *dns.Resolver
-	setup    time.Duration // for TCP and TLS together
-	silence  time.Duration // longest wait for an answer
-	files    *tlsFiles     // nil for plaintext
-	names    bool          // whether the host's name must be in its certificate
-	facts    facts
-	closing  context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
+	net            net.Dialer
+	resolver       *dns.Resolver
+	setup          time.Duration // for TCP and TLS together
+	unacknowledged time.Duration // longest time that the kernel waits for the other side's kernel
+	silence        time.Duration // longest wait for an answer
+	idle           time.Duration // longest time without a request
+	files          *tlsFiles     // nil for plaintext
+	names          bool          // whether the host's name must be in its certificate
+	facts          facts
+	closing        context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
 
 	reconnect *reconnect
 	shortcuts *shortcuts // nil for a client that does not produce
@@ -40,13 +42,15 @@ func newDialer(c *config.Connection, closing context.Context, log *logger) (*dia
 		return nil, err
 	}
 	return &dialer{
-		resolver: &resolver,
-		setup:    min(c.SocketTimeout, maxSetupTimeout),
-		silence:  c.SocketTimeout,
-		files:    files,
-		names:    c.HostCheck != "none",
-		facts:    factsOf(c),
-		closing:  closing,
+		resolver:       &resolver,
+		setup:          min(c.SocketTimeout, maxSetupTimeout),
+		unacknowledged: c.SocketTimeout,
+		silence:        c.SocketTimeout,
+		idle:           c.ConnectionsMaxIdle,
+		files:          files,
+		names:          c.HostCheck != "none",
+		facts:          factsOf(c),
+		closing:        closing,
 
 		reconnect: newReconnect(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
 		log:       log,
@@ -88,6 +92,7 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
+	socket := socketOf(conn)
 	conn = quick(conn)
 	s := &setup{facts: d.facts}
 	if d.files == nil {
@@ -100,8 +105,10 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	}
 	c := &boundedConn{
 		Conn: conn, silence: d.silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }), shortcuts: d.shortcuts,
-		addr: addr,
+		addr: addr, usage: usage{limit: d.idle, socket: socket},
 	}
+	c.usage.touch()
+	c.usage.bound(d.unacknowledged)
 	c.version.Store(-1)
 	return c, nil
 }
@@ -150,6 +157,7 @@ type boundedConn struct {
 	net.Conn
 	silence time.Duration
 	setup   *setup
+	usage   usage
 
 	answered atomic.Bool // something was read
 	failed   func()      // counts the attempt to connect as failed, once
@@ -167,8 +175,12 @@ type boundedConn struct {
 // Write implements net.Conn.
 func (c *boundedConn) Write(p []byte) (int, error) {
 	if broken := c.broken.Load(); broken != nil {
-		c.refused(p)
+		unwritten(c.leaving, p)
 		return 0, *broken
+	}
+	if err := c.usage.writing(); err != nil {
+		c.renewed(p)
+		return 0, err
 	}
 	c.overhear(p)
 	return c.Conn.Write(p)
@@ -180,7 +192,7 @@ func (c *boundedConn) Read(p []byte) (int, error) {
 	if n > 0 && !c.answered.Load() {
 		c.answered.Store(true)
 	}
-	return n, err
+	return n, c.usage.read(n, err)
 }
 
 // Close implements net.Conn. A connection that ends without a word of the broker's was none: kgo may try at once again.

@@ -32,6 +32,7 @@ func connection(brokers ...string) *config.Connection {
 		RequestTimeout:      5 * time.Second,
 		MessageTimeout:      300 * time.Second,
 		SocketTimeout:       10 * time.Second,
+		ConnectionsMaxIdle:  3 * time.Minute,
 		ReconnectBackoff:    20 * time.Millisecond,
 		ReconnectBackoffMax: 100 * time.Millisecond,
 		SecurityProtocol:    "plaintext",

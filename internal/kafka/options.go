@@ -27,7 +27,8 @@ const (
 	maxConnectTime     = 10 * time.Second       // of these, for TCP alone: Linux knocks again 1, 3, 7, 15 s after the first time, and less often the longer one waits
 	minBackoff         = 10 * time.Millisecond  // with 0 kgo would spin
 	metadataMinAge     = 250 * time.Millisecond // kgo's 5 s would be how long it takes to see that a broker is back
-	connIdleTimeout    = 9 * time.Minute        // below the broker's own connections.max.idle.ms of 10 minutes
+	minIdle            = 100 * time.Millisecond // kgo's
+	maxIdle            = 15 * time.Minute       // and its most
 	unknownTopicTime   = 30 * time.Second       // librdkafka's topic.metadata.propagation.max.ms
 	maxBatchRecords    = 1000000                // librdkafka's largest batch.num.messages
 	batchOverheadBytes = 128                    // a batch of one record is up to this much larger than librdkafka's 36 bytes say
@@ -48,7 +49,7 @@ func clientOptions(c *config.Connection, net *dialer, logger kgo.Logger) ([]kgo.
 		// The dialer's connections cut a read's deadline down to socket_timeout_ms; a write's is this.
 		kgo.RequestTimeoutOverhead(clamp(c.SocketTimeout, minRequestTimeout, maxRequestTimeout)),
 		kgo.RetryBackoffFn(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
-		kgo.ConnIdleTimeout(connIdleTimeout),
+		kgo.ConnIdleTimeout(clamp(c.ConnectionsMaxIdle, minIdle, maxIdle)),
 		kgo.AlwaysRetryEOF(),
 		kgo.DisableClientMetrics(),
 		kgo.WithLogger(logger),

@@ -35,7 +35,7 @@ func TestOptions(t *testing.T) {
 		{"message_max_bytes as usual", func(*config.Connection) {}, kgo.BrokerMaxWriteBytes, int32(100 << 20)},
 		{"acks", func(c *config.Connection) { c.Acks = 0 }, kgo.RequiredAcks, kgo.NoAck()},
 		{"enable_idempotence is not the library's", func(c *config.Connection) { c.Idempotence = true }, kgo.DisableIdempotentWrite, true},
-		{"idle connections", func(*config.Connection) {}, kgo.ConnIdleTimeout, 9 * time.Minute},
+		{"connections_max_idle_ms", func(c *config.Connection) { c.ConnectionsMaxIdle = 50 * time.Second }, kgo.ConnIdleTimeout, 50 * time.Second},
 	} {
 		c := connection("127.0.0.1:1")
 		test.change(c)

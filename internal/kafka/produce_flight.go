@@ -231,7 +231,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 // One that connections can be made to and that then fails is asked ever less often; for the others the dialer sees to that.
 func (p *Producer) unreachable(f *flight, err error) {
 	n := f.node
-	if n.resume.IsZero() {
+	if n.resume.IsZero() && !endedIdle(err) {
 		if f.state.Load() == departed {
 			n.failures++
 		}

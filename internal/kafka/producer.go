@@ -157,7 +157,7 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 		return err
 	}
 	d.resolver = t.resolver
-	d.shortcuts = &shortcuts{conns: map[int32]*boundedConn{}}
+	d.shortcuts = &shortcuts{conns: map[int32]*boundedConn{}, leaving: p.leaving}
 	p.shortcuts, p.format = d.shortcuts, kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID(c.ClientID)))
 	opts, err := clientOptions(c, d, p.log)
 	if err != nil {
@@ -170,6 +170,16 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 	p.client, err = kgo.NewClient(append(opts, kgo.WithHooks(p.hooks))...)
 	if err != nil {
 		return fmt.Errorf("setting up the client: %w", err)
+	}
+	return nil
+}
+
+// leaving is where the node of that number notes whose request was asked for its bytes last.
+func (p *Producer) leaving(id int32) *atomic.Pointer[flight] {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	if n := p.nodes[id]; n != nil {
+		return &n.leaving
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kbin"
@@ -16,7 +17,7 @@ import (
 const (
 	// shortcutFor is how long after a request has left by way of the library others may take the shortcut. The library renews a
 	// login that is about to end when it is given a request, at least a second before, and closes a connection that it has not
-	// used for connIdleTimeout. It does not count from the answer: a slow one says nothing about what is left of the login.
+	// used for connections_max_idle_ms. It does not count from the answer: a slow one says nothing about what is left of the login.
 	shortcutFor = 500 * time.Millisecond
 	// longestAnswered is more than any answer to a request of quickMost bytes takes, in bytes.
 	longestAnswered = 1 << 20
@@ -49,6 +50,8 @@ func (e *toldError) Unwrap() error { return e.err }
 
 // shortcuts are the connections that the library sends produce requests on, by broker. It is a part of the dialer.
 type shortcuts struct {
+	leaving func(node int32) *atomic.Pointer[flight] // of the producer's node; nil = it has none of that number
+
 	mtx   sync.Mutex
 	conns map[int32]*boundedConn
 }
@@ -99,11 +102,21 @@ func (c *boundedConn) abandon(n *node, err error) {
 	_ = c.Conn.Close()
 }
 
-// refused notes that the library was kept from writing p. If that is a flight's request, the flight counts as departed since the library
-// asked for these bytes, and would for as long as the next connection takes.
-func (c *boundedConn) refused(p []byte) {
-	if f := c.leaving.Load(); f != nil && len(p) >= 6 && kmsg.Key(binary.BigEndian.Uint16(p[4:])) == kmsg.Produce && f.first == &p[0] {
+// unwritten notes that the library was kept from writing p. If that is a flight's request, the flight counts as departed since the
+// library asked for these bytes, and would for as long as the next connection takes. leaving is its node's; nil = there is none.
+func unwritten(leaving *atomic.Pointer[flight], p []byte) {
+	if leaving == nil {
+		return
+	}
+	if f := leaving.Load(); f != nil && len(p) >= 6 && kmsg.Key(binary.BigEndian.Uint16(p[4:])) == kmsg.Produce && f.first == &p[0] {
 		f.state.CompareAndSwap(departed, boarding)
+	}
+}
+
+// renewed notes that p goes by another connection because this one was idle.
+func (c *boundedConn) renewed(p []byte) {
+	if c.shortcuts != nil && c.known {
+		unwritten(c.shortcuts.leaving(c.node), p)
 	}
 }
 

@@ -36,6 +36,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -62,8 +64,10 @@ type Row struct {
 	Kafka      []kfake.Opt  // of the embedded broker
 	Partitions int32        // of the topic; 0 = 1
 	TLS        *tls.Config  // of the listener; nil = plaintext
-	Conf       []string     // lines of the connection
+	Conf       []string     // lines of the connection; @DIR@ is the folder of Files
 	Client     []kgo.Opt    // of the undisturbed client: how it gets in
+
+	Files map[string][]byte // that the connection's options name
 
 	Records int                // to produce
 	Consume bool               // consume them too
@@ -121,7 +125,13 @@ func (r *Row) Start(t testing.TB) *Bench {
 		"[tested]", "type = connection", "client_id = tested", "brokers = " + strings.Join(cluster.ListenAddrs(), ","),
 		"group_id = group", "auto_offset_reset = earliest", "reconnect_backoff_ms = 20", "reconnect_backoff_max_ms = 200",
 	}, r.Conf...)
-	if err := b.Configure(strings.Join(conf, "\n") + "\n"); err != nil {
+	dir := t.TempDir()
+	for name, text := range r.Files {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Configure(strings.ReplaceAll(strings.Join(conf, "\n")+"\n", "@DIR@", dir)); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -132,6 +132,30 @@ var networkRows = []Row{
 		},
 	},
 	{
+		Option: "connections_max_idle_ms", Value: "1000",
+		Effect: "a record that comes after 1.5 seconds of rest goes by a new connection", Where: "on the wire",
+		Beyond: "test/brokers rows_connections_test.go",
+		holds: func(w *World) error {
+			producer, err := w.delivered("one")
+			if err != nil {
+				return err
+			}
+			opened := func() int {
+				return len(w.Wire.Seen(func(r wire.Request) bool { return kmsg.Key(r.Key()) == kmsg.ApiVersions }))
+			}
+			before := opened()
+			time.Sleep(1500 * time.Millisecond)
+			producer.Put("two")
+			if _, err := producer.Settled(); err != nil {
+				return err
+			}
+			if opened() == before {
+				return unseenf("it goes by the same connection")
+			}
+			return nil
+		},
+	},
+	{
 		Option: "reconnect_backoff_ms", Value: "1000",
 		Effect: "a broker that closes each connection is called again no sooner than 750 ms later, as jitter has it", Where: "on the wire",
 		Beyond: "internal/kafka TestReconnectTurns",

@@ -64,7 +64,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		for c.next() {
 		}
 	}
-	if c.isSilent() {
+	if c.Silent() {
 		<-c.ended
 		return 0, net.ErrClosed
 	}
@@ -105,7 +105,7 @@ func (c *Conn) answer(answer []byte) error {
 			}
 		}
 	}
-	if len(answer) == 0 || c.isSilent() {
+	if len(answer) == 0 || c.Silent() {
 		return nil
 	}
 	_, err := c.Conn.Write(answer)
@@ -127,9 +127,14 @@ func (c *Conn) End(how Ending) {
 		c.mtx.Unlock()
 		return
 	case RST:
-		if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		conn := c.Conn
+		if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
+			conn = secure.NetConn() // which ends without a word of TLS
+		}
+		if tcp, ok := conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}
+		_ = conn.Close()
 	}
 	c.Close()
 }
@@ -137,7 +142,8 @@ func (c *Conn) End(how Ending) {
 // Ended is closed with the connection.
 func (c *Conn) Ended() <-chan struct{} { return c.ended }
 
-func (c *Conn) isSilent() bool {
+// Silent reports whether the connection has ended in silence.
+func (c *Conn) Silent() bool {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	return c.silent
