@@ -75,6 +75,9 @@ func writeBrokers(b *strings.Builder, states []BrokerState, now time.Time) {
 		if !s.Since.IsZero() {
 			text += " for " + age(now.Sub(s.Since))
 		}
+		if pause := s.Throttled.Sub(now); pause > 0 {
+			text += ", throttled by it for another " + age(pause)
+		}
 		if !s.Connected && s.LastError != "" {
 			text += ": " + printable(s.LastError)
 		}
@@ -96,6 +99,9 @@ func writeCounters(b *strings.Builder, c ConnectionStatus, now time.Time) {
 	}
 	writeCount(b, "Retried", t.Retried, nil)
 	writeCount(b, "Refused", sum(c.Refused), c.Refused)
+	if c.Implausible > 0 {
+		item(b, "Bad responses", strconv.FormatUint(c.Implausible, 10)+" of brokers, refused")
+	}
 	if c.LastError != "" {
 		text := printable(c.LastError)
 		if !c.LastErrorAt.IsZero() {

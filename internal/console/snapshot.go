@@ -19,6 +19,8 @@ type ConnectionStatus struct {
 	Topics  []TopicStatus // in any order
 	Refused []ReasonCount // what produce refused and never accepted, by reason, in the order to print
 
+	Implausible uint64 // responses and record batches of brokers that were refused because they cannot be true
+
 	LastError   string    // why a message was last retried or dropped; empty = never
 	LastErrorAt time.Time // when that was
 }
@@ -29,6 +31,7 @@ type BrokerState struct {
 	Connected bool      // now
 	Since     time.Time // since when it is as it is; zero = not known
 	LastError string    // why it is not connected; empty = not known
+	Throttled time.Time // it asked for no requests before then; zero = it did not
 }
 
 // Counters says where accepted messages are: Accepted = Acknowledged + Waiting + Sending + Spooled + everything Dropped.

@@ -103,9 +103,11 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	}
 	brokers := status.Snapshot()
 	for _, b := range brokers.Brokers {
-		s.States = append(s.States, console.BrokerState{Address: b.Address, Connected: b.Connected, Since: b.Since, LastError: b.LastError.Text})
+		s.States = append(s.States, console.BrokerState{Address: b.Address, Connected: b.Connected, Since: b.Since, LastError: b.LastError.Text,
+			Throttled: b.Throttled})
 	}
 	s.LastError, s.LastErrorAt = brokers.LastError.Text, brokers.LastError.At
+	s.Implausible = brokers.Refused
 
 	// What is still in the stage has been accepted but has no topic yet. What has left it by the time that taken is read is let
 	// arrive: that errs on the side of counting a frame as staged for a moment too long, never of not counting it.

@@ -42,6 +42,9 @@ func describe(err error) sentence {
 	if known, ok := errors.AsType[*answer](err); ok {
 		return known.sentence()
 	}
+	if refused, ok := errors.AsType[*refusedResponse](err); ok {
+		return refused.sentence()
+	}
 	s := setupOf(err)
 	if found, ok := tlsCause(err, s); ok {
 		return found
@@ -128,6 +131,9 @@ func (f facts) turnedAway() sentence {
 
 // whileAsking says more of a request that a broker did not answer, and before any other, which answered tells.
 func (f facts) whileAsking(answered bool, err error) error {
+	if _, refused := errors.AsType[*refusedResponse](err); refused {
+		return err
+	}
 	switch {
 	case !answered && cutOff(err):
 		return &described{f.turnedAway(), err}

@@ -176,6 +176,7 @@ func (c *Consumer) start(conf *config.Connection) error {
 		return err
 	}
 	c.net = net
+	net.observer = c.hooks
 	// The client's own limits are librdkafka's here: a fetch may take its max wait on top of socket_timeout_ms, and
 	// joining a group lasts as long as its slowest member may take.
 	net.silence = conf.SocketTimeout + max(conf.MaxPollInterval, fetchMaxWait)

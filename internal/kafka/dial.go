@@ -28,6 +28,8 @@ type dialer struct {
 	facts          facts
 	closing        context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
 
+	conf      *config.Connection
+	observer  responseObserver // nil for a client of one request
 	reconnect *reconnect
 	shortcuts *shortcuts // nil for a client that does not produce
 	log       *logger
@@ -52,6 +54,7 @@ func newDialer(c *config.Connection, closing context.Context, log *logger) (*dia
 		facts:          factsOf(c),
 		closing:        closing,
 
+		conf:      c,
 		reconnect: newReconnect(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
 		log:       log,
 	}, nil
@@ -100,6 +103,7 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, e
 	} else if conn, err = d.handshake(ctx, conn, addr, s); err != nil {
 		return nil, err
 	}
+	conn = newCheckedConn(conn, addr, d.conf, d.observer)
 	if d.facts.mechanism != "" {
 		conn = &loginConn{Conn: conn, setup: s}
 	}

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -101,6 +102,7 @@ func (h *hooks) ended(b *broker, conn net.Conn) {
 	delete(b.conns, conn)
 	if len(b.conns) == 0 {
 		b.since = h.now()
+		b.throttle = time.Time{}
 	}
 }
 
@@ -151,6 +153,9 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 	}
 	why := h.facts.at(addr, describe(err))
 	h.status.fail(b, addr, why.String(), now)
+	if _, refused := errors.AsType[*refusedResponse](err); refused {
+		h.status.refused++
+	}
 	if !b.down {
 		b.down, b.downSince, b.told = true, now, false
 	}
@@ -166,6 +171,54 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 		what = "does not answer"
 	}
 	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, why, h.purpose, inAttempts(suppressed))
+}
+
+// noticedThrottle is the shortest pause that is logged. A broker with a quota asks for shorter ones all the time.
+const noticedThrottle = time.Second
+
+// throttled implements responseObserver.
+func (h *hooks) throttled(addr string, pause time.Duration) {
+	kept := min(pause, maxThrottle)
+	until := h.now().Add(kept)
+	h.status.mtx.Lock()
+	if b := h.status.broker(addr, -1); until.After(b.throttle) {
+		b.throttle = until
+	}
+	h.status.mtx.Unlock()
+	if pause < noticedThrottle {
+		return
+	}
+	level, why := host.Notice, inWords(pauseAsked)
+	if pause > maxThrottle {
+		level, why = host.Warning, inWords(pauseCut, maxThrottle.String(), maxThrottle.String())
+	}
+	h.say(level, addr, why, "; asked for: "+pause.Round(time.Second).String())
+}
+
+// refusedBatch implements responseObserver.
+func (h *hooks) refusedBatch(addr string, err error) {
+	h.status.mtx.Lock()
+	h.status.refused++
+	h.status.mtx.Unlock()
+	h.say(host.Warning, addr, describe(err), "")
+}
+
+// say logs a sentence about a broker, the first at once.
+func (h *hooks) say(level host.Level, addr string, why sentence, more string) {
+	if h.closing.Load() {
+		return
+	}
+	if suppressed, ok := h.lines.Allow("broker " + addr + " " + why.key()); ok {
+		host.Logf(h.log, level, "connection %s: broker %s: %s%s%s", h.name, addr, why, more, times(suppressed))
+	}
+}
+
+// times returns for how many like it a line stands, if for more than one.
+func times(suppressed int) string {
+	if suppressed == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%d times)", suppressed+1)
 }
 
 // inAttempts says for how many a line stands, if it is more than one.

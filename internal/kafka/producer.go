@@ -157,6 +157,7 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 		return err
 	}
 	d.resolver = t.resolver
+	d.observer = p.hooks
 	d.shortcuts = &shortcuts{conns: map[int32]*boundedConn{}, leaving: p.leaving}
 	p.shortcuts, p.format = d.shortcuts, kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID(c.ClientID)))
 	opts, err := clientOptions(c, d, p.log)

@@ -21,6 +21,7 @@ type Status struct {
 	brokers map[string]*broker
 	failure Failure
 	failed  uint64
+	refused uint64
 }
 
 // Snapshot is a Status at one moment.
@@ -30,6 +31,7 @@ type Snapshot struct {
 	Failures     uint64         // connections and requests that failed
 	Acknowledged time.Time      // when a broker last acknowledged a record; zero = never
 	Retried      uint64         // records handed back to be tried again, counted each time
+	Refused      uint64         // responses and record batches that no broker can mean
 }
 
 // BrokerStatus is the state of one broker at one moment. A broker appears with the first attempt to reach it.
@@ -40,6 +42,7 @@ type BrokerStatus struct {
 	Connections int
 	Since       time.Time // of being connected or not; zero if it was never tried to the end
 	LastError   Failure
+	Throttled   time.Time // it asked for no requests before then; zero = it did not
 }
 
 // Failure is an error with its time.
@@ -57,6 +60,7 @@ type broker struct {
 	conns    map[net.Conn]struct{}
 	gone     map[net.Conn]struct{} // closed before kgo told that they were open
 	answered bool                  // a request was answered since the last connect
+	throttle time.Time             // no requests before then; forgotten with the connection
 
 	down       bool      // does not work at the moment
 	downSince  time.Time // when that began
@@ -74,7 +78,7 @@ func (s *Status) Snapshot() Snapshot {
 	}
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
-	snap.LastError, snap.Failures = s.failure, s.failed
+	snap.LastError, snap.Failures, snap.Refused = s.failure, s.failed, s.refused
 	for address, b := range s.brokers {
 		snap.Brokers = append(snap.Brokers, BrokerStatus{
 			Address:     address,
@@ -83,6 +87,7 @@ func (s *Status) Snapshot() Snapshot {
 			Connections: len(b.conns),
 			Since:       b.since,
 			LastError:   b.failure,
+			Throttled:   b.throttle,
 		})
 	}
 	slices.SortFunc(snap.Brokers, func(a, b BrokerStatus) int { return cmp.Compare(a.Address, b.Address) })

@@ -51,6 +51,11 @@ const (
 	scramFailed        failure = "SCRAM failed"
 	noLoginExpected    failure = "no login expected"
 
+	responseRefused failure = "response refused"
+	batchRefused    failure = "batch refused"
+	pauseAsked      failure = "pause asked for"
+	pauseCut        failure = "pause cut"
+
 	leaderless     failure = "no leader"
 	noRightToWrite failure = "no idempotent write"
 	unknownCode    failure = "unknown code"
@@ -142,6 +147,14 @@ var otherWords = []words{
 	{of: scramFailed, area: "SASL", cause: "the login by SCRAM failed: %s", option: "sasl_mechanisms",
 		remedy: "is it the broker that it claims to be?"},
 	{of: noLoginExpected, area: "SASL", cause: "the broker's listener expects no login", remedy: "is its security_protocol %s?"},
+
+	{of: responseRefused, cause: "its response to %s was refused: %s",
+		remedy: "is this port that of a Kafka broker? does a proxy between alter what passes?"},
+	{of: batchRefused, cause: "the batch at offset %s of partition %s was refused: %s",
+		remedy: "the broker's log of that partition is damaged, or a proxy between alters what passes"},
+	{of: pauseAsked, cause: "it asks for a pause", remedy: "does a quota of the cluster limit this user or client_id?"},
+	{of: pauseCut, cause: "it asks for a pause longer than %s, which is cut to %s",
+		remedy: "does a quota of the cluster limit this user or client_id?"},
 
 	{of: leaderless, cause: "partition %s has no leader", remedy: "are the brokers up that have its replicas?"},
 	{of: noRightToWrite, area: "CLUSTER_AUTHORIZATION_FAILED", cause: "this user is not authorized to write idempotently",

@@ -1,7 +1,10 @@
 package brokers
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -35,7 +38,7 @@ var hostileRows = []Row{
 		Log: []string{"it closed the connection", "dropped, message timeout"},
 	},
 	{
-		Name: "an answer to ApiVersions with a length that does not fit", Finding: "C2",
+		Name: "the length of an answer to ApiVersions is 2 GB", Finding: "C2",
 		Broker: []wire.Fault{wire.Key(kmsg.ApiVersions, wire.Times(2, wire.Fault{
 			Answer: func(_ *wire.Conn, _ wire.Header, answer []byte) []byte {
 				answer[0] = 0x7f
@@ -43,6 +46,89 @@ var hostileRows = []Row{
 			},
 		}))},
 		Records: 10, Consume: true,
-		Log: []string{"cannot be reached", "is back after"},
+		Log: []string{"its response to ApiVersions was refused: it has 21", "is back after"},
 	},
+	{
+		Name: "ApiVersions before the login claims 10^8 keys", Finding: "C2",
+		Broker: []wire.Fault{wire.Key(kmsg.ApiVersions, wire.Times(2, wire.Rewrite(kmsg.ApiVersions, func(wire.Header, []byte) []byte {
+			return binary.AppendUvarint([]byte{0, 0}, 1e8)
+		})))},
+		Records: 10, Consume: true,
+		Log: []string{"its response to ApiVersions was refused: it claims an array of 99999999 elements in 0 bytes", "is back after"},
+	},
+	{
+		Name: "Metadata of 95 MiB", Finding: "C2",
+		Broker: []wire.Fault{wire.Key(kmsg.Metadata, wire.Times(2, wire.Rewrite(kmsg.Metadata, func(_ wire.Header, body []byte) []byte {
+			return append(body, make([]byte, 95<<20)...)
+		})))},
+		Records: 10, Consume: true,
+		Log: []string{"its response to Metadata was refused: it has 99", "is back after"},
+	},
+	{
+		Name: "Metadata with an array of 2^31-1 brokers", Finding: "C2",
+		Broker: []wire.Fault{wire.Key(kmsg.Metadata, wire.Times(2, wire.Rewrite(kmsg.Metadata, func(_ wire.Header, body []byte) []byte {
+			return append(body[:5:5], 0x80, 0x80, 0x80, 0x80, 0x08, 1, 1, 1) // behind the header's tags and the throttle time
+		})))},
+		Records: 10, Consume: true,
+		Log: []string{"its response to Metadata was refused: it claims an array of 2147483647 elements in 3 bytes", "is back after"},
+	},
+	{
+		Name: "2^32-1 tagged fields in 20 bytes", Finding: "C5",
+		Broker: []wire.Fault{wire.Key(kmsg.FindCoordinator, wire.Times(1, wire.Rewrite(kmsg.FindCoordinator, func(_ wire.Header, body []byte) []byte {
+			return append([]byte{0xff, 0xff, 0xff, 0xff, 0x0f}, make([]byte, 15)...)
+		})))},
+		Records: 10, Consume: true,
+		Log: []string{"its response to FindCoordinator was refused: it claims 4294967295 tagged fields in 15 bytes", "is back after"},
+	},
+	{
+		Name: "a batch claims 2^31-1 records", Finding: "C2",
+		Broker:  []wire.Fault{batches(2, func(batch []byte) { binary.BigEndian.PutUint32(batch[57:], math.MaxInt32) })},
+		Records: 10, Consume: true,
+		Log: []string{"the batch at offset 0 of partition 0 was refused: it claims 2147483647 records", "topic topic partition 0"},
+	},
+	{
+		Name: "a batch reaches offset 2^63-1", Finding: "C3",
+		Broker:  []wire.Fault{batches(2, func(batch []byte) { binary.BigEndian.PutUint64(batch, math.MaxInt64) })},
+		Records: 10, Consume: true,
+		Log: []string{"the batch at offset 9223372036854775807 of partition 0 was refused: it reaches an offset that no log has",
+			"topic topic partition 0"},
+	},
+	{
+		Name: "the end of a partition is offset 2^63-1", Finding: "C3",
+		Broker: []wire.Fault{wire.Key(kmsg.ListOffsets, wire.Times(1, wire.Change(func(r *kmsg.ListOffsetsResponse) {
+			r.Topics[0].Partitions[0].Offset = math.MaxInt64
+		})))},
+		Records: 10, Consume: true,
+		Log: []string{"its response to ListOffsets was refused: it has the offset 9223372036854775807", "is back after"},
+	},
+	{
+		Name: "a throttle time of 24 days for a producer", Finding: "C4",
+		Broker:  []wire.Fault{wire.Change(func(r *kmsg.ProduceResponse) { r.ThrottleMillis = math.MaxInt32 })},
+		Records: 1,
+		Log:     []string{"it asks for a pause longer than 1m0s, which is cut to 1m0s"},
+		Shown:   []string{"throttled by it for another"},
+	},
+	{
+		Name: "a throttle time of 1.5 s for a consumer", Finding: "C4",
+		Broker: []wire.Fault{wire.Key(kmsg.FindCoordinator, wire.Change(func(r *kmsg.FindCoordinatorResponse) {
+			r.ThrottleMillis = 1500
+		}))},
+		Records: 1, Consume: true,
+		Log: []string{"it asks for a pause (does a quota of the cluster limit this user or client_id?"},
+	},
+}
+
+// batches changes the record batches of partition 0 in the first n responses that have some.
+func batches(n int64, change func(batch []byte)) wire.Fault {
+	var left atomic.Int64
+	left.Store(n)
+	return wire.Change(func(r *kmsg.FetchResponse) {
+		for _, topic := range r.Topics {
+			for _, partition := range topic.Partitions {
+				if len(partition.RecordBatches) > 0 && left.Add(-1) >= 0 {
+					change(partition.RecordBatches)
+				}
+			}
+		}
+	})
 }
