@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+
 	"reskafka/test/apache"
+	"reskafka/test/openssl"
 )
 
 // TestPasswordIsPutRight has the only user mistype a password, over TLS with an authority of its own: one line says so,
@@ -76,4 +79,24 @@ func passwordIsPutRight(t *testing.T, kafka string) {
 	if lines != 1 {
 		t.Errorf("%d lines for one cause", lines)
 	}
+}
+
+// TestOddCertificates sends from Asterisk to a broker behind OpenSSL with RSA key exchange only, whose certificate and authority have
+// negative serial numbers: both need settings that are linked into the engine.
+func TestOddCertificates(t *testing.T) {
+	dir := t.TempDir()
+	openssl.Run(t, dir, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority",
+		"-days", "2", "-set_serial", "-5")
+	openssl.Run(t, dir, "req", "-newkey", "rsa:2048", "-nodes", "-keyout", "broker.key", "-out", "broker.csr", "-subj", "/CN=127.0.0.1")
+	openssl.Run(t, dir, "x509", "-req", "-in", "broker.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-set_serial", "-7", "-days", "2",
+		"-sha256", "-out", "broker.pem")
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "t"), kfake.ListenFn(openssl.Listen(t,
+		"-cert", filepath.Join(dir, "broker.pem"), "-key", filepath.Join(dir, "broker.key"), "-tls1_2", "-cipher", "kRSA+AESGCM")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	w := newWorld(t, options{noBroker: true, files: map[string]string{"kafka.conf": fmt.Sprintf("[one]\ntype = connection\n"+
+		"brokers = %s\nsecurity_protocol = ssl\nssl_ca_location = %s\n", cluster.ListenAddrs()[0], filepath.Join(dir, "ca.pem"))}})
+	w.expect(`Message sent successfully`, "kafka test send connection one topic t message m")
 }
