@@ -83,7 +83,7 @@ type lookup struct {
 	mtx      sync.Mutex
 	answered map[string]chan struct{} // by name: closed when a server has sent IPv4 addresses
 	servers  []string                 // that were asked, in that order
-	heard    map[string]string        // what each did last
+	heard    map[string]string        // how each failed last
 }
 
 // dial is the Dial of a net.Resolver. The connection that it returns is one for a stream whatever the network, because such a
@@ -102,13 +102,15 @@ func (l *lookup) addresses(name string) chan struct{} {
 	return l.answered[name]
 }
 
-// note keeps what a server did, "" for a good answer.
+// note keeps what a server did, "" for a good answer, which hides no failure: the next search domain may well be answered.
 func (l *lookup) note(server, did string) {
 	l.mtx.Lock()
 	if !slices.Contains(l.servers, server) {
 		l.servers = append(l.servers, server)
 	}
-	l.heard[server] = did
+	if did != "" {
+		l.heard[server] = did
+	}
 	l.mtx.Unlock()
 
 	l.resolver.mtx.Lock()

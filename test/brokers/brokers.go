@@ -66,6 +66,7 @@ type Row struct {
 	TLS        *tls.Config  // of the listener; nil = plaintext
 	Conf       []string     // lines of the connection; @DIR@ is the folder of Files
 	Client     []kgo.Opt    // of the undisturbed client: how it gets in
+	Host       string       // the broker's name in kafka.conf; empty = its address
 
 	Files map[string][]byte // that the connection's options name
 
@@ -121,8 +122,12 @@ func (r *Row) Start(t testing.TB) *Bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Client.Close)
+	brokers := strings.Join(cluster.ListenAddrs(), ",")
+	if r.Host != "" {
+		brokers = r.Host + brokers[strings.LastIndex(brokers, ":"):]
+	}
 	conf := append([]string{
-		"[tested]", "type = connection", "client_id = tested", "brokers = " + strings.Join(cluster.ListenAddrs(), ","),
+		"[tested]", "type = connection", "client_id = tested", "brokers = " + brokers,
 		"group_id = group", "auto_offset_reset = earliest", "reconnect_backoff_ms = 20", "reconnect_backoff_max_ms = 200",
 	}, r.Conf...)
 	dir := t.TempDir()
