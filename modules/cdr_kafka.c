@@ -30,7 +30,13 @@
 
 #define CDR_NAME "Kafka"
 
+/* How long to wait for a batch of call records: until none was posted for POST_QUIET_MS. */
+#define POST_STEP_MS  5
+#define POST_QUIET_MS 40
+#define POST_LIMIT_MS 300
+
 static struct ast_kafka_source *source;
+static int posted; /* call records, ever: atomic */
 
 #define TEXT(member) (struct ast_kafka_field) { #member, AST_KAFKA_TEXT, { .text = cdr->member } }
 #define NAMED(label, value) (struct ast_kafka_field) { label, AST_KAFKA_TEXT, { .text = value } }
@@ -71,12 +77,32 @@ static int cdr_log(struct ast_cdr *cdr)
 		};
 	}
 	res = ast_kafka_source_publish(source, fields, count);
+	__atomic_add_fetch(&posted, 1, __ATOMIC_RELAXED);
 	ast_free(fields);
 	return res;
 }
 
+/* post_batch has Asterisk post the call records that it holds back (cdr.conf: batch = yes): those of a backend that has gone are
+ * lost. It may do so in a thread of its own (safeshutdown = no), which is over when it posted nothing for some time. */
+static void post_batch(void)
+{
+	int before = -1;
+	int quiet = 0;
+	int waited;
+
+	ast_cdr_engine_term();
+	for (waited = 0; quiet < POST_QUIET_MS && waited < POST_LIMIT_MS; waited += POST_STEP_MS) {
+		int now = __atomic_load_n(&posted, __ATOMIC_RELAXED);
+
+		quiet = now == before ? quiet + POST_STEP_MS : 0;
+		before = now;
+		usleep(POST_STEP_MS * 1000);
+	}
+}
+
 static int unload_module(void)
 {
+	post_batch();
 	if (ast_cdr_unregister(CDR_NAME)) {
 		return -1;
 	}

@@ -105,12 +105,19 @@ static int engine_start(struct resk_limits *limits)
 	return 0;
 }
 
+/* With cdr.conf's batch = yes and safeshutdown = no Asterisk posts its call records from a thread of its own while exit
+ * handlers run. It is over when nothing came for the first time, or for the second in all. */
+#define SETTLE_QUIET_MS 40
+#define SETTLE_LIMIT_MS 300
+
 /* Asterisk ends without unloading its modules when it is told to stop now. */
 static void at_exit(void)
 {
+	producers_settle(SETTLE_QUIET_MS, SETTLE_LIMIT_MS);
 	producers_close();
 	engine.resk_stop(STOP_GRACE_MS);
 	reports_stop();
+	producers_tell_late();
 }
 
 static int unload_module(void)

@@ -43,6 +43,10 @@ void cli_unregister(void);
 int producers_start(const struct resk_limits *limits);
 /* Has the pump get ready for what a new configuration asks of the stages. */
 void producers_ready(void);
+/* Waits until no record was produced for quiet_ms, or for limit_ms. */
+void producers_settle(int quiet_ms, int limit_ms);
+/* Logs how many records were refused because the stages are shut already. A later one is logged at once, and only the first. */
+void producers_tell_late(void);
 /* Shuts every stage to writers and waits until the engine has taken what they hold. */
 void producers_close(void);
 /* What the engine gives slabs back by that it has kept. */

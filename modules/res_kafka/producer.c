@@ -49,6 +49,8 @@ static struct resk_limits limits;
 static int closing; /* no stage is opened any more; under the lock of slots */
 static int held;
 static int forked;
+static int64_t late;  /* records that came when their stage was shut: atomic */
+static int told_late; /* how many there were is logged, and so is the next one: atomic */
 
 int in_forked_child(void)
 {
@@ -98,6 +100,7 @@ int producers_start(const struct resk_limits *given)
 	}
 	limits = *given;
 	closing = 0;
+	late = told_late = 0;
 	pump = stage_pump_start(&taker, "kafka-pump", limits.stage_folder);
 	nowhere = pump ? stage_create(pump, NULL, NULL) : NULL;
 	if (!nowhere) {
@@ -118,12 +121,65 @@ void producers_ready(void)
 	AST_LIST_UNLOCK(&slots);
 }
 
+/* How many records were produced since the module was loaded. */
+static int64_t produced(void)
+{
+	int64_t sum = 0;
+	struct slot *slot;
+
+	AST_LIST_LOCK(&slots);
+	AST_LIST_TRAVERSE(&slots, slot, next) {
+		sum += __atomic_load_n(&stage_gate(slot->stage)->admitted, __ATOMIC_RELAXED);
+	}
+	AST_LIST_UNLOCK(&slots);
+	return sum;
+}
+
+#define SETTLE_STEP_MS 5
+
+void producers_settle(int quiet_ms, int limit_ms)
+{
+	int64_t before = produced();
+	int quiet = 0;
+	int waited;
+
+	for (waited = 0; producers_held() && quiet < quiet_ms && waited < limit_ms; waited += SETTLE_STEP_MS) {
+		int64_t now;
+
+		usleep(SETTLE_STEP_MS * 1000);
+		now = produced();
+		quiet = now == before ? quiet + SETTLE_STEP_MS : 0;
+		before = now;
+	}
+}
+
+#define LATE_ADVICE "Asterisk produced %s after res_kafka had ended; safeshutdown = yes in cdr.conf makes it wait for its call records"
+
+void producers_tell_late(void)
+{
+	int64_t count = __atomic_load_n(&late, __ATOMIC_SEQ_CST);
+
+	if (count) {
+		ast_log(LOG_ERROR, "%lld record(s) are lost: " LATE_ADVICE "\n", (long long) count, "them");
+	}
+	__atomic_store_n(&told_late, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Counts a record that came too late, which the engine cannot log any more. */
+static void refuse_late(const char *topic)
+{
+	__atomic_add_fetch(&late, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_exchange_n(&told_late, 0, __ATOMIC_SEQ_CST)) {
+		ast_log(LOG_ERROR, "A record for topic '%s' is lost, and so are later ones: " LATE_ADVICE "\n", topic, "it");
+	}
+}
+
 void producers_close(void)
 {
 	struct slot *slot;
 
 	AST_LIST_LOCK(&slots);
-	closing = 1;
+	__atomic_store_n(&closing, 1, __ATOMIC_SEQ_CST);
 	AST_LIST_TRAVERSE(&slots, slot, next) {
 		stage_shut(slot->stage); /* and not its gate, which the engine may open until it is stopped */
 	}
@@ -293,6 +349,9 @@ int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *he
 	head->accepted_ns = now.tv_sec * 1000000000LL + now.tv_nsec;
 	parts[0] = (struct iovec) { head, sizeof(*head) };
 	result = stage_put(stage, parts, count, charge);
+	if (result == STAGE_CLOSED && __atomic_load_n(&closing, __ATOMIC_SEQ_CST)) {
+		refuse_late(topic);
+	}
 	return result == STAGE_OK ? 0 : refuse(stage, (enum resk_refusal) result, topic);
 }
 

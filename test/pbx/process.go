@@ -24,6 +24,8 @@ const (
 	Gracefully How = iota
 	// Now ends calls and modules without waiting for calls ("core stop now").
 	Now
+	// Terminate is SIGTERM, as a service manager sends it.
+	Terminate
 	// Kill is SIGKILL: nothing runs any more.
 	Kill
 )
@@ -216,6 +218,9 @@ func (p *PBX) Stop(how How) error {
 	p.mu.Lock()
 	run.stopping = true
 	p.mu.Unlock()
+	if how == Terminate {
+		return p.terminate(run)
+	}
 	command := "core stop gracefully"
 	if how == Now {
 		command = "core stop now"
@@ -230,6 +235,20 @@ func (p *PBX) Stop(how How) error {
 			cliErr, p.tail())
 	}
 	return p.Crashed()
+}
+
+// terminate sends SIGTERM, after which Asterisk ends as with "core stop now".
+func (p *PBX) terminate(run *process) error {
+	if err := run.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-run.ended:
+		return p.Crashed()
+	case <-time.After(stopTimeout):
+		p.kill(run)
+		return fmt.Errorf("SIGTERM did not end Asterisk within %s; it was killed\n%s", stopTimeout, p.tail())
+	}
 }
 
 func (p *PBX) kill(run *process) {
