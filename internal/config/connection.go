@@ -86,6 +86,7 @@ type Connection struct {
 	Linger           time.Duration
 	BatchNumMessages int
 	BatchSize        int
+	RequestMaxBytes  int
 	QueueMaxMessages int
 	QueueMaxKbytes   int
 	Acks             int

@@ -18,7 +18,7 @@ var connectionTable = Table[Connection]{
 	Options: slices.Concat(brokerOptions, securityOptions, of(Producing, producerOptions), of(Producing, spoolOptions),
 		of(Consuming, consumerOptions), debugOptions),
 	front: oldOrder,
-	back:  append([]string{hostCheck}, spoolNames()...),
+	back:  slices.Concat([]string{hostCheck}, spoolNames(), []string{"request_max_bytes"}),
 	rules: connectionRules,
 	idle:  idleOption,
 }

@@ -46,8 +46,17 @@ var producerOptions = []Option[Connection]{
 		Name: "batch_size", Label: "Batch size", Kind: Number, Unit: "bytes",
 		Default: "1000000", Min: 1, Max: 2147483647, Since: "1.0.0",
 		Short: "Most bytes in one batch",
-		Long:  "A single message may be larger, up to message_max_bytes; it then makes a batch of its own.",
+		Long: "A single message may be larger, up to message_max_bytes; it then makes a batch of its own. A batch also has to fit" +
+			" into a request, see request_max_bytes.",
 	}, func(c *Connection) any { return &c.BatchSize }},
+	{Info{
+		Name: "request_max_bytes", Label: "Request max bytes", Kind: Number, Unit: "bytes",
+		Default: "1000000", Min: 32768, Max: 1000000000, Since: "1.0.0",
+		Short: "Most bytes in one request to produce",
+		Long: "A request carries a batch for each of several partitions; a single larger message goes in a request of its own." +
+			" Some services close the connection on a larger request: Azure Event Hubs on more than 1046528 bytes. A broker that" +
+			" does so twice gets requests of half that length, until the client is made anew. Bytes count before compression.",
+	}, func(c *Connection) any { return &c.RequestMaxBytes }},
 	{Info{
 		Name: "queue_buffering_max_messages", Label: "Queue buffering max messages", Kind: Number, Unit: "messages",
 		Default: "100000", Min: 1, Max: 2147483647, Reload: AtOnce, Since: "1.0.0",

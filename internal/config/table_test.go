@@ -14,7 +14,7 @@ func TestOrderOfOptions(t *testing.T) {
 	want := strings.Fields(`brokers client_id request_timeout_ms message_timeout_ms socket_timeout_ms connections_max_idle_ms
 		reconnect_backoff_ms reconnect_backoff_max_ms security_protocol sasl_mechanisms sasl_username sasl_password
 		ssl_ca_location ssl_certificate_location ssl_key_location ssl_endpoint_identification_algorithm
-		message_max_bytes compression_codec compression_level linger_ms batch_num_messages batch_size queue_buffering_max_messages
+		message_max_bytes compression_codec compression_level linger_ms batch_num_messages batch_size request_max_bytes queue_buffering_max_messages
 		queue_buffering_max_kbytes acks retries enable_idempotence durability spool_dir spool_max_mbytes spool_sync spool_full
 		spool_max_hours flush_timeout_ms group_id auto_offset_reset enable_auto_commit
 		auto_commit_interval_ms session_timeout_ms max_poll_interval_ms debug`)

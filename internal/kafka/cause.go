@@ -134,7 +134,9 @@ func (f facts) whileAsking(answered bool, err error) error {
 	if _, refused := errors.AsType[*refusedResponse](err); refused {
 		return err
 	}
+	_, known := errors.AsType[*described](err)
 	switch {
+	case known:
 	case !answered && cutOff(err):
 		return &described{f.turnedAway(), err}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -42,6 +42,7 @@ func connection(brokers ...string) *config.Connection {
 		Linger:              5 * time.Millisecond,
 		BatchNumMessages:    10000,
 		BatchSize:           1000000,
+		RequestMaxBytes:     1000000,
 		QueueMaxMessages:    100000,
 		QueueMaxKbytes:      1048576,
 		Acks:                -1,

@@ -125,6 +125,9 @@ func (h *hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2
 		return
 	}
 	if err := e2e.Err(); err != nil {
+		if kmsg.Key(key) == kmsg.Produce && connectionLost(err) && e2e.BytesWritten >= largeRequest {
+			err = &described{inWords(closedAfterLarge, strconv.Itoa(e2e.BytesWritten)), err}
+		}
 		h.failed(address(meta), meta.NodeID, asking, kmsg.Key(key), err)
 	} else {
 		h.works(address(meta), meta.NodeID, asking, kmsg.Key(key))
@@ -219,6 +222,18 @@ func times(suppressed int) string {
 		return ""
 	}
 	return fmt.Sprintf(" (%d times)", suppressed+1)
+}
+
+// addressOf is the address of a broker that there was a connection to.
+func (h *hooks) addressOf(node int32) string {
+	h.status.mtx.Lock()
+	defer h.status.mtx.Unlock()
+	for addr, b := range h.status.brokers {
+		if b.node == node {
+			return addr
+		}
+	}
+	return strconv.Itoa(int(node))
 }
 
 // inAttempts says for how many a line stands, if it is more than one.

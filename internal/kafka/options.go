@@ -32,6 +32,7 @@ const (
 	unknownTopicTime   = 30 * time.Second       // librdkafka's topic.metadata.propagation.max.ms
 	maxBatchRecords    = 1000000                // librdkafka's largest batch.num.messages
 	batchOverheadBytes = 128                    // a batch of one record is up to this much larger than librdkafka's 36 bytes say
+	recordSlack        = 1 << 20                // a request of one record is less than this larger than message_max_bytes
 	metadataMaxAge     = 5 * time.Minute        // librdkafka's topic.metadata.refresh.interval.ms: partitions may have been added
 	retryBackoff       = 100 * time.Millisecond // librdkafka's retry.backoff.ms,
 	retryBackoffMax    = time.Second            // and retry.backoff.max.ms
@@ -67,8 +68,8 @@ func clientOptions(c *config.Connection, net *dialer, logger kgo.Logger) ([]kgo.
 // producerOptions are the options of a client that produces. The records' batches and requests are ours, so that they are few.
 func producerOptions(c *config.Connection) []kgo.Opt {
 	return []kgo.Opt{
-		// A request has less than requestBytes, and one batch more.
-		kgo.BrokerMaxWriteBytes(int32(clamp(c.MessageMaxBytes+2*requestBytes, defaultWriteBytes, maxWireBytes))),
+		// A request has at most request_max_bytes, or one record.
+		kgo.BrokerMaxWriteBytes(int32(clamp(max(c.MessageMaxBytes, c.RequestMaxBytes)+recordSlack, defaultWriteBytes, maxWireBytes))),
 		kgo.ProduceRequestTimeout(requestTimeout(c)), // for acks = 0
 		kgo.DisableIdempotentWrite(),                 // the numbering is ours too, and else acks is bound to be all
 		kgo.RequiredAcks(acks(c.Acks)),

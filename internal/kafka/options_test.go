@@ -31,7 +31,7 @@ func TestOptions(t *testing.T) {
 		{"request_timeout_ms", func(c *config.Connection) { c.RequestTimeout = 1500 * time.Millisecond }, kgo.ProduceRequestTimeout, 1500 * time.Millisecond},
 		{"request_timeout_ms too short for kgo", func(c *config.Connection) { c.RequestTimeout = 1 }, kgo.ProduceRequestTimeout, 100 * time.Millisecond},
 		{"socket_timeout_ms", func(c *config.Connection) { c.SocketTimeout = 7 * time.Second }, kgo.RequestTimeoutOverhead, 7 * time.Second},
-		{"message_max_bytes at its largest", func(c *config.Connection) { c.MessageMaxBytes = 1e9 }, kgo.BrokerMaxWriteBytes, int32(1e9 + 2*requestBytes)},
+		{"message_max_bytes at its largest", func(c *config.Connection) { c.MessageMaxBytes = 1e9 }, kgo.BrokerMaxWriteBytes, int32(1e9 + recordSlack)},
 		{"message_max_bytes as usual", func(*config.Connection) {}, kgo.BrokerMaxWriteBytes, int32(100 << 20)},
 		{"acks", func(c *config.Connection) { c.Acks = 0 }, kgo.RequiredAcks, kgo.NoAck()},
 		{"enable_idempotence is not the library's", func(c *config.Connection) { c.Idempotence = true }, kgo.DisableIdempotentWrite, true},

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"errors"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -12,10 +13,8 @@ import (
 )
 
 const (
-	// requestBytes is where a produce request takes no further batch, and fullRequest how much has to be ready for one to be
-	// sent while another one is not answered.
-	requestBytes = 1 << 20
-	fullRequest  = 256 << 10
+	// fullRequest is how many bytes have to be ready for a request to be sent while another one is not answered.
+	fullRequest = 256 << 10
 	// maxFlights is how many requests one broker may owe answers to, as with librdkafka and idempotence.
 	maxFlights = 5
 )
@@ -25,8 +24,12 @@ type flight struct {
 	node  *node
 	cargo []cargo
 	bytes int // of the batches, before they are compressed
-	state atomic.Int32
-	left  time.Time // when it was sent on its way
+	size  int // the same with all else that the request has, at most
+
+	closes int          // of the broker's limit when it left
+	wrote  atomic.Int64 // how long the request is
+	state  atomic.Int32
+	left   time.Time // when it was sent on its way
 
 	first *byte // of its request as it is to be written
 
@@ -51,7 +54,7 @@ func (p *Producer) dispatch(n *node) {
 	if p.closed || !p.identified() || !n.resume.IsZero() && !p.rested(n) {
 		return
 	}
-	for len(n.ready) > 0 && n.flights < maxFlights && (n.flights == 0 || n.bytes >= fullRequest && !n.alone) {
+	for len(n.ready) > 0 && n.flights < maxFlights && (n.flights == 0 || n.bytes >= fullRequest && !n.alone && n.limit.pipelines(n.bytes, p.requestBytes)) {
 		p.depart(p.load(n))
 	}
 }
@@ -72,15 +75,18 @@ func (p *Producer) rested(n *node) bool {
 	return true
 }
 
-// load makes a request of what is ready for a broker.
+// load makes a request of what is ready for a broker. A batch that is longer than the limit by itself goes alone.
 func (p *Producer) load(n *node) *flight {
-	f := &flight{node: n}
-	taken := 0
+	f := &flight{node: n, size: p.overhead, closes: n.limit.closes}
+	taken, limit := 0, p.maxRequestBytes(n)
 	for _, part := range n.ready {
-		if taken > 0 && f.bytes >= requestBytes {
+		p.fit(n, part)
+		b := part.queue[0]
+		size := len(b.encoded) + part.overhead()
+		if taken > 0 && f.size+size > limit {
 			break
 		}
-		b := part.queue[0]
+		f.size += size
 		b.closed = true
 		if p.idempotent {
 			p.number(part, b)
@@ -120,13 +126,16 @@ func (r *produceRequest) AppendTo(to []byte) []byte {
 	if !f.state.CompareAndSwap(boarding, departed) {
 		f.node.leaving.Store(nil)
 		if f.state.Load() != recalled {
-			return r.ProduceRequest.AppendTo(to)
+			to = r.ProduceRequest.AppendTo(to)
+			f.wrote.Store(int64(len(to)))
+			return to
 		}
 		empty := *r.ProduceRequest
 		empty.Topics = nil
 		return empty.AppendTo(to)
 	}
 	to = r.ProduceRequest.AppendTo(to)
+	f.wrote.Store(int64(len(to)))
 	f.first = &to[0]
 	f.node.leaving.Store(f)
 	return to
@@ -200,10 +209,12 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 	if err == nil {
 		read = answers{of: answer}
 		f.node.failures = 0
+		f.node.limit.answered(f.size)
 		p.arrived(f, answer)
 	} else {
 		f.node.dropShortcut()
 		p.unreachable(f, err)
+		ended = p.cutOff(f, err)
 	}
 	for _, c := range f.cargo {
 		if c.partition.flight != f { // it was given up meanwhile
@@ -326,7 +337,7 @@ func (p *Producer) countRetry(part *partition) {
 
 // onceMore offers what a partition has, unless another client is to carry it.
 func (p *Producer) onceMore(part *partition) []outcome {
-	if p.recalled && !p.kept(part) {
+	if p.recalled && p.kept(part) == 0 {
 		return p.handBack(part, 0, ErrClosed, ErrClosed)
 	}
 	p.offer(part)
@@ -349,7 +360,7 @@ func (p *Producer) spend(part *partition, err error) (ended []outcome) {
 		return nil
 	}
 	if rest := len(b.records) - spent; rest > 0 {
-		p.cut(part, spent)
+		p.cut(part, spent, math.MaxInt)
 	}
 	return p.refuse(part, &retriesSpent{err})
 }

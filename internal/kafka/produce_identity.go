@@ -89,7 +89,12 @@ func (p *Producer) number(part *partition, b *recordBatch) {
 		part.identity, part.next = p.identity, 0
 	}
 	b.identity, b.sequence, b.sequenced, b.wire = part.identity, part.next, true, nil
-	part.next = int32((int64(part.next) + int64(len(b.records))) & math.MaxInt32)
+	part.next = following(part.next, len(b.records))
+}
+
+// following is the sequence number so many records behind another one.
+func following(number int32, records int) int32 {
+	return int32((int64(number) + int64(records)) & math.MaxInt32)
 }
 
 // forgo is for a batch that is not going to be sent with its sequence numbers any more. If no broker can have it, the next one

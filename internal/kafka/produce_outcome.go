@@ -27,6 +27,7 @@ type outcome struct {
 	record    arrival
 	err       error
 	reopens   *topic // of the last outcome of a hand-back: see topic.returning
+	say       func() // no outcome, but something for the log
 }
 
 // deliver tells of outcomes. It is called without mtx.
@@ -44,6 +45,8 @@ func (p *Producer) deliver(ended []outcome) {
 func (p *Producer) tell(out *outcome) {
 	defer host.Guard(p.hooks.log, "the outcome of records")
 	switch {
+	case out.say != nil:
+		out.say()
 	case out.batch == nil:
 		out.record.done(out.record.record, out.err)
 	case out.err != nil: // the library may still be reading the bytes
@@ -107,6 +110,12 @@ func (p *Producer) outcomeOfOne(a arrival, err error) outcome {
 	return outcome{record: a, err: err}
 }
 
+// outcomeToSay has something logged when the outcomes are told.
+func (p *Producer) outcomeToSay(say func()) outcome {
+	p.telling++
+	return outcome{say: say}
+}
+
 // place puts a record into its partition's queue. ok = false: it must not enter now, and this is its outcome.
 func (p *Producer) place(t *topic, a arrival) (out outcome, ok bool) {
 	if t.returning > 0 {
@@ -122,10 +131,11 @@ func (p *Producer) place(t *topic, a arrival) (out outcome, ok bool) {
 	if n := len(part.queue); n > 0 && !part.queue[n-1].closed && len(part.queue[n-1].records) < p.batchRecords {
 		b = part.queue[n-1]
 	}
-	if b == nil || !part.put(b, a, p.batchBytes) {
+	most := p.maxBatchBytes(part)
+	if b == nil || !part.put(b, a, most) {
 		b = p.newBatch()
 		part.queue = append(part.queue, b)
-		part.put(b, a, p.batchBytes)
+		part.put(b, a, most)
 		if len(part.queue) == 1 {
 			p.offer(part)
 		}
@@ -184,28 +194,41 @@ func (p *Producer) refuse(part *partition, err error) []outcome {
 
 // split is for a batch that a broker refused because of a record in it, or as too large: a verdict that says nothing certain
 // about any one record unless it was alone. Each half goes by itself, until the one is found that the verdict is on.
-func (p *Producer) split(part *partition) { p.cut(part, len(part.queue[0].records)/2) }
+func (p *Producer) split(part *partition) {
+	p.cut(part, len(part.queue[0].records)/2, math.MaxInt)
+}
 
-// cut makes two batches of the first of a partition's queue, the first with so many records.
-func (p *Producer) cut(part *partition, records int) {
+// cut splits the first batch of a partition's queue: after so many records, and wherever a batch would have more than most bytes.
+//
+// The first piece keeps the sequence number of the whole. A broker that has the whole refuses the piece as out of order instead
+// of appending it once more, because the piece ends with another number, and a broker that does not have it appends the piece.
+func (p *Producer) cut(part *partition, records, most int) {
 	whole := part.queue[0]
-	p.forgo(part, whole)
-	halves := [2]*recordBatch{p.newBatch(), p.newBatch()}
-	i := 0
+	var pieces []*recordBatch
 	part.resize(-len(whole.encoded))
+	i := 0
 	whole.each(func(r *outbox.Record, done func(*outbox.Record, error)) {
-		half := halves[0]
-		if i >= records {
-			half = halves[1]
+		a := arrival{r, done, whole.deadline, uint64(i)}
+		if n := len(pieces); i == 0 || i == records || !part.put(pieces[n-1], a, most) {
+			pieces = append(pieces, p.newBatch())
+			part.put(pieces[n], a, most)
 		}
 		i++
-		part.put(half, arrival{r, done, whole.deadline, uint64(i)}, math.MaxInt)
 	})
-	for _, half := range halves {
-		half.closed, half.doubtful, half.refusal = true, whole.doubtful, whole.refusal
+	for _, piece := range pieces {
+		piece.closed, piece.doubtful, piece.refusal = true, whole.doubtful, whole.refusal
 	}
-	part.queue = slices.Replace(part.queue, 0, 1, halves[:]...)
-	p.reuse(whole)
+	if whole.sequenced {
+		first := pieces[0]
+		first.identity, first.sequence, first.sequenced = whole.identity, whole.sequence, true
+		if part.identity == whole.identity {
+			part.next = following(whole.sequence, len(first.records))
+		}
+	}
+	part.queue = slices.Replace(part.queue, 0, 1, pieces...)
+	if !whole.doubtful { // else the library may still be reading its bytes
+		p.reuse(whole)
+	}
 	p.offer(part)
 }
 
@@ -251,9 +274,9 @@ func (p *Producer) returning(t *topic, ended []outcome) []outcome {
 // handBackAll hands back what a topic has, but for what a broker is being asked to take.
 func (p *Producer) handBackAll(t *topic, err error) (ended []outcome) {
 	for _, part := range t.partitions {
-		from := 0
+		from := p.kept(part)
 		if part.flight != nil {
-			from = 1
+			from = max(from, 1)
 		}
 		ended = append(ended, p.handBack(part, from, err, err)...)
 	}
@@ -327,7 +350,7 @@ func (p *Producer) expire(part *partition, now time.Time) []outcome {
 			p.expireBy(b.deadline)
 			continue
 		}
-		if i == 0 && !p.free(part) {
+		if i == 0 && !p.free(part) || i > 0 && i < p.kept(part) {
 			continue
 		}
 		err := b.refusal

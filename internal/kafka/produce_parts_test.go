@@ -97,7 +97,7 @@ func TestCutSends(t *testing.T) {
 			b.Send(records, time.Now().Add(time.Hour), func(r *outbox.Record, _ error) { told[r] = n + 1 })
 		}
 		b.look(func() {
-			b.cut(part, at)
+			b.cut(part, at, math.MaxInt)
 			if queue := part.queue; len(queue) != 2 || len(queue[0].records) != at || len(queue[1].records) != 9-at ||
 				part.bytes != len(queue[0].encoded)+len(queue[1].encoded) || b.nodes[0].bytes != part.bytes {
 				t.Errorf("cut at %d: %d and %d records", at, len(queue[0].records), len(queue[1].records))

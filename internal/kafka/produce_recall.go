@@ -9,20 +9,22 @@ func (p *Producer) Underway() int {
 	n := 0
 	for _, t := range p.topics {
 		for _, part := range t.partitions {
-			if p.kept(part) {
-				n++
-			}
+			n += p.kept(part)
 		}
 	}
 	return n
 }
 
-// kept says whether the first batch of a partition has to stay with this client for now.
-func (p *Producer) kept(part *partition) bool {
-	if len(part.queue) == 0 {
-		return false
+// kept is how many of the partition's first batches have to stay with this client for now: one that a broker is being asked to
+// take, and with idempotence the pieces of one in doubt.
+func (p *Producer) kept(part *partition) (n int) {
+	if len(part.queue) > 0 && part.flight != nil && part.flight.state.Load() == departed {
+		n = 1
 	}
-	return part.flight != nil && part.flight.state.Load() == departed || p.idempotent && part.queue[0].doubtful
+	for p.idempotent && n < len(part.queue) && part.queue[n].doubtful {
+		n++
+	}
+	return n
 }
 
 // Recall asks for all records back, for another client to carry them. Those no broker can have come back with ErrClosed as
@@ -43,9 +45,10 @@ func (p *Producer) recall() (ended []outcome) {
 		ended = append(ended, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
 		for _, part := range t.partitions {
 			from := 0
-			if len(part.queue) > 0 && (!p.free(part) || p.kept(part)) {
+			if len(part.queue) > 0 && !p.free(part) {
 				from = 1
 			}
+			from = max(from, p.kept(part))
 			ended = append(ended, p.handBack(part, from, ErrClosed, ErrClosed)...)
 		}
 	}

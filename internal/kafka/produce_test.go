@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -222,7 +223,7 @@ func TestCutKeepsAll(t *testing.T) {
 	}
 	b.send(o, records...)
 	b.look(func() {
-		b.cut(part, 1)
+		b.cut(part, 1, math.MaxInt)
 		if first, rest := part.queue[0], part.queue[1]; len(first.records) != 1 || len(rest.records) != many-1 {
 			t.Errorf("%d and %d records", len(first.records), len(rest.records))
 		}

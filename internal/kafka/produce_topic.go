@@ -68,6 +68,7 @@ type node struct {
 	flights  int
 	resume   time.Time // after a connection failed; zero = it did not
 	failures int       // in a row, of requests that had been written
+	limit    requestLimit
 
 	shortcut      *shortcut // nil = there is none
 	shortcutUntil time.Time // when the library is to have a request again

@@ -51,6 +51,8 @@ type Producer struct {
 	sticky         time.Duration // how long records without a key stay with a partition
 	batchRecords   int
 	batchBytes     int
+	requestBytes   int
+	overhead       int  // what a request has beside its partitions, bytes
 	limited        bool // retries is a limit
 	retries        int
 	unknownRetries int
@@ -123,6 +125,8 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 		sticky:         2 * c.Linger, // librdkafka's sticky.partitioning.linger.ms
 		batchRecords:   clamp(c.BatchNumMessages, 1, maxBatchRecords),
 		batchBytes:     batchMost(c),
+		requestBytes:   c.RequestMaxBytes,
+		overhead:       requestOverhead + len(clientID(c.ClientID)),
 		limited:        limited,
 		retries:        retries,
 		unknownRetries: t.unknownRetries,

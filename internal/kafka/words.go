@@ -27,6 +27,7 @@ type words struct {
 	option  string // of kafka.conf; several are joined by "and"
 	remedy  string
 	address bool // the sentence says where the broker's address comes from
+	varies  bool // the arguments differ each time
 }
 
 // what is the purpose of a request. Some error codes mean something else to each.
@@ -91,8 +92,13 @@ const maxSaid = 300
 // String returns the sentence: "area: cause; the broker says: ... (see option; remedy)".
 func (s sentence) String() string { return s.render(s.said) }
 
-// key returns the sentence without the broker's own message, which may differ each time: the log's throttle goes by it.
-func (s sentence) key() string { return s.render("") }
+// key returns the sentence without what may differ each time, such as the broker's own message: the log's throttle goes by it.
+func (s sentence) key() string {
+	if s.row.varies {
+		return s.row.of.Error()
+	}
+	return s.render("")
+}
 
 func (s sentence) render(said string) string {
 	inCause := strings.Count(s.row.cause, "%s")

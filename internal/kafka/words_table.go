@@ -20,6 +20,8 @@ const (
 	closedAtOncePlain failure = "closed at once, plaintext"
 	closedBeforeLogin failure = "closed at once, no login"
 	closedUnanswered  failure = "closed before it answered"
+	closedAfterLarge  failure = "closed after a large request"
+	limitLearned      failure = "closed again after a large request"
 	answersInTLS      failure = "answers in TLS"
 
 	handshakeRefused    failure = "handshake refused"
@@ -92,6 +94,9 @@ var otherWords = []words{
 		remedy: "is its listener's security_protocol ssl or sasl_ssl?"},
 	{of: closedBeforeLogin, cause: "it closed the connection at once", remedy: "is its listener's security_protocol %s?"},
 	{of: closedUnanswered, cause: "it closed the connection before it answered"},
+	{of: closedAfterLarge, cause: "it closed the connection after a request of %s bytes", option: "request_max_bytes", varies: true},
+	{of: limitLearned, cause: "it closed the connection again after a request of %s bytes; requests to it have at most %s bytes from now on",
+		option: "request_max_bytes", varies: true},
 	{of: answersInTLS, cause: "it answers in TLS", remedy: "is its listener's security_protocol ssl or sasl_ssl?"},
 
 	{of: handshakeRefused, area: "TLS", cause: "the broker refused the handshake: %s", remedy: "the broker's log tells why"},
@@ -172,6 +177,7 @@ var otherWords = []words{
 	{of: libraryError("broker is too old; the broker has already indicated it will not know how to handle the request"),
 		cause:  "the versions of the protocol that the broker offers do not fit",
 		remedy: "is it a Kafka broker of 0.11 or later, and does a proxy before it limit the versions?"},
+	{of: libraryError(connectionDied), cause: "it closed the connection"},
 	{of: libraryError("correlation ID mismatch"), cause: "its answer belongs to another request",
 		remedy: "does a proxy between mix up connections?"},
 	{of: libraryError("are 'HTTP' in ascii"), cause: "it answers in HTTP", option: "brokers",

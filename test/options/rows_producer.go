@@ -71,6 +71,22 @@ var producerRows = []Row{
 		},
 	},
 	{
+		Option: "request_max_bytes", Value: "40000",
+		Effect: "no request of more than one record is longer", Where: "on the wire", Apache: true,
+		Beyond: "internal/kafka TestProducer_LongQueues_RequestsStayWithinLimit",
+		holds: func(w *World) error {
+			if _, err := w.many(200, 1000); err != nil {
+				return err
+			}
+			return w.eachBatch("tested", func(b kmsg.RecordBatch) error {
+				if size := int(b.Length) + 12; size > 40000 {
+					return unseenf("a batch of %d bytes", size)
+				}
+				return nil
+			})
+		},
+	},
+	{
 		Option: "queue_buffering_max_messages", Value: "7",
 		Effect: "the stage's limit for waiting records", Where: "at the gate",
 		Beyond: "test/scenario TestFullQueue, test/modules produce_queue_full, test/stage test_limits",

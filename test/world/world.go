@@ -50,6 +50,7 @@ func (w *World) Configure(text string) error {
 // Producer stands in for the C stage of a connection: it counts as stage/ does, and hands over at once.
 type Producer struct {
 	engine.Gate
+	Key  func(value string) []byte // of a record; nil = all have the same
 	id   uint64
 	name string
 	w    *World
@@ -77,7 +78,11 @@ func (p *Producer) PutAt(accepted time.Time, values ...string) {
 	var slab []byte
 	charge := int64(0)
 	for _, value := range values {
-		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: accepted.UnixNano(), Topic: p.w.Topic, Key: []byte("key"),
+		key := []byte("key")
+		if p.Key != nil {
+			key = p.Key(value)
+		}
+		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: accepted.UnixNano(), Topic: p.w.Topic, Key: key,
 			Value: []byte(value), Charge: uint32(len(value))})
 		charge += int64(len(value))
 	}

@@ -1,0 +1,93 @@
+package brokers
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"reskafka/test/wire"
+)
+
+func init() { rows = append(rows, requestRows()...) }
+
+// requestRows are services with a limit for the length of a request, in front of a backlog. `make test` runs a sample.
+func requestRows() (all []Row) {
+	for _, limit := range []int{300_000, 1_046_528, 5_000_000} {
+		for _, partitions := range []int32{2, 8} {
+			for _, size := range []int{500, 200_000} {
+				for _, idempotence := range []string{"no", "yes"} {
+					for _, codec := range []string{"none", "gzip"} {
+						sample := codec == "none" && idempotence == "yes" && (limit == 300_000) == (partitions == 8)
+						if sample || os.Getenv("RES_KAFKA_LONG") != "" {
+							all = append(all, requestRow(limit, partitions, size, "enable_idempotence = "+idempotence, "compression_codec = "+codec))
+						}
+					}
+				}
+			}
+		}
+	}
+	return append(all, requestRow(1_046_528, 2, 500, "request_max_bytes = 2000000"))
+}
+
+// requestRow checks that a service which closes the connection on requests over the limit gets 10 MB of records, after
+// at most two connections that it closes, and that the log names the limit's option.
+func requestRow(limit int, partitions int32, size int, conf ...string) Row {
+	var closed atomic.Int32
+	var each sync.Map
+	r := Row{
+		Name: fmt.Sprintf("requests over %d bytes end the connection, %d partitions, records of %d bytes, %s", limit, partitions, size,
+			strings.Join(conf, ", ")),
+		Finding: "A1", Partitions: partitions, Conf: append(conf, "queue_buffering_max_messages = 100000"),
+		Broker: []wire.Fault{{Size: func(c *wire.Conn, got int) {
+			if got > limit {
+				if _, again := each.LoadOrStore(c, true); !again {
+					closed.Add(1)
+				}
+				c.End([]wire.Ending{wire.FIN, wire.RST}[closed.Load()%2])
+			}
+		}}},
+		Log: []string{"it closed the connection after a request of", "see request_max_bytes", "is back after"},
+	}
+	if closes := limit < 1_000_000 || strings.Contains(conf[0], "request_max_bytes"); !closes || strings.Contains(strings.Join(conf, " "), "gzip") {
+		r.Log = nil
+	}
+	r.Steps = func(b *Bench) error {
+		p, err := b.Open("tested")
+		if err != nil {
+			return err
+		}
+		p.Key = func(value string) []byte { return []byte(value[:6]) }
+		count := 10_000_000 / size
+		values := make([]string, count)
+		for i := range values {
+			values[i] = fmt.Sprintf("%06d", i) + strings.Repeat("v", size-6)
+		}
+		p.Put(values...)
+		if n, err := p.Settled(); err != nil || n != count {
+			return fmt.Errorf("%d of %d records acknowledged, %d connections closed: %w", n, count, closed.Load(), err)
+		}
+		if n := closed.Load(); n > 2 {
+			return fmt.Errorf("%d connections were closed", n)
+		}
+		return eachOnce(b, count)
+	}
+	return r
+}
+
+// eachOnce checks that the topic has each of count numbered records once, in order in each partition.
+func eachOnce(b *Bench, count int) error {
+	got, err := b.Read(count)
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, value := range got {
+		if seen[value[:6]] {
+			return fmt.Errorf("record %s came twice", value[:6])
+		}
+		seen[value[:6]] = true
+	}
+	return nil
+}
