@@ -229,7 +229,7 @@ func TestCause(t *testing.T) {
 		{&net.DNSError{Err: "no such host", Name: "kafka9", Server: "10.0.0.2", IsNotFound: true}, "host name not found by DNS server 10.0.0.2 (can this machine resolve the name?)"},
 		{&net.DNSError{Err: "DNS server 10.0.0.2 did not answer", Name: "kafka9", IsTimeout: true}, "host name lookup timed out: DNS server 10.0.0.2 did not answer (see /etc/resolv.conf)"},
 		{&net.DNSError{Err: "read udp 10.0.0.1:40001->10.0.0.2:53: refused", Name: "kafka9"}, "host name lookup failed: read udp 10.0.0.2:53: refused (see /etc/resolv.conf)"},
-		{fmt.Errorf("%w: Authentication failed: Invalid username or password", kerr.SaslAuthenticationFailed), "SASL: unknown user or wrong password, the broker does not tell which; the broker says: Authentication failed: Invalid username or password (see sasl_username and sasl_password)"},
+		{fmt.Errorf("%w: Authentication failed: Invalid username or password", kerr.SaslAuthenticationFailed), "SASL: unknown user or wrong password, the broker does not tell which; the broker says: Authentication failed: Invalid username or password (see sasl_username and sasl_password; write a semicolon in the password as \\;)"},
 		{kerr.UnsupportedSaslMechanism, "SASL: the broker does not offer the mechanism of sasl_mechanisms (the broker's sasl.enabled.mechanisms lists its own)"},
 		{read(errors.New("strange")), "read tcp 127.0.0.1:9092: strange"},
 		{errors.New("read tcp [::1]:38514->[::1]:9092: strange"), "read tcp [::1]:9092: strange"},

@@ -318,7 +318,7 @@ func TestWrongPassword(t *testing.T) {
 	p := open(t, c, log, nil)
 	o := expectOutcomes(t, 1)
 	p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), o.add)
-	log.waitFor(t, host.Warning, " cannot be reached: SASL: unknown user or wrong password, the broker does not tell which; the broker says: Authentication failed: Invalid username or password (see sasl_username and sasl_password); records wait")
+	log.waitFor(t, host.Warning, " cannot be reached: SASL: unknown user or wrong password, the broker does not tell which; the broker says: Authentication failed: Invalid username or password (see sasl_username and sasl_password; write a semicolon in the password as \\;); records wait")
 	p.Close()
 	for r, err := range o.wait() {
 		if reason, final := p.Permanent(err); final {

@@ -79,7 +79,7 @@ var codeWords = []words{
 	{of: kerr.IllegalSaslState, area: "SASL", cause: "the broker expects no login here, or another one",
 		option: "security_protocol"},
 	{of: kerr.SaslAuthenticationFailed, area: "SASL", cause: "unknown user or wrong password, the broker does not tell which",
-		option: "sasl_username and sasl_password"},
+		option: "sasl_username and sasl_password", remedy: `write a semicolon in the password as \;`},
 	{of: kerr.SecurityDisabled, cause: "the cluster has no authorizer", remedy: "see authorizer.class.name of the brokers"},
 	{of: kerr.UnsupportedVersion, cause: "the broker does not know this version of the request",
 		remedy: "does a proxy before it pass requests to brokers of other versions?"},

@@ -141,9 +141,9 @@ var otherWords = []words{
 	{of: certificateNotValid, area: "TLS", cause: "the broker's certificate is not valid: %s", remedy: "issue another one"},
 
 	{of: wrongPassword, area: "SASL", cause: "unknown user or wrong password, the broker does not tell which",
-		option: "sasl_username and sasl_password"},
+		option: "sasl_username and sasl_password", remedy: `write a semicolon in the password as \;`},
 	{of: wrongPasswordSCRAM, area: "SASL", cause: "unknown user or wrong password, the broker does not tell which",
-		option: "sasl_username and sasl_password", remedy: "the user needs credentials for %s"},
+		option: "sasl_username and sasl_password", remedy: `the user needs credentials for %s, and a semicolon in the password is written \;`},
 	{of: otherMechanisms, area: "SASL", cause: "the broker does not offer %s but %s", option: "sasl_mechanisms"},
 	{of: mechanismRefused, area: "SASL", cause: "the broker does not offer the mechanism of sasl_mechanisms",
 		remedy: "the broker's sasl.enabled.mechanisms lists its own"},
