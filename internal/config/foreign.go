@@ -61,7 +61,6 @@ var foreignKeys = []struct{ advice, keys string }{
 	{"use socket_timeout_ms, which limits connecting too",
 		"socket.connection.setup.timeout.ms socket.connection.setup.timeout.max.ms api.version.request.timeout.ms" +
 			" default.api.timeout.ms bootstrap.resolve.timeout.ms socket.blocking.max.ms"},
-	{"a connection that is not used stays open, which cannot be changed", "connections.max.idle.ms"},
 	{"sockets are set up as the system does it, which cannot be changed",
 		"socket.keepalive.enable socket.max.fails socket.nagle.disable socket.receive.buffer.bytes" +
 			" socket.send.buffer.bytes receive.buffer.bytes send.buffer.bytes"},

@@ -67,6 +67,7 @@ type Info struct {
 	Unset    string // what applies without a value, in words, where Default is empty; empty = nothing
 	Min, Max int64
 	Clamp    bool // a number above Max becomes Max rather than the default
+	Lift     bool // a number below Min becomes Min rather than the default
 	Words    []Word
 	Also     []string // what others call it, only to recognise it in a mistake
 	Required bool

@@ -75,8 +75,7 @@ func checkBackoff(sc *scope[Connection]) {
 		return
 	}
 	const name = "reconnect_backoff_max_ms"
-	standard := time.Duration(sc.table.option(name).integer(sc.table.option(name).Default)) * time.Millisecond
-	c.ReconnectBackoffMax = max(standard, c.ReconnectBackoff)
+	c.ReconnectBackoffMax = c.ReconnectBackoff
 	if sc.given(name) {
 		sc.report(Warning, name, fmt.Sprintf("is out of range, because %s; %d is used instead, give at least %d",
 			sc.say("reconnect_backoff_ms"), c.ReconnectBackoffMax.Milliseconds(), c.ReconnectBackoff.Milliseconds()))
@@ -117,12 +116,12 @@ func checkUnusedTLS(sc *scope[Connection]) {
 func checkPassword(sc *scope[Connection]) {
 	password := strings.ToLower(sc.value.SASLPassword.Reveal())
 	if strings.HasPrefix(password, "endpoint=sb://") && !strings.Contains(password, "sharedaccesskey=") {
-		sc.report(Warning, "sasl_password", "begins like a connection string and ends before its SharedAccessKey; "+SemicolonHint)
+		sc.report(Warning, "sasl_password", "begins like a connection string and ends before its SharedAccessKey; "+semicolonHint)
 	}
 }
 
-// SemicolonHint says how a value with a semicolon is written. Asterisk's loader cuts a value at a bare one.
-const SemicolonHint = `in kafka.conf a semicolon begins a comment; write \; for each one in the password`
+// semicolonHint says how a value with a semicolon is written. Asterisk's loader cuts a value at a bare one.
+const semicolonHint = `in kafka.conf a semicolon begins a comment; write \; for each one in the password`
 
 // warnUnused warns of the first of the options that is set, to something other than its default, although the security
 // protocol makes no use of it.

@@ -3,7 +3,7 @@ package config
 var producerOptions = []Option[Connection]{
 	{Info{
 		Name: "message_max_bytes", Label: "Message max bytes", Kind: Number, Unit: "bytes",
-		Default: "1000000", Min: 1000, Max: 1000000000, Since: "1.0.0",
+		Default: "1000000", Min: 1000, Max: 1000000000, Lift: true, Since: "1.0.0",
 		Short: "Largest message",
 		Long: "Key, payload, headers and an overhead of 36 bytes count; what is larger is refused at once. The brokers" +
 			" have a limit of their own (message.max.bytes), and so has each topic.",

@@ -130,6 +130,8 @@ func (o *Info) number(text string) (int64, *fault) {
 		return n, nil
 	case o.Clamp && n > o.Max:
 		return o.Max, odd("is more than the client can do; %d is used instead, %s", o.Max, o.advice())
+	case o.Lift && n < o.Min:
+		return o.Min, odd("is out of range; %d is used instead, give %s", o.Min, o.Accepts())
 	}
 	return o.integer(o.Default), odd("is out of range; the default %s is used instead, give %s", o.Default, o.Accepts())
 }

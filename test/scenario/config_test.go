@@ -1,12 +1,12 @@
 package scenario
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"reskafka/internal/config/configtest"
 )
@@ -14,39 +14,35 @@ import (
 // logged is a line of Asterisk's log that the engine wrote about a configuration file: its level and its text.
 var logged = regexp.MustCompile(`(WARNING|ERROR)\[\d+\](?:\[C-[0-9a-f]+\])? \S+: (kafka\.conf:(?:\d+:)? \[.*)$`)
 
-// TestFaultyConfigurations reloads every faulty file of the configuration's own tests in a running Asterisk: the log
-// says what its golden file says, and the configuration before still produces.
-func TestFaultyConfigurations(t *testing.T) {
-	const folder = "../../internal/config/testdata/kafka"
-	files, err := filepath.Glob(filepath.Join(folder, "*.conf"))
-	if err != nil || len(files) < 30 {
-		t.Fatalf("%d faulty files, %v", len(files), err)
+// oddFiles returns the odd files of that name in the table that package config keeps.
+func oddFiles(t *testing.T, name string) []*configtest.Odd {
+	t.Helper()
+	_, table, err := configtest.ReadOdd("../../internal/config/" + configtest.OddFile)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return slices.DeleteFunc(table, func(o *configtest.Odd) bool { return o.File != name })
+}
+
+// TestFaultyConfigurations reloads every file of the table that has an error in a running Asterisk: the log says what the
+// table says, and the configuration before still produces.
+func TestFaultyConfigurations(t *testing.T) {
 	keys := configtest.Keys(t)
 	w := newWorld(t, options{modules: []string{"res_kafka"}})
 	w.expect(`sent successfully`, "kafka test send connection one topic t message before")
 	sent := 1
-	for _, path := range files {
-		name := strings.TrimSuffix(filepath.Base(path), ".conf")
-		faulty, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		golden, err := os.ReadFile(strings.TrimSuffix(path, ".conf") + ".golden")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(string(golden), "error: ") {
+	for _, o := range oddFiles(t, "kafka.conf") {
+		if !strings.Contains(o.Log, "error: ") {
 			continue // only warnings: it would be taken
 		}
-		if err := w.pbx.WriteFile("kafka.conf", strings.ReplaceAll(string(faulty), "@DIR@", keys)); err != nil {
+		if err := w.pbx.WriteFile("kafka.conf", o.In(keys)); err != nil {
 			t.Fatal(err)
 		}
 		before := len(w.pbx.LogLines())
 		w.expect(`reported a reload failure`, "module reload res_kafka.so")
 		// Asterisk writes its log from a thread of its own, a moment later.
 		got := ""
-		for deadline := time.Now().Add(patience); strings.Count(got, "\n") < strings.Count(string(golden), "\n") && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patience); strings.Count(got, "\n") < strings.Count(o.Log, "\n") && time.Now().Before(deadline); {
 			got = ""
 			for _, line := range w.pbx.LogLines()[before:] {
 				if m := logged.FindStringSubmatch(line); m != nil {
@@ -54,18 +50,110 @@ func TestFaultyConfigurations(t *testing.T) {
 				}
 			}
 		}
-		if got != string(golden) {
-			t.Errorf("%s: the log says\n%swant\n%s", name, got, golden)
+		if got != o.Log {
+			t.Errorf("%s: the log says\n%swant\n%s", o.Name, got, o.Log)
 		}
 		sent++
-		if printed := w.cli("kafka test send connection one topic t message after-%s", name); !strings.Contains(printed, "sent successfully") {
-			t.Errorf("after the faulty %s: %s", name, printed)
+		if printed := w.cli("kafka test send connection one topic t message after-%s", o.Name); !strings.Contains(printed, "sent successfully") {
+			t.Errorf("after the faulty %s: %s", o.Name, printed)
 		}
 	}
 	if sent < 31 {
 		t.Errorf("only %d files were refused", sent-1)
 	}
 	w.read("t", sent)
+}
+
+var (
+	brokerOption  = regexp.MustCompile(`(?mi)^\s*brokers`)
+	brokerAndPort = regexp.MustCompile(`kafka\d(:[+ ]?)9092`)
+	brokerAlone   = regexp.MustCompile(`kafka\d\b`)
+	typeOption    = regexp.MustCompile(`(?mi)^\s*type\s*=>?\s*connection\s*$`)
+	// needsMore is what the test's broker and names cannot serve.
+	needsMore    = regexp.MustCompile(`(?m)^security_protocol = s|^brokers = [:\[]|kafka_1`)
+	notLoaded    = regexp.MustCompile(`res_kafka\.so +\S.* 0 +Not Running|0 modules loaded`)
+	notLoadedCDR = regexp.MustCompile(`cdr_kafka\.so +\S.* 0 +Not Running|0 modules loaded`)
+)
+
+// withBroker gives the connections of an odd file the broker of the test, in the place of theirs or of the default.
+func withBroker(text, broker string) string {
+	if !brokerOption.MatchString(text) {
+		return typeOption.ReplaceAllString(text, "${0}\nbrokers = "+broker)
+	}
+	host, port, _ := strings.Cut(broker, ":")
+	return brokerAlone.ReplaceAllLiteralString(brokerAndPort.ReplaceAllString(text, host+"${1}"+port), broker)
+}
+
+// inAnotherCase returns a name as strcasecmp still finds it.
+func inAnotherCase(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r < unicode.MaxASCII {
+			return unicode.ToUpper(r)
+		}
+		return r
+	}, name)
+}
+
+// What an odd kafka.conf serves by the table it serves in a real Asterisk, from a fresh load; a module that can serve nothing
+// declines to load.
+func TestOddFiles_Loaded_DeliverAsTheTableSays(t *testing.T) {
+	keys := configtest.Keys(t)
+	w := newWorld(t, options{modules: []string{"res_kafka"}})
+	loaded := 0
+	for _, o := range oddFiles(t, "kafka.conf") {
+		if needsMore.MatchString(o.Text) {
+			continue
+		}
+		w.cli("module unload res_kafka.so")
+		if err := w.pbx.WriteFile("kafka.conf", withBroker(o.In(keys), w.address)); err != nil {
+			t.Fatal(err)
+		}
+		w.cli("module load res_kafka.so")
+		loaded++
+		for _, served := range configtest.Serves(o.Ours) {
+			name, produces := strings.CutPrefix(served, "produces ")
+			if !produces || strings.Contains(name, "_") {
+				continue
+			}
+			if printed := w.cli("kafka test send connection %s topic odd message %s", inAnotherCase(name), o.Name); !strings.Contains(printed, "sent successfully") {
+				t.Errorf("%s: there it %s; connection %s here: %s", o.Name, o.There, name, printed)
+			}
+		}
+		if o.Ours == "nothing" && !strings.Contains(o.Text, "enabled") && !notLoaded.MatchString(w.cli("module show like res_kafka")) {
+			t.Errorf("%s: the module is loaded, but nothing can be used", o.Name)
+		}
+	}
+	if loaded < 150 {
+		t.Errorf("%d odd files were loaded", loaded)
+	}
+}
+
+// The same of cdr_kafka.conf: the module runs where the table says that records go out, and a call's record goes out.
+func TestOddCallRecordFiles_Loaded_RunAsTheTableSays(t *testing.T) {
+	const connections = "[my-kafka]\ntype = connection\nbrokers = %BROKER%\n\n[other](my-kafka)\n\n[my kafka](my-kafka)\n"
+	w := newWorld(t, options{files: map[string]string{
+		"kafka.conf":      connections,
+		"extensions.conf": "[calls]\nexten => s,1,Answer()\n same => n,Hangup()\n",
+	}})
+	for _, o := range oddFiles(t, "cdr_kafka.conf") {
+		if err := w.pbx.WriteFile("cdr_kafka.conf", o.Text); err != nil {
+			t.Fatal(err)
+		}
+		w.cli("module unload cdr_kafka.so")
+		w.cli("module load cdr_kafka.so")
+		if runs := !notLoadedCDR.MatchString(w.cli("module show like cdr_kafka")); runs != (o.Ours != "nothing") {
+			t.Errorf("%s: ours %s, the module runs: %v", o.Name, o.Ours, runs)
+		}
+	}
+	if err := w.pbx.WriteFile("cdr_kafka.conf", "[Global]\nconnection = MY-KAFKA\nkey = nonsense\n[global]\nloguniqueid = maybe\ntopic = odd-calls\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.cli("module unload cdr_kafka.so")
+	w.cli("module load cdr_kafka.so")
+	w.cli("channel originate Local/s@calls/n application Echo")
+	if r := w.read("odd-calls", 1)[0]; r.Key != nil {
+		t.Errorf("key %q", *r.Key)
+	}
 }
 
 func TestReloadInMidTraffic(t *testing.T) { everywhere(t, reloadInMidTraffic) }
