@@ -68,21 +68,37 @@ func writeBrokers(b *strings.Builder, states []BrokerState, now time.Time) {
 		}
 	}
 	for _, s := range states {
-		text := "connected"
-		if !s.Connected {
-			text = "not connected"
-		}
-		if !s.Since.IsZero() {
-			text += " for " + age(now.Sub(s.Since))
-		}
-		if pause := s.Throttled.Sub(now); pause > 0 {
-			text += ", throttled by it for another " + age(pause)
-		}
-		if !s.Connected && s.LastError != "" {
-			text += ": " + printable(s.LastError)
-		}
+		text := s.text(now)
 		b.WriteString("  " + pad(printable(s.Address), width) + text + "\n")
 	}
+}
+
+// text says in a few words how a broker is.
+func (s BrokerState) text(now time.Time) string {
+	var text string
+	since := s.Since
+	switch {
+	case s.Connected:
+		text = "connected"
+	case !s.Connecting.IsZero() && (s.Since.IsZero() || s.Idle):
+		text, since = "connecting", s.Connecting
+	case s.Unneeded:
+		return "not needed: the cluster is reached by other addresses"
+	case s.Idle:
+		text = "idle"
+	default:
+		text = "not connected"
+	}
+	if !since.IsZero() {
+		text += " for " + age(now.Sub(since))
+	}
+	if pause := s.Throttled.Sub(now); pause > 0 {
+		text += ", throttled by it for another " + age(pause)
+	}
+	if !s.Connected && !s.Idle && s.LastError != "" {
+		text += ": " + printable(s.LastError)
+	}
+	return text
 }
 
 // writeCounters prints where the messages are. What the counters do not account for is said, not left to be worked

@@ -44,26 +44,41 @@ func runShowStatus(env Env, args []string) (string, bool) {
 	}, rows), true
 }
 
-// stateOf says in a few words how a connection's brokers are.
+// stateOf says in a few words how a connection's brokers are. Those that are not needed do not count.
 func stateOf(states []BrokerState, now time.Time) string {
-	connected := 0
-	var since time.Time // when the last one was lost
+	connected, idle, needed := 0, 0, 0
+	var since, connecting time.Time // when the last one was lost, and when the oldest attempt to connect began
 	for _, s := range states {
-		if s.Connected {
+		if s.Unneeded && s.Connecting.IsZero() {
+			continue
+		}
+		needed++
+		switch {
+		case s.Connected:
 			connected++
-		} else if s.Since.After(since) {
+		case !s.Connecting.IsZero() && (s.Since.IsZero() || s.Idle):
+			if connecting.IsZero() || s.Connecting.Before(connecting) {
+				connecting = s.Connecting
+			}
+		case s.Idle:
+			idle++
+		case s.Since.After(since):
 			since = s.Since
 		}
 	}
 	switch {
-	case len(states) == 0:
+	case needed == 0:
 		return "not used yet"
-	case connected == len(states):
+	case connected > 0 && connected+idle == needed:
 		return "connected"
 	case connected > 0:
-		return fmt.Sprintf("connected to %d of %d", connected, len(states))
-	case since.IsZero():
-		return "not connected"
+		return fmt.Sprintf("connected to %d of %d", connected, needed)
+	case !since.IsZero():
+		return "not connected for " + age(now.Sub(since))
+	case !connecting.IsZero():
+		return "connecting for " + age(now.Sub(connecting))
+	case idle == needed:
+		return "idle"
 	}
-	return "not connected for " + age(now.Sub(since))
+	return "not connected"
 }

@@ -27,11 +27,14 @@ type ConnectionStatus struct {
 
 // BrokerState says whether there is a connection to one broker.
 type BrokerState struct {
-	Address   string    // host:port
-	Connected bool      // now
-	Since     time.Time // since when it is as it is; zero = not known
-	LastError string    // why it is not connected; empty = not known
-	Throttled time.Time // it asked for no requests before then; zero = it did not
+	Address    string    // host:port
+	Connected  bool      // now
+	Connecting time.Time // when the attempt to connect began that is under way; zero = none is
+	Idle       bool      // not connected because nothing is to be sent
+	Unneeded   bool      // not connected, and nothing goes there any more
+	Since      time.Time // since when it is as it is; zero = not known
+	LastError  string    // why it is not connected; empty = not known
+	Throttled  time.Time // it asked for no requests before then; zero = it did not
 }
 
 // Counters says where accepted messages are: Accepted = Acknowledged + Waiting + Sending + Spooled + everything Dropped.

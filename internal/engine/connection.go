@@ -315,6 +315,7 @@ func (ch change) apply() {
 		if c.made.Idempotence {
 			patience = swapPatienceOnce
 		}
+		ch.client.status.Follow(c.status)
 		c.made, c.status = ch.settings, ch.client.status
 		c.mtx.Unlock()
 		box.Swap(ch.client, outboxSettings(ch.settings), patience)

@@ -103,8 +103,10 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	}
 	brokers := status.Snapshot()
 	for _, b := range brokers.Brokers {
-		s.States = append(s.States, console.BrokerState{Address: b.Address, Connected: b.Connected, Since: b.Since, LastError: b.LastError.Text,
-			Throttled: b.Throttled})
+		s.States = append(s.States, console.BrokerState{
+			Address: b.Address, Connected: b.Connected, Connecting: b.Connecting, Idle: b.Idle, Unneeded: b.Unneeded,
+			Since: b.Since, LastError: b.LastError.Text, Throttled: b.Throttled,
+		})
 	}
 	s.LastError, s.LastErrorAt = brokers.LastError.Text, brokers.LastError.At
 	s.Implausible = brokers.Refused
@@ -187,6 +189,9 @@ func excuse(settings *config.Connection, brokers kafka.Snapshot, topic string) s
 			return "; " + last.Text
 		}
 		return fmt.Sprintf("; broker %s: %s", last.Broker, last.Text)
+	}
+	if pending := brokers.Pending(); pending != "" {
+		return "; " + pending
 	}
 	for _, b := range brokers.Brokers {
 		if b.Connected {

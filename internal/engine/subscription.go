@@ -23,6 +23,7 @@ type subscription struct {
 
 	mtx      sync.Mutex
 	consumer *kafka.Consumer    // nil = there is none now
+	status   *kafka.Status      // of the last consumer
 	settings *config.Connection // what the next consumer is made with; nil = wait for a reload
 	changed  chan struct{}      // closed when settings or ended change
 	ended    bool
@@ -97,9 +98,13 @@ func splitTopics(list string) []string {
 // open makes the consumer. The subscription's mutex is held, or nobody else knows it yet.
 func (s *subscription) open() error {
 	e := s.connection.engine
-	consumer, err := kafka.NewConsumer(s.settings, s.topics, e.log, nil, s.progress, e.departures)
+	status := &kafka.Status{}
+	if s.status != nil {
+		status.Follow(s.status)
+	}
+	consumer, err := kafka.NewConsumer(s.settings, s.topics, e.log, status, s.progress, e.departures)
 	if err == nil {
-		s.consumer = consumer
+		s.consumer, s.status = consumer, status
 	}
 	return err
 }

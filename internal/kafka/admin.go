@@ -45,6 +45,7 @@ func ensureTopic(ctx context.Context, c *config.Connection, topic string, partit
 	ctx, cancel := context.WithTimeout(ctx, c.RequestTimeout+adminGrace)
 	defer cancel()
 	trouble := &lastFailure{facts: factsOf(c)}
+	trouble.status.facts = trouble.facts
 	client, err := adminClient(ctx, c, trouble, debug)
 	if err != nil {
 		return err
@@ -110,7 +111,7 @@ func (e *explained) Error() string { return e.words }
 func (e *explained) Unwrap() error { return e.err }
 
 func adminClient(ctx context.Context, c *config.Connection, trouble *lastFailure, debug *logger) (*kgo.Client, error) {
-	net, err := newDialer(c, ctx, debug)
+	net, err := newDialer(c, ctx, &trouble.status, debug)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,8 @@ func exists(ctx context.Context, client *kgo.Client, topic string) bool {
 
 // lastFailure remembers why a broker could not be used, for when time runs out: that it did says nothing.
 type lastFailure struct {
-	facts facts
+	facts  facts
+	status Status // of attempts to connect
 
 	mtx      sync.Mutex
 	addr     string
@@ -182,6 +184,9 @@ func (l *lastFailure) explain(err error) error {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	if l.err == nil && (errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.DeadlineExceeded)) {
+		if stuck := l.status.Snapshot().Pending(); stuck != "" {
+			return &explained{err, stuck}
+		}
 		return &described{inWords(noBrokerAnswered), err}
 	}
 	// The answer to a login is the end of a connection, any other is one to the request.

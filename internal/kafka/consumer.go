@@ -171,7 +171,7 @@ func (c *Consumer) start(conf *config.Connection) error {
 	if conf.GroupID == "" {
 		return errors.New("consuming needs group_id")
 	}
-	net, err := newDialer(conf, c.life, c.debug)
+	net, err := newDialer(conf, c.life, c.hooks.status, c.debug)
 	if err != nil {
 		return err
 	}

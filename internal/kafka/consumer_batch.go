@@ -127,6 +127,7 @@ func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) *Batch {
 	}
 	batch, current := c.choose(s, fetches, most)
 	if current { // what the brokers answer to a member that leaves is nothing to report
+		c.consumed(fetches)
 		c.faults(s, fetches)
 	}
 	return batch

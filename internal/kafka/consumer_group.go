@@ -46,6 +46,7 @@ func (c *Consumer) assigned(s *session, added map[string][]int32) {
 	c.mtx.Lock()
 	s.assigned = added // all of them: the group is eager
 	c.mtx.Unlock()
+	c.hooks.settled(c.aGroup())
 	if c.tune.onAssigned != nil {
 		c.tune.onAssigned(added)
 	}

@@ -35,28 +35,56 @@ func (c *Consumer) report(topic string, partition int32, err error) {
 	}
 	if session, ok := errors.AsType[*kgo.ErrGroupSession](err); ok {
 		level, why := c.aboutGroup(session.Err)
-		c.say(level, "group "+c.group+": ", why, "; trying again")
+		if why.row == nil {
+			c.hooks.unsent(c.aGroup(), session.Err)
+			return
+		}
+		c.say(level, c.aGroup(), ": ", why, "; trying again")
 		return
 	}
-	place, after := "group "+c.group, ""
+	about, after := c.aGroup(), ""
 	if topic != "" {
-		place = "topic " + topic
-		if partition >= 0 {
-			place += fmt.Sprintf(" partition %d", partition)
-		}
+		about = aPartition(topic, partition)
 	}
 	level, why := c.aboutTopic(err)
 	if _, ok := errors.AsType[*kerr.Error](err); ok && !why.is(offsetGone) {
 		after = "; trying again"
 	}
-	c.say(level, place+": ", why, after)
+	c.say(level, about, ": ", why, after)
 }
 
-// say writes a line unless it was written lately.
-func (c *Consumer) say(level host.Level, before string, why sentence, after string) {
-	if why.row == nil {
+// What troubles are about.
+
+func (c *Consumer) aGroup() string { return "group " + c.group }
+
+func aPartition(topic string, partition int32) string {
+	if partition < 0 {
+		return "topic " + topic
+	}
+	return fmt.Sprintf("topic %s partition %d", topic, partition)
+}
+
+func (c *Consumer) aCommit() string { return c.aGroup() + ": offsets" }
+
+// consumed notes that messages came: what was wrong with their partitions has gone.
+func (c *Consumer) consumed(fetches kgo.Fetches) {
+	if !c.hooks.status.lasting.some.Load() {
 		return
 	}
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if len(p.Records) > 0 {
+			c.hooks.settled(aPartition(p.Topic, p.Partition))
+			c.hooks.settled(aPartition(p.Topic, -1))
+		}
+	})
+}
+
+// say writes a line unless it was written lately, and remembers the trouble until it has gone.
+func (c *Consumer) say(level host.Level, about, before string, why sentence, after string) {
+	if level >= host.Warning && !why.is(recordsLost) {
+		c.hooks.status.lasting.began(about, why.String(), c.tune.now())
+	}
+	before = about + before
 	suppressed, ok := c.lines.Allow(before + why.key() + after)
 	if !ok {
 		return
@@ -137,9 +165,10 @@ func commitFailure(resp *kmsg.OffsetCommitResponse, err error) error {
 	return nil
 }
 
-// uncommitted reports a failed commit.
+// uncommitted takes the outcome of a commit and reports a failed one.
 func (c *Consumer) uncommitted(err error) {
 	if err == nil {
+		c.hooks.settled(c.aCommit())
 		return
 	}
 	level, why := host.Warning, describe(answerTo(toCommit, err))
@@ -149,5 +178,5 @@ func (c *Consumer) uncommitted(err error) {
 	case ok && leftBehind(code):
 		level = host.Notice
 	}
-	c.say(level, "group "+c.group+": offsets could not be committed: ", why, "; records may come again")
+	c.say(level, c.aCommit(), " could not be committed: ", why, "; records may come again")
 }

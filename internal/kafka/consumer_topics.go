@@ -85,9 +85,11 @@ func (w *topicWatch) find() {
 	defer cancel()
 	resp, err := req.RequestWith(ctx, s.client)
 	if err != nil { // the broker cannot be reached, which hooks report
+		w.hooks.unsent(askingForTopics, err)
 		w.unsettled(s)
 		return
 	}
+	w.hooks.settled(askingForTopics)
 	for _, topic := range resp.Topics {
 		if topic.Topic != nil {
 			w.found(s, *topic.Topic, topic.TopicID, kerr.ErrorForCode(topic.ErrorCode))
@@ -103,6 +105,7 @@ func (w *topicWatch) found(s *session, name string, id [16]byte, err error) {
 			return
 		}
 		w.ids[name] = id
+		w.hooks.settled(aPartition(name, -1))
 	}
 	switch {
 	case err == nil && w.missing[name]:

@@ -31,14 +31,15 @@ type dialer struct {
 	conf      *config.Connection
 	observer  responseObserver // nil for a client of one request
 	reconnect *reconnect
-	shortcuts *shortcuts // nil for a client that does not produce
+	attempt   func(addr string) (over func()) // notes an attempt to connect
+	shortcuts *shortcuts                      // nil for a client that does not produce
 	log       *logger
 }
 
 // resolver is every client's: it remembers which DNS servers are silent.
 var resolver dns.Resolver
 
-func newDialer(c *config.Connection, closing context.Context, log *logger) (*dialer, error) {
+func newDialer(c *config.Connection, closing context.Context, status *Status, log *logger) (*dialer, error) {
 	files, err := newTLSFiles(c, log)
 	if err != nil {
 		return nil, err
@@ -53,6 +54,7 @@ func newDialer(c *config.Connection, closing context.Context, log *logger) (*dia
 		names:          c.HostCheck != "none",
 		facts:          factsOf(c),
 		closing:        closing,
+		attempt:        status.attempt,
 
 		conf:      c,
 		reconnect: newReconnect(exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64)),
@@ -69,18 +71,21 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	if err := d.reconnect.turn(ctx, addr); err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
+	over := d.attempt(addr)
 	conn, err := d.connect(ctx, network, addr)
 	if err != nil {
+		over()
 		if ctx.Err() == nil { // else it was given up, which says nothing about the broker
 			d.reconnect.failed(addr)
 		}
 		return nil, err
 	}
+	conn.over = over
 	return conn, nil
 }
 
 // connect makes the connection, ready for the client's first request.
-func (d *dialer) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+func (d *dialer) connect(ctx context.Context, network, addr string) (*boundedConn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
@@ -164,6 +169,7 @@ type boundedConn struct {
 	usage   usage
 
 	answered atomic.Bool // something was read
+	over     func()      // ends the attempt to connect, in the status
 	failed   func()      // counts the attempt to connect as failed, once
 
 	// What follows is for a shortcut.
@@ -203,6 +209,9 @@ func (c *boundedConn) Read(p []byte) (int, error) {
 func (c *boundedConn) Close() error {
 	if !c.answered.Load() {
 		c.failed()
+	}
+	if c.over != nil {
+		c.over()
 	}
 	if c.shortcuts != nil {
 		c.shortcuts.closed(c)

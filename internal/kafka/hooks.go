@@ -1,10 +1,14 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +42,7 @@ type hooks struct {
 	lines   *throttle.Throttle
 	now     func() time.Time
 	closing atomic.Bool
+	seen    seen
 }
 
 var (
@@ -47,8 +52,9 @@ var (
 )
 
 func newHooks(c *config.Connection, purpose string, log host.Logger, status *Status, now func() time.Time) *hooks {
+	status.facts = factsOf(c)
 	return &hooks{
-		name: c.Name, facts: factsOf(c), purpose: purpose, log: log, status: status, now: now, lines: throttle.New(quiet, now),
+		name: c.Name, facts: status.facts, purpose: purpose, log: log, status: status, now: now, lines: throttle.New(quiet, now),
 	}
 }
 
@@ -148,6 +154,7 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 	if h.closing.Load() || ours(err) {
 		return
 	}
+	h.seen.add(err)
 	now := h.now()
 	h.status.mtx.Lock()
 	b := h.status.broker(addr, node)
@@ -173,6 +180,7 @@ func (h *hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 	if in == asking {
 		what = "does not answer"
 	}
+	h.status.lasting.takeInherited() // this one says it anew
 	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, why, h.purpose, inAttempts(suppressed))
 }
 
@@ -255,6 +263,7 @@ func (h *hooks) objected(to string, err error) {
 	h.status.failure = Failure{Text: text, At: h.now()}
 	h.status.failed++
 	h.status.mtx.Unlock()
+	h.status.lasting.began(to, why.String(), h.now())
 	suppressed, ok := h.lines.Allow(to + ": " + why.key())
 	if !ok {
 		return
@@ -262,10 +271,98 @@ func (h *hooks) objected(to string, err error) {
 	host.Logf(h.log, host.Warning, "connection %s: %s; %s%s", h.name, text, h.purpose, inAttempts(suppressed))
 }
 
+// unsent notes a request that failed inside the library, before anything was written or after it was answered, of which no other hook
+// hears, and logs it. It reports whether err is such a failure.
+func (h *hooks) unsent(about string, err error) bool {
+	if err == nil || ours(err) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), connectionDied) || h.saw(err) {
+		return false
+	}
+	if _, answered := errors.AsType[*answer](err); answered || err.Error() == unknownBroker {
+		return false
+	}
+	h.objected(about, err)
+	return true
+}
+
+// unknownBroker is the text of the client's error for a broker that has left the cluster, which it does not export. The partitions'
+// new leaders are asked for by then.
+const unknownBroker = "unknown broker"
+
+// seen keeps the last failures that hooks heard of.
+type seen struct {
+	mtx  sync.Mutex
+	last [16]error
+	next int
+}
+
+func (s *seen) add(err error) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	s.last[s.next%len(s.last)] = err
+	s.next++
+}
+
+// saw reports whether hooks have heard of a failure.
+func (h *hooks) saw(err error) bool {
+	h.seen.mtx.Lock()
+	defer h.seen.mtx.Unlock()
+	return slices.ContainsFunc(h.seen.last[:], func(known error) bool {
+		return known != nil && (errors.Is(err, known) || errors.Is(known, err))
+	})
+}
+
+// settled notes that there is no trouble about something any more, and logs it if there was.
+func (h *hooks) settled(about string) {
+	if was, ok := h.status.lasting.ended(about); ok {
+		h.sayGone(about, was)
+	}
+}
+
+func (h *hooks) sayGone(about string, was trouble) {
+	host.Logf(h.log, host.Notice, "connection %s: %s works again after %s; it was: %s",
+		h.name, about, h.now().Sub(was.since).Round(time.Millisecond), was.text)
+}
+
+// cluster notes the brokers' addresses as the cluster gives them. What is not among them is not needed any more.
+func (h *hooks) cluster(answer *kmsg.MetadataResponse) {
+	if len(answer.Brokers) == 0 {
+		return
+	}
+	var lines []string
+	h.status.mtx.Lock()
+	h.status.listed = make(map[string]bool, len(answer.Brokers))
+	for i := range answer.Brokers {
+		b := &answer.Brokers[i]
+		h.status.listed[net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))] = true
+	}
+	for addr, b := range h.status.brokers {
+		if !h.status.unneeded(addr, b) || len(b.attempts) > 0 {
+			continue
+		}
+		if b.down && b.told {
+			h.lines.Forget(b.downKey)
+			lines = append(lines, addr)
+		}
+		b.down = false
+		if b.node >= 0 { // its address was another, or it has left the cluster
+			delete(h.status.brokers, addr)
+		}
+	}
+	h.status.mtx.Unlock()
+	for _, addr := range lines {
+		host.Logf(h.log, host.Notice, "connection %s: broker %s is not needed any more: the cluster is reached by other addresses", h.name, addr)
+	}
+}
+
 // works notes that a broker got as far as in, and logs that it is back if its being away was logged. A broker that
 // failed to answer one kind of request is back when it answers that kind, or takes records.
 func (h *hooks) works(addr string, node int32, in stage, request kmsg.Key) {
 	now := h.now()
+	if in == asking {
+		if about, was := h.status.lasting.takeInherited(); about != "" {
+			h.sayGone(about, was)
+		}
+	}
 	h.status.mtx.Lock()
 	b := h.status.broker(addr, node)
 	if in == asking {

@@ -110,6 +110,12 @@ func (p *Producer) carry(f *flight) {
 		p.carries(f.bytes)
 	}
 	answer, err := p.exchange(f)
+	switch n := f.node; {
+	case err == nil && n.objected.Load() && n.objected.Swap(false):
+		p.hooks.settled(n.about())
+	case err != nil && p.hooks.unsent(n.about(), err):
+		n.objected.Store(true)
+	}
 	p.deliver(p.landed(f, answer, err))
 }
 

@@ -14,6 +14,9 @@ import (
 // it is worth a line: some seconds.
 const passing = 10
 
+// noProducerID is what is said when the brokers refuse an identity.
+const noProducerID = "getting a producer id"
+
 // identity is whom brokers take records to be from, with idempotence: they know a batch that they have by it, the partition and
 // the sequence number. The zero value is nobody.
 type identity struct {
@@ -45,6 +48,7 @@ func (p *Producer) identify() {
 			}
 		}
 		if err == nil {
+			p.hooks.settled(noProducerID)
 			p.mtx.Lock()
 			defer p.mtx.Unlock()
 			p.identity, p.identifying = identity{answer.ProducerID, answer.ProducerEpoch, true}, false
@@ -55,6 +59,7 @@ func (p *Producer) identify() {
 		if p.ctx.Err() != nil {
 			return
 		}
+		p.hooks.unsent(noProducerID, err)
 		p.log.tell("eos", "asking for a producer id: %v", err)
 		p.pause(p.retryPause(failures), nil)
 	}
@@ -67,7 +72,7 @@ func (p *Producer) unidentified(err error, failures int) {
 		err = &described{inWords(noRightToWrite), err}
 	}
 	if !kerr.IsRetriable(err) || failures >= passing {
-		p.hooks.objected("the brokers give no producer id", err)
+		p.hooks.objected(noProducerID, err)
 	}
 	p.mtx.Lock()
 	defer p.mtx.Unlock()

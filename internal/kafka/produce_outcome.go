@@ -82,6 +82,9 @@ func (p *Producer) told(ended []outcome) {
 // acknowledge tells of a batch that a broker has.
 func (p *Producer) acknowledge(out *outcome) {
 	p.status.acknowledged.Store(p.now().UnixNano())
+	if t := out.partition.topic; t.objected.Load() && t.objected.Swap(false) {
+		p.hooks.settled(t.about())
+	}
 	b, number := out.batch, out.partition.number
 	for i, r := range b.records {
 		r.Partition, r.Offset = number, -1

@@ -27,6 +27,8 @@ type topic struct {
 	askNext time.Time // but not before
 	unknown int       // how many times in a row they did not know it
 
+	objected atomic.Bool // a trouble was logged and has not gone
+
 	trouble  error // why its records wait, by what the brokers said last; nil = for nothing that they said
 	troubles int   // and how often in a row
 
@@ -74,8 +76,13 @@ type node struct {
 	shortcutUntil time.Time // when the library is to have a request again
 	alone         bool      // a flight is on it, and no other may be under way
 
+	objected atomic.Bool // it was logged that nothing can be sent to it
+
 	leaving atomic.Pointer[flight] // whose request was asked for its bytes last, if that made it a departed one
 }
+
+// about is what is said of a node that nothing can be sent to.
+func (n *node) about() string { return fmt.Sprintf("sending to broker %d", n.id) }
 
 // wantMetadata has the brokers asked about a topic, at once if they have not been for a while.
 func (p *Producer) wantMetadata(t *topic) {
@@ -123,8 +130,11 @@ func (p *Producer) askAbout(topics []*topic) (ok bool) {
 	answer, err := request.RequestWith(p.ctx, p.client)
 	if err != nil {
 		p.log.tell("metadata", "asking for %d topic(s): %v", len(topics), err)
+		p.hooks.unsent(askingForTopics, err)
 		return false
 	}
+	p.hooks.settled(askingForTopics)
+	p.hooks.cluster(answer)
 	p.deliver(p.learned(topics, answer))
 	p.tellOfTrouble(topics)
 	return true
@@ -157,10 +167,17 @@ func (p *Producer) tellOfTrouble(topics []*topic) {
 		}
 		p.mtx.Unlock()
 		if trouble != nil {
-			p.hooks.objected("topic "+t.name, trouble)
+			t.objected.Store(true)
+			p.hooks.objected(t.about(), trouble)
 		}
 	}
 }
+
+// askingForTopics is what is said when that fails before anything is written.
+const askingForTopics = "asking for topics"
+
+// about is what is said of the topic's trouble.
+func (t *topic) about() string { return "topic " + t.name }
 
 // toAsk gives the topics that are to be asked for now, or how long to wait for the first. more = false: there are none, and
 // learn has ended.

@@ -156,7 +156,7 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 }
 
 func (p *Producer) open(c *config.Connection, t tuning) error {
-	d, err := newDialer(c, p.ctx, p.log)
+	d, err := newDialer(c, p.ctx, p.status, p.log)
 	if err != nil {
 		return err
 	}
@@ -259,6 +259,7 @@ func (p *Producer) topicFor(name string) *topic {
 	if t == nil {
 		name = strings.Clone(name)
 		t = &topic{name: name, partitioner: newConsistentRandom(p.sticky)}
+		t.objected.Store(p.status.lasting.has(t.about()))
 		p.topics[name] = t
 	}
 	if !t.ask && (t.asked.IsZero() || p.now().Sub(t.asked) > metadataMaxAge) {

@@ -102,6 +102,9 @@ func (r *reconnect) worked(addr string) {
 // login.
 func (d *dialer) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
 	c, ours := conn.(*boundedConn)
+	if ours && c.over != nil {
+		c.over()
+	}
 	switch {
 	case err == nil:
 		d.reconnect.worked(address(meta))

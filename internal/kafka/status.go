@@ -17,11 +17,16 @@ type Status struct {
 	acknowledged atomic.Int64 // when a broker last acknowledged a record, ns since 1970; 0 = never
 	retried      atomic.Uint64
 
+	facts facts // of the connection, set before the client is used
+
 	mtx     sync.Mutex
 	brokers map[string]*broker
 	failure Failure
 	failed  uint64
 	refused uint64
+	listed  map[string]bool // the brokers' addresses as the cluster gave them last; nil = it has not
+
+	lasting lasting
 }
 
 // Snapshot is a Status at one moment.
@@ -41,6 +46,10 @@ type BrokerStatus struct {
 	Connected   bool
 	Connections int
 	Since       time.Time // of being connected or not; zero if it was never tried to the end
+	Pending     string    // about the attempt to connect that is under way, in words; empty = none is
+	Connecting  time.Time // when the attempt to connect began that is under way; zero = none is
+	Idle        bool      // not connected because nothing was to be sent, and not because anything failed
+	Unneeded    bool      // not connected, and the cluster has given other addresses
 	LastError   Failure
 	Throttled   time.Time // it asked for no requests before then; zero = it did not
 }
@@ -61,6 +70,8 @@ type broker struct {
 	gone     map[net.Conn]struct{} // closed before kgo told that they were open
 	answered bool                  // a request was answered since the last connect
 	throttle time.Time             // no requests before then; forgotten with the connection
+	attempts map[int]time.Time     // to connect that are under way, with their beginnings
+	tried    int                   // attempts so far
 
 	down       bool      // does not work at the moment
 	downSince  time.Time // when that began
@@ -80,18 +91,38 @@ func (s *Status) Snapshot() Snapshot {
 	defer s.mtx.Unlock()
 	snap.LastError, snap.Failures, snap.Refused = s.failure, s.failed, s.refused
 	for address, b := range s.brokers {
+		pending := ""
+		if since := b.connecting(); !since.IsZero() {
+			lasts := max(time.Since(since), 0).Truncate(time.Second)
+			pending = s.facts.at(address, inWords(stillConnecting, lasts.String())).String()
+		}
 		snap.Brokers = append(snap.Brokers, BrokerStatus{
 			Address:     address,
 			NodeID:      b.node,
 			Connected:   len(b.conns) > 0,
 			Connections: len(b.conns),
 			Since:       b.since,
+			Pending:     pending,
+			Connecting:  b.connecting(),
+			Idle:        len(b.conns) == 0 && !b.since.IsZero() && !b.down,
+			Unneeded:    s.unneeded(address, b),
 			LastError:   b.failure,
 			Throttled:   b.throttle,
 		})
 	}
 	slices.SortFunc(snap.Brokers, func(a, b BrokerStatus) int { return cmp.Compare(a.Address, b.Address) })
 	return snap
+}
+
+// Pending describes the attempt to connect that has lasted longest; it is empty when none is under way.
+func (s Snapshot) Pending() string {
+	text, since := "", time.Time{}
+	for _, b := range s.Brokers {
+		if b.Pending != "" && (text == "" || b.Connecting.Before(since)) {
+			text, since = "broker "+b.Address+": "+b.Pending, b.Connecting
+		}
+	}
+	return text
 }
 
 // broker gives the state behind an address. The caller holds mtx.
@@ -101,13 +132,43 @@ func (s *Status) broker(address string, node int32) *broker {
 		if s.brokers == nil {
 			s.brokers = map[string]*broker{}
 		}
-		b = &broker{node: node, conns: map[net.Conn]struct{}{}, gone: map[net.Conn]struct{}{}}
+		b = &broker{node: node, conns: map[net.Conn]struct{}{}, gone: map[net.Conn]struct{}{}, attempts: map[int]time.Time{}}
 		s.brokers[address] = b
 	}
 	if node >= 0 {
 		b.node = node
 	}
 	return b
+}
+
+// connecting is when the oldest attempt to connect began that is under way.
+func (b *broker) connecting() (since time.Time) {
+	for _, at := range b.attempts {
+		if since.IsZero() || at.Before(since) {
+			since = at
+		}
+	}
+	return since
+}
+
+// unneeded reports whether nothing goes to an address any more: the cluster has given others. The caller holds mtx.
+func (s *Status) unneeded(address string, b *broker) bool {
+	return s.listed != nil && !s.listed[address] && len(b.conns) == 0
+}
+
+// attempt notes that an attempt to connect to an address begins. over ends it, once or more often.
+func (s *Status) attempt(address string) (over func()) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	b := s.broker(address, -1)
+	b.tried++
+	number := b.tried
+	b.attempts[number] = time.Now()
+	return func() {
+		s.mtx.Lock()
+		defer s.mtx.Unlock()
+		delete(b.attempts, number)
+	}
 }
 
 // fail notes a failure. The caller holds mtx.

@@ -15,6 +15,7 @@ const (
 	lookupFailed      failure = "lookup failed"
 	connectTimedOut   failure = "connecting timed out"
 	answerTimedOut    failure = "answer timed out"
+	stillConnecting   failure = "still connecting"
 	noBrokerAnswered  failure = "no broker answered"
 	closedAtOnce      failure = "closed at once"
 	closedAtOncePlain failure = "closed at once, plaintext"
@@ -81,6 +82,7 @@ var otherWords = []words{
 	{of: io.EOF, cause: "it closed the connection"},
 	{of: io.ErrUnexpectedEOF, cause: "it closed the connection"},
 	{of: connectTimedOut, cause: "timed out", address: true, remedy: "does a firewall drop packets to it?"},
+	{of: stillConnecting, cause: "connecting for %s", address: true, remedy: "does a firewall drop packets to it?"},
 	{of: answerTimedOut, cause: "timed out", option: "socket_timeout_ms", remedy: "does the broker hang, or the network lose packets?"},
 	{of: hostNotFound, cause: "host name not found", address: true, remedy: "can this machine resolve the name?"},
 	{of: hostNotFoundBy, cause: "host name not found by DNS server %s", address: true, remedy: "can this machine resolve the name?"},
