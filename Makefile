@@ -199,6 +199,10 @@ test-apache: ## The Apache Kafka clusters that scenarios use
 test-asterisk: ## Scenarios in a real Asterisk, against the embedded broker and Apache Kafka
 	@scripts/test asterisk
 
+.PHONY: test-long
+test-long: ## What make test has a sample of, in full: 20 seeds of damaged answers of a minute each, and the like
+	@scripts/test long
+
 PRIVATE := $(CURDIR)/build/private
 RESULTS ?= $(PRIVATE)/faults.md
 N ?= 1
@@ -211,7 +215,7 @@ soak: ## Random faults for MINUTES=30 against one Asterisk under load
 
 FUZZTIME ?= 10m
 .PHONY: fuzz
-fuzz: ## Fuzz every parser of text from outside, each for FUZZTIME (10m)
+fuzz: ## Fuzz every parser of what comes from outside, each for FUZZTIME (10m), and damage a broker's answers for as long
 	$(Q)scripts/fuzz $(FUZZTIME)
 
 .PHONY: bench

@@ -47,6 +47,7 @@ type Conn struct {
 func (w *Wire) Watch(conn net.Conn) *Conn {
 	w.mtx.Lock()
 	c := &Conn{Conn: conn, wire: w, faults: w.faults, asked: map[int32]Header{}, ended: make(chan struct{})}
+	w.open[c] = struct{}{}
 	w.mtx.Unlock()
 	for _, f := range c.faults {
 		if f.Opened != nil {
@@ -114,7 +115,12 @@ func (c *Conn) answer(answer []byte) error {
 
 // Close implements net.Conn.
 func (c *Conn) Close() error {
-	c.end.Do(func() { close(c.ended) })
+	c.end.Do(func() {
+		close(c.ended)
+		c.wire.mtx.Lock()
+		defer c.wire.mtx.Unlock()
+		delete(c.wire.open, c)
+	})
 	return c.Conn.Close()
 }
 

@@ -144,6 +144,33 @@ func tagged(response kmsg.Response) bool {
 	return response.IsFlexible() && kmsg.Key(response.Key()) != kmsg.ApiVersions
 }
 
+// Unthrottled takes throttle times of more than a second out of the answers that can still be decoded: a test that has
+// no minute to wait puts it behind Damage.
+func Unthrottled() Fault {
+	return Fault{Answer: func(_ *Conn, to Header, answer []byte) []byte {
+		response := kmsg.ResponseForKey(int16(to.Key))
+		if response == nil || len(answer) < 9 {
+			return answer
+		}
+		response.SetVersion(to.Version)
+		front := 8
+		if tagged(response) {
+			front++
+		}
+		throttle, ok := response.(kmsg.SetThrottleResponse)
+		if !ok || response.ReadFrom(append([]byte{}, answer[front:]...)) != nil {
+			return answer
+		}
+		if millis, _ := response.(kmsg.ThrottleResponse).Throttle(); millis <= 1000 {
+			return answer
+		}
+		throttle.SetThrottle(0)
+		answer = response.AppendTo(answer[:front:front])
+		binary.BigEndian.PutUint32(answer, uint32(len(answer)-4))
+		return answer
+	}}
+}
+
 // Damage changes some answers at random, the same ones in the same way for the same seed and the same traffic: a flipped
 // bit, bytes of an extreme value, bytes left out or repeated, an answer cut short, a wrong length, and answers that
 // never come. One in every answers is damaged.

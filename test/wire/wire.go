@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 
@@ -25,10 +27,13 @@ type Wire struct {
 	grown  chan struct{}
 	held   map[kmsg.Key]chan struct{}
 	faults []Fault
+	open   map[*Conn]struct{}
 }
 
 // New makes one that has seen nothing.
-func New() *Wire { return &Wire{grown: make(chan struct{}), held: map[kmsg.Key]chan struct{}{}} }
+func New() *Wire {
+	return &Wire{grown: make(chan struct{}), held: map[kmsg.Key]chan struct{}{}, open: map[*Conn]struct{}{}}
+}
 
 // Listen makes the connections of a listener be watched. They must be in plaintext; others are passed on unread.
 func (w *Wire) Listen(l net.Listener) net.Listener { return watchedListener{l, w} }
@@ -170,6 +175,16 @@ func (w *Wire) Hold(key kmsg.Key) (release func()) {
 		delete(w.held, key)
 		close(gate)
 	})
+}
+
+// End ends all connections that are open.
+func (w *Wire) End(how Ending) {
+	w.mtx.Lock()
+	open := slices.Collect(maps.Keys(w.open))
+	w.mtx.Unlock()
+	for _, c := range open {
+		c.End(how)
+	}
 }
 
 // Seen gives the requests so far for which match is true.

@@ -1,0 +1,79 @@
+package brokers
+
+import (
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/test/wire"
+)
+
+// TestDamage_Bombs_StayWithinMemory runs an engine as TestDamage does, against a broker whose every fourth answer has as
+// many elements as fit into it, or claims more. maxDamagedMemory bounds what that costs.
+func TestDamage_Bombs_StayWithinMemory(t *testing.T) {
+	t.Parallel()
+	duration := 2 * time.Second
+	if long() {
+		duration = time.Minute
+	}
+	var mtx sync.Mutex
+	random := rand.New(rand.NewPCG(1, 1))
+	damage(t, []wire.Fault{{Answer: func(c *wire.Conn, to wire.Header, answer []byte) []byte {
+		mtx.Lock()
+		pass, size := random.IntN(4) > 0, []int{1 << 10, 250 << 10, 15 << 20, 95 << 20}[random.IntN(4)]
+		mtx.Unlock()
+		if pass {
+			return answer
+		}
+		bomb := bombOf(to, size)
+		if bomb == nil {
+			return answer
+		}
+		body := func(wire.Header, []byte) []byte { return wire.Encode(bomb) }
+		return wire.Rewrite(to.Key, body).Answer(c, to, answer)
+	}}}, duration)
+}
+
+// bombOf is an answer of about size bytes that takes many times as much memory; nil = there is none to that request.
+func bombOf(to wire.Header, size int) kmsg.Response {
+	response := kmsg.ResponseForKey(int16(to.Key))
+	response.SetVersion(to.Version)
+	switch r := response.(type) {
+	case *kmsg.ApiVersionsResponse:
+		r.ApiKeys = make([]kmsg.ApiVersionsResponseApiKey, size/7)
+	case *kmsg.MetadataResponse:
+		topic := kmsg.NewMetadataResponseTopic()
+		topic.Topic = kmsg.StringPtr("all")
+		topic.Partitions = make([]kmsg.MetadataResponseTopicPartition, size/20)
+		for i := range topic.Partitions {
+			topic.Partitions[i].Partition = int32(i)
+		}
+		r.Topics = append(r.Topics, topic)
+	case *kmsg.ProduceResponse:
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Partitions = make([]kmsg.ProduceResponseTopicPartition, size/34)
+		r.Topics = append(r.Topics, topic)
+	case *kmsg.FetchResponse:
+		topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
+		batch := kmsg.RecordBatch{Magic: 2, Length: int32(size + 49), NumRecords: math.MaxInt32, LastOffsetDelta: math.MaxInt32 - 1,
+			Attributes: 4, Records: make([]byte, size)}
+		partition.RecordBatches = batch.AppendTo(nil)
+		topic.Partitions = append(topic.Partitions, partition)
+		r.Topics = append(r.Topics, topic)
+	case *kmsg.FindCoordinatorResponse:
+		r.Coordinators = make([]kmsg.FindCoordinatorResponseCoordinator, size/15)
+	case *kmsg.JoinGroupResponse:
+		r.Members = make([]kmsg.JoinGroupResponseMember, size/4)
+	case *kmsg.OffsetFetchResponse:
+		r.Groups = make([]kmsg.OffsetFetchResponseGroup, size/5)
+	case *kmsg.CreateTopicsResponse:
+		r.Topics = make([]kmsg.CreateTopicsResponseTopic, size/29)
+	default:
+		return nil
+	}
+	return response
+}

@@ -1,0 +1,286 @@
+package brokers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/test/child"
+	"reskafka/test/wire"
+)
+
+// TestDamage_Seeds_EverythingIsAccountedFor runs an engine in a process of its own, with producers of every kind, a consumer
+// and administration, against a broker whose answers are damaged from a seed. It checks that the process lives, that its
+// memory and goroutines are bounded, that every accepted record is accounted for by a client of its own, and that
+// everything works again once the answers are sound.
+//
+// RES_KAFKA_LONG=1 runs 20 seeds of 60 s, RES_KAFKA_DAMAGE="FIRST COUNT SECONDS" what it says. With RES_KAFKA_DAMAGE_LOG a
+// failing run shows the client library's log of the consumer.
+func TestDamage_Seeds_EverythingIsAccountedFor(t *testing.T) {
+	first, count, seconds := uint64(1), uint64(2), 2
+	sample := true
+	if os.Getenv("RES_KAFKA_LONG") != "" {
+		count, seconds, sample = 20, 60, false
+	}
+	if own := os.Getenv("RES_KAFKA_DAMAGE"); own != "" {
+		sample = false
+		if _, err := fmt.Sscan(own, &first, &count, &seconds); err != nil {
+			t.Fatalf("RES_KAFKA_DAMAGE: %v", err)
+		}
+	}
+	for seed := first; seed < first+count; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			faults := []wire.Fault{wire.Damage(seed, 16)}
+			if !sample { // one that lists another partition or none costs minutes
+				faults = append(faults, wire.Lie(seed, 16))
+			}
+			if sample || seed%5 != 0 { // a throttle time lasts up to a minute, in which little happens
+				faults = append(faults, wire.Unthrottled())
+			}
+			damage(t, faults, time.Duration(seconds)*time.Second)
+		})
+	}
+}
+
+// Limits of the engine's process under damage.
+const (
+	maxDamagedMemory = 256 << 20
+	maxGoroutines    = 400
+	healing          = 3 * time.Minute // for everything to work again; a failing run alone reaches it
+)
+
+// raceDetector is set where the race detector multiplies memory.
+var raceDetector bool
+
+// outcome is what the engine's process reports at its end.
+type outcome struct {
+	Connections map[string]account
+	Consumed    int
+	Refused     uint64   // responses and batches
+	Goroutines  int      // at the most
+	Left        int      // goroutines after the engine's stop
+	Memory      int      // largest resident size, bytes
+	Late        []string // what took long to work again
+	Log         []string
+	Failure     string
+}
+
+// account is where the records of a connection are.
+type account struct{ Accepted, Acknowledged, Dropped, Retried uint64 }
+
+// producers are the connections of the engine under damage, with their options.
+var producers = map[string][]string{
+	"all":        {"acks = -1", "durability = memory"},
+	"leader":     {"acks = 1", "durability = overflow", "compression_codec = gzip"},
+	"none":       {"acks = 0", "durability = memory"},
+	"idempotent": {"enable_idempotence = yes", "durability = memory", "compression_codec = snappy"},
+	"disk":       {"acks = -1", "durability = disk", "compression_codec = lz4"},
+	"strict":     {"enable_idempotence = yes", "durability = disk", "compression_codec = zstd"},
+}
+
+// damage is one run.
+func damage(t *testing.T, faults []wire.Fault, duration time.Duration) {
+	var damaging atomic.Bool
+	damaging.Store(true)
+	watched := wire.New()
+	for _, fault := range faults {
+		watched.Disturb(wire.Of("tested", wire.While(func(wire.Header) bool { return damaging.Load() }, fault)))
+	}
+	topics := []string{"feed"}
+	for name := range producers {
+		topics = append(topics, name)
+	}
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(2), kfake.SeedTopics(1, topics...), kfake.GroupMinSessionTimeout(time.Second),
+		kfake.ListenFn(func(network, address string) (net.Listener, error) {
+			l, err := net.Listen(network, address)
+			if err != nil {
+				return nil, err
+			}
+			return watched.Listen(l), nil
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	independent, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ClientID("independent"), kgo.ConsumeTopics(topics...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer independent.Close()
+	p := startDamaged(t, cluster.ListenAddrs())
+	feeding, stopFeeding := context.WithCancel(t.Context())
+	defer stopFeeding()
+	go feed(feeding, independent)
+
+	p.wait(t, duration)
+	damaging.Store(false)
+	watched.End(wire.FIN)
+	p.tell(t, "sound")
+	p.wait(t, healing)
+	stopFeeding()
+	got := p.outcome(t)
+	got.check(t)
+	t.Logf("%d consumed, %d answers refused, %d MiB, %d goroutines at the most, %d left; %+v",
+		got.Consumed, got.Refused, got.Memory>>20, got.Goroutines, got.Left, got.Connections)
+	for _, late := range got.Late {
+		t.Logf("late: %s\n%s", late, strings.Join(got.Log, "\n"))
+	}
+	for name, a := range got.Connections {
+		checkTopic(t, independent, cluster, name, a)
+	}
+}
+
+// feed produces a record every 50 ms.
+func feed(ctx context.Context, client *kgo.Client) {
+	for i := 0; ctx.Err() == nil; i++ {
+		client.Produce(ctx, &kgo.Record{Topic: "feed", Value: []byte(fmt.Sprintf("feed %06d", i))}, nil)
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// check compares an outcome with what a run must come to.
+func (o *outcome) check(t *testing.T) {
+	if o.Failure != "" {
+		t.Errorf("%s; the last lines of the log:\n%s", o.Failure, strings.Join(o.Log, "\n"))
+	}
+	if o.Memory > maxDamagedMemory && !raceDetector {
+		t.Errorf("%d MiB of memory", o.Memory>>20)
+	}
+	if o.Goroutines > maxGoroutines || o.Left > 20 {
+		t.Errorf("%d goroutines at the most, %d after the stop", o.Goroutines, o.Left)
+	}
+	for name, a := range o.Connections {
+		if a.Accepted != a.Acknowledged+a.Dropped || a.Accepted == 0 {
+			t.Errorf("%s: %+v does not add up", name, a)
+		}
+		if a.Dropped > 0 && (name == "disk" || name == "strict") { // the others may be refused for good by a lie
+			t.Errorf("%s: %d of %d dropped of a connection with a spool", name, a.Dropped, a.Accepted)
+		}
+	}
+}
+
+// checkTopic reads a topic to its end and compares it with the account: no record is missing but those dropped, and each is
+// in its place when it comes for the first time. With acks = 0 nobody knows what the broker has.
+func checkTopic(t *testing.T, client *kgo.Client, cluster *kfake.Cluster, name string, a account) {
+	seen, repeats, last := map[uint64]bool{}, 0, -1
+	info := cluster.PartitionInfo(name, 0)
+	reader, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ClientID("independent"), kgo.ConsumeTopics(name),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for next := int64(0); next < info.HighWatermark; {
+		fetches := reader.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			t.Fatalf("reading %s: %v", name, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			next = r.Offset + 1
+			number, ok := strings.CutPrefix(string(r.Value), name+" ")
+			n, err := strconv.Atoi(number)
+			switch {
+			case !ok || err != nil:
+				t.Errorf("%s has the record %q", name, r.Value)
+			case seen[uint64(n)]:
+				repeats++
+			case n < last && name != "none":
+				t.Errorf("%s: record %d comes after record %d", name, n, last)
+			}
+			seen[uint64(n)], last = true, max(last, n)
+		})
+	}
+	missing := a.Accepted - uint64(len(seen))
+	if missing > a.Dropped && name != "none" {
+		t.Errorf("%s: %d of %d records are not in the topic, %d were dropped", name, missing, a.Accepted, a.Dropped)
+	}
+	if repeats > 0 && (name == "idempotent" || name == "strict") {
+		t.Logf("%s: %d repeats", name, repeats)
+	}
+}
+
+// damaged is the process with the engine.
+type damaged struct {
+	cmd    *exec.Cmd
+	input  *os.File
+	report string
+	output *strings.Builder
+	ended  chan error
+}
+
+func startDamaged(t *testing.T, brokers []string) *damaged {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	p := &damaged{
+		cmd: exec.Command(os.Args[0], "-test.run=^TestDamagedEngine$", "-test.v", "-test.timeout=10m"), input: write,
+		report: filepath.Join(t.TempDir(), "report"), output: &strings.Builder{}, ended: make(chan error, 1),
+	}
+	p.cmd.Env = append(os.Environ(), "RES_KAFKA_DAMAGED="+strings.Join(brokers, ","), "RES_KAFKA_REPORT="+p.report)
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = read, p.output, p.output
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := child.Start(p.cmd, func(err error) { p.ended <- err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { write.Close() })
+	return p
+}
+
+// wait lets the process run for a time. It may end before, but only well and with a report.
+func (p *damaged) wait(t *testing.T, d time.Duration) {
+	t.Helper()
+	select {
+	case err := <-p.ended:
+		p.ended <- nil
+		if _, missing := os.Stat(p.report); err != nil || missing != nil {
+			t.Fatalf("the engine's process ended: %v\n%s", err, p.output)
+		}
+	case <-time.After(d):
+		if d == healing {
+			_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+			<-p.ended
+			t.Fatalf("the engine's process does not come to its end:\n%s", p.output)
+		}
+	}
+}
+
+func (p *damaged) tell(t *testing.T, word string) {
+	t.Helper()
+	if _, err := fmt.Fprintln(p.input, word); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *damaged) outcome(t *testing.T) (o outcome) {
+	t.Helper()
+	text, err := os.ReadFile(p.report)
+	if err == nil {
+		err = json.Unmarshal(text, &o)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
