@@ -68,6 +68,8 @@ static const struct option {
 	{ "max_poll_interval_ms", "max.poll.interval.ms", "300000", ROLE_CONSUMER },
 	{ "debug", "debug", "", BOTH },
 	{ "type", "", "", BOTH },
+	{ "connections_max_idle_ms", "", "", BOTH },
+	{ "request_max_bytes", "", "", BOTH },
 	{ "durability", "", "", BOTH },
 	{ "spool_dir", "", "", BOTH },
 	{ "spool_max_mbytes", "", "", BOTH },
