@@ -33,9 +33,11 @@ func (o *Info) named(name string) bool {
 	return same(o.Name) || slices.ContainsFunc(o.Also, same)
 }
 
+var spellings = strings.NewReplacer(".", "_", "-", "_", " ", "_")
+
 // plain brings the spellings of different clients together: linger.ms, linger-ms, Linger_MS and linger.
 func plain(name string) string {
-	name = strings.NewReplacer(".", "_", "-", "_", " ", "_").Replace(strings.ToLower(name))
+	name = spellings.Replace(strings.ToLower(name))
 	return strings.TrimSuffix(name, "_ms")
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -148,6 +149,27 @@ func TestLoadDeclinesPlainly(t *testing.T) {
 		}})
 		declined(w, `ERROR.*kafka\.conf:7: \[two\] lingr_ms`)
 		w.waitLog(0, `ERROR.*kafka\.conf:3: \[one\] acks`)
+		w.waitLog(0, `ERROR.*kafka\.conf: no connection can be used`)
+		said := slices.DeleteFunc(w.pbx.LogLines(), func(line string) bool {
+			return !strings.Contains(line, "kafka") || strings.Contains(line, " loader.c: ")
+		})
+		if last := said[len(said)-1]; !strings.Contains(last, "no connection can be used") {
+			t.Errorf("the last word is %s", last)
+		}
+	})
+	t.Run("with the samples as installed, and without a broker", func(t *testing.T) {
+		files := map[string]string{}
+		for _, name := range []string{"kafka.conf", "cdr_kafka.conf"} {
+			sample, err := os.ReadFile("../../conf/" + name + ".sample")
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[name] = string(sample)
+		}
+		w := newWorld(t, options{noBroker: true, files: files})
+		w.expect(`res_kafka\.so +\S.* Running`, "module show like res_kafka")
+		w.expect(`cdr_kafka\.so +\S.* Running`, "module show like cdr_kafka")
+		w.expect(`my-kafka +localhost:9092`, "kafka show status")
 	})
 }
 
