@@ -224,7 +224,7 @@ func TestCause(t *testing.T) {
 		{dialError(1, syscall.ECONNREFUSED), "connection refused (does a broker listen on that port?)"},
 		{read(os.NewSyscallError("read", syscall.ECONNRESET)), "connection reset by the broker"},
 		{read(os.ErrDeadlineExceeded), "timed out (see socket_timeout_ms; does the broker hang, or the network lose packets?)"},
-		{fmt.Errorf("unable to dial: %w", &net.OpError{Op: "dial", Err: context.DeadlineExceeded}), "timed out (does a firewall drop packets to it?)"},
+		{fmt.Errorf("unable to dial: %w", &net.OpError{Op: "dial", Err: context.DeadlineExceeded}), "timed out (does it hang, or does a firewall drop packets?)"},
 		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "kafka9", IsNotFound: true}}, "host name not found (can this machine resolve the name?)"},
 		{&net.DNSError{Err: "no such host", Name: "kafka9", Server: "10.0.0.2", IsNotFound: true}, "host name not found by DNS server 10.0.0.2 (can this machine resolve the name?)"},
 		{&net.DNSError{Err: "DNS server 10.0.0.2 did not answer", Name: "kafka9", IsTimeout: true}, "host name lookup timed out: DNS server 10.0.0.2 did not answer (see /etc/resolv.conf)"},

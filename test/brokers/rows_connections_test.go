@@ -3,17 +3,28 @@ package brokers
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+
 	"reskafka/internal/kafka"
 	"reskafka/test/apache"
+	"reskafka/test/port"
 	"reskafka/test/wire"
 	"reskafka/test/world"
 )
 
-func init() { rows = append(rows, idleRows()...) }
+func init() { rows = append(append(rows, idleRows()...), connectionRows()...) }
 
 // long reports whether rows are to take the time that they have in the wild.
 func long() bool { return os.Getenv("RES_KAFKA_LONG") != "" }
@@ -123,4 +134,221 @@ func restAndProduce(b *Bench, rest time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// connectionRows are brokers that cannot be reached or used, and say so or not.
+func connectionRows() []Row { return []Row{advertised(), versions(), outage(), session(), closing()} }
+
+// advertised is a cluster that names its brokers as only its own network knows them. Who reads the log must not look for the
+// address in kafka.conf.
+func advertised() Row {
+	const words = "the cluster itself gives this address: see advertised.listeners of its brokers"
+	var inner atomic.Int32 // a port at which nobody listens
+	return Row{
+		Name: "the cluster advertises an address that cannot be reached from here", Finding: "A8",
+		Broker: []wire.Fault{wire.Change(func(r *kmsg.MetadataResponse) {
+			for i := range r.Brokers {
+				r.Brokers[i].Port = inner.Load()
+			}
+		})},
+		Conf: []string{"request_timeout_ms = 1000"},
+		Steps: func(b *Bench) error {
+			reserved, err := port.Reserve()
+			if err != nil {
+				return err
+			}
+			b.Cleanup(reserved.Close)
+			_, number, _ := strings.Cut(reserved.Address(), ":")
+			n, err := strconv.Atoi(number)
+			if err != nil {
+				return err
+			}
+			inner.Store(int32(n))
+			if _, err := b.Open("tested"); err != nil {
+				return err
+			}
+			test := []string{"kafka", "test", "send", "connection", "tested", "topic", "topic", "message", "m"}
+			if got := b.Command(test...); !strings.Contains(got, words) {
+				return fmt.Errorf("kafka test send answers %q", got)
+			}
+			return nil
+		},
+		Log:   []string{words, "dropped, message timeout"},
+		Shown: []string{words},
+	}
+}
+
+// versions is a broker, or a proxy in front of one, that offers other versions of a kind of request than this client knows. The
+// library fails before it writes anything.
+func versions() Row {
+	const words = "the versions of the protocol that the broker offers do not fit"
+	var key atomic.Int32 // of the kind
+	return Row{
+		Name: "a broker offers versions that do not fit", Finding: "C10",
+		Broker: []wire.Fault{wire.Change(func(r *kmsg.ApiVersionsResponse) {
+			for i := range r.ApiKeys {
+				if int32(r.ApiKeys[i].ApiKey) == key.Load() {
+					r.ApiKeys[i].MinVersion, r.ApiKeys[i].MaxVersion = 100, 101
+				}
+			}
+		})},
+		Conf: []string{"request_timeout_ms = 1000", "enable_idempotence = yes",
+			"[InitProducerID](tested)", "[Produce](tested)", "[FindCoordinator](tested)", "[CreateTopics](tested)"},
+		Steps: func(b *Bench) error {
+			for name, about := range map[string]string{
+				"tested": "asking for topics", "InitProducerID": "getting a producer id", "Produce": "sending to broker 0",
+			} {
+				key.Store(int32(map[string]kmsg.Key{
+					"tested": kmsg.Metadata, "InitProducerID": kmsg.InitProducerID, "Produce": kmsg.Produce,
+				}[name]))
+				p, err := b.Open(name)
+				if err != nil {
+					return err
+				}
+				p.Put("one")
+				if _, err := b.Log.Await(b.Ctx, "connection "+name+": "+about+": "+words); err != nil {
+					return err
+				}
+				if got := b.Show(name); !strings.Contains(got, words) {
+					return fmt.Errorf("%s is not shown:\n%s", about, got)
+				}
+			}
+			key.Store(int32(kmsg.FindCoordinator))
+			if _, err := b.Subscribe("FindCoordinator", func(kafka.Message) {}); err != nil {
+				return err
+			}
+			if _, err := b.Log.Await(b.Ctx, "connection FindCoordinator: group group: "+words); err != nil {
+				return err
+			}
+			key.Store(int32(kmsg.CreateTopics))
+			if err := b.Engine.EnsureTopic("CreateTopics", "another", 1, 1, true); err == nil {
+				return fmt.Errorf("a topic is created with versions that do not fit")
+			}
+			return nil
+		},
+		Log: []string{words},
+	}
+}
+
+// opened keeps the connections to a broker, to end them all at once.
+type opened struct {
+	down  atomic.Bool // new ones end too
+	conns sync.Map
+}
+
+func (o *opened) fault() wire.Fault {
+	return wire.Fault{Opened: func(c *wire.Conn) {
+		o.conns.Store(c, true)
+		if o.down.Load() {
+			c.End(wire.RST)
+		}
+	}}
+}
+
+func (o *opened) end() {
+	o.conns.Range(func(c, _ any) bool {
+		c.(*wire.Conn).End(wire.RST)
+		return true
+	})
+}
+
+// outage is a cluster that was away, reached by another name than its brokers have.
+func outage() Row {
+	o := &opened{}
+	return Row{
+		Name: "after an outage the bootstrap name is not needed", Finding: "A9",
+		Broker: []wire.Fault{o.fault()},
+		Steps: func(b *Bench) error {
+			_, number, err := net.SplitHostPort(b.Kafka.ListenAddrs()[0])
+			if err != nil {
+				return err
+			}
+			if err := b.Configure("[tested]\ntype = connection\nclient_id = tested\nbrokers = localhost:" + number +
+				"\nreconnect_backoff_ms = 20\nreconnect_backoff_max_ms = 200\n"); err != nil {
+				return err
+			}
+			p, err := b.Open("tested")
+			if err != nil {
+				return err
+			}
+			p.Put("one")
+			if n, err := p.Settled(); err != nil || n != 1 {
+				return fmt.Errorf("%d records acknowledged: %v", n, err)
+			}
+			o.down.Store(true)
+			o.end()
+			p.Put("two")
+			if _, err := b.Log.Await(b.Ctx, "warning: "); err != nil {
+				return err
+			}
+			o.down.Store(false)
+			if n, err := p.Settled(); err != nil || n != 2 {
+				return fmt.Errorf("%d records acknowledged: %v", n, err)
+			}
+			return b.Until("the connection counts as connected", func() bool {
+				row := b.Command("kafka", "show", "status")
+				return strings.Contains(row, " connected ") && !strings.Contains(b.Show("tested"), "not connected")
+			})
+		},
+		Log: []string{"; records wait"},
+	}
+}
+
+// session is a broker that ends a login after a while. The login is renewed without a word, under load and after a rest.
+func session() Row {
+	const lifetime = 1500 * time.Millisecond
+	return Row{
+		Name: "logins end after a while",
+		Kafka: []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "password"),
+			kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": strconv.Itoa(int(lifetime.Milliseconds()))})},
+		Client: []kgo.Opt{kgo.SASL(plain.Auth{User: "user", Pass: "password"}.AsMechanism())},
+		Conf: []string{"security_protocol = sasl_plaintext", "sasl_mechanisms = PLAIN", "sasl_username = user", "sasl_password = password",
+			"[none](tested)", "acks = 0"},
+		Steps: func(b *Bench) error {
+			const rounds = 12
+			producers := map[string]*world.Producer{}
+			for i := range rounds {
+				for _, name := range []string{"tested", "none"} {
+					p := producers[name]
+					if p == nil {
+						var err error
+						if p, err = b.Open(name); err != nil {
+							return err
+						}
+						producers[name] = p
+					}
+					p.Put(fmt.Sprintf("%s %d", name, i))
+					if n, err := p.Settled(); err != nil || n != i+1 {
+						return fmt.Errorf("%s: %d of %d records acknowledged: %v", name, n, i+1, err)
+					}
+				}
+				pause := lifetime / 6
+				if i == rounds-2 {
+					pause = lifetime + lifetime/2
+				}
+				time.Sleep(pause)
+			}
+			got, err := b.Read(2 * rounds)
+			slices.Sort(got)
+			if err == nil && len(slices.Compact(got)) != 2*rounds {
+				err = fmt.Errorf("%d records: %q", len(got), got)
+			}
+			return err
+		},
+	}
+}
+
+// closing is a broker that says what it can do and closes, some times.
+func closing() Row {
+	var closed atomic.Int64
+	return Row{
+		Name: "a broker closes behind its answer to ApiVersions",
+		Broker: []wire.Fault{{Request: func(c *wire.Conn, h wire.Header) {
+			if h.Key != kmsg.ApiVersions && closed.Add(1) <= 3 {
+				c.End(wire.FIN)
+			}
+		}}},
+		Records: 10, Consume: true,
+		Log: []string{"it closed the connection"},
+	}
 }

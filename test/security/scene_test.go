@@ -307,7 +307,7 @@ var (
 	records     = regexp.MustCompile(`\b\d+ ((more )?record\(s\))`)
 	duration    = regexp.MustCompile(`after [0-9.]+(ms|s|m)+\b`)
 	moment      = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d UTC`)
-	outOfTime   = regexp.MustCompile(`^ERROR connection 'one': N record\(s\) for topic '\w+' dropped, message timeout$|in time$`)
+	outOfTime   = regexp.MustCompile(`^ERROR connection 'one': N record\(s\) for topic '\w+' dropped, message timeout$|in time( \(see [a-z_ ]+\))?$`)
 	loopback    = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 )
 
