@@ -30,7 +30,7 @@
 #endif
 
 /* Raised whenever anything in this file changes its meaning; the module refuses an engine of another number. */
-#define RESK_ABI_VERSION 6
+#define RESK_ABI_VERSION 7
 
 enum resk_result {
 	RESK_OK = 0,
@@ -165,6 +165,7 @@ struct resk_limits {
 	uint32_t header_overhead;  /* the same for each of its headers */
 	const char *stage_folder;  /* where the pump is to put shared slabs; empty = nowhere. Valid until resk_stop, which removes
 	                            * the folder unless it holds frames that are ready and not done */
+	uint64_t stage_bytes;      /* most bytes of shared slabs; 0 = as many as the stage wants */
 	struct resk_inbox *inbox;  /* NULL = there is none. Valid as long as the library; what is put after resk_stop has begun is
 	                            * lost */
 };

@@ -83,6 +83,13 @@ struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char 
 	return pump;
 }
 
+void stage_pump_limit(struct stage_pump *pump, uint64_t bytes)
+{
+	if (bytes < pump->shared.most) {
+		pump->shared.most = bytes;
+	}
+}
+
 /* release gives up a reference; the last one, whoever has it, frees the pump. */
 static void release(struct stage_pump *pump)
 {

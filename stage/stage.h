@@ -153,6 +153,9 @@ struct stage_taker {
  * opened is like one that is full. */
 struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char *name, const char *folder);
 
+/* stage_pump_limit lowers how many bytes of shared slabs the pump makes, for good. Before the first stage is created. */
+void stage_pump_limit(struct stage_pump *pump, uint64_t bytes);
+
 /* stage_give_back ends the use of a slab's memory that taker.keep has kept. Once for each. Any thread, before
  * stage_pump_stop is called; what has not been given back by then stays in memory for good. */
 void stage_give_back(struct stage_pump *pump, void *slab);

@@ -17,6 +17,7 @@ import (
 	"reskafka/internal/engine"
 	"reskafka/internal/host"
 	"reskafka/internal/kafka"
+	"reskafka/internal/memlimit"
 )
 
 //export resk_abi
@@ -34,15 +35,17 @@ func resk_start(h *C.struct_resk_host, limits *C.struct_resk_limits) (result C.i
 		return C.RESK_ESTATE
 	}
 	theLog.connect(h)
+	memory := memlimit.Read("")
 	run.engine = engine.Start(host.System{
 		EntityID: optional(h.entity_id), Name: optional(h.system_name),
 		Version: optional(h.version), Hostname: optional(h.hostname),
-		SpoolDir: optional(h.spool_dir),
+		SpoolDir: optional(h.spool_dir), MemoryBytes: memory.Bytes, MemoryBy: memory.By,
 	}, &theLog)
 	run.engine.Arrivals(func() { afterInbox(func() {}) })
 	run.engine.Carries(governor.Carried)
 	run.folder = C.CString(run.engine.StageFolder())
 	limits.stage_folder = run.folder
+	limits.stage_bytes = C.uint64_t(run.engine.SharedMost())
 	limits.inbox = nil
 	if box := theInbox(); box != nil {
 		limits.inbox = (*C.struct_resk_inbox)(box.Shared())

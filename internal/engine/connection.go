@@ -87,9 +87,12 @@ func (c *connection) open() error {
 	}
 	c.mtx.Lock()
 	c.made, c.status = settings, client.status
-	c.outbox = outbox.New(outboxSettings(settings), client, c, c)
+	c.outbox = outbox.New(c.outboxSettings(settings), client, c, c)
 	c.mtx.Unlock()
 	c.attach()
+	if c.engine.producing.Add(1) > 1 {
+		c.engine.shareAnew()
+	}
 	return nil
 }
 
@@ -115,13 +118,17 @@ func (c *connection) setGate() {
 		gate.Open.Store(0)
 		return
 	}
-	frames, charge := int64(settings.QueueMaxMessages), int64(settings.QueueMaxKbytes)*1024
+	records, charge := c.queueLimits(settings)
+	frames := int64(records)
 	spools := c.keepsOnDisk(settings)
 	c.mtx.Lock()
 	spools = spools && c.spool != "" && c.trouble == nil
 	c.mtx.Unlock()
 	if spools {
 		frames, charge = max(frames, spooledFrames), max(charge, spooledCharge)
+		if share := c.engine.queueBytes(); share > 0 {
+			frames, charge = min(frames, max(int64(records), share/recordBytes)), min(charge, share)
+		}
 	}
 	gate.MaxFrames.Store(frames)
 	gate.MaxCharge.Store(charge)
@@ -240,26 +247,25 @@ func (c *connection) close() {
 }
 
 // outboxSettings are the options that the outbox obeys.
-func outboxSettings(c *config.Connection) outbox.Settings {
+func (c *connection) outboxSettings(settings *config.Connection) outbox.Settings {
 	records, bytes := kafka.Window()
 	s := outbox.Settings{
-		Timeout:       c.MessageTimeout,
+		Timeout:       settings.MessageTimeout,
 		WindowRecords: records,
 		WindowBytes:   bytes,
-		Backoff:       c.ReconnectBackoff,
-		BackoffMax:    c.ReconnectBackoffMax,
+		Backoff:       settings.ReconnectBackoff,
+		BackoffMax:    settings.ReconnectBackoffMax,
 	}
-	spoolSettings(c, &s)
+	c.spoolSettings(settings, &s)
 	return s
 }
 
 // spoolSettings sets the options that are in force without another client.
-func spoolSettings(c *config.Connection, s *outbox.Settings) {
-	s.Durability = outbox.DurabilityOf(c.Durability)
-	s.QueueRecords = c.QueueMaxMessages
-	s.QueueBytes = int64(c.QueueMaxKbytes) << 10
-	s.DropOldest = c.SpoolFull == "drop_oldest"
-	s.MaxAge = time.Duration(c.SpoolMaxHours) * time.Hour
+func (c *connection) spoolSettings(settings *config.Connection, s *outbox.Settings) {
+	s.Durability = outbox.DurabilityOf(settings.Durability)
+	s.QueueRecords, s.QueueBytes = c.queueLimits(settings)
+	s.DropOldest = settings.SpoolFull == "drop_oldest"
+	s.MaxAge = time.Duration(settings.SpoolMaxHours) * time.Hour
 }
 
 // change is what a reload does to one connection: everything that can fail has been done.
@@ -318,11 +324,11 @@ func (ch change) apply() {
 		ch.client.status.Follow(c.status)
 		c.made, c.status = ch.settings, ch.client.status
 		c.mtx.Unlock()
-		box.Swap(ch.client, outboxSettings(ch.settings), patience)
+		box.Swap(ch.client, c.outboxSettings(ch.settings), patience)
 	}
 	if ch.settings != nil {
 		c.attach()
-		box.Adjust(func(s *outbox.Settings) { spoolSettings(ch.settings, s) }, spoolLimits(ch.settings))
+		box.Adjust(func(s *outbox.Settings) { c.spoolSettings(ch.settings, s) }, spoolLimits(ch.settings))
 	}
 	c.setGate()
 }

@@ -66,7 +66,8 @@ type Engine struct {
 	connections atomic.Pointer[[]*connection] // by id - 1; only ever grows. Read without the mutex on the way of records
 	sources     atomic.Pointer[[]openSource]  // by the lower half of their numbers - 1; an element is replaced when its source is reloaded
 
-	staging staging
+	staging   staging
+	producing atomic.Int64 // connections that have an outbox
 }
 
 // How long a stop lets members leave their groups, brokers that hang included. It is over while records are delivered and
@@ -92,6 +93,7 @@ func Start(system host.System, log host.Logger) *Engine {
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.connections.Store(&[]*connection{})
 	e.sources.Store(&[]openSource{})
+	e.limitHeap()
 	e.openStaging()
 	go e.tellRestNowAndThen()
 	return e
@@ -157,6 +159,7 @@ func (e *Engine) Configure(entries []config.Entry) error {
 		}
 	}
 	e.mtx.Unlock()
+	e.logMemory(wanted)
 	e.findLeftovers()
 	e.adoptSpools() // before adopt: what is on disk is older
 	e.adopt()

@@ -19,6 +19,9 @@ type System struct {
 	Version  string // Asterisk's version
 	Hostname string
 	SpoolDir string // Asterisk's directory for spools; empty = not known
+
+	MemoryBytes int64  // that the process may have; 0 = not known
+	MemoryBy    string // what limits it
 }
 
 // Logger takes one finished log line without a trailing newline. file, line and function name the place in our source. It may be

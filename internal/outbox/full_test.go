@@ -164,3 +164,21 @@ func TestOneThatDoesNotFit(t *testing.T) {
 		g.outbox.Close()
 	})
 }
+
+// The gate counts values only, and the queue counted keys too: what the gate had accepted within the limit was dropped.
+func TestQueueFull_NoDisk_GateDecides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &diary{dice: &dice{}, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
+		s := Settings{Timeout: time.Hour, WindowRecords: 10, Backoff: time.Millisecond, BackoffMax: time.Millisecond, QueueRecords: 100, QueueBytes: 1000}
+		g.client = newClient("client", s, func(*Record) answer { return answer{hang: true} })
+		g.client.watch = g
+		g.outbox = New(s, g.client, g, g)
+		g.putPadded("t", 50, 1000)
+		for _, c := range g.outbox.Counters() {
+			if c.Accepted != 50 || len(c.Dropped) > 0 {
+				t.Errorf("counters %+v", c)
+			}
+		}
+		g.outbox.Close()
+	})
+}

@@ -102,6 +102,9 @@ int producers_start(const struct resk_limits *given)
 	closing = 0;
 	late = told_late = 0;
 	pump = stage_pump_start(&taker, "kafka-pump", limits.stage_folder);
+	if (pump && limits.stage_bytes) {
+		stage_pump_limit(pump, limits.stage_bytes);
+	}
 	nowhere = pump ? stage_create(pump, NULL, NULL) : NULL;
 	if (!nowhere) {
 		ast_log(LOG_ERROR, "The thread that carries records to Kafka cannot be started\n");

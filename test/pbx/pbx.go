@@ -34,6 +34,8 @@ type Config struct {
 	Options map[string]string
 	// Env is added to the environment of the process, NAME=value.
 	Env []string
+	// Group is the folder of a control group that the process is to be in; empty = ours. Only root can.
+	Group string
 	// Detach lets the process outlive the one that started it. Otherwise the kernel kills it with its parent, however
 	// that one ends.
 	Detach bool

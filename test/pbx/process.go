@@ -110,7 +110,10 @@ func (p *PBX) launch() error {
 		return err
 	}
 	argv = append(argv, "-f", "-n")
-	if p.user != 0 { // a capability counts from the next program on
+	switch {
+	case p.config.Group != "":
+		argv = append([]string{"/bin/sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(p.config.Group, "cgroup.procs")}, argv...)
+	case p.user != 0: // a capability counts from the next program on
 		argv = append([]string{"/bin/sh", "-c", `exec "$@"`, "sh"}, argv...)
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)

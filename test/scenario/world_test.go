@@ -48,6 +48,7 @@ type options struct {
 	noBroker bool              // %BROKER% is a port where nobody listens
 	unbooted bool              // Asterisk is not started yet
 	install  string            // the DESTDIR to take modules from, if another than usual
+	group    string            // see pbx.Config
 }
 
 // allOurs is every module of this repository, tests' own included.
@@ -106,7 +107,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.pbx, err = pbx.New(pbx.Config{
 		Dir: filepath.Join(w.dir, "pbx"), Root: w.root, Install: o.install,
 		Modules: slices.Concat(pbx.StockModules(), o.modules), Files: files,
-		Env: strings.Fields(os.Getenv("RES_KAFKA_ENV")),
+		Env: strings.Fields(os.Getenv("RES_KAFKA_ENV")), Group: o.group,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -236,6 +236,35 @@ static void nowhere(const char *folder, const char *label)
 	stage_pump_stop(pump);
 }
 
+/* A pump that may have less makes less, and records go on in memory of the process. */
+static void limited(void)
+{
+	struct stage_pump *pump = stage_pump_start(&keep_taker, "test pump", shared_folder);
+	struct stat status;
+	char path[sizeof(shared_folder) + 16];
+
+	stage_pump_limit(pump, 2 * STAGE_SLAB_BYTES);
+	keeper = (struct keeper) { 0 };
+	owner_open(&keeper.owner, pump, 0);
+	stage_destroy(keeper.owner.stage);
+	keeper.owner.stage = stage_create(pump, &keeper.owner, "test");
+	keeper.owner.gate = stage_gate(keeper.owner.stage);
+	set(&keeper.owner.gate->max_frames, 100000);
+	set(&keeper.owner.gate->max_charge, INT64_MAX / 2);
+	set(&keeper.owner.gate->max_length, 1000000);
+	set(&keeper.owner.gate->shared, 1);
+	set(&keeper.owner.gate->open, 1);
+	keeper_put_many(&keeper, 5000);
+	stage_flush(keeper.owner.stage);
+	CHECK(get(&keeper.owner.gate->unshared) > 0 && keeper.kept > 0);
+	snprintf(path, sizeof(path), "%s/" STAGE_SLABS_FILE, shared_folder);
+	CHECK_EQUAL(stat(path, &status), 0);
+	CHECK(status.st_blocks * 512 <= 2 * STAGE_SLAB_BYTES);
+	keeper_done(&keeper, 0, keeper.taken);
+	owner_close(&keeper.owner);
+	stage_pump_stop(pump);
+}
+
 /* What another user may have put where the folder ought to be: the pump neither waits for it nor writes into it. */
 static void occupied(void)
 {
@@ -456,6 +485,7 @@ int main(void)
 	RUN(a_slab_starts_anew);
 	RUN(falls_back_when_full);
 	RUN(no_place);
+	RUN(limited);
 	RUN(occupied);
 	RUN(changes_its_mind);
 	RUN(changes_in_little_traffic);

@@ -80,6 +80,7 @@ var uses = map[string][]string{
 	"internal/frame":      {},
 	"internal/host":       {},
 	"internal/inbox":      {},
+	"internal/memlimit":   {},
 	"internal/outbox":     {},
 	"internal/processors": {},
 	"internal/rooted":     {},

@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+// How the memory that this process may have is shared out. What is left is for Asterisk, for what the spool writes, and for
+// consumers. Beyond these shares the kernel would end the PBX, and with it every call.
+const (
+	queueShare  = 4 // the queues of all connections together may have a quarter,
+	sharedShare = 8 // slabs in shared memory an eighth,
+	heapShare   = 2 // and Go's heap, in which the queues are, half
+
+	recordBytes = 512     // of a queue's share for each record: more than a small one takes
+	heapFrom    = 4 << 30 // with more memory than this the heap needs no limit
+)
+
+// limitHeap has Go's collector work harder before the heap grows beyond its share.
+func (e *Engine) limitHeap() {
+	if m := e.system.MemoryBytes; m > 0 && m < heapFrom {
+		debug.SetMemoryLimit(collectorBallast + m/heapShare)
+	}
+}
+
+// SharedMost is how many bytes of shared slabs stages may have at most; 0 = as many as they want.
+func (e *Engine) SharedMost() int64 { return e.system.MemoryBytes / sharedShare }
+
+// queueLimits returns what a connection's queue may have in memory: what the options say, or its part of the share of all. Of
+// a queue that can go to disk it is half of that: while it goes there, the stage lets in the other half.
+func (c *connection) queueLimits(settings *config.Connection) (records int, bytes int64) {
+	records, bytes = settings.QueueMaxMessages, int64(settings.QueueMaxKbytes)<<10
+	share := c.engine.queueBytes()
+	if share == 0 {
+		return records, bytes
+	}
+	if c.keepsOnDisk(settings) {
+		share /= 2
+	}
+	return min(records, max(1, int(share/recordBytes))), min(bytes, share)
+}
+
+// queueBytes is the share of one connection that somebody produces on; 0 = it is not limited.
+func (e *Engine) queueBytes() int64 {
+	return e.system.MemoryBytes / queueShare / max(1, e.producing.Load())
+}
+
+// shareAnew gives each connection its part again when there is one more.
+func (e *Engine) shareAnew() {
+	if e.system.MemoryBytes == 0 {
+		return
+	}
+	for _, c := range *e.connections.Load() {
+		box, settings := c.box(), c.settings.Load()
+		if box == nil || settings == nil {
+			continue
+		}
+		box.Adjust(func(s *outbox.Settings) { c.spoolSettings(settings, s) }, spoolLimits(settings))
+		c.setGate()
+	}
+}
+
+// logMemory says that options ask for more than there is. The engine's configuring is held.
+func (e *Engine) logMemory(wanted map[string]*config.Connection) {
+	m, asked := e.system.MemoryBytes, int64(0)
+	largest := ""
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		if bytes := int64(wanted[name].QueueMaxKbytes) << 10; bytes > asked {
+			asked, largest = bytes, wanted[name].Name
+		}
+	}
+	if m == 0 || asked <= m/queueShare {
+		return
+	}
+	e.logOnce(host.Notice, "queues in memory are limited to %s in all: connection '%s' asks for %s with queue_buffering_max_kbytes = %d, and %s allows %s for the whole process",
+		megabytes(m/queueShare), largest, megabytes(asked), asked>>10, e.system.MemoryBy, megabytes(m))
+}
+
+func megabytes(bytes int64) string { return fmt.Sprintf("%d MB", bytes>>20) }
