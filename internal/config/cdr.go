@@ -8,6 +8,9 @@ type CDR struct {
 	LogUniqueID  bool
 	LogUserField bool
 	Durability   string // memory, overflow, disk
+
+	TopicPartitions  int // of the topic, if it is to be created; 0 = for the brokers to choose
+	TopicReplication int // the same for its replicas; with both 0 the topic is not created
 }
 
 // cdrTable is [global] of cdr_kafka.conf.
@@ -56,6 +59,20 @@ var cdrTable = Table[CDR]{
 				" strictest one counts for all of it. How much disk may be used and what happens when it is full is for" +
 				" the connection to say (spool_max_mbytes, spool_full).",
 		}, func(c *CDR) any { return &c.Durability }},
+		{Info{
+			Name: "topic_partitions", Label: "Topic partitions", Kind: Number, Default: "0", Min: 0, Max: 2147483647, Reload: AtOnce,
+			Since: "1.0.0",
+			Short: "Partitions of the topic, if it is to be created",
+			Long: "With this or topic_replication the topic is created unless it is there, as soon as brokers can be reached. With 0" +
+				" in both it is left to others, or to the brokers' auto.create.topics.enable. 0 in one of them leaves that" +
+				" number to the brokers. A topic that is there stays as it is.",
+		}, func(c *CDR) any { return &c.TopicPartitions }},
+		{Info{
+			Name: "topic_replication", Label: "Topic replication", Kind: Number, Default: "0", Min: 0, Max: 32767, Reload: AtOnce,
+			Since: "1.0.0",
+			Short: "Replicas of the topic, if it is to be created",
+			Long:  "See topic_partitions. There must be as many brokers.",
+		}, func(c *CDR) any { return &c.TopicReplication }},
 	},
 }
 

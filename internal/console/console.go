@@ -38,6 +38,7 @@ var Commands = []Command{
 	showSpool,
 	spoolRetry,
 	spoolPurge,
+	topicCreate,
 }
 
 // Env is what commands see of the engine. Its answers are snapshots that belong to the caller. Safe for use by
@@ -56,6 +57,9 @@ type Env interface {
 	// TestSend sends one message and returns once the broker has acknowledged it (nil) or it is clear that it
 	// will not (why). A nil key is no key. It blocks for request_timeout_ms at most.
 	TestSend(ctx context.Context, name, topic, message string, key *string) error
+	// CreateTopic creates a topic and reports whether it did, or false for one that is there. 0 partitions or replicas leave the
+	// number to the brokers. It blocks for request_timeout_ms and two seconds at most.
+	CreateTopic(ctx context.Context, name, topic string, partitions, replication int) (created bool, err error)
 	// Spools tells of what each connection has on disk, in the order of kafka.conf.
 	Spools() []SpoolStatus
 	// Spool tells it of the connection of that name.

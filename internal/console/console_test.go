@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -36,7 +37,8 @@ type fakeEnv struct {
 	retried     RetryResult
 	purged      PurgeResult
 	changeError error
-	changed     []string // connections whose spool was to be retried or purged
+	created     bool
+	changed     []string // what was to be changed
 }
 
 func (e *fakeEnv) Spools() []SpoolStatus { return e.spools }
@@ -52,6 +54,11 @@ func (e *fakeEnv) Spool(name string) (SpoolStatus, bool) {
 func (e *fakeEnv) RetrySpool(name string) (RetryResult, error) {
 	e.changed = append(e.changed, "retry "+name)
 	return e.retried, e.changeError
+}
+
+func (e *fakeEnv) CreateTopic(_ context.Context, name, topic string, partitions, replication int) (bool, error) {
+	e.changed = append(e.changed, fmt.Sprintf("create %s on %s, %d, %d", topic, name, partitions, replication))
+	return e.created, e.changeError
 }
 
 func (e *fakeEnv) PurgeSpool(name string) (PurgeResult, error) {
@@ -334,6 +341,8 @@ func TestWrongCallsShowTheUsage(t *testing.T) {
 		"kafka spool retry my-kafka more",
 		"kafka spool purge",
 		"kafka spool purge my-kafka more",
+		"kafka topic create", "kafka topic create my-kafka", "kafka topic create my-kafka orders partitions",
+		"kafka topic create my-kafka orders 3 partitions", "kafka topic create my-kafka orders partitions 3 partitions 4",
 		"kafka show consumers more",
 		"kafka show consumer",
 		"kafka show consumer my-kafka more",
@@ -386,6 +395,12 @@ func TestComplete(t *testing.T) {
 		{"kafka spool retry up", "", nil},
 		{"kafka spool purge", "u", []string{"up"}},
 		{"kafka spool purge up", "", nil},
+		{"kafka topic create", "u", []string{"up"}},
+		{"kafka topic create up", "p", nil},
+		{"kafka topic create up orders", "", []string{"partitions", "replication"}},
+		{"kafka topic create up orders partitions", "", nil},
+		{"kafka topic create up orders PARTITIONS 3", "", []string{"replication"}},
+		{"kafka topic create up orders replication 3 partitions 3", "", nil},
 		{"kafka test send connection", "", all},
 		{"kafka test send connection", "u", []string{"up"}},
 		{"kafka test send connection up", "", []string{"topic"}},
@@ -414,7 +429,7 @@ func TestComplete(t *testing.T) {
 
 func TestCommandsAreComplete(t *testing.T) {
 	want := []string{"kafka show status", "kafka show connection", "kafka show consumers", "kafka show consumer",
-		"kafka test send connection", "kafka show spool", "kafka spool retry", "kafka spool purge"}
+		"kafka test send connection", "kafka show spool", "kafka spool retry", "kafka spool purge", "kafka topic create"}
 	var got []string
 	for _, c := range Commands {
 		got = append(got, c.Words)

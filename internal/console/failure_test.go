@@ -24,6 +24,7 @@ func TestFailure_EveryCommand_BeginsWithError(t *testing.T) {
 		"kafka show connection": "NAME", "kafka show consumer": "NAME", "kafka show spool": "NAME",
 		"kafka test send connection": "NAME topic t message m",
 		"kafka spool retry":          "NAME", "kafka spool purge": "NAME",
+		"kafka topic create": "NAME orders partitions 3",
 	}
 	fails := failingEnv{busyEnv()}
 	fails.changeError = errTest
@@ -42,7 +43,7 @@ func TestFailure_EveryCommand_BeginsWithError(t *testing.T) {
 			{"an unknown connection", busyEnv(), "nope", ""},
 			{"enabled = no", &fakeEnv{disabled: true}, "my-kafka", ""},
 			{"no group_id", busyEnv(), "down", "kafka show consumer"},
-			{"a refusal", fails, "my-kafka", "kafka test send connection, kafka spool retry, kafka spool purge"},
+			{"a refusal", fails, "my-kafka", "kafka test send connection, kafka spool retry, kafka spool purge, kafka topic create"},
 		} {
 			if args == "" || fault.only != "" && !strings.Contains(fault.only+",", c.Words+",") {
 				continue

@@ -16,6 +16,7 @@ import (
 type brokenSource struct{}
 
 func (brokenSource) Connection() string            { return "one" }
+func (brokenSource) Topic() event.Topic            { return event.Topic{} }
 func (brokenSource) Durability() outbox.Durability { return outbox.Disk }
 func (brokenSource) Encode([]event.Field, time.Time) (event.Message, error) {
 	panic("cannot do it")

@@ -58,6 +58,7 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 	c.attach()
 	c.setGate()
 	e.adopt()
+	e.createLater(c, source)
 	return number, c.name, nil
 }
 

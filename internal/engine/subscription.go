@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -267,43 +265,5 @@ func (e *Engine) Pause(id uint64, topics string, on bool) error {
 	default:
 		s.consumer.Resume(splitTopics(topics)...)
 	}
-	return nil
-}
-
-// EnsureTopic creates a topic unless it is there; 0 or less partitions or replicas leave the number to the broker. It
-// waits for the broker, request_timeout_ms plus two seconds at most, or goes on in the background until Stop.
-func (e *Engine) EnsureTopic(name, topic string, partitions, replication int, wait bool) error {
-	c, err := e.connection(name)
-	if err != nil {
-		if err != ErrStopped {
-			host.Logf(e.log, host.Error, "connection '%s': topic '%s' is not made: the connection is not in kafka.conf, or Kafka is disabled", name, topic)
-		}
-		return err
-	}
-	settings := c.settings.Load()
-	if fault := config.TopicFault(topic); settings == nil || topic == "" || fault != "" {
-		host.Logf(e.log, host.Error, "connection '%s': a topic cannot be called '%s'", name, topic)
-		return ErrInvalid
-	}
-	ensure := func() error {
-		defer host.Guard(e.log, "creating a topic")
-		err := kafka.EnsureTopic(e.life, settings, topic, partitions, replication, e.log)
-		if err != nil && !errors.Is(err, context.Canceled) {
-			host.Logf(e.log, host.Error, "%v", err)
-		}
-		return err
-	}
-	if wait {
-		if ensure() != nil {
-			return ErrInvalid
-		}
-		return nil
-	}
-	e.configuring.Lock() // Stop, which waits for the background, has not begun
-	defer e.configuring.Unlock()
-	if e.isStopped() {
-		return ErrStopped
-	}
-	e.background.Go(func() { _ = ensure() })
 	return nil
 }

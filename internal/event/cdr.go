@@ -60,7 +60,7 @@ var cdrPlaces = func() map[string]int {
 // CDR is the source of call detail records, configured by cdr_kafka.conf.
 type CDR struct {
 	connection string
-	topic      string
+	topic      Topic
 	durability outbox.Durability
 	keyPlace   int    // the key's row in cdrFields; -1 = no key
 	wanted     []bool // for each row of cdrFields
@@ -84,7 +84,7 @@ func openCDR(entries []config.Entry, system host.System) (Source, []config.Probl
 func NewCDR(c *config.CDR, system host.System) *CDR {
 	s := &CDR{
 		connection: c.Connection,
-		topic:      c.Topic,
+		topic:      Topic{c.Topic, c.TopicPartitions, c.TopicReplication},
 		durability: outbox.DurabilityOf(c.Durability),
 		keyPlace:   -1,
 		entityID:   []byte(system.EntityID),
@@ -106,6 +106,9 @@ func NewCDR(c *config.CDR, system host.System) *CDR {
 
 // Connection implements Source.
 func (s *CDR) Connection() string { return s.connection }
+
+// Topic implements Source.
+func (s *CDR) Topic() Topic { return s.topic }
 
 // Durability implements Source.
 func (s *CDR) Durability() outbox.Durability { return s.durability }
@@ -134,7 +137,7 @@ func (s *CDR) Encode(fields []Field, now time.Time) (Message, error) {
 	if s.keyPlace >= 0 && w.arrived[s.keyPlace] != nil {
 		key = w.arrived[s.keyPlace].Text
 	}
-	m := Message{Topic: s.topic, Headers: s.headers.at(now)}
+	m := Message{Topic: s.topic.Name, Headers: s.headers.at(now)}
 	m.Value, m.Key = o.bytes(key, s.zone)
 	return m, nil
 }

@@ -49,11 +49,19 @@ type Message struct {
 type Source interface {
 	// Connection is the name of the connection in kafka.conf that the events are published on.
 	Connection() string
+	// Topic is the topic of the events, which is to be created unless both of its numbers are 0.
+	Topic() Topic
 	// Durability is how safe the events are to be while they wait for their delivery.
 	Durability() outbox.Durability
 	// Encode makes the message of one event. The fields are borrowed until it returns; now is what the message's
 	// timestamp header says. An error means that the event cannot be published at all.
 	Encode(fields []Field, now time.Time) (Message, error)
+}
+
+// Topic is a topic to create. A number of 0 is for the brokers to choose.
+type Topic struct {
+	Name                    string
+	Partitions, Replication int
 }
 
 // Type describes a kind of source: the row of the table that a new tap adds.

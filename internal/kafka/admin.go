@@ -22,21 +22,32 @@ import (
 // work, and the answer has to arrive.
 const adminGrace = 2 * time.Second
 
-// EnsureTopic creates a topic unless it is there, with any number of partitions. partitions and replication of 0 or
-// less leave the number to the broker. It blocks until a broker has answered, ctx is done, or request_timeout_ms and two
-// seconds have passed; a broker that cannot be reached is tried again until then. It uses a client of its own. An
-// error carries the broker's code and its own words. log may be nil.
+// EnsureTopic is CreateTopic for callers that do not care who created the topic.
 func EnsureTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, log host.Logger) error {
-	debug := newLogger(c, log)
-	debug.tell("admin", "creating topic %s with %d partitions and %d replicas", topic, partitions, replication)
-	err := ensureTopic(ctx, c, topic, partitions, replication, debug)
-	if err != nil {
-		debug.tell("admin", "topic %s was not created: %v", topic, err)
+	if _, err := CreateTopic(ctx, c, topic, partitions, replication, log); err != nil {
 		return fmt.Errorf("connection %s: creating topic %s: %w", c.Name, topic, err)
 	}
-	debug.tell("admin", "topic %s is there", topic)
 	return nil
 }
+
+// CreateTopic creates a topic unless it is there, with any number of partitions, and reports whether it did. partitions and
+// replication of 0 or less leave the number to the broker. It blocks until a broker has answered, ctx is done, or
+// request_timeout_ms and two seconds have passed; a broker that cannot be reached is tried again until then. It uses a client of its
+// own. An error carries the broker's code and its own words. log may be nil.
+func CreateTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, log host.Logger) (created bool, err error) {
+	debug := newLogger(c, log)
+	debug.tell("admin", "creating topic %s with %d partitions and %d replicas", topic, partitions, replication)
+	err = ensureTopic(ctx, c, topic, partitions, replication, debug)
+	if err != nil && err != errTopicThere {
+		debug.tell("admin", "topic %s was not created: %v", topic, err)
+		return false, err
+	}
+	debug.tell("admin", "topic %s is there", topic)
+	return err == nil, nil
+}
+
+// errTopicThere is for a topic that need not be created.
+var errTopicThere = errors.New("the topic is there")
 
 func ensureTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, debug *logger) error {
 	if topic == "" {
@@ -90,12 +101,15 @@ func create(ctx context.Context, client *kgo.Client, req *kmsg.CreateTopicsReque
 		return false, fmt.Errorf("the broker answered for %d topics", len(resp.Topics))
 	}
 	err = answerOf(resp.Topics[0].ErrorCode, resp.Topics[0].ErrorMessage, toCreate)
-	if err == nil || errors.Is(err, kerr.TopicAlreadyExists) {
+	if err == nil {
 		return false, nil
+	}
+	if errors.Is(err, kerr.TopicAlreadyExists) {
+		return false, errTopicThere
 	}
 	if errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed) {
 		if exists(ctx, client, req.Topics[0].Topic) { // whoever may not create topics is told so even of one that is there
-			return false, nil
+			return false, errTopicThere
 		}
 	}
 	return kerr.IsRetriable(err), err // a time-out, after which it may even be there

@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"reskafka/internal/config"
+	"reskafka/internal/event"
+	"reskafka/internal/host"
+	"reskafka/internal/kafka"
+	"reskafka/internal/throttle"
+)
+
+// EnsureTopic creates a topic unless it is there; 0 or less partitions or replicas leave the number to the broker. It
+// waits for the broker, request_timeout_ms plus two seconds at most, or goes on in the background until Stop.
+func (e *Engine) EnsureTopic(name, topic string, partitions, replication int, wait bool) error {
+	c, err := e.connection(name)
+	if err != nil {
+		if err != ErrStopped {
+			host.Logf(e.log, host.Error, "connection '%s': topic '%s' is not made: the connection is not in kafka.conf, or Kafka is disabled", name, topic)
+		}
+		return err
+	}
+	settings := c.settings.Load()
+	if fault := config.TopicFault(topic); settings == nil || topic == "" || fault != "" {
+		host.Logf(e.log, host.Error, "connection '%s': a topic cannot be called '%s'", name, topic)
+		return ErrInvalid
+	}
+	ensure := func() error {
+		defer host.Guard(e.log, "creating a topic")
+		err := kafka.EnsureTopic(e.life, settings, topic, partitions, replication, e.log)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			host.Logf(e.log, host.Error, "%v", err)
+		}
+		return err
+	}
+	if wait {
+		if ensure() != nil {
+			return ErrInvalid
+		}
+		return nil
+	}
+	e.configuring.Lock() // Stop, which waits for the background, has not begun
+	defer e.configuring.Unlock()
+	if e.isStopped() {
+		return ErrStopped
+	}
+	e.background.Go(func() { _ = ensure() })
+	return nil
+}
+
+// CreateTopic implements console.Env.
+func (e *Engine) CreateTopic(ctx context.Context, name, topic string, partitions, replication int) (created bool, err error) {
+	c, err := e.connection(name)
+	if err != nil {
+		return false, err
+	}
+	settings := c.settings.Load()
+	if settings == nil {
+		return false, ErrNotFound
+	}
+	if fault := config.TopicFault(topic); topic == "" || fault != "" {
+		return false, fmt.Errorf("a topic cannot be called '%s'", topic)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.life, cancel)()
+	return kafka.CreateTopic(ctx, settings, topic, partitions, replication, e.log)
+}
+
+// createLater has the topic of an event source created in the background, as often as it takes: brokers may be away when Asterisk
+// starts. It ends with the source. The caller holds configuring.
+func (e *Engine) createLater(c *connection, source event.Source) {
+	topic := source.Topic()
+	if topic.Partitions == 0 && topic.Replication == 0 {
+		return
+	}
+	e.background.Go(func() {
+		defer host.Guard(e.log, "creating a topic")
+		lines := throttle.New(time.Minute, time.Now)
+		for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+			settings := c.settings.Load()
+			if e.isStopped() || !e.isOpen(source) || settings == nil {
+				return
+			}
+			created, err := kafka.CreateTopic(e.life, settings, topic.Name, topic.Partitions, topic.Replication, e.log)
+			switch {
+			case created:
+				host.Logf(e.log, host.Notice, "connection %s: topic %s created", settings.Name, topic.Name)
+				return
+			case err == nil, errors.Is(err, context.Canceled):
+				return
+			}
+			if _, ok := lines.Allow(""); ok {
+				host.Logf(e.log, host.Warning, "connection %s: topic %s is not created: %v; it is tried again", settings.Name, topic.Name, err)
+			}
+			select {
+			case <-time.After(wait):
+			case <-e.life.Done():
+			}
+		}
+	})
+}
+
+// isOpen reports whether an event source is in use.
+func (e *Engine) isOpen(source event.Source) bool {
+	return slices.ContainsFunc(*e.sources.Load(), func(other openSource) bool { return other.Source == source })
+}
