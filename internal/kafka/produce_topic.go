@@ -13,6 +13,12 @@ import (
 	"reskafka/internal/outbox"
 )
 
+// Partitions that were listed once are given up after surplusTime in which every answer had fewer, minFewer at least.
+const (
+	surplusTime = 5 * time.Second
+	minFewer    = 3
+)
+
 // topic is what a producer knows of a topic, and its records. The producer's mtx guards it, the partitions and the nodes.
 type topic struct {
 	name        string
@@ -28,6 +34,9 @@ type topic struct {
 	unknown int       // how many times in a row they did not know it
 
 	objected atomic.Bool // a trouble was logged and has not gone
+	fewer      int       // answers in a row that had fewer partitions than are known
+	fewerSince time.Time // when the first of them came
+	gone       error     // the brokers have not known the topic for unknownTopicTime, which is still to be logged
 
 	trouble  error // why its records wait, by what the brokers said last; nil = for nothing that they said
 	troubles int   // and how often in a row
@@ -165,6 +174,9 @@ func (p *Producer) tellOfTrouble(topics []*topic) {
 		if t.troubles < passing && (kerr.IsRetriable(trouble) || len(t.partitions) > 0) || !t.holds() {
 			trouble = nil
 		}
+		if t.gone != nil { // its records have been handed back
+			trouble, t.gone = t.gone, nil
+		}
 		p.mtx.Unlock()
 		if trouble != nil {
 			t.objected.Store(true)
@@ -233,6 +245,9 @@ func (p *Producer) learned(topics []*topic, answer *kmsg.MetadataResponse) (ende
 		switch err := answerOf(said.ErrorCode, nil, toProduce); {
 		case UnknownTopic(err):
 			ended = append(ended, p.notKnown(t, err)...)
+		case err == nil && len(said.Partitions) == 0:
+			p.log.tell("topic", "topic %s has no partitions", t.name)
+			ended = append(ended, p.notUsable(t, &described{inWords(noPartitions), kerr.LeaderNotAvailable})...)
 		case err != nil && len(said.Partitions) == 0:
 			p.log.tell("topic", "topic %s: %v", t.name, err)
 			ended = append(ended, p.notUsable(t, err)...)
@@ -249,6 +264,9 @@ func (p *Producer) notKnown(t *topic, err error) []outcome {
 	t.unknown++
 	if t.unknown > p.unknownRetries {
 		t.unknown = 0
+		if t.holds() {
+			t.gone = err
+		}
 		return p.handBackAll(t, err)
 	}
 	if t.holds() {
@@ -278,8 +296,14 @@ func (t *topic) holds() bool {
 // known takes over what the brokers know of a topic.
 func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Time) (ended []outcome) {
 	count := len(said.Partitions) // their numbers have no gaps
-	if same := t.id != [16]byte{} && said.TopicID == t.id; same {
-		count = max(count, len(t.partitions)) // a topic never loses one: a broker with fewer has not learned of all yet
+	if same := t.id != [16]byte{} && said.TopicID == t.id; same && count < len(t.partitions) && !t.lost(now) {
+		count = len(t.partitions)
+		if t.holds() {
+			p.wantMetadata(t)
+		}
+	}
+	if len(said.Partitions) >= len(t.partitions) || count < len(t.partitions) {
+		t.fewer = 0
 	}
 	if said.TopicID != [16]byte{} {
 		t.id = said.TopicID
@@ -327,6 +351,16 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 		}
 	}
 	return ended
+}
+
+// lost reports whether a topic has fewer partitions than are known. A topic never loses any, so a broker with fewer usually has not
+// learned of all yet; but an earlier answer may have listed one that never was.
+func (t *topic) lost(now time.Time) bool {
+	if t.fewer == 0 {
+		t.fewerSince = now
+	}
+	t.fewer++
+	return t.fewer >= minFewer && now.Sub(t.fewerSince) >= surplusTime
 }
 
 // led notes a partition's leader; below 0 there is none.

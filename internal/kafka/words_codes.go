@@ -11,6 +11,8 @@ var codeWords = []words{
 	{of: kerr.CorruptMessage, purpose: toConsume, cause: "the partition's data is damaged", remedy: "the broker's log tells where"},
 	{of: kerr.UnknownTopicOrPartition, cause: "the topic or the partition does not exist, or this user may not see it",
 		remedy: "create the topic, allow the brokers to with auto.create.topics.enable, or grant the user Describe on it"},
+	{of: kerr.UnknownTopicOrPartition, purpose: toProduce, cause: "the topic or the partition does not exist, or this user may not see it",
+		remedy: "create it with kafka topic create, allow the brokers to with auto.create.topics.enable, or grant the user Describe on it"},
 	{of: kerr.UnknownTopicID, cause: "the topic was deleted and created again, or not all brokers know it yet",
 		remedy: "it is looked for again"},
 	{of: kerr.InvalidFetchSize, cause: "the broker refuses the size of a fetch", remedy: "the broker's log tells why"},

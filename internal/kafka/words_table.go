@@ -59,6 +59,7 @@ const (
 	pauseAsked      failure = "pause asked for"
 	pauseCut        failure = "pause cut"
 
+	noPartitions   failure = "no partitions"
 	leaderless     failure = "no leader"
 	noRightToWrite failure = "no idempotent write"
 	unknownCode    failure = "unknown code"
@@ -163,6 +164,7 @@ var otherWords = []words{
 	{of: pauseCut, cause: "it asks for a pause longer than %s, which is cut to %s",
 		remedy: "does a quota of the cluster limit this user or client_id?"},
 
+	{of: noPartitions, cause: "the brokers list it without partitions", remedy: "is it being created or deleted? it is asked about again"},
 	{of: leaderless, cause: "partition %s has no leader", remedy: "are the brokers up that have its replicas?"},
 	{of: noRightToWrite, area: "CLUSTER_AUTHORIZATION_FAILED", cause: "this user is not authorized to write idempotently",
 		option: "enable_idempotence", remedy: "the cluster's ACLs must allow IdempotentWrite on the cluster"},
