@@ -42,6 +42,7 @@ func runShowConnection(env Env, args []string) (string, bool) {
 	}
 	if len(c.Topics) > 0 {
 		b.WriteString("\n" + topicTable(c.Topics))
+		writeTroubles(&b, c.Topics, now)
 	}
 	return b.String(), true
 }
@@ -152,10 +153,25 @@ func reasonList(reasons []ReasonCount) string {
 	return strings.Join(list, ", ")
 }
 
+// writeTroubles prints the topics whose messages wait for a reason that brokers gave.
+func writeTroubles(b *strings.Builder, topics []TopicStatus, now time.Time) {
+	title := "\nTopics in trouble:\n"
+	for _, t := range sortedTopics(topics) {
+		if t.Trouble != "" {
+			b.WriteString(title)
+			title = ""
+			item(b, printable(t.Topic), "for "+age(now.Sub(t.Since))+": "+printable(t.Trouble))
+		}
+	}
+}
+
+func sortedTopics(topics []TopicStatus) []TopicStatus {
+	return slices.SortedFunc(slices.Values(topics), func(a, b TopicStatus) int { return cmp.Compare(a.Topic, b.Topic) })
+}
+
 func topicTable(topics []TopicStatus) string {
-	topics = slices.SortedFunc(slices.Values(topics), func(a, b TopicStatus) int { return cmp.Compare(a.Topic, b.Topic) })
 	var rows [][]string
-	for _, t := range topics {
+	for _, t := range sortedTopics(topics) {
 		row := []string{printable(t.Topic)}
 		for _, n := range []uint64{t.Accepted, t.Acknowledged, t.pending(), t.Spooled, t.Retried, sum(t.Dropped)} {
 			row = append(row, strconv.FormatUint(n, 10))

@@ -54,6 +54,8 @@ type Counters struct {
 type TopicStatus struct {
 	Topic string
 	Counters
+	Trouble string    // why its messages wait, by what brokers say; empty = nothing that has lasted
+	Since   time.Time // since when that has been so
 }
 
 // ReasonCount counts messages that have the same fate for the same reason.

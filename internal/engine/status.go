@@ -121,7 +121,7 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 			Accepted: t.Accepted, Acknowledged: t.Acknowledged, Waiting: t.Waiting, Sending: t.Sending,
 			Spooled: t.Spooled, Restored: t.Restored,
 			Dropped: console.Reasons(t.Dropped), Retried: t.Retried,
-		}})
+		}, Trouble: brokers.Topics[t.Topic].Text, Since: brokers.Topics[t.Topic].At})
 	}
 	s.Totals = console.Total(s.Topics)
 	if staged := uint64(max(gate.Admitted.Load()-taken, 0)); staged > 0 {

@@ -17,6 +17,9 @@ type lasting struct {
 	about map[string]trouble // by what they are about: "topic t", "group g"
 }
 
+// aboutTopic is what a trouble with a topic is about, before its name.
+const aboutTopic = "topic "
+
 // trouble is what was wrong.
 type trouble struct {
 	text  string
@@ -44,6 +47,22 @@ func (l *lasting) has(about string) bool {
 	defer l.mtx.Unlock()
 	_, ok := l.about[about]
 	return ok
+}
+
+// topics returns the troubles with topics, by topic.
+func (l *lasting) topics() map[string]Failure {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	var found map[string]Failure
+	for about, t := range l.about {
+		if name, ok := strings.CutPrefix(about, aboutTopic); ok {
+			if found == nil {
+				found = map[string]Failure{}
+			}
+			found[name] = Failure{Text: t.text, At: t.since}
+		}
+	}
+	return found
 }
 
 // ended takes a trouble that has gone; ok is false if there was none.

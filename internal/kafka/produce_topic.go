@@ -33,10 +33,10 @@ type topic struct {
 	askNext time.Time // but not before
 	unknown int       // how many times in a row they did not know it
 
-	objected atomic.Bool // a trouble was logged and has not gone
-	fewer      int       // answers in a row that had fewer partitions than are known
-	fewerSince time.Time // when the first of them came
-	gone       error     // the brokers have not known the topic for unknownTopicTime, which is still to be logged
+	objected   atomic.Bool // a trouble was logged and has not gone
+	fewer      int         // answers in a row that had fewer partitions than are known
+	fewerSince time.Time   // when the first of them came
+	gone       error       // the brokers have not known the topic for unknownTopicTime, which is still to be logged
 
 	trouble  error // why its records wait, by what the brokers said last; nil = for nothing that they said
 	troubles int   // and how often in a row
@@ -189,7 +189,7 @@ func (p *Producer) tellOfTrouble(topics []*topic) {
 const askingForTopics = "asking for topics"
 
 // about is what is said of the topic's trouble.
-func (t *topic) about() string { return "topic " + t.name }
+func (t *topic) about() string { return aboutTopic + t.name }
 
 // toAsk gives the topics that are to be asked for now, or how long to wait for the first. more = false: there are none, and
 // learn has ended.

@@ -37,6 +37,8 @@ type Snapshot struct {
 	Acknowledged time.Time      // when a broker last acknowledged a record; zero = never
 	Retried      uint64         // records handed back to be tried again, counted each time
 	Refused      uint64         // responses and record batches that no broker can mean
+
+	Topics map[string]Failure // why records of a topic wait, and since when; those that have been logged
 }
 
 // BrokerStatus is the state of one broker at one moment. A broker appears with the first attempt to reach it.
@@ -83,7 +85,7 @@ type broker struct {
 
 // Snapshot returns the present state.
 func (s *Status) Snapshot() Snapshot {
-	snap := Snapshot{Retried: s.retried.Load()}
+	snap := Snapshot{Retried: s.retried.Load(), Topics: s.lasting.topics()}
 	if at := s.acknowledged.Load(); at != 0 {
 		snap.Acknowledged = time.Unix(0, at)
 	}

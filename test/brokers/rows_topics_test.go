@@ -1,8 +1,13 @@
 package brokers
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"sync/atomic"
+	"testing"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/test/wire"
@@ -50,4 +55,51 @@ func surplusOnce() wire.Fault {
 			}
 		}
 	})
+}
+
+// unknownTopic is a topic that does not exist and is not created, with records on disk. It takes half a minute until that is said.
+var unknownTopic = Row{
+	Name: "a topic that nobody creates", Finding: "A7",
+	Kafka: []kfake.Opt{kfake.BrokerConfigs(map[string]string{"auto.create.topics.enable": "false"})},
+	Conf:  []string{"durability = disk"},
+	Steps: func(b *Bench) error {
+		b.Topic = "calls"
+		p, err := b.Open("tested")
+		if err != nil {
+			return err
+		}
+		values := Values(10)
+		p.Put(values...)
+		if _, err := b.Log.Await(b.Ctx, "topic calls: UNKNOWN_TOPIC_OR_PARTITION"); err != nil {
+			return err
+		}
+		if shown := b.Show("tested"); !strings.Contains(shown, "Topics in trouble:") || !strings.Contains(shown, "kafka topic create") {
+			return fmt.Errorf("kafka show connection says\n%s", shown)
+		}
+		if text := b.Command("kafka", "topic", "create", "tested", "calls", "partitions", "3"); text != "Topic calls created\n" {
+			return fmt.Errorf("kafka topic create says %q", text)
+		}
+		err = b.Until("all records are acknowledged", func() bool {
+			status, _ := b.Engine.Connection("tested")
+			return status.Totals.Acknowledged == uint64(len(values))
+		})
+		if err != nil {
+			return err
+		}
+		_, err = b.Log.Await(b.Ctx, "topic calls works again after")
+		if shown := b.Show("tested"); err == nil && strings.Contains(shown, "Topics in trouble:") {
+			err = fmt.Errorf("kafka show connection still says\n%s", shown)
+		}
+		return err
+	},
+	Log: []string{"topic calls: UNKNOWN_TOPIC_OR_PARTITION"},
+}
+
+// TestUnknownTopic takes longer than the rows of TestBrokers may.
+func TestUnknownTopic(t *testing.T) {
+	if os.Getenv("RES_KAFKA_LONG") == "" {
+		t.Skip("skipped: it takes half a minute; make test-long runs it")
+	}
+	t.Parallel()
+	unknownTopic.Check(t)
 }
