@@ -23,6 +23,7 @@ type client struct {
 
 	mtx         sync.Mutex // held while it is made
 	over        bool       // closed or recalled before
+	told        bool       // the log says that it cannot be made
 	acknowledge func(records []*outbox.Record)
 }
 
@@ -60,11 +61,16 @@ func (c *client) made() (*kafka.Producer, error) {
 	}
 	p.Carries(c.connection.engine.carries)
 	c.producer.Store(p)
+	if c.told {
+		host.Logf(c.connection.engine.log, host.Notice, "connection '%s': its client can be made again; records go", c.connection.name)
+	}
 	return p, nil
 }
 
-// tell logs, throttled, why no producer can be made of what was found to be in order before: a TLS file is not what it was.
+// tell logs, throttled, why no producer can be made of what was found to be in order before: a TLS file is not what it was. The
+// caller holds mtx.
 func (c *client) tell(err error) {
+	c.told = true
 	if _, ok := c.connection.engine.spools.Allow(throttleKey(c.connection.name, "client")); ok {
 		host.Logf(c.connection.engine.log, host.Error, "%v; records wait", err)
 	}

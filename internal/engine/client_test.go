@@ -136,6 +136,7 @@ func TestClientWhoseFilesAreGone(t *testing.T) {
 	}
 	eventually(t, "a client is made, which finds nobody", told("connection one: broker"))
 	r.log.want(t, 1, "connection one: reading", "; records wait")
+	r.log.want(t, 1, "notice: connection 'one': its client can be made again")
 	if c := r.status("one").Totals; c.Accepted != 2 || c.Waiting+c.Sending != 2 {
 		t.Errorf("account %+v", c)
 	}
