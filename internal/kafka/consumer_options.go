@@ -25,8 +25,9 @@ const (
 	readSlack         = 1 << 20                // a fetch's answer is its records and a little
 	// consumerMetadataAge is how soon a new leader and a new topic are seen.
 	consumerMetadataAge = 500 * time.Millisecond
-	// patternMetadataAge is how soon a new topic is seen that a pattern matches; librdkafka takes 5 minutes.
-	patternMetadataAge = 30 * time.Second
+	// metadataAge is how soon a new topic is seen that a pattern matches, and how long a wrong answer about a topic is
+	// believed; librdkafka takes 5 minutes.
+	metadataAge = 30 * time.Second
 )
 
 // consumerOptions are the options of a client that consumes. A client may not create topics by asking for them, as one
@@ -41,6 +42,7 @@ func consumerOptions(c *config.Connection, topics []string) ([]kgo.Opt, error) {
 		kgo.FetchMaxPartitionBytes(fetchMaxPartitionBytes),
 		kgo.BrokerMaxReadBytes(int32(max(defaultWriteBytes, fetch+readSlack))),
 		kgo.MetadataMinAge(consumerMetadataAge),
+		kgo.MetadataMaxAge(metadataAge),
 		kgo.SessionTimeout(c.SessionTimeout),
 		kgo.HeartbeatInterval(min(heartbeatInterval, c.SessionTimeout/3)),
 		kgo.RebalanceTimeout(c.MaxPollInterval),
@@ -60,7 +62,7 @@ func consumerOptions(c *config.Connection, topics []string) ([]kgo.Opt, error) {
 	}
 	opts = append(opts, kgo.ConsumeTopics(names...))
 	if patterns {
-		opts = append(opts, kgo.ConsumeRegex(), kgo.MetadataMaxAge(patternMetadataAge))
+		opts = append(opts, kgo.ConsumeRegex())
 	}
 	return opts, nil
 }

@@ -243,6 +243,8 @@ func (c *responseCheck) readField(l *level, p []byte) (used int, err error) {
 		return c.readThrottle(l, p)
 	case 'o', 'p':
 		return c.readNumber(l, f, p)
+	case 'f':
+		return c.readReplica(l, p)
 	}
 	if c.fallback {
 		return c.readError(l, p)
@@ -262,6 +264,8 @@ func (c *responseCheck) readField(l *level, p []byte) (used int, err error) {
 	l.field++
 	room := c.room() - n
 	switch {
+	case length <= 0 && f.kind == 'q':
+		return 0, fmt.Errorf("it leaves out the name of a topic")
 	case length <= 0: // null or empty
 		return n, nil
 	case f.kind == '[':
@@ -304,7 +308,7 @@ func (c *responseCheck) length(f *field, p []byte) (length, used int, ok bool, e
 	case f.compact:
 		length, used, ok, err = c.uvarint(p)
 		return length - 1, used, ok, err
-	case f.kind == 's':
+	case f.kind == 's', f.kind == 'q':
 		value, n, ok, err := c.number(p, 2)
 		return int(int16(value)), n, ok, err
 	}
@@ -394,6 +398,25 @@ func (c *responseCheck) readNumber(l *level, f *field, p []byte) (used int, err 
 		return 0, fmt.Errorf("it has the offset %d, which no log reaches", int64(value))
 	}
 	return n, nil
+}
+
+// readReplica reads the replica that a broker would rather have read from, and replaces it with none. Brokers choose one by
+// the rack of a client, and there is no option for a rack. The client library stays with a replica that is no longer one:
+// its answers of NOT_LEADER_OR_FOLLOWER do not lead back to the leader.
+func (c *responseCheck) readReplica(l *level, p []byte) (used int, err error) {
+	if c.have == 0 && c.room() < 4 {
+		return 0, fmt.Errorf("it ends in the middle")
+	}
+	for used < len(p) && c.have < 4 {
+		p[used] = 0xff
+		c.have++
+		used++
+	}
+	if c.have == 4 {
+		c.word, c.have = 0, 0
+		l.field++
+	}
+	return used, nil
 }
 
 // batchCheck follows the record batches of a partition: their headers alone are read. A batch that cannot be what it

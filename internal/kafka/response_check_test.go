@@ -80,6 +80,11 @@ func TestResponseLayouts_EveryVersion_MatchesLibrary(t *testing.T) {
 			response := kmsg.ResponseForKey(int16(key))
 			response.SetVersion(version)
 			fill(random, reflect.ValueOf(response).Elem())
+			if metadata, ok := response.(*kmsg.MetadataResponse); ok {
+				for i := range metadata.Topics {
+					metadata.Topics[i].Topic = kmsg.StringPtr("topic")
+				}
+			}
 			body := response.AppendTo(nil)
 			l, headerTags := layoutOf(key, version)
 			if headerTags {
@@ -122,6 +127,8 @@ func TestResponseCheck_Bombs_AreRefused(t *testing.T) {
 		{"a long string", kmsg.SyncGroup, 5, long(4, 0, 0, 0, 0, 0, 0, 0, 200, 1), "claims 199 bytes in 4"},
 		{"a long tag", kmsg.Heartbeat, 4, long(5, 0, 0, 0, 0, 0, 0, 0, 1, 9, 100), "tagged field of 100 bytes in 5"},
 		{"an offset", kmsg.ListOffsets, 1, offsetAnswer(math.MaxInt64), "offset 9223372036854775807"},
+		{"a topic without a name", kmsg.Metadata, 9, long(0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0),
+			"leaves out the name of a topic"},
 		{"memory", kmsg.Metadata, 9, metadataBomb(), "more than 64 MiB of memory"},
 	} {
 		l, headerTags := layoutOf(bomb.key, bomb.version)
@@ -145,7 +152,7 @@ func offsetAnswer(offset int64) []byte {
 
 // metadataBomb has as many partitions as fit into 16 MiB.
 func metadataBomb() []byte {
-	body := []byte{0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 2, 0, 0, 1, 0}
+	body := []byte{0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 2, 0, 0, 2, 'x', 0}
 	n := uint32(maxResponse-64) / 19
 	body = binary.AppendUvarint(body, uint64(n+1))
 	return append(body, make([]byte, n*19)...)
@@ -172,6 +179,30 @@ func TestResponseCheck_Throttle_IsCut(t *testing.T) {
 			if c.throttle != max(0, time.Duration(millis)*time.Millisecond) {
 				t.Errorf("%d ms are reported as %v", millis, c.throttle)
 			}
+		}
+	}
+}
+
+// TestResponseCheck_PreferredReplica_IsTakenOut checks that a consumer is not sent to another replica.
+func TestResponseCheck_PreferredReplica_IsTakenOut(t *testing.T) {
+	response := kmsg.NewPtrFetchResponse()
+	response.Version = 12
+	topic, partition := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
+	partition.PreferredReadReplica = 7
+	topic.Partitions = append(topic.Partitions, partition)
+	response.Topics = append(response.Topics, topic)
+	body := append([]byte{0}, response.AppendTo(nil)...)
+	for size := range len(body) {
+		c, got := &responseCheck{}, slices.Clone(body)
+		l, headerTags := layoutOf(kmsg.Fetch, 12)
+		c.start(len(got), l, headerTags)
+		if err := walk(c, got, size+1); err != nil {
+			t.Fatal(err)
+		}
+		back := kmsg.NewPtrFetchResponse()
+		back.Version = 12
+		if err := back.ReadFrom(got[1:]); err != nil || back.Topics[0].Partitions[0].PreferredReadReplica != -1 {
+			t.Errorf("in pieces of %d: %+v, %v", size+1, back.Topics, err)
 		}
 	}
 }

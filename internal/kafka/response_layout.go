@@ -14,14 +14,14 @@ import (
 // without a row is limited by its size alone.
 //
 // A field is a letter: b, h, i, l and u take 1, 2, 4, 8 and 16 bytes, t is a throttle time in milliseconds, o an offset, s a
-// string, y bytes, r the record batches of a partition, p a partition's number. [...] is an array of structures, *i one of
-// numbers, {...} a structure, %0 the tagged field 0 of the structure around it. Behind a field stand its versions, none =
+// string, q a string that must be there, y bytes, r the record batches of a partition, p a partition's number, f a replica to
+// read from. [...] is an array of structures, *i one of numbers, {...} a structure, %0 the tagged field 0 of the structure around it. Behind a field stand its versions, none =
 // all. f9 says that versions are flexible from 9 on: lengths are compact and structures end with tagged fields.
 var responseLayouts = map[kmsg.Key]string{
 	kmsg.Produce:              "f9 [s0-12 u13+ [i h o l2+ l5+ [i s]8+ s8+ %0{i i}]] t1+ %0[i s i s]",
-	kmsg.Fetch:                "f12 t1+ h7+ i7+ [s0-12 u13+ [p h o o4+ o5+ [l l]4+ i11+ r %0{i l} %1{i i} %2{l i}]] %0[i s i s]",
+	kmsg.Fetch:                "f12 t1+ h7+ i7+ [s0-12 u13+ [p h o o4+ o5+ [l l]4+ f11+ r %0{i l} %1{i i} %2{l i}]] %0[i s i s]",
 	kmsg.ListOffsets:          "f6 t2+ [s [i h *l0-0 l1+ o1+ i4+]]",
-	kmsg.Metadata:             "f9 t3+ [i s i s1+] s2+ i1+ [h s u10+ b1+ [h i i i7+ *i *i *i5+] i8+] i8-10 h13+",
+	kmsg.Metadata:             "f9 t3+ [i s i s1+] s2+ i1+ [h q u10+ b1+ [h i i i7+ *i *i *i5+] i8+] i8-10 h13+",
 	kmsg.OffsetCommit:         "f8 t3+ [s0-9 u10+ [i h]]",
 	kmsg.OffsetFetch:          "f6 t3+ [s [i o i5+ s h]]0-7 h2-7 [s [s8-9 u10+ [i o i s h]] h]8+",
 	kmsg.FindCoordinator:      "f3 t1+ h0-3 s1-3 i0-3 s0-3 i0-3 [s i s i h s]4+",
@@ -55,7 +55,7 @@ type field struct {
 }
 
 // fixedSizes are the bytes of the fields that have no length in front.
-var fixedSizes = map[byte]int{'b': 1, 'h': 2, 'i': 4, 'p': 4, 'l': 8, 'u': 16, 't': 4, 'o': 8}
+var fixedSizes = map[byte]int{'b': 1, 'h': 2, 'i': 4, 'p': 4, 'l': 8, 'u': 16, 't': 4, 'o': 8, 'f': 4}
 
 // compiled caches layouts by key and version.
 var compiled [kmsg.SASLAuthenticate + 1][32]atomic.Pointer[layout]
@@ -136,7 +136,7 @@ func (c *compiler) field() field {
 		element.add(c.field())
 		return field{kind: '[', compact: c.flexible, element: element}
 	}
-	if fixedSizes[kind] == 0 && !strings.ContainsRune("syr", rune(kind)) {
+	if fixedSizes[kind] == 0 && !strings.ContainsRune("sqyr", rune(kind)) {
 		panic(fmt.Sprintf("a response's layout has %c", kind))
 	}
 	return field{kind: kind, size: fixedSizes[kind], compact: c.flexible}
@@ -179,7 +179,7 @@ func (l *layout) add(f field) {
 	case f.compact:
 		l.bytes++
 		l.memory += 24
-	case f.kind == 's':
+	case f.kind == 's', f.kind == 'q':
 		l.bytes += 2
 		l.memory += 24
 	default:

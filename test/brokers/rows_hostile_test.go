@@ -6,6 +6,7 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/test/wire"
@@ -94,6 +95,28 @@ var hostileRows = []Row{
 			"topic topic partition 0"},
 	},
 	{
+		Name: "a fetch is answered with replicas that do not have the partition", Finding: "C3",
+		Kafka: []kfake.Opt{kfake.NumBrokers(3)},
+		Broker: []wire.Fault{wire.Key(kmsg.Fetch, wire.Times(6, wire.Change(func(r *kmsg.FetchResponse) {
+			for i := range r.Topics {
+				for j := range r.Topics[i].Partitions {
+					r.Topics[i].Partitions[j].PreferredReadReplica = int32(replica.Add(1) % 3)
+				}
+			}
+		})))},
+		Records: 10, Consume: true,
+	},
+	{
+		Name: "Metadata leaves out the name of a topic", Finding: "C6",
+		Broker: []wire.Fault{wire.Key(kmsg.Metadata, wire.Times(3, wire.Change(func(r *kmsg.MetadataResponse) {
+			for i := range r.Topics {
+				r.Topics[i].Topic = nil
+			}
+		})))},
+		Records: 10, Consume: true,
+		Log: []string{"its response to Metadata was refused: it leaves out the name of a topic", "is back after"},
+	},
+	{
 		Name: "the end of a partition is offset 2^63-1", Finding: "C3",
 		Broker: []wire.Fault{wire.Key(kmsg.ListOffsets, wire.Times(1, wire.Change(func(r *kmsg.ListOffsetsResponse) {
 			r.Topics[0].Partitions[0].Offset = math.MaxInt64
@@ -117,6 +140,9 @@ var hostileRows = []Row{
 		Log: []string{"it asks for a pause (does a quota of the cluster limit this user or client_id?"},
 	},
 }
+
+// replica numbers the replicas that a consumer is sent to.
+var replica atomic.Int32
 
 // batches changes the record batches of partition 0 in the first n responses that have some.
 func batches(n int64, change func(batch []byte)) wire.Fault {
