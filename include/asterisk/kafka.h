@@ -46,7 +46,7 @@ struct ast_kafka_header {
  * Created on first use and cached: two calls with the same name give the same object. The network is never touched
  * before it returns, so an unreachable broker costs nothing here.
  *
- * \param name Name of the connection, a section of kafka.conf.
+ * \param name Name of the connection, a section of kafka.conf, in any case.
  *
  * \return A reference to the producer, to be released with ao2_cleanup().
  * \retval NULL when there is no such connection or Kafka is disabled; the log says why.

@@ -19,6 +19,7 @@ KAFKA_TEST(consumer_same, "a name gives the same consumer",
 {
 	RAII_VAR(struct ast_kafka_consumer *, first, ast_kafka_get_consumer(CONNECTION), ao2_cleanup);
 	RAII_VAR(struct ast_kafka_consumer *, second, ast_kafka_get_consumer(CONNECTION), ao2_cleanup);
+	RAII_VAR(struct ast_kafka_consumer *, upper, ast_kafka_get_consumer("TEST"), ao2_cleanup);
 	RAII_VAR(struct ast_kafka_consumer *, created, ast_kafka_create_consumer(CONNECTION), ao2_cleanup);
 	RAII_VAR(struct ast_kafka_consumer *, another, ast_kafka_create_consumer(CONNECTION), ao2_cleanup);
 	RAII_VAR(struct ast_kafka_consumer *, other, ast_kafka_get_consumer(OTHER_CONNECTION), ao2_cleanup);
@@ -27,6 +28,7 @@ KAFKA_TEST(consumer_same, "a name gives the same consumer",
 
 	CHECK(first && created && another && other, "no consumer");
 	CHECK(first == second, "two calls gave two objects");
+	CHECK(first == upper, "a name in another case gave another object");
 	CHECK(created != first && created != another && other != first, "two that must be two are one");
 	for (i = 0; i < ARRAY_LEN(none); i++) {
 		CHECK(!ast_kafka_get_consumer(none[i]), "get '%s'", S_OR(none[i], "NULL"));
