@@ -141,7 +141,7 @@ func TestFollow_TroubleOfTheClientBefore_IsLoggedWhenGone(t *testing.T) {
 		w.at = before.at.Add(2 * time.Minute)
 		return w
 	}
-	const text = "SASL: unknown user or wrong password, the broker does not tell which (see sasl_username and sasl_password)"
+	const text = "SASL: unknown user or wrong password, the broker does not tell which (see sasl_username and sasl_password; write a semicolon in the password as \\;)"
 	t.Run("mended", func(t *testing.T) {
 		w := follower(t)
 		w.connect(nil)
