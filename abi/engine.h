@@ -188,7 +188,7 @@ struct resk_message {
 	const char *topic; /* ends with NUL */
 	int32_t partition;
 	int64_t offset;
-	int64_t timestamp_ms;
+	int64_t timestamp_ms; /* since 1970, -1 = none */
 	const void *key;   /* NULL = no key */
 	size_t key_length;
 	const void *value; /* NULL = null value */

@@ -217,7 +217,7 @@ func newBatch(messages *kafka.Batch, d *delivery) *C.struct_resk_batch {
 		}
 		o := &out[i]
 		i++
-		o.topic, o.partition, o.offset, o.timestamp = topic, m.Partition, m.Offset, m.Timestamp.UnixMilli()
+		o.topic, o.partition, o.offset, o.timestamp = topic, m.Partition, m.Offset, m.UnixMilli()
 		o.key, o.keyLength = uintptr(w.bytes(m.Key)), len(m.Key)
 		o.value, o.valueLength = uintptr(w.bytes(m.Value)), len(m.Value)
 		o.headers, o.headerCount = 0, len(m.Headers)

@@ -260,7 +260,7 @@ struct ast_kafka_record {
 	const char *topic;
 	int32_t partition;
 	int64_t offset;
-	int64_t timestamp_ms; /*!< since 1970 */
+	int64_t timestamp_ms; /*!< since 1970; -1 = none, as in logs from before Kafka 0.10 */
 	const void *key;      /*!< NULL = no key */
 	size_t key_len;
 	const void *payload;  /*!< NULL = null value */

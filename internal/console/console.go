@@ -34,6 +34,7 @@ var Commands = []Command{
 	showConnection,
 	showConsumers,
 	showConsumer,
+	consumerSkip,
 	testSend,
 	showSpool,
 	spoolRetry,
@@ -54,6 +55,8 @@ type Env interface {
 	LeftOut(name string) (why string, ok bool)
 	// Consumers lists the connections that have a group_id, in the order of kafka.conf.
 	Consumers() []ConsumerStatus
+	// SkipBatch has the consumer of a connection go on behind the unreadable batch of a partition, and returns the offset where.
+	SkipBatch(name, topic string, partition int32) (int64, error)
 	// TestSend sends one message and returns once the broker has acknowledged it (nil) or it is clear that it
 	// will not (why). A nil key is no key. It blocks for request_timeout_ms at most.
 	TestSend(ctx context.Context, name, topic, message string, key *string) error

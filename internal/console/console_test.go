@@ -66,6 +66,11 @@ func (e *fakeEnv) PurgeSpool(name string) (PurgeResult, error) {
 	return e.purged, e.changeError
 }
 
+func (e *fakeEnv) SkipBatch(name, topic string, partition int32) (int64, error) {
+	e.changed = append(e.changed, fmt.Sprintf("skip %s %s %d", name, topic, partition))
+	return 10, e.changeError
+}
+
 func (e *fakeEnv) Enabled() bool                   { return !e.disabled }
 func (e *fakeEnv) Now() time.Time                  { return testNow }
 func (e *fakeEnv) Connections() []ConnectionStatus { return e.connections }
@@ -141,7 +146,21 @@ func busyEnv() *fakeEnv {
 		},
 		spools: busySpools(),
 		consumers: []ConsumerStatus{
-			{Name: "my-kafka", GroupID: "asterisk-group", Subscribed: true},
+			{Name: "my-kafka", GroupID: "asterisk-group", Subscribed: true, Members: []MemberStatus{
+				{
+					Topics: []string{"events", "^calls-.*"}, Joined: true, SkippedBatches: 2, SkippedOffsets: 1300,
+					Brokers:   []BrokerState{{Address: "kafka1:9092", Connected: true, Since: ago(3 * time.Hour)}},
+					LastError: "topic events partition 1: the batch of offsets 5 to 9 cannot be read: ...", LastErrorAt: ago(3 * time.Second),
+					Partitions: []PartitionStatus{
+						{Topic: "calls-x", Position: 1200, Stable: 1300, End: 1300},
+						{Topic: "events", Position: -1, Stable: -1, End: -1},
+						{Topic: "events", Partition: 1, Position: 5, Stable: 40, End: 40, Fault: "encoded crc 1 does not\nmatch"},
+						{Topic: "events", Partition: 2, Position: 7, Stable: 7, End: 12},
+						{Topic: "events", Partition: 3, Position: 7, Stable: 7, End: 7, Paused: true},
+					},
+				},
+				{Topics: []string{"more"}},
+			}},
 			{Name: "up", GroupID: "a-group-with-a-name-that-is-too-long-for-its-column"},
 			{Name: "odd\x1b[2J\n\xff\u202e", GroupID: "g\x1b"},
 		},
@@ -429,7 +448,8 @@ func TestComplete(t *testing.T) {
 
 func TestCommandsAreComplete(t *testing.T) {
 	want := []string{"kafka show status", "kafka show connection", "kafka show consumers", "kafka show consumer",
-		"kafka test send connection", "kafka show spool", "kafka spool retry", "kafka spool purge", "kafka topic create"}
+		"kafka consumer skip", "kafka test send connection", "kafka show spool", "kafka spool retry", "kafka spool purge",
+		"kafka topic create"}
 	var got []string
 	for _, c := range Commands {
 		got = append(got, c.Words)
@@ -443,5 +463,37 @@ func TestCommandsAreComplete(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestConsumerSkip checks the arguments that the command passes on, its answer and its completion.
+func TestConsumerSkip(t *testing.T) {
+	env := busyEnv()
+	text, ok := run(t, env, "kafka consumer skip MY-kafka topic events partition 1")
+	if want := "Going on with topic events partition 1 at offset 10\n"; !ok || text != want {
+		t.Errorf("%q, want %q", text, want)
+	}
+	if want := []string{"skip my-kafka events 1"}; !slices.Equal(env.changed, want) {
+		t.Errorf("called %q, want %q", env.changed, want)
+	}
+	for _, wrong := range []string{
+		"", " my-kafka", " my-kafka topic events", " my-kafka topic events partition x", " my-kafka topic events partition -1",
+		" my-kafka partition 1 topic events", " my-kafka topic events partition 1 more", " my-kafka topic events partition 4294967296",
+	} {
+		if _, ok := run(t, env, "kafka consumer skip"+wrong); ok {
+			t.Errorf("accepted:%s", wrong)
+		}
+	}
+	for before, want := range map[string][]string{
+		"kafka consumer skip":                                   {"my-kafka", "up"},
+		"kafka consumer skip my-kafka":                          {"topic"},
+		"kafka consumer skip my-kafka topic":                    {"events"},
+		"kafka consumer skip my-kafka topic events":             {"partition"},
+		"kafka consumer skip my-kafka topic events partition":   {"1"},
+		"kafka consumer skip my-kafka topic events partition 1": nil,
+	} {
+		if got := consumerSkip.Complete(env, strings.Fields(before), ""); !slices.Equal(got, want) {
+			t.Errorf("after %s: %q, want %q", before, got, want)
+		}
 	}
 }

@@ -23,6 +23,7 @@ func TestFailure_EveryCommand_BeginsWithError(t *testing.T) {
 		"kafka show status": "", "kafka show consumers": "",
 		"kafka show connection": "NAME", "kafka show consumer": "NAME", "kafka show spool": "NAME",
 		"kafka test send connection": "NAME topic t message m",
+		"kafka consumer skip":        "NAME topic t partition 0",
 		"kafka spool retry":          "NAME", "kafka spool purge": "NAME",
 		"kafka topic create": "NAME orders partitions 3",
 	}
@@ -42,8 +43,9 @@ func TestFailure_EveryCommand_BeginsWithError(t *testing.T) {
 		}{
 			{"an unknown connection", busyEnv(), "nope", ""},
 			{"enabled = no", &fakeEnv{disabled: true}, "my-kafka", ""},
-			{"no group_id", busyEnv(), "down", "kafka show consumer"},
-			{"a refusal", fails, "my-kafka", "kafka test send connection, kafka spool retry, kafka spool purge, kafka topic create"},
+			{"no group_id", busyEnv(), "down", "kafka show consumer, kafka consumer skip"},
+			{"a refusal", fails, "my-kafka",
+				"kafka test send connection, kafka spool retry, kafka spool purge, kafka topic create, kafka consumer skip"},
 		} {
 			if args == "" || fault.only != "" && !strings.Contains(fault.only+",", c.Words+",") {
 				continue

@@ -69,6 +69,30 @@ type ConsumerStatus struct {
 	Name       string
 	GroupID    string
 	Subscribed bool // somebody is subscribed on it now
+	Members    []MemberStatus
+}
+
+// MemberStatus is one subscription of a connection: a member of its group.
+type MemberStatus struct {
+	Topics         []string // as subscribed
+	Joined         bool     // it has its assignment
+	Brokers        []BrokerState
+	Partitions     []PartitionStatus // assigned, in the order to print
+	SkippedBatches uint64            // unreadable, stepped over
+	SkippedOffsets uint64            // that they cover
+	LastError      string            // empty = none
+	LastErrorAt    time.Time
+}
+
+// PartitionStatus is how far an assigned partition was read. A negative offset is not known.
+type PartitionStatus struct {
+	Topic     string
+	Partition int32
+	Position  int64 // of the next message to be delivered or fetched
+	Stable    int64 // last stable offset
+	End       int64 // of the log
+	Paused    bool  // by the module
+	Fault     string
 }
 
 // Reasons puts counts by reason into the order in which they are printed: the most frequent first.

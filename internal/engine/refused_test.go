@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,7 +57,7 @@ func TestClientThatCannotBeOpened(t *testing.T) {
 func TestConsumers(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(section("one", "h:1", "group_id = g"), section("two", "h:1"))
-	if got := r.Consumers(); len(got) != 1 || got[0] != (console.ConsumerStatus{Name: "one", GroupID: "g"}) {
+	if got := r.Consumers(); len(got) != 1 || !reflect.DeepEqual(got[0], console.ConsumerStatus{Name: "one", GroupID: "g"}) {
 		t.Errorf("consumers %v", got)
 	}
 }

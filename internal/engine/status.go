@@ -71,17 +71,71 @@ func (e *Engine) LeftOut(name string) (string, bool) {
 
 // Consumers implements console.Env.
 func (e *Engine) Consumers() []console.ConsumerStatus {
-	subscribed := map[*connection]bool{}
+	members := map[*connection][]console.MemberStatus{}
 	for _, s := range e.listSubscriptions() {
-		subscribed[s.connection] = true
+		members[s.connection] = append(members[s.connection], s.snapshot())
 	}
 	var all []console.ConsumerStatus
 	for _, c := range e.inForce() {
 		if s := c.settings.Load(); s != nil && s.GroupID != "" {
-			all = append(all, console.ConsumerStatus{Name: c.name, GroupID: s.GroupID, Subscribed: subscribed[c]})
+			all = append(all, console.ConsumerStatus{
+				Name: c.name, GroupID: s.GroupID, Subscribed: len(members[c]) > 0, Members: members[c],
+			})
 		}
 	}
 	return all
+}
+
+// snapshot is what there is to show of a subscription.
+func (s *subscription) snapshot() console.MemberStatus {
+	m := console.MemberStatus{Topics: s.topics}
+	s.mtx.Lock()
+	consumer := s.consumer
+	s.mtx.Unlock()
+	if consumer == nil {
+		return m
+	}
+	snap := consumer.Snapshot()
+	m.Joined, m.Brokers = snap.Joined, brokerStates(snap.Brokers)
+	m.SkippedBatches, m.SkippedOffsets = snap.Skipped.Batches, snap.Skipped.Offsets
+	m.LastError, m.LastErrorAt = snap.Brokers.LastError.Text, snap.Brokers.LastError.At
+	for _, p := range snap.Partitions {
+		m.Partitions = append(m.Partitions, console.PartitionStatus(p))
+	}
+	return m
+}
+
+// SkipBatch implements console.Env.
+func (e *Engine) SkipBatch(name, topic string, partition int32) (offset int64, err error) {
+	c, err := e.connection(name)
+	if err != nil {
+		return 0, err
+	}
+	err = errors.New("nobody is subscribed on connection " + c.name)
+	for _, s := range e.listSubscriptions() {
+		s.mtx.Lock()
+		consumer := s.consumer
+		s.mtx.Unlock()
+		if s.connection != c || consumer == nil {
+			continue
+		}
+		if offset, err = consumer.Skip(topic, partition); err == nil {
+			return offset, nil
+		}
+	}
+	return 0, err
+}
+
+// brokerStates is what there is to show of a client's brokers.
+func brokerStates(snap kafka.Snapshot) []console.BrokerState {
+	var states []console.BrokerState
+	for _, b := range snap.Brokers {
+		states = append(states, console.BrokerState{
+			Address: b.Address, Connected: b.Connected, Connecting: b.Connecting, Idle: b.Idle, Unneeded: b.Unneeded,
+			Since: b.Since, LastError: b.LastError.Text, Throttled: b.Throttled,
+		})
+	}
+	return states
 }
 
 // snapshot is what there is to show of a connection. ok = false: it is not in the configuration in force.
@@ -102,12 +156,7 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 		return s, true
 	}
 	brokers := status.Snapshot()
-	for _, b := range brokers.Brokers {
-		s.States = append(s.States, console.BrokerState{
-			Address: b.Address, Connected: b.Connected, Connecting: b.Connecting, Idle: b.Idle, Unneeded: b.Unneeded,
-			Since: b.Since, LastError: b.LastError.Text, Throttled: b.Throttled,
-		})
-	}
+	s.States = brokerStates(brokers)
 	s.LastError, s.LastErrorAt = brokers.LastError.Text, brokers.LastError.At
 	s.Implausible = brokers.Refused
 

@@ -21,6 +21,14 @@ type Message struct {
 	Timestamp time.Time
 }
 
+// UnixMilli is the message's time in milliseconds since 1970, -1 for one without: those of format 0, from before Kafka 0.10.
+func (m *Message) UnixMilli() int64 {
+	if m.Timestamp.IsZero() {
+		return -1
+	}
+	return m.Timestamp.UnixMilli()
+}
+
 // Batch is messages in the order in which they are to be delivered, at least one. It is the client's records as they are:
 // nothing is copied for it. It may be read from any goroutine.
 type Batch struct {

@@ -39,24 +39,26 @@ type Progress interface {
 // callback and not for the batch; batches can then be large. What was polled but not delivered waits in pending, which
 // is emptied when the partitions go; the next owner begins at the committed offset.
 type Consumer struct {
-	name        string // the connection
-	group       string
-	topics      []string
-	auto        bool // enable_auto_commit
-	reset       string
-	maxPoll     time.Duration
-	commitTime  time.Duration // that one commit may take
-	sessionTime time.Duration // session_timeout_ms
-	tune        consumerTuning
-	net         *dialer
-	opts        []kgo.Opt
-	log         host.Logger
-	hooks       *hooks
-	debug       *logger
-	lines       *throttle.Throttle
-	doubt       chan struct{} // holds one: topics are to be looked for now
-	progress    Progress
-	departures  *Departures
+	name         string // the connection
+	group        string
+	topics       []string
+	auto         bool // enable_auto_commit
+	reset        string
+	maxPoll      time.Duration
+	commitTime   time.Duration // that one commit may take
+	sessionTime  time.Duration // session_timeout_ms
+	tune         consumerTuning
+	net          *dialer
+	opts         []kgo.Opt
+	log          host.Logger
+	hooks        *hooks
+	debug        *logger
+	lines        *throttle.Throttle
+	doubt        chan struct{} // holds one: topics are to be looked for now
+	reads        *batchReads
+	decompressor *decompressor
+	progress     Progress
+	departures   *Departures
 
 	life    context.Context // done when the consumer has ended
 	endLife context.CancelFunc
@@ -83,6 +85,7 @@ type Consumer struct {
 	closing   bool
 	paused    map[string]bool
 	allPaused bool
+	skipped   Skipped
 
 	ending sync.Once
 }
@@ -97,6 +100,7 @@ type session struct {
 
 	// Guarded by the consumer's mtx.
 	assigned map[string][]int32
+	places   map[topicPartition]*place
 	stale    map[string][16]byte // topics that are not there any more as the client knows them, with their ids
 	cleared  map[string]bool     // topics that were stale and turned out to be there
 }
@@ -107,6 +111,9 @@ type consumerTuning struct {
 	closeWait  time.Duration // for the last commit and leaving the group together
 	missing    time.Duration // between two looks for topics that do not exist
 	known      time.Duration // and for those that do
+	pause      time.Duration // first pause of a partition that cannot be read
+	progress   time.Duration // between two looks at partitions that do not move
+	still      time.Duration // without a record, before a partition is looked at
 	extra      []kgo.Opt
 	onAssigned func(map[string][]int32)
 	onLook     func() // before a look for topics
@@ -115,6 +122,7 @@ type consumerTuning struct {
 func defaultConsumerTuning() consumerTuning {
 	return consumerTuning{
 		now: time.Now, closeWait: 900 * time.Millisecond, missing: 700 * time.Millisecond, known: 30 * time.Second,
+		pause: time.Second, progress: progressLook, still: progressStill,
 	}
 }
 
@@ -133,26 +141,28 @@ func newConsumer(c *config.Connection, topics []string, log host.Logger, status 
 	}
 	life, endLife := context.WithCancel(context.Background())
 	k := &Consumer{
-		name:        c.Name,
-		group:       c.GroupID,
-		topics:      topics,
-		auto:        c.AutoCommit,
-		reset:       c.AutoOffsetReset,
-		maxPoll:     c.MaxPollInterval,
-		commitTime:  clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout),
-		sessionTime: c.SessionTimeout,
-		tune:        t,
-		log:         log,
-		debug:       newLogger(c, log),
-		hooks:       newHooks(c, "records wait there", log, status, t.now),
-		lines:       throttle.New(quiet, t.now),
-		progress:    progress,
-		departures:  departures,
-		life:        life,
-		endLife:     endLife,
-		paused:      map[string]bool{},
-		late:        make(chan struct{}),
-		doubt:       make(chan struct{}, 1),
+		name:         c.Name,
+		group:        c.GroupID,
+		topics:       topics,
+		auto:         c.AutoCommit,
+		reset:        c.AutoOffsetReset,
+		maxPoll:      c.MaxPollInterval,
+		commitTime:   clamp(c.RequestTimeout, minRequestTimeout, maxRequestTimeout),
+		sessionTime:  c.SessionTimeout,
+		tune:         t,
+		log:          log,
+		debug:        newLogger(c, log),
+		hooks:        newHooks(c, "records wait there", log, status, t.now),
+		lines:        throttle.New(quiet, t.now),
+		progress:     progress,
+		departures:   departures,
+		life:         life,
+		endLife:      endLife,
+		paused:       map[string]bool{},
+		late:         make(chan struct{}),
+		doubt:        make(chan struct{}, 1),
+		reads:        newBatchReads(),
+		decompressor: newDecompressor(c, decompressed),
 	}
 	k.tooLate = sync.OnceFunc(func() { close(k.late) })
 	k.poll, k.wake = context.WithCancel(life)
@@ -163,6 +173,7 @@ func newConsumer(c *config.Connection, topics []string, log host.Logger, status 
 	k.watch = time.AfterFunc(time.Hour, k.look)
 	k.watch.Stop()
 	go k.watchTopics()
+	go k.watchProgress()
 	k.debug.tell("generic", "client for consuming made")
 	return k, nil
 }
@@ -192,7 +203,7 @@ func (c *Consumer) start(conf *config.Connection) error {
 	if err != nil {
 		return err
 	}
-	c.opts = append(append(c.opts, own...), kgo.WithHooks(consumerHooks{c.hooks}))
+	c.opts = append(append(c.opts, own...), kgo.WithHooks(consumerHooks{c.hooks, c.reads}), kgo.WithDecompressor(c.decompressor))
 	c.mtx.Lock() // the client's callbacks find the session complete
 	defer c.mtx.Unlock()
 	c.session, err = c.join()
@@ -204,7 +215,7 @@ func (c *Consumer) join() (*session, error) {
 	ctx, cancel := context.WithCancel(c.departures.life)
 	over := make(chan struct{})
 	s := &session{
-		life: ctx, gone: make(chan struct{}), entrance: newEntrance(kgo.RangeBalancer(), over),
+		places: map[topicPartition]*place{}, life: ctx, gone: make(chan struct{}), entrance: newEntrance(kgo.RangeBalancer(), over),
 		// The client's own context is below this one, and done only when cancel has returned.
 		cancel: sync.OnceFunc(func() { cancel(); close(over) }),
 	}

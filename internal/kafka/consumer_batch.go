@@ -30,11 +30,12 @@ func (c *Consumer) Next(most int) (*Batch, bool) {
 		return batch, true
 	}
 	for {
-		s, ctx, size := c.begin()
+		s, ctx, size, steps := c.begin()
 		if s == nil {
 			c.end()
 			return nil, false
 		}
+		c.stepOver(s, steps)
 		s.client.AllowRebalance()
 		if size < 0 {
 			<-ctx.Done()
@@ -91,8 +92,8 @@ var canceled = func() context.Context {
 }()
 
 // begin gives the session to poll and how: for up to size records until ctx is done, not at all but with pending for
-// size 0, or only waiting for ctx when size is negative. The session is nil when the consumer closes.
-func (c *Consumer) begin() (s *session, ctx context.Context, size int) {
+// size 0, or only waiting for ctx when size is negative. The session is nil when the consumer closes. steps are to be taken first.
+func (c *Consumer) begin() (s *session, ctx context.Context, size int, steps map[topicPartition]kgo.EpochOffset) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	if s := c.session; s != nil && c.renew != "" {
@@ -101,7 +102,10 @@ func (c *Consumer) begin() (s *session, ctx context.Context, size int) {
 	}
 	c.rejoin()
 	if c.closing || c.session == nil {
-		return nil, nil, 0
+		return nil, nil, 0, nil
+	}
+	if c.shut {
+		steps = c.stepsLocked(c.session)
 	}
 	if c.poll.Err() != nil {
 		c.poll, c.wake = context.WithCancel(c.life)
@@ -112,8 +116,9 @@ func (c *Consumer) begin() (s *session, ctx context.Context, size int) {
 		size = -1
 	case !c.deliverable():
 		size = pollMost
+		c.decompressor.waiting.Store(true)
 	}
-	return c.session, c.poll, size
+	return c.session, c.poll, size, steps
 }
 
 // take adds what was polled to pending and chooses the next batch from there, nil for none.
@@ -141,9 +146,16 @@ func (c *Consumer) choose(s *session, fetches kgo.Fetches, most int) (batch *Bat
 		s.client.AllowRebalance() // or leaving the group would wait for this poll
 		return nil, false
 	}
+	c.shut = true
+	if len(fetches) > 0 {
+		for _, p := range s.places {
+			p.polls++
+		}
+	}
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if len(p.Records) > 0 {
-			c.pending = append(c.pending, run{p.Topic, p.Partition, p.Records})
+		c.advanceLocked(s, p)
+		if records := withoutControl(p.Records); len(records) > 0 {
+			c.pending = append(c.pending, run{p.Topic, p.Partition, records})
 		}
 	})
 	if c.blocked || c.allPaused {

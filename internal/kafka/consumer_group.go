@@ -22,6 +22,11 @@ func (c *Consumer) groupOptions(s *session) []kgo.Opt {
 			defer host.Guard(c.log, "the assignment of partitions")
 			c.assigned(s, added)
 		}),
+		kgo.AdjustFetchOffsetsFn(func(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+			defer host.Guard(c.log, "the offsets of an assignment")
+			c.begins(s, offsets)
+			return offsets, nil
+		}),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, _ map[string][]int32) {
 			defer host.Guard(c.log, "the revocation of partitions")
 			c.revoked(ctx, s)
@@ -45,6 +50,7 @@ func (c *Consumer) assigned(s *session, added map[string][]int32) {
 	s.entrance.joined()
 	c.mtx.Lock()
 	s.assigned = added // all of them: the group is eager
+	c.placesLocked(s, added)
 	c.mtx.Unlock()
 	c.hooks.settled(c.aGroup())
 	if c.tune.onAssigned != nil {
@@ -58,6 +64,7 @@ func (c *Consumer) drop(s *session) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	s.assigned = nil
+	s.releaseLocked()
 	if c.session == s {
 		c.pending = nil
 	}

@@ -153,7 +153,7 @@ func TestRebalanceBeforeTheBatch(t *testing.T) {
 	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
 	write(t, writer(t, cluster), "t", 1, 0, 10)
 	m := subscribe(t, consuming(cluster.ListenAddrs()...), nil, []string{"t"})
-	s, ctx, size := m.begin()
+	s, ctx, size, _ := m.begin()
 	var fetches kgo.Fetches
 	for fetches.NumRecords() == 0 {
 		fetches = s.client.PollRecords(ctx, size)
@@ -171,7 +171,7 @@ func TestRebalanceBeforeTheBatch(t *testing.T) {
 // TestConsumerHooks holds that what the client itself cut off counts as nothing.
 func TestConsumerHooks(t *testing.T) {
 	log, status := newLines(), &Status{}
-	h := consumerHooks{newHooks(connection(), "records wait there", log, status, time.Now)}
+	h := consumerHooks{newHooks(connection(), "records wait there", log, status, time.Now), newBatchReads()}
 	h.OnBrokerE2E(kgo.BrokerMetadata{Host: "b", Port: 1}, int16(kmsg.OffsetFetch), kgo.BrokerE2E{WriteErr: errors.New(connectionDied)})
 	if lines := log.above(host.Debug); len(lines) != 0 || status.Snapshot().Failures != 0 {
 		t.Errorf("lines: %v", lines)

@@ -14,7 +14,10 @@ import (
 
 // consumerHooks are hooks for a client that consumes. It ends requests of its own accord, whenever the partitions that it
 // fetches change, and ends the connection with them; what else was under way there is no failure of the broker.
-type consumerHooks struct{ *hooks }
+type consumerHooks struct {
+	*hooks
+	reads *batchReads
+}
 
 // connectionDied is the text of the client's error for that, which it does not export.
 const connectionDied = "the broker connection has died and the request will be retried on a new connection"
@@ -81,10 +84,16 @@ func (c *Consumer) consumed(fetches kgo.Fetches) {
 
 // say writes a line unless it was written lately, and remembers the trouble until it has gone.
 func (c *Consumer) say(level host.Level, about, before string, why sentence, after string) {
-	if level >= host.Warning && !why.is(recordsLost) {
+	if why.row == nil {
+		return
+	}
+	if level >= host.Warning && !why.is(recordsLost) && !why.is(oversizedBatch) {
 		c.hooks.status.lasting.began(about, why.String(), c.tune.now())
 	}
 	before = about + before
+	if level >= host.Warning {
+		c.hooks.noted(before + why.String())
+	}
 	suppressed, ok := c.lines.Allow(before + why.key() + after)
 	if !ok {
 		return

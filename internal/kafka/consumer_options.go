@@ -37,6 +37,7 @@ func consumerOptions(c *config.Connection, topics []string) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.ConsumerGroup(c.GroupID),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // the only sign of how far an aborted transaction was read; they are not delivered
 		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.FetchMaxBytes(int32(fetch)),
 		kgo.FetchMaxPartitionBytes(fetchMaxPartitionBytes),

@@ -71,6 +71,7 @@ func subscribe(t *testing.T, c *config.Connection, log host.Logger, topics []str
 	tune := defaultConsumerTuning()
 	tune.closeWait = ever // what a test looks at after Close has come to its end, however slow the machine
 	tune.missing = 50 * time.Millisecond
+	tune.pause = 2 * time.Millisecond
 	tune.extra = []kgo.Opt{kgo.MetadataMinAge(20 * time.Millisecond)}
 	tune.onAssigned = func(a map[string][]int32) { m.assigned <- a }
 	for _, fn := range adjust {
@@ -173,10 +174,10 @@ func (m *module) waitFor(n int) []Message {
 }
 
 // writer produces to any partition.
-func writer(t *testing.T, cluster *kfake.Cluster) *kgo.Client {
+func writer(t *testing.T, cluster *kfake.Cluster, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.DisableClientMetrics(), kgo.ProducerLinger(0), kgo.MetadataMinAge(20*time.Millisecond))
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.DisableClientMetrics(), kgo.ProducerLinger(0), kgo.MetadataMinAge(20 * time.Millisecond)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

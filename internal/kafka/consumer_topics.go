@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/host"
@@ -187,20 +185,6 @@ func (s *session) lose(topic string, id [16]byte) {
 	}
 	s.stale[topic] = id
 	s.client.PauseFetchTopics(topic)
-}
-
-// faults takes the errors that were polled.
-func (c *Consumer) faults(s *session, fetches kgo.Fetches) {
-	for _, fetch := range fetches {
-		for _, topic := range fetch.Topics {
-			for _, partition := range topic.Partitions {
-				if errors.Is(partition.Err, kerr.UnknownTopicID) && c.doubted(s, topic.Topic, topic.TopicID) {
-					continue // watchTopics says what it is about
-				}
-				c.report(topic.Topic, partition.Partition, partition.Err)
-			}
-		}
-	}
 }
 
 // doubted has watchTopics look for a topic that the brokers do not know under the id it was fetched by: it was deleted, or not

@@ -252,6 +252,14 @@ func inAttempts(suppressed int) string {
 	return fmt.Sprintf(" (%d attempts)", suppressed+1)
 }
 
+// noted makes text the last error.
+func (h *hooks) noted(text string) {
+	h.status.mtx.Lock()
+	defer h.status.mtx.Unlock()
+	h.status.failure = Failure{Text: text, At: h.now()}
+	h.status.failed++
+}
+
 // objected notes what brokers answer instead of what keeps records waiting without it, and logs it, the first of its cause at once.
 func (h *hooks) objected(to string, err error) {
 	if h.closing.Load() || ours(err) {
@@ -259,10 +267,7 @@ func (h *hooks) objected(to string, err error) {
 	}
 	why := describe(err)
 	text := to + ": " + why.String()
-	h.status.mtx.Lock()
-	h.status.failure = Failure{Text: text, At: h.now()}
-	h.status.failed++
-	h.status.mtx.Unlock()
+	h.noted(text)
 	h.status.lasting.began(to, why.String(), h.now())
 	suppressed, ok := h.lines.Allow(to + ": " + why.key())
 	if !ok {

@@ -427,7 +427,7 @@ type batchCheck struct {
 	skip       int
 	header     []byte
 	partition  int32
-	maxRecords int // in a compressed batch
+	maxRecords int // in a batch
 	refused    []error
 }
 
@@ -499,7 +499,7 @@ func (b *batchCheck) fault() error {
 	case attributes&7 == 0 && records > bytes/minRecordBytes:
 		return b.faultf(offset, "it claims %d records in %d bytes", records, bytes)
 	case b.maxRecords > 0 && records > b.maxRecords:
-		return b.faultf(offset, "it claims %d records, more than %d (4 times message_max_bytes have no more)", records, b.maxRecords)
+		return b.faultf(offset, "it claims %d records, more than %d, which message_max_bytes allows", records, b.maxRecords)
 	}
 	return nil
 }

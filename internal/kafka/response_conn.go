@@ -72,8 +72,7 @@ func newCheckedConn(conn net.Conn, addr string, c *config.Connection, observer r
 	if strings.HasPrefix(c.SASLMechanism, "SCRAM") {
 		checked.tokens = 2
 	}
-	// Four times message_max_bytes is what a batch may unpack to.
-	checked.check.batch.maxRecords = max(c.MessageMaxBytes, 1000000) / minRecordBytes * 4
+	checked.check.batch.maxRecords = batchBudget(c) / recordCost
 	return checked
 }
 

@@ -67,6 +67,12 @@ const (
 	offsetGone     failure = "committed offset gone"
 	recordsLost    failure = "records lost"
 	noAnswerInTime failure = "no answer in time"
+
+	unreadableBatch failure = "unreadable batch"
+	unreadablePlace failure = "unreadable partition"
+	oversizedBatch  failure = "oversized batch"
+	openTransaction failure = "open transaction"
+	notFetched      failure = "partition not fetched"
 )
 
 // otherWords are the rows of everything but Kafka's error codes.
@@ -176,6 +182,18 @@ var otherWords = []words{
 		"until another is committed and the group rebalances", option: "auto_offset_reset"},
 	{of: recordsLost, cause: "the broker has lost records: consumed up to offset %s, going on at %s",
 		remedy: "was a leader elected that was not in sync? see unclean.leader.election.enable of the brokers"},
+
+	{of: unreadableBatch, cause: "the batch of offsets %s to %s cannot be read: %s", remedy: "kafka consumer skip %s topic %s " +
+		"partition %s goes on behind it; were the broker's log files damaged?"},
+	{of: unreadablePlace, cause: "it cannot be read: %s", remedy: "end all consumers of group %s and set its offset with " +
+		"kafka-consumer-groups --reset-offsets; were the broker's log files damaged?"},
+	{of: oversizedBatch, cause: "the batch of offsets %s to %s needs more than %s bytes of memory when it is decompressed: stepped over, " +
+		"its records are not delivered", option: "message_max_bytes", remedy: "a larger one allows larger batches"},
+	{of: openTransaction, cause: "%s record(s) from offset %s on wait for the end of an open transaction, for %s so far",
+		remedy: "does their producer still run? kafka-transactions --find-hanging lists such transactions"},
+	{of: notFetched, cause: "not fetched for %s although it has %s more record(s) from offset %s on, which its leader returns to " +
+		"a request without a leader epoch", remedy: "the broker's log may tell why"},
+	{of: errNoBatch, cause: "the batch is cut off or has other records than it claims", remedy: "were the broker's log files damaged?"},
 
 	{of: errNoAnswer, cause: "the broker's answer says nothing about the partition", remedy: "the broker's log may tell why"},
 	{of: libraryError("broker is too old; the broker has already indicated it will not know how to handle the request"),

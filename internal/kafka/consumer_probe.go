@@ -1,0 +1,172 @@
+package kafka
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// probed is the result of a probe.
+type probed struct {
+	err         error // why the partition cannot be read; nil = it can, or there is nothing more to read
+	first, last int64 // offsets of the unreadable batch; unknownOffset = not known
+	records     bool  // there are records to read
+}
+
+// errNoBatch is the verdict on an answer from which no record can be taken and which has no other fault.
+var errNoBatch = errors.New("the batch is cut off or has other records than it claims")
+
+// maxProbeSteps limits how many answers without a record, of aborted transactions, a probe reads.
+const maxProbeSteps = 16
+
+// probe fetches a partition where the client would, and decodes the answer as the client does.
+func (c *Consumer) probe(s *session, where topicPartition) probed {
+	found := probed{first: unknownOffset, last: unknownOffset}
+	ctx, cancel := context.WithTimeout(s.life, c.commitTime)
+	defer cancel()
+	c.mtx.Lock()
+	var next int64 = unknownOffset
+	if p := s.places[where]; p != nil {
+		next = p.next
+	}
+	c.mtx.Unlock()
+	if next < 0 {
+		if next, found.err = firstOffset(ctx, s.client, where); found.err != nil {
+			return found
+		}
+	}
+	request, leader, err := c.probeRequest(ctx, s.client, where)
+	if err != nil {
+		found.err = err
+		return found
+	}
+	for range maxProbeSteps {
+		request.Topics[0].Partitions[0].FetchOffset = next
+		var answer *kmsg.FetchResponseTopicPartition
+		if answer, found.err = fetchOnce(ctx, s.client, leader, request); found.err != nil || len(answer.RecordBatches) == 0 {
+			return found
+		}
+		fetched, after := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+			Offset: next, IsolationLevel: kgo.ReadCommitted(), Topic: where.topic, Partition: where.partition, KeepControlRecords: true,
+		}, answer, c.decompressor, nil)
+		switch {
+		case len(fetched.Records) > 0:
+			found.records = true
+			return found
+		case errors.Is(fetched.Err, errNoBudget):
+			return found
+		case fetched.Err != nil:
+			found.err = fetched.Err
+		case after == next:
+			found.err = errNoBatch
+		default:
+			next = after
+			continue
+		}
+		found.first, found.last = batchOffsets(answer.RecordBatches, next)
+		return found
+	}
+	return found
+}
+
+// firstOffset returns the offset of the first record of a partition.
+func firstOffset(ctx context.Context, client *kgo.Client, where topicPartition) (int64, error) {
+	starts, err := kadm.NewClient(client).ListStartOffsets(ctx, where.topic)
+	if err != nil {
+		return 0, err
+	}
+	start, ok := starts.Lookup(where.topic, where.partition)
+	if !ok {
+		return 0, kerr.UnknownTopicOrPartition
+	}
+	return start.Offset, start.Err
+}
+
+// probeRequest returns a fetch request like the client's, without a session of its own, and the leader to send it to.
+func (c *Consumer) probeRequest(ctx context.Context, client *kgo.Client, where topicPartition) (*kmsg.FetchRequest, int32, error) {
+	metadata := kmsg.NewPtrMetadataRequest()
+	wanted := kmsg.NewMetadataRequestTopic()
+	wanted.Topic = kmsg.StringPtr(where.topic)
+	metadata.Topics = append(metadata.Topics, wanted)
+	known, err := metadata.RequestWith(ctx, client)
+	if err != nil {
+		return nil, 0, err
+	}
+	request := kmsg.NewPtrFetchRequest()
+	request.MaxBytes, request.IsolationLevel = fetchMaxPartitionBytes, 1
+	topic := kmsg.NewFetchRequestTopic()
+	partition := kmsg.NewFetchRequestTopicPartition()
+	partition.Partition, partition.PartitionMaxBytes = where.partition, fetchMaxPartitionBytes
+	topic.Partitions = append(topic.Partitions, partition)
+	for _, t := range known.Topics {
+		if t.Topic == nil || *t.Topic != where.topic {
+			continue
+		}
+		for _, p := range t.Partitions {
+			if p.Partition == where.partition && p.Leader >= 0 {
+				topic.Topic, topic.TopicID = where.topic, t.TopicID
+				request.Topics = append(request.Topics, topic)
+				return request, p.Leader, nil
+			}
+		}
+	}
+	return nil, 0, kerr.LeaderNotAvailable
+}
+
+// fetchOnce returns the answer about the one partition of a request.
+func fetchOnce(ctx context.Context, client *kgo.Client, leader int32, request *kmsg.FetchRequest) (*kmsg.FetchResponseTopicPartition, error) {
+	got, err := client.Broker(int(leader)).Request(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	answer, ok := got.(*kmsg.FetchResponse)
+	if !ok || len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
+		return nil, errNoAnswer
+	}
+	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+		return nil, err
+	}
+	partition := &answer.Topics[0].Partitions[0]
+	return partition, kerr.ErrorForCode(partition.ErrorCode)
+}
+
+// Where two fields of a batch stand.
+const (
+	batchMagicAt     = 16
+	batchLastDeltaAt = 23
+)
+
+// batchOffsets returns the first and the last offset of the batch at offset next in what a broker returned, as well as its header
+// tells. The batch behind it is the better witness, because a header may be damaged.
+func batchOffsets(data []byte, next int64) (first, last int64) {
+	first, last = unknownOffset, unknownOffset
+	for len(data) > batchMagicAt {
+		base := int64(binary.BigEndian.Uint64(data))
+		if last != unknownOffset && last < next { // the batch before is not the one
+			first, last = unknownOffset, unknownOffset
+		}
+		if first != unknownOffset {
+			if base > first {
+				last = base - 1
+			}
+			return first, last
+		}
+		first, last = base, base
+		if data[batchMagicAt] == 2 && len(data) >= batchHeaderBytes {
+			if delta := int32(binary.BigEndian.Uint32(data[batchLastDeltaAt:])); delta >= 0 && base <= base+int64(delta) {
+				last = base + int64(delta)
+			}
+		}
+		size := int64(binary.BigEndian.Uint32(data[batchLengthAt:])) + batchLengthAt + 4
+		if size > int64(len(data)) {
+			break
+		}
+		data = data[size:]
+	}
+	return first, max(last, next)
+}
