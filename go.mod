@@ -13,4 +13,4 @@ require (
 	github.com/twmb/franz-go/pkg/kmsg v1.15.0
 )
 
-require github.com/pierrec/lz4/v4 v4.1.33 // indirect
+require github.com/pierrec/lz4/v4 v4.1.33

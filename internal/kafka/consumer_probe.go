@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -36,7 +35,12 @@ func (c *Consumer) probe(s *session, where topicPartition) probed {
 	}
 	c.mtx.Unlock()
 	if next < 0 {
-		if next, found.err = firstOffset(ctx, s.client, where); found.err != nil {
+		starts, err := listOffsets(ctx, s.client, []topicPartition{where}, atLogStart, false)
+		start, ok := starts[where]
+		if found.err = err; err == nil && !ok {
+			found.err = kerr.LeaderNotAvailable
+		}
+		if next = start; found.err != nil {
 			return found
 		}
 	}
@@ -74,17 +78,47 @@ func (c *Consumer) probe(s *session, where topicPartition) probed {
 	return found
 }
 
-// firstOffset returns the offset of the first record of a partition.
-func firstOffset(ctx context.Context, client *kgo.Client, where topicPartition) (int64, error) {
-	starts, err := kadm.NewClient(client).ListStartOffsets(ctx, where.topic)
+// Times that stand for the ends of a log in a request for offsets.
+const (
+	atLogStart = -2
+	atLogEnd   = -1
+)
+
+// listOffsets asks for an end of partitions. Those that are not in the result have no leader, or it refuses. With committed set, the
+// log ends at the first open transaction.
+func listOffsets(ctx context.Context, client *kgo.Client, list []topicPartition, at int64, committed bool) (map[topicPartition]int64, error) {
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.ReplicaID = -1
+	if committed {
+		request.IsolationLevel = 1
+	}
+	topics := map[string]int{} // index in request.Topics
+	for _, where := range list {
+		i, ok := topics[where.topic]
+		if !ok {
+			i = len(request.Topics)
+			topics[where.topic] = i
+			topic := kmsg.NewListOffsetsRequestTopic()
+			topic.Topic = where.topic
+			request.Topics = append(request.Topics, topic)
+		}
+		partition := kmsg.NewListOffsetsRequestTopicPartition()
+		partition.Partition, partition.Timestamp = where.partition, at
+		request.Topics[i].Partitions = append(request.Topics[i].Partitions, partition)
+	}
+	answer, err := request.RequestWith(ctx, client)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	start, ok := starts.Lookup(where.topic, where.partition)
-	if !ok {
-		return 0, kerr.UnknownTopicOrPartition
+	offsets := map[topicPartition]int64{}
+	for _, topic := range answer.Topics {
+		for _, p := range topic.Partitions {
+			if p.ErrorCode == 0 && p.Offset >= 0 {
+				offsets[topicPartition{topic.Topic, p.Partition}] = p.Offset
+			}
+		}
 	}
-	return start.Offset, start.Err
+	return offsets, nil
 }
 
 // probeRequest returns a fetch request like the client's, without a session of its own, and the leader to send it to.

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"reskafka/internal/host"
@@ -118,41 +117,29 @@ func (c *Consumer) compareStill() {
 	if len(list) == 0 {
 		return
 	}
-	var topics []string
-	for _, where := range list {
-		if !slices.Contains(topics, where.topic) {
-			topics = append(topics, where.topic)
-		}
-	}
 	ctx, cancel := context.WithTimeout(s.life, c.commitTime)
 	defer cancel()
-	admin := kadm.NewClient(s.client)
-	stable, err := admin.ListCommittedOffsets(ctx, topics...)
+	stable, err := listOffsets(ctx, s.client, list, atLogEnd, true)
 	if err != nil { // hooks report a broker that cannot be reached
 		return
 	}
-	ends, err := admin.ListEndOffsets(ctx, topics...)
+	ends, err := listOffsets(ctx, s.client, list, atLogEnd, false)
 	if err != nil {
 		return
 	}
 	for _, where := range list {
-		c.compareOne(s, where, heard(stable, where), heard(ends, where))
+		first, known := stable[where]
+		if end, ok := ends[where]; ok && known {
+			c.compareOne(s, where, first, end)
+		}
 	}
-}
-
-// heard is the offset listed for a partition, unknownOffset without one.
-func heard(offsets kadm.ListedOffsets, where topicPartition) int64 {
-	if offset, ok := offsets.Lookup(where.topic, where.partition); ok && offset.Err == nil {
-		return offset.Offset
-	}
-	return unknownOffset
 }
 
 // compareOne takes how far one partition goes.
 func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int64) {
 	c.mtx.Lock()
 	p := s.places[where]
-	if c.session != s || p == nil || p.fault != nil || stable < 0 || end < 0 {
+	if c.session != s || p == nil || p.fault != nil {
 		c.mtx.Unlock()
 		return
 	}
