@@ -290,6 +290,12 @@ func ensureTopic(t *testing.T, on kind) {
 	w.expect(`ensure -1`, "kafka probe ensure one %s 1 %d wait", large, on.brokers+1)
 	w.waitLog(mark, `ERROR.*`+large+`.*INVALID_REPLICATION_FACTOR`)
 	w.expect(`ensure -1`, "kafka probe ensure unknown t 1 1 wait")
+
+	typed := w.name("typed")
+	w.expect(`Topic `+typed+` created`, "kafka topic create one %s partitions 5 replication %d", typed, on.brokers)
+	w.expect(`Topic `+typed+` is there already, it stays as it is`, "kafka topic create one %s", typed)
+	w.topicIs(typed, 5, on.brokers)
+	w.expect(`Error: Topic not created: INVALID_REPLICATION_FACTOR`, "kafka topic create one %s replication %d", w.name("wide"), on.brokers+1)
 }
 
 // topicIs waits until a topic is there, and wants it to have so many partitions and, where brokers replicate, replicas.
