@@ -398,6 +398,8 @@ func TestNotAuthorized(t *testing.T) {
 			}
 			refusal.Remove()
 			m.waitFor(2)
+			about, _, _ := strings.Cut(strings.TrimPrefix(one.line, "connection my-kafka: "), ": ")
+			log.waitFor(t, host.Notice, "connection my-kafka: "+about+" works again after ")
 			var seen []line
 			for _, l := range log.above(host.Warning) {
 				if l.level == host.Error {
