@@ -201,13 +201,14 @@ func (r *replayer) bury(letters []outbox.DeadLetter) error {
 		return nil
 	}
 	r.refused += uint64(len(letters))
-	return r.spool.Bury(letters)
+	_, err := r.spool.Bury(letters)
+	return err
 }
 
 // letters sends the dead letters, or those of one topic. What is not acknowledged stays one.
 func (r *replayer) letters(ctx context.Context, only string) error {
 	for todo := int(r.spool.Usage().Dead); todo > 0; {
-		letters, forget, err := r.spool.Exhume(min(todo, replayRecords))
+		letters, _, forget, err := r.spool.Exhume(min(todo, replayRecords))
 		if err != nil || len(letters) == 0 {
 			return err
 		}
@@ -236,12 +237,12 @@ func (r *replayer) letters(ctx context.Context, only string) error {
 			r.refused += uint64(len(left))
 		}
 		if len(keep) < len(letters) {
-			if burying := r.spool.Bury(keep); burying != nil {
+			if _, burying := r.spool.Bury(keep); burying != nil {
 				return errors.Join(err, burying)
 			}
 			err = errors.Join(err, forget())
 		} else if err == nil && len(keep) > 0 { // all of them stay: behind the others, which have not been tried yet
-			if err = r.spool.Bury(keep); err == nil {
+			if _, err = r.spool.Bury(keep); err == nil {
 				err = forget()
 			}
 		}

@@ -93,7 +93,7 @@ func TestSpoolLooksAreReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		letter := outbox.DeadLetter{Record: &outbox.Record{Topic: "calls", Value: []byte("big")}, Reason: "too large", Cause: "MESSAGE_TOO_LARGE", At: time.Unix(1_700_000_001, 0)}
-		if err := s.Bury([]outbox.DeadLetter{letter}); err != nil {
+		if _, err := s.Bury([]outbox.DeadLetter{letter}); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -192,13 +192,14 @@ struct ast_kafka_reports;
 struct ast_kafka_report {
 	const char *topic;
 	int32_t partition; /*!< where it stands; -1 when not known */
-	int64_t offset;    /*!< -1 when not known: the record was dropped, or acks = 0 */
-	const char *error; /*!< NULL = acknowledged as `acks` asks; else why it was dropped, for people to read */
+	int64_t offset;    /*!< -1 when not known: the record was not acknowledged, or acks = 0 */
+	const char *error; /*!< NULL = acknowledged as `acks` asks; else why not, for people to read. One that begins with
+	                    * "dead letter" is kept on disk until an administrator sends it again or throws it away. */
 	void *opaque;      /*!< as given to ast_kafka_produce_reported() */
 };
 
 /*!
- * \brief Called once for each accepted record, when it is acknowledged or dropped.
+ * \brief Called once for each accepted record, when it is acknowledged or dropped, or becomes a dead letter.
  *
  * Callbacks of one ast_kafka_reports come one at a time, from a thread that serves it alone, in no promised order. One may
  * produce, also the same record again. A callback that takes its time delays the reports behind it and nothing else,

@@ -60,7 +60,8 @@ var spoolOptions = []Option[Connection]{
 		Default: "0", Min: 0, Max: 87600, Reload: AtOnce, Since: "1.0.0",
 		Short: "How long a message may wait on disk",
 		Long: "0 is for as long as it takes. What is older becomes a dead letter with the reason expired, which kafka" +
-			" spool retry sends all the same.",
+			" spool retry sends all the same. It counts from when a message was written to disk; setting the machine's clock" +
+			" changes nothing. Only how long the machine itself was off is told by that clock, if it can be true.",
 	}, func(c *Connection) any { return &c.SpoolMaxHours }},
 	{Info{
 		Name: "flush_timeout_ms", Label: "Flush timeout", Kind: Milliseconds, Unit: "ms",

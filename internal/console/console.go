@@ -68,11 +68,11 @@ type Env interface {
 	// Spool tells it of the connection of that name.
 	Spool(name string) (SpoolStatus, bool)
 	// RetrySpool makes the dead letters of a connection records again, and ends the wait of every topic that is to be
-	// tried again later. With an error, what was done before it stays done and is in the result.
-	RetrySpool(name string) (RetryResult, error)
-	// PurgeSpool throws away what a connection has on disk. The records count as dropped; what is on its way to a broker
+	// tried again later: of one topic, or with an empty one of all. With an error, what was done before it stays done and is in the result.
+	RetrySpool(name, topic string) (RetryResult, error)
+	// PurgeSpool throws away what a connection has on disk, of one topic, or with an empty one of all. The records count as dropped; what is on its way to a broker
 	// already may still arrive. With an error, as RetrySpool.
-	PurgeSpool(name string) (PurgeResult, error)
+	PurgeSpool(name, topic string) (PurgeResult, error)
 	// Now is the time that ages are counted from.
 	Now() time.Time
 }

@@ -51,8 +51,8 @@ func (e *fakeEnv) Spool(name string) (SpoolStatus, bool) {
 	return e.spools[i], true
 }
 
-func (e *fakeEnv) RetrySpool(name string) (RetryResult, error) {
-	e.changed = append(e.changed, "retry "+name)
+func (e *fakeEnv) RetrySpool(name, topic string) (RetryResult, error) {
+	e.changed = append(e.changed, strings.TrimSpace("retry "+name+" "+topic))
 	return e.retried, e.changeError
 }
 
@@ -61,8 +61,8 @@ func (e *fakeEnv) CreateTopic(_ context.Context, name, topic string, partitions,
 	return e.created, e.changeError
 }
 
-func (e *fakeEnv) PurgeSpool(name string) (PurgeResult, error) {
-	e.changed = append(e.changed, "purge "+name)
+func (e *fakeEnv) PurgeSpool(name, topic string) (PurgeResult, error) {
+	e.changed = append(e.changed, strings.TrimSpace("purge "+name+" "+topic))
 	return e.purged, e.changeError
 }
 
@@ -123,11 +123,13 @@ func busyEnv() *fakeEnv {
 					{Address: "kafka2:9092", Since: ago(4*time.Minute + 12*time.Second), LastError: refused},
 				},
 				Totals: Counters{Accepted: 19204, Restored: 200, Acknowledged: 900, Waiting: 55, Sending: 30, Spooled: 18204, Retried: 12,
-					Dropped: []ReasonCount{{"message timeout", 10}, {"refused by the broker", 5}, {"stopped", 0}}},
+					Dead:    []ReasonCount{{"not authorized", 4}, {"earlier run", 1}},
+					Dropped: []ReasonCount{{"message timeout", 10}, {"stopped", 0}}},
 				Topics: []TopicStatus{
 					{Topic: "zeta", Counters: Counters{Accepted: 100, Acknowledged: 100}},
-					{Topic: "asterisk_cdr", Trouble: "the topic does not exist", Since: ago(5 * time.Minute), Counters: Counters{Accepted: 19104, Restored: 200, Acknowledged: 800, Waiting: 55, Sending: 30, Spooled: 18204, Retried: 12,
-						Dropped: []ReasonCount{{"message timeout", 10}, {"refused by the broker", 5}}}},
+					{Topic: "asterisk_cdr", Trouble: "the topic does not exist", Since: ago(5 * time.Minute), Counters: Counters{Accepted: 19103, Restored: 199, Acknowledged: 800, Waiting: 55, Sending: 30, Spooled: 18204, Retried: 12,
+						Dead: []ReasonCount{{"not authorized", 4}}, Dropped: []ReasonCount{{"message timeout", 10}}}},
+					{Counters: Counters{Accepted: 1, Restored: 1, Dead: []ReasonCount{{"earlier run", 1}}}},
 				},
 				Refused:   []ReasonCount{{"queue full", 3}, {"message too large", 1}},
 				LastError: refused, LastErrorAt: ago(7 * time.Second),
@@ -411,9 +413,13 @@ func TestComplete(t *testing.T) {
 		{"kafka show spool", "d", []string{"down"}},
 		{"kafka show spool up", "", nil},
 		{"kafka spool retry", "", all},
-		{"kafka spool retry up", "", nil},
+		{"kafka spool retry up", "", []string{"topic"}},
+		{"kafka spool retry up to", "", nil},
+		{"kafka spool retry up topic", "", nil},
 		{"kafka spool purge", "u", []string{"up"}},
-		{"kafka spool purge up", "", nil},
+		{"kafka spool purge up", "x", nil},
+		{"kafka spool purge my-kafka topic", "", []string{"asterisk_cdr"}},
+		{"kafka spool purge my-kafka topic t", "", nil},
 		{"kafka topic create", "u", []string{"up"}},
 		{"kafka topic create up", "p", nil},
 		{"kafka topic create up orders", "", []string{"partitions", "replication"}},

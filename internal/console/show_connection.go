@@ -16,7 +16,7 @@ var showConnection = Command{
 	Usage: "Usage: kafka show connection <name>\n" +
 		"       Shows every option of a connection of kafka.conf, its brokers, and what became of the\n" +
 		"       messages that were given to it: accepted = acknowledged + waiting + spooled\n" +
-		"       (on disk) + dropped.\n",
+		"       (on disk) + dead letters + dropped. Test messages are not counted.\n",
 	Complete: completeConnection("kafka show connection"),
 	Run:      runShowConnection,
 }
@@ -110,8 +110,9 @@ func writeCounters(b *strings.Builder, c ConnectionStatus, now time.Time) {
 	writeCount(b, "Acknowledged", t.Acknowledged, nil)
 	writeCount(b, "Waiting", t.pending(), []ReasonCount{{"being sent", t.Sending}})
 	writeCount(b, "Spooled", t.Spooled, nil)
+	writeCount(b, "Dead letters", sum(t.Dead), t.Dead)
 	writeCount(b, "Dropped", sum(t.Dropped), t.Dropped)
-	if missing := int64(t.Accepted - t.Acknowledged - t.pending() - t.Spooled - sum(t.Dropped)); missing != 0 {
+	if missing := int64(t.Accepted - t.Acknowledged - t.pending() - t.Spooled - sum(t.Dead) - sum(t.Dropped)); missing != 0 {
 		item(b, "Unaccounted for", strconv.FormatInt(missing, 10))
 	}
 	writeCount(b, "Retried", t.Retried, nil)
@@ -172,16 +173,20 @@ func sortedTopics(topics []TopicStatus) []TopicStatus {
 func topicTable(topics []TopicStatus) string {
 	var rows [][]string
 	for _, t := range sortedTopics(topics) {
-		row := []string{printable(t.Topic)}
-		for _, n := range []uint64{t.Accepted, t.Acknowledged, t.pending(), t.Spooled, t.Retried, sum(t.Dropped)} {
+		name := printable(t.Topic)
+		if name == "" {
+			name = "(earlier runs)"
+		}
+		row := []string{name}
+		for _, n := range []uint64{t.Accepted, t.Acknowledged, t.pending(), t.Spooled, t.Retried, sum(t.Dropped), sum(t.Dead)} {
 			row = append(row, strconv.FormatUint(n, 10))
 		}
-		rows = append(rows, append(row, reasonList(t.Dropped)))
+		rows = append(rows, append(row, reasonList(slices.Concat(t.Dead, t.Dropped))))
 	}
 	number := func(title string) column { return column{title: title, least: len(title) + 2, most: 24, right: true} }
 	return table([]column{
 		{title: "Topic", least: 26, most: 60},
 		number("Accepted"), number("Acknowledged"), number("Waiting"), number("Spooled"), number("Retried"), number("Dropped"),
-		{title: "Why dropped"},
+		number("Dead letters"), {title: "Why"},
 	}, rows)
 }

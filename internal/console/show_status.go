@@ -11,7 +11,8 @@ var showStatus = Command{
 	Summary: "Show the Kafka connections",
 	Usage: "Usage: kafka show status\n" +
 		"       Lists the connections of kafka.conf, whether their brokers are connected, and how many\n" +
-		"       messages wait for delivery, in memory or on disk, or have been dropped.\n",
+		"       messages wait for delivery, in memory or on disk, have been dropped, or are dead letters,\n" +
+		"       which kafka spool retry sends again.\n",
 	Run: runShowStatus,
 }
 
@@ -32,6 +33,7 @@ func runShowStatus(env Env, args []string) (string, bool) {
 		rows = append(rows, []string{
 			printable(c.Name), printable(c.Brokers), stateOf(c.States, now),
 			strconv.FormatUint(c.Totals.pending(), 10), strconv.FormatUint(c.Totals.Spooled, 10), strconv.FormatUint(sum(c.Totals.Dropped), 10),
+			strconv.FormatUint(sum(c.Totals.Dead), 10),
 		})
 	}
 	return "Connections:\n" + table([]column{
@@ -41,6 +43,7 @@ func runShowStatus(env Env, args []string) (string, bool) {
 		{title: "Waiting", least: 10, most: 24, right: true},
 		{title: "Spooled", least: 10, most: 24, right: true},
 		{title: "Dropped", least: 10, most: 24, right: true},
+		{title: "Dead letters", least: 14, most: 24, right: true},
 	}, rows), true
 }
 

@@ -37,7 +37,8 @@ type BrokerState struct {
 	Throttled  time.Time // it asked for no requests before then; zero = it did not
 }
 
-// Counters says where accepted messages are: Accepted = Acknowledged + Waiting + Sending + Spooled + everything Dropped.
+// Counters says where accepted messages are: Accepted = Acknowledged + Waiting + Sending + Spooled + everything Dead + everything
+// Dropped. Test messages are not counted.
 // A message that is on disk is one of Spooled until it has its outcome, also while it is being sent.
 type Counters struct {
 	Accepted     uint64
@@ -46,11 +47,12 @@ type Counters struct {
 	Waiting      uint64        // for their turn
 	Sending      uint64        // handed to the client and not answered yet; commands show them among the waiting
 	Spooled      uint64        // on disk
+	Dead         []ReasonCount // dead letters that there are, by reason
 	Dropped      []ReasonCount // by reason, in the order to print
 	Retried      uint64        // attempts that failed and are made again; the messages are counted above
 }
 
-// TopicStatus is the counters of one topic.
+// TopicStatus is the counters of one topic. Those without a topic are of dead letters that earlier runs left.
 type TopicStatus struct {
 	Topic string
 	Counters
@@ -110,7 +112,7 @@ func Reasons(counts map[string]uint64) []ReasonCount {
 // Total adds up the counters of topics.
 func Total(topics []TopicStatus) Counters {
 	var total Counters
-	dropped := map[string]uint64{}
+	dead, dropped := map[string]uint64{}, map[string]uint64{}
 	for _, t := range topics {
 		total.Accepted += t.Accepted
 		total.Restored += t.Restored
@@ -119,11 +121,14 @@ func Total(topics []TopicStatus) Counters {
 		total.Sending += t.Sending
 		total.Spooled += t.Spooled
 		total.Retried += t.Retried
+		for _, r := range t.Dead {
+			dead[r.Reason] += r.Count
+		}
 		for _, r := range t.Dropped {
 			dropped[r.Reason] += r.Count
 		}
 	}
-	total.Dropped = Reasons(dropped)
+	total.Dead, total.Dropped = Reasons(dead), Reasons(dropped)
 	return total
 }
 

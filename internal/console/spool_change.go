@@ -1,12 +1,14 @@
 package console
 
+import "strings"
+
 var spoolRetry = Command{
 	Words:   "kafka spool retry",
-	Summary: "Send what a Kafka connection has given up again",
-	Usage: "Usage: kafka spool retry <connection>\n" +
-		"       Makes the dead letters of a connection messages again, which are sent like all others, and\n" +
-		"       tries every topic at once that waits after a failure.\n",
-	Complete: completeConnection("kafka spool retry"),
+	Summary: "Send the dead letters of a Kafka connection again",
+	Usage: "Usage: kafka spool retry <connection> [topic <topic>]\n" +
+		"       Makes the dead letters of a connection, or of one topic, messages again, which are sent like\n" +
+		"       all others and have their spool_max_hours anew, and tries at once what waits after a failure.\n",
+	Complete: completeSpool("kafka spool retry"),
 	Run: func(env Env, args []string) (string, bool) {
 		return changeSpool(env, "kafka spool retry", args, retrySpool)
 	},
@@ -15,31 +17,60 @@ var spoolRetry = Command{
 var spoolPurge = Command{
 	Words:   "kafka spool purge",
 	Summary: "Throw away what waits on disk for Kafka",
-	Usage: "Usage: kafka spool purge <connection>\n" +
-		"       Throws away for good what a connection has on disk: the messages that wait there, which\n" +
-		"       are counted as dropped, and the dead letters. Messages in memory stay. To look at them\n" +
-		"       first: reskafka spool dump.\n",
-	Complete: completeConnection("kafka spool purge"),
+	Usage: "Usage: kafka spool purge <connection> [topic <topic>]\n" +
+		"       Throws away for good what a connection has on disk, or of one topic: the messages that wait\n" +
+		"       there and the dead letters, all of which are counted as dropped. Messages in memory stay. To\n" +
+		"       look at them first: reskafka spool dump.\n",
+	Complete: completeSpool("kafka spool purge"),
 	Run: func(env Env, args []string) (string, bool) {
 		return changeSpool(env, "kafka spool purge", args, purgeSpool)
 	},
 }
 
+// completeSpool completes the name of a connection, the word topic, and the name of a topic that has something on disk.
+func completeSpool(words string) func(env Env, before []string, word string) []string {
+	return func(env Env, before []string, word string) []string {
+		rest := arguments(words, before)
+		switch {
+		case rest == nil:
+			return nil
+		case len(rest) == 0:
+			return candidates(word, connectionNames(env)...)
+		case len(rest) == 1:
+			return candidates(word, "topic")
+		case len(rest) > 2 || !strings.EqualFold(rest[1], "topic"):
+			return nil
+		}
+		c, _ := env.Connection(rest[0])
+		var names []string
+		for _, t := range c.Topics {
+			if t.Spooled+sum(t.Dead) > 0 {
+				names = append(names, t.Topic)
+			}
+		}
+		return candidates(word, names...)
+	}
+}
+
 // changeSpool runs a command on the spool of the one connection that it names, if there is one.
-func changeSpool(env Env, words string, args []string, change func(Env, string) string) (string, bool) {
+func changeSpool(env Env, words string, args []string, change func(env Env, name, topic string) string) (string, bool) {
 	rest := arguments(words, args)
+	topic := ""
+	if len(rest) == 3 && strings.EqualFold(rest[1], "topic") && rest[2] != "" {
+		rest, topic = rest[:1], rest[2]
+	}
 	if len(rest) != 1 {
 		return "", false
 	}
 	if _, ok := env.Spool(rest[0]); !ok {
 		return noConnection(env, rest[0]), true
 	}
-	return change(env, rest[0]) + "\n", true
+	return change(env, rest[0], topic) + "\n", true
 }
 
 // retrySpool says also after a failure what was done before it.
-func retrySpool(env Env, name string) string {
-	r, err := env.RetrySpool(name)
+func retrySpool(env Env, name, topic string) string {
+	r, err := env.RetrySpool(name, topic)
 	done := ""
 	switch letters, topics := plural(r.Letters, "dead letter"), plural(uint64(r.Topics), "topic"); {
 	case r.Letters > 0 && r.Topics > 0:
@@ -58,8 +89,8 @@ func retrySpool(env Env, name string) string {
 	return done
 }
 
-func purgeSpool(env Env, name string) string {
-	r, err := env.PurgeSpool(name)
+func purgeSpool(env Env, name, topic string) string {
+	r, err := env.PurgeSpool(name, topic)
 	done := ""
 	if r.Records > 0 || r.Letters > 0 || r.Bytes > 0 {
 		done = "Threw away " + plural(r.Records, "record") + " and " + plural(r.Letters, "dead letter") + ", " + size(r.Bytes)

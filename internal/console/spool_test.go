@@ -84,6 +84,27 @@ func TestRetrySpool(t *testing.T) {
 	}
 }
 
+// One topic may be named, and nothing else.
+func TestSpoolChange_Topic_IsPassedOn(t *testing.T) {
+	env := busyEnv()
+	for _, line := range []string{"retry my-kafka topic calls", "purge my-kafka TOPIC calls"} {
+		if _, ok := run(t, env, "kafka spool "+line); !ok {
+			t.Errorf("%s shows the usage", line)
+		}
+	}
+	if want := []string{"retry my-kafka calls", "purge my-kafka calls"}; !slices.Equal(env.changed, want) {
+		t.Errorf("changed %q, want %q", env.changed, want)
+	}
+	for _, line := range []string{"purge my-kafka topic", "purge my-kafka calls", "purge my-kafka key calls", "retry my-kafka topic a b"} {
+		if _, ok := run(t, env, "kafka spool "+line); ok {
+			t.Errorf("%s does not show the usage", line)
+		}
+	}
+	if len(env.changed) != 2 {
+		t.Errorf("changed %q", env.changed)
+	}
+}
+
 // What is thrown away is said, also when only a part of it could be.
 func TestPurgeSpool(t *testing.T) {
 	for _, c := range []struct {

@@ -16,7 +16,8 @@ func TestTotal(t *testing.T) {
 	topics := append(env.connections[0].Topics, TopicStatus{Topic: "more", Counters: Counters{Accepted: 27, Restored: 3, Sending: 5, Spooled: 7,
 		Dropped: []ReasonCount{{"refused by the broker", 14}, {"engine stopped", 1}}}})
 	want := Counters{Accepted: 19231, Restored: 203, Acknowledged: 900, Waiting: 55, Sending: 35, Spooled: 18211, Retried: 12,
-		Dropped: []ReasonCount{{"refused by the broker", 19}, {"message timeout", 10}, {"engine stopped", 1}}}
+		Dead:    []ReasonCount{{"not authorized", 4}, {"earlier run", 1}},
+		Dropped: []ReasonCount{{"refused by the broker", 14}, {"message timeout", 10}, {"engine stopped", 1}}}
 	if got := Total(topics); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"reskafka/internal/config/configtest"
+	"reskafka/internal/console"
 	"reskafka/internal/frame/frametest"
 )
 
@@ -80,7 +81,7 @@ func TestOutcomesGiveBack(t *testing.T) {
 	good.settled()
 	late.settled()
 	spooled.settled()
-	if c := r.status("good").Totals; c.Acknowledged != 100 || dropped(c, "message too large") != 1 {
+	if c := r.status("good").Totals; c.Acknowledged != 100 || len(c.Dead) != 1 || c.Dead[0] != (console.ReasonCount{Reason: "message too large", Count: 1}) {
 		t.Errorf("account %+v", c)
 	}
 	if c := r.status("late").Totals; dropped(c, "message timeout") != 100 {
@@ -90,8 +91,10 @@ func TestOutcomesGiveBack(t *testing.T) {
 		t.Errorf("account %+v", c)
 	}
 	r.log.want(t, 0, "connection 'spooled'")
-	r.log.want(t, 1, "error: connection 'good': 1 record(s) for topic 't' dropped, message too large: ")
-	r.log.want(t, 1, "error: connection 'late': 1 record(s) for topic 't' dropped, message timeout")
+	r.log.want(t, 1, "error: connection 'good': 1 record(s) for topic 't' became dead letters (kafka spool retry good sends them again), message too large: ")
+	eventually(t, "the log has all of them", func() bool {
+		return r.log.records("connection 'late'", "for topic 't' dropped, message timeout") == 100
+	})
 }
 
 // TestStagedCountsAsWaiting holds that what the engine has not taken yet is accounted for.

@@ -174,12 +174,21 @@ func (c *connection) Dropped(topic, reason string, records int, err error) {
 		c.givenUp[topic] += records
 		return
 	}
-	c.tellDropped(fmt.Sprintf("for topic '%s' dropped, %s", topic, reason), records, err)
+	of := fmt.Sprintf("for topic '%s'", topic)
+	if topic == "" {
+		of = "of an earlier run, dead letters,"
+	}
+	c.tellDropped(fmt.Sprintf("%s dropped, %s", of, reason), records, err)
 }
 
-// tellDropped logs, throttled, that records were dropped: what says which and why.
+// Died implements outbox.Observer.
+func (c *connection) Died(topic, reason string, records int, err error) {
+	c.tellDropped(fmt.Sprintf("for topic '%s' became dead letters (kafka spool retry %s sends them again), %s", topic, c.name, reason), records, err)
+}
+
+// tellDropped logs, throttled, that records were dropped or became dead letters: what says which and why.
 func (c *connection) tellDropped(what string, records int, err error) {
-	suppressed, ok := c.engine.dropped.AllowN(throttleKey(c.name, what), records)
+	suppressed, ok := c.engine.allow(c.engine.dropped, throttleKey(c.name, what), records)
 	if !ok {
 		return
 	}

@@ -17,6 +17,7 @@ import (
 	"reskafka/internal/config"
 	"reskafka/internal/host"
 	"reskafka/internal/kafka"
+	"reskafka/internal/spool"
 	"reskafka/internal/throttle"
 )
 
@@ -30,6 +31,8 @@ type Engine struct {
 	refused *throttle.Throttle // lines about calls to produce that were refused
 	dropped *throttle.Throttle // lines about accepted records that were dropped
 	spools  *throttle.Throttle // lines about spools and clients that cannot be used
+
+	heldBack chan struct{} // holds a token when refused or dropped have come to hold something back
 
 	encodePanic sync.Once // the log has the first one
 
@@ -68,6 +71,8 @@ type Engine struct {
 
 	staging   staging
 	producing atomic.Int64 // connections that have an outbox
+
+	clock *spool.Clock // that spools go by; nil = this machine's. Tests set it before the first connection is opened.
 }
 
 // How long a stop lets members leave their groups, brokers that hang included. It is over while records are delivered and
@@ -81,10 +86,12 @@ func Start(system host.System, log host.Logger) *Engine {
 		refused: throttle.New(logEvery, time.Now),
 		dropped: throttle.New(logEvery, time.Now),
 		spools:  throttle.New(logEvery, time.Now),
-		over:    make(chan struct{}),
-		rest:    make(chan struct{}),
-		rested:  make(chan struct{}),
-		byName:  map[string]*connection{},
+
+		heldBack: make(chan struct{}, 1),
+		over:     make(chan struct{}),
+		rest:     make(chan struct{}),
+		rested:   make(chan struct{}),
+		byName:   map[string]*connection{},
 
 		subscriptions: map[uint64]*subscription{},
 		reports:       map[uint64]*Reports{},

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -334,7 +337,7 @@ func balanced(t testing.TB, s console.ConnectionStatus) {
 	t.Helper()
 	check := func(what string, c console.Counters) {
 		sum := c.Acknowledged + c.Waiting + c.Sending + c.Spooled
-		for _, d := range c.Dropped {
+		for _, d := range slices.Concat(c.Dead, c.Dropped) {
 			sum += d.Count
 		}
 		if sum != c.Accepted {
@@ -355,4 +358,17 @@ func dropped(c console.Counters, reason string) uint64 {
 		}
 	}
 	return 0
+}
+
+var recordCount = regexp.MustCompile(`\b(\d+) (?:more )?record\(s\) `)
+
+// records adds up the numbers of records in the lines that have all of these parts.
+func (l *lines) records(parts ...string) (sum int) {
+	for _, line := range l.with(parts...) {
+		if m := recordCount.FindStringSubmatch(line); m != nil {
+			n, _ := strconv.Atoi(m[1])
+			sum += n
+		}
+	}
+	return sum
 }

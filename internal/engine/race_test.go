@@ -112,6 +112,9 @@ func TestEverythingAtOnce(t *testing.T) {
 		taken := uint64(0)
 		for _, topic := range c.outbox.Counters() {
 			sum := topic.Acknowledged + topic.Waiting + topic.Sending + topic.Spooled
+			for _, n := range topic.Dead {
+				sum += n
+			}
 			for _, n := range topic.Dropped {
 				sum += n
 			}

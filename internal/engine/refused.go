@@ -58,7 +58,7 @@ func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) 
 		c.refused[said.name] += count
 		c.mtx.Unlock()
 	}
-	suppressed, ok := e.refused.AllowN(throttleKey(name, said.text), int(min(count, math.MaxInt32)))
+	suppressed, ok := e.allow(e.refused, throttleKey(name, said.text), int(min(count, math.MaxInt32)))
 	if !ok {
 		return
 	}
@@ -67,6 +67,17 @@ func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) 
 
 // throttleKey is the throttles' key of something that is said of a connection. tellRest takes it apart.
 func throttleKey(connection, what string) string { return connection + "\x00" + what }
+
+// allow is AllowN of a throttle. What it holds back is logged soon after the last event of its kind.
+func (e *Engine) allow(t *throttle.Throttle, key string, n int) (suppressed int, ok bool) {
+	if suppressed, ok = t.AllowN(key, n); !ok {
+		select {
+		case e.heldBack <- struct{}{}:
+		default:
+		}
+	}
+	return suppressed, ok
+}
 
 // tellRestNowAndThen logs what the throttles hold back, so that it does not wait for the next event of its kind, which
 // may never come, looks after the shared memory, sets the collector and tidies up after earlier runs. It runs until Stop.
@@ -77,13 +88,19 @@ func (e *Engine) tellRestNowAndThen() {
 	defer ticker.Stop()
 	tune := time.NewTimer(tuneAfter)
 	defer tune.Stop()
+	rest := time.NewTimer(time.Hour)
+	defer rest.Stop()
 	for {
 		select {
 		case <-tune.C:
 			tuneCollector()
 		case <-ticker.C:
-			e.tellRest((*throttle.Throttle).Due)
 			e.checkStage()
+		case <-e.heldBack:
+			rest.Reset(e.restDue())
+		case <-rest.C:
+			e.tellRest((*throttle.Throttle).Due)
+			rest.Reset(e.restDue())
 		case <-e.staging.settled:
 			e.configuring.Lock()
 			e.sweep()
@@ -94,6 +111,9 @@ func (e *Engine) tellRestNowAndThen() {
 		}
 	}
 }
+
+// restDue is when the throttles next have something to log.
+func (e *Engine) restDue() time.Duration { return min(e.refused.Wait(), e.dropped.Wait()) }
 
 // tellRest logs what the throttles have held back since the last line about it: all of it, or what is due.
 func (e *Engine) tellRest(of func(*throttle.Throttle) []throttle.Suppressed) {

@@ -75,7 +75,7 @@ func (c *connection) attach() {
 		if now := c.settings.Load(); now != nil {
 			limits = spoolLimits(now)
 		}
-		s, err := spool.Open(dir, spool.Options{Connection: c.name, Limits: limits, Log: c.engine.log, CloseLimit: spoolCloseLimit})
+		s, err := spool.Open(dir, spool.Options{Connection: c.name, Limits: limits, Log: c.engine.log, CloseLimit: spoolCloseLimit, Clock: c.engine.clock})
 		if err != nil {
 			return nil, err
 		}
@@ -235,23 +235,23 @@ func (c *connection) spoolStatus() (s console.SpoolStatus, ok bool) {
 }
 
 // RetrySpool implements console.Env.
-func (e *Engine) RetrySpool(name string) (console.RetryResult, error) {
+func (e *Engine) RetrySpool(name, topic string) (console.RetryResult, error) {
 	box, err := e.boxOf(name)
 	if err != nil || box == nil {
 		return console.RetryResult{}, err
 	}
-	letters, topics, err := box.Retry()
+	letters, topics, err := box.Retry(topic)
 	return console.RetryResult{Letters: uint64(letters), Topics: topics}, err
 }
 
 // PurgeSpool implements console.Env.
-func (e *Engine) PurgeSpool(name string) (console.PurgeResult, error) {
+func (e *Engine) PurgeSpool(name, topic string) (console.PurgeResult, error) {
 	box, err := e.boxOf(name)
 	if err != nil || box == nil {
 		return console.PurgeResult{}, err
 	}
 	before, _, _ := box.Usage()
-	records, letters, err := box.Purge()
+	records, letters, err := box.Purge(topic)
 	after, _, _ := box.Usage()
 	for limit := time.Now().Add(2 * time.Second); after.Bytes >= before.Bytes && before.Bytes > 0 && time.Now().Before(limit); after, _, _ = box.Usage() {
 		time.Sleep(10 * time.Millisecond) // files are removed within a second

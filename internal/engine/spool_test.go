@@ -227,21 +227,26 @@ func TestDeadLetters(t *testing.T) {
 				letters(10)
 				s.settled()
 				c := r.status("one").Totals
-				if len(c.Dropped) != 1 || c.Dropped[0].Count != 10 || c.Spooled != 0 {
+				if len(c.Dead) != 1 || c.Dead[0].Count != 10 || len(c.Dropped) != 0 || c.Spooled != 0 {
 					t.Errorf("account %+v", c)
 				}
-				r.log.want(t, 1, "error: connection 'one': 1 record(s) for topic 't' dropped, "+c.Dropped[0].Reason)
+				const line = "error: connection 'one': 1 record(s) for topic 't' became dead letters (kafka spool retry one sends them again), "
+				r.log.want(t, 1, line+c.Dead[0].Reason)
+				r.log.want(t, 0, "dropped")
 
 				accept()
 				s.put(numbered("u", "k", 0, 5)...)
 				eventually(t, "what comes later is sent", func() bool { return r.status("one").Totals.Acknowledged == 5 })
 				b.counts(t, "u", 5)
-				if again, err := r.RetrySpool("one"); err != nil || again.Letters != 10 {
+				if again, err := r.RetrySpool("one", ""); err != nil || again.Letters != 10 {
 					t.Errorf("%+v, %v", again, err)
 				}
 				eventually(t, "they have been sent", func() bool { return r.status("one").Totals.Acknowledged == 15 })
 				b.counts(t, "t", 10)
 				letters(0)
+				if c := r.status("one").Totals; c.Accepted != 15 || c.Restored != 0 || len(c.Dead) != 0 {
+					t.Errorf("after the retry: account %+v", c)
+				}
 
 				accept = b.refusing(code)
 				s.put(numbered("t", "k", 10, 17)...)
@@ -253,10 +258,16 @@ func TestDeadLetters(t *testing.T) {
 				r.configure(section("one", b.address(), durability))
 				r.open("one")
 				letters(7)
-				if gone, err := r.PurgeSpool("one"); err != nil || gone.Letters != 7 || gone.Records != 0 {
+				if c := r.status("one").Totals; c.Accepted != 7 || c.Restored != 7 || len(c.Dead) != 1 || c.Dead[0].Count != 7 {
+					t.Errorf("after the restart: account %+v", c)
+				}
+				if gone, err := r.PurgeSpool("one", ""); err != nil || gone.Letters != 7 || gone.Records != 0 {
 					t.Errorf("%+v, %v", gone, err)
 				}
 				letters(0)
+				if c := r.status("one").Totals; len(c.Dead) != 0 || dropped(c, outbox.ReasonPurged) != 7 {
+					t.Errorf("after the purge: account %+v", c)
+				}
 				b.counts(t, "t", 10)
 			})
 		}
@@ -270,7 +281,7 @@ func TestPurge(t *testing.T) {
 	s := r.open("one")
 	s.put(numbered("t", "k", 0, 1000)...)
 	r.spooled("one", 1000)
-	gone, err := r.PurgeSpool("one")
+	gone, err := r.PurgeSpool("one", "")
 	if err != nil || gone.Records < 999 || gone.Bytes <= 0 { // one may be in the client
 		t.Errorf("%+v, %v", gone, err)
 	}

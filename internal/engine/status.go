@@ -169,7 +169,7 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 		s.Topics = append(s.Topics, console.TopicStatus{Topic: t.Topic, Counters: console.Counters{
 			Accepted: t.Accepted, Acknowledged: t.Acknowledged, Waiting: t.Waiting, Sending: t.Sending,
 			Spooled: t.Spooled, Restored: t.Restored,
-			Dropped: console.Reasons(t.Dropped), Retried: t.Retried,
+			Dead: console.Reasons(t.Dead), Dropped: console.Reasons(t.Dropped), Retried: t.Retried,
 		}, Trouble: brokers.Topics[t.Topic].Text, Since: brokers.Topics[t.Topic].At})
 	}
 	s.Totals = console.Total(s.Topics)
@@ -196,8 +196,8 @@ func (e *Engine) Arrivals(wait func()) { e.arrivals = wait }
 // and must not block. Carries is called before the first connection is opened.
 func (e *Engine) Carries(carries func(bytes int)) { e.carries = carries }
 
-// TestSend implements console.Env: one record through the connection's outbox like any other, but with a lifetime of
-// request_timeout_ms, after which it is not delivered any more. It blocks for that long at most, or until ctx is done.
+// TestSend implements console.Env: one record through the connection's outbox like any other, but in no account, and with a
+// lifetime of request_timeout_ms, after which it is not delivered any more. It blocks for that long at most, or until ctx is done.
 func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key *string) error {
 	box, settings, status, err := e.opened(name)
 	if err != nil {
@@ -208,7 +208,7 @@ func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key 
 	}
 	answer := make(chan error, 1)
 	record := outbox.Record{
-		Topic: topic, Value: []byte(message), Accepted: time.Now(), Lifetime: settings.RequestTimeout, Charge: notStaged,
+		Topic: topic, Value: []byte(message), Accepted: time.Now(), Lifetime: settings.RequestTimeout, Probe: true, Charge: notStaged,
 		Report: func(_ *outbox.Record, err error) { answer <- err },
 	}
 	if key != nil {

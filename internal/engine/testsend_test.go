@@ -179,7 +179,7 @@ func TestTestSendBehindABacklog(t *testing.T) {
 	if values["test"] || !values["another"] {
 		t.Error("the message came after its time, or the one within its time did not")
 	}
-	if c := r.status("one").Totals; c.Acknowledged != 101 || dropped(c, "message timeout") != 1 {
+	if c := r.status("one").Totals; c.Accepted != 100 || c.Acknowledged != 100 || len(c.Dropped) != 0 {
 		t.Errorf("account %+v", c)
 	}
 }
@@ -195,7 +195,7 @@ func TestTestSendIsCalledOff(t *testing.T) {
 	// The end of the engine calls it off as well.
 	answer := make(chan error)
 	go func() { answer <- r.TestSend(context.Background(), "one", "t", "m", nil) }()
-	eventually(t, "the message waits", func() bool { return r.status("one").Totals.Accepted == 2 })
+	eventually(t, "the message was sent", func() bool { return len(r.status("one").States) > 0 })
 	r.Stop(0)
 	if err := <-answer; err == nil || !strings.Contains(err.Error(), "engine stopped") && !strings.Contains(err.Error(), "client was closed") {
 		t.Errorf("at the end it is %v", err)

@@ -164,6 +164,7 @@ func (nobody) Release(*outbox.Record)              {}
 func (nobody) Panicked(any)                        {}
 func (nobody) Spooling(error)                      {}
 func (nobody) Dropped(_, _ string, _ int, _ error) {}
+func (nobody) Died(_, _ string, _ int, _ error)    {}
 
 // minted are records that can be sent without an outbox of the test's own.
 func minted(records ...outbox.Record) []*outbox.Record {

@@ -472,6 +472,10 @@ type dropped struct {
 func (*dropped) Panicked(any)   {}
 func (*dropped) Spooling(error) {}
 
+func (d *dropped) Died(topic, reason string, records int, err error) {
+	d.Dropped(topic, "dead: "+reason, records, err)
+}
+
 func (d *dropped) Dropped(_, reason string, records int, _ error) {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()

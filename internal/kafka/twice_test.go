@@ -37,6 +37,10 @@ func (y *tally) Dropped(topic, reason string, records int, err error) {
 	y.t.Errorf("%d record(s) of %s dropped, %s: %v", records, topic, reason, err)
 }
 
+func (y *tally) Died(topic, reason string, records int, err error) {
+	y.Dropped(topic, reason, records, err)
+}
+
 // refuse has the brokers answer produce requests with an error, without looking at them, while the function that it
 // returns says so.
 func refuse(cluster *kfake.Cluster, with func() *kerr.Error) {

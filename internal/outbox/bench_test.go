@@ -150,3 +150,4 @@ func (l *limit) ReleaseAll(records []*Record)     { l.give(len(records)) }
 func (*limit) Panicked(any)                       {}
 func (*limit) Spooling(error)                     {}
 func (*limit) Dropped(string, string, int, error) {}
+func (*limit) Died(string, string, int, error)    {}

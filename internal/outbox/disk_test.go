@@ -11,20 +11,22 @@ import (
 
 // disk is a fake Spool. What it holds outlives the outbox: boot makes the spool of the next run.
 type disk struct {
-	mtx     sync.Mutex
-	logs    map[string]*diskLog
-	dead    []DeadLetter
-	most    int                  // records it has room for; 0 = any number
-	trouble error                // what every call fails with
-	slow    func() time.Duration // how long a call takes; nil = no time
-	misuse  func(what string)
-	inCall  int
-	closed  int
-	gone    bool // the process is: nothing has an effect any more
-	damage  func(topic string, position uint64) bool
-	limits  SpoolLimits
-	appends int
-	dropped bool // some were, to make room
+	mtx      sync.Mutex
+	logs     map[string]*diskLog
+	dead     []DeadLetter
+	buried   uint64               // position behind the last of the dead ones
+	mostDead int                  // dead letters it has room for; 0 = any number
+	most     int                  // records it has room for; 0 = any number
+	trouble  error                // what every call fails with
+	slow     func() time.Duration // how long a call takes; nil = no time
+	misuse   func(what string)
+	inCall   int
+	closed   int
+	gone     bool // the process is: nothing has an effect any more
+	damage   func(topic string, position uint64) bool
+	limits   SpoolLimits
+	appends  int
+	dropped  bool // some were, to make room
 }
 
 type diskLog struct {
@@ -35,7 +37,7 @@ type diskLog struct {
 var errDisk = errors.New("input/output error")
 
 func newDisk(misuse func(string)) *disk {
-	return &disk{logs: map[string]*diskLog{}, misuse: misuse}
+	return &disk{logs: map[string]*diskLog{}, misuse: misuse, buried: 3}
 }
 
 // boot gives the spool to the next run.
@@ -45,6 +47,7 @@ func (d *disk) boot() *disk {
 	d.gone = true
 	next := newDisk(d.misuse)
 	next.dead, next.most, next.damage, next.dropped = slices.Clone(d.dead), d.most, d.damage, d.dropped
+	next.buried, next.mostDead = d.buried, d.mostDead
 	for topic, l := range d.logs {
 		next.logs[topic] = &diskLog{l.first, l.next, maps.Clone(l.records)}
 	}
@@ -119,6 +122,7 @@ func (d *disk) Append(topic string, records []*Record) (uint64, error) {
 			d.misuse("Append of a record of another topic")
 		}
 		l.records[l.next] = r.written()
+		l.records[l.next].Stored = d.Now()
 		l.next++
 	}
 	return first, nil
@@ -172,27 +176,65 @@ func (d *disk) Settle(topic string, before uint64) error {
 	return nil
 }
 
-func (d *disk) Bury(letters []DeadLetter) error {
-	err := d.begin()
-	defer d.mtx.Unlock()
-	if err == nil {
-		d.dead = append(d.dead, letters...)
-	}
-	return err
-}
+// diskBorn is when the clock of a fake disk starts.
+var diskBorn = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func (d *disk) Exhume(most int) ([]DeadLetter, func() error, error) {
-	err := d.begin()
+func (d *disk) Now() time.Duration { return time.Since(diskBorn) }
+
+func (d *disk) Bury(letters []DeadLetter) (written int, err error) {
+	err = d.begin()
 	defer d.mtx.Unlock()
 	if err != nil {
-		return nil, nil, err
+		return 0, err
 	}
-	n := min(most, len(d.dead))
-	return slices.Clone(d.dead[:n]), func() error {
+	for _, letter := range letters {
+		letter.Position = d.buried
+		letter.Record = letter.Record.written()
+		d.buried++
+		d.dead = append(d.dead, letter)
+	}
+	if d.mostDead > 0 {
+		d.dead = d.dead[max(0, len(d.dead)-d.mostDead):]
+	}
+	return len(letters), nil
+}
+
+// left adds a dead letter of an earlier run.
+func (d *disk) left(r *Record) {
+	d.dead = append(d.dead, DeadLetter{Record: r, Reason: reasonRefused, Position: d.buried})
+	d.buried++
+}
+
+// deadLog is DeadLog with mtx held.
+func (d *disk) deadLog() SpoolLog {
+	return SpoolLog{First: d.buried - uint64(len(d.dead)), Next: d.buried}
+}
+
+func (d *disk) DeadLog() SpoolLog {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	return d.deadLog()
+}
+
+func (d *disk) Exhume(most int) (letters []DeadLetter, next uint64, forget func() error, err error) {
+	err = d.begin()
+	defer d.mtx.Unlock()
+	next = d.deadLog().First
+	if err != nil {
+		return nil, next, nil, err
+	}
+	for _, letter := range d.dead[:min(most, len(d.dead))] {
+		next = letter.Position + 1
+		if d.damage == nil || !d.damage("", letter.Position) {
+			letter.Record = letter.Record.written()
+			letters = append(letters, letter)
+		}
+	}
+	return letters, next, func() error {
 		err := d.begin()
 		defer d.mtx.Unlock()
-		if err == nil {
-			d.dead = d.dead[n:]
+		for err == nil && len(d.dead) > 0 && d.dead[0].Position < next {
+			d.dead = d.dead[1:]
 		}
 		return err
 	}, nil

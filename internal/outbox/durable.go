@@ -118,6 +118,9 @@ func (o *Outbox) join(l *lane, r *Record, following []Record) (gone outcome, end
 	}
 	o.waiting++
 	o.bytes += int64(r.size())
+	if r.Probe {
+		l.probes++
+	}
 	switch {
 	case r.Lifetime > 0: // nobody wants it any more after that, so it is not written
 		l.own++
@@ -201,7 +204,7 @@ func (o *Outbox) makeDurable(l *lane) {
 	slices.SortFunc(early, func(a, b *Record) int { return cmp.Compare(a.seq, b.seq) })
 	for _, part := range [][]*Record{early, l.front, l.queue[l.head:]} {
 		for _, r := range part {
-			if r.Lifetime == 0 && r.position == 0 && !r.toWrite && !r.givenUp {
+			if r.Lifetime == 0 && r.position == 0 && !r.toWrite && r.givenUp == notGivenUp {
 				l.toWrite(r)
 			}
 		}
@@ -295,12 +298,13 @@ func (o *Outbox) rest(l *lane) {
 func (o *Outbox) written(l *lane, batch []*Record, first uint64) (release []*Record) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
+	stored := o.spool.Now()
 	if l.next != first && l.from == l.next { // the log's numbers go on where those of a log that was emptied ended
 		l.from, l.read, l.told = first, first, first
 	}
 	for i, r := range batch {
 		position := first + uint64(i)
-		r.position, r.toWrite, l.next = position, false, position+1
+		r.position, r.Stored, r.toWrite, l.next = position, stored, false, position+1
 		if !r.behind && l.read == position {
 			l.read = l.next
 		}
@@ -394,20 +398,6 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 	}
 }
 
-// bury has the keeper write a dead letter.
-func (o *Outbox) bury(r *Record, reason string, err error) {
-	r.stay()
-	letter := DeadLetter{Record: r, Reason: reason, At: time.Now()}
-	if err != nil {
-		letter.Cause = err.Error()
-	}
-	if n := len(o.chores.bury); n >= 2*lettersMost { // the disk hangs
-		o.chores.bury = slices.Clone(o.chores.bury[n-lettersMost:])
-	}
-	o.chores.bury = append(o.chores.bury, letter)
-	o.nudge()
-}
-
 // gaveUp books that the spool gave up everything of a topic before a position.
 func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 	o.mtx.Lock()
@@ -422,7 +412,7 @@ func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 	forget := func(r *Record, counted *int) {
 		if r.position != 0 && r.position < before {
 			l.done.set(r.position)
-			r.position, r.givenUp = 0, true
+			r.position, r.givenUp = 0, crowdedOut
 			*counted--
 		}
 	}

@@ -37,22 +37,25 @@ type item struct {
 // diary follows every record through several runs of an outbox over one disk. It is gate, observer and watcher.
 type diary struct {
 	*dice
-	t       *testing.T
-	accept  sync.Mutex
-	mtx     sync.Mutex
-	items   []*item
-	run     int
-	deaf    bool // the run has been killed: what it still says has no meaning
-	last    map[string]int
-	client  *client
-	disk    *disk
-	outbox  *Outbox
-	moods   []string
-	revived bool              // dead letters were sent again: their order is not kept
-	unknown map[string]uint64 // dropped by reason
-	trouble error
-	fails   int
-	names   int
+	t        *testing.T
+	accept   sync.Mutex
+	mtx      sync.Mutex
+	items    []*item
+	run      int
+	deaf     bool // the run has been killed: what it still says has no meaning
+	last     map[string]int
+	client   *client
+	disk     *disk
+	outbox   *Outbox
+	moods    []string
+	revived  bool              // dead letters were sent again: their order is not kept
+	unknown  map[string]uint64 // dropped by reason
+	trouble  error
+	died     int // records that the observer heard of as dead letters
+	account  int // records that this run accepted, without probes, if counting
+	counting bool
+	fails    int
+	names    int
 
 	lossless bool // everything is staged and nothing may be dropped: it arrives, and in order
 	late     bool // the disk has not been attached yet
@@ -97,6 +100,14 @@ func (g *diary) Dropped(topic, reason string, records int, err error) {
 	defer g.mtx.Unlock()
 	if !g.deaf {
 		g.unknown[reason] += uint64(records)
+	}
+}
+
+func (g *diary) Died(topic, reason string, records int, err error) {
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	if !g.deaf {
+		g.died += records
 	}
 }
 
@@ -212,6 +223,7 @@ func (g *diary) readopt() {
 			continue
 		}
 		it.run, it.released, it.reports = g.run, 0, -1
+		g.account++
 		records = append(records, Record{Topic: it.topic, Key: []byte(it.key), Value: fmt.Append(nil, it.id), Accepted: time.Now(), Durability: it.want, Staged: it.frame})
 	}
 	g.mtx.Unlock()
@@ -264,7 +276,10 @@ func (g *diary) produce() {
 			r.Staged = it.frame
 		}
 		if it.lifetime {
-			r.Lifetime = 400 * time.Millisecond
+			r.Lifetime, r.Probe = 400*time.Millisecond, g.one(2)
+		}
+		if !r.Probe {
+			g.account++
 		}
 		run := g.run
 		if !lent && !g.one(5) {
@@ -299,17 +314,44 @@ func (g *diary) check() {
 		held[topic] = l.next - l.first
 	}
 	g.disk.mtx.Unlock()
-	for _, c := range g.outbox.Counters() {
+	all, accepted, dead := g.outbox.Counters(), 0, 0
+	for _, c := range all {
 		sum := c.Acknowledged + c.Waiting + c.Sending + c.Spooled
 		for _, n := range c.Dropped {
 			sum += n
 		}
+		for _, n := range c.Dead {
+			sum += n
+			dead += int(n)
+		}
+		accepted += int(c.Accepted - c.Restored)
 		if sum != c.Accepted || c.Waiting > 1<<40 || c.Sending > 1<<40 || c.Spooled > 1<<40 {
 			g.errorf("%s: accepted %d is not the sum of %+v", c.Topic, c.Accepted, c)
 		}
 		if c.Spooled > held[c.Topic] && g.trouble == nil {
 			g.errorf("%s: %d spooled, and %d are on disk", c.Topic, c.Spooled, held[c.Topic])
 		}
+	}
+	g.checkDead(accepted, dead)
+}
+
+// checkDead checks the dead letters of the account against the disk, and that no record was accepted twice.
+func (g *diary) checkDead(accepted, dead int) {
+	g.mtx.Lock()
+	produced, troubled := g.account, g.trouble != nil
+	g.mtx.Unlock()
+	if g.counting && accepted != produced {
+		g.errorf("%d accepted by the account, %d by the calls", accepted, produced)
+	}
+	o := g.outbox
+	o.mtx.Lock()
+	unwritten, settled := len(o.chores.bury)+len(o.burying), o.owed == nil
+	o.mtx.Unlock()
+	g.disk.mtx.Lock()
+	buried := len(g.disk.dead)
+	g.disk.mtx.Unlock()
+	if settled && !troubled && o.spool != nil && dead != buried+unwritten {
+		g.errorf("%d dead letters by the account, %d on disk and %d to be written", dead, buried, unwritten)
 	}
 }
 
@@ -410,7 +452,7 @@ func (g *diary) step() {
 		slow := pick(g.dice, 0, 0, 3, 200)
 		g.disk.mtx.Lock()
 		g.disk.trouble = pick(g.dice, nil, nil, nil, errDisk)
-		g.disk.most = pick(g.dice, 0, 0, 50, 10)
+		g.disk.most, g.disk.mostDead = pick(g.dice, 0, 0, 50, 10), pick(g.dice, 0, 0, 3)
 		g.disk.slow = func() time.Duration { return time.Duration(slow) * time.Millisecond }
 		g.disk.mtx.Unlock()
 	case 10:
@@ -435,7 +477,7 @@ func (g *diary) step() {
 			g.mtx.Lock()
 			g.revived = true
 			g.mtx.Unlock()
-			g.outbox.Retry()
+			g.outbox.Retry(pick(g.dice, "", "topic0", "topic1"))
 		case 5:
 			g.mtx.Lock()
 			g.revived = true // a kill may undo it
@@ -443,7 +485,7 @@ func (g *diary) step() {
 			g.disk.mtx.Lock()
 			g.disk.dropped = true // what is in the client leaves the disk too
 			g.disk.mtx.Unlock()
-			g.outbox.Purge()
+			g.outbox.Purge(pick(g.dice, "", "", "topic0"))
 		}
 	case 13:
 		g.outbox.Spill()
@@ -474,12 +516,12 @@ func (g *diary) step() {
 func liveOnDisk(t *testing.T, d *dice) {
 	g := &diary{dice: d, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
 	g.disk = newDisk(func(what string) { g.errorf("%s", what) })
-	g.lossless = d.one(2)
+	g.lossless, g.counting = d.one(2), true
 	defer packing(d)()
 	defer func(before int) { readAhead = before }(readAhead)
 	readAhead = pick(d, 512, 2, 10)
 	for g.run = range 1 + d.roll(4) {
-		g.unknown = map[string]uint64{}
+		g.unknown, g.account = map[string]uint64{}, 0
 		g.open()
 		for range 10 + d.roll(40) {
 			if !d.left() {
@@ -495,7 +537,7 @@ func liveOnDisk(t *testing.T, d *dice) {
 			g.attach()
 		}
 		g.mtx.Lock()
-		if g.unknown[ReasonTooOld]+g.unknown[ReasonDamaged] > 0 {
+		if g.unknown[ReasonDamaged] > 0 || g.died > 0 {
 			g.revived = true // they come again, after others, if what was before them is still on disk
 		}
 		g.mtx.Unlock()

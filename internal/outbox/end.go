@@ -175,6 +175,7 @@ func (o *Outbox) giveUp() {
 		}
 		l.write, l.behind, l.reports = nil, 0, nil
 	}
+	gone = append(gone, o.giveUpDead()...)
 	tell()
 }
 
@@ -190,9 +191,9 @@ func (o *Outbox) abandon(l *lane, r *Record, durable bool) outcome {
 		o.away++
 	case durable && r.Staged != nil && !r.released: // the next run finds it where it was staged
 		l.left++
-	case r.purged:
+	case r.givenUp == purged:
 		return o.settle(l, r, ReasonPurged, nil)
-	case r.givenUp:
+	case r.givenUp == crowdedOut:
 		return o.settle(l, r, ReasonSpoolFull, nil)
 	default:
 		return o.settle(l, r, ReasonStopped, nil)

@@ -217,6 +217,7 @@ func (w *lockWatch) Panicked(any)    {}
 func (*lockWatch) Spooling(error)    {}
 
 func (w *lockWatch) Dropped(string, string, int, error) { w.look("Dropped") }
+func (w *lockWatch) Died(string, string, int, error)    { w.look("Died") }
 
 type lockClient struct {
 	*client

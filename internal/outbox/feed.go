@@ -115,7 +115,7 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 		for r := l.peek(); r != nil && l.room(r, o.settings); r = l.peek() {
 			if o.tooOld(r) {
 				l.pop()
-				gone = append(gone, o.dropOld(l, r))
+				gone = append(gone, o.buryOld(l, r))
 				continue
 			}
 			due := o.deadline(r, now).Truncate(time.Second) + time.Second
@@ -205,6 +205,7 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 	l.land(r)
 	o.sending--
 	settled = true
+	dead := false
 	kept := r.Lifetime == 0 && (l.durable || l.strictest >= Overflow)
 	switch {
 	case err == nil:
@@ -213,9 +214,7 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 	case permanent:
 		// The broker has answered, so the way to it is good.
 		l.proven, l.failures = true, 0
-		if kept && o.spooling() {
-			o.bury(r, reason, err)
-		}
+		dead = kept && o.spooling()
 	case o.closing && !kept:
 		reason = ReasonStopped
 	case now >= o.due(r) && !kept:
@@ -230,14 +229,20 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 		}
 		o.dueAt(o.due(r))
 		o.signal() // it may fall due before the rest comes back
-		l.count.Retried++
+		if !r.Probe {
+			l.count.Retried++
+		}
 		o.waiting++
 	}
 	if settled {
 		if r.position != 0 {
 			l.cached--
 		}
-		out = o.settle(l, r, reason, err)
+		if dead {
+			out = o.bury(l, r, reason, err)
+		} else {
+			out = o.settle(l, r, reason, err)
+		}
 	}
 	o.afterAnswer(l, now)
 	return out, settled

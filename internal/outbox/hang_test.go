@@ -30,6 +30,12 @@ func (h *trouble) Dropped(topic, reason string, records int, err error) {
 	h.countGate.Dropped(topic, reason, records, err)
 }
 
+func (h *trouble) Died(topic, reason string, records int, err error) {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	h.countGate.Died(topic, reason, records, err)
+}
+
 func (h *trouble) Spooling(err error) {
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
@@ -126,7 +132,7 @@ func TestSendingDoesNotWaitForTheDisk(t *testing.T) {
 }
 
 func orders(o *Outbox) (int, error) {
-	records, _, err := o.Purge()
+	records, _, err := o.Purge("")
 	return records, err
 }
 
@@ -203,18 +209,18 @@ func TestDeadLetters(t *testing.T) {
 		}
 		after(time.Second)
 		account := o.Counters()[0]
-		if account.Acknowledged != 2 || account.Dropped[reasonRefused] != 1 || len(d.dead) != 1 {
+		if account.Acknowledged != 2 || account.Dead[reasonRefused] != 1 || h.died != 1 || h.dropped != 0 || len(d.dead) != 1 {
 			t.Fatalf("%+v, %d dead letters", account, len(d.dead))
 		}
 		if l := d.dead[0]; l.Reason != reasonRefused || l.Cause != errRefused.Error() || string(l.Record.Value) != "1" {
 			t.Errorf("dead letter %+v", l)
 		}
 		good.Store(true)
-		if n, _, err := o.Retry(); n != 1 || err != nil {
+		if n, _, err := o.Retry(""); n != 1 || err != nil {
 			t.Errorf("Retry: %d, %v", n, err)
 		}
 		after(time.Second)
-		if account = o.Counters()[0]; account.Acknowledged != 3 || account.Restored != 1 || len(d.dead) != 0 {
+		if account = o.Counters()[0]; account.Acknowledged != 3 || account.Accepted != 3 || account.Restored != 0 || len(account.Dead)+len(d.dead) != 0 {
 			t.Errorf("%+v, %d dead letters", account, len(d.dead))
 		}
 		o.Close()
@@ -243,7 +249,7 @@ func TestTooOldOnDisk(t *testing.T) {
 		after(40 * time.Minute)
 		up.Store(true)
 		after(time.Minute)
-		if account := o.Counters()[0]; account.Acknowledged != 1 || account.Dropped[ReasonTooOld] != 1 || len(d.dead) != 1 {
+		if account := o.Counters()[0]; account.Acknowledged != 1 || account.Dead[ReasonTooOld] != 1 || len(d.dead) != 1 {
 			t.Errorf("%+v, %d dead letters", account, len(d.dead))
 		}
 		o.Close()

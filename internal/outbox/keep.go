@@ -18,7 +18,7 @@ type keeping struct {
 	trouble error                    // one of these
 	retry   time.Time                // when to try again
 	limits  *SpoolLimits             // the latest, for when the spool is open
-	owed    func() error             // forgets dead letters, once those that were revived are on disk; the keeper's
+	owed    func() error             // forgets dead letters that were taken, once these are on disk elsewhere; the keeper's
 	chores  chores
 	writing writing
 
@@ -212,12 +212,17 @@ func (o *Outbox) opened() bool {
 		return false
 	}
 	spool, err := o.open()
+	var dead SpoolLog
+	if err == nil {
+		dead = spool.DeadLog()
+	}
 	o.mtx.Lock()
 	o.holding = false
 	var limits *SpoolLimits
 	if err == nil {
 		o.spool, limits = spool, o.limits
 		o.takeOver(spool.Logs())
+		o.takeOverDead(dead)
 	}
 	o.mtx.Unlock()
 	if limits != nil { // changed while it was being opened

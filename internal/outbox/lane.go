@@ -21,6 +21,9 @@ type lane struct {
 	own   int           // records of front, queue, later and returned with a lifetime of their own
 	swept time.Duration // when all of the queue was last looked at for them
 
+	probes     int // among all those in memory
+	probesSent int // and those in the client
+
 	sending      int // records inside the client, which are linked in flight
 	sendingBytes int
 
@@ -182,6 +185,9 @@ func (l *lane) laterDue(due func(*Record) time.Duration) time.Duration {
 func (l *lane) launch(r *Record) {
 	r.sent = int64(r.size())
 	l.sending++
+	if r.Probe {
+		l.probesSent++
+	}
 	l.sendingBytes += int(r.sent)
 	if r.position != 0 {
 		l.cached--
@@ -199,6 +205,9 @@ func (l *lane) launch(r *Record) {
 // land notes that the client has answered for a record.
 func (l *lane) land(r *Record) {
 	l.sending--
+	if r.Probe {
+		l.probesSent--
+	}
 	l.sendingBytes -= int(r.sent)
 	if r.position != 0 {
 		l.shown--

@@ -95,10 +95,11 @@ func (c *orderClient) Permanent(error) (string, bool) { return "", false }
 func (c *orderClient) Close()                         {}
 
 // countGate adds up what is released. Everything here happens on one goroutine at a time.
-type countGate struct{ records, charge, dropped, panics int64 }
+type countGate struct{ records, charge, dropped, died, panics int64 }
 
 func (g *countGate) Release(r *Record)                         { g.records++; g.charge += r.Charge }
 func (g *countGate) Dropped(_, _ string, records int, _ error) { g.dropped += int64(records) }
+func (g *countGate) Died(_, _ string, records int, _ error)    { g.died += int64(records) }
 func (g *countGate) Panicked(any)                              { g.panics++ }
 func (g *countGate) Spooling(error)                            {}
 
@@ -139,6 +140,7 @@ func (p *pass) Release(*Record) {
 func (p *pass) Panicked(any)                       {}
 func (*pass) Spooling(error)                       {}
 func (p *pass) Dropped(string, string, int, error) {}
+func (p *pass) Died(string, string, int, error)    {}
 
 func (p *pass) batch() {
 	if p.room == nil {

@@ -217,6 +217,11 @@ func (g *ledger) Dropped(topic, reason string, records int, err error) {
 	g.checkSums()
 }
 
+// Died implements Observer.
+func (g *ledger) Died(topic, reason string, records int, err error) {
+	g.errorf("%d records of %s died (%s) without a spool", records, topic, reason)
+}
+
 // Spooling implements Observer.
 func (g *ledger) Spooling(error) {}
 

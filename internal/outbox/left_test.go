@@ -15,7 +15,7 @@ func TestLeftInTheStageIsOnlyWhatTheStageHas(t *testing.T) {
 		reason string
 		giveUp func(o *Outbox) error
 	}{
-		{ReasonPurged, func(o *Outbox) error { _, _, err := o.Purge(); return err }},
+		{ReasonPurged, func(o *Outbox) error { _, _, err := o.Purge(""); return err }},
 		{ReasonSpoolFull, func(o *Outbox) error {
 			_, err := o.order(func(Spool) (int, error) { o.makeRoom(); return 0, nil })
 			return err

@@ -51,14 +51,16 @@ func (o *Outbox) order(do func(Spool) (int, error)) (n int, err error) {
 	}
 }
 
-// Purge drops everything that waits on disk, or to get there, and the dead letters, and says how many that were. It waits
-// for the disk.
-func (o *Outbox) Purge() (records, dead int, err error) {
+// Purge drops everything that waits on disk, or to get there, and the dead letters, and says how many that were: of one topic, or
+// of all with an empty one. It waits for the disk.
+func (o *Outbox) Purge(topic string) (records, dead int, err error) {
 	records, err = o.order(func(Spool) (n int, err error) {
 		var gone []outcome
 		o.mtx.Lock()
 		for _, l := range o.lanes {
-			gone = append(gone, o.purge(l)...)
+			if topic == "" || l.topic == topic {
+				gone = append(gone, o.purge(l)...)
+			}
 		}
 		o.mtx.Unlock()
 		for _, out := range gone {
@@ -73,39 +75,12 @@ func (o *Outbox) Purge() (records, dead int, err error) {
 		return records, 0, err
 	}
 	dead, err = o.order(func(spool Spool) (int, error) {
-		return o.exhume(spool, func([]DeadLetter) error { return nil })
+		return o.exhume(spool, topic, func(letters []DeadLetter) error {
+			o.purgeDead(letters)
+			return nil
+		})
 	})
 	return records, dead, err
-}
-
-// exhume takes the dead letters that there are now out of the spool, once use has done with them; those that come to be
-// dead meanwhile, perhaps the same again, are left.
-func (o *Outbox) exhume(spool Spool, use func([]DeadLetter) error) (n int, err error) {
-	if o.forgetOwed(); o.owed != nil {
-		return 0, o.cannotWrite()
-	}
-	for all := int(spool.Usage().Dead); n < all; {
-		letters, forget, err := spool.Exhume(min(readMost, all-n))
-		if err != nil || len(letters) == 0 {
-			return n, err
-		}
-		if err := use(letters); err != nil {
-			o.owed = forget // or the next order would take the same letters
-			return n, err
-		}
-		if err := forget(); err != nil {
-			return n, err
-		}
-		n += len(letters)
-	}
-	return n, nil
-}
-
-// forgetOwed removes dead letters from the spool that have been revived, once these are on disk.
-func (o *Outbox) forgetOwed() {
-	if o.owed != nil && !o.unwritten() && o.owed() == nil {
-		o.owed = nil
-	}
 }
 
 // cannotWrite is why nothing can be written for now, or nil.
@@ -126,7 +101,7 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 	for r := l.flight.first; r != nil; r = r.nextSent {
 		if r.position != 0 {
 			l.done.set(r.position)
-			r.position, r.givenUp, r.purged = 0, true, true
+			r.position, r.givenUp = 0, purged
 			l.shown--
 		}
 	}
@@ -165,14 +140,14 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 	return gone
 }
 
-// Retry sends the dead letters again and ends every wait before another attempt. It says how many dead letters there were,
-// and how many topics were waiting, and waits for the disk.
-func (o *Outbox) Retry() (dead, topics int, err error) {
+// Retry sends the dead letters again and ends every wait before another attempt, of one topic, or of all with an empty one. It
+// says how many dead letters there were, and how many topics were waiting, and waits for the disk.
+func (o *Outbox) Retry(topic string) (dead, topics int, err error) {
 	dead, err = o.order(func(spool Spool) (int, error) {
 		if err := o.cannotWrite(); err != nil { // they are safer where they are
 			return 0, err
 		}
-		return o.exhume(spool, func(letters []DeadLetter) error {
+		return o.exhume(spool, topic, func(letters []DeadLetter) error {
 			o.revive(letters)
 			for o.unwritten() {
 				o.round()
@@ -185,6 +160,9 @@ func (o *Outbox) Retry() (dead, topics int, err error) {
 	})
 	o.mtx.Lock()
 	for _, l := range o.lanes {
+		if topic != "" && l.topic != topic {
+			continue
+		}
 		if l.resume > o.now() {
 			topics++
 		}
@@ -193,24 +171,6 @@ func (o *Outbox) Retry() (dead, topics int, err error) {
 	o.mtx.Unlock()
 	o.signal()
 	return dead, topics, err
-}
-
-// revive accepts dead letters again, as records that are kept on disk.
-func (o *Outbox) revive(letters []DeadLetter) {
-	records := make([]Record, len(letters))
-	for i, letter := range letters {
-		from := letter.Record
-		records[i] = Record{Topic: from.Topic, Key: from.Key, Value: from.Value, Headers: from.Headers,
-			Accepted: from.Accepted, Durability: Disk, released: true}
-	}
-	gone, _ := o.enqueue(records)
-	o.mtx.Lock()
-	for i := range records {
-		records[i].lane.count.Restored++
-	}
-	o.mtx.Unlock()
-	o.say(func() { o.tell(gone) })
-	o.signal()
 }
 
 // unwritten says whether something is to be written.

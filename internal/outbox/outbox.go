@@ -32,9 +32,12 @@ type Gate interface {
 }
 
 // Observer hears of records that were dropped, for the log. It is called from any goroutine, without locks held, and
-// must not block. err is the client's last word, or nil.
+// must not block. err is the client's last word, or nil. Without a topic they are dead letters of earlier runs.
 type Observer interface {
 	Dropped(topic, reason string, records int, err error)
+
+	// Died is Dropped for records that became dead letters.
+	Died(topic, reason string, records int, err error)
 
 	// Spooling is told that the spool cannot be used for now, and why, and with nil that it can again.
 	Spooling(trouble error)
@@ -43,7 +46,8 @@ type Observer interface {
 	Panicked(recovered any)
 }
 
-// Counters are one topic's account. Accepted = Acknowledged + Waiting + Sending + Spooled + the sum of Dropped, always.
+// Counters are one topic's account. Accepted = Acknowledged + Waiting + Sending + Spooled + the sums of Dead and Dropped, always.
+// Those without a topic are the dead letters that earlier runs left. Probes are not counted.
 type Counters struct {
 	Topic        string
 	Accepted     uint64
@@ -53,6 +57,7 @@ type Counters struct {
 	Sending      uint64            // the same, inside the client
 	Spooled      uint64            // on disk, also when in memory or inside the client too
 	Retried      uint64            // times a record was to be tried again; not part of the sum
+	Dead         map[string]uint64 // dead letters that there are, by reason
 	Dropped      map[string]uint64 // by reason
 }
 
@@ -85,6 +90,7 @@ type Outbox struct {
 	idle       chan struct{} // closed when nothing is left anywhere; nil = nobody asked
 
 	keeping
+	deadLetters
 	spare   spare
 	lent    []*chunk // that a Send under way was given records of
 	batched int      // how many records were collected last
@@ -128,6 +134,16 @@ func (o *Outbox) Accept(records []Record) {
 func (o *Outbox) enqueue(records []Record) (gone []outcome, open bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
+	for i := range records {
+		if !records[i].Probe {
+			o.lane(records[i].Topic).count.Accepted++
+		}
+	}
+	return o.enter(records), !o.ended
+}
+
+// enter is enqueue for records that are in the account. The caller holds mtx.
+func (o *Outbox) enter(records []Record) (gone []outcome) {
 	var l *lane
 	wall, now := time.Now(), o.now()
 	for i := range records {
@@ -138,13 +154,12 @@ func (o *Outbox) enqueue(records []Record) (gone []outcome, open bool) {
 		r.Topic, r.lane = l.topic, l
 		o.born = max(o.born, now-staged(r, wall)) // never backwards: queues are in the order of falling due
 		r.born = o.born
-		l.count.Accepted++
 		if out, ended := o.join(l, r, records[i+1:]); ended {
 			gone = append(gone, out)
 		}
 	}
 	o.spillFull()
-	return gone, !o.ended
+	return gone
 }
 
 // Swap changes to another client and other settings without losing or reordering anything: the present client gets
@@ -222,12 +237,22 @@ func (o *Outbox) Counters() []Counters {
 	for _, l := range o.lanes {
 		c := l.count
 		c.Topic, c.Spooled = l.topic, l.onDisk()+l.left
-		c.Waiting, c.Sending = uint64(l.memory()-l.sending-l.cached), uint64(l.sending-l.shown)
-		c.Dropped = maps.Clone(l.count.Dropped)
-		all = append(all, c)
+		c.Waiting = uint64(l.memory() - l.sending - l.cached - (l.probes - l.probesSent))
+		c.Sending = uint64(l.sending - l.shown - l.probesSent)
+		if c.Accepted > 0 { // or there was nothing but probes
+			all = append(all, c.clone())
+		}
+	}
+	if o.older.Accepted > 0 {
+		all = append(all, o.older.clone())
 	}
 	slices.SortFunc(all, func(a, b Counters) int { return strings.Compare(a.Topic, b.Topic) })
 	return all
+}
+
+func (c Counters) clone() Counters {
+	c.Dead, c.Dropped = maps.Clone(c.Dead), maps.Clone(c.Dropped)
+	return c
 }
 
 func (o *Outbox) lane(topic string) *lane {

@@ -14,6 +14,7 @@ type outcome struct {
 	reason string  // empty = acknowledged
 	err    error
 
+	dead    bool   // it became a dead letter
 	release bool   // the stage need not answer for the record any more
 	spooled bool   // no outcome, but the end: the record stays on disk
 	unknown bool   // the record stands for one that is counted among those that nobody knows
@@ -29,6 +30,8 @@ func (out *outcome) verdict() error {
 		return ErrSpooled
 	case out.reason == "":
 		return nil
+	case out.dead:
+		return &ErrDead{out.reason, out.err}
 	case out.err == nil, out.reason == ReasonStopped:
 		return DroppedError(out.reason)
 	case out.reason != ReasonExpired:
@@ -39,25 +42,40 @@ func (out *outcome) verdict() error {
 	return fmt.Errorf("%w (%w)", DroppedError(out.reason), out.err)
 }
 
-// tooOld says whether a record has been on disk for longer than it may.
+// tooOld reports whether a record has been on disk for longer than it may. What a clock says that somebody may set does not
+// count: the spool has a clock of its own.
 func (o *Outbox) tooOld(r *Record) bool {
-	return o.settings.MaxAge > 0 && r.lane.durable && r.Lifetime == 0 && time.Since(r.Accepted) > o.settings.MaxAge
+	return o.settings.MaxAge > 0 && r.position != 0 && o.spool != nil && o.spool.Now()-r.Stored > o.settings.MaxAge
 }
 
-// dropOld makes a dead letter of a record that is too old.
-func (o *Outbox) dropOld(l *lane, r *Record) outcome {
+// buryOld makes a dead letter of a record that is too old.
+func (o *Outbox) buryOld(l *lane, r *Record) outcome {
 	o.waiting--
 	if r.position != 0 {
 		l.cached--
 	}
-	o.bury(r, ReasonTooOld, nil)
-	return o.settle(l, r, ReasonTooOld, nil)
+	return o.bury(l, r, ReasonTooOld, fmt.Errorf("waited %s on disk, longer than spool_max_hours = %g",
+		(o.spool.Now()-r.Stored).Truncate(time.Second), o.settings.MaxAge.Hours()))
 }
 
 // settle gives a record its outcome. It has left the lane's queues and the totals of waiting or sending already.
 func (o *Outbox) settle(l *lane, r *Record, reason string, err error) outcome {
-	out := outcome{record: r, reason: reason, err: err, release: !r.released}
+	n := 1
+	if r.Probe {
+		n = 0
+	}
+	o.tally(l, reason, n)
+	return o.conclude(l, outcome{record: r, reason: reason, err: err})
+}
+
+// conclude ends everything about a record but its place in the account.
+func (o *Outbox) conclude(l *lane, out outcome) outcome {
+	r := out.record
+	out.release = !r.released
 	o.bytes -= int64(r.size())
+	if r.Probe {
+		l.probes--
+	}
 	r.settled, r.released = true, true
 	if r.position != 0 {
 		l.done.set(r.position)
@@ -66,20 +84,21 @@ func (o *Outbox) settle(l *lane, r *Record, reason string, err error) outcome {
 	if r.toWrite {
 		l.unlist()
 	}
-	o.tally(l, reason, 1)
+	if o.idle != nil && o.empty() {
+		close(o.idle)
+		o.idle = nil
+	}
 	o.rest(l)
 	return out
 }
 
 // tally counts outcomes.
 func (o *Outbox) tally(l *lane, reason string, n int) {
-	if reason == "" {
+	switch {
+	case reason == "":
 		l.count.Acknowledged += uint64(n)
-	} else {
-		if l.count.Dropped == nil {
-			l.count.Dropped = map[string]uint64{}
-		}
-		l.count.Dropped[reason] += uint64(n)
+	case n > 0:
+		addTo(&l.count.Dropped, reason, n)
 	}
 	if o.idle != nil && o.empty() {
 		close(o.idle)
@@ -92,22 +111,49 @@ func (o *Outbox) empty() bool { return o.waiting+o.sending+o.away == 0 }
 
 // tell gives outcomes to those who wait for them, without the lock.
 func (o *Outbox) tell(outcomes []outcome) {
+	var observed []outcome
+	for i := range outcomes {
+		observed = outcomes[i].addUp(observed)
+	}
+	for i := range observed {
+		if out := &observed[i]; out.dead {
+			o.observer.Died(out.topic, out.reason, out.records, out.err)
+		} else {
+			o.observer.Dropped(out.topic, out.reason, out.records, out.err)
+		}
+	}
 	for i := range outcomes {
 		out := &outcomes[i]
 		if out.record == nil {
-			o.observer.Dropped(out.topic, out.reason, out.records, out.err)
 			continue
 		}
 		if out.release {
 			o.gate.Release(out.record)
 		}
-		if out.reason != "" && !out.unknown {
-			o.observer.Dropped(out.record.Topic, out.reason, 1, out.err)
-		}
 		if report := out.record.Report; report != nil {
 			report(out.record, out.verdict())
 		}
 	}
+}
+
+// addUp adds an outcome to those that the observer is told of: one for each topic and reason, with the first error.
+func (out *outcome) addUp(observed []outcome) []outcome {
+	if out.reason == "" || out.unknown || out.spooled {
+		return observed
+	}
+	topic, records := out.topic, out.records
+	if r := out.record; r != nil {
+		if topic, records = r.Topic, 1; r.Probe {
+			return observed
+		}
+	}
+	for i := range observed {
+		if same := &observed[i]; same.topic == topic && same.reason == out.reason && same.dead == out.dead {
+			same.records += records
+			return observed
+		}
+	}
+	return append(observed, outcome{topic: topic, records: records, reason: out.reason, err: out.err, dead: out.dead})
 }
 
 // DroppedError is the outcome of a record that the outbox itself dropped: the reason.

@@ -14,7 +14,7 @@ func TestPurgeFreesTheDisk(t *testing.T) {
 		if n, sending := len(g.disk.values("t")), g.outbox.Counters()[0].Spooled; n != 100 || sending != 100 {
 			t.Fatalf("%d are on disk, %d counted", n, sending)
 		}
-		if n, _, err := g.outbox.Purge(); n != 99 || err != nil {
+		if n, _, err := g.outbox.Purge(""); n != 99 || err != nil {
 			t.Errorf("%d purged, %v", n, err)
 		}
 		synctest.Wait()
@@ -42,7 +42,7 @@ func TestWhatComesAfterAPurge(t *testing.T) {
 		g.disk.trouble = errDisk
 		g.disk.mtx.Unlock()
 		g.put("t", 20)
-		if n, _, _ := g.outbox.Purge(); n != 20 {
+		if n, _, _ := g.outbox.Purge(""); n != 20 {
 			t.Fatalf("%d purged", n)
 		}
 		g.outbox.Adjust(func(s *Settings) { s.Durability, s.Timeout = Memory, usual.Timeout }, SpoolLimits{})

@@ -15,7 +15,7 @@
 // keeper, while the feeder goes on sending; memory is then only the part of the log that is sent next, nothing falls
 // due, and what a stop finds is left on disk. What makes a lane durable is said in durable.go.
 //
-// At every moment accepted = acknowledged + waiting + sending + spooled + dropped, for each topic.
+// At every moment accepted = acknowledged + waiting + sending + spooled + dead letters + dropped, for each topic.
 package outbox
 
 import (
@@ -58,14 +58,14 @@ type Record struct {
 	sent  int64  // its size while it is inside the client
 
 	Durability Durability // Unsaid = the connection's
+	Probe      bool       // a test message: in no account and no log, whatever becomes of it
 
-	inFlight bool // is inside the client
-	toWrite  bool // is in lane.write or being written
-	behind   bool // is there only, not to be sent from there
-	givenUp  bool // was on disk, and was given up there: by a full spool, or
-	purged   bool // by an administrator
-	released bool // the gate has been told
-	settled  bool // has its outcome
+	inFlight bool   // is inside the client
+	toWrite  bool   // is in lane.write or being written
+	behind   bool   // is there only, not to be sent from there
+	givenUp  giveUp // whether it was on disk and was given up there
+	released bool   // the gate has been told
+	settled  bool   // has its outcome
 
 	Opaque    uint64
 	seq       uint64        // its place in its lane's order
@@ -73,8 +73,17 @@ type Record struct {
 	position  uint64        // in the topic's log; 0 = not on disk
 	nextSent  *Record
 	priorSent *Record
-	_         [8]byte // for whole lines of cache
+	Stored    time.Duration // since when it is on disk, on the spool's clock, set by Read
 }
+
+// giveUp says why a record is on disk no longer although it has no outcome.
+type giveUp int8
+
+const (
+	notGivenUp giveUp = iota
+	crowdedOut        // by a full spool
+	purged            // by an administrator
+)
 
 // Header is one record header.
 type Header struct {
@@ -123,11 +132,12 @@ type limitedCloser interface{ CloseWithin(limit time.Duration) }
 const (
 	ReasonExpired   = "message timeout"
 	ReasonStopped   = "engine stopped"
-	ReasonQueueFull = "queue full" // one that is to stay in memory, on a connection whose gate lets everything in
-	ReasonSpoolFull = "spool full" // the oldest, with spool_full = drop_oldest
-	ReasonTooOld    = "expired"    // spool_max_hours
-	ReasonDamaged   = "damaged"    // cannot be read back from the disk
-	ReasonPurged    = "purged"     // by an administrator
+	ReasonQueueFull = "queue full"               // one that is to stay in memory, on a connection whose gate lets everything in
+	ReasonSpoolFull = "spool full"               // the oldest, with spool_full = drop_oldest
+	ReasonTooOld    = "expired"                  // spool_max_hours
+	ReasonDamaged   = "damaged"                  // cannot be read back from the disk
+	ReasonPurged    = "purged"                   // by an administrator
+	ReasonDeadFull  = "no room for dead letters" // the oldest dead letters, which may take an eighth of spool_max_mbytes
 )
 
 // ErrSpooled is what a report says of a record that a stop found unsent and that is on disk: it will be sent after the

@@ -23,24 +23,32 @@ type Spool interface {
 	// Read gives the records from position from on, at most max of them and, but for the first, at most maxBytes of
 	// keys, values and headers, and next, the position behind the last one looked at. What is damaged is left out,
 	// set aside and reported by the spool; next says that it was passed: next - from - len(records) are lost. A record
-	// that is given owns its bytes; Topic, Key, Value, Headers and Accepted are set and nothing else. Positions are parallel to records.
+	// that is given owns its bytes; Topic, Key, Value, Headers,
+	// Accepted and Stored are set and nothing else. Positions are parallel to records.
 	Read(topic string, from uint64, max, maxBytes int) (records []*Record, positions []uint64, next uint64, err error)
 
 	// Settle says that every record before this position has had its outcome: its room is given back some time, and
 	// when the process ends it is not sent again. With the log's next position the log is empty.
 	Settle(topic string, before uint64) error
 
-	// Bury writes dead letters. It does not count against what Append may use up, but is bounded by itself: when there is no room it
-	// gives up the oldest dead letters.
-	Bury(letters []DeadLetter) error
+	// Bury writes dead letters, and says how many: all of them, or with an error the first ones. It does not count against what
+	// Append may use up, but is bounded by itself: when there is no room it gives up the oldest dead letters, see DeadLog.
+	Bury(letters []DeadLetter) (written int, err error)
 
-	// Exhume gives the oldest dead letters, at most max, with what they were buried for. forget removes these from the spool. Without any it
-	// gives none and no error.
-	Exhume(max int) (letters []DeadLetter, forget func() error, err error)
+	// DeadLog gives the positions of the dead letters that there are. They are those of a log of its own, without a topic.
+	DeadLog() SpoolLog
+
+	// Exhume gives the oldest dead letters, at most max, with their positions and what they were buried for, and next, the position
+	// behind the last one looked at: what is missing before it is damaged. forget removes all of these from the spool. Without any it
+	// gives none, and the first position as next.
+	Exhume(max int) (letters []DeadLetter, next uint64, forget func() error, err error)
 
 	// DropOldest gives up the oldest piece of the largest log, to make room: everything of that topic before the
 	// position is gone from the disk. ok = false: there is nothing to give up.
 	DropOldest() (topic string, before uint64, ok bool)
+
+	// Now is the time on the clock of Record.Stored, which nobody can set. It may be called from any goroutine and does not block.
+	Now() time.Duration
 
 	// Configure changes the limits.
 	Configure(limits SpoolLimits)
@@ -64,6 +72,9 @@ type DeadLetter struct {
 	Reason string // the counter it went to
 	Cause  string // the broker's words, or empty
 	At     time.Time
+
+	Position uint64 // in the log of dead letters, set by Exhume
+	written  bool   // it is in the spool already, and is to be written again behind the others
 }
 
 // SpoolLimits are the connection's options that the spool itself obeys.

@@ -46,10 +46,15 @@ func (o *Outbox) bookAll(records []*Record) (release []*Record, reports bool) {
 	defer o.mtx.Unlock()
 	l := records[0].lane
 	release = records
+	counted := len(records)
 	var durable []*Record // those of records that are to be released, once some are not
 	for i, r := range records {
 		l.land(r)
 		o.bytes -= r.sent
+		if r.Probe {
+			l.probes--
+			counted--
+		}
 		reports = reports || r.Report != nil
 		switch {
 		case !r.released && durable != nil:
@@ -72,7 +77,7 @@ func (o *Outbox) bookAll(records []*Record) (release []*Record, reports bool) {
 	o.sending -= len(records)
 	l.proven, l.failures = true, 0
 	o.moveOn(l)
-	o.tally(l, "", len(records))
+	o.tally(l, "", counted)
 	o.rest(l)
 	o.afterAnswer(l, o.now())
 	return release, reports

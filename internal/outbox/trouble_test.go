@@ -108,7 +108,7 @@ func retryWhileFull(t *testing.T, known bool) {
 		}
 		return nil
 	}}
-	d.dead = []DeadLetter{{Record: &Record{Topic: "t", Value: []byte("dead")}}}
+	d.left(&Record{Topic: "t", Value: []byte("dead")})
 	o := New(s, c, h, h)
 	o.Attach(func() (Spool, error) { return d, nil })
 	full.Store(true)
@@ -117,13 +117,13 @@ func retryWhileFull(t *testing.T, known bool) {
 	}
 	after(time.Second / 2)
 	for range 3 {
-		if _, _, err := o.Retry(); !errors.Is(err, ErrSpoolFull) {
+		if _, _, err := o.Retry(""); !errors.Is(err, ErrSpoolFull) {
 			t.Errorf("Retry while the spool is full: %v", err)
 		}
 	}
 	full.Store(false)
 	after(10 * time.Second)
-	if _, _, err := o.Retry(); err != nil {
+	if _, _, err := o.Retry(""); err != nil {
 		t.Errorf("Retry: %v", err)
 	}
 	after(10 * time.Second)
@@ -149,11 +149,11 @@ func TestRetryOfWhatIsRefusedAgain(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
 		d.slow = func() time.Duration { return 10 * time.Millisecond }
 		for i := range readMost + 10 {
-			d.dead = append(d.dead, DeadLetter{Record: &Record{Topic: "t", Value: fmt.Append(nil, i)}})
+			d.left(&Record{Topic: "t", Value: fmt.Append(nil, i)})
 		}
 		o := New(s, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
-		n, _, err := o.Retry()
+		n, _, err := o.Retry("")
 		if n != readMost+10 || err != nil {
 			t.Errorf("Retry: %d, %v", n, err)
 		}

@@ -2,24 +2,9 @@ package outbox
 
 import (
 	"errors"
-	"runtime"
 	"slices"
 	"time"
 )
-
-// buryAll writes dead letters, or puts that off: as many as have room in memory.
-func (o *Outbox) buryAll(letters []DeadLetter) {
-	err := o.spool.Bury(letters)
-	runtime.KeepAlive(letters) // whose bytes may be a loan
-	if err == nil {
-		return
-	}
-	o.note(err, toBury)
-	o.mtx.Lock()
-	defer o.mtx.Unlock()
-	letters = append(letters, o.chores.bury...)
-	o.chores.bury = letters[max(0, len(letters)-lettersMost):]
-}
 
 // write writes to a lane's log what waits for it, or puts that off.
 func (o *Outbox) write(l *lane) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"reskafka/internal/outbox"
 )
@@ -18,14 +19,19 @@ type batch interface {
 	size(i int) int64           // what put adds
 	put(b []byte, i int) []byte // adds the body
 	accepted(i int) int64       // see nanos
+	since() int64               // see ages
 }
 
-type recordBatch []*outbox.Record
+type recordBatch struct {
+	records []*outbox.Record
+	stored  time.Duration // when they are, on the spool's clock
+}
 
-func (b recordBatch) count() int                  { return len(b) }
-func (b recordBatch) size(i int) int64            { return recordSize(b[i]) }
-func (b recordBatch) put(to []byte, i int) []byte { return appendRecord(to, b[i]) }
-func (b recordBatch) accepted(i int) int64        { return nanos(b[i].Accepted) }
+func (b recordBatch) count() int                  { return len(b.records) }
+func (b recordBatch) size(i int) int64            { return recordSize(b.records[i]) }
+func (b recordBatch) put(to []byte, i int) []byte { return appendRecord(to, b.records[i], b.stored) }
+func (b recordBatch) accepted(i int) int64        { return nanos(b.records[i].Accepted) }
+func (b recordBatch) since() int64                { return int64(b.stored) }
 
 type letterBatch []outbox.DeadLetter
 
@@ -33,6 +39,7 @@ func (b letterBatch) count() int                  { return len(b) }
 func (b letterBatch) size(i int) int64            { return letterSize(&b[i]) }
 func (b letterBatch) put(to []byte, i int) []byte { return appendLetter(to, &b[i]) }
 func (b letterBatch) accepted(i int) int64        { return nanos(b[i].At) }
+func (b letterBatch) since() int64                { return unknownSince }
 
 // bodyMost is above the largest record Kafka can carry, which is a request of 2 GiB.
 const bodyMost = 1<<31 - 1
@@ -50,7 +57,7 @@ func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, er
 	if err != nil {
 		return 0, err
 	}
-	b := recordBatch(records)
+	b := recordBatch{records, s.Now()}
 	need, err := s.need(l, b)
 	if err != nil {
 		return 0, err
@@ -97,13 +104,13 @@ func (s *Spool) logOf(topic string) (*topicLog, error) {
 	}
 	// Its directory may be there without saying which topic it is of, when the name is too long for a directory's.
 	dir := filepath.Join(s.dir, topicsName, element(topic))
-	ld := &loader{fs: s.fs, dir: s.dir, connection: s.connection}
+	ld := &loader{fs: s.fs, dir: s.dir, connection: s.connection, ages: s.ages}
 	l, f, err := ld.log(kindTopic, dir)
 	if err != nil {
 		return nil, err
 	}
 	if l == nil || l.topic != topic {
-		l = &topicLog{kind: kindTopic, first: 1, next: 1, counted: 1, dir: dir, made: l == nil || l.made}
+		l = &topicLog{kind: kindTopic, first: 1, next: 1, counted: 1, dir: dir, ages: s.ages, made: l == nil || l.made}
 		if b, err := ld.read(l.settledPath(), cellsBytes); err == nil {
 			if c, ok := parseCells(b); ok {
 				l.cell, l.first, l.next, l.counted = c, c.next, c.next, c.next
@@ -202,7 +209,7 @@ func (s *Spool) write(l *topicLog, b batch) error {
 			if err := s.flush(l, g); err != nil {
 				return err
 			}
-			g = s.begin(l, b.accepted(i))
+			g = s.begin(l, b.accepted(i), b.since())
 		} else if len(s.out) > 0 && int64(len(s.out))+n > writeMost {
 			if err := s.flush(l, g); err != nil {
 				return err
@@ -212,7 +219,7 @@ func (s *Spool) write(l *topicLog, b batch) error {
 		var head [frameHead]byte
 		s.out = b.put(append(s.out, head[:]...), i)
 		sealFrame(s.out[start:], l.next)
-		g.addMark(l.next, g.size+int64(start), b.accepted(i))
+		g.addMark(l.next, g.size+int64(start), b.since())
 		l.next++
 		g.end = l.next
 	}
@@ -220,9 +227,10 @@ func (s *Spool) write(l *topicLog, b batch) error {
 }
 
 // begin adds a segment to the log whose header is the first thing to be written. The file comes with that.
-func (s *Spool) begin(l *topicLog, accepted int64) *segment {
-	h := header{kind: l.kind, first: l.next, accepted: accepted, connection: s.connection, topic: l.topic}
-	g := &segment{name: segmentName(l.next), first: l.next, end: l.next, accepted: accepted}
+func (s *Spool) begin(l *topicLog, accepted, since int64) *segment {
+	h := header{kind: l.kind, first: l.next, accepted: accepted, boot: s.ages.clock.Boot, stored: since,
+		connection: s.connection, topic: l.topic}
+	g := &segment{name: segmentName(l.next), first: l.next, end: l.next, boot: h.boot, since: since}
 	s.out = h.append(s.out[:0])
 	g.body = int64(len(s.out))
 	if n := len(l.segs); n > 0 {

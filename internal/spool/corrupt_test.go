@@ -155,7 +155,7 @@ var corruptions = []struct {
 			return resealHeader(b)
 		})
 		return p
-	}, "it has version 2 of the format", true},
+	}, fmt.Sprintf("it has version %d of the format", version+1), true},
 	{"cut in the middle of a segment", func(l *laid) []uint64 {
 		f := l.frames(l.files[1])
 		l.change(l.files[1], func(b []byte) []byte { return b[:f[4].offset+9] })
@@ -253,7 +253,7 @@ var corruptions = []struct {
 		f := l.frames(l.files[1])[5]
 		l.change(l.files[1], func(b []byte) []byte {
 			frame := b[f.offset:][:f.size()]
-			binary.LittleEndian.PutUint16(frame[frameHead+9:], 0xffff)
+			binary.LittleEndian.PutUint16(frame[frameHead+17:], 0xffff)
 			sealFrame(frame, f.position)
 			return b
 		})
@@ -475,7 +475,7 @@ func TestRecordsInsideOfADamagedRecord(t *testing.T) {
 	for p := uint64(2); p < 5; p++ {
 		start := len(inside)
 		inside = append(inside, make([]byte, frameHead)...)
-		inside = appendRecord(inside, record("forged", int(p)))
+		inside = appendRecord(inside, record("forged", int(p)), 0)
 		sealFrame(inside[start:], p)
 	}
 	forged.Value = inside
@@ -501,7 +501,7 @@ func TestDamagedDeadLetters(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, Options{})
 	for n := range 20 {
-		if err := s.Bury([]outbox.DeadLetter{{Record: record("calls", n), Reason: "expired"}}); err != nil {
+		if _, err := s.Bury([]outbox.DeadLetter{{Record: record("calls", n), Reason: "expired"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -509,9 +509,9 @@ func TestDamagedDeadLetters(t *testing.T) {
 	l := &laid{t: t, dir: dir}
 	l.flip(filepath.Join(dir, deadName, segmentName(1)), 7, 40)
 	s = open(t, dir, Options{})
-	letters, forget, err := s.Exhume(100)
+	letters, _, forget, err := s.Exhume(100)
 	for err == nil && len(letters) < 19 {
-		more, f, e := s.Exhume(100)
+		more, _, f, e := s.Exhume(100)
 		if forget, err = f, e; len(more) <= len(letters) {
 			break
 		}

@@ -7,21 +7,28 @@ import (
 )
 
 // Bury implements outbox.Spool. Dead letters may have an eighth of the limit.
-func (s *Spool) Bury(letters []outbox.DeadLetter) error {
+func (s *Spool) Bury(letters []outbox.DeadLetter) (written int, err error) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.closed {
-		return errClosed
+		return 0, errClosed
 	}
 	for i := range letters {
 		if err := s.makeDeadRoom(letterBatch(letters[i : i+1])); err != nil {
-			return fmt.Errorf("burying %d of %d dead letters: %w", len(letters)-i, len(letters), err)
+			return i, fmt.Errorf("burying %d of %d dead letters: %w", len(letters)-i, len(letters), err)
 		}
 		if _, err := s.append(s.dead, letterBatch(letters[i:i+1])); err != nil {
-			return fmt.Errorf("burying %d of %d dead letters: %w", len(letters)-i, len(letters), err)
+			return i, fmt.Errorf("burying %d of %d dead letters: %w", len(letters)-i, len(letters), err)
 		}
 	}
-	return nil
+	return len(letters), nil
+}
+
+// DeadLog implements outbox.Spool.
+func (s *Spool) DeadLog() outbox.SpoolLog {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	return outbox.SpoolLog{First: s.dead.first, Next: s.dead.next}
 }
 
 // makeDeadRoom gives up the oldest dead letters until there is room for one more.
@@ -30,16 +37,15 @@ func (s *Spool) makeDeadRoom(b letterBatch) error {
 	if limit <= 0 {
 		return nil
 	}
-	given := uint64(0)
 	for {
 		need, err := s.need(s.dead, b)
 		if err != nil {
 			return err
 		}
 		if s.dead.bytes.Load()+need <= limit {
-			break
+			return nil
 		}
-		before, bytes := s.dead.first, s.dead.bytes.Load()
+		bytes := s.dead.bytes.Load()
 		s.dropOldest(s.dead)
 		if err := s.reclaim(); err != nil {
 			return err
@@ -47,30 +53,26 @@ func (s *Spool) makeDeadRoom(b letterBatch) error {
 		if s.dead.bytes.Load() >= bytes { // a single one is too large
 			return outbox.ErrSpoolFull
 		}
-		given += s.dead.first - before
 	}
-	if given > 0 {
-		s.warn("dead letters", "%d dead letters were given up to make room for new ones", given)
-	}
-	return nil
 }
 
 // Exhume implements outbox.Spool.
-func (s *Spool) Exhume(max int) (letters []outbox.DeadLetter, forget func() error, err error) {
+func (s *Spool) Exhume(max int) (letters []outbox.DeadLetter, next uint64, forget func() error, err error) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	nothing := func() error { return nil }
 	if s.closed {
-		return nil, nothing, errClosed
+		return nil, 0, nothing, errClosed
 	}
 	l := s.dead
-	next := l.first
+	next = l.first
 	for len(letters) == 0 && next < l.next && max > 0 && err == nil {
 		next, err = s.deadRead.walk(l, next, func(f frame) verdict {
 			letter, err := parseLetter(f.body)
 			if err != nil {
 				return takeBad
 			}
+			letter.Position = f.position
 			if letters = append(letters, letter); len(letters) == max {
 				return takeLast
 			}
@@ -78,9 +80,9 @@ func (s *Spool) Exhume(max int) (letters []outbox.DeadLetter, forget func() erro
 		})
 	}
 	if err != nil {
-		return nil, nothing, err
+		return nil, l.first, nothing, err
 	}
-	return letters, func() error {
+	return letters, next, func() error {
 		s.mtx.Lock()
 		defer s.mtx.Unlock()
 		if s.closed {

@@ -282,7 +282,7 @@ func short(t *testing.T, s *Spool, a accounts, dead func() bool) {
 		if round == 1 {
 			time.Sleep(tidyDelay)
 		}
-		_ = s.Bury([]outbox.DeadLetter{{Record: record("calls", n), Reason: "too large"}})
+		_, _ = s.Bury([]outbox.DeadLetter{{Record: record("calls", n), Reason: "too large"}})
 		settle("calls", a.of("calls").next)
 		add("events", 2)
 		certain()

@@ -16,12 +16,13 @@ import (
 // The format of the files; documentation/spool-format.md draws it. Every number is little-endian.
 const (
 	magic   = "RKSPOOL\n"
-	version = 1
+	version = 2
 
-	headerFixed = 36       // bytes of a segment's header before the names
-	headerMost  = 64 << 10 // bytes a header may have
-	frameHead   = 20       // bytes of a record before its body
-	nameMost    = 16 << 10 // bytes a connection's or a topic's name may have
+	headerFixed  = 52       // bytes of a segment's header before the names
+	headerFixed1 = 36       // the same in version 1, which has neither boot nor stored
+	headerMost   = 64 << 10 // bytes a header may have
+	frameHead    = 20       // bytes of a record before its body
+	nameMost     = 16 << 10 // bytes a connection's or a topic's name may have
 
 	// positionMost is above every position that a log can reach; larger ones are damage.
 	positionMost = 1 << 62
@@ -39,6 +40,7 @@ const (
 const (
 	bodyRecord = 1
 	bodyLetter = 2
+	bodyStored = 3 // a record with the time when it was stored; those of version 1 have bodyRecord
 )
 
 // marker begins every record. Its first byte is in no UTF-8 text, so that text inside a damaged record is not taken for
@@ -54,6 +56,8 @@ type header struct {
 	kind       kind
 	first      uint64 // the position of the first record
 	accepted   int64  // when that was accepted, see nanos
+	boot       uint64 // in which boot of the machine the segment was written; 0 = not known
+	stored     int64  // when its first record was, as uptime of that boot in nanoseconds
 	connection string
 	topic      string // empty for dead letters
 }
@@ -73,6 +77,8 @@ func (h *header) append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, 0)
 	b = binary.LittleEndian.AppendUint64(b, h.first)
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.accepted))
+	b = binary.LittleEndian.AppendUint64(b, h.boot)
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.stored))
 	for _, name := range []string{h.connection, h.topic} {
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(name)))
 		b = append(b, name...)
@@ -95,14 +101,14 @@ func (e *VersionError) Error() string {
 // parseHeader reads the header that b begins with and says how many bytes it has. A *VersionError is one that is whole
 // and of a later version: its beginning and its checksum are where they always are.
 func parseHeader(b []byte) (h header, size int, err error) {
-	if len(b) < headerFixed+8 {
+	if len(b) < headerFixed1+8 {
 		return h, 0, errHeaderShort
 	}
 	if string(b[:len(magic)]) != magic {
 		return h, 0, errHeaderDamaged
 	}
 	size = int(binary.LittleEndian.Uint32(b[12:]))
-	if size < headerFixed+8 || size > headerMost {
+	if size < headerFixed1+8 || size > headerMost {
 		return h, 0, errHeaderDamaged
 	}
 	if size > len(b) {
@@ -111,13 +117,22 @@ func parseHeader(b []byte) (h header, size int, err error) {
 	if checksum(b[:size-4]) != binary.LittleEndian.Uint32(b[size-4:]) {
 		return h, 0, errHeaderDamaged
 	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v != version {
+	fixed := headerFixed
+	switch v := binary.LittleEndian.Uint16(b[8:]); {
+	case v == 1:
+		fixed = headerFixed1
+	case v != version:
 		return h, 0, &VersionError{int(v)}
+	case size < headerFixed+8:
+		return h, 0, errHeaderDamaged
 	}
 	h.kind = kind(binary.LittleEndian.Uint16(b[10:]))
 	h.first = binary.LittleEndian.Uint64(b[20:])
-	h.accepted = int64(binary.LittleEndian.Uint64(b[28:]))
-	rest := b[headerFixed : size-4]
+	h.accepted, h.stored = int64(binary.LittleEndian.Uint64(b[28:])), unknownSince
+	if fixed == headerFixed {
+		h.boot, h.stored = binary.LittleEndian.Uint64(b[36:]), int64(binary.LittleEndian.Uint64(b[44:]))
+	}
+	rest := b[fixed : size-4]
 	for _, name := range []*string{&h.connection, &h.topic} {
 		if len(rest) < 2 || len(rest)-2 < int(binary.LittleEndian.Uint16(rest)) {
 			return h, 0, errHeaderDamaged
@@ -155,13 +170,14 @@ func timeOf(n int64) time.Time {
 	return time.Unix(0, n)
 }
 
-func appendRecord(b []byte, r *outbox.Record) []byte {
-	b = append(b, bodyRecord)
+func appendRecord(b []byte, r *outbox.Record, stored time.Duration) []byte {
+	b = append(b, bodyStored)
+	b = binary.LittleEndian.AppendUint64(b, uint64(nanos(r.Accepted)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(stored))
 	return appendFields(b, r)
 }
 
 func appendFields(b []byte, r *outbox.Record) []byte {
-	b = binary.LittleEndian.AppendUint64(b, uint64(nanos(r.Accepted)))
 	b = appendBytes(b, r.Key)
 	b = appendBytes(b, r.Value)
 	b = binary.AppendUvarint(b, uint64(len(r.Headers)))
@@ -178,6 +194,7 @@ func appendLetter(b []byte, l *outbox.DeadLetter) []byte {
 	b = appendString(b, l.Record.Topic)
 	b = appendString(b, l.Reason)
 	b = appendString(b, l.Cause)
+	b = binary.LittleEndian.AppendUint64(b, uint64(nanos(l.Record.Accepted)))
 	return appendFields(b, l.Record)
 }
 
@@ -194,15 +211,15 @@ func appendString(b []byte, s string) []byte {
 }
 
 // recordSize is what appendRecord adds, in bytes.
-func recordSize(r *outbox.Record) int64 { return 1 + fieldsSize(r) }
+func recordSize(r *outbox.Record) int64 { return 17 + fieldsSize(r) }
 
 // letterSize is what appendLetter adds, in bytes.
 func letterSize(l *outbox.DeadLetter) int64 {
-	return 9 + stringSize(l.Record.Topic) + stringSize(l.Reason) + stringSize(l.Cause) + fieldsSize(l.Record)
+	return 17 + stringSize(l.Record.Topic) + stringSize(l.Reason) + stringSize(l.Cause) + fieldsSize(l.Record)
 }
 
 func fieldsSize(r *outbox.Record) int64 {
-	n := 8 + bytesSize(r.Key) + bytesSize(r.Value) + uvarintSize(uint64(len(r.Headers)))
+	n := bytesSize(r.Key) + bytesSize(r.Value) + uvarintSize(uint64(len(r.Headers)))
 	for i := range r.Headers {
 		n += stringSize(r.Headers[i].Name) + bytesSize(r.Headers[i].Value)
 	}
@@ -276,7 +293,6 @@ func (p *parser) bytes() []byte {
 func (p *parser) string() string { return string(p.take(p.uvarint())) }
 
 func (p *parser) fields(r *outbox.Record) {
-	r.Accepted = timeOf(int64(p.uint64()))
 	r.Key = p.bytes()
 	r.Value = p.bytes()
 	count := p.uvarint()
@@ -293,13 +309,17 @@ func (p *parser) fields(r *outbox.Record) {
 	}
 }
 
-// parseRecord makes a record of topic of a body, whose bytes it copies.
+// parseRecord makes a record of topic of a body, whose bytes it copies. Stored is left to the reader.
 func parseRecord(topic string, body []byte) (*outbox.Record, error) {
 	p := parser{rest: bytes.Clone(body)}
-	if k := p.take(1); p.bad || k[0] != bodyRecord {
+	k := p.take(1)
+	if p.bad || k[0] != bodyRecord && k[0] != bodyStored {
 		return nil, errBody
 	}
-	r := &outbox.Record{Topic: topic}
+	r := &outbox.Record{Topic: topic, Accepted: timeOf(int64(p.uint64()))}
+	if k[0] == bodyStored {
+		p.uint64()
+	}
 	p.fields(r)
 	if p.bad || len(p.rest) > 0 {
 		return nil, errBody
@@ -316,6 +336,7 @@ func parseLetter(body []byte) (outbox.DeadLetter, error) {
 	l := outbox.DeadLetter{At: timeOf(int64(p.uint64())), Record: &outbox.Record{Topic: p.string()}}
 	l.Reason = p.string()
 	l.Cause = p.string()
+	l.Record.Accepted = timeOf(int64(p.uint64()))
 	p.fields(l.Record)
 	if p.bad || len(p.rest) > 0 {
 		return outbox.DeadLetter{}, errBody
@@ -329,6 +350,14 @@ func acceptedOf(body []byte) int64 {
 		return 0
 	}
 	return int64(binary.LittleEndian.Uint64(body[1:])) // of a dead letter it is when it died, which serves
+}
+
+// storedOf reads only when the record of a body was stored, as header.stored has it.
+func storedOf(body []byte) int64 {
+	if len(body) < 17 || body[0] != bodyStored {
+		return unknownSince
+	}
+	return int64(binary.LittleEndian.Uint64(body[9:]))
 }
 
 // weight is what Read counts a record as: keys, values and headers.

@@ -18,7 +18,7 @@ func segmentBytesOf(first uint64, records ...*outbox.Record) []byte {
 	b := h.append(nil)
 	for i, r := range records {
 		start := len(b)
-		b = appendRecord(append(b, make([]byte, frameHead)...), r)
+		b = appendRecord(append(b, make([]byte, frameHead)...), r, 0)
 		sealFrame(b[start:], first+uint64(i))
 	}
 	return b

@@ -81,7 +81,7 @@ func fill(t *testing.T, dir string) {
 	if err := s.Settle("calls", 3); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Bury([]outbox.DeadLetter{{Record: record("calls", 1)}}); err != nil {
+	if _, err := s.Bury([]outbox.DeadLetter{{Record: record("calls", 1)}}); err != nil {
 		t.Fatal(err)
 	}
 	closeSpool(t, s)
@@ -104,8 +104,8 @@ func use(root string) {
 	_, _ = s.Append("calls", batchOf("calls", 20, 30))
 	_, _ = s.Append("other", batchOf("other", 0, 3))
 	_ = s.Settle("calls", 5)
-	_ = s.Bury([]outbox.DeadLetter{{Record: record("calls", 1)}})
-	_, _, _ = s.Exhume(10)
+	_, _ = s.Bury([]outbox.DeadLetter{{Record: record("calls", 1)}})
+	_, _, _, _ = s.Exhume(10)
 	_ = s.Close()
 }
 

@@ -59,6 +59,7 @@ type loader struct {
 	dir        string
 	connection string // empty = it is not known
 	scan       scanner
+	ages       *ages // nil = nobody asks for them
 }
 
 func (ld *loader) rel(path string) string {
@@ -102,7 +103,7 @@ func (ld *loader) dead() (*topicLog, *findings, error) {
 
 // log reads the directory of one log. The log is nil when it cannot be told which topic it is of.
 func (ld *loader) log(k kind, dir string) (*topicLog, *findings, error) {
-	l := &topicLog{kind: k, dir: dir, first: 1, next: 1}
+	l := &topicLog{kind: k, dir: dir, first: 1, next: 1, ages: ld.ages}
 	f := &findings{rename: map[string]string{}}
 	named := k == kindDead
 	if k == kindTopic {
@@ -240,7 +241,7 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 		if ld.connection != "" && h.connection != ld.connection { // somebody moved it here, on purpose
 			f.note(Damage{File: ld.rel(path), Offset: -1, What: fmt.Sprintf("was written for connection %q", h.connection), Harmless: true})
 		}
-		g.body, g.accepted = int64(size), h.accepted
+		g.body, g.boot, g.since = int64(size), h.boot, ld.ages.since(h.boot, h.stored, h.accepted)
 		l.segs = append(l.segs, g)
 	}
 	return nil
@@ -297,7 +298,7 @@ func (ld *loader) lastSegment(l *topicLog, f *findings, g *segment, known bool) 
 		}
 		records++
 		l.newest = acceptedOf(r.body)
-		g.addMark(r.position, r.offset, l.newest)
+		g.addMark(r.position, r.offset, l.since(g, r.body))
 		end = r.offset + r.size()
 	}
 	if s.err != nil {

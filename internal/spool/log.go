@@ -19,6 +19,7 @@ type topicLog struct {
 	segs        []*segment // by position, the last one is appended to
 	first, next uint64     // positions that have no outcome yet: from first up to next
 	counted     uint64     // what is lost before this position has been counted
+	ages        *ages      // nil = nobody asks for them
 	newest      int64      // when the last record was accepted that the log had when it was opened, see nanos
 
 	gone []*segment // settled, but still on the disk
@@ -30,19 +31,20 @@ type topicLog struct {
 
 	bytes  atomic.Int64 // of all segments that are on the disk
 	cells  atomic.Int64 // bytes of the file "settled"
-	oldest atomic.Int64 // when the record at first was accepted, see nanos; 0 = not known, or none
+	oldest atomic.Int64 // since when the record at first is stored, see ages; unknownSince also when there is none
 	waits  atomic.Int64 // records between first and next
 }
 
 // segment is one file of a log.
 type segment struct {
-	name     string
-	first    uint64 // its first position
-	end      uint64 // the position behind its last one
-	size     int64
-	body     int64 // where its records begin; 0 = the header is damaged and says nothing
-	accepted int64 // when its first record was accepted, see nanos; 0 = not known
-	marks    []mark
+	name  string
+	first uint64 // its first position
+	end   uint64 // the position behind its last one
+	size  int64
+	body  int64  // where its records begin; 0 = the header is damaged and says nothing
+	boot  uint64 // in which boot of the machine it was written; 0 = not known
+	since int64  // since when its first record is stored, see ages
+	marks []mark
 
 	damaged  bool // something in it is: it is kept
 	sealed   bool // nothing more is to be written into it
@@ -60,14 +62,14 @@ type leftover struct {
 type mark struct {
 	position uint64
 	offset   int64
-	accepted int64
+	since    int64 // see ages
 }
 
 const markApart = 32 << 10
 
-func (g *segment) addMark(position uint64, offset, accepted int64) {
+func (g *segment) addMark(position uint64, offset, since int64) {
 	if n := len(g.marks); n == 0 || (offset-g.marks[n-1].offset >= markApart && position > g.marks[n-1].position) {
-		g.marks = append(g.marks, mark{position, offset, accepted})
+		g.marks = append(g.marks, mark{position, offset, since})
 	}
 }
 
@@ -111,12 +113,12 @@ func (l *topicLog) find(position uint64) (g *segment, end uint64) {
 // publish brings up to date what Usage says.
 func (l *topicLog) publish() {
 	l.waits.Store(int64(l.next - l.first))
-	oldest := int64(0)
+	oldest := int64(unknownSince)
 	if !l.empty() {
 		if g, _ := l.find(l.first); g != nil {
-			oldest = g.accepted
+			oldest = g.since
 			if m, ok := g.markBefore(l.first); ok && m.position > g.first {
-				oldest = m.accepted
+				oldest = m.since
 			}
 		}
 	}
@@ -156,7 +158,12 @@ func (l *topicLog) state() state {
 	return s
 }
 
-// oldestOf is the time of l.oldest as Usage has it.
+// since is since when the record of a body in g is stored, see ages.
+func (l *topicLog) since(g *segment, body []byte) int64 {
+	return l.ages.since(g.boot, storedOf(body), acceptedOf(body))
+}
+
+// oldestOf is a time as View has it; 0 = not known.
 func oldestOf(n int64) time.Time {
 	if n == 0 {
 		return time.Time{}

@@ -114,14 +114,14 @@ func (m *model) letters() string {
 	if m.rand.IntN(2) == 0 {
 		m.n++
 		letter := outbox.DeadLetter{Record: record("dead", m.n), Reason: "expired", At: time.Unix(int64(m.n), 0)}
-		if err := m.s.Bury([]outbox.DeadLetter{letter}); err != nil {
+		if _, err := m.s.Bury([]outbox.DeadLetter{letter}); err != nil {
 			m.t.Error(err)
 		}
 		m.dead = append(m.dead, letter)
 		return "bury"
 	}
 	n := 1 + m.rand.IntN(3)
-	letters, forget, err := m.s.Exhume(n)
+	letters, _, forget, err := m.s.Exhume(n)
 	if err != nil || len(letters) != min(n, len(m.dead)) {
 		m.t.Fatalf("exhumed %d of %d, asked for %d, %v", len(letters), len(m.dead), n, err)
 	}
@@ -165,7 +165,7 @@ func (m *model) reopen(closed bool) string {
 	if n := int(m.s.Usage().Dead); n < len(m.dead) {
 		m.t.Errorf("%d dead letters, want %d", n, len(m.dead))
 	} else { // what was exhumed last may be there again
-		letters, forget, _ := m.s.Exhume(n - len(m.dead))
+		letters, _, forget, _ := m.s.Exhume(n - len(m.dead))
 		if err := forget(); err != nil || len(letters) != n-len(m.dead) {
 			m.t.Error(err)
 		}

@@ -123,7 +123,7 @@ func (r *reader) segment(l *topicLog, g *segment, end, from uint64, take func(fr
 			report(what(damage), next, f.position)
 			next = f.position
 		}
-		g.addMark(f.position, f.offset, acceptedOf(f.body))
+		g.addMark(f.position, f.offset, l.since(g, f.body))
 		switch v := take(f); v {
 		case takeNone:
 			r.scan.off, r.scan.low, r.next = f.offset, f.position, f.position

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"reskafka/internal/host"
 	"reskafka/internal/outbox"
@@ -32,6 +33,8 @@ func (s *Spool) Read(topic string, from uint64, max, maxBytes int) (records []*o
 		if err != nil {
 			return takeBad
 		}
+		g, _ := l.find(f.position)
+		r.Stored = time.Duration(l.since(g, f.body))
 		records, positions = append(records, r), append(positions, f.position)
 		if len(records) == max {
 			return takeLast

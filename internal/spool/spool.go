@@ -54,6 +54,7 @@ type Options struct {
 	// CloseLimit is how long Close waits for the disk to have what was written, 0 = for as long as it takes. The kernel goes
 	// on with the rest, so that only a power cut soon after can take it.
 	CloseLimit time.Duration
+	Clock      *Clock // nil = this machine's; for tests
 }
 
 // Spool implements outbox.Spool. Its calls wait for the disk and for each other; only Usage and
@@ -68,6 +69,7 @@ type Spool struct {
 	segmentBytes int64
 	closeLimit   time.Duration
 	lock         *os.File
+	ages         *ages
 
 	// books guards the map and the limits, never while the disk is waited for. It is taken inside mtx.
 	books  sync.RWMutex
@@ -115,6 +117,7 @@ func Open(dir string, o Options) (*Spool, error) {
 	}
 	s := &Spool{
 		dir: dir, connection: o.Connection, own: own, fs: own, log: o.Log, lock: lock, limits: o.Limits, closeLimit: o.CloseLimit,
+		ages:     newAges(o.Clock),
 		lines:    throttle.New(lineEvery, time.Now),
 		logs:     map[string]*topicLog{},
 		dirty:    map[*topicLog]struct{}{},
@@ -147,7 +150,7 @@ func (s *Spool) load() error {
 		return fmt.Errorf("making a directory: %w", err)
 	}
 	s.loadAside()
-	ld := &loader{fs: s.fs, dir: s.dir, connection: s.connection}
+	ld := &loader{fs: s.fs, dir: s.dir, connection: s.connection, ages: s.ages}
 	logs, found, err := ld.topics()
 	if err != nil {
 		return err
@@ -199,8 +202,12 @@ func (s *Spool) tell(f *findings) {
 	s.damaged.Add(f.lost)
 }
 
-// mend does what findings ask for. What cannot be mended is not written to any more, and that is enough.
+// mend does what findings ask for. What cannot be mended is not written to any more, and that is enough. Neither is a segment of
+// another boot, or of version 1: all records of a segment are stored by the same clock.
 func (s *Spool) mend(l *topicLog, f *findings) {
+	if g := l.active(); g != nil && g.boot != s.ages.clock.Boot {
+		g.sealed = true
+	}
 	for from, to := range f.rename {
 		if err := s.fs.Rename(filepath.Join(l.dir, from), filepath.Join(l.dir, to)); err != nil {
 			s.warn("mending", "a segment's name cannot be mended: %v", err)
@@ -292,7 +299,7 @@ func (s *Spool) Usage() outbox.SpoolUsage {
 	for topic, l := range s.logs {
 		u.Bytes += l.bytes.Load() + l.cells.Load()
 		if l.waits.Load() > 0 {
-			u.Logs = append(u.Logs, outbox.SpoolLogUsage{Topic: topic, Bytes: l.bytes.Load(), Oldest: oldestOf(l.oldest.Load())})
+			u.Logs = append(u.Logs, outbox.SpoolLogUsage{Topic: topic, Bytes: l.bytes.Load(), Oldest: s.ages.date(l.oldest.Load())})
 		}
 	}
 	slices.SortFunc(u.Logs, func(a, b outbox.SpoolLogUsage) int { return strings.Compare(a.Topic, b.Topic) })

@@ -16,6 +16,10 @@ const MaxKeys = 1024
 // minutes sees that something goes on; an outage of days takes a line an hour.
 var growth = [...]time.Duration{1, 2, 4, 10, 20, 60, 120}
 
+// calm is how long a key must be quiet for its events to have ended for now, as a part of the first time: 2 seconds for 30.
+// Their sum is known then.
+const calm = 15
+
 // over is how long a key must be quiet to be over, in the same units: 5 minutes for 30 s. Usually more than what
 // lies between two attempts of something that is tried again, which would count as over between them.
 const over = 10
@@ -25,7 +29,7 @@ const over = 10
 // concurrent use, takes no timer and starts no goroutine.
 //
 // What it suppressed is never forgotten silently: the count comes with the next Allow of the key that passes, with Due
-// when nothing follows, with Forget when the cause is over, or with Flush when the owner ends.
+// when nothing follows for a moment, with Forget when the cause is over, or with Flush when the owner ends.
 type Throttle struct {
 	every time.Duration // the first interval
 	now   func() time.Time
@@ -40,19 +44,23 @@ type entry struct {
 	last       time.Time // when its last event was, passed or not
 	lines      int       // lines since it began or was forgotten, at most len(growth)
 	suppressed int       // events since the last line
+	summed     bool      // their sum was reported once since then
 }
 
 // next puts the entry behind a line that is written now.
 func (e *entry) next(now time.Time) (suppressed int) {
-	suppressed, e.suppressed, e.passed = e.suppressed, 0, now
+	suppressed, e.suppressed, e.passed, e.summed = e.suppressed, 0, now, false
 	e.lines = min(e.lines+1, len(growth))
 	return suppressed
 }
 
 // held says whether a key is held back.
 func (t *Throttle) held(e *entry, now time.Time) bool {
-	return now.Sub(e.passed) < t.every*growth[max(e.lines-1, 0)]
+	return now.Sub(e.passed) < t.interval(e)
 }
+
+// interval is how long a key is held back behind its last line.
+func (t *Throttle) interval(e *entry) time.Duration { return t.every * growth[max(e.lines-1, 0)] }
 
 // isOver says whether a key was quiet for so long that what comes now is something new.
 func (t *Throttle) isOver(e *entry, now time.Time) bool { return now.Sub(e.last) >= t.every*over }
@@ -99,9 +107,9 @@ func (t *Throttle) AllowN(key string, n int) (suppressed int, ok bool) {
 	return e.next(now), true
 }
 
-// Due returns the counts of the keys that may have a line now, and of those that are over, in no order, and takes them
-// for reported: it is for an owner that calls it now and then, so that a count does not wait for an event that may
-// never come.
+// Due returns the counts of the keys that may have a line now, of those that have become quiet, once between two lines, and
+// of those that are over, in no order, and takes them for reported: it is for an owner that calls it when Wait says, so that a
+// count does not wait for an event that may never come.
 func (t *Throttle) Due() []Suppressed {
 	now := t.now()
 	t.mtx.Lock()
@@ -116,9 +124,34 @@ func (t *Throttle) Due() []Suppressed {
 			delete(t.entries, key)
 		case e.suppressed > 0 && !t.held(e, now):
 			due = append(due, Suppressed{key, e.next(now)})
+		case e.suppressed > 0 && !e.summed && now.Sub(e.last) >= t.every/calm:
+			due = append(due, Suppressed{key, e.suppressed})
+			e.suppressed, e.summed = 0, true
 		}
 	}
 	return append(due, t.takeEvicted()...)
+}
+
+// Wait is how long Due has nothing to return if nothing happens meanwhile; an hour when nothing is suppressed.
+func (t *Throttle) Wait() time.Duration {
+	now := t.now()
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	wait := time.Hour
+	if t.evicted > 0 {
+		return 0
+	}
+	for _, e := range t.entries {
+		if e.suppressed == 0 {
+			continue
+		}
+		at := e.passed.Add(t.interval(e))
+		if quiet := e.last.Add(t.every / calm); !e.summed && quiet.Before(at) {
+			at = quiet
+		}
+		wait = min(wait, at.Sub(now))
+	}
+	return max(wait, 0)
 }
 
 // Forget ends a key, for a cause that is over, and returns how many of its events were not reported. The next event of

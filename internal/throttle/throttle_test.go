@@ -103,7 +103,8 @@ func TestQuietEnds(t *testing.T) {
 	expect(t, th, "a", 1, true)
 }
 
-// TestDue holds that a count is told once when its interval is over or its cause is, and neither before nor again.
+// TestDue holds that a count is told once when its events have ended, its interval is over or its cause is, and neither before
+// nor again.
 func TestDue(t *testing.T) {
 	th, c := newTest(30 * time.Second)
 	due := func(want string) {
@@ -115,23 +116,40 @@ func TestDue(t *testing.T) {
 	due("[]")
 	th.Allow("a")
 	th.AllowN("a", 5)
-	c.advance(30*time.Second - 1)
+	wait := func(want time.Duration) {
+		t.Helper()
+		if got := th.Wait(); got != want {
+			t.Fatalf("due in %v, want %v", got, want)
+		}
+	}
+	wait(2 * time.Second)
+	c.advance(2*time.Second - 1)
 	due("[]")
 	c.advance(1)
-	due("[{a 5}]")
+	wait(0)
+	due("[{a 5}]") // the sum, for now
 	due("[]")
+	wait(time.Hour)
+	th.Allow("a")
+	c.advance(27 * time.Second)
+	due("[]") // one sum is enough until the next line
+	wait(time.Second)
+	c.advance(time.Second)
+	due("[{a 1}]")
 	expect(t, th, "a", 0, false) // that was its line
-	c.advance(30 * time.Second)
+	wait(2 * time.Second)
+	c.advance(2 * time.Second)
+	due("[{a 1}]")
+	th.Allow("a")
+	c.advance(57 * time.Second)
 	due("[]")
-	c.advance(30 * time.Second)
+	c.advance(time.Second)
 	due("[{a 1}]")
 
 	// At an interval of an hour, nobody waits that long for the number of something that is over.
 	goOn(th, c)
 	th.Allow("a")
-	c.advance(5*time.Minute - 1)
-	due("[]")
-	c.advance(1)
+	c.advance(5 * time.Minute)
 	if rest := th.Due(); len(rest) != 1 || rest[0].Key != "a" || rest[0].Count == 0 {
 		t.Fatalf("due %v", rest)
 	}

@@ -39,6 +39,10 @@ func (a *account) Dropped(topic, reason string, records int, err error) {
 	a.t.Errorf("%d record(s) of %s dropped, %s: %v", records, topic, reason, err)
 }
 
+func (a *account) Died(topic, reason string, records int, err error) {
+	a.Dropped(topic, reason, records, err)
+}
+
 func (a *account) wait(n int) {
 	a.t.Helper()
 	for ctx := testContext(a.t); ; {

@@ -107,7 +107,7 @@ func (e *damagedEngine) run() (o outcome) {
 	for name := range producers {
 		s, _ := e.Engine.Connection(name)
 		a := account{Accepted: s.Totals.Accepted, Acknowledged: s.Totals.Acknowledged, Retried: s.Totals.Retried}
-		for _, reason := range s.Totals.Dropped {
+		for _, reason := range slices.Concat(s.Totals.Dead, s.Totals.Dropped) {
 			a.Dropped += reason.Count
 		}
 		o.Connections[name] = a
@@ -185,7 +185,7 @@ func (e *damagedEngine) heal(number int) error {
 	e.put(number, 3)
 	for name, p := range e.producers {
 		settled := func() bool {
-			_, _ = e.Engine.RetrySpool(name) // what damage made dead letters
+			_, _ = e.Engine.RetrySpool(name, "") // what damage made dead letters
 			s, _ := e.Engine.Connection(name)
 			return p.HeldFrames.Load() == 0 && s.Totals.Waiting+s.Totals.Sending+s.Totals.Spooled == 0
 		}

@@ -173,7 +173,7 @@ func advertised() Row {
 			}
 			return nil
 		},
-		Log:   []string{words, "dropped, message timeout"},
+		Log:   []string{words},
 		Shown: []string{words},
 	}
 }

@@ -25,7 +25,7 @@ func (s *site) underWay() (until func()) {
 	return func() {
 		for _, l := range s.lanes {
 			c := counts[l]
-			l.inFlight += c.accepted - c.acknowledged - c.dropped + l.ledger.accepted() - accepted[l]
+			l.inFlight += c.accepted - c.acknowledged - c.dead - c.dropped + l.ledger.accepted() - accepted[l]
 		}
 	}
 }

@@ -77,8 +77,8 @@ func always(o *outcome) (broken []string) {
 	if o.delivered < o.counted.acknowledged {
 		broken = append(broken, fmt.Sprintf("%d acknowledged records are not in the topic", o.counted.acknowledged-o.delivered))
 	}
-	if o.lost > o.counted.dropped {
-		broken = append(broken, fmt.Sprintf("%d lost records were not counted as dropped", o.lost-o.counted.dropped))
+	if gone := o.counted.dead + o.counted.dropped; o.lost > gone {
+		broken = append(broken, fmt.Sprintf("%d lost records were counted neither as dropped nor as dead letters", o.lost-gone))
 	}
 	return broken
 }

@@ -321,22 +321,22 @@ func (s *site) lasts(d time.Duration) {
 
 // count is what `kafka show connection` says about a connection's messages.
 type count struct {
-	accepted, acknowledged, waiting, spooled, dropped, unaccounted, refused int
-	why                                                                     string // of what was dropped
-	text                                                                    string
+	accepted, acknowledged, waiting, spooled, dead, dropped, unaccounted, refused int
+	why                                                                           string // of what was dropped
+	text                                                                          string
 }
 
-var counted = regexp.MustCompile(`(?m)^  (Accepted|Acknowledged|Waiting|Spooled|Dropped|Unaccounted for|Refused) +(-?\d+)(?: \((.*)\))?`)
+var counted = regexp.MustCompile(`(?m)^  (Accepted|Acknowledged|Waiting|Spooled|Dead letters|Dropped|Unaccounted for|Refused) +(-?\d+)(?: \((.*)\))?`)
 
 func (s *site) count(l *lane) count {
 	s.Helper()
 	c := count{text: s.cli("kafka show connection %s", l.name())}
 	fields := map[string]*int{
 		"Accepted": &c.accepted, "Acknowledged": &c.acknowledged, "Waiting": &c.waiting, "Spooled": &c.spooled,
-		"Dropped": &c.dropped, "Unaccounted for": &c.unaccounted, "Refused": &c.refused,
+		"Dead letters": &c.dead, "Dropped": &c.dropped, "Unaccounted for": &c.unaccounted, "Refused": &c.refused,
 	}
 	found := counted.FindAllStringSubmatch(c.text, -1)
-	if len(found) < 5 {
+	if len(found) < 6 {
 		s.Fatalf("no counters in\n%s", c.text)
 	}
 	for _, m := range found {

@@ -97,7 +97,7 @@ func TestSoak(t *testing.T) {
 	for _, l := range s.lanes {
 		out := s.outcome(row{name: "soak", promise: all(memory, overflow, disk)}, o.on, l)
 		out.judge(t)
-		if c := out.counted; c.accepted != c.acknowledged+c.waiting+c.spooled+c.dropped {
+		if c := out.counted; c.accepted != c.acknowledged+c.waiting+c.spooled+c.dead+c.dropped {
 			t.Errorf("the counters of %s do not add up\n%s", l.name(), c.text)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/console"
+	"reskafka/internal/outbox"
+	"reskafka/internal/spool"
 	"reskafka/test/wire"
 	"reskafka/test/world"
 )
@@ -81,7 +83,7 @@ var spoolRows = []Row{
 			if w.account().Spooled == overfillRecords {
 				return unseenf("all is on disk")
 			}
-			if size := w.sizeOf("$spool"); size > 1<<20 {
+			if size := w.sizeOf("$spool"); size > 1<<20+4<<10 { // what notes down how far it got comes on top
 				return fmt.Errorf("%d bytes are on disk", size)
 			}
 			return nil
@@ -103,17 +105,18 @@ var spoolRows = []Row{
 	},
 	{
 		Option: "spool_max_hours", Value: "1", With: []string{"durability = disk", "spool_dir = $spool"}, prepare: spoolDir,
-		Effect: "a record that was accepted two hours ago becomes a dead letter", Where: "in the account",
+		Effect: "a record that was stored two hours ago, before the machine was started, becomes a dead letter", Where: "in the account",
 		holds: func(w *World) error {
 			w.refuse()
+			if err := w.leaveTwoHoursAgo(); err != nil {
+				return err
+			}
 			if err := w.configure(); err != nil {
 				return err
 			}
-			s, err := w.open("tested")
-			if err != nil {
+			if _, err := w.open("tested"); err != nil {
 				return err
 			}
-			s.PutAt(time.Now().Add(-2*time.Hour), needle)
 			dead := func() uint64 { return w.spool().Dead }
 			if err := w.Until("it is a dead letter or is tried again and again", func() bool { return dead() > 0 || w.attempts() >= manyAttempts }); err != nil {
 				return err
@@ -185,6 +188,18 @@ func flushed(w *World) error {
 func spoolDir(w *World) []kfake.Opt {
 	w.vars["spool"], w.vars["elsewhere"] = w.TempDir(), w.TempDir()
 	return nil
+}
+
+// leaveTwoHoursAgo leaves a record in the spool as an earlier boot of the machine stored it.
+func (w *World) leaveTwoHoursAgo() error {
+	then := time.Now().Add(-2 * time.Hour)
+	earlier := &spool.Clock{Wall: func() time.Time { return then }, Uptime: func() time.Duration { return time.Minute }, Boot: 42}
+	s, err := spool.Open(spool.Dir(w.vars["spool"], "tested"), spool.Options{Connection: "tested", Clock: earlier})
+	if err != nil {
+		return err
+	}
+	_, err = s.Append(w.Topic, []*outbox.Record{{Topic: w.Topic, Value: []byte(needle), Accepted: then}})
+	return errors.Join(err, s.Close())
 }
 
 // refuse has the broker refuse every batch for now, until accept is called.

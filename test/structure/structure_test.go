@@ -84,9 +84,10 @@ var uses = map[string][]string{
 	"internal/outbox":     {},
 	"internal/processors": {},
 	"internal/rooted":     {},
-	"internal/spool":      {"host", "outbox", "rooted", "throttle"},
+	"internal/spool":      {"host", "outbox", "rooted", "throttle", "uptime"},
 	"internal/staged":     {"frame", "rooted"},
 	"internal/throttle":   {},
+	"internal/uptime":     {},
 }
 
 func TestImports(t *testing.T) {

@@ -71,10 +71,7 @@ func (w *World) Open(name string) (*Producer, error) {
 func (p *Producer) ID() uint64 { return p.id }
 
 // Put stages records of the world's topic and hands them over.
-func (p *Producer) Put(values ...string) { p.PutAt(time.Now(), values...) }
-
-// PutAt is Put for records that were accepted at some time.
-func (p *Producer) PutAt(accepted time.Time, values ...string) {
+func (p *Producer) Put(values ...string) {
 	var slab []byte
 	charge := int64(0)
 	for _, value := range values {
@@ -82,7 +79,7 @@ func (p *Producer) PutAt(accepted time.Time, values ...string) {
 		if p.Key != nil {
 			key = p.Key(value)
 		}
-		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: accepted.UnixNano(), Topic: p.w.Topic, Key: key,
+		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: time.Now().UnixNano(), Topic: p.w.Topic, Key: key,
 			Value: []byte(value), Charge: uint32(len(value))})
 		charge += int64(len(value))
 	}

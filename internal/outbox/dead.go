@@ -1,0 +1,309 @@
+package outbox
+
+import (
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Dead letters are an outcome of their own: such a record is neither delivered nor dropped, and Retry sends it again. Each
+// one is counted for its topic and the reason it died of until it is retried, purged or given up. The spool keeps them in one
+// log, in the order of their death; runs says which positions of it are whose, so that nothing has to be read when the spool
+// gives some up.
+type deadLetters struct {
+	burying []DeadLetter // being written by the spooler
+	runs    []deadRun    // in the spool, by position
+	older   Counters     // those that earlier runs left: nothing says their topics before they are read
+	unsaid  []outcome    // given up, not logged yet
+}
+
+// deadRun is a range of positions of the log of dead letters with the same topic and reason.
+type deadRun struct {
+	first, next uint64
+	lane        *lane // nil = left by an earlier run
+	reason      string
+}
+
+// reasonEarlier stands for the reason of dead letters that an earlier run left.
+const reasonEarlier = "earlier run"
+
+// countedAs is the reason under which a dead letter is counted.
+func (d *DeadLetter) countedAs() string {
+	if d.Record.lane == nil {
+		return reasonEarlier
+	}
+	return d.Reason
+}
+
+// counters gives the account of a lane, or that of the dead letters that earlier runs left.
+func (o *Outbox) counters(l *lane) *Counters {
+	if l == nil {
+		return &o.older
+	}
+	return &l.count
+}
+
+// addTo adds n to the count of a reason.
+func addTo(counts *map[string]uint64, reason string, n int) {
+	if *counts == nil {
+		*counts = map[string]uint64{}
+	}
+	if (*counts)[reason] += uint64(n); (*counts)[reason] == 0 {
+		delete(*counts, reason)
+	}
+}
+
+// bury makes a dead letter of a record, which has left its lane's queues and the totals of waiting or sending already.
+func (o *Outbox) bury(l *lane, r *Record, reason string, err error) outcome {
+	r.stay()
+	letter := DeadLetter{Record: r, Reason: reason, At: time.Now()}
+	if err != nil {
+		letter.Cause = err.Error()
+	}
+	addTo(&l.count.Dead, reason, 1)
+	o.queueDead(append(o.chores.bury, letter))
+	o.nudge()
+	return o.conclude(l, outcome{record: r, reason: reason, err: err, dead: true})
+}
+
+// queueDead sets what the spooler writes next. While the disk hangs, the oldest dead letters are given up.
+func (o *Outbox) queueDead(letters []DeadLetter) {
+	if n := len(letters); n > 2*lettersMost {
+		for i := range letters[:n-lettersMost] {
+			o.dropDead(letters[i].Record.lane, letters[i].countedAs(), ReasonDeadFull, 1)
+		}
+		letters = slices.Clone(letters[n-lettersMost:])
+	}
+	o.chores.bury = letters
+}
+
+// dropDead counts dead letters as dropped, for the reason why they are kept no longer.
+func (o *Outbox) dropDead(l *lane, died, reason string, n int) {
+	c, topic := o.counters(l), ""
+	addTo(&c.Dead, died, -n)
+	addTo(&c.Dropped, reason, n)
+	if l != nil {
+		topic = l.topic
+	}
+	o.unsaid = append(o.unsaid, outcome{topic: topic, reason: reason, records: n})
+}
+
+// tellGone logs the dead letters that were given up.
+func (o *Outbox) tellGone() {
+	o.mtx.Lock()
+	gone := o.unsaid
+	o.unsaid = nil
+	o.mtx.Unlock()
+	o.say(func() { o.tell(gone) })
+}
+
+// buryAll writes dead letters, or puts that off.
+func (o *Outbox) buryAll(letters []DeadLetter) {
+	o.mtx.Lock()
+	o.burying = letters
+	o.mtx.Unlock()
+	written, err := o.spool.Bury(letters)
+	runtime.KeepAlive(letters) // whose bytes may be a loan
+	log := o.spool.DeadLog()
+	o.mtx.Lock()
+	for i := range letters[:written] {
+		letter := &letters[i]
+		o.addRun(deadRun{log.Next - uint64(written-i), log.Next - uint64(written-i-1), letter.Record.lane, letter.countedAs()})
+	}
+	for _, run := range o.takeRuns(log.First) { // the spool has made room
+		o.dropDead(run.lane, run.reason, ReasonDeadFull, int(run.next-run.first))
+	}
+	o.burying = nil
+	if written < len(letters) {
+		o.queueDead(append(letters[written:len(letters):len(letters)], o.chores.bury...))
+	}
+	o.mtx.Unlock()
+	if err != nil {
+		o.note(err, toBury)
+	}
+	o.tellGone()
+}
+
+// addRun appends to the runs.
+func (o *Outbox) addRun(run deadRun) {
+	if n := len(o.runs); n > 0 {
+		if last := &o.runs[n-1]; last.lane == run.lane && last.reason == run.reason && last.next == run.first {
+			last.next = run.next
+			return
+		}
+	}
+	o.runs = append(o.runs, run)
+}
+
+// takeRuns removes all positions below next from the runs and returns them.
+func (o *Outbox) takeRuns(next uint64) (taken []deadRun) {
+	for len(o.runs) > 0 && o.runs[0].first < next {
+		run := &o.runs[0]
+		part := *run
+		part.next = min(run.next, next)
+		taken = append(taken, part)
+		if run.first = part.next; run.first == run.next {
+			o.runs = o.runs[1:]
+		}
+	}
+	return taken
+}
+
+// takeOverDead enters the dead letters that the spool held when it was opened.
+func (o *Outbox) takeOverDead(log SpoolLog) {
+	n := int(log.Next - log.First)
+	if n == 0 {
+		return
+	}
+	o.addRun(deadRun{log.First, log.Next, nil, reasonEarlier})
+	o.older.Accepted += uint64(n)
+	o.older.Restored += uint64(n)
+	addTo(&o.older.Dead, reasonEarlier, n)
+}
+
+// exhume takes the dead letters that there are now out of the spool once use has done with them, those of one topic, or all with
+// an empty one. Those that die meanwhile, perhaps the same again, are left.
+func (o *Outbox) exhume(spool Spool, topic string, use func([]DeadLetter) error) (n int, err error) {
+	if o.forgetOwed(); o.owed != nil {
+		return 0, o.cannotWrite()
+	}
+	for end := spool.DeadLog().Next; ; {
+		log := spool.DeadLog()
+		if log.First >= end {
+			return n, nil
+		}
+		letters, next, forget, err := spool.Exhume(int(min(readMost, end-log.First)))
+		if err != nil || next == log.First {
+			return n, err
+		}
+		wanted, others := o.unearth(letters, next, topic)
+		if len(others) > 0 {
+			o.buryAll(others)
+		}
+		if len(wanted) > 0 {
+			err = use(wanted)
+		}
+		if err == nil && !o.unburied() {
+			err = forget()
+		} else {
+			o.owed = forget // or the next order would take the same letters
+		}
+		if err != nil || o.owed != nil {
+			return n, err
+		}
+		n += len(wanted)
+	}
+}
+
+// unearth enters what was read from the log of dead letters up to next: what is damaged is dropped, the others are divided by
+// topic. They stay counted as dead letters.
+func (o *Outbox) unearth(letters []DeadLetter, next uint64, topic string) (wanted, others []DeadLetter) {
+	o.mtx.Lock()
+	i := 0
+	for _, run := range o.takeRuns(next) {
+		damaged := 0
+		for p := run.first; p < run.next; p++ {
+			if i == len(letters) || letters[i].Position != p {
+				damaged++
+				continue
+			}
+			letter := letters[i]
+			letter.Record.lane, letter.written = run.lane, true
+			if i++; topic == "" || letter.Record.Topic == topic {
+				wanted = append(wanted, letter)
+			} else {
+				others = append(others, letter)
+			}
+		}
+		if damaged > 0 {
+			o.dropDead(run.lane, run.reason, ReasonDamaged, damaged)
+		}
+	}
+	o.mtx.Unlock()
+	o.tellGone()
+	return wanted, others
+}
+
+// forgetOwed removes dead letters from the spool that have been sent again or written elsewhere, once these are on disk.
+func (o *Outbox) forgetOwed() {
+	if o.owed != nil && !o.unwritten() && !o.unburied() && o.owed() == nil {
+		o.owed = nil
+	}
+}
+
+// unburied reports whether there are dead letters that were taken from the spool and are to be written again.
+func (o *Outbox) unburied() bool {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	return slices.ContainsFunc(o.chores.bury, func(letter DeadLetter) bool { return letter.written })
+}
+
+// revive has dead letters wait for their delivery again, as records that are kept on disk. Their topic has accepted them
+// before, unless that was an earlier run.
+func (o *Outbox) revive(letters []DeadLetter) {
+	records := make([]Record, len(letters))
+	o.mtx.Lock()
+	for i := range letters {
+		from := letters[i].Record
+		records[i] = Record{Topic: from.Topic, Key: from.Key, Value: from.Value, Headers: from.Headers,
+			Accepted: from.Accepted, Durability: Disk, released: true}
+		addTo(&o.counters(from.lane).Dead, letters[i].countedAs(), -1)
+		if from.lane == nil {
+			o.older.Accepted--
+			o.older.Restored--
+			count := &o.lane(from.Topic).count
+			count.Accepted++
+			count.Restored++
+		}
+	}
+	gone := o.enter(records)
+	o.mtx.Unlock()
+	o.say(func() { o.tell(gone) })
+	o.signal()
+}
+
+// purgeDead drops dead letters that were taken from the spool.
+func (o *Outbox) purgeDead(letters []DeadLetter) {
+	o.mtx.Lock()
+	for i := range letters {
+		o.dropDead(letters[i].Record.lane, letters[i].countedAs(), ReasonPurged, 1)
+	}
+	o.mtx.Unlock()
+	o.tellGone()
+}
+
+// giveUpDead drops the dead letters that no longer get to the disk. The caller holds mtx.
+func (o *Outbox) giveUpDead() (gone []outcome) {
+	for _, letter := range slices.Concat(o.burying, o.chores.bury) {
+		if !letter.written {
+			o.dropDead(letter.Record.lane, letter.countedAs(), ReasonStopped, 1)
+		}
+	}
+	o.burying, o.chores.bury = nil, nil
+	gone, o.unsaid = o.unsaid, nil
+	return gone
+}
+
+// ErrDead is the outcome of a record that became a dead letter.
+type ErrDead struct {
+	Reason string
+	Cause  error // the broker's words, or nil
+}
+
+// Error implements error.
+func (e *ErrDead) Error() string {
+	text := "dead letter, " + e.Reason
+	if e.Cause != nil {
+		text += ": " + strings.TrimPrefix(e.Cause.Error(), e.Reason+": ")
+	}
+	return text
+}
+
+// Unwrap gives the cause, and the reason as a DroppedError.
+func (e *ErrDead) Unwrap() []error {
+	if e.Cause == nil {
+		return []error{DroppedError(e.Reason)}
+	}
+	return []error{DroppedError(e.Reason), e.Cause}
+}

@@ -1,0 +1,324 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// graveyard is an outbox whose client refuses every record for good until good is set.
+type graveyard struct {
+	*Outbox
+	t    *testing.T
+	disk *disk
+	heard
+	good atomic.Bool
+	sent []string
+}
+
+// heard counts what the observer is told of, by reason.
+type heard struct {
+	trouble
+	counts map[string]int
+	errs   map[string]error
+}
+
+func (h *heard) Dropped(topic, reason string, records int, err error) {
+	h.hear("dropped, "+reason, records, err)
+}
+func (h *heard) Died(topic, reason string, records int, err error) {
+	h.hear("dead, "+reason, records, err)
+}
+
+func (h *heard) hear(what string, records int, err error) {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	h.counts[what] += records
+	if h.errs[what] == nil {
+		h.errs[what] = err
+	}
+}
+
+func newGraveyard(t *testing.T, s Settings, d *disk) *graveyard {
+	g := &graveyard{t: t, disk: d}
+	g.counts, g.errs = map[string]int{}, map[string]error{}
+	c := newClient("client", s, func(r *Record) answer {
+		if g.good.Load() {
+			g.sent = append(g.sent, r.Topic+" "+string(r.Value))
+			return answer{}
+		}
+		return answer{err: errRefused}
+	})
+	g.Outbox = New(s, c, g, g)
+	g.Attach(func() (Spool, error) { return d, nil })
+	return g
+}
+
+func (g *graveyard) put(topic string, from, to int) {
+	for i := from; i < to; i++ {
+		g.Accept([]Record{numbered(topic, i, Unsaid)})
+		synctest.Wait()
+	}
+}
+
+// want checks an account, whose sum has to be right.
+func (g *graveyard) want(topic string, accepted, acknowledged int, dead, dropped map[string]uint64) {
+	g.t.Helper()
+	for _, c := range g.Counters() {
+		if c.Topic != topic {
+			continue
+		}
+		sum := c.Acknowledged + c.Waiting + c.Sending + c.Spooled
+		for _, n := range c.Dead {
+			sum += n
+		}
+		for _, n := range c.Dropped {
+			sum += n
+		}
+		if c.Accepted != uint64(accepted) || c.Acknowledged != uint64(acknowledged) || sum != c.Accepted ||
+			!maps.Equal(c.Dead, dead) || !maps.Equal(c.Dropped, dropped) {
+			g.t.Errorf("topic %q: %+v, want %d accepted, %d acknowledged, dead %v, dropped %v", topic, c, accepted, acknowledged, dead, dropped)
+		}
+		return
+	}
+	g.t.Errorf("topic %q is in no account", topic)
+}
+
+func onDiskSettings() Settings {
+	s := usual
+	s.Durability = Disk
+	return s
+}
+
+func counts(pairs ...any) map[string]uint64 {
+	m := map[string]uint64{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i].(string)] = uint64(pairs[i+1].(int))
+	}
+	return m
+}
+
+// TestDeadLetters_NoRoom_OldestCountAsDropped guards that no dead letter leaves the account silently when the spool makes room.
+func TestDeadLetters_NoRoom_OldestCountAsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(func(what string) { t.Error(what) })
+		d.mostDead = 3
+		g := newGraveyard(t, onDiskSettings(), d)
+		g.put("t", 0, 6)
+		g.put("u", 0, 2)
+		after(time.Second)
+		g.want("t", 6, 0, counts(reasonRefused, 1), counts(ReasonDeadFull, 5))
+		g.want("u", 2, 0, counts(reasonRefused, 2), counts())
+		if g.counts["dead, "+reasonRefused] != 8 || g.counts["dropped, "+ReasonDeadFull] != 5 || len(g.counts) != 2 {
+			t.Errorf("the observer heard of %v", g.counts)
+		}
+		g.Close()
+	})
+}
+
+// TestDeadLetters_OfAnEarlierRun_AreRestored guards the account over a restart: they are there from the beginning, and become
+// those of their topic when they are sent again.
+func TestDeadLetters_OfAnEarlierRun_AreRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(func(what string) { t.Error(what) })
+		g := newGraveyard(t, onDiskSettings(), d)
+		g.put("t", 0, 3)
+		g.Close()
+		g = newGraveyard(t, onDiskSettings(), d.boot())
+		g.put("t", 3, 4)
+		g.want("", 3, 0, counts(reasonEarlier, 3), counts())
+		g.want("t", 1, 0, counts(reasonRefused, 1), counts())
+		g.good.Store(true)
+		if n, _, err := g.Retry(""); n != 4 || err != nil {
+			t.Errorf("%d sent again, %v", n, err)
+		}
+		after(time.Second)
+		g.want("t", 4, 4, counts(), counts())
+		if c := g.Counters(); len(c) != 1 || c[0].Restored != 3 {
+			t.Errorf("accounts %+v", c)
+		}
+		g.Close()
+	})
+}
+
+// TestDeadLetters_OneTopic_OthersStay guards that a command for one topic leaves the dead letters of others what they are.
+func TestDeadLetters_OneTopic_OthersStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(func(what string) { t.Error(what) })
+		g := newGraveyard(t, onDiskSettings(), d)
+		for i := range 3 {
+			g.put("t", i, i+1)
+			g.put("u", i, i+1)
+			g.put("v", i, i+1)
+		}
+		if records, dead, err := g.Purge("u"); records != 0 || dead != 3 || err != nil {
+			t.Errorf("%d records and %d dead letters purged, %v", records, dead, err)
+		}
+		g.good.Store(true)
+		if n, _, err := g.Retry("t"); n != 3 || err != nil {
+			t.Errorf("%d sent again, %v", n, err)
+		}
+		after(time.Second)
+		g.want("t", 3, 3, counts(), counts())
+		g.want("u", 3, 0, counts(), counts(ReasonPurged, 3))
+		g.want("v", 3, 0, counts(reasonRefused, 3), counts())
+		if len(d.dead) != 3 || d.dead[0].Reason != reasonRefused || d.dead[0].Cause != errRefused.Error() {
+			t.Errorf("dead letters %+v", d.dead)
+		}
+		if n, _, err := g.Retry(""); n != 3 || err != nil {
+			t.Errorf("%d sent again, %v", n, err)
+		}
+		after(time.Second)
+		if got, want := strings.Join(g.sent, ", "), "t 0, t 1, t 2, v 0, v 1, v 2"; got != want {
+			t.Errorf("sent %s, want %s", got, want)
+		}
+		g.Close()
+	})
+}
+
+// TestDeadLetters_Damaged_CountAsDropped guards that one that cannot be read does not stay in the account for ever.
+func TestDeadLetters_Damaged_CountAsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(func(what string) { t.Error(what) })
+		g := newGraveyard(t, onDiskSettings(), d)
+		g.put("t", 0, 5)
+		d.damage = func(topic string, position uint64) bool { return topic == "" && position%2 == 0 }
+		g.good.Store(true)
+		if n, _, err := g.Retry(""); n != 3 || err != nil {
+			t.Errorf("%d sent again, %v", n, err)
+		}
+		after(time.Second)
+		g.want("t", 5, 3, counts(), counts(ReasonDamaged, 2))
+		g.Close()
+	})
+}
+
+// TestDeadLetters_DiskFailsUntilTheEnd_CountAsDropped guards that those that never got to the disk are not counted as kept.
+func TestDeadLetters_DiskFailsUntilTheEnd_CountAsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(func(what string) { t.Error(what) })
+		g := newGraveyard(t, onDiskSettings(), d)
+		after(time.Second)
+		d.mtx.Lock()
+		d.trouble = errDisk
+		d.mtx.Unlock()
+		g.put("t", 0, 4)
+		g.want("t", 4, 0, counts(reasonRefused, 4), counts())
+		g.Close()
+		g.want("t", 4, 0, counts(), counts(ReasonStopped, 4))
+		if g.counts["dropped, "+ReasonStopped] != 4 {
+			t.Errorf("the observer heard of %v", g.counts)
+		}
+	})
+}
+
+// TestDeadLetters_Report_SaysSo guards that who asked for a report can tell a dead letter from a record that is lost.
+func TestDeadLetters_Report_SaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGraveyard(t, onDiskSettings(), newDisk(func(what string) { t.Error(what) }))
+		r := numbered("t", 0, Unsaid)
+		var got error
+		r.Report = func(_ *Record, err error) { got = err }
+		g.Accept([]Record{r})
+		after(time.Second)
+		if want := "dead letter, " + reasonRefused + ": " + errRefused.Error(); got == nil || got.Error() != want ||
+			!errors.Is(got, errRefused) || !errors.Is(got, DroppedError(reasonRefused)) {
+			t.Errorf("reported %v, want %s", got, want)
+		}
+		g.Close()
+	})
+}
+
+// TestTooOld_ClockOfTheRecord_DoesNotCount guards that only the spool's own clock makes a record too old, whatever time it was
+// accepted at, and that the log has age and option.
+func TestTooOld_ClockOfTheRecord_DoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := onDiskSettings()
+		s.MaxAge = 2 * time.Hour
+		d := newDisk(func(what string) { t.Error(what) })
+		g := newGraveyard(t, s, d)
+		c := newClient("down", s, fixed(answer{err: errRetry}))
+		g.Swap(c, s, 0)
+		synctest.Wait()
+		for i, accepted := range []time.Time{time.Unix(0, 0), time.Now().Add(-3 * time.Hour), time.Now().Add(3 * time.Hour), {}} {
+			r := numbered("t", i, Unsaid)
+			r.Accepted = accepted
+			g.Accept([]Record{r})
+		}
+		after(2*time.Hour - time.Minute)
+		if account := g.Counters()[0]; account.Spooled != 4 {
+			t.Errorf("before their time: %+v", account)
+		}
+		after(2 * time.Minute)
+		g.want("t", 4, 0, counts(ReasonTooOld, 4), counts())
+		if err := g.errs["dead, "+ReasonTooOld]; err == nil || !strings.Contains(err.Error(), "waited 2h0m") || !strings.Contains(err.Error(), "spool_max_hours = 2") {
+			t.Errorf("the log is told %v", err)
+		}
+		// A retry gives them their hours anew.
+		if n, _, err := g.Retry(""); n != 4 || err != nil {
+			t.Errorf("%d sent again, %v", n, err)
+		}
+		after(2*time.Hour - time.Minute)
+		if account := g.Counters()[0]; account.Spooled != 4 || len(account.Dead) != 0 {
+			t.Errorf("after the retry: %+v", account)
+		}
+		g.good.Store(true)
+		g.Swap(newClient("good", s, fixed(answer{})), s, 0)
+		after(time.Second)
+		g.want("t", 4, 4, counts(), counts())
+		g.Close()
+	})
+}
+
+// TestProbe_WhateverItsEnd_StaysOutOfTheAccount guards that test messages count nowhere and are not logged.
+func TestProbe_WhateverItsEnd_StaysOutOfTheAccount(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer answer
+		end    func(o *Outbox)
+		want   error
+	}{
+		"acknowledged": {answer{}, nil, nil},
+		"refused":      {answer{err: errRefused}, nil, errRefused},
+		"out of time":  {answer{hang: true}, nil, DroppedError(ReasonExpired)},
+		"in backoff":   {answer{err: errRetry}, nil, DroppedError(ReasonExpired)},
+		"stopped":      {answer{err: errRetry}, (*Outbox).Close, DroppedError(ReasonStopped)},
+	} {
+		for _, durability := range []Durability{Memory, Disk} {
+			t.Run(fmt.Sprint(name, ", ", durability), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := usual
+					s.Durability = durability
+					h := &heard{counts: map[string]int{}, errs: map[string]error{}}
+					o := New(s, newClient("client", s, fixed(c.answer)), h, h)
+					if durability == Disk {
+						o.Attach(func() (Spool, error) { return newDisk(func(what string) { t.Error(what) }), nil })
+						synctest.Wait()
+					}
+					reported, got := 0, error(nil)
+					o.Accept([]Record{{Topic: "t", Value: []byte("1"), Accepted: time.Now(), Lifetime: 3 * time.Second, Probe: true, Charge: -1,
+						Report: func(_ *Record, err error) { reported, got = reported+1, err }}})
+					synctest.Wait()
+					if c := o.Counters(); len(c) != 0 {
+						t.Errorf("under way: %+v", c)
+					}
+					if c.end != nil {
+						c.end(o)
+					}
+					after(4 * time.Second)
+					if reported != 1 || !errors.Is(got, c.want) {
+						t.Errorf("reported %d times, %v; want %v", reported, got, c.want)
+					}
+					o.Close()
+					if c := o.Counters(); len(c) != 0 || len(h.counts) != 0 {
+						t.Errorf("account %+v, the observer heard of %v", c, h.counts)
+					}
+				})
+			})
+		}
+	}
+}
