@@ -4,6 +4,7 @@
 #   DESTDIR         put before every installed path, for packagers
 #   BUILD           where everything is built; default build
 #   bindir          where the reskafka command goes; default /usr/bin
+#   docdir          where the licences of what is linked go; default /usr/share/doc/res_kafka
 #   SANITIZE        address: modules and engine for the address sanitizer, which the process has to preload
 #   CC CFLAGS LDFLAGS GO GOFLAGS GO_LDFLAGS CGO_CFLAGS CGO_LDFLAGS   as usual, added to our own
 
@@ -20,6 +21,7 @@ BUILD ?= build
 # One spelling for one folder, however it was named: what gcc notes down of dependencies is found again by its name.
 override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 bindir ?= /usr/bin
+docdir ?= /usr/share/doc/res_kafka
 CC = gcc
 CFLAGS ?= -O2 -g
 GO ?= go
@@ -41,7 +43,7 @@ Q ?= @
 ##@ Build and install
 
 .PHONY: all
-all: $(MODULES:%=$(BUILD)/%.so) $(BUILD)/libreskafka.so $(BUILD)/reskafka ## Build the modules, the engine and the reskafka command
+all: $(MODULES:%=$(BUILD)/%.so) $(BUILD)/libreskafka.so $(BUILD)/reskafka $(BUILD)/NOTICES ## Build the modules, the engine and the reskafka command
 
 # What a module is made of besides its own sources.
 res_kafka_extra := $(wildcard stage/*.c)
@@ -52,8 +54,19 @@ SANITIZE_CFLAGS := -fsanitize=address -fno-omit-frame-pointer
 SANITIZE_GOFLAGS := -asan
 endif
 
-MODULE_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE -I. -Iinclude $(SYSROOT) $(SANITIZE_CFLAGS)
-MODULE_LDFLAGS = $(LDFLAGS) $(SYSROOT) $(SANITIZE_CFLAGS) -shared
+# What a packager's flags do not have already. Fortified functions need an optimizing compiler, and hide from the address sanitizer.
+HARDEN_CFLAGS := $(if $(findstring -fstack-protector,$(CFLAGS)),,-fstack-protector-strong)
+ifeq ($(SANITIZE)$(findstring _FORTIFY_SOURCE,$(CFLAGS))$(filter -O0,$(CFLAGS)),)
+HARDEN_CFLAGS += $(if $(filter -O%,$(CFLAGS)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+endif
+HARDEN_LDFLAGS := -Wl,-z,relro,-z,now
+# No path of this machine in what is built: the same sources give the same files, wherever they are.
+SAME_CFLAGS := -ffile-prefix-map='$(CURDIR)'=.
+# Asterisk's headers need blocks from a compiler that is clang.
+BLOCKS_CFLAGS := $(if $(shell $(CC) -dM -E -x c /dev/null 2>/dev/null | grep -w __clang__),-fblocks)
+
+MODULE_CFLAGS = -std=gnu11 $(HARDEN_CFLAGS) $(SAME_CFLAGS) $(BLOCKS_CFLAGS) $(CFLAGS) -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE -I. -Iinclude $(SYSROOT) $(SANITIZE_CFLAGS)
+MODULE_LDFLAGS = $(HARDEN_LDFLAGS) $(LDFLAGS) $(SYSROOT) $(SANITIZE_CFLAGS) -shared
 
 # define_module NAME FOLDER [SUBFOLDER/]: the rules of one module, which is built in BUILD or in SUBFOLDER of it.
 # AST_MODULE is what Asterisk's headers ask of every source of a module.
@@ -87,28 +100,40 @@ $(BUILD)/obj/private.map:
 	@echo '{ local: *; };' >$@
 
 # Changes when what things are compiled with changes, and only then: another root or other flags rebuild everything.
+$(BUILD)/obj/flags: export BUILT_WITH = $(CC) $(MODULE_CFLAGS) $(MODULE_LDFLAGS) $(filter-out -trimpath,$(GOFLAGS)) $(ENGINE_BUILD) $(COMMAND_BUILD)
 $(BUILD)/obj/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(MODULE_CFLAGS) $(MODULE_LDFLAGS) $(GO) $(filter-out -trimpath,$(GOFLAGS)) $(GO_LDFLAGS) $(CGO_CFLAGS) $(CGO_LDFLAGS)' >$@.new
+	@printf '%s\n' "$$BUILT_WITH" >$@.new
 	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
 
 GO_SOURCES := go.mod $(wildcard go.sum) $(wildcard abi/* stage/*.h) \
 	$(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*')
 
 # The engine is loaded into that Asterisk's process, so it is linked with that root's C library.
-# -trimpath and -buildvcs=false: the same sources give the same file, wherever they are.
+# -trimpath and -buildvcs=false, as SAME_CFLAGS: the same sources give the same file.
 # asyncpreemptoff: SIGURG belongs to Asterisk, see modules/res_kafka/golib.h. x509negativeserial: as in go.mod, which this
 # flag overrides.
-ENGINE_LDFLAGS = -X runtime.godebugDefault=asyncpreemptoff=1,x509negativeserial=1 $(GO_LDFLAGS)
+# -buildid: Go's own would say where the sources are.
+ENGINE_LDFLAGS = -buildid= -X runtime.godebugDefault=asyncpreemptoff=1,x509negativeserial=1 $(GO_LDFLAGS)
+ENGINE_BUILD = CC='$(CC)' CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(ENGINE_CFLAGS) $(SYSROOT) $(CGO_CFLAGS)' \
+	CGO_LDFLAGS='-O2 -g $(HARDEN_LDFLAGS) $(SYSROOT) $(CGO_LDFLAGS)' \
+	$(GO) build -buildmode=c-shared $(SANITIZE_GOFLAGS) -trimpath -buildvcs=false -ldflags '$(ENGINE_LDFLAGS)'
+ENGINE_CFLAGS := -fstack-protector-strong $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
 $(BUILD)/libreskafka.so: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
 	@echo "  GO      $@"
-	$(Q)CC='$(CC)' CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(SYSROOT) $(CGO_CFLAGS)' CGO_LDFLAGS='-O2 -g $(SYSROOT) $(CGO_LDFLAGS)' \
-		$(GO) build -buildmode=c-shared $(SANITIZE_GOFLAGS) -trimpath -buildvcs=false -ldflags '$(ENGINE_LDFLAGS)' -o $@ ./cmd/libreskafka
+	$(Q)$(ENGINE_BUILD) -o $@ ./cmd/libreskafka
 
-# A command for people, on any machine: no C in it.
+# A command for people, on any machine: no C in it, and no loader, which a position-independent one would need.
+COMMAND_BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(GO_LDFLAGS)'
 $(BUILD)/reskafka: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
 	@echo "  GO      $@"
-	$(Q)CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(GO_LDFLAGS)' -o $@ ./cmd/reskafka
+	$(Q)$(COMMAND_BUILD) -o $@ ./cmd/reskafka
+
+# The licences of what both are linked with.
+$(BUILD)/NOTICES: go.mod internal/docs/notices/main.go | check-go
+	@echo "  NOTICES $@"
+	@mkdir -p $(@D)
+	$(Q)$(GO) run ./internal/docs/notices >$@
 
 # `install` unlinks what it replaces, so a running Asterisk keeps the files it has open, and with -C leaves alone what is the same,
 # so that one that starts meanwhile finds it.
@@ -120,7 +145,9 @@ install: all ## Install modules, engine, documentation, headers and command
 	put 755 "$$astmoddir/res_kafka" $(BUILD)/libreskafka.so; \
 	put 644 "$$includedir/asterisk" include/asterisk/kafka*.h; \
 	set -- documentation/*-en_US.xml; test ! -e "$$1" || put 644 "$$astdatadir/documentation/thirdparty" "$$@"; \
-	put 755 $(bindir) $(BUILD)/reskafka
+	put 755 $(bindir) $(BUILD)/reskafka; \
+	put 644 $(docdir) LICENSE $(BUILD)/NOTICES
+	@echo 'An Asterisk that runs answers "config show help res_kafka" with "not found" until it is restarted: it reads its documentation at the start.'
 
 .PHONY: install-test-modules
 install-test-modules: $(TEST_MODULES:%=$(BUILD)/%.so)
@@ -160,7 +187,9 @@ uninstall: ## Remove what install put there; configuration files stay
 	rmdir "$(TARGET)$$astmoddir/res_kafka" 2>/dev/null || :; \
 	drop "$$includedir/asterisk" include/asterisk/kafka*.h; \
 	drop "$$astdatadir/documentation/thirdparty" documentation/*-en_US.xml; \
-	drop $(bindir) reskafka
+	drop $(bindir) reskafka; \
+	drop $(docdir) LICENSE NOTICES; \
+	rmdir "$(TARGET)$(docdir)" 2>/dev/null || :
 
 .PHONY: clean
 clean: ## Remove everything that was built
@@ -170,6 +199,7 @@ clean: ## Remove everything that was built
 
 .PHONY: demo
 demo: ## A private Asterisk, a broker, one call and its record; KEEP=1 leaves them running
+	@echo 'Compiling the demo and, after that, res_kafka: the first time this takes some minutes.'
 	@scripts/provision --tools
 	@$(GO) run ./test/demo
 
@@ -202,6 +232,18 @@ test-asterisk: ## Scenarios in a real Asterisk, against the embedded broker and 
 .PHONY: test-long
 test-long: ## What make test has a sample of, in full: 20 seeds of damaged answers of a minute each, and the like
 	@scripts/test long
+
+# Copies of the sources in two folders have to give the same files.
+.PHONY: check-reproducible
+check-reproducible: | check-asterisk check-go ## Build in two folders and compare every byte of what is installed
+	@set -e; for n in 1 22; do \
+		dir="$(abspath $(BUILD))/same/$$n"; rm -rf "$$dir"; mkdir -p "$$dir"; \
+		git ls-files -co --exclude-standard | tar cf - -T - | tar xf - -C "$$dir"; \
+		$(MAKE) --no-print-directory -s -C "$$dir" ASTERISK_ROOT='$(ASTERISK_ROOT)' BUILD=build; \
+	done; \
+	for file in $(MODULES:%=%.so) libreskafka.so reskafka NOTICES; do \
+		cmp $(BUILD)/same/1/build/$$file $(BUILD)/same/22/build/$$file; echo "  SAME    $$file"; \
+	done; rm -rf $(BUILD)/same
 
 PRIVATE := $(CURDIR)/build/private
 RESULTS ?= $(PRIVATE)/faults.md

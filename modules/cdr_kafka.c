@@ -52,7 +52,7 @@ static int cdr_log(struct ast_cdr *cdr)
 		TEXT(accountcode),
 		NAMED("amaflags", ast_channel_amaflags2string(cdr->amaflags)),
 		TEXT(peeraccount), TEXT(linkedid), INTEGER(sequence),
-#ifdef AST_MAX_TENANT_ID /* Asterisk 18.26, 20.11, 22 and later */
+#ifdef AST_MAX_TENANT_ID /* Asterisk 18.25, 18.9-cert17, 20.7-cert11, 20.10, 21.5, 22.0 and later */
 		TEXT(tenantid), TEXT(peertenantid),
 #endif
 		TEXT(uniqueid), TEXT(userfield),

@@ -19,8 +19,8 @@ import (
 var devBroker = command{
 	name:    "dev-broker",
 	summary: "Run a Kafka broker for development on this machine",
-	usage:   "[--port N[,N...]] [--data-dir DIR] [--partitions N] [--swallow]",
-	details: `It speaks the Kafka protocol in plaintext on 127.0.0.1 and creates topics when they are first used. It runs
+	usage:   "[--port N[,N...]] [--data-dir DIR] [--partitions N] [--swallow] [--user NAME:PASSWORD] [--acl NAME:RIGHT:TOPIC]",
+	details: `It speaks the Kafka protocol in plaintext on localhost and creates topics when they are first used. It runs
 until it gets SIGINT or SIGTERM. Once it is ready it prints
     dev-broker listening on 127.0.0.1:PORT
 
@@ -35,14 +35,21 @@ It is for development and tests, not for data anybody would miss:
 - Brokers of a cluster are one process and share one data directory: they come and go together, nothing is
   replicated, and whoever can connect may do everything.
 
+To rehearse bad days: --no-auto-topics creates no topic by itself. --user has clients log in (sasl_plaintext; PLAIN,
+SCRAM-SHA-256 or SCRAM-SHA-512); a wrong password is refused. With --acl a user may do what its rights say and nothing
+else: --user pbx:secret --acl pbx:write:calls. Both may be given more than once.
+
 With --swallow it acknowledges records without keeping them: topics and their end offsets are as they would be, and
 there is nothing to read. That is for measuring producers, and takes no memory however long it runs.
 `,
 	setup: func(flags *flag.FlagSet) func(context.Context, environment) error {
-		broker := &brokerOptions{ports: portList{9092}}
+		broker := &brokerOptions{ports: portList{9092}, users: userList{}}
 		flags.Var(&broker.ports, "port", "TCP `port` to listen on, or ports with commas between them; 0 takes a free one")
 		flags.StringVar(&broker.dataDir, "data-dir", "", "keep topics and records in this `directory`")
 		flags.IntVar(&broker.partitions, "partitions", 1, "`number` of partitions a new topic gets")
+		flags.BoolVar(&broker.noAutoTopics, "no-auto-topics", false, "create no topic when it is first used")
+		flags.Var(broker.users, "user", "have clients log in, as a user of this `name:password`")
+		flags.Var(&broker.rights, "acl", "give a user a `name:right:topic`: read, write, create, describe or all, of a topic or *")
 		flags.BoolVar(&broker.swallow, "swallow", false, "acknowledge records and keep none of them")
 		return broker.run
 	},
@@ -54,6 +61,10 @@ type brokerOptions struct {
 	dataDir    string
 	partitions int
 	swallow    bool
+
+	noAutoTopics bool
+	users        userList
+	rights       rightList
 }
 
 // portList is a flag: a port for each broker of the cluster.
@@ -115,15 +126,19 @@ func (o *brokerOptions) check(args []string) error {
 	case o.partitions < 1:
 		return usagef("--partitions %d is not at least 1", o.partitions)
 	}
-	return nil
+	return o.checkAccess()
 }
 
 func (o *brokerOptions) start(log io.Writer) (*kfake.Cluster, error) {
 	options := []kfake.Opt{
 		kfake.Ports(o.ports...),
-		kfake.AllowAutoTopicCreation(),
+		kfake.ListenFn(listenOnBoth),
 		kfake.DefaultNumPartitions(o.partitions),
 		kfake.WithLogger(kfake.BasicLogger(log, kfake.LogLevelError)),
+	}
+	options = append(options, o.access()...)
+	if !o.noAutoTopics {
+		options = append(options, kfake.AllowAutoTopicCreation())
 	}
 	if o.dataDir != "" {
 		options = append(options, kfake.DataDir(o.dataDir))

@@ -1,7 +1,10 @@
 package scenario
 
 import (
+	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,7 +17,19 @@ import (
 // baseFields are the members of a call's record, in their order, before the call's variables.
 var baseFields = []string{
 	"clid", "src", "dst", "dcontext", "channel", "dstchannel", "lastapp", "lastdata", "start", "answer", "end",
-	"durationsec", "billsec", "disposition", "accountcode", "amaflags", "peeraccount", "linkedid", "sequence", "tenantid", "peertenantid",
+	"durationsec", "billsec", "disposition", "accountcode", "amaflags", "peeraccount", "linkedid", "sequence",
+}
+
+// fieldsOf returns the base fields of the world's Asterisk: older ones have no tenants.
+func fieldsOf(w *world) []string {
+	header, err := os.ReadFile(filepath.Join(w.root, "usr/include/asterisk/channel.h"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	if !bytes.Contains(header, []byte("AST_MAX_TENANT_ID")) {
+		return baseFields
+	}
+	return append(slices.Clone(baseFields), "tenantid", "peertenantid")
 }
 
 // members gives the names of a JSON object's members in their order.
@@ -52,14 +67,14 @@ var timeLike = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d{
 func callRecord(w *world, r pbx.Record, extra ...string) map[string]any {
 	w.Helper()
 	value := text(r.Payload)
-	if got, want := members(w.T, value), slices.Concat(baseFields, extra); !slices.Equal(got, want) {
+	if got, want := members(w.T, value), slices.Concat(fieldsOf(w), extra); !slices.Equal(got, want) {
 		w.Errorf("members\n%v\nwant\n%v", got, want)
 	}
 	var call map[string]any
 	if err := json.Unmarshal([]byte(value), &call); err != nil {
 		w.Fatal(err)
 	}
-	for _, name := range baseFields {
+	for _, name := range fieldsOf(w) {
 		_, number := call[name].(float64)
 		if want := slices.Contains([]string{"durationsec", "billsec", "sequence"}, name); number != want {
 			w.Errorf("%s is %T in %s", name, call[name], value)
