@@ -108,8 +108,8 @@ func (o *spoolOptions) settings(dir string) (*config.Connection, error) {
 		entries = append(entries, config.Entry{Section: name, Name: "brokers", Value: o.brokers})
 	}
 	parsed, problems := config.ParseKafka(entries)
-	if parsed == nil || len(parsed.Connections) != 1 {
-		var texts []error
+	if len(parsed.Connections) != 1 || parsed.Connections[0].NoProducer != "" {
+		texts := []error{fmt.Errorf("connection %s cannot be used", host.Printable(name))}
 		for _, p := range problems {
 			texts = append(texts, errors.New(p.String()))
 		}
@@ -118,7 +118,7 @@ func (o *spoolOptions) settings(dir string) (*config.Connection, error) {
 	return parsed.Connections[0], nil
 }
 
-// sectionOf gives the lines of a section. It knows no templates and no includes.
+// sectionOf gives the lines of a section, whose name is in any case. It knows no templates and no includes.
 func sectionOf(text, name string) ([]config.Entry, error) {
 	var entries []config.Entry
 	inside, number := false, 0
@@ -127,7 +127,7 @@ func sectionOf(text, name string) ([]config.Entry, error) {
 		line = uncommented(line)
 		if rest, ok := strings.CutPrefix(line, "["); ok {
 			section, options, _ := strings.Cut(rest, "]")
-			if inside = section == name; inside && strings.TrimSpace(options) != "" {
+			if inside = config.NameKey(section) == config.NameKey(name); inside && strings.TrimSpace(options) != "" {
 				return nil, fmt.Errorf("line %d: section %s has %s, which only Asterisk reads", number, name, options)
 			}
 			if inside {

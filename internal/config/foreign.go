@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// foreignKeys are the options of librdkafka (CONFIGURATION.md) and of Kafka's Java clients that a connection does not have,
-// and what to use instead or why there is none: the end of "is not an option of a connection; …". A key that ends in a star
-// stands for all that begin like it. An exact key counts before one with a star.
+// foreignKeys are the options of librdkafka (CONFIGURATION.md) and of Kafka's Java clients that a connection does not
+// have, and what to use instead or why there is none: the end of "is not an option of a connection; …". A key that
+// ends in a star stands for all that begin like it. An exact key counts before one with a star.
 var foreignKeys = []struct{ advice, keys string }{
 	{"records go to the partitions that librdkafka's default gives them (consistent_random), which cannot be changed",
 		"partitioner partitioner.* partitioner_cb sticky.partitioning.linger.ms"},
