@@ -15,8 +15,9 @@ import (
 //
 // A field is a letter: b, h, i, l and u take 1, 2, 4, 8 and 16 bytes, t is a throttle time in milliseconds, o an offset, s a
 // string, q a string that must be there, y bytes, r the record batches of a partition, p a partition's number, f a replica to
-// read from. [...] is an array of structures, *i one of numbers, {...} a structure, %0 the tagged field 0 of the structure around it. Behind a field stand its versions, none =
-// all. f9 says that versions are flexible from 9 on: lengths are compact and structures end with tagged fields.
+// read from. [...] is an array of structures, *i one of numbers, {...} a structure, %0 the tagged field 0 of the structure
+// around it. Behind a field stand its versions, none = all. f9 says that versions are flexible from 9 on: lengths are compact
+// and structures end with tagged fields.
 var responseLayouts = map[kmsg.Key]string{
 	kmsg.Produce:              "f9 [s0-12 u13+ [i h o l2+ l5+ [i s]8+ s8+ %0{i i}]] t1+ %0[i s i s]",
 	kmsg.Fetch:                "f12 t1+ h7+ i7+ [s0-12 u13+ [p h o o4+ o5+ [l l]4+ f11+ r %0{i l} %1{i i} %2{l i}]] %0[i s i s]",

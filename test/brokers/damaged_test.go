@@ -106,7 +106,7 @@ func (e *damagedEngine) run() (o outcome) {
 	o.Connections = map[string]account{}
 	for name := range producers {
 		s, _ := e.Engine.Connection(name)
-		a := account{Accepted: s.Totals.Accepted, Acknowledged: s.Totals.Acknowledged, Retried: s.Totals.Retried}
+		a := account{Put: numbers + 3, Accepted: s.Totals.Accepted, Acknowledged: s.Totals.Acknowledged, Retried: s.Totals.Retried}
 		for _, reason := range slices.Concat(s.Totals.Dead, s.Totals.Dropped) {
 			a.Dropped += reason.Count
 		}

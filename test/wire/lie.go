@@ -9,9 +9,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Lie changes fields of some answers at random, from a seed: numbers to others and to extreme ones, error codes to any,
+// Lie changes fields of some answers at random, from a seed: numbers to others and to extreme ones, success to any error,
 // texts, and lists that lose or repeat elements. What the client gets can be decoded and is not true. One in every answers
-// is changed.
+// is changed. A refusal is never turned into success, and the numbers of producers are true: with lies about these a broker
+// loses records by itself.
 func Lie(seed uint64, every int) Fault {
 	var mtx sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -53,7 +54,9 @@ func leaves(v reflect.Value, name string, all []leaf) []leaf {
 	switch v.Kind() {
 	case reflect.Struct:
 		for i := range v.NumField() {
-			if field := v.Type().Field(i).Name; field != "Version" && field != "UnknownTags" {
+			field := v.Type().Field(i).Name
+			refusal := field == "ErrorCode" && v.Field(i).Int() != 0
+			if field != "Version" && field != "UnknownTags" && field != "ProducerID" && field != "ProducerEpoch" && !refusal {
 				all = leaves(v.Field(i), field, all)
 			}
 		}
