@@ -67,17 +67,20 @@ func passwordIsPutRight(t *testing.T, kafka string) {
 			t.Errorf("record %d is %s, want %s", i, text(r.Payload), want)
 		}
 	}
-	lines := 0
+	refused, mended := 0, 0
 	for _, line := range w.pbx.LogLines() {
 		if strings.Contains(line, "s3cret") {
 			t.Errorf("a password is in the log: %s", line)
 		}
-		if strings.Contains(line, "unknown user") {
-			lines++
+		switch {
+		case strings.Contains(line, "works again after"):
+			mended++
+		case strings.Contains(line, "unknown user"):
+			refused++
 		}
 	}
-	if lines != 1 {
-		t.Errorf("%d lines for one cause", lines)
+	if refused != 1 || mended != 1 {
+		t.Errorf("%d lines for one cause, %d for its end", refused, mended)
 	}
 }
 
