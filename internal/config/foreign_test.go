@@ -25,14 +25,16 @@ func otherClients(t *testing.T) []string {
 	return keys
 }
 
-// Somebody who brings the configuration of another client learns of each of its options what to write here. A name that is
-// merely alike is no answer.
+// Somebody who brings the configuration of another client learns of each of its options what to write here. A name
+// that is merely alike is no answer.
 func TestForeignKeys_OfOtherClients_GetAdvice(t *testing.T) {
 	for _, key := range otherClients(t) {
 		if connectionTable.option(strings.ReplaceAll(key, ".", "_")) != nil && !strings.Contains(key, ".") {
 			continue // an option here too
 		}
-		_, problems := ParseKafka([]Entry{{Line: 1, Section: "a", Name: "type", Value: "connection"}, {Line: 2, Section: "a", Name: key, Value: "v"}})
+		_, problems := ParseKafka([]Entry{
+			{Line: 1, Section: "a", Name: "type", Value: "connection"}, {Line: 2, Section: "a", Name: key, Value: "v"},
+		})
 		if len(problems) != 1 || problems[0].Severity != Error {
 			t.Errorf("%s: %v", key, problems)
 			continue

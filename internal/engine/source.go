@@ -35,6 +35,9 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 		if err == ErrDisabled {
 			why = "Kafka is disabled (enabled = no in section [general] of kafka.conf)"
 		}
+		if number == 0 { // the module declines to load, whatever becomes of kafka.conf
+			why += "; once it is mended, module load " + known.Module + ".so"
+		}
 		host.Logf(e.log, host.Error, "%s: connection = %s: %s", known.File, source.Connection(), why)
 		return 0, "", ErrInvalid
 	}

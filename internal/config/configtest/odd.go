@@ -14,8 +14,8 @@ const OddFile = "testdata/odd.txt"
 type Odd struct {
 	File string // kafka.conf or cdr_kafka.conf
 	Name string
-	// There and Ours say what the module on librdkafka and res_kafka make of the file: "nothing", or who is served, as in
-	// "produces a b, consumes b". What follows a semicolon in There says why.
+	// There and Ours say what the module on librdkafka and res_kafka make of the file: "nothing", or who is served,
+	// as in "produces a b, consumes b". What follows a semicolon in There says why.
 	There, Ours string
 	Deviates    string // the row of the README's table of deviations; empty = both do the same
 	Text        string // with @DIR@ for the folder of keys
