@@ -154,6 +154,7 @@ func (o *brokerOptions) start(log io.Writer) (*kfake.Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting the broker: %w", err)
 	}
+	refuseNames(cluster)
 	return cluster, nil
 }
 

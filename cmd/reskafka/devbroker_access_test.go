@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -70,5 +73,25 @@ func TestDevBroker_AccessMistakes_Refused(t *testing.T) {
 		if status := run(testContext(t), append([]string{"dev-broker", "--port", "0"}, args...), &out, &errs); status != exitUsage {
 			t.Errorf("%v: status %d, %s", args, status, errs.String())
 		}
+	}
+}
+
+func TestDevBroker_NamesThatKafkaRefuses_Refused(t *testing.T) {
+	address, _ := startBroker(t)
+	c := client(t, address, kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(1))
+	for _, topic := range []string{"two words", "call/records", "..", strings.Repeat("x", 250)} {
+		if err := produce(t, c, topic); !errors.Is(err, kerr.InvalidTopicException) {
+			t.Errorf("%.20q: %v", topic, err)
+		}
+	}
+	if err := produce(t, c, "calls"); err != nil {
+		t.Error(err)
+	}
+	admin := kadm.NewClient(c)
+	if _, err := admin.CreateTopic(testContext(t), 1, 1, nil, "two words"); !errors.Is(err, kerr.InvalidTopicException) {
+		t.Errorf("creating: %v", err)
+	}
+	if _, err := admin.CreateTopic(testContext(t), 1, 1, nil, "others"); err != nil {
+		t.Error(err)
 	}
 }
