@@ -67,6 +67,8 @@ func aPartition(topic string, partition int32) string {
 	return fmt.Sprintf("topic %s partition %d", topic, partition)
 }
 
+const fetching = "fetching messages"
+
 func (c *Consumer) aCommit() string { return c.aGroup() + ": offsets" }
 
 // consumed notes that messages came: what was wrong with their partitions has gone.
@@ -78,6 +80,7 @@ func (c *Consumer) consumed(fetches kgo.Fetches) {
 		if len(p.Records) > 0 {
 			c.hooks.settled(aPartition(p.Topic, p.Partition))
 			c.hooks.settled(aPartition(p.Topic, -1))
+			c.hooks.settled(fetching)
 		}
 	})
 }

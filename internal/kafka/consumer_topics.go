@@ -52,6 +52,7 @@ func (c *Consumer) watchTopics() {
 // topicWatch is what watchTopics knows.
 type topicWatch struct {
 	*Consumer
+	checked *session // whose brokers' versions were looked at
 	names   []string // subscribed to
 	missing map[string]bool
 	ids     map[string][16]byte
@@ -88,9 +89,33 @@ func (w *topicWatch) find() {
 		return
 	}
 	w.hooks.settled(askingForTopics)
+	w.checkVersions(ctx, s)
 	for _, topic := range resp.Topics {
 		if topic.Topic != nil {
 			w.found(s, *topic.Topic, topic.TopicID, kerr.ErrorForCode(topic.ErrorCode))
+		}
+	}
+}
+
+// checkVersions reports, once for a session, that the brokers' versions of what fetches messages do not fit. The client itself tries again
+// in silence.
+func (w *topicWatch) checkVersions(ctx context.Context, s *session) {
+	if w.checked == s {
+		return
+	}
+	resp, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, s.client)
+	if err != nil { // hooks report that, and the next look asks again
+		return
+	}
+	w.checked = s
+	for i := range resp.ApiKeys {
+		offered := &resp.ApiKeys[i]
+		switch kmsg.Key(offered.ApiKey) {
+		case kmsg.Fetch, kmsg.ListOffsets:
+			if offered.MinVersion > kmsg.RequestForKey(offered.ApiKey).MaxVersion() {
+				w.hooks.objected(fetching, versionsDoNotFit)
+				return
+			}
 		}
 	}
 }

@@ -75,6 +75,9 @@ const (
 	notFetched      failure = "partition not fetched"
 )
 
+// versionsDoNotFit is the client's error for a request that a broker has no version for that the client knows.
+const versionsDoNotFit = libraryError("broker is too old; the broker has already indicated it will not know how to handle the request")
+
 // otherWords are the rows of everything but Kafka's error codes.
 var otherWords = []words{
 	{of: syscall.ECONNREFUSED, cause: "connection refused", address: true, remedy: "does a broker listen on that port?"},
@@ -196,7 +199,7 @@ var otherWords = []words{
 	{of: errNoBatch, cause: "the batch is cut off or has other records than it claims", remedy: "were the broker's log files damaged?"},
 
 	{of: errNoAnswer, cause: "the broker's answer says nothing about the partition", remedy: "the broker's log may tell why"},
-	{of: libraryError("broker is too old; the broker has already indicated it will not know how to handle the request"),
+	{of: versionsDoNotFit,
 		cause:  "the versions of the protocol that the broker offers do not fit",
 		remedy: "is it a Kafka broker of 0.11 or later, and does a proxy before it limit the versions?"},
 	{of: libraryError(connectionDied), cause: "it closed the connection"},

@@ -193,7 +193,7 @@ func versions() Row {
 			}
 		})},
 		Conf: []string{"request_timeout_ms = 1000", "enable_idempotence = yes",
-			"[InitProducerID](tested)", "[Produce](tested)", "[FindCoordinator](tested)", "[CreateTopics](tested)"},
+			"[InitProducerID](tested)", "[Produce](tested)", "[FindCoordinator](tested)", "[Fetch](tested)", "group_id = another", "[CreateTopics](tested)"},
 		Steps: func(b *Bench) error {
 			for name, about := range map[string]string{
 				"tested": "asking for topics", "InitProducerID": "getting a producer id", "Produce": "sending to broker 0",
@@ -213,12 +213,16 @@ func versions() Row {
 					return fmt.Errorf("%s is not shown:\n%s", about, got)
 				}
 			}
-			key.Store(int32(kmsg.FindCoordinator))
-			if _, err := b.Subscribe("FindCoordinator", func(kafka.Message) {}); err != nil {
-				return err
-			}
-			if _, err := b.Log.Await(b.Ctx, "connection FindCoordinator: group group: "+words); err != nil {
-				return err
+			for name, about := range map[string]string{"FindCoordinator": "group group", "Fetch": "fetching messages"} {
+				key.Store(int32(map[string]kmsg.Key{"FindCoordinator": kmsg.FindCoordinator, "Fetch": kmsg.Fetch}[name]))
+				s, err := b.Subscribe(name, func(kafka.Message) {})
+				if err != nil {
+					return err
+				}
+				if _, err := b.Log.Await(b.Ctx, "connection "+name+": "+about+": "+words); err != nil {
+					return err
+				}
+				s.End()
 			}
 			key.Store(int32(kmsg.CreateTopics))
 			if err := b.Engine.EnsureTopic("CreateTopics", "another", 1, 1, true); err == nil {
