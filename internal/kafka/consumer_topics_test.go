@@ -56,7 +56,7 @@ func comeBack(t *testing.T, topic string, missing, late bool, most *kversion.Ver
 		tune.known = 50 * time.Millisecond
 		tune.onLook = func() { <-look }
 		if late { // nor is the client to see for itself which topic it commits to
-			tune.extra = []kgo.Opt{kgo.MetadataMinAge(time.Minute)}
+			tune.extra = []kgo.Opt{kgo.MetadataMinAge(time.Minute), kgo.MetadataMaxAge(time.Hour)}
 		}
 	})
 	m.run(nil)
