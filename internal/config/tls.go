@@ -7,10 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // ReadAuthorities reads the certificates of ssl_ca_location: a PEM file, or a folder of which every file is read. It
@@ -70,16 +72,27 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 	return decodeCertificates(raw)
 }
 
+// maxFileBytes is more than any file of certificates has: a system's bundle has a quarter of a megabyte.
+const maxFileBytes = 16 << 20
+
 // readFile reads a file, but nothing that could block for ever or never end, as a pipe or a device.
 func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a file")}
 	}
-	return os.ReadFile(path)
+	if info.Size() > maxFileBytes {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%d bytes are too many for certificates", info.Size())}
+	}
+	return io.ReadAll(io.LimitReader(file, maxFileBytes))
 }
 
 // ReadCertificate reads a client's certificate, with what follows it in its file, and its key. It is what ParseKafka
