@@ -239,7 +239,9 @@ check-reproducible: | check-asterisk check-go ## Build in two folders and compar
 	@set -e; for n in 1 22; do \
 		dir="$(abspath $(BUILD))/same/$$n"; rm -rf "$$dir"; mkdir -p "$$dir"; \
 		git ls-files -co --exclude-standard | tar cf - -T - | tar xf - -C "$$dir"; \
-		$(MAKE) --no-print-directory -s -C "$$dir" ASTERISK_ROOT='$(ASTERISK_ROOT)' BUILD=build; \
+	done; \
+	for n in 1 22; do \
+		$(MAKE) --no-print-directory -s -C '$(abspath $(BUILD))'/same/$$n ASTERISK_ROOT='$(ASTERISK_ROOT)' BUILD=build; \
 	done; \
 	for file in $(MODULES:%=%.so) libreskafka.so reskafka NOTICES; do \
 		cmp $(BUILD)/same/1/build/$$file $(BUILD)/same/22/build/$$file; echo "  SAME    $$file"; \
