@@ -113,6 +113,7 @@ func TestTestSendFails(t *testing.T) {
 		{"nobody there", refusedAddress(t), "t", []string{"no broker acknowledged it within 500 ms; broker 127.0.0.1:", ": connection refused"}, true},
 		// With idempotence the client cannot give up what the broker may have.
 		{"no answer to produce", held.address(), "t", []string{"no broker acknowledged it within 500 ms"}, true},
+		{"packets are swallowed", swallowingAddress(t), "t", []string{"no broker acknowledged it within 500 ms; broker 127.0.0.1:", ": connecting for 0s (see brokers; "}, true},
 		{"silence", silentAddress(t), "t", []string{"no broker acknowledged it within 500 ms; broker 127.0.0.1:", ": connecting for 0s (see brokers; "}, true},
 	} {
 		r := start(t, newLines())
