@@ -340,11 +340,12 @@ func TestSpoolReplayKeepsWhatIsRefused(t *testing.T) {
 	if out := runs(t, "dump", dir); strings.Count(out, "\n") != 20 {
 		t.Errorf("left: %q", out)
 	}
-	var refuse atomic.Bool
-	refuse.Store(true)
+	var refuse atomic.Int32
+	refuse.Store(int32(kerr.TopicAuthorizationFailed.Code))
 	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		if !refuse.Load() {
+		code := int16(refuse.Load())
+		if code == 0 {
 			return nil, nil, false
 		}
 		produce := req.(*kmsg.ProduceRequest)
@@ -354,25 +355,33 @@ func TestSpoolReplayKeepsWhatIsRefused(t *testing.T) {
 			rt.Topic, rt.TopicID = topic.Topic, topic.TopicID
 			for _, p := range topic.Partitions {
 				rp := kmsg.NewProduceResponseTopicPartition()
-				rp.Partition, rp.ErrorCode = p.Partition, kerr.TopicAuthorizationFailed.Code
+				rp.Partition, rp.ErrorCode = p.Partition, code
 				rt.Partitions = append(rt.Partitions, rp)
 			}
 			resp.Topics = append(resp.Topics, rt)
 		}
 		return resp, nil, true
 	})
+	status, _, stderr = runSpool(t, "replay", dir, "--brokers", address, "--patience", "100ms") // a verdict on the topic, not on the records
+	if status != exitError || !strings.Contains(stderr, "giving up after 100ms without an acknowledgement: TOPIC_AUTHORIZATION_FAILED: ") {
+		t.Errorf("without the right: status %d, stderr %q", status, stderr)
+	}
+	if out, dead := runs(t, "dump", dir), runs(t, "dump", dir, "--dead"); strings.Count(out, "\n") != 20 || dead != "" {
+		t.Errorf("left: %q, dead letters %q", out, dead)
+	}
+	refuse.Store(int32(kerr.InvalidRecord.Code))
 	status, stdout, stderr := runSpool(t, "replay", dir, "--brokers", address)
 	if status != exitOK || !strings.Contains(stdout, "0 records acknowledged, 20 refused") {
 		t.Errorf("refused: status %d, stdout %q, stderr %q", status, stdout, stderr)
 	}
-	if out := runs(t, "dump", dir, "--dead"); strings.Count(out, "\n") != 20 || !strings.Contains(out, "not authorized") {
+	if out := runs(t, "dump", dir, "--dead"); strings.Count(out, "\n") != 20 || !strings.Contains(out, "invalid record") {
 		t.Errorf("dead letters: %q", out)
 	}
 	status, stdout, stderr = runSpool(t, "replay", dir, "--dead", "--brokers", address)
 	if status != exitOK || !strings.Contains(stdout, "0 records acknowledged, 20 refused") {
 		t.Errorf("refused again: status %d, stdout %q, stderr %q", status, stdout, stderr)
 	}
-	refuse.Store(false)
+	refuse.Store(0)
 	if out := runs(t, "replay", dir, "--dead", "--brokers", address); !strings.Contains(out, "20 records acknowledged, 0 refused") {
 		t.Errorf("replay --dead: %q", out)
 	}

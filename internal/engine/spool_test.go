@@ -210,7 +210,7 @@ func TestOverflow(t *testing.T) {
 // TestDeadLetters holds that what a broker refuses for good does not hold up what is behind it and is kept, that it
 // can be sent again later, and that it can be thrown away.
 func TestDeadLetters(t *testing.T) {
-	for reason, code := range map[string]int16{"message too large": 10, "not authorized": 29} {
+	for reason, code := range map[string]int16{"message too large": 10, "invalid record": 87} {
 		for _, durability := range []string{overflowing, onDisk} {
 			t.Run(reason+", "+durability, func(t *testing.T) {
 				b := newBroker(t, kfake.SeedTopics(1, "t", "u"))

@@ -25,22 +25,53 @@ type retriesSpent struct{ cause error }
 func (e *retriesSpent) Error() string { return e.cause.Error() }
 func (e *retriesSpent) Unwrap() error { return e.cause }
 
-// permanent holds the brokers' answers, and the client's, that stay the same however often a record is sent, with the
-// name of the counter each goes to. Whatever is not here is tried again until the record's time is up: a broker that
-// is away, restarting, not the leader any more, out of replicas or of disk, or that refuses our password.
-var permanent = []struct {
+// subject is what an answer of a broker is a verdict on.
+type subject int
+
+const (
+	onRecord subject = iota // the record: it stays refused however often it is sent
+	onTopic                 // its topic, the cluster or this connection: the records wait until somebody changes that
+	onTime                  // its time, which is sent as another one
+)
+
+// verdicts are the brokers' answers that stay the same when a batch is sent again, unless somebody or something changes. reason is
+// the name of a counter. Whatever is not here is tried again until the record's time is up: a broker that is away, restarting,
+// not the leader any more, out of replicas or of disk, or that refuses our password.
+var verdicts = []struct {
 	err    error
+	on     subject
 	reason string
 }{
-	{kerr.MessageTooLarge, "message too large"},
-	{kerr.RecordListTooLarge, "message too large"},
-	{kerr.InvalidTopicException, "invalid topic"},
-	{kerr.TopicAuthorizationFailed, "not authorized"},
-	{kerr.InvalidRecord, "invalid record"},
-	{kerr.InvalidTimestamp, "invalid timestamp"},
-	{kerr.UnsupportedForMessageFormat, "unsupported format"},
-	{kerr.UnsupportedCompressionType, "unsupported compression"},
-	{kerr.InvalidRequiredAcks, "invalid acks"},
+	{kerr.MessageTooLarge, onRecord, "message too large"},    // its size
+	{kerr.RecordListTooLarge, onRecord, "message too large"}, // its size
+	{kerr.InvalidTopicException, onRecord, "invalid topic"},  // the name of its topic, which the record keeps
+	{kerr.InvalidRecord, onRecord, "invalid record"},         // its key or value, by a rule of the cluster
+
+	{kerr.TopicAuthorizationFailed, onTopic, "not authorized"},            // the topic's ACLs
+	{kerr.ClusterAuthorizationFailed, onTopic, "not authorized"},          // the cluster's ACLs
+	{kerr.TransactionalIDAuthorizationFailed, onTopic, "not authorized"},  // the cluster's ACLs
+	{kerr.PolicyViolation, onTopic, "policy violation"},                   // a policy of the cluster
+	{kerr.UnsupportedForMessageFormat, onTopic, "unsupported format"},     // message.format.version of the topic
+	{kerr.UnsupportedCompressionType, onTopic, "unsupported compression"}, // the broker's version, compression_codec
+	{kerr.InvalidRequiredAcks, onTopic, "invalid acks"},                   // acks of the connection
+
+	{kerr.InvalidTimestamp, onTime, "invalid timestamp"}, // the clock here or there, or how long the record waited
+}
+
+// verdictOf finds an answer in the table.
+func verdictOf(err error) (reason string, on subject, known bool) {
+	for _, v := range verdicts {
+		if errors.Is(err, v.err) {
+			return v.reason, v.on, true
+		}
+	}
+	return "", 0, false
+}
+
+// judged reports whether err is a verdict on something.
+func judged(err error, on subject) bool {
+	_, found, known := verdictOf(err)
+	return known && found == on
 }
 
 // Permanent implements outbox.Transport: whether sending again could never help a record that failed with err, and
@@ -49,10 +80,8 @@ func (p *Producer) Permanent(err error) (reason string, final bool) {
 	if err == nil {
 		return "", false
 	}
-	for _, known := range permanent {
-		if errors.Is(err, known.err) {
-			return known.reason, true
-		}
+	if reason, on, known := verdictOf(err); known && on == onRecord {
+		return reason, true
 	}
 	if _, spent := errors.AsType[*retriesSpent](err); spent {
 		return "retries spent", true
@@ -70,6 +99,5 @@ func UnknownTopic(err error) bool {
 // ofBatch says whether err is a broker's verdict on a batch as a whole because of one record, or its size, so that it says nothing
 // certain about any one unless the batch holds only that.
 func ofBatch(err error) bool {
-	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) ||
-		errors.Is(err, kerr.InvalidRecord) || errors.Is(err, kerr.InvalidTimestamp)
+	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) || errors.Is(err, kerr.InvalidRecord)
 }

@@ -42,6 +42,7 @@ type hooks struct {
 	lines   *throttle.Throttle
 	now     func() time.Time
 	closing atomic.Bool
+	keys    sync.Map // of lines, by what they are about: that of the last line in the throttle
 	seen    seen
 }
 
@@ -269,11 +270,17 @@ func (h *hooks) objected(to string, err error) {
 	text := to + ": " + why.String()
 	h.noted(text)
 	h.status.lasting.began(to, why.String(), h.now())
-	suppressed, ok := h.lines.Allow(to + ": " + why.key())
+	key := to + ": " + why.key()
+	suppressed, ok := h.lines.Allow(key)
 	if !ok {
 		return
 	}
-	host.Logf(h.log, host.Warning, "connection %s: %s; %s%s", h.name, text, h.purpose, inAttempts(suppressed))
+	h.keys.Store(to, key)
+	level := host.Warning
+	if judged(err, onTopic) || judged(err, onTime) {
+		level = host.Error
+	}
+	host.Logf(h.log, level, "connection %s: %s; %s%s", h.name, text, h.purpose, inAttempts(suppressed))
 }
 
 // unsent notes a request that failed inside the library, before anything was written or after it was answered, of which no other hook
@@ -319,6 +326,9 @@ func (h *hooks) saw(err error) bool {
 // settled notes that there is no trouble about something any more, and logs it if there was.
 func (h *hooks) settled(about string) {
 	if was, ok := h.status.lasting.ended(about); ok {
+		if key, known := h.keys.LoadAndDelete(about); known {
+			h.lines.Forget(key.(string))
+		}
 		h.sayGone(about, was)
 	}
 }

@@ -290,7 +290,7 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 		part.queue[0].doubtful = true
 		return p.refused(part, errNoAnswer)
 	}
-	err := answerOf(said.ErrorCode, said.ErrorMessage, toProduce)
+	err := answerOf(said.ErrorCode, message(said), toProduce)
 	b := part.queue[0]
 	_, final := p.Permanent(err)
 	switch {
@@ -306,9 +306,14 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 			p.identity = identity{}
 		}
 		b.sequenced, b.wire = false, nil
-	case ofBatch(err) && len(b.records) > 1:
-		p.split(part)
-		return nil
+	case judged(err, onTime):
+		return p.refusedTime(part, said, err)
+	case judged(err, onTopic) && p.kept(part) == 0:
+		return p.refusedTopic(part.topic, err)
+	case judged(err, onTopic): // a broker may have it
+		return append(p.refused(part, err), p.objection(part.topic, err))
+	case ofBatch(err):
+		return p.refusedRecord(part, said, err)
 	case final:
 		return p.refuse(part, err)
 	}
@@ -352,8 +357,8 @@ func (p *Producer) onceMore(part *partition) []outcome {
 
 // spend counts a refusal of the first batch's records against `retries`, and ends those that have none left.
 func (p *Producer) spend(part *partition, err error) (ended []outcome) {
-	if !p.limited || UnknownTopic(err) || lostSequence(err) || errors.Is(err, errNoAnswer) { // which say nothing about the records
-		return nil
+	if !p.limited || UnknownTopic(err) || lostSequence(err) || errors.Is(err, errNoAnswer) || judged(err, onTopic) {
+		return nil // which say nothing about the records
 	}
 	b := part.queue[0]
 	spent := 0 // from the first on: those that were refused most are the oldest

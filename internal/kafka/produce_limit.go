@@ -31,7 +31,8 @@ type requestLimit struct {
 	bytes    int  // learned; 0 = request_max_bytes
 	taken    int  // length of the longest request that was answered
 	closedAt int  // length of the request after which the broker closed the connection; 0 = none, or it has answered one as long since
-	trial    bool // no request of about half that length was answered yet
+	trial    bool // no request of a quarter of that length was answered since
+	passed   int  // length of the longest request that was answered since
 	closes   int  // connections closed after a large request; requests sent earlier than the last close are part of it
 }
 
@@ -52,7 +53,7 @@ func (l *requestLimit) pipelines(bytes, configured int) bool {
 
 // answered notes that the broker answered a request of so many bytes.
 func (l *requestLimit) answered(size int) {
-	l.taken = max(l.taken, size)
+	l.taken, l.passed = max(l.taken, size), max(l.passed, size)
 	if size >= l.closedAt {
 		l.closedAt = 0
 	}
@@ -72,13 +73,16 @@ func (l *requestLimit) closed(size, before int) (learned bool) {
 	}
 	l.closes++
 	if l.closedAt == 0 {
-		l.closedAt, l.trial = size, true
+		l.closedAt, l.trial, l.passed = size, true, 0
 		return false
 	}
-	if l.trial {
-		l.closedAt /= 2
+	half := l.closedAt / 2
+	if size <= half { // the broker does not even take half
+		l.bytes = size / 2
+	} else { // it takes half, or less than that is certain
+		l.bytes = min(max(l.passed, half/2), half)
 	}
-	l.bytes = max(min(size, l.closedAt)/2, minRequestBytes)
+	l.bytes = max(l.bytes, minRequestBytes)
 	l.closedAt, l.trial = 0, false
 	return true
 }

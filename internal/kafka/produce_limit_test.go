@@ -27,7 +27,8 @@ func TestRequestLimit_Closes_Halve(t *testing.T) {
 	for name, steps := range map[string][]step{
 		"the second close halves again":    {{closed: 1_000_000, most: 500_000}, {closed: 500_000, most: 250_000, learned: true}},
 		"the same batch once more":         {{closed: 1_000_000, most: 500_000}, {closed: 1_000_000, most: 250_000, learned: true}},
-		"half of it passes":                {{closed: 1_000_000, most: 500_000}, {answered: 500_000, most: 1_000_000}, {closed: 990_000, most: 495_000, learned: true}},
+		"half of it passes":                {{closed: 1_000_000, most: 500_000}, {answered: 500_000, most: 1_000_000}, {closed: 990_000, most: 500_000, learned: true}},
+		"a quarter of it passes":           {{closed: 1_000_000, most: 500_000}, {answered: 260_000, most: 1_000_000}, {closed: 990_000, most: 260_000, learned: true}},
 		"a restart":                        {{closed: 1_000_000, most: 500_000}, {answered: 500_000, most: 1_000_000}, {answered: 1_000_000, most: 1_000_000}, {closed: 1_000_000, most: 500_000}},
 		"a short answer proves nothing":    {{closed: 1_000_000, most: 500_000}, {answered: 1000, most: 500_000}},
 		"two requests on one connection":   {{closed: 900_000, most: 450_000}, {closed: 1_000_000, late: true, most: 500_000}},

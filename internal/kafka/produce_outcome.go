@@ -27,7 +27,7 @@ type outcome struct {
 	record    arrival
 	err       error
 	reopens   *topic // of the last outcome of a hand-back: see topic.returning
-	say       func() // no outcome, but something for the log
+	say       func() // logs something, also without an outcome
 }
 
 // deliver tells of outcomes. It is called without mtx.
@@ -44,9 +44,11 @@ func (p *Producer) deliver(ended []outcome) {
 // tell tells of one outcome. A panic of who is told costs no other its own.
 func (p *Producer) tell(out *outcome) {
 	defer host.Guard(p.hooks.log, "the outcome of records")
-	switch {
-	case out.say != nil:
+	if out.say != nil {
 		out.say()
+	}
+	switch {
+	case out.batch == nil && out.record.record == nil:
 	case out.batch == nil:
 		out.record.done(out.record.record, out.err)
 	case out.err != nil: // the library may still be reading the bytes
@@ -214,6 +216,7 @@ func (p *Producer) cut(part *partition, records, most int) {
 		a := arrival{r, done, whole.deadline, uint64(i)}
 		if n := len(pieces); i == 0 || i == records || !part.put(pieces[n-1], a, most) {
 			pieces = append(pieces, p.newBatch())
+			pieces[n].times = whole.times
 			part.put(pieces[n], a, most)
 		}
 		i++

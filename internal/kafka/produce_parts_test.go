@@ -269,7 +269,7 @@ func TestSequenceNumbers(t *testing.T) {
 		b.identity = identity{id: 8, given: true}
 	})
 	step(0, 8, kerr.RequestTimedOut)
-	step(0, 8, kerr.TopicAuthorizationFailed) // final, and it may be there
+	step(0, 8, kerr.InvalidTopicException) // final, and it may be there
 	b.look(func() {
 		if b.identity.given {
 			t.Error("the numbers of a batch that may be there are used again")

@@ -280,6 +280,9 @@ func (p *Producer) notUsable(t *topic, err error) []outcome {
 	if _, final := p.Permanent(err); final {
 		return p.handBackAll(t, err)
 	}
+	if judged(err, onTopic) {
+		return p.refusedTopic(t, err)
+	}
 	t.trouble = err
 	t.troubles++
 	if t.holds() {

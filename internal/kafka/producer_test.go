@@ -289,14 +289,14 @@ func TestTopicCreatedAnew(t *testing.T) {
 // TestPermanent goes through what ends a record at once and what does not.
 func TestPermanent(t *testing.T) {
 	p := open(t, connection("127.0.0.1:1"), nil, nil)
-	for _, err := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTopicException,
-		kerr.TopicAuthorizationFailed, kerr.InvalidRecord, kerr.UnsupportedForMessageFormat,
-		kerr.UnsupportedCompressionType, kerr.InvalidTimestamp} {
+	for _, err := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTopicException, kerr.InvalidRecord} {
 		if reason, final := p.Permanent(fmt.Errorf("%w (with details)", err)); !final || reason == "" {
 			t.Errorf("%v: %q %v", err, reason, final)
 		}
 	}
-	for _, err := range []error{nil, kerr.NotLeaderForPartition, kerr.UnknownTopicOrPartition, kerr.SaslAuthenticationFailed,
+	for _, err := range []error{nil, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.PolicyViolation,
+		kerr.UnsupportedForMessageFormat, kerr.UnsupportedCompressionType, kerr.InvalidRequiredAcks, kerr.InvalidTimestamp,
+		kerr.NotLeaderForPartition, kerr.UnknownTopicOrPartition, kerr.SaslAuthenticationFailed,
 		kerr.NotEnoughReplicas, kerr.RequestTimedOut, kgo.ErrRecordTimeout, kgo.ErrRecordRetries, kgo.ErrClientClosed,
 		kgo.ErrAborting, ErrClosed, errHeldBack, errors.New("something else")} {
 		if reason, final := p.Permanent(err); final {
@@ -420,7 +420,7 @@ func sendThrough(t *testing.T, idempotence bool, answer func(n int, req *kmsg.Pr
 // TestCulprit puts one record that the broker refuses among many: it alone may be lost, the others stay in order, and
 // finding it takes few requests.
 func TestCulprit(t *testing.T) {
-	for _, verdict := range []*kerr.Error{kerr.InvalidRecord, kerr.MessageTooLarge, kerr.InvalidTimestamp, kerr.RecordListTooLarge} {
+	for _, verdict := range []*kerr.Error{kerr.InvalidRecord, kerr.MessageTooLarge, kerr.RecordListTooLarge} {
 		t.Run(verdict.Message, func(t *testing.T) { testCulprit(t, verdict) })
 	}
 }
@@ -449,7 +449,7 @@ func testCulprit(t *testing.T, verdict *kerr.Error) {
 	box.Accept(records)
 	drain(t, box)
 	box.Close() // then the observer has been told
-	if got := fmt.Sprint(observer.seen); got != fmt.Sprintf("[%s 1]", permanentReason(verdict)) {
+	if got := fmt.Sprint(observer.seen); got != fmt.Sprintf("[%s 1]", reasonOf(verdict)) {
 		t.Errorf("dropped %s", got)
 	}
 	if requests.Load() > 30 {
@@ -492,15 +492,6 @@ func drain(t *testing.T, box *outbox.Outbox) {
 	}
 }
 
-func permanentReason(err error) string {
-	for _, known := range permanent {
-		if errors.Is(err, known.err) {
-			return known.reason
-		}
-	}
-	return ""
-}
-
 // refusal answers a request to produce to partitions of one topic with an error for each.
 func refusal(req *kmsg.ProduceRequest, verdict *kerr.Error) *kmsg.ProduceResponse {
 	resp := req.ResponseKind().(*kmsg.ProduceResponse)
@@ -513,4 +504,10 @@ func refusal(req *kmsg.ProduceRequest, verdict *kerr.Error) *kmsg.ProduceRespons
 	}
 	resp.Topics = append(resp.Topics, topic)
 	return resp
+}
+
+// reasonOf is the name of the counter of a verdict.
+func reasonOf(err error) string {
+	reason, _, _ := verdictOf(err)
+	return reason
 }

@@ -28,7 +28,9 @@ type recordBatch struct {
 
 	base, latest int64     // the least and the largest timestamp, ms since 1970. The least is the first's.
 	deadline     time.Time // the earliest of its records; zero = none
-	closed       bool      // takes no more records
+
+	times  map[*outbox.Record]int64 // of records whose own time a broker refused, ms since 1970; nil = of none
+	closed bool                     // takes no more records
 
 	// With idempotence, once sequenced: what the broker knows the batch by.
 	sequenced bool
@@ -66,6 +68,9 @@ func (b *recordBatch) reset() {
 // always goes in. The record's bytes are copied.
 func (b *recordBatch) add(r *outbox.Record, most int) bool {
 	at := r.Accepted.UnixMilli()
+	if other, ok := b.times[r]; ok {
+		at = other
+	}
 	if len(b.records) == 0 {
 		b.encoded = slices.Grow(b.encoded[:0], batchHeaderBytes)[:batchHeaderBytes]
 		b.base, b.latest = at, at

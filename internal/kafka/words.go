@@ -199,6 +199,15 @@ func messageIn(err error, code *kerr.Error) string {
 func (a *answer) Error() string { return a.sentence().String() }
 func (a *answer) Unwrap() error { return a.err }
 
+// Refused makes an answer one that outbox.Refusal describes, if it is not final.
+func (a *answer) Refused() string {
+	reason, on, _ := verdictOf(a.err)
+	if on == onRecord {
+		return ""
+	}
+	return reason
+}
+
 func (a *answer) sentence() sentence {
 	if a.number != 0 {
 		s := inWords(unknownCode, fmt.Sprint(a.number))

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"errors"
 	"time"
 )
 
@@ -206,15 +207,18 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 	o.sending--
 	settled = true
 	dead := false
+	refused := refusalOf(err)
 	kept := r.Lifetime == 0 && (l.durable || l.strictest >= Overflow)
 	switch {
 	case err == nil:
 		reason = ""
-		l.proven, l.failures = true, 0
+		l.proven, l.failures, l.refusal = true, 0, nil
 	case permanent:
 		// The broker has answered, so the way to it is good.
 		l.proven, l.failures = true, 0
 		dead = kept && o.spooling()
+	case r.Lifetime > 0 && refused != "":
+		reason = refused
 	case o.closing && !kept:
 		reason = ReasonStopped
 	case now >= o.due(r) && !kept:
@@ -223,6 +227,9 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 	default:
 		settled = false
 		late := now >= o.due(r)
+		if refused != "" {
+			l.refusal = err
+		}
 		l.takeBack(r)
 		if late { // with r, which is older than all the others
 			o.makeDurable(l)
@@ -246,6 +253,14 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 	}
 	o.afterAnswer(l, now)
 	return out, settled
+}
+
+// refusalOf is the reason of a Refusal, or nothing.
+func refusalOf(err error) string {
+	if r, ok := errors.AsType[Refusal](err); ok {
+		return r.Refused()
+	}
+	return ""
 }
 
 // judge asks the transport about a failure.
@@ -307,7 +322,7 @@ func (o *Outbox) expire(now time.Duration) []outcome {
 		late, again := l.expire(now, o.due)
 		for _, r := range late {
 			o.waiting--
-			gone = append(gone, o.settle(l, r, ReasonExpired, nil))
+			gone = append(gone, o.settle(l, r, ReasonExpired, l.refusal))
 		}
 		if l.durable && len(late) > 0 {
 			o.listRead(l)

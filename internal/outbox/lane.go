@@ -31,6 +31,7 @@ type lane struct {
 	draining bool          // a record is to be tried again: nothing is sent until the client has returned the rest
 	proven   bool          // the last answer was an acknowledgement: the whole window may be used
 	failures int           // rounds that failed since the last acknowledgement
+	refusal  error         // the brokers' last word in those, if it was a Refusal: why records wait
 	resume   time.Duration // not to be sent before
 	ready    bool          // is in the feeder's list
 

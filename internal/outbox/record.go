@@ -121,6 +121,14 @@ type Transport interface {
 	Close()
 }
 
+// Refusal is what an error of a Transport may be too: a broker refused the record, and a later attempt may succeed. It is the
+// outcome of a record with a lifetime of its own, whose owner waits for an answer; every other record waits. Refused returns the
+// reason in a word or two, or nothing if the error is no refusal.
+type Refusal interface {
+	error
+	Refused() string
+}
+
 // recaller is what a Transport may be too: Recall asks for the records back that it need not keep, because another one
 // takes its place. It does not block.
 type recaller interface{ Recall() }

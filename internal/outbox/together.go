@@ -75,7 +75,7 @@ func (o *Outbox) bookAll(records []*Record) (release []*Record, reports bool) {
 		release = durable
 	}
 	o.sending -= len(records)
-	l.proven, l.failures = true, 0
+	l.proven, l.failures, l.refusal = true, 0, nil
 	o.moveOn(l)
 	o.tally(l, "", counted)
 	o.rest(l)

@@ -1,0 +1,79 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// noRight is a refusal that a later attempt may not get.
+type noRight struct{}
+
+func (noRight) Error() string   { return "no right to write" }
+func (noRight) Refused() string { return "not authorized" }
+
+// refusals is an observer that keeps what it hears.
+type refusals struct {
+	mtx   sync.Mutex
+	lines []string
+}
+
+func (h *refusals) Release(*Record)                  {}
+func (h *refusals) Panicked(any)                     {}
+func (h *refusals) Died(_, _ string, _ int, _ error) {}
+func (h *refusals) Spooling(error)                   {}
+func (h *refusals) Dropped(topic, reason string, records int, err error) {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	h.lines = append(h.lines, fmt.Sprint(topic, " ", reason, " ", records, " ", err))
+}
+
+// TestOutbox_Refusal_EndsOwnLifetimesOnly checks that a topic that is refused keeps its records until their time is up, which is
+// then told with the broker's reason, and that a record with a lifetime of its own ends with the refusal.
+func TestOutbox_Refusal_EndsOwnLifetimesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refuse atomic.Bool
+		refuse.Store(true)
+		c := newClient("client", usual, func(*Record) answer {
+			if refuse.Load() {
+				return answer{after: time.Millisecond, err: noRight{}}
+			}
+			return answer{after: time.Millisecond}
+		})
+		h := &refusals{}
+		o := New(usual, c, h, h)
+		defer o.Close()
+		report := errors.New("none")
+		o.Accept([]Record{{Topic: "t", Accepted: time.Now(), Lifetime: usual.Timeout / 2, Report: func(_ *Record, err error) { report = err }}})
+		time.Sleep(5 * time.Millisecond)
+		synctest.Wait()
+		if !errors.Is(report, noRight{}) || !slices.Equal(h.lines, []string{"t not authorized 1 no right to write"}) {
+			t.Errorf("the test message ended with %v: %q", report, h.lines)
+		}
+		for range 5 {
+			o.Accept([]Record{{Topic: "t", Accepted: time.Now()}})
+		}
+		time.Sleep(usual.Timeout / 2)
+		synctest.Wait()
+		if n := o.Counters()[0]; n.Waiting+n.Sending != 5 {
+			t.Errorf("account %+v", n)
+		}
+		time.Sleep(usual.Timeout)
+		synctest.Wait()
+		if late := h.lines[1:]; !slices.Equal(late, []string{"t message timeout 5 no right to write"}) {
+			t.Errorf("%q", late)
+		}
+		o.Accept([]Record{{Topic: "t", Accepted: time.Now()}})
+		refuse.Store(false)
+		time.Sleep(usual.BackoffMax + time.Second)
+		synctest.Wait()
+		if n := o.Counters()[0]; n.Acknowledged != 1 {
+			t.Errorf("account %+v", n)
+		}
+	})
+}
