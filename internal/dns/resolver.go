@@ -152,6 +152,9 @@ func (l *lookup) explain(failed *net.DNSError, err error) error {
 		}
 	}
 	out.Server = strings.Join(names, ", ")
+	if len(did) > 0 && !errors.Is(err, context.Canceled) {
+		out.UnwrapErr = nil // that the caller's time was up as well says less
+	}
 	if !out.IsNotFound && len(did) > 0 {
 		out.Err = strings.Join(did, ", ")
 	}

@@ -152,3 +152,18 @@ func TestResolver_CallerGivesUp_ReturnsItsError(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestResolver_CallersTimeIsUp_NamesServer guards `kafka topic create`, whose time is shorter than that of two silent servers: it said
+// only that nothing had answered in time.
+func TestResolver_CallersTimeIsUp_NamesServer(t *testing.T) {
+	t.Parallel()
+	server := nameserver.Start(t, "127.0.0.1:0", func(nameserver.Question) nameserver.Answer { return nameserver.Answer{Drop: true} })
+	r := &Resolver{Redirect: func(string) string { return server.Address }}
+	ctx, cancel := context.WithTimeout(t.Context(), maxQuestion+maxQuestion/4)
+	defer cancel()
+	_, err := r.lookUp(ctx, "kafka.example", nil)
+	failed, ok := errors.AsType[*net.DNSError](err)
+	if !ok || !failed.IsTimeout || !strings.Contains(failed.Err, "DNS server ") || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %+v", err)
+	}
+}

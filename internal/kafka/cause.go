@@ -230,6 +230,9 @@ func tlsCause(err error, s *setup) (found sentence, ok bool) {
 	case cutOff(err):
 		return inWords(handshakeCutOff), true
 	}
+	if _, why, ok := strings.Cut(handshake.err.Error(), "failed to parse certificate from server: "); ok {
+		return inWords(certificateUnreadable, strings.TrimPrefix(why, "x509: ")), true
+	}
 	return inWords(handshakeFailed, scrub(handshake.err.Error())), true
 }
 

@@ -91,7 +91,11 @@ func (w *topicWatch) find() {
 	w.hooks.settled(askingForTopics)
 	w.checkVersions(ctx, s)
 	for _, topic := range resp.Topics {
-		if topic.Topic != nil {
+		switch {
+		case topic.Topic == nil:
+		case topic.ErrorCode == 0 && len(topic.Partitions) == 0:
+			w.empty(*topic.Topic)
+		default:
 			w.found(s, *topic.Topic, topic.TopicID, kerr.ErrorForCode(topic.ErrorCode))
 		}
 	}
@@ -117,6 +121,14 @@ func (w *topicWatch) checkVersions(ctx context.Context, s *session) {
 				return
 			}
 		}
+	}
+}
+
+// empty takes that the brokers list a topic without partitions. The client would look again after metadataMaxAge.
+func (w *topicWatch) empty(name string) {
+	if !w.missing[name] {
+		w.missing[name] = true
+		host.Logf(w.log, host.Warning, "connection %s: topic %s, which group %s subscribes to: %s", w.name, name, w.group, inWords(noPartitions))
 	}
 }
 

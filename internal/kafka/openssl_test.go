@@ -177,3 +177,17 @@ func (f *filtered) Read(p []byte) (int, error) {
 	}
 	return f.Conn.Read(p)
 }
+
+// TestTLS_UnreadableCertificate_SaysWhy checks the sentence about a certificate that Go does not parse.
+func TestTLS_UnreadableCertificate_SaysWhy(t *testing.T) {
+	ca := newAuthority(t, "ours")
+	server := ca.issue()
+	version := []byte{0xa0, 3, 2, 1, 2}
+	at := bytes.Index(server.Certificate[0], version)
+	server.Certificate[0], server.Leaf = bytes.Clone(server.Certificate[0]), nil
+	server.Certificate[0][at+4] = 9
+	log := newLines()
+	c := secure(tlsBroker(t, &tls.Config{Certificates: []tls.Certificate{server}}), ca.write(filepath.Join(t.TempDir(), "ca.pem")))
+	open(t, c, log, nil).Send(numbered("t", 0, 1), time.Now().Add(time.Hour), expectOutcomes(t, 1).add)
+	log.waitFor(t, host.Warning, "TLS: the broker's certificate cannot be read: invalid version (issue another one)")
+}

@@ -46,6 +46,8 @@ const (
 	serverExpired       failure = "broker's certificate expired"
 	certificateNotValid failure = "broker's certificate not valid"
 
+	certificateUnreadable failure = "broker's certificate unreadable"
+
 	wrongPassword      failure = "wrong password"
 	wrongPasswordSCRAM failure = "wrong password, SCRAM"
 	otherMechanisms    failure = "other mechanisms"
@@ -150,6 +152,7 @@ var otherWords = []words{
 		remedy: "is this machine's clock right?"},
 	{of: serverExpired, area: "TLS", cause: "the broker's certificate expired on %s",
 		remedy: "renew it; is this machine's clock right?"},
+	{of: certificateUnreadable, area: "TLS", cause: "the broker's certificate cannot be read: %s", remedy: "issue another one"},
 	{of: certificateNotValid, area: "TLS", cause: "the broker's certificate is not valid: %s", remedy: "issue another one"},
 
 	{of: wrongPassword, area: "SASL", cause: "unknown user or wrong password, the broker does not tell which",

@@ -10,32 +10,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"reskafka/internal/kafka"
 	"reskafka/test/wire"
+	"reskafka/test/world"
 )
 
 func init() { rows = append(rows, topicRows...) }
 
 // topicRows are brokers whose metadata is not true.
 var topicRows = []Row{
-	{
-		Name: "a topic without partitions, for a while", Finding: "C6",
-		Broker: []wire.Fault{wire.Times(4, wire.Change(func(r *kmsg.MetadataResponse) {
-			for i := range r.Topics {
-				r.Topics[i].Partitions = nil
-			}
-		}))},
-		Records: 10,
-	},
-	{
-		Name: "a topic without partitions, for longer", Finding: "C6",
-		Broker: []wire.Fault{wire.Times(25, wire.Change(func(r *kmsg.MetadataResponse) {
-			for i := range r.Topics {
-				r.Topics[i].Partitions = nil
-			}
-		}))},
-		Records: 10,
-		Log:     []string{"topic topic: the brokers list it without partitions"},
-	},
+	emptyTopic(),
 	{
 		Name: "a partition that is listed once and is not there", Finding: "C6",
 		Broker:  []wire.Fault{surplusOnce()},
@@ -102,4 +86,46 @@ func TestUnknownTopic(t *testing.T) {
 	}
 	t.Parallel()
 	unknownTopic.Check(t)
+}
+
+// emptyTopic lists a topic without partitions until both sides have said so.
+func emptyTopic() Row {
+	const consumers, producers = "topic topic, which group group subscribes to: the brokers list it without partitions",
+		"connection tested: topic topic: the brokers list it without partitions"
+	var over atomic.Bool
+	return Row{
+		Name: "a topic without partitions", Finding: "C6",
+		Broker: []wire.Fault{wire.While(func(wire.Header) bool { return !over.Load() }, wire.Change(func(r *kmsg.MetadataResponse) {
+			for i := range r.Topics {
+				r.Topics[i].Partitions = nil
+			}
+		}))},
+		Steps: func(b *Bench) error {
+			values, received := Values(10), make(chan string, 10)
+			if _, err := b.Subscribe("tested", func(m kafka.Message) { received <- string(m.Value) }); err != nil {
+				return err
+			}
+			p, err := b.Open("tested")
+			if err != nil {
+				return err
+			}
+			p.Put(values...)
+			for _, text := range []string{consumers, producers} {
+				if _, err := b.Log.Await(b.Ctx, text); err != nil {
+					return err
+				}
+			}
+			over.Store(true)
+			if n, err := p.Settled(); err != nil || n != len(values) {
+				return fmt.Errorf("%d of %d records acknowledged: %v", n, len(values), err)
+			}
+			for _, want := range values {
+				if got, err := world.Await(b.World, received); err != nil || got != want {
+					return fmt.Errorf("message %q, want %q: %v", got, want, err)
+				}
+			}
+			return nil
+		},
+		Log: []string{consumers, producers},
+	}
 }
