@@ -30,7 +30,7 @@
 #endif
 
 /* Raised whenever anything in this file changes its meaning; the module refuses an engine of another number. */
-#define RESK_ABI_VERSION 7
+#define RESK_ABI_VERSION 8
 
 enum resk_result {
 	RESK_OK = 0,

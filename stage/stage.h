@@ -54,6 +54,8 @@ struct stage_gate {
 	int64_t unshared;     /* frames put while `shared` was 1 into a slab that is not shared, because no shared one could be
 	                       * had: the folder's file system is full, the folder is gone, STAGE_SHARED_MAX is in use, the
 	                       * pump has no folder, or the stage no label; only ever grows */
+	int64_t memory;       /* for the writers, as max_weight: most frames in the lower half, most charge in units of 1024 in
+	                       * the upper half, that may be held when a frame comes that is to wait in memory only */
 };
 
 /* A frame as it lies in a slab, 8-byte aligned. The content follows the header; the next frame starts size bytes

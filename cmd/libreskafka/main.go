@@ -72,6 +72,8 @@ const (
 
 	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.unshared) - unsafe.Offsetof(engine.Gate{}.Unshared))
 	_ = uint(unsafe.Offsetof(engine.Gate{}.Unshared) - unsafe.Offsetof(C.struct_stage_gate{}.unshared))
+	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.memory) - unsafe.Offsetof(engine.Gate{}.Memory))
+	_ = uint(unsafe.Offsetof(engine.Gate{}.Memory) - unsafe.Offsetof(C.struct_stage_gate{}.memory))
 	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.shared) - unsafe.Offsetof(engine.Gate{}.Shared))
 	_ = uint(unsafe.Offsetof(engine.Gate{}.Shared) - unsafe.Offsetof(C.struct_stage_gate{}.shared))
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -119,7 +120,7 @@ func (c *connection) setGate() {
 		return
 	}
 	records, charge := c.queueLimits(settings)
-	frames := int64(records)
+	frames, queued := int64(records), charge
 	spools := c.keepsOnDisk(settings)
 	c.mtx.Lock()
 	spools = spools && c.spool != "" && c.trouble == nil
@@ -129,6 +130,11 @@ func (c *connection) setGate() {
 		if share := c.engine.queueBytes(); share > 0 {
 			frames, charge = min(frames, max(int64(records), share/recordBytes)), min(charge, share)
 		}
+	}
+	if settings.Durability == "memory" {
+		gate.setMemory(int64(records), queued)
+	} else {
+		gate.setMemory(math.MaxInt64, math.MaxInt64)
 	}
 	gate.MaxFrames.Store(frames)
 	gate.MaxCharge.Store(charge)

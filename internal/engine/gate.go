@@ -1,6 +1,9 @@
 package engine
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // Gate is the memory a stage shares with the engine: struct stage_gate of stage/stage.h, member by member. It belongs
 // to the stage, which outlives every use the engine makes of it.
@@ -17,6 +20,13 @@ type Gate struct {
 	HeldCharge atomic.Int64
 	Admitted   atomic.Int64
 	Unshared   atomic.Int64
+	Memory     atomic.Int64
+}
+
+// setMemory sets the limits for records that are to wait in memory only. A connection whose event sources keep theirs on disk lets
+// more in than its queue has room for; these must not be accepted to be dropped afterwards.
+func (g *Gate) setMemory(frames, charge int64) {
+	g.Memory.Store(min(frames, math.MaxInt32) | min(max(charge>>10, 1), math.MaxInt32)<<32)
 }
 
 // notStaged is the charge of a record that did not go through this run's stage, so that its outcome gives nothing back.

@@ -124,7 +124,7 @@ func (o *Outbox) join(l *lane, r *Record, following []Record) (gone outcome, end
 	switch {
 	case r.Lifetime > 0: // nobody wants it any more after that, so it is not written
 		l.own++
-	case want == Memory && !l.durable && o.spooling() && o.full(): // without a disk the gate keeps the limits
+	case want == Memory && !l.durable && r.Durability != Unsaid && o.spooling() && o.full(): // otherwise the gate keeps the limits
 		o.waiting--
 		return o.settle(l, r, ReasonQueueFull, nil), true
 	default:

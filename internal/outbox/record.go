@@ -140,7 +140,7 @@ type limitedCloser interface{ CloseWithin(limit time.Duration) }
 const (
 	ReasonExpired   = "message timeout"
 	ReasonStopped   = "engine stopped"
-	ReasonQueueFull = "queue full"               // one that is to stay in memory, on a connection whose gate lets everything in
+	ReasonQueueFull = "queue full"               // one of an event source that keeps its records in memory beside others that do not
 	ReasonSpoolFull = "spool full"               // the oldest, with spool_full = drop_oldest
 	ReasonTooOld    = "expired"                  // spool_max_hours
 	ReasonDamaged   = "damaged"                  // cannot be read back from the disk

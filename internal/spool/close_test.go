@@ -74,3 +74,16 @@ func TestCloseDoesNotWaitForASlowDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestClose_WarningsHeldBack_AreCounted guards that the number of warnings that the log's throttle held back is not lost.
+func TestClose_WarningsHeldBack_AreCounted(t *testing.T) {
+	var log lines
+	s := open(t, newDir(t), Options{Log: &log})
+	for range 5 {
+		s.warn("syncing", "the disk is slow")
+	}
+	closeSpool(t, s)
+	if log.count("spool: the disk is slow") != 1 || log.count("spool: syncing: 4 more line(s) like the last one") != 1 {
+		t.Errorf("lines:\n%s", &log)
+	}
+}

@@ -317,6 +317,9 @@ func (s *Spool) Close() error {
 		return nil
 	}
 	s.closed = true
+	for _, rest := range s.lines.Flush() {
+		host.Logf(s.log, host.Warning, "connection %s: spool: %s: %d more line(s) like the last one", s.connection, rest.Key, rest.Count)
+	}
 	s.cells.stop(&s.running)
 	s.tidy.stop(&s.running)
 	err := s.writeCells()

@@ -338,6 +338,25 @@ static int refuse(struct stage *stage, enum resk_refusal reason, const char *top
 	return -1;
 }
 
+/* Says whether the queue is full for a record that is to wait in memory only. The gate may be open wider, for events that go to
+ * disk at once; such a record would be accepted and dropped later. Threads that come at the same moment may each get in. */
+static enum stage_result memory_full(struct stage_gate *gate, uint32_t charge)
+{
+	uint64_t most = __atomic_load_n(&gate->memory, __ATOMIC_RELAXED);
+	int64_t frames = __atomic_load_n(&gate->held_frames, __ATOMIC_RELAXED);
+
+	if (!__atomic_load_n(&gate->open, __ATOMIC_RELAXED)) {
+		return STAGE_OK; /* which the stage has another reason against */
+	}
+	if (frames >= (int64_t) (most & UINT32_MAX)) {
+		return STAGE_FULL_FRAMES;
+	}
+	if (frames > 0 && __atomic_load_n(&gate->held_charge, __ATOMIC_RELAXED) + charge > (int64_t) (most >> 32) * 1024) {
+		return STAGE_FULL_CHARGE;
+	}
+	return STAGE_OK;
+}
+
 int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *head, struct iovec *parts, int count,
 	size_t weight, uint32_t charge, const char *topic)
 {
@@ -351,7 +370,10 @@ int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *he
 	clock_gettime(CLOCK_REALTIME, &now);
 	head->accepted_ns = now.tv_sec * 1000000000LL + now.tv_nsec;
 	parts[0] = (struct iovec) { head, sizeof(*head) };
-	result = stage_put(stage, parts, count, charge);
+	result = head->source ? STAGE_OK : memory_full(stage_gate(stage), charge);
+	if (result == STAGE_OK) {
+		result = stage_put(stage, parts, count, charge);
+	}
 	if (result == STAGE_CLOSED && __atomic_load_n(&closing, __ATOMIC_SEQ_CST)) {
 		refuse_late(topic);
 	}

@@ -99,8 +99,8 @@ func TestFullQueue(t *testing.T) {
 		return "[" + name + "]\ntype = connection\nbrokers = %BROKER%\nqueue_buffering_max_messages = 1000\ndurability = " + durability + "\n"
 	}
 	w := newWorld(t, options{noBroker: true, files: map[string]string{
-		"kafka.conf":     connection("one", "memory") + connection("two", "overflow"),
-		"cdr_kafka.conf": "[global]\nconnection = two\n", // which keeps them on disk: its queue has other limits
+		"kafka.conf":     connection("one", "memory") + connection("two", "overflow") + connection("three", "memory"),
+		"cdr_kafka.conf": "[global]\nconnection = three\n", // which keeps them on disk: its queue has other limits
 	}})
 	mark := w.pbx.LogMark()
 	records := make([][2][]byte, 1500)
@@ -111,6 +111,11 @@ func TestFullQueue(t *testing.T) {
 	w.expect(`accepted 1000 refused 500`, "kafka probe file one t %s", path)
 	w.waitLog(mark, `ERROR.*connection 'one': refused \d+ record\(s\), topic 't': queue_buffering_max_messages`)
 	w.until(`(?m)^\s*Waiting +1000\b`, "kafka show connection one")
+
+	// A connection whose call records go to disk lets those in; what waits in memory has the queue's limits all the same.
+	w.expect(`accepted 1000 refused 500`, "kafka probe file three t %s", path)
+	w.until(`(?m)^\s*Waiting +1000\b`, "kafka show connection three")
+	w.until(`(?m)^\s*Dropped +0\b(?s:.*)^\s*Refused +500 `, "kafka show connection three")
 
 	w.expect(`accepted 1500 refused 0`, "kafka probe file two t %s", path)
 	w.until(`(?m)^\s*Spooled +1500\b`, "kafka show connection two")
