@@ -122,10 +122,17 @@ static void at_exit(void)
 
 static int unload_module(void)
 {
+	if (producers_held() || consumers_held()) {
+		ast_log(LOG_WARNING, "Not unloading: %d Kafka producer(s) and %d consumer(s) are still held by other modules\n",
+			producers_held(), consumers_held());
+		return -1;
+	}
+	/* Subscriptions that nobody else can end any more. */
+	consumers_stop();
 	workers_reap();
-	if (producers_held() || consumers_held() || workers_busy()) {
-		ast_log(LOG_WARNING, "Not unloading: %d Kafka producer(s) and %d consumer(s) are still held by other modules, "
-			"and %d thread(s) call back into them\n", producers_held(), consumers_held(), workers_busy());
+	if (consumers_held() || workers_busy()) {
+		ast_log(LOG_WARNING, "Not unloading: %d Kafka consumer(s) are still held by other modules, and %d thread(s) call back into them\n",
+			consumers_held(), workers_busy());
 		return -1;
 	}
 	ast_unregister_atexit(at_exit);
@@ -133,8 +140,6 @@ static int unload_module(void)
 	producers_close();
 	engine.resk_stop(STOP_GRACE_MS);
 	producers_stop();
-	consumers_stop();
-	workers_reap();
 	return 0;
 }
 

@@ -116,8 +116,10 @@ typedef void (*ast_kafka_message_cb)(const char *topic, int32_t partition, int64
  *
  * Cached: two calls with the same name give the same object. The network is not touched.
  *
- * \return A reference to the consumer, to be released with ao2_cleanup(). Releasing the last one ends the subscription
- *         without waiting for a callback under way: unsubscribe before freeing what userdata points to.
+ * \return A reference to the consumer, to be released with ao2_cleanup(). A subscription keeps its consumer: when the last
+ *         reference has been released, messages go on coming until ast_kafka_consumer_unsubscribe(), for which the consumer
+ *         can be got again by its name, or until res_kafka is unloaded, which such a consumer does not prevent. Unsubscribe
+ *         before freeing what userdata points to, and before the code of callback goes.
  * \retval NULL when there is no such connection, it has no group_id, or Kafka is disabled; the log says why.
  */
 struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name);
@@ -280,7 +282,8 @@ int ast_kafka_consumer_subscribe_records(struct ast_kafka_consumer *consumer, co
 	ast_kafka_record_cb callback, void *userdata);
 
 /*! \brief Make another consumer of a connection, for a subscription beside those that there are. It is a further member
- * of the group and has a thread of its own. Otherwise like ast_kafka_get_consumer(). */
+ * of the group and has a thread of its own. Otherwise like ast_kafka_get_consumer(), but once its last reference has been
+ * released its subscription ends with the unload of res_kafka and not before. */
 struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name);
 
 /*!

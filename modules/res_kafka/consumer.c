@@ -9,15 +9,17 @@
  *
  * \brief Consumer handles, and the one thread that delivers a subscription's messages.
  *
- * A consumer is what other modules hold. A subscription is what its last subscribe asked for, with a thread of its own
- * that fetches batches from the engine and calls back. The seat is what the two share and what outlives both: the
- * consumer's weak proxy, so that a thread gets hold of the consumer only while somebody else has it too, and the turn,
- * which is held over each callback, so that they come one at a time whatever subscribes and unsubscribes.
+ * A consumer is the handle that other modules hold, and what keeps this module from being unloaded. A subscription is
+ * what the last subscribe asked for, with a thread of its own that fetches batches from the engine and calls back. The seat
+ * is what the two share: the consumer's weak proxy, and the turn, which is held over each callback, so that they come one at
+ * a time whatever subscribes and unsubscribes. A seat with a subscription outlives its consumer, as the modules of the
+ * reference expect, which release theirs once they are subscribed; whoever asks for the consumer again gets a new handle of
+ * the same seat. All seats are in a list, where the unload finds the subscriptions that nobody else can end.
  *
  * No callback begins once a subscription is stopped, which is decided under the turn; so whoever has stopped one and then has had
  * the turn knows that none is under way. A thread is joined by whoever ended its subscription, or, when that was
- * a callback of the same consumer or the last reference going, by whoever comes next (worker.c). AO2 runs a consumer's
- * destructor with the seat locked, so it waits for nothing.
+ * a callback of the same consumer, by whoever comes next (worker.c). AO2 runs a consumer's destructor with the seat locked, so
+ * it waits for nothing.
  */
 
 #include "asterisk.h"
@@ -45,7 +47,8 @@ struct seat {
 	struct turn turn;             /* of callbacks */
 	ast_mutex_t lock;             /* of what follows; taken after the turn */
 	struct subscription *current; /* a reference, or NULL */
-	int alone; /* the consumer's count of references while a single one is held; AO2 counts the weak proxy's too */
+	int alone;  /* the consumer's count of references while a single one is held; AO2 counts the weak proxy's too */
+	int shared; /* ast_kafka_get_consumer() gives it to whoever asks for its name */
 	char name[];
 };
 
@@ -62,9 +65,10 @@ struct subscription {
 
 struct ast_kafka_consumer {
 	struct seat *seat;
+	int pins; /* it keeps the module from being unloaded; under the seat's AO2 lock */
 };
 
-/* The consumers that ast_kafka_get_consumer() gives out, held weakly as producers are. */
+/* The seats that have a consumer or a subscription, and some that had. */
 static AST_LIST_HEAD_STATIC(seats, seat);
 static int held;
 
@@ -89,14 +93,13 @@ static void subscription_destroy(void *obj)
 	ao2_cleanup(subscription->seat);
 }
 
-/* Calls back with one message, unless the subscription has been ended or nobody but this thread holds the consumer any
- * more: then -1. */
+/* Calls back with one message, unless the subscription has been ended: then -1. consumer is lent to callbacks that take one. */
 static int deliver(struct subscription *subscription, struct ast_kafka_consumer *consumer, const struct resk_message *m)
 {
 	struct turn *turn = &subscription->seat->turn;
 
 	turn_take(turn);
-	if (__atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST) || ao2_ref(consumer, 0) <= subscription->seat->alone) {
+	if (__atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST)) {
 		turn_give(turn);
 		return -1;
 	}
@@ -119,13 +122,70 @@ static int deliver(struct subscription *subscription, struct ast_kafka_consumer 
 	return 0;
 }
 
-/* Delivers a batch, or as much of it as is wanted. The consumer is held meanwhile, which is dear to do for each message. */
+static void consumer_destroy(void *obj)
+{
+	struct ast_kafka_consumer *consumer = obj;
+
+	ao2_cleanup(consumer->seat);
+	if (consumer->pins) {
+		__atomic_sub_fetch(&held, 1, __ATOMIC_SEQ_CST);
+		ast_module_unref(AST_MODULE_SELF);
+	}
+}
+
+/* Caller must hold the seat's AO2 lock. */
+static void pin(struct ast_kafka_consumer *consumer)
+{
+	if (!consumer->pins) {
+		consumer->pins = 1;
+		ast_module_ref(AST_MODULE_SELF);
+		__atomic_add_fetch(&held, 1, __ATOMIC_SEQ_CST);
+	}
+}
+
+/* Returns a reference to the seat's consumer, made if there is none. pinned: it keeps the module from being unloaded. */
+static struct ast_kafka_consumer *sit(struct seat *seat, int pinned)
+{
+	struct ast_kafka_consumer *consumer;
+
+	ao2_lock(seat);
+	consumer = ao2_weakproxy_get_object(seat, OBJ_NOLOCK);
+	if (!consumer && (consumer = ao2_alloc(sizeof(*consumer), consumer_destroy))) {
+		if (ao2_weakproxy_set_object(seat, consumer, OBJ_NOLOCK)) {
+			ao2_ref(consumer, -1);
+			consumer = NULL;
+		} else {
+			consumer->seat = ao2_bump(seat);
+			seat->alone = ao2_ref(consumer, 0);
+		}
+	}
+	if (consumer && pinned) {
+		pin(consumer);
+	}
+	ao2_unlock(seat);
+	return consumer;
+}
+
+/* Ends what sit() has lent. Whoever has kept the consumer beyond its callback keeps the module too. */
+static void rise(struct ast_kafka_consumer *consumer)
+{
+	struct seat *seat = consumer->seat;
+
+	ao2_lock(seat);
+	if (ao2_ref(consumer, 0) > seat->alone) {
+		pin(consumer);
+	}
+	ao2_unlock(seat);
+	ao2_ref(consumer, -1);
+}
+
+/* Delivers a batch, or as much of it as is wanted. */
 static void deliver_batch(struct subscription *subscription, const struct resk_batch *batch)
 {
-	struct ast_kafka_consumer *consumer = ao2_weakproxy_get_object(subscription->seat, 0);
+	struct ast_kafka_consumer *consumer = subscription->record_callback ? sit(subscription->seat, 0) : NULL;
 	size_t i;
 
-	if (!consumer) {
+	if (!consumer && subscription->record_callback) {
 		return;
 	}
 	for (i = 0; i < batch->count; i++) {
@@ -134,7 +194,9 @@ static void deliver_batch(struct subscription *subscription, const struct resk_b
 			break;
 		}
 	}
-	ao2_ref(consumer, -1);
+	if (consumer) {
+		rise(consumer);
+	}
 }
 
 static void run(void *object)
@@ -177,42 +239,70 @@ static void finish(struct seat *seat, struct subscription *subscription)
 	ao2_cleanup(subscription);
 }
 
-static void consumer_destroy(void *obj)
+static struct seat *seat_create(const char *name, int shared)
 {
-	struct ast_kafka_consumer *consumer = obj;
+	struct seat *seat = ao2_weakproxy_alloc(sizeof(*seat) + strlen(name) + 1, seat_destroy);
 
-	if (consumer->seat && !in_forked_child()) {
-		ao2_cleanup(replace(consumer->seat, NULL));
+	if (seat) {
+		turn_init(&seat->turn);
+		ast_mutex_init(&seat->lock);
+		seat->shared = shared;
+		strcpy(seat->name, name); /* Safe: the memory was sized for it */
 	}
-	ao2_cleanup(consumer->seat);
-	__atomic_sub_fetch(&held, 1, __ATOMIC_SEQ_CST);
-	ast_module_unref(AST_MODULE_SELF);
+	return seat;
 }
 
-static struct ast_kafka_consumer *consumer_create(const char *name)
+/* Whether a seat has neither a consumer nor a subscription. */
+static int seat_empty(struct seat *seat)
 {
-	struct ast_kafka_consumer *consumer = ao2_alloc(sizeof(*consumer), consumer_destroy);
+	struct ast_kafka_consumer *consumer = ao2_weakproxy_get_object(seat, 0);
+	int empty;
+
+	if (consumer) {
+		ao2_ref(consumer, -1);
+		return 0;
+	}
+	ast_mutex_lock(&seat->lock);
+	empty = !seat->current;
+	ast_mutex_unlock(&seat->lock);
+	return empty;
+}
+
+/* Takes seats out of the list that are empty and finds the shared one of a name, NULL for none. Caller must hold the list's
+ * lock, which is what keeps an empty seat from being used again. */
+static struct seat *find(const char *name)
+{
+	struct seat *found = NULL, *seat;
+
+	AST_LIST_TRAVERSE_SAFE_BEGIN(&seats, seat, next) {
+		if (seat->shared && !strcasecmp(seat->name, name)) {
+			found = seat;
+		} else if (seat_empty(seat)) {
+			AST_LIST_REMOVE_CURRENT(next);
+			ao2_ref(seat, -1);
+		}
+	}
+	AST_LIST_TRAVERSE_SAFE_END;
+	return found;
+}
+
+/* Returns a reference to a consumer: the one of that name, or another one. */
+static struct ast_kafka_consumer *consumer_get(const char *name, int shared)
+{
+	struct ast_kafka_consumer *consumer = NULL;
 	struct seat *seat;
 
-	if (!consumer) {
-		return NULL;
+	AST_LIST_LOCK(&seats);
+	seat = find(name);
+	if (!seat || !shared) {
+		if ((seat = seat_create(name, shared))) {
+			AST_LIST_INSERT_TAIL(&seats, seat, next);
+		}
 	}
-	ast_module_ref(AST_MODULE_SELF);
-	__atomic_add_fetch(&held, 1, __ATOMIC_SEQ_CST);
-	seat = ao2_weakproxy_alloc(sizeof(*seat) + strlen(name) + 1, seat_destroy);
-	if (!seat) {
-		ao2_ref(consumer, -1);
-		return NULL;
+	if (seat) {
+		consumer = sit(seat, 1);
 	}
-	turn_init(&seat->turn);
-	ast_mutex_init(&seat->lock);
-	strcpy(seat->name, name); /* Safe: the memory was sized for it */
-	consumer->seat = seat;
-	if (ao2_weakproxy_set_object(seat, consumer, 0)) {
-		ao2_ref(consumer, -1);
-		return NULL;
-	}
-	seat->alone = ao2_ref(consumer, 0);
+	AST_LIST_UNLOCK(&seats);
 	return consumer;
 }
 
@@ -231,56 +321,29 @@ static int can_consume(const char *name)
 
 struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name)
 {
-	return can_consume(name) ? consumer_create(name) : NULL;
-}
-
-/* Finds the consumer of that name that somebody holds, and takes seats out of the list that nobody sits on. */
-static struct ast_kafka_consumer *find(const char *name)
-{
-	struct ast_kafka_consumer *found = NULL;
-	struct seat *seat;
-
-	AST_LIST_TRAVERSE_SAFE_BEGIN(&seats, seat, next) {
-		struct ast_kafka_consumer *consumer = ao2_weakproxy_get_object(seat, 0);
-
-		if (consumer && !found && !strcasecmp(seat->name, name)) {
-			found = consumer;
-		} else if (consumer) {
-			ao2_ref(consumer, -1);
-		} else {
-			AST_LIST_REMOVE_CURRENT(next);
-			ao2_ref(seat, -1);
-		}
-	}
-	AST_LIST_TRAVERSE_SAFE_END;
-	return found;
+	return can_consume(name) ? consumer_get(name, 0) : NULL;
 }
 
 struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name)
 {
-	struct ast_kafka_consumer *consumer;
-
-	if (!can_consume(name)) {
-		return NULL;
-	}
-	AST_LIST_LOCK(&seats);
-	consumer = find(name);
-	if (!consumer && (consumer = consumer_create(name))) {
-		AST_LIST_INSERT_TAIL(&seats, ao2_bump(consumer->seat), next);
-	}
-	AST_LIST_UNLOCK(&seats);
-	return consumer;
+	return can_consume(name) ? consumer_get(name, 1) : NULL;
 }
 
 void consumers_stop(void)
 {
 	struct seat *seat;
 
-	AST_LIST_LOCK(&seats);
-	while ((seat = AST_LIST_REMOVE_HEAD(&seats, next))) {
+	/* The list is not held meanwhile: a callback that is waited for may ask for a consumer. */
+	for (;;) {
+		AST_LIST_LOCK(&seats);
+		seat = AST_LIST_REMOVE_HEAD(&seats, next);
+		AST_LIST_UNLOCK(&seats);
+		if (!seat) {
+			break;
+		}
+		finish(seat, replace(seat, NULL));
 		ao2_ref(seat, -1);
 	}
-	AST_LIST_UNLOCK(&seats);
 }
 
 static int subscribe(struct ast_kafka_consumer *consumer, const char *topics, ast_kafka_message_cb callback,

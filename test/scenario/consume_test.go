@@ -121,21 +121,42 @@ func consume(t *testing.T, on kind) {
 		t.Errorf("after unsubscribing inside the callback came %q", got[9:])
 	}
 
-	// The last reference is given up inside the callback: that is the last of its batch.
+	// The last reference is given up inside the callback: the subscription keeps the consumer.
 	w.send(apart, "drop", "then")
-	w.waitReceived("got", 11)
-	w.until(member+"No", "kafka show consumers")
-	if got := payloads(w.received("got")); len(got) != 11 {
-		t.Errorf("after the last reference was gone came %q", got[10:])
-	}
-	w.subscribe(apart, 0)
 	if got := payloads(w.waitReceived("got", 12)); got[11] != "then" {
 		t.Errorf("after the last reference was gone came %q", got[11:])
+	}
+	w.expect(member+"Yes", "kafka show consumers")
+	w.subscribe(apart, 0)
+	w.send(apart, "again")
+	if got := payloads(w.waitReceived("got", 13)); got[12] != "again" {
+		t.Errorf("after subscribing again came %q", got[12:])
 	}
 	w.cli("kafka probe end")
 	w.expect(`Unloaded`, "module unload kafka_probe.so")
 	w.cli("module unload cdr_kafka.so")
 	w.expect(`Unloaded`, "module unload res_kafka.so")
+}
+
+// TestUnload_SubscriptionAlone_EndsCallbacks checks that a consumer that only its subscription keeps does not prevent the unload, which
+// waits for the callback under way. The module that subscribed requires res_kafka, so the unload has to be forced.
+func TestUnload_SubscriptionAlone_EndsCallbacks(t *testing.T) {
+	w := newWorld(t, options{parts: 1, modules: []string{"res_kafka", "kafka_probe"}, files: map[string]string{"kafka.conf": group}})
+	topic := w.name("alone")
+	w.subscribe(topic, 200)
+	w.send(topic, numbers(0, 5)...)
+	w.waitReceived("got", 1)
+	w.expect(`Unable to unload`, "module unload -f res_kafka.so")
+	w.send(topic, "drop")
+	w.waitReceived("got", 6)
+	w.send(topic, numbers(5, 200)...)
+	w.waitReceived("got", 8)
+	w.expect(`Unloaded`, "module unload -f res_kafka.so")
+	came := len(w.received("got"))
+	w.expect(`System uptime`, "core show uptime")
+	if again := len(w.received("got")); again != came || came >= 200 {
+		t.Errorf("%d messages came before the end of the unload and %d after it", came, again-came)
+	}
 }
 
 func TestWrongConsumerCallsAreRefused(t *testing.T) {

@@ -337,6 +337,14 @@ KAFKA_TEST(reports_keep_the_module, "reports keep res_kafka.so loaded",
 	return AST_TEST_PASS;
 }
 
+/* Opens the desk for threads that are joined after this. */
+static void desk_release(struct desk *desk)
+{
+	if (desk) {
+		desk_shut(desk, 0);
+	}
+}
+
 static void *end_patiently(void *data)
 {
 	struct desk *desk = data;
@@ -353,6 +361,7 @@ KAFKA_TEST(report_end_again, "an end waits for nothing that will not come",
 	RAII_VAR(struct task *, patient, NULL, task_cleanup);
 	RAII_VAR(struct task *, ending, NULL, task_cleanup);
 	RAII_VAR(struct task *, late, NULL, task_cleanup);
+	RAII_VAR(struct desk *, opened, desk, desk_release); /* goes first: with the desk shut no thread above ends */
 	struct topic topic = topic_new(producer, "report_end_again", 1);
 
 	CHECK(desk && desk->reports && topic.name[0], "no reports or topic");
