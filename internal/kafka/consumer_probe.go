@@ -185,14 +185,17 @@ func batchOffsets(data []byte, next int64) (first, last int64) {
 			first, last = unknownOffset, unknownOffset
 		}
 		if first != unknownOffset {
-			if base > first {
+			if base > first && base <= maxOffset {
 				last = base - 1
 			}
 			return first, last
 		}
+		if base < 0 || base > maxOffset {
+			return unknownOffset, unknownOffset
+		}
 		first, last = base, base
 		if data[batchMagicAt] == 2 && len(data) >= batchHeaderBytes {
-			if delta := int32(binary.BigEndian.Uint32(data[batchLastDeltaAt:])); delta >= 0 && base <= base+int64(delta) {
+			if delta := int32(binary.BigEndian.Uint32(data[batchLastDeltaAt:])); delta >= 0 {
 				last = base + int64(delta)
 			}
 		}

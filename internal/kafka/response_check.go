@@ -47,6 +47,7 @@ type responseCheck struct {
 	word   uint64 // of the number that is being read
 	have   int    // bytes of it
 	batch  batchCheck
+	epochs epochCheck
 
 	throttle  time.Duration // that the broker asks for, before it is cut
 	fallback  bool          // with the error UNSUPPORTED_VERSION the response is one of version 0
@@ -78,7 +79,7 @@ var responseHeader = &layout{tagged: true}
 
 // start begins with a response of so many bytes behind its correlation number.
 func (c *responseCheck) start(size int, l *layout, headerTags bool) {
-	*c = responseCheck{left: size, stack: c.stack[:0], unchecked: l == nil, batch: c.batch}
+	*c = responseCheck{left: size, stack: c.stack[:0], unchecked: l == nil, batch: c.batch, epochs: c.epochs}
 	c.batch.start(0)
 	if l == nil {
 		return
@@ -241,6 +242,10 @@ func (c *responseCheck) readField(l *level, p []byte) (used int, err error) {
 	switch f.kind {
 	case 't':
 		return c.readThrottle(l, p)
+	case 'c':
+		return c.readEpochError(l, p)
+	case 'e':
+		return c.readEpochEnd(l, p)
 	case 'o', 'p':
 		return c.readNumber(l, f, p)
 	case 'f':

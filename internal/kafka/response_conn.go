@@ -214,6 +214,9 @@ func (c *checkedConn) identify() error {
 	}
 	l, headerTags := layoutOf(c.current.key, c.current.version)
 	c.check.start(size, l, headerTags)
+	if c.current.key == kmsg.OffsetForLeaderEpoch {
+		c.check.epochs.begin()
+	}
 	c.check.fallback = c.current.key == kmsg.ApiVersions
 	return nil
 }
