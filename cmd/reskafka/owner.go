@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,7 +57,7 @@ func ownerOf(path string) (uid int, err error) {
 		return 0, err
 	}
 	if link.Mode()&fs.ModeSymlink != 0 && rooted.Owner(link) == 0 {
-		resolved, err := filepath.EvalSymlinks(path)
+		resolved, err := rooted.Resolve(path)
 		if err != nil {
 			return 0, err
 		}

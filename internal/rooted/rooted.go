@@ -170,15 +170,32 @@ func UserName(uid int) string {
 	return number
 }
 
-// Resolve returns path with the symbolic links in it resolved. It refuses a link in the last element that belongs to
-// neither root nor the user this process runs as: whoever owns it decides where it leads.
+// Resolve returns path with symbolic links in its last element resolved. It refuses a link that belongs to neither root nor the
+// user this process runs as: whoever owns it decides where it leads. What is above is left to the kernel, for a link such as
+// /proc/PID/root leads to where its text does not.
 func Resolve(path string) (string, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return "", err
+	for range maxLinks {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return "", err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			return path, nil
+		}
+		if owner := Owner(info); owner != 0 && owner != os.Geteuid() {
+			return "", fmt.Errorf("%s is a symbolic link of user %s", path, UserName(owner))
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Dir(path) + "/" + target // not cleaned: ".." after a link is the kernel's to follow
+		}
+		path = target
 	}
-	if owner := Owner(info); info.Mode()&fs.ModeSymlink != 0 && owner != 0 && owner != os.Geteuid() {
-		return "", fmt.Errorf("%s is a symbolic link of user %s", path, UserName(owner))
-	}
-	return filepath.EvalSymlinks(path)
+	return "", &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
 }
+
+// maxLinks is how many links in a row the kernel follows.
+const maxLinks = 40

@@ -74,3 +74,30 @@ func TestDir_PathReplaced_KeepsDirectory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestResolve_Links_LastElementOnly(t *testing.T) {
+	top := t.TempDir()
+	path := func(name string) string { return filepath.Join(top, name) }
+	must(t, os.MkdirAll(path("real/dir"), 0o700))
+	must(t, os.Symlink("real", path("above")))
+	must(t, os.Symlink("above/dir", path("link")))
+	must(t, os.Symlink(path("link"), path("second")))
+	must(t, os.Symlink("loop", path("loop")))
+	for name, want := range map[string]string{
+		"real/dir": "real/dir", "above/dir": "above/dir", "link": "above/dir", "second": "above/dir",
+	} {
+		if got, err := Resolve(path(name)); got != path(want) || err != nil {
+			t.Errorf("%s is %s, %v", name, got, err)
+		}
+	}
+	if _, err := Resolve(path("loop")); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("a loop: %v", err)
+	}
+	if _, err := Resolve(path("missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+	// The text of this link is "/", and it may lead elsewhere.
+	if got, err := Resolve("/proc/self/root/tmp"); got != "/proc/self/root/tmp" || err != nil {
+		t.Errorf("%s, %v", got, err)
+	}
+}
