@@ -206,8 +206,7 @@ func (c *trouble) run(t *testing.T, at *site) {
 		c.heal(s)
 	}
 	if c.reload != "" {
-		s.configure(c.reload)
-		s.note("reload", 0)
+		s.configure(c.reload) // its lines come at once or with what follows
 	}
 	s.settled()
 	s.receive("waited")
