@@ -37,7 +37,6 @@ func filesRefused(t *testing.T, at *site) {
 	s.note("first load", 0)
 	for _, wrong := range []struct{ what, options string }{
 		{"key without certificate", first + ", ssl_key_location = #/client.key"},
-		{"certificate without key", first + ", ssl_certificate_location = #/client.pem"},
 		{"another certificate's key", first + ", ssl_certificate_location = #/client.pem, ssl_key_location = #/stranger.key"},
 		{"missing file", ssl + "ssl_ca_location = #/nothing.pem"},
 		{"file without a certificate", ssl + "ssl_ca_location = #/text.pem"},
