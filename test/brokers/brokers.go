@@ -32,6 +32,7 @@
 package brokers
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -69,6 +70,8 @@ type Row struct {
 	Host       string       // the broker's name in kafka.conf; empty = its address
 
 	Files map[string][]byte // that the connection's options name
+
+	Patience time.Duration // how long the row may take; 0 = patience
 
 	Records int                // to produce
 	Consume bool               // consume them too
@@ -112,7 +115,7 @@ func (r *Row) Start(t testing.TB) *Bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	b := &Bench{World: world.New(t, topic, t.TempDir(), patience), Wire: watched, Kafka: cluster}
+	b := &Bench{World: world.New(t, topic, t.TempDir(), cmp.Or(r.Patience, patience)), Wire: watched, Kafka: cluster}
 	options := []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ClientID("independent")}
 	options = append(options, r.Client...)
 	if r.TLS != nil {

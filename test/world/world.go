@@ -50,10 +50,11 @@ func (w *World) Configure(text string) error {
 // Producer stands in for the C stage of a connection: it counts as stage/ does, and hands over at once.
 type Producer struct {
 	engine.Gate
-	Key  func(value string) []byte // of a record; nil = all have the same
-	id   uint64
-	name string
-	w    *World
+	Key   func(value string) []byte // of a record; nil = all have the same
+	Ahead time.Duration             // how far the clock is ahead that records are accepted by
+	id    uint64
+	name  string
+	w     *World
 }
 
 // Open opens a connection's producer.
@@ -79,7 +80,7 @@ func (p *Producer) Put(values ...string) {
 		if p.Key != nil {
 			key = p.Key(value)
 		}
-		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: time.Now().UnixNano(), Topic: p.w.Topic, Key: key,
+		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: time.Now().Add(p.Ahead).UnixNano(), Topic: p.w.Topic, Key: key,
 			Value: []byte(value), Charge: uint32(len(value))})
 		charge += int64(len(value))
 	}
