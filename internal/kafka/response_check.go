@@ -51,6 +51,7 @@ type responseCheck struct {
 
 	throttle  time.Duration // that the broker asks for, before it is cut
 	fallback  bool          // with the error UNSUPPORTED_VERSION the response is one of version 0
+	keyless   bool          // the answer to ApiVersions has not listed Metadata so far
 	unchecked bool          // what remains is not followed
 }
 
@@ -121,6 +122,9 @@ func (c *responseCheck) feed(p []byte) error {
 	c.unwind()
 	if !c.unchecked && (len(c.stack) > 0 || c.have > 0 || c.skip > 0) {
 		return fmt.Errorf("it ends in the middle")
+	}
+	if c.keyless {
+		return fmt.Errorf("it does not list the request for metadata")
 	}
 	return nil
 }
@@ -246,7 +250,7 @@ func (c *responseCheck) readField(l *level, p []byte) (used int, err error) {
 		return c.readEpochError(l, p)
 	case 'e':
 		return c.readEpochEnd(l, p)
-	case 'o', 'p':
+	case 'o', 'p', 'k':
 		return c.readNumber(l, f, p)
 	case 'f':
 		return c.readReplica(l, p)
@@ -300,6 +304,7 @@ func (c *responseCheck) readError(l *level, p []byte) (used int, err error) {
 		return n, err
 	}
 	c.fallback = false
+	c.keyless = value == 0
 	if value&0xff == uint64(kerr.UnsupportedVersion.Code) {
 		l.layout, _ = layoutOf(kmsg.ApiVersions, 0)
 	}
@@ -397,9 +402,12 @@ func (c *responseCheck) readNumber(l *level, f *field, p []byte) (used int, err 
 		return n, err
 	}
 	l.field++
-	if f.kind == 'p' {
+	switch {
+	case f.kind == 'p':
 		c.batch.partition = int32(value)
-	} else if int64(value) > maxOffset {
+	case f.kind == 'k':
+		c.keyless = c.keyless && kmsg.Key(value) != kmsg.Metadata
+	case int64(value) > maxOffset:
 		return 0, fmt.Errorf("it has the offset %d, which no log reaches", int64(value))
 	}
 	return n, nil

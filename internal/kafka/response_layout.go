@@ -15,8 +15,9 @@ import (
 //
 // A field is a letter: b, h, i, l and u take 1, 2, 4, 8 and 16 bytes, t is a throttle time in milliseconds, o an offset, s a
 // string, q a string that must be there, y bytes, r the record batches of a partition, p a partition's number, f a replica to
-// read from, c the error of an epoch, e the offset where it ends. [...] is an array of structures, *i one of numbers, {...} a
-// structure, %0 the tagged field 0 of the structure around it. Behind a field stand its versions, none = all. f9 says that versions are flexible from 9 on: lengths are compact
+// read from, c the error of an epoch, e the offset where it ends, k a request's key. [...] is an array of structures, *i one
+// of numbers, {...} a structure, %0 the tagged field 0 of the structure around it. Behind a field stand its versions, none =
+// all. f9 says that versions are flexible from 9 on: lengths are compact
 // and structures end with tagged fields.
 var responseLayouts = map[kmsg.Key]string{
 	kmsg.Produce:              "f9 [s0-12 u13+ [i h o l2+ l5+ [i s]8+ s8+ %0{i i}]] t1+ %0[i s i s]",
@@ -31,7 +32,7 @@ var responseLayouts = map[kmsg.Key]string{
 	kmsg.LeaveGroup:           "f4 t1+ h [s s h]3+",
 	kmsg.SyncGroup:            "f4 t1+ h s5+ s5+ y",
 	kmsg.SASLHandshake:        "h *s",
-	kmsg.ApiVersions:          "f3 h [h h h] t1+ %0[s h h] %1l %2[s h h] %3b",
+	kmsg.ApiVersions:          "f3 h [k h h] t1+ %0[s h h] %1l %2[s h h] %3b",
 	kmsg.CreateTopics:         "f5 t2+ [s u7+ h s1+ i5+ h5+ [s s b b b]5+ %0h]",
 	kmsg.InitProducerID:       "f2 t h l h",
 	kmsg.OffsetForLeaderEpoch: "f4 t2+ [s [c i i1+ e]]",
@@ -56,7 +57,7 @@ type field struct {
 }
 
 // fixedSizes are the bytes of the fields that have no length in front.
-var fixedSizes = map[byte]int{'b': 1, 'h': 2, 'i': 4, 'p': 4, 'l': 8, 'u': 16, 't': 4, 'o': 8, 'f': 4, 'c': 2, 'e': 8}
+var fixedSizes = map[byte]int{'b': 1, 'h': 2, 'i': 4, 'p': 4, 'l': 8, 'u': 16, 't': 4, 'o': 8, 'f': 4, 'c': 2, 'e': 8, 'k': 2}
 
 // compiled caches layouts by key and version.
 var compiled [kmsg.SASLAuthenticate + 1][32]atomic.Pointer[layout]

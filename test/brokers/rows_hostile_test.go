@@ -58,6 +58,16 @@ var hostileRows = []Row{
 		Log: []string{"its response to ApiVersions was refused: it claims an array of 99999999 elements in 0 bytes", "is back after"},
 	},
 	{
+		Name: "ApiVersions lists no request for metadata", Finding: "C10",
+		Broker: []wire.Fault{wire.Key(kmsg.ApiVersions, wire.Times(2, wire.Change(func(r *kmsg.ApiVersionsResponse) {
+			for i := range r.ApiKeys {
+				r.ApiKeys[i].ApiKey = 0
+			}
+		})))},
+		Records: 10, Consume: true,
+		Log: []string{"its response to ApiVersions was refused: it does not list the request for metadata", "is back after"},
+	},
+	{
 		Name: "Metadata of 95 MiB", Finding: "C2",
 		Broker: []wire.Fault{wire.Key(kmsg.Metadata, wire.Times(2, wire.Rewrite(kmsg.Metadata, func(_ wire.Header, body []byte) []byte {
 			return append(body, make([]byte, 95<<20)...)

@@ -6,13 +6,15 @@ import (
 	"reflect"
 	"sync"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Lie changes fields of some answers at random, from a seed: numbers to others and to extreme ones, success to any error,
 // texts, and lists that lose or repeat elements. What the client gets can be decoded and is not true. One in every answers
-// is changed. A refusal is never turned into success, and the numbers of producers are true: with lies about these a broker
-// loses records by itself.
+// is changed. A refusal is never turned into success, records that were written are not refused for good, and the numbers
+// of producers are true: with lies about these a broker loses records by itself. (An idempotent producer numbers the next
+// batch like one that was refused for good, and the broker takes it for a repetition.)
 func Lie(seed uint64, every int) Fault {
 	var mtx sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -35,7 +37,7 @@ func Lie(seed uint64, every int) Fault {
 			fields := leaves(reflect.ValueOf(response).Elem(), "", nil)
 			for range 1 + random.IntN(2) {
 				if len(fields) > 0 {
-					fields[random.IntN(len(fields))].change(random)
+					fields[random.IntN(len(fields))].change(random, to.Key)
 				}
 			}
 			return Encode(response)
@@ -77,7 +79,7 @@ func leaves(v reflect.Value, name string, all []leaf) []leaf {
 	return append(all, leaf{name, v})
 }
 
-func (l leaf) change(random *rand.Rand) {
+func (l leaf) change(random *rand.Rand, key kmsg.Key) {
 	switch l.value.Kind() {
 	case reflect.Bool:
 		l.value.SetBool(!l.value.Bool())
@@ -86,6 +88,9 @@ func (l leaf) change(random *rand.Rand) {
 		value := []int64{0, -1, 1, now + 1, now - 1, now ^ 1<<random.IntN(62), math.MaxInt64, math.MinInt64, math.MaxInt32, math.MaxInt16, -2}[random.IntN(11)]
 		if l.name == "ErrorCode" {
 			value = int64(random.IntN(134) - 1)
+			for key == kmsg.Produce && !kerr.IsRetriable(kerr.ErrorForCode(int16(value))) {
+				value = int64(random.IntN(134) - 1)
+			}
 		}
 		l.value.SetInt(value)
 	case reflect.String:
