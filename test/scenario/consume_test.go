@@ -298,7 +298,10 @@ func subscriptionOutlivesReloads(t *testing.T, on kind) {
 func TestEnsureTopic(t *testing.T) { everywhere(t, ensureTopic) }
 
 func ensureTopic(t *testing.T, on kind) {
-	w := newWorld(t, options{on: on})
+	w := newWorld(t, options{on: on, files: map[string]string{
+		"cdr_kafka.conf": fmt.Sprintf("[global]\nconnection = one\ntopic = %%ID%%-calls\ntopic_partitions = 4\ntopic_replication = %d\n", on.brokers),
+	}})
+	w.topicIs(w.id+"-calls", 4, on.brokers)
 	made, later, large := w.name("made"), w.name("later"), w.name("large")
 	mark := w.pbx.LogMark()
 	w.expect(`ensure 0`, "kafka probe ensure one %s 7 %d wait", made, on.brokers)
