@@ -366,6 +366,7 @@ func (g *ledger) answer(_ *client, h handed, err error) {
 	}
 	if !good && quiet && a.goods == goods {
 		a.proven = false
+		a.failed = time.Now() // a batch that was collected before may come to its Send only now
 	}
 	if a.inside == 0 && a.retried {
 		a.proven, a.retried = false, false
