@@ -10,11 +10,10 @@
  * \brief Named Kafka connections for other modules.
  *
  * Connections are sections of kafka.conf. A handle names a connection and is an AO2 object: release it with
- * ao2_cleanup(). It stays valid for as long as somebody holds it, through reloads and outages, and while somebody
- * does, res_kafka.so cannot be unloaded. A module that calls this API declares `.requires = "res_kafka"`.
+ * ao2_cleanup(). It stays valid through reloads and outages until its last reference is released; until then
+ * res_kafka.so cannot be unloaded. A module that calls this API declares `.requires = "res_kafka"`.
  *
- * Every function may be called from any thread. None may be called in a forked child: there they do nothing and
- * answer -1 or NULL.
+ * Every function may be called from any thread. In a forked child, every function does nothing and returns -1 or NULL.
  */
 
 #ifndef _ASTERISK_KAFKA_H
@@ -69,8 +68,8 @@ int ast_kafka_produce(struct ast_kafka_producer *producer, const char *topic, co
  * \brief Produce a record.
  *
  * Everything is copied; the caller may free it at once. Records of one thread with the same topic and key reach the
- * broker in the order of the calls. An accepted record is delivered in the background for up to message_timeout_ms;
- * `kafka show connection` counts what becomes of it.
+ * broker in the order of the calls. An accepted record is delivered in the background: for up to message_timeout_ms,
+ * or without limit where the connection's durability keeps it on disk. `kafka show connection` counts its outcome.
  *
  * \param producer From ast_kafka_get_producer().
  * \param topic Name of the topic: 1 to 249 letters, digits, dots, underscores and hyphens.
@@ -116,16 +115,16 @@ typedef void (*ast_kafka_message_cb)(const char *topic, int32_t partition, int64
  *
  * Cached: two calls with the same name give the same object. The network is not touched.
  *
- * \return A reference to the consumer, to be released with ao2_cleanup(). A subscription keeps its consumer: when the last
- *         reference has been released, messages go on coming until ast_kafka_consumer_unsubscribe(), for which the consumer
- *         can be got again by its name, or until res_kafka is unloaded, which such a consumer does not prevent. Unsubscribe
- *         before freeing what userdata points to, and before the code of callback goes.
+ * \return A reference to the consumer, to be released with ao2_cleanup(). A subscription keeps its consumer: after the
+ *         last reference has been released, callbacks continue until ast_kafka_consumer_unsubscribe() or until res_kafka is
+ *         unloaded, which such a consumer does not prevent. To unsubscribe, get the consumer again by its name. Unsubscribe
+ *         before freeing what userdata points to and before unloading the code of callback.
  * \retval NULL when there is no such connection, it has no group_id, or Kafka is disabled; the log says why.
  */
 struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name);
 
 /*!
- * \brief Subscribe to topics. A subscription that there was before is ended first.
+ * \brief Subscribe to topics. Ends the previous subscription of the consumer first.
  *
  * \param consumer From ast_kafka_get_consumer() or ast_kafka_create_consumer().
  * \param topics Names, comma-separated; blanks around them are trimmed and empty names ignored. A name that begins with
@@ -136,7 +135,7 @@ struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name);
  * \retval 0 subscribed; the group is joined in the background
  * \retval -1 an argument is NULL, or no topic is left
  *
- * \note May be called from inside the callback. Otherwise it blocks until a callback of the subscription before has
+ * \note May be called from inside the callback. Otherwise it blocks until a callback of the previous subscription has
  * returned.
  */
 int ast_kafka_consumer_subscribe(struct ast_kafka_consumer *consumer, const char *topics, ast_kafka_message_cb callback,
@@ -150,20 +149,20 @@ int ast_kafka_consumer_subscribe(struct ast_kafka_consumer *consumer, const char
  * \retval 0 there is no subscription any more, or there was none
  * \retval -1 consumer is NULL
  *
- * \note Blocks until a callback under way has returned, and then for about a second at most. From inside the callback it returns
- * at once, and the rest happens when the callback has returned.
+ * \note Blocks until a running callback has returned, and then for about a second at most. From inside the callback it
+ * returns at once; the subscription then ends when the callback has returned.
  */
 int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer);
 
 /*!
- * \brief Create a topic unless it is there.
+ * \brief Create a topic unless it exists.
  *
  * \param producer From ast_kafka_get_producer().
  * \param topic Its name.
  * \param num_partitions, replication_factor 0 or less leaves the number to the broker.
  *
- * \retval 0 it is there
- * \retval -1 it is not, or an argument is NULL; the log has the broker's own reason
+ * \retval 0 the topic exists
+ * \retval -1 it does not, or an argument is NULL; the log has the broker's own reason
  *
  * \note Blocks until the broker has answered, request_timeout_ms plus two seconds at most: not for a thread that
  * carries a call.
@@ -172,7 +171,7 @@ int ast_kafka_ensure_topic(struct ast_kafka_producer *producer, const char *topi
 	int replication_factor);
 
 /*!
- * \brief The same in the background.
+ * \brief Like ast_kafka_ensure_topic(), in the background.
  *
  * \retval 0 queued; a failure is in the log
  * \retval -1 an argument is NULL or not the name of a topic
@@ -190,22 +189,22 @@ int ast_kafka_ensure_topic_async(struct ast_kafka_producer *producer, const char
 /*! \brief Delivery reports of records produced on one producer. */
 struct ast_kafka_reports;
 
-/*! \brief What became of one record. Valid only during the callback. Members are only ever added at the end. */
+/*! \brief The outcome of one record. Valid only during the callback. Members are only ever added at the end. */
 struct ast_kafka_report {
 	const char *topic;
-	int32_t partition; /*!< where it stands; -1 when not known */
+	int32_t partition; /*!< of the record in the topic; -1 when not known */
 	int64_t offset;    /*!< -1 when not known: the record was not acknowledged, or acks = 0 */
-	const char *error; /*!< NULL = acknowledged as `acks` asks; else why not, for people to read. One that begins with
-	                    * "dead letter" is kept on disk until an administrator sends it again or throws it away. */
+	const char *error; /*!< NULL = acknowledged as `acks` asks; else why not, for people to read. A record whose error begins
+	                    * with "dead letter" stays on disk until an administrator sends it again or deletes it. */
 	void *opaque;      /*!< as given to ast_kafka_produce_reported() */
 };
 
 /*!
  * \brief Called once for each accepted record, when it is acknowledged or dropped, or becomes a dead letter.
  *
- * Callbacks of one ast_kafka_reports come one at a time, from a thread that serves it alone, in no promised order. One may
- * produce, also the same record again. A callback that takes its time delays the reports behind it and nothing else,
- * until as many are outstanding as queue_buffering_max_messages: then ast_kafka_produce_reported() refuses.
+ * Callbacks of one ast_kafka_reports are called one at a time, from a thread that serves it alone, in no promised order. A
+ * callback may produce, also the same record again. A slow callback delays the reports behind it and nothing else. When
+ * queue_buffering_max_messages reports are outstanding, ast_kafka_produce_reported() refuses records.
  */
 typedef void (*ast_kafka_report_cb)(const struct ast_kafka_report *report, void *userdata);
 
@@ -217,9 +216,9 @@ typedef void (*ast_kafka_report_cb)(const struct ast_kafka_report *report, void 
  * \param userdata Passed to callback.
  *
  * \return An AO2 object to be released with ao2_cleanup(). Releasing the last reference ends it without waiting for a
- *         callback under way: call ast_kafka_reports_end() before freeing what userdata points to, and before the code
- *         of callback goes.
- * \retval NULL an argument is NULL, there is no thread for it, or Asterisk ends
+ *         running callback: call ast_kafka_reports_end() before freeing what userdata points to and before unloading
+ *         the code of callback.
+ * \retval NULL an argument is NULL, no thread can be created, or Asterisk ends
  */
 struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *producer, ast_kafka_report_cb callback,
 	void *userdata);
@@ -227,9 +226,10 @@ struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *pr
 /*!
  * \brief Like ast_kafka_produce_hdrs(), with one report for each record that is accepted and none for one that is not.
  *
- * When Asterisk ends, what could not be delivered is reported as dropped, and half a second is waited for the callbacks.
+ * When Asterisk ends, records that could not be delivered are reported as dropped. The end waits half a second for the
+ * callbacks.
  *
- * \param opaque Comes back in the report.
+ * \param opaque Copied into the report.
  *
  * \retval 0 the record is accepted
  * \retval -1 the record is refused as there, or because reports is NULL, has been ended, or has too many outstanding
@@ -238,32 +238,32 @@ int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *to
 	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count, void *opaque);
 
 /*!
- * \brief End the reports. No callback comes after this has returned, and nothing can be produced with the handle.
+ * \brief End the reports. No callback is called after this has returned, and nothing can be produced with the handle.
  *
  * \param reports The handle. It still has to be released.
- * \param wait_ms How long to wait for what is outstanding, milliseconds; 0 = not at all.
+ * \param wait_ms How long to wait for outstanding reports, milliseconds; 0 = not at all.
  *
- * \return How many records were left without a report. They go on being delivered.
+ * \return How many records were left without a report. Their delivery continues.
  * \retval -1 reports is NULL
  *
- * \note Blocks for wait_ms at most, and until a callback under way has returned. From inside the callback it does not
- * wait, and no other callback comes once that has returned. When somebody else ends the reports first, the wait is over.
+ * \note Blocks for wait_ms at most, and until a running callback has returned. From inside the callback it does not
+ * wait, and no other callback follows. When another thread ends the reports first, the wait is over.
  */
 int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms);
 
-/*! \brief A header as a message has it. value is NULL for null; a NUL stands behind it. */
+/*! \brief A header of a message. value is NULL for null; otherwise a NUL follows it. */
 struct ast_kafka_record_header {
 	const char *name;
 	const void *value;
 	size_t value_len;
 };
 
-/*! \brief A message with all it has. Valid only during the callback. Members are only ever added at the end. */
+/*! \brief A message with headers and timestamp. Valid only during the callback. Members are only ever added at the end. */
 struct ast_kafka_record {
 	const char *topic;
 	int32_t partition;
 	int64_t offset;
-	int64_t timestamp_ms; /*!< since 1970; -1 = none, as in logs from before Kafka 0.10 */
+	int64_t timestamp_ms; /*!< milliseconds since 1970; -1 = none, as in logs of before Kafka 0.10 */
 	const void *key;      /*!< NULL = no key */
 	size_t key_len;
 	const void *payload;  /*!< NULL = null value */
@@ -277,13 +277,13 @@ struct ast_kafka_record {
 typedef void (*ast_kafka_record_cb)(struct ast_kafka_consumer *consumer, const struct ast_kafka_record *record,
 	void *userdata);
 
-/*! \brief Like ast_kafka_consumer_subscribe(), for a callback that gets all of a message. */
+/*! \brief Like ast_kafka_consumer_subscribe(), for a callback with headers and timestamp. */
 int ast_kafka_consumer_subscribe_records(struct ast_kafka_consumer *consumer, const char *topics,
 	ast_kafka_record_cb callback, void *userdata);
 
-/*! \brief Make another consumer of a connection, for a subscription beside those that there are. It is a further member
- * of the group and has a thread of its own. Otherwise like ast_kafka_get_consumer(), but once its last reference has been
- * released its subscription ends with the unload of res_kafka and not before. */
+/*! \brief Create another consumer of a connection, for another subscription. It is another member of the group and has its
+ * own thread. Otherwise like ast_kafka_get_consumer(), but it cannot be got again by its name: after its last reference has
+ * been released, its subscription lasts until res_kafka is unloaded. */
 struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name);
 
 /*!
@@ -299,11 +299,11 @@ struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name);
 int ast_kafka_consumer_commit(struct ast_kafka_consumer *consumer);
 
 /*!
- * \brief Hold messages back, or let them go on. The group and the partitions are kept.
+ * \brief Pause or resume messages. The consumer stays in its group and keeps its partitions.
  *
  * \param consumer The consumer.
  * \param topics Comma-separated; NULL or "" is all of the subscription's.
- * \param paused 1 to hold back, 0 to go on.
+ * \param paused 1 to pause, 0 to resume.
  *
  * \retval 0 done
  * \retval -1 consumer is NULL or not subscribed
