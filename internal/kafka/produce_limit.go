@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"strings"
+	"time"
 
 	"reskafka/internal/host"
 )
@@ -18,6 +19,10 @@ const (
 	minRequestBytes = 32 << 10
 )
 
+// closesApart is how long after another one the end of a connection is no sign of a limit: brokers are restarted now and then. A
+// limit shows within seconds, because a long request is sent again at once.
+const closesApart = 10 * time.Minute
+
 // What a produce request has beside its batches, in bytes: upper bounds over all versions of the protocol.
 const (
 	requestOverhead   = 64 // the header without the client's id, and the request's own fields
@@ -26,14 +31,15 @@ const (
 
 // requestLimit is what a producer knows of the longest produce request that a broker takes. Some services close the connection on
 // a longer one without an answer, so the limit is learned: each close after a large request halves the next request, and after
-// the second one the limit stays for the producer's lifetime. The producer's mtx guards it.
+// a second one within closesApart the limit stays for the producer's lifetime. The producer's mtx guards it.
 type requestLimit struct {
-	bytes    int  // learned; 0 = request_max_bytes
-	taken    int  // length of the longest request that was answered
-	closedAt int  // length of the request after which the broker closed the connection; 0 = none, or it has answered one as long since
-	trial    bool // no request of a quarter of that length was answered since
-	passed   int  // length of the longest request that was answered since
-	closes   int  // connections closed after a large request; requests sent earlier than the last close are part of it
+	bytes    int       // learned; 0 = request_max_bytes
+	taken    int       // length of the longest request that was answered
+	closedAt int       // length of the request after which the broker closed the connection; 0 = none, or it has answered one as long since
+	trial    bool      // no request of a quarter of that length was answered since
+	passed   int       // length of the longest request that was answered since
+	closedOn time.Time // when the broker last did that
+	closes   int       // connections closed after a large request; requests sent earlier than the last close are part of it
 }
 
 // max is the longest request that the broker is sent, if it has more than one record.
@@ -62,9 +68,9 @@ func (l *requestLimit) answered(size int) {
 	}
 }
 
-// closed notes that the broker closed the connection on a request of so many bytes, which was sent when l.closes was before. It
+// closed notes that the broker closed the connection now on a request of so many bytes, which was sent when l.closes was before. It
 // reports whether the learned limit changed.
-func (l *requestLimit) closed(size, before int) (learned bool) {
+func (l *requestLimit) closed(size, before int, now time.Time) (learned bool) {
 	if before < l.closes { // another request on the same connection
 		if l.trial {
 			l.closedAt = max(l.closedAt, size)
@@ -72,7 +78,9 @@ func (l *requestLimit) closed(size, before int) (learned bool) {
 		return false
 	}
 	l.closes++
-	if l.closedAt == 0 {
+	alone := l.closedAt == 0 || now.Sub(l.closedOn) >= closesApart
+	l.closedOn = now
+	if alone {
 		l.closedAt, l.trial, l.passed = size, true, 0
 		return false
 	}
@@ -124,7 +132,7 @@ func (p *Producer) cutOff(f *flight, err error) (told []outcome) {
 	if !connectionLost(err) || f.state.Load() != departed || f.size < largeRequest {
 		return nil
 	}
-	if !f.node.limit.closed(f.size, f.closes) {
+	if !f.node.limit.closed(f.size, f.closes, p.now()) {
 		return nil
 	}
 	why := inWords(limitLearned, fmt.Sprint(cmp.Or(f.wrote.Load(), int64(f.size))), fmt.Sprint(f.node.limit.bytes))

@@ -21,28 +21,34 @@ func TestRequestLimit_Closes_Halve(t *testing.T) {
 	type step struct {
 		answered, closed int // the request's length
 		late             bool
+		after            time.Duration // since the step before
 		most             int
 		learned          bool
 	}
 	for name, steps := range map[string][]step{
-		"the second close halves again":    {{closed: 1_000_000, most: 500_000}, {closed: 500_000, most: 250_000, learned: true}},
-		"the same batch once more":         {{closed: 1_000_000, most: 500_000}, {closed: 1_000_000, most: 250_000, learned: true}},
-		"half of it passes":                {{closed: 1_000_000, most: 500_000}, {answered: 500_000, most: 1_000_000}, {closed: 990_000, most: 500_000, learned: true}},
-		"a quarter of it passes":           {{closed: 1_000_000, most: 500_000}, {answered: 260_000, most: 1_000_000}, {closed: 990_000, most: 260_000, learned: true}},
-		"a restart":                        {{closed: 1_000_000, most: 500_000}, {answered: 500_000, most: 1_000_000}, {answered: 1_000_000, most: 1_000_000}, {closed: 1_000_000, most: 500_000}},
-		"a short answer proves nothing":    {{closed: 1_000_000, most: 500_000}, {answered: 1000, most: 500_000}},
-		"two requests on one connection":   {{closed: 900_000, most: 450_000}, {closed: 1_000_000, late: true, most: 500_000}},
-		"no limit below what brokers need": {{closed: 70_000, most: 35_000}, {closed: 70_000, most: minRequestBytes, learned: true}},
+		"the second close halves again":           {{closed: 1_000_000, most: 500_000}, {closed: 500_000, most: 250_000, learned: true}},
+		"the same batch once more":                {{closed: 1_000_000, most: 500_000}, {closed: 1_000_000, most: 250_000, learned: true}},
+		"half of it passes":                       {{closed: 1_000_000, most: 500_000}, {answered: 500_000, most: 1_000_000}, {closed: 990_000, most: 500_000, learned: true}},
+		"a quarter of it passes":                  {{closed: 1_000_000, most: 500_000}, {answered: 260_000, most: 1_000_000}, {closed: 990_000, most: 260_000, learned: true}},
+		"a restart":                               {{closed: 1_000_000, most: 500_000}, {answered: 500_000, most: 1_000_000}, {answered: 1_000_000, most: 1_000_000}, {closed: 1_000_000, most: 500_000}},
+		"a restart long after another one":        {{closed: 1_000_000, most: 500_000}, {answered: 500_000, most: 1_000_000}, {closed: 700_000, after: 11 * time.Minute, most: 350_000}},
+		"restarts with short requests between":    {{closed: 1_000_000, most: 500_000}, {answered: 1000, most: 500_000}, {closed: 100_000, after: 11 * time.Minute, most: 50_000}, {answered: 50_000, most: 1_000_000}},
+		"the same batch once more, a while later": {{closed: 1_000_000, most: 500_000}, {closed: 1_000_000, after: 9 * time.Minute, most: 250_000, learned: true}},
+		"a short answer proves nothing":           {{closed: 1_000_000, most: 500_000}, {answered: 1000, most: 500_000}},
+		"two requests on one connection":          {{closed: 900_000, most: 450_000}, {closed: 1_000_000, late: true, most: 500_000}},
+		"no limit below what brokers need":        {{closed: 70_000, most: 35_000}, {closed: 70_000, most: minRequestBytes, learned: true}},
 	} {
 		var l requestLimit
+		now := time.Unix(0, 0)
 		for i, s := range steps {
+			now = now.Add(s.after)
 			before := l.closes
 			if s.late {
 				before--
 			}
 			if s.answered > 0 {
 				l.answered(s.answered)
-			} else if learned := l.closed(s.closed, before); learned != s.learned {
+			} else if learned := l.closed(s.closed, before, now); learned != s.learned {
 				t.Errorf("%s, step %d: learned %v", name, i, learned)
 			}
 			if most := l.max(configured); most != s.most {

@@ -277,7 +277,8 @@ func (p *Producer) returning(t *topic, ended []outcome) []outcome {
 	return ended
 }
 
-// handBackAll hands back what a topic has, but for what a broker is being asked to take.
+// handBackAll hands back what a topic has, but for what a broker is being asked to take or may have. Until that has its outcome the
+// outbox sends nothing else of the topic, so a batch whose partition has no leader has the brokers asked about the topic again.
 func (p *Producer) handBackAll(t *topic, err error) (ended []outcome) {
 	for _, part := range t.partitions {
 		from := p.kept(part)
@@ -285,6 +286,7 @@ func (p *Producer) handBackAll(t *topic, err error) (ended []outcome) {
 			from = max(from, 1)
 		}
 		ended = append(ended, p.handBack(part, from, err, err)...)
+		p.offer(part)
 	}
 	return append(ended, p.handBackArrivals(t, func(arrival) error { return err })...)
 }

@@ -150,6 +150,39 @@ func TestProducer_TopicRefusedInDoubt_KeepsBatch(t *testing.T) {
 	b.log.waitFor(t, host.Notice, "topic t works again")
 }
 
+// TestProducer_TopicRefusedWithoutLeader_IsAskedAboutAgain guards a batch in doubt of a partition without a leader: when the brokers
+// refused to describe the topic or did not know it, nothing asked them again, and the topic stood still for ever.
+func TestProducer_TopicRefusedWithoutLeader_IsAskedAboutAgain(t *testing.T) {
+	for _, code := range []*kerr.Error{kerr.TopicAuthorizationFailed, kerr.UnknownTopicOrPartition} {
+		t.Run(code.Message, func(t *testing.T) {
+			b := playing(t, true)
+			known := b.topic(0)
+			o := expectOutcomes(t, 1)
+			b.send(o, numbered("t", 0, 1)...)
+			b.answers(b.leaves(0, true), kerr.RequestTimedOut) // the leader has it
+			b.learn(known, told([16]byte{1}, -1))
+			for asked := false; !asked; time.Sleep(time.Millisecond) { // in vain: the next time is a long way off
+				b.look(func() { asked = known.ask && known.askNext.Sub(b.now()) > time.Minute })
+			}
+			refused := told([16]byte{})
+			refused.ErrorCode = code.Code
+			for range unknownTopicRetries + 1 {
+				b.look(func() { known.ask = false })
+				b.learn(known, refused)
+				b.look(func() {
+					if !known.ask {
+						t.Fatal("the topic is not asked about again")
+					}
+				})
+			}
+			o.none()
+			b.learn(known, told([16]byte{1}, 0))
+			b.answers(b.leaves(0, true), nil)
+			o.allSent()
+		})
+	}
+}
+
 // timeRefused answers as Apache Kafka does when records are outside of the limits for their times, or returns nil.
 func timeRefused(t *testing.T, req *kmsg.ProduceRequest, low, high time.Time, limits bool) *kmsg.ProduceResponse {
 	_, records := decoded(t, req.Topics[0].Partitions[0].Records)
