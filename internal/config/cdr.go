@@ -55,23 +55,22 @@ var cdrTable = Table[CDR]{
 			Name: "durability", Label: "Durability", Kind: Enumeration, Default: "disk", Reload: AtOnce, Since: "1.0.0",
 			Words: durabilityWords,
 			Short: "Where records wait for their delivery",
-			Long: "It counts instead of the connection's own durability. If other modules publish to the same topic, the" +
-				" strictest one counts for all of it. How much disk may be used and what happens when it is full is for" +
-				" the connection to say (spool_max_mbytes, spool_full).",
+			Long: "It replaces the connection's own durability. If other modules publish to the same topic, the strictest" +
+				" one counts for all of its records. The connection limits the disk (spool_max_mbytes, spool_full).",
 		}, func(c *CDR) any { return &c.Durability }},
 		{Info{
 			Name: "topic_partitions", Label: "Topic partitions", Kind: Number, Default: "0", Min: 0, Max: 2147483647, Reload: AtOnce,
 			Since: "1.0.0",
 			Short: "Partitions of the topic, if it is to be created",
-			Long: "With this or topic_replication the topic is created unless it is there, as soon as brokers can be reached. With 0" +
-				" in both it is left to others, or to the brokers' auto.create.topics.enable. 0 in one of them leaves that" +
-				" number to the brokers. A topic that is there stays as it is.",
+			Long: "If topic_partitions or topic_replication is above 0, the topic is created as soon as brokers can be reached." +
+				" 0 in one of the two leaves that number to the brokers. With 0 in both the topic is not created, except by" +
+				" the brokers (auto.create.topics.enable). An existing topic is not changed.",
 		}, func(c *CDR) any { return &c.TopicPartitions }},
 		{Info{
 			Name: "topic_replication", Label: "Topic replication", Kind: Number, Default: "0", Min: 0, Max: 32767, Reload: AtOnce,
 			Since: "1.0.0",
 			Short: "Replicas of the topic, if it is to be created",
-			Long:  "See topic_partitions. There must be as many brokers.",
+			Long:  "See topic_partitions. The cluster needs at least as many brokers.",
 		}, func(c *CDR) any { return &c.TopicReplication }},
 	},
 }

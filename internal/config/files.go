@@ -42,10 +42,10 @@ var KafkaFile = File{
 			" [general] is one connection.",
 		"After a change: module reload res_kafka.so. Connections whose options did not change are not touched." +
 			" Templates, #include and #exec work as in Asterisk's other files.",
-		"What is wrong is logged with its line and what would be right. A number out of range, an odd boolean or one bad" +
-			" broker of several is a warning, and the line says what is used instead. Other mistakes cost their connection:" +
-			" at start it is left out and the others serve; a file without a usable connection stops the module from" +
-			" loading; at a reload everything stays as it was.",
+		"Each mistake is logged with its line and the correction. A number out of range, an odd boolean or one bad" +
+			" broker of several is a warning that names the value used instead. Any other mistake is an error of its" +
+			" connection: at start that connection is left out and the others serve. Without a usable connection the" +
+			" module does not load. At a reload an error changes nothing.",
 		"If passwords are in this file, only the user of Asterisk should be able to read it.",
 	},
 	Sections: []Section{generalTable.section(), connectionTable.section()},
@@ -61,8 +61,8 @@ var KafkaFile = File{
 			"sasl_password = change-me",
 		},
 	}, {
-		Title: "Azure Event Hubs, whose password is a connection string; every semicolon in it has a backslash before it," +
-			" because Asterisk takes a bare one for the start of a comment",
+		Title: "Azure Event Hubs, whose password is a connection string; each semicolon in it needs a backslash, because" +
+			" Asterisk takes a bare one for the start of a comment",
 		Lines: []string{
 			"[event-hubs]",
 			"type = connection",
@@ -96,9 +96,9 @@ var CDRFile = File{
 	Title:  "Call detail records to Kafka",
 	Intro: []string{
 		"cdr_kafka publishes every call detail record as one JSON message. The connection is one of kafka.conf.",
-		"After a change: module reload cdr_kafka.so. A key that is not known, a word that is neither yes nor no, and a" +
-			" section other than [global] are logged and not used. Any other mistake refuses the file: at start the module" +
-			" does not load, at a reload everything stays as it was.",
+		"After a change: module reload cdr_kafka.so. An unknown key, a word that is neither yes nor no, and a section other than" +
+			" [global] are logged and ignored. Any other mistake is an error: at start the module does not load, at a" +
+			" reload nothing changes.",
 	},
 	Sections: []Section{cdrTable.section()},
 }

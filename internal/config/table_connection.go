@@ -57,8 +57,8 @@ var brokerOptions = []Option[Connection]{
 		Default: "300000", Min: 1000, Max: 2147483647, Since: "1.0.0",
 		Also:  []string{"delivery_timeout_ms"},
 		Short: "How long an accepted message may wait for its delivery",
-		Long: "A message that no broker has acknowledged by then counts as failed. It must be more than linger_ms." +
-			" Raise it to get over longer outages, together with the limits of the queue.",
+		Long: "A message that no broker has acknowledged by then is dropped, or stays on disk (see durability). It must be" +
+			" more than linger_ms. With durability = memory, raise it and the limits of the queue for longer outages.",
 	}, func(c *Connection) any { return &c.MessageTimeout }},
 	{Info{
 		Name: "socket_timeout_ms", Label: "Socket timeout", Kind: Milliseconds, Unit: "ms",
@@ -71,9 +71,9 @@ var brokerOptions = []Option[Connection]{
 		Name: "connections_max_idle_ms", Label: "Max idle", Kind: Milliseconds, Unit: "ms",
 		Default: "180000", Min: 1000, Max: 900000, Since: "1.0.0",
 		Short: "How long a connection may be idle before it is renewed",
-		Long: "Set it below the shortest limit between here and the brokers that drops idle connections without a word:" +
-			" load balancers of clouds after 240 or 350 seconds, some routers earlier. Ends that are announced need no" +
-			" setting, and Kafka itself closes after 600 seconds.",
+		Long: "Set it below the shortest time after which a balancer or a router drops idle connections without a word:" +
+			" load balancers of clouds after 240 or 350 seconds, some routers earlier. Kafka closes openly after" +
+			" 600 seconds, which needs no setting.",
 	}, func(c *Connection) any { return &c.ConnectionsMaxIdle }},
 	{Info{
 		Name: "reconnect_backoff_ms", Label: "Reconnect backoff", Kind: Milliseconds, Unit: "ms",
@@ -118,21 +118,21 @@ var securityOptions = []Option[Connection]{
 		Name: "sasl_username", Label: "SASL username", Kind: Text, Since: "1.0.0",
 		Also: []string{"user", "login"}, Give: "the name of a user of the cluster",
 		Short: "User to authenticate as", Example: "asterisk",
-		Long: "A semicolon in it is written as \\; because Asterisk takes a bare one for the start of a comment.",
+		Long: "Write a semicolon as \\; because Asterisk takes a bare one for the start of a comment.",
 	}, func(c *Connection) any { return &c.SASLUsername }},
 	{Info{
 		Name: "sasl_password", Label: "SASL password", Kind: SecretText, Since: "1.0.0",
 		Give:  "that user's password",
 		Short: "Password of the user", Example: "change-me",
-		Long: "It is never printed and never logged; keep the file readable for Asterisk alone. A semicolon in it is" +
-			" written as \\; because Asterisk takes a bare one for the start of a comment.",
+		Long: "It is never printed and never logged; keep the file readable for Asterisk alone. Write a semicolon as" +
+			" \\; because Asterisk takes a bare one for the start of a comment.",
 	}, func(c *Connection) any { return &c.SASLPassword }},
 	{Info{
 		Name: "ssl_ca_location", Label: "SSL CA location", Kind: PEMFile, Since: "1.0.0",
 		Short: "Certificates of the authorities to trust", Example: "/etc/asterisk/keys/kafka-ca.pem",
 		Unset: "the system's own store",
 		Long: "A PEM file, or a folder of them. Without it the system's own store is used. A reload reads the files of this" +
-			" and the next two options again, also when the option itself is as before.",
+			" and the next two options again, also when the option is unchanged.",
 	}, func(c *Connection) any { return &c.CAFile }},
 	{Info{
 		Name: "ssl_certificate_location", Label: "SSL certificate location", Kind: PEMFile, Since: "1.0.0",

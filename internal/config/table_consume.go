@@ -24,15 +24,15 @@ var consumerOptions = []Option[Connection]{
 	{Info{
 		Name: "enable_auto_commit", Label: "Enable auto commit", Kind: Boolean, Default: "yes", Since: "1.0.0",
 		Short: "Whether the offsets of delivered messages are committed",
-		Long: "With yes, a message is committed after its callback has returned, so a crash repeats messages rather than" +
-			" losing them. With no, only ast_kafka_consumer_commit commits: a subscription of a module that never calls it" +
-			" begins each time where auto_offset_reset says.",
+		Long: "With yes, an offset is committed after the callback has returned: a crash repeats messages and loses none." +
+			" With no, only ast_kafka_consumer_commit commits: the subscription of a module that never calls it always" +
+			" begins where auto_offset_reset says.",
 	}, func(c *Connection) any { return &c.AutoCommit }},
 	{Info{
 		Name: "auto_commit_interval_ms", Label: "Auto commit interval", Kind: Milliseconds, Unit: "ms",
 		Default: "5000", Min: 1, Max: 86400000, Since: "1.0.0",
 		Short: "How often offsets are committed",
-		Long:  "What was delivered since the last commit is delivered again after a crash.",
+		Long:  "Messages delivered since the last commit are delivered again after a crash.",
 	}, func(c *Connection) any { return &c.AutoCommitInterval }},
 	{Info{
 		Name: "session_timeout_ms", Label: "Session timeout", Kind: Milliseconds, Unit: "ms",
@@ -55,7 +55,7 @@ var debugOptions = []Option[Connection]{
 		Name: "debug", Label: "Debug", Kind: WordList, Since: "1.0.0",
 		Words: debugContexts,
 		Short: "Which client events reach the debug log",
-		Long: "The names are librdkafka's. Of " + strings.Join(silentContexts, ", ") + " there is nothing to tell in this client." +
+		Long: "The names are librdkafka's. In this client " + strings.Join(silentContexts, ", ") + " print nothing." +
 			" Asterisk's debug messages must be switched on as well (core set debug).",
 		Example: "broker,security",
 	}, func(c *Connection) any { return &c.Debug }},

@@ -5,7 +5,7 @@ var producerOptions = []Option[Connection]{
 		Name: "message_max_bytes", Label: "Message max bytes", Kind: Number, Unit: "bytes",
 		Default: "1000000", Min: 1000, Max: 1000000000, Lift: true, Since: "1.0.0",
 		Short: "Largest message",
-		Long: "Key, payload, headers and an overhead of 36 bytes count; what is larger is refused at once. The brokers" +
+		Long: "Key, payload, headers and an overhead of 36 bytes count; a larger message is refused at once. The brokers" +
 			" have a limit of their own (message.max.bytes), and so has each topic.",
 	}, func(c *Connection) any { return &c.MessageMaxBytes }},
 	{Info{
@@ -55,27 +55,29 @@ var producerOptions = []Option[Connection]{
 		Short: "Most bytes in one request to produce",
 		Long: "A request carries a batch for each of several partitions; a single larger message goes in a request of its own." +
 			" Some services close the connection on a larger request: Azure Event Hubs on more than 1046528 bytes. A broker that" +
-			" does so twice gets requests of half that length, until the client is made anew. Bytes count before compression.",
+			" does so twice gets requests of half that length, until a restart or a reload that changes the connection. Bytes" +
+			" count before compression.",
 	}, func(c *Connection) any { return &c.RequestMaxBytes }},
 	{Info{
 		Name: "queue_buffering_max_messages", Label: "Queue buffering max messages", Kind: Number, Unit: "messages",
 		Default: "100000", Min: 1, Max: 2147483647, Reload: AtOnce, Since: "1.0.0",
 		Short: "Most messages that may wait in the producer",
-		Long: "What is produced while the queue is full is refused. A busy system that has to get over an outage needs" +
-			" its messages per second times the length of the outage.",
+		Long: "Beyond it, messages go to disk or are refused (see durability). To survive an outage in memory, the queue" +
+			" needs the messages per second times the length of the outage.",
 	}, func(c *Connection) any { return &c.QueueMaxMessages }},
 	{Info{
 		Name: "queue_buffering_max_kbytes", Label: "Queue buffering max kbytes", Kind: Number, Unit: "kB",
 		Default: "1048576", Min: 1, Max: 2147483647, Reload: AtOnce, Since: "1.0.0",
 		Short: "Most memory that may wait in the producer",
-		Long:  "In units of 1024 bytes. Whichever limit of the queue is reached first counts.",
+		Long: "In units of 1024 bytes. The limit of the queue that is reached first counts. All queues together take a quarter" +
+			" of the memory that the machine or the memory control group allows at most.",
 	}, func(c *Connection) any { return &c.QueueMaxKbytes }},
 	{Info{
 		Name: "acks", Label: "Acks", Kind: Number, Default: "-1", Min: -1, Max: 1, Since: "1.0.0",
 		Also: []string{"request_required_acks"},
 		Words: []Word{
 			{Text: "-1", Short: "all replicas that are in sync have it; all means the same", Synonyms: []string{"all"}},
-			{Text: "0", Short: "nobody is asked: what was sent counts, and a broken connection loses it unseen"},
+			{Text: "0", Short: "no broker answers: a message counts once it was sent, and a broken connection loses it unseen"},
 			{Text: "1", Short: "the partition's leader has it"},
 		},
 		Short: "When a message counts as delivered",
@@ -85,7 +87,7 @@ var producerOptions = []Option[Connection]{
 		Name: "retries", Label: "Retries", Kind: Number, Default: "2147483647", Min: 0, Max: 2147483647, Since: "1.0.0",
 		Also:  []string{"message_send_max_retries"},
 		Short: "How often a message is sent again after a failure",
-		Long:  "The attempts end with message_timeout_ms in any case. 0 gives a message up at its first failure.",
+		Long:  "The attempts end with message_timeout_ms in any case. With 0, a message fails at the first error of a broker.",
 	}, func(c *Connection) any { return &c.Retries }},
 	{Info{
 		Name: "enable_idempotence", Label: "Enable idempotence", Kind: Boolean, Default: "no", Since: "1.0.0",

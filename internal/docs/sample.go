@@ -19,7 +19,7 @@ func Sample(f *config.File) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ";\n; %s: %s\n;\n", f.Name, f.Title)
 	intro := append([]string{}, f.Intro...)
-	intro = append(intro, "To set an option, take the semicolon before it away. What follows shows each option with its"+
+	intro = append(intro, "To set an option, remove the semicolon before it. Below, each option stands with its"+
 		" default or, where it has none, with an example.")
 	for _, paragraph := range intro {
 		prose(&b, "; ", "; ", paragraph)
