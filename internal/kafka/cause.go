@@ -102,6 +102,9 @@ func setupOf(err error) *setup {
 
 // cutOff says whether err is the other side ending a connection without a word.
 func cutOff(err error) bool {
+	if _, refused := errors.AsType[*refusedResponse](err); refused { // an end of ours, though it looks like one of theirs
+		return false
+	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

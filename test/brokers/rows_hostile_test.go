@@ -89,7 +89,7 @@ var hostileRows = []Row{
 			return append([]byte{0xff, 0xff, 0xff, 0xff, 0x0f}, make([]byte, 15)...)
 		})))},
 		Records: 10, Consume: true,
-		Log: []string{"its response to FindCoordinator was refused: it claims 4294967295 tagged fields in 15 bytes", "is back after"},
+		Log: []string{"its response to FindCoordinator was refused: it claims 4294967295 tagged fields in 15 bytes"},
 	},
 	{
 		Name: "a batch claims 2^31-1 records", Finding: "C2",
