@@ -50,8 +50,8 @@ var spoolOptions = []Option[Connection]{
 	{Info{
 		Name: "spool_full", Label: "Spool full", Kind: Enumeration, Default: "refuse", Reload: AtOnce, Since: "1.0.0",
 		Words: []Word{
-			{Text: "refuse", Short: "new messages, so that the calling module knows; waiting ones are kept"},
-			{Text: "drop_oldest", Short: "the messages that have waited longest, counted and logged", Synonyms: []string{"drop-oldest"}},
+			{Text: "refuse", Short: "new messages once the queue is full too, so that the calling module knows; waiting ones are kept"},
+			{Text: "drop_oldest", Short: "the oldest messages of the topic that takes most room, counted and logged", Synonyms: []string{"drop-oldest"}},
 		},
 		Short: "Which messages are lost when spool_max_mbytes is reached or the disk is full",
 		Long:  "All topics of a connection share its spool.",
