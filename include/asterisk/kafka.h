@@ -85,7 +85,7 @@ int ast_kafka_produce(struct ast_kafka_producer *producer, const char *topic, co
  * \retval -1 the record is refused and the log says why: producer or topic is NULL, the topic's name is not valid,
  *         the record is larger than message_max_bytes, or the connection's queue is full
  *
- * \note Blocks on nothing: not the network, not a disk, not another module. It costs about a microsecond, so it may be
+ * \note Blocks on nothing: not the network, not a disk, not another module. It costs a few microseconds, so it may be
  * called from a thread that carries a call. The log line about a refusal is written by another thread, one for many.
  */
 int ast_kafka_produce_hdrs(struct ast_kafka_producer *producer, const char *topic, const char *key,
