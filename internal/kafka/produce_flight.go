@@ -300,12 +300,15 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 		return []outcome{p.acknowledged(part, -1)}
 	case errors.Is(err, kerr.RequestTimedOut), errors.Is(err, kerr.NotEnoughReplicasAfterAppend):
 		b.doubtful = true // the leader has it
+	case b.whole != nil && errors.Is(err, kerr.OutOfOrderSequenceNumber):
+		p.rejoin(part)
+		return nil
 	case p.idempotent && lostSequence(err):
 		p.log.tell("eos", "topic %s, partition %d: %v; it goes by a new producer id", part.topic.name, part.number, err)
 		if p.identity == b.identity { // else there is a new one already
 			p.identity = identity{}
 		}
-		b.sequenced, b.wire = false, nil
+		b.sequenced, b.wire, b.whole = false, nil, nil
 	case judged(err, onTime):
 		return p.refusedTime(part, said, err)
 	case judged(err, onTopic) && p.kept(part) == 0:

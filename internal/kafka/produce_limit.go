@@ -116,7 +116,7 @@ func (p *Producer) maxBatchBytes(part *partition) int {
 // while the limit is not certain: with idempotence the broker recognizes only the same batch.
 func (p *Producer) fit(n *node, part *partition) {
 	b, most := part.queue[0], p.maxBatchBytes(part)
-	if len(b.records) == 1 || len(b.encoded) <= most || n.limit.trial && p.idempotent && b.doubtful {
+	if len(b.records) == 1 || len(b.encoded) <= most || b.intact || n.limit.trial && p.idempotent && b.doubtful {
 		return
 	}
 	p.cut(part, math.MaxInt, most)
@@ -131,6 +131,9 @@ func connectionLost(err error) bool {
 func (p *Producer) cutOff(f *flight, err error) (told []outcome) {
 	if !connectionLost(err) || f.state.Load() != departed || f.size < largeRequest {
 		return nil
+	}
+	for _, c := range f.cargo {
+		c.batch.intact = false
 	}
 	if !f.node.limit.closed(f.size, f.closes, p.now()) {
 		return nil

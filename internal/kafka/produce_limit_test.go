@@ -4,9 +4,12 @@ import (
 	"io"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/config"
@@ -188,4 +191,90 @@ func TestProducer_SplitWithoutDoubt_NumbersGoOn(t *testing.T) {
 	})
 	b.Close()
 	o.returned()
+}
+
+// TestProducer_AnswersToLongBatchLost_NothingTwice guards idempotence against a network that ends connections before the answers
+// come: two ends after long requests look like a broker's limit, and a batch that is divided for it is another one to the broker.
+func TestProducer_AnswersToLongBatchLost_NothingTwice(t *testing.T) {
+	t.Parallel()
+	const many = 200
+	cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+	var left atomic.Int32
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if left.Add(-1) >= 0 {
+			network.lose(true)
+		}
+		return nil, nil, false
+	})
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	p := open(t, c, nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	left.Store(3)
+	records := numbers("t", 1, many)
+	for i := range records {
+		records[i].Value = make([]byte, 1000)
+	}
+	o := expectOutcomes(t, many-1)
+	p.Send(minted(records...), time.Time{}, o.add)
+	for range 3 {
+		await(t, network.lost)
+		network.lose(false)
+		network.cut()
+	}
+	o.allSent()
+	if n := cluster.PartitionInfo("t", 0).HighWatermark; n != many {
+		t.Errorf("%d records on the broker, want %d", n, many)
+	}
+}
+
+// TestProducer_PiecesOutOfOrder_EndsWithNewProducerID checks that a broker that does not take a batch as a whole, and neither its first
+// piece because it lost what it knew of the producer, gets the records after some attempts under another producer id.
+func TestProducer_PiecesOutOfOrder_EndsWithNewProducerID(t *testing.T) {
+	const many = 200
+	b := playing(t, true)
+	part := b.topic(0).partitions[0]
+	o := expectOutcomes(t, many)
+	records := numbers("t", 0, many)
+	for i := range records {
+		records[i].Value = make([]byte, 1000)
+	}
+	b.send(o, minted(records...)...)
+	b.look(func() { part.identity, part.next = b.identity, 7 })
+	wholes := 0
+	for b.identity.given {
+		f := b.leaves(0, true)
+		if batch := f.cargo[0].batch; batch.sequence != 7 {
+			t.Fatalf("sequence %d", batch.sequence)
+		} else if len(batch.records) < many {
+			b.answers(f, kerr.OutOfOrderSequenceNumber)
+			continue
+		}
+		wholes++
+		b.deliver(b.landed(f, nil, io.EOF))
+	}
+	if wholes != 2*(1+maxRejoins) { // each time until the limit is certain
+		t.Errorf("the whole was sent %d times", wholes)
+	}
+	b.look(func() {
+		b.identity = identity{id: 8, given: true}
+		part.resume = time.Time{}
+		b.offer(part)
+	})
+	for n := int32(0); n < many; {
+		f := b.leaves(0, true)
+		batch := f.cargo[0].batch
+		if batch.identity.id != 8 || batch.sequence != n {
+			t.Fatalf("sequence %d of %d, want %d", batch.sequence, batch.identity.id, n)
+		}
+		n += int32(len(batch.records))
+		b.answers(f, nil)
+	}
+	o.allSent()
+	b.look(func() {
+		if part.bytes != 0 {
+			t.Errorf("%d bytes of nothing", part.bytes)
+		}
+	})
 }

@@ -207,6 +207,7 @@ func (p *Producer) split(part *partition) {
 //
 // The first piece keeps the sequence number of the whole. A broker that has the whole refuses the piece as out of order instead
 // of appending it once more, because the piece ends with another number, and a broker that does not have it appends the piece.
+// See rejoin.
 func (p *Producer) cut(part *partition, records, most int) {
 	whole := part.queue[0]
 	var pieces []*recordBatch
@@ -227,6 +228,9 @@ func (p *Producer) cut(part *partition, records, most int) {
 	if whole.sequenced {
 		first := pieces[0]
 		first.identity, first.sequence, first.sequenced = whole.identity, whole.sequence, true
+		if first.whole = whole.whole; first.whole == nil && whole.doubtful && len(pieces) > 1 && whole.rejoins < maxRejoins {
+			first.whole = whole
+		}
 		if part.identity == whole.identity {
 			part.next = following(whole.sequence, len(first.records))
 		}
@@ -235,6 +239,28 @@ func (p *Producer) cut(part *partition, records, most int) {
 	if !whole.doubtful { // else the library may still be reading its bytes
 		p.reuse(whole)
 	}
+	p.offer(part)
+}
+
+// maxRejoins is how often a batch is put together again. A broker that lost what it knew of the producer refuses pieces, too.
+const maxRejoins = 3
+
+// rejoin puts the first batch of a partition together again of its pieces, the first of which a broker refused as out of order. The
+// broker has the whole and recognizes it, so the limit for requests for which the batch was cut does not hold.
+func (p *Producer) rejoin(part *partition) {
+	whole := part.queue[0].whole
+	pieces := 0
+	for records := 0; records < len(whole.records); pieces++ {
+		records += len(part.queue[pieces].records)
+		part.resize(-len(part.queue[pieces].encoded))
+	}
+	whole.intact = true
+	whole.rejoins++
+	if part.identity == whole.identity {
+		part.next = following(whole.sequence, len(whole.records))
+	}
+	part.queue = slices.Replace(part.queue, 0, pieces, whole)
+	part.resize(len(whole.encoded))
 	p.offer(part)
 }
 

@@ -37,6 +37,10 @@ type recordBatch struct {
 	identity  identity
 	sequence  int32
 
+	whole   *recordBatch // the batch in doubt of which this is the first piece; nil = of none
+	intact  bool         // it is not cut: a broker seems to have it as it is
+	rejoins int          // how often it was put together again
+
 	doubtful bool  // it may be on a broker from an attempt that has ended
 	refusal  error // the last answer that it was not taken for now
 }
