@@ -23,8 +23,9 @@ const (
 type flight struct {
 	node  *node
 	cargo []cargo
-	bytes int // of the batches, before they are compressed
-	size  int // the same with all else that the request has, at most
+	probe cargo // the suspected record that an answer is a proof for; the flight has no records then
+	bytes int   // of the batches, before they are compressed
+	size  int   // the same with all else that the request has, at most
 
 	closes int          // of the broker's limit when it left
 	wrote  atomic.Int64 // how long the request is
@@ -54,9 +55,15 @@ func (p *Producer) dispatch(n *node) {
 	if p.closed || !p.identified() || !n.resume.IsZero() && !p.rested(n) {
 		return
 	}
-	for len(n.ready) > 0 && n.flights < maxFlights && (n.flights == 0 || n.bytes >= fullRequest && !n.alone && n.limit.pipelines(n.bytes, p.requestBytes)) {
+	for len(n.ready) > 0 && (n.flights == 0 || p.pipelines(n)) {
 		p.depart(p.load(n))
 	}
+}
+
+// pipelines reports whether a request may be sent to a broker beside others.
+func (p *Producer) pipelines(n *node) bool {
+	return n.flights < maxFlights && n.bytes >= fullRequest && !n.alone && !n.ready[0].suspected() &&
+		n.limit.pipelines(n.bytes, p.requestBytes)
 }
 
 func (p *Producer) dispatchAll() {
@@ -75,7 +82,8 @@ func (p *Producer) rested(n *node) bool {
 	return true
 }
 
-// load makes a request of what is ready for a broker. A batch that is longer than the limit by itself goes alone.
+// load makes a request of what is ready for a broker. A batch that is longer than the limit by itself goes alone, and so does a
+// suspected record, after a probe.
 func (p *Producer) load(n *node) *flight {
 	f := &flight{node: n, size: p.overhead, closes: n.limit.closes}
 	taken, limit := 0, p.maxRequestBytes(n)
@@ -83,8 +91,12 @@ func (p *Producer) load(n *node) *flight {
 		p.fit(n, part)
 		b := part.queue[0]
 		size := len(b.encoded) + part.overhead()
-		if taken > 0 && f.size+size > limit {
+		tests := part.suspected()
+		if taken > 0 && (tests || f.size+size > limit) {
 			break
+		}
+		if tests && f.test(part) {
+			return f
 		}
 		f.size += size
 		b.closed = true
@@ -96,6 +108,9 @@ func (p *Producer) load(n *node) *flight {
 		part.listed, part.flight = nil, f
 		f.bytes += len(b.encoded)
 		f.cargo = append(f.cargo, cargo{part, part.topic.id, b})
+		if tests {
+			break
+		}
 	}
 	rest := copy(n.ready, n.ready[taken:])
 	clear(n.ready[rest:])
@@ -217,10 +232,12 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 		f.node.failures = 0
 		f.node.limit.answered(f.size)
 		p.arrived(f, answer)
+		ended = p.passed(f)
 	} else {
 		f.node.dropShortcut()
 		p.unreachable(f, err)
 		ended = p.cutOff(f, err)
+		p.suspect(f, err)
 	}
 	for _, c := range f.cargo {
 		if c.partition.flight != f { // it was given up meanwhile

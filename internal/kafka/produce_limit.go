@@ -127,9 +127,11 @@ func connectionLost(err error) bool {
 	return cutOff(err) || errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), connectionDied)
 }
 
-// cutOff learns from a connection that the broker closed on a request.
+// cutOff learns from a connection that the broker closed on a request. A record that is longer than the limit by itself proves
+// nothing about shorter requests.
 func (p *Producer) cutOff(f *flight, err error) (told []outcome) {
-	if !connectionLost(err) || f.state.Load() != departed || f.size < largeRequest {
+	if !connectionLost(err) || f.state.Load() != departed || f.size < largeRequest ||
+		f.single() && f.size > p.maxRequestBytes(f.node) {
 		return nil
 	}
 	for _, c := range f.cargo {

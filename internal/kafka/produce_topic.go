@@ -81,9 +81,13 @@ type node struct {
 	failures int       // in a row, of requests that had been written
 	limit    requestLimit
 
+	longest  int // length of the longest request that was answered, bytes on the wire
+	overlong int // length of the shortest request whose record was refused for it; 0 = none
+	failed   int // requests that failed, but for those that a suspected record was alone in
+
 	shortcut      *shortcut // nil = there is none
 	shortcutUntil time.Time // when the library is to have a request again
-	alone         bool      // a flight is on it, and no other may be under way
+	alone         bool      // a flight is on it, or tests a suspected record, and no other may be under way
 
 	objected atomic.Bool // it was logged that nothing can be sent to it
 

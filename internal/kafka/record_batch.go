@@ -43,6 +43,8 @@ type recordBatch struct {
 
 	doubtful bool  // it may be on a broker from an attempt that has ended
 	refusal  error // the last answer that it was not taken for now
+
+	suspect *suspicion // nil = no broker closed the connection on it
 }
 
 // share is the records of one Send in a batch: those before end that are in no share before.

@@ -23,6 +23,7 @@ const (
 	closedUnanswered  failure = "closed before it answered"
 	closedAfterLarge  failure = "closed after a large request"
 	limitLearned      failure = "closed again after a large request"
+	recordTooLong     failure = "closed after each request with a record"
 	answersInTLS      failure = "answers in TLS"
 
 	handshakeRefused    failure = "handshake refused"
@@ -111,6 +112,9 @@ var otherWords = []words{
 	{of: closedAfterLarge, cause: "it closed the connection after a request of %s bytes", option: "request_max_bytes", varies: true},
 	{of: limitLearned, cause: "it closed the connection again after a request of %s bytes; requests to it have at most %s bytes from now on",
 		option: "request_max_bytes", varies: true},
+	{of: recordTooLong, cause: "the broker closed the connection after each request with this record alone, of %s bytes, and answered " +
+		"requests before and after, the longest of %s bytes", option: "message_max_bytes and request_max_bytes",
+		remedy: "raise the broker's limit for requests, or lower message_max_bytes to refuse such records at once"},
 	{of: answersInTLS, cause: "it answers in TLS", remedy: "is its listener's security_protocol ssl or sasl_ssl?"},
 
 	{of: handshakeRefused, area: "TLS", cause: "the broker refused the handshake: %s", remedy: "the broker's log tells why"},

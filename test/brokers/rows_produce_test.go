@@ -3,14 +3,18 @@ package brokers
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"reskafka/test/wire"
 )
 
-func init() { rows = append(rows, requestRows()...) }
+func init() { rows = append(rows, slices.Concat(requestRows(), longRecordRows())...) }
 
 // requestRows are services with a limit for the length of a request, in front of a backlog. `make test` runs a sample.
 func requestRows() (all []Row) {
@@ -88,6 +92,72 @@ func eachOnce(b *Bench, count int) error {
 			return fmt.Errorf("record %s came twice", value[:6])
 		}
 		seen[value[:6]] = true
+	}
+	return nil
+}
+
+// longRecordRows are services that end the connection on a request with one record: because of its length, or on any.
+func longRecordRows() (all []Row) {
+	const limit, size = 1_046_528, 1_500_000
+	for _, durability := range []string{"memory", "overflow", "disk"} {
+		outcome := "dropped, message too large"
+		if durability != "memory" {
+			outcome = "became dead letters (kafka spool retry tested sends them again), message too large"
+		}
+		all = append(all, Row{
+			Name:    fmt.Sprintf("requests over %d bytes end the connection, one record is longer, durability %s", limit, durability),
+			Finding: "A1", Conf: []string{"message_max_bytes = 2000000", "durability = " + durability},
+			Broker: []wire.Fault{wire.SizeLimit(limit, wire.FIN)},
+			Steps:  func(b *Bench) error { return longRecords(b, 5, size, 1) },
+			After: func(b *Bench) error {
+				return b.Until("there is one dead letter", func() bool {
+					spool, _ := b.Engine.Spool("tested")
+					return durability == "memory" || spool.Dead == 1
+				})
+			},
+			Log: []string{"it closed the connection after a request of 1500", "1 record(s) for topic 'topic' " + outcome +
+				": the broker closed the connection after each request with this record alone, of 1500"},
+		})
+	}
+	var closed atomic.Int32
+	return append(all, Row{
+		Name: "every request to produce ends the connection for a while, one record is long", Finding: "A1",
+		Kafka: []kfake.Opt{kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000000"})},
+		Conf:  []string{"message_max_bytes = 2000000", "durability = disk", "enable_idempotence = yes"},
+		Broker: []wire.Fault{wire.Key(kmsg.Produce, wire.Fault{Request: func(c *wire.Conn, _ wire.Header) {
+			if closed.Add(1) <= 14 {
+				c.End(wire.FIN)
+			}
+		}})},
+		Steps: func(b *Bench) error { return longRecords(b, 0, size, 0) },
+		Log:   []string{"it closed the connection"},
+	})
+}
+
+// longRecords produces 20 records, one of them of size bytes, and checks that all arrive in order, or all but the long one.
+func longRecords(b *Bench, at, size, refused int) error {
+	p, err := b.Open("tested")
+	if err != nil {
+		return err
+	}
+	values := Values(20)
+	values[at] += strings.Repeat("v", size)
+	p.Put(values...)
+	want := slices.Delete(slices.Clone(values), at, at+refused)
+	dead := uint64(0)
+	err = b.Until("all records have an outcome", func() bool {
+		status, _ := b.Engine.Connection("tested")
+		dead = 0
+		for _, one := range slices.Concat(status.Totals.Dead, status.Totals.Dropped) {
+			dead += one.Count
+		}
+		return status.Totals.Acknowledged+dead == uint64(len(values))
+	})
+	if err != nil || dead != uint64(refused) {
+		return fmt.Errorf("%d records refused: %w", dead, err)
+	}
+	if got, err := b.Read(len(want)); err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("the topic has %d records, not %d in order: %w", len(got), len(want), err)
 	}
 	return nil
 }
