@@ -19,7 +19,8 @@ import (
 var devBroker = command{
 	name:    "dev-broker",
 	summary: "Run a Kafka broker for development on this machine",
-	usage:   "[--port N[,N...]] [--data-dir DIR] [--partitions N] [--swallow] [--user NAME:PASSWORD] [--acl NAME:RIGHT:TOPIC]",
+	usage: "[--port N[,N...]] [--data-dir DIR] [--partitions N] [--swallow] [--no-auto-topics] " +
+		"[--user NAME:PASSWORD] [--acl NAME:RIGHT:TOPIC]",
 	details: `It speaks the Kafka protocol in plaintext on localhost and creates topics when they are first used. It runs
 until it gets SIGINT or SIGTERM. Once it is ready it prints
     dev-broker listening on 127.0.0.1:PORT
@@ -48,8 +49,8 @@ there is nothing to read. That is for measuring producers, and takes no memory h
 		flags.StringVar(&broker.dataDir, "data-dir", "", "keep topics and records in this `directory`")
 		flags.IntVar(&broker.partitions, "partitions", 1, "`number` of partitions a new topic gets")
 		flags.BoolVar(&broker.noAutoTopics, "no-auto-topics", false, "create no topic when it is first used")
-		flags.Var(broker.users, "user", "have clients log in, as a user of this `name:password`")
-		flags.Var(&broker.rights, "acl", "give a user a `name:right:topic`: read, write, create, describe or all, of a topic or *")
+		flags.Var(broker.users, "user", "add a user, `name:password`; clients must then log in")
+		flags.Var(&broker.rights, "acl", "grant a right, `name:right:topic`: read, write, create, describe or all, of a topic or *")
 		flags.BoolVar(&broker.swallow, "swallow", false, "acknowledge records and keep none of them")
 		return broker.run
 	},

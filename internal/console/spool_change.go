@@ -19,8 +19,8 @@ var spoolPurge = Command{
 	Summary: "Throw away what waits on disk for Kafka",
 	Usage: "Usage: kafka spool purge <connection> [topic <topic>]\n" +
 		"       Throws away for good what a connection has on disk, or of one topic: the messages that wait\n" +
-		"       there and the dead letters, all of which are counted as dropped. Messages in memory stay. To\n" +
-		"       look at them first: reskafka spool dump.\n",
+		"       there and the dead letters, all of which are counted as dropped. Messages that are in memory only\n" +
+		"       stay. To look at them first: reskafka spool dump.\n",
 	Complete: completeSpool("kafka spool purge"),
 	Run: func(env Env, args []string) (string, bool) {
 		return changeSpool(env, "kafka spool purge", args, purgeSpool)

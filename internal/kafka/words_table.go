@@ -200,7 +200,7 @@ var otherWords = []words{
 	{of: oversizedBatch, cause: "the batch of offsets %s to %s needs more than %s bytes of memory when it is decompressed: stepped over, " +
 		"its records are not delivered", option: "message_max_bytes", remedy: "a larger one allows larger batches"},
 	{of: openTransaction, cause: "%s record(s) from offset %s on wait for the end of an open transaction, for %s so far",
-		remedy: "does their producer still run? kafka-transactions --find-hanging lists such transactions"},
+		remedy: "does their producer still run? kafka-transactions.sh find-hanging lists such transactions"},
 	{of: notFetched, cause: "not fetched for %s although it has %s more record(s) from offset %s on, which its leader returns to " +
 		"a request without a leader epoch", remedy: "the broker's log may tell why"},
 	{of: errNoBatch, cause: "the batch is cut off or has other records than it claims", remedy: "were the broker's log files damaged?"},
