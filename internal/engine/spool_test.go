@@ -231,7 +231,7 @@ func TestDeadLetters(t *testing.T) {
 					t.Errorf("account %+v", c)
 				}
 				const line = "error: connection 'one': 1 record(s) for topic 't' became dead letters (kafka spool retry one sends them again), "
-				r.log.want(t, 1, line+c.Dead[0].Reason)
+				eventually(t, "the log says so", func() bool { return len(r.log.with(line+c.Dead[0].Reason)) == 1 }) // after the account does
 				r.log.want(t, 0, "dropped")
 
 				accept()
