@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"runtime"
 	"slices"
 	"strings"
@@ -166,7 +167,7 @@ func (o *Outbox) takeOverDead(log SpoolLog) {
 // an empty one. Those that die meanwhile, perhaps the same again, are left.
 func (o *Outbox) exhume(spool Spool, topic string, use func([]DeadLetter) error) (n int, err error) {
 	if o.forgetOwed(); o.owed != nil {
-		return 0, o.cannotWrite()
+		return 0, o.cannotForget()
 	}
 	for end := spool.DeadLog().Next; ; {
 		log := spool.DeadLog()
@@ -184,16 +185,25 @@ func (o *Outbox) exhume(spool Spool, topic string, use func([]DeadLetter) error)
 		if len(wanted) > 0 {
 			err = use(wanted)
 		}
+		if err == nil {
+			n += len(wanted)
+		}
 		if err == nil && !o.unburied() {
 			err = forget()
 		} else {
 			o.owed = forget // or the next order would take the same letters
 		}
 		if err != nil || o.owed != nil {
-			return n, err
+			return n, cmp.Or(err, o.cannotForget())
 		}
-		n += len(wanted)
 	}
+}
+
+// cannotForget returns why dead letters that were taken are still in the spool.
+func (o *Outbox) cannotForget() error {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	return cmp.Or(o.failing[toWrite], o.failing[toBury])
 }
 
 // unearth enters what was read from the log of dead letters up to next: what is damaged is dropped, the others are divided by

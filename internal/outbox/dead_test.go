@@ -55,7 +55,9 @@ func newGraveyard(t *testing.T, s Settings, d *disk) *graveyard {
 		return answer{err: errRefused}
 	})
 	g.Outbox = New(s, c, g, g)
-	g.Attach(func() (Spool, error) { return d, nil })
+	if d != nil {
+		g.Attach(func() (Spool, error) { return d, nil })
+	}
 	return g
 }
 
@@ -176,6 +178,48 @@ func TestDeadLetters_OneTopic_OthersStay(t *testing.T) {
 		after(time.Second)
 		if got, want := strings.Join(g.sent, ", "), "t 0, t 1, t 2, v 0, v 1, v 2"; got != want {
 			t.Errorf("sent %s, want %s", got, want)
+		}
+		g.Close()
+	})
+}
+
+// unburying is a disk that writes no dead letters while it fails.
+type unburying struct {
+	*disk
+	fails atomic.Bool
+}
+
+func (u *unburying) Bury(letters []DeadLetter) (written int, err error) {
+	if u.fails.Load() {
+		return 0, errDisk
+	}
+	return u.disk.Bury(letters)
+}
+
+// TestDeadLetters_OthersCannotBeWritten_CommandSaysSo guards the answer of a command for one topic while the dead letters of others
+// cannot be written again: it was that there were none, and no error.
+func TestDeadLetters_OthersCannotBeWritten_CommandSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(func(what string) { t.Error(what) })
+		g := newGraveyard(t, onDiskSettings(), d)
+		g.put("t", 0, 3)
+		g.put("u", 0, 2)
+		g.Close()
+		u := &unburying{disk: d.boot()}
+		u.fails.Store(true)
+		g = newGraveyard(t, onDiskSettings(), nil)
+		g.Attach(func() (Spool, error) { return u, nil })
+		after(time.Second)
+		if _, dead, err := g.Purge("t"); dead != 3 || !errors.Is(err, errDisk) {
+			t.Errorf("%d dead letters purged, %v", dead, err)
+		}
+		u.fails.Store(false)
+		after(10 * time.Second)
+		if n := len(u.disk.dead); n != 2 {
+			t.Errorf("%d dead letters on disk", n)
+		}
+		if _, dead, err := g.Purge(""); dead != 2 || err != nil {
+			t.Errorf("%d dead letters purged, %v", dead, err)
 		}
 		g.Close()
 	})
