@@ -38,7 +38,8 @@ func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection))
 	return &bench{p, t, log, clock}
 }
 
-// topic tells of topic t's partitions: who leads them. Nothing is sent to those brokers.
+// topic tells of topic t's partitions: who leads them. Nothing is sent to those brokers. The producer has asked about the topic by
+// then, in vain, and does not ask again for about an hour: only the test changes topic.ask.
 func (b *bench) topic(leaders ...int32) *topic {
 	b.mtx.Lock()
 	for _, id := range leaders {
@@ -48,6 +49,9 @@ func (b *bench) topic(leaders ...int32) *topic {
 	}
 	t := b.topicFor("t")
 	b.mtx.Unlock()
+	for asked := false; !asked; time.Sleep(time.Millisecond) {
+		b.look(func() { asked = t.askNext.Sub(b.now()) > time.Minute })
+	}
 	b.learn(t, told([16]byte{1}, leaders...))
 	return t
 }

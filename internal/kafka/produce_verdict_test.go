@@ -161,9 +161,6 @@ func TestProducer_TopicRefusedWithoutLeader_IsAskedAboutAgain(t *testing.T) {
 			b.send(o, numbered("t", 0, 1)...)
 			b.answers(b.leaves(0, true), kerr.RequestTimedOut) // the leader has it
 			b.learn(known, told([16]byte{1}, -1))
-			for asked := false; !asked; time.Sleep(time.Millisecond) { // in vain: the next time is a long way off
-				b.look(func() { asked = known.ask && known.askNext.Sub(b.now()) > time.Minute })
-			}
 			refused := told([16]byte{})
 			refused.ErrorCode = code.Code
 			for range unknownTopicRetries + 1 {
