@@ -15,7 +15,8 @@ import (
 
 // TestRefusals_ClocksAndLongRequests_LoseNothing has Apache Kafka itself refuse times, records and long requests: records of a clock
 // that is two hours ahead and records that are too old get another time, a record without a key for a compacted topic is refused
-// alone, and a broker with a low socket.request.max.bytes gets every record, after at most two connections that it closes.
+// alone, and a broker with a low socket.request.max.bytes gets every record, after at most two connections that it closes, but for one
+// record over that limit, which becomes a dead letter.
 func TestRefusals_ClocksAndLongRequests_LoseNothing(t *testing.T) {
 	const many = 2000
 	limits := regexp.MustCompile(`should be within \[-?\d+, \d+\]`) // as internal/kafka reads them
@@ -83,7 +84,12 @@ func TestRefusals_ClocksAndLongRequests_LoseNothing(t *testing.T) {
 		if closed := len(w.Log.With("is back after")); closed > 2 || len(w.Log.With("see request_max_bytes")) == 0 {
 			t.Errorf("%d connections were closed: %q", closed, w.Log.With())
 		}
-		for topic, want := range map[string]int{"clock": 2 * many, "compact": many, "long": many} {
+		p.Put("000000"+strings.Repeat("v", 400_000), "000000 behind")
+		settled(4*many + 1)
+		if lines := w.Log.With("1 record(s) for topic 'long' became dead letters", "message too large", "message_max_bytes"); len(lines) != 1 {
+			t.Errorf("the log has %q", w.Log.With())
+		}
+		for topic, want := range map[string]int{"clock": 2 * many, "compact": many, "long": many + 1} {
 			reader := client(t, c.Brokers(Plaintext.Name), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 			for n := 0; n < want; {
 				fetches := reader.PollFetches(testContext(t))
