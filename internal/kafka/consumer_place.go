@@ -80,10 +80,12 @@ func (c *Consumer) placesLocked(s *session, assigned map[string][]int32) {
 	}
 }
 
-// releaseLocked forgets all places and ends their pauses, which the client would keep for the next assignment.
+// releaseLocked forgets all places and ends their pauses, which the client would keep for the next assignment. A pause that is over
+// but still being probed ends here too: the probe ends no pause of a place that is forgotten.
 func (s *session) releaseLocked() {
 	for where, p := range s.places {
-		if p.timer != nil && p.timer.Stop() {
+		if p.timer != nil {
+			p.timer.Stop()
 			s.client.ResumeFetchPartitions(where.list())
 		}
 	}
@@ -193,11 +195,12 @@ func (c *Consumer) hold(s *session, where topicPartition, err error) {
 		c.mtx.Unlock()
 		return
 	}
-	p.fault = &fault{first: unknownOffset, last: unknownOffset}
+	f := &fault{first: unknownOffset, last: unknownOffset}
+	p.fault = f
 	c.pauseFaultyLocked(s, where, p, err)
 	c.mtx.Unlock()
 	if unreadable(err) {
-		go c.locate(s, where, p.fault)
+		go c.locate(s, where, f)
 	} else {
 		c.report(where.topic, where.partition, err)
 	}
@@ -238,15 +241,15 @@ func (c *Consumer) pauseOver(s *session, where topicPartition) {
 		c.mtx.Unlock()
 		return
 	}
+	f := p.fault
 	c.mtx.Unlock()
 	found := c.probe(s, where)
 	c.mtx.Lock()
-	if c.session != s || s.places[where] != p || p.fault == nil {
+	if c.session != s || s.places[where] != p || p.fault != f {
 		c.mtx.Unlock()
 		return
 	}
-	f := p.fault
-	if found.err == nil {
+	if found.err == nil || found.unanswered { // in the latter case the client knows longer limits of time
 		c.recoveredLocked(s, where, p)
 		c.mtx.Unlock()
 		return

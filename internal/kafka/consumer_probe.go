@@ -15,6 +15,7 @@ type probed struct {
 	err         error // why the partition cannot be read; nil = it can, or there is nothing more to read
 	first, last int64 // offsets of the unreadable batch; unknownOffset = not known
 	records     bool  // there are records to read
+	unanswered  bool  // err is about the request or the connection and tells nothing about the partition
 }
 
 // errNoBatch is the verdict on an answer from which no record can be taken and which has no other fault.
@@ -37,6 +38,7 @@ func (c *Consumer) probe(s *session, where topicPartition) probed {
 	if next < 0 {
 		starts, err := listOffsets(ctx, s.client, []topicPartition{where}, atLogStart, false)
 		start, ok := starts[where]
+		found.unanswered = err != nil
 		if found.err = err; err == nil && !ok {
 			found.err = kerr.LeaderNotAvailable
 		}
@@ -46,13 +48,24 @@ func (c *Consumer) probe(s *session, where topicPartition) probed {
 	}
 	request, leader, err := c.probeRequest(ctx, s.client, where)
 	if err != nil {
-		found.err = err
+		_, refused := errors.AsType[*kerr.Error](err)
+		found.err, found.unanswered = err, !refused
 		return found
 	}
 	for range maxProbeSteps {
 		request.Topics[0].Partitions[0].FetchOffset = next
 		var answer *kmsg.FetchResponseTopicPartition
-		if answer, found.err = fetchOnce(ctx, s.client, leader, request); found.err != nil || len(answer.RecordBatches) == 0 {
+		answer, found.err = fetchOnce(ctx, s.client, leader, request)
+		switch {
+		case errors.Is(found.err, kerr.OffsetOutOfRange) && c.reset != "none":
+			c.resets(s, where)
+			found.err = nil
+			return found
+		case found.err != nil:
+			_, refused := errors.AsType[*kerr.Error](found.err)
+			found.unanswered = !refused && found.err != errNoAnswer
+			return found
+		case len(answer.RecordBatches) == 0:
 			return found
 		}
 		fetched, after := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
@@ -76,6 +89,19 @@ func (c *Consumer) probe(s *session, where topicPartition) probed {
 		return found
 	}
 	return found
+}
+
+// resets notes that retention or an election has removed the offset where a partition was to be read. The client chooses another one
+// by auto_offset_reset as soon as it fetches.
+func (c *Consumer) resets(s *session, where topicPartition) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if p := s.places[where]; p != nil {
+		p.next = unknownOffset
+		if c.reset == "earliest" {
+			p.next = logStart
+		}
+	}
 }
 
 // Times that stand for the ends of a log in a request for offsets.

@@ -1,0 +1,172 @@
+package kafka
+
+import (
+	"encoding/binary"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+)
+
+// often has a consumer compare partitions that do not move all the time.
+func often(tune *consumerTuning) { tune.progress, tune.still = 5*time.Millisecond, 5*time.Millisecond }
+
+// deleteBefore deletes the records of topic t partition 0 before an offset, as retention does.
+func deleteBefore(t *testing.T, cl *kgo.Client, offset int64) {
+	t.Helper()
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	partition := kmsg.NewDeleteRecordsRequestTopicPartition()
+	partition.Offset = offset
+	topic := kmsg.NewDeleteRecordsRequestTopic()
+	topic.Topic, topic.Partitions = "t", append(topic.Partitions, partition)
+	req.Topics = append(req.Topics, topic)
+	resp, err := req.RequestWith(t.Context(), cl)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestConsumer_CommittedOffsetExpired_GoesOn checks that a group whose committed offset retention has deleted consumes the next
+// record, although its position lies before the start of the log until then.
+func TestConsumer_CommittedOffsetExpired_GoesOn(t *testing.T) {
+	for _, reset := range []string{"earliest", "latest"} {
+		t.Run(reset, func(t *testing.T) {
+			t.Parallel()
+			cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+			cl := writer(t, cluster)
+			write(t, cl, "t", 1, 0, 5)
+			conf := consuming(cluster.ListenAddrs()...)
+			m := listen(t, conf, nil, nil, "t")
+			m.waitFor(5)
+			m.Close()
+			write(t, cl, "t", 1, 5, 10)
+			deleteBefore(t, cl, 10)
+
+			conf.AutoOffsetReset = reset
+			compared := make(chan struct{}, 1)
+			cluster.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				if req.(*kmsg.ListOffsetsRequest).IsolationLevel == 1 {
+					select {
+					case compared <- struct{}{}:
+					default:
+					}
+				}
+				return nil, nil, false
+			})
+			log := newLines()
+			m = subscribe(t, conf, log, []string{"t"}, often)
+			m.run(nil)
+			for range 20 {
+				select {
+				case <-compared:
+				case <-time.After(patience):
+					t.Fatal("the partition is not compared any more")
+				}
+			}
+			write(t, cl, "t", 1, 10, 11)
+			m.waitFor(1)
+			if lines := log.above(host.Warning); len(lines) > 0 {
+				t.Errorf("lines: %v", lines)
+			}
+		})
+	}
+}
+
+// TestConsumer_UnreadableBatchExpired_GoesOn checks that a partition that pauses because of an unreadable batch is consumed again
+// when retention has deleted the batch.
+func TestConsumer_UnreadableBatchExpired_GoesOn(t *testing.T) {
+	cluster := disturbedBroker(t, 1, answering(func(p *kmsg.FetchResponseTopicPartition) {
+		if len(p.RecordBatches) > 0 && binary.BigEndian.Uint64(p.RecordBatches) == 10 {
+			p.RecordBatches = unreadableBatches["flipped byte"](p.RecordBatches)
+		}
+	}))
+	cl := writer(t, cluster, kgo.ProducerLinger(30*time.Millisecond))
+	write(t, cl, "t", 1, 0, 10)
+	log := newLines()
+	m := listen(t, consuming(cluster.ListenAddrs()...), log, nil, "t")
+	m.waitFor(10)
+	write(t, cl, "t", 1, 10, 20)
+	log.waitFor(t, host.Error, "topic t partition 0: the batch of offsets 10 to 19 cannot be read: ")
+	write(t, cl, "t", 1, 20, 30)
+	deleteBefore(t, cl, 20)
+	m.waitFor(20)
+}
+
+// TestConsumer_RebalanceDuringProbe_GoesOn checks that a partition whose pause is being probed when the group rebalances is fetched
+// again afterwards. The client keeps pauses over rebalances.
+func TestConsumer_RebalanceDuringProbe_GoesOn(t *testing.T) {
+	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	write(t, writer(t, cluster), "t", 1, 0, 3)
+	m := subscribe(t, consuming(cluster.ListenAddrs()...), nil, []string{"t"})
+	<-m.assigned
+	probing, release := make(chan struct{}, 1), make(chan struct{})
+	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if isProbe(req) {
+			probing <- struct{}{}
+			<-release
+		}
+		return nil, nil, false
+	})
+	s := m.session
+	m.hold(s, topicPartition{"t", 0}, kerr.TopicAuthorizationFailed)
+	<-probing
+	m.Consumer.mtx.Lock()
+	m.placesLocked(s, s.assigned) // a rebalance that changes nothing
+	m.Consumer.mtx.Unlock()
+	close(release)
+	m.run(nil)
+	m.waitFor(3)
+}
+
+// isProbe reports whether a fetch is the consumer's own. The client's wait for records.
+func isProbe(req kmsg.Request) bool { return req.(*kmsg.FetchRequest).MaxWaitMillis == 0 }
+
+// TestConsumer_ProbeUnanswered_GoesOn checks that a partition is not taken for unreadable when the request that probes it fails: a
+// slow link takes longer for a large record than a probe waits.
+func TestConsumer_ProbeUnanswered_GoesOn(t *testing.T) {
+	cluster := fakeBroker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	write(t, writer(t, cluster), "t", 1, 0, 3)
+	release, probes := make(chan struct{}), make(chan struct{}, 100)
+	cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		r := req.(*kmsg.FetchRequest)
+		if isProbe(r) {
+			probes <- struct{}{}
+			return nil, errors.New("the connection ends"), true
+		}
+		select {
+		case <-release:
+			return nil, nil, false
+		default:
+		}
+		resp := r.ResponseKind().(*kmsg.FetchResponse)
+		resp.SessionID = 0
+		return resp, nil, true // nothing yet
+	})
+	log := newLines()
+	m := subscribe(t, consuming(cluster.ListenAddrs()...), log, []string{"t"}, often)
+	m.run(nil)
+	for range 2 {
+		select {
+		case <-probes:
+		case <-time.After(patience):
+			t.Fatal("the partition is not probed")
+		}
+	}
+	close(release)
+	m.waitFor(3)
+	if lines := log.about("cannot be read"); len(lines) > 0 {
+		t.Errorf("lines: %v", lines)
+	}
+}
