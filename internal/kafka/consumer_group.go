@@ -64,7 +64,7 @@ func (c *Consumer) drop(s *session) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	s.assigned = nil
-	s.releaseLocked()
+	c.releaseLocked(s)
 	if c.session == s {
 		c.pending = nil
 	}

@@ -71,7 +71,7 @@ func nextPause(pause, first time.Duration) time.Duration { return clamp(2*pause,
 
 // placesLocked makes places for the partitions of an assignment.
 func (c *Consumer) placesLocked(s *session, assigned map[string][]int32) {
-	s.releaseLocked()
+	c.releaseLocked(s)
 	now := c.tune.now()
 	for topic, partitions := range assigned {
 		for _, partition := range partitions {
@@ -81,9 +81,12 @@ func (c *Consumer) placesLocked(s *session, assigned map[string][]int32) {
 }
 
 // releaseLocked forgets all places and ends their pauses, which the client would keep for the next assignment. A pause that is over
-// but still being probed ends here too: the probe ends no pause of a place that is forgotten.
-func (s *session) releaseLocked() {
+// but still being probed ends here too: the probe ends no pause of a place that is forgotten. Troubles with partitions are their next
+// owners'.
+func (c *Consumer) releaseLocked(s *session) {
 	for where, p := range s.places {
+		c.reads.forget(where)
+		c.hooks.status.lasting.ended(where.String())
 		if p.timer != nil {
 			p.timer.Stop()
 			s.client.ResumeFetchPartitions(where.list())
@@ -357,6 +360,7 @@ func (c *Consumer) stepOver(s *session, steps map[topicPartition]kgo.EpochOffset
 		// The client sets the offset of partitions only that it has a record or a mark of.
 		s.client.MarkCommitOffsets(offsets)
 		s.client.SetOffsets(offsets)
+		c.hooks.settled(where.String())
 		if c.auto {
 			s.client.CommitOffsets(s.life, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 				defer host.Guard(c.log, "a commit")

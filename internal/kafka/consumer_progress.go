@@ -177,7 +177,8 @@ func (c *Consumer) blockedPartition(s *session, where topicPartition, long bool)
 	p := s.places[where]
 	var left, next int64
 	if p != nil {
-		left, next = p.stable-max(p.next, 0), p.next
+		next = max(p.next, 0)
+		left = p.stable - next
 	}
 	tell := long && found.records && p != nil && !p.warned && c.tune.now().Sub(p.moved) >= c.tune.still
 	if tell {

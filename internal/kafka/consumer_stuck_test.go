@@ -75,7 +75,7 @@ func TestConsumer_CommittedOffsetExpired_GoesOn(t *testing.T) {
 			}
 			write(t, cl, "t", 1, 10, 11)
 			m.waitFor(1)
-			if lines := log.above(host.Warning); len(lines) > 0 {
+			if lines := log.about(kerr.OffsetOutOfRange.Message); len(lines) > 0 {
 				t.Errorf("lines: %v", lines)
 			}
 		})
@@ -168,5 +168,32 @@ func TestConsumer_ProbeUnanswered_GoesOn(t *testing.T) {
 	m.waitFor(3)
 	if lines := log.about("cannot be read"); len(lines) > 0 {
 		t.Errorf("lines: %v", lines)
+	}
+}
+
+// TestConsumer_Trouble_EndsWithSkipAndRevocation checks that kafka show consumer has no trouble with a partition any more when its
+// last batch was skipped, and when the group has given the partition to another member.
+func TestConsumer_Trouble_EndsWithSkipAndRevocation(t *testing.T) {
+	cluster := disturbedBroker(t, 1, answering(func(p *kmsg.FetchResponseTopicPartition) {
+		if len(p.RecordBatches) > 0 {
+			p.RecordBatches = unreadableBatches["flipped byte"](p.RecordBatches)
+		}
+	}))
+	write(t, writer(t, cluster, kgo.ProducerLinger(30*time.Millisecond)), "t", 1, 0, 10)
+	log := newLines()
+	m := listen(t, consuming(cluster.ListenAddrs()...), log, nil, "t")
+	log.waitFor(t, host.Error, "topic t partition 0: the batch of offsets 0 to 9 cannot be read: ")
+	if _, err := m.Skip("t", 0); err != nil {
+		t.Fatal(err)
+	}
+	log.waitFor(t, host.Notice, "topic t partition 0 works again after ")
+	s := m.session
+	m.hold(s, topicPartition{"t", 0}, kerr.TopicAuthorizationFailed)
+	if troubles := m.Snapshot().Brokers.Topics; len(troubles) != 1 {
+		t.Fatalf("shown while refused: %v", troubles)
+	}
+	m.drop(s)
+	if troubles := m.Snapshot().Brokers.Topics; len(troubles) != 0 {
+		t.Errorf("shown after revocation: %v", troubles)
 	}
 }
