@@ -88,6 +88,9 @@ func TestProducer_RecordOverBrokersLimit_IsRefused(t *testing.T) {
 				t.Fatalf("%d outcomes", len(o.order))
 			}
 		}
+		if limit := b.nodes[0].limit; limit.bytes != 0 || limit.trial {
+			t.Errorf("the limit of requests with more than one record is %+v", limit)
+		}
 		f := b.next()
 		if len(f.cargo) != 1 || f.cargo[0].batch.records[0] != records[2] {
 			t.Fatal("the record behind is not sent")
@@ -123,16 +126,18 @@ func TestProducer_ClosesWithoutProof_KeepRecord(t *testing.T) {
 	for name, test := range map[string]struct {
 		between func(b *bench)
 		ends    bool // the count goes on
+		last    bool // it happens after the last close
 	}{
-		"nothing":                    {func(*bench) {}, true},
-		"a short request is closed":  {func(b *bench) { b.deliver(b.landed(other(b, 1), nil, io.EOF)) }, false},
-		"a probe is closed":          {func(b *bench) { b.closes() }, false},
-		"a probe cannot be sent":     {func(b *bench) { f := b.next(); f.state.Store(boarding); b.deliver(b.landed(f, nil, errDefect)) }, false},
-		"an idle connection ends":    {func(b *bench) { b.deliver(b.landed(b.next(), nil, &idleEnded{errGone})) }, true},
-		"a short request passes":     {func(b *bench) { b.answers(other(b, 1), nil) }, true},
-		"as long a request passes":   {func(b *bench) { b.answers(other(b, 1_500_000), nil) }, false},
-		"the answer never comes":     {func(b *bench) { b.answersProbe(); b.deliver(b.landed(b.next(), nil, errDefect)) }, false},
-		"the partition moves around": {(*bench).moves, false},
+		"nothing":                    {func(*bench) {}, true, false},
+		"a short request is closed":  {func(b *bench) { b.deliver(b.landed(other(b, 1), nil, io.EOF)) }, false, false},
+		"a short one is at the end":  {func(b *bench) { b.deliver(b.landed(other(b, 1), nil, io.EOF)) }, false, true},
+		"a probe is closed":          {func(b *bench) { b.closes() }, false, false},
+		"a probe cannot be sent":     {func(b *bench) { f := b.next(); f.state.Store(boarding); b.deliver(b.landed(f, nil, errDefect)) }, false, false},
+		"an idle connection ends":    {func(b *bench) { b.deliver(b.landed(b.next(), nil, &idleEnded{errGone})) }, true, false},
+		"a short request passes":     {func(b *bench) { b.answers(other(b, 1), nil) }, true, false},
+		"as long a request passes":   {func(b *bench) { b.answers(other(b, 1_500_000), nil) }, false, false},
+		"the answer never comes":     {func(b *bench) { b.answersProbe(); b.deliver(b.landed(b.next(), nil, errDefect)) }, false, false},
+		"the partition moves around": {(*bench).moves, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := playing(t, false)
@@ -141,7 +146,9 @@ func TestProducer_ClosesWithoutProof_KeepRecord(t *testing.T) {
 			b.send(o, minted(outbox.Record{Topic: "t", Key: key(0, 2), Value: make([]byte, 1_500_000)})...)
 			b.closes()
 			b.closesOn(overlongCloses - 1)
-			test.between(b)
+			if !test.last {
+				test.between(b)
+			}
 			for closed := false; !closed; {
 				if f := b.next(); len(f.cargo) == 0 {
 					b.answers(f, nil)
@@ -149,6 +156,9 @@ func TestProducer_ClosesWithoutProof_KeepRecord(t *testing.T) {
 					b.deliver(b.landed(f, nil, io.EOF))
 					closed = true
 				}
+			}
+			if test.last {
+				test.between(b)
 			}
 			if test.ends {
 				b.answersProbe()
