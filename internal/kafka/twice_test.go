@@ -65,6 +65,9 @@ func refuse(cluster *kfake.Cluster, with func() *kerr.Error) {
 	})
 }
 
+// heavy makes requests so long that a broker which cuts them off seems to have a limit.
+var heavy = []outbox.Header{{Name: "h", Value: make([]byte, 3000)}}
+
 // TestNothingTwice has everything happen to the connections and the leaders that can, and reloads at the wrong moment, while
 // records come all the time: with idempotence each of them arrives once, and those of a key in their order.
 func TestNothingTwice(t *testing.T) {
@@ -107,6 +110,8 @@ func TestNothingTwice(t *testing.T) {
 		func() { say(kerr.NotEnoughReplicasAfterAppend) },
 		func() { say(kerr.RequestTimedOut) },
 		func() { say(kerr.NotLeaderForPartition) },
+		func() { say(kerr.TopicAuthorizationFailed) },
+		func() { say(kerr.InvalidTimestamp) },
 		func() { // a reload
 			box.Swap(open(t, c, nil, nil), settings, time.Hour)
 		},
@@ -116,7 +121,7 @@ func TestNothingTwice(t *testing.T) {
 		for key := range keys {
 			for i := range each {
 				some = append(some, outbox.Record{Topic: "t", Key: fmt.Append(nil, key), Accepted: time.Now(),
-					Value: fmt.Append(nil, round*each+i)})
+					Value: fmt.Append(nil, round*each+i), Headers: heavy})
 			}
 		}
 		box.Accept(some)
@@ -168,11 +173,11 @@ func TestComesBackOnlyIfNowhere(t *testing.T) {
 			var some []*outbox.Record
 			for key := range keys {
 				some = append(some, &outbox.Record{Topic: "t", Key: fmt.Append(nil, key), Accepted: time.Now(),
-					Value: fmt.Append(nil, round*each+i)})
+					Value: fmt.Append(nil, round*each+i), Headers: heavy})
 			}
 			p.Send(some, time.Now().Add(time.Duration(random.IntN(200))*time.Millisecond), o.add)
 		}
-		switch random.IntN(5) {
+		switch random.IntN(7) {
 		case 0:
 			l.cut()
 		case 1: // answers are lost with the connection
@@ -185,6 +190,10 @@ func TestComesBackOnlyIfNowhere(t *testing.T) {
 			answer.Store(kerr.NotEnoughReplicas)
 		case 4:
 			answer.Store(kerr.RequestTimedOut)
+		case 5:
+			answer.Store(kerr.TopicAuthorizationFailed)
+		case 6:
+			answer.Store(kerr.InvalidTimestamp)
 		}
 		time.Sleep(time.Duration(random.IntN(40)) * time.Millisecond)
 		l.lose(false)
