@@ -203,7 +203,7 @@ func (c *Consumer) hold(s *session, where topicPartition, err error) {
 	c.pauseFaultyLocked(s, where, p, err)
 	c.mtx.Unlock()
 	if unreadable(err) {
-		go c.locate(s, where, f)
+		go c.locate(s, where, f, err)
 	} else {
 		c.report(where.topic, where.partition, err)
 	}
@@ -269,8 +269,8 @@ func (c *Consumer) pauseOver(s *session, where topicPartition) {
 	}
 }
 
-// locate finds out which batch cannot be read, and logs it.
-func (c *Consumer) locate(s *session, where topicPartition, f *fault) {
+// locate finds out which batch cannot be read because of err, and logs it. A batch that a probe can read was damaged on its way.
+func (c *Consumer) locate(s *session, where topicPartition, f *fault, err error) {
 	defer host.Guard(c.log, "a partition that cannot be read")
 	found := c.probe(s, where)
 	c.mtx.Lock()
@@ -278,10 +278,12 @@ func (c *Consumer) locate(s *session, where topicPartition, f *fault) {
 		c.mtx.Unlock()
 		return
 	}
-	if found.err != nil {
-		f.first, f.last = found.first, found.last
-	}
+	f.first, f.last = found.first, found.last
 	c.mtx.Unlock()
+	if found.err == nil || found.unanswered {
+		c.report(where.topic, where.partition, err)
+		return
+	}
 	c.sayUnreadable(where, f)
 }
 

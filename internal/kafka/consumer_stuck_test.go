@@ -3,6 +3,7 @@ package kafka
 import (
 	"encoding/binary"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -195,5 +196,24 @@ func TestConsumer_Trouble_EndsWithSkipAndRevocation(t *testing.T) {
 	m.drop(s)
 	if troubles := m.Snapshot().Brokers.Topics; len(troubles) != 0 {
 		t.Errorf("shown after revocation: %v", troubles)
+	}
+}
+
+// TestConsumer_BatchDamagedOnItsWay_IsFetchedAgain checks that a batch that arrives damaged once is delivered, and that the log does not
+// advise to set the group's offset.
+func TestConsumer_BatchDamagedOnItsWay_IsFetchedAgain(t *testing.T) {
+	var once sync.Once
+	cluster := disturbedBroker(t, 1, answering(func(p *kmsg.FetchResponseTopicPartition) {
+		if len(p.RecordBatches) > 0 {
+			once.Do(func() { p.RecordBatches = unreadableBatches["flipped byte"](p.RecordBatches) })
+		}
+	}))
+	write(t, writer(t, cluster, kgo.ProducerLinger(30*time.Millisecond)), "t", 1, 0, 10)
+	log := newLines()
+	m := listen(t, consuming(cluster.ListenAddrs()...), log, nil, "t")
+	log.waitFor(t, host.Error, "topic t partition 0: encoded crc")
+	m.waitFor(10)
+	if lines := log.about("--reset-offsets"); len(lines) > 0 {
+		t.Errorf("lines: %v", lines)
 	}
 }
