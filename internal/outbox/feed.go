@@ -282,7 +282,11 @@ func (o *Outbox) afterAnswer(l *lane, now time.Duration) {
 		}
 		l.putBack()
 		l.failures++
-		l.resume = now + o.backoff(l.failures)
+		wait := o.backoff(l.failures)
+		if l.refusal != nil {
+			wait = max(wait, refusalBackoff(l.failures))
+		}
+		l.resume = now + wait
 		o.pausing = append(o.pausing, l)
 		o.signal()
 		return
@@ -306,6 +310,12 @@ func (o *Outbox) backoff(failures int) time.Duration {
 		wait *= 2
 	}
 	return min(wait, max(o.settings.BackoffMax, 10*time.Millisecond))
+}
+
+// refusalBackoff is the least wait after so many rounds in a row that brokers refused. The connection is fine then, so the limits
+// for reconnecting, which may be 0, do not bound how often a broker is asked what it has refused.
+func refusalBackoff(failures int) time.Duration {
+	return min(100*time.Millisecond<<min(failures-1, 4), time.Second)
 }
 
 // expire drops waiting records whose time is up, or has their lane written to disk if they must not be lost.

@@ -77,3 +77,26 @@ func TestOutbox_Refusal_EndsOwnLifetimesOnly(t *testing.T) {
 		}
 	})
 }
+
+// TestOutbox_RefusedWithoutBackoff_IsTriedOnceASecond guards brokers against a topic that they refuse for good on a connection with
+// reconnect_backoff_max_ms = 0: they were asked a hundred times a second.
+func TestOutbox_RefusedWithoutBackoff_IsTriedOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := usual
+		s.Timeout, s.Backoff, s.BackoffMax = time.Hour, 0, 0
+		var tries atomic.Int32
+		c := newClient("client", s, func(*Record) answer {
+			tries.Add(1)
+			return answer{after: time.Millisecond, err: noRight{}}
+		})
+		h := &refusals{}
+		o := New(s, c, h, h)
+		defer o.Close()
+		o.Accept([]Record{{Topic: "t", Accepted: time.Now()}})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := tries.Load(); n < 50 || n > 70 {
+			t.Errorf("%d attempts in a minute", n)
+		}
+	})
+}
