@@ -51,10 +51,16 @@ func rightsRows() (all []Row) {
 			}
 			value := strings.Repeat("v", 1000)
 			accepted := 0
-			for p.HeldFrames.Load() < p.MaxFrames.Load() { // as callers are refused from then on
+			full := func() bool { return p.HeldFrames.Load() >= p.MaxFrames.Load() } // callers are refused from then on
+			// Waiting for the disk keeps a slow disk from looking like a queue without a limit.
+			onDisk := func() bool { return full() || p.HeldFrames.Load() < 1000 }
+			for !full() {
 				p.Put(value)
 				if accepted++; accepted > 50_000 {
 					return fmt.Errorf("%d records were accepted", accepted)
+				}
+				if err := b.Until("records are on disk or the queue is full", onDisk); err != nil {
+					return err
 				}
 			}
 			spool, ok := b.Engine.Spool("tested")
