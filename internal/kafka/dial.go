@@ -108,14 +108,16 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (*boundedCon
 	} else if conn, err = d.handshake(ctx, conn, addr, s); err != nil {
 		return nil, err
 	}
-	conn = newCheckedConn(conn, addr, d.conf, d.observer)
+	checked := newCheckedConn(conn, addr, d.conf, d.observer)
+	conn = checked
 	if d.facts.mechanism != "" {
 		conn = &loginConn{Conn: conn, setup: s}
 	}
 	c := &boundedConn{
 		Conn: conn, silence: d.silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }), shortcuts: d.shortcuts,
-		addr: addr, usage: usage{limit: d.idle, socket: socket},
+		addr: addr, usage: usage{limit: d.idle, socket: socket}, pause: pause{wake: make(chan struct{}, 1)},
 	}
+	checked.pause = &c.pause
 	c.usage.touch()
 	c.usage.bound(d.unacknowledged)
 	c.version.Store(-1)
@@ -167,6 +169,7 @@ type boundedConn struct {
 	silence time.Duration
 	setup   *setup
 	usage   usage
+	pause   pause
 
 	answered atomic.Bool // something was read
 	over     func()      // ends the attempt to connect, in the status
@@ -188,7 +191,11 @@ func (c *boundedConn) Write(p []byte) (int, error) {
 		unwritten(c.leaving, p)
 		return 0, *broken
 	}
-	if err := c.usage.writing(); err != nil {
+	err := c.rest()
+	if err == nil {
+		err = c.usage.writing()
+	}
+	if err != nil {
 		c.renewed(p)
 		return 0, err
 	}
@@ -216,6 +223,7 @@ func (c *boundedConn) Close() error {
 	if c.shortcuts != nil {
 		c.shortcuts.closed(c)
 	}
+	c.pause.deadline(time.Unix(0, 1)) // ends a write that waits
 	return c.Conn.Close()
 }
 

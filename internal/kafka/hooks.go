@@ -109,7 +109,6 @@ func (h *hooks) ended(b *broker, conn net.Conn) {
 	delete(b.conns, conn)
 	if len(b.conns) == 0 {
 		b.since = h.now()
-		b.throttle = time.Time{}
 	}
 }
 
@@ -190,13 +189,6 @@ const noticedThrottle = time.Second
 
 // throttled implements responseObserver.
 func (h *hooks) throttled(addr string, pause time.Duration) {
-	kept := min(pause, maxThrottle)
-	until := h.now().Add(kept)
-	h.status.mtx.Lock()
-	if b := h.status.broker(addr, -1); until.After(b.throttle) {
-		b.throttle = until
-	}
-	h.status.mtx.Unlock()
 	if pause < noticedThrottle {
 		return
 	}

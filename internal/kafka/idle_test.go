@@ -2,12 +2,14 @@ package kafka
 
 import (
 	"errors"
+	"io"
 	"net"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/host"
 )
@@ -121,6 +123,24 @@ func TestIdle_Renewed_RecordsAreNotInDoubt(t *testing.T) {
 	for r, err := range o.wait() {
 		if err == nil {
 			t.Errorf("%s was delivered", r.Value)
+		}
+	}
+}
+
+// TestUsage_RefusedResponseAfterRest_IsReported checks that a response that this side refuses is not taken for a connection that ended
+// while it was idle, which is not reported.
+func TestUsage_RefusedResponseAfterRest_IsReported(t *testing.T) {
+	for _, one := range []struct {
+		err  error
+		idle bool
+	}{
+		{io.EOF, true},
+		{&refusedResponse{kmsg.FindCoordinator, errors.New("it has too many tags")}, false},
+	} {
+		u := &usage{}
+		u.rested.Store(true)
+		if err := u.read(0, one.err); endedIdle(err) != one.idle || ours(err) != one.idle || !errors.Is(err, one.err) {
+			t.Errorf("%v became %v", one.err, err)
 		}
 	}
 }

@@ -74,11 +74,13 @@ func (p *Producer) dispatchAll() {
 
 // rested says whether the broker may be tried again after a failure, and sees to it that it is once that is so.
 func (p *Producer) rested(n *node) bool {
-	if p.now().Before(n.resume) {
-		p.alarm(n.resume)
+	if p.now().Before(n.resume) && (n.paused == nil || !p.resumed(n)) {
+		if n.paused == nil {
+			p.alarm(n.resume)
+		}
 		return false
 	}
-	n.resume = time.Time{}
+	n.resume, n.paused = time.Time{}, nil
 	return true
 }
 
@@ -231,7 +233,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 		read = answers{of: answer}
 		f.node.failures = 0
 		f.node.limit.answered(f.size)
-		p.arrived(f, answer)
+		p.arrived(f)
 		ended = p.passed(f)
 	} else {
 		f.node.dropShortcut()

@@ -73,12 +73,15 @@ type partition struct {
 
 // node is a broker that leads partitions.
 type node struct {
-	id       int32
-	ready    []*partition // with a batch that can go
-	bytes    int          // of their queues
-	flights  int
-	resume   time.Time // after a connection failed; zero = it did not
-	failures int       // in a row, of requests that had been written
+	id      int32
+	ready   []*partition // with a batch that can go
+	bytes   int          // of their queues
+	flights int
+	resume  time.Time    // after a connection failed; zero = it did not
+	paused  *boundedConn // whose pause resume is the end of; nil = it is of none
+	look    time.Time    // when to look again whether that connection has ended
+
+	failures int // in a row, of requests that had been written
 	limit    requestLimit
 
 	longest  int // length of the longest request that was answered, bytes on the wire

@@ -364,35 +364,18 @@ func (c *responseCheck) uvarint(p []byte) (value, used int, ok bool, err error) 
 	return 0, used, false, nil
 }
 
-// readThrottle reads a throttle time and cuts it to maxThrottle in place. The bytes may arrive one by one, and those that
-// have been passed on cannot be changed: a byte is written as soon as it is known whether the time is too long.
+// readThrottle reads a throttle time and takes it out in place: see pause.
 func (c *responseCheck) readThrottle(l *level, p []byte) (used int, err error) {
-	if c.have == 0 && c.room() < 4 {
-		return 0, fmt.Errorf("it ends in the middle")
+	value, n, ok, err := c.number(p, 4)
+	if err != nil {
+		return n, err
 	}
-	const limit = uint64(maxThrottle / time.Millisecond)
-	for used < len(p) && c.have < 4 {
-		c.word = c.word<<8 | uint64(p[used])
-		c.have++
-		p[used] = byte(cutThrottle(c.word, limit, 8*(4-c.have)))
-		used++
+	clear(p[:n])
+	if ok {
+		c.throttle = max(c.throttle, time.Duration(int32(value))*time.Millisecond)
+		l.field++
 	}
-	if c.have < 4 {
-		return used, nil
-	}
-	c.throttle = max(c.throttle, time.Duration(int32(c.word))*time.Millisecond)
-	c.word, c.have = 0, 0
-	l.field++
-	return used, nil
-}
-
-// cutThrottle returns the smaller of a time and the limit, as far as both are known without their last bits. A negative
-// time is none.
-func cutThrottle(word, limit uint64, bits int) uint64 {
-	if word>>(31-bits)&1 == 1 {
-		return 0
-	}
-	return min(word, limit>>bits)
+	return n, nil
 }
 
 // readNumber reads an offset or the number of a partition.

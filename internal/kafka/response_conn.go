@@ -53,6 +53,7 @@ type checkedConn struct {
 	addr     string
 	tokens   int // that the login's mechanism sends
 	observer responseObserver
+	pause    *pause // that the broker asks for; nil = nobody keeps it
 
 	mtx     sync.Mutex
 	waiting []sentRequest // without a response so far
@@ -128,46 +129,52 @@ func (c *checkedConn) Read(p []byte) (int, error) {
 		return 0, c.refused
 	}
 	n, err := c.Conn.Read(p)
-	if why := c.follow(p[:n]); why != nil {
-		c.refused = &refusedResponse{c.current.key, why}
-		return 0, c.refused
+	whole, why := c.follow(p[:n])
+	if why == nil {
+		return n, err
 	}
-	return n, err
+	c.refused = &refusedResponse{c.current.key, why}
+	if whole > 0 { // or the refusal would be taken for that of an earlier request
+		return whole, nil
+	}
+	return 0, c.refused
 }
 
-// follow checks the next bytes and corrects them in place.
-func (c *checkedConn) follow(p []byte) error {
-	for len(p) > 0 {
-		if c.check.left > 0 {
-			n := min(c.check.left, len(p))
-			if err := c.check.feed(p[:n]); err != nil {
-				return err
-			}
-			p = p[n:]
-			c.report()
-			continue
+// follow checks the next bytes and corrects them in place. whole is how many of them belong to responses that end before the refused one.
+func (c *checkedConn) follow(p []byte) (whole int, why error) {
+	for rest := p; len(rest) > 0; {
+		if c.check.left == 0 && c.have == 0 {
+			whole = len(p) - len(rest)
 		}
-		if c.have < 4 {
-			n := copy(c.head[c.have:4], p)
-			c.have, p = c.have+n, p[n:]
-			if c.have < 4 {
-				return nil
-			}
-			if err := c.begin(); err != nil {
-				return err
-			}
-			continue
-		}
-		n := copy(c.head[c.have:8], p)
-		c.have, p = c.have+n, p[n:]
-		if c.have < 8 {
-			return nil
-		}
-		if err := c.identify(); err != nil {
-			return err
+		if rest, why = c.step(rest); why != nil {
+			return whole, why
 		}
 	}
-	return nil
+	return 0, nil
+}
+
+// step checks the first of the bytes and returns the others.
+func (c *checkedConn) step(p []byte) (rest []byte, err error) {
+	switch {
+	case c.check.left > 0:
+		n := min(c.check.left, len(p))
+		if err = c.check.feed(p[:n]); err == nil {
+			c.report()
+		}
+		return p[n:], err
+	case c.have < 4:
+		n := copy(c.head[c.have:4], p)
+		if c.have += n; c.have == 4 {
+			err = c.begin()
+		}
+		return p[n:], err
+	default:
+		n := copy(c.head[c.have:8], p)
+		if c.have += n; c.have == 8 {
+			err = c.identify()
+		}
+		return p[n:], err
+	}
 }
 
 // begin looks at the length of a response.
@@ -221,10 +228,28 @@ func (c *checkedConn) identify() error {
 	return nil
 }
 
+// pausesAfter reports whether a response's throttle time is still to come. Old versions are answered at its end.
+func pausesAfter(to sentRequest) bool {
+	response := kmsg.ResponseForKey(int16(to.key))
+	if response == nil {
+		return false
+	}
+	response.SetVersion(to.version)
+	throttled, ok := response.(kmsg.ThrottleResponse)
+	if !ok {
+		return false
+	}
+	_, after := throttled.Throttle()
+	return after
+}
+
 // report passes on what was found.
 func (c *checkedConn) report() {
 	if pause := c.check.throttle; pause > 0 {
 		c.check.throttle = 0
+		if c.pause != nil && pausesAfter(c.current) {
+			c.pause.ask(min(pause, maxThrottle))
+		}
 		if c.observer != nil {
 			c.observer.throttled(c.addr, pause)
 		}

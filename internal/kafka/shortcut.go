@@ -121,13 +121,10 @@ func (c *boundedConn) renewed(p []byte) {
 }
 
 // arrived notes that a flight was answered: whether the next may take the shortcut, and whether the broker wants to be left alone
-// for a while, which the library sees to for its own requests only. The caller holds mtx.
-func (p *Producer) arrived(f *flight, answer *kmsg.ProduceResponse) {
+// for a while. The caller holds mtx.
+func (p *Producer) arrived(f *flight) {
 	n := f.node
-	if millis, after := answer.Throttle(); millis > 0 && after {
-		n.resume = p.now().Add(time.Duration(millis) * time.Millisecond)
-		p.alarm(n.resume)
-	}
+	p.throttled(n)
 	if f.shortcut != nil {
 		return
 	}

@@ -71,7 +71,6 @@ type broker struct {
 	conns    map[net.Conn]struct{}
 	gone     map[net.Conn]struct{} // closed before kgo told that they were open
 	answered bool                  // a request was answered since the last connect
-	throttle time.Time             // no requests before then; forgotten with the connection
 	attempts map[int]time.Time     // to connect that are under way, with their beginnings
 	tried    int                   // attempts so far
 
@@ -109,7 +108,7 @@ func (s *Status) Snapshot() Snapshot {
 			Idle:        len(b.conns) == 0 && !b.since.IsZero() && !b.down,
 			Unneeded:    s.unneeded(address, b),
 			LastError:   b.failure,
-			Throttled:   b.throttle,
+			Throttled:   b.throttled(),
 		})
 	}
 	slices.SortFunc(snap.Brokers, func(a, b BrokerStatus) int { return cmp.Compare(a.Address, b.Address) })
@@ -151,6 +150,20 @@ func (b *broker) connecting() (since time.Time) {
 		}
 	}
 	return since
+}
+
+// throttled is the end of the longest pause on a connection; zero = there is none.
+func (b *broker) throttled() time.Time {
+	longest := time.Duration(0)
+	for conn := range b.conns {
+		if c, ok := conn.(*boundedConn); ok {
+			longest = max(longest, c.pause.left())
+		}
+	}
+	if longest == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(longest)
 }
 
 // unneeded reports whether nothing goes to an address any more: the cluster has given others. The caller holds mtx.

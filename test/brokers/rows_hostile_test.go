@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"reskafka/internal/kafka"
 	"reskafka/test/wire"
+	"reskafka/test/world"
 )
 
 func init() { rows = append(rows, hostileRows...) }
@@ -89,7 +92,7 @@ var hostileRows = []Row{
 			return append([]byte{0xff, 0xff, 0xff, 0xff, 0x0f}, make([]byte, 15)...)
 		})))},
 		Records: 10, Consume: true,
-		Log: []string{"its response to FindCoordinator was refused: it claims 4294967295 tagged fields in 15 bytes"},
+		Log: []string{"its response to FindCoordinator was refused: it claims 4294967295 tagged fields in 15 bytes", "is back after"},
 	},
 	{
 		Name: "a batch claims 2^31-1 records", Finding: "C2",
@@ -140,6 +143,57 @@ var hostileRows = []Row{
 		Records: 1,
 		Log:     []string{"it asks for a pause longer than 1m0s, which is cut to 1m0s"},
 		Shown:   []string{"throttled by it for another"},
+	},
+	{
+		Name: "a throttle time of 24 days is forgotten with a producer's connection", Finding: "C4",
+		Broker: []wire.Fault{wire.Key(kmsg.Produce, wire.Times(1, wire.Change(func(r *kmsg.ProduceResponse) {
+			r.ThrottleMillis = math.MaxInt32
+		})))},
+		Conf: []string{"durability = memory"},
+		Steps: func(b *Bench) error {
+			p, err := b.Open("tested")
+			if err != nil {
+				return err
+			}
+			p.Put("before")
+			if _, err := p.Settled(); err != nil {
+				return err
+			}
+			p.Put("after")
+			b.Wire.End(wire.FIN)
+			n, err := p.Settled()
+			if err == nil && n != 2 {
+				err = fmt.Errorf("%d of 2 records acknowledged", n)
+			}
+			return err
+		},
+		Patience: 40 * time.Second, // less than the pause
+		Log:      []string{"it asks for a pause longer than 1m0s, which is cut to 1m0s"},
+	},
+	{
+		Name: "a throttle time of 24 days is forgotten with a consumer's connection", Finding: "C4",
+		Broker: []wire.Fault{wire.Key(kmsg.Fetch, wire.Times(1, wire.Change(func(r *kmsg.FetchResponse) {
+			r.ThrottleMillis = math.MaxInt32
+		})))},
+		Steps: func(b *Bench) error {
+			received := make(chan string, 1)
+			if _, err := b.Subscribe("tested", func(m kafka.Message) { received <- string(m.Value) }); err != nil {
+				return err
+			}
+			if _, err := b.Log.Await(b.Ctx, "it asks for a pause longer than"); err != nil {
+				return err
+			}
+			b.Wire.End(wire.FIN)
+			p, err := b.Open("tested")
+			if err != nil {
+				return err
+			}
+			p.Put("after")
+			_, err = world.Await(b.World, received)
+			return err
+		},
+		Patience: 40 * time.Second,
+		Log:      []string{"it asks for a pause longer than 1m0s, which is cut to 1m0s"},
 	},
 	{
 		Name: "a throttle time of 1.5 s for a consumer", Finding: "C4",

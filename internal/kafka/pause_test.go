@@ -1,0 +1,103 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// answerThrottled has the broker answer the next produce request with the longest throttle time.
+func answerThrottled(cluster *kfake.Cluster) {
+	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		asked := request.(*kmsg.ProduceRequest)
+		answer := asked.ResponseKind().(*kmsg.ProduceResponse)
+		answer.ThrottleMillis = math.MaxInt32
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Topic, topic.TopicID = asked.Topics[0].Topic, asked.Topics[0].TopicID
+		topic.Partitions = append(topic.Partitions, kmsg.NewProduceResponseTopicPartition())
+		answer.Topics = append(answer.Topics, topic)
+		return answer, nil, true
+	})
+}
+
+// TestPause_ConnectionEnds_ProducerGoesOn checks that a producer forgets a pause of a minute when the broker ends the connection, by
+// way of the library and of the shortcut, and that the end is no failure.
+func TestPause_ConnectionEnds_ProducerGoesOn(t *testing.T) {
+	for name, before := range map[string]int{"library": 0, "shortcut": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+			status := &Status{}
+			p := open(t, connection(cluster.ListenAddrs()...), nil, status)
+			for i := range before {
+				sendAll(t, p, numbered("t", i, i+1)...)
+			}
+			answerThrottled(cluster)
+			sendAll(t, p, numbered("t", before, before+1)...)
+			o := expectOutcomes(t, 1)
+			p.Send(numbered("t", before+1, before+2), time.Time{}, o.add)
+			if shown := status.Snapshot().Brokers[0].Throttled; time.Until(shown) <= 0 {
+				t.Errorf("the pause is shown to last until %v", shown)
+			}
+			network.cut()
+			o.allSent()
+			if snap := status.Snapshot(); snap.Failures != 0 || snap.Retried != 0 {
+				t.Errorf("the status is %+v", snap)
+			}
+			if shown := status.Snapshot().Brokers[0].Throttled; !shown.IsZero() {
+				t.Errorf("a pause is shown after its connection: until %v", shown)
+			}
+		})
+	}
+}
+
+// TestPause_ConnectionEnds_RequestsGoOn checks the same of a request that waits in the library, as a consumer's and the
+// administration's do.
+func TestPause_ConnectionEnds_RequestsGoOn(t *testing.T) {
+	t.Parallel()
+	cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+	p := open(t, connection(cluster.ListenAddrs()...), nil, nil)
+	cluster.ControlKey(int16(kmsg.Heartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		answer := request.ResponseKind().(*kmsg.HeartbeatResponse)
+		answer.ThrottleMillis = math.MaxInt32
+		return answer, nil, true
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ask := func(ctx context.Context) error {
+		request := kmsg.NewPtrHeartbeatRequest()
+		request.Group = "g"
+		_, err := p.client.Broker(0).Request(ctx, request)
+		return err
+	}
+	sendAll(t, p, numbered("t", 0, 1)...)
+	if err := ask(ctx); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func() { asked <- ask(ctx) }()
+	network.cut()
+	if err := <-asked; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPause_Deadline_EndsTheWrite checks that a write that waits ends with its deadline's change, as when a context ends or the
+// client closes.
+func TestPause_Deadline_EndsTheWrite(t *testing.T) {
+	c := &boundedConn{known: true, pause: pause{wake: make(chan struct{}, 1)}}
+	c.usage.touch()
+	c.pause.ask(time.Hour)
+	waited := make(chan error)
+	go func() { waited <- c.rest() }()
+	c.pause.deadline(time.Now().Add(-time.Second))
+	if err := <-waited; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+}
