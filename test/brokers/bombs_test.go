@@ -16,19 +16,20 @@ import (
 // many elements as fit into it, or claims more. maxDamagedMemory bounds what that costs.
 func TestDamage_Bombs_StayWithinMemory(t *testing.T) {
 	t.Parallel()
-	duration := 2 * time.Second
+	duration, sizes := 2*time.Second, []int{1 << 10, 250 << 10, 4 << 20}
 	if long() {
-		duration = time.Minute
+		duration, sizes = time.Minute, []int{1 << 10, 250 << 10, 15 << 20, 95 << 20}
 	}
-	var mtx sync.Mutex
+	var mtx, making sync.Mutex
 	random := rand.New(rand.NewPCG(1, 1))
 	damage(t, []wire.Fault{{Answer: func(c *wire.Conn, to wire.Header, answer []byte) []byte {
 		mtx.Lock()
-		pass, size := random.IntN(4) > 0, []int{1 << 10, 250 << 10, 15 << 20, 95 << 20}[random.IntN(4)]
+		pass, size := random.IntN(4) > 0, sizes[random.IntN(len(sizes))]
 		mtx.Unlock()
-		if pass {
+		if pass || !making.TryLock() { // one at a time: making a bomb takes the memory that decoding it would
 			return answer
 		}
+		defer making.Unlock()
 		bomb := bombOf(to, size)
 		if bomb == nil {
 			return answer
@@ -39,9 +40,11 @@ func TestDamage_Bombs_StayWithinMemory(t *testing.T) {
 }
 
 // bombOf is an answer of about size bytes that takes many times as much memory; nil = there is none to that request.
+// Of elements that take twenty times their bytes, 15 MiB have to do.
 func bombOf(to wire.Header, size int) kmsg.Response {
 	response := kmsg.ResponseForKey(int16(to.Key))
 	response.SetVersion(to.Version)
+	small := min(size, 15<<20)
 	switch r := response.(type) {
 	case *kmsg.ApiVersionsResponse:
 		r.ApiKeys = make([]kmsg.ApiVersionsResponseApiKey, size/7)
@@ -65,13 +68,13 @@ func bombOf(to wire.Header, size int) kmsg.Response {
 		topic.Partitions = append(topic.Partitions, partition)
 		r.Topics = append(r.Topics, topic)
 	case *kmsg.FindCoordinatorResponse:
-		r.Coordinators = make([]kmsg.FindCoordinatorResponseCoordinator, size/15)
+		r.Coordinators = make([]kmsg.FindCoordinatorResponseCoordinator, small/15)
 	case *kmsg.JoinGroupResponse:
-		r.Members = make([]kmsg.JoinGroupResponseMember, size/4)
+		r.Members = make([]kmsg.JoinGroupResponseMember, small/4)
 	case *kmsg.OffsetFetchResponse:
-		r.Groups = make([]kmsg.OffsetFetchResponseGroup, size/5)
+		r.Groups = make([]kmsg.OffsetFetchResponseGroup, small/5)
 	case *kmsg.CreateTopicsResponse:
-		r.Topics = make([]kmsg.CreateTopicsResponseTopic, size/29)
+		r.Topics = make([]kmsg.CreateTopicsResponseTopic, small/29)
 	default:
 		return nil
 	}
