@@ -133,6 +133,7 @@ func (p *Producer) resumed(n *node) bool {
 		return true
 	}
 	if p.now().Before(n.look) {
+		p.alarm(n.look) // an earlier alarm may have taken its place
 		return false
 	}
 	if n.paused.usage.ended() {

@@ -57,6 +57,26 @@ func TestPause_ConnectionEnds_ProducerGoesOn(t *testing.T) {
 	}
 }
 
+// TestPause_OtherDeadlinePasses_ProducerStillLooks checks that a deadline before the next look at the connection does not take the
+// look's place: nothing would ever look again.
+func TestPause_OtherDeadlinePasses_ProducerStillLooks(t *testing.T) {
+	t.Parallel()
+	cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t", "late"))
+	p := open(t, connection(cluster.ListenAddrs()...), nil, nil)
+	answerThrottled(cluster)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	waiting, late := expectOutcomes(t, 1), expectOutcomes(t, 1)
+	p.Send(numbered("t", 1, 2), time.Time{}, waiting.add)
+	p.Send(numbered("late", 0, 1), time.Now().Add(50*time.Millisecond), late.add)
+	for r, err := range late.wait() {
+		if err == nil {
+			t.Fatalf("record %q was sent in the pause", r.Value)
+		}
+	}
+	network.cut()
+	waiting.allSent()
+}
+
 // TestPause_ConnectionEnds_RequestsGoOn checks the same of a request that waits in the library, as a consumer's and the
 // administration's do.
 func TestPause_ConnectionEnds_RequestsGoOn(t *testing.T) {
