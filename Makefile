@@ -106,7 +106,7 @@ $(BUILD)/obj/flags: FORCE
 	@printf '%s\n' "$$BUILT_WITH" >$@.new
 	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
 
-GO_SOURCES := go.mod $(wildcard go.sum) $(wildcard abi/* stage/*.h) \
+GO_SOURCES := go.mod $(wildcard go.sum) $(wildcard abi/* boundary/*.h stage/*.h) \
 	$(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*')
 
 # The engine is loaded into that Asterisk's process, so it is linked with that root's C library.
@@ -267,7 +267,7 @@ bench: ## Measure against a module on librdkafka, write bench/RESULTS.md; FLAGS=
 	@scripts/bench $(FLAGS)
 
 .PHONY: generate
-generate: | check-go ## Write what is made from the tables: samples, documentation
+generate: | check-go ## Write what is made from the tables: samples, documentation, messages
 	@$(GO) run ./internal/docs/generate
 
 .PHONY: check-generated

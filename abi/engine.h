@@ -22,31 +22,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../boundary/messages.h" /* RESK_ABI_VERSION; enums resk_result, resk_log_level, resk_refusal */
 #include "../stage/stage.h"
 
 /* const, but for cgo, which compares these declarations with those of the Go functions and cannot say const there. */
 #ifndef RESK_CONST
 #define RESK_CONST const
 #endif
-
-/* Raised whenever anything in this file changes its meaning; the module refuses an engine of another number. */
-#define RESK_ABI_VERSION 8
-
-enum resk_result {
-	RESK_OK = 0,
-	RESK_EINVAL = -1,   /* refused; the reason is in the log */
-	RESK_ENOENT = -2,   /* no such connection, source or command */
-	RESK_EDISABLED = -3,/* [general] enabled = no */
-	RESK_ESTATE = -4,   /* not started, or started already */
-	RESK_PANIC = -5,    /* the engine failed; its stack is in the log */
-};
-
-enum resk_log_level {
-	RESK_LOG_DEBUG = 0,
-	RESK_LOG_NOTICE = 1,
-	RESK_LOG_WARNING = 2,
-	RESK_LOG_ERROR = 3,
-};
 
 struct resk_text {
 	const char *data;
@@ -115,17 +97,6 @@ struct resk_field_head {
 struct resk_report_to {
 	uint64_t reports; /* the number from resk_reports_open; one that is closed by then is nobody */
 	uint64_t opaque;  /* comes back in the report */
-};
-
-/* Why a call to produce was refused, as the stage's notes count it. The first part is what the stage itself answers. */
-enum resk_refusal {
-	RESK_REFUSED_CLOSED = STAGE_CLOSED,
-	RESK_REFUSED_TOO_LONG = STAGE_TOO_LONG,
-	RESK_REFUSED_FULL_FRAMES = STAGE_FULL_FRAMES,
-	RESK_REFUSED_FULL_CHARGE = STAGE_FULL_CHARGE,
-	RESK_REFUSED_NO_MEMORY = STAGE_NO_MEMORY,
-	RESK_REFUSED_TOPIC,    /* NULL, empty, too long, or with a byte that topic_bytes does not allow */
-	RESK_REFUSED_ARGUMENT, /* NULL where something is needed */
 };
 
 /* How much the inbox holds, and the longest slab that is left there, bytes. At linger_ms = 5 a slab is longer from some

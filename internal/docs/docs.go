@@ -1,5 +1,6 @@
-// Package docs renders the documents that repeat what the option tables of internal/config say: the sample files, the
-// XML documentation for Asterisk and the tables of the README. It only makes text; the command in generate writes it.
+// Package docs renders what is generated from tables: of the options in internal/config, the sample files, the XML
+// documentation for Asterisk and the tables of the README; of the messages in internal/boundary, their C header and
+// their Go types. It only makes text; the command in generate writes it.
 package docs
 
 import (
@@ -27,6 +28,11 @@ func Outputs(root string) ([]Output, error) {
 			Output{"conf/" + f.Name + ".sample", Sample(f)},
 			Output{"documentation/" + f.Module + "_config-en_US.xml", XML(f)})
 	}
+	code, err := boundaryOutputs()
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, code...)
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if os.IsNotExist(err) {
 		return out, nil

@@ -1,0 +1,238 @@
+package boundary
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// Writer encodes one frame after the other into memory that it keeps. The zero Writer is ready for Begin. Not for
+// concurrent use. A failure sticks until the next Begin and is returned by Finish.
+type Writer struct {
+	bytes []byte
+	most  uint32
+	err   error
+}
+
+// Begin starts a frame and forgets the previous one.
+func (w *Writer) Begin(kind Kind, answer bool, number uint64) {
+	var flags uint16
+	if answer {
+		flags = flagReply
+	}
+	w.bytes, w.err, w.most = w.bytes[:0], nil, FrameMax
+	if m := byKind[kind]; m != nil {
+		w.most = maxLength(m, answer)
+	}
+	w.bytes = binary.LittleEndian.AppendUint32(w.bytes, 0)
+	w.bytes = binary.LittleEndian.AppendUint16(w.bytes, uint16(kind))
+	w.bytes = binary.LittleEndian.AppendUint16(w.bytes, flags)
+	w.bytes = binary.LittleEndian.AppendUint64(w.bytes, number)
+}
+
+// Finish completes the frame and returns its bytes, valid until the next Begin. The error wraps ErrFormat: the frame
+// is longer than the receiver accepts.
+func (w *Writer) Finish() ([]byte, error) {
+	if !w.fits(0) {
+		return nil, w.err
+	}
+	binary.LittleEndian.PutUint32(w.bytes, uint32(len(w.bytes)-uncounted))
+	return w.bytes, nil
+}
+
+// Len returns the bytes of the frame so far, for a caller that splits lists.
+func (w *Writer) Len() int { return len(w.bytes) }
+
+// fits reports whether n more bytes may follow, and fails the frame if not.
+func (w *Writer) fits(n int) bool {
+	if w.err == nil && uint64(len(w.bytes))+uint64(n) > uint64(w.most)+uncounted {
+		w.err = fmt.Errorf("%w: longer than %d bytes", ErrFormat, w.most)
+	}
+	return w.err == nil
+}
+
+// Number appends a number.
+func (w *Writer) Number(n uint64) {
+	if w.fits(8) {
+		w.bytes = binary.LittleEndian.AppendUint64(w.bytes, n)
+	}
+}
+
+// Bool appends 1 or 0.
+func (w *Writer) Bool(b bool) {
+	var n uint64
+	if b {
+		n = 1
+	}
+	w.Number(n)
+}
+
+// Text appends a text, which is not none even if it is empty.
+func (w *Writer) Text(s string) {
+	if w.fits(4 + len(s) + 1) {
+		w.bytes = binary.LittleEndian.AppendUint32(w.bytes, uint32(len(s)))
+		w.bytes = append(append(w.bytes, s...), 0)
+	}
+}
+
+// Bytes appends a text, none if b is nil.
+func (w *Writer) Bytes(b []byte) {
+	if b == nil {
+		if w.fits(4) {
+			w.bytes = binary.LittleEndian.AppendUint32(w.bytes, none)
+		}
+		return
+	}
+	if w.fits(4 + len(b) + 1) {
+		w.bytes = binary.LittleEndian.AppendUint32(w.bytes, uint32(len(b)))
+		w.bytes = append(append(w.bytes, b...), 0)
+	}
+}
+
+// Count begins a list of n elements, which the caller appends.
+func (w *Writer) Count(n int) {
+	if w.fits(4 + n) { // an element has 4 bytes at least
+		w.bytes = binary.LittleEndian.AppendUint32(w.bytes, uint32(n))
+	}
+}
+
+// Texts appends a list of texts.
+func (w *Writer) Texts(list []string) {
+	w.Count(len(list))
+	for _, s := range list {
+		w.Text(s)
+	}
+}
+
+// Reader decodes the fields of one frame. It reads nothing outside of them, whatever they hold. A failure sticks: every
+// later call returns a zero value. Not for concurrent use.
+type Reader struct {
+	rest []byte
+	err  error
+}
+
+// NewReader returns a Reader of the fields of a frame. It keeps fields and does not write to them.
+func NewReader(fields []byte) *Reader { return &Reader{rest: fields} }
+
+// End returns the first failure, or an error if bytes are left. The error wraps ErrFormat.
+func (r *Reader) End() error {
+	if r.err == nil && len(r.rest) > 0 {
+		r.fail("%d bytes too many", len(r.rest))
+	}
+	return r.err
+}
+
+func (r *Reader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, args...))
+	}
+	r.rest = nil
+}
+
+// take returns the next n bytes, or nil after a failure.
+func (r *Reader) take(n uint64) []byte {
+	if r.err == nil && n > uint64(len(r.rest)) {
+		r.fail("%d bytes where %d are left", n, len(r.rest))
+	}
+	if r.err != nil {
+		return nil
+	}
+	taken := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return taken
+}
+
+func (r *Reader) uint32() uint32 {
+	if b := r.take(4); b != nil {
+		return binary.LittleEndian.Uint32(b)
+	}
+	return 0
+}
+
+// Number reads a number.
+func (r *Reader) Number() uint64 {
+	if b := r.take(8); b != nil {
+		return binary.LittleEndian.Uint64(b)
+	}
+	return 0
+}
+
+// Uint32 reads a number that must fit.
+func (r *Reader) Uint32() uint32 {
+	n := r.Number()
+	if n > math.MaxUint32 {
+		r.fail("the number %d where 32 bits are expected", n)
+		return 0
+	}
+	return uint32(n)
+}
+
+// Int32 reads a number that must fit.
+func (r *Reader) Int32() int32 {
+	n := int64(r.Number())
+	if n != int64(int32(n)) {
+		r.fail("the number %d where 32 bits are expected", n)
+		return 0
+	}
+	return int32(n)
+}
+
+// Bool reads a number that must be 0 or 1.
+func (r *Reader) Bool() bool {
+	n := r.Number()
+	if n > 1 {
+		r.fail("the number %d where 0 or 1 is expected", n)
+		return false
+	}
+	return n == 1
+}
+
+// Bytes reads a text and returns a part of the fields, nil if it is none.
+func (r *Reader) Bytes() []byte {
+	length := r.uint32()
+	if r.err != nil || length == none {
+		return nil
+	}
+	b := r.take(uint64(length) + 1)
+	if b == nil {
+		return nil
+	}
+	if b[length] != 0 {
+		r.fail("a text without NUL")
+		return nil
+	}
+	return b[:length:length]
+}
+
+// Text reads a text and returns a copy, "" if it is none.
+func (r *Reader) Text() string { return string(r.Bytes()) }
+
+// Count reads the count of a list whose elements have at least so many bytes each. More elements than the rest of the
+// frame can hold are a failure, so a loop over the count ends and a slice of the count costs a multiple of the frame.
+func (r *Reader) Count(least int) int {
+	n := r.uint32()
+	if uint64(n)*uint64(least) > uint64(len(r.rest)) {
+		r.fail("a list of %d elements where %d bytes are left", n, len(r.rest))
+		return 0
+	}
+	return int(n)
+}
+
+// Texts reads a list of texts.
+func (r *Reader) Texts() []string {
+	n := r.Count(4)
+	if n == 0 {
+		return nil
+	}
+	list := make([]string, 0, capacity(n))
+	for ; n > 0 && r.more(); n-- {
+		list = append(list, r.Text())
+	}
+	return list
+}
+
+// capacity bounds what a list's count alone makes its decoder allocate: the elements have to come as well.
+func capacity(n int) int { return min(n, 1024) }
+
+// more reports whether a list goes on, so that its decoder does not append elements after a failure.
+func (r *Reader) more() bool { return r.err == nil }

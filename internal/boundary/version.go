@@ -1,0 +1,38 @@
+package boundary
+
+import "fmt"
+
+// Build says what this program was built from; the module has the same. The Makefile sets both.
+var Build = "unset"
+
+// VersionError says that the two sides are not of one build.
+type VersionError struct {
+	ABI   uint64 // of the other side
+	Build string // of the other side
+}
+
+// Error implements error.
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("res_kafka.so and reskafka must be of one build, but one is %q (boundary %d) and the other %q"+
+		" (boundary %d); install both anew, then restart Asterisk", Build, ABIVersion, e.Build, e.ABI)
+}
+
+// CheckPeer compares the version in a hello, request or answer, with that of this program. It reads the fields that are
+// the same in every version only. Errors: *VersionError; ErrFormat (wrapped) for a frame that is not a hello.
+func CheckPeer(f *Frame) error {
+	if m := byKind[f.Kind]; m == nil || m.Name != "hello" {
+		return fmt.Errorf("%w: %s where hello is expected", ErrFormat, f.name())
+	}
+	r := NewReader(f.Fields)
+	if f.Answer {
+		r.Number() // result
+	}
+	e := VersionError{ABI: r.Number(), Build: r.Text()}
+	if r.err != nil {
+		return fmt.Errorf("%s: %w", f.name(), r.err)
+	}
+	if e.ABI != ABIVersion || e.Build != Build {
+		return &e
+	}
+	return nil
+}
