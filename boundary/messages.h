@@ -96,6 +96,7 @@ enum boundary_kind {
 	 *     hostname: text
 	 *     spool_dir: text, astspooldir of asterisk.conf
 	 *     log_dir: text, astlogdir of asterisk.conf
+	 *     stage_folder: text, as the previous engine answered; empty = there was none
 	 * answer:
 	 *     result: number of 32 bits, signed, enum resk_result
 	 *     abi: number, RESK_ABI_VERSION of the engine

@@ -229,14 +229,15 @@ func (m *Report) Get(r *Reader) {
 
 // HelloRequest is the request hello, which begins a connection: the first request, sent once.
 type HelloRequest struct {
-	ABI        uint64 // RESK_ABI_VERSION of the module
-	Build      string // what the module was built from
-	EntityID   string // Asterisk's EID as text
-	SystemName string // systemname of asterisk.conf, may be empty
-	Version    string // Asterisk's version
-	Hostname   string
-	SpoolDir   string // astspooldir of asterisk.conf
-	LogDir     string // astlogdir of asterisk.conf
+	ABI         uint64 // RESK_ABI_VERSION of the module
+	Build       string // what the module was built from
+	EntityID    string // Asterisk's EID as text
+	SystemName  string // systemname of asterisk.conf, may be empty
+	Version     string // Asterisk's version
+	Hostname    string
+	SpoolDir    string // astspooldir of asterisk.conf
+	LogDir      string // astlogdir of asterisk.conf
+	StageFolder string // as the previous engine answered; empty = there was none
 }
 
 // Put implements Body.
@@ -249,6 +250,7 @@ func (m *HelloRequest) Put(w *Writer) {
 	w.Text(m.Hostname)
 	w.Text(m.SpoolDir)
 	w.Text(m.LogDir)
+	w.Text(m.StageFolder)
 }
 
 // Get implements Body.
@@ -261,6 +263,7 @@ func (m *HelloRequest) Get(r *Reader) {
 	m.Hostname = r.Text()
 	m.SpoolDir = r.Text()
 	m.LogDir = r.Text()
+	m.StageFolder = r.Text()
 }
 
 // HelloAnswer is the answer to hello.

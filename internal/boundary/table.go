@@ -159,6 +159,7 @@ var Messages = []Message{
 			{Name: "hostname", Type: Text},
 			{Name: "spool_dir", Type: Text, Meaning: "astspooldir of asterisk.conf"},
 			{Name: "log_dir", Type: Text, Meaning: "astlogdir of asterisk.conf"},
+			{Name: "stage_folder", Type: Text, Meaning: "as the previous engine answered; empty = there was none"},
 		},
 		Answer: []Field{
 			result,
