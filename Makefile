@@ -65,7 +65,7 @@ SAME_CFLAGS := -ffile-prefix-map='$(CURDIR)'=.
 # Asterisk's headers need blocks from a compiler that is clang.
 BLOCKS_CFLAGS := $(if $(shell $(CC) -dM -E -x c /dev/null 2>/dev/null | grep -w __clang__),-fblocks)
 
-MODULE_CFLAGS = -std=gnu11 $(HARDEN_CFLAGS) $(SAME_CFLAGS) $(BLOCKS_CFLAGS) $(CFLAGS) -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE -I. -Iinclude $(SYSROOT) $(SANITIZE_CFLAGS)
+MODULE_CFLAGS = -std=gnu11 $(HARDEN_CFLAGS) $(SAME_CFLAGS) $(BLOCKS_CFLAGS) $(CFLAGS) -fPIC -Wall -Wextra -Werror -Wno-unused-parameter -D_GNU_SOURCE -I. -Iinclude -I'$(BUILD)/obj' $(SYSROOT) $(SANITIZE_CFLAGS)
 MODULE_LDFLAGS = $(HARDEN_LDFLAGS) $(LDFLAGS) $(SYSROOT) $(SANITIZE_CFLAGS) -shared
 
 # define_module NAME FOLDER [SUBFOLDER/]: the rules of one module, which is built in BUILD or in SUBFOLDER of it.
@@ -75,7 +75,7 @@ $(3)$(1)_sources := $(2)/$(1).c $$(wildcard $(2)/$(1)/*.c) $$($(3)$(1)_extra)
 $(3)$(1)_objects := $$($(3)$(1)_sources:%.c=$(BUILD)/obj/$(1)/%.o)
 $(3)$(1)_map := $$(or $$(wildcard $(2)/$(1)/exports.map),$(BUILD)/obj/private.map)
 
-$$($(3)$(1)_objects): $(BUILD)/obj/$(1)/%.o: %.c $(BUILD)/obj/flags | check-asterisk
+$$($(3)$(1)_objects): $(BUILD)/obj/$(1)/%.o: %.c $(BUILD)/obj/flags | $(BUILD)/obj/build.h check-asterisk
 	@echo "  CC      $$<"
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(MODULE_CFLAGS) -DAST_MODULE=\"$(1)\" -DAST_MODULE_SELF_SYM=__internal_$(1)_self -I$(2)/$(1) -MMD -MP -c -o $$@ $$<
@@ -109,6 +109,15 @@ $(BUILD)/obj/flags: FORCE
 GO_SOURCES := go.mod $(wildcard go.sum) $(wildcard abi/* boundary/*.h stage/*.h) \
 	$(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*')
 
+# The number that the module and the engine show each other: they have to be of the same sources. Only what includes
+# build.h is compiled again when it changes.
+BUILD_SOURCES := $(sort $(GO_SOURCES) $(wildcard boundary/*.c stage/*.c include/asterisk/*.h modules/*.c modules/*/*.c modules/*/*.h))
+BUILD_ID := $(shell cat $(BUILD_SOURCES) | sha256sum | cut -c 1-16)
+$(BUILD)/obj/build.h: FORCE
+	@mkdir -p $(@D)
+	@printf '#define RESK_BUILD "%s"\n' '$(BUILD_ID)' >$@.new
+	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
+
 # The engine is loaded into that Asterisk's process, so it is linked with that root's C library.
 # -trimpath and -buildvcs=false, as SAME_CFLAGS: the same sources give the same file.
 # asyncpreemptoff: SIGURG belongs to Asterisk, see modules/res_kafka/golib.h. x509negativeserial: as in go.mod, which this
@@ -124,8 +133,9 @@ $(BUILD)/libreskafka.so: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
 	$(Q)$(ENGINE_BUILD) -o $@ ./cmd/libreskafka
 
 # A command for people, on any machine: no C in it, and no loader, which a position-independent one would need.
-COMMAND_BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(GO_LDFLAGS)'
-$(BUILD)/reskafka: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
+COMMAND_BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(COMMAND_ID) $(GO_LDFLAGS)'
+$(BUILD)/reskafka: private COMMAND_ID = -X reskafka/internal/boundary.Build=$(BUILD_ID)
+$(BUILD)/reskafka: $(GO_SOURCES) $(BUILD)/obj/flags $(BUILD)/obj/build.h | check-go
 	@echo "  GO      $@"
 	$(Q)$(COMMAND_BUILD) -o $@ ./cmd/reskafka
 

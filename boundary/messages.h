@@ -249,12 +249,12 @@ enum boundary_kind {
 	BOUNDARY_STOP = 19,
 	/* fault makes the engine fail, for tests.
 	 * request:
-	 *     how: text, panic, exit, hang
+	 *     how: text, panic, crash, exit, hang, memory
 	 * answer:
 	 *     result: number of 32 bits, signed, enum resk_result
 	 */
 	BOUNDARY_FAULT = 20,
-	/* ping is answered at once by an engine that works.
+	/* ping is answered when the engine took all that the ring had.
 	 */
 	BOUNDARY_PING = 21,
 	/* log writes one line to Asterisk's log (from the engine, one-way).

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Writer encodes one frame after the other into memory that it keeps. The zero Writer is ready for Begin. Not for
@@ -42,6 +43,13 @@ func (w *Writer) Finish() ([]byte, error) {
 
 // Len returns the bytes of the frame so far, for a caller that splits lists.
 func (w *Writer) Len() int { return len(w.bytes) }
+
+// Grow makes room for n more bytes, which the caller is about to append: that spares copies of a long frame.
+func (w *Writer) Grow(n int) {
+	if n > 0 && w.fits(n) {
+		w.bytes = slices.Grow(w.bytes, n)
+	}
+}
 
 // fits reports whether n more bytes may follow, and fails the frame if not.
 func (w *Writer) fits(n int) bool {

@@ -8,8 +8,9 @@ import (
 	"sync"
 )
 
-// keepMax is how large a Writer may get and still be reused, bytes: larger ones are left to the garbage collector.
-const keepMax = 1 << 20
+// keepMax is how large a Writer may get and still be reused, bytes: larger ones are left to the garbage collector. It is
+// above the usual batch of messages.
+const keepMax = 4 << 20
 
 // PostMax is how many bytes of frames from Post may be queued: some thousand log lines.
 const PostMax = 1 << 20

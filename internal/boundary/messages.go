@@ -24,7 +24,7 @@ const (
 	RefusedKind          Kind = 18 // counts and logs refused calls to produce
 	StopKind             Kind = 19 // delivers what is queued, closes all clients, and answers; blocks for grace_ms and the closing
 	FaultKind            Kind = 20 // makes the engine fail, for tests
-	PingKind             Kind = 21 // is answered at once by an engine that works
+	PingKind             Kind = 21 // is answered when the engine took all that the ring had
 	LogKind              Kind = 64 // writes one line to Asterisk's log
 )
 
@@ -904,7 +904,7 @@ func (m *StopRequest) Get(r *Reader) {
 
 // FaultRequest is the request fault, which makes the engine fail, for tests.
 type FaultRequest struct {
-	How string // panic, exit, hang
+	How string // panic, crash, exit, hang, memory
 }
 
 // Put implements Body.

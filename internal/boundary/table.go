@@ -266,9 +266,9 @@ var Messages = []Message{
 		Meaning: "delivers what is queued, closes all clients, and answers; blocks for grace_ms and the closing",
 		Request: []Field{{Name: "grace_ms", Type: Uint32, Meaning: "milliseconds"}}},
 	{Kind: 20, Name: "fault", From: ModuleSide, Meaning: "makes the engine fail, for tests",
-		Request: []Field{{Name: "how", Type: Text, Meaning: "panic, exit, hang"}},
+		Request: []Field{{Name: "how", Type: Text, Meaning: "panic, crash, exit, hang, memory"}},
 		Answer:  []Field{result}},
-	{Kind: 21, Name: "ping", From: ModuleSide, Meaning: "is answered at once by an engine that works"},
+	{Kind: 21, Name: "ping", From: ModuleSide, Meaning: "is answered when the engine took all that the ring had"},
 	{Kind: 64, Name: "log", From: EngineSide, OneWay: true, Meaning: "writes one line to Asterisk's log",
 		Request: []Field{
 			{Name: "level", Type: Int32, Enum: levelEnum},

@@ -2,7 +2,8 @@ package boundary
 
 import "fmt"
 
-// Build says what this program was built from; the module has the same. The Makefile sets both.
+// Build says what this program was built from: a sum of the sources, set by the Makefile. The module has the same in
+// RESK_BUILD of build.h, which the Makefile writes.
 var Build = "unset"
 
 // VersionError says that the two sides are not of one build.
