@@ -1,0 +1,229 @@
+/*
+ * res_kafka: starts the engine's process and watches it: what other threads call.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "supervisor_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "messages.h"
+
+extern char **environ;
+
+int64_t supervisor_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+void supervisor_log(struct supervisor *supervisor, int level, const char *format, ...)
+{
+	char text[1024];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	supervisor->options.log(level, text);
+}
+
+static void free_environment(char **environment)
+{
+	char **variable;
+
+	for (variable = environment; variable && *variable; variable++) {
+		free(*variable);
+	}
+	free(environment);
+}
+
+static char **copy_environment(void)
+{
+	size_t count = 0, i;
+	char **copy;
+
+	while (environ && environ[count]) {
+		count++;
+	}
+	copy = calloc(count + 1, sizeof(*copy));
+	for (i = 0; copy && i < count; i++) {
+		if (!(copy[i] = strdup(environ[i]))) {
+			free_environment(copy);
+			return NULL;
+		}
+	}
+	return copy;
+}
+
+void supervisor_free(struct supervisor *supervisor)
+{
+	if (!supervisor) {
+		return;
+	}
+	if (supervisor->binary >= 0) {
+		close(supervisor->binary);
+	}
+	if (supervisor->engine.pidfd >= 0) {
+		close(supervisor->engine.pidfd); /* of an engine that is left behind */
+	}
+	trace_forget(&supervisor->trace);
+	free_environment(supervisor->environment);
+	free(supervisor->path);
+	free(supervisor->trace_folder);
+	pthread_cond_destroy(&supervisor->changed);
+	pthread_mutex_destroy(&supervisor->lock);
+	free(supervisor);
+}
+
+static struct supervisor *create(const struct supervisor_options *options)
+{
+	struct supervisor *supervisor = calloc(1, sizeof(*supervisor));
+	pthread_condattr_t attributes;
+
+	if (!supervisor) {
+		return NULL;
+	}
+	supervisor->options = *options;
+	pthread_mutex_init(&supervisor->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&supervisor->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	supervisor->engine = (struct spawned) { .pidfd = -1, .socket = -1, .errors = -1 };
+	supervisor->silent_ms = -1;
+	supervisor->binary = open(options->path, O_PATH | O_CLOEXEC);
+	if (supervisor->binary < 0) {
+		supervisor_log(supervisor, RESK_LOG_ERROR, "The Kafka engine %s cannot be opened; `make install` puts it beside res_kafka.so: %s",
+			options->path, strerror(errno));
+		supervisor_free(supervisor);
+		return NULL;
+	}
+	supervisor->path = strdup(options->path);
+	supervisor->trace_folder = options->trace_folder ? strdup(options->trace_folder) : NULL;
+	supervisor->environment = copy_environment();
+	supervisor->options.path = supervisor->path;
+	supervisor->options.trace_folder = supervisor->trace_folder;
+	if (!supervisor->path || !supervisor->environment || (options->trace_folder && !supervisor->trace_folder)) {
+		supervisor_free(supervisor);
+		return NULL;
+	}
+	return supervisor;
+}
+
+/* Starts the thread with every signal blocked, so that none of Asterisk's is handled on it. */
+static int start_thread(struct supervisor *supervisor)
+{
+	sigset_t all, before;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&supervisor->thread, NULL, supervisor_run, supervisor);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!error) {
+		pthread_setname_np(supervisor->thread, "kafka-engine");
+	}
+	return error;
+}
+
+int supervisor_start(const struct supervisor_options *options, struct supervisor **supervisor)
+{
+	*supervisor = create(options);
+	if (*supervisor && start_thread(*supervisor)) {
+		supervisor_log(*supervisor, RESK_LOG_ERROR, "The thread that watches the Kafka engine cannot be started");
+		supervisor_free(*supervisor);
+		*supervisor = NULL;
+	}
+	return *supervisor ? 0 : -1;
+}
+
+void supervisor_ready(struct supervisor *supervisor)
+{
+	pthread_mutex_lock(&supervisor->lock);
+	supervisor->ready_at = supervisor_now();
+	supervisor->ever_ready = true;
+	supervisor->status.attempt = 0;
+	pthread_cond_broadcast(&supervisor->changed);
+	pthread_mutex_unlock(&supervisor->lock);
+}
+
+int supervisor_wait_first(struct supervisor *supervisor, int timeout_ms)
+{
+	struct timespec deadline;
+	bool ready;
+
+	clock_gettime(CLOCK_MONOTONIC, &deadline);
+	deadline.tv_sec += timeout_ms / 1000;
+	deadline.tv_nsec += timeout_ms % 1000 * 1000000L;
+	if (deadline.tv_nsec >= 1000000000L) {
+		deadline.tv_sec++;
+		deadline.tv_nsec -= 1000000000L;
+	}
+	pthread_mutex_lock(&supervisor->lock);
+	while (!supervisor->ever_ready && !supervisor->failed
+		&& pthread_cond_timedwait(&supervisor->changed, &supervisor->lock, &deadline) != ETIMEDOUT) {
+	}
+	ready = supervisor->ever_ready;
+	pthread_mutex_unlock(&supervisor->lock);
+	return ready ? 0 : -1;
+}
+
+void supervisor_alive(struct supervisor *supervisor)
+{
+	pthread_mutex_lock(&supervisor->lock);
+	supervisor->alive = true;
+	pthread_mutex_unlock(&supervisor->lock);
+}
+
+void supervisor_refuse(struct supervisor *supervisor, const char *why)
+{
+	pthread_mutex_lock(&supervisor->lock);
+	supervisor->refused = why;
+	pthread_mutex_unlock(&supervisor->lock);
+	peer_wake(supervisor->options.peer);
+}
+
+void supervisor_hurry(struct supervisor *supervisor)
+{
+	pthread_mutex_lock(&supervisor->lock);
+	supervisor->hurry = true;
+	pthread_mutex_unlock(&supervisor->lock);
+	peer_wake(supervisor->options.peer);
+}
+
+void supervisor_status(struct supervisor *supervisor, struct supervisor_status *status)
+{
+	pthread_mutex_lock(&supervisor->lock);
+	*status = supervisor->status;
+	status->since_ms = supervisor_now() - supervisor->status.since_ms;
+	pthread_mutex_unlock(&supervisor->lock);
+}
+
+void supervisor_stop(struct supervisor *supervisor, int grace_ms)
+{
+	if (!supervisor) {
+		return;
+	}
+	pthread_mutex_lock(&supervisor->lock);
+	supervisor->stop = true;
+	supervisor->grace_ms = grace_ms;
+	pthread_mutex_unlock(&supervisor->lock);
+	peer_wake(supervisor->options.peer);
+	pthread_join(supervisor->thread, NULL);
+}

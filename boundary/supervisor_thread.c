@@ -1,0 +1,247 @@
+/*
+ * res_kafka: starts the engine's process and watches it: the thread.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "supervisor_internal.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "messages.h"
+
+/* How often the engine is asked whether it works, and for how long it may be silent: longer than any pause of a machine
+ * that swaps, shorter than a queue of the default size lasts at 1,000 records a second. */
+#define PING_EVERY_MS 10000
+#define SILENCE_MS 30000
+
+/* How much of the time between two looks counts as silence: after this process was stopped itself, the engine has been
+ * silent for no longer than one look. */
+#define LOOK_MS 1000
+
+/* An engine that closed its connection is about to end; one that hangs may write its trace before it is killed. */
+#define END_MS 2000
+
+/* Without a pidfd nothing but a look shows that the engine has ended. */
+#define LOOK_FOR_DEATH_MS 20
+
+/* How long a killed process may take to be gone when this one stops: one that waits for a disk takes longer. */
+#define GONE_MS 1000
+
+void supervisor_launch(struct supervisor *s)
+{
+	const struct spawn_source source = {
+		.binary = s->binary, .path = s->path, .environment = s->environment, .handed = s->options.handed,
+		.keep_children = s->options.keep_children,
+	};
+	int error = spawn_engine(&source, &s->engine, s->why, sizeof(s->why));
+	int64_t now = supervisor_now();
+
+	pthread_mutex_lock(&s->lock);
+	s->ready_at = 0;
+	s->alive = false;
+	s->hurry = false;
+	s->refused = NULL;
+	s->status.attempt++;
+	if (!error) {
+		s->status.pid = s->engine.pid;
+		s->status.since_ms = now;
+	}
+	pthread_mutex_unlock(&s->lock);
+	s->killed = false;
+	s->silent_ms = -1;
+	s->pinged = now; /* the first ping goes out at once: who does not answer it never served */
+	if (error) {
+		supervisor_bury(s, NULL);
+		return;
+	}
+	s->why[0] = '\0';
+	s->state = SUPERVISOR_RUNNING;
+	peer_attach(s->options.peer, s->engine.socket);
+	s->engine.socket = -1;
+	s->options.started();
+}
+
+/* Begins the end of an engine: by itself within wait_ms, then by a signal. */
+static void end(struct supervisor *s, const char *why, int wait_ms)
+{
+	if (s->state != SUPERVISOR_RUNNING) {
+		return;
+	}
+	peer_detach(s->options.peer);
+	snprintf(s->why, sizeof(s->why), "%s", why);
+	s->state = SUPERVISOR_ENDING;
+	s->due = supervisor_now() + wait_ms;
+}
+
+/* Takes what the engine has sent and said, to the end if it is dead. */
+static void move(struct supervisor *s, bool dead)
+{
+	const char *why;
+	int result = 0, rounds;
+
+	if (s->engine.errors >= 0 && trace_read(&s->trace, s->engine.errors)) {
+		close(s->engine.errors);
+		s->engine.errors = -1;
+	}
+	if (s->state != SUPERVISOR_RUNNING) {
+		return;
+	}
+	for (rounds = dead ? 256 : 1; rounds > 0 && !result; rounds--) {
+		result = peer_move(s->options.peer, &why);
+	}
+	if (result) {
+		end(s, why ? why : "", why ? 0 : END_MS);
+	}
+}
+
+/* Asks whether the engine works, and ends it when it has not answered for too long. */
+static void watch(struct supervisor *s, int64_t now)
+{
+	bool alive;
+
+	pthread_mutex_lock(&s->lock);
+	alive = s->alive;
+	s->alive = false;
+	pthread_mutex_unlock(&s->lock);
+	if (alive) {
+		s->silent_ms = -1;
+		s->pinged = now + PING_EVERY_MS;
+	}
+	if (s->silent_ms >= 0) {
+		s->silent_ms += now - s->pinged < LOOK_MS ? (int) (now - s->pinged) : LOOK_MS;
+		s->pinged = now;
+		if (s->silent_ms >= SILENCE_MS) {
+			spawn_signal(&s->engine, SIGQUIT); /* Go writes what each goroutine does, and ends */
+			end(s, "it did not answer for 30 seconds", END_MS);
+		}
+	} else if (now >= s->pinged) {
+		s->silent_ms = 0;
+		s->pinged = now;
+		s->options.ping();
+	}
+}
+
+/* Does what other threads have asked for. */
+static void obey(struct supervisor *s, int64_t now)
+{
+	const char *refused;
+	bool stop, hurry;
+	int grace_ms;
+
+	pthread_mutex_lock(&s->lock);
+	stop = s->stop;
+	hurry = s->hurry;
+	grace_ms = s->grace_ms;
+	refused = s->refused;
+	s->refused = NULL;
+	pthread_mutex_unlock(&s->lock);
+	if (refused) {
+		end(s, refused, 0);
+	}
+	if (hurry && s->state == SUPERVISOR_PAUSING) {
+		s->due = now;
+	}
+	if (!stop) {
+		return;
+	}
+	if (s->state == SUPERVISOR_PAUSING) {
+		s->state = SUPERVISOR_OVER;
+	}
+	end(s, "", grace_ms);
+}
+
+/* Does what is due by the clock. */
+static void act(struct supervisor *s, int64_t now)
+{
+	switch (s->state) {
+	case SUPERVISOR_RUNNING:
+		watch(s, now);
+		break;
+	case SUPERVISOR_ENDING:
+		if (now < s->due) {
+			break;
+		}
+		if (s->killed && s->stop) {
+			supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine (pid %d) cannot be ended; it is left behind", (int) s->engine.pid);
+			s->state = SUPERVISOR_OVER;
+			break;
+		}
+		if (s->killed) {
+			supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine (pid %d) has not ended yet; no other is started before it has",
+				(int) s->engine.pid);
+		}
+		spawn_signal(&s->engine, SIGKILL);
+		s->killed = true;
+		s->due = now + (s->stop ? GONE_MS : 60000);
+		break;
+	case SUPERVISOR_PAUSING:
+		if (now >= s->due) {
+			supervisor_launch(s);
+		}
+		break;
+	case SUPERVISOR_OVER:
+		break;
+	}
+}
+
+/* How long to sleep, ms. */
+static int patience(const struct supervisor *s, int64_t now)
+{
+	int64_t rest = s->due - now;
+
+	if (s->state == SUPERVISOR_RUNNING) {
+		rest = s->silent_ms >= 0 ? LOOK_MS : s->pinged - now;
+	} else if (s->state == SUPERVISOR_ENDING && s->engine.pidfd < 0 && rest > LOOK_FOR_DEATH_MS) {
+		rest = LOOK_FOR_DEATH_MS;
+	}
+	return rest < 0 ? 0 : (int) rest;
+}
+
+static void sleep_until_something_happens(struct supervisor *s)
+{
+	struct pollfd events[4] = {
+		{ .fd = peer_wake_descriptor(s->options.peer), .events = POLLIN },
+		{ .fd = s->engine.pidfd, .events = POLLIN },
+		{ .fd = s->engine.errors, .events = POLLIN },
+		{ .fd = -1 },
+	};
+
+	if (s->state == SUPERVISOR_RUNNING) {
+		events[3].fd = peer_socket(s->options.peer, &events[3].events);
+	}
+	poll(events, 4, patience(s, supervisor_now()));
+	if (events[0].revents) {
+		peer_woken(s->options.peer);
+	}
+}
+
+void *supervisor_run(void *supervisor)
+{
+	struct supervisor *s = supervisor;
+	struct spawn_end how;
+
+	supervisor_launch(s);
+	while (s->state != SUPERVISOR_OVER) {
+		sleep_until_something_happens(s);
+		if (s->state == SUPERVISOR_RUNNING || s->state == SUPERVISOR_ENDING) {
+			bool dead = (s->engine.pidfd >= 0 || s->state == SUPERVISOR_ENDING) && spawn_is_dead(&s->engine, &how);
+
+			move(s, dead);
+			if (dead) {
+				supervisor_bury(s, &how);
+			}
+		}
+		obey(s, supervisor_now());
+		act(s, supervisor_now());
+	}
+	return NULL;
+}
