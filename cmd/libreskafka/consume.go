@@ -86,7 +86,8 @@ func resk_subscribe(name, topics C.struct_resk_text, shared **C.struct_resk_deli
 		return C.RESK_ESTATE
 	}
 	d := newDelivery()
-	number, err := e.Subscribe(text(name), text(topics), d)
+	number := run.numbers.Add(1)
+	err := e.Subscribe(text(name), text(topics), number, d)
 	if err == nil {
 		deliveries.Store(number, d)
 		*shared, *id = d.shared, C.uint64_t(number)

@@ -109,7 +109,8 @@ func resk_producer_open(name C.struct_resk_text, gate *C.struct_stage_gate, id *
 	if e == nil {
 		return C.RESK_ESTATE
 	}
-	number, err := e.OpenProducer(text(name), (*engine.Gate)(unsafe.Pointer(gate)))
+	number := producer(text(name))
+	err := e.OpenProducer(text(name), number, (*engine.Gate)(unsafe.Pointer(gate)))
 	if err == nil {
 		*id = C.uint64_t(number)
 	}

@@ -25,8 +25,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
+	"reskafka/internal/config"
 	"reskafka/internal/engine"
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
@@ -161,6 +163,23 @@ var run struct {
 	mtx    sync.RWMutex
 	engine *engine.Engine
 	folder *C.char // limits.stage_folder
+
+	producers map[string]uint64 // numbers of producers, by the names of their connections
+	numbers   atomic.Uint64     // the latest of the others
+}
+
+// producer returns the number of a connection's producer. run.mtx must not be held.
+func producer(name string) uint64 {
+	run.mtx.Lock()
+	defer run.mtx.Unlock()
+	key := config.NameKey(name)
+	if run.producers == nil {
+		run.producers = map[string]uint64{}
+	}
+	if run.producers[key] == 0 {
+		run.producers[key] = uint64(len(run.producers) + 1)
+	}
+	return run.producers[key]
 }
 
 // running gives the engine, or nil.

@@ -28,7 +28,7 @@ func resk_reports_open(id *C.uint64_t) (result C.int32_t) {
 	if e == nil {
 		return C.RESK_ESTATE
 	}
-	r, err := e.OpenReports()
+	r, err := e.OpenReports(run.numbers.Add(1))
 	if err == nil {
 		*id = C.uint64_t(r.ID)
 		reports.Store(r.ID, r)

@@ -60,8 +60,8 @@ func TestGateFollowsTheConfiguration(t *testing.T) {
 	}
 	// What the module does when it finds a slot shut: it opens it again.
 	r.configure(changed)
-	if id, err := r.OpenProducer("one", &one.Gate); err != nil || id != one.id {
-		t.Errorf("number %d, %v; it was %d", id, err, one.id)
+	if err := r.OpenProducer("one", one.id, &one.Gate); err != nil {
+		t.Error(err)
 	}
 	want(one, tight)
 }
@@ -155,7 +155,7 @@ func TestFaultyFileChangesNothing(t *testing.T) {
 	if !r.Enabled() || len(r.Connections()) != 2 {
 		t.Errorf("enabled %v, connections %v", r.Enabled(), r.Connections())
 	}
-	if _, err := r.OpenProducer("three", &Gate{}); err != ErrNotFound {
+	if err := r.OpenProducer("three", 3, &Gate{}); err != ErrNotFound {
 		t.Errorf("the faulty file's connection: %v", err)
 	}
 	s.put(numbered("t", "k", 1, 2)...)
@@ -172,7 +172,7 @@ func TestFaultyFirstFile(t *testing.T) {
 	if err := r.Configure(configtest.Read("[one]\ntype = connection\nacks = many\n")); err != ErrInvalid {
 		t.Errorf("the answer is %v", err)
 	}
-	if _, err := r.OpenProducer("one", &Gate{}); err != ErrNotFound || len(r.Connections()) != 0 {
+	if err := r.OpenProducer("one", 1, &Gate{}); err != ErrNotFound || len(r.Connections()) != 0 {
 		t.Errorf("%v, connections %v", err, r.Connections())
 	}
 	r.configure(section("one", refusedAddress(t)))
@@ -322,7 +322,7 @@ func TestOpenWhileConfiguring(t *testing.T) {
 		both.Go(func() {
 			<-begin
 			time.Sleep(time.Duration(i) * time.Microsecond) // where in the reload it comes
-			if _, err := r.OpenProducer("one", &gate); err != nil {
+			if err := r.OpenProducer("one", 1, &gate); err != nil {
 				t.Error(err)
 			}
 		})
@@ -355,7 +355,7 @@ func TestFailedConnection(t *testing.T) {
 	c.Dropped("t", "engine stopped", 3, nil) // it gives up what it has at once, not when the engine stops
 	r.log.want(t, 1, "error: connection 'one': 3 record(s) for topic 't' dropped, engine stopped")
 	r.configure(section("one", nobody, "linger_ms = 7"))
-	if _, err := r.OpenProducer("one", &s.Gate); err != ErrInvalid || s.Open.Load() != 0 {
+	if err := r.OpenProducer("one", s.id, &s.Gate); err != ErrInvalid || s.Open.Load() != 0 {
 		t.Errorf("%v, gate %s", err, limits(&s.Gate))
 	}
 	r.log.want(t, 1, "error: no producer for connection 'one': it has failed")

@@ -23,7 +23,7 @@ import (
 // and takes nothing more, until a later reload brings it back.
 type connection struct {
 	engine *Engine
-	id     uint64
+	id     uint64 // of its gate; 0 = no producer was opened. Guarded by the engine's configuring
 	name   string
 
 	settings atomic.Pointer[config.Connection] // nil = not in the configuration in force

@@ -61,12 +61,11 @@ type Engine struct {
 	config        *config.Kafka
 	byName        map[string]*connection
 	subscriptions map[uint64]*subscription
-	subscribed    uint64 // how many subscriptions there ever were: the number of the latest
 	reports       map[uint64]*Reports
-	reported      uint64 // the same for them
 	stopped       bool
 
-	connections atomic.Pointer[[]*connection] // by id - 1; only ever grows. Read without the mutex on the way of records
+	connections atomic.Pointer[[]*connection] // only ever grows
+	producers   atomic.Pointer[[]*connection] // by the number of their gate; nil = none. Read without the mutex on the way of records
 	sources     atomic.Pointer[[]openSource]  // by the lower half of their numbers - 1; an element is replaced when its source is reloaded
 
 	staging   staging
@@ -99,12 +98,17 @@ func Start(system host.System, log host.Logger) *Engine {
 	}
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.connections.Store(&[]*connection{})
+	e.producers.Store(&[]*connection{})
 	e.sources.Store(&[]openSource{})
 	e.limitHeap()
 	e.openStaging()
 	go e.tellRestNowAndThen()
 	return e
 }
+
+// maxNumber is the highest number of a producer, a subscription, a queue of reports or a source that the engine accepts. The caller
+// chooses the numbers, so that they survive an engine that was replaced; the limit bounds the tables that they index.
+const maxNumber = 1 << 16
 
 // Errors that the exported calls turn into results.
 var (
@@ -200,7 +204,7 @@ func (e *Engine) judge(parsed *config.Kafka, errors bool) error {
 // add makes a connection known. The mutex is held.
 func (e *Engine) add(settings *config.Connection) {
 	list := *e.connections.Load()
-	c := &connection{engine: e, id: uint64(len(list) + 1), name: settings.Name}
+	c := &connection{engine: e, name: settings.Name}
 	c.gate.Store(&Gate{})
 	c.settings.Store(settings)
 	e.byName[config.NameKey(c.name)] = c
@@ -243,13 +247,33 @@ func (e *Engine) whyNone(name string) string {
 	return "kafka.conf has no such section of type = connection"
 }
 
-// byID finds a connection by the number that its stage carries.
+// byID returns the connection whose producer was opened with this number, or nil.
 func (e *Engine) byID(id uint64) *connection {
-	list := *e.connections.Load()
-	if id == 0 || id > uint64(len(list)) {
+	list := *e.producers.Load()
+	if id >= uint64(len(list)) {
 		return nil
 	}
-	return list[id-1]
+	return list[id]
+}
+
+// number binds a connection to the number of its gate. configuring must be held.
+func (e *Engine) number(c *connection, id uint64) error {
+	list := *e.producers.Load()
+	switch known := e.byID(id); {
+	case id == 0 || id > maxNumber:
+		return fmt.Errorf("its number %d is not one from 1 to %d", id, maxNumber)
+	case known == c:
+		return nil
+	case known != nil:
+		return fmt.Errorf("its number %d is that of connection '%s'", id, known.name)
+	case c.id != 0:
+		return fmt.Errorf("it has number %d already, and cannot get %d", c.id, id)
+	}
+	grown := make([]*connection, max(uint64(len(list)), id+1))
+	copy(grown, list)
+	grown[id], c.id = c, id
+	e.producers.Store(&grown)
+	return nil
 }
 
 // isStopped says whether Stop has been called.
@@ -259,31 +283,35 @@ func (e *Engine) isStopped() bool {
 	return e.stopped
 }
 
-// OpenProducer binds a stage's gate to the connection of that name and gives the number that Take expects. The gate's
-// limits are filled in and it is opened. A connection has one gate: what is called again for it brings the same. Never
-// touches the network. Errors: ErrNotFound, ErrDisabled, ErrInvalid (no client can be made), each logged; ErrStopped.
-func (e *Engine) OpenProducer(name string, gate *Gate) (uint64, error) {
+// OpenProducer binds a gate and its number, which Take gets, to the connection of that name. It sets the gate's limits
+// and opens it. A connection has one gate: a second call for it brings the same gate and number. OpenProducer never
+// touches the network. Errors: ErrNotFound, ErrDisabled, ErrInvalid (no client can be made, or another number), each
+// logged; ErrStopped.
+func (e *Engine) OpenProducer(name string, id uint64, gate *Gate) error {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
 	c, err := e.connection(name)
 	switch err {
 	case nil:
 	case ErrStopped:
-		return 0, err
+		return err
 	case ErrDisabled:
 		host.Logf(e.log, host.Error, "no producer for connection '%s': Kafka is disabled (enabled = no in section [general] of kafka.conf)", name)
-		return 0, err
+		return err
 	default:
 		host.Logf(e.log, host.Error, "no producer for connection '%s': %s", name, e.whyNone(name))
-		return 0, err
+		return err
 	}
-	if err := c.open(); err != nil {
+	if err = c.open(); err == nil {
+		err = e.number(c, id)
+	}
+	if err != nil {
 		host.Logf(e.log, host.Error, "no producer for connection '%s': %v", name, err)
-		return 0, ErrInvalid
+		return ErrInvalid
 	}
 	e.adopt() // before the gate is opened for what comes after
 	c.bind(gate)
-	return c.id, nil
+	return nil
 }
 
 // Stop delivers what is waiting for at most grace, and what is in memory only for flush_timeout_ms; meanwhile what must not

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"regexp"
 	"slices"
@@ -23,6 +24,7 @@ import (
 	"reskafka/internal/console"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
+	"reskafka/internal/kafka"
 	"reskafka/test/port"
 )
 
@@ -216,8 +218,9 @@ func (l *lines) want(t *testing.T, n int, parts ...string) {
 // rig is an engine under test.
 type rig struct {
 	*Engine
-	t   testing.TB
-	log *lines
+	t       testing.TB
+	log     *lines
+	numbers atomic.Uint64 // how many were given to subscriptions and queues of reports
 }
 
 // start starts an engine that the test's end stops.
@@ -227,7 +230,7 @@ func start(t testing.TB, log *lines) *rig { return startIn(t, log, t.TempDir()) 
 func startIn(t testing.TB, log *lines, dir string) *rig {
 	system := theSystem
 	system.SpoolDir = dir
-	r := &rig{Start(system, log), t, log}
+	r := &rig{Engine: Start(system, log), t: t, log: log}
 	t.Cleanup(func() { r.Stop(0) })
 	return r
 }
@@ -250,12 +253,24 @@ type stage struct {
 
 func (r *rig) open(name string) *stage {
 	r.t.Helper()
-	s := &stage{name: name, rig: r}
-	var err error
-	if s.id, err = r.OpenProducer(name, &s.Gate); err != nil {
+	s := &stage{name: name, rig: r, id: number(name)}
+	if err := r.OpenProducer(name, s.id, &s.Gate); err != nil {
 		r.t.Fatal(err)
 	}
 	return s
+}
+
+// number is the gate's number of a connection: each name has its own.
+func number(name string) uint64 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(strings.ToLower(name)))
+	return uint64(h.Sum32()%maxNumber) + 1
+}
+
+// subscribe is Subscribe with a number that no other subscription has.
+func (r *rig) subscribe(name, topics string, progress kafka.Progress) (uint64, error) {
+	id := r.numbers.Add(1)
+	return id, r.Subscribe(name, topics, id, progress)
 }
 
 // put stages frames and has the engine take them as one slab. The slab is spoilt when it is the stage's again, as by its next use. The

@@ -34,7 +34,7 @@ func TestConfigure_OneBadConnectionAtLoad_OthersServe(t *testing.T) {
 	if c, ok := r.Connection("GOOD"); !ok || c.Name != "Good" || c.Totals.Acknowledged != 3 {
 		t.Errorf("connection %+v, %v", c, ok)
 	}
-	if _, err := r.OpenProducer("BAD", &Gate{}); err != ErrNotFound {
+	if err := r.OpenProducer("BAD", 1, &Gate{}); err != ErrNotFound {
 		t.Errorf("the producer of what is left out: %v", err)
 	}
 	r.log.want(t, 1, "error: no producer for connection 'BAD': it is left out, kafka.conf:", "[bad] ssl_ca_location")
@@ -94,7 +94,7 @@ func TestConfigure_MistakeOfOneSide_OtherSideServes(t *testing.T) {
 	}
 	r.log.want(t, 1, "error: no consumer for connection 'produces': kafka.conf:",
 		"max_poll_interval_ms = 20000 must be at least session_timeout_ms")
-	if _, err := r.OpenProducer("consumes", &Gate{}); err != ErrInvalid {
+	if err := r.OpenProducer("consumes", 1, &Gate{}); err != ErrInvalid {
 		t.Errorf("the producer: %v", err)
 	}
 	const needs = "enable_idempotence = yes needs acks = -1"
@@ -103,7 +103,7 @@ func TestConfigure_MistakeOfOneSide_OtherSideServes(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), needs) {
 		t.Errorf("a test message: %v", err)
 	}
-	if id, err := r.Subscribe("consumes", "t", &counter{}); err != nil {
+	if id, err := r.subscribe("consumes", "t", &counter{}); err != nil {
 		t.Errorf("subscribing: %v", err)
 	} else {
 		r.Unsubscribe(id)

@@ -98,7 +98,7 @@ func TestStopIsLimited(t *testing.T) {
 			r.configure(consuming(address, test.options...))
 			s := r.open("c")
 			c := &counter{}
-			id, err := r.Subscribe("c", "in", c)
+			id, err := r.subscribe("c", "in", c)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,7 +10,7 @@ import (
 func startWithin(t *testing.T, log *lines, bytes int64) *rig {
 	system := theSystem
 	system.SpoolDir, system.MemoryBytes, system.MemoryBy = t.TempDir(), bytes, "a test"
-	r := &rig{Start(system, log), t, log}
+	r := &rig{Engine: Start(system, log), t: t, log: log}
 	t.Cleanup(func() {
 		r.Stop(0)
 		debug.SetMemoryLimit(math.MaxInt64)

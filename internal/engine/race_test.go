@@ -80,13 +80,15 @@ func TestEverythingAtOnce(t *testing.T) {
 	})
 	again(func(i int) {
 		pause()
-		_, _ = r.OpenProducer([]string{"one", "two", "three"}[i%3], []*Gate{&one.Gate, &two.Gate, {}}[i%3])
+		name := []string{"one", "two", "three"}[i%3]
+		_ = r.OpenProducer(name, number(name), []*Gate{&one.Gate, &two.Gate, {}}[i%3])
 	})
 	again(func(i int) {
 		pause()
 		_, _, _ = r.OpenSource("cdr", configtest.Read(cdrConf), source)
-		r.Refused(uint64(i%4), Reason(i%9), uint64(i), "t")
-		r.Take(uint64(i%4), nil, false) // until after the end, as no pump does
+		id := []uint64{0, one.id, two.id, 7}[i%4]
+		r.Refused(id, Reason(i%9), uint64(i), "t")
+		r.Take(id, nil, false) // until after the end, as no pump does
 	})
 	again(func(i int) { _ = r.TestSend(context.Background(), []string{"one", "two"}[i%2], "t", "m", nil) })
 	again(func(i int) {

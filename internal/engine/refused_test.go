@@ -15,8 +15,8 @@ func TestOpenProducerErrors(t *testing.T) {
 	var gate Gate
 	refused := func(name string, want error) {
 		t.Helper()
-		if id, err := r.OpenProducer(name, &gate); err != want || id != 0 || gate.Open.Load() != 0 {
-			t.Errorf("number %d, error %v, want %v; gate %s", id, err, want, limits(&gate))
+		if err := r.OpenProducer(name, 1, &gate); err != want || gate.Open.Load() != 0 {
+			t.Errorf("error %v, want %v; gate %s", err, want, limits(&gate))
 		}
 	}
 	refused("one", ErrNotFound)
@@ -45,7 +45,7 @@ func TestClientThatCannotBeOpened(t *testing.T) {
 	r.configure(section("one", refusedAddress(t), "security_protocol = ssl", "ssl_certificate_location = "+certificate, "ssl_key_location = "+key))
 	remove(t, key)
 	var gate Gate
-	if _, err := r.OpenProducer("one", &gate); err != ErrInvalid || gate.Open.Load() != 0 {
+	if err := r.OpenProducer("one", 1, &gate); err != ErrInvalid || gate.Open.Load() != 0 {
 		t.Errorf("%v, gate %s", err, limits(&gate))
 	}
 	r.log.want(t, 1, "error: no producer for connection 'one': ", "ssl_key_location")
@@ -68,11 +68,16 @@ func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, newLines())
 		r.configure(section("one", "h:1"), section("two", "h:1"))
-		one := r.byName["one"].id
+		const one, two = 1, 2
+		for id, name := range map[uint64]string{one: "one", two: "two"} {
+			if err := r.number(r.byName[name], id); err != nil {
+				t.Fatal(err)
+			}
+		}
 		r.Refused(one, FullFrames, 2, "t")
 		r.Refused(one, FullFrames, 3, "u")
 		r.Refused(one, FullCharge, 1, "t")
-		r.Refused(r.byName["two"].id, BadTopic, 1, "a\nb\x1b[31m")
+		r.Refused(two, BadTopic, 1, "a\nb\x1b[31m")
 		r.Refused(0, BadArgument, 1, "t")
 		r.Refused(0, BadArgument, 1, "t")
 		for _, line := range []string{
@@ -151,4 +156,32 @@ func TestThrottleMakesRoom(t *testing.T) {
 		r.Stop(0)
 		r.log.want(t, 1, "error: connection '(several)': ", "more record(s) for more causes than the log can keep apart")
 	})
+}
+
+// TestOpenProducer_NumberOfAnother_Refused verifies that no connection gets records of another, whatever numbers the module sends.
+func TestOpenProducer_NumberOfAnother_Refused(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(section("one", refusedAddress(t)), section("two", refusedAddress(t)))
+	var gate, other Gate
+	if err := r.OpenProducer("one", 7, &gate); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		id   uint64
+		line string
+	}{
+		{"two", 7, "its number 7 is that of connection 'one'"},
+		{"one", 8, "it has number 7 already, and cannot get 8"},
+		{"two", 0, "its number 0 is not one from 1 to"},
+		{"two", maxNumber + 1, "its number 65537 is not one from 1 to"},
+	} {
+		if err := r.OpenProducer(c.name, c.id, &other); err != ErrInvalid || other.Open.Load() != 0 {
+			t.Errorf("%s as %d: %v, gate %s", c.name, c.id, err, limits(&other))
+		}
+		r.log.want(t, 1, "error: no producer for connection '"+c.name+"': "+c.line)
+	}
+	if err := r.OpenProducer("ONE", 7, &gate); err != nil {
+		t.Errorf("again: %v", err)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"reskafka/internal/frame"
+	"reskafka/internal/host"
 	"reskafka/internal/outbox"
 )
 
@@ -21,7 +22,7 @@ type Report struct {
 // and taken out by Next. It holds one entry for each record at most; whoever stages the records keeps that number
 // in bounds.
 type Reports struct {
-	ID uint64 // from 1; what frames name
+	ID uint64 // what frames name
 
 	mtx    sync.Mutex
 	more   sync.Cond // queue or ended changed
@@ -32,15 +33,18 @@ type Reports struct {
 	tell func(*outbox.Record, error) // add, made a value once
 }
 
-// OpenReports makes a queue. Errors: ErrStopped.
-func (e *Engine) OpenReports() (*Reports, error) {
+// OpenReports makes the queue of that number. Errors: ErrStopped; ErrInvalid for a number that is used, which is logged.
+func (e *Engine) OpenReports(id uint64) (*Reports, error) {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	if e.stopped {
 		return nil, ErrStopped
 	}
-	e.reported++
-	r := &Reports{ID: e.reported, engine: e}
+	if id == 0 || e.reports[id] != nil {
+		host.Logf(e.log, host.Error, "a queue of delivery reports cannot have number %d, which is used", id)
+		return nil, ErrInvalid
+	}
+	r := &Reports{ID: id, engine: e}
 	r.tell = r.add
 	r.more.L = &r.mtx
 	e.reports[r.ID] = r

@@ -15,7 +15,7 @@ import (
 
 func (r *rig) openReports() *Reports {
 	r.t.Helper()
-	reports, err := r.OpenReports()
+	reports, err := r.OpenReports(r.numbers.Add(1))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestReportsOfDropped(t *testing.T) {
 	if next, ok := reports.Next(1); ok {
 		t.Errorf("after the last: %v", next)
 	}
-	if _, err := r.OpenReports(); err != ErrStopped {
+	if _, err := r.OpenReports(99); err != ErrStopped {
 		t.Errorf("opening after Stop: %v", err)
 	}
 	reports.Close()

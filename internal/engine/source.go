@@ -2,7 +2,6 @@ package engine
 
 import (
 	"math"
-	"slices"
 
 	"reskafka/internal/config"
 	"reskafka/internal/event"
@@ -10,9 +9,10 @@ import (
 )
 
 // OpenSource reads an event source's configuration file, for the first time when number is 0, else in the place of
-// the source of that number. It gives the number and the name of the connection to publish on, as kafka.conf has it. When it fails, all
-// problems have been logged and the source that was there before is still in force. Errors: ErrNotFound (no such kind,
-// no such number), ErrInvalid; ErrStopped, which is not logged.
+// the source of that number. A number that is not known yet is that of a source which an earlier engine had opened: its
+// upper half says the kind. OpenSource returns the number and the name of the connection to publish on, as kafka.conf
+// has it. When it fails, all problems have been logged and the previous source of that number is still in force.
+// Errors: ErrNotFound (no such kind, number of another kind), ErrInvalid; ErrStopped, which is not logged.
 func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) (uint64, string, error) {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -45,24 +45,34 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 		host.Logf(e.log, host.Error, "%s: connection = %s: %v", known.File, source.Connection(), err)
 		return 0, "", ErrInvalid
 	}
-	list := slices.Clone(*e.sources.Load())
-	opened, index := openSource{source, known.Number}, number&math.MaxUint32
-	switch {
-	case number == 0:
-		list = append(list, opened)
-		number = uint64(known.Number)<<32 | uint64(len(list))
-	case index == 0 || index > uint64(len(list)):
-		host.Logf(e.log, host.Error, "there is no event source number %d of kind '%s' to reload", index, kind)
-		return 0, "", ErrNotFound
-	default:
-		list[index-1] = opened
+	if number == 0 {
+		number = uint64(known.Number)<<32 | uint64(len(*e.sources.Load())+1)
 	}
-	e.sources.Store(&list)
+	if !e.putSource(openSource{source, known.Number}, number) {
+		host.Logf(e.log, host.Error, "there is no event source number %d of kind '%s' to reload", number&math.MaxUint32, kind)
+		return 0, "", ErrNotFound
+	}
 	c.attach()
 	c.setGate()
 	e.adopt()
 	e.createLater(c, source)
 	return number, c.name, nil
+}
+
+// putSource makes a source that of its number, and reports whether it can be. configuring must be held.
+func (e *Engine) putSource(s openSource, number uint64) bool {
+	index, list := number&math.MaxUint32, *e.sources.Load()
+	if number>>32 != uint64(s.kind) || index == 0 || index > maxNumber {
+		return false
+	}
+	if index <= uint64(len(list)) && list[index-1].Source != nil && list[index-1].kind != s.kind {
+		return false
+	}
+	grown := make([]openSource, max(uint64(len(list)), index))
+	copy(grown, list)
+	grown[index-1] = s
+	e.sources.Store(&grown)
+	return true
 }
 
 // source finds an open event source by its number.

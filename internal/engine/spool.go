@@ -45,7 +45,7 @@ func (c *connection) keepsOnDisk(settings *config.Connection) bool {
 func (c *connection) strictest() outbox.Durability {
 	most := outbox.Unsaid
 	for _, s := range *c.engine.sources.Load() {
-		if s.Connection() == c.name {
+		if s.Source != nil && s.Connection() == c.name {
 			most = max(most, s.Durability())
 		}
 	}

@@ -18,7 +18,7 @@ import (
 func startAt(t testing.TB, log *lines, spool string) *rig {
 	system := theSystem
 	system.SpoolDir = spool
-	r := &rig{Start(system, log), t, log}
+	r := &rig{Engine: Start(system, log), t: t, log: log}
 	t.Cleanup(func() { r.Stop(0) })
 	return r
 }

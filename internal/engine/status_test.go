@@ -2,6 +2,7 @@ package engine
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -20,5 +21,22 @@ func TestConnection_NoSpoolDir_ShowsTheDirectoryInUse(t *testing.T) {
 		if shown != want {
 			t.Errorf("connection %s: the spool directory is shown as %q, want %q", name, shown, want)
 		}
+	}
+}
+
+// TestOffers_EachConnection_SaysWhatItIsFor verifies what the module knows without asking.
+func TestOffers_EachConnection_SaysWhatItIsFor(t *testing.T) {
+	r := start(t, newLines())
+	if got := r.Offers(); len(got) != 0 {
+		t.Errorf("without a configuration: %v", got)
+	}
+	r.configure(section("both", "h:1", "group_id = g"), section("producer", "h:1"),
+		section("consumer", "h:1", "group_id = g", "enable_idempotence = yes", "acks = 1"))
+	if got, want := r.Offers(), []Offer{{"both", true, true}, {"producer", true, false}, {"consumer", false, true}}; !slices.Equal(got, want) {
+		t.Errorf("the offers are %v, want %v", got, want)
+	}
+	r.configure("[general]\nenabled = no\n", section("both", "h:1"))
+	if got := r.Offers(); len(got) != 0 {
+		t.Errorf("disabled: %v", got)
 	}
 }

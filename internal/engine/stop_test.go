@@ -164,7 +164,7 @@ func TestAfterStop(t *testing.T) {
 	r.Stop(patience)
 	r.nothingAfter(t, s)
 
-	if _, err := r.OpenProducer("one", &s.Gate); err != ErrStopped {
+	if err := r.OpenProducer("one", s.id, &s.Gate); err != ErrStopped {
 		t.Errorf("OpenProducer: %v", err)
 	}
 	for _, text := range []string{section("one", b.address()), "nonsense = 1"} {
@@ -211,7 +211,7 @@ func TestStopWhileOpening(t *testing.T) {
 		all.Go(func() {
 			<-begin
 			time.Sleep(time.Duration(i) * time.Microsecond) // where in the end it comes
-			if _, err := r.OpenProducer("one", &gate); err != nil && err != ErrStopped {
+			if err := r.OpenProducer("one", 1, &gate); err != nil && err != ErrStopped {
 				t.Error(err)
 			}
 		})

@@ -53,33 +53,36 @@ func (e *Engine) CheckConsumer(name string) error {
 	return err
 }
 
-// Subscribe makes a connection a member of its group for topics, a comma-separated list, and gives the number of the
-// subscription. It touches no network before it returns.
-func (e *Engine) Subscribe(name, topics string, progress kafka.Progress) (uint64, error) {
+// Subscribe makes a connection a member of its group for topics, a comma-separated list. id is the number of the
+// subscription for every other call; no other subscription has it. Subscribe touches no network.
+func (e *Engine) Subscribe(name, topics string, id uint64, progress kafka.Progress) error {
 	if err := e.CheckConsumer(name); err != nil {
-		return 0, err
+		return err
 	}
 	wanted := splitTopics(topics)
 	if len(wanted) == 0 {
 		host.Logf(e.log, host.Error, "connection '%s': a subscription needs the name of at least one topic", name)
-		return 0, ErrInvalid
+		return ErrInvalid
 	}
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
 	c, err := e.connection(name)
 	if err != nil {
-		return 0, err
+		return err
+	}
+	if id == 0 || e.subscription(id) != nil {
+		host.Logf(e.log, host.Error, "connection '%s': a subscription cannot have number %d, which is used", name, id)
+		return ErrInvalid
 	}
 	s := &subscription{connection: c, topics: wanted, progress: progress, settings: c.settings.Load(), changed: make(chan struct{})}
 	if err := s.open(); err != nil {
 		host.Logf(e.log, host.Error, "subscribing to %s: %v", strings.Join(wanted, ", "), err)
-		return 0, ErrInvalid
+		return ErrInvalid
 	}
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
-	e.subscribed++
-	e.subscriptions[e.subscribed] = s
-	return e.subscribed, nil
+	e.subscriptions[id] = s
+	return nil
 }
 
 // splitTopics takes a list apart; blanks around names and empty names count for nothing.

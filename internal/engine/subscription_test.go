@@ -64,7 +64,7 @@ func TestSubscriptionOutlivesItsConnection(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(consuming(b.address()))
 	c := &counter{}
-	id, err := r.Subscribe("c", " t , ,t", c)
+	id, err := r.subscribe("c", " t , ,t", c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestReloadMeetsAnEndedSubscription(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
 	r.configure(consuming(b.address()))
-	id, err := r.Subscribe("c", "t", &counter{})
+	id, err := r.subscribe("c", "t", &counter{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestStopEndsSubscriptions(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(consuming(refusedAddress(t)))
 	c := &counter{}
-	id, err := r.Subscribe("c", "t", c)
+	id, err := r.subscribe("c", "t", c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestStopEndsSubscriptions(t *testing.T) {
 	if _, ok := <-values; ok {
 		t.Error("a message came from nowhere")
 	}
-	if _, err := r.Subscribe("c", "t", c); err == nil {
+	if _, err := r.subscribe("c", "t", c); err == nil {
 		t.Error("subscribed after the end")
 	}
 }
@@ -149,7 +149,7 @@ func TestStopGivesUpLeaving(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(consuming(b.address()))
 	c := &counter{}
-	id, err := r.Subscribe("c", "t", c)
+	id, err := r.subscribe("c", "t", c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,9 +176,29 @@ func TestSubscribeRefuses(t *testing.T) {
 		{"groupless", "t", "has no group_id", ErrInvalid},
 		{"unknown", "t", "no such section", ErrNotFound},
 	} {
-		if _, err := r.Subscribe(test.name, test.topics, &counter{}); !errors.Is(err, test.want) {
+		if _, err := r.subscribe(test.name, test.topics, &counter{}); !errors.Is(err, test.want) {
 			t.Errorf("%+v: %v", test, err)
 		}
 		log.want(t, 1, test.line)
+	}
+}
+
+// TestSubscribe_NumberInUse_Refused verifies that a number names one subscription, and another one when that is forgotten.
+func TestSubscribe_NumberInUse_Refused(t *testing.T) {
+	r := start(t, newLines())
+	r.configure(consuming(refusedAddress(t)))
+	for _, id := range []uint64{0, 3, 3} {
+		want := map[uint64]error{0: ErrInvalid}[id]
+		if r.subscription(3) != nil {
+			want = ErrInvalid
+		}
+		if err := r.Subscribe("c", "t", id, &counter{}); !errors.Is(err, want) {
+			t.Errorf("number %d: %v, want %v", id, err, want)
+		}
+	}
+	r.log.want(t, 1, "error: connection 'c': a subscription cannot have number 3, which is used")
+	r.FreeSubscription(3)
+	if err := r.Subscribe("c", "t", 3, &counter{}); err != nil {
+		t.Error(err)
 	}
 }

@@ -78,7 +78,7 @@ func TestRemovedConnectionDeliversWhatItAccepted(t *testing.T) {
 	if _, ok := r.Connection("one"); ok || len(r.Connections()) != 1 {
 		t.Error("the connection is still there")
 	}
-	if _, err := r.OpenProducer("one", &s.Gate); err != ErrNotFound {
+	if err := r.OpenProducer("one", s.id, &s.Gate); err != ErrNotFound {
 		t.Errorf("opening it: %v", err)
 	}
 	r.log.want(t, 1, "error: no producer for connection 'one': kafka.conf has no such section")

@@ -142,13 +142,42 @@ func TestEventsArrive(t *testing.T) {
 	s.put(event)
 	s.settled()
 	b.consumed(t, "moved", 1)
-	for kind, number := range map[string]uint64{"nonsense": 0, "cdr": source + 1} {
+	for kind, number := range map[string]uint64{"nonsense": 0, "cdr": 7<<32 | 2} {
 		if _, _, err := r.OpenSource(kind, configtest.Read(cdrConf), number); err != ErrNotFound {
 			t.Errorf("source %q number %d: %v", kind, number, err)
 		}
 	}
 	r.log.want(t, 1, "error: there is no event source of kind 'nonsense'")
 	r.log.want(t, 1, "error: there is no event source number 2")
+}
+
+// TestOpenSource_NumberOfAnEarlierEngine_Kept verifies that frames which an earlier engine left can be read: the module opens their
+// source by its old number, in any order.
+func TestOpenSource_NumberOfAnEarlierEngine_Kept(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "first", "third"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	third := r.openCDR(cdrConf+"topic = third\n", 1<<32|3)
+	first := r.openCDR(cdrConf+"topic = first\n", 1<<32|1)
+	if third != 1<<32|3 || first != 1<<32|1 {
+		t.Errorf("the numbers are %#x and %#x", third, first)
+	}
+	if next := r.openCDR(cdrConf, 0); next != 1<<32|4 {
+		t.Errorf("the next number is %#x", next)
+	}
+	s := r.open("one")
+	for _, source := range []uint64{third, first, 1<<32 | 2} {
+		s.put(frametest.Frame{Source: source, Fields: []frame.Field{frametest.Text("src", "100")}})
+	}
+	s.settled()
+	b.consumed(t, "first", 1)
+	b.consumed(t, "third", 1)
+	r.log.want(t, 1, "error: connection 'one': 1 record(s) of event source 2 dropped")
+	for _, number := range []uint64{1 << 32, 1<<32 | (maxNumber + 1), 2<<32 | 1} {
+		if _, _, err := r.OpenSource("cdr", configtest.Read(cdrConf), number); err != ErrNotFound {
+			t.Errorf("number %#x: %v", number, err)
+		}
+	}
 }
 
 // TestFieldsOfWrongLength holds that a number or a time that is not one goes out as the text it is.

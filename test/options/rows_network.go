@@ -21,7 +21,7 @@ var networkRows = []Row{
 				return err
 			}
 			var gate engine.Gate
-			if _, err := w.Engine.OpenProducer("tested", &gate); err != engine.ErrDisabled {
+			if err := w.Engine.OpenProducer("tested", 1, &gate); err != engine.ErrDisabled {
 				return unseenf("opening a producer: %v", err)
 			}
 			return nil

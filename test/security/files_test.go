@@ -67,7 +67,7 @@ func fileGone(t *testing.T, at *site) {
 	if err := os.Remove(filepath.Join(s.dir, "ca.pem")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.engine.OpenProducer("one", &s.gate); err == nil {
+	if err := s.engine.OpenProducer("one", 1, &s.gate); err == nil {
 		t.Error("there is a producer")
 	}
 	s.note("get producer", 1)

@@ -73,6 +73,8 @@ type scene struct {
 	dir      string // for files of the case's own
 	retried  bool   // something had to be tried again
 	began    time.Time
+
+	subscribed uint64 // the number of the latest subscription
 }
 
 func newScene(t *testing.T, s *site, listener string) *scene {
@@ -123,8 +125,8 @@ func (s *scene) configure(options string) {
 // open gets a producer.
 func (s *scene) open() {
 	s.Helper()
-	var err error
-	if s.id, err = s.engine.OpenProducer("one", &s.gate); err != nil {
+	s.id = 1
+	if err := s.engine.OpenProducer("one", s.id, &s.gate); err != nil {
 		loud, _ := s.log.loud()
 		s.Fatalf("%v: %v", err, loud)
 	}
@@ -157,8 +159,9 @@ func (s *scene) settled() {
 func (s *scene) subscribe() {
 	s.Helper()
 	p := &progress{}
-	id, err := s.engine.Subscribe("one", s.topic, p)
-	if err != nil {
+	s.subscribed++
+	id := s.subscribed
+	if err := s.engine.Subscribe("one", s.topic, id, p); err != nil {
 		s.Fatal(err)
 	}
 	over := make(chan struct{})

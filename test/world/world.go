@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"reskafka/internal/config"
 	"reskafka/internal/config/configtest"
 	"reskafka/internal/engine"
 	"reskafka/internal/frame/frametest"
@@ -23,13 +24,22 @@ type World struct {
 	Engine *engine.Engine
 	Log    *Log
 	Topic  string // that producers and subscriptions use
+
+	numbers *numbers
+}
+
+// numbers are those that the module would have given out.
+type numbers struct {
+	mtx        sync.Mutex
+	producers  map[string]uint64 // by the names of their connections
+	subscribed uint64            // the latest
 }
 
 // New starts an engine, which the test's end stops. Nothing waits longer than patience. spool is the default of
 // spool_dir; without one, records stay in memory unless the configuration says otherwise.
 func New(t testing.TB, topic, spool string, patience time.Duration) *World {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	w := &World{TB: t, Ctx: ctx, Topic: topic, Log: NewLog()}
+	w := &World{TB: t, Ctx: ctx, Topic: topic, Log: NewLog(), numbers: &numbers{producers: map[string]uint64{}}}
 	system := host.System{EntityID: "00:11:22:33:44:55", Version: "22.5.0", Hostname: "host.example", SpoolDir: spool}
 	w.Engine = engine.Start(system, w.Log)
 	t.Cleanup(func() {
@@ -59,13 +69,30 @@ type Producer struct {
 
 // Open opens a connection's producer.
 func (w *World) Open(name string) (*Producer, error) {
-	p := &Producer{w: w, name: name}
-	var err error
-	p.id, err = w.Engine.OpenProducer(name, &p.Gate)
-	if err != nil {
+	p := &Producer{w: w, name: name, id: w.numbers.producer(name)}
+	if err := w.Engine.OpenProducer(name, p.id, &p.Gate); err != nil {
 		return nil, fmt.Errorf("opening the producer of %s: %v: %v", name, err, w.Log.With("error: "))
 	}
 	return p, nil
+}
+
+// producer returns the number of a connection's producer, which is the same each time.
+func (n *numbers) producer(name string) uint64 {
+	n.mtx.Lock()
+	defer n.mtx.Unlock()
+	key := config.NameKey(name)
+	if n.producers[key] == 0 {
+		n.producers[key] = uint64(len(n.producers) + 1)
+	}
+	return n.producers[key]
+}
+
+// subscription returns a number that no subscription has yet.
+func (n *numbers) subscription() uint64 {
+	n.mtx.Lock()
+	defer n.mtx.Unlock()
+	n.subscribed++
+	return n.subscribed
 }
 
 // ID is the producer's number in the engine.
@@ -149,8 +176,8 @@ type Subscription struct {
 // Subscribe consumes the world's topic on a connection, as the module's threads do, and calls back for each message.
 func (w *World) Subscribe(name string, callback func(kafka.Message)) (*Subscription, error) {
 	p := &progress{}
-	id, err := w.Engine.Subscribe(name, w.Topic, p)
-	if err != nil {
+	id := w.numbers.subscription()
+	if err := w.Engine.Subscribe(name, w.Topic, id, p); err != nil {
 		return nil, fmt.Errorf("subscribing on %s: %v: %v", name, err, w.Log.With("error: "))
 	}
 	s := &Subscription{w: w, id: id, ended: make(chan struct{})}
