@@ -20,15 +20,21 @@ import (
 // program is walk.c, compiled with the sanitizers.
 var program string
 
+// headers and sources are what it is made of.
+var (
+	sources = []string{"testdata/walk.c", "../../boundary/codec.c"}
+	headers = []string{"../../boundary/codec.h", "../../boundary/messages.h", "../../stage/stage.h"}
+)
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "boundary")
 	if err != nil {
 		panic(err)
 	}
 	program = filepath.Join(dir, "walk")
-	out, err := exec.Command("gcc", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-I../..",
-		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer",
-		"-o", program, "testdata/walk.c", "../../boundary/codec.c").CombinedOutput()
+	flags := []string{"-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-I../..",
+		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-o", program}
+	out, err := exec.Command("gcc", append(flags, sources...)...).CombinedOutput()
 	if err != nil {
 		fmt.Printf("compiling walk.c: %v\n%s", err, out)
 		os.Exit(1)
@@ -41,6 +47,11 @@ func TestMain(m *testing.M) {
 // walk runs the program and returns its output.
 func walk(t *testing.T, input []byte, args ...string) []byte {
 	t.Helper()
+	for _, path := range append(sources, headers...) { // so that `go test` runs again when one has changed
+		if _, err := os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
+	}
 	cmd := exec.Command(program, args...)
 	cmd.Stdin = bytes.NewReader(input)
 	// Leaks are not looked for: that needs ptrace, which some containers refuse.

@@ -241,6 +241,27 @@ static void damage(struct sample *copy)
 	}
 }
 
+/* A head is accepted exactly when its length and flags are those of a frame. */
+static void check_head(void)
+{
+	static const uint32_t lengths[] = { 0, 11, 12, 13, BOUNDARY_FRAME_MAX, BOUNDARY_FRAME_MAX + 1, BOUNDARY_MESSAGES_MAX,
+		BOUNDARY_MESSAGES_MAX + 1, UINT32_MAX };
+	static const uint16_t kinds[] = { 0, BOUNDARY_NEXT, BOUNDARY_RUN, UINT16_MAX };
+	uint32_t length = below(4) ? lengths[below(sizeof(lengths) / sizeof(lengths[0]))] : below(UINT32_MAX);
+	uint16_t rest[2] = { kinds[below(4)], (uint16_t) (below(4) ? below(3) : below(65536)) };
+	size_t most = rest[0] == BOUNDARY_NEXT && rest[1] == BOUNDARY_ANSWER ? BOUNDARY_MESSAGES_MAX : BOUNDARY_FRAME_MAX;
+	struct boundary_head head;
+	unsigned char bytes[BOUNDARY_HEAD_SIZE] = { 0 };
+	int accepted;
+
+	memcpy(bytes, &length, 4);
+	memcpy(bytes + 4, rest, 4);
+	accepted = !boundary_parse_head(bytes, &head);
+	if (accepted != (length >= 12 && length <= most && rest[1] <= 1) || head.length != (accepted ? length - 12 : 0)) {
+		die("a head is accepted that is not one of a frame, or refused that is");
+	}
+}
+
 static int fuzz(uint64_t seed, unsigned long rounds)
 {
 	struct boundary_writer writer = { 0 };
@@ -258,6 +279,7 @@ static int fuzz(uint64_t seed, unsigned long rounds)
 		size_t length = below(4) ? sample->length : below(2) ? below((uint32_t) sample->length + 1) : sample->length + below(9);
 		struct sample copy = { .frame = allocate(length), .length = length };
 
+		check_head();
 		memset(copy.frame, (int) below(256), length);
 		memcpy(copy.frame, sample->frame, length < sample->length ? length : sample->length);
 		damage(&copy);
