@@ -5,7 +5,6 @@ package boundary
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -17,40 +16,54 @@ import (
 	"reskafka/internal/boundary/boundarytest"
 )
 
-// program is walk.c, compiled with the sanitizers.
-var program string
+// top is the repository's folder, from this one.
+const top = "../.."
 
-// headers and sources are what it is made of.
-var (
-	sources = []string{"testdata/walk.c", "../../boundary/codec.c"}
-	headers = []string{"../../boundary/codec.h", "../../boundary/messages.h", "../../stage/stage.h"}
-)
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "boundary")
-	if err != nil {
-		panic(err)
+// build compiles a program of testdata and files of boundary/ with a sanitizer, and returns where it is.
+func build(t *testing.T, name, sanitizer string, sources ...string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), name)
+	args := []string{"-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-I" + top,
+		"-fsanitize=" + sanitizer, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-pthread",
+		"-o", program, "testdata/" + name + ".c"}
+	for _, source := range sources {
+		args = append(args, top+"/boundary/"+source)
 	}
-	program = filepath.Join(dir, "walk")
-	flags := []string{"-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-I../..",
-		"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-o", program}
-	out, err := exec.Command("gcc", append(flags, sources...)...).CombinedOutput()
-	if err != nil {
-		fmt.Printf("compiling walk.c: %v\n%s", err, out)
-		os.Exit(1)
+	touch(t, args[len(args)-len(sources)-1:]...)
+	touch(t, headers(t)...)
+	if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+		t.Fatalf("compiling %s: %v\n%s", name, err, out)
 	}
-	status := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(status)
+	return program
 }
 
-// walk runs the program and returns its output.
-func walk(t *testing.T, input []byte, args ...string) []byte {
+func headers(t *testing.T) []string {
 	t.Helper()
-	for _, path := range append(sources, headers...) { // so that `go test` runs again when one has changed
-		if _, err := os.ReadFile(path); err != nil {
+	headers, err := filepath.Glob(top + "/boundary/*.h")
+	if err != nil || len(headers) == 0 {
+		t.Fatal(headers, err)
+	}
+	return append(headers, top+"/stage/stage.h")
+}
+
+// touch reads files, so that `go test` runs the test again when one has changed: it does not see what the compiler reads.
+func touch(t *testing.T, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		if _, err := os.Stat(path); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// run runs a program and returns its output.
+func run(t *testing.T, input []byte, program string, args ...string) []byte {
+	t.Helper()
+	name := filepath.Base(program)
+	// The address space of some kernels is too random for the thread sanitizer of older compilers; some containers do
+	// not allow to change that.
+	if exec.Command("setarch", "-R", "true").Run() == nil {
+		program, args = "setarch", append([]string{"-R", program}, args...)
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Stdin = bytes.NewReader(input)
@@ -60,9 +73,15 @@ func walk(t *testing.T, input []byte, args ...string) []byte {
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("walk %v: %v\n%s", args, err, complaints.Bytes())
+		t.Fatalf("%s %v: %v\n%s", name, args, err, complaints.Bytes())
 	}
 	return out
+}
+
+// walk runs walk.c.
+func walk(t *testing.T, input []byte, args ...string) []byte {
+	t.Helper()
+	return run(t, input, build(t, "walk", "address,undefined", "codec.c"), args...)
 }
 
 // shape describes fields to the program.
@@ -158,4 +177,19 @@ func TestCodec_DamagedFrames_CReaderUnharmed(t *testing.T) {
 		}
 	}
 	t.Logf("%s", walk(t, input, "fuzz", "7", rounds))
+}
+
+// The C peer is unharmed by an engine that sends damaged, unasked, cut and endless frames, and serves the next engine.
+func TestPeer_HostileEngine_Unharmed(t *testing.T) {
+	engines := map[string]string{"address,undefined": "30", "thread": "10"}
+	for sanitizer, count := range engines {
+		t.Run(sanitizer, func(t *testing.T) {
+			t.Parallel()
+			if os.Getenv("RES_KAFKA_LONG") != "" {
+				count += "0"
+			}
+			program := build(t, "hostile", sanitizer, "peer.c", "peer_io.c", "codec.c")
+			t.Logf("%s", run(t, nil, program, "11", count))
+		})
+	}
 }
