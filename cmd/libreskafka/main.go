@@ -33,6 +33,7 @@ import (
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
 	"reskafka/internal/inbox"
+	"reskafka/internal/ingest"
 	"reskafka/internal/processors"
 )
 
@@ -45,8 +46,6 @@ const (
 	_ = uint(C.sizeof_struct_resk_frame_head - frame.HeadSize)
 	_ = uint(frame.FieldSize - C.sizeof_struct_resk_field_head)
 	_ = uint(C.sizeof_struct_resk_field_head - frame.FieldSize)
-	_ = uint(unsafe.Sizeof(engine.Gate{}) - C.sizeof_struct_stage_gate)
-	_ = uint(C.sizeof_struct_stage_gate - unsafe.Sizeof(engine.Gate{}))
 	_ = uint(unsafe.Offsetof(C.struct_stage_frame{}.length) - frame.HeaderLength)
 	_ = uint(frame.HeaderLength - unsafe.Offsetof(C.struct_stage_frame{}.length))
 	_ = uint(unsafe.Offsetof(C.struct_stage_frame{}.state) - frame.HeaderState)
@@ -67,17 +66,6 @@ const (
 	_ = uint(frame.FieldValueLength - unsafe.Offsetof(C.struct_resk_field_head{}.value_length))
 	_ = uint(unsafe.Offsetof(C.struct_resk_field_head{}.kind) - frame.FieldKind)
 	_ = uint(frame.FieldKind - unsafe.Offsetof(C.struct_resk_field_head{}.kind))
-	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.held_frames) - unsafe.Offsetof(engine.Gate{}.HeldFrames))
-	_ = uint(unsafe.Offsetof(engine.Gate{}.HeldFrames) - unsafe.Offsetof(C.struct_stage_gate{}.held_frames))
-	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.max_weight) - unsafe.Offsetof(engine.Gate{}.MaxWeight))
-	_ = uint(unsafe.Offsetof(engine.Gate{}.MaxWeight) - unsafe.Offsetof(C.struct_stage_gate{}.max_weight))
-
-	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.unshared) - unsafe.Offsetof(engine.Gate{}.Unshared))
-	_ = uint(unsafe.Offsetof(engine.Gate{}.Unshared) - unsafe.Offsetof(C.struct_stage_gate{}.unshared))
-	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.memory) - unsafe.Offsetof(engine.Gate{}.Memory))
-	_ = uint(unsafe.Offsetof(engine.Gate{}.Memory) - unsafe.Offsetof(C.struct_stage_gate{}.memory))
-	_ = uint(unsafe.Offsetof(C.struct_stage_gate{}.shared) - unsafe.Offsetof(engine.Gate{}.Shared))
-	_ = uint(unsafe.Offsetof(engine.Gate{}.Shared) - unsafe.Offsetof(C.struct_stage_gate{}.shared))
 
 	_ = uint(unsafe.Sizeof(inbox.Entry{}) - C.sizeof_struct_resk_inbox_entry)
 	_ = uint(C.sizeof_struct_resk_inbox_entry - unsafe.Sizeof(inbox.Entry{}))
@@ -144,16 +132,18 @@ func take(id uint64, frames []byte, kept bool) {
 	defer fence(nil)
 	governor.Carried(len(frames))
 	if e := running(); e != nil {
-		e.Take(id, frames, kept)
+		r := ingest.Range{Frames: frames}
+		if !kept {
+			r.States = func(int) *atomic.Uint32 { return new(atomic.Uint32) }
+		}
+		e.Take(id, r)
 	}
 }
 
 // keep is take for a slab that is the host's again when it is given back.
 func keep(id uint64, frames []byte, slab unsafe.Pointer) (used bool) {
 	governor.Carried(len(frames))
-	if e := running(); e != nil {
-		return e.Keep(id, frames, func() { theLog.giveBack(slab) })
-	}
+	take(id, frames, false)
 	return false
 }
 

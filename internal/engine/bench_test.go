@@ -2,6 +2,7 @@ package engine
 
 import (
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
+	"reskafka/internal/ingest"
 )
 
 // slabOf is a slab as a busy stage hands it over: 64 KiB of one kind of frame.
@@ -32,6 +34,9 @@ var callRecord = frametest.Frame{AcceptedNS: 1, Source: 1, Fields: []frame.Field
 	frametest.Text("peeraccount", ""), frametest.Text("linkedid", "1700000000.1"), frametest.Integer("sequence", 1),
 	frametest.Text("uniqueid", "1700000000.1"), frametest.Text("userfield", ""),
 }}
+
+// anyState stands for the states of frames that come again and again.
+func anyState(int) *atomic.Uint32 { return new(atomic.Uint32) }
 
 // BenchmarkTake measures the way of records from Take to their acknowledgement. The broker, which throws them away, is
 // in the same process and counts too.
@@ -61,7 +66,7 @@ func BenchmarkTake(b *testing.B) {
 				}
 				s.HeldFrames.Add(int64(frames))
 				s.HeldCharge.Add(int64(frames) * int64(len(f.Value)))
-				r.Take(s.id, slab, false)
+				r.Take(s.id, ingest.Range{Frames: slab, States: anyState})
 			}
 			s.settled()
 			b.StopTimer()
@@ -82,7 +87,7 @@ func BenchmarkWait(b *testing.B) {
 	slab, frames := slabOf(frametest.Frame{AcceptedNS: 1, Topic: "t", Key: []byte("1700000000.123"), Value: make([]byte, 300)})
 	b.ResetTimer()
 	for range b.N {
-		r.Take(s.id, slab, false)
+		r.Take(s.id, ingest.Range{Frames: slab, Stays: true})
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N*frames)/b.Elapsed().Seconds(), "records/s")

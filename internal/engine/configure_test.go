@@ -115,10 +115,10 @@ func TestNothingIsBetweenStageAndEngine(t *testing.T) {
 	r.configure(section("one", refusedAddress(t)))
 	s := r.open("one")
 	s.Admitted.Add(3)
-	s.Taken.Add(3)
+	s.Handed.Add(3)
 	r.Arrivals(func() {
 		s.Admitted.Add(-3)
-		s.Taken.Add(-3)
+		s.Handed.Add(-3)
 		s.put(numbered("t", "k", 0, 3)...)
 	})
 	if c := r.status("one").Totals; c.Accepted != 3 || c.Waiting+c.Sending != 3 {

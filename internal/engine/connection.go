@@ -132,9 +132,9 @@ func (c *connection) setGate() {
 		}
 	}
 	if settings.Durability == "memory" {
-		gate.setMemory(int64(records), queued)
+		gate.SetMemory(int64(records), queued)
 	} else {
-		gate.setMemory(math.MaxInt64, math.MaxInt64)
+		gate.SetMemory(math.MaxInt64, math.MaxInt64)
 	}
 	gate.MaxFrames.Store(frames)
 	gate.MaxCharge.Store(charge)
@@ -153,7 +153,9 @@ func (c *connection) setGate() {
 // Release implements outbox.Gate.
 func (c *connection) Release(r *outbox.Record) {
 	c.engine.staging.release(r)
-	c.gate.Load().release(r.Charge)
+	if r.Charge != notStaged {
+		c.gate.Load().Finish(1, r.Charge)
+	}
 }
 
 // ReleaseAll is Release for many records.
@@ -166,7 +168,7 @@ func (c *connection) ReleaseAll(records []*outbox.Record) {
 			charge += r.Charge
 		}
 	}
-	c.gate.Load().releaseAll(frames, charge)
+	c.gate.Load().Finish(frames, charge)
 }
 
 // Dropped implements outbox.Observer.

@@ -47,7 +47,6 @@ type Engine struct {
 	// afterwards and what comes later has no effect.
 	living sync.RWMutex
 	ended  bool
-	loans  loans
 	over   chan struct{} // closed when Stop has finished
 	rest   chan struct{} // closed when the goroutine of Start is to end
 	rested chan struct{} // closed when it has
@@ -330,7 +329,6 @@ func (e *Engine) Stop(grace time.Duration) {
 		return
 	}
 	defer close(e.over)
-	defer e.loans.stop() // also after a panic: what they would be given back to is gone then
 
 	e.endLife()
 	for _, s := range e.listSubscriptions() {

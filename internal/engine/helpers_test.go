@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"net"
@@ -22,9 +23,12 @@ import (
 
 	"reskafka/internal/config/configtest"
 	"reskafka/internal/console"
+	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
+	"reskafka/internal/ingest"
 	"reskafka/internal/kafka"
+	"reskafka/test/held"
 	"reskafka/test/port"
 )
 
@@ -246,6 +250,9 @@ func (r *rig) configure(text ...string) {
 // stage stands in for the stage of a connection: it counts as stage/ does, and hands over at once.
 type stage struct {
 	Gate
+	HeldFrames, HeldCharge held.Count
+	turn                   int // of put: whether the engine may use the slab where it is
+
 	id   uint64
 	name string
 	rig  *rig
@@ -254,6 +261,8 @@ type stage struct {
 func (r *rig) open(name string) *stage {
 	r.t.Helper()
 	s := &stage{name: name, rig: r, id: number(name)}
+	s.HeldFrames.Of(&s.DoneFrames)
+	s.HeldCharge.Of(&s.DoneCharge)
 	if err := r.OpenProducer(name, s.id, &s.Gate); err != nil {
 		r.t.Fatal(err)
 	}
@@ -273,7 +282,7 @@ func (r *rig) subscribe(name, topics string, progress kafka.Progress) (uint64, e
 	return id, r.Subscribe(name, topics, id, progress)
 }
 
-// put stages frames and has the engine take them as one slab. The slab is spoilt when it is the stage's again, as by its next use. The
+// put stages frames and has the engine take them as one slab. Every second slab is spoilt at once, as one that does not stay. The
 // charge of a frame is the length of its value.
 func (s *stage) put(frames ...frametest.Frame) {
 	var slab []byte
@@ -289,15 +298,26 @@ func (s *stage) take(slab []byte, frames int, charge int64) {
 	s.HeldFrames.Add(int64(frames))
 	s.HeldCharge.Add(charge)
 	s.Admitted.Add(int64(frames))
-	spoil := func() {
-		for i := range slab {
-			slab[i] = 0xA5
+	s.turn++
+	r := ingest.Range{Frames: slab, Stays: s.turn%2 == 0}
+	s.rig.Take(s.id, r)
+	if !r.Stays {
+		spoil(slab)
+	}
+	s.Handed.Add(int64(frames))
+}
+
+// spoil overwrites all of a slab but the states of its frames.
+func spoil(slab []byte) {
+	for at := 0; len(slab)-at >= frame.HeaderSize; {
+		size := int(binary.NativeEndian.Uint32(slab[at:]))
+		for i := range slab[at : at+size] {
+			if i < frame.HeaderState || i >= frame.HeaderCharge {
+				slab[at+i] = 0xA5
+			}
 		}
+		at += size
 	}
-	if !s.rig.Keep(s.id, slab, spoil) {
-		spoil()
-	}
-	s.Taken.Add(int64(frames))
 }
 
 func charge(frames []frametest.Frame) int64 {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"reskafka/internal/config/configtest"
+	"reskafka/internal/ingest"
 )
 
 // TestEverythingAtOnce calls every method from goroutines of its own until the end comes in the midst of it: the
@@ -62,11 +63,11 @@ func TestEverythingAtOnce(t *testing.T) {
 	reloadAt := int64(0)
 	again(func(i int) {
 		// A reload that comes before the last one's client has sent anything holds up everything: leave it some.
-		if one.Taken.Load() < reloadAt && one.Open.Load() != 0 {
+		if one.Handed.Load() < reloadAt && one.Open.Load() != 0 {
 			time.Sleep(time.Millisecond)
 			return
 		}
-		reloadAt = one.Taken.Load() + 200
+		reloadAt = one.Handed.Load() + 200
 		if err := r.Configure(configtest.Read(conf(i))); err != nil && err != ErrStopped {
 			t.Error(err)
 		}
@@ -88,7 +89,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		_, _, _ = r.OpenSource("cdr", configtest.Read(cdrConf), source)
 		id := []uint64{0, one.id, two.id, 7}[i%4]
 		r.Refused(id, Reason(i%9), uint64(i), "t")
-		r.Take(id, nil, false) // until after the end, as no pump does
+		r.Take(id, ingest.Range{}) // until after the end, as no pump does
 	})
 	again(func(i int) { _ = r.TestSend(context.Background(), []string{"one", "two"}[i%2], "t", "m", nil) })
 	again(func(i int) {
@@ -100,7 +101,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		r.Consumers()
 		r.Enabled()
 	})
-	eventually(t, "there has been traffic on both", func() bool { return one.Taken.Load() > 5000 && two.Taken.Load() > 5000 })
+	eventually(t, "there has been traffic on both", func() bool { return one.Handed.Load() > 5000 && two.Handed.Load() > 5000 })
 	var stops sync.WaitGroup
 	for range 2 {
 		stops.Go(func() { r.Stop(patience) })

@@ -98,9 +98,9 @@ func TestReloadOfDurability(t *testing.T) {
 		if i%8 > 4 {
 			address = nobody
 		}
-		before := s.Taken.Load()
+		before := s.Handed.Load()
 		r.configure(conf(i, address))
-		eventually(t, "there is traffic", func() bool { return s.Taken.Load() > before+200 || s.HeldFrames.Load() > 1000 })
+		eventually(t, "there is traffic", func() bool { return s.Handed.Load() > before+200 || s.HeldFrames.Load() > 1000 })
 	}
 	r.configure(conf(0, b.address()))
 	close(end)

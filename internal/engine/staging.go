@@ -10,19 +10,19 @@ import (
 	"reskafka/internal/event"
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
+	"reskafka/internal/ingest"
 	"reskafka/internal/outbox"
-	"reskafka/internal/staged"
 )
 
 // staging is what the engine has to do with shared memory: the folder in which stages put their slabs, and what earlier
 // runs left in theirs when they were killed. All but run, err, removed, underWay and settled is guarded by the engine's
 // configuring.
 type staging struct {
-	run       *staged.Run // nil = there is no shared memory, because of
+	run       *ingest.Run // nil = there is no shared memory, because of
 	err       error       // which is set before removed
 	removed   atomic.Bool // the folder is not there any more
 	warned    sync.Map    // connections whose records ought to be in shared memory and are not, by name
-	dead      []*staged.Dead
+	dead      []*ingest.Dead
 	leftovers map[string][]*leftover // by label, in their order
 	told      map[string]bool        // lines that were logged about leftovers, so that each is logged once
 
@@ -30,19 +30,24 @@ type staging struct {
 	settled  chan struct{} // holds a token when there has come to be none
 }
 
-// A leftover is a slab of an earlier run.
+// A leftover is a slab whose writers are gone.
 type leftover struct {
-	pid  string
-	slab *staged.Slab
+	by   string // who staged what is in it
+	slab *frame.Slab
 	seen map[int]bool // frames that had their turn, by where they begin
 }
 
-// openStaging makes a folder for this run.
+// openStaging makes a folder for this run, or goes on with that of the engine before, which is dead.
 func (e *Engine) openStaging() {
 	s := &e.staging
 	s.settled = make(chan struct{}, 1)
 	s.leftovers, s.told = map[string][]*leftover{}, map[string]bool{}
-	if s.run, s.err = staged.Open(staged.Base, e.system.SpoolDir); s.err != nil {
+	if folder := e.system.StageFolder; folder != "" {
+		s.run, s.err = ingest.JoinRun(ingest.Base, e.system.SpoolDir, folder)
+	} else {
+		s.run, s.err = ingest.NewRun(ingest.Base, e.system.SpoolDir)
+	}
+	if s.err != nil {
 		host.Logf(e.log, host.Debug, "nothing is staged in shared memory: %v", s.err)
 	}
 }
@@ -54,7 +59,7 @@ func (e *Engine) findLeftovers() {
 	if e.system.SpoolDir == "" {
 		return
 	}
-	found, err := staged.Find(staged.Base, e.system.SpoolDir)
+	found, err := ingest.Find(ingest.Base, e.system.SpoolDir)
 	if err != nil {
 		e.logOnce(host.Warning, "%v", err)
 	}
@@ -67,9 +72,22 @@ func (e *Engine) findLeftovers() {
 			e.logOnce(host.Warning, "what an earlier run (pid %s) staged cannot be used and is left where it is: %v", d.PID, err)
 		}
 		for _, slab := range d.Slabs {
-			s.leftovers[slab.Label] = append(s.leftovers[slab.Label], &leftover{d.PID, slab, map[int]bool{}})
+			s.leftovers[slab.Label] = append(s.leftovers[slab.Label], &leftover{fmt.Sprintf("an earlier run (pid %s)", d.PID), slab, map[int]bool{}})
 		}
 	}
+}
+
+// TakeRest accepts what Asterisk's process, which is gone, staged and never handed over. The slabs are in use until Stop.
+func (e *Engine) TakeRest(slabs []*frame.Slab) {
+	e.configuring.Lock()
+	defer e.configuring.Unlock()
+	if e.isStopped() {
+		return
+	}
+	for _, slab := range slabs {
+		e.staging.leftovers[slab.Label] = append(e.staging.leftovers[slab.Label], &leftover{"Asterisk's last moments", slab, map[int]bool{}})
+	}
+	e.adopt()
 }
 
 // logOnce logs a line about leftovers once. The engine's configuring is held.
@@ -149,19 +167,22 @@ func (e *Engine) adopt() {
 			for _, l := range slabs {
 				n += l.slab.Waiting()
 			}
-			e.tellWaiting(label, slabs[0].pid, n, fmt.Sprintf("until it can be used: %v", err), host.Warning)
+			e.tellWaiting(label, slabs[0].by, n, fmt.Sprintf("until it can be used: %v", err), host.Warning)
 			continue
 		}
 		t := taking{connection: c, recovered: true}
+		accepted := map[string]int{}
 		for _, l := range slabs {
-			t.adopt(l)
+			accepted[l.by] += t.adopt(l)
 		}
 		t.finish()
-		for pid, n := range t.accepted {
-			host.Logf(e.log, host.Notice, "connection '%s': %d record(s) staged by an earlier run (pid %s) are being sent", label, n, pid)
+		for by, n := range accepted {
+			if n > 0 {
+				host.Logf(e.log, host.Notice, "connection '%s': %d record(s) staged by %s are being sent", label, n, by)
+			}
 		}
 		if t.waiting > 0 {
-			e.tellWaiting(label, slabs[0].pid, t.waiting, "until the module they came from is there", host.Notice)
+			e.tellWaiting(label, slabs[0].by, t.waiting, "until the module they came from is there", host.Notice)
 		} else {
 			delete(e.staging.leftovers, label)
 		}
@@ -170,17 +191,18 @@ func (e *Engine) adopt() {
 }
 
 // tellWaiting logs, once, that leftovers stay where they are.
-func (e *Engine) tellWaiting(label, pid string, n int, until string, level host.Level) {
+func (e *Engine) tellWaiting(label, by string, n int, until string, level host.Level) {
 	if n == 0 || e.staging.told[label+until] {
 		return
 	}
 	e.staging.told[label+until] = true
-	host.Logf(e.log, level, "connection '%s': %d record(s) staged by an earlier run (pid %s) wait in shared memory %s", label, n, pid, until)
+	host.Logf(e.log, level, "connection '%s': %d record(s) staged by %s wait in shared memory %s", label, n, by, until)
 }
 
-// adopt turns the frames of a leftover that can be used into records.
-func (t *taking) adopt(l *leftover) {
-	t.state, t.before = l.slab.State, len(t.records)
+// adopt turns the frames of a leftover that can be used into records, and says how many there were.
+func (t *taking) adopt(l *leftover) (accepted int) {
+	t.handed = ingest.Range{States: l.slab.State, Lasting: l.slab.Lasting}
+	before := t.added
 	turn := func(f *frame.Frame) bool {
 		switch {
 		case l.seen[f.At]:
@@ -203,20 +225,15 @@ func (t *taking) adopt(l *leftover) {
 		}
 	})
 	if err != nil {
-		host.Logf(t.connection.engine.log, host.Error, "connection '%s': reading what was staged by an earlier run (pid %s): %v; what is behind it is lost",
-			t.connection.name, l.pid, err)
+		host.Logf(t.connection.engine.log, host.Error, "connection '%s': reading what was staged by %s: %v; what is behind it is lost",
+			t.connection.name, l.by, err)
 	}
-	if n := len(t.records) - t.before; n > 0 {
-		if t.accepted == nil {
-			t.accepted = map[string]int{}
-		}
-		t.accepted[l.pid] += n
-	}
+	return t.added - before
 }
 
 // sweep removes the folders of earlier runs of which nothing is needed any more. The engine's configuring is held.
 func (e *Engine) sweep() {
-	e.staging.dead = slices.DeleteFunc(e.staging.dead, func(d *staged.Dead) bool {
+	e.staging.dead = slices.DeleteFunc(e.staging.dead, func(d *ingest.Dead) bool {
 		if d.Waiting() > 0 {
 			return false
 		}
@@ -226,7 +243,7 @@ func (e *Engine) sweep() {
 }
 
 // forget lets go of a dead run: its folder is removed if all of it is done.
-func (e *Engine) forget(d *staged.Dead) {
+func (e *Engine) forget(d *ingest.Dead) {
 	for label, slabs := range e.staging.leftovers {
 		slabs = slices.DeleteFunc(slabs, func(l *leftover) bool { return slices.Contains(d.Slabs, l.slab) })
 		if e.staging.leftovers[label] = slabs; len(slabs) == 0 {
@@ -247,6 +264,7 @@ func (e *Engine) closeStaging() {
 		e.forget(d)
 	}
 	e.staging.dead = nil
+	e.tellLost()
 	if e.staging.run == nil {
 		return
 	}
@@ -257,6 +275,21 @@ func (e *Engine) closeStaging() {
 		host.Logf(e.log, host.Warning, "ending the use of shared memory: %v", err)
 	case waiting > 0:
 		host.Logf(e.log, host.Notice, "%d record(s) are left in shared memory for the next start", waiting)
+	}
+}
+
+// tellLost logs what nobody can find any more when this process has ended.
+func (e *Engine) tellLost() {
+	for _, label := range slices.Sorted(maps.Keys(e.staging.leftovers)) {
+		n := 0
+		for _, l := range e.staging.leftovers[label] {
+			if !l.slab.Lasting {
+				n += l.slab.Waiting()
+			}
+		}
+		if n > 0 {
+			host.Logf(e.log, host.Error, "connection '%s': %d record(s) from Asterisk's last moments dropped, nothing could send them", label, n)
+		}
 	}
 }
 

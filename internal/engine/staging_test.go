@@ -11,7 +11,7 @@ import (
 
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
-	"reskafka/internal/staged"
+	"reskafka/internal/ingest"
 )
 
 // startAt starts an engine of the PBX with that spool directory.
@@ -26,7 +26,7 @@ func startAt(t testing.TB, log *lines, spool string) *rig {
 // leave leaves slabs in shared memory as a run does that is killed, and gives its folder.
 func leave(t *testing.T, spool string, slabs ...[]byte) string {
 	t.Helper()
-	run, err := staged.Open(staged.Base, spool)
+	run, err := ingest.NewRun(ingest.Base, spool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestKeptFramesAreDoneWhenTheirRecordsAre(t *testing.T) {
 		slab = frametest.Append(slab, f)
 	}
 	s.HeldFrames.Store(4)
-	r.Take(s.id, slab, true)
+	r.Take(s.id, ingest.Range{Frames: slab, Stays: true})
 	<-asked
 	if got := states(slab); !slices.Equal(got, []uint32{frame.Ready, frame.Ready, frame.Ready, frame.Done}) {
 		t.Errorf("on their way the frames' states are %x", got)

@@ -160,10 +160,10 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	s.LastError, s.LastErrorAt = brokers.LastError.Text, brokers.LastError.At
 	s.Implausible = brokers.Refused
 
-	// What is still in the stage has been accepted but has no topic yet. What has left it by the time that taken is read is let
+	// What is still in the stage has been accepted but has no topic yet. What has left it by the time that handed is read is let
 	// arrive: that errs on the side of counting a frame as staged for a moment too long, never of not counting it.
 	gate := c.gate.Load()
-	taken := gate.Taken.Load()
+	handed := gate.Handed.Load()
 	c.engine.arrivals()
 	for _, t := range box.Counters() {
 		s.Topics = append(s.Topics, console.TopicStatus{Topic: t.Topic, Counters: console.Counters{
@@ -173,7 +173,7 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 		}, Trouble: brokers.Topics[t.Topic].Text, Since: brokers.Topics[t.Topic].At})
 	}
 	s.Totals = console.Total(s.Topics)
-	if staged := uint64(max(gate.Admitted.Load()-taken, 0)); staged > 0 {
+	if staged := uint64(max(gate.Admitted.Load()-handed, 0)); staged > 0 {
 		s.Totals.Accepted += staged
 		s.Totals.Waiting += staged
 	}

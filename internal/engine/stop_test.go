@@ -13,6 +13,7 @@ import (
 
 	"reskafka/internal/config/configtest"
 	"reskafka/internal/frame/frametest"
+	"reskafka/internal/ingest"
 )
 
 // noGoroutines fails unless every goroutine of the engine and of its clients has ended.
@@ -182,8 +183,8 @@ func TestAfterStop(t *testing.T) {
 	}
 	slab := frametest.Append(nil, frametest.Frame{Topic: "t", Value: []byte("late"), Charge: 4})
 	for _, id := range []uint64{s.id, 0, 99} {
-		r.Take(id, slab, false)
-		r.Take(id, []byte("noise"), false)
+		r.Take(id, ingest.Range{Frames: slab})
+		r.Take(id, ingest.Range{Frames: []byte("noise")})
 		r.Refused(id, FullFrames, 1, "t")
 	}
 	b.consumed(t, "t", 1)

@@ -8,99 +8,35 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"reskafka/internal/event"
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
+	"reskafka/internal/ingest"
 	"reskafka/internal/outbox"
 )
 
-// Take takes over a slab of frames for the connection of that number. The outbox copies what it takes: when Take returns
-// the caller may reuse the slab. kept: it may not, but waits until every frame's state says frame.Done, which is when its
-// record is on disk or has had its outcome, or the frame was dropped.
-func (e *Engine) Take(id uint64, slab []byte, kept bool) {
+// Take takes over frames for the connection of that number: for each of them frame.Done is stored into its state when its
+// record is on disk or has had its outcome, or when the frame was dropped. Take blocks for no I/O.
+func (e *Engine) Take(id uint64, r ingest.Range) {
 	e.living.RLock()
 	defer e.living.RUnlock()
-	e.take(id, slab, kept)
-}
-
-// Keep is Take for a slab that is not kept in this way, but whose memory the outbox may go on using instead of a copy. With
-// true it does, until it calls giveBack, which it does once, from any goroutine and maybe before Keep returns, unless Stop
-// has returned by then. giveBack must not block.
-func (e *Engine) Keep(id uint64, slab []byte, giveBack func()) bool {
-	e.living.RLock()
-	defer e.living.RUnlock()
-	if c := e.byID(id); !e.ended && c != nil && c.box() != nil && c.lend(slab, func() { e.loans.end(giveBack) }) {
-		c.tellAlone()
-		return true
-	}
-	e.take(id, slab, false)
-	return false
-}
-
-// lend offers a slab to the outbox. It has to be of one topic: else a record that waits because its topic cannot be delivered
-// would keep the memory of many that do not.
-func (c *connection) lend(slab []byte, giveBack func()) bool {
-	plain, ok := frame.ReadPlain(slab)
-	if !ok {
-		return false
-	}
-	return c.box().AcceptLoan(&outbox.Loan{
-		Topic: string(plain.Topic), Memory: slab, Records: plain.Records, Bytes: plain.Bytes, Read: readPlain, GiveBack: giveBack,
-	})
-}
-
-// readPlain reads a record of a plain slab.
-func readPlain(slab []byte, at int, r *outbox.Record) (next int) {
-	var f frame.Frame
-	next = f.Next(slab, at)
-	r.Key, r.Value, r.Accepted, r.Charge = f.Key, f.Value, time.Unix(0, f.AcceptedNS), int64(f.Charge)
-	return next
-}
-
-// loans calls what loans are given back by, until the engine has stopped.
-type loans struct {
-	mtx   sync.RWMutex
-	ended bool
-}
-
-func (l *loans) end(giveBack func()) {
-	l.mtx.RLock()
-	defer l.mtx.RUnlock()
-	if !l.ended {
-		giveBack()
-	}
-}
-
-// stop has none called any more when it returns.
-func (l *loans) stop() {
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	l.ended = true
-}
-
-// take is Take. The engine's living is held.
-func (e *Engine) take(id uint64, slab []byte, kept bool) {
 	if e.ended {
 		return
 	}
 	c := e.byID(id)
 	if c == nil || c.box() == nil {
-		// Cannot happen while the module calls in the order of the contract; if it does, records are lost.
+		// Cannot happen while the module calls in the order of the contract. If it does, the frames stay in the stage.
 		if _, ok := e.dropped.Allow(throttleKey("(none)", "of a connection that is not open")); ok {
-			host.Logf(e.log, host.Error, "%d bytes of records came for connection number %d, which is not open", len(slab), id)
+			host.Logf(e.log, host.Error, "%d bytes of records came for connection number %d, which is not open", len(r.Frames), id)
 		}
 		return
 	}
 	t := takings.Get().(*taking)
 	defer t.putBack()
-	t.connection = c
-	if kept {
-		t.state = func(at int) *atomic.Uint32 { return frame.State(slab, at) }
-	}
-	if err := frame.Walk(slab, t.frame, t.damaged); err != nil {
+	t.connection, t.handed = c, r
+	if err := frame.Walk(r.Frames, t.frame, t.damaged); err != nil {
 		// Cannot happen while the stage is right: the frames behind it are lost, which must not go unseen.
 		if _, ok := e.dropped.Allow(throttleKey(c.name, "behind one that cannot be read")); ok {
 			host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v; what is behind it is lost", c.name, err)
@@ -118,18 +54,22 @@ func (t *taking) finish() {
 		c.broken += t.broken
 		c.mtx.Unlock()
 	}
-	if len(t.records) == 0 {
-		return
+	if len(t.records) > 0 {
+		t.handOver()
 	}
-	if t.recovered {
-		c.engine.staging.underWay.Add(int64(len(t.records)))
-	}
-	t.handOver()
 }
 
 // handOver gives the outbox the records that there are.
 func (t *taking) handOver() {
-	t.connection.box().Accept(t.records)
+	c := t.connection
+	if t.recovered {
+		c.engine.staging.underWay.Add(int64(len(t.records)))
+	}
+	memory := t.handed.Frames
+	if !t.handed.Stays {
+		memory = nil
+	}
+	c.box().AcceptStaying(t.records, memory)
 	t.forget()
 }
 
@@ -156,11 +96,14 @@ const takenMost = 128
 func (t *taking) putBack() {
 	t.forget()
 	t.forgetFields()
-	if cap(t.records) <= takenMost && cap(t.headed) <= 4*takenMost && cap(t.fields) <= takenMost {
-		*t = taking{records: t.records, headed: t.headed, fields: t.fields[:0]}
+	if cap(t.records) <= takenMost && cap(t.headed) <= 4*takenMost && cap(t.fields) <= takenMost && cap(t.own) <= ownKept {
+		*t = taking{records: t.records, headed: t.headed, fields: t.fields[:0], own: t.own}
 		takings.Put(t)
 	}
 }
+
+// ownKept is the most memory that is kept for the content of the next event.
+const ownKept = 64 << 10
 
 // forget lets go of the records that the outbox has.
 func (t *taking) forget() {
@@ -187,24 +130,22 @@ type taking struct {
 	reports    *Reports // of the last record that asked for one
 	broken     uint64
 
-	state     func(at int) *atomic.Uint32 // of the frame that begins there, if the slab is kept
-	recovered bool                        // the slab is a leftover
-	before    int                         // how many records there were before it
-	accepted  map[string]int              // records of leftovers, by the run's pid
-	waiting   int                         // frames of leftovers that wait for their source
+	own       []byte       // the content of an event's frame
+	handed    ingest.Range // the frames
+	recovered bool         // they are those of a leftover
+	added     int          // records
+	waiting   int          // frames of leftovers that wait for their source
 }
 
 // add adds the record of a frame.
 func (t *taking) add(f *frame.Frame, r *outbox.Record) {
-	r.Charge = int64(f.Charge)
-	if t.state != nil {
-		r.Staged = t.state(f.At)
-	}
+	r.Charge, r.Staged, r.Lasting = int64(f.Charge), t.handed.State(f.At), t.handed.Lasting
 	if t.recovered {
 		r.Charge = notStaged
 	}
 	t.records = append(t.records, *r)
-	if len(t.records) == takenMost && !t.recovered {
+	t.added++
+	if len(t.records) == takenMost {
 		t.handOver()
 	}
 }
@@ -273,6 +214,12 @@ func (t *taking) event(f *frame.Frame) {
 		t.lose(f, ErrNotFound)
 		return
 	}
+	// The encoder looks at some bytes twice, so they must not change meanwhile.
+	var err error
+	if t.own, err = f.Own(t.own); err != nil {
+		t.lose(f, err)
+		return
+	}
 	t.fields = t.fields[:0]
 	if err := f.EachField(func(fd frame.Field) { t.addField(fd) }); err != nil {
 		t.lose(f, err)
@@ -335,11 +282,9 @@ func (t *taking) damaged(f *frame.Frame, err error) { t.drop("that cannot be rea
 // drop counts a frame that is no record, gives back what it held, and says so.
 func (t *taking) drop(what string, f *frame.Frame, err error) {
 	t.broken++
-	if t.state != nil {
-		t.state(f.At).Store(frame.Done)
-	}
+	t.handed.State(f.At).Store(frame.Done)
 	if !t.recovered {
-		t.connection.gate.Load().release(int64(f.Charge))
+		t.connection.gate.Load().Finish(1, int64(f.Charge))
 	}
 	t.connection.tellDropped(what+" dropped, "+notEncodable, 1, err)
 }

@@ -1,18 +1,18 @@
 // Package frame reads what callers left in the stage: slabs of frames as stage/stage.h and abi/engine.h lay them out.
 //
-// The sizes and offsets below stand there a second time; cmd/libreskafka does not compile when the two differ.
+// Another process may write to that memory at any time: every number is read once and then checked. internal/ingest has the
+// test that compares the sizes and offsets below with the C headers.
 package frame
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 )
 
-// Layout of struct stage_frame, struct resk_frame_head and struct resk_field_head: their sizes and the offsets of
-// their members.
+// Layout of struct stage_frame (stage/stage.h), and of struct resk_frame_head and struct resk_field_head (abi/engine.h):
+// their sizes and the offsets of their members.
 const (
 	HeaderSize   = 16
 	HeaderLength = 4
@@ -33,11 +33,15 @@ const (
 	// Ready and Done are STAGE_FRAME_READY and STAGE_FRAME_DONE.
 	Ready = 0x52454459
 	Done  = 0x444f4e45
-	// Null is RESK_NULL: a length that says "none".
+	// Null is RESK_NULL: the length of a text that is none.
 	Null = math.MaxUint32
 )
 
-// A Frame is one record or event. Its slices point into the slab; nil is null, empty is empty.
+// A Frame is one record or event. Its slices point into the memory that was read; nil is null, empty is empty.
+//
+// Another process may write to that memory at any time. Therefore every number is read once, into memory of this process,
+// and checked there. The bytes that the slices lead to may still change: a reader copies them before it looks at them
+// twice, see Own.
 type Frame struct {
 	AcceptedNS int64 // when the caller's call accepted it, nanoseconds since 1970
 	Source     uint64
@@ -45,10 +49,11 @@ type Frame struct {
 	Key        []byte
 	Value      []byte
 	Charge     uint32
-	At         int // where its header begins in what was walked
+	At         int // where its header begins in the memory that was read
 
 	fieldCount int
 	fields     []byte
+	content    []byte
 }
 
 // KindReport is RESK_FIELD_REPORT: a field of a record that is no header, but says who wants to know its outcome.
@@ -65,83 +70,68 @@ type Field struct {
 	Kind  uint32
 }
 
-var errShort = errors.New("a length runs past the end of the frame")
+var (
+	errShort      = errors.New("a length runs past the end of the frame")
+	errUnfinished = errors.New("its writer has not finished")
+)
 
-// Walk calls visit for each frame of a slab in order, and damaged for one whose content cannot be read, of which only
-// Charge and At are known. It stops with an error where it cannot tell where the next frame begins.
-func Walk(slab []byte, visit func(f *Frame), damaged func(f *Frame, err error)) error {
+// Walk calls visit for each frame that is ready in frames, which lie back to back, and damaged for one whose content cannot
+// be read, of which only Charge and At are known. It skips frames that are done. It returns an error where it cannot tell
+// where the next frame begins.
+func Walk(frames []byte, visit func(f *Frame), damaged func(f *Frame, err error)) error {
 	var f Frame
-	wanted := func(state uint32) (bool, error) {
-		if state != Ready {
-			return false, errors.New("its writer has not finished")
-		}
-		return true, nil
-	}
-	for at := 0; at < len(slab); {
-		size, err := f.read(slab, at, wanted, visit, damaged)
+	for at := 0; at < len(frames); {
+		h, err := readHeader(frames, at)
 		if err != nil {
 			return err
 		}
-		at += size
+		switch h.state {
+		case Ready:
+			if err := f.read(frames, at, h, visit, damaged); err != nil {
+				return err
+			}
+		case Done:
+		default:
+			return fmt.Errorf("reading a frame at byte %d: %w", at, errUnfinished)
+		}
+		at += h.size
 	}
 	return nil
 }
 
-// Plain is a slab that holds nothing but records of one topic, without headers or reports.
-type Plain struct {
-	Topic   []byte
-	Records int
-	Bytes   int64 // of their keys and values
+// header is what struct stage_frame says, read once.
+type header struct {
+	size          int
+	length        uint64
+	state, charge uint32
 }
 
-// ReadPlain says whether a slab is a plain one. Of every such slab Next reads each frame.
-func ReadPlain(slab []byte) (p Plain, ok bool) {
-	ok = true
-	err := Walk(slab, func(f *Frame) {
-		if p.Records == 0 {
-			p.Topic = f.Topic
-		}
-		p.Records++
-		p.Bytes += int64(len(f.Key) + len(f.Value))
-		ok = ok && f.Source == 0 && f.fieldCount == 0 && bytes.Equal(f.Topic, p.Topic)
-	}, func(*Frame, error) { ok = false })
-	return p, ok && err == nil && p.Records > 0
+// readHeader reads the header at byte at. Its size lies within memory.
+func readHeader(memory []byte, at int) (header, error) {
+	if len(memory)-at < HeaderSize {
+		return header{}, fmt.Errorf("reading a frame header at byte %d of %d: %w", at, len(memory), errShort)
+	}
+	var b [HeaderSize]byte
+	copy(b[:], memory[at:])
+	size := number(b[:])
+	if size < HeaderSize || size > uint64(len(memory)-at) || size%SlabGranule != 0 {
+		return header{}, fmt.Errorf("reading a frame of %d bytes at byte %d of %d: %w", size, at, len(memory), errShort)
+	}
+	return header{int(size), number(b[HeaderLength:]), binary.NativeEndian.Uint32(b[HeaderState:]), binary.NativeEndian.Uint32(b[HeaderCharge:])}, nil
 }
 
-// Next reads the frame at byte at of a plain slab and says where the next one begins.
-func (f *Frame) Next(slab []byte, at int) (next int) {
-	header := slab[at:]
-	f.Charge, f.At = binary.NativeEndian.Uint32(header[HeaderCharge:]), at
-	_ = f.parse(header[HeaderSize:][:number(header[HeaderLength:])]) // ReadPlain has
-	return at + int(number(header))
-}
-
-// read visits the frame at byte at, if wanted says yes to it by its state, and says how long it is.
-func (f *Frame) read(slab []byte, at int, wanted func(state uint32) (bool, error), visit func(*Frame), damaged func(*Frame, error)) (int, error) {
-	if len(slab)-at < HeaderSize {
-		return 0, fmt.Errorf("reading a frame header at byte %d of %d: %w", at, len(slab), errShort)
+// read calls visit or damaged for the frame of header h at byte at.
+func (f *Frame) read(memory []byte, at int, h header, visit func(*Frame), damaged func(*Frame, error)) error {
+	if h.length > uint64(h.size-HeaderSize) {
+		return fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d: %w", h.size, h.length, at, errShort)
 	}
-	header := slab[at:]
-	size, length := number(header), number(header[HeaderLength:])
-	if size < HeaderSize || size > uint64(len(header)) || size%8 != 0 {
-		return 0, fmt.Errorf("reading a frame of %d bytes at byte %d of %d: %w", size, at, len(slab), errShort)
+	f.Charge, f.At = h.charge, at
+	if err := f.parse(memory[at+HeaderSize:][:h.length:h.length]); err != nil {
+		damaged(f, fmt.Errorf("reading a frame at byte %d: %w", at, err))
+	} else {
+		visit(f)
 	}
-	take, err := wanted(binary.NativeEndian.Uint32(header[HeaderState:]))
-	if err != nil {
-		return 0, fmt.Errorf("reading a frame at byte %d: %w", at, err)
-	}
-	if take && length > size-HeaderSize {
-		return 0, fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d: %w", size, length, at, errShort)
-	}
-	if take {
-		f.Charge, f.At = binary.NativeEndian.Uint32(header[HeaderCharge:]), at
-		if err := f.parse(header[HeaderSize:][:length]); err != nil {
-			damaged(f, fmt.Errorf("reading a frame at byte %d: %w", at, err))
-		} else {
-			visit(f)
-		}
-	}
-	return int(size), nil
+	return nil
 }
 
 // parse reads the content of one frame.
@@ -149,14 +139,17 @@ func (f *Frame) parse(content []byte) error {
 	if len(content) < HeadSize {
 		return errShort
 	}
-	f.AcceptedNS = int64(binary.NativeEndian.Uint64(content))
-	f.Source = binary.NativeEndian.Uint64(content[HeadSource:])
-	f.fieldCount = int(number(content[HeadFieldCount:]))
+	var head [HeadSize]byte
+	copy(head[:], content)
+	f.content = content
+	f.AcceptedNS = int64(binary.NativeEndian.Uint64(head[:]))
+	f.Source = binary.NativeEndian.Uint64(head[HeadSource:])
+	f.fieldCount = int(number(head[HeadFieldCount:]))
 	rest := content[HeadSize:]
 	ok := [3]bool{}
-	f.Topic, rest, ok[0] = cut(rest, number(content[HeadTopicLength:]))
-	f.Key, rest, ok[1] = cut(rest, number(content[HeadKeyLength:]))
-	f.Value, rest, ok[2] = cut(rest, number(content[HeadValueLength:]))
+	f.Topic, rest, ok[0] = cut(rest, number(head[HeadTopicLength:]))
+	f.Key, rest, ok[1] = cut(rest, number(head[HeadKeyLength:]))
+	f.Value, rest, ok[2] = cut(rest, number(head[HeadValueLength:]))
 	f.fields = rest
 	if !ok[0] || !ok[1] || !ok[2] || f.fieldCount > len(rest)/FieldSize {
 		return errShort
@@ -164,7 +157,14 @@ func (f *Frame) parse(content []byte) error {
 	return nil
 }
 
-// FieldCount is the number of headers or fields.
+// Own copies the frame's content to buffer, which it returns grown, and has all slices of the frame point there: nobody else
+// can change them any more. Charge and At stay.
+func (f *Frame) Own(buffer []byte) ([]byte, error) {
+	buffer = append(buffer[:0], f.content...)
+	return buffer, f.parse(buffer)
+}
+
+// FieldCount returns the number of headers or fields.
 func (f *Frame) FieldCount() int { return f.fieldCount }
 
 // EachField calls visit for each header or field in order.
@@ -174,10 +174,11 @@ func (f *Frame) EachField(visit func(Field)) error {
 		if len(rest) < FieldSize {
 			return errShort
 		}
-		head := rest
+		var head [FieldSize]byte
+		copy(head[:], rest)
 		field := Field{Kind: binary.NativeEndian.Uint32(head[FieldKind:])}
 		var ok, alsoOK bool
-		field.Name, rest, ok = cut(rest[FieldSize:], number(head))
+		field.Name, rest, ok = cut(rest[FieldSize:], number(head[:]))
 		field.Value, rest, alsoOK = cut(rest, number(head[FieldValueLength:]))
 		if !ok || !alsoOK {
 			return errShort

@@ -3,7 +3,6 @@ package frame_test
 import (
 	"bytes"
 	"encoding/binary"
-	"reflect"
 	"slices"
 	"testing"
 
@@ -53,59 +52,50 @@ func TestWalkGoesOnBehindADamagedFrame(t *testing.T) {
 	}
 }
 
-// FuzzWalk holds the reader to its invariants for any bytes: no panic, and no slice beyond the slab.
-func TestReadPlain(t *testing.T) {
-	record := frametest.Frame{Topic: "t", Key: []byte("k"), Value: []byte("value")}
-	null, other, headed, event := frametest.Frame{Topic: "t"}, frametest.Frame{Topic: "u"}, record, record
-	headed.Fields = []frame.Field{frametest.Text("name", "x")}
-	event.Source = 1
-	for _, test := range []struct {
-		frames []frametest.Frame
-		want   bool
-	}{
-		{[]frametest.Frame{record, null, record}, true},
-		{nil, false},
-		{[]frametest.Frame{record, other}, false},
-		{[]frametest.Frame{record, headed}, false},
-		{[]frametest.Frame{event, record}, false},
-	} {
-		var slab []byte
-		bytes := int64(0)
-		for _, f := range test.frames {
-			slab = frametest.Append(slab, f)
-			bytes += int64(len(f.Key) + len(f.Value))
-		}
-		p, ok := frame.ReadPlain(slab)
-		if ok != test.want || ok && (string(p.Topic) != "t" || p.Records != len(test.frames) || p.Bytes != bytes) {
-			t.Errorf("%v: %v, %v", test.frames, p, ok)
-		}
+// After the start of a new engine a range holds frames that the one before was done with.
+func TestWalk_FramesDone_Skipped(t *testing.T) {
+	slab := slices.Concat(build([]byte("1"), nil), build([]byte("2"), nil), build([]byte("3"), nil))
+	size := len(slab) / 3
+	for _, at := range []int{0, 2 * size} {
+		frametest.SetState(slab, at, frame.Done)
+	}
+	var keys string
+	if err := frame.Walk(slab, func(f *frame.Frame) { keys += string(f.Key) }, nil); err != nil || keys != "2" {
+		t.Errorf("read %q, %v", keys, err)
+	}
+	frametest.SetState(slab, size, 0)
+	if err := frame.Walk(slab, nil, nil); err == nil {
+		t.Error("a frame that was not finished is no error")
 	}
 }
 
-// readAlike holds that Next reads of a plain slab what Walk does.
-func readAlike(t *testing.T, slab []byte) {
-	p, plain := frame.ReadPlain(slab)
-	if !plain {
-		return
-	}
-	var next frame.Frame
-	at := 0
-	_ = frame.Walk(slab, func(f *frame.Frame) {
-		if at = next.Next(slab, at); !reflect.DeepEqual(&next, f) {
-			t.Errorf("%v is read as %v", f, next)
+// An event's encoder looks at bytes twice.
+func TestFrame_Own_LeavesSharedMemory(t *testing.T) {
+	slab := build([]byte("key"), []byte("value"), frame.Field{Name: []byte("name"), Value: []byte("x")})
+	seen := 0
+	err := frame.Walk(slab, func(f *frame.Frame) {
+		if _, err := f.Own(nil); err != nil {
+			t.Fatal(err)
 		}
-		p.Records--
-	}, func(*frame.Frame, error) { t.Error("damaged") })
-	if at != len(slab) || p.Records != 0 {
-		t.Errorf("read to %d of %d, %d records not", at, len(slab), p.Records)
+		clear(slab)
+		_ = f.EachField(func(fd frame.Field) {
+			if seen++; string(fd.Name) != "name" || string(fd.Value) != "x" {
+				t.Errorf("field %q = %q", fd.Name, fd.Value)
+			}
+		})
+		if string(f.Topic) != "calls" || string(f.Key) != "key" || string(f.Value) != "value" || f.Charge != 99 {
+			t.Errorf("%+v", f)
+		}
+	}, nil)
+	if err != nil || seen != 1 {
+		t.Errorf("%d fields, %v", seen, err)
 	}
 }
 
+// FuzzWalk checks that for any bytes the reader neither panics nor returns slices beyond the slab.
 func FuzzWalk(f *testing.F) {
 	whole := build([]byte("key"), []byte("value"), frame.Field{Name: []byte("name"), Value: []byte("x"), Kind: 1})
 	f.Add(whole)
-	plain := frametest.Append(nil, frametest.Frame{Topic: "t", Key: []byte("key")})
-	f.Add(slices.Concat(plain, plain))
 	f.Add(whole[:len(whole)-8])
 	broken := bytes.Clone(whole)
 	binary.NativeEndian.PutUint32(broken[frame.HeaderSize+frame.HeadKeyLength:], 1<<31)
@@ -119,6 +109,5 @@ func FuzzWalk(f *testing.F) {
 		if total > len(slab) {
 			t.Errorf("read %d bytes out of a slab of %d", total, len(slab))
 		}
-		readAlike(t, slab)
 	})
 }

@@ -20,6 +20,10 @@ type System struct {
 	Hostname string
 	SpoolDir string // Asterisk's directory for spools; empty = not known
 
+	// StageFolder is the folder of shared memory that Asterisk's process uses already, made by an engine that is gone; empty =
+	// none yet.
+	StageFolder string
+
 	MemoryBytes int64  // that the process may have; 0 = not known
 	MemoryBy    string // what limits it
 }

@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"cmp"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -105,7 +104,6 @@ func (o *Outbox) buryAll(letters []DeadLetter) {
 	o.burying = letters
 	o.mtx.Unlock()
 	written, err := o.spool.Bury(letters)
-	runtime.KeepAlive(letters) // whose bytes may be a loan
 	log := o.spool.DeadLog()
 	o.mtx.Lock()
 	for i := range letters[:written] {
@@ -267,7 +265,7 @@ func (o *Outbox) revive(letters []DeadLetter) {
 			count.Restored++
 		}
 	}
-	gone := o.enter(records)
+	gone := o.enter(records, nil)
 	o.mtx.Unlock()
 	o.say(func() { o.tell(gone) })
 	o.signal()

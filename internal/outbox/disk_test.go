@@ -301,11 +301,10 @@ func (p *pack) all() (records []*Record, boxes int) {
 	copied := pack{blocks: slices.Clone(p.blocks), n: p.n, boxes: p.boxes, spare: &spare{}}
 	for i := range copied.blocks {
 		b := &copied.blocks[i]
-		b.room, b.extras = nil, slices.Clone(b.extras)
-		if b.loan != nil {
-			own := *b.loan
-			own.room = room{loan: &own, open: 2} // which never ends
-			b.loan = &own
+		b.room, b.extras, b.states = nil, slices.Clone(b.extras), slices.Clone(b.states)
+		if b.references != nil {
+			own := *b.references
+			b.references = &own
 		}
 	}
 	for copied.n > 0 {

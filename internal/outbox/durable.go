@@ -111,7 +111,7 @@ func (s *shelf) onDisk() uint64 { return s.next - s.from - s.done.count }
 func (o *Outbox) spooling() bool { return o.open != nil }
 
 // join puts a record that has just been accepted into its lane. An outcome it has at once is given.
-func (o *Outbox) join(l *lane, r *Record, following []Record) (gone outcome, ended bool) {
+func (o *Outbox) join(l *lane, r *Record, following []Record, memory []byte) (gone outcome, ended bool) {
 	want := cmp.Or(r.Durability, o.settings.Durability, Memory)
 	if !o.spooling() {
 		want = Memory
@@ -141,7 +141,7 @@ func (o *Outbox) join(l *lane, r *Record, following []Record) (gone outcome, end
 		l.place(own)
 		l.queue = append(l.queue, own)
 	} else {
-		l.later.add(r, l.topic, following)
+		l.later.add(r, l.topic, following, memory)
 	}
 	o.dueAt(o.due(r))
 	o.markReady(l)

@@ -86,6 +86,7 @@ func (g *diary) Release(r *Record) {
 	if r.Staged != nil {
 		r.Staged.Store(1)
 	}
+	defer spoil(r)
 	it := g.item(r)
 	if it.released++; it.released > 1 {
 		g.errorf("record %d released %d times", it.id, it.released)
@@ -224,7 +225,7 @@ func (g *diary) readopt() {
 		}
 		it.run, it.released, it.reports = g.run, 0, -1
 		g.account++
-		records = append(records, Record{Topic: it.topic, Key: []byte(it.key), Value: fmt.Append(nil, it.id), Accepted: time.Now(), Durability: it.want, Staged: it.frame})
+		records = append(records, Record{Topic: it.topic, Key: []byte(it.key), Value: fmt.Append(nil, it.id), Accepted: time.Now(), Durability: it.want, Staged: it.frame, Lasting: true})
 	}
 	g.mtx.Unlock()
 	if len(records) > 0 {
@@ -254,10 +255,10 @@ func (g *diary) produce() {
 	defer g.accept.Unlock()
 	var records []Record
 	topic := g.roll(3)
-	lent := !g.lossless && g.one(3)
+	stay := g.one(3)
 	g.mtx.Lock()
 	for range pick(g.dice, 1, 1, 3, 20, 60) {
-		if g.one(4) && !lent {
+		if g.one(4) {
 			topic = g.roll(3)
 		}
 		it := &item{id: len(g.items), topic: fmt.Sprintf("topic%d", topic), key: fmt.Sprint(g.roll(3)), run: g.run,
@@ -267,13 +268,10 @@ func (g *diary) produce() {
 			it.lifetime = false
 			it.want = pick(g.dice, Unsaid, Unsaid, Disk)
 		}
-		if lent {
-			it.lifetime, it.want = false, Unsaid
-		}
 		r := Record{Topic: it.topic, Key: []byte(it.key), Value: []byte(fmt.Sprint(it.id)), Accepted: time.Now(), Durability: it.want}
-		if !lent && !it.lifetime && (g.lossless || g.one(4)) {
+		if !it.lifetime && (g.lossless || g.one(4)) {
 			it.frame = &atomic.Uint32{}
-			r.Staged = it.frame
+			r.Staged, r.Lasting = it.frame, true
 		}
 		if it.lifetime {
 			r.Lifetime, r.Probe = 400*time.Millisecond, g.one(2)
@@ -282,7 +280,7 @@ func (g *diary) produce() {
 			g.account++
 		}
 		run := g.run
-		if !lent && !g.one(5) {
+		if !g.one(5) {
 			r.Report = func(_ *Record, err error) {
 				g.mtx.Lock()
 				defer g.mtx.Unlock()
@@ -300,7 +298,7 @@ func (g *diary) produce() {
 		records = append(records, r)
 	}
 	g.mtx.Unlock()
-	offer(g.outbox, records, lent)
+	offer(g.outbox, records, stay)
 }
 
 // check holds the account against itself and against the disk.

@@ -189,7 +189,7 @@ func (o *Outbox) abandon(l *lane, r *Record, durable bool) outcome {
 	case r.position != 0:
 		l.cached--
 		o.away++
-	case durable && r.Staged != nil && !r.released: // the next run finds it where it was staged
+	case durable && r.Lasting && !r.released: // the next run finds it where it was staged
 		l.left++
 	case r.givenUp == purged:
 		return o.settle(l, r, ReasonPurged, nil)

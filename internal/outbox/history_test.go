@@ -84,10 +84,12 @@ func fuzzHistories(f *testing.F, stream uint64, words int, live func(*testing.T,
 
 // packing draws how records are packed, until undo is called.
 func packing(d *dice) (undo func()) {
-	room, most, first, chunk := blockMost, unpackMost, unpackFirst, chunkRecords
+	room, most, first, chunk, flowing := blockMost, unpackMost, unpackFirst, chunkRecords, blocksFlowing
 	blockMost, unpackMost, unpackFirst = pick(d, room, 30, 100, 1000), pick(d, most, 1, 3, 10), pick(d, first, 1, 100)
-	chunkRecords = pick(d, chunk, 1, 2, 5)
-	return func() { blockMost, unpackMost, unpackFirst, chunkRecords = room, most, first, chunk }
+	chunkRecords, blocksFlowing = pick(d, chunk, 1, 2, 5), pick(d, 0, flowing, 1, 3)
+	return func() {
+		blockMost, unpackMost, unpackFirst, chunkRecords, blocksFlowing = room, most, first, chunk, flowing
+	}
 }
 
 // life is one random history.
@@ -193,25 +195,25 @@ func (l *life) produce() {
 	records := make([]Record, 0, 8)
 	n := pick(l.dice, 1, 1, 3, 20, 100)
 	topic := l.roll(3)
-	lent := l.one(3)
+	stay := l.one(3)
 	for range n {
-		if l.one(4) && !lent {
+		if l.one(4) {
 			topic = l.roll(3)
 		}
 		staged, lifetime := time.Duration(l.roll(5))*time.Millisecond, time.Duration(0)
 		if l.one(16) {
 			staged = pick(l.dice, -time.Hour, time.Hour, longestStaging+1, 30*time.Millisecond)
 		}
-		if l.one(16) && !lent {
+		if l.one(16) {
 			lifetime = time.Duration(1+l.roll(20)) * 200 * time.Millisecond
 		}
 		size := l.roll(20)
 		if l.one(30) {
 			size = 500
 		}
-		records = append(records, l.record(fmt.Sprintf("topic%d", topic), fmt.Sprint(l.roll(3)), size, staged, lifetime, lent || l.one(8)))
+		records = append(records, l.record(fmt.Sprintf("topic%d", topic), fmt.Sprint(l.roll(3)), size, staged, lifetime, l.one(8)))
 	}
-	offer(l.outbox, records, lent)
+	offer(l.outbox, records, stay)
 }
 
 // mood changes how clients treat each topic from now on.

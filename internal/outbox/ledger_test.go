@@ -158,6 +158,7 @@ func (g *ledger) entry(r *Record) *entry { return g.entries[r.Charge-1] }
 // Release implements Gate.
 func (g *ledger) Release(r *Record) {
 	charge := r.Charge
+	spoil(r)
 	g.mtx.Lock()
 	if charge < 1 || charge > int64(len(g.entries)) {
 		g.errorf("Release(%d): no record has this charge", charge)

@@ -27,7 +27,7 @@ func TestLeftInTheStageIsOnlyWhatTheStageHas(t *testing.T) {
 				o := New(usual, newClient("client", usual, fixed(answer{hang: true})), gate, gate)
 				o.Attach(func() (Spool, error) { return d, nil })
 				r := numbered("t", 1, Disk)
-				r.Staged = new(atomic.Uint32)
+				r.Staged, r.Lasting = new(atomic.Uint32), true
 				o.Accept([]Record{r})
 				synctest.Wait()
 				if gate.records != 1 || len(d.values("t")) != 1 {

@@ -120,8 +120,13 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 // Accept takes responsibility for records, in their order. It keeps a copy: the slice and all bytes it leads to are the
 // caller's when it returns. It never blocks on the client or the disk. Records that come after Close are dropped and
 // counted like those it gave up.
-func (o *Outbox) Accept(records []Record) {
-	gone, open := o.enqueue(records)
+func (o *Outbox) Accept(records []Record) { o.AcceptStaying(records, nil) }
+
+// AcceptStaying is Accept for records whose keys, values and frames lie in memory where they stay until the Gate is told of each:
+// they need not be copied before. Those that do not lie in memory are copied. Others may change the bytes meanwhile; whatever
+// becomes of the record, the bytes that were there when it was sent or written first are those of every later attempt.
+func (o *Outbox) AcceptStaying(records []Record, memory []byte) {
+	gone, open := o.enqueue(records, memory)
 	o.tell(gone)
 	if open {
 		o.signal()
@@ -131,7 +136,7 @@ func (o *Outbox) Accept(records []Record) {
 }
 
 // enqueue puts records into their lanes. open = false: the outbox has ended, nobody will send them.
-func (o *Outbox) enqueue(records []Record) (gone []outcome, open bool) {
+func (o *Outbox) enqueue(records []Record, memory []byte) (gone []outcome, open bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	for i := range records {
@@ -139,11 +144,11 @@ func (o *Outbox) enqueue(records []Record) (gone []outcome, open bool) {
 			o.lane(records[i].Topic).count.Accepted++
 		}
 	}
-	return o.enter(records), !o.ended
+	return o.enter(records, memory), !o.ended
 }
 
 // enter is enqueue for records that are in the account. The caller holds mtx.
-func (o *Outbox) enter(records []Record) (gone []outcome) {
+func (o *Outbox) enter(records []Record, memory []byte) (gone []outcome) {
 	var l *lane
 	wall, now := time.Now(), o.now()
 	for i := range records {
@@ -154,7 +159,7 @@ func (o *Outbox) enter(records []Record) (gone []outcome) {
 		r.Topic, r.lane = l.topic, l
 		o.born = max(o.born, now-staged(r, wall)) // never backwards: queues are in the order of falling due
 		r.born = o.born
-		if out, ended := o.join(l, r, records[i+1:]); ended {
+		if out, ended := o.join(l, r, records[i+1:], memory); ended {
 			gone = append(gone, out)
 		}
 	}

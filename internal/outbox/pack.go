@@ -17,7 +17,7 @@ import (
 //
 // A record that is taken out refers to its block's bytes. What becomes of both once nobody needs them is said at spare.
 //
-// A block may be a loan instead: frames of the stage as they were handed over, which a function of their owner reads.
+// Records whose bytes stay where they are may be kept as references while many wait, see reference.go.
 //
 // Layout of a record: flags; how much later than the one before it in the block it was accepted by the wall clock, ns, and
 // on the outbox's clock, ns; of a boxed one nothing more. Then its charge, the lengths of key and value, with headers their
@@ -38,12 +38,15 @@ type pack struct {
 type block struct {
 	bytes   []byte
 	room    *room  // whose they are; nil = the garbage collector's
-	loan    *Loan  // of which they are the memory
 	written clocks // of the record written last
 	read    clocks // of the one read last
 	at      int    // where the next one to be read begins
 	extras  []extra
-	extra   int // the first of them that has not been read
+	extra   int              // the first of them that has not been read
+	states  []*atomic.Uint32 // of the frames of those records that have one
+	state   int              // the same
+
+	*references // what is to come into bytes; nil = nothing
 }
 
 // clocks are the two times of a record that others are told relative to.
@@ -56,7 +59,6 @@ type clocks struct {
 type extra struct {
 	report func(*Record, error)
 	opaque uint64
-	staged *atomic.Uint32
 	boxed  *Record // the whole record; nil for a boxed one that is not there any more
 }
 
@@ -66,6 +68,8 @@ const (
 	packHeaders             // there are headers
 	packExtra               // there is an extra
 	packBoxed               // and the record is in it
+	packStaged              // there is a state
+	packLasting             // of a frame that outlives Asterisk's process
 )
 
 // blockMost is the most room that a block has for records that share it: as much as one slab of the stage. Tests change it.
@@ -78,18 +82,22 @@ const (
 	packHeaderNumbers = 3
 )
 
-// add puts a record behind the others. The record and its bytes are copied. following are those that may come next, for a
-// good guess of what room is needed.
-func (p *pack) add(r *Record, topic string, following []Record) {
+// add puts a record behind the others. The record and its bytes are copied, unless these stay in memory, which may be nil: see
+// AcceptStaying. following are those that may come next, for a good guess of what room is needed.
+func (p *pack) add(r *Record, topic string, following []Record, memory []byte) {
 	box := r.Lifetime > 0 || r.released || !time.Unix(0, r.Accepted.UnixNano()).Equal(r.Accepted)
 	now := clocks{r.Accepted.UnixNano(), r.born}
 	p.awake()
+	if !box && len(p.blocks) >= blocksFlowing && p.refer(r, topic, following, memory) {
+		p.n++
+		return
+	}
 	size := 0
 	if len(p.blocks) > 0 {
 		b := &p.blocks[len(p.blocks)-1]
 		b.rewind(now)
 		size = r.packed(now, b.written, box)
-		if b.loan != nil || len(b.bytes)+size > cap(b.bytes) {
+		if b.references != nil || len(b.bytes)+size > cap(b.bytes) {
 			size = 0
 		}
 	}
@@ -102,28 +110,19 @@ func (p *pack) add(r *Record, topic string, following []Record) {
 	if box {
 		p.boxes++
 		b.extras = append(b.extras, extra{boxed: r.clone()})
-	} else if r.Report != nil || r.Staged != nil {
-		b.extras = append(b.extras, extra{report: r.Report, opaque: r.Opaque, staged: r.Staged})
 	}
 	b.write(r, now, box)
 }
 
-// addLoan puts the records of a loan behind the others.
-func (p *pack) addLoan(l *Loan) {
-	p.awake()
-	p.n += l.Records
-	p.blocks = append(p.blocks, block{bytes: l.Memory, loan: l})
-}
-
 // rewind begins a block anew whose records have all gone back.
 func (b *block) rewind(now clocks) {
-	if b.room == nil || b.room.chunks > 0 || b.at == 0 || b.at < len(b.bytes) {
+	if b.room == nil || b.references != nil || b.room.chunks > 0 || b.at == 0 || b.at < len(b.bytes) {
 		return
 	}
 	if poisoning {
 		poisonBytes(b.bytes)
 	}
-	b.bytes, b.at, b.extras = b.bytes[:0], 0, b.room.extras[:0]
+	b.bytes, b.at, b.extras, b.extra, b.states, b.state = b.bytes[:0], 0, b.extras[:0], 0, b.states[:0], 0
 	b.written, b.read = now, now
 }
 
@@ -164,12 +163,12 @@ func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
 		return
 	}
 	from := p.spare.room()
-	p.blocks = append(p.blocks, block{bytes: from.bytes[:0], room: from, extras: from.extras[:0]})
+	p.blocks = append(p.blocks, block{bytes: from.bytes[:0], room: from, extras: from.extras[:0], states: from.states[:0]})
 }
 
 // blocksFlowing is how many blocks there may be of a pack whose records are going to be sent soon: large ones share blocks then,
-// also when that wastes more than an eighth of each.
-const blocksFlowing = 16
+// also when that wastes more than an eighth of each, and no record is kept as a reference. Tests change it.
+var blocksFlowing = 16
 
 // packed is how long the record is in a block behind one of these times.
 func (r *Record) packed(now, before clocks, box bool) int {
@@ -201,7 +200,9 @@ func (b *block) write(r *Record, now clocks, box bool) {
 	set(packKey, r.Key != nil)
 	set(packValue, r.Value != nil)
 	set(packHeaders, len(r.Headers) > 0)
-	set(packExtra, r.Report != nil || r.Staged != nil)
+	set(packExtra, r.Report != nil)
+	set(packStaged, r.Staged != nil)
+	set(packLasting, r.Lasting)
 	if box {
 		flags = packBoxed
 	}
@@ -212,6 +213,15 @@ func (b *block) write(r *Record, now clocks, box bool) {
 	if box {
 		b.bytes = to
 		return
+	}
+	if r.Report != nil {
+		b.extras = append(b.extras, extra{report: r.Report, opaque: r.Opaque})
+	}
+	if r.Staged != nil {
+		if b.states == nil { // the next records are likely to be as long
+			b.states = make([]*atomic.Uint32, 0, 1+(cap(b.bytes)-len(b.bytes))/(len(to)-len(b.bytes)+r.size()+len(r.Headers)))
+		}
+		b.states = append(b.states, r.Staged)
 	}
 	to = binary.AppendVarint(to, r.Charge)
 	to = binary.AppendUvarint(to, uint64(len(r.Key)))
@@ -241,14 +251,14 @@ func (p *pack) take(most int) (records []Record) {
 	if most = min(most, p.n); most == 0 {
 		return nil
 	}
-	if p.present().whose() == nil && p.open == nil {
+	if p.present().room == nil && p.open == nil {
 		records = make([]Record, most)
 	} else {
 		records = p.places(most)
 	}
 	n := 0
 	for ; n < len(records); n++ {
-		if room := p.present().whose(); room != nil {
+		if room := p.present().room; room != nil {
 			if p.open == nil { // none of these goes back, and neither could what they refer to
 				break
 			}
@@ -285,39 +295,41 @@ func (p *pack) places(most int) []Record {
 // first is the block that is read next. There is one.
 func (p *pack) first() *block {
 	for p.blocks[0].at == len(p.blocks[0].bytes) {
-		p.dropFirst()
+		if p.blocks[0].references != nil {
+			p.unfold(&p.blocks[0])
+		} else {
+			p.dropFirst()
+		}
 	}
 	return &p.blocks[0]
 }
 
-// whose is the room that the block's records refer to; nil = the garbage collector's.
-func (b *block) whose() *room {
-	if b.loan != nil {
-		return &b.loan.room
-	}
-	return b.room
-}
-
 // dropFirst lets go of the first block, which has been read.
 func (p *pack) dropFirst() {
-	b := &p.blocks[0]
-	if b.room != nil {
-		if b.room.extras = b.extras[:0]; cap(b.extras) > extrasKept {
-			b.room.extras = nil
-		}
-	}
-	if r := b.whose(); r != nil {
-		p.spare.leave(r)
-	}
-	*b = block{}
+	p.dropBytes(&p.blocks[0])
+	p.blocks[0] = block{}
 	p.blocks = p.blocks[1:]
+}
+
+// dropBytes lets go of a block's bytes, which have been read.
+func (p *pack) dropBytes(b *block) {
+	if b.room == nil {
+		return
+	}
+	if b.room.extras = b.extras[:0]; cap(b.extras) > extrasKept {
+		b.room.extras = nil
+	}
+	if b.room.states = b.states[:0]; cap(b.states) > extrasKept {
+		b.room.states = nil
+	}
+	p.spare.leave(b.room)
 }
 
 // present is the block of the first record that is still there. There is one.
 func (p *pack) present() *block {
 	for {
 		b := p.first()
-		if b.loan != nil || packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
+		if packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
 			return b
 		}
 		var gone Record
@@ -331,10 +343,6 @@ func (p *pack) next(r *Record) (there bool) {
 		*r = Record{}
 	}
 	b := p.first()
-	if b.loan != nil {
-		b.at = b.loan.next(b.at, r)
-		return true
-	}
 	from := reader{bytes: b.bytes, at: b.at}
 	flags := from.byte()
 	b.read.accepted += from.varint()
@@ -354,7 +362,11 @@ func (p *pack) next(r *Record) (there bool) {
 		*r = *x.boxed
 		return true
 	}
-	r.Report, r.Opaque, r.Staged = x.report, x.opaque, x.staged
+	r.Report, r.Opaque, r.Lasting = x.report, x.opaque, flags&packLasting != 0
+	if flags&packStaged != 0 {
+		r.Staged, b.states[b.state] = b.states[b.state], nil
+		b.state++
+	}
 	r.Accepted, r.born = time.Unix(0, b.read.accepted), b.read.born
 	r.Charge = from.varint()
 	key, value := from.uvarint(), from.uvarint()
@@ -383,9 +395,6 @@ func (p *pack) next(r *Record) (there bool) {
 // born is when the first record was accepted. There is one.
 func (p *pack) born() time.Duration {
 	b := p.present()
-	if b.loan != nil {
-		return b.loan.born(b.at)
-	}
 	from := reader{bytes: b.bytes, at: b.at + 1}
 	from.varint()
 	return b.read.born + time.Duration(from.varint())
@@ -421,6 +430,7 @@ func (p *pack) reset() {
 		b.at, b.read = len(b.bytes), b.written // behind those that were removed
 		clear(b.extras)
 		b.extras, b.extra = b.extras[:0], 0
+		b.states, b.state = b.states[:0], 0
 		p.rests = true
 		p.spare.rests++
 		return

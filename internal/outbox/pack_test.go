@@ -38,7 +38,7 @@ func sample(dice *rand.Rand, i int, born time.Duration) Record {
 	}
 	switch i % 5 {
 	case 1:
-		r.Staged = &atomic.Uint32{}
+		r.Staged, r.Lasting = &atomic.Uint32{}, dice.IntN(2) == 0
 	case 2:
 		r.Opaque = dice.Uint64()
 		r.Report = func(*Record, error) {}
@@ -87,7 +87,7 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 			for j := range records {
 				r := &records[j]
 				want = append(want, r.clone())
-				p.add(r, "t", records[j+1:])
+				p.add(r, "t", records[j+1:], nil)
 				for _, b := range [][]byte{r.Key, r.Value} {
 					for k := range b {
 						b[k] ^= 0xA5
@@ -136,7 +136,7 @@ func TestPackRemoves(t *testing.T) {
 		if i%3 == 0 {
 			r.Lifetime = time.Duration(1 + i%2)
 		}
-		p.add(&r, "t", nil)
+		p.add(&r, "t", nil, nil)
 	}
 	removed := 0
 	p.remove(func(r *Record) bool {
@@ -158,7 +158,7 @@ func TestPackRemoves(t *testing.T) {
 		}
 		next++
 	}
-	p.add(&Record{Lifetime: 1}, "t", nil)
+	p.add(&Record{Lifetime: 1}, "t", nil, nil)
 	if p.remove(func(*Record) bool { return true }); p.n != 0 || len(p.blocks) != 1 || !p.rests {
 		t.Errorf("%d left in %d blocks", p.n, len(p.blocks))
 	}

@@ -40,8 +40,8 @@ type Record struct {
 
 	Charge int64 // what it counts against the stage's limits until the Gate releases it, bytes
 
-	// Staged, if not nil, is the state of the frame that the record was staged as, in memory that outlives the
-	// process. It is the Gate's: whoever implements Release says in it that the frame is not needed any more.
+	// Staged, if not nil, is the state of the frame that the record was staged as. It is the Gate's: whoever implements
+	// Release says in it that the frame is not needed any more.
 	Staged *atomic.Uint32
 
 	// Report, if not nil, is called once with the record and its outcome: nil for acknowledged. It runs on a goroutine
@@ -59,6 +59,7 @@ type Record struct {
 
 	Durability Durability // Unsaid = the connection's
 	Probe      bool       // a test message: in no account and no log, whatever becomes of it
+	Lasting    bool       // the frame in Staged outlives Asterisk's process: the next start finds it
 
 	inFlight bool   // is inside the client
 	toWrite  bool   // is in lane.write or being written

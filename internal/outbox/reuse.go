@@ -1,6 +1,9 @@
 package outbox
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // spare is what an outbox uses again: records that the client was given, and the blocks that their bytes are in. Without it
 // every million records of 300 bytes costs half a second of zeroing, page faults and collecting.
@@ -37,10 +40,10 @@ type chunk struct {
 // room is the bytes of a block.
 type room struct {
 	bytes  []byte
-	extras []extra // of the block
-	chunks int     // that have a record in it
-	open   int     // how many use it besides: a pack that writes or reads there, and see Loan
-	loan   *Loan   // of which it is the room; nil = the memory is ours
+	extras []extra          // of the block
+	states []*atomic.Uint32 // the same
+	chunks int              // that have a record in it
+	open   int              // how many use it besides: a pack that writes or reads there
 }
 
 // chunkRecords is how many records a chunk has. Tests change it.
@@ -145,10 +148,6 @@ func (s *spare) leave(r *room) {
 }
 
 func (s *spare) putRoom(r *room) {
-	if l := r.loan; l != nil {
-		l.end()
-		return
-	}
 	if poisoning {
 		poisonBytes(r.bytes[:cap(r.bytes)])
 	}

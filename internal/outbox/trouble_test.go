@@ -177,7 +177,7 @@ func TestGivenUpIsNotLeft(t *testing.T) {
 		o.Attach(func() (Spool, error) { return d, nil })
 		for i := range 20 {
 			r := numbered("t", i, Disk)
-			r.Staged = &atomic.Uint32{}
+			r.Staged, r.Lasting = &atomic.Uint32{}, true
 			o.Accept([]Record{r})
 			synctest.Wait()
 		}

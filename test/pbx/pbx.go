@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"reskafka/internal/staged"
+	"reskafka/internal/ingest"
 )
 
 // Config says what kind of Asterisk to run.
@@ -96,7 +96,7 @@ func (p *PBX) SharedMemory() []string {
 }
 
 // SharedMemoryPattern is what filepath.Glob finds those by.
-func (p *PBX) SharedMemoryPattern() string { return staged.Pattern(staged.Base, p.path("spool")) }
+func (p *PBX) SharedMemoryPattern() string { return ingest.Pattern(ingest.Base, p.path("spool")) }
 
 // WriteFile writes a configuration file, for a reload.
 func (p *PBX) WriteFile(name, content string) error {

@@ -17,6 +17,8 @@ import (
 	"reskafka/internal/engine"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
+	"reskafka/internal/ingest"
+	"reskafka/test/held"
 )
 
 // line is one line of the log.
@@ -63,6 +65,7 @@ type scene struct {
 	brokers  string // the option's value: the gateway, unless a case needs none
 	engine   *engine.Engine
 	gate     engine.Gate
+	held     held.Count // frames
 	id       uint64
 	log      *lines
 	noted    int // loud lines that are in the notes
@@ -126,6 +129,7 @@ func (s *scene) configure(options string) {
 func (s *scene) open() {
 	s.Helper()
 	s.id = 1
+	s.held.Of(&s.gate.DoneFrames)
 	if err := s.engine.OpenProducer("one", s.id, &s.gate); err != nil {
 		loud, _ := s.log.loud()
 		s.Fatalf("%v: %v", err, loud)
@@ -135,22 +139,21 @@ func (s *scene) open() {
 // put leaves a record with the engine, as the stage does.
 func (s *scene) put(value string) {
 	f := frametest.Frame{AcceptedNS: time.Now().UnixNano(), Topic: s.topic, Value: []byte(value), Charge: uint32(len(value))}
-	s.gate.HeldFrames.Add(1)
-	s.gate.HeldCharge.Add(int64(f.Charge))
+	s.held.Add(1)
 	s.gate.Admitted.Add(1)
-	s.engine.Take(s.id, frametest.Append(nil, f), false)
-	s.gate.Taken.Add(1)
+	s.engine.Take(s.id, ingest.Range{Frames: frametest.Append(nil, f), Stays: true})
+	s.gate.Handed.Add(1)
 }
 
 // settled waits until every record has its outcome.
 func (s *scene) settled() {
 	s.Helper()
-	for s.gate.HeldFrames.Load() != 0 { // of which nobody is told
+	for s.held.Load() != 0 { // of which nobody is told
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-s.ctx.Done():
 			loud, _ := s.log.loud()
-			s.Fatalf("%d records still wait: %v", s.gate.HeldFrames.Load(), loud)
+			s.Fatalf("%d records still wait: %v", s.held.Load(), loud)
 		}
 	}
 }

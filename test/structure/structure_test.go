@@ -70,7 +70,7 @@ var onlyIn = []struct {
 
 // Which packages of ours each package may import; a package that is not listed may import none.
 var uses = map[string][]string{
-	"internal/engine":     {"config", "console", "event", "frame", "host", "kafka", "outbox", "spool", "staged", "throttle"},
+	"internal/engine":     {"config", "console", "event", "frame", "host", "ingest", "kafka", "outbox", "spool", "throttle"},
 	"internal/kafka":      {"config", "dns", "host", "outbox", "throttle"},
 	"internal/dns":        {},
 	"internal/event":      {"config", "host", "outbox"},
@@ -81,12 +81,12 @@ var uses = map[string][]string{
 	"internal/frame":      {},
 	"internal/host":       {},
 	"internal/inbox":      {},
+	"internal/ingest":     {"frame", "host", "rooted"},
 	"internal/memlimit":   {},
 	"internal/outbox":     {},
 	"internal/processors": {},
 	"internal/rooted":     {},
 	"internal/spool":      {"host", "outbox", "rooted", "throttle", "uptime"},
-	"internal/staged":     {"frame", "rooted"},
 	"internal/throttle":   {},
 	"internal/uptime":     {},
 }

@@ -14,7 +14,9 @@ import (
 	"reskafka/internal/engine"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
+	"reskafka/internal/ingest"
 	"reskafka/internal/kafka"
+	"reskafka/test/held"
 )
 
 // World is an engine with its log.
@@ -60,16 +62,18 @@ func (w *World) Configure(text string) error {
 // Producer stands in for the C stage of a connection: it counts as stage/ does, and hands over at once.
 type Producer struct {
 	engine.Gate
-	Key   func(value string) []byte // of a record; nil = all have the same
-	Ahead time.Duration             // how far the clock is ahead that records are accepted by
-	id    uint64
-	name  string
-	w     *World
+	HeldFrames held.Count
+	Key        func(value string) []byte // of a record; nil = all have the same
+	Ahead      time.Duration             // how far the clock is ahead that records are accepted by
+	id         uint64
+	name       string
+	w          *World
 }
 
 // Open opens a connection's producer.
 func (w *World) Open(name string) (*Producer, error) {
 	p := &Producer{w: w, name: name, id: w.numbers.producer(name)}
+	p.HeldFrames.Of(&p.DoneFrames)
 	if err := w.Engine.OpenProducer(name, p.id, &p.Gate); err != nil {
 		return nil, fmt.Errorf("opening the producer of %s: %v: %v", name, err, w.Log.With("error: "))
 	}
@@ -101,7 +105,6 @@ func (p *Producer) ID() uint64 { return p.id }
 // Put stages records of the world's topic and hands them over.
 func (p *Producer) Put(values ...string) {
 	var slab []byte
-	charge := int64(0)
 	for _, value := range values {
 		key := []byte("key")
 		if p.Key != nil {
@@ -109,13 +112,11 @@ func (p *Producer) Put(values ...string) {
 		}
 		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: time.Now().Add(p.Ahead).UnixNano(), Topic: p.w.Topic, Key: key,
 			Value: []byte(value), Charge: uint32(len(value))})
-		charge += int64(len(value))
 	}
 	p.HeldFrames.Add(int64(len(values)))
-	p.HeldCharge.Add(charge)
 	p.Admitted.Add(int64(len(values)))
-	p.w.Engine.Take(p.id, slab, false)
-	p.Taken.Add(int64(len(values)))
+	p.w.Engine.Take(p.id, ingest.Range{Frames: slab, Stays: true})
+	p.Handed.Add(int64(len(values)))
 }
 
 // Settled waits until everything has its outcome and returns how many records were acknowledged.

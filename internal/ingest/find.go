@@ -1,4 +1,4 @@
-package staged
+package ingest
 
 import (
 	"errors"
@@ -151,7 +151,7 @@ func find(p *place) (*Dead, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := takeLock(dir)
+	lock, err := takeLock(dir, syscall.LOCK_EX)
 	if err != nil {
 		_ = dir.Close()
 		return nil, err

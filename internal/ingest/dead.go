@@ -1,4 +1,4 @@
-package staged
+package ingest
 
 import (
 	"cmp"
@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 
 	"reskafka/internal/frame"
@@ -18,23 +17,14 @@ import (
 
 // Dead is what a run left that did not end by itself. It belongs to whoever found it, until Close.
 type Dead struct {
-	PID   string  // of the process
-	Slabs []*Slab // by label, and those of a label in their order
-	Bad   []error // what cannot be read, perhaps by this version only: it stays where it is
+	PID   string        // of the process
+	Slabs []*frame.Slab // by label, and those of a label in their order; mapped until Close, so that states outlive this process
+	Bad   []error       // what cannot be read, perhaps by this version only: it stays where it is
 
 	place
 	dir  *rooted.Dir
 	lock *os.File
 }
-
-// Slab is one slab of it, mapped: what is said of its frames' states stays, should this process be killed too.
-type Slab struct {
-	*frame.Slab
-	memory []byte
-}
-
-// State is the state of the frame at byte at of the slab's file. It must not be used after Close of what it belongs to.
-func (s *Slab) State(at int) *atomic.Uint32 { return frame.State(s.memory, at) }
 
 // load maps the slabs of a run.
 func load(dir *rooted.Dir) (*Dead, error) {
@@ -51,10 +41,15 @@ func load(dir *rooted.Dir) (*Dead, error) {
 			d.Bad = append(d.Bad, fmt.Errorf("%s: %w", dir.Path(), err))
 		}
 	}
-	slices.SortFunc(d.Slabs, func(a, b *Slab) int {
+	sortSlabs(d.Slabs)
+	return d, nil
+}
+
+// sortSlabs sorts by label, and the slabs of a label in the order in which they were filled.
+func sortSlabs(slabs []*frame.Slab) {
+	slices.SortFunc(slabs, func(a, b *frame.Slab) int {
 		return cmp.Or(strings.Compare(a.Label, b.Label), cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.First, b.First))
 	})
-	return d, nil
 }
 
 // pidOf returns the process that a folder of a run is of.
@@ -95,7 +90,7 @@ func (d *Dead) mapFile(name string) error {
 // mapSlab maps the slab that stands in size bytes of a file. A page of it that is missing would end the process when it is
 // read, so its head must say that it is as long: then its memory was allocated to the last byte, and nobody but us can
 // take it away.
-func mapSlab(file *os.File, at, size int64) (*Slab, error) {
+func mapSlab(file *os.File, at, size int64) (*frame.Slab, error) {
 	var head [frame.SlabHeadSize]byte
 	if n, err := file.ReadAt(head[:], at); n < len(head) {
 		return nil, fmt.Errorf("%w: %w", frame.ErrNoSlab, err)
@@ -112,7 +107,8 @@ func mapSlab(file *os.File, at, size int64) (*Slab, error) {
 		_ = syscall.Munmap(memory)
 		return nil, err
 	}
-	return &Slab{s, memory}, nil
+	s.Lasting = true
+	return s, nil
 }
 
 // Waiting says how many frames are ready and not done.
@@ -139,7 +135,7 @@ func (d *Dead) Close() error {
 
 func (d *Dead) unmap() {
 	for _, s := range d.Slabs {
-		_ = syscall.Munmap(s.memory)
+		_ = syscall.Munmap(s.Memory)
 	}
 	d.Slabs = nil
 	_ = d.dir.Close()

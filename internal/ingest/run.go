@@ -1,21 +1,4 @@
-// Package staged keeps the folders of shared memory that records are staged in, and finds those that a killed process left.
-//
-//	/dev/shm/res_kafka-HASH-PID-TIME-RANDOM/   of one run of the engine; mode 0700
-//	    lock                                   locked (flock) for as long as the run lasts
-//	    slabs                                  made by stage/shared.c, read by internal/frame
-//	    slab-N                                 a larger one
-//	SPOOL/kafka/.staged/NAME                   an empty file: the spool's note of that folder's name
-//
-// HASH stands for the spool directory's path, RANDOM is not to be guessed, so nobody can occupy the name beforehand. A
-// folder is found by its note, also when the spool has moved or the user has changed, and without a note, which a full disk
-// prevents, by HASH. A folder whose lock is free belongs to a run that is over. The process that takes its lock owns what is in it, until
-// it is empty and removed, or until the new owner ends in turn.
-//
-// Earlier versions had one folder of a fixed name for all runs, /dev/shm/res_kafka-UID-HASH/PID-TIME/. What is left in
-// those is found too.
-//
-// The functions here wait for no network. They touch the disk for the notes only.
-package staged
+package ingest
 
 import (
 	"crypto/rand"
@@ -77,8 +60,8 @@ func Pattern(base, spool string) string {
 	return filepath.Join(base, fmt.Sprintf("%s-%s-*", prefix, hashOf(spool)))
 }
 
-// Open makes a folder for a new run of the PBX with that spool directory, and locks it. Close ends the run.
-func Open(base, spool string) (*Run, error) {
+// NewRun makes a folder for a new run of the PBX with that spool directory, and locks it. Close ends the run.
+func NewRun(base, spool string) (*Run, error) {
 	if spool == "" {
 		return nil, errors.New("the spool directory is not known")
 	}
@@ -102,6 +85,29 @@ func Open(base, spool string) (*Run, error) {
 	return r, nil
 }
 
+// JoinRun uses the folder of the run that goes on, which an engine that is dead has made: Asterisk's process holds its lock
+// meanwhile, so that no other process takes it for that of a killed run.
+func JoinRun(base, spool, folder string) (*Run, error) {
+	if !names.MatchString(filepath.Base(folder)) || filepath.Dir(folder) != filepath.Clean(base) {
+		return nil, fmt.Errorf("%s is no folder of shared memory", folder)
+	}
+	dir, err := openPrivate(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }()
+	lock, err := takeLock(dir, syscall.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	parent, err := os.OpenRoot(base + "/.")
+	if err != nil {
+		_ = lock.Close()
+		return nil, err
+	}
+	return &Run{place{parent: parent, path: filepath.Clean(base), name: filepath.Base(folder), spool: spool}, lock}, nil
+}
+
 func (r *Run) create() error {
 	// Under its own name a folder is locked from the first moment on.
 	fresh := unfinished + r.name
@@ -113,7 +119,7 @@ func (r *Run) create() error {
 		return err
 	}
 	defer func() { _ = dir.Close() }()
-	lock, err := takeLock(dir)
+	lock, err := takeLock(dir, syscall.LOCK_SH)
 	if err != nil {
 		return err
 	}
@@ -144,13 +150,14 @@ func openPrivate(path string) (*rooted.Dir, error) {
 	return dir, nil
 }
 
-// takeLock locks a folder. errors.Is(err, syscall.EWOULDBLOCK): another process has.
-func takeLock(dir *rooted.Dir) (*os.File, error) {
+// takeLock locks a folder: LOCK_SH for a process of the run, LOCK_EX for one that takes over a run that is over.
+// errors.Is(err, syscall.EWOULDBLOCK): another process holds a lock that excludes this one.
+func takeLock(dir *rooted.Dir, how int) (*os.File, error) {
 	file, err := dir.OpenFile(lockName, os.O_CREATE|os.O_RDWR)
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", dir.Path(), err)
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("locking %s: %w", dir.Path(), err)
 	}

@@ -1,4 +1,4 @@
-package staged
+package ingest
 
 import (
 	"encoding/binary"
@@ -82,7 +82,7 @@ func empty(t *testing.T, base string) {
 // TestARunThatEndsLeavesWhatItCannotRead: the next one may be able to.
 func TestARunThatEndsLeavesWhatItCannotRead(t *testing.T) {
 	base := t.TempDir()
-	r, err := Open(base, "/spool")
+	r, err := NewRun(base, "/spool")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestARunThatEndsLeavesWhatItCannotRead(t *testing.T) {
 
 func TestARunThatEndsLeavesNothing(t *testing.T) {
 	base := t.TempDir()
-	r, err := Open(base, "/spool")
+	r, err := NewRun(base, "/spool")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestARunThatEndsLeavesNothing(t *testing.T) {
 	if dead := mustFind(t, base); len(dead) != 0 {
 		t.Errorf("a run that lives was found: %s", text(dead))
 	}
-	if other, err := Open(base, "/elsewhere"); err != nil || len(mustFind(t, base)) > 0 {
+	if other, err := NewRun(base, "/elsewhere"); err != nil || len(mustFind(t, base)) > 0 {
 		t.Errorf("two PBXs share a folder, %v", err)
 	} else if _, err := other.Close(); err != nil {
 		t.Error(err)
@@ -126,7 +126,7 @@ func TestARunThatEndsLeavesNothing(t *testing.T) {
 
 func TestWhatIsNotDoneGoesToTheNextRun(t *testing.T) {
 	base := t.TempDir()
-	r, err := Open(base, "/spool")
+	r, err := NewRun(base, "/spool")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestMain(m *testing.M) {
 	}
 	if base := os.Getenv("STAGED_TEST_BASE"); base != "" {
 		for {
-			r, err := Open(base, "/spool")
+			r, err := NewRun(base, "/spool")
 			if err != nil {
 				panic(err)
 			}
@@ -335,7 +335,7 @@ func TestRunsDoNotDisturbEachOther(t *testing.T) {
 		others = append(others, ended)
 	}
 	for range 300 {
-		r, err := Open(base, "/spool")
+		r, err := NewRun(base, "/spool")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package staged
+package ingest
 
 import (
 	"fmt"
@@ -46,7 +46,7 @@ func TestOpen_PathsOfEarlierVersionOccupied_StagesAndFinds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			base := t.TempDir()
 			occupy(t, earlierHome(base, os.Geteuid()))
-			run, err := Open(base, "/spool")
+			run, err := NewRun(base, "/spool")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,7 +71,7 @@ func TestFind_OddFilesInFolder_ReportsThem(t *testing.T) {
 			}
 			t.Run(name+" named "+file, func(t *testing.T) {
 				base := t.TempDir()
-				run, err := Open(base, "/spool")
+				run, err := NewRun(base, "/spool")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -95,7 +95,7 @@ func TestFind_OddFilesInFolder_ReportsThem(t *testing.T) {
 func TestOpen_NoteKept_FollowsMovedSpool(t *testing.T) {
 	base, spool := t.TempDir(), filepath.Join(t.TempDir(), "spool")
 	must(t, os.Mkdir(spool, 0o755))
-	run, err := Open(base, spool)
+	run, err := NewRun(base, spool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,9 +118,9 @@ func TestOpen_NoteKept_FollowsMovedSpool(t *testing.T) {
 // Two PBXs may be given one spool directory: neither takes what the other one uses.
 func TestFind_TwoRunsShareSpool_LeavesTheLiveOne(t *testing.T) {
 	base, spool := t.TempDir(), t.TempDir()
-	one, err := Open(base, spool)
+	one, err := NewRun(base, spool)
 	must(t, err)
-	two, err := Open(base, spool)
+	two, err := NewRun(base, spool)
 	must(t, err)
 	if found, err := Find(base, spool); err != nil || len(found.Dead)+len(found.Foreign) > 0 {
 		t.Errorf("found %+v, %v", found, err)
@@ -149,7 +149,7 @@ func TestFind_FolderOfOtherUser_NamesItUntilItIsGiven(t *testing.T) {
 				asOther(t, base, spool, folder, 0)
 				return
 			}
-			run, err := Open(base, spool)
+			run, err := NewRun(base, spool)
 			must(t, err)
 			folder = run.Folder()
 			must(t, os.WriteFile(filepath.Join(folder, "slab-1"), slab("one", 0, "a"), 0o600))

@@ -1,0 +1,146 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+)
+
+// What boundary/shared.h says. TestLayout compares it with the header.
+const (
+	controlMagic  = 0x4c525443534b4552 // RESK_CONTROL_MAGIC
+	controlLayout = 1                  // RESK_CONTROL_LAYOUT
+	gateCount     = 4096               // RESK_GATES
+	progressCount = 1024               // RESK_PROGRESS
+	ringEntries   = 1024               // RESK_RING
+
+	poolPlain   = 0 // RESK_POOL_PLAIN
+	poolDurable = 1 // RESK_POOL_DURABLE
+	poolFile    = 2 // RESK_POOL_FILE
+)
+
+// head is struct resk_head.
+type head struct {
+	magic      atomic.Uint64
+	layout     atomic.Uint32
+	ring       atomic.Uint32
+	gates      atomic.Uint32
+	progress   atomic.Uint32
+	size       atomic.Uint64
+	usualBytes atomic.Uint64
+	_          [3]uint64
+}
+
+// entry is struct resk_ring_entry.
+type entry struct {
+	id     uint64
+	pool   uint64
+	slab   uint64
+	start  uint64
+	length uint64
+	_      [3]uint64
+}
+
+// ring is struct resk_ring.
+type ring struct {
+	put     atomic.Uint64
+	_       [7]uint64
+	taken   atomic.Uint64
+	_       [7]uint64
+	asleep  atomic.Uint64
+	_       [7]uint64
+	entries [ringEntries]entry
+}
+
+// control is struct resk_control.
+type control struct {
+	head     head
+	ring     ring
+	gates    [gateCount]Gate
+	progress [progressCount]Progress
+}
+
+// Gate is struct resk_gate: the limits of one connection's stage and its counters. What is held is what was put, which the
+// module counts, minus what is done.
+type Gate struct {
+	// The engine writes these, and writers read them.
+	Open      atomic.Int64
+	MaxFrames atomic.Int64
+	MaxCharge atomic.Int64
+	MaxLength atomic.Int64
+	LingerNS  atomic.Int64
+	MaxWeight atomic.Int64
+	Shared    atomic.Int64
+	Memory    atomic.Int64
+
+	// The engine adds to these.
+	DoneFrames atomic.Int64
+	DoneCharge atomic.Int64
+	_          [6]int64
+
+	// The module writes these from time to time.
+	Admitted atomic.Int64
+	Handed   atomic.Int64
+	Unshared atomic.Int64
+	_        [5]int64
+}
+
+// SetMemory sets the limits for records that are to wait in memory only: frames, and charge in bytes.
+func (g *Gate) SetMemory(frames, charge int64) {
+	g.Memory.Store(min(frames, math.MaxInt32) | min(max(charge>>10, 1), math.MaxInt32)<<32)
+}
+
+// Finish counts frames whose states are frame.Done, and their charge: the stage need not answer for them any more.
+func (g *Gate) Finish(frames, charge int64) {
+	g.DoneCharge.Add(charge)
+	g.DoneFrames.Add(frames)
+}
+
+// Progress is struct resk_progress. It implements kafka.Progress.
+type Progress struct {
+	delivered atomic.Uint64
+	hurry     atomic.Uint64
+	_         [6]uint64
+}
+
+// Delivered returns how many callbacks have returned.
+func (p *Progress) Delivered() uint64 { return p.delivered.Load() }
+
+// Hurry asks the subscription's thread, while it is set, to begin no other callback of its batch.
+func (p *Progress) Hurry(set bool) {
+	var hurry uint64
+	if set {
+		hurry = 1
+	}
+	p.hurry.Store(hurry)
+}
+
+// mapControl maps the control memory, for as long as the process, and checks its head.
+func mapControl(f *file) (*control, error) {
+	const size = uint64(unsafe.Sizeof(control{}))
+	if !f.reaches(size) {
+		return nil, fmt.Errorf("it has %d bytes and not %d: module and engine are of different builds", f.size, size)
+	}
+	memory, err := f.mmap(0, size)
+	if err != nil {
+		return nil, err
+	}
+	c := (*control)(unsafe.Pointer(unsafe.SliceData(memory)))
+	h := &c.head
+	switch layout := h.layout.Load(); {
+	case h.magic.Load() != controlMagic:
+		err = errors.New("it does not begin with the right number: module and engine are of different builds")
+	case layout != controlLayout:
+		err = fmt.Errorf("its layout is number %d and not %d: module and engine are of different builds", layout, controlLayout)
+	case h.ring.Load() != ringEntries, h.gates.Load() != gateCount, h.progress.Load() != progressCount, h.size.Load() != size:
+		err = errors.New("its parts have other sizes: module and engine are of different builds")
+	}
+	if err != nil {
+		_ = syscall.Munmap(memory)
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,188 @@
+// Package ingest is the one door through which records enter the engine. It reads what Asterisk's process writes into memory
+// that both share (boundary/shared.h):
+//
+//	control memory ── ring of ranges ──► Door ──► take(id, Range) ──► engine
+//	slab files     ── frames ───────────┘                             │
+//	               ◄── frame.Done in each frame's state ──────────────┘
+//
+// and keeps the folders of shared memory that records are staged in, also those that a killed run left (run.go, find.go):
+//
+//	/dev/shm/res_kafka-HASH-PID-TIME-RANDOM/   of one run of Asterisk with the module; mode 0700
+//	    lock                                   held (flock, shared) by Asterisk and by each of its engines
+//	    slabs                                  made by stage/shared.c, read by internal/frame
+//	    slab-N                                 a larger one
+//	SPOOL/kafka/.staged/NAME                   an empty file: the spool's note of that folder's name
+//
+// HASH stands for the spool directory's path. RANDOM is not to be guessed, so nobody can occupy the name beforehand. A
+// folder is found by its note, also when the spool has moved or the user has changed. Without a note, which a full disk
+// prevents, it is found by HASH. A folder whose lock is free belongs to a run that is over. The process that locks it
+// exclusively owns what is in it, until it is empty and removed, or until that process ends in turn.
+//
+// Earlier versions had one folder of a fixed name for all runs, /dev/shm/res_kafka-UID-HASH/PID-TIME/. What is left in
+// those is found too.
+//
+// The process at the other end is not trusted: each number is read once, into memory of this process, and checked there.
+// The functions here wait for no network. They touch the disk for the notes only.
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/host"
+	"reskafka/internal/rooted"
+)
+
+// Range is frames of one slab, back to back, that the module hands over. A frame whose state is not frame.Ready is somebody
+// else's.
+type Range struct {
+	// Frames may lie in memory that another process writes to.
+	Frames []byte
+
+	// Stays: each frame stays where it is until its state is frame.Done. Without it, Frames are the caller's again when take
+	// returns; the states stay.
+	Stays bool
+
+	// Lasting: the slab lies in the staging folder, where the next start finds what is not done.
+	Lasting bool
+
+	// States, if not nil, says where the state is of the frame at byte at of Frames. It is called once for each frame.
+	States func(at int) *atomic.Uint32
+}
+
+// State returns where frame.Done is to be stored when the frame at byte at of Frames is not needed any more: its record is on
+// disk, has had its outcome, or there is none. It is called once for each frame.
+func (r *Range) State(at int) *atomic.Uint32 {
+	if r.States != nil {
+		return r.States(at)
+	}
+	return frame.State(r.Frames, at)
+}
+
+// Door reads ranges and gives them to the engine, one after the other. All methods are safe for concurrent use.
+type Door struct {
+	log     host.Logger
+	control *control
+	wake    *os.File // the eventfd
+	ended   chan struct{}
+
+	mtx     sync.Mutex // guards what follows; held over take, so that ranges are taken one after the other
+	take    func(id uint64, r Range)
+	files   files
+	next    uint64             // entries of the ring ever taken
+	handed  map[slabKey]filled // what was handed over of each slab that was ever named
+	late    []*lateState
+	looking *time.Timer // looks after late
+	pace    time.Duration
+	logged  time.Time // when a range that cannot be used was last logged
+	refused uint64    // such ranges since
+}
+
+// Open maps the control memory and the file of plain slabs, and checks the control memory's head. It reads no range yet. The
+// descriptors are the Door's from now on, with an error too.
+func Open(control, slabs, wake int, log host.Logger) (*Door, error) {
+	d := &Door{log: log, ended: make(chan struct{}), handed: map[slabKey]filled{}}
+	_ = syscall.SetNonblock(wake, true) // for Go's poller
+	if d.wake = os.NewFile(uintptr(wake), "wake"); d.wake == nil {
+		return nil, fmt.Errorf("using the eventfd: %w", os.ErrInvalid)
+	}
+	plain, err := newFile(slabs, "plain slabs")
+	if err != nil {
+		err = fmt.Errorf("using the memory of plain slabs: %w", err)
+	}
+	memory, failed := newFile(control, "control memory")
+	if failed == nil {
+		d.control, failed = mapControl(memory)
+		_ = memory.Close() // the mapping stays
+	}
+	if failed != nil {
+		err = errors.Join(err, fmt.Errorf("using the control memory: %w", failed))
+	}
+	if err != nil {
+		if plain != nil {
+			_ = plain.Close()
+		}
+		_ = d.wake.Close()
+		return nil, err
+	}
+	d.files.plain = plain
+	return d, nil
+}
+
+// Gate returns the gate of a number, or nil if there is none.
+func (d *Door) Gate(id uint64) *Gate {
+	if id == 0 || id >= gateCount {
+		return nil
+	}
+	return &d.control.gates[id]
+}
+
+// Progress returns the progress record of a subscription's number, or nil if there is none.
+func (d *Door) Progress(id uint64) *Progress {
+	if id == 0 || id >= progressCount {
+		return nil
+	}
+	return &d.control.progress[id]
+}
+
+// Start begins to read the ring. folder is the staging folder, empty = there is none. take is called for each range in the order
+// in which they were put, never twice at a time, from a goroutine of the Door or from within Drain. It must return soon: the
+// module waits when the ring is full.
+func (d *Door) Start(folder string, take func(id uint64, r Range)) error {
+	poll, err := d.wake.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("waiting for the eventfd: %w", err)
+	}
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	if d.take != nil {
+		return errors.New("reading the ring: it is being read already")
+	}
+	if folder != "" {
+		if d.files.folder, err = rooted.OpenOwn(folder); err != nil {
+			host.Logf(d.log, host.Error, "opening the staging folder: %v", err)
+		}
+	}
+	d.take = take
+	d.next = d.control.ring.taken.Load()
+	go func() {
+		defer close(d.ended)
+		// The descriptor is never read: the poller is told of every write, and reading would be a call more for each range.
+		_ = poll.Read(func(uintptr) bool {
+			d.empty()
+			return false
+		})
+	}()
+	return nil
+}
+
+// Drain takes all that is in the ring.
+func (d *Door) Drain() {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	d.drain()
+}
+
+// Close ends the reading. take is not called any more when it returns. The slabs are unmapped: nothing of a Range, no state and
+// no slab of Rest may be used any more. Gates and progress records stay.
+func (d *Door) Close() {
+	_ = d.wake.Close()
+	d.mtx.Lock()
+	started := d.take != nil
+	d.take = func(uint64, Range) {}
+	d.settle()
+	if d.looking != nil {
+		d.looking.Stop()
+	}
+	d.files.close()
+	d.mtx.Unlock()
+	if started {
+		<-d.ended
+	}
+}

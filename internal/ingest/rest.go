@@ -1,0 +1,146 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/host"
+)
+
+// Rest returns the slabs with frames that are ready and that take never got, for when Asterisk's process is gone: by label, and those of a
+// label in the order in which they were filled. It takes what is in the ring first. The slabs are mapped until Close. Each of
+// their frames is to be found once; it is done when frame.Done is stored into its state.
+func (d *Door) Rest() []*frame.Slab {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	d.drain()
+	var all []*frame.Slab
+	add := func(key slabKey, s *frame.Slab, err error) {
+		switch {
+		case errors.Is(err, frame.ErrNoSlab):
+		case err != nil:
+			host.Logf(d.log, host.Warning, "what Asterisk staged cannot be used: %v", err)
+		default:
+			s.Lasting = key.pool != poolPlain
+			if was, ok := d.handed[key]; ok && was.stage == s.Stage && was.first == s.First {
+				s.From = int(min(was.end, maxSlab))
+			}
+			if s.Waiting() > 0 {
+				all = append(all, s)
+			}
+		}
+	}
+	usual := d.control.head.usualBytes.Load()
+	d.scan(poolPlain, usual, add)
+	d.scanLarge(usual, add)
+	if d.files.folder != nil {
+		d.scan(poolDurable, maxFile, add)
+		d.scanFolder(add)
+	}
+	sortSlabs(all)
+	return all
+}
+
+// maxFile is longer than any file.
+const maxFile = 1 << 62
+
+type found func(key slabKey, s *frame.Slab, err error)
+
+// scan looks at each place of a file where a slab may begin, up to end.
+func (d *Door) scan(pool, end uint64, add found) {
+	f, err := d.files.of(pool)
+	if err != nil {
+		return // nobody has made it
+	}
+	f.reaches(maxFile) // learns the file's size
+	var head [frame.SlabHeadSize]byte
+	for at := uint64(0); at+frame.SlabBytes <= min(end, f.size); at += frame.SlabBytes {
+		// Read before it is mapped: to look at a page that has no memory through a mapping would give it some.
+		_, err := f.ReadAt(head[:], int64(at))
+		var s *frame.Slab
+		if err == nil {
+			s, err = frame.ReadSlab(head[:], frame.SlabBytes)
+		}
+		var memory []byte
+		if err == nil {
+			memory, err = f.slab(at)
+		}
+		if err == nil {
+			s, err = frame.ReadSlab(memory, frame.SlabBytes)
+		}
+		add(slabKey{pool, at}, s, err)
+	}
+}
+
+// scanLarge looks for the large slabs in the file of plain ones.
+func (d *Door) scanLarge(from uint64, add found) {
+	f := d.files.plain
+	for at := from / frame.SlabBytes * frame.SlabBytes; at < f.size; {
+		key := slabKey{poolPlain, at}
+		s, err := d.mapLarge(&large{file: f, at: at}, f.size-at)
+		add(key, s, err)
+		at += frame.SlabBytes
+		if err == nil { // what is inside it is no slab
+			at += (s.Size - 1) / frame.SlabBytes * frame.SlabBytes
+		}
+	}
+}
+
+// scanFolder looks at the files of large slabs.
+func (d *Door) scanFolder(add found) {
+	entries, err := d.files.folder.ReadDir(".")
+	if err != nil {
+		host.Logf(d.log, host.Warning, "reading the staging folder: %v", err)
+	}
+	for _, e := range entries {
+		digits, ok := strings.CutPrefix(e.Name(), largePrefix)
+		number, err := strconv.ParseUint(digits, 10, 64)
+		if !ok || err != nil {
+			continue
+		}
+		key := slabKey{poolFile, number}
+		l, err := d.files.openLarge(key)
+		var s *frame.Slab
+		if err == nil {
+			s, err = d.mapLarge(l, l.file.size)
+			l.close()
+		}
+		add(key, s, err)
+	}
+}
+
+// mapLarge maps a large slab, which has most bytes at most.
+func (d *Door) mapLarge(l *large, most uint64) (*frame.Slab, error) {
+	var head [frame.SlabHeadSize]byte
+	if most < frame.SlabHeadSize {
+		return nil, frame.ErrNoSlab
+	}
+	if err := l.read(head[:], 0); err != nil {
+		return nil, err
+	}
+	size := binary.NativeEndian.Uint64(head[frame.SlabSize:])
+	if _, err := frame.ReadSlab(head[:], int64(size)); err != nil {
+		return nil, err
+	}
+	if size > maxPlace {
+		return nil, fmt.Errorf("reading a slab: it has %d bytes", size)
+	}
+	// Its place may be longer than its frame, and than the file.
+	memory, err := l.file.mmap(l.at, min(size, most))
+	if err != nil {
+		return nil, err
+	}
+	d.files.mapped = append(d.files.mapped, memory)
+	s, err := frame.ReadSlab(memory, int64(size))
+	if err == nil {
+		s.Memory = memory
+	}
+	return s, err
+}
+
+// maxPlace is the longest place that the stage has for a slab: 2^17 usual ones.
+const maxPlace = frame.SlabBytes << 17

@@ -1,0 +1,147 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/host"
+)
+
+// empty takes until there is nothing left, and leaves word that the next range has to wake the Door.
+func (d *Door) empty() {
+	r := &d.control.ring
+	for {
+		d.Drain()
+		r.asleep.Store(1)
+		d.mtx.Lock()
+		more := r.put.Load() != d.next
+		d.mtx.Unlock()
+		if !more || d.broken() {
+			return
+		}
+		r.asleep.Store(0)
+	}
+}
+
+// broken reports whether the ring's counters cannot be true: then nothing is taken until they can.
+func (d *Door) broken() bool {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	return d.control.ring.put.Load()-d.next > ringEntries
+}
+
+// drain takes what is in the ring. The mutex is held.
+func (d *Door) drain() {
+	r := &d.control.ring
+	if d.take == nil {
+		return
+	}
+	for {
+		put := r.put.Load()
+		if put == d.next {
+			return
+		}
+		if put-d.next > ringEntries {
+			d.refuse(fmt.Errorf("%d entries in a ring of %d", put-d.next, ringEntries))
+			return
+		}
+		for ; d.next != put; r.taken.Store(d.next) {
+			e := r.entries[d.next%ringEntries] // a copy, which nobody changes
+			d.next++
+			if err := d.enter(e); err != nil {
+				d.refuse(err)
+			}
+		}
+	}
+}
+
+// enter gives one range to the engine. A page of a folder's file that somebody has cut off is an error.
+func (d *Door) enter(e entry) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			host.LogPanic(d.log, "taking over records", r)
+			err = errors.New("a panic")
+		}
+	}()
+	r, err := d.find(e)
+	if err == nil {
+		d.take(e.id, r)
+	}
+	return err
+}
+
+// refuse logs that ranges cannot be used, at most every refuseEvery. Their frames stay as they are.
+func (d *Door) refuse(err error) {
+	d.refused++
+	if now := time.Now(); now.Sub(d.logged) > refuseEvery {
+		host.Logf(d.log, host.Error, "%d range(s) of records that Asterisk's process handed over cannot be used, the last one because of: %v", d.refused, err)
+		d.logged, d.refused = now, 0
+	}
+}
+
+const refuseEvery = 30 * time.Second
+
+// slabKey names a slab.
+type slabKey struct{ pool, slab uint64 }
+
+// filled says how far one filling of a slab was handed over. stage and first name the filling.
+type filled struct {
+	stage, first uint64
+	end          uint64 // byte of the slab
+}
+
+// find returns the range that an entry names.
+func (d *Door) find(e entry) (Range, error) {
+	key, end := slabKey{e.pool, e.slab}, e.start+e.length
+	switch {
+	case e.pool > poolFile, e.length == 0, e.start < frame.SlabHeadSize, e.start%frame.SlabGranule != 0, e.start > end, end > maxSlab:
+		return Range{}, fmt.Errorf("an entry names %d bytes at byte %d of slab %d in file %d", e.length, e.start, e.slab, e.pool)
+	case e.pool == poolFile, end > frame.SlabBytes:
+		return d.findLarge(key, e)
+	}
+	f, err := d.files.of(e.pool)
+	var memory []byte
+	if err == nil {
+		memory, err = f.slab(e.slab)
+	}
+	if err != nil {
+		return Range{}, err
+	}
+	d.note(key, memory, end)
+	return Range{Frames: memory[e.start:end:end], Stays: true, Lasting: e.pool == poolDurable}, nil
+}
+
+// note notes how far a slab was handed over, by its head.
+func (d *Door) note(key slabKey, head []byte, end uint64) {
+	stage, first := filling(head)
+	d.handed[key] = filled{stage, first, end}
+}
+
+// maxSlab is the longest slab that is believed: one record of the largest message_max_bytes, 1000000000, and its headers.
+const maxSlab = 1<<30 + 64<<20
+
+// findLarge reads the frame of a large slab into memory of this process, so that nothing that large stays mapped.
+func (d *Door) findLarge(key slabKey, e entry) (Range, error) {
+	l, err := d.files.openLarge(key)
+	if err != nil {
+		return Range{}, err
+	}
+	defer l.close()
+	var head [frame.SlabWhole]byte
+	if err := l.read(head[:], 0); err != nil {
+		return Range{}, err
+	}
+	if !l.file.reaches(l.at + e.start + e.length) { // before so much is allocated
+		return Range{}, fmt.Errorf("an entry names %d bytes at byte %d of a file of %d", e.length, l.at+e.start, l.file.size)
+	}
+	frames := make([]byte, e.length)
+	if err := l.read(frames, e.start); err != nil {
+		return Range{}, err
+	}
+	d.note(key, head[:], e.start+e.length)
+	return Range{Frames: frames, Lasting: key.pool == poolFile, States: d.lateStates(key, e.start)}, nil
+}

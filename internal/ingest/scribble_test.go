@@ -1,0 +1,161 @@
+package ingest
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/frame/frametest"
+	"reskafka/internal/host"
+)
+
+// scribbleTime is how long memory is scribbled over.
+func scribbleTime() time.Duration {
+	if os.Getenv("RES_KAFKA_LONG") != "" {
+		return time.Minute
+	}
+	return time.Second
+}
+
+// scribble writes to memory until stop is closed: bytes, bits, and numbers that lengths and offsets might be.
+func scribble(memory []byte, seed uint64, stop <-chan struct{}) {
+	dice := rand.New(rand.NewPCG(seed, 1))
+	numbers := []uint32{0, 1, 7, 8, 15, 16, 24, frame.Ready, frame.Done, frame.Null, 1 << 15, frame.SlabBytes, 1 << 31}
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		for range 100 {
+			at := dice.IntN(len(memory) - 8)
+			switch dice.IntN(3) {
+			case 0:
+				memory[at] = byte(dice.Uint32())
+			case 1:
+				memory[at] ^= 1 << dice.IntN(8)
+			case 2:
+				binary.NativeEndian.PutUint32(memory[at&^3:], numbers[dice.IntN(len(numbers))])
+			}
+		}
+	}
+}
+
+// readAll looks at everything that a range leads to, twice, as an engine might.
+func readAll(r Range) (seen int) {
+	look := func(b []byte) {
+		for range 2 {
+			for _, c := range b {
+				seen += int(c)
+			}
+		}
+	}
+	var own []byte
+	visit := func(f *frame.Frame) {
+		look(f.Topic)
+		look(f.Key)
+		look(f.Value)
+		_ = f.EachField(func(fd frame.Field) { look(fd.Name); look(fd.Value) })
+		var err error
+		if own, err = f.Own(own); err == nil {
+			_ = f.EachField(func(fd frame.Field) { look(fd.Name); look(fd.Value) })
+		}
+		r.State(f.At).Store(frame.Done)
+	}
+	_ = frame.Walk(r.Frames, visit, func(f *frame.Frame, _ error) { r.State(f.At).Store(frame.Done) })
+	return seen
+}
+
+// someFrames are frames of all kinds.
+func someFrames() []byte {
+	var frames []byte
+	for i := range 40 {
+		f := frametest.Frame{Topic: "topic", Key: []byte("key"), Value: make([]byte, i*13), Charge: uint32(i)}
+		if i%3 == 0 {
+			f.Fields = []frame.Field{frametest.Text("name", "value"), frametest.Integer("number", 5), {Name: []byte("null")}}
+		}
+		frames = frametest.Append(frames, f)
+	}
+	return frames
+}
+
+// A module that writes anything anywhere at any time, also while it is read, does not end the engine.
+func TestDoor_MemoryScribbledOver_Survives(t *testing.T) {
+	m := newModule(t)
+	ranges := 0
+	m.start(privateFolder(t), func(_ uint64, r Range) { ranges++; readAll(r) })
+	frames := someFrames()
+	const slabs = 8
+	var start, end uint64
+	for i := range slabs {
+		start, end = m.slab(i*frame.SlabBytes, "one", 1, uint64(i), frames)
+	}
+	size := int(unsafe.Sizeof(*m.control))
+	controlled := unsafe.Slice((*byte)(unsafe.Pointer(m.control)), size)
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	used := m.memory[:slabs*frame.SlabBytes]
+	ring := controlled[unsafe.Offsetof(m.control.ring):unsafe.Offsetof(m.control.gates)]
+	for i, memory := range [][]byte{used[:frame.SlabHeadSize], used[:4096], used, ring, controlled[:4096]} {
+		all.Go(func() { scribble(memory, uint64(i), stop) })
+	}
+	for limit := time.Now().Add(scribbleTime()); time.Now().Before(limit); {
+		for i := range slabs {
+			copy(m.memory[i*frame.SlabBytes+int(start):], frames)
+			put := m.control.ring.put.Load()
+			e := entry{id: 1, slab: uint64(i * frame.SlabBytes), start: start, length: end - start}
+			m.control.ring.entries[put%ringEntries] = e
+			m.door.mtx.Lock()
+			m.control.ring.put.Store(m.door.next + 1)
+			m.door.mtx.Unlock()
+			m.door.Drain()
+		}
+		for _, s := range m.door.Rest() {
+			readAll(Range{Frames: s.Clone().Memory[min(int(start), len(s.Memory)):], Stays: true})
+			_ = s.Each(func(*frame.Frame) {}, func(*frame.Frame, error) {})
+		}
+	}
+	close(stop)
+	all.Wait()
+	if ranges < 100 {
+		t.Errorf("only %d ranges were taken", ranges)
+	}
+}
+
+type noLog struct{}
+
+func (noLog) Log(host.Level, string, int, string, string) {}
+
+// FuzzDoor lets the fuzzer write the entry, the slab's head and its frames, and somebody scribble over them meanwhile.
+func FuzzDoor(f *testing.F) {
+	file := frametest.Slab("one", 1, 0, someFrames())
+	start := int(binary.NativeEndian.Uint32(file[frame.SlabFrames:]))
+	f.Add(uint64(0), uint64(0), uint64(start), uint64(len(someFrames())), file[:frame.SlabHeadSize], someFrames())
+	f.Add(uint64(1), uint64(frame.SlabBytes), uint64(start), uint64(64), file[:100], someFrames()[:64])
+	m := newModule(f)
+	m.start(privateFolder(f), func(_ uint64, r Range) { readAll(r) })
+	m.grow(4 * frame.SlabBytes)
+	m.door.log = noLog{}
+	f.Fuzz(func(t *testing.T, pool, slab, start, length uint64, head, frames []byte) {
+		m.t = t
+		memory := slices.Concat(head[:min(len(head), frame.SlabHeadSize)], make([]byte, 2*frame.SlabBytes))
+		copy(memory[min(start, uint64(len(memory))):], frames)
+		copy(m.memory, memory[:2*frame.SlabBytes])
+		stop := make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() { scribble(m.memory[:frame.SlabBytes], slab, stop) })
+		m.put(entry{id: 1, pool: pool % 4, slab: slab, start: start, length: length})
+		m.door.Drain()
+		for _, s := range m.door.Rest() {
+			_ = s.Clone().Each(func(*frame.Frame) {}, func(*frame.Frame, error) {})
+		}
+		close(stop)
+		all.Wait()
+	})
+}
