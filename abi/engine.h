@@ -30,6 +30,12 @@
 #define RESK_CONST const
 #endif
 
+/* The gate as it was before it went to boundary/shared.h, for as long as cmd/libreskafka is there. */
+struct stage_gate {
+	int64_t open, max_frames, max_charge, max_length, linger_ns, max_weight, shared, taken;
+	int64_t held_frames, held_charge, admitted, unshared, memory;
+};
+
 struct resk_text {
 	const char *data;
 	size_t length;

@@ -21,15 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef __cplusplus
-extern "C" {
-#define SHARED_ASSERT(condition) static_assert(condition, #condition)
-#else
-#define SHARED_ASSERT(condition) _Static_assert(condition, #condition)
-#endif
-
-#define SHARED_AT(type, field, offset) SHARED_ASSERT(offsetof(struct type, field) == (offset))
-#define SHARED_SIZE(type, size)        SHARED_ASSERT(sizeof(struct type) == (size))
+#define SHARED_AT(type, field, offset) _Static_assert(offsetof(struct type, field) == (offset), #type "." #field)
+#define SHARED_SIZE(type, size)        _Static_assert(sizeof(struct type) == (size), #type)
 
 /* A cache line. Fields of different writers never share one. */
 #define RESK_LINE 64
@@ -180,8 +173,63 @@ SHARED_AT(resk_control, ring, 64);
 SHARED_AT(resk_control, gates, 65792);
 SHARED_AT(resk_control, progress, 852224);
 
-#ifdef __cplusplus
-}
-#endif
+/* A frame as it lies in a slab, 8-byte aligned. The content follows the header; the next frame starts size bytes
+ * after this one. It holds no pointer, so that another process can read it. */
+struct stage_frame {
+	uint32_t size;   /* bytes from this frame to the next, header and padding included: a multiple of 8 */
+	uint32_t length; /* bytes of content */
+	uint32_t state;  /* STAGE_FRAME_READY, until the engine stores STAGE_FRAME_DONE, atomically and with release order: from
+	                  * then on nobody but the module looks at the frame */
+	uint32_t charge; /* what it weighs against max_charge */
+};
+
+SHARED_SIZE(stage_frame, 16);
+SHARED_AT(stage_frame, size, 0);
+SHARED_AT(stage_frame, length, 4);
+SHARED_AT(stage_frame, state, 8);
+SHARED_AT(stage_frame, charge, 12);
+
+#define STAGE_FRAME_READY    0x52454459u
+#define STAGE_FRAME_DONE     0x444f4e45u
+
+/* One slab, its head included: about 200 frames of 300 bytes, so that what is done once per slab (a spare, a wake-up, a call
+ * into the engine) costs a frame next to nothing. */
+#define STAGE_SLAB_BYTES (64 * 1024)
+
+/* The file of the staging folder that holds all durable slabs but larger ones: one may begin at every multiple of
+ * STAGE_SLAB_BYTES. Each of the larger ones has a file to itself, whose name begins with "slab-". */
+#define STAGE_SLABS_FILE "slabs"
+
+/* The granule of a slab, bytes: every frame begins at a multiple of it. */
+#define STAGE_GRANULE 8
+
+/* How a slab begins. Whatever moment its process was killed at, this holds: without the magic number it is nothing yet; where
+ * `whole` has a bit there is a frame, whole, READY or DONE, and in their order they overlap nowhere. Between them may be what
+ * a writer had not finished: nothing can be said about that, nor where it ends. */
+struct stage_slab {
+	uint64_t magic;  /* STAGE_SLAB_MAGIC, written last */
+	uint32_t layout; /* STAGE_SLAB_LAYOUT */
+	uint32_t frames; /* where the first frame begins, bytes from the beginning of the slab */
+	uint64_t size;   /* of the slab's place, bytes: STAGE_SLAB_BYTES, or more for a larger one, which has a single frame */
+	uint64_t stage;  /* the number of the stage's gate, and */
+	uint64_t first;  /* how many frames were admitted to the stage before the first in here: these two order the slabs
+	                  * of one label */
+	char label[152]; /* the stage's, ends with NUL */
+	uint64_t whole[128]; /* bit n % 64 of word n / 64: a frame begins at granule n from frames on, and its writer is done */
+};
+
+#define STAGE_SLAB_MAGIC  UINT64_C(0x42414c534b534552) /* "RESKSLAB" where the lowest byte comes first */
+#define STAGE_SLAB_LAYOUT 2                            /* of this struct, struct stage_frame and what a frame holds */
+#define STAGE_LABEL_MAX   (sizeof(((struct stage_slab *) NULL)->label) - 1)
+
+SHARED_SIZE(stage_slab, 1216);
+SHARED_AT(stage_slab, magic, 0);
+SHARED_AT(stage_slab, layout, 8);
+SHARED_AT(stage_slab, frames, 12);
+SHARED_AT(stage_slab, size, 16);
+SHARED_AT(stage_slab, stage, 24);
+SHARED_AT(stage_slab, first, 32);
+SHARED_AT(stage_slab, label, 40);
+SHARED_AT(stage_slab, whole, 192);
 
 #endif /* RES_KAFKA_BOUNDARY_SHARED_H */

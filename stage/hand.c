@@ -1,5 +1,5 @@
 /*
- * res_kafka: what the pump does with one stage: hand out its frames, report its notes, find it empty.
+ * res_kafka: what the pump does with one stage: hand over its frames, report its notes, find it empty.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -13,18 +13,31 @@
 
 #include "internal.h"
 
-/* is_ready waits a moment for a frame that is being copied. */
-static bool is_ready(const struct slab *slab, size_t at)
+/* all_complete: no writer of the stage is in the middle of a put. */
+static bool all_complete(const struct stage *stage)
+{
+	uint64_t complete = __atomic_load_n(&stage->complete, __ATOMIC_ACQUIRE);
+	uint64_t word = __atomic_load_n(&stage->word, __ATOMIC_SEQ_CST);
+
+	return complete == (uint64_t) stage_total(stage, word);
+}
+
+/* is_ready waits a moment for a frame that is being copied. Its bit may never come, because the engine may have cleared it:
+ * then the frame is there when all are. */
+static bool is_ready(const struct stage *stage, const struct slab *slab, size_t at)
 {
 	size_t granule = at / STAGE_GRANULE;
 	int spins;
 
+	if (at < slab->ready) {
+		return true;
+	}
 	for (spins = 0; spins < STAGE_COPY_SPINS; spins++) {
 		if (__atomic_load_n(&slab->head->whole[granule / 64], __ATOMIC_ACQUIRE) >> granule % 64 & 1) {
 			return true;
 		}
 	}
-	return false;
+	return all_complete(stage);
 }
 
 uint64_t stage_look(struct stage *stage)
@@ -40,6 +53,7 @@ uint64_t stage_look(struct stage *stage)
 		if (before) {
 			before->next = slab;
 			before->end = slab_is_large(before) ? before->only : STAGE_WORD_USED(slab->before) * STAGE_GRANULE;
+			before->total = STAGE_WORD_COUNT(slab->before);
 			before->closed = true;
 		} else {
 			stage->oldest = slab;
@@ -63,135 +77,136 @@ bool stage_slab_take_away(struct stage *stage, uint64_t word)
 	STAGE_STEP(false);
 	stage->oldest = NULL;
 	stage->newest = NULL;
-	__atomic_fetch_sub(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
+	slab->end = slab->taken;
+	slab->total = slab->count;
+	slab->closed = true;
+	slab->next = NULL;
 	return true;
 }
 
-/* count_handed notes that the taker has got so many frames. */
-static void count_handed(struct stage *stage, int64_t frames)
-{
-	__atomic_store_n(&stage->handed, stage->handed + frames, __ATOMIC_RELEASE);
-	__atomic_store_n(&stage->gate.taken, stage->handed, __ATOMIC_RELAXED);
-}
-
-/* leave_behind takes the oldest slab, which is closed, out of its stage. */
-static void leave_behind(struct stage *stage, struct slab *slab)
-{
-	stage->oldest = slab->next;
-	__atomic_fetch_sub(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
-}
-
-/* hand_slab hands over what is ready between what was taken and end. Returns whether that was all. */
-static bool hand_slab(struct stage_pump *pump, struct stage *stage, struct slab *slab, size_t end)
+/* hand_slab hands over what is ready of a slab between what was taken and end, which is where frame number total ends. REST_NONE:
+ * that was all. */
+static enum rest hand_slab(struct stage_pump *pump, struct stage *stage, struct slab *slab, size_t end, int64_t total)
 {
 	size_t start = slab->taken;
 	size_t at = start;
-	int64_t frames = 0;
+	size_t behind = start; /* the last frame that can be found */
+	int64_t frames = slab->count;
 
-	while (at < end && is_ready(slab, at)) {
-		at += ((const struct stage_frame *) (slab->frames + at))->size;
+	while (at < end && is_ready(stage, slab, at)) {
+		size_t size = stage_frame_size(slab, at, end);
+
+		if (!size) {
+			at = end; /* which stage_slab_is_done will find too */
+			break;
+		}
+		at = behind = at + size;
 		frames++;
 	}
-	if (frames) {
-		pump->taker.take(stage->owner, slab->frames + start, at - start, slab->shared);
-		slab->taken = at;
-		count_handed(stage, frames);
+	if (behind > start && !stage_ring_put(&pump->ring, stage->number, slab, start, behind - start)) {
+		return REST_BLOCKED;
 	}
-	return at == end;
+	if (at == end) {
+		frames = total;
+	}
+	slab->taken = at;
+	if (at > slab->ready) {
+		slab->ready = at;
+	}
+	__atomic_store_n(&stage->handed, stage->handed + frames - slab->count, __ATOMIC_RELEASE);
+	slab->count = frames;
+	return at == end ? REST_NONE : REST_COPYING;
 }
 
-/* lend hands over the oldest slab if the taker may keep its memory: then all of it has to be there, and it is full. Returns
- * whether it did. The taker may give back the slab at any time, so it is nobody's before. A large one is not lent: nobody keeps spares
- * of those, so the next caller with a large frame would fetch memory that the process has not seen. */
-static bool lend(struct stage_pump *pump, struct stage *stage, struct slab *slab)
+/* hand_again hands over what an engine that is gone was not done with. */
+static enum rest hand_again(struct stage_pump *pump, struct stage *stage)
 {
-	size_t at = 0;
-	int64_t frames = 0;
+	struct slab *slab;
 
-	if (!pump->taker.keep || slab->shared || slab_is_large(slab) || !slab->closed || slab->taken) {
-		return false;
+	while ((slab = stage->again)) {
+		enum rest rest = hand_slab(pump, stage, slab, slab->end, slab->total);
+
+		if (rest != REST_NONE) {
+			return rest;
+		}
+		stage->again = slab->next;
+		stage_keep(stage, slab);
 	}
-	for (; at < slab->end && is_ready(slab, at); frames++) {
-		at += ((const struct stage_frame *) (slab->frames + at))->size;
-	}
-	if (at < slab->end || !frames) {
-		return false;
-	}
-	leave_behind(stage, slab);
-	slab->lent = true;
-	__atomic_fetch_add(&pump->lent, 1, __ATOMIC_RELAXED);
-	if (!pump->taker.keep(stage->owner, slab->frames, at, slab)) {
-		stage_give_back(pump, slab);
-	}
-	count_handed(stage, frames);
-	return true;
+	return REST_NONE;
 }
 
-/* retire disposes of the oldest slab when all that is in it was handed over. If it is the one that is being filled, the
- * next frame begins it anew, as the spare that was put back last: so in little traffic no slab is ever full, which would
- * need a call, and the same memory is used again and again. A shared slab has to wait for its frames to be done, which is
- * not here. */
-static void retire(struct stage_pump *pump, struct stage *stage, uint64_t word)
+/* retire keeps the oldest slab when all that is in it was handed over. The one that is being filled stays, unless it is a
+ * larger one. */
+static void retire(struct stage *stage, uint64_t word)
 {
 	struct slab *slab = stage->oldest;
 
 	if (slab->closed) {
-		leave_behind(stage, slab);
-	} else if ((slab->shared && !slab_is_large(slab)) || !stage_slab_take_away(stage, word)) {
+		stage->oldest = slab->next;
+	} else if (!slab_is_large(slab) || !stage_slab_take_away(stage, word)) {
 		return;
 	}
-	if (slab->shared) {
-		stage_keep(stage, slab);
-	} else {
-		stage_slab_put(&pump->plain, slab);
-	}
+	stage_keep(stage, slab);
 }
 
-enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
+/* hand_oldest hands over the oldest slab. *more: there may be another one behind it. */
+static enum rest hand_oldest(struct stage_pump *pump, struct stage *stage, bool all, bool *more)
 {
+	uint64_t word = stage_look(stage);
+	struct slab *slab = stage->oldest;
+	bool full = slab && (slab->closed || slab_is_large(slab));
+	size_t end;
+	enum rest rest;
+
+	*more = full;
+	if (!slab || (!full && !all)) {
+		return REST_NONE;
+	}
+	end = slab->closed ? slab->end : slab_is_large(slab) ? slab->only : STAGE_WORD_USED(word) * STAGE_GRANULE;
+	rest = hand_slab(pump, stage, slab, end, slab->closed ? slab->total : STAGE_WORD_COUNT(word));
+	if (rest == REST_NONE) {
+		bool shared = slab->shared;
+
+		retire(stage, word);
+		if (full) { /* writers may be ahead by many slabs */
+			stage_slab_refill(shared ? &pump->shared : &pump->plain);
+		}
+	}
+	return rest;
+}
+
+static enum rest hand_out(struct stage_pump *pump, struct stage *stage, bool all)
+{
+	enum rest rest = hand_again(pump, stage);
+	bool more = true;
 	int slabs;
 
-	for (slabs = 0; slabs < STAGE_SLABS_PER_LOOK; slabs++) {
-		uint64_t word;
-		struct slab *slab;
-		bool full;
-		bool shared;
-		size_t end;
-
+	for (slabs = 0; rest == REST_NONE && more; slabs++) {
+		if (slabs == STAGE_SLABS_PER_LOOK) {
+			return REST_MORE;
+		}
 		/* What comes from now on says so anew. */
 		if (all) {
 			__atomic_store_n(&stage->since, 0, __ATOMIC_RELAXED);
 		}
-		word = stage_look(stage);
-		slab = stage->oldest;
-		full = slab && (slab->closed || slab_is_large(slab));
-		shared = slab && slab->shared;
-
-		if (!slab || (!full && !all)) {
-			return REST_NONE;
-		}
-		end = slab->closed ? slab->end : slab_is_large(slab) ? slab->only : STAGE_WORD_USED(word) * STAGE_GRANULE;
-		if (!lend(pump, stage, slab)) {
-			if (!hand_slab(pump, stage, slab, end)) {
-				__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
-				return REST_COPYING;
-			}
-			retire(pump, stage, word);
-		}
-		if (!full) {
-			return REST_NONE;
-		}
-		/* Writers may be ahead by many slabs. */
-		stage_slab_refill(shared ? &pump->shared : &pump->plain);
+		rest = hand_oldest(pump, stage, all, &more);
 	}
-	/* What is left is due as well, whatever a writer has said since. */
-	if (all) {
-		__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
-	}
-	return REST_MORE;
+	return rest;
 }
 
-bool stage_disarm(struct stage_pump *pump, struct stage *stage)
+enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
+{
+	enum rest rest = hand_out(pump, stage, all);
+
+	/* What is left is due as well, whatever a writer has said since. */
+	if (rest != REST_NONE && (all || rest != REST_MORE)) {
+		__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
+	}
+	stage_publish(stage);
+	return rest;
+}
+
+bool stage_disarm(struct stage *stage)
 {
 	struct slab *slab;
 	uint64_t word;
@@ -201,16 +216,9 @@ bool stage_disarm(struct stage_pump *pump, struct stage *stage)
 	STAGE_STEP(false);
 	word = stage_look(stage);
 	slab = stage->oldest;
-	if (!slab) {
-		return true;
-	}
-	if (slab->closed || slab_is_large(slab) || slab->taken != STAGE_WORD_USED(word) * STAGE_GRANULE) {
+	if (slab && (slab->closed || slab_is_large(slab) || slab->taken != STAGE_WORD_USED(word) * STAGE_GRANULE)) {
 		__atomic_fetch_or(&stage->flags, STAGE_ARMED, __ATOMIC_SEQ_CST);
 		return false;
-	}
-	/* Who has come since has found the stage disarmed. */
-	if (!(slab->shared && slab->done < slab->taken) && stage_slab_take_away(stage, word)) {
-		stage_slab_put(slab->shared ? &pump->shared : &pump->plain, slab);
 	}
 	return true;
 }
@@ -233,19 +241,38 @@ void stage_report(struct stage_pump *pump, struct stage *stage)
 	pthread_mutex_unlock(&stage->lock);
 	for (slot = 0; slot < STAGE_NOTE_SLOTS; slot++) {
 		if (pump->notes[slot].count) {
-			pump->taker.note(stage->owner, slot, pump->notes[slot].count, pump->notes[slot].text);
+			pump->note(stage->owner, slot, pump->notes[slot].count, pump->notes[slot].text);
 		}
 	}
 	__atomic_store_n(&stage->reported, noted, __ATOMIC_RELEASE);
 }
 
-void stage_drain(struct stage_pump *pump, struct stage *stage)
+/* drained hands over everything, or as much as there is room for until then. */
+static bool drained(struct stage_pump *pump, struct stage *stage, int64_t until)
 {
-	do {
-		while (stage_hand_out(pump, stage, true) == REST_COPYING) {
-			sched_yield();
+	const struct timespec moment = { .tv_nsec = STAGE_RING_NS };
+	enum rest rest;
+
+	while ((rest = stage_hand_out(pump, stage, true)) != REST_NONE) {
+		if (rest != REST_MORE && stage_now() >= until) {
+			return false;
 		}
-	} while (!stage_disarm(pump, stage));
+		if (rest == REST_COPYING) {
+			sched_yield();
+		} else if (rest == REST_BLOCKED) {
+			if (!__atomic_load_n(&pump->ring.open, __ATOMIC_ACQUIRE)) {
+				return false;
+			}
+			nanosleep(&moment, NULL);
+		}
+	}
+	return true;
+}
+
+void stage_drain(struct stage_pump *pump, struct stage *stage, int64_t until)
+{
+	while (drained(pump, stage, until) && !stage_disarm(stage)) {
+	}
 	stage_report(pump, stage);
 	stage_orphan(pump, stage);
 }

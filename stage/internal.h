@@ -1,12 +1,16 @@
 /*
  * res_kafka: what the files of the stage share, and its numbers.
  *
- *   stage.c   writers: admission, reservation, copy, notes
- *   pump.c    the pump's thread: when it looks at which stage, how it sleeps and is called
- *   hand.c    what it does there: hand out frames, report notes
- *   life.c    creation and end of pumps and stages, and waiting for the pump
- *   slab.c    slabs: what they are, where they come from, pools of spare ones
- *   shared.c  slabs that are files, and when they may be used again
+ *   stage.c    writers: admission, reservation, copy, notes
+ *   admit.c    what is held of a stage's limits
+ *   pump.c     the pump's thread: when it looks at which stage, how it sleeps and is called
+ *   hand.c     what it does there: hand over frames, report notes, find a stage empty
+ *   reclaim.c  slabs whose frames are done; what a new engine has to get again
+ *   ring.c     control memory, the ring, and whether there is an engine
+ *   life.c     creation and end of pumps and stages, and waiting for the pump
+ *   slab.c     slabs: their table, pools of spare ones
+ *   files.c    the files that they lie in, memory for slabs
+ *   pool.c     opening and closing those files, pages that are given back
  *
  * A stage's slabs hang on its *word*, which says which slab is being filled, how far, and how many frames are in it. A
  * writer reserves by exchanging the word for one that says so much more, or that names a slab it has brought along. What
@@ -16,11 +20,14 @@
  *
  *     word ─► slab being filled ─before─► slab ─before─► … ─► what the pump knows
  *
- * Pools of slabs are stacks of the same kind. Slabs, as opposed to their memory, exist until their pump is freed, so
- * that whoever looks at one that is not the stage's any more reads nonsense at worst, and its exchange fails.
+ * Where the pump finds a slab:
+ *
+ *     again ──handed over──► kept        frames of an engine that died, oldest first
+ *     oldest ─next─► … ─► newest         not handed over in full
+ *     kept                               full and handed over, until every frame is done
  *
  * Locks, never one inside another: a stage's lock (its notes), its pump's lock (the list of stages, and who waits for
- * the pump). A put takes none. No lock is held during a call to the taker.
+ * the pump), the ring's lock. A put takes none. No lock is held while a callback runs.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -29,26 +36,14 @@
 #define RES_KAFKA_STAGE_INTERNAL_H
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <time.h>
 
-#include "stage.h"
+#include "slab.h"
 
 #define STAGE_MILLISECOND INT64_C(1000000)
 #define STAGE_SECOND      (1000 * STAGE_MILLISECOND)
 #define STAGE_NEVER       INT64_MAX
 #define STAGE_LONG_AGO    (-STAGE_NEVER / 2)
-
-/* Spares the pump keeps ready, idle or not: two, so that two stages may wake up at the same time. */
-#define STAGE_SPARES_READY 2
-
-/* Spares the pump sees to when it has fallen behind, so that it and not a writer fetches the memory: what a writer flat out
- * fills while the pump hands over one slab, and again as much. */
-#define STAGE_SPARES_BUSY 16
-
-/* Plain spares kept under load, 4 MiB. One writer flat out fills a slab in some 15 us; this is what it fills in the
- * millisecond that a pump may wait for a processor, so that even then it finds memory that is mapped already. */
-#define STAGE_SPARES_MAX 64
 
 /* Slabs of one stage that the pump hands out before it turns to the next stage: 1 MiB. */
 #define STAGE_SLABS_PER_LOOK 16
@@ -66,9 +61,12 @@
 #define STAGE_NOTE_NS (50 * STAGE_MILLISECOND)
 
 /* A frame still being copied: first the pump watches it this many times, longer than a copy of some kilobytes takes,
- * then its writer has lost its processor and the pump sleeps this long. */
+ * then its writer has lost its processor and the pump sleeps this long, and longer each time that nothing has come. */
 #define STAGE_COPY_SPINS 256
 #define STAGE_COPY_NS    (STAGE_MILLISECOND / 5)
+
+/* The longest that it sleeps when it has looked again and again. */
+#define STAGE_COPY_MAX_NS (20 * STAGE_MILLISECOND)
 
 /* A longer linger is taken for this one, a day, so that sums of times cannot overflow. */
 #define STAGE_LINGER_MAX (86400 * STAGE_SECOND)
@@ -78,53 +76,15 @@
 #define STAGE_KEPT_NS     (20 * STAGE_MILLISECOND)
 #define STAGE_KEPT_MAX_NS (32 * STAGE_KEPT_NS)
 
-/* How long no file is made after one could not be. */
-#ifndef STAGE_RETRY_NS
-#define STAGE_RETRY_NS STAGE_SECOND
+/* How soon the pump tries again to put something into a full ring: the engine takes an entry in some microseconds, so it has
+ * no processor, or is stuck. */
+#define STAGE_RING_NS STAGE_MILLISECOND
+
+/* How long the end of a stage or of the pump waits for room in the ring. An engine that takes nothing for so long does not
+ * get the rest, which stays where it is. */
+#ifndef STAGE_DRAIN_NS
+#define STAGE_DRAIN_NS STAGE_SECOND
 #endif
-
-#define STAGE_HIDDEN __attribute__((visibility("hidden")))
-
-/* Between two instructions that could be told apart by who reads what a killed process left, or by another writer, tests
- * end it, or stop the thread for good. writer: the thread is in the middle of a put. */
-#ifdef STAGE_STEPS
-void stage_step(bool writer);
-#define STAGE_STEP(writer) stage_step(writer)
-#else
-#define STAGE_STEP(writer) ((void) 0)
-#endif
-
-/* A slab: what is known of it. Its memory begins with a head, which a plain slab has too, but for the magic number. */
-struct slab {
-	/* By who brings it into a stage, before that; atomic where who has only seen it pass may read it. */
-	struct stage_slab *head;
-	unsigned char *frames;
-	size_t size;     /* of its memory, bytes */
-	uint64_t before; /* the word that it took the place of */
-	int64_t base;    /* frames admitted to its stage before it: atomic */
-	size_t only;     /* of a large one: bytes of its frame */
-	uint64_t file;   /* of a large shared one: its file's number; of another: its place in the file of all */
-	uint32_t below;  /* in a stack: the number of the next one, 0 = none: atomic */
-	bool shared;
-	bool fallback;   /* it ought to be shared */
-	bool mapping;    /* a mapping begins with its memory, which goes with the table */
-	bool lent;       /* the taker has its memory, or had it when the pump was stopped */
-	uint32_t first;  /* of a plain one that is not large: the number of the one with which its mapping begins */
-
-	/* The pump's thread only. */
-	_Alignas(64) struct slab *next;
-	size_t taken; /* bytes handed to the taker */
-	size_t done;  /* of those, bytes of frames that are known to be done, from the beginning */
-	size_t end;   /* when it is closed: bytes of frames */
-	bool closed;  /* another has taken its place */
-
-	/* Of one with which a mapping begins, while memory is given back: */
-	struct slab *idle;  /* slabs of the mapping whose memory nobody needs, */
-	unsigned int many;  /* how many, */
-	struct slab *other; /* and the next mapping with such. */
-};
-
-#define STAGE_SLAB_ROOM (STAGE_SLAB_BYTES - sizeof(struct stage_slab))
 
 /* A stage's word. A slab is named by its number in its pump's table, 0 = none; how far it is filled is counted in
  * granules. Whoever exchanges the slab, or wants to know that nobody goes on with what it read before, adds one to the
@@ -134,54 +94,12 @@ struct slab {
 #define STAGE_WORD_USED(word)  ((uint32_t) ((word) >> 1) & 0x3fff)
 #define STAGE_WORD_SHUT        UINT64_C(1)
 #define STAGE_WORD_FULL        0x3fffu /* used, of a slab that a single frame has to itself */
-#define STAGE_SLABS_MOST       (1u << 18)
 
 static inline uint64_t stage_word(uint32_t slab, uint32_t count, uint32_t used, uint64_t before, bool anew)
 {
 	return (uint64_t) slab << 46 | (((before >> 28) + anew) & 0x3ffff) << 28 | (uint64_t) count << 15
 		| (uint64_t) used << 1 | (before & STAGE_WORD_SHUT);
 }
-
-/* A stack of slabs: the number of the topmost, and above it how often one was taken off, so that a stack that is the
- * same again does not look it. */
-struct slab_stack {
-	_Alignas(64) uint64_t top;
-};
-
-/* All slabs of a pump. */
-struct slab_table {
-	struct slab *slabs;     /* STAGE_SLABS_MOST of them, by number */
-	uint32_t made;          /* that were ever used, and number 0: atomic */
-	struct slab_stack free; /* without memory */
-	struct slab_stack bare; /* plain ones whose memory has no pages */
-	struct slab_stack idle; /* plain ones that are not needed, and have some: until stage_slabs_give_back */
-	int64_t idling;         /* how many, or a little off: atomic */
-};
-
-/* Spares of one kind. */
-struct slab_pool {
-	struct slab_table *table;
-	struct slab_stack spare;
-	int64_t count;  /* of spares, or a little off: atomic, as what follows */
-	int64_t missed; /* times that there was none when a writer wanted one */
-	bool wanted;    /* some stage has wanted one; shared slabs only, as what follows */
-	size_t bytes;   /* there are */
-	uint64_t files; /* of large slabs, ever made */
-	uint64_t begun; /* places in the file of the others that were ever used */
-	int64_t retry;  /* before this time none is made */
-	struct slab_stack bare; /* slabs with places in that file, without memory */
-
-	int64_t target; /* spares the pump sees to; the pump's thread only */
-
-	/* Constant. */
-	bool shared;
-	int folder;  /* a descriptor, -1 = there are none, and */
-	int file;    /* of all slabs but large ones, mapped at */
-	unsigned char *memory;
-	uint64_t regions; /* places in that file */
-	size_t most;      /* bytes there may be */
-	bool left;        /* something stays in that file when the pump has ended */
-};
 
 struct note {
 	uint64_t count;
@@ -203,12 +121,15 @@ enum {
 };
 
 struct stage {
-	struct stage_gate gate;
-	/* Atomic, all of it, as what the gate ends with, in the same cache line: what every put changes, so that a writer waits for
-	 * one line of another processor's, not for three. */
+	/* Atomic, all of it: what every put changes, in one cache line. */
 	uint64_t word;
-	int64_t bytes;  /* of all slabs that wait, heads included */
-	int64_t before; /* frames admitted before now, while the word names no slab */
+	uint64_t put_frames;  /* ever counted against the limits, less those that were refused in the end, */
+	uint64_t put_charge;  /* and their charge */
+	uint64_t seen_frames; /* what the engine had done when a writer last looked: what is held is no more than the difference, */
+	uint64_t seen_charge; /* so that a writer looks at the engine's line of the gate only near a limit */
+	uint64_t complete;    /* frames that their writers are done with */
+	int64_t before;       /* frames admitted before now, while the word names no slab */
+	int64_t unshared;     /* see struct resk_gate */
 
 	/* Atomic, all of it; what every put only reads. */
 	_Alignas(64) int64_t linger; /* the shortest linger that the pump's next look goes by */
@@ -216,9 +137,10 @@ struct stage {
 	                              * it is not to wait any longer */
 	unsigned int flags;
 	/* Constant. */
+	uint32_t number; /* of its gate */
+	struct resk_gate *gate;
 	struct stage_pump *pump;
 	void *owner;
-	uint64_t number; /* among the pump's stages */
 	char label[STAGE_LABEL_MAX + 1];
 
 	/* Under lock. */
@@ -239,12 +161,17 @@ struct stage {
 	/* Written by the pump's thread only; the first two are read by flush. */
 	_Alignas(64) int64_t handed; /* frames */
 	uint64_t reported;           /* notes */
-	struct slab *oldest;         /* the slabs that are known, linked by next */
+	struct slab *again;          /* what a new engine has to get again, linked by next as all lists of slabs */
+	struct slab *oldest;         /* the slabs that are known */
 	struct slab *newest;
+	struct slab *kept;
+	struct slab **kept_end;
+	int64_t done_frames;         /* of slabs that the stage has given up, */
+	int64_t done_charge;         /* and their charge */
 	struct stage *next_active;
 	bool active;
 	bool heard;  /* called since the last visit */
-	bool filled;
+	bool filled; /* something is to be handed over at once */
 	unsigned int asked;
 	int64_t pace;       /* the linger that frame_due was set by */
 	int64_t frame_due;  /* when to take everything */
@@ -252,20 +179,35 @@ struct stage {
 	int64_t last_frame; /* when a look last found a frame */
 	int64_t emptied;    /* when everything was last taken */
 	int64_t gap;        /* from when it was the time before until the next frame came */
-	struct slab *kept;  /* shared slabs that are full and handed over, the oldest first */
-	struct slab **kept_end;
+	int64_t copying;    /* how long the pump waits for the frame that is being copied */
 	bool kept_more;     /* than at the last look at them: the patience with them begins anew */
 	int64_t kept_pace;  /* how long after the last look at them the next is due, and */
 	int64_t kept_due;   /* when that is */
 };
 
+/* The module's side of the ring, and whether there is an engine. */
+struct ring {
+	struct resk_control *control;
+	int wake; /* the eventfd */
+
+	pthread_mutex_t lock;
+	/* Under lock. */
+	uint64_t put;   /* entries; control memory has a copy */
+	uint64_t epoch; /* engines that were lost */
+	bool open;      /* there is an engine that has got what others left: atomic */
+	bool fresh;     /* there is one that has to get it: atomic */
+
+	/* The pump's thread only. */
+	int64_t retry; /* before this time the ring is taken to be full */
+};
+
 struct stage_pump {
-	struct stage_taker taker;
+	stage_note_cb note;
 	pthread_t thread;
 	struct slab_table slabs;
 	struct slab_pool plain;
 	struct slab_pool shared;
-	int64_t lent; /* slabs that the taker has: atomic */
+	struct ring ring;
 
 	/* Atomic, all of it. */
 	struct stage *calls;  /* those that have called */
@@ -280,19 +222,13 @@ struct stage_pump {
 	struct stage *stages;
 	bool ended;
 	unsigned int references; /* stages, and one for stage_pump_stop */
-	uint64_t created;        /* stages, ever */
+	uint32_t created;        /* stages, ever */
 
 	/* The pump's thread only. */
 	struct stage *active;
-	struct slab *orphans; /* shared slabs of stages that are gone */
+	struct slab *orphans; /* slabs of stages that are gone */
 	struct note notes[STAGE_NOTE_SLOTS];
 };
-
-/* A slab that a single frame has to itself. */
-static inline bool slab_is_large(const struct slab *slab)
-{
-	return slab->size > STAGE_SLAB_BYTES;
-}
 
 static inline struct slab *slab_of(const struct slab_table *table, uint64_t word)
 {
@@ -301,95 +237,63 @@ static inline struct slab *slab_of(const struct slab_table *table, uint64_t word
 	return number ? &table->slabs[number] : NULL;
 }
 
-/* stage_slabs_open makes a table without slabs. false: no memory. */
-STAGE_HIDDEN bool stage_slabs_open(struct slab_table *table);
+static inline struct slab_pool *pool_of(struct stage_pump *pump, const struct slab *slab)
+{
+	return slab->shared ? &pump->shared : &pump->plain;
+}
 
-/* stage_slabs_close frees it, and the memory of plain slabs, which are all in it, but for what is lent. */
-STAGE_HIDDEN void stage_slabs_close(struct slab_table *table);
-
-/* stage_slab_new gives a slab without memory. NULL: there are too many. */
-STAGE_HIDDEN struct slab *stage_slab_new(struct slab_table *table);
-
-/* stage_slab_forget takes one back whose memory is gone. */
-STAGE_HIDDEN void stage_slab_forget(struct slab_table *table, struct slab *slab);
-
-/* stage_slab_push and stage_slab_pop put a slab on a stack and take one off. NULL: it is empty. */
-STAGE_HIDDEN void stage_slab_push(const struct slab_table *table, struct slab_stack *stack, struct slab *slab);
-STAGE_HIDDEN struct slab *stage_slab_pop(const struct slab_table *table, struct slab_stack *stack);
-
-/* stage_slab_touch has all pages of a slab that is not large there at once, in one put instead of in the middle of many. */
-STAGE_HIDDEN void stage_slab_touch(struct slab *slab);
-
-/* stage_slab_get gives an empty slab with room for a frame of size bytes, a spare if there is one. NULL: no memory, or
- * no room for a file. */
-STAGE_HIDDEN struct slab *stage_slab_get(struct slab_pool *pool, size_t size);
-
-/* stage_slab_put takes a slab back, as a spare or for free. */
-STAGE_HIDDEN void stage_slab_put(struct slab_pool *pool, struct slab *slab);
-
-/* STAGE_LENT_STEP is how many slabs come back between two times that an idle pump looks what it need not keep. */
-#define STAGE_LENT_STEP 64
-
-/* stage_slab_refill makes spares, their pages touched, unless they are shared ones that nobody has wanted: a few, or
- * many when a writer has found none. The pump's thread. */
-STAGE_HIDDEN void stage_slab_refill(struct slab_pool *pool);
-
-/* stage_slab_trim frees all spares but keep, and has the pump see to a few only from now on. */
-STAGE_HIDDEN void stage_slab_trim(struct slab_pool *pool, int64_t keep);
-
-/* stage_slabs_idle says whether there are slabs that are not needed and have memory. */
-STAGE_HIDDEN bool stage_slabs_idle(const struct slab_table *table);
-
-/* stage_slabs_give_back gives back the memory of the plain slabs that are not needed. For the pump's thread. It costs least for
- * many at once: a mapping of which all slabs are idle is one call, and one message to the other processors. */
-STAGE_HIDDEN void stage_slabs_give_back(struct slab_table *table);
-
-/* stage_slab_surplus says whether more than STAGE_SPARES_READY spares are kept. */
-STAGE_HIDDEN bool stage_slab_surplus(struct slab_pool *pool);
-
-/* stage_slab_take_away takes the newest slab, of which nothing else is to come, out of its stage, if the word is still the
- * one that was read when that was found out. The pump's thread. */
+/* stage_slab_take_away takes the newest slab, of which everything was taken, out of its stage, and closes it, if the word is
+ * still the one that was read when that was found out. The pump's thread. */
 STAGE_HIDDEN bool stage_slab_take_away(struct stage *stage, uint64_t word);
 
 /* stage_look reads the stage's word and gets to know the slabs that have come. The pump's thread. */
 STAGE_HIDDEN uint64_t stage_look(struct stage *stage);
 
-/* stage_total says how many frames were ever admitted, if the word is still what it was. */
+/* stage_total returns how many frames were ever admitted, if the word is still what it was. */
 STAGE_HIDDEN int64_t stage_total(const struct stage *stage, uint64_t word);
 
-/* stage_wants_shared says whether the stage's next slab is to be a shared one, if it can be had. */
+/* stage_wants_shared reports whether the stage's next slab is to be a durable one, if it can be had. */
 STAGE_HIDDEN bool stage_wants_shared(const struct stage *stage);
 
-/* stage_shared_open makes pool one of shared slabs in a folder, which may be NULL. */
-STAGE_HIDDEN void stage_shared_open(struct slab_pool *pool, const char *folder);
+/* stage_count adds a frame of that charge to what is held, each of the two only if the limits allow it, so that a limit is never
+ * passed. The engine can only make room meanwhile. Any thread. */
+STAGE_HIDDEN enum stage_result stage_count(struct stage *stage, uint32_t weight, bool memory_only);
 
-/* stage_shared_close gives it up. What stays in the folder is what stage_shared_leave was told to leave. */
-STAGE_HIDDEN void stage_shared_close(struct slab_pool *pool);
+/* stage_uncount takes that back. */
+STAGE_HIDDEN void stage_uncount(struct stage *stage, uint32_t weight);
 
-/* stage_shared_make makes a shared slab of so many bytes, head included, or says NULL. */
-STAGE_HIDDEN struct slab *stage_shared_make(struct slab_pool *pool, size_t size);
+/* reclaim.c: the pump's thread. */
 
-/* stage_shared_free gives up one, and its memory. */
-STAGE_HIDDEN void stage_shared_free(struct slab_pool *pool, struct slab *slab);
-
-/* stage_shared_leave gives up one whose frames are to be found by others. */
-STAGE_HIDDEN void stage_shared_leave(struct slab_pool *pool, struct slab *slab);
-
-/* stage_keep takes over a shared slab that is full and handed over, until its frames are done. The pump's thread, as
- * the following. */
+/* stage_keep takes over a slab that is full and handed over, until its frames are done. */
 STAGE_HIDDEN void stage_keep(struct stage *stage, struct slab *slab);
 
-/* stage_reclaim takes back what is done of a stage's shared slabs. Returns when to come again because of the others. */
+/* stage_reclaim takes back what is done of a stage's slabs. Returns when to come again because of the others. */
 STAGE_HIDDEN int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now);
 
-/* stage_orphan leaves the shared slabs of a stage that is to be forgotten to its pump. */
+/* stage_rewind has every frame of a stage that is not done handed over once more, and sets what the gate counts as done to
+ * what the frames' states say. */
+STAGE_HIDDEN void stage_rewind(struct stage_pump *pump, struct stage *stage);
+
+/* stage_orphan leaves the slabs of a stage that is to be forgotten to its pump. */
 STAGE_HIDDEN void stage_orphan(struct stage_pump *pump, struct stage *stage);
 
 /* stage_reclaim_orphans takes back those that are done. */
 STAGE_HIDDEN void stage_reclaim_orphans(struct stage_pump *pump);
 
-/* stage_slab_is_done says whether every frame that the taker got of a slab is done. */
-STAGE_HIDDEN bool stage_slab_is_done(struct slab *slab);
+/* ring.c */
+
+/* stage_ring_open makes the pump's side of the ring in control memory. */
+STAGE_HIDDEN void stage_ring_open(struct ring *ring, const struct stage_memory *memory);
+
+/* stage_ring_ready reports whether something can be put into the ring, as far as is known. The pump's thread, as the following. */
+STAGE_HIDDEN bool stage_ring_ready(const struct ring *ring, int64_t now);
+
+/* stage_ring_put puts a range of frames of a slab into the ring and wakes the engine if it sleeps. false: there is no engine,
+ * or no room. */
+STAGE_HIDDEN bool stage_ring_put(struct ring *ring, uint32_t id, const struct slab *slab, size_t start, size_t length);
+
+/* stage_pump_attach does what a new engine asks for, if there is one: it rewinds all stages and opens the ring. */
+STAGE_HIDDEN void stage_pump_attach(struct stage_pump *pump);
 
 /* stage_mutex_init makes a mutex that spins for a moment before it sleeps: all of ours are held for a few
  * instructions, but a holder may lose its processor. */
@@ -409,6 +313,7 @@ enum rest {
 	REST_NONE,    /* nothing of what was there when it ended */
 	REST_MORE,    /* slabs for another time */
 	REST_COPYING, /* a frame whose writer is not done, and all behind it */
+	REST_BLOCKED, /* what the ring has no room for, or no engine is there for */
 };
 
 /* stage_expect notes that everything was taken, at now, the first of it having waited since then (see stage.since), and gives how
@@ -419,19 +324,23 @@ STAGE_HIDDEN int64_t stage_expect(struct stage *stage, int64_t now, int64_t sinc
 /* stage_hand_out hands over what the stage holds, slab by slab; only full slabs unless all. */
 STAGE_HIDDEN enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all);
 
-/* stage_disarm gives up looking at an empty stage, and its slab for others to use. false: it is not empty. */
-STAGE_HIDDEN bool stage_disarm(struct stage_pump *pump, struct stage *stage);
+/* stage_disarm gives up looking at a stage of which everything was taken. false: something has come. */
+STAGE_HIDDEN bool stage_disarm(struct stage *stage);
 
 /* stage_report hands over the stage's notes. */
 STAGE_HIDDEN void stage_report(struct stage_pump *pump, struct stage *stage);
 
-/* stage_drain takes everything, frames and notes, from a stage that nobody puts into any more. */
-STAGE_HIDDEN void stage_drain(struct stage_pump *pump, struct stage *stage);
+/* stage_drain takes everything, frames and notes, from a stage that nobody puts into any more. What the engine has no room for
+ * until then stays. */
+STAGE_HIDDEN void stage_drain(struct stage_pump *pump, struct stage *stage, int64_t until);
+
+/* stage_activate has the pump visit the stage. The pump's thread. */
+STAGE_HIDDEN void stage_activate(struct stage_pump *pump, struct stage *stage);
 
 /* stage_linger reads the stage's linger, forced into its range. */
 static inline int64_t stage_linger(const struct stage *stage)
 {
-	int64_t linger = __atomic_load_n(&stage->gate.linger_ns, __ATOMIC_RELAXED);
+	int64_t linger = __atomic_load_n(&stage->gate->linger_ns, __ATOMIC_RELAXED);
 
 	return linger < 0 ? 0 : linger > STAGE_LINGER_MAX ? STAGE_LINGER_MAX : linger;
 }

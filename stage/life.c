@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #endif
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,11 +33,20 @@ static void pump_free(struct stage_pump *pump)
 		struct slab *slab = pump->orphans;
 
 		pump->orphans = slab->next;
-		stage_shared_leave(&pump->shared, slab);
+		if (slab->shared) {
+			stage_slab_leave(&pump->shared, slab);
+		} else {
+			stage_slab_discard(&pump->plain, slab);
+		}
 	}
 	stage_slab_trim(&pump->shared, 0);
-	stage_shared_close(&pump->shared);
+	if (pump->shared.places) {
+		stage_pool_give_back(&pump->shared);
+	}
+	stage_pool_close(&pump->shared);
+	stage_pool_close(&pump->plain);
 	stage_slabs_close(&pump->slabs);
+	pthread_mutex_destroy(&pump->ring.lock);
 	pthread_cond_destroy(&pump->progress);
 	pthread_mutex_destroy(&pump->lock);
 	free(pump);
@@ -62,32 +72,46 @@ static int create_thread(struct stage_pump *pump, const char *name)
 	return error;
 }
 
-struct stage_pump *stage_pump_start(const struct stage_taker *taker, const char *name, const char *folder)
+/* init_lock makes what others wait for the pump with, by the clock that nobody can set. */
+static void init_lock(struct stage_pump *pump)
 {
-	struct stage_pump *pump = calloc(1, sizeof(*pump));
+	pthread_condattr_t attributes;
+
+	stage_mutex_init(&pump->lock);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&pump->progress, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
+struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_note_cb note, const char *name,
+	const char *folder, uint64_t bytes)
+{
+	struct stage_pump *pump = aligned_alloc(_Alignof(struct stage_pump), sizeof(*pump));
 
 	if (!pump) {
 		return NULL;
 	}
-	pump->taker = *taker;
+	memset(pump, 0, sizeof(*pump));
+	pump->note = note;
 	pump->references = 1;
 	pump->plain.table = pump->shared.table = &pump->slabs;
 	pump->plain.target = pump->shared.target = STAGE_SPARES_READY;
-	stage_shared_open(&pump->shared, folder);
-	stage_mutex_init(&pump->lock);
-	pthread_cond_init(&pump->progress, NULL);
-	if (!stage_slabs_open(&pump->slabs) || create_thread(pump, name)) {
+	pump->shared.folder = pump->shared.file = -1;
+	init_lock(pump);
+	stage_ring_open(&pump->ring, memory);
+	if (!stage_slabs_open(&pump->slabs, bytes && bytes < STAGE_BYTES_MAX ? bytes : STAGE_BYTES_MAX)
+		|| !stage_pool_open_plain(&pump->plain, memory->plain_file)) {
+		pump_free(pump);
+		return NULL;
+	}
+	stage_pool_open_durable(&pump->shared, folder);
+	__atomic_store_n(&memory->control->head.usual_bytes, pump->plain.regions * STAGE_SLAB_BYTES, __ATOMIC_RELEASE);
+	if (create_thread(pump, name)) {
 		pump_free(pump);
 		return NULL;
 	}
 	return pump;
-}
-
-void stage_pump_limit(struct stage_pump *pump, uint64_t bytes)
-{
-	if (bytes < pump->shared.most) {
-		pump->shared.most = bytes;
-	}
 }
 
 /* release gives up a reference; the last one, whoever has it, frees the pump. */
@@ -114,6 +138,17 @@ void stage_pump_stop(struct stage_pump *pump)
 	release(pump);
 }
 
+/* clear_gate sets all fields to 0: control memory may have had another pump. */
+static void clear_gate(struct resk_gate *gate)
+{
+	int64_t *field = (int64_t *) gate;
+	size_t i;
+
+	for (i = 0; i < sizeof(*gate) / sizeof(*field); i++) {
+		__atomic_store_n(&field[i], 0, __ATOMIC_RELAXED);
+	}
+}
+
 struct stage *stage_create(struct stage_pump *pump, void *owner, const char *label)
 {
 	/* Whole cache lines of its own, so that two stages do not slow each other down. */
@@ -131,13 +166,21 @@ struct stage *stage_create(struct stage_pump *pump, void *owner, const char *lab
 	}
 	stage_mutex_init(&stage->lock);
 	pthread_mutex_lock(&pump->lock);
+	if (pump->created == RESK_GATES - 1) {
+		pthread_mutex_unlock(&pump->lock);
+		pthread_mutex_destroy(&stage->lock);
+		free(stage);
+		return NULL;
+	}
+	stage->number = ++pump->created;
+	stage->gate = &pump->ring.control->gates[stage->number];
+	clear_gate(stage->gate);
 	stage->next = pump->stages;
 	if (stage->next) {
 		stage->next->previous = stage;
 	}
 	pump->stages = stage;
 	pump->references++;
-	stage->number = ++pump->created;
 	pthread_mutex_unlock(&pump->lock);
 	return stage;
 }
@@ -177,12 +220,15 @@ static uint64_t anew(uint64_t word)
 	return stage_word(STAGE_WORD_SLAB(word), STAGE_WORD_COUNT(word), STAGE_WORD_USED(word), word, true);
 }
 
-void stage_flush(struct stage *stage)
+bool stage_flush(struct stage *stage, int64_t patience)
 {
 	struct stage_pump *pump = stage->pump;
+	int64_t until = stage_now() + (patience < STAGE_LINGER_MAX ? patience : STAGE_LINGER_MAX);
+	struct timespec limit = { .tv_sec = until / STAGE_SECOND, .tv_nsec = until % STAGE_SECOND };
 	int64_t frames;
 	uint64_t notes;
 	uint64_t word;
+	bool done;
 
 	/* Who has found the gate open before it was closed has got its place before this, or does not get it. */
 	word = __atomic_load_n(&stage->word, __ATOMIC_SEQ_CST);
@@ -193,14 +239,15 @@ void stage_flush(struct stage *stage)
 	notes = stage->noted;
 	pthread_mutex_unlock(&stage->lock);
 	if (caught_up(stage, frames, notes)) {
-		return;
+		return true;
 	}
 	pthread_mutex_lock(&pump->lock);
 	__atomic_fetch_add(&pump->waiters, 1, __ATOMIC_SEQ_CST);
 	stage_pump_call(stage, STAGE_ASK_NOW, 0);
-	while (!pump->ended && !caught_up(stage, frames, notes)) {
-		pthread_cond_wait(&pump->progress, &pump->lock);
+	while (!(done = caught_up(stage, frames, notes)) && !pump->ended
+		&& pthread_cond_timedwait(&pump->progress, &pump->lock, &limit) != ETIMEDOUT) {
 	}
 	__atomic_fetch_sub(&pump->waiters, 1, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&pump->lock);
+	return done;
 }

@@ -112,16 +112,22 @@ static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool
 		stage->last_frame = now;
 	}
 	if (rest == REST_COPYING) {
-		stage->frame_due = earlier(all ? STAGE_NEVER : stage->frame_due, now + STAGE_COPY_NS);
+		stage->copying = stage->handed != handed || !stage->copying ? STAGE_COPY_NS : earlier(2 * stage->copying, STAGE_COPY_MAX_NS);
+		stage->frame_due = earlier(all ? STAGE_NEVER : stage->frame_due, now + stage->copying);
 		return;
 	}
+	if (rest == REST_BLOCKED) {
+		stage->filled = true;
+		stage->frame_due = all ? now : stage->frame_due;
+		return;
+	}
+	stage->copying = 0;
 	if (!all) {
 		return;
 	}
 	stage->pace = linger;
 	stage->frame_due = rest == REST_MORE ? now : now + linger + stage_expect(stage, now, since, linger);
-	if (rest == REST_NONE && (linger == 0 || now - stage->last_frame >= STAGE_QUIET_NS)
-		&& stage_disarm(pump, stage)) {
+	if (rest == REST_NONE && (linger == 0 || now - stage->last_frame >= STAGE_QUIET_NS) && stage_disarm(stage)) {
 		stage->frame_due = STAGE_NEVER;
 	}
 }
@@ -145,7 +151,7 @@ static void unlist(struct stage_pump *pump, const struct stage *stage)
  * something during the last calls, so the stage may be in the list of calls again. */
 static void leave(struct stage_pump *pump, struct stage *stage)
 {
-	stage_drain(pump, stage);
+	stage_drain(pump, stage, stage_now() + STAGE_DRAIN_NS);
 	/* Who destroys the stage holds the lock until it is in the list, or sees that it is: the pump may have heard of it before. */
 	pthread_mutex_lock(&pump->lock);
 	unlist(pump, stage);
@@ -189,23 +195,37 @@ static void hear(struct stage *stage, int64_t now, int64_t since)
 	}
 }
 
+/* next_look returns when the pump has to look at the stage's frames again: never while there is no engine, which the pump hears
+ * of, and not before there may be room in the ring. */
+static int64_t next_look(const struct stage_pump *pump, const struct stage *stage, int64_t now)
+{
+	int64_t next = stage->filled ? now : stage->frame_due;
+
+	if (!__atomic_load_n(&pump->ring.open, __ATOMIC_ACQUIRE)) {
+		return STAGE_NEVER;
+	}
+	return next < pump->ring.retry ? pump->ring.retry : next;
+}
+
 /* visit does what is due at one stage and returns when something will be again. */
 static int64_t visit(struct stage_pump *pump, struct stage *stage, int64_t now, int64_t since)
 {
 	if (stage->heard) {
 		hear(stage, now, since);
 	}
-	/* A look that would be due soon is as well had now: stages with like lingers come to share their wake-ups. */
-	if (stage->frame_due != STAGE_NEVER && stage->frame_due - stage->pace / 8 <= now) {
-		look(pump, stage, now, true);
-	} else if (stage->filled) {
-		look(pump, stage, now, false);
+	if (stage_ring_ready(&pump->ring, now)) {
+		/* A look that would be due soon is as well had now: stages with like lingers come to share their wake-ups. */
+		if (stage->frame_due != STAGE_NEVER && stage->frame_due - stage->pace / 8 <= now) {
+			look(pump, stage, now, true);
+		} else if (stage->filled) {
+			look(pump, stage, now, false);
+		}
 	}
 	if (stage->note_due <= now) {
 		stage_report(pump, stage);
 		stage->note_due = STAGE_NEVER;
 	}
-	return stage->filled ? now : earlier(stage->frame_due, stage->note_due);
+	return earlier(next_look(pump, stage, now), stage->note_due);
 }
 
 /* visit_all visits the stages that want to be and forgets about those with no plans. Returns when to come again; *busy
@@ -237,6 +257,15 @@ static int64_t visit_all(struct stage_pump *pump, int64_t now, int64_t since, bo
 	return due;
 }
 
+void stage_activate(struct stage_pump *pump, struct stage *stage)
+{
+	if (!stage->active) {
+		stage->active = true;
+		stage->next_active = pump->active;
+		pump->active = stage;
+	}
+}
+
 /* answer moves the stages that have called to the active ones. */
 static void answer(struct stage_pump *pump)
 {
@@ -249,11 +278,7 @@ static void answer(struct stage_pump *pump)
 		__atomic_store_n(&stage->called, false, __ATOMIC_SEQ_CST);
 		stage->heard = true;
 		stage->asked |= __atomic_exchange_n(&stage->asks, 0, __ATOMIC_SEQ_CST);
-		if (!stage->active) {
-			stage->active = true;
-			stage->next_active = pump->active;
-			pump->active = stage;
-		}
+		stage_activate(pump, stage);
 		stage = next;
 	}
 }
@@ -270,7 +295,8 @@ static bool sleep_until(struct stage_pump *pump, int64_t until, bool deep)
 	}
 	__atomic_store_n(&pump->sleep_ns, deep ? STAGE_NEVER : duration, __ATOMIC_RELAXED);
 	__atomic_store_n(&pump->sleeping, 1, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&pump->calls, __ATOMIC_SEQ_CST) || __atomic_load_n(&pump->stop, __ATOMIC_SEQ_CST)) {
+	if (__atomic_load_n(&pump->calls, __ATOMIC_SEQ_CST) || __atomic_load_n(&pump->stop, __ATOMIC_SEQ_CST)
+		|| __atomic_load_n(&pump->ring.fresh, __ATOMIC_SEQ_CST)) {
 		__atomic_store_n(&pump->sleeping, 0, __ATOMIC_SEQ_CST);
 		return false;
 	}
@@ -286,13 +312,14 @@ static bool sleep_until(struct stage_pump *pump, int64_t until, bool deep)
  * destroys one waits for the pump. */
 static void finish(struct stage_pump *pump)
 {
+	int64_t until = stage_now() + STAGE_DRAIN_NS;
 	struct stage *stage;
 
 	pthread_mutex_lock(&pump->lock);
 	stage = pump->stages;
 	pthread_mutex_unlock(&pump->lock);
 	for (; stage; stage = stage->next) {
-		stage_drain(pump, stage);
+		stage_drain(pump, stage, until);
 	}
 	pthread_mutex_lock(&pump->lock);
 	pump->ended = true;
@@ -323,20 +350,24 @@ void *stage_pump_run(void *argument)
 		}
 		deep = sleep_until(pump, due, deep) && deep;
 		answer(pump);
+		if (__atomic_load_n(&pump->ring.fresh, __ATOMIC_SEQ_CST)) {
+			stage_pump_attach(pump);
+		}
 		stop = __atomic_load_n(&pump->stop, __ATOMIC_SEQ_CST);
 		now = stage_now();
 		if (deep && !pump->active) {
 			stage_slab_trim(&pump->plain, STAGE_SPARES_READY);
 			stage_slab_trim(&pump->shared, STAGE_SPARES_READY);
 		}
-		if (stage_slabs_idle(&pump->slabs) && now - given_back >= STAGE_QUIET_NS) {
-			stage_slabs_give_back(&pump->slabs);
+		if (now - given_back >= STAGE_QUIET_NS) {
+			stage_pool_give_back(&pump->plain);
+			stage_pool_give_back(&pump->shared);
 			given_back = now;
 		}
 		due = visit_all(pump, now, deep ? now : since, &busy);
 		stage_reclaim_orphans(pump);
 		/* With nothing else to do the pump comes back, for what an idle one does not keep. */
-		if (!pump->active && (stage_slab_surplus(&pump->plain) || stage_slab_surplus(&pump->shared) || stage_slabs_idle(&pump->slabs))) {
+		if (!pump->active && (stage_slab_surplus(&pump->plain) || stage_slab_surplus(&pump->shared))) {
 			due = now + STAGE_QUIET_NS;
 		}
 	}

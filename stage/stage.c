@@ -27,6 +27,7 @@ struct put {
 	size_t length;
 	size_t size; /* of the frame, header and padding included */
 	uint32_t charge;
+	bool memory_only;          /* gate.memory limits it, too */
 	bool counted;              /* against the limits */
 	bool filled;               /* the frame began a slab behind another, or has one of its own */
 	struct slab *slab;         /* its place, once it has one, and */
@@ -59,40 +60,10 @@ static size_t frame_size(size_t length)
 	return (sizeof(struct stage_frame) + length + STAGE_GRANULE - 1) & ~(size_t) (STAGE_GRANULE - 1);
 }
 
-/* count adds a frame to what is held, each of the two only if the limit allows it, so that a limit is never passed. Those
- * who subtract can only make room. */
-static enum stage_result count(struct stage_gate *gate, uint32_t charge)
-{
-	int64_t frames = load(&gate->held_frames);
-	int64_t held = load(&gate->held_charge);
-
-	if (frames >= load(&gate->max_frames)) {
-		return STAGE_FULL_FRAMES;
-	}
-	do {
-		if (held + charge > load(&gate->max_charge) && (held > 0 || load(&gate->held_frames) > 0)) {
-			return STAGE_FULL_CHARGE;
-		}
-	} while (!__atomic_compare_exchange_n(&gate->held_charge, &held, held + charge, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	do {
-		if (frames >= load(&gate->max_frames)) {
-			__atomic_fetch_sub(&gate->held_charge, charge, __ATOMIC_RELAXED);
-			return STAGE_FULL_FRAMES;
-		}
-	} while (!__atomic_compare_exchange_n(&gate->held_frames, &frames, frames + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	return STAGE_OK;
-}
-
-static void uncount(struct stage_gate *gate, uint32_t charge)
-{
-	__atomic_fetch_sub(&gate->held_frames, 1, __ATOMIC_RELAXED);
-	__atomic_fetch_sub(&gate->held_charge, charge, __ATOMIC_RELAXED);
-}
-
 /* admit decides by what was so after the stage's word was read: a place may be taken while that is still the word. */
 static enum stage_result admit(struct stage *stage, uint64_t word, struct put *put)
 {
-	struct stage_gate *gate = &stage->gate;
+	const struct resk_gate *gate = stage->gate;
 	int64_t max_length = load(&gate->max_length);
 	enum stage_result result;
 
@@ -105,7 +76,7 @@ static enum stage_result admit(struct stage *stage, uint64_t word, struct put *p
 	if (put->counted) {
 		return STAGE_OK;
 	}
-	result = count(gate, put->charge);
+	result = stage_count(stage, put->charge, put->memory_only);
 	put->counted = result == STAGE_OK;
 	STAGE_STEP(true);
 	return result;
@@ -113,7 +84,7 @@ static enum stage_result admit(struct stage *stage, uint64_t word, struct put *p
 
 bool stage_wants_shared(const struct stage *stage)
 {
-	return load(&stage->gate.shared);
+	return load(&stage->gate->shared);
 }
 
 int64_t stage_total(const struct stage *stage, uint64_t word)
@@ -147,16 +118,16 @@ static struct slab *fresh_slab(struct stage *stage, size_t size)
 		__atomic_store_n(&pump->shared.wanted, true, __ATOMIC_RELAXED);
 		slab = stage_slab_get(&pump->shared, size);
 	}
-	if (slab) {
-		memcpy(slab->head->label, stage->label, sizeof(slab->head->label));
-		slab->head->stage = stage->number;
-		STAGE_STEP(true);
-		return slab;
-	}
-	slab = stage_slab_get(&pump->plain, size);
-	if (slab) {
+	if (!slab) {
+		slab = stage_slab_get(&pump->plain, size);
+		if (!slab) {
+			return NULL;
+		}
 		slab->fallback = wanted;
 	}
+	memcpy(slab->head->label, stage->label, sizeof(slab->head->label));
+	slab->head->stage = stage->number;
+	STAGE_STEP(true);
 	return slab;
 }
 
@@ -174,12 +145,10 @@ static bool begin(struct stage *stage, uint64_t *word, struct put *put)
 	slab->only = put->size;
 	slab->head->first = base;
 	__atomic_store_n(&slab->base, base, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
 	STAGE_STEP(true);
 	if (!__atomic_compare_exchange_n(&stage->word, word,
 		stage_word(number, 1, large ? STAGE_WORD_FULL : put->size / STAGE_GRANULE, *word, true), false, __ATOMIC_SEQ_CST,
 		__ATOMIC_SEQ_CST)) {
-		__atomic_fetch_sub(&stage->bytes, (int64_t) slab->size, __ATOMIC_RELAXED);
 		return false;
 	}
 	put->filled = filled;
@@ -220,9 +189,6 @@ static enum stage_result reserve(struct stage *stage, struct put *put)
 			continue;
 		}
 		if (!put->fresh) {
-			if (load(&stage->bytes) > (int64_t) STAGE_WAITING_MAX) {
-				return STAGE_NO_MEMORY;
-			}
 			put->fresh = fresh_slab(stage, put->size);
 			if (!put->fresh) {
 				return STAGE_NO_MEMORY;
@@ -302,9 +268,9 @@ static int64_t call_for(struct stage *stage, bool filled)
 	return patience;
 }
 
-enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int n, uint32_t charge)
+enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int n, uint32_t charge, bool memory_only)
 {
-	struct put put = { .length = total_length(parts, n), .charge = charge };
+	struct put put = { .length = total_length(parts, n), .charge = charge, .memory_only = memory_only };
 	enum stage_result result;
 	int64_t nothing = 0;
 	int64_t patience;
@@ -313,23 +279,23 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 	result = reserve(stage, &put);
 	STAGE_STEP(true);
 	if (put.fresh) {
-		stage_slab_put(put.fresh->shared ? &stage->pump->shared : &stage->pump->plain, put.fresh);
+		stage_slab_put(pool_of(stage->pump, put.fresh), put.fresh);
 	}
 	if (result != STAGE_OK) {
 		if (put.counted) {
-			uncount(&stage->gate, charge);
+			stage_uncount(stage, charge);
 		}
 		return result;
 	}
-	__atomic_fetch_add(&stage->gate.admitted, 1, __ATOMIC_RELAXED);
 	if (put.slab->fallback && stage_wants_shared(stage)) {
-		__atomic_fetch_add(&stage->gate.unshared, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&stage->unshared, 1, __ATOMIC_RELAXED);
 	}
 	/* By an exchange: a writer that loses its processor here must not write over what the pump has been asked meanwhile. */
 	if (!load(&stage->since)) {
 		__atomic_compare_exchange_n(&stage->since, &nothing, stage_now(), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	}
 	fill(&put, parts, n);
+	__atomic_fetch_add(&stage->complete, 1, __ATOMIC_RELEASE);
 	STAGE_STEP(true);
 	patience = call_for(stage, put.filled);
 	if (patience != NO_CALL) {
@@ -370,7 +336,33 @@ void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t
 	}
 }
 
-struct stage_gate *stage_gate(struct stage *stage)
+struct resk_gate *stage_gate(struct stage *stage)
 {
-	return &stage->gate;
+	return stage->gate;
+}
+
+uint32_t stage_number(const struct stage *stage)
+{
+	return stage->number;
+}
+
+int64_t stage_admitted(const struct stage *stage)
+{
+	uint64_t word = __atomic_load_n(&stage->word, __ATOMIC_SEQ_CST);
+	uint64_t before;
+	int64_t total;
+
+	do {
+		before = word;
+		total = stage_total(stage, word);
+		word = __atomic_load_n(&stage->word, __ATOMIC_SEQ_CST);
+	} while (word != before);
+	return total;
+}
+
+void stage_publish(struct stage *stage)
+{
+	__atomic_store_n(&stage->gate->handed, __atomic_load_n(&stage->handed, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+	__atomic_store_n(&stage->gate->admitted, stage_admitted(stage), __ATOMIC_RELAXED);
+	__atomic_store_n(&stage->gate->unshared, load(&stage->unshared), __ATOMIC_RELAXED);
 }

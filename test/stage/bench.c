@@ -66,12 +66,7 @@ static void finish(struct load *load, const struct span *span)
 	int64_t charge = 0;
 	size_t at = 0;
 
-	/* A plain slab is not there any more; all frames are alike. */
-	if (!span->frames) {
-		count = span->length;
-		charge = count * LENGTH;
-	}
-	while (span->frames && at < span->length) {
+	while (at < span->length) {
 		struct stage_frame *frame = (struct stage_frame *) (span->frames + at);
 
 		count++;
@@ -79,8 +74,8 @@ static void finish(struct load *load, const struct span *span)
 		at += frame->size;
 		frame_done(frame);
 	}
-	add(&load->owner.gate->held_frames, -count);
-	add(&load->owner.gate->held_charge, -charge);
+	add(&load->owner.gate->done_frames, count);
+	add(&load->owner.gate->done_charge, charge);
 }
 
 static void *finish_later(void *argument)
@@ -97,21 +92,14 @@ static void *finish_later(void *argument)
 	return NULL;
 }
 
-static void take_over(void *context, void *frames, size_t length, int kept)
+static void take_over(void *context, void *frames, size_t length, int durable)
 {
 	struct load *load = context;
-	const unsigned char *at = frames;
-	const unsigned char *end = at + length;
-	struct span span = { frames, length };
 
-	if (!kept) {
-		for (span = (struct span) { NULL, 0 }; at < end; span.length++) {
-			at += ((const struct stage_frame *) at)->size;
-		}
-	}
+	(void) durable;
 	load->owner.calls++;
 	CHECK(load->taken - __atomic_load_n(&load->done, __ATOMIC_ACQUIRE) < SPANS);
-	load->spans[load->taken % SPANS] = span;
+	load->spans[load->taken % SPANS] = (struct span) { frames, length };
 	__atomic_store_n(&load->taken, load->taken + 1, __ATOMIC_RELEASE);
 }
 
@@ -119,7 +107,7 @@ static void take_over(void *context, void *frames, size_t length, int kept)
  * how fast the pump is. */
 static bool put_one(struct load *load, const struct iovec *parts)
 {
-	if (stage_put(load->owner.stage, parts, 2, LENGTH) == STAGE_OK) {
+	if (stage_put(load->owner.stage, parts, 2, LENGTH, false) == STAGE_OK) {
 		return true;
 	}
 	add(&load->refused, 1);
@@ -187,8 +175,7 @@ static int64_t processor_time(void)
 
 static void run(const char *title, int threads, int64_t interval, int64_t puts, int64_t linger, bool shared)
 {
-	static const struct stage_taker taker = { .take = take_over, .note = owner_note };
-	struct stage_pump *pump = stage_pump_start(&taker, "bench pump", test_folder());
+	struct stage_pump *pump = rig_start(take_over, owner_note, "bench pump", test_folder(), 0);
 	static struct load load;
 	pthread_t finisher;
 	struct results results[8] = { 0 };
@@ -218,7 +205,7 @@ static void run(const char *title, int threads, int64_t interval, int64_t puts, 
 	}
 	spent = now() - began;
 	busy = processor_time() - busy;
-	stage_flush(load.owner.stage);
+	flush(load.owner.stage);
 	qsort(all, total, sizeof(*all), by_cost);
 	printf("%-8s %s %d thread%s linger %lld ms: p50 %lld p99 %lld p99.9 %lld max %lld ns, %.0f/s, "
 		"%lld takes, %lld refused, processor %.1f%%",
@@ -244,7 +231,7 @@ static void run(const char *title, int threads, int64_t interval, int64_t puts, 
 	__atomic_store_n(&load.end, true, __ATOMIC_RELEASE);
 	pthread_join(finisher, NULL);
 	owner_close(&load.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 	free(all);
 }
 

@@ -1,5 +1,5 @@
 /*
- * res_kafka: what the stage's tests share: checks, cases, a pump with a taker that keeps what it is given.
+ * res_kafka: what the stage's tests share: checks, cases, an owner that counts what the engine gets of its stage.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -17,7 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../stage/stage.h"
+#include "rig.h"
+#include "../../stage/internal.h"
 
 #define MILLISECOND INT64_C(1000000)
 #define SECOND      (1000 * MILLISECOND)
@@ -78,7 +79,7 @@ static inline uint64_t random_next(uint64_t *state)
 /* An owner: a stage, its gate, and counts that others can wait for. A test's own taker may embed it. */
 struct owner {
 	struct stage *stage;
-	struct stage_gate *gate;
+	struct resk_gate *gate;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	int64_t frames; /* under lock, as all below */
@@ -86,18 +87,18 @@ struct owner {
 	int64_t bytes;
 	int64_t calls;
 	int64_t notes;
-	bool done_elsewhere; /* the test itself says what is done of a shared slab */
+	bool done_elsewhere; /* the test itself says what is done */
 	void (*frame)(struct owner *owner, const struct stage_frame *frame); /* NULL = only count; without the lock */
 	void (*noted)(struct owner *owner, unsigned int slot, uint64_t count, const char *text);
 };
 
-/* frame_done says that a frame of a shared slab is not needed any more. */
+/* frame_done says that a frame is not needed any more. */
 static inline void frame_done(const struct stage_frame *frame)
 {
 	__atomic_store_n((uint32_t *) &frame->state, STAGE_FRAME_DONE, __ATOMIC_RELEASE);
 }
 
-static inline void owner_take(void *context, void *frames, size_t length, int kept)
+static inline void owner_take(void *context, void *frames, size_t length, int durable)
 {
 	struct owner *owner = context;
 	unsigned char *at = frames;
@@ -106,6 +107,7 @@ static inline void owner_take(void *context, void *frames, size_t length, int ke
 	int64_t charge = 0;
 	int64_t bytes = 0;
 
+	(void) durable;
 	CHECK(length > 0);
 	while (at < end) {
 		const struct stage_frame *frame = (const struct stage_frame *) at;
@@ -121,7 +123,7 @@ static inline void owner_take(void *context, void *frames, size_t length, int ke
 			owner->frame(owner, frame);
 		}
 		at += frame->size;
-		if (kept && !owner->done_elsewhere) {
+		if (!owner->done_elsewhere) {
 			frame_done(frame);
 		}
 	}
@@ -153,7 +155,6 @@ static inline void owner_note(void *context, unsigned int slot, uint64_t count, 
 	pthread_mutex_unlock(&owner->lock);
 }
 
-static const struct stage_taker owner_taker = { .take = owner_take, .note = owner_note };
 
 /* owner_open gives the owner a stage with no limits to speak of. */
 static inline void owner_open(struct owner *owner, struct stage_pump *pump, int64_t linger)
@@ -162,6 +163,7 @@ static inline void owner_open(struct owner *owner, struct stage_pump *pump, int6
 	pthread_cond_init(&owner->changed, NULL);
 	owner->stage = stage_create(pump, owner, "test");
 	CHECK(owner->stage != NULL);
+	rig.owners[stage_number(owner->stage)] = owner;
 	owner->gate = stage_gate(owner->stage);
 	CHECK_EQUAL(get(&owner->gate->open), 0);
 	set(&owner->gate->max_frames, INT64_MAX / 2);
@@ -172,10 +174,24 @@ static inline void owner_open(struct owner *owner, struct stage_pump *pump, int6
 	set(&owner->gate->open, 1);
 }
 
+/* owner_destroy destroys the stage; the engine has got everything when it returns. */
+static inline void owner_destroy(struct owner *owner)
+{
+	stage_destroy(owner->stage);
+	rig_settle();
+}
+
+/* flush waits until the engine has got everything. */
+static inline void flush(struct stage *stage)
+{
+	CHECK(stage_flush(stage, FOREVER_SECONDS * SECOND));
+	rig_settle();
+}
+
 static inline void owner_close(struct owner *owner)
 {
 	set(&owner->gate->open, 0);
-	stage_destroy(owner->stage);
+	owner_destroy(owner);
 	owner->stage = NULL;
 }
 
@@ -203,6 +219,17 @@ static inline int64_t owner_get(struct owner *owner, const int64_t *field)
 	return value;
 }
 
+/* held_frames and held_charge are what counts against the stage's limits. */
+static inline int64_t held_frames(const struct stage *stage)
+{
+	return __atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED) - get(&stage->gate->done_frames);
+}
+
+static inline int64_t held_charge(const struct stage *stage)
+{
+	return __atomic_load_n(&stage->put_charge, __ATOMIC_RELAXED) - get(&stage->gate->done_charge);
+}
+
 /* put_bytes puts one frame of length bytes, all of them `byte`, that weighs charge. */
 static inline enum stage_result put_bytes(struct stage *stage, int byte, size_t length, uint32_t charge)
 {
@@ -212,7 +239,7 @@ static inline enum stage_result put_bytes(struct stage *stage, int byte, size_t 
 
 	CHECK(bytes != NULL);
 	memset(bytes, byte, length);
-	result = stage_put(stage, &part, 1, charge);
+	result = stage_put(stage, &part, 1, charge, false);
 	free(bytes);
 	return result;
 }

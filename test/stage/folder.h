@@ -36,52 +36,73 @@ static inline int by_first(const void *left, const void *right)
 	return a->stage != b->stage ? (a->stage > b->stage) - (a->stage < b->stage) : (a->first > b->first) - (a->first < b->first);
 }
 
-/* copy_slab copies one slab of a file, if there is one. */
-static inline void copy_slab(struct copies *copies, int file, off_t at, size_t size)
+/* copy_slab copies one slab of a file, if there is one, and returns its size, or that of the smallest. */
+static inline size_t copy_slab(struct copies *copies, int file, off_t at, size_t most)
 {
 	struct copy *copy = &copies->list[copies->count];
+	struct stage_slab head = { 0 };
 
 	CHECK(copies->count < MOST_SLABS);
-	copy->size = size;
-	copy->file = malloc(size + 1);
-	CHECK(copy->file != NULL);
-	CHECK_EQUAL(pread(file, copy->file, size, at), size);
-	if (size < sizeof(copy->head) || ((struct stage_slab *) copy->file)->magic == 0) {
+	if (pread(file, &head, sizeof(head), at) < (ssize_t) sizeof(head) || head.magic == 0) {
 		copies->unfinished++;
-		free(copy->file);
-		return;
+		return STAGE_SLAB_BYTES;
 	}
-	memcpy(&copy->head, copy->file, sizeof(copy->head));
-	CHECK_EQUAL(copy->head.magic, STAGE_SLAB_MAGIC);
-	CHECK_EQUAL(copy->head.layout, STAGE_SLAB_LAYOUT);
-	CHECK_EQUAL(copy->head.size, size);
-	CHECK(copy->head.frames >= sizeof(copy->head) && copy->head.frames % 8 == 0 && copy->head.frames <= size);
+	CHECK_EQUAL(head.magic, STAGE_SLAB_MAGIC);
+	CHECK_EQUAL(head.layout, STAGE_SLAB_LAYOUT);
+	CHECK(head.size <= most);
+	CHECK(head.frames >= sizeof(head) && head.frames % 8 == 0 && head.frames <= head.size);
+	copy->head = head;
+	copy->size = head.size;
+	copy->file = calloc(1, head.size + 1);
+	CHECK(copy->file != NULL);
+	CHECK(pread(file, copy->file, head.size, at) > 0); /* of a larger plain one the file may not have all */
 	copies->count++;
+	return head.size;
+}
+
+/* copy_places copies the slabs that lie side by side in a file. */
+static inline void copy_places(struct copies *copies, int file)
+{
+	off_t at = lseek(file, 0, SEEK_DATA);
+	struct stat status;
+
+	CHECK_EQUAL(fstat(file, &status), 0);
+	copies->bytes += status.st_blocks * 512;
+	while (at >= 0 && at < status.st_size) {
+		at = at / STAGE_SLAB_BYTES * STAGE_SLAB_BYTES;
+		at = lseek(file, at + copy_slab(copies, file, at, SIZE_MAX), SEEK_DATA);
+	}
 }
 
 static inline void copy_file(struct copies *copies, int folder, const char *name)
 {
 	int file = openat(folder, name, O_RDONLY | O_NOFOLLOW);
 	struct stat status;
-	off_t at;
 
 	if (file < 0) {
 		return; /* the pump has just given it up */
 	}
 	CHECK_EQUAL(fstat(file, &status), 0);
-	copies->bytes += status.st_blocks * 512;
-	if (strcmp(name, STAGE_SLABS_FILE) != 0) {
-		copy_slab(copies, file, 0, status.st_size);
-		at = status.st_size;
+	if (strcmp(name, STAGE_SLABS_FILE) == 0) {
+		copy_places(copies, file);
 	} else {
-		at = lseek(file, 0, SEEK_DATA);
-	}
-	while (at >= 0 && at < status.st_size) {
-		at = at / STAGE_SLAB_BYTES * STAGE_SLAB_BYTES;
-		copy_slab(copies, file, at, STAGE_SLAB_BYTES);
-		at = lseek(file, at + STAGE_SLAB_BYTES, SEEK_DATA);
+		copies->bytes += status.st_blocks * 512;
+		copy_slab(copies, file, 0, status.st_size);
 	}
 	close(file);
+}
+
+static inline void copies_sort(struct copies *copies)
+{
+	qsort(copies->list, copies->count, sizeof(copies->list[0]), by_first);
+}
+
+/* copies_read_plain copies all plain slabs, in their order. */
+static inline void copies_read_plain(struct copies *copies, int file)
+{
+	copies->count = copies->unfinished = copies->bytes = 0;
+	copy_places(copies, file);
+	copies_sort(copies);
 }
 
 /* copies_read copies all slabs of a folder, in their order. */
@@ -98,7 +119,7 @@ static inline void copies_read(struct copies *copies, const char *path)
 		}
 	}
 	closedir(folder);
-	qsort(copies->list, copies->count, sizeof(copies->list[0]), by_first);
+	copies_sort(copies);
 }
 
 static inline void copies_free(struct copies *copies)

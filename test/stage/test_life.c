@@ -1,5 +1,5 @@
 /*
- * res_kafka: flush, close, stop and destroy, and what the taker itself may do. Built with a small STAGE_WAITING_MAX.
+ * res_kafka: flush, close, stop and destroy, and what the engine may do meanwhile.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -14,6 +14,9 @@
 #include "check.h"
 
 #define WRITERS 4
+
+/* Bytes of slabs where the engine hangs. */
+#define LIMIT (4 * 1024 * 1024)
 
 struct work {
 	struct owner owner;
@@ -44,7 +47,7 @@ static void *put_until_closed(void *argument)
 /* Once the gate is shut and a flush has returned there is nothing more to come, however many are still knocking. */
 static void close_and_flush(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	int round;
 
 	for (round = 0; round < 50; round++) {
@@ -57,21 +60,21 @@ static void close_and_flush(void)
 		for (i = 0; i < WRITERS; i++) {
 			threads[i] = start(put_until_closed, &work);
 		}
-		while (get(&work.owner.gate->admitted) < 100) {
+		while (stage_admitted(work.owner.stage) < 100) {
 			sched_yield();
 		}
 		set(&work.owner.gate->open, 0);
-		stage_flush(work.owner.stage);
+		flush(work.owner.stage);
 		frames = owner_get(&work.owner, &work.owner.frames);
 		for (i = 0; i < WRITERS; i++) {
 			pthread_join(threads[i], NULL);
 		}
 		CHECK_EQUAL(frames, work.admitted);
-		CHECK_EQUAL(get(&work.owner.gate->admitted), work.admitted);
-		stage_destroy(work.owner.stage);
+		CHECK_EQUAL(stage_admitted(work.owner.stage), work.admitted);
+		owner_destroy(&work.owner);
 		CHECK_EQUAL(work.owner.frames, work.admitted);
 	}
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* Stop takes what is there, also what would have lingered, and notes; the stages may outlive the pump. */
@@ -80,7 +83,7 @@ static void stop_takes_everything(void)
 	int round;
 
 	for (round = 0; round < 50; round++) {
-		struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+		struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 		struct work works[3] = { 0 };
 		pthread_t threads[3];
 		int i;
@@ -98,9 +101,10 @@ static void stop_takes_everything(void)
 			pthread_join(threads[i], NULL);
 		}
 		if (round % 2) {
-			stage_destroy(works[1].owner.stage);
+			owner_destroy(&works[1].owner);
 		}
-		stage_pump_stop(pump);
+		stage_pump_stop(rig.pump);
+		rig_end();
 		for (i = 0; i < 3; i++) {
 			CHECK_EQUAL(works[i].owner.frames, works[i].admitted);
 			CHECK_EQUAL(works[i].owner.notes, 1);
@@ -108,10 +112,11 @@ static void stop_takes_everything(void)
 				/* Nothing of this can be handed to anyone any more, but nothing hangs. */
 				CHECK_EQUAL(put_bytes(works[i].owner.stage, 'a', 10, 1), STAGE_CLOSED);
 				stage_note(works[i].owner.stage, 2, "late", 4);
-				stage_flush(works[i].owner.stage);
+				CHECK(stage_flush(works[i].owner.stage, SECOND) == false);
 				stage_destroy(works[i].owner.stage);
 			}
 		}
+		stage_memory_close(&rig.memory);
 	}
 }
 
@@ -120,9 +125,9 @@ static void *flush_often(void *argument)
 	struct work *work = argument;
 
 	while (!atomic_load(&work->enough)) {
-		int64_t admitted = get(&work->owner.gate->admitted);
+		int64_t admitted = stage_admitted(work->owner.stage);
 
-		stage_flush(work->owner.stage);
+		flush(work->owner.stage);
 		CHECK(owner_get(&work->owner, &work->owner.frames) >= admitted);
 	}
 	return NULL;
@@ -130,7 +135,7 @@ static void *flush_often(void *argument)
 
 static void flush_while_others_put(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct work work = { 0 };
 	pthread_t flushers[2];
 	pthread_t writers[2];
@@ -146,19 +151,19 @@ static void flush_while_others_put(void)
 	for (i = 0; i < 2; i++) {
 		pthread_join(writers[i], NULL);
 	}
-	stage_flush(work.owner.stage);
+	flush(work.owner.stage);
 	CHECK_EQUAL(work.owner.frames, work.admitted);
 	atomic_store(&work.enough, true);
 	for (i = 0; i < 2; i++) {
 		pthread_join(flushers[i], NULL);
 	}
-	stage_destroy(work.owner.stage);
-	stage_pump_stop(pump);
+	owner_destroy(&work.owner);
+	rig_stop();
 }
 
 static void destroy_while_others_work(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct work steady = { 0 };
 	pthread_t writer;
 	int i;
@@ -184,9 +189,9 @@ static void destroy_while_others_work(void)
 	}
 	set(&steady.owner.gate->open, 0);
 	pthread_join(writer, NULL);
-	stage_destroy(steady.owner.stage);
+	owner_destroy(&steady.owner);
 	CHECK_EQUAL(steady.owner.frames, steady.admitted);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 static void hold(struct owner *owner, const struct stage_frame *frame)
@@ -202,9 +207,9 @@ static void hold(struct owner *owner, const struct stage_frame *frame)
 
 /* While the pump hangs in its taker, puts go on, refuse by limits, and in the end for want of memory; nothing that
  * was admitted is lost. */
-static void a_taker_that_hangs(void)
+static void an_engine_that_hangs(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), LIMIT);
 	struct work work = { .owner.frame = hold };
 	struct owner other = { 0 };
 	enum stage_result result;
@@ -217,30 +222,31 @@ static void a_taker_that_hangs(void)
 	while (!atomic_load(&work.in_taker)) {
 		sched_yield();
 	}
+	CHECK_EQUAL(put_bytes(other.stage, 'c', 10000, 1), STAGE_OK);
 	while ((result = put_bytes(work.owner.stage, 'b', 10000, 1)) == STAGE_OK) {
 		admitted++;
-		CHECK(admitted < 100 * STAGE_WAITING_MAX / 10000);
+		CHECK(admitted < LIMIT / 10000);
 	}
 	CHECK_EQUAL(result, STAGE_NO_MEMORY);
-	CHECK(admitted * 10000 > (int64_t) STAGE_WAITING_MAX / 2);
-	CHECK_EQUAL(get(&work.owner.gate->held_frames), admitted);
-	CHECK_EQUAL(get(&work.owner.gate->held_charge), admitted);
-	/* What still fits the slab that was begun is admitted, and other stages have memory of their own. */
+	CHECK(admitted * 10000 > (int64_t) LIMIT / 2);
+	CHECK_EQUAL(held_frames(work.owner.stage), admitted);
+	CHECK_EQUAL(held_charge(work.owner.stage), admitted);
+	/* What still fits a slab that was begun is admitted. */
 	CHECK_EQUAL(put_bytes(other.stage, 'c', 10000, 1), STAGE_OK);
 	set(&work.owner.gate->max_frames, admitted);
 	CHECK_EQUAL(put_bytes(work.owner.stage, 'd', 10, 1), STAGE_FULL_FRAMES);
 	set(&work.owner.gate->max_frames, INT64_MAX);
 	atomic_store(&work.held, false);
-	stage_flush(work.owner.stage);
+	flush(work.owner.stage);
 	CHECK_EQUAL(work.owner.frames, admitted);
-	CHECK_EQUAL(put_bytes(work.owner.stage, 'e', 10000, 1), STAGE_OK);
-	/* A single frame beyond it all still goes through. */
-	CHECK_EQUAL(put_bytes(work.owner.stage, 'f', 2 * STAGE_WAITING_MAX, 1), STAGE_OK);
+	while (put_bytes(work.owner.stage, 'e', 10000, 1) != STAGE_OK) {
+		sched_yield(); /* until the pump has found out what is done */
+	}
 	owner_close(&work.owner);
 	owner_close(&other);
-	CHECK_EQUAL(work.owner.frames, admitted + 2);
-	CHECK_EQUAL(other.frames, 1);
-	stage_pump_stop(pump);
+	CHECK_EQUAL(work.owner.frames, admitted + 1);
+	CHECK_EQUAL(other.frames, 2);
+	rig_stop();
 }
 
 static void put_again(struct owner *owner, const struct stage_frame *frame)
@@ -248,21 +254,29 @@ static void put_again(struct owner *owner, const struct stage_frame *frame)
 	struct work *work = (struct work *) owner;
 
 	CHECK_EQUAL(put_bytes(work->other->stage, 'x', frame->length, frame->charge), STAGE_OK);
-	stage_note(work->other->stage, 1, "from the pump", 13);
-	/* Its own stage is being destroyed when the last frames come. */
-	put_bytes(work->owner.stage, 'y', 0, 0);
-	stage_note(work->owner.stage, 1, "from the pump", 13);
+	stage_note(work->other->stage, 1, "from the engine", 15);
 }
 
-/* A taker that puts and notes, on another stage and on its own, in the pump's thread and during the destruction. */
-static void a_taker_that_puts(void)
+/* In the pump's thread, maybe while the stage is destroyed. */
+static void note_again(struct owner *owner, unsigned int slot, uint64_t count, const char *text)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	(void) count;
+	(void) text;
+	put_bytes(owner->stage, 'y', 0, 0);
+	if (slot == 0) {
+		stage_note(owner->stage, 1, "from the pump", 13);
+	}
+}
+
+/* Puts and notes from the engine's side, and from the pump's thread on the stage that it reports for. */
+static void puts_from_everywhere(void)
+{
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	int round;
 
 	for (round = 0; round < 200; round++) {
 		struct owner other = { 0 };
-		struct work work = { .owner.frame = put_again, .other = &other };
+		struct work work = { .owner.frame = put_again, .owner.noted = note_again, .other = &other };
 		int i;
 
 		owner_open(&other, pump, 0);
@@ -271,13 +285,14 @@ static void a_taker_that_puts(void)
 		for (i = 0; i < 20; i++) {
 			put_bytes(work.owner.stage, 'a', 10, 1);
 		}
+		stage_note(work.owner.stage, 0, "note", 4);
 		owner_close(&work.owner);
 		owner_close(&other);
 		CHECK_EQUAL(work.owner.frames, 20);
 		CHECK_EQUAL(other.frames, 20);
 		CHECK_EQUAL(other.notes, 20);
 	}
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 static void nothing_at_all(void)
@@ -287,15 +302,15 @@ static void nothing_at_all(void)
 
 	stage_pump_stop(NULL);
 	stage_destroy(NULL);
-	pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	CHECK(pump != NULL);
-	stage_pump_stop(pump);
-	pump = stage_pump_start(&owner_taker, "", test_folder());
+	rig_stop();
+	pump = rig_start(owner_take, owner_note, "", test_folder(), 0);
 	owner_open(&owner, pump, 0);
-	stage_flush(owner.stage);
+	flush(owner.stage);
 	owner_close(&owner);
 	CHECK_EQUAL(owner.calls, 0);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 int main(void)
@@ -304,8 +319,8 @@ int main(void)
 	RUN(stop_takes_everything);
 	RUN(flush_while_others_put);
 	RUN(destroy_while_others_work);
-	RUN(a_taker_that_hangs);
-	RUN(a_taker_that_puts);
+	RUN(an_engine_that_hangs);
+	RUN(puts_from_everywhere);
 	RUN(nothing_at_all);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #endif
 
+#include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
@@ -24,9 +25,9 @@
 
 static void refusals(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner owner = { 0 };
-	struct stage_gate *gate;
+	struct resk_gate *gate;
 
 	owner_open(&owner, pump, 0);
 	gate = owner.gate;
@@ -35,8 +36,8 @@ static void refusals(void)
 	set(&gate->open, 1);
 	set(&gate->max_length, 10);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 11, 1), STAGE_TOO_LONG);
-	CHECK_EQUAL(get(&gate->held_frames), 0);
-	CHECK_EQUAL(get(&gate->admitted), 0);
+	CHECK_EQUAL(held_frames(owner.stage), 0);
+	CHECK_EQUAL(stage_admitted(owner.stage), 0);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
 	set(&gate->max_frames, 1);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_FULL_FRAMES);
@@ -46,60 +47,60 @@ static void refusals(void)
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 4), STAGE_OK);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_FULL_CHARGE);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 0), STAGE_OK);
-	CHECK_EQUAL(get(&gate->held_frames), 3);
-	CHECK_EQUAL(get(&gate->held_charge), 5);
-	CHECK_EQUAL(get(&gate->admitted), 3);
-	stage_flush(owner.stage);
+	CHECK_EQUAL(held_frames(owner.stage), 3);
+	CHECK_EQUAL(held_charge(owner.stage), 5);
+	CHECK_EQUAL(stage_admitted(owner.stage), 3);
+	flush(owner.stage);
 	CHECK_EQUAL(owner.frames, 3);
 	CHECK_EQUAL(owner.charge, 5);
-	add(&gate->held_frames, -3);
-	add(&gate->held_charge, -5);
+	add(&gate->done_frames, 3);
+	add(&gate->done_charge, 5);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 1, 1), STAGE_OK);
 	stage_shut(owner.stage);
 	set(&gate->open, 1);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 1, 1), STAGE_CLOSED);
 	owner_close(&owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 static void heavy_frame_needs_an_empty_stage(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner owner = { 0 };
-	struct stage_gate *gate;
+	struct resk_gate *gate;
 
 	owner_open(&owner, pump, 0);
 	gate = owner.gate;
 	set(&gate->max_charge, 5);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, UINT32_MAX), STAGE_OK);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 0), STAGE_FULL_CHARGE);
-	add(&gate->held_charge, -(int64_t) UINT32_MAX);
+	add(&gate->done_charge, (int64_t) UINT32_MAX);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 6), STAGE_FULL_CHARGE);
-	add(&gate->held_frames, -1);
+	add(&gate->done_frames, 1);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 6), STAGE_OK);
-	add(&gate->held_frames, -1);
+	add(&gate->done_frames, 1);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 6), STAGE_FULL_CHARGE);
 	owner_close(&owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 static void lengths_that_no_frame_can_say(void)
 {
 	static char byte[1];
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner owner = { 0 };
 	struct iovec huge = { byte, UINT32_MAX };
 	struct iovec wrapping[] = { { byte, 1 }, { byte, SIZE_MAX }, { byte, 1 } };
 
 	owner_open(&owner, pump, 0);
 	/* None of these bytes exist: a put that read any would crash. */
-	CHECK_EQUAL(stage_put(owner.stage, &huge, 1, 0), STAGE_TOO_LONG);
-	CHECK_EQUAL(stage_put(owner.stage, wrapping, 3, 0), STAGE_TOO_LONG);
-	CHECK_EQUAL(stage_put(owner.stage, NULL, 0, 0), STAGE_OK);
+	CHECK_EQUAL(stage_put(owner.stage, &huge, 1, 0, false), STAGE_TOO_LONG);
+	CHECK_EQUAL(stage_put(owner.stage, wrapping, 3, 0, false), STAGE_TOO_LONG);
+	CHECK_EQUAL(stage_put(owner.stage, NULL, 0, 0, false), STAGE_OK);
 	owner_close(&owner);
 	CHECK_EQUAL(owner.frames, 1);
 	CHECK_EQUAL(owner.bytes, 0);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* The crowd: writers that never let up, one thread that gives back what the pump took, one that watches. */
@@ -137,11 +138,22 @@ static void *give_back(void *argument)
 		/* Frames first: each one counted has its charge in the other counter already. */
 		frames = atomic_exchange(&crowd->given, 0);
 		charge = atomic_exchange(&crowd->given_charge, 0);
-		add(&crowd->owner.gate->held_charge, -charge);
-		add(&crowd->owner.gate->held_frames, -frames);
+		add(&crowd->owner.gate->done_charge, charge);
+		add(&crowd->owner.gate->done_frames, frames);
 		sched_yield();
 	} while (!done);
 	return NULL;
+}
+
+/* watch_one checks what is held when put is read: what is done only grows. */
+static void watch_one(const uint64_t *put_field, const int64_t *done_field, int64_t most)
+{
+	int64_t before = __atomic_load_n(done_field, __ATOMIC_ACQUIRE);
+	int64_t put = __atomic_load_n(put_field, __ATOMIC_ACQUIRE);
+	int64_t after = __atomic_load_n(done_field, __ATOMIC_ACQUIRE);
+
+	CHECK(put - before >= 0);
+	CHECK(put - after <= most);
 }
 
 static void *watch(void *argument)
@@ -149,11 +161,10 @@ static void *watch(void *argument)
 	struct crowd *crowd = argument;
 
 	while (!atomic_load(&crowd->done)) {
-		int64_t frames = get(&crowd->owner.gate->held_frames);
-		int64_t charge = get(&crowd->owner.gate->held_charge);
+		const struct stage *stage = crowd->owner.stage;
 
-		CHECK(frames >= 0 && frames <= crowd->max_frames);
-		CHECK(charge >= 0 && charge <= crowd->max_charge);
+		watch_one(&stage->put_frames, &crowd->owner.gate->done_frames, crowd->max_frames);
+		watch_one(&stage->put_charge, &crowd->owner.gate->done_charge, crowd->max_charge);
 		sched_yield();
 	}
 	return NULL;
@@ -183,7 +194,7 @@ static void *hammer(void *argument)
 /* crowd_at runs eight writers against the limits; watch_charge is the most that may ever be held. */
 static void crowd_at(int64_t max_frames, int64_t max_charge, uint32_t charge, int64_t watch_charge, int64_t watch_frames)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct crowd crowd = { .owner.frame = give, .max_frames = watch_frames, .max_charge = watch_charge, .charge = charge };
 	pthread_t writers[8];
 	pthread_t giver;
@@ -202,20 +213,20 @@ static void crowd_at(int64_t max_frames, int64_t max_charge, uint32_t charge, in
 	for (i = 0; i < 8; i++) {
 		pthread_join(writers[i], NULL);
 	}
-	stage_flush(crowd.owner.stage);
+	flush(crowd.owner.stage);
 	atomic_store(&crowd.done, true);
 	pthread_join(giver, NULL);
 	pthread_join(watcher, NULL);
 	CHECK(crowd.admitted > 0);
 	CHECK(crowd.refused > 0);
 	CHECK_EQUAL(crowd.admitted + crowd.refused, 8 * (long long) crowd.puts);
-	CHECK_EQUAL(get(&crowd.owner.gate->admitted), crowd.admitted);
-	CHECK_EQUAL(get(&crowd.owner.gate->taken), crowd.admitted);
+	CHECK_EQUAL(stage_admitted(crowd.owner.stage), crowd.admitted);
+	CHECK_EQUAL(get(&crowd.owner.gate->handed), crowd.admitted);
 	CHECK_EQUAL(crowd.owner.frames, crowd.admitted);
-	CHECK_EQUAL(get(&crowd.owner.gate->held_frames), 0);
-	CHECK_EQUAL(get(&crowd.owner.gate->held_charge), 0);
+	CHECK_EQUAL(held_frames(crowd.owner.stage), 0);
+	CHECK_EQUAL(held_charge(crowd.owner.stage), 0);
 	owner_close(&crowd.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 static void crowd_at_a_frame_limit(void)
@@ -233,33 +244,95 @@ static void crowd_of_heavy_frames(void)
 	crowd_at(INT64_MAX / 2, 300, 1000, 1000, 1);
 }
 
-static void fill_past_the_data_limit(void)
+static char block[1024 * 1024];
+
+/* large puts one frame of so many MiB. */
+static enum stage_result large(struct owner *owner, int many)
 {
-	static char block[1024 * 1024];
 	struct iovec parts[512];
-	struct rlimit limit = { 128 * 1024 * 1024, 128 * 1024 * 1024 };
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
-	struct owner owner = { 0 };
 	int i;
 
-	owner_open(&owner, pump, 0);
-	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
-	CHECK_EQUAL(setrlimit(RLIMIT_DATA, &limit), 0);
-	for (i = 0; i < 512; i++) {
+	for (i = 0; i < many; i++) {
 		parts[i] = (struct iovec) { block, sizeof(block) };
 	}
-	CHECK_EQUAL(stage_put(owner.stage, parts, 512, 1), STAGE_NO_MEMORY);
-	CHECK_EQUAL(get(&owner.gate->held_frames), 1);
-	CHECK_EQUAL(get(&owner.gate->held_charge), 1);
+	return stage_put(owner->stage, parts, many, 1, false);
+}
+
+/* A frame for which there is no memory is refused and not counted; smaller ones go on. */
+static void all_stages_together(void)
+{
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 64 * sizeof(block));
+	struct owner owner = { 0 };
+	struct owner other = { 0 };
+
+	owner_open(&owner, pump, 0);
+	owner_open(&other, pump, 0);
+	owner.done_elsewhere = other.done_elsewhere = true;
+	CHECK_EQUAL(large(&owner, 40), STAGE_OK);
+	CHECK_EQUAL(large(&other, 40), STAGE_NO_MEMORY);
+	CHECK_EQUAL(held_frames(other.stage), 0);
+	CHECK_EQUAL(held_charge(other.stage), 0);
+	CHECK_EQUAL(large(&other, 20), STAGE_OK);
+	CHECK_EQUAL(large(&owner, 5), STAGE_NO_MEMORY);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
-	stage_flush(owner.stage);
+	flush(owner.stage);
+	flush(other.stage);
 	CHECK_EQUAL(owner.frames, 2);
+	CHECK_EQUAL(other.frames, 1);
 	owner_close(&owner);
-	stage_pump_stop(pump);
+	owner_close(&other);
+	rig_stop();
+}
+
+static size_t addresses_used(void)
+{
+	FILE *file = fopen("/proc/self/statm", "r");
+	unsigned long pages;
+
+	CHECK(file != NULL);
+	CHECK_EQUAL(fscanf(file, "%lu", &pages), 1);
+	fclose(file);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* By a limit of file sizes the process would be ended, and a limit of addresses is none of the first mapping's business. */
+static void limits_of_the_process(void)
+{
+	struct rlimit size = { 8 * sizeof(block), 8 * sizeof(block) };
+	struct rlimit addresses = { addresses_used() + 512 * sizeof(block), RLIM_INFINITY };
+	struct stage_pump *pump;
+	struct owner owner = { 0 };
+	struct stage_memory memory;
+	enum stage_result result;
+	int puts = 0;
+
+	CHECK_EQUAL(setrlimit(RLIMIT_AS, &addresses), 0);
+	pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
+	CHECK(rig.memory.control->head.usual_bytes < STAGE_BYTES_MAX);
+	addresses.rlim_cur = RLIM_INFINITY; /* the engine of this test is in the same process */
+	CHECK_EQUAL(setrlimit(RLIMIT_AS, &addresses), 0);
+	owner_open(&owner, pump, 0);
+	owner.done_elsewhere = true;
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
+	CHECK_EQUAL(setrlimit(RLIMIT_FSIZE, &size), 0);
+	CHECK_EQUAL(large(&owner, 9), STAGE_NO_MEMORY);
+	while ((result = put_bytes(owner.stage, 'a', 60000, 1)) == STAGE_OK) {
+		puts++;
+	}
+	CHECK_EQUAL(result, STAGE_NO_MEMORY);
+	CHECK(puts > 100);
+	CHECK_EQUAL(held_frames(owner.stage), puts + 1);
+	flush(owner.stage);
+	CHECK_EQUAL(owner.frames, puts + 1);
+	owner_close(&owner);
+	rig_stop();
+	size.rlim_cur = 1000;
+	CHECK_EQUAL(setrlimit(RLIMIT_FSIZE, &size), 0);
+	CHECK_EQUAL(stage_memory_open(&memory), EFBIG);
 	exit(0);
 }
 
-/* In a process of its own, which the limit does not outlive. */
+/* In a process of its own, which the limits do not outlive. */
 static void no_memory(void)
 {
 	pid_t child = fork();
@@ -267,7 +340,7 @@ static void no_memory(void)
 
 	CHECK(child >= 0);
 	if (child == 0) {
-		fill_past_the_data_limit();
+		limits_of_the_process();
 	}
 	CHECK_EQUAL(waitpid(child, &status, 0), child);
 	CHECK_EQUAL(status, 0);
@@ -281,6 +354,7 @@ int main(void)
 	RUN(crowd_at_a_frame_limit);
 	RUN(crowd_at_a_charge_limit);
 	RUN(crowd_of_heavy_frames);
+	RUN(all_stages_together);
 	if (!SANITIZED) {
 		/* Sanitizers need more address space than any limit that would show something. */
 		RUN(no_memory);

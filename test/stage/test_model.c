@@ -21,6 +21,8 @@ struct model {
 	int64_t max_frames;
 	int64_t max_charge;
 	int64_t max_length;
+	int64_t memory_frames; /* the limits of frames that are to wait in memory only */
+	int64_t memory_charge;
 	int64_t held_frames;
 	int64_t held_charge;
 	uint32_t lengths[STEPS]; /* of every admitted frame, in order */
@@ -59,18 +61,26 @@ static void see_note(struct owner *owner, unsigned int slot, uint64_t count, con
 	model->reported[slot] += count;
 }
 
-static enum stage_result expect(const struct model *model, size_t length, uint32_t charge)
+static int64_t smaller(int64_t a, int64_t b)
 {
+	return a < b ? a : b;
+}
+
+static enum stage_result expect(const struct model *model, size_t length, uint32_t charge, bool memory_only)
+{
+	int64_t max_frames = memory_only ? smaller(model->max_frames, model->memory_frames) : model->max_frames;
+	int64_t max_charge = memory_only ? smaller(model->max_charge, model->memory_charge) : model->max_charge;
+
 	if (!model->open) {
 		return STAGE_CLOSED;
 	}
 	if ((int64_t) length > model->max_length) {
 		return STAGE_TOO_LONG;
 	}
-	if (model->held_frames >= model->max_frames) {
+	if (model->held_frames >= max_frames) {
 		return STAGE_FULL_FRAMES;
 	}
-	if (model->held_charge + charge > model->max_charge && (model->held_frames || model->held_charge)) {
+	if (model->held_charge + charge > max_charge && (model->held_frames || model->held_charge)) {
 		return STAGE_FULL_CHARGE;
 	}
 	return STAGE_OK;
@@ -80,11 +90,17 @@ static void step_put(struct model *model)
 {
 	size_t length = random_next(&model->random) % (random_next(&model->random) % 50 ? 400 : 200000);
 	uint32_t charge = random_next(&model->random) % 500;
-	enum stage_result expected = expect(model, length, charge);
+	bool memory_only = random_next(&model->random) % 2;
+	enum stage_result expected = expect(model, length, charge, memory_only);
+	unsigned char *bytes = malloc(length + 1);
+	struct iovec part = { bytes, length };
 
 	model->lengths[model->admitted] = length;
 	model->charges[model->admitted] = charge;
-	CHECK_EQUAL(put_bytes(model->owner.stage, model->admitted, length, charge), expected);
+	CHECK(bytes != NULL);
+	memset(bytes, model->admitted, length);
+	CHECK_EQUAL(stage_put(model->owner.stage, &part, 1, charge, memory_only), expected);
+	free(bytes);
 	if (expected == STAGE_OK) {
 		model->admitted++;
 		model->held_frames++;
@@ -94,10 +110,10 @@ static void step_put(struct model *model)
 
 static void step_limits(struct model *model)
 {
-	struct stage_gate *gate = model->owner.gate;
+	struct resk_gate *gate = model->owner.gate;
 	static const int64_t lingers[] = { -1, 0, 1000, MILLISECOND, HOUR, INT64_MAX };
 
-	switch (random_next(&model->random) % 5) {
+	switch (random_next(&model->random) % 6) {
 	case 0:
 		model->open = random_next(&model->random) % 4;
 		set(&gate->open, model->open);
@@ -115,6 +131,11 @@ static void step_limits(struct model *model)
 		model->max_length = model->max_length > 500 ? 300000 : model->max_length;
 		set(&gate->max_length, model->max_length);
 		break;
+	case 4:
+		model->memory_frames = random_next(&model->random) % 40;
+		model->memory_charge = random_next(&model->random) % 5 * 1024;
+		set(&gate->memory, model->memory_frames | model->memory_charge / 1024 << 32);
+		break;
 	default:
 		set(&gate->linger_ns, lingers[random_next(&model->random) % 6]);
 	}
@@ -127,8 +148,8 @@ static void step_release(struct model *model)
 	while (many-- && model->released < model->admitted) {
 		model->held_frames--;
 		model->held_charge -= model->charges[model->released];
-		add(&model->owner.gate->held_frames, -1);
-		add(&model->owner.gate->held_charge, -(int64_t) model->charges[model->released]);
+		add(&model->owner.gate->done_frames, 1);
+		add(&model->owner.gate->done_charge, model->charges[model->released]);
 		model->released++;
 	}
 }
@@ -150,17 +171,17 @@ static void step_note(struct model *model)
 
 static void compare(struct model *model, bool flushed)
 {
-	struct stage_gate *gate = model->owner.gate;
+	struct resk_gate *gate = model->owner.gate;
 	unsigned int slot;
 
-	CHECK_EQUAL(get(&gate->held_frames), model->held_frames);
-	CHECK_EQUAL(get(&gate->held_charge), model->held_charge);
-	CHECK_EQUAL(get(&gate->admitted), model->admitted);
-	CHECK(get(&gate->taken) <= model->admitted);
+	CHECK_EQUAL(held_frames(model->owner.stage), model->held_frames);
+	CHECK_EQUAL(held_charge(model->owner.stage), model->held_charge);
+	CHECK_EQUAL(stage_admitted(model->owner.stage), model->admitted);
+	CHECK(get(&gate->handed) <= model->admitted);
 	if (!flushed) {
 		return;
 	}
-	CHECK_EQUAL(get(&gate->taken), model->admitted);
+	CHECK_EQUAL(get(&gate->handed), model->admitted);
 	CHECK_EQUAL(model->seen, model->admitted);
 	for (slot = 0; slot < STAGE_NOTE_SLOTS; slot++) {
 		CHECK_EQUAL(model->reported[slot], model->noted[slot]);
@@ -191,12 +212,12 @@ static void history(struct stage_pump *pump, uint64_t seed)
 		} else if (kind < 97) {
 			step_note(model);
 		} else {
-			stage_flush(model->owner.stage);
+			flush(model->owner.stage);
 		}
 		compare(model, kind >= 97);
 	}
 	/* Destroying takes what is left. */
-	stage_destroy(model->owner.stage);
+	owner_destroy(&model->owner);
 	CHECK_EQUAL(model->seen, model->admitted);
 	CHECK(model->admitted > STEPS / 20);
 	free(model);
@@ -204,14 +225,14 @@ static void history(struct stage_pump *pump, uint64_t seed)
 
 static void random_histories(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	uint64_t seed;
 
 	CHECK(pump != NULL);
 	for (seed = 1; seed <= HISTORIES; seed++) {
 		history(pump, seed);
 	}
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 int main(void)

@@ -14,14 +14,13 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "../../stage/internal.h"
 
 #define SLAB (64 * 1024)
 
 /* A frame that waits for an hour's linger is not taken, however often the pump comes for others. */
 static void lingers_of_their_own(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner slow = { 0 };
 	struct owner quick = { 0 };
 	struct owner immediate = { 0 };
@@ -38,12 +37,12 @@ static void lingers_of_their_own(void)
 		owner_wait(&quick, &quick.frames, i);
 	}
 	CHECK_EQUAL(owner_get(&slow, &slow.frames), 0);
-	stage_flush(slow.stage);
+	flush(slow.stage);
 	CHECK_EQUAL(owner_get(&slow, &slow.frames), 1);
 	owner_close(&slow);
 	owner_close(&quick);
 	owner_close(&immediate);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 struct timed {
@@ -70,7 +69,7 @@ static void lingers_from_its_own_put(void)
 {
 	const int64_t linger = 40 * MILLISECOND;
 	const struct timespec half = { .tv_nsec = linger / 2 };
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct timed timed = { .owner.frame = keep_time };
 	int64_t i;
 
@@ -84,7 +83,7 @@ static void lingers_from_its_own_put(void)
 		nanosleep(&half, NULL); /* between two looks of a pump that counts from its own last one */
 	}
 	owner_close(&timed.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* The next frame is expected as soon as one came the last two times, within limits, and at once by who knows nothing. */
@@ -124,7 +123,7 @@ static void expects_what_came_before(void)
 
 static void a_full_slab_does_not_linger(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner owner = { 0 };
 	int i;
 
@@ -144,10 +143,10 @@ static void a_full_slab_does_not_linger(void)
 		CHECK_EQUAL(put_bytes(owner.stage, 'c', 10000, 1), STAGE_OK);
 	}
 	owner_wait(&owner, &owner.frames, 8 + 6);
-	stage_flush(owner.stage);
+	flush(owner.stage);
 	CHECK_EQUAL(owner_get(&owner, &owner.frames), 8 + 7);
 	owner_close(&owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* Every length around a slab's size goes through, one by one and in company. */
@@ -183,7 +182,7 @@ static void *let_go(void *argument)
  * lingers, and what was there before it does not. */
 static void a_flush_of_many_slabs(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct late late = { .owner.frame = put_while_flushed };
 	pthread_t thread;
 	int i;
@@ -194,17 +193,17 @@ static void a_flush_of_many_slabs(void)
 		CHECK_EQUAL(put_bytes(late.owner.stage, 'a', 10000, 1), STAGE_OK);
 	}
 	thread = start(let_go, &late.asked);
-	stage_flush(late.owner.stage);
+	flush(late.owner.stage);
 	CHECK(owner_get(&late.owner, &late.owner.frames) >= 6 * 40 + 1);
 	pthread_join(thread, NULL);
 	owner_close(&late.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 	sem_destroy(&late.asked);
 }
 
 static void lengths_around_a_slab(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner owner = { 0 };
 	int64_t bytes = 0;
 	int length;
@@ -215,14 +214,14 @@ static void lengths_around_a_slab(void)
 		CHECK_EQUAL(put_bytes(owner.stage, 'b', length % 64, 1), STAGE_OK);
 		bytes += length + length % 64;
 		if (length % 2) {
-			stage_flush(owner.stage);
+			flush(owner.stage);
 			CHECK_EQUAL(owner_get(&owner, &owner.bytes), bytes);
 		}
 	}
 	owner_close(&owner);
 	CHECK_EQUAL(owner.bytes, bytes);
 	CHECK_EQUAL(owner.frames, 300);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* round_trip returns when the pump has heard all calls made before: it may come to `immediate` first among those that
@@ -241,7 +240,7 @@ static void round_trip(struct owner *immediate)
 static void a_shorter_linger_counts_from_the_next_put(void)
 {
 	static const int64_t shorter[] = { MILLISECOND, 0 };
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner other = { 0 };
 	int i;
 
@@ -259,7 +258,7 @@ static void a_shorter_linger_counts_from_the_next_put(void)
 		owner_close(&owner);
 	}
 	owner_close(&other);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 struct noted {
@@ -278,7 +277,7 @@ static void keep_note(struct owner *owner, unsigned int slot, uint64_t count, co
 
 static void notes(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct noted noted = { .owner.noted = keep_note };
 	char text[2 * STAGE_NOTE_TEXT];
 
@@ -295,7 +294,7 @@ static void notes(void)
 	stage_note(noted.owner.stage, 7, text, sizeof(text));
 	stage_note(noted.owner.stage, STAGE_NOTE_SLOTS, text, sizeof(text));
 	stage_note(noted.owner.stage, 3, "second", 3);
-	stage_flush(noted.owner.stage);
+	flush(noted.owner.stage);
 	CHECK_EQUAL(noted.counts[0], 1);
 	CHECK_EQUAL(noted.counts[3], 3);
 	CHECK_EQUAL(noted.counts[7], 1);
@@ -304,7 +303,7 @@ static void notes(void)
 	CHECK(strcmp(noted.texts[3], "sec") == 0);
 	CHECK_EQUAL(strlen(noted.texts[7]), STAGE_NOTE_TEXT - 1);
 	owner_close(&noted.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* pump_status reads one number of the pump thread's /proc/self/task/.../status; the thread is found by its name. */
@@ -343,7 +342,7 @@ static unsigned long long pump_status(const char *name, const char *field, int b
 
 static void the_thread(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "a name that is too long", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "a name that is too long", test_folder(), 0);
 	struct owner owner = { 0 };
 	sigset_t mask;
 
@@ -357,7 +356,7 @@ static void the_thread(void)
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	CHECK_EQUAL(sigismember(&mask, SIGTERM), 0);
 	owner_close(&owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 static void rest_for(int64_t duration)
@@ -371,7 +370,7 @@ static void rest_for(int64_t duration)
 /* An idle pump makes no wake-ups: not before the first frame, and not once all stages have been quiet for a while. */
 static void idle(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "idle pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "idle pump", test_folder(), 0);
 	struct owner owners[3] = { 0 };
 	static const int64_t lingers[] = { 0, MILLISECOND, 20 * MILLISECOND };
 	unsigned long long before = 0;
@@ -413,85 +412,7 @@ static void idle(void)
 	for (i = 0; i < 3; i++) {
 		owner_close(&owners[i]);
 	}
-	stage_pump_stop(pump);
-}
-
-/* A taker that keeps every whole slab until the test gives it back. */
-struct keeper {
-	struct owner owner;
-	struct stage_pump *pump;
-	void *slabs[64];
-	const unsigned char *frames[64];
-	size_t lengths[64];
-	int kept;
-};
-
-static int keep_slab(void *context, void *frames, size_t length, void *slab)
-{
-	struct keeper *keeper = context;
-
-	owner_take(context, frames, length, 0);
-	if (keeper->kept == 64) {
-		return 0;
-	}
-	keeper->slabs[keeper->kept] = slab;
-	keeper->frames[keeper->kept] = frames;
-	keeper->lengths[keeper->kept++] = length;
-	return 1;
-}
-
-/* says_still checks that a kept slab holds what was put: frames of one byte each. */
-static void says_still(const struct keeper *keeper, int i)
-{
-	size_t at = 0;
-
-	while (at < keeper->lengths[i]) {
-		const struct stage_frame *frame = (const struct stage_frame *) (keeper->frames[i] + at);
-		const unsigned char *content = (const unsigned char *) (frame + 1);
-		size_t j;
-
-		for (j = 1; j < frame->length; j++) {
-			CHECK_EQUAL(content[j], content[0]);
-		}
-		CHECK_EQUAL(content[0], 'a' + i % 26);
-		at += frame->size;
-	}
-}
-
-/* What a taker keeps stays as it is until it is given back, is used again then, and need not be given back before the pump ends. */
-static void slabs_that_are_kept(void)
-{
-	static const struct stage_taker taker = { .take = owner_take, .keep = keep_slab, .note = owner_note };
-	struct keeper keeper = { .kept = 0 };
-	int i;
-	int round;
-
-	keeper.pump = stage_pump_start(&taker, "keeping pump", NULL);
-	owner_open(&keeper.owner, keeper.pump, 1000 * SECOND); /* so that nothing is taken before its slab is full */
-	set(&keeper.owner.gate->shared, 0);
-	for (round = 0; round < 3; round++) {
-		int64_t before = keeper.owner.frames;
-
-		keeper.kept = 0;
-		/* Of this size four fill a slab, and one more takes its place. */
-		for (i = 0; i < 4 * 40; i++) {
-			CHECK_EQUAL(put_bytes(keeper.owner.stage, 'a' + i / 4 % 26, 16000, 1), STAGE_OK);
-		}
-		CHECK_EQUAL(put_bytes(keeper.owner.stage, 'a' + 40 % 26, 200000, 1), STAGE_OK); /* a slab of its own */
-		owner_wait(&keeper.owner, &keeper.owner.frames, before + 4 * 40 + 1);
-		CHECK_EQUAL(keeper.kept, 40);
-		for (i = 0; i < 40; i++) {
-			says_still(&keeper, i);
-			if (round < 2) {
-				stage_give_back(keeper.pump, keeper.slabs[i]);
-			}
-		}
-	}
-	owner_close(&keeper.owner);
-	stage_pump_stop(keeper.pump);
-	for (i = 0; i < 40; i++) {
-		says_still(&keeper, i);
-	}
+	rig_stop();
 }
 
 static void *put_many(void *argument)
@@ -508,7 +429,7 @@ static void *put_many(void *argument)
 
 static void sixty_four_stages_on_one_pump(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner *owners = calloc(64, sizeof(*owners));
 	pthread_t threads[4];
 	int i;
@@ -528,7 +449,7 @@ static void sixty_four_stages_on_one_pump(void)
 		owner_close(&owners[i]);
 	}
 	free(owners);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 #ifdef SHARED
@@ -537,7 +458,7 @@ static void sixty_four_stages_on_one_pump(void)
 /* Stages whose frames are not done for long share the pump's looks at them, whenever each was used last. */
 static void many_that_wait(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "waiting pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "waiting pump", test_folder(), 0);
 	static struct owner owners[PINNED];
 	unsigned long long before;
 	bool seldom = false;
@@ -560,7 +481,7 @@ static void many_that_wait(void)
 	for (i = 0; i < PINNED; i++) {
 		owner_close(&owners[i]);
 	}
-	stage_pump_stop(pump);
+	rig_stop();
 }
 #endif
 
@@ -576,7 +497,6 @@ int main(void)
 	RUN(notes);
 	RUN(the_thread);
 	RUN(idle);
-	RUN(slabs_that_are_kept);
 #ifdef SHARED
 	RUN(many_that_wait);
 #endif

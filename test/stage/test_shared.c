@@ -1,5 +1,5 @@
 /*
- * res_kafka: shared slabs: what stays, when it is used again, and what happens when there is no room.
+ * res_kafka: durable slabs: what stays, when it is used again, and what happens when there is no room.
  *
  * Built with a STAGE_SHARED_MAX of 1 MiB and a STAGE_RETRY_NS of 1 ms.
  *
@@ -19,9 +19,9 @@
 /* Frames are numbered by their charge and filled with its lowest byte. */
 struct keeper {
 	struct owner owner;
-	const struct stage_frame *frames[MOST]; /* that were taken and are kept, by number; the pump's thread until a flush */
+	const struct stage_frame *frames[MOST]; /* that were taken and are not done, by number; the engine's until a flush */
 	int64_t taken;
-	int64_t kept;
+	int64_t durable;
 	int64_t plain;
 	int64_t put;
 };
@@ -38,7 +38,7 @@ static void check_content(const struct stage_frame *frame)
 	}
 }
 
-static void keep(void *context, void *frames, size_t length, int kept)
+static void keep(void *context, void *frames, size_t length, int durable)
 {
 	struct keeper *keeper = context;
 	size_t at;
@@ -48,23 +48,19 @@ static void keep(void *context, void *frames, size_t length, int kept)
 
 		CHECK_EQUAL(frame->charge, keeper->taken);
 		check_content(frame);
-		keeper->frames[keeper->taken++] = kept ? frame : NULL;
-		keeper->kept += kept;
-		keeper->plain += !kept;
+		keeper->frames[keeper->taken++] = frame;
+		keeper->durable += durable;
+		keeper->plain += !durable;
 		at += frame->size;
 	}
 }
 
-static const struct stage_taker keep_taker = { .take = keep, .note = owner_note };
-
-static struct stage_pump *keeper_open(struct keeper *keeper, const char *folder, int64_t linger)
+static void keeper_open(struct keeper *keeper, const char *folder, int64_t linger)
 {
-	struct stage_pump *pump = stage_pump_start(&keep_taker, "test pump", folder);
+	struct stage_pump *pump = rig_start(keep, owner_note, "test pump", folder, 0);
 
-	CHECK(pump != NULL);
 	*keeper = (struct keeper) { 0 };
 	owner_open(&keeper->owner, pump, linger);
-	return pump;
 }
 
 static void keeper_put(struct keeper *keeper, size_t length)
@@ -79,7 +75,7 @@ static void keeper_put_many(struct keeper *keeper, int many)
 	while (many--) {
 		keeper_put(keeper, LENGTH);
 	}
-	stage_flush(keeper->owner.stage);
+	flush(keeper->owner.stage);
 }
 
 static void keeper_done(struct keeper *keeper, int64_t from, int64_t to)
@@ -113,15 +109,22 @@ static void wait_for_spares(void)
 	}
 }
 
+/* unshared_frames returns how many frames ought to have been in a durable slab. */
+static int64_t unshared_frames(struct keeper *of)
+{
+	stage_publish(of->owner.stage);
+	return get(&of->owner.gate->unshared);
+}
+
 static struct keeper keeper;
 
 /* Whatever else is done, a slab with a frame that is not is not touched, and nothing behind it. */
 static void used_again_when_all_is_done(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, shared_folder, MILLISECOND);
 	const unsigned char *first;
 	int64_t i;
 
+	keeper_open(&keeper, shared_folder, MILLISECOND);
 	keeper_put_many(&keeper, 200);
 	CHECK(bytes_used() >= 200 * LENGTH);
 	keeper_done(&keeper, 1, 200);
@@ -137,20 +140,19 @@ static void used_again_when_all_is_done(void)
 	}
 	keeper_done(&keeper, 0, 400);
 	wait_for_spares();
-	CHECK_EQUAL(get(&keeper.owner.gate->unshared), 0);
+	CHECK_EQUAL(unshared_frames(&keeper), 0);
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 	CHECK_EQUAL(bytes_used(), 0);
 }
 
 /* One frame that is not done holds up its own slab, and none behind it, however much comes meanwhile. */
 static void one_holds_up_no_other(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, shared_folder, MILLISECOND);
-
+	keeper_open(&keeper, shared_folder, MILLISECOND);
 	keeper_put_many(&keeper, 1);
 	/* Many times what there may be of shared memory. */
-	while (keeper.kept < 20 * (int64_t) STAGE_SHARED_MAX / LENGTH) {
+	while (keeper.durable < 20 * (int64_t) STAGE_SHARED_MAX / LENGTH) {
 		int64_t from = keeper.taken;
 
 		keeper_put_many(&keeper, 25); /* runs into the limit of frames if this never ends */
@@ -162,15 +164,15 @@ static void one_holds_up_no_other(void)
 	keeper_done(&keeper, 0, 1);
 	wait_for_spares();
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* The slab of a stage that is seldom used starts anew instead of filling up. */
 static void a_slab_starts_anew(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, shared_folder, 0);
 	int i;
 
+	keeper_open(&keeper, shared_folder, 0);
 	for (i = 0; i < 500; i++) {
 		keeper_put_many(&keeper, 1);
 		keeper_done(&keeper, i, i + 1);
@@ -178,23 +180,23 @@ static void a_slab_starts_anew(void)
 			wait_for_spares();
 		}
 	}
-	CHECK_EQUAL(keeper.kept, 500);
+	CHECK_EQUAL(keeper.durable, 500);
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
-/* When no more may be had records go on, only not in shared memory, and come back to it. */
+/* When no more may be had records go on in plain slabs, and come back to durable ones. */
 static void falls_back_when_full(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, shared_folder, MILLISECOND);
 	int64_t unshared;
 	int64_t from;
 	int64_t i;
 
+	keeper_open(&keeper, shared_folder, MILLISECOND);
 	keeper_put_many(&keeper, 3 * STAGE_SHARED_MAX / LENGTH);
-	unshared = get(&keeper.owner.gate->unshared);
+	unshared = unshared_frames(&keeper);
 	CHECK(bytes_used() <= (int) STAGE_SHARED_MAX);
-	CHECK(keeper.kept > (int64_t) STAGE_SHARED_MAX / LENGTH / 2);
+	CHECK(keeper.durable > (int64_t) STAGE_SHARED_MAX / LENGTH / 2);
 	CHECK(unshared > 0 && keeper.plain == unshared);
 	for (i = 0; i < keeper.taken; i++) {
 		if (keeper.frames[i]) {
@@ -205,22 +207,23 @@ static void falls_back_when_full(void)
 	wait_for_spares();
 	from = keeper.taken;
 	keeper_put_many(&keeper, 100);
-	CHECK_EQUAL(get(&keeper.owner.gate->unshared), unshared);
+	CHECK_EQUAL(unshared_frames(&keeper), unshared);
 	CHECK_EQUAL(keeper.plain, unshared);
 	keeper_done(&keeper, from, keeper.taken);
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* Without a place for shared slabs, every record that ought to be in one is counted. */
 static void nowhere(const char *folder, const char *label)
 {
-	struct stage_pump *pump = stage_pump_start(&keep_taker, "test pump", folder);
+	struct stage_pump *pump = rig_start(keep, owner_note, "test pump", folder, 0);
 
 	keeper = (struct keeper) { 0 };
 	owner_open(&keeper.owner, pump, 0);
-	stage_destroy(keeper.owner.stage);
+	owner_destroy(&keeper.owner);
 	keeper.owner.stage = stage_create(pump, &keeper.owner, label);
+	rig.owners[stage_number(keeper.owner.stage)] = &keeper.owner;
 	keeper.owner.gate = stage_gate(keeper.owner.stage);
 	set(&keeper.owner.gate->max_frames, 1000);
 	set(&keeper.owner.gate->max_charge, INT64_MAX / 2);
@@ -229,40 +232,46 @@ static void nowhere(const char *folder, const char *label)
 	set(&keeper.owner.gate->open, 1);
 	keeper_put_many(&keeper, 100);
 	keeper_put(&keeper, 100000);
-	stage_flush(keeper.owner.stage);
+	flush(keeper.owner.stage);
 	CHECK_EQUAL(keeper.plain, 101);
-	CHECK_EQUAL(get(&keeper.owner.gate->unshared), 101);
+	CHECK_EQUAL(unshared_frames(&keeper), 101);
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
-/* A pump that may have less makes less, and records go on in memory of the process. */
+/* All slabs together stay under the pump's limit, and a stage goes on when there is room again. */
 static void limited(void)
 {
-	struct stage_pump *pump = stage_pump_start(&keep_taker, "test pump", shared_folder);
+	struct stage_pump *pump = rig_start(keep, owner_note, "test pump", shared_folder, 4 * STAGE_SLAB_BYTES);
 	struct stat status;
 	char path[sizeof(shared_folder) + 16];
+	int64_t tries = 0;
 
-	stage_pump_limit(pump, 2 * STAGE_SLAB_BYTES);
 	keeper = (struct keeper) { 0 };
 	owner_open(&keeper.owner, pump, 0);
-	stage_destroy(keeper.owner.stage);
-	keeper.owner.stage = stage_create(pump, &keeper.owner, "test");
-	keeper.owner.gate = stage_gate(keeper.owner.stage);
-	set(&keeper.owner.gate->max_frames, 100000);
-	set(&keeper.owner.gate->max_charge, INT64_MAX / 2);
-	set(&keeper.owner.gate->max_length, 1000000);
-	set(&keeper.owner.gate->shared, 1);
-	set(&keeper.owner.gate->open, 1);
-	keeper_put_many(&keeper, 5000);
-	stage_flush(keeper.owner.stage);
-	CHECK(get(&keeper.owner.gate->unshared) > 0 && keeper.kept > 0);
+	while (put_bytes(keeper.owner.stage, keeper.put, LENGTH, keeper.put) == STAGE_OK) {
+		CHECK(++keeper.put < 5 * STAGE_SLAB_BYTES / LENGTH);
+	}
+	CHECK(keeper.put > STAGE_SLAB_BYTES / LENGTH);
+	CHECK_EQUAL(put_bytes(keeper.owner.stage, 0, LENGTH, 0), STAGE_NO_MEMORY);
+	flush(keeper.owner.stage);
+	CHECK_EQUAL(keeper.taken, keeper.put);
+	CHECK_EQUAL(unshared_frames(&keeper), keeper.plain);
 	snprintf(path, sizeof(path), "%s/" STAGE_SLABS_FILE, shared_folder);
 	CHECK_EQUAL(stat(path, &status), 0);
-	CHECK(status.st_blocks * 512 <= 2 * STAGE_SLAB_BYTES);
+	CHECK(status.st_blocks * 512 <= 4 * STAGE_SLAB_BYTES);
+	CHECK_EQUAL(fstat(rig.memory.plain_file, &status), 0);
+	CHECK(bytes_used() + status.st_blocks * 512 <= 4 * STAGE_SLAB_BYTES);
 	keeper_done(&keeper, 0, keeper.taken);
+	while (put_bytes(keeper.owner.stage, keeper.put, LENGTH, keeper.put) != STAGE_OK) {
+		CHECK(tries++ < FOREVER_SECONDS * 1000);
+		usleep(1000);
+	}
+	keeper.put++;
+	flush(keeper.owner.stage);
+	keeper_done(&keeper, keeper.taken - 1, keeper.taken);
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* What another user may have put where the folder ought to be: the pump neither waits for it nor writes into it. */
@@ -301,7 +310,6 @@ static void no_place(void)
 {
 	char gone[] = "/dev/shm/res_kafka-test-XXXXXX";
 	char longest[STAGE_LABEL_MAX + 2];
-	struct stage_pump *pump;
 
 	memset(longest, 'x', sizeof(longest));
 	longest[STAGE_LABEL_MAX + 1] = '\0';
@@ -313,50 +321,51 @@ static void no_place(void)
 	nowhere(shared_folder, longest);
 	/* A folder that goes while it is in use. */
 	CHECK(mkdtemp(gone) != NULL);
-	pump = keeper_open(&keeper, gone, 0);
+	keeper_open(&keeper, gone, 0);
 	keeper_put_many(&keeper, 10);
-	CHECK_EQUAL(keeper.kept, 10);
+	CHECK_EQUAL(keeper.durable, 10);
 	remove_folder(gone);
 	keeper_put_many(&keeper, 1000);
-	CHECK(keeper.plain > 0 && keeper.plain == get(&keeper.owner.gate->unshared));
+	CHECK(keeper.plain > 0 && keeper.plain == unshared_frames(&keeper));
 	keeper_done(&keeper, 0, keeper.taken);
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* A reload may want the other kind at any time. */
 static void changes_its_mind(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, shared_folder, 0);
-	struct stage_gate *gate = keeper.owner.gate;
+	struct resk_gate *gate;
 	int round;
 
+	keeper_open(&keeper, shared_folder, 0);
+	gate = keeper.owner.gate;
 	for (round = 0; round < 40; round++) {
-		int64_t kept = keeper.kept;
+		int64_t durable = keeper.durable;
 		int64_t plain = keeper.plain;
 		int64_t from = keeper.taken;
 
 		set(&gate->shared, round % 2);
 		keeper_put_many(&keeper, round);
 		keeper_put_many(&keeper, 300); /* more than the slab that is being filled can hold */
-		CHECK((round % 2 ? keeper.kept - kept : keeper.plain - plain) > 0);
+		CHECK((round % 2 ? keeper.durable - durable : keeper.plain - plain) > 0);
 		keeper_done(&keeper, from, keeper.taken);
 	}
-	CHECK_EQUAL(get(&gate->unshared), 0);
+	CHECK_EQUAL(unshared_frames(&keeper), 0);
 	set(&gate->shared, 0);
 	wait_for_spares();
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* A stage with little to do changes too, before its slab is full. */
 static void changes_in_little_traffic(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, shared_folder, MILLISECOND);
 	int change;
 
+	keeper_open(&keeper, shared_folder, MILLISECOND);
 	for (change = 0; change < 6; change++) {
-		const int64_t *now = change % 2 ? &keeper.kept : &keeper.plain;
+		const int64_t *now = change % 2 ? &keeper.durable : &keeper.plain;
 		int64_t before = *now;
 		int tries;
 
@@ -364,40 +373,40 @@ static void changes_in_little_traffic(void)
 		for (tries = 0; *now == before; tries++) {
 			CHECK(tries < 800); /* most of a slab */
 			keeper_put(&keeper, 40);
-			stage_flush(keeper.owner.stage);
+			flush(keeper.owner.stage);
 			keeper_done(&keeper, keeper.taken - 1, keeper.taken);
 			usleep(tries < 100 ? 100 : 5 * 1000); /* the pump looks between two frames, also when it is slow */
 		}
 	}
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* Only what ought to be shared counts as not shared, also in a slab that was begun when it ought to have been. */
 static void counts_what_is_wanted(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, NULL, HOUR);
 	int i;
 
+	keeper_open(&keeper, NULL, HOUR);
 	for (i = 1; i <= 4; i++) {
 		set(&keeper.owner.gate->shared, i % 2);
 		keeper_put(&keeper, 100);
-		CHECK_EQUAL(get(&keeper.owner.gate->unshared), (i + 1) / 2);
+		CHECK_EQUAL(unshared_frames(&keeper), (i + 1) / 2);
 	}
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 /* A stage that is going to want shared slabs has one ready before the first put, if it is told. */
 static void ready_before_the_first_put(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, shared_folder, HOUR);
 	int64_t tries;
 
+	keeper_open(&keeper, shared_folder, HOUR);
 	CHECK_EQUAL(bytes_used(), 0);
 	set(&keeper.owner.gate->shared, 0);
 	stage_ready(keeper.owner.stage);
-	stage_flush(keeper.owner.stage);
+	flush(keeper.owner.stage);
 	CHECK_EQUAL(bytes_used(), 0);
 	set(&keeper.owner.gate->shared, 1);
 	stage_ready(keeper.owner.stage);
@@ -406,7 +415,7 @@ static void ready_before_the_first_put(void)
 		usleep(1000);
 	}
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 struct left {
@@ -432,21 +441,21 @@ static void check_left(void *context, const struct copy *copy, const struct stag
 /* What nobody was done with when the pump ended is there for the next process, large frames too, in its order. */
 static void stays_behind(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, shared_folder, HOUR);
 	struct left left = { .step = 3 };
 	int64_t i;
 
+	keeper_open(&keeper, shared_folder, HOUR);
 	/* Little enough of STAGE_SHARED_MAX that spares, which a pump that has fallen behind makes more of, leave room for it. */
 	for (i = 0; i < 300; i++) {
 		keeper_put(&keeper, i % 100 == 50 ? 70000 : (size_t) i * 3);
 	}
-	stage_flush(keeper.owner.stage);
+	flush(keeper.owner.stage);
 	for (i = 0; i < 300; i += left.step) {
 		frame_done(keeper.frames[i]);
 	}
 	owner_close(&keeper.owner);
-	stage_pump_stop(pump);
-	CHECK_EQUAL(get((int64_t *) &keeper.kept), 300);
+	rig_stop();
+	CHECK_EQUAL(get((int64_t *) &keeper.durable), 300);
 	copies_read(&copies, shared_folder);
 	copies_each(&copies, check_left, &left);
 	CHECK_EQUAL(left.ready, 200);
@@ -458,22 +467,22 @@ static void stays_behind(void)
 /* A stage that is destroyed leaves what is not done to its pump, which goes on looking after it. */
 static void outlives_its_stage(void)
 {
-	struct stage_pump *pump = keeper_open(&keeper, shared_folder, 0);
 	static struct keeper other;
 
+	keeper_open(&keeper, shared_folder, 0);
 	keeper_put_many(&keeper, 500);
 	owner_close(&keeper.owner);
 	for (int i = 0; i < 500; i++) {
 		check_content(keeper.frames[i]);
 	}
 	keeper_done(&keeper, 0, 500);
-	owner_open(&other.owner, pump, 0);
+	owner_open(&other.owner, rig.pump, 0);
 	other.owner.gate = stage_gate(other.owner.stage);
 	keeper_put_many(&other, 1); /* the pump passes by */
 	keeper_done(&other, 0, 1);
 	wait_for_spares();
 	owner_close(&other.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 int main(void)

@@ -65,7 +65,7 @@ static void *put_with_pauses(void *argument)
 
 static void pauses(int64_t linger, int64_t longest, int64_t rounds)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner owners[RIVALS] = { 0 };
 	struct pause work[RIVALS];
 	pthread_t threads[RIVALS];
@@ -87,7 +87,7 @@ static void pauses(int64_t linger, int64_t longest, int64_t rounds)
 	for (i = 0; i < RIVALS; i++) {
 		owner_close(&owners[i]);
 	}
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 static void pauses_without_linger(void)
@@ -120,7 +120,7 @@ static void *put_and_wait(void *argument)
 		int64_t seen;
 
 		spin(random_next(&pause->random) % pause->longest);
-		seen = get(&pause->owner->gate->admitted) + 1;
+		seen = stage_admitted(pause->owner->stage) + 1;
 		CHECK_EQUAL(put_bytes(pause->owner->stage, 'a', 20, 1), STAGE_OK);
 		owner_wait(pause->owner, &pause->owner->frames, seen);
 	}
@@ -129,7 +129,7 @@ static void *put_and_wait(void *argument)
 
 static void rivals_on_one_stage(int64_t linger, int64_t longest, int64_t rounds)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner owner = { 0 };
 	struct pause work[RIVALS];
 	pthread_t threads[RIVALS];
@@ -145,7 +145,7 @@ static void rivals_on_one_stage(int64_t linger, int64_t longest, int64_t rounds)
 	}
 	CHECK_EQUAL(owner.frames, RIVALS * rounds);
 	owner_close(&owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 static void rivals_without_linger(void)
@@ -172,7 +172,7 @@ void stage_step(bool writer)
 
 static void while_it_is_disarmed(void)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct owner owner = { 0 };
 	int64_t i;
 
@@ -183,7 +183,7 @@ static void while_it_is_disarmed(void)
 		owner_wait(&owner, &owner.frames, 2 * i + 2);
 	}
 	owner_close(&owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 int main(void)

@@ -77,7 +77,7 @@ static void *write_frames(void *argument)
 		};
 
 		fill(bytes, length, &random);
-		CHECK_EQUAL(stage_put(writer->crowd->owner.stage, parts, length ? 4 : 0, writer->number * SEQUENCES + sequence),
+		CHECK_EQUAL(stage_put(writer->crowd->owner.stage, parts, length ? 4 : 0, writer->number * SEQUENCES + sequence, false),
 			STAGE_OK);
 		memset(bytes, 0xee, length);
 		writer->crowd->bytes[writer->number] += length;
@@ -106,13 +106,13 @@ static void check_frame(struct owner *owner, const struct stage_frame *frame)
 	CHECK(memcmp(bytes, frame + 1, length) == 0);
 	free(bytes);
 	crowd->expected[writer]++;
-	add(&owner->gate->held_frames, -1);
-	add(&owner->gate->held_charge, -(int64_t) frame->charge);
+	add(&owner->gate->done_frames, 1);
+	add(&owner->gate->done_charge, frame->charge);
 }
 
 static void crowd_of_writers(unsigned int frames, int64_t linger)
 {
-	struct stage_pump *pump = stage_pump_start(&owner_taker, "test pump", test_folder());
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
 	struct crowd crowd = { .frames = frames, .owner.frame = check_frame };
 	struct writer writers[WRITERS];
 	pthread_t threads[WRITERS];
@@ -129,15 +129,15 @@ static void crowd_of_writers(unsigned int frames, int64_t linger)
 		pthread_join(threads[i], NULL);
 		bytes += crowd.bytes[i];
 	}
-	stage_flush(crowd.owner.stage);
+	flush(crowd.owner.stage);
 	CHECK_EQUAL(crowd.owner.frames, (int64_t) WRITERS * frames);
 	CHECK_EQUAL(crowd.owner.bytes, bytes);
-	CHECK_EQUAL(get(&crowd.owner.gate->admitted), (int64_t) WRITERS * frames);
-	CHECK_EQUAL(get(&crowd.owner.gate->taken), (int64_t) WRITERS * frames);
-	CHECK_EQUAL(get(&crowd.owner.gate->held_frames), 0);
-	CHECK_EQUAL(get(&crowd.owner.gate->held_charge), 0);
+	CHECK_EQUAL(stage_admitted(crowd.owner.stage), (int64_t) WRITERS * frames);
+	CHECK_EQUAL(get(&crowd.owner.gate->handed), (int64_t) WRITERS * frames);
+	CHECK_EQUAL(held_frames(crowd.owner.stage), 0);
+	CHECK_EQUAL(held_charge(crowd.owner.stage), 0);
 	owner_close(&crowd.owner);
-	stage_pump_stop(pump);
+	rig_stop();
 }
 
 static void sixteen_writers_without_linger(void)

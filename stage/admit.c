@@ -1,0 +1,107 @@
+/*
+ * res_kafka: what is held of a stage's limits.
+ *
+ * What is held is what writers put less what the engine says is done. The first is counted in the module's memory, the second
+ * in the gate, where the engine may write anything: it counts only if it lies between what it was before and what was put.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#include "internal.h"
+
+/* held_anew reads how much the engine has done and returns what is held: of frames or of charge. *put is set to what was put. What
+ * the engine says counts only if it is more than before and no more than was put. */
+static uint64_t held_anew(const int64_t *done_field, uint64_t *seen_field, const uint64_t *put_field, uint64_t *put)
+{
+	uint64_t seen = __atomic_load_n(seen_field, __ATOMIC_RELAXED);
+	/* The acquire has the puts of what is done seen by the load that follows. */
+	uint64_t done = (uint64_t) __atomic_load_n(done_field, __ATOMIC_ACQUIRE);
+
+	*put = __atomic_load_n(put_field, __ATOMIC_RELAXED);
+	if (*put - done > *put - seen) {
+		return *put - seen;
+	}
+	/* By an exchange: the pump may have set it anew meanwhile. */
+	if (done != seen) {
+		__atomic_compare_exchange_n(seen_field, &seen, done, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	}
+	return *put - done;
+}
+
+static uint64_t frames_anew(struct stage *stage, uint64_t *put)
+{
+	return held_anew(&stage->gate->done_frames, &stage->seen_frames, &stage->put_frames, put);
+}
+
+/* count_charge adds a frame's charge to what is held if the limit allows it. */
+static bool count_charge(struct stage *stage, uint64_t charge, uint64_t most)
+{
+	uint64_t put = __atomic_load_n(&stage->put_charge, __ATOMIC_RELAXED);
+
+	do {
+		uint64_t held = put - __atomic_load_n(&stage->seen_charge, __ATOMIC_RELAXED);
+		uint64_t frames_put;
+
+		if (held > most || charge > most - held) {
+			held = held_anew(&stage->gate->done_charge, &stage->seen_charge, &stage->put_charge, &put);
+			/* Into an empty stage a frame of any charge is admitted. */
+			if ((held > most || charge > most - held) && (held > 0 || frames_anew(stage, &frames_put) > 0)) {
+				return false;
+			}
+		}
+	} while (!__atomic_compare_exchange_n(&stage->put_charge, &put, put + charge, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	return true;
+}
+
+/* count_frame adds a frame to what is held if the limit allows it. */
+static bool count_frame(struct stage *stage, uint64_t most)
+{
+	uint64_t put = __atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED);
+
+	do {
+		if (put - __atomic_load_n(&stage->seen_frames, __ATOMIC_RELAXED) >= most && frames_anew(stage, &put) >= most) {
+			return false;
+		}
+	} while (!__atomic_compare_exchange_n(&stage->put_frames, &put, put + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	return true;
+}
+
+/* not_negative reads a limit that the engine has set. */
+static uint64_t not_negative(const int64_t *field)
+{
+	int64_t value = __atomic_load_n(field, __ATOMIC_RELAXED);
+
+	return value > 0 ? value : 0;
+}
+
+enum stage_result stage_count(struct stage *stage, uint32_t weight, bool memory_only)
+{
+	uint64_t frames = not_negative(&stage->gate->max_frames);
+	uint64_t charge = not_negative(&stage->gate->max_charge);
+	uint64_t ever;
+
+	if (memory_only) {
+		uint64_t memory = (uint64_t) __atomic_load_n(&stage->gate->memory, __ATOMIC_RELAXED);
+
+		frames = frames < (memory & UINT32_MAX) ? frames : (memory & UINT32_MAX);
+		charge = charge < (memory >> 32) * 1024 ? charge : (memory >> 32) * 1024;
+	}
+	if (__atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED) - __atomic_load_n(&stage->seen_frames, __ATOMIC_RELAXED) >= frames
+		&& frames_anew(stage, &ever) >= frames) {
+		return STAGE_FULL_FRAMES;
+	}
+	if (!count_charge(stage, weight, charge)) {
+		return STAGE_FULL_CHARGE;
+	}
+	if (!count_frame(stage, frames)) {
+		__atomic_fetch_sub(&stage->put_charge, weight, __ATOMIC_RELAXED);
+		return STAGE_FULL_FRAMES;
+	}
+	return STAGE_OK;
+}
+
+void stage_uncount(struct stage *stage, uint32_t weight)
+{
+	__atomic_fetch_sub(&stage->put_frames, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&stage->put_charge, weight, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,367 @@
+/*
+ * res_kafka: the files that slabs lie in.
+ *
+ * A memfd is not bounded by the size of /dev/shm, and nobody can find it by a name. What must survive the end of both
+ * processes is in a folder of a memory file system instead: a mapping of a disk's file would stall a call. Nothing there is
+ * ever written to a disk, so it survives the processes and not the machine.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* The smallest page size there is: touching more often than needed does no harm. */
+#define PAGE_BYTES 4096
+
+/* How often a signal may interrupt an allocation before it counts as failed. */
+#define ALLOCATE_TRIES 16
+
+void *stage_file_map(int file, uint64_t at, size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, at);
+
+	if (memory == MAP_FAILED) {
+		return NULL;
+	}
+	if (madvise(memory, size, MADV_DONTFORK)) {
+		munmap(memory, size);
+		return NULL;
+	}
+	return memory;
+}
+
+static void file_name(char *name, size_t size, uint64_t number)
+{
+	snprintf(name, size, "slab-%llu", (unsigned long long) number);
+}
+
+/* book adds size to *bytes, if the sum may be so many. */
+static bool book(size_t *bytes, size_t most, size_t size)
+{
+	size_t now = __atomic_load_n(bytes, __ATOMIC_RELAXED);
+
+	do {
+		if (size > most || now > most - size) {
+			return false;
+		}
+	} while (!__atomic_compare_exchange_n(bytes, &now, now + size, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	return true;
+}
+
+void stage_pool_unbook(struct slab_pool *pool, size_t size)
+{
+	__atomic_fetch_sub(&pool->bytes, size, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&pool->table->bytes, size, __ATOMIC_RELAXED);
+}
+
+/* allowed books size bytes of pages, if the limits allow it. */
+static bool allowed(struct slab_pool *pool, size_t size)
+{
+	if (!book(&pool->bytes, pool->most, size)) {
+		return false;
+	}
+	if (!book(&pool->table->bytes, pool->table->most, size)) {
+		__atomic_fetch_sub(&pool->bytes, size, __ATOMIC_RELAXED);
+		return false;
+	}
+	return true;
+}
+
+bool stage_file_allocate(int file, uint64_t at, size_t size)
+{
+	struct rlimit limit;
+	int tries = 0;
+
+	/* Beyond this limit the process would be ended by SIGXFSZ. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) || (limit.rlim_cur != RLIM_INFINITY && (limit.rlim_cur < size || limit.rlim_cur - size < at))) {
+		errno = EFBIG;
+		return false;
+	}
+	while (fallocate(file, 0, at, size)) {
+		if (errno != EINTR || ++tries == ALLOCATE_TRIES) {
+			return false;
+		}
+	}
+	return true;
+}
+
+void stage_file_punch(int file, uint64_t at, size_t size)
+{
+	fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, size);
+}
+
+/* touch maps the pages of a usual slab, in one put instead of in the middle of many. MADV_POPULATE_WRITE would be cheaper, but
+ * it waits for every thread that maps something, and older kernels do not have it. */
+static void touch(struct slab *slab)
+{
+	size_t i;
+
+	for (i = 0; i < STAGE_SLAB_BYTES; i += PAGE_BYTES) {
+		*((volatile unsigned char *) slab->head + i) = 0;
+	}
+}
+
+struct slab *stage_slab_pop_idle(struct slab_pool *pool, struct slab_stack *stack)
+{
+	struct slab *slab = stage_slab_pop(pool->table, stack);
+
+	if (slab) {
+		__atomic_fetch_sub(&pool->idling, 1, __ATOMIC_RELAXED);
+	}
+	return slab;
+}
+
+/* region returns a usual slab with a place in the file and no pages. */
+static struct slab *region(struct slab_pool *pool)
+{
+	struct slab *slab = stage_slab_pop(pool->table, &pool->bare);
+	uint64_t number = __atomic_load_n(&pool->begun, __ATOMIC_RELAXED);
+
+	if (slab) {
+		return slab;
+	}
+	do {
+		if (number >= pool->regions) {
+			return NULL;
+		}
+	} while (!__atomic_compare_exchange_n(&pool->begun, &number, number + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	slab = stage_slab_new(pool->table);
+	if (slab) {
+		slab->head = (struct stage_slab *) (pool->memory + number * STAGE_SLAB_BYTES);
+		slab->size = STAGE_SLAB_BYTES;
+		slab->backed = 0;
+		slab->file = number * STAGE_SLAB_BYTES;
+	}
+	return slab;
+}
+
+/* is_there: somebody may have removed the file from the folder, and nobody would find what is in it. */
+static bool is_there(const struct slab_pool *pool)
+{
+	struct stat status;
+
+	return !pool->shared || (!fstat(pool->file, &status) && status.st_nlink > 0);
+}
+
+/* failed has no slab made for a while. */
+static void failed(struct slab_pool *pool)
+{
+	__atomic_store_n(&pool->retry, stage_now() + STAGE_RETRY_NS, __ATOMIC_RELAXED);
+}
+
+/* back has the first size bytes of a slab, which begins at byte `at` of file, there. false: they cannot be had. */
+static bool back(struct slab_pool *pool, int file, uint64_t at, struct slab *slab, size_t size)
+{
+	size_t more = size > slab->backed ? size - slab->backed : 0;
+
+	if (!more) {
+		return true;
+	}
+	if (!allowed(pool, more)) {
+		return false;
+	}
+	if (!stage_file_allocate(file, at + slab->backed, more)) {
+		stage_pool_unbook(pool, more);
+		if (pool->shared || size <= STAGE_SLAB_BYTES) { /* there may be room for a small one where there is none for a large one */
+			failed(pool);
+		}
+		return false;
+	}
+	slab->backed += more;
+	return true;
+}
+
+static struct slab *make_usual(struct slab_pool *pool)
+{
+	struct slab *slab = stage_slab_pop_idle(pool, &pool->idle);
+
+	if (slab) {
+		return slab;
+	}
+	slab = region(pool);
+	if (!slab) {
+		return NULL;
+	}
+	if (!is_there(pool)) {
+		failed(pool);
+	} else if (back(pool, pool->file, slab->file, slab, STAGE_SLAB_BYTES)) {
+		touch(slab);
+		return slab;
+	}
+	stage_slab_push(pool->table, &pool->bare, slab);
+	return NULL;
+}
+
+/* size_class returns which of the sizes of places a larger plain slab needs, or -1. */
+static int size_class(size_t size)
+{
+	int i;
+
+	for (i = 0; i < STAGE_SIZES; i++) {
+		if ((uint64_t) size <= (uint64_t) STAGE_SLAB_BYTES << (i + 1)) {
+			return i;
+		}
+	}
+	return -1;
+}
+
+/* place returns a larger plain slab that is mapped, with pages or without. */
+static struct slab *place(struct slab_pool *pool, int class)
+{
+	struct slab *slab = stage_slab_pop_idle(pool, &pool->idle_large[class]);
+	uint64_t size = (uint64_t) STAGE_SLAB_BYTES << (class + 1);
+
+	if (slab) {
+		return slab;
+	}
+	slab = stage_slab_pop(pool->table, &pool->bare_large[class]);
+	if (!slab) {
+		slab = size <= SIZE_MAX ? stage_slab_new(pool->table) : NULL;
+		if (!slab) {
+			return NULL;
+		}
+		slab->file = __atomic_fetch_add(&pool->end, size, __ATOMIC_RELAXED);
+		slab->size = size;
+	}
+	slab->backed = 0;
+	slab->head = stage_file_map(pool->file, slab->file, slab->size);
+	if (!slab->head) {
+		stage_slab_push(pool->table, &pool->bare_large[class], slab);
+		return NULL;
+	}
+	return slab;
+}
+
+void stage_slab_unplace(struct slab_pool *pool, struct slab *slab)
+{
+	if (slab->backed) {
+		stage_file_punch(pool->file, slab->file, slab->backed);
+		stage_pool_unbook(pool, slab->backed);
+	}
+	munmap(slab->head, slab->size);
+	stage_slab_push(pool->table, &pool->bare_large[size_class(slab->size)], slab);
+}
+
+/* make_large makes a larger plain slab. */
+static struct slab *make_large(struct slab_pool *pool, size_t size)
+{
+	int class = size_class(size);
+	struct slab *slab = class < 0 ? NULL : place(pool, class);
+
+	if (slab && !back(pool, pool->file, slab->file, slab, size)) {
+		stage_slab_unplace(pool, slab);
+		return NULL;
+	}
+	return slab;
+}
+
+/* map_own makes and maps the file of a larger durable slab. */
+static bool map_own(struct slab_pool *pool, struct slab *slab, size_t size)
+{
+	char name[32];
+	int file;
+
+	file_name(name, sizeof(name), slab->file);
+	file = openat(pool->folder, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (file < 0) {
+		failed(pool);
+		return false;
+	}
+	slab->head = back(pool, file, 0, slab, size) ? stage_file_map(file, 0, size) : NULL;
+	close(file);
+	if (!slab->head) {
+		unlinkat(pool->folder, name, 0);
+		stage_pool_unbook(pool, slab->backed);
+	}
+	return slab->head;
+}
+
+/* make_file makes a slab that has a file to itself. */
+static struct slab *make_file(struct slab_pool *pool, size_t size)
+{
+	struct slab *slab = stage_slab_new(pool->table);
+
+	if (!slab) {
+		return NULL;
+	}
+	slab->file = __atomic_add_fetch(&pool->files, 1, __ATOMIC_RELAXED);
+	slab->size = size;
+	slab->backed = 0;
+	if (!map_own(pool, slab, size)) {
+		stage_slab_push(pool->table, &pool->table->free, slab);
+		return NULL;
+	}
+	return slab;
+}
+
+struct slab *stage_slab_make(struct slab_pool *pool, size_t size)
+{
+	int64_t retry = __atomic_load_n(&pool->retry, __ATOMIC_RELAXED);
+	struct slab *slab = NULL;
+
+	if (retry && stage_now() < retry) {
+		return NULL;
+	}
+	if (size <= STAGE_SLAB_BYTES) {
+		slab = make_usual(pool);
+	} else if (size <= pool->table->most) {
+		size = (size + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+		slab = pool->shared ? make_file(pool, size) : make_large(pool, size);
+	}
+	if (slab) {
+		slab->shared = pool->shared;
+	}
+	return slab;
+}
+
+void stage_slab_discard(struct slab_pool *pool, struct slab *slab)
+{
+	char name[32];
+
+	if (slab_is_large(slab) && pool->shared) {
+		file_name(name, sizeof(name), slab->file);
+		munmap(slab->head, slab->size);
+		unlinkat(pool->folder, name, 0);
+		stage_pool_unbook(pool, slab->backed);
+		stage_slab_push(pool->table, &pool->table->free, slab);
+		return;
+	}
+	__atomic_fetch_add(&pool->idling, 1, __ATOMIC_RELAXED);
+	stage_slab_push(pool->table, slab_is_large(slab) ? &pool->idle_large[size_class(slab->size)] : &pool->idle, slab);
+}
+
+void stage_slab_leave(struct slab_pool *pool, struct slab *slab)
+{
+	if (slab_is_large(slab)) {
+		munmap(slab->head, slab->size);
+	} else {
+		pool->left = true;
+	}
+}
+
+void stage_slab_head(struct slab *slab)
+{
+	struct stage_slab *head = slab->head;
+
+	slab->frames = (unsigned char *) (head + 1);
+	STAGE_STEP(true);
+	head->layout = STAGE_SLAB_LAYOUT;
+	head->frames = sizeof(*head);
+	head->size = slab->size;
+	STAGE_STEP(true);
+	__atomic_store_n(&head->magic, STAGE_SLAB_MAGIC, __ATOMIC_RELEASE);
+	STAGE_STEP(true);
+}

@@ -1,0 +1,170 @@
+/*
+ * res_kafka: opening and closing the files that slabs lie in, and giving back pages.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* A pool that cannot map as much as it may have maps half, and so on down to this. */
+#define MAPPING_LEAST ((size_t) 4 * 1024 * 1024)
+
+/* open_places maps the file of usual slabs, which is empty. */
+static bool open_places(struct slab_pool *pool, size_t size)
+{
+	size = size / STAGE_SLAB_BYTES * STAGE_SLAB_BYTES;
+	if (!size || pool->file < 0) {
+		return false;
+	}
+	while (!(pool->memory = stage_file_map(pool->file, 0, size))) {
+		size = size / 2 / STAGE_SLAB_BYTES * STAGE_SLAB_BYTES;
+		if (size < MAPPING_LEAST) {
+			return false;
+		}
+	}
+	pool->regions = size / STAGE_SLAB_BYTES;
+	pool->end = size;
+	pool->places = calloc((pool->regions + 63) / 64, sizeof(*pool->places));
+	return pool->places;
+}
+
+bool stage_pool_open_plain(struct slab_pool *pool, int file)
+{
+	pool->folder = -1;
+	pool->file = file;
+	pool->most = SIZE_MAX;
+	return open_places(pool, pool->table->most);
+}
+
+/* open_folder opens a folder that is this user's alone, and waits for nothing that may stand in its place. */
+static int open_folder(const char *path)
+{
+	struct stat status;
+	int folder = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (folder >= 0 && (fstat(folder, &status) || status.st_uid != geteuid() || status.st_mode & (S_IRWXG | S_IRWXO))) {
+		close(folder);
+		return -1;
+	}
+	return folder;
+}
+
+void stage_pool_open_durable(struct slab_pool *pool, const char *folder)
+{
+	struct statvfs system;
+
+	pool->shared = true;
+	pool->file = -1;
+	pool->folder = folder && folder[0] ? open_folder(folder) : -1;
+	if (pool->folder < 0 || fstatvfs(pool->folder, &system)) {
+		return;
+	}
+	/* The file system has other users, and is small in many a container. One without a limit says 0. */
+	pool->most = (uint64_t) system.f_blocks * system.f_frsize / 2;
+	if (!system.f_blocks || pool->most > STAGE_SHARED_MAX) {
+		pool->most = STAGE_SHARED_MAX;
+	}
+	if (pool->most > pool->table->most) {
+		pool->most = pool->table->most;
+	}
+	pool->file = openat(pool->folder, STAGE_SLABS_FILE, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+	open_places(pool, pool->most);
+}
+
+/* unmap_large unmaps the larger slabs of a stack. */
+static void unmap_large(struct slab_pool *pool, struct slab_stack *stack)
+{
+	struct slab *slab;
+
+	while ((slab = stage_slab_pop(pool->table, stack))) {
+		munmap(slab->head, slab->size);
+	}
+}
+
+void stage_pool_close(struct slab_pool *pool)
+{
+	int i;
+
+	for (i = 0; i < STAGE_SIZES; i++) {
+		unmap_large(pool, &pool->idle_large[i]);
+	}
+	if (pool->memory) {
+		munmap(pool->memory, pool->regions * STAGE_SLAB_BYTES);
+	}
+	free(pool->places);
+	if (!pool->shared) {
+		return; /* the file is not the pool's */
+	}
+	if (pool->file >= 0) {
+		close(pool->file);
+		if (!pool->left) {
+			unlinkat(pool->folder, STAGE_SLABS_FILE, 0);
+		}
+	}
+	if (pool->folder >= 0) {
+		close(pool->folder);
+	}
+}
+
+static bool marked(const struct slab_pool *pool, uint64_t number)
+{
+	return pool->places[number / 64] >> number % 64 & 1;
+}
+
+/* punch_marked takes the pages of the marked places, one call for each run of them, and clears the marks. */
+static void punch_marked(struct slab_pool *pool)
+{
+	uint64_t begun = __atomic_load_n(&pool->begun, __ATOMIC_RELAXED);
+	uint64_t from;
+	uint64_t to;
+
+	for (from = 0; from < begun; from = to + 1) {
+		for (to = from; to < begun && marked(pool, to); to++) {
+		}
+		if (to > from) {
+			stage_file_punch(pool->file, from * STAGE_SLAB_BYTES, (to - from) * STAGE_SLAB_BYTES);
+		}
+	}
+	memset(pool->places, 0, (pool->regions + 63) / 64 * sizeof(*pool->places));
+}
+
+void stage_pool_give_back(struct slab_pool *pool)
+{
+	struct slab *slabs = NULL;
+	struct slab *slab;
+	int i;
+
+	while ((slab = stage_slab_pop_idle(pool, &pool->idle))) {
+		uint64_t number = slab->file / STAGE_SLAB_BYTES;
+
+		pool->places[number / 64] |= UINT64_C(1) << number % 64;
+		slab->next = slabs;
+		slabs = slab;
+	}
+	if (slabs) {
+		punch_marked(pool);
+	}
+	while ((slab = slabs)) {
+		slabs = slab->next;
+		stage_pool_unbook(pool, slab->backed);
+		slab->backed = 0;
+		stage_slab_push(pool->table, &pool->bare, slab);
+	}
+	for (i = 0; i < STAGE_SIZES; i++) {
+		while ((slab = stage_slab_pop_idle(pool, &pool->idle_large[i]))) {
+			stage_slab_unplace(pool, slab);
+		}
+	}
+}
