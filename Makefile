@@ -5,8 +5,8 @@
 #   BUILD           where everything is built; default build
 #   bindir          where the reskafka command goes; default /usr/bin
 #   docdir          where the licences of what is linked go; default /usr/share/doc/res_kafka
-#   SANITIZE        address: modules and engine for the address sanitizer, which the process has to preload
-#   CC CFLAGS LDFLAGS GO GOFLAGS GO_LDFLAGS CGO_CFLAGS CGO_LDFLAGS   as usual, added to our own
+#   SANITIZE        address: modules for the address sanitizer, which the process has to preload
+#   CC CFLAGS LDFLAGS GO GOFLAGS GO_LDFLAGS   as usual, added to our own
 
 # One word for each modules/NAME.c. A module's further sources are modules/NAME/*.c, its exported symbols those that
 # modules/NAME/exports.map lists, none when there is no such file.
@@ -43,15 +43,14 @@ Q ?= @
 ##@ Build and install
 
 .PHONY: all
-all: $(MODULES:%=$(BUILD)/%.so) $(BUILD)/libreskafka.so $(BUILD)/reskafka $(BUILD)/NOTICES ## Build the modules, the engine and the reskafka command
+all: $(MODULES:%=$(BUILD)/%.so) $(BUILD)/reskafka $(BUILD)/NOTICES ## Build the modules and reskafka: the engine and the command
 
 # What a module is made of besides its own sources.
-res_kafka_extra := $(wildcard stage/*.c)
+res_kafka_extra := $(wildcard boundary/*.c stage/*.c)
 res_kafka_libs := -ldl -lpthread
 
 ifeq ($(SANITIZE),address)
 SANITIZE_CFLAGS := -fsanitize=address -fno-omit-frame-pointer
-SANITIZE_GOFLAGS := -asan
 endif
 
 # What a packager's flags do not have already. Fortified functions need an optimizing compiler, and hide from the address sanitizer.
@@ -100,13 +99,13 @@ $(BUILD)/obj/private.map:
 	@echo '{ local: *; };' >$@
 
 # Changes when what things are compiled with changes, and only then: another root or other flags rebuild everything.
-$(BUILD)/obj/flags: export BUILT_WITH = $(CC) $(MODULE_CFLAGS) $(MODULE_LDFLAGS) $(filter-out -trimpath,$(GOFLAGS)) $(ENGINE_BUILD) $(COMMAND_BUILD)
+$(BUILD)/obj/flags: export BUILT_WITH = $(CC) $(MODULE_CFLAGS) $(MODULE_LDFLAGS) $(filter-out -trimpath,$(GOFLAGS)) $(COMMAND_BUILD)
 $(BUILD)/obj/flags: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$BUILT_WITH" >$@.new
 	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
 
-GO_SOURCES := go.mod $(wildcard go.sum) $(wildcard abi/* boundary/*.h stage/*.h) \
+GO_SOURCES := go.mod $(wildcard go.sum) $(wildcard boundary/*.h stage/*.h) \
 	$(shell find cmd internal -type f ! -name '*_test.go' ! -path '*/testdata/*')
 
 # The number that the module and the engine show each other: they have to be of the same sources. Only what includes
@@ -118,28 +117,15 @@ $(BUILD)/obj/build.h: FORCE
 	@printf '#define RESK_BUILD "%s"\n' '$(BUILD_ID)' >$@.new
 	@cmp -s $@ $@.new && rm $@.new || mv $@.new $@
 
-# The engine is loaded into that Asterisk's process, so it is linked with that root's C library.
-# -trimpath and -buildvcs=false, as SAME_CFLAGS: the same sources give the same file.
-# asyncpreemptoff: SIGURG belongs to Asterisk, see modules/res_kafka/golib.h. x509negativeserial: as in go.mod, which this
-# flag overrides.
-# -buildid: Go's own would say where the sources are.
-ENGINE_LDFLAGS = -buildid= -X runtime.godebugDefault=asyncpreemptoff=1,x509negativeserial=1 $(GO_LDFLAGS)
-ENGINE_BUILD = CC='$(CC)' CGO_ENABLED=1 CGO_CFLAGS='-O2 -g $(ENGINE_CFLAGS) $(SYSROOT) $(CGO_CFLAGS)' \
-	CGO_LDFLAGS='-O2 -g $(HARDEN_LDFLAGS) $(SYSROOT) $(CGO_LDFLAGS)' \
-	$(GO) build -buildmode=c-shared $(SANITIZE_GOFLAGS) -trimpath -buildvcs=false -ldflags '$(ENGINE_LDFLAGS)'
-ENGINE_CFLAGS := -fstack-protector-strong $(if $(SANITIZE),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
-$(BUILD)/libreskafka.so: $(GO_SOURCES) $(BUILD)/obj/flags | check-go
-	@echo "  GO      $@"
-	$(Q)$(ENGINE_BUILD) -o $@ ./cmd/libreskafka
-
-# A command for people, on any machine: no C in it, and no loader, which a position-independent one would need.
+# The engine, and the command for people: the same on every C library, for there is no C in it, and no loader, which a
+# position-independent program would need. -trimpath and -buildvcs=false, as SAME_CFLAGS: the same sources give the same file.
 COMMAND_BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(COMMAND_ID) $(GO_LDFLAGS)'
 $(BUILD)/reskafka: private COMMAND_ID = -X reskafka/internal/boundary.Build=$(BUILD_ID)
 $(BUILD)/reskafka: $(GO_SOURCES) $(BUILD)/obj/flags $(BUILD)/obj/build.h | check-go
 	@echo "  GO      $@"
 	$(Q)$(COMMAND_BUILD) -o $@ ./cmd/reskafka
 
-# The licences of what both are linked with.
+# The licences of what it is linked with.
 $(BUILD)/NOTICES: go.mod internal/docs/notices/main.go | check-go
 	@echo "  NOTICES $@"
 	@mkdir -p $(@D)
@@ -152,7 +138,7 @@ install: all ## Install modules, engine, documentation, headers and command
 	@set -e; eval "$$(scripts/asterisk-dirs $(or $(ROOT),/) | sed "s/=\(.*\)/='\1'/")"; \
 	put() { mode=$$1 dir=$(TARGET)$$2; shift 2; echo "  INSTALL $$dir ($$*)"; install -d "$$dir"; install -C -m $$mode "$$@" "$$dir"; }; \
 	put 755 "$$astmoddir" $(MODULES:%=$(BUILD)/%.so); \
-	put 755 "$$astmoddir/res_kafka" $(BUILD)/libreskafka.so; \
+	put 755 "$$astmoddir/res_kafka" $(BUILD)/reskafka; \
 	put 644 "$$includedir/asterisk" include/asterisk/kafka*.h; \
 	set -- documentation/*-en_US.xml; test ! -e "$$1" || put 644 "$$astdatadir/documentation/thirdparty" "$$@"; \
 	put 755 $(bindir) $(BUILD)/reskafka; \
@@ -193,7 +179,7 @@ uninstall: ## Remove what install put there; configuration files stay
 	drop() { dir=$(TARGET)$$1; shift; for file; do \
 		if [ -e "$$dir/$${file##*/}" ]; then echo "  REMOVE  $$dir/$${file##*/}"; rm -f "$$dir/$${file##*/}"; fi; done; }; \
 	drop "$$astmoddir" $(MODULES:%=%.so); \
-	drop "$$astmoddir/res_kafka" libreskafka.so; \
+	drop "$$astmoddir/res_kafka" reskafka libreskafka.so; \
 	rmdir "$(TARGET)$$astmoddir/res_kafka" 2>/dev/null || :; \
 	drop "$$includedir/asterisk" include/asterisk/kafka*.h; \
 	drop "$$astdatadir/documentation/thirdparty" documentation/*-en_US.xml; \
@@ -253,7 +239,7 @@ check-reproducible: | check-asterisk check-go ## Build in two folders and compar
 	for n in 1 22; do \
 		$(MAKE) --no-print-directory -s -C '$(abspath $(BUILD))'/same/$$n ASTERISK_ROOT='$(ASTERISK_ROOT)' BUILD=build; \
 	done; \
-	for file in $(MODULES:%=%.so) libreskafka.so reskafka NOTICES; do \
+	for file in $(MODULES:%=%.so) reskafka NOTICES; do \
 		cmp $(BUILD)/same/1/build/$$file $(BUILD)/same/22/build/$$file; echo "  SAME    $$file"; \
 	done; rm -rf $(BUILD)/same
 
@@ -303,5 +289,3 @@ check-asterisk:
 check-go:
 	@command -v $(GO) >/dev/null || { \
 		echo "There is no Go ($(GO)). The engine needs Go $$(sed -n 's/^go //p' go.mod) or later: https://go.dev/doc/install"; exit 1; } >&2
-	@command -v $(firstword $(CC)) >/dev/null || { \
-		echo "There is no C compiler ($(CC)); Go needs one for the engine. Debian: apt-get install gcc libc6-dev"; exit 1; } >&2

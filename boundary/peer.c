@@ -231,6 +231,11 @@ enum peer_result peer_call(struct peer *peer, uint64_t generation, unsigned char
 	return result;
 }
 
+void peer_free(unsigned char *fields)
+{
+	free(fields);
+}
+
 void peer_cancel(struct peer *peer, const void *tag)
 {
 	struct pending **at, *pending;

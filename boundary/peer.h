@@ -33,7 +33,7 @@ enum peer_result {
 	PEER_NO_MEMORY, /* here, or more than PEER_QUEUE_MAX waits; or the frame is not whole */
 };
 
-/* The fields of an answer: one block of memory, the receiver's, to be given to free(). */
+/* The fields of an answer: one block of memory, the receiver's, to be given to peer_free. */
 struct peer_answer {
 	unsigned char *fields; /* not NULL when the result is PEER_OK */
 	size_t length;
@@ -59,6 +59,9 @@ void peer_destroy(struct peer *peer);
  * written into the frame. tag may be NULL, see peer_cancel. Any thread but the reader. */
 enum peer_result peer_call(struct peer *peer, uint64_t generation, unsigned char *frame, size_t length, int timeout_ms,
 	const void *tag, struct peer_answer *answer);
+
+/* peer_free frees the fields of an answer. NULL is allowed. */
+void peer_free(unsigned char *fields);
 
 /* peer_cancel has the calls that wait with this tag return PEER_AWAY. Any thread; never blocks. */
 void peer_cancel(struct peer *peer, const void *tag);

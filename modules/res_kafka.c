@@ -9,9 +9,14 @@
  *
  * \brief The module's life: load, reload, unload, and the end of Asterisk.
  *
- * The program is written in Go and lives in libreskafka.so; these files only connect it with Asterisk.
+ * The engine is written in Go and is a process of its own, which may die without Asterisk; these files connect it with
+ * Asterisk.
  *
- *   res_kafka/engine.c    finds and opens the engine's library
+ *   res_kafka/engine.c    starts the engine's process, and the next one when it dies
+ *   res_kafka/replay.c    what a new engine is told
+ *   res_kafka/calls.c     requests to it: configuration, producers, sources, topics
+ *   res_kafka/fetch.c     what it delivers: messages and reports
+ *   res_kafka/commands.c  its CLI commands
  *   res_kafka/config.c    reads a configuration file with Asterisk's loader, for the engine to interpret
  *   res_kafka/cli.c       registers whatever commands the engine's table has
  *   res_kafka/producer.c  handles, and the way of a record from a caller into the stage
@@ -20,12 +25,12 @@
  *   res_kafka/consumer.c  handles, and the thread that delivers a subscription's messages
  *   res_kafka/worker.c    threads that call back into other modules
  *   res_kafka/admin.c     topics
- *   res_kafka/golib.c     what it takes to open a Go library in a process that is not Go's
- *   ../stage              where callers leave records, and the thread that carries them to the engine
+ *   ../boundary           the socket to the engine, its process, and the memory that both share
+ *   ../stage              where callers leave records, and the thread that hands them to the engine
  *
- * Load: open the engine, start it, let it read kafka.conf, start the pump, register the commands. Unload is the same
- * backwards. The order matters at the end: first no caller puts anything more, then the engine takes what is staged, then it
- * gets a moment to deliver, then nothing of it runs.
+ * Load: start the engine and wait until it serves, start the pump, register the commands, let the engine read kafka.conf.
+ * Unload is the same backwards. The order matters at the end: first no caller puts anything more, then the engine takes
+ * what is staged, then it gets a moment to deliver, then it ends.
  */
 
 /*** MODULEINFO
@@ -34,10 +39,8 @@
 
 #include "asterisk.h"
 
-#include "asterisk/ast_version.h"
 #include "asterisk/logger.h"
 #include "asterisk/module.h"
-#include "asterisk/paths.h"
 #include "asterisk/utils.h"
 
 #include "internal.h"
@@ -49,24 +52,6 @@
  * is what a stop may take longer. */
 #define STOP_GRACE_MS 300
 
-static void engine_log(int32_t level, const char *file, int32_t line, const char *function, const char *text)
-{
-	static const int levels[] = {
-		[RESK_LOG_DEBUG] = __LOG_DEBUG,
-		[RESK_LOG_NOTICE] = __LOG_NOTICE,
-		[RESK_LOG_WARNING] = __LOG_WARNING,
-		[RESK_LOG_ERROR] = __LOG_ERROR,
-	};
-
-	if (level < 0 || level >= (int) ARRAY_LEN(levels)) {
-		level = RESK_LOG_ERROR;
-	}
-	if (level == RESK_LOG_DEBUG && !DEBUG_ATLEAST(1)) {
-		return;
-	}
-	ast_log(levels[level], file, line, function, "%s\n", text);
-}
-
 static int configure(void)
 {
 	struct entries entries;
@@ -75,34 +60,9 @@ static int configure(void)
 	if (entries_load(CONF_FILE, &entries)) {
 		return -1;
 	}
-	res = engine.resk_configure(entries.list, entries.count);
+	res = resk_configure(entries.list, entries.count);
 	entries_free(&entries);
 	return res == RESK_OK ? 0 : -1;
-}
-
-static int engine_start(struct resk_limits *limits)
-{
-	char eid[20];
-	char hostname[256] = "";
-	struct resk_host host = {
-		.abi_version = RESK_ABI_VERSION,
-		.size = sizeof(host),
-		.log = engine_log,
-		.give_back = producers_give_back,
-		.entity_id = eid,
-		.system_name = ast_config_AST_SYSTEM_NAME,
-		.version = ast_get_version(),
-		.hostname = hostname,
-		.spool_dir = ast_config_AST_SPOOL_DIR,
-	};
-
-	ast_eid_to_str(eid, sizeof(eid), &ast_eid_default);
-	gethostname(hostname, sizeof(hostname) - 1);
-	if (engine.resk_start(&host, limits) != RESK_OK) {
-		ast_log(LOG_ERROR, "The Kafka engine did not start\n");
-		return -1;
-	}
-	return 0;
 }
 
 /* With cdr.conf's batch = yes and safeshutdown = no Asterisk posts its call records from a thread of its own while exit
@@ -115,8 +75,9 @@ static void at_exit(void)
 {
 	producers_settle(SETTLE_QUIET_MS, SETTLE_LIMIT_MS);
 	producers_close();
-	engine.resk_stop(STOP_GRACE_MS);
+	resk_stop(STOP_GRACE_MS);
 	reports_stop();
+	engine_close(0);
 	producers_tell_late();
 }
 
@@ -138,8 +99,9 @@ static int unload_module(void)
 	ast_unregister_atexit(at_exit);
 	cli_unregister();
 	producers_close();
-	engine.resk_stop(STOP_GRACE_MS);
+	resk_stop(STOP_GRACE_MS);
 	producers_stop();
+	engine_close(1);
 	return 0;
 }
 
@@ -147,14 +109,16 @@ static int load_module(void)
 {
 	struct resk_limits limits;
 
-	if (engine_open() || engine_start(&limits)) {
+	if (engine_open(&limits)) {
+		engine_close(1);
 		return AST_MODULE_LOAD_DECLINE;
 	}
 	if (producers_start(&limits) || cli_register() || configure()) {
 		cli_unregister();
 		producers_close();
-		engine.resk_stop(0);
+		resk_stop(0);
 		producers_stop();
+		engine_close(1);
 		return AST_MODULE_LOAD_DECLINE;
 	}
 	ast_register_atexit(at_exit);

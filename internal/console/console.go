@@ -28,7 +28,7 @@ type Command struct {
 	Run func(env Env, args []string) (text string, ok bool)
 }
 
-// Commands lists every command, in the order of abi/engine.h's resk_command_at.
+// Commands lists every command, in the order of hello's answer.
 var Commands = []Command{
 	showStatus,
 	showConnection,

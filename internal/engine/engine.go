@@ -1,5 +1,5 @@
 // Package engine is res_kafka without Asterisk: it owns the configuration, the connections and the event sources, and
-// everything that the exported calls of abi/engine.h do is a method here. It knows no C and no Asterisk type.
+// everything that the messages of boundary/messages.h ask for is a method here. It knows no C and no Asterisk type.
 //
 // Threads: every method may be called from any goroutine or thread. None of them waits for the network but TestSend
 // and Stop, which say for how long.

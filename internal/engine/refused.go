@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// Reason says why a call to produce was refused before it became a record: enum resk_refusal of abi/engine.h.
+// Reason says why a call to produce was refused before it became a record: enum resk_refusal of boundary/messages.h.
 type Reason uint32
 
 // The reasons, in the order of the enum.

@@ -14,7 +14,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Kind says what a field's value is. The numbers are those of enum resk_field_kind in abi/engine.h.
+// Kind says what a field's value is. The numbers are those of enum resk_field_kind in boundary/frame.h.
 type Kind uint32
 
 // The kinds of field.

@@ -4,7 +4,7 @@ package host
 // Level is the severity of a log line, in Asterisk's own steps.
 type Level int32
 
-// The levels, in the order of abi/engine.h.
+// The levels, in the order of boundary/messages.h.
 const (
 	Debug Level = iota
 	Notice

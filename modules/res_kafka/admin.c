@@ -26,8 +26,7 @@ static int ensure(struct ast_kafka_producer *producer, const char *topic, int pa
 		ast_log(LOG_ERROR, "No Kafka topic is made without a producer and a name\n");
 		return -1;
 	}
-	return engine.resk_ensure_topic(text_of(producer_name(producer)), text_of(topic), partitions, replication, wait)
-		== RESK_OK ? 0 : -1;
+	return resk_ensure_topic(producer_name(producer), topic, partitions, replication, wait) == RESK_OK ? 0 : -1;
 }
 
 int ast_kafka_ensure_topic(struct ast_kafka_producer *producer, const char *topic, int num_partitions, int replication_factor)

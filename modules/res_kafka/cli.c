@@ -27,7 +27,7 @@ static char *describe(struct ast_cli_entry *e, uint32_t index)
 {
 	struct resk_command command = { 0 };
 
-	if (engine.resk_command_at(index, &command) == RESK_OK) {
+	if (resk_command_at(index, &command) == RESK_OK) {
 		e->command = (char *) command.words; /* Asterisk makes a copy of it */
 		e->usage = command.usage;
 	}
@@ -39,7 +39,7 @@ static void words_of(struct ast_cli_args *a, int count, struct resk_text *words)
 	int i;
 
 	for (i = 0; i < count; i++) {
-		words[i] = text_of(a->argv[i]);
+		words[i] = (struct resk_text) { a->argv[i], strlen(a->argv[i]) };
 	}
 }
 
@@ -48,15 +48,9 @@ static char *complete(uint32_t index, struct ast_cli_args *a)
 	/* While completing, argv ends with the word that is being typed, if any of it has been. */
 	int count = MIN(a->pos, a->argc);
 	struct resk_text words[count + 1];
-	char *candidate, *copy = NULL;
 
 	words_of(a, count, words);
-	candidate = engine.resk_complete(index, words, count, text_of(a->word), a->n);
-	if (candidate) {
-		copy = ast_strdup(candidate);
-		engine.resk_free(candidate);
-	}
-	return copy;
+	return resk_complete(index, words, count, a->word, a->n);
 }
 
 static char *run(uint32_t index, struct ast_cli_args *a)
@@ -65,12 +59,12 @@ static char *run(uint32_t index, struct ast_cli_args *a)
 	char *printed;
 
 	words_of(a, a->argc, words);
-	printed = engine.resk_run(index, words, a->argc);
+	printed = resk_run(index, words, a->argc);
 	if (!printed) {
 		return CLI_SHOWUSAGE;
 	}
 	ast_cli(a->fd, "%s", printed);
-	engine.resk_free(printed);
+	ast_free(printed);
 	return CLI_SUCCESS;
 }
 
@@ -93,7 +87,7 @@ int cli_register(void)
 	struct resk_command command = { 0 };
 	int i;
 
-	while (engine.resk_command_at(command_count, &command) == RESK_OK) {
+	while (resk_command_at(command_count, &command) == RESK_OK) {
 		command_count++;
 	}
 	commands = ast_calloc(command_count, sizeof(*commands));
@@ -102,7 +96,7 @@ int cli_register(void)
 		return -1;
 	}
 	for (i = 0; i < command_count; i++) {
-		engine.resk_command_at(i, &command);
+		resk_command_at(i, &command);
 		/* The members are const, so a filled-in entry is copied over. */
 		struct ast_cli_entry entry = { .handler = handle, .summary = command.summary };
 

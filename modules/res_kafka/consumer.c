@@ -54,8 +54,7 @@ struct seat {
 
 struct subscription {
 	struct worker *worker;
-	uint64_t id;
-	struct resk_delivery *delivery;
+	struct resk_subscription engine; /* what the engine knows of it */
 	struct seat *seat;
 	ast_kafka_message_cb callback;
 	ast_kafka_record_cb record_callback; /* the one or the other */
@@ -117,7 +116,7 @@ static int deliver(struct subscription *subscription, struct ast_kafka_consumer 
 		subscription->record_callback(consumer, &record, subscription->userdata);
 	}
 	turn_leave(turn);
-	__atomic_add_fetch(&subscription->delivery->delivered, 1, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&subscription->engine.progress->delivered, 1, __ATOMIC_SEQ_CST);
 	turn_give(turn);
 	return 0;
 }
@@ -189,7 +188,7 @@ static void deliver_batch(struct subscription *subscription, const struct resk_b
 		return;
 	}
 	for (i = 0; i < batch->count; i++) {
-		if (__atomic_load_n(&subscription->delivery->hurry, __ATOMIC_SEQ_CST)
+		if (__atomic_load_n(&subscription->engine.progress->hurry, __ATOMIC_SEQ_CST) || resk_is_stale(batch)
 			|| deliver(subscription, consumer, &batch->messages[i])) {
 			break;
 		}
@@ -204,10 +203,10 @@ static void run(void *object)
 	struct subscription *subscription = object;
 	const struct resk_batch *batch;
 
-	while ((batch = engine.resk_next(subscription->id))) {
+	while ((batch = resk_next(&subscription->engine))) {
 		deliver_batch(subscription, batch);
 	}
-	engine.resk_subscription_free(subscription->id);
+	resk_subscription_free(&subscription->engine);
 }
 
 /* Puts a subscription, or NULL, in the place of the present one, which is stopped and returned with its reference. */
@@ -223,7 +222,7 @@ static struct subscription *replace(struct seat *seat, struct subscription *with
 	}
 	ast_mutex_unlock(&seat->lock);
 	if (old) {
-		engine.resk_unsubscribe(old->id);
+		resk_unsubscribe(&old->engine);
 	}
 	return old;
 }
@@ -316,7 +315,7 @@ static int can_consume(const char *name)
 		ast_log(LOG_ERROR, "No Kafka consumer without the name of a connection in kafka.conf\n");
 		return 0;
 	}
-	return engine.resk_consumer_check(text_of(name)) == RESK_OK;
+	return resk_consumer_check(name) == RESK_OK;
 }
 
 struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name)
@@ -366,14 +365,15 @@ static int subscribe(struct ast_kafka_consumer *consumer, const char *topics, as
 	subscription->record_callback = record_callback;
 	subscription->userdata = userdata;
 	finish(seat, replace(seat, NULL));
-	if (engine.resk_subscribe(text_of(seat->name), text_of(topics), &subscription->delivery, &subscription->id) != RESK_OK) {
+	if (resk_subscribe(&subscription->engine, seat->name, topics) != RESK_OK) {
+		resk_subscription_free(&subscription->engine);
 		ao2_ref(subscription, -1);
 		return -1;
 	}
 	subscription->worker = worker_start(run, subscription);
 	if (!subscription->worker) {
 		ast_log(LOG_ERROR, "No thread for the messages of Kafka connection '%s'\n", seat->name);
-		engine.resk_subscription_free(subscription->id);
+		resk_subscription_free(&subscription->engine);
 		ao2_ref(subscription, -1);
 		return -1;
 	}
@@ -404,33 +404,39 @@ int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer)
 	return 0;
 }
 
-/* The number of the consumer's subscription, 0 = none. */
-static uint64_t subscribed(struct ast_kafka_consumer *consumer)
+/* Returns a reference to the consumer's subscription, or NULL. */
+static struct subscription *subscribed(struct ast_kafka_consumer *consumer)
 {
-	uint64_t id;
+	struct subscription *subscription;
 
 	ast_mutex_lock(&consumer->seat->lock);
-	id = consumer->seat->current ? consumer->seat->current->id : 0;
+	subscription = ao2_bump(consumer->seat->current);
 	ast_mutex_unlock(&consumer->seat->lock);
-	return id;
+	return subscription;
 }
 
 int ast_kafka_consumer_commit(struct ast_kafka_consumer *consumer)
 {
-	uint64_t id;
+	struct subscription *subscription;
+	int32_t result;
 
-	if (in_forked_child() || !consumer || !(id = subscribed(consumer))) {
+	if (in_forked_child() || !consumer || !(subscription = subscribed(consumer))) {
 		return -1;
 	}
-	return engine.resk_commit(id, turn_is_mine(&consumer->seat->turn)) == RESK_OK ? 0 : -1;
+	result = resk_commit(&subscription->engine, turn_is_mine(&consumer->seat->turn));
+	ao2_ref(subscription, -1);
+	return result == RESK_OK ? 0 : -1;
 }
 
 int ast_kafka_consumer_pause(struct ast_kafka_consumer *consumer, const char *topics, int paused)
 {
-	uint64_t id;
+	struct subscription *subscription;
+	int32_t result;
 
-	if (in_forked_child() || !consumer || !(id = subscribed(consumer))) {
+	if (in_forked_child() || !consumer || !(subscription = subscribed(consumer))) {
 		return -1;
 	}
-	return engine.resk_pause(id, text_of(topics), paused) == RESK_OK ? 0 : -1;
+	result = resk_pause(&subscription->engine, topics, paused);
+	ao2_ref(subscription, -1);
+	return result == RESK_OK ? 0 : -1;
 }

@@ -1,5 +1,5 @@
 /*
- * res_kafka: finding and opening the engine's library.
+ * res_kafka: the engine's process: its start, its successors and its end.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,31 +7,275 @@
 
 /*! \file
  *
- * \brief Finds the engine's library beside this module, opens it and looks its calls up.
+ * \brief Finds the engine's binary beside this module and connects the supervisor with Asterisk.
+ *
+ * An engine serves once it was greeted (hello) and was told everything that its predecessor knew (replay.c). Until then
+ * calls are refused, but for those that wait for an engine.
  */
 
 #include "asterisk.h"
 
 #include <dlfcn.h>
+#include <sys/file.h>
 
+#include "asterisk/app.h"
+#include "asterisk/ast_version.h"
+#include "asterisk/lock.h"
 #include "asterisk/logger.h"
+#include "asterisk/paths.h"
+#include "asterisk/strings.h"
 #include "asterisk/utils.h"
 
-#include "golib.h"
-#include "internal.h"
+#include "build.h"
+#include "engine_internal.h"
 
 /* The engine's place, seen from this module's own directory. A folder of its own keeps it away from autoload, which
  * tries every *.so in the modules directory. */
-#define ENGINE_FILE "res_kafka/libreskafka.so"
+#define ENGINE_FILE "res_kafka/reskafka"
 
-struct engine_calls engine;
+/* How long a module may take to load, ms. The engine itself is there after some 30. */
+#define LOAD_MS 10000
+
+/* How long the engine may take to end after it has answered the request to stop, ms; and without that answer, when it sees only
+ * that the connection is gone and has still to write to disk what it holds. */
+#define END_MS 1000
+#define END_UNASKED_MS 3000
+
+struct peer *engine_peer;
+
+static struct supervisor *supervisor;
+static struct stage_memory memory;
+static bool has_memory;
+static struct resk_limits the_limits;
+static char *folder; /* limits.stage_folder */
+static int folder_lock = -1;
+static bool stopped; /* resk_stop has returned */
+
+AST_MUTEX_DEFINE_STATIC(pump_lock);
+static struct stage_pump *pump; /* under the lock, as is */
+static bool serving;
+
+static void write_log(int level, const char *file, int line, const char *function, const char *text)
+{
+	static const int levels[] = {
+		[RESK_LOG_DEBUG] = __LOG_DEBUG,
+		[RESK_LOG_NOTICE] = __LOG_NOTICE,
+		[RESK_LOG_WARNING] = __LOG_WARNING,
+		[RESK_LOG_ERROR] = __LOG_ERROR,
+	};
+
+	if (level < 0 || level >= (int) ARRAY_LEN(levels)) {
+		level = RESK_LOG_ERROR;
+	}
+	if (level == RESK_LOG_DEBUG && !DEBUG_ATLEAST(1)) {
+		return;
+	}
+	ast_log(levels[level], file, line, function, "%s\n", text);
+}
+
+static void supervisor_says(int level, const char *text)
+{
+	write_log(level, "engine.c", __LINE__, "supervisor", text);
+}
+
+/* Copies a text of the engine's, without what a log must not have. */
+static char *printable(char *copy, size_t size, const char *text)
+{
+	char *at;
+
+	ast_copy_string(copy, text, size);
+	for (at = copy; *at; at++) {
+		if ((unsigned char) *at < ' ' || *at == 0x7f) {
+			*at = ' ';
+		}
+	}
+	return copy;
+}
+
+static void engine_says(void *owner, uint16_t kind, const unsigned char *fields, size_t length)
+{
+	struct boundary_reader reader;
+	char file[64], function[64], text[4096];
+	int32_t level, line;
+
+	if (kind != BOUNDARY_LOG) {
+		supervisor_refuse(supervisor, "it sent a message of an unknown kind");
+		return;
+	}
+	boundary_read(&reader, fields, length);
+	level = boundary_get_int32(&reader);
+	printable(file, sizeof(file), boundary_get_string(&reader));
+	line = boundary_get_int32(&reader);
+	printable(function, sizeof(function), boundary_get_string(&reader));
+	printable(text, sizeof(text), boundary_get_string(&reader));
+	if (boundary_end(&reader)) {
+		engine_broken();
+		return;
+	}
+	write_log(level, file, line, function, text);
+}
+
+void engine_broken(void)
+{
+	supervisor_refuse(supervisor, "it sent what cannot be read");
+}
+
+/* Takes a lock on the folder of durable slabs, so that no other engine takes it for that of a killed run. */
+static void lock_folder(void)
+{
+	char path[PATH_MAX];
+
+	if (ast_strlen_zero(folder) || folder_lock >= 0) {
+		return;
+	}
+	snprintf(path, sizeof(path), "%s/lock", folder);
+	folder_lock = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (folder_lock >= 0 && flock(folder_lock, LOCK_SH | LOCK_NB)) {
+		ast_log(LOG_WARNING, "%s cannot be locked: %s\n", path, strerror(errno));
+	}
+}
+
+/* Everything that an engine has to be told, it was told. */
+static void serve(void)
+{
+	ast_mutex_lock(&pump_lock);
+	serving = true;
+	peer_ready(engine_peer);
+	supervisor_ready(supervisor);
+	if (pump) {
+		stage_pump_engine_new(pump);
+	}
+	ast_mutex_unlock(&pump_lock);
+	refusals_send();
+}
+
+/* Reads what the engine says of itself. Returns NULL, or why it is unacceptable; "" = it refuses this module, and has a line
+ * in the log about it before it ends. */
+static const char *read_hello(const unsigned char *fields, size_t length)
+{
+	struct resk_limits limits = { 0 };
+	struct boundary_reader reader;
+	const char *build, *bytes, *stage_folder;
+	size_t byte_count;
+	int32_t result;
+	uint64_t abi;
+
+	boundary_read(&reader, fields, length);
+	result = boundary_get_int32(&reader);
+	abi = boundary_get_number(&reader);
+	build = boundary_get_string(&reader);
+	if (abi != RESK_ABI_VERSION || strcmp(build, RESK_BUILD)) {
+		ast_log(LOG_ERROR, "The Kafka engine is of another version than res_kafka.so; `make install` installs both, and a module "
+			"that is loaded again uses them\n");
+		return result == RESK_OK ? "it is of another version" : "";
+	}
+	bytes = boundary_get_text(&reader, &byte_count);
+	limits.topic_length_max = boundary_get_uint32(&reader);
+	limits.record_overhead = boundary_get_uint32(&reader);
+	limits.header_overhead = boundary_get_uint32(&reader);
+	stage_folder = boundary_get_string(&reader);
+	limits.stage_bytes = boundary_get_number(&reader);
+	if (result != RESK_OK) {
+		return "";
+	}
+	if (byte_count != sizeof(limits.topic_bytes) || commands_read(&reader) || boundary_end(&reader)) {
+		return "it sent what cannot be read";
+	}
+	if (!folder) {
+		memcpy(limits.topic_bytes, bytes, sizeof(limits.topic_bytes));
+		folder = ast_strdup(stage_folder);
+		limits.stage_folder = folder;
+		the_limits = limits;
+		lock_folder();
+	}
+	return NULL;
+}
+
+static void greeted(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+{
+	const char *why;
+
+	if (result != PEER_OK) {
+		return; /* it is dead, or will be */
+	}
+	why = read_hello(fields, length);
+	if (why && *why) {
+		supervisor_refuse(supervisor, why);
+	}
+	if (why) {
+		return;
+	}
+	replay_start((uintptr_t) owner, serve);
+}
+
+/* Greets a new engine. */
+static void engine_started(void)
+{
+	struct boundary_writer hello = { 0 };
+	char eid[20], hostname[256] = "";
+
+	ast_eid_to_str(eid, sizeof(eid), &ast_eid_default);
+	gethostname(hostname, sizeof(hostname) - 1);
+	boundary_begin(&hello, BOUNDARY_HELLO, 0, 1);
+	boundary_put_number(&hello, RESK_ABI_VERSION);
+	boundary_put_string(&hello, RESK_BUILD);
+	boundary_put_string(&hello, eid);
+	boundary_put_string(&hello, ast_config_AST_SYSTEM_NAME);
+	boundary_put_string(&hello, ast_get_version());
+	boundary_put_string(&hello, hostname);
+	boundary_put_string(&hello, ast_config_AST_SPOOL_DIR);
+	boundary_put_string(&hello, ast_config_AST_LOG_DIR);
+	boundary_put_string(&hello, S_OR(folder, ""));
+	if (!boundary_finish(&hello)) {
+		peer_post(engine_peer, hello.bytes, hello.used, greeted, (void *) (uintptr_t) peer_generation(engine_peer));
+	}
+	boundary_free(&hello);
+}
+
+static void engine_died(void)
+{
+	ast_mutex_lock(&pump_lock);
+	if (serving && pump) {
+		stage_pump_engine_lost(pump);
+	}
+	serving = false;
+	ast_mutex_unlock(&pump_lock);
+}
+
+static void ponged(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+{
+	if (result == PEER_OK) {
+		supervisor_alive(supervisor);
+	}
+}
+
+static void ping(void)
+{
+	struct boundary_writer request = { 0 };
+
+	boundary_begin(&request, BOUNDARY_PING, 0, 1);
+	if (!boundary_finish(&request)) {
+		peer_post(engine_peer, request.bytes, request.used, ponged, NULL);
+	}
+	boundary_free(&request);
+}
+
+/* Has Asterisk's handler of SIGCHLD reap nobody's children for a moment. */
+static void keep_children(int on)
+{
+	if (on) {
+		ast_replace_sigchld();
+	} else {
+		ast_unreplace_sigchld();
+	}
+}
 
 static int engine_path(char *path, size_t size)
 {
 	Dl_info self;
 	const char *slash;
 
-	if (!dladdr(&engine, &self) || !self.dli_fname || !(slash = strrchr(self.dli_fname, '/'))) {
+	if (!dladdr(&engine_peer, &self) || !self.dli_fname || !(slash = strrchr(self.dli_fname, '/'))) {
 		ast_log(LOG_ERROR, "Cannot tell where res_kafka.so has been loaded from\n");
 		return -1;
 	}
@@ -42,29 +286,204 @@ static int engine_path(char *path, size_t size)
 	return 0;
 }
 
-int engine_open(void)
+int engine_open(struct resk_limits *limits)
 {
 	char path[PATH_MAX];
-	void *library;
+	struct supervisor_options options = {
+		.path = path, .trace_folder = ast_config_AST_LOG_DIR, .log = supervisor_says,
+		.started = engine_started, .died = engine_died, .ping = ping, .keep_children = keep_children,
+	};
 
+	int error;
+
+	stopped = false;
 	if (engine_path(path, sizeof(path))) {
 		return -1;
 	}
-	library = golib_open(path, "resk_abi");
-	if (!library) {
-		ast_log(LOG_ERROR, "The Kafka engine cannot be opened; `make install` puts it beside res_kafka.so: %s\n", dlerror());
+	error = stage_memory_open(&memory);
+	has_memory = !error;
+	engine_peer = has_memory ? peer_create(engine_says, NULL) : NULL;
+	if (!engine_peer) {
+		ast_log(LOG_ERROR, "The memory that is shared with the Kafka engine cannot be had: %s\n", strerror(error ? error : errno));
 		return -1;
 	}
-#define LOOK_UP(call) \
-	if (!(engine.call = (__typeof__(engine.call)) dlsym(library, #call))) { \
-		ast_log(LOG_ERROR, "The Kafka engine %s has no call %s: it is of another version than res_kafka.so\n", path, #call); \
-		return -1; \
-	}
-	RESK_CALLS(LOOK_UP)
-	if (engine.resk_abi() != RESK_ABI_VERSION) {
-		ast_log(LOG_ERROR, "The Kafka engine %s speaks version %u of their contract and res_kafka.so version %d; "
-			"after an upgrade Asterisk has to be restarted\n", path, engine.resk_abi(), RESK_ABI_VERSION);
+	options.peer = engine_peer;
+	options.handed[0] = memory.control_file;
+	options.handed[1] = memory.plain_file;
+	options.handed[2] = memory.wake;
+	if (supervisor_start(&options, &supervisor)) {
 		return -1;
 	}
+	if (supervisor_wait_first(supervisor, LOAD_MS)) {
+		ast_log(LOG_ERROR, "The Kafka engine %s does not serve\n", path);
+		return -1;
+	}
+	*limits = the_limits;
 	return 0;
+}
+
+const struct stage_memory *engine_memory(void)
+{
+	return &memory;
+}
+
+const struct resk_limits *engine_limits(void)
+{
+	return &the_limits;
+}
+
+uint64_t engine_now(void)
+{
+	return peer_wait(engine_peer, 0);
+}
+
+void engine_pump(struct stage_pump *new_pump)
+{
+	ast_mutex_lock(&pump_lock);
+	pump = new_pump;
+	if (pump && serving) {
+		stage_pump_engine_new(pump);
+	}
+	ast_mutex_unlock(&pump_lock);
+}
+
+void engine_await(int timeout_ms)
+{
+	if (!engine_now()) {
+		supervisor_hurry(supervisor);
+		peer_wait(engine_peer, timeout_ms);
+	}
+}
+
+enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation, int timeout_ms, const void *tag,
+	struct peer_answer *answer)
+{
+	enum peer_result result = PEER_NO_MEMORY;
+
+	answer->fields = NULL;
+	if (!boundary_finish(request)) {
+		result = peer_call(engine_peer, generation, request->bytes, request->used, timeout_ms, tag, answer);
+	}
+	boundary_free(request);
+	return result;
+}
+
+int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *peer_result)
+{
+	struct boundary_reader reader;
+	struct peer_answer answer;
+	enum peer_result asked = engine_ask(request, generation, timeout_ms, NULL, &answer);
+	int32_t result = RESK_ESTATE;
+
+	if (asked == PEER_OK) {
+		boundary_read(&reader, answer.fields, answer.length);
+		result = boundary_get_int32(&reader);
+		if (boundary_end(&reader)) {
+			engine_broken();
+			result = RESK_ESTATE;
+		}
+		peer_free(answer.fields);
+	}
+	if (peer_result) {
+		*peer_result = asked;
+	}
+	return result;
+}
+
+/* The engine bounds a stop itself, by grace_ms, each connection's flush_timeout_ms and a second for the closing. This is for one
+ * that hangs: it would be killed for not answering pings after half of this. */
+#define STOP_MS 60000
+
+void resk_stop(uint32_t grace_ms)
+{
+	struct boundary_writer request = { 0 };
+	struct peer_answer answer;
+
+	if (!engine_peer || stopped) {
+		return;
+	}
+	boundary_begin(&request, BOUNDARY_STOP, 0, 1);
+	boundary_put_number(&request, grace_ms);
+	if (engine_ask(&request, 0, STOP_MS, NULL, &answer) == PEER_OK) {
+		stopped = true;
+		peer_free(answer.fields);
+	}
+}
+
+void engine_close(int forget)
+{
+	if (engine_peer) {
+		peer_close(engine_peer);
+	}
+	supervisor_stop(supervisor, stopped ? END_MS : END_UNASKED_MS);
+	if (folder_lock >= 0) {
+		close(folder_lock);
+	}
+	folder_lock = -1;
+	if (!forget) {
+		return;
+	}
+	supervisor_free(supervisor);
+	supervisor = NULL;
+	peer_destroy(engine_peer);
+	engine_peer = NULL;
+	if (has_memory) {
+		stage_memory_close(&memory);
+		has_memory = false;
+	}
+	replay_clear();
+	names_clear();
+	commands_clear();
+	deliveries_clear();
+	ast_free(folder);
+	folder = NULL;
+}
+
+/* Reads memory and processor time of a process. Returns 0, or -1. */
+static int read_usage(pid_t pid, long *kilobytes, double *seconds)
+{
+	unsigned long user, system;
+	char path[64], line[1024];
+	char *end;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
+	file = fopen(path, "re");
+	end = file && fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+	if (file) {
+		fclose(file);
+	}
+	/* After the name: state, and ten numbers that are of no interest here; then times, and eight numbers later the pages. */
+	if (!end || sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %*u %*u %ld",
+		&user, &system, kilobytes) != 3) {
+		return -1;
+	}
+	*kilobytes *= sysconf(_SC_PAGESIZE) / 1024;
+	*seconds = (double) (user + system) / sysconf(_SC_CLK_TCK);
+	return 0;
+}
+
+void engine_status(struct ast_str **text)
+{
+	struct supervisor_status status = { 0 };
+	long kilobytes;
+	double seconds;
+
+	if (!supervisor) {
+		return;
+	}
+	supervisor_status(supervisor, &status);
+	ast_str_append(text, 0, "\nEngine:\n");
+	if (!status.pid || !engine_now()) {
+		ast_str_append(text, 0, "  restarting, attempt %u, since %lld s\n", status.attempt, (long long) status.since_ms / 1000);
+	} else {
+		ast_str_append(text, 0, "  Process id:      %d\n  Running for:     %lld s\n", (int) status.pid, (long long) status.since_ms / 1000);
+		if (!read_usage(status.pid, &kilobytes, &seconds)) {
+			ast_str_append(text, 0, "  Memory:          %ld kB\n  Processor time:  %.2f s\n", kilobytes, seconds);
+		}
+	}
+	ast_str_append(text, 0, "  Restarts:        %u\n", status.deaths);
+	if (status.deaths) {
+		ast_str_append(text, 0, "  The last one:    %s\n", status.last);
+	}
 }

@@ -11,19 +11,8 @@
 
 #include "asterisk/lock.h"
 
-#include "abi/engine.h"
 #include "asterisk/kafka.h"
-
-/* The engine's calls by name, filled in by engine_open(): engine.resk_start(…) and so on. */
-#define ENGINE_POINTER(call) __typeof__(call) *call;
-struct engine_calls {
-	RESK_CALLS(ENGINE_POINTER)
-};
-extern struct engine_calls engine;
-
-/* engine.c. Opens the engine's library beside this module and looks its calls up; says in the log what is missing.
- * 0 or -1. The library is never closed. */
-int engine_open(void);
+#include "engine.h"
 
 /* config.c. Reads a configuration file with Asterisk's loader. *entries is to be given to entries_free, also when there are
  * none. 0, or -1 with the reason in the log. */
@@ -43,14 +32,14 @@ void cli_unregister(void);
 int producers_start(const struct resk_limits *limits);
 /* Has the pump get ready for what a new configuration asks of the stages. */
 void producers_ready(void);
+/* Brings up to date what the engine is to know of the stages for its status. */
+void producers_publish(void);
 /* Waits until no record was produced for quiet_ms, or for limit_ms. */
 void producers_settle(int quiet_ms, int limit_ms);
 /* Logs how many records were refused because the stages are shut already. A later one is logged at once, and only the first. */
 void producers_tell_late(void);
-/* Shuts every stage to writers and waits until the engine has taken what they hold. */
+/* Shuts every stage to writers and waits until the engine has got what they hold, for a few seconds at most. */
 void producers_close(void);
-/* What the engine gives slabs back by that it has kept. */
-void producers_give_back(void *slab);
 /* Frees the stages; nobody may hold a producer any more. */
 void producers_stop(void);
 /* How many producers are held outside. */
@@ -122,10 +111,5 @@ int workers_busy(void);
 
 /* 1 in a forked child, where the engine does not exist. */
 int in_forked_child(void);
-
-static inline struct resk_text text_of(const char *s)
-{
-	return (struct resk_text) { s, s ? __builtin_strlen(s) : 0 };
-}
 
 #endif /* RES_KAFKA_INTERNAL_H */

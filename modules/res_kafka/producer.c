@@ -9,7 +9,7 @@
  *
  * \brief Producer handles, and the way of a record from a caller into its connection's stage.
  *
- * A slot is a connection by name: its stage and the number that the engine knows it by. It lives until the module is
+ * A slot is a connection by name and its stage, whose number the engine knows it by. It lives until the module is
  * unloaded. A producer is what other modules hold; each one that exists holds a reference to the module. The slot is
  * the producer's weak proxy: it finds the producer as long as somebody outside holds it, and a new one is made for the
  * next who asks.
@@ -27,14 +27,12 @@
 #include "asterisk/module.h"
 #include "asterisk/utils.h"
 
-#include "inbox.h"
 #include "internal.h"
 
 struct slot {
 	AO2_WEAKPROXY();
 	AST_LIST_ENTRY(slot) next;
 	struct stage *stage;
-	uint64_t id;
 	char name[];
 };
 
@@ -62,37 +60,15 @@ static void after_fork_in_child(void)
 	forked = 1;
 }
 
-static void take(void *owner, void *frames, size_t length, int kept)
-{
-	struct slot *slot = owner;
-
-	if (!inbox_put(limits.inbox, slot->id, frames, length, kept)) {
-		engine.resk_take(slot->id, frames, length, kept);
-	}
-}
-
-static int keep(void *owner, void *frames, size_t length, void *slab)
-{
-	struct slot *slot = owner;
-
-	return engine.resk_keep(slot->id, frames, length, slab);
-}
-
-void producers_give_back(void *slab)
-{
-	stage_give_back(pump, slab);
-}
-
 static void note(void *owner, unsigned int reason, uint64_t count, const char *text)
 {
 	struct slot *slot = owner;
 
-	engine.resk_refused(slot ? slot->id : 0, reason, count, text_of(text));
+	resk_refused(slot ? stage_number(slot->stage) : 0, reason, count, text);
 }
 
 int producers_start(const struct resk_limits *given)
 {
-	static const struct stage_taker taker = { .take = take, .keep = keep, .note = note };
 	static int fork_handler; /* once for each time the module's code is mapped */
 
 	if (!fork_handler && !pthread_atfork(NULL, NULL, after_fork_in_child)) {
@@ -101,15 +77,13 @@ int producers_start(const struct resk_limits *given)
 	limits = *given;
 	closing = 0;
 	late = told_late = 0;
-	pump = stage_pump_start(&taker, "kafka-pump", limits.stage_folder);
-	if (pump && limits.stage_bytes) {
-		stage_pump_limit(pump, limits.stage_bytes);
-	}
+	pump = stage_pump_start(engine_memory(), note, "kafka-pump", limits.stage_folder, limits.stage_bytes);
 	nowhere = pump ? stage_create(pump, NULL, NULL) : NULL;
 	if (!nowhere) {
-		ast_log(LOG_ERROR, "The thread that carries records to Kafka cannot be started\n");
+		ast_log(LOG_ERROR, "The thread that hands records to the Kafka engine cannot be started\n");
 		return -1;
 	}
+	engine_pump(pump);
 	return 0;
 }
 
@@ -124,6 +98,17 @@ void producers_ready(void)
 	AST_LIST_UNLOCK(&slots);
 }
 
+void producers_publish(void)
+{
+	struct slot *slot;
+
+	AST_LIST_LOCK(&slots);
+	AST_LIST_TRAVERSE(&slots, slot, next) {
+		stage_publish(slot->stage);
+	}
+	AST_LIST_UNLOCK(&slots);
+}
+
 /* How many records were produced since the module was loaded. */
 static int64_t produced(void)
 {
@@ -132,7 +117,7 @@ static int64_t produced(void)
 
 	AST_LIST_LOCK(&slots);
 	AST_LIST_TRAVERSE(&slots, slot, next) {
-		sum += __atomic_load_n(&stage_gate(slot->stage)->admitted, __ATOMIC_RELAXED);
+		sum += stage_admitted(slot->stage);
 	}
 	AST_LIST_UNLOCK(&slots);
 	return sum;
@@ -177,6 +162,11 @@ static void refuse_late(const char *topic)
 	}
 }
 
+/* How long the end waits for an engine that is being restarted, and for it to take what is staged, ms. What it has not taken by
+ * then stays in shared memory, if its durability is disk, and is lost otherwise. */
+#define AWAIT_MS 2000
+#define FLUSH_MS 2000
+
 void producers_close(void)
 {
 	struct slot *slot;
@@ -186,12 +176,15 @@ void producers_close(void)
 	AST_LIST_TRAVERSE(&slots, slot, next) {
 		stage_shut(slot->stage); /* and not its gate, which the engine may open until it is stopped */
 	}
+	if (pump) {
+		engine_await(AWAIT_MS);
+	}
 	AST_LIST_TRAVERSE(&slots, slot, next) {
-		stage_flush(slot->stage);
+		stage_flush(slot->stage, FLUSH_MS * 1000000LL);
 	}
 	AST_LIST_UNLOCK(&slots);
 	if (nowhere) {
-		stage_flush(nowhere);
+		stage_flush(nowhere, FLUSH_MS * 1000000LL);
 	}
 }
 
@@ -199,6 +192,7 @@ void producers_stop(void)
 {
 	struct slot *slot;
 
+	engine_pump(NULL);
 	stage_pump_stop(pump);
 	pump = NULL;
 	stage_destroy(nowhere);
@@ -267,7 +261,7 @@ static struct slot *slot_get(const char *name)
 		AST_LIST_INSERT_TAIL(&slots, slot, next);
 	}
 	/* A slot stays in the list when this fails: its name may be in the next configuration. */
-	if (engine.resk_producer_open(text_of(name), stage_gate(slot->stage), &slot->id) != RESK_OK) {
+	if (resk_producer_open(name, stage_number(slot->stage), stage_gate(slot->stage)) != RESK_OK) {
 		return NULL;
 	}
 	stage_ready(slot->stage);
@@ -338,25 +332,6 @@ static int refuse(struct stage *stage, enum resk_refusal reason, const char *top
 	return -1;
 }
 
-/* Says whether the queue is full for a record that is to wait in memory only. The gate may be open wider, for events that go to
- * disk at once; such a record would be accepted and dropped later. Threads that come at the same moment may each get in. */
-static enum stage_result memory_full(struct stage_gate *gate, uint32_t charge)
-{
-	uint64_t most = __atomic_load_n(&gate->memory, __ATOMIC_RELAXED);
-	int64_t frames = __atomic_load_n(&gate->held_frames, __ATOMIC_RELAXED);
-
-	if (!__atomic_load_n(&gate->open, __ATOMIC_RELAXED)) {
-		return STAGE_OK; /* which the stage has another reason against */
-	}
-	if (frames >= (int64_t) (most & UINT32_MAX)) {
-		return STAGE_FULL_FRAMES;
-	}
-	if (frames > 0 && __atomic_load_n(&gate->held_charge, __ATOMIC_RELAXED) + charge > (int64_t) (most >> 32) * 1024) {
-		return STAGE_FULL_CHARGE;
-	}
-	return STAGE_OK;
-}
-
 int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *head, struct iovec *parts, int count,
 	size_t weight, uint32_t charge, const char *topic)
 {
@@ -370,10 +345,8 @@ int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *he
 	clock_gettime(CLOCK_REALTIME, &now);
 	head->accepted_ns = now.tv_sec * 1000000000LL + now.tv_nsec;
 	parts[0] = (struct iovec) { head, sizeof(*head) };
-	result = head->source ? STAGE_OK : memory_full(stage_gate(stage), charge);
-	if (result == STAGE_OK) {
-		result = stage_put(stage, parts, count, charge);
-	}
+	/* Events have a durability of their own, which the engine sees to. */
+	result = stage_put(stage, parts, count, charge, !head->source);
 	if (result == STAGE_CLOSED && __atomic_load_n(&closing, __ATOMIC_SEQ_CST)) {
 		refuse_late(topic);
 	}

@@ -96,11 +96,11 @@ static void run(void *object)
 	struct resk_report_batch *batch;
 	size_t i;
 
-	while ((batch = engine.resk_reports_next(teller->id))) {
+	while ((batch = resk_reports_next(teller->id, &teller->ended))) {
 		for (i = 0; i < batch->count; i++) {
 			tell(teller, &batch->reports[i]);
 		}
-		engine.resk_free(batch);
+		resk_reports_free(batch);
 	}
 	ast_mutex_lock(&settling);
 	busy--;
@@ -141,7 +141,7 @@ static void end(struct teller *teller)
 {
 	__atomic_store_n(&teller->ended, 1, __ATOMIC_SEQ_CST);
 	settle();
-	engine.resk_reports_close(teller->id);
+	resk_reports_close(teller->id, &teller->ended);
 }
 
 int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms)
@@ -193,7 +193,7 @@ static int add_outstanding(struct teller *teller, int64_t limit)
 /* Starts the thread of a teller that has its callback. */
 static int start(struct teller *teller)
 {
-	if (engine.resk_reports_open(&teller->id) != RESK_OK) {
+	if (resk_reports_open(&teller->id) != RESK_OK) {
 		return -1;
 	}
 	ast_mutex_lock(&settling);
@@ -206,7 +206,7 @@ static int start(struct teller *teller)
 	ast_mutex_lock(&settling);
 	busy--;
 	ast_mutex_unlock(&settling);
-	engine.resk_reports_close(teller->id);
+	resk_reports_close(teller->id, &teller->ended);
 	return -1;
 }
 

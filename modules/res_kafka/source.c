@@ -43,13 +43,13 @@ int ast_kafka_source_reload(struct ast_kafka_source *source)
 	if (in_forked_child() || !producers_running("event source", source->kind) || entries_load(source->file, &entries)) {
 		return -1;
 	}
-	res = engine.resk_source_open(text_of(source->kind), entries.list, entries.count, &source->number, &connection);
+	res = resk_source_open(source->kind, entries.list, entries.count, &source->number, &connection);
 	entries_free(&entries);
 	if (res != RESK_OK) {
 		return -1;
 	}
 	producer = ast_kafka_get_producer(connection);
-	engine.resk_free(connection);
+	ast_free(connection);
 	if (!producer) {
 		return -1;
 	}

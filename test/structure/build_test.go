@@ -64,9 +64,8 @@ func TestMakefile_FlagsChanged_RebuildsAll(t *testing.T) {
 		t.Errorf("the same flags are\n%s and\n%s", before, again)
 	}
 	for _, c := range [][2]string{
-		{"asyncpreemptoff=1", "asyncpreemptoff=0"},     // the engine's linker
 		{"-Wl,-z,relro", "-Wl,-z,norelro"},             // the modules'
-		{"CGO_ENABLED=0 $(GO)", "CGO_ENABLED=1 $(GO)"}, // the command
+		{"CGO_ENABLED=0 $(GO)", "CGO_ENABLED=1 $(GO)"}, // the engine and the command
 		{"-fstack-protector-strong", "-fno-stack-protector"},
 	} {
 		changed := strings.ReplaceAll(string(makefile), c[0], c[1])
@@ -109,7 +108,7 @@ func TestNotices_EachLinkedModule_Named(t *testing.T) {
 		return string(out)
 	}
 	notices := run("run", "./internal/docs/notices")
-	modules := run("list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", "./cmd/libreskafka", "./cmd/reskafka")
+	modules := run("list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", "./cmd/reskafka")
 	for line := range strings.Lines(modules) {
 		if module := strings.TrimSpace(line); !strings.Contains(notices, module) {
 			t.Errorf("there is no notice of %s", module)

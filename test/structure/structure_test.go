@@ -61,7 +61,7 @@ var onlyIn = []struct {
 	folders  string
 	why      string
 }{
-	{`^C$`, `^cmd/libreskafka/`, "the boundary to C is in one folder"},
+	{`^C$`, `^$`, "the engine is a process of its own, without C"},
 	{`^github\.com/twmb/franz-go/pkg/kfake`, `^cmd/reskafka/|^test/(options|brokers)/|_test\.go$`, "the development broker is for people and tests"},
 	{`^github\.com/`, `^internal/kafka/|^cmd/reskafka/|^test/(options|wire|brokers)/|^bench/|_test\.go$`, "the Kafka client's types stay in internal/kafka"},
 	{`^reskafka/test/`, `^test/|^bench/|_test\.go$`, "what is for tests stays in tests"},
@@ -70,25 +70,23 @@ var onlyIn = []struct {
 
 // Which packages of ours each package may import; a package that is not listed may import none.
 var uses = map[string][]string{
-	"internal/engine":     {"config", "console", "event", "frame", "host", "ingest", "kafka", "outbox", "spool", "throttle"},
-	"internal/kafka":      {"config", "dns", "host", "outbox", "throttle"},
-	"internal/dns":        {},
-	"internal/event":      {"config", "host", "outbox"},
-	"internal/console":    {"config", "host"},
-	"internal/docs":       {"boundary", "config"},
-	"internal/boundary":   {},
-	"internal/config":     {},
-	"internal/frame":      {},
-	"internal/host":       {},
-	"internal/inbox":      {},
-	"internal/ingest":     {"frame", "host", "rooted"},
-	"internal/memlimit":   {},
-	"internal/outbox":     {},
-	"internal/processors": {},
-	"internal/rooted":     {},
-	"internal/spool":      {"host", "outbox", "rooted", "throttle", "uptime"},
-	"internal/throttle":   {},
-	"internal/uptime":     {},
+	"internal/engine":   {"config", "console", "event", "frame", "host", "ingest", "kafka", "outbox", "spool", "throttle"},
+	"internal/kafka":    {"config", "dns", "host", "outbox", "throttle"},
+	"internal/dns":      {},
+	"internal/event":    {"config", "host", "outbox"},
+	"internal/console":  {"config", "host"},
+	"internal/docs":     {"boundary", "config"},
+	"internal/boundary": {},
+	"internal/config":   {},
+	"internal/frame":    {},
+	"internal/host":     {},
+	"internal/ingest":   {"frame", "host", "rooted"},
+	"internal/memlimit": {},
+	"internal/outbox":   {},
+	"internal/rooted":   {},
+	"internal/spool":    {"host", "outbox", "rooted", "throttle", "uptime"},
+	"internal/throttle": {},
+	"internal/uptime":   {},
 }
 
 func TestImports(t *testing.T) {
@@ -154,11 +152,11 @@ func TestAsteriskStaysInModules(t *testing.T) {
 			t.Errorf("%s includes Asterisk's headers; they belong into modules/", path)
 		}
 	})
-	// Only res_kafka.so knows the engine's contract; every other module uses asterisk/kafka*.h.
-	engine := regexp.MustCompile(`#\s*include\s*[<"](\.\./)*abi/engine\.h`)
+	// Only res_kafka.so knows the engine; every other module uses asterisk/kafka*.h.
+	engine := regexp.MustCompile(`#\s*include\s*[<"](\.\./)*boundary/`)
 	each(t, `^((test|bench)/)?modules/[^/]+\.c$|^bench/reference/`, func(path string, text []byte) {
 		if engine.Match(text) {
-			t.Errorf("%s includes abi/engine.h, which is for modules/res_kafka/", path)
+			t.Errorf("%s includes a header of boundary/, which is for modules/res_kafka/", path)
 		}
 	})
 }
@@ -193,14 +191,15 @@ var libraries = map[string]struct {
 	phrase  string
 	not     []string // folders under a licence that is not compatible
 }{
-	"github.com/twmb/franz-go":          {"BSD-3-Clause", "Neither the name of", nil},
-	"github.com/twmb/franz-go/pkg/kmsg": {"BSD-3-Clause", "Neither the name of", nil},
-	"github.com/klauspost/compress":     {"BSD-3-Clause", "Neither the name of Google Inc. nor the names of", []string{"gzhttp"}},
-	"github.com/pierrec/lz4/v4":         {"BSD-3-Clause", "Neither the name of", nil},
+	"github.com/twmb/franz-go":           {"BSD-3-Clause", "Neither the name of", nil},
+	"github.com/twmb/franz-go/pkg/kmsg":  {"BSD-3-Clause", "Neither the name of", nil},
+	"github.com/twmb/franz-go/pkg/kfake": {"BSD-3-Clause", "Neither the name of", nil}, // of dev-broker
+	"github.com/klauspost/compress":      {"BSD-3-Clause", "Neither the name of Google Inc. nor the names of", []string{"gzhttp"}},
+	"github.com/pierrec/lz4/v4":          {"BSD-3-Clause", "Neither the name of", nil},
 }
 
 func TestLicences(t *testing.T) {
-	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}\t{{.Dir}}\t{{$.ImportPath}}{{end}}{{end}}", "./cmd/libreskafka")
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}\t{{.Dir}}\t{{$.ImportPath}}{{end}}{{end}}", "./cmd/reskafka")
 	cmd.Dir = top
 	printed, err := cmd.Output()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // linked is what is installed.
-var linked = []string{"./cmd/libreskafka", "./cmd/reskafka"}
+var linked = []string{"./cmd/reskafka"}
 
 func main() {
 	if err := write(os.Stdout, "."); err != nil {
@@ -73,7 +73,7 @@ func write(w io.Writer, top string) error {
 			return err
 		}
 	}
-	_, _ = fmt.Fprintln(w, "libreskafka.so and reskafka are linked with the following, whose licences ask for these notices.")
+	_, _ = fmt.Fprintln(w, "reskafka is linked with the following, whose licences ask for these notices.")
 	for _, n := range all {
 		_, _ = fmt.Fprintf(w, "\n%s\n%s\n\n%s\n", strings.Repeat("=", 78), strings.Join(n.of, "\n"), n.text)
 	}

@@ -1,0 +1,78 @@
+/*
+ * res_kafka: what the parts of the module that talk to the engine know of each other: engine.c, replay.c, calls.c, fetch.c,
+ * commands.c. Nobody else includes this.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef RES_KAFKA_ENGINE_INTERNAL_H
+#define RES_KAFKA_ENGINE_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "boundary/codec.h"
+#include "boundary/peer.h"
+#include "boundary/supervisor.h"
+#include "engine.h"
+
+/* How long a question that the engine answers from memory may take, ms: a machine may be busy with much else. */
+#define ASK_MS 2000
+
+/* The longest wait of ast_kafka_get_producer() and ast_kafka_get_consumer(), ms. */
+#define ASK_QUICKLY_MS 10
+
+extern struct peer *engine_peer;
+
+/* engine_ask finishes a request, sends it and frees it. The result is PEER_OK exactly if *answer is to be freed. */
+enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation, int timeout_ms, const void *tag,
+	struct peer_answer *answer);
+
+/* engine_ask_result asks for an answer that is a result alone. *peer_result may be NULL. */
+int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *peer_result);
+
+/* engine_broken ends an engine whose answer cannot be read. */
+void engine_broken(void);
+
+/* engine_now returns the generation of the engine that serves, 0 = none. */
+uint64_t engine_now(void);
+
+/* engine_status appends what `kafka show status` says of the engine. */
+struct ast_str;
+void engine_status(struct ast_str **text);
+
+/* engine_limits is what hello's answer said. */
+const struct resk_limits *engine_limits(void);
+
+/* replay.c. What a new engine is told, in this order. Each item is known by its rank and key. */
+enum replay_rank { REPLAY_CONFIGURE, REPLAY_SOURCE, REPLAY_REPORTS, REPLAY_PRODUCER, REPLAY_ONCE };
+
+/* replay_keep remembers a finished request in place of the one of the same rank and key, and sees to it that the engine
+ * gets it, unless generation is that of the engine that serves, which has it. A REPLAY_ONCE is forgotten when an engine has answered
+ * it. Returns 0, or -1 without memory or when too many REPLAY_ONCE wait. */
+int replay_keep(enum replay_rank rank, uint64_t key, const unsigned char *frame, size_t length, uint64_t generation);
+/* replay_rest sends what the engine that serves was not told, because its connection was not in the configuration. */
+void replay_rest(void);
+void replay_drop(enum replay_rank rank, uint64_t key);
+void replay_clear(void);
+
+/* replay_start posts everything to an engine that was greeted, and calls ready with the lock of replay_keep held when it has
+ * answered all. The supervisor's thread. */
+void replay_start(uint64_t generation, void (*ready)(void));
+
+/* calls.c. The names of the configuration in force. */
+bool names_have(const char *name, bool consumes);
+/* Gives name number n of those that begin with prefix, to be given to ast_free; NULL past the last one. */
+char *names_nth(const char *prefix, uint32_t n);
+void names_clear(void);
+
+/* commands.c. Takes over the commands of hello's answer; the second time it skips them. 0, or -1 when they are unacceptable. */
+int commands_read(struct boundary_reader *reader);
+void commands_clear(void);
+
+/* calls.c. Sends what resk_refused kept. */
+void refusals_send(void);
+
+/* fetch.c. */
+void deliveries_clear(void);
+
+#endif /* RES_KAFKA_ENGINE_INTERNAL_H */

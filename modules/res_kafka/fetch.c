@@ -1,0 +1,435 @@
+/*
+ * res_kafka: what the engine delivers: messages of subscriptions, and reports.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+/*! \file
+ *
+ * \brief Subscriptions and queues of reports, across the deaths of engines.
+ *
+ * A subscription's own thread tells a new engine of it (bind), because then no callback is under way, whose end the new
+ * engine would count for one of its own messages.
+ */
+
+#include "asterisk.h"
+
+#include "asterisk/lock.h"
+#include "asterisk/logger.h"
+#include "asterisk/utils.h"
+
+#include "engine_internal.h"
+
+/* How long threads sleep that wait for an engine, ms: an end that comes meanwhile is noticed by then. */
+#define WAIT_MS 200
+
+/* How long a subscription waits that the new engine cannot serve, because a reload has removed its connection, ms. */
+#define RETRY_MS 1000
+
+/* How long unsubscribing may take, ms; the engine itself takes about one second at most. */
+#define UNSUBSCRIBE_MS 2000
+
+AST_MUTEX_DEFINE_STATIC(lock);
+static uint64_t last_number; /* of a progress record; under the lock, as is */
+static unsigned char used[RESK_PROGRESS];
+static uint64_t last_reports;
+
+void deliveries_clear(void)
+{
+	ast_mutex_lock(&lock);
+	memset(used, 0, sizeof(used));
+	last_number = last_reports = 0;
+	ast_mutex_unlock(&lock);
+}
+
+/* Finds a free progress record, the one longest unused. Returns its number, 0 = there is none. */
+static uint64_t number_get(void)
+{
+	uint64_t number = 0;
+	int i;
+
+	ast_mutex_lock(&lock);
+	for (i = 1; i < RESK_PROGRESS && !number; i++) {
+		last_number = last_number % (RESK_PROGRESS - 1) + 1;
+		if (!used[last_number]) {
+			number = last_number;
+			used[number] = 1;
+		}
+	}
+	ast_mutex_unlock(&lock);
+	return number;
+}
+
+static void number_put(uint64_t number)
+{
+	ast_mutex_lock(&lock);
+	used[number] = 0;
+	ast_mutex_unlock(&lock);
+}
+
+static int has_ended(const int *ended)
+{
+	return __atomic_load_n(ended, __ATOMIC_SEQ_CST);
+}
+
+/* Waits for an engine that serves. Returns its generation, 0 when there will be none, or *ended is set. */
+static uint64_t await(const int *ended)
+{
+	uint64_t generation = 0;
+
+	while (!has_ended(ended) && !(generation = peer_wait(engine_peer, WAIT_MS)) && !peer_is_closed(engine_peer)) {
+	}
+	return generation;
+}
+
+static enum peer_result send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms)
+{
+	struct boundary_writer request = { 0 };
+	struct peer_answer answer;
+	enum peer_result result;
+
+	boundary_begin(&request, kind, 0, 1);
+	boundary_put_number(&request, number);
+	result = engine_ask(&request, generation, timeout_ms, NULL, &answer);
+	peer_free(answer.fields);
+	return result;
+}
+
+/* Tells an engine of a subscription. Only the subscription's thread, or before there is one. */
+static int32_t introduce(struct resk_subscription *s, uint64_t generation, enum peer_result *asked)
+{
+	struct boundary_writer request = { 0 };
+	int32_t result;
+
+	__atomic_store_n(&s->progress->delivered, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&s->progress->hurry, 0, __ATOMIC_SEQ_CST);
+	boundary_begin(&request, BOUNDARY_SUBSCRIBE, 0, 1);
+	boundary_put_string(&request, s->name);
+	boundary_put_string(&request, s->topics);
+	boundary_put_number(&request, s->id);
+	result = engine_ask_result(&request, generation, ASK_MS, asked);
+	if (*asked == PEER_OK && result == RESK_OK) {
+		__atomic_store_n(&s->generation, generation, __ATOMIC_SEQ_CST);
+	} else if (*asked == PEER_LATE) {
+		send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS); /* so that it can be asked again */
+	}
+	return result;
+}
+
+int32_t resk_subscribe(struct resk_subscription *s, const char *name, const char *topics)
+{
+	enum peer_result asked = PEER_AWAY;
+	uint64_t generation = engine_now();
+	int32_t result = RESK_ESTATE;
+
+	s->id = number_get();
+	if (!s->id) {
+		ast_log(LOG_ERROR, "No more than %d Kafka subscriptions are possible\n", RESK_PROGRESS - 1);
+		return RESK_EINVAL;
+	}
+	s->progress = &engine_memory()->control->progress[s->id];
+	s->name = ast_strdup(name);
+	s->topics = ast_strdup(topics);
+	if (!s->name || !s->topics) {
+		return RESK_ESTATE;
+	}
+	if (generation) {
+		result = introduce(s, generation, &asked);
+	}
+	if (asked == PEER_OK) {
+		return result;
+	}
+	/* The thread asks the next engine. */
+	if (topics[strspn(topics, " \t,")] == '\0') {
+		ast_log(LOG_ERROR, "No topic to subscribe to on Kafka connection '%s'\n", name);
+		return RESK_EINVAL;
+	}
+	return names_have(name, true) ? RESK_OK : RESK_ENOENT;
+}
+
+/* Waits until the subscription is known to the engine that serves. Returns the generation, 0 = it has ended. */
+static uint64_t bound(struct resk_subscription *s)
+{
+	enum peer_result asked;
+	uint64_t generation;
+	int waited;
+
+	while ((generation = await(&s->ended)) && generation != __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST)) {
+		if (introduce(s, generation, &asked) == RESK_OK) {
+			break;
+		}
+		for (waited = 0; waited < RETRY_MS && !has_ended(&s->ended) && !peer_is_closed(engine_peer); waited += WAIT_MS) {
+			usleep(WAIT_MS * 1000);
+		}
+	}
+	return generation;
+}
+
+static void forget_batch(struct resk_subscription *s)
+{
+	peer_free(s->fields);
+	ast_free(s->messages);
+	ast_free(s->headers);
+	s->fields = NULL;
+	s->messages = NULL;
+	s->headers = NULL;
+}
+
+/* Counts the headers of the messages that follow. */
+static size_t count_headers(struct boundary_reader reader, uint32_t messages)
+{
+	size_t count = 0;
+	uint32_t i, j, headers;
+
+	for (i = 0; i < messages && !reader.failed; i++) {
+		boundary_get_text(&reader, NULL);
+		boundary_get_number(&reader);
+		boundary_get_number(&reader);
+		boundary_get_number(&reader);
+		boundary_get_text(&reader, NULL);
+		boundary_get_text(&reader, NULL);
+		headers = boundary_get_count(&reader, 2 * sizeof(uint32_t));
+		for (j = 0; j < headers; j++) {
+			boundary_get_text(&reader, NULL);
+			boundary_get_text(&reader, NULL);
+		}
+		count += headers;
+	}
+	return count;
+}
+
+static void get_message(struct boundary_reader *reader, struct resk_message *m, struct resk_message_header *headers)
+{
+	size_t i;
+
+	m->topic = boundary_get_string(reader);
+	m->partition = boundary_get_int32(reader);
+	m->offset = (int64_t) boundary_get_number(reader);
+	m->timestamp_ms = (int64_t) boundary_get_number(reader);
+	m->key = boundary_get_text(reader, &m->key_length);
+	m->value = boundary_get_text(reader, &m->value_length);
+	m->header_count = boundary_get_count(reader, 2 * sizeof(uint32_t));
+	m->headers = m->header_count ? headers : NULL;
+	for (i = 0; i < m->header_count; i++) {
+		headers[i].name = boundary_get_string(reader);
+		headers[i].value = boundary_get_text(reader, &headers[i].value_length);
+	}
+}
+
+/* Reads a batch, which stays where it was received. Returns the number of messages, or -1 with the reason logged. */
+static int64_t read_batch(struct resk_subscription *s, const struct peer_answer *answer)
+{
+	struct boundary_reader reader;
+	size_t headers = 0;
+	uint32_t count, i;
+
+	s->fields = answer->fields;
+	boundary_read(&reader, answer->fields, answer->length);
+	count = boundary_get_count(&reader, 4 * sizeof(uint32_t) + 3 * sizeof(uint64_t));
+	s->messages = ast_calloc(count + 1, sizeof(*s->messages));
+	s->headers = ast_calloc(count_headers(reader, count) + 1, sizeof(*s->headers));
+	if (!s->messages || !s->headers) {
+		ast_log(LOG_ERROR, "No memory for %u messages of Kafka connection '%s'\n", count, s->name);
+		return -1;
+	}
+	for (i = 0; i < count && !reader.failed; i++) {
+		get_message(&reader, &s->messages[i], s->headers + headers);
+		headers += s->messages[i].header_count;
+	}
+	if (boundary_end(&reader)) {
+		engine_broken();
+		return -1;
+	}
+	return count;
+}
+
+const struct resk_batch *resk_next(struct resk_subscription *s)
+{
+	struct boundary_writer request = { 0 };
+	struct peer_answer answer;
+	enum peer_result asked;
+	uint64_t generation;
+	int64_t count;
+
+	while ((generation = bound(s)) && !has_ended(&s->ended)) {
+		forget_batch(s);
+		boundary_begin(&request, BOUNDARY_NEXT, 0, 1);
+		boundary_put_number(&request, s->id);
+		asked = engine_ask(&request, generation, -1, s, &answer);
+		if (asked != PEER_OK) {
+			if (asked == PEER_NO_MEMORY) {
+				usleep(WAIT_MS * 1000);
+			}
+			continue;
+		}
+		count = read_batch(s, &answer);
+		if (count > 0) {
+			s->batch = (struct resk_batch) { .count = count, .messages = s->messages, .generation = generation };
+			return &s->batch;
+		}
+		if (!count) {
+			break;
+		}
+		usleep(WAIT_MS * 1000); /* its engine is being ended, or memory comes back */
+	}
+	return NULL;
+}
+
+int resk_is_stale(const struct resk_batch *batch)
+{
+	return batch->generation != engine_now();
+}
+
+void resk_unsubscribe(struct resk_subscription *s)
+{
+	uint64_t generation;
+
+	if (__atomic_exchange_n(&s->ended, 1, __ATOMIC_SEQ_CST)) {
+		return;
+	}
+	/* The thread stores the generation and then looks whether it has ended. */
+	generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
+	if (generation) {
+		send_number(BOUNDARY_UNSUBSCRIBE, generation, s->id, UNSUBSCRIBE_MS);
+	}
+	peer_cancel(engine_peer, s); /* its thread, if the engine has not let it go by now */
+}
+
+void resk_subscription_free(struct resk_subscription *s)
+{
+	uint64_t generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
+
+	__atomic_store_n(&s->ended, 1, __ATOMIC_SEQ_CST);
+	if (generation) {
+		send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS);
+	}
+	if (s->id) {
+		number_put(s->id);
+	}
+	forget_batch(s);
+	ast_free(s->name);
+	ast_free(s->topics);
+	s->name = s->topics = NULL;
+}
+
+int32_t resk_commit(struct resk_subscription *s, int current)
+{
+	struct boundary_writer request = { 0 };
+	uint64_t generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
+	int32_t result = RESK_ESTATE;
+
+	if (generation) {
+		boundary_begin(&request, BOUNDARY_COMMIT, 0, 1);
+		boundary_put_number(&request, s->id);
+		boundary_put_number(&request, !!current);
+		result = engine_ask_result(&request, generation, -1, NULL);
+	}
+	if (result == RESK_ESTATE) {
+		ast_log(LOG_ERROR, "Nothing is committed for the subscription to '%s': the Kafka engine is being restarted, or stops\n", s->topics);
+	}
+	return result;
+}
+
+int32_t resk_pause(struct resk_subscription *s, const char *topics, int on)
+{
+	struct boundary_writer request = { 0 };
+	uint64_t generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
+
+	if (!generation) {
+		return RESK_ESTATE;
+	}
+	boundary_begin(&request, BOUNDARY_PAUSE, 0, 1);
+	boundary_put_number(&request, s->id);
+	boundary_put_string(&request, topics);
+	boundary_put_number(&request, !!on);
+	return engine_ask_result(&request, generation, ASK_MS, NULL);
+}
+
+int32_t resk_reports_open(uint64_t *id)
+{
+	struct boundary_writer request = { 0 };
+	uint64_t generation = engine_now();
+	struct peer_answer answer = { 0 };
+	enum peer_result asked = PEER_AWAY;
+	int32_t result = RESK_ESTATE;
+
+	ast_mutex_lock(&lock);
+	*id = ++last_reports;
+	ast_mutex_unlock(&lock);
+	boundary_begin(&request, BOUNDARY_REPORTS_OPEN, 0, 1);
+	boundary_put_number(&request, *id);
+	if (!boundary_finish(&request) && !peer_is_closed(engine_peer)) {
+		if (generation) {
+			asked = peer_call(engine_peer, generation, request.bytes, request.used, ASK_MS, NULL, &answer);
+			peer_free(answer.fields);
+		}
+		result = replay_keep(REPLAY_REPORTS, *id, request.bytes, request.used, asked == PEER_AWAY ? 0 : generation)
+			? RESK_ESTATE : RESK_OK;
+	}
+	boundary_free(&request);
+	return result;
+}
+
+/* Reads reports, which stay where they were received. Takes ownership of fields. NULL when it cannot, or there are none. */
+static struct resk_report_batch *read_reports(unsigned char *fields, size_t length)
+{
+	struct boundary_reader reader;
+	struct resk_report_batch *batch;
+	uint32_t count, i;
+
+	boundary_read(&reader, fields, length);
+	count = boundary_get_count(&reader, 2 * sizeof(uint32_t) + 3 * sizeof(uint64_t));
+	batch = count ? ast_calloc(1, sizeof(*batch) + count * sizeof(struct resk_report)) : NULL;
+	if (!batch) {
+		peer_free(fields);
+		return NULL;
+	}
+	batch->fields = fields;
+	batch->reports = (struct resk_report *) (batch + 1);
+	batch->count = count;
+	for (i = 0; i < count; i++) {
+		struct resk_report *report = &batch->reports[i];
+
+		report->opaque = boundary_get_number(&reader);
+		report->topic = boundary_get_string(&reader);
+		report->partition = boundary_get_int32(&reader);
+		report->offset = (int64_t) boundary_get_number(&reader);
+		report->error = boundary_get_text(&reader, NULL);
+	}
+	if (boundary_end(&reader)) {
+		engine_broken();
+		resk_reports_free(batch);
+		return NULL;
+	}
+	return batch;
+}
+
+struct resk_report_batch *resk_reports_next(uint64_t id, const int *ended)
+{
+	struct boundary_writer request = { 0 };
+	struct peer_answer answer;
+	uint64_t generation;
+
+	while ((generation = await(ended))) {
+		boundary_begin(&request, BOUNDARY_REPORTS_NEXT, 0, 1);
+		boundary_put_number(&request, id);
+		if (engine_ask(&request, generation, -1, ended, &answer) == PEER_OK) {
+			return read_reports(answer.fields, answer.length);
+		}
+	}
+	return NULL;
+}
+
+void resk_reports_free(struct resk_report_batch *batch)
+{
+	peer_free(batch->fields);
+	ast_free(batch);
+}
+
+void resk_reports_close(uint64_t id, const int *ended)
+{
+	replay_drop(REPLAY_REPORTS, id);
+	send_number(BOUNDARY_REPORTS_CLOSE, 0, id, ASK_MS);
+	peer_cancel(engine_peer, ended);
+}
