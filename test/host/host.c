@@ -1,143 +1,335 @@
 /*
- * res_kafka: a program that plays Asterisk against the engine's library: opens it as Asterisk opens modules, sends it
- * signals, calls it wrongly, from many threads, before its start and after its end.
+ * res_kafka: a program that plays Asterisk against the engine's process: greets it, calls it rightly and wrongly, lets it die,
+ * and dies itself.
  *
- *     host LIBRARY        prints a line "ok NAME" or "not ok NAME: why" for each case; exit status 1 if any failed
+ *     host ENGINE        prints a line "ok NAME" or "not ok NAME: why" for each case; exit status 1 if any failed
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
  */
-
-#include <dlfcn.h>
 #include <pthread.h>
-#include <unistd.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
 
+#include "build.h"
 #include "host.h"
-#include "modules/res_kafka/golib.h"
 
-struct engine engine;
 int failures;
-static const char *library_path;
+struct peer *peer;
+struct supervisor *supervisor;
+struct stage_memory memory;
+struct stage_pump *pump;
+char host_folder[64];
+__thread struct boundary_writer request;
 
-struct host_log host_log;
-static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+static const char *engine_path;
+static uint64_t abi;
+static const char *build;
+static char stage_folder[256];
+static uint64_t stage_bytes;
+static bool serving;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char text[1 << 16];
+static __thread struct peer_answer last_answer;
 
-static void write_log(int32_t level, const char *file, int32_t line, const char *function, const char *text)
+static void note(const char *line)
 {
-	(void) file;
-	(void) line;
-	(void) function;
-	pthread_mutex_lock(&log_lock);
-	if (host_log.closed) {
-		host_log.after_close++;
+	pthread_mutex_lock(&lock);
+	if (strlen(text) + strlen(line) + 2 < sizeof(text)) {
+		strcat(strcat(text, line), "\n");
 	}
-	if (level >= 0 && level < 4) {
-		host_log.lines[level]++;
+	pthread_mutex_unlock(&lock);
+}
+
+const char *host_log(void)
+{
+	return text;
+}
+
+bool was_logged(const char *what)
+{
+	bool found;
+
+	pthread_mutex_lock(&lock);
+	found = strstr(text, what) != NULL;
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+static void on_log(int level, const char *line)
+{
+	(void) level;
+	note(line);
+}
+
+static void on_message(void *owner, uint16_t kind, const unsigned char *fields, size_t length)
+{
+	struct boundary_reader reader;
+
+	(void) owner;
+	boundary_read(&reader, fields, length);
+	boundary_get_int32(&reader);
+	boundary_get_string(&reader);
+	boundary_get_int32(&reader);
+	boundary_get_string(&reader);
+	note(kind == BOUNDARY_LOG ? boundary_get_string(&reader) : "a message that is no line of the log");
+}
+
+static void on_hello(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+{
+	struct boundary_reader reader;
+	size_t bytes;
+
+	(void) owner;
+	if (result != PEER_OK) {
+		return;
 	}
-	snprintf(host_log.last, sizeof(host_log.last), "%s", text);
-	pthread_mutex_unlock(&log_lock);
+	boundary_read(&reader, fields, length);
+	if (boundary_get_int32(&reader) != RESK_OK) {
+		note("it refuses to serve");
+		return;
+	}
+	boundary_get_number(&reader);
+	boundary_get_string(&reader);
+	boundary_get_text(&reader, &bytes);
+	boundary_get_uint32(&reader);
+	boundary_get_uint32(&reader);
+	boundary_get_uint32(&reader);
+	snprintf(stage_folder, sizeof(stage_folder), "%s", boundary_get_string(&reader));
+	stage_bytes = boundary_get_number(&reader);
+	if (reader.failed || bytes != 256) {
+		supervisor_refuse(supervisor, "its hello cannot be read");
+		return;
+	}
+	peer_ready(peer);
+	supervisor_ready(supervisor);
 }
 
-void log_reset(void)
+static void on_started(void)
 {
-	pthread_mutex_lock(&log_lock);
-	memset(&host_log, 0, sizeof(host_log));
-	pthread_mutex_unlock(&log_lock);
+	struct boundary_writer hello = { 0 };
+
+	boundary_begin(&hello, BOUNDARY_HELLO, 0, 1);
+	boundary_put_number(&hello, abi);
+	boundary_put_string(&hello, build);
+	boundary_put_string(&hello, "00:11:22:33:44:55");
+	boundary_put_string(&hello, "");
+	boundary_put_string(&hello, "22.0.0");
+	boundary_put_string(&hello, "host");
+	boundary_put_string(&hello, host_folder);
+	boundary_put_string(&hello, host_folder);
+	boundary_put_string(&hello, stage_folder);
+	boundary_finish(&hello);
+	peer_post(peer, hello.bytes, hello.used, on_hello, NULL);
+	boundary_free(&hello);
 }
 
-void log_close(void)
+static void on_died(void)
 {
-	pthread_mutex_lock(&log_lock);
-	host_log.closed = 1;
-	pthread_mutex_unlock(&log_lock);
+	if (pump && serving) {
+		stage_pump_engine_lost(pump);
+	}
 }
 
-int errors_logged(void)
+static void on_pong(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
 {
-	int n;
-
-	pthread_mutex_lock(&log_lock);
-	n = host_log.lines[RESK_LOG_ERROR];
-	pthread_mutex_unlock(&log_lock);
-	return n;
+	(void) owner;
+	(void) fields;
+	(void) length;
+	if (result == PEER_OK) {
+		supervisor_alive(supervisor);
+	}
 }
 
-unsigned int slabs_back;
-
-/* give_back spoils a slab: whoever still looks at it finds out. */
-static void give_back(void *slab)
+static void on_ping(void)
 {
-	memset(slab, 0xA5, SLAB_BYTES);
-	__atomic_fetch_add(&slabs_back, 1, __ATOMIC_SEQ_CST);
+	struct boundary_writer ping = { 0 };
+
+	boundary_begin(&ping, BOUNDARY_PING, 0, 1);
+	boundary_finish(&ping);
+	peer_post(peer, ping.bytes, ping.used, on_pong, NULL);
+	boundary_free(&ping);
 }
 
-struct resk_host the_host = {
-	.abi_version = RESK_ABI_VERSION, .size = sizeof(struct resk_host), .log = write_log, .give_back = give_back,
-	.entity_id = "00:11:22:33:44:55", .system_name = NULL, .version = "22.0.0", .hostname = "host",
-};
-struct resk_limits limits;
-
-struct resk_entry nobody[3] = {
-	{ .file = "kafka.conf", .section = "nobody" },
-	{ .file = "kafka.conf", .line = 2, .section = "nobody", .name = "type", .value = "connection" },
-	{ .file = "kafka.conf", .line = 3, .section = "nobody", .name = "brokers", .value = "127.0.0.1:1" },
-};
-
-static void opens_like_asterisk(void)
+static void on_note(void *owner, unsigned int slot, uint64_t count, const char *sample)
 {
-	/* Asterisk opens a module that exports symbols, closes it, and opens it again for everybody. */
-	void *first = golib_open(library_path, "resk_abi"), *second;
-
-	CHECK(first, "%s", dlerror());
-	dlclose(first);
-	second = dlopen(library_path, RTLD_NOW | RTLD_GLOBAL);
-	CHECK(second, "%s", dlerror());
-	CHECK(golib_open(library_path, "resk_abi") == second);
-#define LOOK_UP(call) \
-	engine.call = (__typeof__(engine.call)) dlsym(second, #call); \
-	CHECK(engine.call, "%s is missing", #call);
-	RESK_CALLS(LOOK_UP)
-	CHECK(engine.resk_abi() == RESK_ABI_VERSION);
-	DONE();
+	(void) owner;
+	(void) slot;
+	(void) count;
+	(void) sample;
 }
 
-static void exports_nothing_else(void)
+bool host_enter(void)
 {
-	CHECK(!dlsym(golib_open(library_path, "resk_abi"), "resk_no_such_call"));
-	DONE();
+	return host_enter_as(RESK_ABI_VERSION, RESK_BUILD);
+}
+
+bool host_enter_as(uint64_t as_abi, const char *as_build)
+{
+	struct supervisor_options options = {
+		.path = engine_path, .trace_folder = host_folder, .log = on_log, .started = on_started, .died = on_died,
+		.ping = on_ping,
+	};
+
+	abi = as_abi;
+	build = as_build;
+	text[0] = '\0';
+	stage_folder[0] = '\0';
+	serving = false;
+	if (stage_memory_open(&memory) || !(peer = peer_create(on_message, NULL))) {
+		return false;
+	}
+	options.peer = peer;
+	options.handed[0] = memory.control_file;
+	options.handed[1] = memory.plain_file;
+	options.handed[2] = memory.wake;
+	if (supervisor_start(&options, &supervisor) || supervisor_wait_first(supervisor, 20000)) {
+		return false;
+	}
+	pump = stage_pump_start(&memory, on_note, "host-pump", stage_folder, stage_bytes);
+	if (pump) {
+		serving = true;
+		stage_pump_engine_new(pump);
+	}
+	return pump != NULL;
+}
+
+void host_leave(void)
+{
+	if (!peer) {
+		return;
+	}
+	peer_close(peer);
+	stage_pump_stop(pump);
+	supervisor_stop(supervisor, 5000);
+	supervisor_free(supervisor);
+	peer_destroy(peer);
+	stage_memory_close(&memory);
+	pump = NULL;
+	supervisor = NULL;
+	peer = NULL;
+	peer_free(last_answer.fields);
+	last_answer.fields = NULL;
+}
+
+pid_t engine_pid(void)
+{
+	struct supervisor_status status;
+
+	supervisor_status(supervisor, &status);
+	return status.pid;
+}
+
+void begin(enum boundary_kind kind)
+{
+	boundary_begin(&request, kind, 0, 1);
+}
+
+bool ask_more(struct boundary_reader *reader)
+{
+	enum peer_result result = PEER_NO_MEMORY;
+
+	peer_free(last_answer.fields);
+	last_answer.fields = NULL;
+	if (!boundary_finish(&request)) {
+		result = peer_call(peer, 0, request.bytes, request.used, 60000, NULL, &last_answer);
+	}
+	boundary_free(&request);
+	boundary_read(reader, last_answer.fields, result == PEER_OK ? last_answer.length : 0);
+	return result == PEER_OK;
+}
+
+int32_t ask(void)
+{
+	struct boundary_reader reader;
+	int32_t result = RESK_ESTATE;
+
+	if (ask_more(&reader)) {
+		result = boundary_get_int32(&reader);
+		result = reader.failed ? RESK_ESTATE : result;
+	}
+	peer_free(last_answer.fields);
+	last_answer.fields = NULL;
+	return result;
+}
+
+static void put_entry(const char *name, const char *value, int line)
+{
+	boundary_put_string(&request, "kafka.conf");
+	boundary_put_number(&request, line);
+	boundary_put_string(&request, "nobody");
+	boundary_put_string(&request, name);
+	boundary_put_string(&request, value);
+	boundary_put_number(&request, 0);
+}
+
+int32_t configure(const char *lines)
+{
+	char copy[512], *name, *value, *rest = copy;
+	size_t count;
+	uint32_t entries = 3;
+
+	snprintf(copy, sizeof(copy), "%s", lines ? lines : "");
+	begin(BOUNDARY_CONFIGURE);
+	count = boundary_put_count(&request, 0);
+	put_entry(NULL, NULL, 0);
+	put_entry("type", "connection", 2);
+	put_entry("brokers", "127.0.0.1:1", 3);
+	while ((name = strsep(&rest, "\n"))) {
+		value = strchr(name, '=');
+		if (value) {
+			*value++ = '\0';
+			put_entry(name, value, ++entries);
+		}
+	}
+	boundary_set_count(&request, count, entries);
+	return ask();
+}
+
+int32_t producer_open(const char *name, uint64_t id)
+{
+	begin(BOUNDARY_PRODUCER_OPEN);
+	boundary_put_string(&request, name);
+	boundary_put_number(&request, id);
+	return ask();
+}
+
+int32_t number(enum boundary_kind kind, uint64_t value)
+{
+	begin(kind);
+	boundary_put_number(&request, value);
+	return ask();
 }
 
 int main(int argc, char **argv)
 {
-	struct sigaction urg = { .sa_handler = on_urgent };
+	char command[128];
 
 	if (argc != 2) {
-		fprintf(stderr, "usage: host LIBRARY\n");
+		fprintf(stderr, "usage: host ENGINE\n");
 		return 2;
 	}
-	library_path = argv[1];
+	engine_path = argv[1];
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	sigaction(SIGURG, &urg, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	snprintf(host_folder, sizeof(host_folder), "/tmp/res_kafka-host.XXXXXX");
+	if (!mkdtemp(host_folder)) {
+		return 2;
+	}
 	alarm(300); /* nothing here may hang a test run */
 
-	opens_like_asterisk();
-	if (failures) {
-		return 1;
-	}
-	exports_nothing_else();
-	handlers_are_the_hosts();
-	its_threads_take_no_signals();
-	is_not_there_before_its_start();
-	start_checks_its_host();
+	greets();
+	refuses_another_build();
 	refuses_bad_calls();
+	refuses_noise();
 	lets_waiting_threads_go();
 	reports_outlive_the_stop();
-	slabs_are_kept_and_given_back();
+	bears_many_threads();
 	survives_its_own_faults();
-	faults_elsewhere_still_end_the_process();
-	threads_wake_on_sigurg();
-	sigchld_goes_to_the_thread_that_forked();
-	bears_many_threads_and_restarts();
-	return failures ? 1 : 0;
+	is_replaced();
+	takes_over_frames();
+	ends_with_its_module();
+	leaves_nothing_behind();
+	snprintf(command, sizeof(command), "rm -rf %s", host_folder);
+	return system(command) || failures ? 1 : 0;
 }

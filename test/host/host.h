@@ -1,5 +1,5 @@
 /*
- * res_kafka: what the parts of the host program share: the engine's calls, the host's log, and how a case ends.
+ * res_kafka: what the parts of the host program share: a module's side of the connection, its log, and how a case ends.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,17 +7,17 @@
 #ifndef HOST_H
 #define HOST_H
 
-#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "abi/engine.h"
+#include "boundary/codec.h"
+#include "boundary/frame.h"
+#include "boundary/peer.h"
+#include "boundary/supervisor.h"
+#include "stage/stage.h"
 
-#define ENGINE_POINTER(call) __typeof__(call) *call;
-struct engine {
-	RESK_CALLS(ENGINE_POINTER)
-};
-extern struct engine engine;
 extern int failures;
 
 /* CHECK(condition) or CHECK(condition, format, …): a case ends where it fails. */
@@ -25,60 +25,68 @@ extern int failures;
 		if (!(condition)) { \
 			printf("not ok host/%s: line %d: %s ", __func__, __LINE__, #condition); \
 			printf(" " __VA_ARGS__); \
-			printf("\n"); \
+			printf("\n%s", host_log()); \
 			failures++; \
+			host_leave(); \
 			return; \
 		} \
 	} while (0)
-#define DONE() printf("ok host/%s\n", __func__)
+#define DONE() do { host_leave(); printf("ok host/%s\n", __func__); } while (0)
 
-/* The host's log: how many lines of each level there were since log_reset, and the last one; and how many came after
- * log_close. */
-struct host_log {
-	int lines[4];
-	char last[4096];
-	int closed, after_close;
-};
-extern struct host_log host_log;
-void log_reset(void);
-void log_close(void);
-int errors_logged(void);
+/* Waits up to twenty seconds until something is so. */
+#define SOON(condition) __extension__ ({ \
+		int waits; \
+		for (waits = 0; waits < 4000 && !(condition); waits++) { \
+			usleep(5000); \
+		} \
+		(condition); \
+	})
 
-extern struct resk_host the_host;
+/* The module's side, while a case runs. */
+extern struct peer *peer;
+extern struct supervisor *supervisor;
+extern struct stage_memory memory;
+extern struct stage_pump *pump;
+extern char host_folder[64]; /* of this run: spool and traces */
 
-/* Slabs of this size that were given back. */
-#define SLAB_BYTES 4096
-extern unsigned int slabs_back;
-extern struct resk_limits limits;
+/* host_enter starts an engine and waits until it serves. Returns whether it does. */
+bool host_enter(void);
+/* host_enter_as does so with a number and a name of a build. */
+bool host_enter_as(uint64_t abi, const char *build);
+/* host_leave stops it, whatever state it is in. */
+void host_leave(void);
 
-static inline struct resk_text text(const char *s)
-{
-	return (struct resk_text) { s, s ? strlen(s) : 0 };
-}
+/* What was logged since host_enter, by the engine and by the supervisor; valid until the next line. */
+const char *host_log(void);
+bool was_logged(const char *text);
+pid_t engine_pid(void);
 
-/* A configuration with one connection to a port of this machine where nobody listens. */
-extern struct resk_entry nobody[3];
-#define ENTRIES(list) list, sizeof(list) / sizeof(list[0])
+/* A request: begun, filled in by boundary_put_..., and asked. The answer's result, or RESK_ESTATE without one. */
+extern __thread struct boundary_writer request;
+void begin(enum boundary_kind kind);
+int32_t ask(void);
+/* The same for an answer with more fields: *reader is valid until the next request of this thread. Returns whether there is one. */
+bool ask_more(struct boundary_reader *reader);
 
-/* How many threads other than ours there are with the signal not blocked. */
-int unblocked_in_others(int signal, const int *ours, int count);
+/* What a case asks for most. */
+int32_t configure(const char *lines); /* NULL = one connection "nobody" to a port where nobody listens; else name=value lines of it */
+int32_t producer_open(const char *name, uint64_t id);
+int32_t number(enum boundary_kind kind, uint64_t number);
 
-/* calls.c: what the engine answers, rightly and wrongly called. */
-void is_not_there_before_its_start(void);
-void start_checks_its_host(void);
+/* calls.c */
+void greets(void);
+void refuses_another_build(void);
 void refuses_bad_calls(void);
+void refuses_noise(void);
 void lets_waiting_threads_go(void);
 void reports_outlive_the_stop(void);
-void slabs_are_kept_and_given_back(void);
+void bears_many_threads(void);
+
+/* deaths.c */
 void survives_its_own_faults(void);
-void bears_many_threads_and_restarts(void);
+void is_replaced(void);
+void takes_over_frames(void);
+void ends_with_its_module(void);
+void leaves_nothing_behind(void);
 
-/* signals.c: that the process's signals stay its own. */
-void on_urgent(int signal);
-void handlers_are_the_hosts(void);
-void its_threads_take_no_signals(void);
-void faults_elsewhere_still_end_the_process(void);
-void threads_wake_on_sigurg(void);
-void sigchld_goes_to_the_thread_that_forked(void);
-
-#endif
+#endif /* HOST_H */

@@ -17,7 +17,6 @@
  *   kafka probe get <connection>                       how long two ast_kafka_get_producer() take, and whether they agree
  *   kafka probe hold <connection> | kafka probe release
  *   kafka probe fork <connection> <topic>              produce in a forked child
- *   kafka probe fault                                  panic inside the engine
  *   kafka probe subscribe <connection> <topics> <file> <sleep ms>
  *                                                      a line in the file for each message; the payloads "unsubscribe" and
  *                                                      "commit" do that from inside the callback, "drop" gives up the
@@ -41,8 +40,6 @@
 
 #include "asterisk.h"
 
-#include <dlfcn.h>
-#include <link.h>
 #include <pthread.h>
 #include <time.h>
 
@@ -188,30 +185,6 @@ static void probe_fork(int fd, struct ast_kafka_producer *producer, const char *
 	close(ends[0]);
 	ast_cli(fd, "child %s parent %d\n", answer == 'r' ? "refused" : answer == 'a' ? "accepted" : "silent",
 		ast_kafka_produce(producer, topic, NULL, "parent", 6));
-}
-
-static int find_engine(struct dl_phdr_info *info, size_t size, void *path)
-{
-	if (strstr(info->dlpi_name, "libreskafka.so")) {
-		ast_copy_string(path, info->dlpi_name, PATH_MAX);
-		return 1;
-	}
-	return 0;
-}
-
-static void probe_fault(int fd)
-{
-	char path[PATH_MAX] = "";
-	int32_t (*fault)(void) = NULL;
-	void *library;
-
-	dl_iterate_phdr(find_engine, path);
-	library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-	if (library && (fault = (int32_t (*)(void)) dlsym(library, "resk_fault"))) {
-		ast_cli(fd, "fault %d\n", fault());
-	} else {
-		ast_cli(fd, "no engine\n");
-	}
 }
 
 struct load {
@@ -455,10 +428,6 @@ static char *probe(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 	count = a->argc - 3;
 	if (!strcmp(what, "get") && count == 1) {
 		probe_get(a->fd, argv[0]);
-		return CLI_SUCCESS;
-	}
-	if (!strcmp(what, "fault")) {
-		probe_fault(a->fd);
 		return CLI_SUCCESS;
 	}
 	if (!strcmp(what, "release")) {

@@ -116,15 +116,15 @@ func TestLoadDeclinesPlainly(t *testing.T) {
 
 	t.Run("without the engine", func(t *testing.T) {
 		install := broken(t)
-		if err := os.Remove(find(t, install, "libreskafka.so")); err != nil {
+		if err := os.Remove(engineFile(t, install)); err != nil {
 			t.Fatal(err)
 		}
 		w := newWorld(t, options{install: install, noBroker: true})
-		declined(w, `ERROR.*The Kafka engine cannot be opened; .make install. puts it beside res_kafka\.so: .*libreskafka\.so`)
+		declined(w, `ERROR.*The Kafka engine .*/res_kafka/reskafka cannot be opened; .make install. puts it beside res_kafka\.so: `)
 	})
 	t.Run("with something else for an engine", func(t *testing.T) {
 		install := broken(t)
-		engine := find(t, install, "libreskafka.so")
+		engine := engineFile(t, install)
 		other, err := os.ReadFile(find(t, install, "cdr_kafka.so"))
 		if err != nil {
 			t.Fatal(err)
@@ -204,7 +204,7 @@ func TestAutoloadFindsNoStrayLibrary(t *testing.T) {
 	w.expect(`res_kafka\.so .*Running`, "module show like kafka")
 	w.expect(`sent successfully`, "kafka test send connection one topic t message m")
 	for _, line := range w.pbx.LogLines() {
-		if strings.Contains(line, "libreskafka") {
+		if strings.Contains(line, "res_kafka/reskafka") {
 			t.Errorf("autoload met the engine: %s", line)
 		}
 	}

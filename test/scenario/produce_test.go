@@ -176,13 +176,3 @@ func TestForkedChildIsRefused(t *testing.T) {
 		t.Errorf("the topic holds %s", text(r.Payload))
 	}
 }
-
-func TestPanicStaysInTheEngine(t *testing.T) {
-	w := newWorld(t, options{})
-	mark := w.pbx.LogMark()
-	w.expect(`fault -5`, "kafka probe fault")
-	w.waitLog(mark, `ERROR.*the engine panicked in a call from Asterisk, this is a defect: runtime error: invalid memory address`)
-	w.waitLog(mark, `ERROR.*engine\.\(\*Engine\)\.Stop`)
-	w.expect(`Message sent successfully`, "kafka test send connection one topic after message panic")
-	w.read("after", 1)
-}

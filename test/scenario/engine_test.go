@@ -1,0 +1,131 @@
+package scenario
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"reskafka/test/pbx"
+)
+
+// engineFile finds the engine's binary below what was installed.
+func engineFile(t *testing.T, install string) (found string) {
+	t.Helper()
+	_ = filepath.WalkDir(install, func(path string, _ fs.DirEntry, _ error) error {
+		if strings.HasSuffix(path, "/res_kafka/reskafka") {
+			found = path
+		}
+		return nil
+	})
+	if found == "" {
+		t.Fatalf("no engine below %s", install)
+	}
+	return found
+}
+
+var engineID = regexp.MustCompile(`Process id: +(\d+)`)
+
+// engine waits until an engine serves and returns its process id.
+func (w *world) engine() int {
+	w.Helper()
+	pid, err := strconv.Atoi(engineID.FindStringSubmatch(w.until(engineID.String(), "kafka show status"))[1])
+	if err != nil {
+		w.Fatal(err)
+	}
+	return pid
+}
+
+// signalEngine sends the engine that serves a signal and returns its process id.
+func (w *world) signalEngine(signal syscall.Signal) int {
+	w.Helper()
+	pid := w.engine()
+	if err := syscall.Kill(pid, signal); err != nil {
+		w.Fatal(err)
+	}
+	return pid
+}
+
+// TestEngine_Crashes_TraceIsKept guards that a crash of the engine leaves Asterisk its calls and people the reason.
+func TestEngine_Crashes_TraceIsKept(t *testing.T) {
+	w := newWorld(t, options{})
+	mark := w.pbx.LogMark()
+	pid := w.signalEngine(syscall.SIGABRT) // Go writes the stacks of its goroutines, as in a panic
+	line := w.waitLog(mark, fmt.Sprintf(`ERROR.*The Kafka engine \(pid %d\) .*SIGABRT.*\(trace: .*\); another one is started in 100 ms`, pid))
+	path := regexp.MustCompile(`trace: ([^)]*)`).FindStringSubmatch(line)[1]
+	trace, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(trace), "goroutine ") {
+		t.Errorf("the trace is\n%s", trace)
+	}
+	if next := w.engine(); next == pid {
+		t.Errorf("the engine is still process %d", pid)
+	}
+	w.expect(`Restarts: +1`, "kafka show status")
+	w.expect(`Message sent successfully`, "kafka test send connection one topic after message crash")
+	w.read("after", 1)
+}
+
+// TestEngine_KilledUnderLoad_LosesNothing guards that a new engine takes over what the killed one had not delivered: staged
+// frames, the spool, subscriptions. Messages may come twice, and nothing overtakes.
+func TestEngine_KilledUnderLoad_LosesNothing(t *testing.T) {
+	for _, durability := range []string{"disk", "overflow"} {
+		t.Run(durability, func(t *testing.T) {
+			t.Parallel()
+			const messages, kills = 48000, 3
+			f := newFlood(t, kind{}, messages, "durability = "+durability+"\n")
+			if err := f.pbx.WriteFile("kafka.conf", f.filled("[producing]\ntype = connection\nbrokers = %BROKER%\ndurability = "+durability+
+				"\n[consuming]\ntype = connection\nbrokers = %BROKER%\ngroup_id = flood-%ID%\nauto_offset_reset = earliest\nsession_timeout_ms = 6000\n"+
+				"auto_commit_interval_ms = 200\n")); err != nil {
+				t.Fatal(err)
+			}
+			f.cli("module reload res_kafka.so")
+			f.expect(`ensure 0`, "kafka probe ensure producing %s 4 0 wait", f.topic)
+			f.expect(`check 0`, "kafka flood check consuming %s %d %d %d", f.topic, f.threads, f.each, f.keys)
+			f.expect(`start 0`, "kafka flood start producing %s %d %d %d 6000 0", f.topic, f.threads, f.each, f.keys)
+			for range kills {
+				time.Sleep(1500 * time.Millisecond)
+				f.Logf("engine %d killed at %+v", f.signalEngine(syscall.SIGKILL), f.counts())
+			}
+			c := f.came(messages)
+			f.Logf("%+v", c)
+			if c.refusals > 0 || c.disordered+c.strange > 0 {
+				t.Errorf("%+v, want each of %d in order", c, messages)
+			}
+			if err := f.pbx.Stop(pbx.Now); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestEngine_Away_CommandsAnswer guards that commands do not wait for an engine that does not come, and that its names are known.
+func TestEngine_Away_CommandsAnswer(t *testing.T) {
+	w := newWorld(t, options{noBroker: true})
+	for range 6 { // crashes, which make the pause long
+		mark := w.pbx.LogMark()
+		w.signalEngine(syscall.SIGABRT)
+		w.waitLog(mark, `another one is started in`)
+	}
+	started := time.Now()
+	w.expect(`(?s)Connections:\s+Name +Brokers\s+one .*restarting, attempt \d+, since`, "kafka show status")
+	w.expect(`(?s)Error: .*restarting, attempt`, "kafka show connection one")
+	w.expect(`first \d{1,5} us second \d{1,5} us same yes null no`, "kafka probe get one")
+	w.cli("module reload res_kafka.so")
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("the commands took %v", took)
+	}
+	started = time.Now()
+	if err := w.pbx.Stop(pbx.Now); err != nil {
+		t.Error(err)
+	}
+	t.Logf("stopped after %v", time.Since(started))
+}
