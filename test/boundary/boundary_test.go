@@ -10,10 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"reskafka/internal/boundary"
 	"reskafka/internal/boundary/boundarytest"
+	"reskafka/test/child"
 )
 
 // top is the repository's folder, from this one.
@@ -56,7 +59,15 @@ func touch(t *testing.T, paths ...string) {
 	}
 }
 
-// run runs a program and returns its output.
+// limit is for how long a program may run, for one that loops.
+func limit() time.Duration {
+	if os.Getenv("RES_KAFKA_LONG") != "" {
+		return 10 * time.Minute
+	}
+	return 2 * time.Minute
+}
+
+// run runs a program, which ends with this process, and returns its output.
 func run(t *testing.T, input []byte, program string, args ...string) []byte {
 	t.Helper()
 	name := filepath.Base(program)
@@ -66,16 +77,21 @@ func run(t *testing.T, input []byte, program string, args ...string) []byte {
 		program, args = "setarch", append([]string{"-R", program}, args...)
 	}
 	cmd := exec.Command(program, args...)
-	cmd.Stdin = bytes.NewReader(input)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	// Leaks are not looked for: that needs ptrace, which some containers refuse.
 	cmd.Env = append(os.Environ(), "ASAN_OPTIONS=detect_leaks=0")
-	var complaints bytes.Buffer
-	cmd.Stderr = &complaints
-	out, err := cmd.Output()
-	if err != nil {
+	var out, complaints bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &complaints
+	ended := make(chan error, 1)
+	if err := child.Start(cmd, func(err error) { ended <- err }); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(limit(), func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	if err := <-ended; err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, complaints.Bytes())
 	}
-	return out
+	return out.Bytes()
 }
 
 // walk runs walk.c.
