@@ -78,7 +78,7 @@ enum stage_result stage_count(struct stage *stage, uint32_t weight, bool memory_
 {
 	uint64_t frames = not_negative(&stage->gate->max_frames);
 	uint64_t charge = not_negative(&stage->gate->max_charge);
-	uint64_t ever;
+	uint64_t put;
 
 	if (memory_only) {
 		uint64_t memory = (uint64_t) __atomic_load_n(&stage->gate->memory, __ATOMIC_RELAXED);
@@ -87,9 +87,10 @@ enum stage_result stage_count(struct stage *stage, uint32_t weight, bool memory_
 		charge = charge < (memory >> 32) * 1024 ? charge : (memory >> 32) * 1024;
 	}
 	if (__atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED) - __atomic_load_n(&stage->seen_frames, __ATOMIC_RELAXED) >= frames
-		&& frames_anew(stage, &ever) >= frames) {
+		&& frames_anew(stage, &put) >= frames) {
 		return STAGE_FULL_FRAMES;
 	}
+	/* The frame last, so that two heavy frames do not keep each other out of an empty stage. */
 	if (!count_charge(stage, weight, charge)) {
 		return STAGE_FULL_CHARGE;
 	}

@@ -207,11 +207,16 @@ void stage_destroy(struct stage *stage)
 	release(pump);
 }
 
-/* caught_up says whether the pump has handed over so many frames and notes of the stage. */
+/* caught_up reports whether the pump has handed over so many frames and notes of the stage. What an engine that is gone was not
+ * done with has to be handed over again. */
 static bool caught_up(const struct stage *stage, int64_t frames, uint64_t notes)
 {
+	bool engine = __atomic_load_n(&stage->pump->ring.open, __ATOMIC_ACQUIRE);
+
 	return __atomic_load_n(&stage->handed, __ATOMIC_ACQUIRE) >= frames
-		&& __atomic_load_n(&stage->reported, __ATOMIC_ACQUIRE) >= notes;
+		&& __atomic_load_n(&stage->reported, __ATOMIC_ACQUIRE) >= notes
+		&& (engine || __atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED)
+			== (uint64_t) __atomic_load_n(&stage->gate->done_frames, __ATOMIC_RELAXED));
 }
 
 /* anew gives the word that says the same as word and is not it. */

@@ -110,7 +110,7 @@ int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
 	return stage->kept_due;
 }
 
-/* count_done adds the frames of a slab that are done, wherever they stand in it. */
+/* count_done adds the frames of a slab that are done, wherever they stand in it. An engine may have got more than the last one. */
 static void count_done(const struct slab *slab, int64_t *frames, int64_t *charge)
 {
 	size_t at = slab->done;
@@ -118,7 +118,7 @@ static void count_done(const struct slab *slab, int64_t *frames, int64_t *charge
 
 	*frames += slab->done_count;
 	*charge += slab->done_charge;
-	for (; at < slab->taken && (size = stage_frame_size(slab, at, slab->taken)); at += size) {
+	for (; at < slab->ready && (size = stage_frame_size(slab, at, slab->ready)); at += size) {
 		const struct stage_frame *frame = (const struct stage_frame *) (slab->frames + at);
 
 		if (__atomic_load_n(&frame->state, __ATOMIC_ACQUIRE) == STAGE_FRAME_DONE) {
@@ -136,6 +136,21 @@ static void rewind_slab(struct stage *stage, struct slab *slab, int64_t *frames,
 	__atomic_store_n(&stage->handed, stage->handed - (slab->count - slab->done_count), __ATOMIC_RELEASE);
 	slab->taken = slab->done;
 	slab->count = slab->done_count;
+}
+
+/* set_done has so many frames count as done. The engine may have spoilt their states and charges: no more can be done than was
+ * put. */
+static void set_done(struct stage *stage, int64_t frames, int64_t charge)
+{
+	int64_t put_frames = __atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED);
+	int64_t put_charge = __atomic_load_n(&stage->put_charge, __ATOMIC_RELAXED);
+
+	frames = frames < put_frames ? frames : put_frames;
+	charge = charge < put_charge ? charge : put_charge;
+	__atomic_store_n(&stage->gate->done_frames, frames, __ATOMIC_RELAXED);
+	__atomic_store_n(&stage->gate->done_charge, charge, __ATOMIC_RELAXED);
+	__atomic_store_n(&stage->seen_frames, frames, __ATOMIC_RELAXED);
+	__atomic_store_n(&stage->seen_charge, charge, __ATOMIC_RELAXED);
 }
 
 void stage_rewind(struct stage_pump *pump, struct stage *stage)
@@ -159,10 +174,7 @@ void stage_rewind(struct stage_pump *pump, struct stage *stage)
 	for (slab = stage->oldest; slab; slab = slab == stage->newest ? NULL : slab->next) {
 		rewind_slab(stage, slab, &frames, &charge);
 	}
-	__atomic_store_n(&stage->gate->done_frames, frames, __ATOMIC_RELAXED);
-	__atomic_store_n(&stage->gate->done_charge, charge, __ATOMIC_RELAXED);
-	__atomic_store_n(&stage->seen_frames, frames, __ATOMIC_RELAXED);
-	__atomic_store_n(&stage->seen_charge, charge, __ATOMIC_RELAXED);
+	set_done(stage, frames, charge);
 	stage_publish(stage);
 	__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
 	stage->filled = true;

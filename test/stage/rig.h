@@ -166,8 +166,8 @@ static inline void rig_settle(void)
 	}
 }
 
-/* rig_end ends the engine, the pump having been stopped. */
-static inline void rig_end(void)
+/* rig_halt ends the engine when it has taken everything. */
+static inline void rig_halt(void)
 {
 	const uint64_t one = 1;
 
@@ -175,6 +175,13 @@ static inline void rig_end(void)
 	__atomic_store_n(&rig.end, true, __ATOMIC_SEQ_CST);
 	RIG_CHECK(write(rig.memory.wake, &one, sizeof(one)) == sizeof(one));
 	pthread_join(rig.thread, NULL);
+	rig.end = false;
+}
+
+/* rig_end ends the engine, the pump having been stopped. */
+static inline void rig_end(void)
+{
+	rig_halt();
 	for (int pool = 0; pool < 2; pool++) {
 		if (rig.usual[pool]) {
 			munmap(rig.usual[pool], rig.mapped[pool]);

@@ -103,6 +103,50 @@ static void lengths_that_no_frame_can_say(void)
 	rig_stop();
 }
 
+/* What the engine says is done counts only if it can be: nothing it says lets more in than the limits, and what is right again
+ * counts again. */
+static void counts_that_cannot_be(void)
+{
+	static const int64_t wrong[] = { -1, INT64_MIN, INT64_MAX, 4, 100 };
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
+	struct owner owner = { 0 };
+	struct resk_gate *gate;
+	size_t i;
+
+	owner_open(&owner, pump, 0);
+	gate = owner.gate;
+	set(&gate->max_frames, 3);
+	set(&gate->max_charge, 30);
+	for (i = 0; i < 3; i++) {
+		CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 10), STAGE_OK);
+	}
+	for (i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		set(&gate->done_frames, wrong[i]);
+		CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 0), STAGE_FULL_FRAMES);
+		set(&gate->done_charge, wrong[i] == 4 ? 31 : wrong[i]);
+		set(&gate->max_frames, 4);
+		CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_FULL_CHARGE);
+		set(&gate->max_frames, 3);
+	}
+	set(&gate->done_frames, 1);
+	set(&gate->done_charge, 10);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 10), STAGE_OK);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 10), STAGE_FULL_FRAMES);
+	/* Nor do limits that cannot be. */
+	set(&gate->done_frames, 4);
+	set(&gate->done_charge, 40);
+	set(&gate->max_frames, INT64_MIN);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 10), STAGE_FULL_FRAMES);
+	set(&gate->max_frames, INT64_MAX);
+	set(&gate->max_charge, -1);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 0), STAGE_OK);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_FULL_CHARGE);
+	set(&gate->max_length, -1);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 0, 0), STAGE_TOO_LONG);
+	owner_close(&owner);
+	rig_stop();
+}
+
 /* The crowd: writers that never let up, one thread that gives back what the pump took, one that watches. */
 struct crowd {
 	struct owner owner;
@@ -351,6 +395,7 @@ int main(void)
 	RUN(refusals);
 	RUN(heavy_frame_needs_an_empty_stage);
 	RUN(lengths_that_no_frame_can_say);
+	RUN(counts_that_cannot_be);
 	RUN(crowd_at_a_frame_limit);
 	RUN(crowd_at_a_charge_limit);
 	RUN(crowd_of_heavy_frames);
