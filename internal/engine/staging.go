@@ -85,7 +85,11 @@ func (e *Engine) TakeRest(slabs []*frame.Slab) {
 		return
 	}
 	for _, slab := range slabs {
-		e.staging.leftovers[slab.Label] = append(e.staging.leftovers[slab.Label], &leftover{"Asterisk's last moments", slab, map[int]bool{}})
+		label := slab.Label
+		if c := e.byID(slab.Stage); label == "" && c != nil { // the name is too long for a label; stages have the numbers of their gates
+			label = c.name
+		}
+		e.staging.leftovers[label] = append(e.staging.leftovers[label], &leftover{"Asterisk's last moments", slab, map[int]bool{}})
 	}
 	e.adopt()
 }

@@ -262,6 +262,120 @@ func TestLeftoversSurviveAnotherKill(t *testing.T) {
 	}
 }
 
+// rest is a slab of which nothing was handed over, in memory that ends with this process or not.
+func rest(t *testing.T, label string, stage, first uint64, lasting bool, frames ...frametest.Frame) *frame.Slab {
+	t.Helper()
+	var bytes []byte
+	for _, f := range frames {
+		bytes = frametest.Append(bytes, f)
+	}
+	memory := frametest.Slab(label, stage, first, bytes)
+	s, err := frame.ReadSlab(memory, int64(len(memory)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Lasting = lasting
+	return s
+}
+
+// Asterisk was killed: what it had staged and not handed over is delivered behind what was, each record once. What cannot be
+// delivered is counted.
+func TestTakeRest_AsteriskKilled_DeliversIt(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	log := newLines()
+	r := start(t, log)
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	s.put(numbered("t", "k", 0, 10)...)
+	half := rest(t, "one", s.id, 20, false, numbered("t", "k", 19, 25)...)
+	half.From = lastFrame(t, rest(t, "one", s.id, 20, false, numbered("t", "k", 19, 20)...).Memory) + 1
+	slabs := []*frame.Slab{
+		rest(t, "one", s.id, 10, true, numbered("t", "k", 10, 20)...), half,
+		rest(t, "", s.id, 26, false, numbered("t", "k", 25, 30)...),
+		rest(t, "gone", 77, 0, false, numbered("t", "k", 0, 3)...),
+	}
+	r.TakeRest(slabs)
+	var got []string
+	for _, record := range b.consumed(t, "t", 30) {
+		got = append(got, string(record.Value))
+	}
+	for i := range got {
+		if got[i] != fmt.Sprint(i) {
+			t.Fatalf("delivered %q", got)
+		}
+	}
+	eventually(t, "all is done", func() bool { return slabs[0].Waiting()+slabs[1].Waiting()+slabs[2].Waiting() == 0 })
+	if done := s.DoneFrames.Load(); done != 10 {
+		t.Errorf("%d frames are done by the gate, of 10 that came through it", done)
+	}
+	r.Stop(0)
+	log.want(t, 1, "notice: connection 'one': 20 record(s) staged by Asterisk's last moments are being sent")
+	log.want(t, 1, "error: connection 'gone': 3 record(s) from Asterisk's last moments dropped")
+	r.TakeRest(slabs) // after the end: no effect
+}
+
+// Records in memory that ends with Asterisk must not count as left for the next start.
+func TestStop_DiskFails_CountsOnlyLastingFramesAsLeft(t *testing.T) {
+	for _, lasting := range []bool{false, true} {
+		t.Run(fmt.Sprint("lasting=", lasting), func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "file")
+			if err := os.WriteFile(dir, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r := start(t, newLines())
+			r.configure(section("one", refusedAddress(t), onDisk, "spool_dir = "+dir))
+			s := r.open("one")
+			var slab []byte
+			for _, f := range numbered("t", "k", 0, 5) {
+				slab = frametest.Append(slab, f)
+			}
+			s.HeldFrames.Add(5)
+			r.Take(s.id, ingest.Range{Frames: slab, Stays: true, Lasting: lasting})
+			r.Stop(0)
+			want := uint32(frame.Done)
+			if lasting {
+				want = frame.Ready
+			}
+			for i, state := range states(slab) {
+				if state != want {
+					t.Errorf("frame %d: its state is %#x, want %#x", i, state, want)
+				}
+			}
+		})
+	}
+}
+
+// A new engine goes on with the folder that Asterisk's process uses, and leaves it to nobody.
+func TestStart_StageFolderGiven_UsesIt(t *testing.T) {
+	spool := t.TempDir()
+	asterisk, err := ingest.NewRun(ingest.Base, spool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := slabOfFrames("one", 0, numbered("t", "k", 0, 3)...)
+	if err := os.WriteFile(filepath.Join(asterisk.Folder(), "slab-1"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	system := theSystem
+	system.SpoolDir, system.StageFolder = spool, asterisk.Folder()
+	log := newLines()
+	r := &rig{Engine: Start(system, log), t: t, log: log}
+	t.Cleanup(func() { r.Stop(0) })
+	if got := r.StageFolder(); got != asterisk.Folder() {
+		t.Errorf("the folder is %q, want %q", got, asterisk.Folder())
+	}
+	r.configure(section("one", refusedAddress(t), inMemory))
+	if c := r.status("one").Totals; c.Accepted != 0 {
+		t.Errorf("%d records of this run were taken for those of an earlier one", c.Accepted)
+	}
+	r.Stop(0)
+	log.want(t, 1, "notice: 3 record(s) are left in shared memory for the next start")
+	if n, err := asterisk.Close(); n != 3 || err != nil {
+		t.Errorf("%d waiting, %v", n, err)
+	}
+	_ = os.RemoveAll(asterisk.Folder())
+}
+
 func TestNoSharedMemoryIsSaidOnce(t *testing.T) {
 	log := newLines()
 	r := startAt(t, log, "") // of a PBX whose spool directory is not known

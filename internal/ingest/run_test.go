@@ -252,6 +252,41 @@ func TestFindKeepsWhatItCannotRead(t *testing.T) {
 	}
 }
 
+// An engine was replaced: another PBX with the same spool directory must not take its folder for that of a killed run meanwhile,
+// and the next engine has to use the same one.
+func TestJoinRun_EngineReplaced_KeepsFolder(t *testing.T) {
+	base := t.TempDir()
+	asterisk, err := NewRun(base, "/spool")
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(asterisk.Folder(), "slab-1"), slab("one", 0, "a"), 0o600))
+	first, err := JoinRun(base, "/spool", asterisk.Folder())
+	must(t, err)
+	first.release() // killed
+	if dead := mustFind(t, base); len(dead) > 0 {
+		t.Errorf("found while Asterisk lives: %s", text(dead))
+	}
+	second, err := JoinRun(base, "/spool", asterisk.Folder())
+	must(t, err)
+	if second.Folder() != asterisk.Folder() || second.Removed() {
+		t.Errorf("the folder is %s, removed %v", second.Folder(), second.Removed())
+	}
+	asterisk.release() // killed
+	if dead := mustFind(t, base); len(dead) > 0 {
+		t.Errorf("found while its engine lives: %s", text(dead))
+	}
+	if n, err := second.Close(); n != 1 || err != nil {
+		t.Errorf("%d waiting, %v", n, err)
+	}
+	if got, want := text(mustFind(t, base)), fmt.Sprintf("%d: one,a\n", os.Getpid()); got != want {
+		t.Errorf("found %q, want %q", got, want)
+	}
+	for _, folder := range []string{"", "/etc", base + "/res_kafka", filepath.Join(filepath.Dir(base), filepath.Base(second.Folder())), second.Folder() + "/.."} {
+		if _, err := JoinRun(base, "/spool", folder); err == nil {
+			t.Errorf("%q can be used", folder)
+		}
+	}
+}
+
 // TestMain lets the test program be a process that is killed.
 func TestMain(m *testing.M) {
 	if base, spool, ok := strings.Cut(os.Getenv("STAGED_TEST_FIND"), ":"); ok {
