@@ -132,7 +132,11 @@ func (h *hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2
 	}
 	if err := e2e.Err(); err != nil {
 		if kmsg.Key(key) == kmsg.Produce && connectionLost(err) && e2e.BytesWritten >= largeRequest {
-			err = &described{inWords(closedAfterLarge, strconv.Itoa(e2e.BytesWritten)), err}
+			size := strconv.Itoa(e2e.BytesWritten)
+			if e2e.WriteErr != nil { // the broker closed the connection before it had read the whole request
+				size = "more than " + size
+			}
+			err = &described{inWords(closedAfterLarge, size), err}
 		}
 		h.failed(address(meta), meta.NodeID, asking, kmsg.Key(key), err)
 	} else {

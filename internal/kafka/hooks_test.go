@@ -99,6 +99,21 @@ func TestLinesOfAnOutage(t *testing.T) {
 	}
 }
 
+// TestHooks_ClosedWithinRequest_NamesNoLength checks that the bytes that were written of a request do not pass for its length.
+func TestHooks_ClosedWithinRequest_NamesNoLength(t *testing.T) {
+	for _, one := range []struct {
+		e2e  kgo.BrokerE2E
+		want string
+	}{
+		{kgo.BrokerE2E{BytesWritten: 1_500_000, ReadErr: io.EOF}, "a request of 1500000 bytes"},
+		{kgo.BrokerE2E{BytesWritten: 1 << 20, WriteErr: net.ErrClosed}, "a request of more than 1048576 bytes"},
+	} {
+		w := watch(t)
+		w.OnBrokerE2E(kafka1, int16(kmsg.Produce), one.e2e)
+		w.expect("connection my-kafka: broker kafka1:9092 does not answer: it closed the connection after " + one.want + " (see request_max_bytes); records wait")
+	}
+}
+
 var attempted = regexp.MustCompile(`\((\d+) (?:more )?attempts`)
 
 // TestLinesOfALongOutage holds that a day without the broker takes some thirty lines, and that they tell of every
