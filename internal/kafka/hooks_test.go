@@ -106,7 +106,7 @@ func TestHooks_ClosedWithinRequest_NamesNoLength(t *testing.T) {
 		want string
 	}{
 		{kgo.BrokerE2E{BytesWritten: 1_500_000, ReadErr: io.EOF}, "a request of 1500000 bytes"},
-		{kgo.BrokerE2E{BytesWritten: 1 << 20, WriteErr: net.ErrClosed}, "a request of more than 1048576 bytes"},
+		{kgo.BrokerE2E{BytesWritten: 1 << 20, WriteErr: os.NewSyscallError("write", syscall.ECONNRESET)}, "a request of more than 1048576 bytes"},
 	} {
 		w := watch(t)
 		w.OnBrokerE2E(kafka1, int16(kmsg.Produce), one.e2e)
