@@ -314,11 +314,7 @@ var ownAddress = regexp.MustCompile(`(?:\[[^\]\s]*\]|[^\s\[\]:]+):\d+->`)
 // scrub takes out of a text what differs from one attempt to the next.
 func scrub(text string) string { return ownAddress.ReplaceAllString(text, "") }
 
-// ours reports whether an error is nothing to report about a broker: this side gave up, it has been reported, or the connection
-// was idle.
+// ours reports whether an error is nothing to report about a broker: this side gave up, or the connection was idle.
 func ours(err error) bool {
-	if _, told := errors.AsType[*toldError](err); told || endedIdle(err) {
-		return true
-	}
-	return errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, net.ErrClosed)
+	return endedIdle(err) || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, net.ErrClosed)
 }

@@ -32,7 +32,7 @@ type dialer struct {
 	observer  responseObserver // nil for a client of one request
 	reconnect *reconnect
 	attempt   func(addr string) (over func()) // notes an attempt to connect
-	shortcuts *shortcuts                      // nil for a client that does not produce
+	pauses    *pauses                         // nil for a client that does not produce
 	log       *logger
 }
 
@@ -101,7 +101,6 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (*boundedCon
 		return nil, err
 	}
 	socket := socketOf(conn)
-	conn = quick(conn)
 	s := &setup{facts: d.facts}
 	if d.files == nil {
 		d.log.tell("security", "%s: connected in plaintext", addr)
@@ -114,13 +113,12 @@ func (d *dialer) connect(ctx context.Context, network, addr string) (*boundedCon
 		conn = &loginConn{Conn: conn, setup: s}
 	}
 	c := &boundedConn{
-		Conn: conn, silence: d.silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }), shortcuts: d.shortcuts,
-		addr: addr, usage: usage{limit: d.idle, socket: socket}, pause: pause{wake: make(chan struct{}, 1)},
+		Conn: conn, silence: d.silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }), pauses: d.pauses,
+		usage: usage{limit: d.idle, socket: socket}, pause: pause{wake: make(chan struct{}, 1)},
 	}
-	checked.pause = &c.pause
+	checked.pause = c.throttled
 	c.usage.touch()
 	c.usage.bound(d.unacknowledged)
-	c.version.Store(-1)
 	return c, nil
 }
 
@@ -170,36 +168,24 @@ type boundedConn struct {
 	setup   *setup
 	usage   usage
 	pause   pause
+	pauses  *pauses // nil = nobody asks
+
+	node  int32 // the broker's number, once known is set
+	known bool  // it is ready for requests
 
 	answered atomic.Bool // something was read
 	over     func()      // ends the attempt to connect, in the status
 	failed   func()      // counts the attempt to connect as failed, once
-
-	// What follows is for a shortcut.
-	shortcuts *shortcuts              // nil = there are none
-	addr      string                  // the broker's host:port
-	node      int32                   // its number, once known
-	known     bool                    // it is ready for requests
-	version   atomic.Int32            // of the produce requests that the library sends here; -1 = it sends none
-	broken    atomic.Pointer[error]   // why it is of no use any more; nil = it is
-	leaving   *atomic.Pointer[flight] // its node's; set before broken is
 }
 
 // Write implements net.Conn.
 func (c *boundedConn) Write(p []byte) (int, error) {
-	if broken := c.broken.Load(); broken != nil {
-		unwritten(c.leaving, p)
-		return 0, *broken
-	}
-	err := c.rest()
-	if err == nil {
-		err = c.usage.writing()
-	}
-	if err != nil {
-		c.renewed(p)
+	if err := c.rest(); err != nil {
 		return 0, err
 	}
-	c.overhear(p)
+	if err := c.usage.writing(); err != nil {
+		return 0, err
+	}
 	return c.Conn.Write(p)
 }
 
@@ -220,9 +206,7 @@ func (c *boundedConn) Close() error {
 	if c.over != nil {
 		c.over()
 	}
-	if c.shortcuts != nil {
-		c.shortcuts.closed(c)
-	}
+	c.pauses.closed(c)
 	c.pause.deadline(time.Unix(0, 1)) // ends a write that waits
 	return c.Conn.Close()
 }

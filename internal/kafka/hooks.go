@@ -37,6 +37,9 @@ type hooks struct {
 	name    string // the connection
 	facts   facts
 	purpose string // what a failure means for the administrator: "records wait"
+
+	unwritten func(node int32) // is told of a produce request of which nothing could be written; nil = there are none
+
 	log     host.Logger
 	status  *Status
 	lines   *throttle.Throttle
@@ -96,32 +99,13 @@ func (h *hooks) OnBrokerDisconnect(meta kgo.BrokerMetadata, conn net.Conn) {
 	defer h.status.mtx.Unlock()
 	b := h.status.broker(address(meta), meta.NodeID)
 	if _, open := b.conns[conn]; !open {
-		if c, ok := conn.(*boundedConn); !ok || c.broken.Load() == nil { // else it has been abandoned
-			b.gone[conn] = struct{}{}
-		}
+		b.gone[conn] = struct{}{}
 		return
 	}
-	h.ended(b, conn)
-}
-
-// ended notes that an open connection is no more. The caller holds the status's mtx.
-func (h *hooks) ended(b *broker, conn net.Conn) {
 	delete(b.conns, conn)
 	if len(b.conns) == 0 {
 		b.since = h.now()
 	}
-}
-
-// abandoned notes that a shortcut's connection was given up because of err. The library hears of that when it is to send something
-// to the broker again, which may be never: its partitions may have another leader by then.
-func (h *hooks) abandoned(c *boundedConn, err error) {
-	h.status.mtx.Lock()
-	b := h.status.broker(c.addr, c.node)
-	if _, open := b.conns[c]; open {
-		h.ended(b, c)
-	}
-	h.status.mtx.Unlock()
-	h.failed(c.addr, c.node, asking, kmsg.Produce, err)
 }
 
 // OnBrokerE2E implements kgo.HookBrokerE2E.
@@ -129,6 +113,9 @@ func (h *hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2
 	defer host.Guard(h.log, "the account of a broker")
 	if partOfConnecting(key) {
 		return
+	}
+	if kmsg.Key(key) == kmsg.Produce && e2e.WriteErr != nil && e2e.BytesWritten == 0 && h.unwritten != nil {
+		h.unwritten(meta.NodeID)
 	}
 	if err := e2e.Err(); err != nil {
 		if kmsg.Key(key) == kmsg.Produce && connectionLost(err) && e2e.BytesWritten >= largeRequest {

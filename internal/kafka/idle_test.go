@@ -104,17 +104,12 @@ func TestIdle_Renewed_RecordsAreNotInDoubt(t *testing.T) {
 	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
 	c := connection(cluster.ListenAddrs()...)
 	c.Idempotence = true
-	log := newLines()
-	p, later := openEarly(t, c, log, nil)
+	log, status := newLines(), &Status{}
+	p, later := openEarly(t, c, log, status)
 	sendAll(t, p, numbered("t", 0, 1)...)
-	later(shortcutFor) // the library is to write the next
-	p.mtx.Lock()
-	var conn *boundedConn
-	for id := range p.nodes {
-		conn = p.shortcuts.to(id)
+	for _, conn := range connsOf(status) {
+		conn.usage.last.Store(int64(-time.Hour))
 	}
-	p.mtx.Unlock()
-	conn.usage.last.Store(int64(-time.Hour))
 	cluster.Close()
 	o := expectOutcomes(t, 1)
 	p.Send(numbered("t", 1, 2), p.now().Add(time.Hour), o.add)

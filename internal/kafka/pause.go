@@ -1,9 +1,12 @@
 package kafka
 
 import (
+	"maps"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // A throttle time in a response asks the client to send nothing on that connection for a while (KIP-219). The library would
@@ -102,10 +105,56 @@ func (c *boundedConn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
+// throttled begins a pause that the broker asked for when it answered a request with that key.
+func (c *boundedConn) throttled(answered kmsg.Key, d time.Duration) {
+	c.pause.ask(d)
+	if answered == kmsg.Produce && c.known {
+		c.pauses.began(c)
+	}
+}
+
+// pauses are the connections that brokers have asked for a pause on when they answered produce requests, by broker. A broker answers
+// each kind of request with the time for the connection that it came by, and the client has several connections to a broker. The
+// methods of nil do nothing. They are safe for concurrent use.
+type pauses struct {
+	mtx   sync.Mutex
+	conns map[int32]*boundedConn
+}
+
+// began notes that a pause has begun on a connection.
+func (p *pauses) began(c *boundedConn) {
+	if p == nil {
+		return
+	}
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	if p.conns == nil {
+		p.conns = map[int32]*boundedConn{}
+	}
+	p.conns[c.node] = c
+}
+
+// closed notes the end of a connection, and of its pause with it.
+func (p *pauses) closed(c *boundedConn) {
+	if p == nil {
+		return
+	}
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	maps.DeleteFunc(p.conns, func(_ int32, one *boundedConn) bool { return one == c }) // its number may be being set
+}
+
+// of returns the connection with the last pause that a broker asked for, which may be over; nil = there is none.
+func (p *pauses) of(node int32) *boundedConn {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	return p.conns[node]
+}
+
 // throttled has the producer send nothing to a broker that asked for a pause: records that wait inside a connection could neither
 // expire nor move. The caller holds mtx.
 func (p *Producer) throttled(n *node) {
-	conn, left := p.shortcuts.to(n.id), time.Duration(0)
+	conn, left := p.pauses.of(n.id), time.Duration(0)
 	if conn != nil {
 		left = conn.pause.left()
 	}
@@ -129,7 +178,7 @@ func (p *Producer) lookAgain(n *node) {
 
 // resumed reports whether a broker's pause has ended with its connection. The caller holds mtx.
 func (p *Producer) resumed(n *node) bool {
-	if p.shortcuts.to(n.id) != n.paused {
+	if p.pauses.of(n.id) != n.paused {
 		return true
 	}
 	if p.now().Before(n.look) {

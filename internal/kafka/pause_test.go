@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net"
 	"os"
 	"testing"
 	"time"
@@ -13,11 +14,13 @@ import (
 )
 
 // answerThrottled has the broker answer the next produce request with the longest throttle time.
-func answerThrottled(cluster *kfake.Cluster) {
+func answerThrottled(cluster *kfake.Cluster) { answerThrottledFor(cluster, math.MaxInt32) }
+
+func answerThrottledFor(cluster *kfake.Cluster, millis int32) {
 	cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		asked := request.(*kmsg.ProduceRequest)
 		answer := asked.ResponseKind().(*kmsg.ProduceResponse)
-		answer.ThrottleMillis = math.MaxInt32
+		answer.ThrottleMillis = millis
 		topic := kmsg.NewProduceResponseTopic()
 		topic.Topic, topic.TopicID = asked.Topics[0].Topic, asked.Topics[0].TopicID
 		topic.Partitions = append(topic.Partitions, kmsg.NewProduceResponseTopicPartition())
@@ -26,34 +29,75 @@ func answerThrottled(cluster *kfake.Cluster) {
 	})
 }
 
-// TestPause_ConnectionEnds_ProducerGoesOn checks that a producer forgets a pause of a minute when the broker ends the connection, by
-// way of the library and of the shortcut, and that the end is no failure.
+// TestPause_ConnectionEnds_ProducerGoesOn checks that a producer forgets a pause of a minute when the broker ends the connection, and
+// that the end is no failure.
 func TestPause_ConnectionEnds_ProducerGoesOn(t *testing.T) {
-	for name, before := range map[string]int{"library": 0, "shortcut": 1} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
-			status := &Status{}
-			p := open(t, connection(cluster.ListenAddrs()...), nil, status)
-			for i := range before {
-				sendAll(t, p, numbered("t", i, i+1)...)
-			}
-			answerThrottled(cluster)
-			sendAll(t, p, numbered("t", before, before+1)...)
-			o := expectOutcomes(t, 1)
-			p.Send(numbered("t", before+1, before+2), time.Time{}, o.add)
-			if shown := status.Snapshot().Brokers[0].Throttled; time.Until(shown) <= 0 {
-				t.Errorf("the pause is shown to last until %v", shown)
-			}
-			network.cut()
-			o.allSent()
-			if snap := status.Snapshot(); snap.Failures != 0 || snap.Retried != 0 {
-				t.Errorf("the status is %+v", snap)
-			}
-			if shown := status.Snapshot().Brokers[0].Throttled; !shown.IsZero() {
-				t.Errorf("a pause is shown after its connection: until %v", shown)
-			}
-		})
+	t.Parallel()
+	cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+	status := &Status{}
+	p := open(t, connection(cluster.ListenAddrs()...), nil, status)
+	answerThrottled(cluster)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
+	if shown := status.Snapshot().Brokers[0].Throttled; time.Until(shown) <= 0 {
+		t.Errorf("the pause is shown to last until %v", shown)
+	}
+	network.cut()
+	o.allSent()
+	if snap := status.Snapshot(); snap.Failures != 0 || snap.Retried != 0 {
+		t.Errorf("the status is %+v", snap)
+	}
+	if shown := status.Snapshot().Brokers[0].Throttled; !shown.IsZero() {
+		t.Errorf("a pause is shown after its connection: until %v", shown)
+	}
+}
+
+// TestPause_Lasts_ProducerWaits checks that nothing is sent in a pause, which lasts a minute here so that a busy machine does not
+// outlast it, and that the producer goes on after one that is short.
+func TestPause_Lasts_ProducerWaits(t *testing.T) {
+	t.Run("a minute", func(t *testing.T) { waitsInPause(t, 60_000, true) })
+	t.Run("short", func(t *testing.T) { waitsInPause(t, 50, false) })
+}
+
+func waitsInPause(t *testing.T, millis int32, waits bool) {
+	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+	clock := newClock()
+	p := clock.producer(t, connection(cluster.ListenAddrs()...), nil, nil)
+	answerThrottledFor(cluster, millis)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
+	if !waits {
+		clock.pass(time.Duration(millis) * time.Millisecond)
+		o.allSent()
+		return
+	}
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	for _, n := range p.nodes {
+		due := n.resume.Sub(clock.now())
+		if n.flights != 0 || n.paused == nil || due <= 0 || due > time.Duration(millis)*time.Millisecond {
+			t.Errorf("%d requests are under way, the next is due in %v", n.flights, due)
+		}
+	}
+}
+
+// TestPause_OtherConnection_ProducerSends checks that a pause on a connection that carries no produce requests does not hold up records.
+func TestPause_OtherConnection_ProducerSends(t *testing.T) {
+	p := &pauses{}
+	for key, connection := range map[kmsg.Key]*boundedConn{kmsg.Metadata: {}, kmsg.Produce: {}} {
+		connection.Conn, _ = net.Pipe()
+		connection.pauses, connection.known = p, true
+		connection.answered.Store(true)
+		connection.throttled(key, time.Minute)
+		if held := p.of(0) != nil; held != (key == kmsg.Produce) || connection.pause.left() == 0 {
+			t.Errorf("%s: held up %v", key.Name(), held)
+		}
+		_ = connection.Close()
+		if p.of(0) != nil {
+			t.Errorf("%s: held up after the connection's end", key.Name())
+		}
 	}
 }
 

@@ -30,11 +30,6 @@ type flight struct {
 	closes int          // of the broker's limit when it left
 	wrote  atomic.Int64 // how long the request is
 	state  atomic.Int32
-	left   time.Time // when it was sent on its way
-
-	first *byte // of its request as it is to be written
-
-	shortcut *shortcut // nil = it goes by way of the library
 }
 
 type cargo struct {
@@ -56,7 +51,8 @@ func (p *Producer) dispatch(n *node) {
 		return
 	}
 	for len(n.ready) > 0 && (n.flights == 0 || p.pipelines(n)) {
-		p.depart(p.load(n))
+		n.flights++
+		go p.carry(p.load(n))
 	}
 }
 
@@ -136,32 +132,43 @@ func (p *Producer) carry(f *flight) {
 	p.deliver(p.landed(f, answer, err))
 }
 
-// produceRequest is a request that tells when it is written.
+// produceRequest is a request that notes when it may have been written.
 type produceRequest struct {
 	*kmsg.ProduceRequest
 	flight *flight
 }
 
-// AppendTo implements kmsg.Request. The library calls it right before it writes the request to a connection. Of a flight that
-// was recalled there is nothing to write any more: a request without topics does no harm.
+// AppendTo implements kmsg.Request. Nothing of a request can be written before the library has asked for its bytes here. Of a flight
+// that was recalled there is nothing to write any more: a request without topics does no harm.
 func (r *produceRequest) AppendTo(to []byte) []byte {
 	f := r.flight
-	if !f.state.CompareAndSwap(boarding, departed) {
-		f.node.leaving.Store(nil)
-		if f.state.Load() != recalled {
-			to = r.ProduceRequest.AppendTo(to)
-			f.wrote.Store(int64(len(to)))
-			return to
-		}
+	switch {
+	case f.state.CompareAndSwap(boarding, departed):
+		f.node.leaving.Store(f)
+	case f.state.Load() == recalled:
 		empty := *r.ProduceRequest
 		empty.Topics = nil
 		return empty.AppendTo(to)
+	default: // the bytes that it was asked for before may have been written
+		f.node.leaving.Store(nil)
 	}
 	to = r.ProduceRequest.AppendTo(to)
 	f.wrote.Store(int64(len(to)))
-	f.first = &to[0]
-	f.node.leaving.Store(f)
 	return to
+}
+
+// unwritten notes that nothing of a produce request to a broker could be written. The request is known if it is the only one: no
+// broker has it then, though the library has asked for its bytes. Of several requests none is known, and all count as departed.
+func (p *Producer) unwritten(id int32) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	n := p.nodes[id]
+	if n == nil || n.flights != 1 {
+		return
+	}
+	if f := n.leaving.Load(); f != nil {
+		f.state.CompareAndSwap(departed, boarding)
+	}
 }
 
 // exchange sends a flight's request and waits for the answer.
@@ -195,19 +202,8 @@ func (p *Producer) exchange(f *flight) (response *kmsg.ProduceResponse, err erro
 	if p.log.wants("msg") {
 		p.log.tell("msg", "%d record(s) for %d partition(s) go to broker %d", records, len(f.cargo), f.node.id)
 	}
-	telling := &produceRequest{request, f}
-	if f.shortcut != nil {
-		if response, err = f.shortcut.exchange(telling); !errors.Is(err, errNotWritten) {
-			if err != nil {
-				p.hooks.abandoned(f.shortcut.conn, err)
-			}
-			return response, err
-		}
-		f.shortcut = nil
-		f.state.CompareAndSwap(departed, boarding)
-	}
-	var wanted kmsg.Request = telling
-	if p.acks == 0 { // the library knows this one by its type, and that there is no answer to it
+	var wanted kmsg.Request = &produceRequest{request, f}
+	if p.acks == 0 { // the library knows from the type that there is no answer: see kgo.Client.Request
 		f.state.CompareAndSwap(boarding, departed)
 		wanted = request
 	}
@@ -233,10 +229,9 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 		read = answers{of: answer}
 		f.node.failures = 0
 		f.node.limit.answered(f.size)
-		p.arrived(f)
+		p.throttled(f.node)
 		ended = p.passed(f)
 	} else {
-		f.node.dropShortcut()
 		p.unreachable(f, err)
 		ended = p.cutOff(f, err)
 		p.suspect(f, err)

@@ -72,8 +72,10 @@ func TestRequestLimit_Closes_Halve(t *testing.T) {
 // TestProducer_LongQueues_RequestsStayWithinLimit checks requests as they are on the wire, in every version, against
 // request_max_bytes: full batches of several partitions, and batches that were filled before the limit was learned.
 func TestProducer_LongQueues_RequestsStayWithinLimit(t *testing.T) {
+	id := strings.Repeat("c", 200)
+	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID(id))
 	for _, learned := range []int{0, 40_000} {
-		b := playing(t, false, func(c *config.Connection) { c.RequestMaxBytes, c.ClientID = 100_000, strings.Repeat("c", 200) })
+		b := playing(t, false, func(c *config.Connection) { c.RequestMaxBytes, c.ClientID = 100_000, id })
 		b.topic(0, 0, 0)
 		o := expectOutcomes(t, 900)
 		var records []outbox.Record
@@ -93,7 +95,7 @@ func TestProducer_LongQueues_RequestsStayWithinLimit(t *testing.T) {
 				left -= len(c.batch.records)
 			}
 			for version := int16(3); version <= 13; version++ {
-				size := len(b.format.AppendRequest(nil, b.request(f, version), 0))
+				size := len(format.AppendRequest(nil, b.request(f, version), 0))
 				if size > f.size || size > limit {
 					t.Errorf("version %d: a request of %d bytes, counted as %d, limit %d", version, size, f.size, limit)
 				}

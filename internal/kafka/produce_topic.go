@@ -88,13 +88,11 @@ type node struct {
 	overlong int // length of the shortest request whose record was refused for it; 0 = none
 	failed   int // requests that failed, but for those that a suspected record was alone in
 
-	shortcut      *shortcut // nil = there is none
-	shortcutUntil time.Time // when the library is to have a request again
-	alone         bool      // a flight is on it, or tests a suspected record, and no other may be under way
+	alone bool // a flight tests a suspected record, and no other may be under way
 
 	objected atomic.Bool // it was logged that nothing can be sent to it
 
-	leaving atomic.Pointer[flight] // whose request was asked for its bytes last, if that made it a departed one
+	leaving atomic.Pointer[flight] // the last one that departed; nil = it has landed, or was asked for its bytes once more
 }
 
 // about is what is said of a node that nothing can be sent to.

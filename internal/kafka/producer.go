@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/config"
 	"reskafka/internal/dns"
@@ -33,8 +32,7 @@ import (
 // in one (produce_flight.go), and its answer ends them or has them sent again.
 type Producer struct {
 	client      *kgo.Client
-	shortcuts   *shortcuts
-	format      *kmsg.RequestFormatter
+	pauses      pauses
 	hooks       *hooks
 	log         *logger
 	status      *Status
@@ -162,8 +160,8 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 	}
 	d.resolver = t.resolver
 	d.observer = p.hooks
-	d.shortcuts = &shortcuts{conns: map[int32]*boundedConn{}, leaving: p.leaving}
-	p.shortcuts, p.format = d.shortcuts, kmsg.NewRequestFormatter(kmsg.FormatterClientID(clientID(c.ClientID)))
+	d.pauses = &p.pauses
+	p.hooks.unwritten = p.unwritten
 	opts, err := clientOptions(c, d, p.log)
 	if err != nil {
 		return err
@@ -175,16 +173,6 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 	p.client, err = kgo.NewClient(append(opts, kgo.WithHooks(p.hooks))...)
 	if err != nil {
 		return fmt.Errorf("setting up the client: %w", err)
-	}
-	return nil
-}
-
-// leaving is where the node of that number notes whose request was asked for its bytes last.
-func (p *Producer) leaving(id int32) *atomic.Pointer[flight] {
-	p.mtx.Lock()
-	defer p.mtx.Unlock()
-	if n := p.nodes[id]; n != nil {
-		return &n.leaving
 	}
 	return nil
 }
@@ -333,9 +321,6 @@ func (p *Producer) giveUp() (left []outcome, first bool) {
 		}
 	}
 	p.closed = true
-	for _, n := range p.nodes {
-		n.dropShortcut()
-	}
 	if p.telling == 0 {
 		p.tellAll()
 	}

@@ -53,7 +53,7 @@ type checkedConn struct {
 	addr     string
 	tokens   int // that the login's mechanism sends
 	observer responseObserver
-	pause    *pause // that the broker asks for; nil = nobody keeps it
+	pause    func(answered kmsg.Key, pause time.Duration) // keeps a pause that the broker asks for; nil = nobody does
 
 	mtx     sync.Mutex
 	waiting []sentRequest // without a response so far
@@ -248,7 +248,7 @@ func (c *checkedConn) report() {
 	if pause := c.check.throttle; pause > 0 {
 		c.check.throttle = 0
 		if c.pause != nil && pausesAfter(c.current) {
-			c.pause.ask(min(pause, maxThrottle))
+			c.pause(c.current.key, min(pause, maxThrottle))
 		}
 		if c.observer != nil {
 			c.observer.throttled(c.addr, pause)

@@ -1,0 +1,235 @@
+package kafka
+
+import (
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+)
+
+// clock is one that a test sets, so that nothing depends on how fast the machine is.
+type clock struct{ at atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.at.Store(time.Now().UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time        { return time.Unix(0, c.at.Load()) }
+func (c *clock) pass(by time.Duration) { c.at.Add(int64(by)) }
+func (c *clock) of(tune *tuning)       { tune.now = c.now }
+func (c *clock) producer(t *testing.T, to *config.Connection, log host.Logger, status *Status) *Producer {
+	t.Helper()
+	return open(t, to, log, status, c.of)
+}
+
+// newDoor is a cluster's listener that can be shut.
+func newDoor(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *door) {
+	d := &door{tries: make(chan struct{}, 100)}
+	return fakeBroker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
+		l, err := net.Listen(network, address)
+		d.Listener = l
+		return d, err
+	}))...), d
+}
+
+// connsOf returns the open connections of a client.
+func connsOf(s *Status) (conns []*boundedConn) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	for _, b := range s.brokers {
+		for conn := range b.conns {
+			conns = append(conns, conn.(*boundedConn))
+		}
+	}
+	return conns
+}
+
+// TestProducer_ConnectionCutWhileQuiet_SendsOnce checks that records arrive, each once, when the connection ends while no request is
+// under way, and that the administrator hears of it.
+func TestProducer_ConnectionCutWhileQuiet_SendsOnce(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+		c := connection(cluster.ListenAddrs()...)
+		c.Idempotence = idempotence
+		log := newLines()
+		p := open(t, c, log, nil)
+		sendAll(t, p, numbered("t", 0, 1)...)
+		network.cut()
+		for i := 1; i < 4; i++ {
+			sendAll(t, p, numbered("t", i, i+1)...)
+		}
+		once(t, cluster, 4)
+		log.waitFor(t, host.Warning, "does not answer")
+		log.waitFor(t, host.Notice, "is back")
+	})
+}
+
+// TestProducer_AnswerLost_SendsOnce checks that with idempotence a record whose answer is lost arrives once, and so does the record
+// behind it.
+func TestProducer_AnswerLost_SendsOnce(t *testing.T) {
+	cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	status := &Status{}
+	p := open(t, c, nil, status)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	network.lose(true)
+	o := expectOutcomes(t, 2)
+	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
+	await(t, network.lost)
+	p.Send(numbered("t", 2, 3), time.Time{}, o.add)
+	network.lose(false)
+	network.cut()
+	o.allSent()
+	once(t, cluster, 3)
+	if snap := status.Snapshot(); snap.Retried == 0 || snap.LastError.Text == "" {
+		t.Errorf("the status is %+v", snap)
+	}
+}
+
+// TestProducer_RequestsOfAllSizes_KeepOrder checks order and number while short requests go alone and long ones beside others.
+func TestProducer_RequestsOfAllSizes_KeepOrder(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		const many = 200
+		cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
+		c := connection(cluster.ListenAddrs()...)
+		c.Idempotence = idempotence
+		p := newClock().producer(t, c, nil, nil)
+		o := expectOutcomes(t, many)
+		for i := range many {
+			records := numbered("t", i, i+1)
+			if i%10 > 5 { // enough for another request beside one that is under way
+				records[0].Key = make([]byte, fullRequest/2)
+			}
+			p.Send(records, time.Time{}, o.add)
+			if i%10 == 0 {
+				soon(t, "the broker has it", func() bool { return p.Underway() == 0 })
+			}
+		}
+		o.allSent()
+		once(t, cluster, many)
+	})
+}
+
+// TestProducer_NothingWritten_IsReturned checks that a record of whose request nothing could be written is not taken for one that a
+// broker may have while the library makes another connection.
+func TestProducer_NothingWritten_IsReturned(t *testing.T) {
+	cluster, d := newDoor(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	status := &Status{}
+	p := newClock().producer(t, c, nil, status)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	d.cut(true)
+	for _, conn := range connsOf(status) {
+		_ = conn.Conn.Close()
+	}
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
+	await(t, d.tries) // the library has begun to make a connection
+	p.Recall()
+	o.returned()
+	d.open()
+	once(t, cluster, 1)
+}
+
+// TestProducer_NothingWritten_CountsForOneRequestOnly checks that only a request which is the only one to its broker, and which the
+// library has asked for its bytes once, is known to be with no broker.
+func TestProducer_NothingWritten_CountsForOneRequestOnly(t *testing.T) {
+	b := playing(t, true)
+	b.topic(0)
+	o := expectOutcomes(t, 1)
+	b.send(o, numbered("t", 0, 1)...)
+	f := b.leaves(0, false)
+	request := &produceRequest{kmsg.NewPtrProduceRequest(), f}
+	request.AppendTo(nil)
+	b.unwritten(0)
+	if f.state.Load() != boarding {
+		t.Error("the only request counts as written")
+	}
+	request.AppendTo(nil)
+	b.look(func() { f.node.flights++ })
+	b.unwritten(0)
+	if f.state.Load() != departed {
+		t.Error("one of two requests counts as not written")
+	}
+	b.look(func() { f.node.flights-- })
+	request.AppendTo(nil)
+	b.unwritten(0)
+	if f.state.Load() != departed {
+		t.Error("a request counts as not written of which an earlier attempt may have been")
+	}
+	b.answers(f, nil)
+	o.allSent()
+}
+
+// TestHooks_RequestLost_IsReportedOnce checks that the administrator hears at once, and once, why a request failed, though nothing else
+// is sent to that broker.
+func TestHooks_RequestLost_IsReportedOnce(t *testing.T) {
+	cluster, network := newLossyBroker(t, kfake.SeedTopics(1, "t"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	log, status, clock := newLines(), &Status{}, newClock()
+	p := clock.producer(t, c, log, status)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	before := len(connsOf(status))
+	network.lose(true)
+	o := expectOutcomes(t, 1)
+	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
+	await(t, network.lost)
+	network.cut()
+	log.waitFor(t, host.Warning, "does not answer") // no time passes: nothing is sent again yet
+	soon(t, "the connection is gone", func() bool { return len(connsOf(status)) == before-1 })
+	if snap := status.Snapshot(); snap.Failures != 1 || snap.LastError.Text == "" {
+		t.Errorf("the status is %+v", snap)
+	}
+	// The line comes before the request has landed. What lands later than the time passes is not due for as long as this clock stands.
+	soon(t, "the request has landed", func() bool { return flying(p) == 0 })
+	network.lose(false)
+	network.cut()
+	clock.pass(retryBackoffMax)
+	o.allSent()
+	log.waitFor(t, host.Notice, "is back")
+	once(t, cluster, 2)
+	status.mtx.Lock()
+	defer status.mtx.Unlock()
+	for addr, b := range status.brokers {
+		if len(b.gone) != 0 {
+			t.Errorf("%s: %d connections are waited for", addr, len(b.gone))
+		}
+	}
+}
+
+// TestRecall_RequestLost_ReturnsOtherRecords checks that records which are to follow a lost request are not taken for records that a
+// broker may have.
+func TestRecall_RequestLost_ReturnsOtherRecords(t *testing.T) {
+	cluster, d := newDoor(t, kfake.SeedTopics(1, "t", "other"))
+	c := connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	clock := newClock()
+	p := clock.producer(t, c, nil, nil)
+	sendAll(t, p, numbered("t", 0, 1)...)
+	sendAll(t, p, numbered("other", 0, 1)...)
+	_, asked := hang(t, cluster, kmsg.Produce)
+	lost, other := expectOutcomes(t, 1), expectOutcomes(t, 1)
+	p.Send(numbered("t", 1, 2), time.Time{}, lost.add)
+	await(t, asked)
+	p.Send(numbered("other", 1, 2), time.Time{}, other.add)
+	d.cut(true)
+	soon(t, "the request is given up", func() bool { return flying(p) == 0 })
+	clock.pass(retryBackoffMax)
+	await(t, d.tries)
+	p.Recall()
+	other.returned()
+	if n := p.Underway(); n != 1 {
+		t.Errorf("%d batches may be with the broker", n)
+	}
+}
