@@ -56,7 +56,6 @@ func ensureTopic(ctx context.Context, c *config.Connection, topic string, partit
 	ctx, cancel := context.WithTimeout(ctx, c.RequestTimeout+adminGrace)
 	defer cancel()
 	trouble := &lastFailure{facts: factsOf(c)}
-	trouble.status.facts = trouble.facts
 	client, err := adminClient(ctx, c, trouble, debug)
 	if err != nil {
 		return err
@@ -95,7 +94,7 @@ func create(ctx context.Context, client *kgo.Client, req *kmsg.CreateTopicsReque
 	if err != nil {
 		_, answered := errors.AsType[*kerr.Error](err)
 		_, refused := errors.AsType[*handshakeError](err)
-		return !answered && !refused, trouble.explain(&described{describe(answerTo(toCreate, err)), err})
+		return !answered && !refused, trouble.explain(withDescription(err, toCreate))
 	}
 	if len(resp.Topics) != 1 {
 		return false, fmt.Errorf("the broker answered for %d topics", len(resp.Topics))
@@ -201,7 +200,7 @@ func (l *lastFailure) explain(err error) error {
 		if stuck := l.status.Snapshot().Pending(); stuck != "" {
 			return &explained{err, stuck}
 		}
-		return &described{inWords(noBrokerAnswered), err}
+		return withSentence(err, noBrokerAnswered)
 	}
 	// The answer to a login is the end of a connection, any other is one to the request.
 	if answer, ok := errors.AsType[*kerr.Error](err); l.err == nil || ok && !errors.Is(l.err, answer) {

@@ -143,7 +143,7 @@ func (f facts) whileAsking(answered bool, err error) error {
 	case !answered && cutOff(err):
 		return &described{f.turnedAway(), err}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return &described{inWords(closedUnanswered), err}
+		return withSentence(err, closedUnanswered)
 	}
 	return err
 }
@@ -317,4 +317,13 @@ func scrub(text string) string { return ownAddress.ReplaceAllString(text, "") }
 // ours reports whether an error is nothing to report about a broker: this side gave up, or the connection was idle.
 func ours(err error) bool {
 	return endedIdle(err) || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, net.ErrClosed)
+}
+
+// largeRequest is the length from which on a request may be why a broker closes the connection, bytes. A broker that does so after a
+// shorter one has another reason.
+const largeRequest = 64 << 10
+
+// connectionLost reports whether the other side ended a connection, also where the library noticed it while it wrote.
+func connectionLost(err error) bool {
+	return cutOff(err) || errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), connectionDied)
 }

@@ -3,7 +3,6 @@ package kafka
 import (
 	"errors"
 	"fmt"
-	"net"
 	"testing"
 	"time"
 
@@ -11,42 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/config"
-	"reskafka/test/port"
 )
-
-// silentServer accepts connections, tells accepted of the first, and never says a word.
-func silentServer(t *testing.T) (addr string, accepted <-chan struct{}) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var conns []net.Conn
-	first, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			if conns = append(conns, conn); len(conns) == 1 {
-				close(first)
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		l.Close()
-		<-done
-		for _, conn := range conns {
-			conn.Close()
-		}
-	})
-	return l.Addr().String(), first
-}
-
-// refusedAddress is one where nobody listens.
-func refusedAddress(t *testing.T) string { return port.Refused(t) }
 
 // situation is what a producer finds its brokers in when it is closed.
 type situation struct {
@@ -84,15 +48,6 @@ func situations() []situation {
 	}
 }
 
-func await(t *testing.T, event <-chan struct{}) {
-	t.Helper()
-	select {
-	case <-event:
-	case <-time.After(patience):
-		t.Fatal("nothing happened")
-	}
-}
-
 // TestClose closes with records under way: every one gets exactly one outcome before Close returns, in bounded time,
 // whatever the broker does.
 func TestClose(t *testing.T) {
@@ -100,7 +55,7 @@ func TestClose(t *testing.T) {
 		for _, s := range situations() {
 			t.Run(fmt.Sprintf("%s, idempotence %v", s.name, idempotent), func(t *testing.T) {
 				c := connection()
-				c.Idempotence, c.SocketTimeout, c.RequestTimeout = idempotent, ever, ever
+				c.Idempotence, c.SocketTimeout, c.RequestTimeout = idempotent, 2*patience, 2*patience
 				s.start(t, c)
 				p := open(t, c, nil, nil)
 				if s.warm {

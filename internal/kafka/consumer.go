@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -52,6 +51,7 @@ type Consumer struct {
 	opts         []kgo.Opt
 	log          host.Logger
 	hooks        *hooks
+	status       *Status
 	debug        *logger
 	lines        *throttle.Throttle
 	doubt        chan struct{} // holds one: topics are to be looked for now
@@ -153,6 +153,7 @@ func newConsumer(c *config.Connection, topics []string, log host.Logger, status 
 		log:          log,
 		debug:        newLogger(c, log),
 		hooks:        newHooks(c, "records wait there", log, status, t.now),
+		status:       status,
 		lines:        throttle.New(quiet, t.now),
 		progress:     progress,
 		departures:   departures,
@@ -182,7 +183,7 @@ func (c *Consumer) start(conf *config.Connection) error {
 	if conf.GroupID == "" {
 		return errors.New("consuming needs group_id")
 	}
-	net, err := newDialer(conf, c.life, c.hooks.status, c.debug)
+	net, err := newDialer(conf, c.life, c.status, c.debug)
 	if err != nil {
 		return err
 	}
@@ -193,8 +194,7 @@ func (c *Consumer) start(conf *config.Connection) error {
 	net.silence = conf.SocketTimeout + max(conf.MaxPollInterval, fetchMaxWait)
 	// The client asks one broker for one thing after the other: a connection that waits its turn holds up the heartbeats on
 	// another, which must not cost the membership.
-	longest := conf.SessionTimeout / 4
-	net.reconnect = newReconnect(exponential(min(conf.ReconnectBackoff, longest), min(conf.ReconnectBackoffMax, longest), rand.Float64))
+	net.waitAtMost(conf.SessionTimeout / 4)
 	c.opts, err = clientOptions(conf, net, c.debug)
 	if err != nil {
 		return err
@@ -219,9 +219,7 @@ func (c *Consumer) join() (*session, error) {
 		// The client's own context is below this one, and done only when cancel has returned.
 		cancel: sync.OnceFunc(func() { cancel(); close(over) }),
 	}
-	net := *c.net
-	net.closing = ctx
-	opts := append(append([]kgo.Opt{}, c.opts...), kgo.WithContext(ctx), kgo.Dialer(net.dial))
+	opts := append(append([]kgo.Opt{}, c.opts...), kgo.WithContext(ctx), kgo.Dialer(c.net.until(ctx).dial))
 	opts = append(append(opts, c.groupOptions(s)...), c.tune.extra...)
 	client, err := kgo.NewClient(opts...)
 	if err != nil {

@@ -19,9 +19,6 @@ type consumerHooks struct {
 	reads *batchReads
 }
 
-// connectionDied is the text of the client's error for that, which it does not export.
-const connectionDied = "the broker connection has died and the request will be retried on a new connection"
-
 // OnBrokerE2E implements kgo.HookBrokerE2E.
 func (h consumerHooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
 	if err := e2e.Err(); err == nil || err.Error() != connectionDied {
@@ -38,7 +35,7 @@ func (c *Consumer) report(topic string, partition int32, err error) {
 	}
 	if session, ok := errors.AsType[*kgo.ErrGroupSession](err); ok {
 		level, why := c.aboutGroup(session.Err)
-		if why.row == nil {
+		if why.empty() {
 			c.hooks.unsent(c.aGroup(), session.Err)
 			return
 		}
@@ -73,7 +70,7 @@ func (c *Consumer) aCommit() string { return c.aGroup() + ": offsets" }
 
 // consumed notes that messages came: what was wrong with their partitions has gone.
 func (c *Consumer) consumed(fetches kgo.Fetches) {
-	if !c.hooks.status.lasting.some.Load() {
+	if !c.status.hasTroubles() {
 		return
 	}
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
@@ -87,11 +84,11 @@ func (c *Consumer) consumed(fetches kgo.Fetches) {
 
 // say writes a line unless it was written lately, and remembers the trouble until it has gone.
 func (c *Consumer) say(level host.Level, about, before string, why sentence, after string) {
-	if why.row == nil {
+	if why.empty() {
 		return
 	}
 	if level >= host.Warning && !why.is(recordsLost) && !why.is(oversizedBatch) {
-		c.hooks.status.lasting.began(about, why.String(), c.tune.now())
+		c.status.beginTrouble(about, why.String(), c.tune.now())
 	}
 	before = about + before
 	if level >= host.Warning {

@@ -86,7 +86,7 @@ func (c *Consumer) placesLocked(s *session, assigned map[string][]int32) {
 func (c *Consumer) releaseLocked(s *session) {
 	for where, p := range s.places {
 		c.reads.forget(where)
-		c.hooks.status.lasting.ended(where.String())
+		c.status.endTrouble(where.String())
 		if p.timer != nil {
 			p.timer.Stop()
 			s.client.ResumeFetchPartitions(where.list())

@@ -18,9 +18,6 @@ type probed struct {
 	unanswered  bool  // err is about the request or the connection and tells nothing about the partition
 }
 
-// errNoBatch is the verdict on an answer from which no record can be taken and which has no other fault.
-var errNoBatch = errors.New("the batch is cut off or has other records than it claims")
-
 // maxProbeSteps limits how many answers without a record, of aborted transactions, a probe reads.
 const maxProbeSteps = 16
 
@@ -194,12 +191,6 @@ func fetchOnce(ctx context.Context, client *kgo.Client, leader int32, request *k
 	partition := &answer.Topics[0].Partitions[0]
 	return partition, kerr.ErrorForCode(partition.ErrorCode)
 }
-
-// Where two fields of a batch stand.
-const (
-	batchMagicAt     = 16
-	batchLastDeltaAt = 23
-)
 
 // batchOffsets returns the first and the last offset of the batch at offset next in what a broker returned, as well as its header
 // tells. The batch behind it is the better witness, because a header may be damaged.

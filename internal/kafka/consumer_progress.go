@@ -220,7 +220,7 @@ type ConsumerSnapshot struct {
 
 // Snapshot returns the present state.
 func (c *Consumer) Snapshot() ConsumerSnapshot {
-	snap := ConsumerSnapshot{Brokers: c.hooks.status.Snapshot()}
+	snap := ConsumerSnapshot{Brokers: c.status.Snapshot()}
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	snap.Skipped = c.skipped

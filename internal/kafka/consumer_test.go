@@ -173,18 +173,6 @@ func (m *module) waitFor(n int) []Message {
 	return m.wait(func([]Message) bool { return m.delivered.Load() >= uint64(n) })
 }
 
-// writer produces to any partition.
-func writer(t *testing.T, cluster *kfake.Cluster, opts ...kgo.Opt) *kgo.Client {
-	t.Helper()
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.DisableClientMetrics(), kgo.ProducerLinger(0), kgo.MetadataMinAge(20 * time.Millisecond)}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cl.Close)
-	return cl
-}
-
 // write produces values from to to-1 to every one of the partitions.
 func write(t *testing.T, cl *kgo.Client, topic string, partitions, from, to int) {
 	t.Helper()

@@ -4,13 +4,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/host"
@@ -77,47 +75,4 @@ func cutAttempts(text string) string {
 		}
 	}
 	return text
-}
-
-// TestLongOutageIsFlat holds that attempts that fail leave nothing behind: no goroutine, no connection.
-func TestLongOutageIsFlat(t *testing.T) {
-	d := &door{tries: make(chan struct{}, 1000)}
-	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.ListenFn(func(network, address string) (net.Listener, error) {
-		l, err := net.Listen(network, address)
-		d.Listener = l
-		return d, err
-	}))
-	c, status := connection(cluster.ListenAddrs()...), &Status{}
-	c.ReconnectBackoff, c.ReconnectBackoffMax, c.Idempotence = minBackoff, minBackoff, true
-	p := open(t, c, nil, status)
-	sendAll(t, p, numbered("t", 0, 1)...)
-	d.cut(true)
-	o := expectOutcomes(t, 100)
-	p.Send(numbered("t", 1, 101), time.Now().Add(time.Hour), o.add)
-	pass := func(n int) {
-		for range n {
-			await(t, d.tries)
-		}
-	}
-	pass(20)
-	before := runtime.NumGoroutine()
-	pass(150)
-	// Some come and go with every attempt, and on a busy machine go late; what stays would be one for each.
-	after, deadline := runtime.NumGoroutine(), time.Now().Add(patience)
-	for after > before+50 && time.Now().Before(deadline) {
-		await(t, d.tries)
-		after = runtime.NumGoroutine()
-	}
-	if after > before+50 {
-		t.Errorf("%d goroutines, %d before", after, before)
-	}
-	status.mtx.Lock()
-	for address, b := range status.brokers {
-		if len(b.conns)+len(b.gone) > 10 {
-			t.Errorf("%s: %d connections and %d gone ones are kept", address, len(b.conns), len(b.gone))
-		}
-	}
-	status.mtx.Unlock()
-	d.open()
-	o.allSent()
 }

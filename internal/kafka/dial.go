@@ -44,6 +44,7 @@ func newDialer(c *config.Connection, closing context.Context, status *Status, lo
 	if err != nil {
 		return nil, err
 	}
+	status.facts = factsOf(c)
 	return &dialer{
 		resolver:       &resolver,
 		setup:          min(c.SocketTimeout, maxSetupTimeout),
@@ -52,7 +53,7 @@ func newDialer(c *config.Connection, closing context.Context, status *Status, lo
 		idle:           c.ConnectionsMaxIdle,
 		files:          files,
 		names:          c.HostCheck != "none",
-		facts:          factsOf(c),
+		facts:          status.facts,
 		closing:        closing,
 		attempt:        status.attempt,
 
@@ -61,6 +62,22 @@ func newDialer(c *config.Connection, closing context.Context, status *Status, lo
 		log:       log,
 	}, nil
 }
+
+// until returns a dialer like d whose attempts end with another context.
+func (d *dialer) until(closing context.Context) *dialer {
+	other := *d
+	other.closing = closing
+	return &other
+}
+
+// waitAtMost bounds the wait before the next attempt to connect.
+func (d *dialer) waitAtMost(longest time.Duration) {
+	c := d.conf
+	d.reconnect = newReconnect(exponential(min(c.ReconnectBackoff, longest), min(c.ReconnectBackoffMax, longest), rand.Float64))
+}
+
+// backoff returns the wait before the next attempt to reach a broker after so many failures in a row.
+func (d *dialer) backoff(failures int) time.Duration { return d.reconnect.wait(failures) }
 
 // dial connects to addr, host:port, when that has its turn. Every failure is a *net.OpError of Op "dial", which is what
 // kgo goes by to tell an unreachable broker, whose records wait, from one that answered, whose records fail.

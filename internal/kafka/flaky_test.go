@@ -2,8 +2,6 @@ package kafka
 
 import (
 	"crypto/tls"
-	"encoding/binary"
-	"io"
 	"net"
 	"path/filepath"
 	"sync"
@@ -14,65 +12,6 @@ import (
 
 	"reskafka/internal/config"
 )
-
-// door is a broker's listener that can be shut: connections are accepted and closed at the first request, as a load
-// balancer does whose broker is away.
-type door struct {
-	net.Listener
-	mtx   sync.Mutex
-	conns []net.Conn
-	shut  bool
-	tries chan struct{} // one for every connection while shut
-}
-
-func (d *door) Accept() (net.Conn, error) {
-	for {
-		conn, err := d.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		d.mtx.Lock()
-		if !d.shut {
-			d.conns = append(d.conns, conn)
-			d.mtx.Unlock()
-			return conn, nil
-		}
-		d.mtx.Unlock()
-		go func() {
-			// Closing with something unread would be a reset, which is another error.
-			var size [4]byte
-			if _, err := io.ReadFull(conn, size[:]); err == nil {
-				io.CopyN(io.Discard, conn, int64(binary.BigEndian.Uint32(size[:])))
-			}
-			conn.Close()
-			d.count()
-		}()
-	}
-}
-
-func (d *door) count() {
-	select {
-	case d.tries <- struct{}{}:
-	default:
-	}
-}
-
-// cut closes every connection there is. From then on the door is shut, or as it was.
-func (d *door) cut(shut bool) {
-	d.mtx.Lock()
-	defer d.mtx.Unlock()
-	d.shut = shut
-	for _, conn := range d.conns {
-		conn.Close()
-	}
-	d.conns = nil
-}
-
-func (d *door) open() {
-	d.mtx.Lock()
-	defer d.mtx.Unlock()
-	d.shut = false
-}
 
 // TestRecordsWait holds that the records of a topic the client knows wait in it while no connection can be made,
 // whatever the reason. kgo left to itself fails them within a quarter of a second for these.

@@ -123,7 +123,7 @@ func (h *hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2
 			if e2e.WriteErr != nil { // the broker closed the connection before it had read the whole request
 				size = "more than " + size
 			}
-			err = &described{inWords(closedAfterLarge, size), err}
+			err = withSentence(err, closedAfterLarge, size)
 		}
 		h.failed(address(meta), meta.NodeID, asking, kmsg.Key(key), err)
 	} else {
@@ -278,6 +278,13 @@ func (h *hooks) unsent(about string, err error) bool {
 	h.objected(about, err)
 	return true
 }
+
+// connectionDied is the text of the client's error for a request whose connection it ended of its own accord, which it does not
+// export.
+const connectionDied = "the broker connection has died and the request will be retried on a new connection"
+
+// askingForTopics is what is said when that fails before anything is written.
+const askingForTopics = "asking for topics"
 
 // unknownBroker is the text of the client's error for a broker that has left the cluster, which it does not export. The partitions'
 // new leaders are asked for by then.

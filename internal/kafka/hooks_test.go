@@ -16,12 +16,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/host"
-	"reskafka/test/port"
 )
 
 // watched are hooks with a clock that stands still.
@@ -258,84 +256,4 @@ func TestCause(t *testing.T) {
 			t.Errorf("%v: %q, want %q", test.err, got, test.want)
 		}
 	}
-}
-
-// TestOutage loses a broker for real, and has it back on the same port.
-func TestOutage(t *testing.T) {
-	away, err := port.Reserve()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer away.Close()
-	addr := away.Address()
-	log, status := newLines(), &Status{}
-	p := open(t, connection(addr), log, status)
-	o := expectOutcomes(t, 10)
-	p.Send(numbered("t", 0, 10), time.Now().Add(time.Hour), o.add)
-	one := log.waitFor(t, host.Warning, "connection my-kafka: broker "+addr+" cannot be reached: connection refused (see brokers; does a broker listen on that port?); records wait")
-	if one.file != "kafka/hooks.go" || one.line == 0 || one.function != "hooks.failed" {
-		t.Errorf("the line's place is %s:%d %s", one.file, one.line, one.function)
-	}
-	if len(o.order) != 0 {
-		t.Errorf("%d outcomes with the broker away", len(o.order))
-	}
-	cluster := fakeBroker(t, kfake.ListenFn(func(string, string) (net.Listener, error) { return away.Listen() }), kfake.SeedTopics(1, "t"))
-	o.allSent()
-	log.waitFor(t, host.Notice, "connection my-kafka: broker "+addr+" is back after ")
-	if n := len(log.above(host.Notice)); n != 2 {
-		t.Errorf("%d lines for one outage: %v", n, log.above(host.Notice))
-	}
-	for i, r := range consume(t, "t", 10, cluster.ListenAddrs()) {
-		if string(r.Value) != fmt.Sprint(i) {
-			t.Fatalf("offset %d holds %s", i, r.Value)
-		}
-	}
-	if snap := status.Snapshot(); snap.Failures == 0 || snap.LastError.Broker != addr || snap.LastError.At.IsZero() {
-		t.Errorf("status %+v", snap)
-	}
-}
-
-// TestLibraryLog holds that the library's own lines stay in the debug log, warnings only unless debug is set.
-func TestLibraryLog(t *testing.T) {
-	for _, debug := range []bool{false, true} {
-		cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
-		c, log := connection(cluster.ListenAddrs()...), newLines()
-		if debug {
-			c.Debug = []string{"broker", "msg"}
-		}
-		p := open(t, c, log, nil)
-		sendAll(t, p, numbered("t", 0, 1)...)
-		if debug {
-			log.waitFor(t, host.Debug, "connection my-kafka: broker: opening connection")
-		} else if all := log.above(host.Debug); len(all) != 0 {
-			t.Errorf("a healthy connection logs %v", all)
-		}
-		if loud := log.above(host.Notice); len(loud) != 0 {
-			t.Errorf("above debug: %v", loud)
-		}
-	}
-}
-
-// TestDebugHidesThePassword holds that debug, which writes the settings and follows the login, never shows it.
-func TestDebugHidesThePassword(t *testing.T) {
-	const password = "correct-horse"
-	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "asterisk", password))
-	c, log := connection(cluster.ListenAddrs()...), newLines()
-	c.SecurityProtocol, c.SASLMechanism, c.SASLUsername, c.SASLPassword = "sasl_plaintext", "PLAIN", "asterisk", password
-	c.Debug = []string{"all"}
-	sendAll(t, open(t, c, log, nil), numbered("t", 0, 1)...)
-	log.waitFor(t, host.Debug, "conf: SASL password: ***")
-	log.waitFor(t, host.Debug, "security: ")
-	for _, line := range log.above(host.Debug) {
-		if strings.Contains(line.text, password) {
-			t.Errorf("the log shows it: %s", line.text)
-		}
-	}
-}
-
-func TestLongClientID(t *testing.T) {
-	c, log := connection("127.0.0.1:1"), newLines()
-	c.ClientID = strings.Repeat("a", 300)
-	open(t, c, log, nil)
-	log.waitFor(t, host.Warning, "client_id is longer than 256 bytes")
 }

@@ -48,6 +48,9 @@ func (u *usage) touch() { u.last.Store(int64(time.Since(started))) }
 // ended reports whether the connection ended while it was idle. One that is in use is left to those that read and write.
 func (u *usage) ended() bool { return u.idle() >= lookAfter && u.gone() }
 
+// ended reports whether the connection ended while it was idle.
+func (c *boundedConn) ended() bool { return c.usage.ended() }
+
 func (u *usage) idle() time.Duration { return time.Since(started) - time.Duration(u.last.Load()) }
 
 // writing is called before a request is written. It returns an error if the connection is to be renewed instead.

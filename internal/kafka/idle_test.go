@@ -8,10 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"reskafka/internal/host"
 )
 
 // tcpPair returns both ends of a TCP connection, which the test's end closes.
@@ -96,30 +93,6 @@ func TestUsage_SilentConnection_IsRenewed(t *testing.T) {
 			t.Errorf("bytes may stay unacknowledged for %d ms: %v", ms, err)
 		}
 	})
-}
-
-// TestIdle_Renewed_RecordsAreNotInDoubt guards idempotence: a record whose request was not written because its connection is
-// renewed may be given up. One that a broker may have may not.
-func TestIdle_Renewed_RecordsAreNotInDoubt(t *testing.T) {
-	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
-	c := connection(cluster.ListenAddrs()...)
-	c.Idempotence = true
-	log, status := newLines(), &Status{}
-	p, later := openEarly(t, c, log, status)
-	sendAll(t, p, numbered("t", 0, 1)...)
-	for _, conn := range connsOf(status) {
-		conn.usage.last.Store(int64(-time.Hour))
-	}
-	cluster.Close()
-	o := expectOutcomes(t, 1)
-	p.Send(numbered("t", 1, 2), p.now().Add(time.Hour), o.add)
-	log.waitFor(t, host.Warning, "cannot be reached") // by another connection
-	later(2 * time.Hour)
-	for r, err := range o.wait() {
-		if err == nil {
-			t.Errorf("%s was delivered", r.Value)
-		}
-	}
 }
 
 // TestUsage_RefusedResponseAfterRest_IsReported checks that a response that this side refuses is not taken for a connection that ended

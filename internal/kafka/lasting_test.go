@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -197,33 +196,4 @@ func TestUnsent_FailureInsideTheLibrary_IsLogged(t *testing.T) {
 		}
 	}
 	w.expect()
-}
-
-// TestLasting_RefusalsEnd_AreLogged has a broker refuse for a while what a producer needs: a leader for the topic's partition, and
-// a producer id. Each has a line when it is refused and when it is not any more.
-func TestLasting_RefusalsEnd_AreLogged(t *testing.T) {
-	for about, fault := range map[string]kfake.Fault{
-		"topic t":               {Keys: []kmsg.Key{kmsg.Metadata}, Topic: "t", Err: kerr.LeaderNotAvailable, Count: -1},
-		"getting a producer id": {Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.ClusterAuthorizationFailed, Count: -1},
-	} {
-		t.Run(about, func(t *testing.T) {
-			t.Parallel()
-			cluster := fakeBroker(t, kfake.SeedTopics(1, "t"))
-			refusal := cluster.Fault(fault)
-			c := connection(cluster.ListenAddrs()...)
-			c.Idempotence = true
-			log := newLines()
-			p := open(t, c, log, nil)
-			o := expectOutcomes(t, 1)
-			p.Send(numbered("t", 0, 1), time.Now().Add(time.Hour), o.add)
-			log.waitFor(t, host.Warning, "connection my-kafka: "+about+": ")
-			refusal.Remove()
-			for _, err := range o.wait() {
-				if err != nil {
-					t.Error(err)
-				}
-			}
-			log.waitFor(t, host.Notice, "connection my-kafka: "+about+" works again after ")
-		})
-	}
 }

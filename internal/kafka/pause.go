@@ -113,6 +113,9 @@ func (c *boundedConn) throttled(answered kmsg.Key, d time.Duration) {
 	}
 }
 
+// throttledFor returns how long the pause that the broker asked for lasts from now on.
+func (c *boundedConn) throttledFor() time.Duration { return c.pause.left() }
+
 // pauses are the connections that brokers have asked for a pause on when they answered produce requests, by broker. A broker answers
 // each kind of request with the time for the connection that it came by, and the client has several connections to a broker. The
 // methods of nil do nothing. They are safe for concurrent use.
@@ -149,45 +152,4 @@ func (p *pauses) of(node int32) *boundedConn {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	return p.conns[node]
-}
-
-// throttled has the producer send nothing to a broker that asked for a pause: records that wait inside a connection could neither
-// expire nor move. The caller holds mtx.
-func (p *Producer) throttled(n *node) {
-	conn, left := p.pauses.of(n.id), time.Duration(0)
-	if conn != nil {
-		left = conn.pause.left()
-	}
-	switch {
-	case left > 0:
-		n.resume, n.paused = p.now().Add(left), conn
-		p.lookAgain(n)
-	case n.paused != nil:
-		n.resume, n.paused = time.Time{}, nil
-	}
-}
-
-// lookAgain has the producer look again soon whether a broker's pause is over. The caller holds mtx.
-func (p *Producer) lookAgain(n *node) {
-	n.look = p.now().Add(lookAfter)
-	if n.resume.Before(n.look) {
-		n.look = n.resume
-	}
-	p.alarm(n.look)
-}
-
-// resumed reports whether a broker's pause has ended with its connection. The caller holds mtx.
-func (p *Producer) resumed(n *node) bool {
-	if p.pauses.of(n.id) != n.paused {
-		return true
-	}
-	if p.now().Before(n.look) {
-		p.alarm(n.look) // an earlier alarm may have taken its place
-		return false
-	}
-	if n.paused.usage.ended() {
-		return true
-	}
-	p.lookAgain(n)
-	return false
 }

@@ -118,7 +118,7 @@ func (p *Producer) load(n *node) *flight {
 
 // carry takes a request to its broker and sees to what comes of it.
 func (p *Producer) carry(f *flight) {
-	defer host.Guard(p.hooks.log, "carrying records")
+	defer host.Guard(p.log, "carrying records")
 	if p.carries != nil {
 		p.carries(f.bytes)
 	}
@@ -175,7 +175,7 @@ func (p *Producer) unwritten(id int32) {
 func (p *Producer) exchange(f *flight) (response *kmsg.ProduceResponse, err error) {
 	defer func() {
 		if r := recover(); r != nil { // or nobody would ever land
-			host.LogPanic(p.hooks.log, "carrying records", r)
+			host.LogPanic(p.log, "carrying records", r)
 			err = errDefect
 		}
 	}()
@@ -199,8 +199,8 @@ func (p *Producer) exchange(f *flight) (response *kmsg.ProduceResponse, err erro
 		request.Topics[i].Partitions = append(request.Topics[i].Partitions, one)
 		records += len(c.batch.records)
 	}
-	if p.log.wants("msg") {
-		p.log.tell("msg", "%d record(s) for %d partition(s) go to broker %d", records, len(f.cargo), f.node.id)
+	if p.debug.wants("msg") {
+		p.debug.tell("msg", "%d record(s) for %d partition(s) go to broker %d", records, len(f.cargo), f.node.id)
 	}
 	var wanted kmsg.Request = &produceRequest{request, f}
 	if p.acks == 0 { // the library knows from the type that there is no answer: see kgo.Client.Request
@@ -269,7 +269,7 @@ func (p *Producer) unreachable(f *flight, err error) {
 		n.resume = p.now().Add(p.retryPause(max(n.failures, 1)))
 		p.alarm(n.resume)
 	}
-	p.log.tell("broker", "broker %d: %v", n.id, err)
+	p.debug.tell("broker", "broker %d: %v", n.id, err)
 }
 
 // answers finds what a response says of partitions, which it usually does in the order of the request.
@@ -318,7 +318,7 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 		p.rejoin(part)
 		return nil
 	case p.idempotent && lostSequence(err):
-		p.log.tell("eos", "topic %s, partition %d: %v; it goes by a new producer id", part.topic.name, part.number, err)
+		p.debug.tell("eos", "topic %s, partition %d: %v; it goes by a new producer id", part.topic.name, part.number, err)
 		if p.identity == b.identity { // else there is a new one already
 			p.identity = identity{}
 		}
@@ -344,8 +344,8 @@ func (p *Producer) refused(part *partition, err error) (ended []outcome) {
 	part.refused++
 	part.resume = p.now().Add(p.retryPause(part.refused))
 	b.refusal = err
-	if p.log.wants("msg") {
-		p.log.tell("msg", "topic %s, partition %d: %d record(s) are sent again: %v", part.topic.name, part.number, len(b.records), err)
+	if p.debug.wants("msg") {
+		p.debug.tell("msg", "topic %s, partition %d: %d record(s) are sent again: %v", part.topic.name, part.number, len(b.records), err)
 	}
 	p.countRetry(part)
 	ended = p.spend(part, err)
@@ -359,7 +359,7 @@ func (p *Producer) again(part *partition) []outcome {
 }
 
 func (p *Producer) countRetry(part *partition) {
-	p.status.retried.Add(uint64(len(part.queue[0].records)))
+	p.status.addRetried(len(part.queue[0].records))
 	p.wantMetadata(part.topic) // the leader may be another by now
 }
 

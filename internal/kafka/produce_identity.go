@@ -39,7 +39,7 @@ func (p *Producer) identified() bool {
 
 // identify asks for an identity until there is one.
 func (p *Producer) identify() {
-	defer host.Guard(p.hooks.log, "asking for a producer id")
+	defer host.Guard(p.log, "asking for a producer id")
 	for failures := 1; ; failures++ {
 		answer, err := kmsg.NewPtrInitProducerIDRequest().RequestWith(p.ctx, p.client)
 		if err == nil {
@@ -52,7 +52,7 @@ func (p *Producer) identify() {
 			p.mtx.Lock()
 			defer p.mtx.Unlock()
 			p.identity, p.identifying = identity{answer.ProducerID, answer.ProducerEpoch, true}, false
-			p.log.tell("eos", "producer id %d, epoch %d", answer.ProducerID, answer.ProducerEpoch)
+			p.debug.tell("eos", "producer id %d, epoch %d", answer.ProducerID, answer.ProducerEpoch)
 			p.dispatchAll()
 			return
 		}
@@ -60,7 +60,7 @@ func (p *Producer) identify() {
 			return
 		}
 		p.hooks.unsent(noProducerID, err)
-		p.log.tell("eos", "asking for a producer id: %v", err)
+		p.debug.tell("eos", "asking for a producer id: %v", err)
 		p.pause(p.retryPause(failures), nil)
 	}
 }
@@ -69,7 +69,7 @@ func (p *Producer) identify() {
 // times in a row.
 func (p *Producer) unidentified(err error, failures int) {
 	if errors.Is(err, kerr.ClusterAuthorizationFailed) {
-		err = &described{inWords(noRightToWrite), err}
+		err = withSentence(err, noRightToWrite)
 	}
 	if !kerr.IsRetriable(err) || failures >= passing {
 		p.hooks.objected(noProducerID, err)

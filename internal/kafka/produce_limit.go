@@ -2,22 +2,15 @@ package kafka
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math"
-	"net"
-	"strings"
 	"time"
 
 	"reskafka/internal/host"
 )
 
-// A broker that closes a connection after a request shorter than largeRequest does so for another reason than the length. A
-// learned limit is never below minRequestBytes. Both in bytes.
-const (
-	largeRequest    = 64 << 10
-	minRequestBytes = 32 << 10
-)
+// minRequestBytes is the least limit that is learned, bytes.
+const minRequestBytes = 32 << 10
 
 // closesApart is how long after another one the end of a connection is no sign of a limit: brokers are restarted now and then. A
 // limit shows within seconds, because a long request is sent again at once.
@@ -120,11 +113,6 @@ func (p *Producer) fit(n *node, part *partition) {
 		return
 	}
 	p.cut(part, math.MaxInt, most)
-}
-
-// connectionLost reports whether the other side ended a connection, also where the library noticed it while it wrote.
-func connectionLost(err error) bool {
-	return cutOff(err) || errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), connectionDied)
 }
 
 // cutOff learns from a connection that the broker closed on a request. A record that is longer than the limit by itself proves

@@ -192,7 +192,7 @@ func TestProducer_SplitWithoutDoubt_NumbersGoOn(t *testing.T) {
 		}
 	})
 	b.Close()
-	o.returned()
+	returned(t, o)
 }
 
 // TestProducer_AnswersToLongBatchLost_NothingTwice guards idempotence against a network that ends connections before the answers

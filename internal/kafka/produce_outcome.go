@@ -43,7 +43,7 @@ func (p *Producer) deliver(ended []outcome) {
 
 // tell tells of one outcome. A panic of who is told costs no other its own.
 func (p *Producer) tell(out *outcome) {
-	defer host.Guard(p.hooks.log, "the outcome of records")
+	defer host.Guard(p.log, "the outcome of records")
 	if out.say != nil {
 		out.say()
 	}
@@ -83,7 +83,7 @@ func (p *Producer) told(ended []outcome) {
 
 // acknowledge tells of a batch that a broker has.
 func (p *Producer) acknowledge(out *outcome) {
-	p.status.acknowledged.Store(p.now().UnixNano())
+	p.status.setAcknowledged(p.now())
 	if t := out.partition.topic; t.objected.Load() && t.objected.Swap(false) {
 		p.hooks.settled(t.about())
 	}

@@ -97,6 +97,6 @@ func (p *Producer) passed(f *flight) []outcome {
 	n.overlong = s.bytes
 	part.unlist()
 	p.forgo(part, b)
-	err := &described{inWords(recordTooLong, strconv.Itoa(s.bytes), strconv.Itoa(n.longest)), kerr.MessageTooLarge}
+	err := withSentence(kerr.MessageTooLarge, recordTooLong, strconv.Itoa(s.bytes), strconv.Itoa(n.longest))
 	return []outcome{p.outcomeOf(part, p.take(part), err)}
 }

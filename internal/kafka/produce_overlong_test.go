@@ -133,7 +133,7 @@ func TestProducer_ClosesWithoutProof_KeepRecord(t *testing.T) {
 		"a short one is at the end":  {func(b *bench) { b.deliver(b.landed(other(b, 1), nil, io.EOF)) }, false, true},
 		"a probe is closed":          {func(b *bench) { b.closes() }, false, false},
 		"a probe cannot be sent":     {func(b *bench) { f := b.next(); f.state.Store(boarding); b.deliver(b.landed(f, nil, errDefect)) }, false, false},
-		"an idle connection ends":    {func(b *bench) { b.deliver(b.landed(b.next(), nil, &idleEnded{errGone})) }, true, false},
+		"an idle connection ends":    {func(b *bench) { b.deliver(b.landed(b.next(), nil, &idleEnded{err: io.EOF})) }, true, false},
 		"a short request passes":     {func(b *bench) { b.answers(other(b, 1), nil) }, true, false},
 		"as long a request passes":   {func(b *bench) { b.answers(other(b, 1_500_000), nil) }, false, false},
 		"the answer never comes":     {func(b *bench) { b.answersProbe(); b.deliver(b.landed(b.next(), nil, errDefect)) }, false, false},

@@ -296,5 +296,5 @@ func TestPanicOfOne(t *testing.T) {
 	b.send(o, numbered("t", 1, 2)...)
 	b.answers(f, nil)
 	b.Close()
-	o.returned()
+	returned(t, o)
 }

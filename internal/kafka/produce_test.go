@@ -118,16 +118,6 @@ func (b *bench) send(o *outcomes, records ...*outbox.Record) {
 	b.Send(records, time.Now().Add(time.Hour), o.add)
 }
 
-// none fails if there is an outcome already.
-func (o *outcomes) none() {
-	o.t.Helper()
-	o.mtx.Lock()
-	defer o.mtx.Unlock()
-	if len(o.order) > 0 {
-		o.t.Fatalf("outcomes: %v", o.err)
-	}
-}
-
 // TestLeaderlessIsAskedFor holds that a record for a partition without a leader has the brokers asked for one, though they have
 // told of the topic a moment ago.
 func TestLeaderlessIsAskedFor(t *testing.T) {
@@ -233,7 +223,7 @@ func TestCutKeepsAll(t *testing.T) {
 		}
 	})
 	b.Close()
-	o.returned()
+	returned(t, o)
 }
 
 // TestInDoubtGoesOn holds that what cannot be given up does not keep its own request from being written.
@@ -430,7 +420,7 @@ func TestTroubleIsTold(t *testing.T) {
 		}
 		b.log.waitFor(t, host.Warning, "topic t: "+test.want)
 		b.Close()
-		o.returned()
+		returned(t, o)
 		b.tellOfTrouble([]*topic{one})
 		if lines := b.log.about("topic t: "); len(lines) != 1 {
 			t.Errorf("%d lines: %v", len(lines), lines)

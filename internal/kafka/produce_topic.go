@@ -133,7 +133,7 @@ func (p *Producer) learn() {
 
 // askAbout asks the brokers about topics once. ok = false: there was no answer.
 func (p *Producer) askAbout(topics []*topic) (ok bool) {
-	defer host.Guard(p.hooks.log, "learning of topics")
+	defer host.Guard(p.log, "learning of topics")
 	request := kmsg.NewPtrMetadataRequest()
 	request.AllowAutoTopicCreation = true
 	for _, t := range topics {
@@ -143,7 +143,7 @@ func (p *Producer) askAbout(topics []*topic) (ok bool) {
 	}
 	answer, err := request.RequestWith(p.ctx, p.client)
 	if err != nil {
-		p.log.tell("metadata", "asking for %d topic(s): %v", len(topics), err)
+		p.debug.tell("metadata", "asking for %d topic(s): %v", len(topics), err)
 		p.hooks.unsent(askingForTopics, err)
 		return false
 	}
@@ -160,7 +160,7 @@ func (t *topic) troubled() {
 		switch {
 		case len(part.queue) == 0:
 		case part.leader == nil:
-			t.trouble = &described{inWords(leaderless, fmt.Sprint(part.number)), kerr.LeaderNotAvailable}
+			t.trouble = withSentence(kerr.LeaderNotAvailable, leaderless, fmt.Sprint(part.number))
 			t.troubles++
 			return
 		case part.refused > 0:
@@ -189,9 +189,6 @@ func (p *Producer) tellOfTrouble(topics []*topic) {
 		}
 	}
 }
-
-// askingForTopics is what is said when that fails before anything is written.
-const askingForTopics = "asking for topics"
 
 // about is what is said of the topic's trouble.
 func (t *topic) about() string { return aboutTopic + t.name }
@@ -251,10 +248,10 @@ func (p *Producer) learned(topics []*topic, answer *kmsg.MetadataResponse) (ende
 		case UnknownTopic(err):
 			ended = append(ended, p.notKnown(t, err)...)
 		case err == nil && len(said.Partitions) == 0:
-			p.log.tell("topic", "topic %s has no partitions", t.name)
-			ended = append(ended, p.notUsable(t, &described{inWords(noPartitions), kerr.LeaderNotAvailable})...)
+			p.debug.tell("topic", "topic %s has no partitions", t.name)
+			ended = append(ended, p.notUsable(t, withSentence(kerr.LeaderNotAvailable, noPartitions))...)
 		case err != nil && len(said.Partitions) == 0:
-			p.log.tell("topic", "topic %s: %v", t.name, err)
+			p.debug.tell("topic", "topic %s: %v", t.name, err)
 			ended = append(ended, p.notUsable(t, err)...)
 		default:
 			ended = append(ended, p.known(t, said, now)...)
@@ -344,7 +341,7 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 		}
 	}
 	t.troubled()
-	p.log.tell("topic", "topic %s has %d partition(s), of which %d have a leader", t.name, len(t.partitions), len(t.usable))
+	p.debug.tell("topic", "topic %s has %d partition(s), of which %d have a leader", t.name, len(t.partitions), len(t.usable))
 	if len(t.usable) == 0 {
 		if len(t.arrivals) > 0 {
 			p.wantMetadata(t)

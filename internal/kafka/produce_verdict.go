@@ -116,7 +116,7 @@ func (p *Producer) refusedTime(part *partition, said *kmsg.ProduceResponseTopicP
 	if part.refused++; part.refused > 1 {
 		part.resume = p.now().Add(p.retryPause(part.refused))
 	}
-	p.status.retried.Add(uint64(len(b.records)))
+	p.status.addRetried(len(b.records))
 	ended := []outcome{p.objection(part.topic, err)}
 	p.cut(part, math.MaxInt, math.MaxInt) // writes the times
 	return append(ended, p.onceMore(part)...)

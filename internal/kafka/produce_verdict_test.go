@@ -38,17 +38,14 @@ func refuser(t *testing.T, cluster *kfake.Cluster, answer func(*kmsg.ProduceRequ
 // TestProducer_TopicRefused_RecordsWait checks that a verdict on a topic or the cluster costs no record, with `retries` = 0 and with
 // idempotence too: records wait in their order, the log says so at once as an error, and it says when they are accepted again.
 func TestProducer_TopicRefused_RecordsWait(t *testing.T) {
-	for _, verdict := range verdicts {
-		if verdict.on != onTopic {
-			continue
-		}
+	for _, verdict := range verdictsOn(onTopic) {
 		for _, idempotence := range []bool{false, true} {
-			t.Run(fmt.Sprint(verdict.err.(*kerr.Error).Message, " idempotence ", idempotence), func(t *testing.T) {
+			t.Run(fmt.Sprint(verdict.Message, " idempotence ", idempotence), func(t *testing.T) {
 				t.Parallel()
 				const many = 300
 				cluster := fakeBroker(t, kfake.SeedTopics(3, "t"))
 				on, requests := refuser(t, cluster, func(req *kmsg.ProduceRequest) *kmsg.ProduceResponse {
-					return refusal(req, verdict.err.(*kerr.Error))
+					return refusal(req, verdict)
 				})
 				log := newLines()
 				c := connection(cluster.ListenAddrs()...)
@@ -64,7 +61,7 @@ func TestProducer_TopicRefused_RecordsWait(t *testing.T) {
 				drain(t, box)
 				on.Store(true)
 				box.Accept(numbers("t", 1, many))
-				line := log.waitFor(t, host.Error, "connection my-kafka: topic t: "+verdict.err.(*kerr.Error).Message)
+				line := log.waitFor(t, host.Error, "connection my-kafka: topic t: "+verdict.Message)
 				if !strings.HasSuffix(line.text, "records wait") {
 					t.Errorf("%s", line.text)
 				}

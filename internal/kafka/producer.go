@@ -34,7 +34,8 @@ type Producer struct {
 	client      *kgo.Client
 	pauses      pauses
 	hooks       *hooks
-	log         *logger
+	log         host.Logger
+	debug       *logger
 	status      *Status
 	now         func() time.Time
 	compression *compression                           // nil = none
@@ -94,7 +95,7 @@ type tuning struct {
 }
 
 func defaultTuning() tuning {
-	return tuning{now: time.Now, unknownRetries: unknownTopicRetries, closeWait: 900 * time.Millisecond, resolver: &resolver}
+	return tuning{now: time.Now, unknownRetries: unknownTopicRetries, closeWait: 900 * time.Millisecond}
 }
 
 // NewProducer returns a client of connection c. It reads the TLS files but never touches the network; connections are
@@ -112,7 +113,8 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 	retries, limited := retryLimit(c)
 	p := &Producer{
 		hooks:          newHooks(c, "records wait", log, status, t.now),
-		log:            newLogger(c, log),
+		log:            log,
+		debug:          newLogger(c, log),
 		status:         status,
 		now:            t.now,
 		backoff:        exponential(c.ReconnectBackoff, c.ReconnectBackoffMax, rand.Float64),
@@ -149,20 +151,22 @@ func newProducer(c *config.Connection, log host.Logger, status *Status, t tuning
 	if len(c.ClientID) > maxClientID {
 		host.Logf(log, host.Warning, "connection %s: client_id is longer than %d bytes and was cut", c.Name, maxClientID)
 	}
-	p.log.tell("generic", "client for producing made")
+	p.debug.tell("generic", "client for producing made")
 	return p, nil
 }
 
 func (p *Producer) open(c *config.Connection, t tuning) error {
-	d, err := newDialer(c, p.ctx, p.status, p.log)
+	d, err := newDialer(c, p.ctx, p.status, p.debug)
 	if err != nil {
 		return err
 	}
-	d.resolver = t.resolver
+	if t.resolver != nil {
+		d.resolver = t.resolver
+	}
 	d.observer = p.hooks
 	d.pauses = &p.pauses
 	p.hooks.unwritten = p.unwritten
-	opts, err := clientOptions(c, d, p.log)
+	opts, err := clientOptions(c, d, p.debug)
 	if err != nil {
 		return err
 	}
@@ -203,8 +207,8 @@ func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(
 	if len(records) == 0 {
 		return
 	}
-	if p.log.wants("queue") {
-		p.log.tell("queue", "%d record(s) from the queue of topic %s handed to the client", len(records), records[0].Topic)
+	if p.debug.wants("queue") {
+		p.debug.tell("queue", "%d record(s) from the queue of topic %s handed to the client", len(records), records[0].Topic)
 	}
 	for len(records) > 0 {
 		n := min(len(records), sendPiece)
@@ -247,7 +251,7 @@ func (p *Producer) topicFor(name string) *topic {
 	if t == nil {
 		name = strings.Clone(name)
 		t = &topic{name: name, partitioner: newConsistentRandom(p.sticky)}
-		t.objected.Store(p.status.lasting.has(t.about()))
+		t.objected.Store(p.status.hasTrouble(t.about()))
 		p.topics[name] = t
 	}
 	if !t.ask && (t.asked.IsZero() || p.now().Sub(t.asked) > metadataMaxAge) {
@@ -257,7 +261,7 @@ func (p *Producer) topicFor(name string) *topic {
 }
 
 func (p *Producer) tick() {
-	defer host.Guard(p.hooks.log, "the time of records")
+	defer host.Guard(p.log, "the time of records")
 	p.deliver(p.due())
 }
 
@@ -288,7 +292,7 @@ func (p *Producer) CloseWithin(limit time.Duration) {
 	}
 	defer close(p.ended)
 
-	p.log.tell("generic", "client for producing closes")
+	p.debug.tell("generic", "client for producing closes")
 	p.hooks.end()
 	p.cancel()
 	p.deliver(left)

@@ -210,27 +210,6 @@ func TestDeadline(t *testing.T) {
 	sendAll(t, p, record)
 }
 
-// hang makes the broker leave requests of a kind unanswered until release is called. asked is closed by the first.
-func hang(t *testing.T, cluster *kfake.Cluster, key kmsg.Key) (release func(), asked <-chan struct{}) {
-	t.Helper()
-	gate, first := make(chan struct{}), make(chan struct{})
-	release = sync.OnceFunc(func() { close(gate) })
-	ask := sync.OnceFunc(func() { close(first) })
-	t.Cleanup(release)
-	cluster.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
-		select {
-		case <-gate:
-			return nil, nil, false
-		default:
-		}
-		ask()
-		cluster.KeepControl()
-		cluster.SleepControl(func() { <-gate })
-		return nil, nil, false
-	})
-	return release, first
-}
-
 func TestUnknownTopic(t *testing.T) {
 	cluster := fakeBroker(t)
 	p := open(t, connection(cluster.ListenAddrs()...), nil, nil, func(tune *tuning) { tune.unknownRetries = 1 })

@@ -54,14 +54,8 @@ type share struct {
 	done func(*outbox.Record, error)
 }
 
-const (
-	batchHeaderBytes = 61
-	batchMagic       = 2
-	batchLengthAt    = 8  // where the length stands; it counts what is behind it
-	batchCRCAt       = 17 // and the checksum, of what is behind it
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// batchMagic is the number of the format.
+const batchMagic = 2
 
 // reset makes b a batch without records that keeps its memory.
 func (b *recordBatch) reset() {

@@ -1,82 +1,14 @@
 package kafka
 
 import (
-	"crypto/tls"
 	"crypto/x509"
-	"net"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
-
 	"reskafka/internal/config"
-	"reskafka/internal/host"
 )
-
-// TestRenewedFiles renews the brokers' certificate, its authority and the client's certificate under their old names, and
-// nobody reloads anything: as soon as the old connections end the new files are used. What cannot be used is not.
-func TestRenewedFiles(t *testing.T) {
-	dir := t.TempDir()
-	first, second := newAuthority(t, "first"), newAuthority(t, "second")
-	var present atomic.Pointer[tls.Config]
-	use := func(a *authority) {
-		pool := x509.NewCertPool()
-		pool.AddCert(a.cert)
-		present.Store(&tls.Config{Certificates: []tls.Certificate{a.issue()}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
-	}
-	use(first)
-	d := &door{tries: make(chan struct{}, 100)}
-	cluster := fakeBroker(t, kfake.SeedTopics(1, "t"), kfake.ListenFn(func(network, address string) (net.Listener, error) {
-		l, err := net.Listen(network, address)
-		d.Listener = l
-		return d, err
-	}), kfake.TLS(&tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return present.Load(), nil }}))
-
-	c := secure(cluster, first.write(filepath.Join(dir, "ca.pem")))
-	c.CertificateFile, c.KeyFile = writePair(t, dir, first.issue())
-	log := newLines()
-	p := open(t, c, log, nil)
-	sendAll(t, p, numbered("t", 0, 1)...)
-
-	// The renewal is under way: the new certificate is there and its key is not.
-	renewed := second.issue()
-	old, err := os.ReadFile(c.KeyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePair(t, dir, renewed)
-	key, err := os.ReadFile(c.KeyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(c.KeyFile, old, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	long := time.Now().Add(-time.Hour) // it takes too long
-	for _, path := range []string{c.CAFile, c.CertificateFile, c.KeyFile} {
-		if err := os.Chtimes(path, long, long); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d.cut(false)
-	sendAll(t, p, numbered("t", 1, 2)...) // with the certificate before
-	log.waitFor(t, host.Warning, "renewed TLS files cannot be used, those before stay in use: reading ssl_certificate_location "+c.CertificateFile)
-
-	use(second)
-	d.cut(false)
-	o := expectOutcomes(t, 1)
-	p.Send(numbered("t", 2, 3), time.Now().Add(time.Hour), o.add)
-	log.waitFor(t, host.Warning, "signed by an authority that is not in ssl_ca_location")
-	if err := os.WriteFile(c.KeyFile, key, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	second.write(c.CAFile)
-	o.allSent()
-	log.waitFor(t, host.Notice, "renewed TLS files are used from now on; the client certificate is valid until")
-}
 
 // TestHalfARenewalIsNotTold holds that nothing is said of a certificate whose key is about to be written, unless it is not.
 func TestHalfARenewalIsNotTold(t *testing.T) {

@@ -502,5 +502,5 @@ func (b *batchCheck) fault() error {
 
 func (b *batchCheck) faultf(offset int64, format string, args ...any) error {
 	why := fmt.Errorf(format, args...)
-	return &described{inWords(batchRefused, fmt.Sprint(offset), fmt.Sprint(b.partition), why.Error()), why}
+	return withSentence(why, batchRefused, fmt.Sprint(offset), fmt.Sprint(b.partition), why.Error())
 }

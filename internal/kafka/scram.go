@@ -35,11 +35,11 @@ func (s *boundedSession) Challenge(message []byte) (done bool, answer []byte, er
 	if !s.challenged {
 		s.challenged = true
 		if text := rounds(message); !allowed(text) {
-			return false, nil, &described{inWords(tooManyRounds, text), tooManyRounds}
+			return false, nil, withSentence(tooManyRounds, tooManyRounds, text)
 		}
 	}
 	if done, answer, err = s.Session.Challenge(message); err != nil {
-		err = &described{inWords(scramFailed, brief(err.Error())), err}
+		err = withSentence(err, scramFailed, brief(err.Error()))
 	}
 	return done, answer, err
 }

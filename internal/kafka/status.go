@@ -115,6 +115,24 @@ func (s *Status) Snapshot() Snapshot {
 	return snap
 }
 
+// setAcknowledged notes when a broker last acknowledged a record.
+func (s *Status) setAcknowledged(at time.Time) { s.acknowledged.Store(at.UnixNano()) }
+
+// addRetried counts records that are sent again.
+func (s *Status) addRetried(records int) { s.retried.Add(uint64(records)) }
+
+// hasTroubles reports whether a trouble was logged that is not over.
+func (s *Status) hasTroubles() bool { return s.lasting.some.Load() }
+
+// hasTrouble reports whether a trouble about something was logged that is not over.
+func (s *Status) hasTrouble(about string) bool { return s.lasting.has(about) }
+
+// beginTrouble notes a trouble that was logged. hooks.settled logs its end.
+func (s *Status) beginTrouble(about, text string, now time.Time) { s.lasting.began(about, text, now) }
+
+// endTrouble forgets a trouble without a line.
+func (s *Status) endTrouble(about string) { s.lasting.ended(about) }
+
 // Pending describes the attempt to connect that has lasted longest; it is empty when none is under way.
 func (s Snapshot) Pending() string {
 	text, since := "", time.Time{}
@@ -157,7 +175,7 @@ func (b *broker) throttled() time.Time {
 	longest := time.Duration(0)
 	for conn := range b.conns {
 		if c, ok := conn.(*boundedConn); ok {
-			longest = max(longest, c.pause.left())
+			longest = max(longest, c.throttledFor())
 		}
 	}
 	if longest == 0 {

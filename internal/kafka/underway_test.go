@@ -3,8 +3,6 @@ package kafka
 import (
 	"errors"
 	"fmt"
-	"net"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,89 +12,12 @@ import (
 	"reskafka/internal/host"
 )
 
-// lossy is a cluster's network whose answers can be lost: requests arrive, and what the brokers say to them does not.
-type lossy struct {
-	mtx   sync.Mutex
-	conns []net.Conn
-	mute  bool
-	lost  chan struct{} // one for every answer that was lost
-}
-
-type lossyListener struct {
-	net.Listener
-	network *lossy
-}
-
-type lossyConn struct {
-	net.Conn
-	network *lossy
-}
-
-func newLossyBroker(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *lossy) {
-	l := &lossy{lost: make(chan struct{}, 1000)}
-	return fakeBroker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
-		inner, err := net.Listen(network, address)
-		return &lossyListener{inner, l}, err
-	}))...), l
-}
-
-func (l *lossyListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	l.network.mtx.Lock()
-	defer l.network.mtx.Unlock()
-	l.network.conns = append(l.network.conns, conn)
-	return &lossyConn{conn, l.network}, nil
-}
-
-func (c *lossyConn) Write(p []byte) (int, error) {
-	c.network.mtx.Lock()
-	mute := c.network.mute
-	c.network.mtx.Unlock()
-	if !mute {
-		return c.Conn.Write(p)
-	}
-	select {
-	case c.network.lost <- struct{}{}:
-	default:
-	}
-	return len(p), nil
-}
-
-func (l *lossy) lose(on bool) {
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	l.mute = on
-}
-
-// cut ends every connection there is.
-func (l *lossy) cut() {
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	for _, conn := range l.conns {
-		conn.Close()
-	}
-	l.conns = nil
-}
-
-// soon waits until something is so that tells nobody.
-func soon(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for limit := time.Now().Add(patience); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("not so after %v: %s", patience, what)
-		}
-	}
-}
-
 // returned fails unless every record came back for another client.
-func (o *outcomes) returned() {
-	o.t.Helper()
+func returned(t *testing.T, o *outcomes) {
+	t.Helper()
 	for r, err := range o.wait() {
 		if !errors.Is(err, ErrClosed) {
-			o.t.Fatalf("record %q: %v", r.Value, err)
+			t.Fatalf("record %q: %v", r.Value, err)
 		}
 	}
 }
@@ -136,7 +57,7 @@ func TestRecallOfWhatNoBrokerHas(t *testing.T) {
 			t.Errorf("%d underway", n)
 		}
 		p.Recall()
-		o.returned()
+		returned(t, o)
 		next := connection(cluster.ListenAddrs()...)
 		next.SecurityProtocol, next.SASLMechanism, next.SASLUsername, next.SASLPassword = "sasl_plaintext", "PLAIN", "user", "right"
 		sendAll(t, open(t, next, nil, nil), o.order...)
@@ -145,7 +66,7 @@ func TestRecallOfWhatNoBrokerHas(t *testing.T) {
 		}
 		late := expectOutcomes(t, 1)
 		p.Send(numbered("t", 100, 101), time.Now().Add(time.Hour), late.add)
-		late.returned()
+		returned(t, late)
 	})
 }
 
@@ -202,7 +123,7 @@ func TestRecallOfLostAnswers(t *testing.T) {
 			clock.pass(2 * retryBackoff) // enough after one failure, and too little for the topic to be asked about
 			await(t, l.lost)
 			p.Recall()
-			o.returned()
+			returned(t, o)
 			return
 		}
 		p.Recall()

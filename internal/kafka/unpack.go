@@ -20,19 +20,11 @@ import (
 	"reskafka/internal/config"
 )
 
-// Limits of what fetched batches may decompress to. A batch of 1 MB that a producer compressed to a thirtieth fits; a bomb, which
-// reaches a thousandth, does not. Records count with the memory that the client makes of them.
-const (
-	minBatchBudget     = 48 << 20
-	batchBudgetFactor  = 8        // times message_max_bytes
-	decompressedBudget = 96 << 20 // of all consumers together
-)
+// decompressedBudget is what the fetched batches of all consumers together may decompress to, bytes.
+const decompressedBudget = 96 << 20
 
-// What the client allocates for each record and each header, beyond the decompressed bytes that they refer to.
-const (
-	recordCost = 200
-	headerCost = 40
-)
+// headerCost is what the client allocates for each header, beyond the decompressed bytes that it refers to.
+const headerCost = 40
 
 // errNoBudget is what decompress returns while decompressed records that are not delivered yet fill the budget. The batch
 // stays with the broker and is fetched again.
@@ -65,11 +57,6 @@ type decompressor struct {
 	total   *memoryBudget // of all
 	waiting atomic.Bool   // the consumer has nothing to deliver: one batch may exceed the total
 	zstd    sync.Pool     // *zstd.Decoder
-}
-
-// batchBudget is the memory that one batch may need.
-func batchBudget(c *config.Connection) int {
-	return max(minBatchBudget, batchBudgetFactor*c.MessageMaxBytes)
 }
 
 func newDecompressor(c *config.Connection, total *memoryBudget) *decompressor {

@@ -141,6 +141,9 @@ func brief(text string) string {
 // is reports whether the sentence is that of a failure.
 func (s sentence) is(of failure) bool { return s.row != nil && s.row.of == error(of) }
 
+// empty reports whether there is no sentence.
+func (s sentence) empty() bool { return s.row == nil }
+
 func (w *words) title() string {
 	if code, ok := w.of.(*kerr.Error); ok && w.area == "" {
 		return code.Message
@@ -156,6 +159,16 @@ type described struct {
 
 func (e *described) Error() string { return e.String() }
 func (e *described) Unwrap() error { return e.err }
+
+// withSentence returns err with the sentence of a failure.
+func withSentence(err error, of failure, args ...any) error {
+	return &described{inWords(of, args...), err}
+}
+
+// withDescription returns err with its sentence as the failure of a request.
+func withDescription(err error, purpose what) error {
+	return &described{describe(answerTo(purpose, err)), err}
+}
 
 // answer is an error code that a broker answered a request with.
 type answer struct {

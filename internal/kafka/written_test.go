@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,28 +27,6 @@ func (c *clock) of(tune *tuning)       { tune.now = c.now }
 func (c *clock) producer(t *testing.T, to *config.Connection, log host.Logger, status *Status) *Producer {
 	t.Helper()
 	return open(t, to, log, status, c.of)
-}
-
-// newDoor is a cluster's listener that can be shut.
-func newDoor(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *door) {
-	d := &door{tries: make(chan struct{}, 100)}
-	return fakeBroker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
-		l, err := net.Listen(network, address)
-		d.Listener = l
-		return d, err
-	}))...), d
-}
-
-// connsOf returns the open connections of a client.
-func connsOf(s *Status) (conns []*boundedConn) {
-	s.mtx.Lock()
-	defer s.mtx.Unlock()
-	for _, b := range s.brokers {
-		for conn := range b.conns {
-			conns = append(conns, conn.(*boundedConn))
-		}
-	}
-	return conns
 }
 
 // TestProducer_ConnectionCutWhileQuiet_SendsOnce checks that records arrive, each once, when the connection ends while no request is
@@ -125,18 +102,15 @@ func TestProducer_NothingWritten_IsReturned(t *testing.T) {
 	cluster, d := newDoor(t, kfake.SeedTopics(1, "t"))
 	c := connection(cluster.ListenAddrs()...)
 	c.Idempotence = true
-	status := &Status{}
-	p := newClock().producer(t, c, nil, status)
+	p := newClock().producer(t, c, nil, nil)
 	sendAll(t, p, numbered("t", 0, 1)...)
 	d.cut(true)
-	for _, conn := range connsOf(status) {
-		_ = conn.Conn.Close()
-	}
+	time.Sleep(lookAfter) // then the connection is looked at before it is written to
 	o := expectOutcomes(t, 1)
 	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
 	await(t, d.tries) // the library has begun to make a connection
 	p.Recall()
-	o.returned()
+	returned(t, o)
 	d.open()
 	once(t, cluster, 1)
 }
@@ -180,14 +154,20 @@ func TestHooks_RequestLost_IsReportedOnce(t *testing.T) {
 	log, status, clock := newLines(), &Status{}, newClock()
 	p := clock.producer(t, c, log, status)
 	sendAll(t, p, numbered("t", 0, 1)...)
-	before := len(connsOf(status))
+	connections := func() (n int) {
+		for _, b := range status.Snapshot().Brokers {
+			n += b.Connections
+		}
+		return n
+	}
+	before := connections()
 	network.lose(true)
 	o := expectOutcomes(t, 1)
 	p.Send(numbered("t", 1, 2), time.Time{}, o.add)
 	await(t, network.lost)
 	network.cut()
 	log.waitFor(t, host.Warning, "does not answer") // no time passes: nothing is sent again yet
-	soon(t, "the connection is gone", func() bool { return len(connsOf(status)) == before-1 })
+	soon(t, "the connection is gone", func() bool { return connections() == before-1 })
 	if snap := status.Snapshot(); snap.Failures != 1 || snap.LastError.Text == "" {
 		t.Errorf("the status is %+v", snap)
 	}
@@ -199,13 +179,6 @@ func TestHooks_RequestLost_IsReportedOnce(t *testing.T) {
 	o.allSent()
 	log.waitFor(t, host.Notice, "is back")
 	once(t, cluster, 2)
-	status.mtx.Lock()
-	defer status.mtx.Unlock()
-	for addr, b := range status.brokers {
-		if len(b.gone) != 0 {
-			t.Errorf("%s: %d connections are waited for", addr, len(b.gone))
-		}
-	}
 }
 
 // TestRecall_RequestLost_ReturnsOtherRecords checks that records which are to follow a lost request are not taken for records that a
@@ -228,7 +201,7 @@ func TestRecall_RequestLost_ReturnsOtherRecords(t *testing.T) {
 	clock.pass(retryBackoffMax)
 	await(t, d.tries)
 	p.Recall()
-	other.returned()
+	returned(t, other)
 	if n := p.Underway(); n != 1 {
 		t.Errorf("%d batches may be with the broker", n)
 	}
