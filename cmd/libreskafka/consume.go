@@ -12,10 +12,10 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 )
 
-// delivery is the memory that a subscription's thread shares with its consumer, a kafka.Progress. It is freed when the
+// delivery is the memory that a subscription's thread shares with its consumer, a consume.Progress. It is freed when the
 // consumer has been collected, which may ask it to the last, and the thread has said that it is done (deliveries).
 type delivery struct {
 	shared *C.struct_resk_delivery
@@ -32,13 +32,13 @@ func newDelivery() *delivery {
 	return d
 }
 
-// Delivered implements kafka.Progress.
+// Delivered implements consume.Progress.
 func (d *delivery) Delivered() uint64 {
 	defer runtime.KeepAlive(d)
 	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&d.shared.delivered)))
 }
 
-// Hurry implements kafka.Progress.
+// Hurry implements consume.Progress.
 func (d *delivery) Hurry(set bool) {
 	var hurry uint64
 	if set {
@@ -196,7 +196,7 @@ var (
 )
 
 // newBatch copies messages into the delivery's block: the batch, its messages, their headers, and then the bytes.
-func newBatch(messages *kafka.Batch, d *delivery) *C.struct_resk_batch {
+func newBatch(messages *consume.Batch, d *delivery) *C.struct_resk_batch {
 	count := messages.Len()
 	headers, topics, bytes := messages.Size()
 	size := bytes + topics + messages.Runs() + 2*count + 2*headers // with a NUL behind each

@@ -16,7 +16,7 @@ import (
 	"reskafka/internal/console"
 	"reskafka/internal/engine"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/produce"
 	"reskafka/internal/memlimit"
 )
 
@@ -57,8 +57,8 @@ func resk_start(h *C.struct_resk_host, limits *C.struct_resk_limits) (result C.i
 		}
 	}
 	limits.topic_length_max = config.TopicLengthMax
-	limits.record_overhead = kafka.RecordOverhead
-	limits.header_overhead = kafka.HeaderOverhead
+	limits.record_overhead = produce.RecordOverhead
+	limits.header_overhead = produce.HeaderOverhead
 	return C.RESK_OK
 }
 

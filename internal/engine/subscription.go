@@ -8,7 +8,8 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
+	kafka "reskafka/internal/kafka/client"
+	"reskafka/internal/kafka/consume"
 )
 
 // subscription is one membership of a connection's consumer group, for as long as a module wants it. The consumer
@@ -17,10 +18,10 @@ import (
 type subscription struct {
 	connection *connection
 	topics     []string
-	progress   kafka.Progress
+	progress   consume.Progress
 
 	mtx      sync.Mutex
-	consumer *kafka.Consumer    // nil = there is none now
+	consumer *consume.Consumer  // nil = there is none now
 	status   *kafka.Status      // of the last consumer
 	settings *config.Connection // what the next consumer is made with; nil = wait for a reload
 	changed  chan struct{}      // closed when settings or ended change
@@ -55,7 +56,7 @@ func (e *Engine) CheckConsumer(name string) error {
 
 // Subscribe makes a connection a member of its group for topics, a comma-separated list, and gives the number of the
 // subscription. It touches no network before it returns.
-func (e *Engine) Subscribe(name, topics string, progress kafka.Progress) (uint64, error) {
+func (e *Engine) Subscribe(name, topics string, progress consume.Progress) (uint64, error) {
 	if err := e.CheckConsumer(name); err != nil {
 		return 0, err
 	}
@@ -100,7 +101,7 @@ func (s *subscription) open() error {
 	if s.status != nil {
 		status.Follow(s.status)
 	}
-	consumer, err := kafka.NewConsumer(s.settings, s.topics, e.log, status, s.progress, e.departures)
+	consumer, err := consume.NewConsumer(s.settings, s.topics, e.log, status, s.progress, e.departures)
 	if err == nil {
 		s.consumer, s.status = consumer, status
 	}
@@ -116,7 +117,7 @@ func (e *Engine) subscription(id uint64) *subscription {
 
 // Next blocks until the subscription has messages; false when it has ended. Only its own thread calls it. What
 // Progress does not count of the batch before comes again.
-func (e *Engine) Next(id uint64) (*kafka.Batch, bool) {
+func (e *Engine) Next(id uint64) (*consume.Batch, bool) {
 	s := e.subscription(id)
 	if s == nil {
 		return nil, false
@@ -138,7 +139,7 @@ func (e *Engine) Next(id uint64) (*kafka.Batch, bool) {
 }
 
 // current gives the consumer, made anew when a reload has ended the one before.
-func (s *subscription) current() (consumer *kafka.Consumer, changed <-chan struct{}, ended bool) {
+func (s *subscription) current() (consumer *consume.Consumer, changed <-chan struct{}, ended bool) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.consumer == nil && s.settings != nil && !s.ended {
@@ -150,7 +151,7 @@ func (s *subscription) current() (consumer *kafka.Consumer, changed <-chan struc
 	return s.consumer, s.changed, s.ended
 }
 
-func (s *subscription) forget(consumer *kafka.Consumer) {
+func (s *subscription) forget(consumer *consume.Consumer) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.consumer == consumer {
@@ -199,7 +200,7 @@ func (s *subscription) endWithin(limit time.Duration) {
 }
 
 // finish lets no other consumer be made, and gives the one there is.
-func (s *subscription) finish() *kafka.Consumer {
+func (s *subscription) finish() *consume.Consumer {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if !s.ended {

@@ -62,32 +62,36 @@ var onlyIn = []struct {
 	why      string
 }{
 	{`^C$`, `^cmd/libreskafka/`, "the boundary to C is in one folder"},
-	{`^github\.com/twmb/franz-go/pkg/kfake`, `^cmd/reskafka/|^test/(options|brokers)/|_test\.go$`, "the development broker is for people and tests"},
-	{`^github\.com/`, `^internal/kafka/|^cmd/reskafka/|^test/(options|wire|brokers)/|^bench/|_test\.go$`, "the Kafka client's types stay in internal/kafka"},
+	{`^github\.com/twmb/franz-go/pkg/kfake`, `^cmd/reskafka/|^test/(options|brokers|kafkatest)/|_test\.go$`, "the development broker is for people and tests"},
+	{`^github\.com/`, `^internal/kafka/|^cmd/reskafka/|^test/(options|wire|brokers|kafkatest)/|^bench/|_test\.go$`, "the Kafka client's types stay in internal/kafka"},
 	{`^reskafka/test/`, `^test/|^bench/|_test\.go$`, "what is for tests stays in tests"},
 	{`^reskafka/cmd/`, `^cmd/`, "commands use packages, not the other way round"},
 }
 
 // Which packages of ours each package may import; a package that is not listed may import none.
 var uses = map[string][]string{
-	"internal/engine":     {"config", "console", "event", "frame", "host", "kafka", "outbox", "spool", "staged", "throttle"},
-	"internal/kafka":      {"config", "dns", "host", "outbox", "throttle"},
-	"internal/dns":        {},
-	"internal/event":      {"config", "host", "outbox"},
-	"internal/console":    {"config", "host"},
-	"internal/docs":       {"config"},
-	"internal/config":     {},
-	"internal/frame":      {},
-	"internal/host":       {},
-	"internal/inbox":      {},
-	"internal/memlimit":   {},
-	"internal/outbox":     {},
-	"internal/processors": {},
-	"internal/rooted":     {},
-	"internal/spool":      {"host", "outbox", "rooted", "throttle", "uptime"},
-	"internal/staged":     {"frame", "rooted"},
-	"internal/throttle":   {},
-	"internal/uptime":     {},
+	"internal/engine": {"config", "console", "event", "frame", "host", "kafka/admin", "kafka/client", "kafka/consume", "kafka/produce", "outbox",
+		"spool", "staged", "throttle"},
+	"internal/kafka/client":  {"config", "dns", "host", "throttle"}, // and none of the three
+	"internal/kafka/produce": {"config", "dns", "host", "kafka/client", "outbox"},
+	"internal/kafka/consume": {"config", "host", "kafka/client", "outbox", "throttle"},
+	"internal/kafka/admin":   {"config", "host", "kafka/client"},
+	"internal/dns":           {},
+	"internal/event":         {"config", "host", "outbox"},
+	"internal/console":       {"config", "host"},
+	"internal/docs":          {"config"},
+	"internal/config":        {},
+	"internal/frame":         {},
+	"internal/host":          {},
+	"internal/inbox":         {},
+	"internal/memlimit":      {},
+	"internal/outbox":        {},
+	"internal/processors":    {},
+	"internal/rooted":        {},
+	"internal/spool":         {"host", "outbox", "rooted", "throttle", "uptime"},
+	"internal/staged":        {"frame", "rooted"},
+	"internal/throttle":      {},
+	"internal/uptime":        {},
 }
 
 func TestImports(t *testing.T) {

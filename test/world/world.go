@@ -13,7 +13,7 @@ import (
 	"reskafka/internal/engine"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 )
 
 // World is an engine with its log.
@@ -147,7 +147,7 @@ type Subscription struct {
 }
 
 // Subscribe consumes the world's topic on a connection, as the module's threads do, and calls back for each message.
-func (w *World) Subscribe(name string, callback func(kafka.Message)) (*Subscription, error) {
+func (w *World) Subscribe(name string, callback func(consume.Message)) (*Subscription, error) {
 	p := &progress{}
 	id, err := w.Engine.Subscribe(name, w.Topic, p)
 	if err != nil {
