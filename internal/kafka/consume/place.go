@@ -16,7 +16,7 @@ import (
 )
 
 // The client retries a partition that it cannot read without a pause, and transfers what follows the unreadable batch each time.
-// So the consumer pauses such a partition and probes it with a fetch of its own (consumer_probe.go), after a second at first and
+// So the consumer pauses such a partition and probes it with a fetch of its own (probe.go), after a second at first and
 // after a minute in the end. The client fetches it again when a probe could read it.
 
 // maxPause is the longest pause of a partition that cannot be read.
