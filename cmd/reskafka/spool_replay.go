@@ -10,7 +10,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
+	kafka "reskafka/internal/kafka/produce"
 	"reskafka/internal/outbox"
 	"reskafka/internal/spool"
 )

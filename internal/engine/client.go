@@ -7,19 +7,20 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
+	kafka "reskafka/internal/kafka/client"
+	"reskafka/internal/kafka/produce"
 	"reskafka/internal/outbox"
 )
 
-// client carries a connection's records with a kafka.Producer that the first Send makes. To make one takes some 0.4 ms of a
+// client carries a connection's records with a produce.Producer that the first Send makes. To make one takes some 0.4 ms of a
 // processor, most of it inside the library, which whoever asks for producers while Asterisk starts need not wait for; and a
-// connection that nothing is produced on needs none. It has every method of kafka.Producer that an outbox looks for.
+// connection that nothing is produced on needs none. It has every method of produce.Producer that an outbox looks for.
 type client struct {
 	connection *connection
 	settings   *config.Connection
 	status     *kafka.Status
 
-	producer atomic.Pointer[kafka.Producer] // nil = not made yet
+	producer atomic.Pointer[produce.Producer] // nil = not made yet
 
 	mtx         sync.Mutex // held while it is made
 	over        bool       // closed or recalled before
@@ -32,14 +33,14 @@ var _ outbox.Transport = (*client)(nil)
 // newClient returns a client with those settings, or says what keeps one from being made. It reads the TLS files and touches
 // no network.
 func (c *connection) newClient(settings *config.Connection) (*client, error) {
-	if err := kafka.CheckProducer(settings); err != nil {
+	if err := produce.CheckProducer(settings); err != nil {
 		return nil, err
 	}
 	return &client{connection: c, settings: settings, status: &kafka.Status{}}, nil
 }
 
 // made gives the producer, or why there is none.
-func (c *client) made() (*kafka.Producer, error) {
+func (c *client) made() (*produce.Producer, error) {
 	if p := c.producer.Load(); p != nil {
 		return p, nil
 	}
@@ -49,9 +50,9 @@ func (c *client) made() (*kafka.Producer, error) {
 		return p, nil
 	}
 	if c.over {
-		return nil, kafka.ErrClosed
+		return nil, produce.ErrClosed
 	}
-	p, err := kafka.NewProducer(c.settings, c.connection.engine.log, c.status)
+	p, err := produce.NewProducer(c.settings, c.connection.engine.log, c.status)
 	if err != nil {
 		c.tell(err)
 		return nil, err
@@ -104,7 +105,7 @@ func (c *client) Permanent(err error) (reason string, permanent bool) {
 	return "", false
 }
 
-// AcknowledgeBy is kafka.Producer's.
+// AcknowledgeBy is produce.Producer's.
 func (c *client) AcknowledgeBy(acknowledge func(records []*outbox.Record)) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -114,7 +115,7 @@ func (c *client) AcknowledgeBy(acknowledge func(records []*outbox.Record)) {
 	}
 }
 
-// Recall is kafka.Producer's.
+// Recall is produce.Producer's.
 func (c *client) Recall() {
 	if !c.before(true) {
 		c.producer.Load().Recall()
@@ -128,7 +129,7 @@ func (c *client) Close() {
 	}
 }
 
-// CloseWithin is kafka.Producer's.
+// CloseWithin is produce.Producer's.
 func (c *client) CloseWithin(limit time.Duration) {
 	if !c.before(true) {
 		c.producer.Load().CloseWithin(limit)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/produce"
 	"reskafka/internal/outbox"
 )
 
@@ -18,7 +18,7 @@ func TestClientHasWhatAnOutboxLooksFor(t *testing.T) {
 		"Underway": true, // for tests
 		"Carries":  true, // for whoever makes one
 	}
-	ours, theirs := reflect.TypeFor[*client](), reflect.TypeFor[*kafka.Producer]()
+	ours, theirs := reflect.TypeFor[*client](), reflect.TypeFor[*produce.Producer]()
 	for theirs := range theirs.Methods() {
 		if without[theirs.Name] {
 			continue
@@ -90,7 +90,7 @@ func TestClientIsMadeByTheFirstRecord(t *testing.T) {
 		t.Fatal("nothing was acknowledged")
 	}
 	c.Close()
-	if err := sent(t, c); err != kafka.ErrClosed {
+	if err := sent(t, c); err != produce.ErrClosed {
 		t.Errorf("after it was closed: %v", err)
 	}
 	b.consumed(t, "t", 1)
@@ -105,7 +105,7 @@ func TestClientThatEndsBeforeThereIsARecord(t *testing.T) {
 			r.configure(section("one", refusedAddress(t)))
 			c := r.clientOf(t, "one")
 			end(c)
-			if err := sent(t, c); err != kafka.ErrClosed || c.producer.Load() != nil {
+			if err := sent(t, c); err != produce.ErrClosed || c.producer.Load() != nil {
 				t.Errorf("a record's outcome is %v, the producer %v", err, c.producer.Load())
 			}
 			c.Close()

@@ -14,7 +14,8 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
+	kafka "reskafka/internal/kafka/client"
+	"reskafka/internal/kafka/produce"
 	"reskafka/internal/outbox"
 )
 
@@ -265,7 +266,7 @@ func (c *connection) close() {
 
 // outboxSettings are the options that the outbox obeys.
 func (c *connection) outboxSettings(settings *config.Connection) outbox.Settings {
-	records, bytes := kafka.Window()
+	records, bytes := produce.Window()
 	s := outbox.Settings{
 		Timeout:       settings.MessageTimeout,
 		WindowRecords: records,

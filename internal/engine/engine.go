@@ -16,7 +16,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/internal/spool"
 	"reskafka/internal/throttle"
 )
@@ -54,7 +54,7 @@ type Engine struct {
 	life       context.Context // done when Stop begins
 	endLife    context.CancelFunc
 	background sync.WaitGroup // what goes on when a call has returned
-	departures *kafka.Departures
+	departures *consume.Departures
 
 	mtx           sync.Mutex // guards what follows; taken after configuring, never held over a call out
 	config        *config.Kafka
@@ -93,7 +93,7 @@ func Start(system host.System, log host.Logger) *Engine {
 
 		subscriptions: map[uint64]*subscription{},
 		reports:       map[uint64]*Reports{},
-		departures:    kafka.NewDepartures(),
+		departures:    consume.NewDepartures(),
 	}
 	e.life, e.endLife = context.WithCancel(context.Background())
 	e.connections.Store(&[]*connection{})

@@ -27,7 +27,7 @@ import (
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/held"
 	"reskafka/test/port"
 )
@@ -277,7 +277,7 @@ func number(name string) uint64 {
 }
 
 // subscribe is Subscribe with a number that no other subscription has.
-func (r *rig) subscribe(name, topics string, progress kafka.Progress) (uint64, error) {
+func (r *rig) subscribe(name, topics string, progress consume.Progress) (uint64, error) {
 	id := r.numbers.Add(1)
 	return id, r.Subscribe(name, topics, id, progress)
 }

@@ -8,7 +8,8 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/console"
-	"reskafka/internal/kafka"
+	kafka "reskafka/internal/kafka/client"
+	"reskafka/internal/kafka/produce"
 	"reskafka/internal/outbox"
 )
 
@@ -269,7 +270,7 @@ func (e *Engine) opened(name string) (*outbox.Outbox, *config.Connection, *kafka
 
 // sendable holds a test message to the rules that produce applies to every record.
 func sendable(settings *config.Connection, topic, message string, key *string) error {
-	weight := kafka.RecordOverhead + len(message)
+	weight := produce.RecordOverhead + len(message)
 	if key != nil {
 		weight += len(*key)
 	}

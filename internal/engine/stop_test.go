@@ -26,7 +26,7 @@ func noGoroutines(t *testing.T) {
 		var some []string
 		for _, stack := range strings.Split(string(text), "\n\n")[1:] { // the first is this one
 			if strings.Contains(stack, "franz-go/pkg/kgo.") || strings.Contains(stack, "reskafka/internal/outbox.") ||
-				strings.Contains(stack, "reskafka/internal/engine.(*Engine)") || strings.Contains(stack, "reskafka/internal/kafka.") {
+				strings.Contains(stack, "reskafka/internal/engine.(*Engine)") || strings.Contains(stack, "reskafka/internal/kafka/") {
 				some = append(some, stack)
 			}
 		}

@@ -8,7 +8,8 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
+	kafka "reskafka/internal/kafka/client"
+	"reskafka/internal/kafka/consume"
 )
 
 // subscription is one membership of a connection's consumer group, for as long as a module wants it. The consumer
@@ -17,10 +18,10 @@ import (
 type subscription struct {
 	connection *connection
 	topics     []string
-	progress   kafka.Progress
+	progress   consume.Progress
 
 	mtx      sync.Mutex
-	consumer *kafka.Consumer    // nil = there is none now
+	consumer *consume.Consumer  // nil = there is none now
 	status   *kafka.Status      // of the last consumer
 	settings *config.Connection // what the next consumer is made with; nil = wait for a reload
 	changed  chan struct{}      // closed when settings or ended change
@@ -55,7 +56,7 @@ func (e *Engine) CheckConsumer(name string) error {
 
 // Subscribe makes a connection a member of its group for topics, a comma-separated list. id is the number of the
 // subscription for every other call; no other subscription has it. Subscribe touches no network.
-func (e *Engine) Subscribe(name, topics string, id uint64, progress kafka.Progress) error {
+func (e *Engine) Subscribe(name, topics string, id uint64, progress consume.Progress) error {
 	if err := e.CheckConsumer(name); err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func (s *subscription) open() error {
 	if s.status != nil {
 		status.Follow(s.status)
 	}
-	consumer, err := kafka.NewConsumer(s.settings, s.topics, e.log, status, s.progress, e.departures)
+	consumer, err := consume.NewConsumer(s.settings, s.topics, e.log, status, s.progress, e.departures)
 	if err == nil {
 		s.consumer, s.status = consumer, status
 	}
@@ -119,7 +120,7 @@ func (e *Engine) subscription(id uint64) *subscription {
 
 // Next blocks until the subscription has messages; false when it has ended. Only its own thread calls it. What
 // Progress does not count of the batch before comes again.
-func (e *Engine) Next(id uint64) (*kafka.Batch, bool) {
+func (e *Engine) Next(id uint64) (*consume.Batch, bool) {
 	s := e.subscription(id)
 	if s == nil {
 		return nil, false
@@ -141,7 +142,7 @@ func (e *Engine) Next(id uint64) (*kafka.Batch, bool) {
 }
 
 // current gives the consumer, made anew when a reload has ended the one before.
-func (s *subscription) current() (consumer *kafka.Consumer, changed <-chan struct{}, ended bool) {
+func (s *subscription) current() (consumer *consume.Consumer, changed <-chan struct{}, ended bool) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.consumer == nil && s.settings != nil && !s.ended {
@@ -153,7 +154,7 @@ func (s *subscription) current() (consumer *kafka.Consumer, changed <-chan struc
 	return s.consumer, s.changed, s.ended
 }
 
-func (s *subscription) forget(consumer *kafka.Consumer) {
+func (s *subscription) forget(consumer *consume.Consumer) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.consumer == consumer {
@@ -202,7 +203,7 @@ func (s *subscription) endWithin(limit time.Duration) {
 }
 
 // finish lets no other consumer be made, and gives the one there is.
-func (s *subscription) finish() *kafka.Consumer {
+func (s *subscription) finish() *consume.Consumer {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if !s.ended {

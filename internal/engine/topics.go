@@ -10,7 +10,7 @@ import (
 	"reskafka/internal/config"
 	"reskafka/internal/event"
 	"reskafka/internal/host"
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/admin"
 	"reskafka/internal/throttle"
 )
 
@@ -31,7 +31,7 @@ func (e *Engine) EnsureTopic(name, topic string, partitions, replication int, wa
 	}
 	ensure := func() error {
 		defer host.Guard(e.log, "creating a topic")
-		err := kafka.EnsureTopic(e.life, settings, topic, partitions, replication, e.log)
+		err := admin.EnsureTopic(e.life, settings, topic, partitions, replication, e.log)
 		if err != nil && !errors.Is(err, context.Canceled) {
 			host.Logf(e.log, host.Error, "%v", err)
 		}
@@ -68,7 +68,7 @@ func (e *Engine) CreateTopic(ctx context.Context, name, topic string, partitions
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)()
-	return kafka.CreateTopic(ctx, settings, topic, partitions, replication, e.log)
+	return admin.CreateTopic(ctx, settings, topic, partitions, replication, e.log)
 }
 
 // createLater has the topic of an event source created in the background, as often as it takes: brokers may be away when Asterisk
@@ -86,7 +86,7 @@ func (e *Engine) createLater(c *connection, source event.Source) {
 			if e.isStopped() || !e.isOpen(source) || settings == nil {
 				return
 			}
-			created, err := kafka.CreateTopic(e.life, settings, topic.Name, topic.Partitions, topic.Replication, e.log)
+			created, err := admin.CreateTopic(e.life, settings, topic.Name, topic.Partitions, topic.Replication, e.log)
 			switch {
 			case created:
 				host.Logf(e.log, host.Notice, "connection %s: topic %s created", settings.Name, topic.Name)

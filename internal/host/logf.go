@@ -33,8 +33,8 @@ func shortFile(path string) string {
 	return path[strings.LastIndexByte(path[:slash], '/')+1:]
 }
 
-// shortFunction takes import path and package off a function's name: "reskafka/internal/kafka.(*hooks).lost" is
-// "hooks.lost".
+// shortFunction takes import path and package off a function's name: "reskafka/internal/kafka/client.(*Hooks).lost" is
+// "Hooks.lost".
 func shortFunction(name string) string {
 	name = name[strings.LastIndexByte(name, '/')+1:]
 	_, name, _ = strings.Cut(name, ".")

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"reskafka/internal/kafka"
+	kafka "reskafka/internal/kafka/consume"
 	"reskafka/test/world"
 )
 

@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"reskafka/internal/config"
-	"reskafka/internal/kafka"
+	kafka "reskafka/internal/kafka/produce"
 	"reskafka/internal/outbox"
 )
 

@@ -48,7 +48,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"reskafka/internal/console"
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/wire"
 	"reskafka/test/world"
 )
@@ -207,7 +207,7 @@ func Values(n int) []string {
 func (r *Row) produceAndConsume(b *Bench) error {
 	values, received := Values(r.Records), make(chan string, r.Records)
 	if r.Consume {
-		if _, err := b.Subscribe("tested", func(m kafka.Message) { received <- string(m.Value) }); err != nil {
+		if _, err := b.Subscribe("tested", func(m consume.Message) { received <- string(m.Value) }); err != nil {
 			return err
 		}
 	}

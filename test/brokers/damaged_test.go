@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/world"
 )
 
@@ -84,7 +84,7 @@ func (e *damagedEngine) run() (o outcome) {
 		}
 		e.producers[name] = p
 	}
-	subscription, err := e.view("feed").Subscribe("consumer", func(m kafka.Message) {
+	subscription, err := e.view("feed").Subscribe("consumer", func(m consume.Message) {
 		if value := string(m.Value); !strings.HasPrefix(value, "feed ") {
 			e.strange.Store(&value)
 		}

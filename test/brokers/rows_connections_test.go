@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/apache"
 	"reskafka/test/port"
 	"reskafka/test/wire"
@@ -104,7 +104,7 @@ func idleRow(how wire.Ending, secure bool) Row {
 // does so again.
 func restAndProduce(b *Bench, rest time.Duration) error {
 	received := make(chan string, 100)
-	if _, err := b.Subscribe("tested", func(m kafka.Message) { received <- string(m.Value) }); err != nil {
+	if _, err := b.Subscribe("tested", func(m consume.Message) { received <- string(m.Value) }); err != nil {
 		return err
 	}
 	producers := map[string]*world.Producer{}
@@ -215,7 +215,7 @@ func versions() Row {
 			}
 			for name, about := range map[string]string{"FindCoordinator": "group group", "Fetch": "fetching messages"} {
 				key.Store(int32(map[string]kmsg.Key{"FindCoordinator": kmsg.FindCoordinator, "Fetch": kmsg.Fetch}[name]))
-				s, err := b.Subscribe(name, func(kafka.Message) {})
+				s, err := b.Subscribe(name, func(consume.Message) {})
 				if err != nil {
 					return err
 				}

@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/wire"
 )
 
@@ -56,14 +56,14 @@ var consumerRows = []Row{
 		Name: "a batch reaches offset 2^63-1 for good, then the offset is out of range", Finding: "C3", Partitions: 2,
 		Broker: []wire.Fault{pastTheEnd()},
 		Steps: func(b *Bench) error {
-			received := make(chan kafka.Message, 100)
+			received := make(chan consume.Message, 100)
 			if err := b.fill(2, 10); err != nil {
 				return err
 			}
-			if _, err := b.Subscribe("tested", func(m kafka.Message) { received <- m }); err != nil {
+			if _, err := b.Subscribe("tested", func(m consume.Message) { received <- m }); err != nil {
 				return err
 			}
-			return b.receive(received, 10, func(m kafka.Message) bool { return m.Partition == 1 })
+			return b.receive(received, 10, func(m consume.Message) bool { return m.Partition == 1 })
 		},
 		Log: []string{"of partition 0 was refused: it reaches an offset that no log has", "topic topic partition 0"},
 	},
@@ -104,7 +104,7 @@ func (b *Bench) fill(partitions int32, n int) error {
 }
 
 // receive waits for n messages, all of which must be expected.
-func (b *Bench) receive(received <-chan kafka.Message, n int, expected func(kafka.Message) bool) error {
+func (b *Bench) receive(received <-chan consume.Message, n int, expected func(consume.Message) bool) error {
 	for i := range n {
 		select {
 		case m := <-received:
@@ -120,16 +120,16 @@ func (b *Bench) receive(received <-chan kafka.Message, n int, expected func(kafk
 
 // skipUnreadable consumes beside an unreadable batch, and goes on behind it by the CLI.
 func skipUnreadable(b *Bench) error {
-	received := make(chan kafka.Message, 1000)
+	received := make(chan consume.Message, 1000)
 	for range 2 {
 		if err := b.fill(3, 10); err != nil {
 			return err
 		}
 	}
-	if _, err := b.Subscribe("tested", func(m kafka.Message) { received <- m }); err != nil {
+	if _, err := b.Subscribe("tested", func(m consume.Message) { received <- m }); err != nil {
 		return err
 	}
-	if err := b.receive(received, 40, func(m kafka.Message) bool { return m.Partition != 0 }); err != nil {
+	if err := b.receive(received, 40, func(m consume.Message) bool { return m.Partition != 0 }); err != nil {
 		return err
 	}
 	if _, err := b.Log.Await(b.Ctx, "kafka consumer skip tested topic topic partition 0 goes on behind it"); err != nil {
@@ -141,13 +141,13 @@ func skipUnreadable(b *Bench) error {
 	if got := b.Command("kafka", "consumer", "skip", "tested", "topic", "topic", "partition", "0"); !strings.HasSuffix(got, "at offset 10\n") {
 		return errors.New(got)
 	}
-	return b.receive(received, 10, func(m kafka.Message) bool { return m.Partition == 0 && m.Offset >= 10 })
+	return b.receive(received, 10, func(m consume.Message) bool { return m.Partition == 0 && m.Offset >= 10 })
 }
 
 // moveLeader consumes while the leader of the partition moves.
 func moveLeader(b *Bench) error {
-	received, next := make(chan kafka.Message, 100), int64(0)
-	if _, err := b.Subscribe("tested", func(m kafka.Message) { received <- m }); err != nil {
+	received, next := make(chan consume.Message, 100), int64(0)
+	if _, err := b.Subscribe("tested", func(m consume.Message) { received <- m }); err != nil {
 		return err
 	}
 	for i := range int32(4) {
@@ -157,7 +157,7 @@ func moveLeader(b *Bench) error {
 		if err := b.fill(1, 10); err != nil {
 			return err
 		}
-		if err := b.receive(received, 10, func(m kafka.Message) bool { next++; return m.Offset == next-1 }); err != nil {
+		if err := b.receive(received, 10, func(m consume.Message) bool { next++; return m.Offset == next-1 }); err != nil {
 			return err
 		}
 	}

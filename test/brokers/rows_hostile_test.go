@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/wire"
 	"reskafka/test/world"
 )
@@ -177,7 +177,7 @@ var hostileRows = []Row{
 		})))},
 		Steps: func(b *Bench) error {
 			received := make(chan string, 1)
-			if _, err := b.Subscribe("tested", func(m kafka.Message) { received <- string(m.Value) }); err != nil {
+			if _, err := b.Subscribe("tested", func(m consume.Message) { received <- string(m.Value) }); err != nil {
 				return err
 			}
 			if _, err := b.Log.Await(b.Ctx, "it asks for a pause longer than"); err != nil {

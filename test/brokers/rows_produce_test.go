@@ -115,7 +115,7 @@ func longRecordRows() (all []Row) {
 					return durability == "memory" || spool.Dead == 1
 				})
 			},
-			Log: []string{"it closed the connection after a request of 1500", "1 record(s) for topic 'topic' " + outcome +
+			Log: []string{"it closed the connection after a request of", "1 record(s) for topic 'topic' " + outcome +
 				": the broker closed the connection after each request with this record alone, of 1500"},
 		})
 	}

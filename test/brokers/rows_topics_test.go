@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/wire"
 	"reskafka/test/world"
 )
@@ -102,7 +102,7 @@ func emptyTopic() Row {
 		}))},
 		Steps: func(b *Bench) error {
 			values, received := Values(10), make(chan string, 10)
-			if _, err := b.Subscribe("tested", func(m kafka.Message) { received <- string(m.Value) }); err != nil {
+			if _, err := b.Subscribe("tested", func(m consume.Message) { received <- string(m.Value) }); err != nil {
 				return err
 			}
 			p, err := b.Open("tested")

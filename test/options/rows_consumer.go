@@ -5,7 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/wire"
 	"reskafka/test/world"
 )
@@ -33,7 +33,7 @@ var consumerRows = []Row{
 				return err
 			}
 			messages := make(chan string, 10)
-			if _, err := w.subscribe("tested", func(m kafka.Message) { messages <- string(m.Value) }); err != nil {
+			if _, err := w.subscribe("tested", func(m consume.Message) { messages <- string(m.Value) }); err != nil {
 				return err
 			}
 			// Where a consumer begins is settled once it has asked for offsets; what comes after that it gets either way.
@@ -55,7 +55,7 @@ var consumerRows = []Row{
 			if err := w.configure(); err != nil {
 				return err
 			}
-			if _, err := w.subscribe("tested", func(kafka.Message) {}); err != nil {
+			if _, err := w.subscribe("tested", func(consume.Message) {}); err != nil {
 				return err
 			}
 			const line = "has no committed offset and auto_offset_reset = none"
@@ -80,7 +80,7 @@ var consumerRows = []Row{
 				return err
 			}
 			messages := make(chan string, 10)
-			sub, err := w.subscribe("tested", func(m kafka.Message) { messages <- string(m.Value) })
+			sub, err := w.subscribe("tested", func(m consume.Message) { messages <- string(m.Value) })
 			if err != nil {
 				return err
 			}
@@ -111,7 +111,7 @@ var consumerRows = []Row{
 			}
 			s.Put("one")
 			for _, name := range []string{"other", "tested"} {
-				if _, err := w.subscribe(name, func(kafka.Message) {}); err != nil {
+				if _, err := w.subscribe(name, func(consume.Message) {}); err != nil {
 					return err
 				}
 			}
@@ -138,13 +138,13 @@ var consumerRows = []Row{
 		Option: "max_poll_interval_ms", Value: "1500", With: []string{"group_id = $group", "session_timeout_ms = 1500", "auto_offset_reset = earliest"},
 		Effect: "how long a rebalance waits for the member, and a callback that takes longer makes it leave the group", Where: "on the wire",
 		Apache: true, Logged: `"requestApiKeyName":"JOIN_GROUP".*"rebalanceTimeoutMs":1500`,
-		Beyond: "internal/kafka consumer_watch_test.go",
+		Beyond: "internal/kafka/consume watch_test.go",
 		holds: func(w *World) error {
 			if _, err := w.delivered("one"); err != nil {
 				return err
 			}
 			done := make(chan struct{})
-			sub, err := w.subscribe("tested", func(kafka.Message) { <-done })
+			sub, err := w.subscribe("tested", func(consume.Message) { <-done })
 			if err != nil {
 				return err
 			}
@@ -168,7 +168,7 @@ func (w *World) join() (*kmsg.JoinGroupRequest, error) {
 	if err := w.configure(); err != nil {
 		return nil, err
 	}
-	if _, err := w.subscribe("tested", func(kafka.Message) {}); err != nil {
+	if _, err := w.subscribe("tested", func(consume.Message) {}); err != nil {
 		return nil, err
 	}
 	r, err := w.request("tested", kmsg.JoinGroup)

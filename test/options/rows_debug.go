@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"reskafka/internal/config"
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/world"
 )
 
@@ -58,7 +58,7 @@ func (w *World) debugLines(context string, contexts []string) error {
 		return err
 	}
 	messages := make(chan string, 10)
-	sub, err := w.subscribe("tested", func(m kafka.Message) { messages <- string(m.Value) })
+	sub, err := w.subscribe("tested", func(m consume.Message) { messages <- string(m.Value) })
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ var networkRows = []Row{
 	{
 		Option: "socket_timeout_ms", Value: "1000",
 		Effect: "a connection on which nothing comes back is closed before that of a connection with 4000", Where: "on the wire",
-		Beyond: "internal/kafka TestSocketTimeout",
+		Beyond: "internal/kafka/client TestSocketTimeout",
 		holds: func(w *World) error {
 			s := newServer(w, (*server).waitForTheirEnd)
 			w.Brokers = s.address
@@ -158,7 +158,7 @@ var networkRows = []Row{
 	{
 		Option: "reconnect_backoff_ms", Value: "1000",
 		Effect: "a broker that closes each connection is called again no sooner than 750 ms later, as jitter has it", Where: "on the wire",
-		Beyond: "internal/kafka TestReconnectTurns",
+		Beyond: "internal/kafka/client TestReconnectTurns",
 		holds: func(w *World) error {
 			const least, calls = 740 * time.Millisecond, 3
 			s := newServer(w, (*server).closeAtOnce)
@@ -181,7 +181,7 @@ var networkRows = []Row{
 	{
 		Option: "reconnect_backoff_max_ms", Value: "200",
 		Effect: "a broker that closes each connection is called ten times while a connection with 10000 calls its six times",
-		Where:  "on the wire", Beyond: "internal/kafka TestBackoff",
+		Where:  "on the wire", Beyond: "internal/kafka/client TestBackoff",
 		holds: func(w *World) error {
 			ours, other := newServer(w, (*server).closeAtOnce), newServer(w, (*server).closeAtOnce)
 			w.Brokers = ours.address

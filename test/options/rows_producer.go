@@ -73,7 +73,7 @@ var producerRows = []Row{
 	{
 		Option: "request_max_bytes", Value: "40000",
 		Effect: "no request of more than one record is longer", Where: "on the wire", Apache: true,
-		Beyond: "internal/kafka TestProducer_LongQueues_RequestsStayWithinLimit",
+		Beyond: "internal/kafka/produce TestProducer_LongQueues_RequestsStayWithinLimit",
 		holds: func(w *World) error {
 			if _, err := w.many(200, 1000); err != nil {
 				return err
@@ -105,7 +105,7 @@ var producerRows = []Row{
 	{
 		Option: "retries", Value: "2",
 		Effect: "a record that the broker refuses for now is sent three times and dropped", Where: "on the wire",
-		Beyond: "internal/kafka producer_test.go",
+		Beyond: "internal/kafka/produce producer_test.go",
 		holds: func(w *World) error {
 			w.Kafka.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
 				w.Kafka.KeepControl()
@@ -232,7 +232,7 @@ func levelRow(codec, level string, smaller bool) Row {
 	return Row{
 		Option: "compression_level", Value: level, Case: codec, With: []string{"compression_codec = " + codec},
 		Effect: "a batch is " + than + " than the same one with " + codec + "'s default level", Where: "on the wire",
-		Beyond: "internal/kafka TestCompressionLevels",
+		Beyond: "internal/kafka/produce TestCompressionLevels",
 		holds: func(w *World) error {
 			var text strings.Builder
 			for i := range 4000 {

@@ -23,13 +23,13 @@ var loginLines = []string{"sasl_mechanisms = SCRAM-SHA-512", "sasl_username = " 
 var securityRows = []Row{
 	{
 		Option: "security_protocol", Value: "ssl", With: []string{"ssl_ca_location = $ca"},
-		Effect: "a broker that speaks TLS gets the record", Where: "behaviour", Beyond: "internal/kafka TestTLS, TestTLSRefused",
+		Effect: "a broker that speaks TLS gets the record", Where: "behaviour", Beyond: "internal/kafka/client TestTLS, TestTLSRefused",
 		prepare: func(w *World) []kfake.Opt { return encrypted(w, tls.NoClientCert) },
 		holds:   delivers,
 	},
 	{
 		Option: "security_protocol", Value: "sasl_plaintext", With: loginLines,
-		Effect: "a broker that wants a login gets one and the record", Where: "behaviour", Beyond: "internal/kafka TestSASL",
+		Effect: "a broker that wants a login gets one and the record", Where: "behaviour", Beyond: "internal/kafka/client TestSASL",
 		prepare: func(*World) []kfake.Opt { return login("SCRAM-SHA-512") },
 		holds:   delivers,
 	},
@@ -60,7 +60,7 @@ var securityRows = []Row{
 	},
 	{
 		Option: "ssl_ca_location", Value: "$ca", With: []string{"security_protocol = ssl"},
-		Effect: "a broker whose certificate that authority has signed is trusted", Where: "behaviour", Beyond: "internal/kafka TestTLS",
+		Effect: "a broker whose certificate that authority has signed is trusted", Where: "behaviour", Beyond: "internal/kafka/client TestTLS",
 		prepare: func(w *World) []kfake.Opt { return encrypted(w, tls.NoClientCert) },
 		holds:   delivers,
 	},
@@ -92,7 +92,7 @@ var securityRows = []Row{
 	{
 		Option: "ssl_endpoint_identification_algorithm", Value: "none", With: []string{"security_protocol = ssl", "ssl_ca_location = $ca"},
 		Effect: "a broker whose certificate names another host gets the record", Where: "behaviour",
-		Beyond:  "internal/kafka TestTLS, TestTLSRefused, test/security wrong_host",
+		Beyond:  "internal/kafka/client TestTLS, TestTLSRefused, test/security wrong_host",
 		prepare: func(w *World) []kfake.Opt { return flawed(w, tls.NoClientCert, apache.WrongHost) },
 		holds:   delivers,
 	},

@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/wire"
 	"reskafka/test/world"
 )
@@ -166,7 +166,7 @@ func (w *World) request(client string, key kmsg.Key) (wire.Request, error) {
 }
 
 // subscribe consumes the world's topic on a connection and calls back for each message.
-func (w *World) subscribe(name string, callback func(kafka.Message)) (*world.Subscription, error) {
+func (w *World) subscribe(name string, callback func(consume.Message)) (*world.Subscription, error) {
 	s, err := w.World.Subscribe(name, callback)
 	if err != nil {
 		return nil, unseenf("%v", err)

@@ -62,31 +62,35 @@ var onlyIn = []struct {
 	why      string
 }{
 	{`^C$`, `^$`, "the engine is a process of its own, without C"},
-	{`^github\.com/twmb/franz-go/pkg/kfake`, `^cmd/reskafka/|^test/(options|brokers)/|_test\.go$`, "the development broker is for people and tests"},
-	{`^github\.com/`, `^internal/kafka/|^cmd/reskafka/|^test/(options|wire|brokers)/|^bench/|_test\.go$`, "the Kafka client's types stay in internal/kafka"},
+	{`^github\.com/twmb/franz-go/pkg/kfake`, `^cmd/reskafka/|^test/(options|brokers|kafkatest)/|_test\.go$`, "the development broker is for people and tests"},
+	{`^github\.com/`, `^internal/kafka/|^cmd/reskafka/|^test/(options|wire|brokers|kafkatest)/|^bench/|_test\.go$`, "the Kafka client's types stay in internal/kafka"},
 	{`^reskafka/test/`, `^test/|^bench/|_test\.go$`, "what is for tests stays in tests"},
 	{`^reskafka/cmd/`, `^cmd/`, "commands use packages, not the other way round"},
 }
 
 // Which packages of ours each package may import; a package that is not listed may import none.
 var uses = map[string][]string{
-	"internal/engine":   {"config", "console", "event", "frame", "host", "ingest", "kafka", "outbox", "spool", "throttle"},
-	"internal/kafka":    {"config", "dns", "host", "outbox", "throttle"},
-	"internal/dns":      {},
-	"internal/event":    {"config", "host", "outbox"},
-	"internal/console":  {"config", "host"},
-	"internal/docs":     {"boundary", "config"},
-	"internal/boundary": {},
-	"internal/config":   {},
-	"internal/frame":    {},
-	"internal/host":     {},
-	"internal/ingest":   {"frame", "host", "rooted"},
-	"internal/memlimit": {},
-	"internal/outbox":   {},
-	"internal/rooted":   {},
-	"internal/spool":    {"host", "outbox", "rooted", "throttle", "uptime"},
-	"internal/throttle": {},
-	"internal/uptime":   {},
+	"internal/engine": {"config", "console", "event", "frame", "host", "ingest", "kafka/admin", "kafka/client", "kafka/consume",
+		"kafka/produce", "outbox", "spool", "throttle"},
+	"internal/kafka/client":  {"config", "dns", "host", "throttle"}, // and none of the three
+	"internal/kafka/produce": {"config", "dns", "host", "kafka/client", "outbox"},
+	"internal/kafka/consume": {"config", "host", "kafka/client", "outbox", "throttle"},
+	"internal/kafka/admin":   {"config", "host", "kafka/client"},
+	"internal/dns":           {},
+	"internal/event":         {"config", "host", "outbox"},
+	"internal/console":       {"config", "host"},
+	"internal/docs":          {"boundary", "config"},
+	"internal/boundary":      {},
+	"internal/config":        {},
+	"internal/frame":         {},
+	"internal/host":          {},
+	"internal/ingest":        {"frame", "host", "rooted"},
+	"internal/memlimit":      {},
+	"internal/outbox":        {},
+	"internal/rooted":        {},
+	"internal/spool":         {"host", "outbox", "rooted", "throttle", "uptime"},
+	"internal/throttle":      {},
+	"internal/uptime":        {},
 }
 
 func TestImports(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
-	"reskafka/internal/kafka"
+	"reskafka/internal/kafka/consume"
 	"reskafka/test/held"
 )
 
@@ -175,7 +175,7 @@ type Subscription struct {
 }
 
 // Subscribe consumes the world's topic on a connection, as the module's threads do, and calls back for each message.
-func (w *World) Subscribe(name string, callback func(kafka.Message)) (*Subscription, error) {
+func (w *World) Subscribe(name string, callback func(consume.Message)) (*Subscription, error) {
 	p := &progress{}
 	id := w.numbers.subscription()
 	if err := w.Engine.Subscribe(name, w.Topic, id, p); err != nil {

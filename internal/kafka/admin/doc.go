@@ -1,0 +1,2 @@
+// Package admin creates topics.
+package admin

@@ -1,0 +1,15 @@
+package client
+
+import "hash/crc32"
+
+// Where the fields of a record batch of version 2 stand, by the protocol's description.
+const (
+	BatchLengthAt    = 8  // of what is behind it
+	BatchMagicAt     = 16 // the number of the format, in every format
+	BatchCRCAt       = 17 // the checksum, of what is behind it
+	BatchLastDeltaAt = 23 // the last offset less the first
+	BatchHeaderBytes = 61
+)
+
+// Castagnoli is what the checksum of a record batch is made with.
+var Castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -1,0 +1,21 @@
+package client_test
+
+import (
+	"testing"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/kafka/client"
+	"reskafka/internal/kafka/produce"
+)
+
+// open starts a producer that the test's end closes.
+func open(t *testing.T, c *config.Connection, log host.Logger, status *client.Status) *produce.Producer {
+	t.Helper()
+	p, err := produce.NewProducer(c, log, status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}

@@ -1,0 +1,41 @@
+package client
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+)
+
+// TestCheckedConn_RefusedResponseBehindAnother_IsOfItsRequest checks that a sound response that arrives together with one that is
+// refused is passed on. Else the refusal would be reported of the wrong request, or of none.
+func TestCheckedConn_RefusedResponseBehindAnother_IsOfItsRequest(t *testing.T) {
+	conn, broker := net.Pipe()
+	t.Cleanup(func() { conn.Close(); broker.Close() })
+	c := newCheckedConn(conn, "broker:9092", &config.Connection{}, nil)
+	response := func(number int32, body []byte) []byte {
+		b := binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))
+		return append(binary.BigEndian.AppendUint32(b, uint32(number)), body...)
+	}
+	good := kmsg.NewPtrHeartbeatResponse()
+	good.Version = 4
+	sound := response(1, append([]byte{0}, good.AppendTo(nil)...))
+	refused := response(2, append([]byte{0xff, 0xff, 0xff, 0xff, 0x0f}, make([]byte, 15)...))
+	c.waiting = []sentRequest{{key: kmsg.Heartbeat, version: 4, number: 1}, {key: kmsg.FindCoordinator, version: 4, number: 2}}
+	go func() { _, _ = broker.Write(append(sound, refused...)) }()
+
+	all := make([]byte, 4096)
+	n, err := c.Read(all)
+	if err != nil || n != len(sound) || string(all[:n]) != string(sound) {
+		t.Fatalf("read %d bytes, %v, want the %d of the first response", n, err, len(sound))
+	}
+	_, err = c.Read(all)
+	if why, ok := errors.AsType[*refusedResponse](err); !ok || why.key != kmsg.FindCoordinator || errors.Is(err, io.EOF) {
+		t.Errorf("then came %v", err)
+	}
+}

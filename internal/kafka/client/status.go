@@ -1,0 +1,215 @@
+package client
+
+import (
+	"cmp"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Status is what a client has learned of its brokers, for showing. The zero value is ready; one Status serves one
+// client. It is safe for concurrent use.
+type Status struct {
+	acknowledged atomic.Int64 // when a broker last acknowledged a record, ns since 1970; 0 = never
+	retried      atomic.Uint64
+
+	facts Facts // of the connection, set before the client is used
+
+	mtx     sync.Mutex
+	brokers map[string]*broker
+	failure Failure
+	failed  uint64
+	refused uint64
+	listed  map[string]bool // the brokers' addresses as the cluster gave them last; nil = it has not
+
+	lasting lasting
+}
+
+// Snapshot is a Status at one moment.
+type Snapshot struct {
+	Brokers      []BrokerStatus // by address
+	LastError    Failure        // of any broker
+	Failures     uint64         // connections and requests that failed
+	Acknowledged time.Time      // when a broker last acknowledged a record; zero = never
+	Retried      uint64         // records handed back to be tried again, counted each time
+	Refused      uint64         // responses and record batches that no broker can mean
+
+	Topics map[string]Failure // why records of a topic wait, and since when; those that have been logged
+}
+
+// BrokerStatus is the state of one broker at one moment. A broker appears with the first attempt to reach it.
+type BrokerStatus struct {
+	Address     string // host:port
+	NodeID      int32  // negative while the broker is known from the configuration only
+	Connected   bool
+	Connections int
+	Since       time.Time // of being connected or not; zero if it was never tried to the end
+	Pending     string    // about the attempt to connect that is under way, in words; empty = none is
+	Connecting  time.Time // when the attempt to connect began that is under way; zero = none is
+	Idle        bool      // not connected because nothing was to be sent, and not because anything failed
+	Unneeded    bool      // not connected, and the cluster has given other addresses
+	LastError   Failure
+	Throttled   time.Time // it asked for no requests before then; zero = it did not
+}
+
+// Failure is an error with its time.
+type Failure struct {
+	Broker string    // host:port; empty = of the cluster
+	Text   string    // in words; empty = none yet
+	At     time.Time // zero = none yet
+}
+
+// broker is the mutable side of BrokerStatus.
+type broker struct {
+	node     int32
+	since    time.Time
+	failure  Failure
+	conns    map[net.Conn]struct{}
+	gone     map[net.Conn]struct{} // closed before kgo told that they were open
+	answered bool                  // a request was answered since the last connect
+	attempts map[int]time.Time     // to connect that are under way, with their beginnings
+	tried    int                   // attempts so far
+
+	down       bool      // does not work at the moment
+	downSince  time.Time // when that began
+	downIn     stage     // what has to succeed for it to work again
+	downAsking kmsg.Key  // and with what request
+	downKey    string    // throttle key of the last failure
+	told       bool      // a line about this time being down was logged
+}
+
+// Snapshot returns the present state.
+func (s *Status) Snapshot() Snapshot {
+	snap := Snapshot{Retried: s.retried.Load(), Topics: s.lasting.topics()}
+	if at := s.acknowledged.Load(); at != 0 {
+		snap.Acknowledged = time.Unix(0, at)
+	}
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	snap.LastError, snap.Failures, snap.Refused = s.failure, s.failed, s.refused
+	for address, b := range s.brokers {
+		pending := ""
+		if since := b.connecting(); !since.IsZero() {
+			lasts := max(time.Since(since), 0).Truncate(time.Second)
+			pending = s.facts.WithAddress(address, SentenceOf(stillConnecting, lasts.String())).String()
+		}
+		snap.Brokers = append(snap.Brokers, BrokerStatus{
+			Address:     address,
+			NodeID:      b.node,
+			Connected:   len(b.conns) > 0,
+			Connections: len(b.conns),
+			Since:       b.since,
+			Pending:     pending,
+			Connecting:  b.connecting(),
+			Idle:        len(b.conns) == 0 && !b.since.IsZero() && !b.down,
+			Unneeded:    s.unneeded(address, b),
+			LastError:   b.failure,
+			Throttled:   b.throttled(),
+		})
+	}
+	slices.SortFunc(snap.Brokers, func(a, b BrokerStatus) int { return cmp.Compare(a.Address, b.Address) })
+	return snap
+}
+
+// SetAcknowledged notes when a broker last acknowledged a record.
+func (s *Status) SetAcknowledged(at time.Time) { s.acknowledged.Store(at.UnixNano()) }
+
+// AddRetried counts records that are sent again.
+func (s *Status) AddRetried(records int) { s.retried.Add(uint64(records)) }
+
+// HasTroubles reports whether a trouble was logged that is not over.
+func (s *Status) HasTroubles() bool { return s.lasting.some.Load() }
+
+// HasTrouble reports whether a trouble about something was logged that is not over.
+func (s *Status) HasTrouble(about string) bool { return s.lasting.has(about) }
+
+// BeginTrouble notes a trouble that was logged. Hooks.Recovered logs its end.
+func (s *Status) BeginTrouble(about, text string, now time.Time) { s.lasting.began(about, text, now) }
+
+// EndTrouble forgets a trouble without a line.
+func (s *Status) EndTrouble(about string) { s.lasting.ended(about) }
+
+// Pending describes the attempt to connect that has lasted longest; it is empty when none is under way.
+func (s Snapshot) Pending() string {
+	text, since := "", time.Time{}
+	for _, b := range s.Brokers {
+		if b.Pending != "" && (text == "" || b.Connecting.Before(since)) {
+			text, since = "broker "+b.Address+": "+b.Pending, b.Connecting
+		}
+	}
+	return text
+}
+
+// broker gives the state behind an address. The caller holds mtx.
+func (s *Status) broker(address string, node int32) *broker {
+	b := s.brokers[address]
+	if b == nil {
+		if s.brokers == nil {
+			s.brokers = map[string]*broker{}
+		}
+		b = &broker{node: node, conns: map[net.Conn]struct{}{}, gone: map[net.Conn]struct{}{}, attempts: map[int]time.Time{}}
+		s.brokers[address] = b
+	}
+	if node >= 0 {
+		b.node = node
+	}
+	return b
+}
+
+// connecting is when the oldest attempt to connect began that is under way.
+func (b *broker) connecting() (since time.Time) {
+	for _, at := range b.attempts {
+		if since.IsZero() || at.Before(since) {
+			since = at
+		}
+	}
+	return since
+}
+
+// throttled is the end of the longest pause on a connection; zero = there is none.
+func (b *broker) throttled() time.Time {
+	longest := time.Duration(0)
+	for conn := range b.conns {
+		if c, ok := conn.(*Conn); ok {
+			longest = max(longest, c.ThrottledFor())
+		}
+	}
+	if longest == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(longest)
+}
+
+// unneeded reports whether nothing goes to an address any more: the cluster has given others. The caller holds mtx.
+func (s *Status) unneeded(address string, b *broker) bool {
+	return s.listed != nil && !s.listed[address] && len(b.conns) == 0
+}
+
+// attempt notes that an attempt to connect to an address begins. over ends it, once or more often.
+func (s *Status) attempt(address string) (over func()) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	b := s.broker(address, -1)
+	b.tried++
+	number := b.tried
+	b.attempts[number] = time.Now()
+	return func() {
+		s.mtx.Lock()
+		defer s.mtx.Unlock()
+		delete(b.attempts, number)
+	}
+}
+
+// fail notes a failure. The caller holds mtx.
+func (s *Status) fail(b *broker, address, text string, now time.Time) {
+	b.failure = Failure{Broker: address, Text: text, At: now}
+	s.failure = b.failure
+	s.failed++
+	if len(b.conns) == 0 && b.since.IsZero() {
+		b.since = now
+	}
+}

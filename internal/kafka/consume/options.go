@@ -1,0 +1,111 @@
+package consume
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/internal/config"
+	"reskafka/internal/kafka/client"
+)
+
+// What librdkafka does without being asked, where the client library does something else.
+const (
+	fetchMaxWait           = 500 * time.Millisecond // fetch.wait.max.ms
+	fetchMaxBytes          = 16 << 20               // fetch.max.bytes is 50 MiB there, which the client would hold twice for each broker
+	fetchMaxPartitionBytes = 2 << 20                // fetch.message.max.bytes is 1 MiB there; one fetch is asked for at a time, and half as many cost less
+	heartbeatInterval      = 3 * time.Second        // heartbeat.interval.ms
+)
+
+const (
+	minCommitInterval = 100 * time.Millisecond // the client library's
+	readSlack         = 1 << 20                // a fetch's answer is its records and a little
+	// consumerMetadataAge is how soon a new leader and a new topic are seen.
+	consumerMetadataAge = 500 * time.Millisecond
+	// metadataAge is how soon a new topic is seen that a pattern matches, and how long a wrong answer about a topic is
+	// believed; librdkafka takes 5 minutes.
+	metadataAge = 30 * time.Second
+)
+
+// consumerOptions are the options of a client that consumes. A client may not create topics by asking for them, as one
+// that produces may.
+func consumerOptions(c *config.Connection, topics []string) ([]kgo.Opt, error) {
+	fetch := client.Clamp(c.MessageMaxBytes, fetchMaxBytes, client.MaxWireBytes-readSlack)
+	opts := []kgo.Opt{
+		kgo.ConsumerGroup(c.GroupID),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(), // the only sign of how far an aborted transaction was read; they are not delivered
+		kgo.FetchMaxWait(fetchMaxWait),
+		kgo.FetchMaxBytes(int32(fetch)),
+		kgo.FetchMaxPartitionBytes(fetchMaxPartitionBytes),
+		kgo.BrokerMaxReadBytes(int32(max(client.DefaultWriteBytes, fetch+readSlack))),
+		kgo.MetadataMinAge(consumerMetadataAge),
+		kgo.MetadataMaxAge(metadataAge),
+		kgo.SessionTimeout(c.SessionTimeout),
+		kgo.HeartbeatInterval(min(heartbeatInterval, c.SessionTimeout/3)),
+		kgo.RebalanceTimeout(c.MaxPollInterval),
+		kgo.BlockRebalanceOnPoll(),
+		// Marks are set by settle. Without enable_auto_commit they wait for Commit.
+		kgo.AutoCommitMarks(),
+	}
+	interval := max(c.AutoCommitInterval, minCommitInterval)
+	if !c.AutoCommit {
+		interval = math.MaxInt64
+	}
+	opts = append(opts, kgo.AutoCommitInterval(interval))
+	opts = append(opts, offsetOptions(c.AutoOffsetReset)...)
+	names, patterns, err := subscription(topics)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, kgo.ConsumeTopics(names...))
+	if patterns {
+		opts = append(opts, kgo.ConsumeRegex())
+	}
+	return opts, nil
+}
+
+// offsetOptions say where a partition begins that the group has no committed offset for, or one that is not there any
+// more.
+func offsetOptions(reset string) []kgo.Opt {
+	offset := kgo.NewOffset()
+	switch reset {
+	case "earliest":
+		offset = offset.AtStart()
+	case "none":
+		return []kgo.Opt{
+			kgo.ConsumeStartOffset(offset.AtCommitted()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		}
+	default:
+		offset = offset.AtEnd()
+	}
+	return []kgo.Opt{kgo.ConsumeStartOffset(offset), kgo.ConsumeResetOffset(offset)}
+}
+
+// subscription is what to ask the client for: the topics as they are, or all of them as regular expressions if one is.
+func subscription(topics []string) (names []string, patterns bool, err error) {
+	for _, topic := range topics {
+		if strings.HasPrefix(topic, "^") {
+			if _, err := regexp.Compile(topic); err != nil {
+				return nil, false, fmt.Errorf("topic %s is not a regular expression: %w", topic, err)
+			}
+			patterns = true
+		} else if fault := config.TopicFault(topic); fault != "" {
+			return nil, false, fmt.Errorf("%q is not a topic's name: it %s", topic, fault)
+		}
+	}
+	for _, topic := range topics {
+		if patterns && !strings.HasPrefix(topic, "^") {
+			topic = "^" + regexp.QuoteMeta(topic) + "$"
+		}
+		names = append(names, topic)
+	}
+	if len(names) == 0 {
+		return nil, false, fmt.Errorf("no topic to subscribe to")
+	}
+	return names, patterns, nil
+}

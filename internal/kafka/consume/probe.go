@@ -1,0 +1,228 @@
+package consume
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/kafka/client"
+)
+
+// probed is the result of a probe.
+type probed struct {
+	err         error // why the partition cannot be read; nil = it can, or there is nothing more to read
+	first, last int64 // offsets of the unreadable batch; unknownOffset = not known
+	records     bool  // there are records to read
+	unanswered  bool  // err is about the request or the connection and tells nothing about the partition
+}
+
+// maxProbeSteps limits how many answers without a record, of aborted transactions, a probe reads.
+const maxProbeSteps = 16
+
+// probe fetches a partition where the client would, and decodes the answer as the client does.
+func (c *Consumer) probe(s *session, where topicPartition) probed {
+	found := probed{first: unknownOffset, last: unknownOffset}
+	ctx, cancel := context.WithTimeout(s.life, c.commitTime)
+	defer cancel()
+	c.mtx.Lock()
+	var next int64 = unknownOffset
+	if p := s.places[where]; p != nil {
+		next = p.next
+	}
+	c.mtx.Unlock()
+	if next < 0 {
+		starts, err := listOffsets(ctx, s.client, []topicPartition{where}, atLogStart, false)
+		start, ok := starts[where]
+		found.unanswered = err != nil
+		if found.err = err; err == nil && !ok {
+			found.err = kerr.LeaderNotAvailable
+		}
+		if next = start; found.err != nil {
+			return found
+		}
+	}
+	request, leader, err := c.probeRequest(ctx, s.client, where)
+	if err != nil {
+		_, refused := errors.AsType[*kerr.Error](err)
+		found.err, found.unanswered = err, !refused
+		return found
+	}
+	for range maxProbeSteps {
+		request.Topics[0].Partitions[0].FetchOffset = next
+		var answer *kmsg.FetchResponseTopicPartition
+		answer, found.err = fetchOnce(ctx, s.client, leader, request)
+		switch {
+		case errors.Is(found.err, kerr.OffsetOutOfRange) && c.reset != "none":
+			c.resets(s, where)
+			found.err = nil
+			return found
+		case found.err != nil:
+			_, refused := errors.AsType[*kerr.Error](found.err)
+			found.unanswered = !refused && found.err != client.ErrNoAnswer
+			return found
+		case len(answer.RecordBatches) == 0:
+			return found
+		}
+		fetched, after := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+			Offset: next, IsolationLevel: kgo.ReadCommitted(), Topic: where.topic, Partition: where.partition, KeepControlRecords: true,
+		}, answer, c.decompressor, nil)
+		switch {
+		case len(fetched.Records) > 0:
+			found.records = true
+			return found
+		case errors.Is(fetched.Err, errNoBudget):
+			return found
+		case fetched.Err != nil:
+			found.err = fetched.Err
+		case after == next:
+			found.err = client.ErrNoBatch
+		default:
+			next = after
+			continue
+		}
+		found.first, found.last = batchOffsets(answer.RecordBatches, next)
+		return found
+	}
+	return found
+}
+
+// resets notes that retention or an election has removed the offset where a partition was to be read. The client chooses another one
+// by auto_offset_reset as soon as it fetches.
+func (c *Consumer) resets(s *session, where topicPartition) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	if p := s.places[where]; p != nil {
+		p.next = unknownOffset
+		if c.reset == "earliest" {
+			p.next = logStart
+		}
+	}
+}
+
+// Times that stand for the ends of a log in a request for offsets.
+const (
+	atLogStart = -2
+	atLogEnd   = -1
+)
+
+// listOffsets asks for an end of partitions. Those that are not in the result have no leader, or it refuses. With committed set, the
+// log ends at the first open transaction.
+func listOffsets(ctx context.Context, cl *kgo.Client, list []topicPartition, at int64, committed bool) (map[topicPartition]int64, error) {
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.ReplicaID = -1
+	if committed {
+		request.IsolationLevel = 1
+	}
+	topics := map[string]int{} // index in request.Topics
+	for _, where := range list {
+		i, ok := topics[where.topic]
+		if !ok {
+			i = len(request.Topics)
+			topics[where.topic] = i
+			topic := kmsg.NewListOffsetsRequestTopic()
+			topic.Topic = where.topic
+			request.Topics = append(request.Topics, topic)
+		}
+		partition := kmsg.NewListOffsetsRequestTopicPartition()
+		partition.Partition, partition.Timestamp = where.partition, at
+		request.Topics[i].Partitions = append(request.Topics[i].Partitions, partition)
+	}
+	answer, err := request.RequestWith(ctx, cl)
+	if err != nil {
+		return nil, err
+	}
+	offsets := map[topicPartition]int64{}
+	for _, topic := range answer.Topics {
+		for _, p := range topic.Partitions {
+			if p.ErrorCode == 0 && p.Offset >= 0 {
+				offsets[topicPartition{topic.Topic, p.Partition}] = p.Offset
+			}
+		}
+	}
+	return offsets, nil
+}
+
+// probeRequest returns a fetch request like the client's, without a session of its own, and the leader to send it to.
+func (c *Consumer) probeRequest(ctx context.Context, cl *kgo.Client, where topicPartition) (*kmsg.FetchRequest, int32, error) {
+	metadata := kmsg.NewPtrMetadataRequest()
+	wanted := kmsg.NewMetadataRequestTopic()
+	wanted.Topic = kmsg.StringPtr(where.topic)
+	metadata.Topics = append(metadata.Topics, wanted)
+	known, err := metadata.RequestWith(ctx, cl)
+	if err != nil {
+		return nil, 0, err
+	}
+	request := kmsg.NewPtrFetchRequest()
+	request.MaxBytes, request.IsolationLevel = fetchMaxPartitionBytes, 1
+	topic := kmsg.NewFetchRequestTopic()
+	partition := kmsg.NewFetchRequestTopicPartition()
+	partition.Partition, partition.PartitionMaxBytes = where.partition, fetchMaxPartitionBytes
+	topic.Partitions = append(topic.Partitions, partition)
+	for _, t := range known.Topics {
+		if t.Topic == nil || *t.Topic != where.topic {
+			continue
+		}
+		for _, p := range t.Partitions {
+			if p.Partition == where.partition && p.Leader >= 0 {
+				topic.Topic, topic.TopicID = where.topic, t.TopicID
+				request.Topics = append(request.Topics, topic)
+				return request, p.Leader, nil
+			}
+		}
+	}
+	return nil, 0, kerr.LeaderNotAvailable
+}
+
+// fetchOnce returns the answer about the one partition of a request.
+func fetchOnce(ctx context.Context, cl *kgo.Client, leader int32, request *kmsg.FetchRequest) (*kmsg.FetchResponseTopicPartition, error) {
+	got, err := cl.Broker(int(leader)).Request(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	answer, ok := got.(*kmsg.FetchResponse)
+	if !ok || len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
+		return nil, client.ErrNoAnswer
+	}
+	if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+		return nil, err
+	}
+	partition := &answer.Topics[0].Partitions[0]
+	return partition, kerr.ErrorForCode(partition.ErrorCode)
+}
+
+// batchOffsets returns the first and the last offset of the batch at offset next in what a broker returned, as well as its header
+// tells. The batch behind it is the better witness, because a header may be damaged.
+func batchOffsets(data []byte, next int64) (first, last int64) {
+	first, last = unknownOffset, unknownOffset
+	for len(data) > client.BatchMagicAt {
+		base := int64(binary.BigEndian.Uint64(data))
+		if last != unknownOffset && last < next { // the batch before is not the one
+			first, last = unknownOffset, unknownOffset
+		}
+		if first != unknownOffset {
+			if base > first && base <= client.MaxOffset {
+				last = base - 1
+			}
+			return first, last
+		}
+		if base < 0 || base > client.MaxOffset {
+			return unknownOffset, unknownOffset
+		}
+		first, last = base, base
+		if data[client.BatchMagicAt] == 2 && len(data) >= client.BatchHeaderBytes {
+			if delta := int32(binary.BigEndian.Uint32(data[client.BatchLastDeltaAt:])); delta >= 0 {
+				last = base + int64(delta)
+			}
+		}
+		size := int64(binary.BigEndian.Uint32(data[client.BatchLengthAt:])) + client.BatchLengthAt + 4
+		if size > int64(len(data)) {
+			break
+		}
+		data = data[size:]
+	}
+	return first, max(last, next)
+}

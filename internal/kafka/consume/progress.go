@@ -1,0 +1,256 @@
+package consume
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/internal/host"
+	"reskafka/internal/kafka/client"
+)
+
+// The client keeps what it retries by itself to itself: refusals that it takes for passing ones, answers that bring it no
+// further, transactions that stay open. So a partition that does not move is compared with the broker's log now and then, and probed
+// when there is more to read.
+
+const (
+	progressLook   = 10 * time.Second // between two looks at all partitions
+	progressStill  = time.Minute      // without a record, before a partition is compared
+	suspectBatches = 64               // read without a record reaching the consumer
+	suspectStill   = time.Second
+	fewPolls       = 3 // what the client has of a partition is polled within as many
+)
+
+// batchReads counts the batches of each partition that the client has read since a record of it was polled. It is safe for concurrent
+// use.
+type batchReads struct {
+	suspicious chan struct{} // holds one: a count is high
+
+	mtx   sync.Mutex
+	count map[topicPartition]int
+}
+
+func newBatchReads() *batchReads {
+	return &batchReads{suspicious: make(chan struct{}, 1), count: map[topicPartition]int{}}
+}
+
+func (b *batchReads) add(where topicPartition) {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	b.count[where]++
+	if b.count[where]%suspectBatches == 0 {
+		select {
+		case b.suspicious <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (b *batchReads) forget(where topicPartition) {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	delete(b.count, where)
+}
+
+func (b *batchReads) high(where topicPartition) bool {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	return b.count[where] >= suspectBatches
+}
+
+// OnFetchBatchRead implements kgo.HookFetchBatchRead.
+func (h consumerHooks) OnFetchBatchRead(_ kgo.BrokerMetadata, topic string, partition int32, _ kgo.FetchBatchMetrics) {
+	h.reads.add(topicPartition{topic, partition})
+}
+
+// watchProgress looks at partitions that do not move, until the consumer ends.
+func (c *Consumer) watchProgress() {
+	defer host.Guard(c.log, "the watch for progress")
+	for {
+		select {
+		case <-c.life.Done():
+			return
+		case <-c.reads.suspicious:
+		case <-time.After(c.tune.progress):
+		}
+		c.compareStill()
+		select { // however many batches are suspicious
+		case <-c.life.Done():
+			return
+		case <-time.After(min(c.tune.progress, suspectStill)):
+		}
+	}
+}
+
+// still returns the partitions to compare with the broker's log.
+func (c *Consumer) still() (*session, []topicPartition) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	s, now := c.session, c.tune.now()
+	if s == nil || c.allPaused {
+		return nil, nil
+	}
+	buffered := s.client.BufferedFetchRecords() > 0
+	var list []topicPartition
+	for where, p := range s.places {
+		quiet := now.Sub(p.moved)
+		_, stale := s.stale[where.topic]
+		switch {
+		case p.fault != nil, p.step != nil, stale, c.paused[where.topic]:
+		case buffered && p.polls < fewPolls: // the module may have been busy with what the client has of it
+		case quiet >= c.tune.still && now.Sub(p.looked) >= c.tune.still,
+			quiet >= suspectStill && now.Sub(p.looked) >= c.tune.progress && c.reads.high(where):
+			p.looked = now
+			list = append(list, where)
+		}
+	}
+	return s, list
+}
+
+// compareStill asks the brokers how far partitions go that do not move.
+func (c *Consumer) compareStill() {
+	s, list := c.still()
+	if len(list) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.life, c.commitTime)
+	defer cancel()
+	stable, err := listOffsets(ctx, s.client, list, atLogEnd, true)
+	if err != nil { // hooks report a broker that cannot be reached
+		return
+	}
+	ends, err := listOffsets(ctx, s.client, list, atLogEnd, false)
+	if err != nil {
+		return
+	}
+	for _, where := range list {
+		first, known := stable[where]
+		if end, ok := ends[where]; ok && known {
+			c.compareOne(s, where, first, end)
+		}
+	}
+}
+
+// compareOne takes how far one partition goes.
+func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int64) {
+	c.mtx.Lock()
+	p := s.places[where]
+	if c.session != s || p == nil || p.fault != nil {
+		c.mtx.Unlock()
+		return
+	}
+	p.stable, p.end = stable, end
+	if p.next == unknownOffset { // consuming begins at the end, which is that of the last ended transaction
+		p.next = stable
+	}
+	next, warned, quiet := p.next, p.warned, c.tune.now().Sub(p.moved)
+	long := quiet >= c.tune.still
+	open := next >= stable && stable < end
+	if long && open {
+		p.warned = true
+	}
+	c.mtx.Unlock()
+	switch {
+	case open && long && !warned:
+		c.say(host.Notice, where.String(), ": ", client.SentenceOf(client.OpenTransaction, fmt.Sprint(end-stable), fmt.Sprint(stable),
+			quiet.Round(time.Second).String()), "")
+	case next < stable:
+		c.blockedPartition(s, where, long)
+	}
+}
+
+// blockedPartition handles a partition that has more records than the client returns.
+func (c *Consumer) blockedPartition(s *session, where topicPartition, long bool) {
+	found := c.probe(s, where)
+	if found.unanswered { // a slow link may take longer for a large record than a probe waits
+		return
+	}
+	if found.err != nil {
+		c.hold(s, where, found.err)
+		return
+	}
+	c.mtx.Lock()
+	p := s.places[where]
+	var left, next int64
+	if p != nil {
+		next = max(p.next, 0)
+		left = p.stable - next
+	}
+	tell := long && found.records && p != nil && !p.warned && c.tune.now().Sub(p.moved) >= c.tune.still
+	if tell {
+		p.warned = true
+	}
+	c.mtx.Unlock()
+	if tell {
+		c.say(host.Warning, where.String(), ": ", client.SentenceOf(client.NotFetched, c.tune.still.String(), fmt.Sprint(left), fmt.Sprint(next)),
+			"; trying again")
+	}
+}
+
+// Progress of partitions, for showing.
+
+// PartitionStatus is how far one assigned partition was read.
+type PartitionStatus struct {
+	Topic     string
+	Partition int32
+	Position  int64  // offset of the next record to be delivered or fetched; negative = not known
+	Stable    int64  // last stable offset; negative = not known
+	End       int64  // end of the log; negative = not known
+	Paused    bool   // by the module
+	Fault     string // why it cannot be read; empty = it can
+}
+
+// Skipped counts the batches that were stepped over.
+type Skipped struct {
+	Batches uint64
+	Offsets uint64 // that they cover
+}
+
+// ConsumerSnapshot is a consumer at one moment.
+type ConsumerSnapshot struct {
+	Brokers    client.Snapshot
+	Joined     bool // it is a member of its group and has its assignment
+	Partitions []PartitionStatus
+	Skipped    Skipped
+}
+
+// Snapshot returns the present state.
+func (c *Consumer) Snapshot() ConsumerSnapshot {
+	snap := ConsumerSnapshot{Brokers: c.status.Snapshot()}
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	snap.Skipped = c.skipped
+	if c.session == nil {
+		return snap
+	}
+	snap.Joined = c.session.assigned != nil
+	waiting := map[topicPartition]int64{} // first offset that waits for delivery
+	for _, r := range c.pending {
+		where := topicPartition{r.topic, r.partition}
+		if _, ok := waiting[where]; !ok {
+			waiting[where] = r.records[0].Offset
+		}
+	}
+	for where, p := range c.session.places {
+		one := PartitionStatus{
+			Topic: where.topic, Partition: where.partition, Position: p.next, Stable: p.stable, End: p.end,
+			Paused: c.allPaused || c.paused[where.topic],
+		}
+		if first, ok := waiting[where]; ok {
+			one.Position = first
+		}
+		if p.fault != nil {
+			one.Fault = p.fault.text
+		}
+		snap.Partitions = append(snap.Partitions, one)
+	}
+	slices.SortFunc(snap.Partitions, func(a, b PartitionStatus) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return snap
+}

@@ -1,0 +1,84 @@
+package produce
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/outbox"
+	"reskafka/test/allocs"
+	"reskafka/test/kafkatest"
+)
+
+// BenchmarkSend carries batches of 1000 records of 200 bytes to a broker that acknowledges and throws away.
+func BenchmarkSend(b *testing.B) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(16, "t"), kfake.BlackholeProduce())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer cluster.Close()
+	p, err := NewProducer(kafkatest.Connection(cluster.ListenAddrs()...), nil, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.Close()
+	const size = 1000
+	records := kafkatest.Numbered("t", 0, size)
+	for _, r := range records {
+		r.Value = make([]byte, 200)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for sent := 0; sent < b.N; sent += size {
+		var wg sync.WaitGroup
+		wg.Add(size)
+		p.Send(records, time.Now().Add(time.Minute), func(_ *outbox.Record, err error) {
+			if err != nil {
+				b.Error(err)
+			}
+			wg.Done()
+		})
+		wg.Wait()
+	}
+}
+
+// TestSendAllocates holds what records cost on their way through the client: allocations are made for batches and requests,
+// and none for each record.
+func TestSendAllocates(t *testing.T) {
+	const many = 2048
+	const ceiling = many / 4 // measured with Go 1.26: 100, with the race detector 240, more when a busy machine has them go in more requests
+	p := open(t, kafkatest.Connection(kafkatest.Broker(t, kfake.SeedTopics(2, "t"), kfake.BlackholeProduce()).ListenAddrs()...), nil, nil)
+	made := kafkatest.Numbers("t", 0, many)
+	for i := range made {
+		made[i].Key, made[i].Value = made[i].Value, make([]byte, 200)
+	}
+	records := kafkatest.Minted(made...)
+	var left atomic.Int32
+	done := make(chan struct{})
+	p.AcknowledgeBy(func(records []*outbox.Record) {
+		if left.Add(-int32(len(records))) == 0 {
+			done <- struct{}{}
+		}
+	})
+	one := func(_ *outbox.Record, err error) { t.Errorf("a record came back: %v", err) }
+	send := func() {
+		left.Store(many)
+		p.Send(records, time.Now().Add(time.Minute), one)
+		<-done
+	}
+	send()
+	const runs = 50
+	objects, _ := allocs.By(func() {
+		for range runs {
+			send()
+		}
+	}, "reskafka/internal/kafka/", "github.com/twmb/franz-go/pkg/kgo.")
+	n := objects / runs
+	t.Logf("%d allocations for %d records", n, many)
+	if n == 0 || n > ceiling {
+		t.Errorf("some allocations, and at most %d, are allowed", ceiling)
+	}
+}

@@ -1,0 +1,22 @@
+package produce
+
+import (
+	"context"
+	"fmt"
+
+	"reskafka/internal/config"
+	"reskafka/internal/kafka/client"
+)
+
+// CheckProducer says what NewProducer would refuse of connection c, without making a client. It reads the TLS files and
+// touches no network.
+func CheckProducer(c *config.Connection) error {
+	d, err := client.NewDialer(c, context.Background(), &client.Status{}, nil)
+	if err != nil {
+		return fmt.Errorf("connection %s: %w", c.Name, err)
+	}
+	if _, err := client.Options(c, d, nil); err != nil {
+		return fmt.Errorf("connection %s: %w", c.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,395 @@
+package produce
+
+import (
+	"errors"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+	"reskafka/internal/kafka/client"
+)
+
+const (
+	// fullRequest is how many bytes have to be ready for a request to be sent while another one is not answered.
+	fullRequest = 256 << 10
+	// maxFlights is how many requests one broker may owe answers to, as with librdkafka and idempotence.
+	maxFlights = 5
+)
+
+// flight is one produce request, with the first batch of each of some partitions.
+type flight struct {
+	node  *node
+	cargo []cargo
+	probe cargo // the suspected record that an answer is a proof for; the flight has no records then
+	bytes int   // of the batches, before they are compressed
+	size  int   // the same with all else that the request has, at most
+
+	closes int          // of the broker's limit when it left
+	wrote  atomic.Int64 // how long the request is
+	state  atomic.Int32
+}
+
+type cargo struct {
+	partition *partition
+	topicID   [16]byte // when it was loaded
+	batch     *recordBatch
+}
+
+// How far a flight has come.
+const (
+	boarding = iota // nothing of it has been written
+	departed        // it may have been
+	recalled        // nothing of it was, and nothing is going to be
+)
+
+// dispatch sends what is ready for a broker. The caller holds mtx.
+func (p *Producer) dispatch(n *node) {
+	if p.closed || !p.identified() || !n.resume.IsZero() && !p.rested(n) {
+		return
+	}
+	for len(n.ready) > 0 && (n.flights == 0 || p.pipelines(n)) {
+		n.flights++
+		go p.carry(p.load(n))
+	}
+}
+
+// pipelines reports whether a request may be sent to a broker beside others.
+func (p *Producer) pipelines(n *node) bool {
+	return n.flights < maxFlights && n.bytes >= fullRequest && !n.alone && !n.ready[0].suspected() &&
+		n.limit.pipelines(n.bytes, p.requestBytes)
+}
+
+func (p *Producer) dispatchAll() {
+	for _, n := range p.nodes {
+		p.dispatch(n)
+	}
+}
+
+// rested says whether the broker may be tried again after a failure, and sees to it that it is once that is so.
+func (p *Producer) rested(n *node) bool {
+	if p.now().Before(n.resume) && (n.paused == nil || !p.resumed(n)) {
+		if n.paused == nil {
+			p.alarm(n.resume)
+		}
+		return false
+	}
+	n.resume, n.paused = time.Time{}, nil
+	return true
+}
+
+// load makes a request of what is ready for a broker. A batch that is longer than the limit by itself goes alone, and so does a
+// suspected record, after a probe.
+func (p *Producer) load(n *node) *flight {
+	f := &flight{node: n, size: p.overhead, closes: n.limit.closes}
+	taken, limit := 0, p.maxRequestBytes(n)
+	for _, part := range n.ready {
+		p.fit(n, part)
+		b := part.queue[0]
+		size := len(b.encoded) + part.overhead()
+		tests := part.suspected()
+		if taken > 0 && (tests || f.size+size > limit) {
+			break
+		}
+		if tests && f.test(part) {
+			return f
+		}
+		f.size += size
+		b.closed = true
+		if p.idempotent {
+			p.number(part, b)
+		}
+		taken++
+		n.bytes -= part.bytes
+		part.listed, part.flight = nil, f
+		f.bytes += len(b.encoded)
+		f.cargo = append(f.cargo, cargo{part, part.topic.id, b})
+		if tests {
+			break
+		}
+	}
+	rest := copy(n.ready, n.ready[taken:])
+	clear(n.ready[rest:])
+	n.ready = n.ready[:rest]
+	return f
+}
+
+// carry takes a request to its broker and sees to what comes of it.
+func (p *Producer) carry(f *flight) {
+	defer host.Guard(p.log, "carrying records")
+	if p.carries != nil {
+		p.carries(f.bytes)
+	}
+	answer, err := p.exchange(f)
+	switch n := f.node; {
+	case err == nil && n.objected.Load() && n.objected.Swap(false):
+		p.hooks.Recovered(n.about())
+	case err != nil && p.hooks.ReportUnsent(n.about(), err):
+		n.objected.Store(true)
+	}
+	p.deliver(p.landed(f, answer, err))
+}
+
+// produceRequest is a request that notes when it may have been written.
+type produceRequest struct {
+	*kmsg.ProduceRequest
+	flight *flight
+}
+
+// AppendTo implements kmsg.Request. Nothing of a request can be written before the library has asked for its bytes here. Of a flight
+// that was recalled there is nothing to write any more: a request without topics does no harm.
+func (r *produceRequest) AppendTo(to []byte) []byte {
+	f := r.flight
+	switch {
+	case f.state.CompareAndSwap(boarding, departed):
+		f.node.leaving.Store(f)
+	case f.state.Load() == recalled:
+		empty := *r.ProduceRequest
+		empty.Topics = nil
+		return empty.AppendTo(to)
+	default: // the bytes that it was asked for before may have been written
+		f.node.leaving.Store(nil)
+	}
+	to = r.ProduceRequest.AppendTo(to)
+	f.wrote.Store(int64(len(to)))
+	return to
+}
+
+// unwritten notes that nothing of a produce request to a broker could be written. The request is known if it is the only one: no
+// broker has it then, though the library has asked for its bytes. Of several requests none is known, and all count as departed.
+func (p *Producer) unwritten(id int32) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	n := p.nodes[id]
+	if n == nil || n.flights != 1 {
+		return
+	}
+	if f := n.leaving.Load(); f != nil {
+		f.state.CompareAndSwap(departed, boarding)
+	}
+}
+
+// exchange sends a flight's request and waits for the answer.
+func (p *Producer) exchange(f *flight) (response *kmsg.ProduceResponse, err error) {
+	defer func() {
+		if r := recover(); r != nil { // or nobody would ever land
+			host.LogPanic(p.log, "carrying records", r)
+			err = errDefect
+		}
+	}()
+	request := kmsg.NewPtrProduceRequest()
+	request.Acks, request.TimeoutMillis = p.acks, int32(p.requestTimeout.Milliseconds())
+	at := map[*topic]int{}
+	records := 0
+	for _, c := range f.cargo {
+		t := c.partition.topic
+		i, ok := at[t]
+		if !ok {
+			i = len(request.Topics)
+			at[t] = i
+			one := kmsg.NewProduceRequestTopic()
+			one.Topic, one.TopicID = t.name, c.topicID
+			request.Topics = append(request.Topics, one)
+		}
+		c.batch.pack(p.compression)
+		one := kmsg.NewProduceRequestTopicPartition()
+		one.Partition, one.Records = c.partition.number, c.batch.wire
+		request.Topics[i].Partitions = append(request.Topics[i].Partitions, one)
+		records += len(c.batch.records)
+	}
+	if p.debug.Enabled("msg") {
+		p.debug.Logf("msg", "%d record(s) for %d partition(s) go to broker %d", records, len(f.cargo), f.node.id)
+	}
+	var wanted kmsg.Request = &produceRequest{request, f}
+	if p.acks == 0 { // the library knows from the type that there is no answer: see kgo.Client.Request
+		f.state.CompareAndSwap(boarding, departed)
+		wanted = request
+	}
+	answer, err := p.client.Broker(int(f.node.id)).Request(p.ctx, wanted)
+	if err != nil {
+		return nil, err
+	}
+	return answer.(*kmsg.ProduceResponse), nil
+}
+
+// landed books what became of a flight. The next one leaves before anybody is told.
+func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (ended []outcome) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	f.node.flights--
+	f.node.alone = false
+	f.node.leaving.CompareAndSwap(f, nil)
+	if p.closed {
+		return nil // who closed it has seen to the records
+	}
+	var read answers
+	if err == nil {
+		read = answers{of: answer}
+		f.node.failures = 0
+		f.node.limit.answered(f.size)
+		p.throttled(f.node)
+		ended = p.passed(f)
+	} else {
+		p.unreachable(f, err)
+		ended = p.cutOff(f, err)
+		p.suspect(f, err)
+	}
+	for _, c := range f.cargo {
+		if c.partition.flight != f { // it was given up meanwhile
+			continue
+		}
+		c.partition.flight = nil
+		switch {
+		case f.state.Load() == recalled:
+			ended = append(ended, p.onceMore(c.partition)...)
+		case err != nil:
+			c.batch.doubtful = c.batch.doubtful || f.state.Load() == departed
+			ended = append(ended, p.again(c.partition)...)
+		case p.acks == 0:
+			ended = append(ended, p.acknowledged(c.partition, -1))
+		default:
+			ended = append(ended, p.answered(c.partition, read.about(c))...)
+		}
+	}
+	p.dispatchAll() // and not this broker alone: a partition may have got another leader meanwhile
+	p.maybeRecalled()
+	return ended
+}
+
+// unreachable notes that a broker could not be asked. Its partitions may be with another one by now.
+// One that connections can be made to and that then fails is asked ever less often; for the others the dialer sees to that.
+func (p *Producer) unreachable(f *flight, err error) {
+	n := f.node
+	if n.resume.IsZero() && !client.EndedIdle(err) {
+		if f.state.Load() == departed {
+			n.failures++
+		}
+		n.resume = p.now().Add(p.retryPause(max(n.failures, 1)))
+		p.alarm(n.resume)
+	}
+	p.debug.Logf("broker", "broker %d: %v", n.id, err)
+}
+
+// answers finds what a response says of partitions, which it usually does in the order of the request.
+type answers struct {
+	of              *kmsg.ProduceResponse
+	topic, position int
+}
+
+// about is nil if the response says nothing of the partition.
+func (a *answers) about(c cargo) *kmsg.ProduceResponseTopicPartition {
+	part := c.partition
+	for range 2 { // from where the last one stood, then from the beginning
+		for ; a.topic < len(a.of.Topics); a.topic++ {
+			t := &a.of.Topics[a.topic]
+			if t.Topic == part.topic.name || t.Topic == "" && t.TopicID == c.topicID {
+				for ; a.position < len(t.Partitions); a.position++ {
+					if t.Partitions[a.position].Partition == part.number {
+						return &t.Partitions[a.position]
+					}
+				}
+			}
+			a.position = 0
+		}
+		a.topic = 0
+	}
+	return nil
+}
+
+// answered books a broker's answer about the first batch of a partition.
+func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPartition) []outcome {
+	if said == nil {
+		part.queue[0].doubtful = true
+		return p.refused(part, client.ErrNoAnswer)
+	}
+	err := client.AnswerOf(said.ErrorCode, message(said), client.ToProduce)
+	b := part.queue[0]
+	_, final := p.Permanent(err)
+	switch {
+	case err == nil:
+		return []outcome{p.acknowledged(part, said.BaseOffset)}
+	case p.idempotent && errors.Is(err, kerr.DuplicateSequenceNumber): // it has it, and has forgotten where
+		return []outcome{p.acknowledged(part, -1)}
+	case errors.Is(err, kerr.RequestTimedOut), errors.Is(err, kerr.NotEnoughReplicasAfterAppend):
+		b.doubtful = true // the leader has it
+	case b.whole != nil && errors.Is(err, kerr.OutOfOrderSequenceNumber):
+		p.rejoin(part)
+		return nil
+	case p.idempotent && lostSequence(err):
+		p.debug.Logf("eos", "topic %s, partition %d: %v; it goes by a new producer id", part.topic.name, part.number, err)
+		if p.identity == b.identity { // else there is a new one already
+			p.identity = identity{}
+		}
+		b.sequenced, b.wire, b.whole = false, nil, nil
+	case client.IsVerdict(err, client.OnTime):
+		return p.refusedTime(part, said, err)
+	case client.IsVerdict(err, client.OnTopic) && p.kept(part) == 0:
+		return p.refusedTopic(part.topic, err)
+	case client.IsVerdict(err, client.OnTopic): // a broker may have it
+		return append(p.refused(part, err), p.objection(part.topic, err))
+	case ofBatch(err):
+		return p.refusedRecord(part, said, err)
+	case final:
+		return p.refuse(part, err)
+	}
+	return p.refused(part, err)
+}
+
+// refused has the first batch of a partition, which a broker did not take for now, sent again after a while, unless its records
+// have been refused too often.
+func (p *Producer) refused(part *partition, err error) (ended []outcome) {
+	b := part.queue[0]
+	part.refused++
+	part.resume = p.now().Add(p.retryPause(part.refused))
+	b.refusal = err
+	if p.debug.Enabled("msg") {
+		p.debug.Logf("msg", "topic %s, partition %d: %d record(s) are sent again: %v", part.topic.name, part.number, len(b.records), err)
+	}
+	p.countRetry(part)
+	ended = p.spend(part, err)
+	return append(ended, p.onceMore(part)...)
+}
+
+// again has the first batch of a partition sent once more, which no broker has answered.
+func (p *Producer) again(part *partition) []outcome {
+	p.countRetry(part)
+	return p.onceMore(part)
+}
+
+func (p *Producer) countRetry(part *partition) {
+	p.status.AddRetried(len(part.queue[0].records))
+	p.wantMetadata(part.topic) // the leader may be another by now
+}
+
+// onceMore offers what a partition has, unless another client is to carry it.
+func (p *Producer) onceMore(part *partition) []outcome {
+	if p.recalled && p.kept(part) == 0 {
+		return p.handBack(part, 0, ErrClosed, ErrClosed)
+	}
+	p.offer(part)
+	return nil
+}
+
+// spend counts a refusal of the first batch's records against `retries`, and ends those that have none left.
+func (p *Producer) spend(part *partition, err error) (ended []outcome) {
+	if !p.limited || client.UnknownTopic(err) || lostSequence(err) || errors.Is(err, client.ErrNoAnswer) || client.IsVerdict(err, client.OnTopic) {
+		return nil // which say nothing about the records
+	}
+	b := part.queue[0]
+	spent := 0 // from the first on: those that were refused most are the oldest
+	for i, r := range b.records {
+		if r.Refusals++; int(r.Refusals) > p.retries && i == spent {
+			spent++
+		}
+	}
+	if spent == 0 {
+		return nil
+	}
+	if rest := len(b.records) - spent; rest > 0 {
+		p.cut(part, spent, math.MaxInt)
+	}
+	return p.refuse(part, &retriesSpent{err})
+}

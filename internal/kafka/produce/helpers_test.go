@@ -1,0 +1,39 @@
+package produce
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/kafka/client"
+)
+
+// open starts a producer that the test's end closes.
+func open(t *testing.T, c *config.Connection, log host.Logger, status *client.Status, adjust ...func(*tuning)) *Producer {
+	t.Helper()
+	tune := defaultTuning()
+	for _, fn := range adjust {
+		fn(&tune)
+	}
+	p, err := newProducer(c, log, status, tune)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// openEarly is open with a clock that later puts forward: deadlines pass when the test has seen what is to come before.
+func openEarly(t *testing.T, c *config.Connection, log host.Logger, status *client.Status) (p *Producer, later func(by time.Duration)) {
+	t.Helper()
+	var ahead atomic.Int64
+	p = open(t, c, log, status, func(tune *tuning) {
+		tune.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	return p, func(by time.Duration) {
+		ahead.Add(int64(by))
+		p.tick()
+	}
+}

@@ -1,0 +1,94 @@
+package produce
+
+import (
+	"math"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/internal/config"
+	"reskafka/internal/kafka/client"
+)
+
+// Limits of a client that produces.
+const (
+	unknownTopicTime   = 30 * time.Second       // librdkafka's topic.metadata.propagation.max.ms
+	maxBatchRecords    = 1000000                // librdkafka's largest batch.num.messages
+	batchOverheadBytes = 128                    // a batch of one record is up to this much larger than librdkafka's 36 bytes say
+	recordSlack        = 1 << 20                // a request of one record is less than this larger than message_max_bytes
+	metadataMaxAge     = 5 * time.Minute        // librdkafka's topic.metadata.refresh.interval.ms: partitions may have been added
+	retryBackoff       = 100 * time.Millisecond // librdkafka's retry.backoff.ms,
+	retryBackoffMax    = time.Second            // and retry.backoff.max.ms
+	windowRecords      = 20000                  // some batches of calls' records
+	windowBytes        = 16 << 20
+)
+
+// producerOptions are the options of a client that produces. The records' batches and requests are ours, so that they are few.
+func producerOptions(c *config.Connection) []kgo.Opt {
+	return []kgo.Opt{
+		// A request has at most request_max_bytes, or one record.
+		kgo.BrokerMaxWriteBytes(int32(client.Clamp(max(c.MessageMaxBytes, c.RequestMaxBytes)+recordSlack, client.DefaultWriteBytes, client.MaxWireBytes))),
+		kgo.ProduceRequestTimeout(client.RequestTimeout(c)), // for acks = 0
+		kgo.DisableIdempotentWrite(),                        // the numbering is ours too, and else acks is bound to be all
+		kgo.RequiredAcks(acks(c.Acks)),
+	}
+}
+
+// batchMost is the most bytes a batch has, if it holds more than one record: batch_size, and message_max_bytes.
+func batchMost(c *config.Connection) int {
+	return client.Clamp(min(c.BatchSize, c.MessageMaxBytes+batchOverheadBytes), 1, client.MaxWireBytes)
+}
+
+// retryLimit is how often a broker may refuse a record for now. limited is false for any number.
+func retryLimit(c *config.Connection) (n int, limited bool) {
+	n = max(c.Retries, 0)
+	return n, n < math.MaxInt32
+}
+
+// unknownTopicRetries is how many times unknownTopicTime holds client.MetadataMinAge.
+const unknownTopicRetries = int(unknownTopicTime / client.MetadataMinAge)
+
+func acks(n int) kgo.Acks {
+	switch n {
+	case 0:
+		return kgo.NoAck()
+	case 1:
+		return kgo.LeaderAck()
+	default:
+		return kgo.AllISRAcks()
+	}
+}
+
+// codec maps librdkafka's compression_level to the libraries under kgo, whose scales differ. -1 is the codec's default,
+// but for zstd: there it is the fastest level, which makes of call records about what libzstd makes of them at its
+// default, for two thirds of the work of the level that has the same name.
+func codec(c *config.Connection) (kgo.CompressionCodecType, kgo.CompressionCodec) {
+	level := c.CompressionLevel
+	switch c.CompressionCodec {
+	case "gzip":
+		switch {
+		case level == 0:
+			// Level 0 stores without compressing. A batch that compression did not shrink is sent uncompressed, so this
+			// is the same.
+			return kgo.CodecNone, kgo.NoCompression()
+		case level < 0:
+			return kgo.CodecGzip, kgo.GzipCompression()
+		}
+		return kgo.CodecGzip, kgo.GzipCompression().WithLevel(min(level, 9))
+	case "snappy":
+		return kgo.CodecSnappy, kgo.SnappyCompression() // knows no levels
+	case "lz4":
+		if level < 3 {
+			return kgo.CodecLz4, kgo.Lz4Compression() // the fast mode, as below librdkafka's 3
+		}
+		return kgo.CodecLz4, kgo.Lz4Compression().WithLevel(1 << (8 + min(level, 9))) // lz4.Level1 is 1<<9
+	case "zstd":
+		if level < 0 {
+			level = 1
+		}
+		return kgo.CodecZstd, kgo.ZstdCompression().WithLevel(int(zstd.EncoderLevelFromZstd(level)))
+	default:
+		return kgo.CodecNone, kgo.NoCompression()
+	}
+}

@@ -1,0 +1,411 @@
+package produce
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"reskafka/internal/host"
+	"reskafka/internal/kafka/client"
+	"reskafka/internal/outbox"
+)
+
+const (
+	// reusedMost is how much memory a batch may have that is kept for other records, bytes: some of batch_size's default.
+	reusedMost = 4 << 20
+	// tickLeast is the least between two looks at all partitions: those of a cluster in trouble have a time of their own each.
+	tickLeast = 5 * time.Millisecond
+)
+
+// outcome is what became of a batch, or of one record, carried out of the locked part to be told. Whoever makes one holds mtx,
+// and passes it on to deliver.
+type outcome struct {
+	batch     *recordBatch
+	partition *partition
+	offset    int64 // of the first, if err is nil; -1 = not known
+	record    arrival
+	err       error
+	reopens   *topic // of the last outcome of a hand-back: see topic.returning
+	say       func() // logs something, also without an outcome
+}
+
+// deliver tells of outcomes. It is called without mtx.
+func (p *Producer) deliver(ended []outcome) {
+	if len(ended) == 0 {
+		return
+	}
+	for i := range ended {
+		p.tell(&ended[i])
+	}
+	p.told(ended)
+}
+
+// tell tells of one outcome. A panic of who is told costs no other its own.
+func (p *Producer) tell(out *outcome) {
+	defer host.Guard(p.log, "the outcome of records")
+	if out.say != nil {
+		out.say()
+	}
+	switch {
+	case out.batch == nil && out.record.record == nil:
+	case out.batch == nil:
+		out.record.done(out.record.record, out.err)
+	case out.err != nil: // the library may still be reading the bytes
+		out.batch.each(func(r *outbox.Record, done func(*outbox.Record, error)) { done(r, out.err) })
+	default:
+		p.acknowledge(out)
+		p.reuse(out.batch)
+	}
+}
+
+// reuse keeps a batch for other records, unless it holds so much memory that they would hardly need it.
+func (p *Producer) reuse(b *recordBatch) {
+	if cap(b.encoded)+cap(b.small) <= reusedMost {
+		b.reset()
+		p.batches.Put(b)
+	}
+}
+
+// told books that outcomes were told.
+func (p *Producer) told(ended []outcome) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	for i := range ended {
+		if t := ended[i].reopens; t != nil {
+			t.returning--
+		}
+	}
+	if p.telling -= len(ended); p.telling == 0 && p.closed {
+		p.tellAll()
+	}
+}
+
+// acknowledge tells of a batch that a broker has.
+func (p *Producer) acknowledge(out *outcome) {
+	p.status.SetAcknowledged(p.now())
+	if t := out.partition.topic; t.objected.Load() && t.objected.Swap(false) {
+		p.hooks.Recovered(t.about())
+	}
+	b, number := out.batch, out.partition.number
+	for i, r := range b.records {
+		r.Partition, r.Offset = number, -1
+		if out.offset >= 0 {
+			r.Offset = out.offset + int64(i)
+		}
+	}
+	if together := p.together.Load(); together != nil {
+		(*together)(b.records)
+		return
+	}
+	b.each(func(r *outbox.Record, done func(*outbox.Record, error)) { done(r, nil) })
+}
+
+// outcomeOf is the outcome of a batch, which has left its queue.
+func (p *Producer) outcomeOf(part *partition, b *recordBatch, err error) outcome {
+	p.telling++
+	p.inside -= len(b.records)
+	return outcome{batch: b, partition: part, offset: -1, err: err}
+}
+
+// outcomeOfOne is an outcome of a record that is in no batch.
+func (p *Producer) outcomeOfOne(a arrival, err error) outcome {
+	p.telling++
+	p.inside--
+	return outcome{record: a, err: err}
+}
+
+// outcomeToSay has something logged when the outcomes are told.
+func (p *Producer) outcomeToSay(say func()) outcome {
+	p.telling++
+	return outcome{say: say}
+}
+
+// place puts a record into its partition's queue. ok = false: it must not enter now, and this is its outcome.
+func (p *Producer) place(t *topic, a arrival) (out outcome, ok bool) {
+	if t.returning > 0 {
+		return p.outcomeOfOne(a, errHeldBack), false
+	}
+	if len(t.partitions) == 0 || len(t.arrivals) > 0 {
+		t.arrivals = append(t.arrivals, a)
+		p.expireBy(a.deadline)
+		return outcome{}, true
+	}
+	part := t.partitions[t.partitioner.partition(a.record.Key, len(t.partitions), t.usable)]
+	var b *recordBatch
+	if n := len(part.queue); n > 0 && !part.queue[n-1].closed && len(part.queue[n-1].records) < p.batchRecords {
+		b = part.queue[n-1]
+	}
+	most := p.maxBatchBytes(part)
+	if b == nil || !part.put(b, a, most) {
+		b = p.newBatch()
+		part.queue = append(part.queue, b)
+		part.put(b, a, most)
+		if len(part.queue) == 1 {
+			p.offer(part)
+		}
+	}
+	p.expireBy(a.deadline)
+	return outcome{}, true
+}
+
+// put adds a record to a batch of the queue, if there is room.
+func (part *partition) put(b *recordBatch, a arrival, most int) bool {
+	before := len(b.encoded)
+	if !b.add(a.record, most) {
+		return false
+	}
+	if n := len(b.shares); n > 0 && b.shares[n-1].send == a.send {
+		b.shares[n-1].end = len(b.records)
+	} else {
+		b.shares = append(b.shares, share{len(b.records), a.send, a.done})
+	}
+	if !a.deadline.IsZero() && (b.deadline.IsZero() || a.deadline.Before(b.deadline)) {
+		b.deadline = a.deadline
+	}
+	part.resize(len(b.encoded) - before)
+	return true
+}
+
+func (p *Producer) newBatch() *recordBatch {
+	if b, ok := p.batches.Get().(*recordBatch); ok {
+		return b
+	}
+	return new(recordBatch)
+}
+
+// take takes the first batch out of a partition's queue, and has the next one sent.
+func (p *Producer) take(part *partition) *recordBatch {
+	b := part.queue[0]
+	part.queue = slices.Delete(part.queue, 0, 1)
+	part.resize(-len(b.encoded))
+	part.flight, part.refused, part.resume = nil, 0, time.Time{}
+	p.offer(part)
+	return b
+}
+
+// acknowledged ends the first batch of a partition, which the broker has from this offset on; -1 = it did not say.
+func (p *Producer) acknowledged(part *partition, offset int64) outcome {
+	out := p.outcomeOf(part, p.take(part), nil)
+	out.offset = offset
+	return out
+}
+
+// refuse ends the first batch of a partition: sending it again could not help.
+func (p *Producer) refuse(part *partition, err error) []outcome {
+	p.forgo(part, part.queue[0])
+	return []outcome{p.outcomeOf(part, p.take(part), client.AnswerTo(client.ToProduce, err))}
+}
+
+// split is for a batch that a broker refused because of a record in it, or as too large: a verdict that says nothing certain
+// about any one record unless it was alone. Each half goes by itself, until the one is found that the verdict is on.
+func (p *Producer) split(part *partition) {
+	p.cut(part, len(part.queue[0].records)/2, math.MaxInt)
+}
+
+// cut splits the first batch of a partition's queue: after so many records, and wherever a batch would have more than most bytes.
+//
+// The first piece keeps the sequence number of the whole. A broker that has the whole refuses the piece as out of order instead
+// of appending it once more, because the piece ends with another number, and a broker that does not have it appends the piece.
+// See rejoin.
+func (p *Producer) cut(part *partition, records, most int) {
+	whole := part.queue[0]
+	var pieces []*recordBatch
+	part.resize(-len(whole.encoded))
+	i := 0
+	whole.each(func(r *outbox.Record, done func(*outbox.Record, error)) {
+		a := arrival{r, done, whole.deadline, uint64(i)}
+		if n := len(pieces); i == 0 || i == records || !part.put(pieces[n-1], a, most) {
+			pieces = append(pieces, p.newBatch())
+			pieces[n].times = whole.times
+			part.put(pieces[n], a, most)
+		}
+		i++
+	})
+	for _, piece := range pieces {
+		piece.closed, piece.doubtful, piece.refusal = true, whole.doubtful, whole.refusal
+	}
+	if whole.sequenced {
+		first := pieces[0]
+		first.identity, first.sequence, first.sequenced = whole.identity, whole.sequence, true
+		if first.whole = whole.whole; first.whole == nil && whole.doubtful && len(pieces) > 1 && whole.rejoins < maxRejoins {
+			first.whole = whole
+		}
+		if part.identity == whole.identity {
+			part.next = following(whole.sequence, len(first.records))
+		}
+	}
+	part.queue = slices.Replace(part.queue, 0, 1, pieces...)
+	if !whole.doubtful { // else the library may still be reading its bytes
+		p.reuse(whole)
+	}
+	p.offer(part)
+}
+
+// maxRejoins is how often a batch is put together again. A broker that lost what it knew of the producer refuses pieces, too.
+const maxRejoins = 3
+
+// rejoin puts the first batch of a partition together again of its pieces, the first of which a broker refused as out of order. The
+// broker has the whole and recognizes it, so the limit for requests for which the batch was cut does not hold.
+func (p *Producer) rejoin(part *partition) {
+	whole := part.queue[0].whole
+	pieces := 0
+	for records := 0; records < len(whole.records); pieces++ {
+		records += len(part.queue[pieces].records)
+		part.resize(-len(part.queue[pieces].encoded))
+	}
+	whole.intact = true
+	whole.rejoins++
+	if part.identity == whole.identity {
+		part.next = following(whole.sequence, len(whole.records))
+	}
+	part.queue = slices.Replace(part.queue, 0, pieces, whole)
+	part.resize(len(whole.encoded))
+	p.offer(part)
+}
+
+// handBack ends the batches of a partition from the one at that place in its queue on, for the outbox to try again: with err,
+// and those behind with another, so that they do not overtake.
+func (p *Producer) handBack(part *partition, from int, err, behind error) (ended []outcome) {
+	if from >= len(part.queue) {
+		return nil
+	}
+	if from == 0 {
+		p.forgo(part, part.queue[0])
+		part.unlist()
+		part.flight, part.refused, part.resume = nil, 0, time.Time{}
+	}
+	for _, b := range part.queue[from:] {
+		part.resize(-len(b.encoded))
+		ended = append(ended, p.outcomeOf(part, b, err))
+		err = behind
+	}
+	clear(part.queue[from:])
+	part.queue = part.queue[:from]
+	return p.returning(part.topic, ended)
+}
+
+// handBackArrivals is handBack for records that have no partition yet.
+func (p *Producer) handBackArrivals(t *topic, errOf func(a arrival) error) (ended []outcome) {
+	for _, a := range t.arrivals {
+		ended = append(ended, p.outcomeOfOne(a, errOf(a)))
+	}
+	t.arrivals = nil
+	return p.returning(t, ended)
+}
+
+// returning closes a topic to new records until the outcomes are told.
+func (p *Producer) returning(t *topic, ended []outcome) []outcome {
+	if len(ended) > 0 {
+		t.returning++
+		ended[len(ended)-1].reopens = t
+	}
+	return ended
+}
+
+// handBackAll hands back what a topic has, but for what a broker is being asked to take or may have. Until that has its outcome the
+// outbox sends nothing else of the topic, so a batch whose partition has no leader has the brokers asked about the topic again.
+func (p *Producer) handBackAll(t *topic, err error) (ended []outcome) {
+	for _, part := range t.partitions {
+		from := p.kept(part)
+		if part.flight != nil {
+			from = max(from, 1)
+		}
+		ended = append(ended, p.handBack(part, from, err, err)...)
+		p.offer(part)
+	}
+	return append(ended, p.handBackArrivals(t, func(arrival) error { return err })...)
+}
+
+// expireBy has the deadlines looked at when this one is past.
+func (p *Producer) expireBy(deadline time.Time) {
+	if !deadline.IsZero() {
+		p.alarm(deadline)
+	}
+}
+
+// alarm has tick called at a time, or earlier.
+func (p *Producer) alarm(at time.Time) {
+	if p.wakeAt.IsZero() || at.Before(p.wakeAt) {
+		p.wakeAt = at
+		p.timer.Reset(max(at.Sub(p.now()), tickLeast))
+	}
+}
+
+// due does what its time has come for.
+func (p *Producer) due() (ended []outcome) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	p.wakeAt = time.Time{}
+	if p.closed {
+		return nil
+	}
+	now := p.now()
+	pausing := p.pausing
+	p.pausing = nil
+	for _, part := range pausing {
+		part.pausing = false
+		p.offer(part)
+	}
+	for _, t := range p.topics {
+		ended = append(ended, p.expireArrivals(t, now)...)
+		for _, part := range t.partitions {
+			ended = append(ended, p.expire(part, now)...)
+		}
+	}
+	p.dispatchAll()
+	p.maybeRecalled()
+	return ended
+}
+
+func past(deadline, now time.Time) bool { return !deadline.IsZero() && !now.Before(deadline) }
+
+func (p *Producer) expireArrivals(t *topic, now time.Time) []outcome {
+	late := func(a arrival) bool { return past(a.deadline, now) }
+	if !slices.ContainsFunc(t.arrivals, late) {
+		for _, a := range t.arrivals {
+			p.expireBy(a.deadline)
+		}
+		return nil
+	}
+	return p.handBackArrivals(t, func(a arrival) error {
+		if late(a) {
+			return cmp.Or(t.trouble, context.DeadlineExceeded)
+		}
+		return errHeldBack
+	})
+}
+
+// expire hands back the batches of a partition from the first on whose deadline is past. With idempotence one that a broker may
+// have stays: to send it as another record would be the duplicate that idempotence rules out.
+func (p *Producer) expire(part *partition, now time.Time) []outcome {
+	for i, b := range part.queue {
+		if !past(b.deadline, now) {
+			p.expireBy(b.deadline)
+			continue
+		}
+		if i == 0 && !p.free(part) || i > 0 && i < p.kept(part) {
+			continue
+		}
+		err := b.refusal
+		if err == nil && part.leader == nil {
+			err = part.topic.trouble
+		}
+		err = cmp.Or(err, context.DeadlineExceeded)
+		return p.handBack(part, i, err, errHeldBack)
+	}
+	return nil
+}
+
+// free says whether the first batch of a partition may be given up: no broker can have it, or it does not matter. A request
+// that has not been written is recalled; what else would have been in it goes with another one once this has landed. The
+// library goes on with the connection that it may be making for it: with records that end each second, it would never
+// have one that takes longer to make.
+func (p *Producer) free(part *partition) bool {
+	if p.idempotent && part.queue[0].doubtful {
+		return false
+	}
+	f := part.flight
+	return f == nil || f.state.CompareAndSwap(boarding, recalled) || f.state.Load() == recalled || !p.idempotent
+}

@@ -1,0 +1,175 @@
+package produce
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"math/bits"
+	"slices"
+	"time"
+
+	"reskafka/internal/kafka/client"
+	"reskafka/internal/outbox"
+)
+
+// recordBatch is records of one partition that are sent together, in Kafka's record batch format of version 2, which
+// brokers know since 0.11; the field's names are those of the protocol's description:
+//
+//	baseOffset int64, batchLength int32, partitionLeaderEpoch int32, magic int8, crc uint32, attributes int16,
+//	lastOffsetDelta int32, baseTimestamp int64, maxTimestamp int64, producerId int64, producerEpoch int16,
+//	baseSequence int32, the number of records int32, the records
+//
+// A record is its length, attributes int8, timestampDelta, offsetDelta, and key, value and headers with their lengths in front,
+// all numbers as varints.
+type recordBatch struct {
+	records []*outbox.Record
+	shares  []share
+	encoded []byte // room for the header, then the records
+	wire    []byte // what is sent, once it is packed: encoded, or small
+	small   []byte // the same compressed
+
+	base, latest int64     // the least and the largest timestamp, ms since 1970. The least is the first's.
+	deadline     time.Time // the earliest of its records; zero = none
+
+	times  map[*outbox.Record]int64 // of records whose own time a broker refused, ms since 1970; nil = of none
+	closed bool                     // takes no more records
+
+	// With idempotence, once sequenced: what the broker knows the batch by.
+	sequenced bool
+	identity  identity
+	sequence  int32
+
+	whole   *recordBatch // the batch in doubt of which this is the first piece; nil = of none
+	intact  bool         // it is not cut: a broker seems to have it as it is
+	rejoins int          // how often it was put together again
+
+	doubtful bool  // it may be on a broker from an attempt that has ended
+	refusal  error // the last answer that it was not taken for now
+
+	suspect *suspicion // nil = no broker closed the connection on it
+}
+
+// share is the records of one Send in a batch: those before end that are in no share before.
+type share struct {
+	end  int
+	send uint64 // the Send's number
+	done func(*outbox.Record, error)
+}
+
+// batchMagic is the number of the format.
+const batchMagic = 2
+
+// reset makes b a batch without records that keeps its memory.
+func (b *recordBatch) reset() {
+	clear(b.records)
+	clear(b.shares)
+	*b = recordBatch{records: b.records[:0], shares: b.shares[:0], encoded: b.encoded[:0], small: b.small[:0]}
+}
+
+// add puts a record into the batch, if it does not make it longer than most bytes, and says whether it did. The first one
+// always goes in. The record's bytes are copied.
+func (b *recordBatch) add(r *outbox.Record, most int) bool {
+	at := r.Accepted.UnixMilli()
+	if other, ok := b.times[r]; ok {
+		at = other
+	}
+	if len(b.records) == 0 {
+		b.encoded = slices.Grow(b.encoded[:0], client.BatchHeaderBytes)[:client.BatchHeaderBytes]
+		b.base, b.latest = at, at
+	}
+	body := recordLen(r, at-b.base, len(b.records))
+	size := varintLen(int64(body)) + body
+	if len(b.records) > 0 && len(b.encoded)+size > most {
+		return false
+	}
+	b.encoded = appendRecord(b.encoded, r, body, at-b.base, len(b.records))
+	b.latest = max(b.latest, at)
+	b.records = append(b.records, r)
+	return true
+}
+
+// recordLen is the length of a record without that of its length.
+func recordLen(r *outbox.Record, after int64, index int) int {
+	n := 1 + varintLen(after) + varintLen(int64(index)) + nullableLen(r.Key) + nullableLen(r.Value) + varintLen(int64(len(r.Headers)))
+	for i := range r.Headers {
+		h := &r.Headers[i]
+		n += varintLen(int64(len(h.Name))) + len(h.Name) + nullableLen(h.Value)
+	}
+	return n
+}
+
+func nullableLen(b []byte) int {
+	if b == nil {
+		return 1
+	}
+	return varintLen(int64(len(b))) + len(b)
+}
+
+func varintLen(n int64) int { return (bits.Len64(uint64(n<<1^n>>63)|1) + 6) / 7 }
+
+func appendRecord(to []byte, r *outbox.Record, body int, after int64, index int) []byte {
+	to = binary.AppendVarint(to, int64(body))
+	to = append(to, 0) // attributes: there are none
+	to = binary.AppendVarint(to, after)
+	to = binary.AppendVarint(to, int64(index))
+	to = appendNullable(to, r.Key)
+	to = appendNullable(to, r.Value)
+	to = binary.AppendVarint(to, int64(len(r.Headers)))
+	for i := range r.Headers {
+		h := &r.Headers[i]
+		to = binary.AppendVarint(to, int64(len(h.Name)))
+		to = append(to, h.Name...)
+		to = appendNullable(to, h.Value)
+	}
+	return to
+}
+
+func appendNullable(to, b []byte) []byte {
+	if b == nil {
+		return binary.AppendVarint(to, -1)
+	}
+	return append(binary.AppendVarint(to, int64(len(b))), b...)
+}
+
+// pack makes b.wire, once: it compresses the records and writes the header. compress may be nil.
+func (b *recordBatch) pack(compress *compression) {
+	if b.wire != nil {
+		return
+	}
+	b.wire = b.encoded
+	attributes := uint16(0)
+	if compress != nil {
+		b.small = slices.Grow(b.small[:0], client.BatchHeaderBytes)[:client.BatchHeaderBytes]
+		b.small = compress.append(b.small, b.encoded[client.BatchHeaderBytes:])
+		if len(b.small) < len(b.encoded) {
+			b.wire, attributes = b.small, uint16(compress.codec)
+		}
+	}
+	header := b.wire[:0]
+	header = binary.BigEndian.AppendUint64(header, 0) // the base offset is the broker's to say
+	header = binary.BigEndian.AppendUint32(header, uint32(len(b.wire)-client.BatchLengthAt-4))
+	header = binary.BigEndian.AppendUint32(header, 1<<32-1) // the leader's epoch, -1: also
+	header = append(header, batchMagic, 0, 0, 0, 0)
+	header = binary.BigEndian.AppendUint16(header, attributes)
+	header = binary.BigEndian.AppendUint32(header, uint32(len(b.records)-1))
+	header = binary.BigEndian.AppendUint64(header, uint64(b.base))
+	header = binary.BigEndian.AppendUint64(header, uint64(b.latest))
+	producer, epoch, sequence := int64(-1), int16(-1), int32(-1)
+	if b.sequenced {
+		producer, epoch, sequence = b.identity.id, b.identity.epoch, b.sequence
+	}
+	header = binary.BigEndian.AppendUint64(header, uint64(producer))
+	header = binary.BigEndian.AppendUint16(header, uint16(epoch))
+	header = binary.BigEndian.AppendUint32(header, uint32(sequence))
+	binary.BigEndian.AppendUint32(header, uint32(len(b.records)))
+	binary.BigEndian.PutUint32(b.wire[client.BatchCRCAt:], crc32.Checksum(b.wire[client.BatchCRCAt+4:], client.Castagnoli))
+}
+
+// each calls fn with every record and the done of its Send.
+func (b *recordBatch) each(fn func(r *outbox.Record, done func(*outbox.Record, error))) {
+	i := 0
+	for _, s := range b.shares {
+		for ; i < s.end; i++ {
+			fn(b.records[i], s.done)
+		}
+	}
+}

@@ -1,0 +1,430 @@
+package produce
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+	"reskafka/internal/kafka/client"
+	"reskafka/internal/outbox"
+)
+
+// Partitions that were listed once are given up after surplusTime in which every answer had fewer, minFewer at least.
+const (
+	surplusTime = 5 * time.Second
+	minFewer    = 3
+)
+
+// topic is what a producer knows of a topic, and its records. The producer's mtx guards it, the partitions and the nodes.
+type topic struct {
+	name        string
+	id          [16]byte
+	partitions  []*partition
+	usable      []int32 // of those, the ones that have a leader, ascending
+	partitioner *consistentRandom
+	arrivals    []arrival // records that wait for the topic's partitions to be known
+
+	asked   time.Time // when the brokers last told of the topic
+	ask     bool      // they are to be asked
+	askNext time.Time // but not before
+	unknown int       // how many times in a row they did not know it
+
+	objected   atomic.Bool // a trouble was logged and has not gone
+	fewer      int         // answers in a row that had fewer partitions than are known
+	fewerSince time.Time   // when the first of them came
+	gone       error       // the brokers have not known the topic for unknownTopicTime, which is still to be logged
+
+	trouble  error // why its records wait, by what the brokers said last; nil = for nothing that they said
+	troubles int   // and how often in a row
+
+	returning int // how many hand-backs are being told of: meanwhile none may enter, or it would overtake
+}
+
+// arrival is a record that has no partition yet.
+type arrival struct {
+	record   *outbox.Record
+	done     func(*outbox.Record, error)
+	deadline time.Time // zero = none
+	send     uint64    // the number of the Send that brought it
+}
+
+// partition is the way of records to one partition. At most one of its batches is on its way, the first of the queue, with
+// idempotence or without: so none is ever overtaken, whatever becomes of it.
+type partition struct {
+	topic  *topic
+	number int32
+	leader *node // nil = none that is known
+
+	queue   []*recordBatch
+	bytes   int     // of the queue
+	flight  *flight // that the first of the queue is on
+	listed  *node   // whose ready list holds the partition
+	resume  time.Time
+	pausing bool // is in the producer's list of those that wait for resume
+	refused int  // how often in a row the first of the queue was
+
+	identity identity // with idempotence: whom the broker takes the records of this partition to be from,
+	next     int32    // and the sequence number of the next
+}
+
+// node is a broker that leads partitions.
+type node struct {
+	id      int32
+	ready   []*partition // with a batch that can go
+	bytes   int          // of their queues
+	flights int
+	resume  time.Time    // after a connection failed; zero = it did not
+	paused  *client.Conn // whose pause resume is the end of; nil = it is of none
+	look    time.Time    // when to look again whether that connection has ended
+
+	failures int // in a row, of requests that had been written
+	limit    requestLimit
+
+	longest  int // length of the longest request that was answered, bytes on the wire
+	overlong int // length of the shortest request whose record was refused for it; 0 = none
+	failed   int // requests that failed, but for those that a suspected record was alone in
+
+	alone bool // a flight tests a suspected record, and no other may be under way
+
+	objected atomic.Bool // it was logged that nothing can be sent to it
+
+	leaving atomic.Pointer[flight] // the last one that departed; nil = it has landed, or was asked for its bytes once more
+}
+
+// about is what is said of a node that nothing can be sent to.
+func (n *node) about() string { return fmt.Sprintf("sending to broker %d", n.id) }
+
+// wantMetadata has the brokers asked about a topic, at once if they have not been for a while.
+func (p *Producer) wantMetadata(t *topic) {
+	t.ask = true
+	if !p.learning {
+		p.learning = true
+		go p.learn()
+		return
+	}
+	select {
+	case p.askNow <- struct{}{}:
+	default:
+	}
+}
+
+// learn asks the brokers about topics until nothing is left to ask.
+func (p *Producer) learn() {
+	failures := 0
+	for {
+		topics, wait, more := p.toAsk()
+		switch {
+		case !more:
+			return
+		case len(topics) == 0:
+			p.pause(wait, p.askNow)
+		case p.askAbout(topics):
+			failures = 0
+		default:
+			failures++
+			p.askAgain(topics, p.backoff(failures))
+		}
+	}
+}
+
+// askAbout asks the brokers about topics once. ok = false: there was no answer.
+func (p *Producer) askAbout(topics []*topic) (ok bool) {
+	defer host.Guard(p.log, "learning of topics")
+	request := kmsg.NewPtrMetadataRequest()
+	request.AllowAutoTopicCreation = true
+	for _, t := range topics {
+		one := kmsg.NewMetadataRequestTopic()
+		one.Topic = &t.name
+		request.Topics = append(request.Topics, one)
+	}
+	answer, err := request.RequestWith(p.ctx, p.client)
+	if err != nil {
+		p.debug.Logf("metadata", "asking for %d topic(s): %v", len(topics), err)
+		p.hooks.ReportUnsent(client.AskingForTopics, err)
+		return false
+	}
+	p.hooks.Recovered(client.AskingForTopics)
+	p.hooks.SetCluster(answer)
+	p.deliver(p.learned(topics, answer))
+	p.tellOfTrouble(topics)
+	return true
+}
+
+// troubled finds a partition whose records wait for its leader, or are refused by it.
+func (t *topic) troubled() {
+	for _, part := range t.partitions {
+		switch {
+		case len(part.queue) == 0:
+		case part.leader == nil:
+			t.trouble = client.WithSentence(kerr.LeaderNotAvailable, client.Leaderless, fmt.Sprint(part.number))
+			t.troubles++
+			return
+		case part.refused > 0:
+			t.trouble, t.troubles = part.queue[0].refusal, part.refused
+			return
+		}
+	}
+	t.trouble, t.troubles = nil, 0
+}
+
+// tellOfTrouble tells the administrator of topics whose records wait because of what brokers say.
+func (p *Producer) tellOfTrouble(topics []*topic) {
+	for _, t := range topics {
+		p.mtx.Lock()
+		trouble := t.trouble
+		if t.troubles < passing && (kerr.IsRetriable(trouble) || len(t.partitions) > 0) || !t.holds() {
+			trouble = nil
+		}
+		if t.gone != nil { // its records have been handed back
+			trouble, t.gone = t.gone, nil
+		}
+		p.mtx.Unlock()
+		if trouble != nil {
+			t.objected.Store(true)
+			p.hooks.Report(t.about(), trouble)
+		}
+	}
+}
+
+// about is what is said of the topic's trouble.
+func (t *topic) about() string { return client.AboutTopic + t.name }
+
+// toAsk gives the topics that are to be asked for now, or how long to wait for the first. more = false: there are none, and
+// learn has ended.
+func (p *Producer) toAsk() (topics []*topic, wait time.Duration, more bool) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	now, next := p.now(), time.Time{}
+	for _, t := range p.topics {
+		switch {
+		case !t.ask:
+		case !now.Before(t.askNext):
+			topics = append(topics, t)
+			t.ask, t.askNext = false, now.Add(client.MetadataMinAge)
+		case next.IsZero() || t.askNext.Before(next):
+			next = t.askNext
+		}
+	}
+	if p.closed || len(topics) == 0 && next.IsZero() {
+		p.learning = false
+		return nil, 0, false
+	}
+	return topics, next.Sub(now), true
+}
+
+// askAgain is for topics about which no broker could be asked.
+func (p *Producer) askAgain(topics []*topic, wait time.Duration) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	for _, t := range topics {
+		t.ask, t.askNext = true, p.now().Add(wait)
+	}
+}
+
+// learned takes the brokers' answer about topics.
+func (p *Producer) learned(topics []*topic, answer *kmsg.MetadataResponse) (ended []outcome) {
+	p.mtx.Lock()
+	defer p.mtx.Unlock()
+	if p.closed {
+		return nil
+	}
+	now := p.now()
+	told := make(map[string]*kmsg.MetadataResponseTopic, len(answer.Topics))
+	for i := range answer.Topics {
+		if name := answer.Topics[i].Topic; name != nil {
+			told[*name] = &answer.Topics[i]
+		}
+	}
+	for _, t := range topics {
+		said := told[t.name]
+		if said == nil {
+			said = &kmsg.MetadataResponseTopic{ErrorCode: kerr.LeaderNotAvailable.Code}
+		}
+		switch err := client.AnswerOf(said.ErrorCode, nil, client.ToProduce); {
+		case client.UnknownTopic(err):
+			ended = append(ended, p.notKnown(t, err)...)
+		case err == nil && len(said.Partitions) == 0:
+			p.debug.Logf("topic", "topic %s has no partitions", t.name)
+			ended = append(ended, p.notUsable(t, client.WithSentence(kerr.LeaderNotAvailable, client.NoPartitions))...)
+		case err != nil && len(said.Partitions) == 0:
+			p.debug.Logf("topic", "topic %s: %v", t.name, err)
+			ended = append(ended, p.notUsable(t, err)...)
+		default:
+			ended = append(ended, p.known(t, said, now)...)
+		}
+	}
+	p.dispatchAll()
+	return ended
+}
+
+// notKnown is for a topic that the brokers say does not exist: after some time its records come back.
+func (p *Producer) notKnown(t *topic, err error) []outcome {
+	t.unknown++
+	if t.unknown > p.unknownRetries {
+		t.unknown = 0
+		if t.holds() {
+			t.gone = err
+		}
+		return p.handBackAll(t, err)
+	}
+	if t.holds() {
+		p.wantMetadata(t)
+	}
+	return nil
+}
+
+// notUsable is for a topic that the brokers tell nothing about but an error.
+func (p *Producer) notUsable(t *topic, err error) []outcome {
+	if _, final := p.Permanent(err); final {
+		return p.handBackAll(t, err)
+	}
+	if client.IsVerdict(err, client.OnTopic) {
+		return p.refusedTopic(t, err)
+	}
+	t.trouble = err
+	t.troubles++
+	if t.holds() {
+		p.wantMetadata(t)
+	}
+	return nil
+}
+
+// holds says whether the topic has records.
+func (t *topic) holds() bool {
+	return len(t.arrivals) > 0 || slices.ContainsFunc(t.partitions, func(part *partition) bool { return len(part.queue) > 0 })
+}
+
+// known takes over what the brokers know of a topic.
+func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Time) (ended []outcome) {
+	count := len(said.Partitions) // their numbers have no gaps
+	if same := t.id != [16]byte{} && said.TopicID == t.id; same && count < len(t.partitions) && !t.lost(now) {
+		count = len(t.partitions)
+		if t.holds() {
+			p.wantMetadata(t)
+		}
+	}
+	if len(said.Partitions) >= len(t.partitions) || count < len(t.partitions) {
+		t.fewer = 0
+	}
+	if said.TopicID != [16]byte{} {
+		t.id = said.TopicID
+	}
+	t.asked, t.unknown = now, 0
+	missing := client.AnswerTo(client.ToProduce, kerr.UnknownTopicOrPartition)
+	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // made anew with fewer
+		gone.leader = nil
+		if len(gone.queue) > 0 {
+			p.free(gone)
+		}
+		p.identity = identity{} // should there be one of this number again, it begins to count anew
+		ended = append(ended, p.handBack(gone, 0, missing, missing)...)
+	}
+	t.partitions = t.partitions[:min(count, len(t.partitions))]
+	for number := len(t.partitions); number < count; number++ {
+		t.partitions = append(t.partitions, &partition{topic: t, number: int32(number)})
+	}
+	t.usable = t.usable[:0]
+	for i := range said.Partitions {
+		if one := &said.Partitions[i]; one.Partition >= 0 && int(one.Partition) < count {
+			p.led(t.partitions[one.Partition], one.Leader)
+		}
+	}
+	for _, part := range t.partitions {
+		if part.leader != nil {
+			t.usable = append(t.usable, part.number)
+		} else if len(part.queue) > 0 { // in flight too: what follows it has nowhere to go
+			p.wantMetadata(t)
+		}
+	}
+	t.troubled()
+	p.debug.Logf("topic", "topic %s has %d partition(s), of which %d have a leader", t.name, len(t.partitions), len(t.usable))
+	if len(t.usable) == 0 {
+		if len(t.arrivals) > 0 {
+			p.wantMetadata(t)
+		}
+		return ended
+	}
+	arrivals := t.arrivals
+	t.arrivals = nil
+	for _, a := range arrivals {
+		if out, ok := p.place(t, a); !ok {
+			ended = append(ended, out)
+		}
+	}
+	return ended
+}
+
+// lost reports whether a topic has fewer partitions than are known. A topic never loses any, so a broker with fewer usually has not
+// learned of all yet; but an earlier answer may have listed one that never was.
+func (t *topic) lost(now time.Time) bool {
+	if t.fewer == 0 {
+		t.fewerSince = now
+	}
+	t.fewer++
+	return t.fewer >= minFewer && now.Sub(t.fewerSince) >= surplusTime
+}
+
+// led notes a partition's leader; below 0 there is none.
+func (p *Producer) led(part *partition, id int32) {
+	var leader *node
+	if id >= 0 {
+		if leader = p.nodes[id]; leader == nil {
+			leader = &node{id: id}
+			p.nodes[id] = leader
+		}
+	}
+	if leader == part.leader {
+		return
+	}
+	part.leader = leader
+	part.unlist()
+	part.resume = time.Time{} // what another broker refused is no reason to wait
+	p.offer(part)
+}
+
+// offer makes a partition's first batch one that can go, if it is.
+func (p *Producer) offer(part *partition) {
+	if part.flight != nil || len(part.queue) == 0 || part.listed != nil {
+		return
+	}
+	if part.leader == nil {
+		p.wantMetadata(part.topic)
+		return
+	}
+	if !part.resume.IsZero() {
+		if p.now().Before(part.resume) {
+			if !part.pausing {
+				part.pausing = true
+				p.pausing = append(p.pausing, part)
+				p.alarm(part.resume)
+			}
+			return
+		}
+		part.resume = time.Time{}
+	}
+	part.listed = part.leader
+	part.listed.ready = append(part.listed.ready, part)
+	part.listed.bytes += part.bytes
+}
+
+// unlist takes a partition out of its leader's list.
+func (part *partition) unlist() {
+	if n := part.listed; n != nil {
+		n.ready = slices.DeleteFunc(n.ready, func(other *partition) bool { return other == part })
+		n.bytes -= part.bytes
+		part.listed = nil
+	}
+}
+
+// resize notes that the queue has grown or shrunk by so many bytes.
+func (part *partition) resize(by int) {
+	part.bytes += by
+	if part.listed != nil {
+		part.listed.bytes += by
+	}
+}

@@ -1,0 +1,150 @@
+package produce
+
+import (
+	"errors"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/kafka/client"
+	"reskafka/internal/outbox"
+)
+
+// refusedTopic returns the records of a topic that the brokers refuse as a whole. They wait in the topic's queue, which tries again
+// with one record.
+func (p *Producer) refusedTopic(t *topic, err error) []outcome {
+	if !t.holds() {
+		return nil
+	}
+	said := p.objection(t, err)
+	return append(p.handBackAll(t, err), said)
+}
+
+// objection has the administrator told that the records of a topic wait because of what brokers say.
+func (p *Producer) objection(t *topic, err error) outcome {
+	return p.outcomeToSay(func() {
+		t.objected.Store(true)
+		p.hooks.Report(t.about(), err)
+	})
+}
+
+// errorRecords are the records of a batch that the answer names, by their place in the batch, with what it says of each.
+func errorRecords(said *kmsg.ProduceResponseTopicPartition, records int) map[int]*string {
+	named := map[int]*string{}
+	for _, one := range said.ErrorRecords {
+		if i := int(one.RelativeOffset); i >= 0 && i < records {
+			named[i] = one.ErrorMessage
+		}
+	}
+	return named
+}
+
+// message is the broker's own sentence: that about the first record it names, which has the details, or that about the batch.
+func message(said *kmsg.ProduceResponseTopicPartition) *string {
+	for _, one := range said.ErrorRecords {
+		if one.ErrorMessage != nil && *one.ErrorMessage != "" {
+			return one.ErrorMessage
+		}
+	}
+	return said.ErrorMessage
+}
+
+// refusedRecord handles the refusal of a partition's first batch because of a record in it: of the records that the answer names,
+// or of each half of the batch by itself until one record is left.
+func (p *Producer) refusedRecord(part *partition, said *kmsg.ProduceResponseTopicPartition, err error) []outcome {
+	b := part.queue[0]
+	if named := errorRecords(said, len(b.records)); errors.Is(err, kerr.InvalidRecord) && len(named) > 0 {
+		return p.pick(part, said, named)
+	}
+	if len(b.records) > 1 {
+		p.split(part)
+		return nil
+	}
+	return p.refuse(part, err)
+}
+
+// pick refuses some records of a partition's first batch, and has the rest sent.
+func (p *Producer) pick(part *partition, said *kmsg.ProduceResponseTopicPartition, named map[int]*string) (ended []outcome) {
+	whole, rest, i := part.queue[0], p.newBatch(), 0
+	rest.times = whole.times
+	p.forgo(part, whole)
+	part.resize(-len(whole.encoded))
+	whole.each(func(r *outbox.Record, done func(*outbox.Record, error)) {
+		a := arrival{r, done, whole.deadline, uint64(i)}
+		if own, bad := named[i]; !bad {
+			part.put(rest, a, math.MaxInt)
+		} else {
+			if own == nil {
+				own = said.ErrorMessage
+			}
+			ended = append(ended, p.outcomeOfOne(a, client.AnswerOf(said.ErrorCode, own, client.ToProduce)))
+		}
+		i++
+	})
+	if len(rest.records) > 0 {
+		rest.closed, rest.doubtful = true, whole.doubtful
+		part.queue[0] = rest
+	} else {
+		part.queue = slices.Delete(part.queue, 0, 1)
+	}
+	p.offer(part)
+	return ended
+}
+
+// refusedTime has a partition's first batch sent again with another time for the records whose time was refused: at once, and
+// after a pause when that was refused too. A clock costs no record.
+func (p *Producer) refusedTime(part *partition, said *kmsg.ProduceResponseTopicPartition, err error) []outcome {
+	b := part.queue[0]
+	named := errorRecords(said, len(b.records))
+	for i, r := range b.records {
+		own, bad := named[i]
+		if !bad && len(named) > 0 {
+			continue
+		}
+		if own == nil {
+			own = said.ErrorMessage
+		}
+		if b.times == nil {
+			b.times = map[*outbox.Record]int64{}
+		}
+		b.times[r] = timeWithin(p.now().UnixMilli(), own)
+	}
+	b.refusal = err
+	if part.refused++; part.refused > 1 {
+		part.resume = p.now().Add(p.retryPause(part.refused))
+	}
+	p.status.AddRetried(len(b.records))
+	ended := []outcome{p.objection(part.topic, err)}
+	p.cut(part, math.MaxInt, math.MaxInt) // writes the times
+	return append(ended, p.onceMore(part)...)
+}
+
+// timeLimits are the limits in the sentence of Apache Kafka about a record's time, ms since 1970.
+var timeLimits = regexp.MustCompile(`within \[(-?[0-9]+), (-?[0-9]+)\]`)
+
+// timeMargin is how far from the lower limit a time stays, which moves on with the broker's clock, ms.
+const timeMargin = 60_000
+
+// timeWithin is the time for a record whose own one was refused: the present, or the nearest that the broker says it takes.
+func timeWithin(now int64, said *string) int64 {
+	if said == nil {
+		return now
+	}
+	limits := timeLimits.FindStringSubmatch(*said)
+	if limits == nil {
+		return now
+	}
+	low, errLow := strconv.ParseInt(limits[1], 10, 64)
+	high, errHigh := strconv.ParseInt(limits[2], 10, 64)
+	if errLow != nil || errHigh != nil || high <= 0 {
+		return now
+	}
+	if low = max(low, 0); high-low > 2*timeMargin {
+		low += timeMargin
+	}
+	return max(min(now, high), min(low, high))
+}

@@ -1,0 +1,210 @@
+package produce
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/kafka/client"
+	"reskafka/test/kafkatest"
+)
+
+// clock is one that a test sets, so that nothing depends on how fast the machine is.
+type clock struct{ at atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.at.Store(time.Now().UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time        { return time.Unix(0, c.at.Load()) }
+func (c *clock) pass(by time.Duration) { c.at.Add(int64(by)) }
+func (c *clock) of(tune *tuning)       { tune.now = c.now }
+func (c *clock) producer(t *testing.T, to *config.Connection, log host.Logger, status *client.Status) *Producer {
+	t.Helper()
+	return open(t, to, log, status, c.of)
+}
+
+// TestProducer_ConnectionCutWhileQuiet_SendsOnce checks that records arrive, each once, when the connection ends while no request is
+// under way, and that the administrator hears of it.
+func TestProducer_ConnectionCutWhileQuiet_SendsOnce(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		cluster, network := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))
+		c := kafkatest.Connection(cluster.ListenAddrs()...)
+		c.Idempotence = idempotence
+		log := kafkatest.NewLines()
+		p := open(t, c, log, nil)
+		kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
+		network.Cut()
+		for i := 1; i < 4; i++ {
+			kafkatest.SendAll(t, p, kafkatest.Numbered("t", i, i+1)...)
+		}
+		once(t, cluster, 4)
+		log.WaitFor(t, host.Warning, "does not answer")
+		log.WaitFor(t, host.Notice, "is back")
+	})
+}
+
+// TestProducer_AnswerLost_SendsOnce checks that with idempotence a record whose answer is lost arrives once, and so does the record
+// behind it.
+func TestProducer_AnswerLost_SendsOnce(t *testing.T) {
+	cluster, network := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))
+	c := kafkatest.Connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	status := &client.Status{}
+	p := open(t, c, nil, status)
+	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
+	network.Lose(true)
+	o := kafkatest.ExpectOutcomes(t, 2)
+	p.Send(kafkatest.Numbered("t", 1, 2), time.Time{}, o.Add)
+	kafkatest.Await(t, network.Lost)
+	p.Send(kafkatest.Numbered("t", 2, 3), time.Time{}, o.Add)
+	network.Lose(false)
+	network.Cut()
+	o.AllSent()
+	once(t, cluster, 3)
+	if snap := status.Snapshot(); snap.Retried == 0 || snap.LastError.Text == "" {
+		t.Errorf("the status is %+v", snap)
+	}
+}
+
+// TestProducer_RequestsOfAllSizes_KeepOrder checks order and number while short requests go alone and long ones beside others.
+func TestProducer_RequestsOfAllSizes_KeepOrder(t *testing.T) {
+	bothKinds(t, func(t *testing.T, idempotence bool) {
+		const many = 200
+		cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
+		c := kafkatest.Connection(cluster.ListenAddrs()...)
+		c.Idempotence = idempotence
+		p := newClock().producer(t, c, nil, nil)
+		o := kafkatest.ExpectOutcomes(t, many)
+		for i := range many {
+			records := kafkatest.Numbered("t", i, i+1)
+			if i%10 > 5 { // enough for another request beside one that is under way
+				records[0].Key = make([]byte, fullRequest/2)
+			}
+			p.Send(records, time.Time{}, o.Add)
+			if i%10 == 0 {
+				kafkatest.Soon(t, "the broker has it", func() bool { return p.Underway() == 0 })
+			}
+		}
+		o.AllSent()
+		once(t, cluster, many)
+	})
+}
+
+// TestProducer_NothingWritten_IsReturned checks that a record of whose request nothing could be written is not taken for one that a
+// broker may have while the library makes another connection.
+func TestProducer_NothingWritten_IsReturned(t *testing.T) {
+	cluster, d := kafkatest.NewDoor(t, kfake.SeedTopics(1, "t"))
+	c := kafkatest.Connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	p := newClock().producer(t, c, nil, nil)
+	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
+	d.Cut(true)
+	time.Sleep(client.LookAfter) // then the connection is looked at before it is written to
+	o := kafkatest.ExpectOutcomes(t, 1)
+	p.Send(kafkatest.Numbered("t", 1, 2), time.Time{}, o.Add)
+	kafkatest.Await(t, d.Tries) // the library has begun to make a connection
+	p.Recall()
+	returned(t, o)
+	d.Open()
+	once(t, cluster, 1)
+}
+
+// TestProducer_NothingWritten_CountsForOneRequestOnly checks that only a request which is the only one to its broker, and which the
+// library has asked for its bytes once, is known to be with no broker.
+func TestProducer_NothingWritten_CountsForOneRequestOnly(t *testing.T) {
+	b := playing(t, true)
+	b.topic(0)
+	o := kafkatest.ExpectOutcomes(t, 1)
+	b.send(o, kafkatest.Numbered("t", 0, 1)...)
+	f := b.leaves(0, false)
+	request := &produceRequest{kmsg.NewPtrProduceRequest(), f}
+	request.AppendTo(nil)
+	b.unwritten(0)
+	if f.state.Load() != boarding {
+		t.Error("the only request counts as written")
+	}
+	request.AppendTo(nil)
+	b.look(func() { f.node.flights++ })
+	b.unwritten(0)
+	if f.state.Load() != departed {
+		t.Error("one of two requests counts as not written")
+	}
+	b.look(func() { f.node.flights-- })
+	request.AppendTo(nil)
+	b.unwritten(0)
+	if f.state.Load() != departed {
+		t.Error("a request counts as not written of which an earlier attempt may have been")
+	}
+	b.answers(f, nil)
+	o.AllSent()
+}
+
+// TestHooks_RequestLost_IsReportedOnce checks that the administrator hears at once, and once, why a request failed, though nothing else
+// is sent to that broker.
+func TestHooks_RequestLost_IsReportedOnce(t *testing.T) {
+	cluster, network := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))
+	c := kafkatest.Connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	log, status, clock := kafkatest.NewLines(), &client.Status{}, newClock()
+	p := clock.producer(t, c, log, status)
+	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
+	connections := func() (n int) {
+		for _, b := range status.Snapshot().Brokers {
+			n += b.Connections
+		}
+		return n
+	}
+	before := connections()
+	network.Lose(true)
+	o := kafkatest.ExpectOutcomes(t, 1)
+	p.Send(kafkatest.Numbered("t", 1, 2), time.Time{}, o.Add)
+	kafkatest.Await(t, network.Lost)
+	network.Cut()
+	log.WaitFor(t, host.Warning, "does not answer") // no time passes: nothing is sent again yet
+	kafkatest.Soon(t, "the connection is gone", func() bool { return connections() == before-1 })
+	if snap := status.Snapshot(); snap.Failures != 1 || snap.LastError.Text == "" {
+		t.Errorf("the status is %+v", snap)
+	}
+	// The line comes before the request has landed. What lands later than the time passes is not due for as long as this clock stands.
+	kafkatest.Soon(t, "the request has landed", func() bool { return flying(p) == 0 })
+	network.Lose(false)
+	network.Cut()
+	clock.pass(retryBackoffMax)
+	o.AllSent()
+	log.WaitFor(t, host.Notice, "is back")
+	once(t, cluster, 2)
+}
+
+// TestRecall_RequestLost_ReturnsOtherRecords checks that records which are to follow a lost request are not taken for records that a
+// broker may have.
+func TestRecall_RequestLost_ReturnsOtherRecords(t *testing.T) {
+	cluster, d := kafkatest.NewDoor(t, kfake.SeedTopics(1, "t", "other"))
+	c := kafkatest.Connection(cluster.ListenAddrs()...)
+	c.Idempotence = true
+	clock := newClock()
+	p := clock.producer(t, c, nil, nil)
+	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
+	kafkatest.SendAll(t, p, kafkatest.Numbered("other", 0, 1)...)
+	_, asked := kafkatest.Hang(t, cluster, kmsg.Produce)
+	lost, other := kafkatest.ExpectOutcomes(t, 1), kafkatest.ExpectOutcomes(t, 1)
+	p.Send(kafkatest.Numbered("t", 1, 2), time.Time{}, lost.Add)
+	kafkatest.Await(t, asked)
+	p.Send(kafkatest.Numbered("other", 1, 2), time.Time{}, other.Add)
+	d.Cut(true)
+	kafkatest.Soon(t, "the request is given up", func() bool { return flying(p) == 0 })
+	clock.pass(retryBackoffMax)
+	kafkatest.Await(t, d.Tries)
+	p.Recall()
+	returned(t, other)
+	if n := p.Underway(); n != 1 {
+		t.Errorf("%d batches may be with the broker", n)
+	}
+}

@@ -1,0 +1,364 @@
+// Package kafkatest has what the tests of internal/kafka share: embedded brokers, numbered records and their outcomes, a log that can be
+// waited for, networks that fail, and certificates.
+package kafkatest
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/config"
+	"reskafka/internal/host"
+	"reskafka/internal/outbox"
+)
+
+// Patience is how long a test waits for what must happen; it is reached only by a failing one.
+const Patience = 15 * time.Second
+
+// Connection is a connection as the defaults of kafka.conf make it.
+func Connection(brokers ...string) *config.Connection {
+	return &config.Connection{
+		Name:                "my-kafka",
+		Brokers:             brokers,
+		ClientID:            "asterisk",
+		RequestTimeout:      5 * time.Second,
+		MessageTimeout:      300 * time.Second,
+		SocketTimeout:       10 * time.Second,
+		ConnectionsMaxIdle:  3 * time.Minute,
+		ReconnectBackoff:    20 * time.Millisecond,
+		ReconnectBackoffMax: 100 * time.Millisecond,
+		SecurityProtocol:    "plaintext",
+		MessageMaxBytes:     1000000,
+		CompressionCodec:    "none",
+		CompressionLevel:    -1,
+		Linger:              5 * time.Millisecond,
+		BatchNumMessages:    10000,
+		BatchSize:           1000000,
+		RequestMaxBytes:     1000000,
+		QueueMaxMessages:    100000,
+		QueueMaxKbytes:      1048576,
+		Acks:                -1,
+		Retries:             math.MaxInt32,
+	}
+}
+
+// broker starts a cluster of one broker.
+func Broker(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	return cluster
+}
+
+// Outcomes collects what became of records and fails the test when one has two outcomes.
+type Outcomes struct {
+	t    *testing.T
+	want int
+	Done chan struct{}
+
+	Mtx   sync.Mutex
+	Err   map[*outbox.Record]error
+	Order []*outbox.Record
+}
+
+func ExpectOutcomes(t *testing.T, n int) *Outcomes {
+	return &Outcomes{t: t, want: n, Done: make(chan struct{}), Err: map[*outbox.Record]error{}}
+}
+
+func (o *Outcomes) Add(r *outbox.Record, err error) {
+	o.Mtx.Lock()
+	defer o.Mtx.Unlock()
+	if _, twice := o.Err[r]; twice {
+		o.t.Errorf("a second outcome for %s: %v", r.Value, err)
+	}
+	o.Err[r] = err
+	o.Order = append(o.Order, r)
+	if len(o.Order) == o.want {
+		close(o.Done)
+	}
+}
+
+// Wait waits for all outcomes and returns them.
+func (o *Outcomes) Wait() map[*outbox.Record]error {
+	o.t.Helper()
+	select {
+	case <-o.Done:
+	case <-time.After(Patience):
+		o.Mtx.Lock()
+		defer o.Mtx.Unlock()
+		o.t.Fatalf("%d of %d outcomes: %v", len(o.Order), o.want, o.Err)
+	}
+	o.Mtx.Lock()
+	defer o.Mtx.Unlock()
+	return o.Err
+}
+
+// AllSent waits for all outcomes and fails unless every record was acknowledged.
+func (o *Outcomes) AllSent() {
+	o.t.Helper()
+	for r, err := range o.Wait() {
+		if err != nil {
+			o.t.Fatalf("record %q: %v", r.Value, err)
+		}
+	}
+}
+
+// mint is an outbox that gives records their place among others of a topic, which only an outbox can, and is content.
+var mint = sync.OnceValue(func() *outbox.Outbox {
+	return outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000}, content{}, Nobody{}, Nobody{})
+})
+
+type content struct{}
+
+func (content) Send(records []*outbox.Record, _ time.Time, done func(*outbox.Record, error)) {
+	for _, r := range records {
+		done(r, nil)
+	}
+}
+
+func (content) Permanent(error) (string, bool) { return "", false }
+
+func (content) Close() {}
+
+// Nobody is an outbox.Gate and an outbox.Observer.
+type Nobody struct{}
+
+func (Nobody) Release(*outbox.Record) {}
+
+func (Nobody) Panicked(any) {}
+
+func (Nobody) Spooling(error) {}
+
+func (Nobody) Dropped(_, _ string, _ int, _ error) {}
+
+func (Nobody) Died(_, _ string, _ int, _ error) {}
+
+// Minted are records that can be sent without an outbox of the test's own.
+func Minted(records ...outbox.Record) []*outbox.Record {
+	mint().Accept(records)
+	var all []*outbox.Record
+	for i := range records {
+		all = append(all, &records[i])
+	}
+	return all
+}
+
+// sender is a producer.
+type sender interface {
+	Send(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error))
+}
+
+// Send sends records and waits for their outcomes.
+func Send(t *testing.T, p sender, records ...*outbox.Record) map[*outbox.Record]error {
+	t.Helper()
+	o := ExpectOutcomes(t, len(records))
+	p.Send(records, time.Now().Add(time.Minute), o.Add)
+	return o.Wait()
+}
+
+func SendAll(t *testing.T, p sender, records ...*outbox.Record) {
+	t.Helper()
+	o := ExpectOutcomes(t, len(records))
+	p.Send(records, time.Now().Add(time.Minute), o.Add)
+	o.AllSent()
+}
+
+func Numbered(topic string, from, to int) []*outbox.Record {
+	return Minted(Numbers(topic, from, to)...)
+}
+
+func Numbers(topic string, from, to int) []outbox.Record {
+	var records []outbox.Record
+	for i := from; i < to; i++ {
+		records = append(records, outbox.Record{
+			Topic: topic, Key: []byte("key"), Value: fmt.Appendf(nil, "%d", i), Accepted: time.Now(),
+		})
+	}
+	return records
+}
+
+// Consume reads n records of a topic from its start.
+func Consume(t *testing.T, topic string, n int, brokers []string, extra ...kgo.Opt) []*kgo.Record {
+	t.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.MetadataMinAge(50 * time.Millisecond), kgo.DisableClientMetrics(),
+	}, extra...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	var records []*kgo.Record
+	for len(records) < n {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			t.Fatalf("%d of %d records: %v", len(records), n, err)
+		}
+		records = append(records, fetches.Records()...)
+	}
+	return records
+}
+
+// Lines is a host.Logger that keeps what it is given.
+type Lines struct {
+	mtx   sync.Mutex
+	All   []Line
+	woken chan struct{}
+}
+
+type Line struct {
+	Level    host.Level
+	File     string
+	Line     int
+	Function string
+	Text     string
+}
+
+func NewLines() *Lines { return &Lines{woken: make(chan struct{}, 1)} }
+
+func (l *Lines) Log(level host.Level, file string, no int, function, text string) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.All = append(l.All, Line{level, file, no, function, text})
+	select {
+	case l.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Above are the lines of at least that level.
+func (l *Lines) Above(level host.Level) []Line {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	var some []Line
+	for _, one := range l.All {
+		if one.Level >= level {
+			some = append(some, one)
+		}
+	}
+	return some
+}
+
+// About are the warnings that contain text: a client's first attempt to connect may be among the others at any time.
+func (l *Lines) About(text string) []Line {
+	return slices.DeleteFunc(l.Above(host.Warning), func(one Line) bool { return !strings.Contains(one.Text, text) })
+}
+
+// WaitFor waits for a line that contains text and returns it.
+func (l *Lines) WaitFor(t *testing.T, level host.Level, text string) Line {
+	t.Helper()
+	limit := time.After(Patience)
+	for {
+		for _, one := range l.Above(level) {
+			if strings.Contains(one.Text, text) {
+				return one
+			}
+		}
+		select {
+		case <-l.woken:
+		case <-limit:
+			t.Fatalf("no line %q in %v", text, l.Above(level))
+		}
+	}
+}
+
+// WatchProduce calls see with every produce request that reaches the broker, which then goes on as usual.
+func WatchProduce(cluster *kfake.Cluster, see func(*kmsg.ProduceRequest)) {
+	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		see(req.(*kmsg.ProduceRequest))
+		return nil, nil, false
+	})
+}
+
+// Batches are the record batches of a produce request.
+func Batches(t *testing.T, req *kmsg.ProduceRequest) []kmsg.RecordBatch {
+	t.Helper()
+	var all []kmsg.RecordBatch
+	for _, topic := range req.Topics {
+		for _, partition := range topic.Partitions {
+			var b kmsg.RecordBatch
+			if err := b.ReadFrom(partition.Records); err != nil {
+				t.Errorf("reading a batch: %v", err)
+			}
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+func Await(t *testing.T, event <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-event:
+	case <-time.After(Patience):
+		t.Fatal("nothing happened")
+	}
+}
+
+// None fails if there is an outcome already.
+func (o *Outcomes) None() {
+	o.t.Helper()
+	o.Mtx.Lock()
+	defer o.Mtx.Unlock()
+	if len(o.Order) > 0 {
+		o.t.Fatalf("outcomes: %v", o.Err)
+	}
+}
+
+// Hang makes the broker leave requests of a kind unanswered until release is called. asked is closed by the first.
+func Hang(t *testing.T, cluster *kfake.Cluster, key kmsg.Key) (release func(), asked <-chan struct{}) {
+	t.Helper()
+	gate, first := make(chan struct{}), make(chan struct{})
+	release = sync.OnceFunc(func() { close(gate) })
+	ask := sync.OnceFunc(func() { close(first) })
+	t.Cleanup(release)
+	cluster.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
+		select {
+		case <-gate:
+			return nil, nil, false
+		default:
+		}
+		ask()
+		cluster.KeepControl()
+		cluster.SleepControl(func() { <-gate })
+		return nil, nil, false
+	})
+	return release, first
+}
+
+// Writer produces to any partition.
+func Writer(t *testing.T, cluster *kfake.Cluster, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.DisableClientMetrics(), kgo.ProducerLinger(0), kgo.MetadataMinAge(20 * time.Millisecond)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return cl
+}
+
+// Soon waits until something is so that tells nobody.
+func Soon(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(Patience); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("not so after %v: %s", Patience, what)
+		}
+	}
+}
