@@ -39,6 +39,7 @@ type environment struct {
 var commands = []command{
 	devBroker,
 	spoolCommand,
+	engineCommand,
 }
 
 // Exit statuses, as shells and tools with subcommands use them.

@@ -18,7 +18,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv("RESKAFKA_TEST_COMMAND") != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	_ = os.RemoveAll(buildDir)
+	os.Exit(status)
 }
 
 // asUser runs the command in a process of its own.

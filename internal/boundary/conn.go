@@ -149,6 +149,14 @@ func (c *Conn) Post(kind Kind, body Body) bool {
 	return true
 }
 
+// Flush writes what Post has queued. It blocks while the socket is full. Errors as those of Request.
+func (c *Conn) Flush() error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.writePosted()
+	return c.failed
+}
+
 // flush writes what Post queued.
 func (c *Conn) flush() {
 	c.writing.Lock()

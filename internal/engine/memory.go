@@ -11,12 +11,12 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// How the memory that this process may have is shared out. What is left is for Asterisk, for what the spool writes, and for
-// consumers. Beyond these shares the kernel would end the PBX, and with it every call.
+// Shares of the memory that Asterisk and the engine may have together. The rest is for Asterisk. Beyond it the kernel would
+// kill one of them.
 const (
-	queueShare  = 4 // the queues of all connections together may have a quarter,
-	sharedShare = 8 // slabs in shared memory an eighth,
-	heapShare   = 2 // and Go's heap, in which the queues are, half
+	queueShare  = 4 // a quarter for the queues of all connections,
+	sharedShare = 4 // a quarter for slabs, which are the queue while there is no engine,
+	heapShare   = 2 // and half for Go's heap, the queues included
 
 	recordBytes = 512     // of a queue's share for each record: more than a small one takes
 	heapFrom    = 4 << 30 // with more memory than this the heap needs no limit
@@ -29,7 +29,7 @@ func (e *Engine) limitHeap() {
 	}
 }
 
-// SharedMost is how many bytes of shared slabs stages may have at most; 0 = as many as they want.
+// SharedMost returns how many bytes of slabs the stages of all connections may have at most; 0 = not known.
 func (e *Engine) SharedMost() int64 { return e.system.MemoryBytes / sharedShare }
 
 // queueLimits returns what a connection's queue may have in memory: what the options say, or its part of the share of all. Of

@@ -48,7 +48,7 @@ func TestQueues_MemoryLimited_ShareAQuarter(t *testing.T) {
 	}
 	r.configure(configuration...)
 	log.want(t, 1, "notice: queues in memory are limited")
-	if got := r.SharedMost(); got != 32<<20 {
+	if got := r.SharedMost(); got != 64<<20 {
 		t.Errorf("shared memory: %d bytes", got)
 	}
 }

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+	"unsafe"
+)
+
+// How the engine's process is set up, beside what the module sets when it starts it.
+const (
+	// processors is how many threads run Go at a time. Measured with bench at 300 records a second and as fast as can be.
+	processors = 2
+	// niceness is added to that of Asterisk: media threads come first when processors are short.
+	niceness = 5
+	// killScore is added to Asterisk's score, so that a kernel without memory ends the engine and not the PBX.
+	killScore = 500
+	// addressRoom is added to the address space in use at the start and to the memory limit: for the collector's ballast of
+	// 128 MB, arenas of 64 MB that are used in part, and mapped slabs.
+	addressRoom = 512 << 20
+)
+
+// Numbers of Linux that package syscall does not have.
+const (
+	prSetNoNewPrivs = 38
+	prioProcess     = 0
+	schedOther      = 0
+	maxNice         = 19
+	maxKillScore    = 1000
+)
+
+// setUpProcess limits what the process can do and take. memory is what it may have, in bytes; 0 = not known. Each step is a help
+// and no condition, so a step that fails is returned for the log and the others follow.
+func setUpProcess(memory int64) (faults []error) {
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"closing inherited descriptors", closeInherited},
+		{"leaving Asterisk's session", newSession},
+		{"going to the root directory", func() error { return os.Chdir("/") }},
+		{"forbidding new privileges", func() error { return onAllThreads(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0) }},
+		{"leaving real-time scheduling", ordinaryScheduling},
+		{"lowering the priority", lowerPriority},
+		{"raising the kill score", raiseKillScore},
+		{"forbidding core files", func() error { return syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) }},
+		{"limiting the address space", func() error { return limitAddresses(memory) }},
+	} {
+		if err := step.do(); err != nil {
+			faults = append(faults, fmt.Errorf("setting up the engine's process: %s: %w", step.name, err))
+		}
+	}
+	syscall.Umask(0o077)
+	debug.SetTraceback("all") // a panic that nobody catches writes every goroutine to standard error
+	runtime.GOMAXPROCS(min(processors, runtime.GOMAXPROCS(0)))
+	return faults
+}
+
+// onAllThreads makes a system call whose effect is on one thread in each of them; later threads inherit it.
+func onAllThreads(trap, a1, a2, a3 uintptr) error {
+	if _, _, errno := syscall.AllThreadsSyscall6(trap, a1, a2, a3, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// closeInherited closes descriptors that the module does not hand over. Those that Go itself has opened are marked to be closed
+// by exec, so none of them was inherited.
+func closeInherited() error {
+	folder, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	names, err := folder.Readdirnames(-1)
+	_ = folder.Close()
+	for _, name := range names {
+		fd, _ := strconv.Atoi(name)
+		flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
+		if fd >= inheritedFD && errno == 0 && flags&syscall.FD_CLOEXEC == 0 {
+			_ = syscall.Close(fd)
+		}
+	}
+	return err
+}
+
+// newSession keeps a Ctrl-C at Asterisk's console from the engine, if the module has not done so.
+func newSession() error {
+	if _, err := syscall.Setsid(); err != nil && err != syscall.EPERM { // it leads a session or a group already
+		return err
+	}
+	return nil
+}
+
+// ordinaryScheduling ends what `asterisk -p` gives to its children.
+func ordinaryScheduling() error {
+	policy, _, errno := syscall.Syscall(syscall.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	if errno != 0 || policy == schedOther {
+		return nil
+	}
+	var priority int32
+	return onAllThreads(syscall.SYS_SCHED_SETSCHEDULER, 0, schedOther, uintptr(unsafe.Pointer(&priority)))
+}
+
+func lowerPriority() error {
+	raw, _, errno := syscall.Syscall(syscall.SYS_GETPRIORITY, prioProcess, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	nice := min(20-int(raw)+niceness, maxNice) // the kernel returns 20 - nice
+	return onAllThreads(syscall.SYS_SETPRIORITY, prioProcess, 0, uintptr(nice))
+}
+
+func raiseKillScore() error {
+	const file = "/proc/self/oom_score_adj"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	score, err := strconv.Atoi(string(bytes.TrimSpace(text)))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(strconv.Itoa(min(score+killScore, maxKillScore))), 0)
+}
+
+// limitAddresses is the last word on memory: the collector's limit is lower, and the kernel's kill would take others along.
+func limitAddresses(memory int64) error {
+	if memory == 0 {
+		return nil
+	}
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return err
+	}
+	var pages int64
+	if _, err := fmt.Sscan(string(text), &pages); err != nil {
+		return err
+	}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit); err != nil {
+		return err
+	}
+	limit.Max = min(limit.Max, uint64(pages*int64(os.Getpagesize())+memory+addressRoom))
+	limit.Cur = min(limit.Cur, limit.Max)
+	return syscall.Setrlimit(syscall.RLIMIT_AS, &limit)
+}

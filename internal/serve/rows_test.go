@@ -1,0 +1,344 @@
+package serve
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"reskafka/internal/boundary"
+	"reskafka/internal/config"
+	"reskafka/internal/console"
+	"reskafka/internal/frame"
+	"reskafka/internal/frame/frametest"
+	"reskafka/internal/kafka/produce"
+	"reskafka/internal/serve/servetest"
+	"reskafka/test/port"
+)
+
+// TestServer_Hello_TellsLimitsAndCommands verifies what the module needs before there is a configuration.
+func TestServer_Hello_TellsLimitsAndCommands(t *testing.T) {
+	s := start(t)
+	a := s.Hello(s.dir)
+	if a.Result != boundary.ResultOK || a.ABI != boundary.ABIVersion || a.Build != boundary.Build {
+		t.Errorf("the answer is %+v", a)
+	}
+	if a.TopicLengthMax != config.TopicLengthMax || a.RecordOverhead != produce.RecordOverhead || a.HeaderOverhead != produce.HeaderOverhead || a.StageFolder == "" {
+		t.Errorf("the limits are %+v", a)
+	}
+	for b, allowed := range a.TopicBytes {
+		if (allowed == 1) != config.TopicByte(byte(b)) || len(a.TopicBytes) != 256 {
+			t.Errorf("byte %d of %d: %d", b, len(a.TopicBytes), allowed)
+		}
+	}
+	if len(a.Commands) != len(console.Commands) || a.Commands[0].Words != console.Commands[0].Words || a.Commands[0].Usage == "" {
+		t.Errorf("the commands are %+v", a.Commands)
+	}
+}
+
+// reported is a record whose outcome is to be reported.
+func reported(queue, opaque uint64) frametest.Frame {
+	return frametest.Frame{Topic: "t", Value: []byte("0"), Fields: []frame.Field{{
+		Kind: frame.KindReport, Value: binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, queue), opaque),
+	}}}
+}
+
+// TestServer_EachMessage_Works goes the way of a module that uses everything once.
+func TestServer_EachMessage_Works(t *testing.T) {
+	b := broker(t, "t", "calls")
+	s := greeted(t)
+	offers := s.configure(section("one", b.ListenAddrs()[0], "group_id = g"), section("two", port.Refused(t)))
+	if want := []boundary.Connection{{Name: "one", Produces: true, Consumes: true}, {Name: "two", Produces: true}}; !slices.Equal(offers, want) {
+		t.Errorf("the connections are %+v", offers)
+	}
+	s.open("one", 7)
+	s.report()
+
+	var source boundary.SourceOpenAnswer
+	s.Ask(boundary.SourceOpenKind, &boundary.SourceOpenRequest{Kind: "cdr", Entries: entriesOf("[global]\nconnection = ONE\ntopic = calls\n")}, &source)
+	if source.Result != boundary.ResultOK || source.Connection != "one" || source.Source == 0 {
+		t.Errorf("source_open: %+v", source)
+	}
+	s.memory.Put(7, "one", frametest.Frame{Source: source.Source, Fields: []frame.Field{frametest.Text("src", "100")}})
+	if got := values(t, b, "calls", 1); !strings.Contains(got[0], `"src":"100"`) {
+		t.Errorf("the call record is %s", got)
+	}
+	var topic boundary.EnsureTopicAnswer
+	s.Ask(boundary.EnsureTopicKind, &boundary.EnsureTopicRequest{Name: "one", Topic: "new", Partitions: 2, Replication: 1, Wait: true}, &topic)
+	if topic.Result != boundary.ResultOK || b.TopicInfo("new") == nil {
+		t.Errorf("ensure_topic: %d", topic.Result)
+	}
+	s.refuse(7)
+	s.commands()
+	s.consume()
+	s.Ask(boundary.StopKind, &boundary.StopRequest{GraceMS: 1000}, nil)
+	_ = s.Conn.Close()
+	if err := s.ended(); err != nil {
+		t.Error(err)
+	}
+	if n := s.memory.Ready(); n != 0 {
+		t.Errorf("%d frames are not done", n)
+	}
+}
+
+// report goes through the life of a queue of reports.
+func (s *site) report() {
+	s.t.Helper()
+	open := func(id uint64) boundary.Result {
+		var a boundary.ReportsOpenAnswer
+		s.Ask(boundary.ReportsOpenKind, &boundary.ReportsOpenRequest{ID: id}, &a)
+		return a.Result
+	}
+	if first, again := open(5), open(5); first != boundary.ResultOK || again != boundary.ResultEINVAL {
+		s.t.Errorf("reports_open: %d, and again: %d", first, again)
+	}
+	s.memory.Put(7, "one", reported(5, 42))
+	var a boundary.ReportsNextAnswer
+	s.Ask(boundary.ReportsNextKind, &boundary.ReportsNextRequest{ID: 5}, &a)
+	if want := []boundary.Report{{Opaque: 42, Topic: "t"}}; fmt.Sprint(a.Reports) != fmt.Sprint(want) {
+		s.t.Errorf("the reports are %+v", a.Reports)
+	}
+	waiting := s.Post(boundary.ReportsNextKind, &boundary.ReportsNextRequest{ID: 5})
+	s.Ask(boundary.ReportsCloseKind, &boundary.ReportsCloseRequest{ID: 5}, nil)
+	s.Await(waiting, &a)
+	if len(a.Reports) != 0 {
+		s.t.Errorf("a closed queue has %+v", a.Reports)
+	}
+}
+
+// refuse has a message without an answer.
+func (s *site) refuse(id uint64) {
+	s.t.Helper()
+	if err := s.Conn.Request(boundary.RefusedKind, 0, &boundary.RefusedRequest{ID: id, Reason: boundary.RefusalFullFrames, Count: 3, Sample: "t"}); err != nil {
+		s.t.Error(err)
+	}
+	s.Line("error: connection 'one': refused 3 record(s), topic 't': queue_buffering_max_messages")
+}
+
+// commands runs and completes commands of the CLI.
+func (s *site) commands() {
+	s.t.Helper()
+	index := uint32(slices.IndexFunc(console.Commands, func(c console.Command) bool { return c.Words == "kafka show connection" }))
+	run := func(index uint32, words ...string) []byte {
+		var a boundary.RunAnswer
+		s.Ask(boundary.RunKind, &boundary.RunRequest{Index: index, Words: words}, &a)
+		return a.Printed
+	}
+	if printed := run(index, "kafka", "show", "connection", "one"); !strings.HasPrefix(string(printed), "Name: ") {
+		s.t.Errorf("the connection is shown as %q", printed)
+	}
+	if printed := run(index, "kafka", "show", "connection"); printed != nil {
+		s.t.Errorf("a command without its argument prints %q", printed)
+	}
+	if printed := run(9999); !strings.HasPrefix(string(printed), "Error: ") {
+		s.t.Errorf("no command prints %q", printed)
+	}
+	var some boundary.CompleteAnswer
+	s.Ask(boundary.CompleteKind, &boundary.CompleteRequest{Index: index, Words: []string{"kafka", "show", "connection"}, Word: "T"}, &some)
+	if !slices.Equal(some.Candidates, []string{"two"}) {
+		s.t.Errorf("the candidates are %q", some.Candidates)
+	}
+}
+
+func (s *site) subscribe(name string, id uint64) boundary.Result {
+	s.t.Helper()
+	var a boundary.SubscribeAnswer
+	s.Ask(boundary.SubscribeKind, &boundary.SubscribeRequest{Name: name, Topics: "t", ID: id}, &a)
+	return a.Result
+}
+
+// consume goes through a subscription's life.
+func (s *site) consume() {
+	s.t.Helper()
+	for _, c := range []struct {
+		name string
+		id   uint64
+		want boundary.Result
+	}{
+		{"one", 9, boundary.ResultOK}, {"one", 9, boundary.ResultEINVAL}, {"one", 0, boundary.ResultEINVAL},
+		{"one", 1024, boundary.ResultEINVAL}, {"two", 8, boundary.ResultEINVAL}, {"three", 8, boundary.ResultENOENT},
+	} {
+		if got := s.subscribe(c.name, c.id); got != c.want {
+			s.t.Errorf("subscribe %s as %d: %d, want %d", c.name, c.id, got, c.want)
+		}
+	}
+	var check boundary.ConsumerCheckAnswer
+	s.Ask(boundary.ConsumerCheckKind, &boundary.ConsumerCheckRequest{Name: "one"}, &check)
+	if check.Result != boundary.ResultOK {
+		s.t.Errorf("consumer_check: %d", check.Result)
+	}
+	header := frametest.Text("name", "value")
+	s.memory.Put(7, "one", frametest.Frame{AcceptedNS: 1700000000123456789, Topic: "t", Key: []byte{}, Fields: []frame.Field{header}})
+	got := s.receive(9, 2) // the record with a report is there too
+	want := boundary.Received{Topic: "t", Offset: 1, TimestampMS: 1700000000123, Key: []byte{}, Headers: []boundary.Header{{Name: "name", Value: []byte("value")}}}
+	if fmt.Sprintf("%+v", got[1]) != fmt.Sprintf("%+v", want) || got[1].Key == nil || got[1].Value != nil || got[0].Key != nil {
+		s.t.Errorf("the message is %+v, want %+v", got[1], want)
+	}
+	s.endSubscription(9)
+	if got := s.subscribe("one", 9); got != boundary.ResultOK {
+		s.t.Errorf("the number cannot be used again: %d", got)
+	}
+}
+
+// endSubscription pauses, commits and ends a subscription.
+func (s *site) endSubscription(id uint64) {
+	s.t.Helper()
+	var paused boundary.PauseAnswer
+	s.Ask(boundary.PauseKind, &boundary.PauseRequest{ID: id, Topics: "t", On: true}, &paused)
+	var committed boundary.CommitAnswer
+	s.Ask(boundary.CommitKind, &boundary.CommitRequest{ID: id}, &committed)
+	if paused.Result != boundary.ResultOK || committed.Result != boundary.ResultOK {
+		s.t.Errorf("pause: %d, commit: %d", paused.Result, committed.Result)
+	}
+	waiting := s.Post(boundary.NextKind, &boundary.NextRequest{ID: id})
+	s.Ask(boundary.UnsubscribeKind, &boundary.UnsubscribeRequest{ID: id}, nil)
+	var end boundary.NextAnswer
+	s.Await(waiting, &end)
+	if len(end.Messages) != 0 {
+		s.t.Errorf("after the end: %+v", end.Messages)
+	}
+	s.Ask(boundary.SubscriptionFreeKind, &boundary.SubscriptionFreeRequest{ID: id}, nil)
+}
+
+// receive calls back for messages until there are n.
+func (s *site) receive(id uint64, n int) (got []boundary.Received) {
+	s.t.Helper()
+	for len(got) < n {
+		var a boundary.NextAnswer
+		s.Ask(boundary.NextKind, &boundary.NextRequest{ID: id}, &a)
+		if len(a.Messages) == 0 {
+			s.t.Fatalf("the subscription has ended: %q", s.With())
+		}
+		for range a.Messages {
+			s.memory.Returned(id)
+		}
+		got = append(got, a.Messages...)
+	}
+	return got
+}
+
+// TestServer_RequestsInOrder_OthersBeside verifies that a module may configure an engine without waiting for each answer, and that
+// none of it waits for a request that blocks.
+func TestServer_RequestsInOrder_OthersBeside(t *testing.T) {
+	s := greeted(t)
+	nobody := port.Refused(t)
+	one := section("one", nobody, "group_id = g")
+	s.configure(one)
+	if got := s.subscribe("one", 1); got != boundary.ResultOK {
+		t.Fatal(got)
+	}
+	blocked := s.Post(boundary.NextKind, &boundary.NextRequest{ID: 1})
+	var opened []<-chan boundary.Frame
+	for i := range 20 {
+		name := fmt.Sprintf("c%d", i)
+		s.Post(boundary.ConfigureKind, &boundary.ConfigureRequest{Entries: entriesOf(one + section(name, nobody))})
+		opened = append(opened, s.Post(boundary.ProducerOpenKind, &boundary.ProducerOpenRequest{Name: name, ID: uint64(i + 1)}))
+	}
+	for i, came := range opened {
+		var a boundary.ProducerOpenAnswer
+		if s.Await(came, &a); a.Result != boundary.ResultOK {
+			t.Errorf("producer %d: %d: %q", i, a.Result, s.With("error"))
+		}
+	}
+	select {
+	case f := <-blocked:
+		t.Errorf("next is answered with %+v", f)
+	default:
+	}
+}
+
+// TestServer_Panic_AnswersAndGoesOn verifies the fence around each request.
+func TestServer_Panic_AnswersAndGoesOn(t *testing.T) {
+	s := greeted(t)
+	var a boundary.FaultAnswer
+	s.Ask(boundary.FaultKind, &boundary.FaultRequest{How: "panic"}, &a)
+	if a.Result != boundary.ResultPanic {
+		t.Errorf("the answer is %d", a.Result)
+	}
+	s.Line("error: the engine panicked in a request from Asterisk, fault, this is a defect: runtime error: invalid memory address")
+	s.Line("error:", "serve.fault")
+	s.Ask(boundary.FaultKind, &boundary.FaultRequest{How: "nonsense"}, &a)
+	if a.Result != boundary.ResultEINVAL {
+		t.Errorf("no fault is answered with %d", a.Result)
+	}
+	s.Ask(boundary.PingKind, nil, nil)
+}
+
+// TestServer_Hang_NoPing verifies that the module can tell an engine that takes no records.
+func TestServer_Hang_NoPing(t *testing.T) {
+	s := greeted(t)
+	s.Post(boundary.FaultKind, &boundary.FaultRequest{How: "hang"})
+	servetest.Eventually(t, "it hangs", func() bool {
+		if s.server.hang.TryRLock() {
+			s.server.hang.RUnlock()
+			return false
+		}
+		return true
+	})
+	ping := s.Post(boundary.PingKind, nil)
+	s.configure(section("one", port.Refused(t))) // it runs otherwise
+	select {
+	case <-ping:
+		t.Error("a ping is answered")
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// TestRows_EachRequest_HasAnAnswerAfterAPanic verifies that the module can read the answer to every request, whatever becomes of it.
+func TestRows_EachRequest_HasAnAnswerAfterAPanic(t *testing.T) {
+	for i := range boundary.Messages {
+		m := &boundary.Messages[i]
+		r, ok := rows[m.Kind]
+		if wanted := m.From == boundary.ModuleSide && m.Name != "hello"; wanted != ok {
+			t.Errorf("%s has a row: %v", m.Name, ok)
+		}
+		if !ok || m.OneWay {
+			continue
+		}
+		var w boundary.Writer
+		w.Begin(m.Kind, true, 1)
+		if r.failed != nil {
+			r.failed.Put(&w)
+		}
+		bytes, err := w.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := boundary.Frame{Kind: m.Kind, Answer: true, Number: 1, Fields: bytes[16:]}
+		if err := f.Decode(boundary.NewAnswer(m.Kind)); err != nil {
+			t.Errorf("%s: %v", m.Name, err)
+		}
+	}
+}
+
+// TestServer_Stop_AnswersThenWaits verifies that a stopped engine still hands out the last reports, answers that it is stopped, and
+// ends by itself if the module forgets the socket.
+func TestServer_Stop_AnswersThenWaits(t *testing.T) {
+	s := start(t)
+	s.server.times.socket = 500 * time.Millisecond
+	s.Hello(s.dir)
+	s.configure(section("one", port.Refused(t), "durability = memory", "flush_timeout_ms = 0"))
+	s.open("one", 1)
+	var queue boundary.ReportsOpenAnswer
+	s.Ask(boundary.ReportsOpenKind, &boundary.ReportsOpenRequest{ID: 1}, &queue)
+	s.memory.Put(1, "one", reported(1, 42))
+	s.Ask(boundary.StopKind, &boundary.StopRequest{GraceMS: 100}, nil)
+	if lines := s.With("error: connection 'one': 1 record(s) for topic 't' dropped, engine stopped"); len(lines) != 1 {
+		t.Errorf("the line about the record does not come before the answer: %q", s.With())
+	}
+	var reports boundary.ReportsNextAnswer
+	s.Ask(boundary.ReportsNextKind, &boundary.ReportsNextRequest{ID: 1}, &reports)
+	if len(reports.Reports) != 1 || reports.Reports[0].Error == nil {
+		t.Errorf("the last reports are %+v", reports.Reports)
+	}
+	var a boundary.ConfigureAnswer
+	s.Ask(boundary.ConfigureKind, &boundary.ConfigureRequest{}, &a)
+	if a.Result != boundary.ResultESTATE {
+		t.Errorf("configure after stop: %d", a.Result)
+	}
+	if err := s.ended(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,235 @@
+// Package serve is the engine's end of the boundary to Asterisk's module: it answers each message of the socket with a call of
+// package engine, sends the log lines, and ends the engine when the module says so or is gone.
+//
+// Threads: one goroutine reads the socket. Requests about the configuration, and those that open and close things, run one after
+// the other on a second goroutine, in the order of the socket, so the module may send them without waiting for answers. Every
+// other request runs on a goroutine of its own, because it may block. Log lines are sent by a goroutine of their own.
+package serve
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"reskafka/internal/boundary"
+	"reskafka/internal/config"
+	"reskafka/internal/console"
+	"reskafka/internal/engine"
+	"reskafka/internal/host"
+	"reskafka/internal/ingest"
+	"reskafka/internal/kafka/produce"
+	"reskafka/internal/memlimit"
+)
+
+// Times of the end. All are shorter than the 90 seconds after which systemd kills the rest of a service.
+const (
+	graceGone      = 2 * time.Second  // for deliveries when the module is gone
+	patienceSocket = 5 * time.Second  // until the module closes the socket after stop
+	patienceLog    = time.Second      // until the module has read the last log lines
+	patienceSignal = 10 * time.Second // until the module ends after SIGTERM
+	endLimit       = 75 * time.Second // for the whole end, if a disk hangs: more than the longest flush_timeout_ms
+)
+
+// statusHung is the exit status of a process whose end took longer than endLimit.
+const statusHung = 3
+
+// Server is one run of the engine behind one socket. Create it with New.
+type Server struct {
+	conn   *boundary.Conn
+	ingest *ingest.Door
+	log    *lines
+	exit   func(status int) // os.Exit
+	times  times
+
+	engine *engine.Engine // nil before hello; set by the reading goroutine before started is closed
+
+	started chan struct{} // closed when hello was answered
+	gone    chan struct{} // closed when nothing more is read from the socket
+	broken  error         // why the module was refused; set before gone is closed
+	stopped chan struct{} // holds a token when stop was answered
+	ordered chan request  // requests that run in the order of the socket
+	closing sync.Once     // of the ingest
+	hang    sync.RWMutex  // held for writing by the fault "hang", for ever
+
+	mtx        sync.Mutex           // guards deliveries and reports
+	deliveries map[uint64]*delivery // of subscriptions, by number
+	reports    map[uint64]*engine.Reports
+}
+
+// times are the limits above; tests have shorter ones.
+type times struct{ gone, socket, signal, end time.Duration }
+
+// orderedLength is how many requests may wait for one that runs in order. The module waits for most answers, so there are
+// few; the socket is not read while there are more.
+const orderedLength = 1024
+
+// New returns a server of the connection, which it takes ownership of.
+func New(conn *boundary.Conn) *Server {
+	return &Server{
+		conn: conn, log: &lines{conn: conn}, exit: os.Exit,
+		times:   times{graceGone, patienceSocket, patienceSignal, endLimit},
+		started: make(chan struct{}), gone: make(chan struct{}),
+		stopped: make(chan struct{}, 1), ordered: make(chan request, orderedLength),
+		deliveries: map[uint64]*delivery{}, reports: map[uint64]*engine.Reports{},
+	}
+}
+
+// Log returns the logger whose lines go to Asterisk's log.
+func (s *Server) Log() host.Logger { return s.log }
+
+// Run serves the module until the end. It takes ownership of in. The end comes with that of the socket, 5 seconds after stop,
+// or 10 seconds after a signal: systemd signals Asterisk and the engine at once, and Asterisk's last records are still to come
+// then. The error is a *boundary.VersionError for a module of another build, or wraps boundary.ErrFormat for one that broke
+// the rules of the socket. Called once.
+func (s *Server) Run(in *ingest.Door, signals <-chan os.Signal) error {
+	s.ingest = in
+	go s.read()
+	s.wait(signals)
+	return s.end()
+}
+
+// wait returns when the end has come.
+func (s *Server) wait(signals <-chan os.Signal) {
+	var limit <-chan time.Time
+	for {
+		select {
+		case <-s.gone:
+			return
+		case <-limit:
+			return
+		case <-signals:
+			signals, limit = nil, time.After(s.times.signal)
+		case <-s.stopped:
+			signals, limit = nil, time.After(s.times.socket)
+		}
+	}
+}
+
+// end delivers the records that the module has left, and ends the engine and the connection, which stays until then for the
+// lines about the end.
+func (s *Server) end() error {
+	defer time.AfterFunc(s.times.end, func() { s.exit(statusHung) }).Stop()
+	select {
+	case <-s.started:
+	case <-s.gone:
+	default: // no hello came, and none is to be answered now
+		_ = s.conn.Close()
+		<-s.gone
+	}
+	if s.engine != nil {
+		s.takeRest()
+		s.finish(s.times.gone)
+	}
+	s.log.end(patienceLog)
+	_ = s.conn.Close()
+	<-s.gone
+	return s.broken
+}
+
+// takeRest gives the engine what the module has left in shared memory. A module that is gone hands nothing over any more.
+func (s *Server) takeRest() {
+	defer host.Guard(s.log, "taking the last records")
+	s.ingest.Drain()
+	select {
+	case <-s.gone:
+		s.engine.TakeRest(s.ingest.Rest())
+	default: // it is still there, and hands over to the next engine what this one does not finish
+	}
+}
+
+// finish stops the engine. A second call waits for the first.
+func (s *Server) finish(grace time.Duration) {
+	defer host.Guard(s.log, "the end")
+	s.engine.Stop(grace)
+	s.closing.Do(s.ingest.Close) // not after a panic: slabs may still be used then
+}
+
+// read handles the messages of the socket until there are no more.
+func (s *Server) read() {
+	defer close(s.gone)
+	defer close(s.ordered)
+	err := s.first()
+	if err == nil {
+		go s.inOrder()
+	}
+	for err == nil {
+		var f boundary.Frame
+		if f, err = s.conn.Read(); err == nil {
+			err = s.handle(&f)
+		}
+	}
+	var version *boundary.VersionError
+	if errors.As(err, &version) || errors.Is(err, boundary.ErrFormat) {
+		s.broken = err
+		host.Logf(s.log, host.Error, "%v", err)
+	}
+}
+
+// first answers the first message, hello.
+func (s *Server) first() error {
+	f, err := s.conn.Read()
+	if err != nil {
+		return err
+	}
+	answer := &boundary.HelloAnswer{Result: boundary.ResultEINVAL, ABI: boundary.ABIVersion, Build: boundary.Build}
+	var version *boundary.VersionError
+	if err = boundary.CheckPeer(&f); errors.As(err, &version) {
+		_ = s.conn.Answer(f.Kind, f.Number, answer)
+	}
+	if err != nil {
+		return err
+	}
+	var q boundary.HelloRequest
+	if err = f.Decode(&q); err != nil {
+		return err
+	}
+	s.start(&q, answer)
+	defer close(s.started)
+	return s.conn.Answer(f.Kind, f.Number, answer)
+}
+
+// start brings the engine up and fills in the answer to hello.
+func (s *Server) start(q *boundary.HelloRequest, answer *boundary.HelloAnswer) {
+	memory := memlimit.Read("")
+	s.engine = engine.Start(host.System{
+		EntityID: q.EntityID, Name: q.SystemName, Version: q.Version, Hostname: q.Hostname,
+		SpoolDir: q.SpoolDir, StageFolder: q.StageFolder, MemoryBytes: memory.Bytes, MemoryBy: memory.By,
+	}, s.log)
+	s.engine.Arrivals(s.ingest.Drain)
+	if err := s.ingest.Start(s.engine.StageFolder(), s.take); err != nil {
+		host.Logf(s.log, host.Error, "no records can be taken: %v", err)
+	}
+	answer.Result, answer.TopicBytes, answer.TopicLengthMax = boundary.ResultOK, topicBytes(), config.TopicLengthMax
+	answer.RecordOverhead, answer.HeaderOverhead = produce.RecordOverhead, produce.HeaderOverhead
+	answer.StageFolder, answer.StageBytes = s.engine.StageFolder(), uint64(s.engine.SharedMost())
+	answer.Commands = commands()
+}
+
+// take gives the engine a slab. The goroutine of the ring calls it.
+func (s *Server) take(id uint64, r ingest.Range) {
+	defer host.Guard(s.log, "taking records")
+	s.hang.RLock()
+	defer s.hang.RUnlock()
+	s.engine.Take(id, r)
+}
+
+// topicBytes tells for each byte whether a topic's name may have it.
+func topicBytes() []byte {
+	allowed := make([]byte, 256)
+	for b := range allowed {
+		if config.TopicByte(byte(b)) {
+			allowed[b] = 1
+		}
+	}
+	return allowed
+}
+
+// commands lists the commands of the CLI.
+func commands() []boundary.Command {
+	list := make([]boundary.Command, 0, len(console.Commands))
+	for _, c := range console.Commands {
+		list = append(list, boundary.Command{Words: c.Words, Summary: c.Summary, Usage: c.Usage})
+	}
+	return list
+}
