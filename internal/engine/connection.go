@@ -107,7 +107,11 @@ func (c *connection) box() *outbox.Outbox {
 
 // bind makes gate the connection's gate and opens it. The engine's configuring is held.
 func (c *connection) bind(gate *Gate) {
-	c.gate.Store(gate)
+	if c.gate.Swap(gate) != gate { // an engine before this one may have logged these
+		c.mtx.Lock()
+		c.alone = gate.Unshared.Load()
+		c.mtx.Unlock()
+	}
 	c.setGate()
 }
 

@@ -435,6 +435,25 @@ func TestSharedMemoryFollowsTheConfiguration(t *testing.T) {
 	log.want(t, 1, "connection 'one': 3 record(s) staged in memory that is lost when Asterisk is killed")
 }
 
+// What an engine logged of a gate its successor does not log again.
+func TestOpenProducer_GateOfEarlierEngine_LogsNothingTwice(t *testing.T) {
+	log := newLines()
+	r := start(t, log)
+	r.configure(section("one", refusedAddress(t), inMemory))
+	s := &stage{name: "one", rig: r, id: 1}
+	s.HeldFrames.Of(&s.DoneFrames)
+	s.HeldCharge.Of(&s.DoneCharge)
+	s.Unshared.Store(5)
+	if err := r.OpenProducer("one", s.id, &s.Gate); err != nil {
+		t.Fatal(err)
+	}
+	s.put(numbered("t", "k", 0, 1)...)
+	log.want(t, 0, "staged in memory that is lost")
+	s.Unshared.Store(7)
+	s.put(numbered("t", "k", 1, 2)...)
+	log.want(t, 1, "connection 'one': 2 record(s) staged in memory that is lost")
+}
+
 // Records that were staged as another user stayed in shared memory without a word.
 func TestLeftovers_FolderOfOtherUser_SentAfterChownAndReload(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"reskafka/internal/config"
 	"reskafka/internal/event"
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
@@ -155,8 +156,12 @@ func (t *taking) frame(f *frame.Frame) {
 		t.event(f)
 		return
 	}
-	if t.topic != string(f.Topic) {
-		t.topic = string(f.Topic)
+	if t.topic != string(f.Topic) || t.topic == "" {
+		if t.topic = string(f.Topic); !isTopic(t.topic) {
+			t.topic = ""
+			t.drop("that cannot be read", f, errNoTopic)
+			return
+		}
 	}
 	r := outbox.Record{Topic: t.topic, Key: f.Key, Value: f.Value, Accepted: time.Unix(0, f.AcceptedNS)}
 	if f.FieldCount() > 0 {
@@ -170,6 +175,19 @@ func (t *taking) frame(f *frame.Frame) {
 	}
 	t.add(f, &r)
 }
+
+// isTopic reports whether Kafka could have a topic of this name. The module has checked it, but a damaged one must not make queues
+// for names that nobody has chosen.
+func isTopic(name string) bool {
+	for i := range len(name) {
+		if !config.TopicByte(name[i]) {
+			return false
+		}
+	}
+	return name != "" && len(name) <= config.TopicLengthMax
+}
+
+var errNoTopic = errors.New("its topic is no name that Kafka allows")
 
 // headers adds what a frame of a record has fields for.
 func (t *taking) headers(r *outbox.Record, f *frame.Frame) error {

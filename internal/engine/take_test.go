@@ -238,6 +238,23 @@ func TestFramesThatCannotBeRead(t *testing.T) {
 	r.log.want(t, 1, "error: connection 'one': 1 record(s) of event source 99 dropped, not encodable: ")
 }
 
+// A damaged module must not make queues for names that nobody has chosen.
+func TestTake_TopicThatCannotBe_DroppedAlone(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	for _, topic := range []string{"", "two words", "\x00\xff", strings.Repeat("x", 250)} {
+		s.put(frametest.Frame{Topic: topic, Value: []byte("bad")}, frametest.Frame{Topic: "t", Value: []byte("good")})
+	}
+	s.settled()
+	b.consumed(t, "t", 4)
+	if c := r.status("one"); len(c.Topics) != 1 || dropped(c.Totals, "not encodable") != 4 {
+		t.Errorf("account %+v", c)
+	}
+	r.log.want(t, 1, "error: connection 'one': 1 record(s) that cannot be read dropped, not encodable: its topic is no name that Kafka allows")
+}
+
 // TestNoise gives the engine slabs that no stage would: nothing but a line in the log may come of it.
 func TestNoise(t *testing.T) {
 	r := start(t, newLines())

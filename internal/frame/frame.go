@@ -1,4 +1,4 @@
-// Package frame reads what callers left in the stage: slabs of frames as stage/stage.h and abi/engine.h lay them out.
+// Package frame reads what callers left in the stage: slabs of frames as boundary/shared.h and boundary/frame.h lay them out.
 //
 // Another process may write to that memory at any time: every number is read once and then checked. internal/ingest has the
 // test that compares the sizes and offsets below with the C headers.
@@ -11,7 +11,7 @@ import (
 	"math"
 )
 
-// Layout of struct stage_frame (stage/stage.h), and of struct resk_frame_head and struct resk_field_head (abi/engine.h):
+// Layout of struct stage_frame (boundary/shared.h), and of struct resk_frame_head and struct resk_field_head (boundary/frame.h):
 // their sizes and the offsets of their members.
 const (
 	HeaderSize   = 16

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// Layout of struct stage_slab (stage/stage.h), with which a slab begins: its size and the offsets of its members.
+// Layout of struct stage_slab (boundary/shared.h), with which a slab begins: its size and the offsets of its members.
 const (
 	SlabHeadSize = 1216
 	SlabLayout   = 8

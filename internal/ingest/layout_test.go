@@ -129,7 +129,7 @@ func TestLayout_GoAndC_Alike(t *testing.T) {
 		{"sizeof(struct resk_report_to)", frame.ReportSize},
 	}
 	var program strings.Builder
-	program.WriteString("#include <stdio.h>\n#include <stddef.h>\n#include \"boundary/shared.h\"\n#include \"abi/engine.h\"\nint main(void)\n{\n")
+	program.WriteString("#include <stdio.h>\n#include <stddef.h>\n#include \"boundary/shared.h\"\n#include \"boundary/frame.h\"\nint main(void)\n{\n")
 	for _, row := range table {
 		fmt.Fprintf(&program, "\tprintf(\"%%llu\\n\", (unsigned long long) (%s));\n", row.expression)
 	}

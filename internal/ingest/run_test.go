@@ -289,6 +289,10 @@ func TestJoinRun_EngineReplaced_KeepsFolder(t *testing.T) {
 
 // TestMain lets the test program be a process that is killed.
 func TestMain(m *testing.M) {
+	if log := os.Getenv("INGEST_TEST_READER"); log != "" {
+		runReader(log, os.Getenv("INGEST_TEST_FOLDER"), os.Getenv("INGEST_TEST_DURABLE") == "true")
+		os.Exit(0)
+	}
 	if base, spool, ok := strings.Cut(os.Getenv("STAGED_TEST_FIND"), ":"); ok {
 		found, err := Find(base, spool)
 		fmt.Printf("%v\n%v\ndead:\n%s", err, found.Foreign, text(found.Dead))

@@ -1,0 +1,478 @@
+package ingest
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/host"
+)
+
+// writer is a process with a real stage.
+type writer struct {
+	t        testing.TB
+	cmd      *exec.Cmd
+	commands io.WriteCloser
+	answers  io.Reader
+	files    []*os.File // control memory, plain slabs, eventfd
+	counts   []byte     // accepted frames of each thread, in 64 bytes each
+	threads  int
+	folder   string
+	alive    bool
+}
+
+// writerProgram compiles the writer once.
+var writerProgram = sync.OnceValue(func() (path string) {
+	dir, err := os.MkdirTemp("", "writer")
+	if err != nil {
+		panic(err)
+	}
+	return filepath.Join(dir, "writer")
+})
+
+// startWriter starts a writer: see testdata/writer.c.
+func startWriter(t testing.TB, folder string, threads, interval, size int) *writer {
+	t.Helper()
+	program := writerProgram()
+	if _, err := os.Stat(program); err != nil {
+		source, err := os.ReadFile("testdata/writer.c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stage, _ := filepath.Glob("../../stage/*.c")
+		built := compileC(t, string(source), append(stage, "-pthread")...)
+		if err := os.Rename(built, program); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+	defer func() { _ = ours.Close(); _ = theirs.Close() }()
+	counts := memfd(t, "counts", 4096, 0)
+	w := &writer{t: t, threads: threads, folder: folder, counts: mapAll(t, counts, 4096), alive: true}
+	countsFile := os.NewFile(uintptr(counts), "counts")
+	defer func() { _ = countsFile.Close() }()
+	w.cmd = exec.Command(program, folder, strconv.Itoa(threads), strconv.Itoa(interval), strconv.Itoa(size))
+	w.cmd.ExtraFiles = []*os.File{theirs, countsFile}
+	w.cmd.Stderr = os.Stderr
+	if w.commands, err = w.cmd.StdinPipe(); err == nil {
+		w.answers, err = w.cmd.StdoutPipe()
+	}
+	if err == nil {
+		err = w.cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.kill)
+	_ = theirs.Close()
+	var one [1]byte
+	rights := make([]byte, syscall.CmsgSpace(3*4))
+	_, n, _, _, err := syscall.Recvmsg(pair[0], one[:], rights, syscall.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := syscall.ParseSocketControlMessage(rights[:n])
+	if err != nil || len(messages) != 1 {
+		t.Fatal(messages, err)
+	}
+	descriptors, err := syscall.ParseUnixRights(&messages[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, descriptor := range descriptors {
+		w.files = append(w.files, os.NewFile(uintptr(descriptor), "shared"))
+	}
+	t.Cleanup(func() {
+		for _, f := range w.files {
+			_ = f.Close()
+		}
+	})
+	return w
+}
+
+// tell gives a command, and waits until it is done.
+func (w *writer) tell(command byte) {
+	w.t.Helper()
+	answer := make([]byte, 1)
+	if _, err := w.commands.Write([]byte{command}); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := io.ReadFull(w.answers, answer); err != nil || answer[0] != command {
+		w.t.Fatalf("the writer answers %q, %v", answer, err)
+	}
+}
+
+func (w *writer) kill() {
+	if w.alive {
+		w.alive = false
+		_ = w.cmd.Process.Kill()
+		_ = w.cmd.Wait()
+	}
+}
+
+// accepted returns how many frames of a thread were accepted.
+func (w *writer) accepted(thread int) uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(&w.counts[64*thread])).Load()
+}
+
+// reader is a process with a Door. It writes a line for each frame it got, the key and the number, to a file.
+type reader struct {
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	out   *bufio.Reader
+}
+
+// startReader starts a reader. durable: the stages are to use durable slabs. It returns when the gates are open and the ring is read.
+func (w *writer) startReader(log string, durable bool) *reader {
+	w.t.Helper()
+	r := &reader{cmd: exec.Command("/proc/self/exe")}
+	r.cmd.Env = append(os.Environ(), "INGEST_TEST_READER="+log, "INGEST_TEST_FOLDER="+w.folder, fmt.Sprint("INGEST_TEST_DURABLE=", durable))
+	r.cmd.ExtraFiles = w.files
+	r.cmd.Stderr = os.Stderr
+	var err error
+	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
+		w.t.Fatal(err)
+	}
+	out, err := r.cmd.StdoutPipe()
+	if err == nil {
+		err = r.cmd.Start()
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.out = bufio.NewReader(out)
+	w.t.Cleanup(r.kill)
+	r.answer(w.t, "ready")
+	return r
+}
+
+func (r *reader) answer(t testing.TB, want string) {
+	t.Helper()
+	line, err := r.out.ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != want {
+		t.Fatalf("the reader says %q, %v; want %q", line, err, want)
+	}
+}
+
+func (r *reader) kill() {
+	_ = r.cmd.Process.Kill()
+	_ = r.cmd.Wait()
+}
+
+// finish has the reader do what an engine does when its socket has ended, and waits for its end.
+func (r *reader) finish(t testing.TB) {
+	t.Helper()
+	_ = r.stdin.Close()
+	r.answer(t, "finished")
+	if err := r.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// readerLog is the logger of a reader.
+type readerLog struct{}
+
+func (readerLog) Log(_ host.Level, _ string, _ int, _, text string) { fmt.Fprintln(os.Stderr, text) }
+
+// outcomes finishes frames after some time, as answers of a broker come, and not in their order.
+type outcomes struct {
+	mtx  sync.Mutex
+	dice *rand.Rand
+	open sync.WaitGroup
+}
+
+func (o *outcomes) later(gate *Gate, states []*atomic.Uint32, charge int64) {
+	o.mtx.Lock()
+	wait := time.Duration(o.dice.IntN(10000)) * time.Microsecond
+	o.mtx.Unlock()
+	o.open.Add(1)
+	time.AfterFunc(wait, func() {
+		defer o.open.Done()
+		for _, state := range states {
+			state.Store(frame.Done)
+		}
+		if gate != nil {
+			gate.Finish(int64(len(states)), charge)
+		}
+	})
+}
+
+// runReader is the reader's process.
+func runReader(log, folder string, durable bool) {
+	check := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "reader:", err)
+			os.Exit(1)
+		}
+	}
+	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	check(err)
+	door, err := Open(3, 4, 5, readerLog{})
+	check(err)
+	o := &outcomes{dice: rand.New(rand.NewPCG(uint64(os.Getpid()), 1))}
+	var lines []byte
+	var states []*atomic.Uint32
+	line := func(f *frame.Frame, state *atomic.Uint32) {
+		lines = fmt.Appendf(lines, "%s %d\n", f.Key, binary.NativeEndian.Uint64(f.Value))
+		states = append(states, state)
+	}
+	tell := func(gate *Gate, charge int64) {
+		_, err := file.Write(lines) // all of them at once, and before any is done
+		check(err)
+		o.later(gate, states, charge)
+		lines, states = nil, nil
+	}
+	bad := func(_ *frame.Frame, err error) { check(err) }
+	check(door.Start(folder, func(id uint64, r Range) {
+		charge := int64(0)
+		check(frame.Walk(r.Frames, func(f *frame.Frame) {
+			line(f, r.State(f.At))
+			charge += int64(f.Charge)
+		}, bad))
+		tell(door.Gate(id), charge)
+	}))
+	for id := range uint64(2) {
+		g := door.Gate(id + 1)
+		g.MaxFrames.Store(100_000)
+		g.MaxCharge.Store(64 << 20)
+		g.MaxLength.Store(1 << 20)
+		g.LingerNS.Store(int64(time.Millisecond))
+		if durable {
+			g.Shared.Store(1)
+		}
+		g.SetMemory(1<<30, 1<<40)
+		g.Open.Store(1)
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	door.Drain()
+	for _, slab := range door.Rest() {
+		check(slab.Each(func(f *frame.Frame) { line(f, slab.State(f.At)) }, bad))
+		tell(nil, 0)
+	}
+	o.open.Wait()
+	if again := door.Rest(); len(again) > 0 {
+		check(fmt.Errorf("%d slabs are found again", len(again)))
+	}
+	door.Close()
+	fmt.Println("finished")
+}
+
+// delivered reads a reader's log: the numbers of each key in the order in which they came first, and how many came again.
+func delivered(t testing.TB, log string) (first map[string][]uint64, again int) {
+	t.Helper()
+	content, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first = map[string][]uint64{}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(content)) {
+		if seen[line] {
+			again++
+			continue
+		}
+		seen[line] = true
+		key, number, _ := strings.Cut(strings.TrimSpace(line), " ")
+		n, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		first[key] = append(first[key], n)
+	}
+	return first, again
+}
+
+// check checks that every frame that was accepted was delivered, and those of each thread in order. Of a killed writer one frame
+// more of each thread may have been accepted than it counted.
+func (w *writer) check(log string, killed bool) (frames, again int) {
+	w.t.Helper()
+	first, again := delivered(w.t, log)
+	for thread := range w.threads {
+		numbers := first[string(rune('A'+thread))]
+		want := int(w.accepted(thread))
+		frames += len(numbers)
+		if len(numbers) != want && (!killed || len(numbers) != want+1) {
+			w.t.Errorf("thread %d: %d frames were delivered, %d were accepted", thread, len(numbers), want)
+		}
+		for i, n := range numbers {
+			if n != uint64(i) {
+				w.t.Errorf("thread %d: number %d came first in place of %d", thread, n, i)
+				break
+			}
+		}
+	}
+	return frames, again
+}
+
+// rounds is how often something is done in a history.
+func rounds(n int) int {
+	if os.Getenv("RES_KAFKA_LONG") != "" {
+		return 30 * n
+	}
+	return n
+}
+
+// Engines are killed at random moments while four threads put as fast as they can: every frame that was accepted is delivered by
+// one of them, and none overtakes another one of its thread.
+func TestEngineKilled_EveryFrameDeliveredInOrder(t *testing.T) {
+	for _, durable := range []bool{false, true} {
+		t.Run(fmt.Sprint("durable=", durable), func(t *testing.T) {
+			dice := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
+			log := filepath.Join(t.TempDir(), "log")
+			w := startWriter(t, memoryFolder(t), 4, 0, -1)
+			kills := rounds(10)
+			for range kills {
+				r := w.startReader(log, durable)
+				w.tell('n')
+				time.Sleep(time.Duration(dice.IntN(40_000)) * time.Microsecond)
+				r.kill()
+				time.Sleep(time.Duration(dice.IntN(5_000)) * time.Microsecond)
+				w.tell('l')
+			}
+			r := w.startReader(log, durable)
+			w.tell('n')
+			time.Sleep(20 * time.Millisecond)
+			w.tell('s')
+			w.settled(log)
+			w.kill()
+			r.finish(t)
+			frames, again := w.check(log, false)
+			t.Logf("%d kills, %d frames, %d delivered again", kills, frames, again)
+		})
+	}
+}
+
+// settled waits until every accepted frame was delivered.
+func (w *writer) settled(log string) {
+	w.t.Helper()
+	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		first, _ := delivered(w.t, log)
+		missing := 0
+		for thread := range w.threads {
+			missing += int(w.accepted(thread)) - len(first[string(rune('A'+thread))])
+		}
+		if missing <= 0 {
+			return
+		}
+		if time.Now().After(limit) {
+			w.t.Fatalf("%d accepted frames are not delivered", missing)
+		}
+	}
+}
+
+// The writer is killed at a random moment, also while a new engine is given what the one before had: the engine finds every frame
+// that was accepted, in order.
+func TestWriterKilled_EngineFindsEveryFrame(t *testing.T) {
+	for _, durable := range []bool{false, true} {
+		t.Run(fmt.Sprint("durable=", durable), func(t *testing.T) {
+			dice := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 3))
+			total, twice := 0, 0
+			for n := range rounds(6) {
+				log := filepath.Join(t.TempDir(), fmt.Sprint("log", n))
+				w := startWriter(t, memoryFolder(t), 4, 0, -1)
+				r := w.startReader(log, durable)
+				w.tell('n')
+				time.Sleep(time.Duration(dice.IntN(20_000)) * time.Microsecond)
+				if n%2 == 1 {
+					r.kill()
+					w.tell('l')
+					time.Sleep(time.Duration(dice.IntN(5_000)) * time.Microsecond)
+					r = w.startReader(log, durable)
+					w.tell('n')
+					time.Sleep(time.Duration(dice.IntN(3_000)) * time.Microsecond)
+				}
+				w.kill()
+				r.finish(t)
+				frames, again := w.check(log, true)
+				if n%2 == 0 && again > 0 {
+					t.Errorf("%d frames were delivered twice by one engine", again)
+				}
+				total, twice = total+frames, twice+again
+			}
+			t.Logf("%d frames, %d delivered again", total, twice)
+		})
+	}
+}
+
+// Both are killed: what was accepted into durable slabs was delivered, or the next start finds it.
+func TestBothKilled_NextStartFindsTheRest(t *testing.T) {
+	dice := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 4))
+	total := 0
+	for n := range rounds(5) {
+		base, log := memoryFolder(t), filepath.Join(t.TempDir(), "log")
+		run, err := NewRun(base, "/spool")
+		must(t, err)
+		w := startWriter(t, run.Folder(), 4, 50, 200)
+		w.openGates() // before the first engine, so that nothing is in plain slabs
+		r := w.startReader(log, true)
+		w.tell('n')
+		time.Sleep(time.Duration(dice.IntN(30_000)) * time.Microsecond)
+		if n%2 == 0 {
+			w.kill()
+			r.kill()
+		} else {
+			r.kill()
+			w.kill()
+		}
+		run.release()
+		file, err := os.OpenFile(log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		must(t, err)
+		for _, dead := range mustFind(t, base) {
+			for _, err := range dead.Bad {
+				t.Error(err)
+			}
+			for _, s := range dead.Slabs {
+				err := s.Each(func(f *frame.Frame) {
+					fmt.Fprintf(file, "%s %d\n", f.Key, binary.NativeEndian.Uint64(f.Value))
+					s.State(f.At).Store(frame.Done)
+				}, func(_ *frame.Frame, err error) { t.Error(err) })
+				must(t, err)
+			}
+			must(t, dead.Close())
+		}
+		must(t, file.Close())
+		empty(t, base)
+		frames, _ := w.check(log, true)
+		total += frames
+	}
+	t.Logf("%d frames", total)
+}
+
+// openGates says that the stages' slabs are to be durable ones.
+func (w *writer) openGates() {
+	size := int(unsafe.Sizeof(control{}))
+	c := (*control)(unsafe.Pointer(unsafe.SliceData(mapAll(w.t, int(w.files[0].Fd()), size))))
+	for id := 1; id <= 2; id++ {
+		c.gates[id].Shared.Store(1)
+	}
+}
+
+// memoryFolder makes a private folder on a memory file system.
+func memoryFolder(t testing.TB) string {
+	t.Helper()
+	folder, err := os.MkdirTemp(Base, "ingest-test-")
+	if err != nil {
+		t.Skipf("SKIPPED: there is no %s: %v", Base, err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	return folder
+}
