@@ -60,7 +60,6 @@ func (c *client) made() (*produce.Producer, error) {
 	if c.acknowledge != nil {
 		p.AcknowledgeBy(c.acknowledge)
 	}
-	p.Carries(c.connection.engine.carries)
 	c.producer.Store(p)
 	if c.told {
 		host.Logf(c.connection.engine.log, host.Notice, "connection '%s': its client can be made again; records go", c.connection.name)

@@ -36,8 +36,7 @@ type Engine struct {
 
 	encodePanic sync.Once // the log has the first one
 
-	arrivals func()          // see Arrivals
-	carries  func(bytes int) // see Carries
+	arrivals func() // see Arrivals
 
 	// configuring is held by whoever opens connections or changes what is configured: what a reload finds open is what it
 	// changes, and nothing is opened any more once Stop has had it. Never held while waiting for the network.
@@ -80,7 +79,7 @@ const leaveLimit = 500 * time.Millisecond
 // Start brings up an engine without any configuration. Stop ends the goroutine that it starts.
 func Start(system host.System, log host.Logger) *Engine {
 	e := &Engine{
-		log: log, system: system, arrivals: func() {}, carries: func(int) {},
+		log: log, system: system, arrivals: func() {},
 		refused: throttle.New(logEvery, time.Now),
 		dropped: throttle.New(logEvery, time.Now),
 		spools:  throttle.New(logEvery, time.Now),
@@ -109,7 +108,7 @@ func Start(system host.System, log host.Logger) *Engine {
 // chooses the numbers, so that they survive an engine that was replaced; the limit bounds the tables that they index.
 const maxNumber = 1 << 16
 
-// Errors that the exported calls turn into results.
+// Errors that requests of the module are answered with.
 var (
 	ErrNotFound = fmt.Errorf("not found")
 	ErrDisabled = fmt.Errorf("disabled")

@@ -193,10 +193,6 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 // goroutine and returns when that is so. It is called before anything else of the engine is.
 func (e *Engine) Arrivals(wait func()) { e.arrivals = wait }
 
-// Carries has the engine tell how many bytes of records each of its clients is about to send. carries is called from any goroutine
-// and must not block. Carries is called before the first connection is opened.
-func (e *Engine) Carries(carries func(bytes int)) { e.carries = carries }
-
 // TestSend implements console.Env: one record through the connection's outbox like any other, but in no account, and with a
 // lifetime of request_timeout_ms, after which it is not delivered any more. It blocks for that long at most, or until ctx is done.
 func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key *string) error {

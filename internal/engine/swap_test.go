@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -92,27 +91,5 @@ func TestRemovedConnectionDeliversWhatItAccepted(t *testing.T) {
 	r.configure(section("one", b.address()))
 	if c := r.status("one").Totals; c.Accepted != 1010 || c.Acknowledged != 1010 {
 		t.Errorf("account after it came back: %+v", c)
-	}
-}
-
-// TestABacklogCountsWhenItIsSent holds that what an outage left is told of when it is sent, and not when it came.
-func TestABacklogCountsWhenItIsSent(t *testing.T) {
-	const records, bytes = 500, 1000
-	var carried atomic.Int64
-	r := start(t, newLines())
-	r.Carries(func(bytes int) { carried.Add(int64(bytes)) })
-	r.configure(section("one", refusedAddress(t)))
-	s := r.open("one")
-	for range records {
-		s.put(frametest.Frame{Topic: "t", Value: make([]byte, bytes)})
-	}
-	if n := carried.Load(); n != 0 {
-		t.Errorf("%d bytes while nobody can be reached", n)
-	}
-	b := newBroker(t, kfake.SeedTopics(1, "t"))
-	r.configure(section("one", b.address()))
-	s.settled()
-	if n := carried.Load(); n < records*bytes || n > records*(bytes+100) {
-		t.Errorf("%d bytes, want some more than %d", n, records*bytes)
 	}
 }

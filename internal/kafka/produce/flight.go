@@ -25,8 +25,7 @@ type flight struct {
 	node  *node
 	cargo []cargo
 	probe cargo // the suspected record that an answer is a proof for; the flight has no records then
-	bytes int   // of the batches, before they are compressed
-	size  int   // the same with all else that the request has, at most
+	size  int   // of the request before its batches are compressed, at most
 
 	closes int          // of the broker's limit when it left
 	wrote  atomic.Int64 // how long the request is
@@ -105,7 +104,6 @@ func (p *Producer) load(n *node) *flight {
 		taken++
 		n.bytes -= part.bytes
 		part.listed, part.flight = nil, f
-		f.bytes += len(b.encoded)
 		f.cargo = append(f.cargo, cargo{part, part.topic.id, b})
 		if tests {
 			break
@@ -120,9 +118,6 @@ func (p *Producer) load(n *node) *flight {
 // carry takes a request to its broker and sees to what comes of it.
 func (p *Producer) carry(f *flight) {
 	defer host.Guard(p.log, "carrying records")
-	if p.carries != nil {
-		p.carries(f.bytes)
-	}
 	answer, err := p.exchange(f)
 	switch n := f.node; {
 	case err == nil && n.objected.Load() && n.objected.Swap(false):

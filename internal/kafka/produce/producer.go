@@ -40,7 +40,6 @@ type Producer struct {
 	backoff     func(failures int) time.Duration       // between attempts to ask about topics that reached no broker
 	retryPause  func(failures int) time.Duration       // between attempts to have a batch taken that is refused for now
 	together    atomic.Pointer[func([]*outbox.Record)] // by AcknowledgeBy
-	carries     func(bytes int)                        // by Carries; nil = nobody counts
 
 	acks           int16
 	idempotent     bool
@@ -188,10 +187,6 @@ func Window() (records, bytes int) { return windowRecords, windowBytes }
 func (p *Producer) AcknowledgeBy(acknowledge func(records []*outbox.Record)) {
 	p.together.Store(&acknowledge)
 }
-
-// Carries has the producer tell how many bytes of records, before they are compressed, are about to be sent in a request. It is
-// called before the first Send; carries is called from any goroutine and must not block.
-func (p *Producer) Carries(carries func(bytes int)) { p.carries = carries }
 
 // sendPiece is how many records enter at once: while they do, nothing can be sent.
 const sendPiece = 256
