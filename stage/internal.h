@@ -188,7 +188,8 @@ struct stage {
 /* The module's side of the ring, and whether there is an engine. */
 struct ring {
 	struct resk_control *control;
-	int wake; /* the eventfd */
+	uint64_t usual_bytes; /* see struct resk_head */
+	int wake;             /* the eventfd */
 
 	pthread_mutex_t lock;
 	/* Under lock. */

@@ -106,7 +106,8 @@ struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_not
 		return NULL;
 	}
 	stage_pool_open_durable(&pump->shared, folder);
-	__atomic_store_n(&memory->control->head.usual_bytes, pump->plain.regions * STAGE_SLAB_BYTES, __ATOMIC_RELEASE);
+	pump->ring.usual_bytes = pump->plain.regions * STAGE_SLAB_BYTES;
+	__atomic_store_n(&memory->control->head.usual_bytes, pump->ring.usual_bytes, __ATOMIC_RELEASE);
 	if (create_thread(pump, name)) {
 		pump_free(pump);
 		return NULL;

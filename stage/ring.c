@@ -39,7 +39,8 @@ static int make_file(const char *name, size_t size, int seals)
 	return file;
 }
 
-static void write_head(struct resk_head *head)
+/* write_head writes the head of control memory. An engine may have spoilt it, and the next one would refuse it. */
+static void write_head(struct resk_head *head, uint64_t usual_bytes)
 {
 	*head = (struct resk_head) {
 		.magic = RESK_CONTROL_MAGIC,
@@ -48,6 +49,7 @@ static void write_head(struct resk_head *head)
 		.gates = RESK_GATES,
 		.progress = RESK_PROGRESS,
 		.size = sizeof(struct resk_control),
+		.usual_bytes = usual_bytes,
 	};
 }
 
@@ -71,7 +73,7 @@ int stage_memory_open(struct stage_memory *memory)
 		if (control != MAP_FAILED) {
 			memory->control = control;
 			if (!madvise(control, sizeof(*memory->control), MADV_DONTFORK)) {
-				write_head(&memory->control->head);
+				write_head(&memory->control->head, 0);
 				return 0;
 			}
 		}
@@ -174,6 +176,7 @@ void stage_pump_engine_lost(struct stage_pump *pump)
 	__atomic_store_n(&ring->open, false, __ATOMIC_RELEASE);
 	__atomic_store_n(&ring->fresh, false, __ATOMIC_SEQ_CST);
 	ring->put = 0;
+	write_head(&ring->control->head, ring->usual_bytes);
 	__atomic_store_n(&ring->control->ring.put, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&ring->control->ring.taken, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&ring->control->ring.asleep, 0, __ATOMIC_SEQ_CST);

@@ -87,8 +87,9 @@ struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_not
  * engine has every gate open that it had. Any thread; returns at once. */
 void stage_pump_engine_new(struct stage_pump *pump);
 
-/* stage_pump_engine_lost ends that. When it returns, the ring is empty and nothing is put into it. The engine has been proved
- * dead, and the next one has not been started: it writes to the same memory. Any thread; waits for no other process. */
+/* stage_pump_engine_lost ends that. When it returns, the ring is empty, nothing is put into it, and the head of control memory
+ * is as it was, whatever the engine wrote there. The engine has been proved dead, and the next one has not been started: it
+ * writes to the same memory. Any thread; waits for no other process. Idempotent, also without stage_pump_engine_new. */
 void stage_pump_engine_lost(struct stage_pump *pump);
 
 /* stage_pump_stop hands over what every stage still holds, frames and notes, ends the thread and waits for it, at most a second

@@ -235,8 +235,8 @@ static void engine_started(void)
 static void engine_died(void)
 {
 	ast_mutex_lock(&pump_lock);
-	if (serving && pump) {
-		stage_pump_engine_lost(pump);
+	if (pump) {
+		stage_pump_engine_lost(pump); /* also for one that never served: it may have written to the shared memory */
 	}
 	serving = false;
 	ast_mutex_unlock(&pump_lock);

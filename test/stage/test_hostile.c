@@ -118,6 +118,7 @@ static void hostile_live(uint64_t random)
 			break;
 		case 1:
 			scribble((unsigned char *) &control->ring, 3 * RESK_LINE, 2, &random);
+			scribble((unsigned char *) &control->head, sizeof(control->head), 1, &random);
 			break;
 		case 2:
 			scribble((unsigned char *) &control->gates[1 + random_next(&random) % STAGES], sizeof(control->gates[0]), 4, &random);
@@ -205,6 +206,7 @@ static void do_everything(int64_t until)
 
 static void hostile_round(int round)
 {
+	const struct resk_head head = rig.memory.control->head;
 	pid_t child = fork();
 	int status;
 
@@ -217,6 +219,7 @@ static void hostile_round(int round)
 	kill(child, SIGKILL);
 	CHECK_EQUAL(waitpid(child, &status, 0), child);
 	stage_pump_engine_lost(rig.pump);
+	CHECK_EQUAL(memcmp(&head, &rig.memory.control->head, sizeof(head)), 0);
 }
 
 /* works_again checks that a stage takes frames, that they come through, and that nothing is held then. */
