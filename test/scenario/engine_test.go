@@ -90,7 +90,7 @@ func TestEngine_KilledUnderLoad_LosesNothing(t *testing.T) {
 			f.cli("module reload res_kafka.so")
 			f.expect(`ensure 0`, "kafka probe ensure producing %s 4 0 wait", f.topic)
 			f.expect(`check 0`, "kafka flood check consuming %s %d %d %d", f.topic, f.threads, f.each, f.keys)
-			f.expect(`start 0`, "kafka flood start producing %s %d %d %d 6000 0", f.topic, f.threads, f.each, f.keys)
+			f.expect(`start 0`, "kafka flood start producing %s %d %d %d 6000 %d", f.topic, f.threads, f.each, f.keys, f.each)
 			for range kills {
 				time.Sleep(1500 * time.Millisecond)
 				f.Logf("engine %d killed at %+v", f.signalEngine(syscall.SIGKILL), f.counts())

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"reskafka/test/pbx"
 )
 
 // obstacles are what another user, or a mistake, may have put at a path that the engine opens. outside is a directory
@@ -72,15 +70,14 @@ func TestOccupiedPaths_AsteriskStartsAndKeepsRecords(t *testing.T) {
 			}
 
 			w.boot()
-			killed := w.pbx.PID()
 			records := [][2][]byte{{[]byte("k"), []byte("a")}, {[]byte("k"), []byte("b")}}
 			for i := range occupied {
 				w.expect(`accepted 2 refused 0`, "kafka probe file c%d %s %s", i, w.name("t"), w.probeFile(records...))
 			}
 			w.read(w.name("t"), 2*len(occupied))
 			w.expect(`accepted 2 refused 0`, "kafka probe file one %s %s", w.name("staged"), w.probeFile(records...))
-			w.wait("the records are staged", func() bool { return w.staged(killed) == 2 })
-			w.must(w.pbx.Stop(pbx.Kill))
+			w.wait("the records are staged", func() bool { return w.staged(w.engine()) == 2 })
+			w.killBoth()
 			if entries, err := os.ReadDir(outside); len(entries) > 0 || err != nil {
 				t.Errorf("outside: %v, %v", entries, err)
 			}

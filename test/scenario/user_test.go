@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"reskafka/test/pbx"
 	"reskafka/test/port"
 )
 
@@ -21,7 +20,7 @@ func TestChangeOfUser_StagedRecords_AllDelivered(t *testing.T) {
 	const count, user = 6000, 12345
 	conf := "[one]\ntype = connection\nbrokers = %s\ndurability = disk\nmessage_timeout_ms = 3600000\nspool_max_mbytes = 1\n"
 	w := newWorld(t, options{parts: 1, files: map[string]string{"kafka.conf": fmt.Sprintf(conf, port.Refused(t))}})
-	topic, killed := w.name("t"), w.pbx.PID()
+	topic, killed := w.name("t"), w.engine()
 	records := make([][2][]byte, count)
 	for i := range records {
 		records[i] = [2][]byte{[]byte("k"), fmt.Appendf(nil, "%01000d", i)}
@@ -31,7 +30,7 @@ func TestChangeOfUser_StagedRecords_AllDelivered(t *testing.T) {
 	w.wait("the spool is full and the rest is staged", func() bool {
 		return strings.Contains(w.cli("kafka show spool"), "full") && w.staged(killed) > 0
 	})
-	w.must(w.pbx.Stop(pbx.Kill))
+	w.killBoth()
 	if staged := w.staged(killed); staged == 0 {
 		t.Fatal("nothing is staged")
 	}
