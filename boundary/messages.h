@@ -149,6 +149,7 @@ enum boundary_kind {
 	 *     name: text, of the connection
 	 *     topics: text, separated by commas
 	 *     id: number, the delivery's number
+	 *     member: text, which the engine before was in the group and had no time to leave; empty = none
 	 * answer:
 	 *     result: number of 32 bits, signed, enum resk_result
 	 */
@@ -266,6 +267,12 @@ enum boundary_kind {
 	 *     text: text, without a newline at its end
 	 */
 	BOUNDARY_LOG = 64,
+	/* member says as which member a subscription is in its group (from the engine, one-way).
+	 * request:
+	 *     id: number, the delivery's number
+	 *     member: text, as the broker named it
+	 */
+	BOUNDARY_MEMBER = 65,
 };
 
 #endif /* RES_KAFKA_MESSAGES_H */

@@ -26,6 +26,7 @@ const (
 	FaultKind            Kind = 20 // makes the engine fail, for tests
 	PingKind             Kind = 21 // is answered when the engine took all that the ring had
 	LogKind              Kind = 64 // writes one line to Asterisk's log
+	MemberKind           Kind = 65 // says as which member a subscription is in its group
 )
 
 // Result is the outcome of a request. In C it is enum resk_result.
@@ -495,6 +496,7 @@ type SubscribeRequest struct {
 	Name   string // of the connection
 	Topics string // separated by commas
 	ID     uint64 // the delivery's number
+	Member string // which the engine before was in the group and had no time to leave; empty = none
 }
 
 // Put implements Body.
@@ -502,6 +504,7 @@ func (m *SubscribeRequest) Put(w *Writer) {
 	w.Text(m.Name)
 	w.Text(m.Topics)
 	w.Number(m.ID)
+	w.Text(m.Member)
 }
 
 // Get implements Body.
@@ -509,6 +512,7 @@ func (m *SubscribeRequest) Get(r *Reader) {
 	m.Name = r.Text()
 	m.Topics = r.Text()
 	m.ID = r.Number()
+	m.Member = r.Text()
 }
 
 // SubscribeAnswer is the answer to subscribe.
@@ -959,6 +963,24 @@ func (m *LogRequest) Get(r *Reader) {
 	m.Text = r.Text()
 }
 
+// MemberRequest is the request member, which says as which member a subscription is in its group.
+type MemberRequest struct {
+	ID     uint64 // the delivery's number
+	Member string // as the broker named it
+}
+
+// Put implements Body.
+func (m *MemberRequest) Put(w *Writer) {
+	w.Number(m.ID)
+	w.Text(m.Member)
+}
+
+// Get implements Body.
+func (m *MemberRequest) Get(r *Reader) {
+	m.ID = r.Number()
+	m.Member = r.Text()
+}
+
 // NewRequest returns the zero request of a message, nil if that has no fields.
 func NewRequest(kind Kind) Body {
 	switch kind {
@@ -1004,6 +1026,8 @@ func NewRequest(kind Kind) Body {
 		return new(FaultRequest)
 	case LogKind:
 		return new(LogRequest)
+	case MemberKind:
+		return new(MemberRequest)
 	}
 	return nil
 }

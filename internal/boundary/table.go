@@ -199,6 +199,7 @@ var Messages = []Message{
 			{Name: "name", Type: Text, Meaning: "of the connection"},
 			{Name: "topics", Type: Text, Meaning: "separated by commas"},
 			id("delivery"),
+			{Name: "member", Type: Text, Meaning: "which the engine before was in the group and had no time to leave; empty = none"},
 		},
 		Answer: []Field{result}},
 	{Kind: 7, Name: "next", From: ModuleSide, Bulk: true,
@@ -277,6 +278,8 @@ var Messages = []Message{
 			{Name: "function", Type: Text},
 			{Name: "text", Type: Text, Meaning: "without a newline at its end"},
 		}},
+	{Kind: 65, Name: "member", From: EngineSide, OneWay: true, Meaning: "says as which member a subscription is in its group",
+		Request: []Field{id("delivery"), {Name: "member", Type: Text, Meaning: "as the broker named it"}}},
 }
 
 // byKind finds a message of the table.

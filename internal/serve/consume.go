@@ -15,9 +15,15 @@ type delivery struct {
 	mtx    sync.Mutex
 	shared *ingest.Progress // nil = forgotten
 	last   uint64           // delivered when it was forgotten
+
+	predecessor string // the member that a killed engine was, until it is asked for
+	joined      func(member string)
 }
 
-var _ consume.Progress = (*delivery)(nil)
+var (
+	_ consume.Progress   = (*delivery)(nil)
+	_ consume.Membership = (*delivery)(nil)
+)
 
 // Delivered implements consume.Progress.
 func (d *delivery) Delivered() uint64 {
@@ -35,6 +41,24 @@ func (d *delivery) Hurry(set bool) {
 	defer d.mtx.Unlock()
 	if d.shared != nil {
 		d.shared.Hurry(set)
+	}
+}
+
+// Predecessor implements consume.Membership.
+func (d *delivery) Predecessor() string {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	predecessor := d.predecessor
+	d.predecessor = ""
+	return predecessor
+}
+
+// Joined implements consume.Membership.
+func (d *delivery) Joined(member string) {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	if d.shared != nil {
+		d.joined(member)
 	}
 }
 
@@ -62,7 +86,9 @@ func subscribe(s *Server, q *boundary.SubscribeRequest) boundary.Body {
 	if shared == nil {
 		return &boundary.SubscribeAnswer{Result: s.noNumber("delivery", q.ID)}
 	}
-	d := &delivery{shared: shared}
+	d := &delivery{shared: shared, predecessor: q.Member, joined: func(member string) {
+		s.conn.Post(boundary.MemberKind, &boundary.MemberRequest{ID: q.ID, Member: member})
+	}}
 	err := s.engine.Subscribe(q.Name, q.Topics, q.ID, d)
 	if err == nil {
 		s.mtx.Lock()

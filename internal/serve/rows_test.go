@@ -172,6 +172,9 @@ func (s *site) consume() {
 	header := frametest.Text("name", "value")
 	s.memory.Put(7, "one", frametest.Frame{AcceptedNS: 1700000000123456789, Topic: "t", Key: []byte{}, Fields: []frame.Field{header}})
 	got := s.receive(9, 2) // the record with a report is there too
+	if s.Member(9) == "" {
+		s.t.Error("the engine did not say which member the subscription is")
+	}
 	want := boundary.Received{Topic: "t", Offset: 1, TimestampMS: 1700000000123, Key: []byte{}, Headers: []boundary.Header{{Name: "name", Value: []byte("value")}}}
 	if fmt.Sprintf("%+v", got[1]) != fmt.Sprintf("%+v", want) || got[1].Key == nil || got[1].Value != nil || got[0].Key != nil {
 		s.t.Errorf("the message is %+v, want %+v", got[1], want)

@@ -97,12 +97,23 @@ static void engine_says(void *owner, uint16_t kind, const unsigned char *fields,
 	struct boundary_reader reader;
 	char file[64], function[64], text[4096];
 	int32_t level, line;
+	uint64_t number;
 
+	boundary_read(&reader, fields, length);
+	if (kind == BOUNDARY_MEMBER) {
+		number = boundary_get_number(&reader);
+		ast_copy_string(text, boundary_get_string(&reader), sizeof(text));
+		if (boundary_end(&reader)) {
+			engine_broken();
+			return;
+		}
+		deliveries_note(number, text);
+		return;
+	}
 	if (kind != BOUNDARY_LOG) {
 		supervisor_refuse(supervisor, "it sent a message of an unknown kind");
 		return;
 	}
-	boundary_read(&reader, fields, length);
 	level = boundary_get_int32(&reader);
 	printable(file, sizeof(file), boundary_get_string(&reader));
 	line = boundary_get_int32(&reader);

@@ -108,6 +108,7 @@ struct resk_subscription {
 	uint64_t id; /* of its progress record; 0 = there is none */
 	struct resk_progress *progress;
 	char *name, *topics;
+	char *member; /* which it is in its group, for the next engine to take out if this one is killed */
 	uint64_t generation; /* of the engine that knows it, 0 = none; atomic */
 	int ended;           /* atomic */
 	unsigned char *fields; /* of the last batch, and what points into it; the thread's alone */

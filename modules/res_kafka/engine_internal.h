@@ -74,5 +74,7 @@ void refusals_send(void);
 
 /* fetch.c. */
 void deliveries_clear(void);
+/* Notes which member the subscription of a number is. */
+void deliveries_note(uint64_t number, const char *member);
 
 #endif /* RES_KAFKA_ENGINE_INTERNAL_H */

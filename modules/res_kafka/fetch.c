@@ -32,19 +32,19 @@
 
 AST_MUTEX_DEFINE_STATIC(lock);
 static uint64_t last_number; /* of a progress record; under the lock, as is */
-static unsigned char used[RESK_PROGRESS];
+static struct resk_subscription *users[RESK_PROGRESS]; /* by the number of their progress record */
 static uint64_t last_reports;
 
 void deliveries_clear(void)
 {
 	ast_mutex_lock(&lock);
-	memset(used, 0, sizeof(used));
+	memset(users, 0, sizeof(users));
 	last_number = last_reports = 0;
 	ast_mutex_unlock(&lock);
 }
 
 /* Finds a free progress record, the one longest unused. Returns its number, 0 = there is none. */
-static uint64_t number_get(void)
+static uint64_t number_get(struct resk_subscription *s)
 {
 	uint64_t number = 0;
 	int i;
@@ -52,9 +52,9 @@ static uint64_t number_get(void)
 	ast_mutex_lock(&lock);
 	for (i = 1; i < RESK_PROGRESS && !number; i++) {
 		last_number = last_number % (RESK_PROGRESS - 1) + 1;
-		if (!used[last_number]) {
+		if (!users[last_number]) {
 			number = last_number;
-			used[number] = 1;
+			users[number] = s;
 		}
 	}
 	ast_mutex_unlock(&lock);
@@ -64,8 +64,23 @@ static uint64_t number_get(void)
 static void number_put(uint64_t number)
 {
 	ast_mutex_lock(&lock);
-	used[number] = 0;
+	users[number] = NULL;
 	ast_mutex_unlock(&lock);
+}
+
+/* The longest id of a member that is kept, bytes: Kafka's are the client's id, at most 249 here, and a UUID. */
+#define MEMBER_MAX 1024
+
+void deliveries_note(uint64_t number, const char *member)
+{
+	char *copy = strlen(member) <= MEMBER_MAX ? ast_strdup(member) : NULL;
+
+	ast_mutex_lock(&lock);
+	if (copy && number < RESK_PROGRESS && users[number]) {
+		SWAP(users[number]->member, copy);
+	}
+	ast_mutex_unlock(&lock);
+	ast_free(copy);
 }
 
 static int has_ended(const int *ended)
@@ -108,6 +123,9 @@ static int32_t introduce(struct resk_subscription *s, uint64_t generation, enum 
 	boundary_put_string(&request, s->name);
 	boundary_put_string(&request, s->topics);
 	boundary_put_number(&request, s->id);
+	ast_mutex_lock(&lock);
+	boundary_put_string(&request, S_OR(s->member, ""));
+	ast_mutex_unlock(&lock);
 	result = engine_ask_result(&request, generation, ASK_MS, asked);
 	if (*asked == PEER_OK && result == RESK_OK) {
 		__atomic_store_n(&s->generation, generation, __ATOMIC_SEQ_CST);
@@ -123,7 +141,7 @@ int32_t resk_subscribe(struct resk_subscription *s, const char *name, const char
 	uint64_t generation = engine_now();
 	int32_t result = RESK_ESTATE;
 
-	s->id = number_get();
+	s->id = number_get(s);
 	if (!s->id) {
 		ast_log(LOG_ERROR, "No more than %d Kafka subscriptions are possible\n", RESK_PROGRESS - 1);
 		return RESK_EINVAL;
@@ -310,7 +328,8 @@ void resk_subscription_free(struct resk_subscription *s)
 	forget_batch(s);
 	ast_free(s->name);
 	ast_free(s->topics);
-	s->name = s->topics = NULL;
+	ast_free(s->member);
+	s->name = s->topics = s->member = NULL;
 }
 
 int32_t resk_commit(struct resk_subscription *s, int current)

@@ -75,6 +75,7 @@ void refuses_bad_calls(void)
 		boundary_put_string(&request, i ? "nobody" : "unknown");
 		boundary_put_string(&request, "t");
 		boundary_put_number(&request, i == 2 ? UINT64_MAX : i);
+		boundary_put_string(&request, "");
 		CHECK(ask() != RESK_OK);
 	}
 	begin(BOUNDARY_NEXT);
@@ -159,6 +160,7 @@ void lets_waiting_threads_go(void)
 		boundary_put_string(&request, "nobody");
 		boundary_put_string(&request, " a , ,b");
 		boundary_put_number(&request, ids[i]);
+		boundary_put_string(&request, "");
 		CHECK(ask() == RESK_OK);
 		pthread_create(&threads[i], NULL, fetch, &ids[i]);
 	}

@@ -216,10 +216,11 @@ func (c *Consumer) join() (*session, error) {
 	ctx, cancel := context.WithCancel(c.departures.life)
 	over := make(chan struct{})
 	s := &session{
-		places: map[topicPartition]*place{}, life: ctx, gone: make(chan struct{}), entrance: newEntrance(kgo.RangeBalancer(), over),
+		places: map[topicPartition]*place{}, life: ctx, gone: make(chan struct{}),
 		// The client's own context is below this one, and done only when cancel has returned.
 		cancel: sync.OnceFunc(func() { cancel(); close(over) }),
 	}
+	s.entrance = newEntrance(kgo.RangeBalancer(), over, func() { c.entering(s) })
 	opts := append(append([]kgo.Opt{}, c.opts...), kgo.WithContext(ctx), kgo.Dialer(c.net.Until(ctx).Dial))
 	opts = append(append(opts, c.groupOptions(s)...), c.tune.extra...)
 	cl, err := kgo.NewClient(opts...)

@@ -65,10 +65,22 @@ func poke(c chan struct{}) {
 // subscribe starts a consumer without a thread of its own.
 func subscribe(t *testing.T, c *config.Connection, log host.Logger, topics []string, adjust ...func(*consumerTuning)) *module {
 	t.Helper()
-	m := &module{
+	m := newModule(t)
+	m.start(c, log, topics, m, adjust...)
+	return m
+}
+
+func newModule(t *testing.T) *module {
+	return &module{
 		t: t, assigned: make(chan map[string][]int32, 100), over: make(chan struct{}),
 		hurried: make(chan struct{}, 1), more: make(chan struct{}, 1),
 	}
+}
+
+// start makes the consumer; progress is the module, or has it.
+func (m *module) start(c *config.Connection, log host.Logger, topics []string, progress Progress, adjust ...func(*consumerTuning)) {
+	t := m.t
+	t.Helper()
 	tune := defaultConsumerTuning()
 	tune.closeWait = ever // what a test looks at after Close has come to its end, however slow the machine
 	tune.missing = 50 * time.Millisecond
@@ -81,11 +93,10 @@ func subscribe(t *testing.T, c *config.Connection, log host.Logger, topics []str
 	departures := NewDepartures()
 	t.Cleanup(departures.End)
 	var err error
-	if m.Consumer, err = newConsumer(c, topics, log, nil, m, departures, tune); err != nil {
+	if m.Consumer, err = newConsumer(c, topics, log, nil, progress, departures, tune); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.CloseWithin(defaultConsumerTuning().closeWait) }) // some tests leave brokers behind that do not answer
-	return m
 }
 
 // inTime has Close wait no longer than it does outside of tests.

@@ -49,6 +49,7 @@ func (c *Consumer) groupOptions(s *session) []kgo.Opt {
 
 func (c *Consumer) assigned(s *session, added map[string][]int32) {
 	s.entrance.joined()
+	c.entered(s)
 	c.mtx.Lock()
 	s.assigned = added // all of them: the group is eager
 	c.placesLocked(s, added)

@@ -136,10 +136,13 @@ func (c *Consumer) depart(s *session) {
 // signOff takes a member out of the group that has begun to join it. The brokers then refuse what else its client has
 // sent or sends as this member. Without an answer there is nothing left to try: the client has repeated the request.
 func (c *Consumer) signOff(ctx context.Context, client *kgo.Client) {
-	id, _ := client.GroupMetadata()
-	if id == "" {
-		return // no broker knows it
+	if id, _ := client.GroupMetadata(); id != "" { // else no broker knows it
+		c.signOffMember(ctx, client, id)
 	}
+}
+
+// signOffMember takes the member of that id out of the group. A member that is not there is out of it too.
+func (c *Consumer) signOffMember(ctx context.Context, client *kgo.Client, id string) {
 	member := kmsg.NewLeaveGroupRequestMember()
 	member.MemberID = id
 	req := kmsg.NewPtrLeaveGroupRequest()
@@ -152,7 +155,8 @@ func (c *Consumer) signOff(ctx context.Context, client *kgo.Client) {
 // stays as it is.
 type entrance struct {
 	kgo.GroupBalancer
-	over <-chan struct{} // closed when the client's requests fail at once
+	over     <-chan struct{} // closed when the client's requests fail at once
+	entering func()          // called before each JoinGroup
 
 	mtx     sync.Mutex
 	joining bool // a JoinGroup or SyncGroup may be under way
@@ -160,8 +164,8 @@ type entrance struct {
 	held    chan struct{} // closed when no answer has to be waited for to sign the member off
 }
 
-func newEntrance(inside kgo.GroupBalancer, over <-chan struct{}) *entrance {
-	return &entrance{GroupBalancer: inside, over: over, held: make(chan struct{})}
+func newEntrance(inside kgo.GroupBalancer, over <-chan struct{}, entering func()) *entrance {
+	return &entrance{GroupBalancer: inside, over: over, entering: entering, held: make(chan struct{})}
 }
 
 // JoinGroupMetadata implements kgo.GroupBalancer.
@@ -169,6 +173,7 @@ func (e *entrance) JoinGroupMetadata(topics []string, assigned map[string][]int3
 	if e.enter() {
 		<-e.over
 	}
+	e.entering()
 	return e.GroupBalancer.JoinGroupMetadata(topics, assigned, generation)
 }
 

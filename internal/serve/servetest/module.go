@@ -27,8 +27,9 @@ type Module struct {
 	number  uint64
 	waiting map[uint64]chan boundary.Frame
 	lines   []boundary.LogRequest
-	grown   chan struct{} // closed and replaced with each line
-	closed  chan struct{} // closed when the engine has closed the socket
+	members map[uint64]string // as subscriptions are known to the brokers
+	grown   chan struct{}     // closed and replaced with each line
+	closed  chan struct{}     // closed when the engine has closed the socket
 }
 
 // Sockets returns both ends of a socket.
@@ -50,7 +51,7 @@ func Sockets(t testing.TB) (ours, theirs *os.File) {
 func NewModule(t testing.TB, end *os.File) *Module {
 	m := &Module{
 		t: t, Conn: boundary.NewConn(end, boundary.ModuleSide), Raw: end,
-		waiting: map[uint64]chan boundary.Frame{}, grown: make(chan struct{}), closed: make(chan struct{}),
+		waiting: map[uint64]chan boundary.Frame{}, members: map[uint64]string{}, grown: make(chan struct{}), closed: make(chan struct{}),
 	}
 	go m.read()
 	return m
@@ -64,7 +65,8 @@ func (m *Module) read() {
 			return
 		}
 		m.mtx.Lock()
-		if f.Kind == boundary.LogKind {
+		switch f.Kind {
+		case boundary.LogKind:
 			var line boundary.LogRequest
 			if err := f.Decode(&line); err != nil {
 				m.t.Error(err)
@@ -72,7 +74,13 @@ func (m *Module) read() {
 			m.lines = append(m.lines, line)
 			close(m.grown)
 			m.grown = make(chan struct{})
-		} else {
+		case boundary.MemberKind:
+			var member boundary.MemberRequest
+			if err := f.Decode(&member); err != nil {
+				m.t.Error(err)
+			}
+			m.members[member.ID] = member.Member
+		default:
 			if m.waiting[f.Number] == nil {
 				m.t.Errorf("an answer to %s number %d, which nobody asked", f.Kind, f.Number)
 			} else {
@@ -82,6 +90,13 @@ func (m *Module) read() {
 		}
 		m.mtx.Unlock()
 	}
+}
+
+// Member returns as which member the engine said that a subscription is in its group, "" if it did not.
+func (m *Module) Member(id uint64) string {
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	return m.members[id]
 }
 
 // Post sends a request; its answer comes on the channel.

@@ -1,0 +1,86 @@
+package consume
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/test/kafkatest"
+)
+
+// successor is the module of a consumer whose predecessor was killed.
+type successor struct {
+	*module
+	mtx         sync.Mutex
+	predecessor string
+	joined      string
+}
+
+func (s *successor) Predecessor() string {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	predecessor := s.predecessor
+	s.predecessor = ""
+	return predecessor
+}
+
+func (s *successor) Joined(member string) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	s.joined = member
+}
+
+// abandoned makes a member that is in the group with all partitions and does nothing any more, as one that was killed.
+func abandoned(t *testing.T, cluster *kfake.Cluster) (member string) {
+	t.Helper()
+	client := kafkatest.Writer(t, cluster)
+	join := kmsg.NewPtrJoinGroupRequest()
+	join.Group, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = "g", 60000, 300000
+	join.ProtocolType = "consumer"
+	protocol := kmsg.NewJoinGroupRequestProtocol()
+	protocol.Name, protocol.Metadata = "range", kgo.RangeBalancer().JoinGroupMetadata([]string{"t"}, nil, 0)
+	join.Protocols = append(join.Protocols, protocol)
+	var generation int32
+	for range 2 { // the first answer has the id
+		answer, err := join.RequestWith(context.Background(), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		join.MemberID, generation = answer.MemberID, answer.Generation
+	}
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.MemberID, sync.Generation = "g", join.MemberID, generation
+	if _, err := sync.RequestWith(context.Background(), client); err != nil {
+		t.Fatal(err)
+	}
+	return join.MemberID
+}
+
+// TestPredecessor_Killed_IsTakenOut guards the group of an engine that was killed: its member held the partitions for
+// session_timeout_ms, and the next engine's member waited for it for max_poll_interval_ms.
+func TestPredecessor_Killed_IsTakenOut(t *testing.T) {
+	cluster := kafkatest.Broker(t, kfake.SeedTopics(2, "t"))
+	s := &successor{predecessor: abandoned(t, cluster)}
+	if n := members(cluster); n != 1 {
+		t.Fatalf("%d members, want the abandoned one", n)
+	}
+	s.module = newModule(t)
+	s.start(consuming(cluster.ListenAddrs()...), kafkatest.NewLines(), []string{"t"}, s)
+	s.run(nil)
+	if a := within(t, s.assigned, "an assignment"); len(a["t"]) != 2 {
+		t.Errorf("assigned: %v", a)
+	}
+	if n := members(cluster); n != 1 {
+		t.Errorf("%d members, want ours", n)
+	}
+	s.mtx.Lock()
+	joined := s.joined
+	s.mtx.Unlock()
+	if id, _ := s.session.client.GroupMetadata(); joined == "" || joined != id {
+		t.Errorf("the module knows member %q, the brokers %q", joined, id)
+	}
+}
