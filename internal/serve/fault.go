@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"runtime"
 
 	"reskafka/internal/boundary"
 	"reskafka/internal/engine"
@@ -25,6 +26,7 @@ func fault(s *Server, q *boundary.FaultRequest) boundary.Body {
 	case "memory":
 		for kept := [][]byte(nil); ; {
 			kept = append(kept, bytes.Repeat([]byte{1}, 1<<20))
+			runtime.KeepAlive(kept)
 		}
 	}
 	host.Logf(s.log, host.Error, "there is no fault '%s'", q.How)
