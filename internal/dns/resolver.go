@@ -23,7 +23,7 @@ const (
 	maxSilent = 500 * time.Millisecond
 	// maxBehind is how much longer the question for IPv6 addresses may take than that for IPv4 addresses.
 	maxBehind = 500 * time.Millisecond
-	// maxSystem is how long the C library may take for a name that DNS does not know.
+	// maxSystem is how long the system's other sources may take for a name that DNS does not know.
 	maxSystem = 2 * time.Second
 )
 
@@ -36,17 +36,14 @@ type Resolver struct {
 	silent map[string]bool // by server: whether it left its last question unanswered
 }
 
-// system is the C library's resolver, where there is one: it knows sources of nsswitch.conf that Go does not.
-var system *net.Resolver
-
 // Lookup returns the addresses of host, the preferred first. host may be an address itself. An error is a *net.DNSError; its Err
 // and Server tell what each DNS server did.
 func (r *Resolver) Lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	return r.lookUp(ctx, host, system)
+	return r.lookUp(ctx, host, nameSources)
 }
 
-// lookUp is Lookup, with the resolver to ask for what DNS does not know. nil = none.
-func (r *Resolver) lookUp(ctx context.Context, host string, system *net.Resolver) ([]netip.Addr, error) {
+// lookUp is Lookup, with the file that lists the sources to ask for what DNS does not know.
+func (r *Resolver) lookUp(ctx context.Context, host, sources string) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}, nil
 	}
@@ -55,10 +52,8 @@ func (r *Resolver) lookUp(ctx context.Context, host string, system *net.Resolver
 	look := &lookup{resolver: r, answered: map[string]chan struct{}{}, heard: map[string]string{}}
 	addrs, err := (&net.Resolver{PreferGo: true, Dial: look.dial}).LookupNetIP(ctx, "ip", host)
 	failed, _ := errors.AsType[*net.DNSError](err)
-	if failed != nil && failed.IsNotFound && system != nil {
-		limited, cancel := context.WithTimeout(ctx, maxSystem)
-		defer cancel()
-		if addrs, err := system.LookupNetIP(limited, "ip", host); err == nil {
+	if failed != nil && failed.IsNotFound {
+		if addrs := askSystem(ctx, host, sources); len(addrs) > 0 {
 			return unmapped(addrs), nil
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -82,7 +84,7 @@ func TestResolver_ServersWithHabits_AnswerOrAreNamed(t *testing.T) {
 			t.Parallel()
 			server := nameserver.Start(t, "127.0.0.1:0", test.answer)
 			r := &Resolver{Redirect: func(string) string { return server.Address }}
-			addrs, err := r.lookUp(context.Background(), "kafka.example", nil)
+			addrs, err := r.lookUp(context.Background(), "kafka.example", os.DevNull)
 			var got []string
 			for _, addr := range addrs {
 				got = append(got, addr.String())
@@ -161,9 +163,32 @@ func TestResolver_CallersTimeIsUp_NamesServer(t *testing.T) {
 	r := &Resolver{Redirect: func(string) string { return server.Address }}
 	ctx, cancel := context.WithTimeout(t.Context(), maxQuestion+maxQuestion/4)
 	defer cancel()
-	_, err := r.lookUp(ctx, "kafka.example", nil)
+	_, err := r.lookUp(ctx, "kafka.example", os.DevNull)
 	failed, ok := errors.AsType[*net.DNSError](err)
 	if !ok || !failed.IsTimeout || !strings.Contains(failed.Err, "DNS server ") || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %+v", err)
+	}
+}
+
+// TestResolver_NameUnknownToDNS_AsksOtherSources guards names of mDNS or LDAP: a static program does not load the C library's modules.
+// "127.1" stands for such a name, because the C library knows it and DNS does not.
+func TestResolver_NameUnknownToDNS_AsksOtherSources(t *testing.T) {
+	server := nameserver.Start(t, "127.0.0.1:0", func(nameserver.Question) nameserver.Answer { return nameserver.Answer{Code: nameserver.NXDomain} })
+	r := &Resolver{Redirect: func(string) string { return server.Address }}
+	for line, want := range map[string]bool{
+		"hosts: files dns": false,
+		"hosts: files [ NOTFOUND=continue UNAVAIL=return ] dns [!UNAVAIL=return]": false,
+		"passwd: files ldap\n#hosts: ldap\nhosts: files # ldap":                   false,
+		"hosts:\tfiles mdns4_minimal [NOTFOUND=return] dns":                       true,
+		"passwd: files\n hosts: dns ldap # both":                                  true,
+	} {
+		sources := filepath.Join(t.TempDir(), "nsswitch.conf")
+		if err := os.WriteFile(sources, []byte(line+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		addrs, err := r.lookUp(t.Context(), "127.1", sources)
+		if found := len(addrs) == 1 && addrs[0].String() == "127.0.0.1" && err == nil; found != want {
+			t.Errorf("%q: %v, %v", line, addrs, err)
+		}
 	}
 }

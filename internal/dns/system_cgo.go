@@ -1,7 +1,0 @@
-//go:build cgo
-
-package dns
-
-import "net"
-
-func init() { system = net.DefaultResolver }
