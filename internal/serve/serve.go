@@ -25,6 +25,7 @@ import (
 // Times of the end. All are shorter than the 90 seconds after which systemd kills the rest of a service.
 const (
 	graceGone      = 2 * time.Second  // for deliveries when the module is gone
+	patienceOld    = 5 * time.Second  // for the engine of an Asterisk that is gone to do that: half of the time of a load
 	patienceSocket = 5 * time.Second  // until the module closes the socket after stop
 	patienceLog    = time.Second      // until the module has read the last log lines
 	patienceSignal = 10 * time.Second // until the module ends after SIGTERM
@@ -51,6 +52,7 @@ type Server struct {
 	ordered chan request  // requests that run in the order of the socket
 	closing sync.Once     // of the ingest
 	hang    sync.RWMutex  // held for writing by the fault "hang", for ever
+	spool   string        // Asterisk's directory for spools; set with engine
 
 	mtx        sync.Mutex           // guards deliveries and reports
 	deliveries map[uint64]*delivery // of subscriptions, by number
@@ -58,7 +60,7 @@ type Server struct {
 }
 
 // times are the limits above; tests have shorter ones.
-type times struct{ gone, socket, signal, end time.Duration }
+type times struct{ gone, old, socket, signal, end time.Duration }
 
 // orderedLength is how many requests may wait for one that runs in order. The module waits for most answers, so there are
 // few; the socket is not read while there are more.
@@ -68,7 +70,7 @@ const orderedLength = 1024
 func New(conn *boundary.Conn) *Server {
 	return &Server{
 		conn: conn, log: &lines{conn: conn}, exit: os.Exit,
-		times:   times{graceGone, patienceSocket, patienceSignal, endLimit},
+		times:   times{graceGone, patienceOld, patienceSocket, patienceSignal, endLimit},
 		started: make(chan struct{}), gone: make(chan struct{}),
 		stopped: make(chan struct{}, 1), ordered: make(chan request, orderedLength),
 		deliveries: map[uint64]*delivery{}, reports: map[uint64]*engine.Reports{},
@@ -118,7 +120,7 @@ func (s *Server) end() error {
 		<-s.gone
 	}
 	if s.engine != nil {
-		s.takeRest()
+		defer s.takeRest().Release()
 		s.finish(s.times.gone)
 	}
 	s.log.end(patienceLog)
@@ -127,15 +129,20 @@ func (s *Server) end() error {
 	return s.broken
 }
 
-// takeRest gives the engine what the module has left in shared memory. A module that is gone hands nothing over any more.
-func (s *Server) takeRest() {
+// takeRest gives the engine what the module has left in shared memory. The engine of the next Asterisk waits until the lock
+// that it returns is released.
+func (s *Server) takeRest() (lock *ingest.Succession) {
+	lock = &ingest.Succession{}
 	defer host.Guard(s.log, "taking the last records")
-	s.ingest.Drain()
 	select {
 	case <-s.gone:
+		lock = ingest.HoldSuccession(s.spool)
+		s.ingest.Drain()
 		s.engine.TakeRest(s.ingest.Rest())
-	default: // it is still there, and hands over to the next engine what this one does not finish
+	default: // the module is still there, and hands over to the next engine what this one does not finish
+		s.ingest.Drain()
 	}
+	return lock
 }
 
 // finish stops the engine. A second call waits for the first.
@@ -191,6 +198,12 @@ func (s *Server) first() error {
 
 // start brings the engine up and fills in the answer to hello.
 func (s *Server) start(q *boundary.HelloRequest, answer *boundary.HelloAnswer) {
+	s.spool = q.SpoolDir
+	if q.StageFolder == "" { // else the previous engine was the same Asterisk's, and is dead
+		ingest.AwaitSuccession(s.spool, s.times.old, func() {
+			host.Logf(s.log, host.Notice, "waiting for the engine of an Asterisk that is gone: it sends its last records, at most %v", s.times.old)
+		})
+	}
 	memory := memlimit.Read("")
 	s.engine = engine.Start(host.System{
 		EntityID: q.EntityID, Name: q.SystemName, Version: q.Version, Hostname: q.Hostname,

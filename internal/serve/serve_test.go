@@ -309,3 +309,32 @@ func TestServer_SocketEndsNobodyThere_Spools(t *testing.T) {
 		t.Errorf("the topic has %v", got)
 	}
 }
+
+// TestServer_NextAsterisk_WaitsForTheEngine verifies that records of a new Asterisk do not overtake those that the engine of a killed
+// one is still bringing to safety.
+func TestServer_NextAsterisk_WaitsForTheEngine(t *testing.T) {
+	s := start(t)
+	s.server.times.gone = time.Second
+	s.Hello(s.dir)
+	s.configure(section("one", port.Refused(t), "durability = disk"))
+	s.open("one", 1)
+	s.memory.Put(1, "one", numbered("t", 0, 10)...)
+	_ = s.Conn.Close()
+	servetest.Eventually(t, "the engine begins to end", func() bool {
+		waits := false
+		ingest.AwaitSuccession(s.dir, time.Millisecond, func() { waits = true })
+		return waits
+	})
+	b, next := broker(t, "t"), start(t)
+	next.Hello(s.dir)
+	next.configure(section("one", b.ListenAddrs()[0], "durability = disk"))
+	next.open("one", 1)
+	next.memory.Put(1, "one", numbered("t", 10, 20)...)
+	if got := values(t, b, "t", 20); fmt.Sprint(got) != fmt.Sprint(counting(0, 20)) {
+		t.Errorf("the topic has %v", got)
+	}
+	if lines := next.With("error: "); len(lines) != 0 {
+		t.Errorf("the log has %q", lines)
+	}
+	next.Line("notice: waiting for the engine of an Asterisk that is gone")
+}

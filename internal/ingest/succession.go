@@ -1,0 +1,81 @@
+package ingest
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Succession is the lock by which an engine whose Asterisk is gone holds up the engine of the next Asterisk: until its last
+// records are sent or on disk, later records would overtake them. The lock is on the folder of notes, so the two engines have
+// the same spool directory, and ends with its process.
+type Succession struct{ folder *os.File } // nil = not held
+
+const (
+	lookAgain = 10 * time.Millisecond // between two attempts to lock
+	holdTries = 5                     // against engines that only look whether the lock is held
+)
+
+// HoldSuccession locks the folder for an engine that is about to end. Without a spool directory, and beside another
+// engine that ends, nothing is held.
+func HoldSuccession(spool string) *Succession {
+	for range holdTries {
+		folder, err := lockNotes(spool, true, syscall.LOCK_EX)
+		if err == nil {
+			return &Succession{folder}
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(lookAgain)
+	}
+	return &Succession{}
+}
+
+// Release lets the next engine begin. Idempotent.
+func (s *Succession) Release() {
+	if s.folder != nil {
+		_ = s.folder.Close()
+		s.folder = nil
+	}
+}
+
+// AwaitSuccession waits while another engine holds the lock, for limit at most. It calls waits once before it waits.
+func AwaitSuccession(spool string, limit time.Duration, waits func()) {
+	for end := time.Now().Add(limit); ; time.Sleep(lookAgain) {
+		folder, err := lockNotes(spool, false, syscall.LOCK_SH)
+		if err == nil {
+			_ = folder.Close()
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || !time.Now().Before(end) {
+			return
+		}
+		if waits != nil {
+			waits()
+			waits = nil
+		}
+	}
+}
+
+// lockNotes opens the folder of notes and locks it until it is closed. errors.Is(err, syscall.EWOULDBLOCK): another process
+// holds a lock that excludes this one.
+func lockNotes(spool string, create bool, how int) (*os.File, error) {
+	if spool == "" {
+		return nil, os.ErrNotExist
+	}
+	notes, err := openNotes(spool, create)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = notes.Close() }()
+	folder, err := notes.OpenFile(".", os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(folder.Fd()), how|syscall.LOCK_NB); err != nil {
+		_ = folder.Close()
+		return nil, err
+	}
+	return folder, nil
+}

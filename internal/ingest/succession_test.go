@@ -1,0 +1,48 @@
+package ingest
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestSuccession_EngineEnds_NextWaits verifies that an engine waits for one of the same spool directory, as long as that holds
+// the lock and no longer than the limit.
+func TestSuccession_EngineEnds_NextWaits(t *testing.T) {
+	spool, other := t.TempDir(), t.TempDir()
+	waits := func(of string, limit time.Duration) (waited bool, took time.Duration) {
+		began := time.Now()
+		AwaitSuccession(of, limit, func() { waited = true })
+		return waited, time.Since(began)
+	}
+	if waited, _ := waits(spool, time.Minute); waited {
+		t.Error("it waits although there never was an engine")
+	}
+	held := HoldSuccession(spool)
+	for of, want := range map[string]bool{spool: true, other: false, "": false} {
+		if waited, took := waits(of, 50*time.Millisecond); waited != want || waited != (took >= 50*time.Millisecond) {
+			t.Errorf("it waits for %q: %v, for %v", of, waited, took)
+		}
+	}
+	second := HoldSuccession(spool)
+	second.Release()
+	if waited, _ := waits(spool, time.Millisecond); !waited {
+		t.Error("the end of a second one releases the lock of the first")
+	}
+	var released atomic.Bool
+	time.AfterFunc(50*time.Millisecond, func() {
+		released.Store(true)
+		held.Release()
+	})
+	if waited, _ := waits(spool, time.Minute); !waited || !released.Load() {
+		t.Errorf("it waited: %v, until the release: %v", waited, released.Load())
+	}
+	held.Release()
+}
+
+// TestSuccession_SpoolCannotBeUsed_NobodyWaits verifies that a spool directory that is missing holds nobody up.
+func TestSuccession_SpoolCannotBeUsed_NobodyWaits(t *testing.T) {
+	spool := t.TempDir() + "/missing"
+	HoldSuccession(spool).Release()
+	AwaitSuccession(spool, time.Minute, func() { t.Error("it waits") })
+}
