@@ -1,5 +1,6 @@
-// Package docs renders the documents that repeat what the option tables of internal/config say: the sample files, the
-// XML documentation for Asterisk and the tables of the README. It only makes text; the command in generate writes it.
+// Package docs renders the documents that repeat what tables in the code say. From the option tables of internal/config: the
+// sample files, the XML documentation for Asterisk and the tables of the README. From internal/metrics: the page of the metrics.
+// It only makes text; the command in generate writes it.
 package docs
 
 import (
@@ -27,6 +28,7 @@ func Outputs(root string) ([]Output, error) {
 			Output{"conf/" + f.Name + ".sample", Sample(f)},
 			Output{"documentation/" + f.Module + "_config-en_US.xml", XML(f)})
 	}
+	out = append(out, Output{metricsPath, Metrics()})
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if os.IsNotExist(err) {
 		return out, nil

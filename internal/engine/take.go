@@ -14,6 +14,7 @@ import (
 	"reskafka/internal/event"
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
+	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
 )
 
@@ -115,7 +116,8 @@ func (t *taking) finish() {
 	c := t.connection
 	if t.broken > 0 {
 		c.mtx.Lock()
-		c.broken += t.broken
+		c.counts.Add(metrics.RecordsAccepted, t.broken)
+		c.counts.AddFor(metrics.RecordsDropped, notEncodable, t.broken)
 		c.mtx.Unlock()
 	}
 	if len(t.records) == 0 {
@@ -185,7 +187,7 @@ type taking struct {
 	topic      string          // the last frame's, so that a run of one topic makes one string
 	fields     []event.Field
 	reports    *Reports // of the last record that asked for one
-	broken     uint64
+	broken     int
 
 	state     func(at int) *atomic.Uint32 // of the frame that begins there, if the slab is kept
 	recovered bool                        // the slab is a leftover

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // Loan is records of one topic in memory that is not Go's, where they may stay while they wait and are sent: a slab of the
@@ -55,7 +57,7 @@ func (o *Outbox) borrow(loan *Loan) bool {
 	}
 	loan.begin(time.Now(), o.now(), o.born)
 	o.born = loan.now // what comes later is not older on the outbox's clock
-	l.count.Accepted += uint64(loan.Records)
+	l.count.Add(metrics.RecordsAccepted, loan.Records)
 	l.strictest = max(l.strictest, want)
 	o.waiting += loan.Records
 	o.bytes += loan.Bytes

@@ -14,6 +14,7 @@ import (
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/consume"
+	"reskafka/internal/metrics"
 )
 
 // World is an engine with its log.
@@ -95,7 +96,7 @@ func (p *Producer) Put(values ...string) {
 func (p *Producer) Settled() (acknowledged int, err error) {
 	err = p.w.Until("every record has its outcome", func() bool { return p.HeldFrames.Load() == 0 })
 	status, _ := p.w.Engine.Connection(p.name)
-	return int(status.Totals.Acknowledged), err
+	return int(status.Numbers.Sum(metrics.RecordsAcknowledged)), err
 }
 
 // Until waits for a state that nothing announces.
