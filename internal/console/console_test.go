@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"reskafka/internal/config"
+	"reskafka/internal/metrics"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -122,46 +123,44 @@ func busyEnv() *fakeEnv {
 					{Address: "kafka1:9092", Connected: true, Since: ago(3*time.Hour + 5*time.Minute + time.Second)},
 					{Address: "kafka2:9092", Since: ago(4*time.Minute + 12*time.Second), LastError: refused},
 				},
-				Totals: Counters{Accepted: 19204, Restored: 200, Acknowledged: 900, Waiting: 55, Sending: 30, Spooled: 18204, Retried: 12,
-					Dead:    []ReasonCount{{"not authorized", 4}, {"earlier run", 1}},
-					Dropped: []ReasonCount{{"message timeout", 10}, {"stopped", 0}}},
-				Topics: []TopicStatus{
-					{Topic: "zeta", Counters: Counters{Accepted: 100, Acknowledged: 100}},
-					{Topic: "asterisk_cdr", Trouble: "the topic does not exist", Since: ago(5 * time.Minute), Counters: Counters{Accepted: 19103, Restored: 199, Acknowledged: 800, Waiting: 55, Sending: 30, Spooled: 18204, Retried: 12,
-						Dead: []ReasonCount{{"not authorized", 4}}, Dropped: []ReasonCount{{"message timeout", 10}}}},
-					{Counters: Counters{Accepted: 1, Restored: 1, Dead: []ReasonCount{{"earlier run", 1}}}},
-				},
-				Refused:   []ReasonCount{{"queue full", 3}, {"message too large", 1}},
-				LastError: refused, LastErrorAt: ago(7 * time.Second),
+				Numbers:   busyNumbers(),
+				Troubles:  map[string]string{"asterisk_cdr": "the topic does not exist", "no messages": "of no interest"},
+				LastError: refused,
 			},
 			{Name: "up", Brokers: "up:9092", Settings: settings("up:9092"),
-				States: []BrokerState{{Address: "up:9092", Connected: true}}},
+				Numbers: of("up", values{{metrics.BrokerConnected, 1, "broker up:9092"}}),
+				States:  []BrokerState{{Address: "up:9092", Connected: true}}},
 			{Name: "down", Brokers: "d1:9092,d2:9092", Settings: settings("d1:9092,d2:9092"),
-				States: []BrokerState{{Address: "d1:9092", Since: ago(50 * time.Hour)}, {Address: "d2:9092", Since: ago(26 * time.Hour)}},
-				Totals: Counters{Accepted: 12345678901234567890, Waiting: 12345678901234567890}},
+				States:  []BrokerState{{Address: "d1:9092", Since: ago(50 * time.Hour)}, {Address: "d2:9092", Since: ago(26 * time.Hour)}},
+				Numbers: of("down", values{{metrics.RecordsAccepted, 12345678901234567890, ""}, {metrics.RecordsWaiting, 12345678901234567890, ""}})},
 			{Name: "a connection with quite a long name", Brokers: many, Settings: settings(many)},
 			{Name: "odd\x1b[2J\n\xff\u202e", Brokers: "b\r:9092\u2028", Settings: settings("b\r:9092\u2028"),
-				States:    []BrokerState{{Address: "b\r:9092", LastError: "line\none\x00"}},
-				Totals:    Counters{Accepted: 5, Acknowledged: 1, Dropped: []ReasonCount{{"be\x07ll", 1}}},
-				Topics:    []TopicStatus{{Topic: "to\tpic", Trouble: "od\rd", Since: ago(time.Minute), Counters: Counters{Dropped: []ReasonCount{{"be\x07ll", 1}}}}},
+				States: []BrokerState{{Address: "b\r:9092", LastError: "line\none\x00"}},
+				Numbers: of("odd", values{
+					{metrics.RecordsAccepted, 5, ""}, {metrics.RecordsAcknowledged, 1, ""},
+					{metrics.RecordsAccepted, 0, "topic to\tpic"}, {metrics.RecordsDropped, 1, "topic to\tpic, reason be\x07ll"},
+					{metrics.TopicBlockedSince, at(time.Minute), "topic to\tpic"},
+				}),
+				Troubles:  map[string]string{"to\tpic": "od\rd"},
 				LastError: "a\nb\x9bc"},
 		},
 		spools: busySpools(),
 		consumers: []ConsumerStatus{
 			{Name: "my-kafka", GroupID: "asterisk-group", Subscribed: true, Members: []MemberStatus{
 				{
-					Topics: []string{"events", "^calls-.*"}, Joined: true, SkippedBatches: 2, SkippedOffsets: 1300,
+					Topics: []string{"events", "^calls-.*"}, State: "stable", MemberID: "asterisk-1b\x1b", Joined: true,
+					Numbers:   memberNumbers(),
 					Brokers:   []BrokerState{{Address: "kafka1:9092", Connected: true, Since: ago(3 * time.Hour)}},
-					LastError: "topic events partition 1: the batch of offsets 5 to 9 cannot be read: ...", LastErrorAt: ago(3 * time.Second),
+					LastError: "topic events partition 1: the batch of offsets 5 to 9 cannot be read: ...",
 					Partitions: []PartitionStatus{
-						{Topic: "calls-x", Position: 1200, Stable: 1300, End: 1300},
-						{Topic: "events", Position: -1, Stable: -1, End: -1},
-						{Topic: "events", Partition: 1, Position: 5, Stable: 40, End: 40, Fault: "encoded crc 1 does not\nmatch"},
-						{Topic: "events", Partition: 2, Position: 7, Stable: 7, End: 12},
-						{Topic: "events", Partition: 3, Position: 7, Stable: 7, End: 7, Paused: true},
+						{Topic: "calls-x"},
+						{Topic: "events"},
+						{Topic: "events", Partition: 1, Fault: "encoded crc 1 does not\nmatch"},
+						{Topic: "events", Partition: 2},
+						{Topic: "events", Partition: 3, Paused: true},
 					},
 				},
-				{Topics: []string{"more"}},
+				{Topics: []string{"more"}, State: "left"},
 			}},
 			{Name: "up", GroupID: "a-group-with-a-name-that-is-too-long-for-its-column"},
 			{Name: "odd\x1b[2J\n\xff\u202e", GroupID: "g\x1b"},

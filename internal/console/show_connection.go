@@ -1,13 +1,16 @@
 package console
 
 import (
-	"cmp"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"reskafka/internal/metrics"
 )
 
 var showConnection = Command{
@@ -36,18 +39,18 @@ func runShowConnection(env Env, args []string) (string, bool) {
 	b.WriteString("\nBrokers in use:\n")
 	writeBrokers(&b, c.States, now)
 	b.WriteString("\nMessages:\n")
-	writeCounters(&b, c, now)
+	writeCounts(&b, c.Numbers)
+	writeLastError(&b, c.LastError, c.Numbers, now)
 	if s, ok := env.Spool(c.Name); ok {
 		item(&b, "Spool", s.summary(now))
 	}
-	if len(c.Topics) > 0 {
-		b.WriteString("\n" + topicTable(c.Topics))
-		writeTroubles(&b, c.Topics, now)
-	}
+	b.WriteString(topicTable(c.Numbers))
+	writeTroubles(&b, c, now)
 	return b.String(), true
 }
 
-// writeSettings prints the options. The first two lines are fixed by spec §4, whatever the list of options holds.
+// writeSettings prints the options. The first two lines are fixed by spec §4, whatever the list of options
+// holds.
 func writeSettings(b *strings.Builder, c ConnectionStatus) {
 	line(b, "Name", printable(c.Name))
 	line(b, "Brokers", printable(c.Brokers))
@@ -102,40 +105,91 @@ func (s BrokerState) text(now time.Time) string {
 	return text
 }
 
-// writeCounters prints where the messages are. What the counters do not account for is said, not left to be worked
-// out.
-func writeCounters(b *strings.Builder, c ConnectionStatus, now time.Time) {
-	t := c.Totals
-	writeCount(b, "Accepted", t.Accepted, []ReasonCount{{"restored from an earlier run", t.Restored}})
-	writeCount(b, "Acknowledged", t.Acknowledged, nil)
-	writeCount(b, "Waiting", t.pending(), []ReasonCount{{"being sent", t.Sending}})
-	writeCount(b, "Spooled", t.Spooled, nil)
-	writeCount(b, "Dead letters", sum(t.Dead), t.Dead)
-	writeCount(b, "Dropped", sum(t.Dropped), t.Dropped)
-	if missing := int64(t.Accepted - t.Acknowledged - t.pending() - t.Spooled - sum(t.Dead) - sum(t.Dropped)); missing != 0 {
-		item(b, "Unaccounted for", strconv.FormatInt(missing, 10))
+// count is a line about messages. It may also be a column.
+type count struct {
+	title   string
+	metrics []*metrics.Metric // added up
+	part    *metrics.Metric   // of which some are so; nil = they are told apart by reason, if they have any
+	partly  string            // what part means
+}
+
+func number(title string, of ...*metrics.Metric) count { return count{title: title, metrics: of} }
+
+// with returns c with the number of those that part counts.
+func (c count) with(part *metrics.Metric, partly string) count {
+	c.part, c.partly = part, partly
+	return c
+}
+
+// The lines about messages. The first is the sum of the outcomes.
+var (
+	accepted = number("Accepted", metrics.RecordsAccepted).
+			with(metrics.RecordsRestored, "restored from an earlier run")
+	acknowledged = number("Acknowledged", metrics.RecordsAcknowledged)
+	waiting      = number("Waiting", metrics.RecordsWaiting, metrics.RecordsSending).
+			with(metrics.RecordsSending, "being sent")
+	spooled     = number("Spooled", metrics.RecordsSpooled)
+	deadLetters = number("Dead letters", metrics.DeadLetters)
+	dropped     = number("Dropped", metrics.RecordsDropped)
+	retried     = number("Retried", metrics.RecordsRetried)
+	refused     = number("Refused", metrics.RecordsRefused)
+
+	outcomes     = []count{acknowledged, waiting, spooled, deadLetters, dropped}
+	topicColumns = []count{accepted, acknowledged, waiting, spooled, retried, dropped, deadLetters}
+)
+
+// of returns the number for what v is about.
+func (c count) of(v *metrics.Values) uint64 { return v.Sum(c.metrics...) }
+
+// cell is of as a cell of a table.
+func (c count) cell(v *metrics.Values) string { return strconv.FormatUint(c.of(v), 10) }
+
+// reasons lists how many are so for which reason, or partly so.
+func (c count) reasons(v *metrics.Values) []ReasonCount {
+	if c.part != nil {
+		return []ReasonCount{{c.partly, v.Sum(c.part)}}
 	}
-	writeCount(b, "Retried", t.Retried, nil)
-	writeCount(b, "Refused", sum(c.Refused), c.Refused)
-	if c.Implausible > 0 {
-		item(b, "Bad responses", strconv.FormatUint(c.Implausible, 10)+" of brokers, refused")
+	return byFrequency(v.By(metrics.Reason, c.metrics...))
+}
+
+// write prints the line.
+func (c count) write(b *strings.Builder, v *metrics.Values) {
+	text := c.cell(v)
+	if reasons := reasonList(c.reasons(v)); reasons != "" {
+		text += " (" + reasons + ")"
 	}
-	if c.LastError != "" {
-		text := printable(c.LastError)
-		if !c.LastErrorAt.IsZero() {
-			text = age(now.Sub(c.LastErrorAt)) + " ago: " + text
-		}
-		item(b, "Last error", text)
+	item(b, c.title, text)
+}
+
+// writeCounts prints where the messages are. A difference between the sum and the outcomes is printed, not
+// left to be worked out.
+func writeCounts(b *strings.Builder, v *metrics.Values) {
+	accepted.write(b, v)
+	missing := accepted.of(v)
+	for _, outcome := range outcomes {
+		outcome.write(b, v)
+		missing -= outcome.of(v)
+	}
+	if missing != 0 {
+		item(b, "Unaccounted for", strconv.FormatInt(int64(missing), 10))
+	}
+	retried.write(b, v)
+	refused.write(b, v)
+	if n := v.Sum(metrics.ResponsesRefused); n > 0 {
+		item(b, "Bad responses", strconv.FormatUint(n, 10)+" of brokers, refused")
 	}
 }
 
-// writeCount prints a number and how much of it is of which sort.
-func writeCount(b *strings.Builder, label string, n uint64, of []ReasonCount) {
-	text := strconv.FormatUint(n, 10)
-	if reasons := reasonList(of); reasons != "" {
-		text += " (" + reasons + ")"
+// writeLastError prints the last error of a client with its age.
+func writeLastError(b *strings.Builder, text string, v *metrics.Values, now time.Time) {
+	if text == "" {
+		return
 	}
-	item(b, label, text)
+	text = printable(text)
+	if at := v.Time(metrics.LastError); !at.IsZero() {
+		text = age(now.Sub(at)) + " ago: " + text
+	}
+	item(b, "Last error", text)
 }
 
 // item prints an indented line whose value stands below those of the options.
@@ -155,38 +209,53 @@ func reasonList(reasons []ReasonCount) string {
 }
 
 // writeTroubles prints the topics whose messages wait for a reason that brokers gave.
-func writeTroubles(b *strings.Builder, topics []TopicStatus, now time.Time) {
+func writeTroubles(b *strings.Builder, c ConnectionStatus, now time.Time) {
 	title := "\nTopics in trouble:\n"
-	for _, t := range sortedTopics(topics) {
-		if t.Trouble != "" {
+	for topic, v := range topicsOf(c.Numbers) {
+		if trouble := c.Troubles[topic]; trouble != "" {
 			b.WriteString(title)
 			title = ""
-			item(b, printable(t.Topic), "for "+age(now.Sub(t.Since))+": "+printable(t.Trouble))
+			item(b, printable(topic), "for "+age(now.Sub(v.Time(metrics.TopicBlockedSince)))+": "+printable(trouble))
 		}
 	}
 }
 
-func sortedTopics(topics []TopicStatus) []TopicStatus {
-	return slices.SortedFunc(slices.Values(topics), func(a, b TopicStatus) int { return cmp.Compare(a.Topic, b.Topic) })
+// topicsOf returns the topics that have accepted messages, by name.
+func topicsOf(v *metrics.Values) iter.Seq2[string, *metrics.Values] {
+	topics := maps.Collect(v.Each(metrics.Topic))
+	return func(yield func(string, *metrics.Values) bool) {
+		for _, topic := range slices.Sorted(maps.Keys(topics)) {
+			if _, ok := topics[topic].Get(metrics.RecordsAccepted); ok && !yield(topic, topics[topic]) {
+				return
+			}
+		}
+	}
 }
 
-func topicTable(topics []TopicStatus) string {
+func topicTable(v *metrics.Values) string {
 	var rows [][]string
-	for _, t := range sortedTopics(topics) {
-		name := printable(t.Topic)
+	for topic, of := range topicsOf(v) {
+		name := printable(topic)
 		if name == "" {
 			name = "(earlier runs)"
 		}
 		row := []string{name}
-		for _, n := range []uint64{t.Accepted, t.Acknowledged, t.pending(), t.Spooled, t.Retried, sum(t.Dropped), sum(t.Dead)} {
-			row = append(row, strconv.FormatUint(n, 10))
+		for _, c := range topicColumns {
+			row = append(row, c.cell(of))
 		}
-		rows = append(rows, append(row, reasonList(slices.Concat(t.Dead, t.Dropped))))
+		rows = append(rows, append(row, reasonList(slices.Concat(deadLetters.reasons(of), dropped.reasons(of)))))
 	}
-	number := func(title string) column { return column{title: title, least: len(title) + 2, most: 24, right: true} }
-	return table([]column{
-		{title: "Topic", least: 26, most: 60},
-		number("Accepted"), number("Acknowledged"), number("Waiting"), number("Spooled"), number("Retried"), number("Dropped"),
-		number("Dead letters"), {title: "Why"},
-	}, rows)
+	if rows == nil {
+		return ""
+	}
+	columns := []column{{title: "Topic", least: 26, most: 60}}
+	for _, c := range topicColumns {
+		columns = append(columns, numberColumn(c.title))
+	}
+	return "\n" + table(append(columns, column{title: "Why"}), rows)
+}
+
+// numberColumn is a column of numbers as wide as its title.
+func numberColumn(title string) column {
+	return column{title: title, least: len(title) + 2, most: 24, right: true}
 }

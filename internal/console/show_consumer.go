@@ -7,15 +7,19 @@ import (
 	"time"
 
 	"reskafka/internal/config"
+	"reskafka/internal/metrics"
 )
 
 var showConsumer = Command{
 	Words:   "kafka show consumer",
 	Summary: "Show a Kafka consumer",
 	Usage: "Usage: kafka show consumer <name>\n" +
-		"       Shows the consumer of a connection of kafka.conf that has a group_id: its brokers, its last\n" +
-		"       error, and how far each partition that it is assigned was read. Stable is where the first\n" +
-		"       open transaction begins: messages from there on wait for its end.\n",
+		"       Shows the consumer of a connection of kafka.conf that has a group_id: its membership, how\n" +
+		"       long the module's callback takes, its last error, its brokers, and how far each partition\n" +
+		"       that it is assigned was delivered. Stable and End are as of the last fetch. Stable is where\n" +
+		"       the first open transaction begins: messages from there on wait for its end. A membership is\n" +
+		"       joining, stable, paused by the module, left because a callback takes too long, or in error:\n" +
+		"       no broker can be reached, or the group refuses the member.\n",
 	Complete: func(env Env, before []string, word string) []string {
 		rest := arguments("kafka show consumer", before)
 		if rest == nil || len(rest) > 0 {
@@ -71,59 +75,105 @@ func writeMember(b *strings.Builder, m MemberStatus, now time.Time) {
 	b.WriteString("\nSubscription to " + printable(strings.Join(m.Topics, ", ")) + ":\n")
 	state := "not a member of the group"
 	if m.Joined {
-		state = "member of the group, " + plural(uint64(len(m.Partitions)), "partition")
+		state = "member of the group, " + plural(m.Numbers.Sum(metrics.Assigned), "partition")
 	}
 	item(b, "State", state)
-	if m.SkippedBatches > 0 {
-		item(b, "Stepped over", fmt.Sprintf("%d unreadable batch(es), %d offset(s)", m.SkippedBatches, m.SkippedOffsets))
+	writeMembership(b, m, now)
+	writeDelivery(b, m.Numbers)
+	if batches := m.Numbers.Sum(metrics.SkippedBatches); batches > 0 {
+		offsets := m.Numbers.Sum(metrics.SkippedOffsets)
+		item(b, "Stepped over", fmt.Sprintf("%d unreadable batch(es), %d offset(s)", batches, offsets))
 	}
-	if m.LastError != "" {
-		text := printable(m.LastError)
-		if !m.LastErrorAt.IsZero() {
-			text = age(now.Sub(m.LastErrorAt)) + " ago: " + text
-		}
-		item(b, "Last error", text)
-	}
+	writeLastError(b, m.LastError, m.Numbers, now)
 	b.WriteString("\nBrokers in use:\n")
 	writeBrokers(b, m.Brokers, now)
 	if len(m.Partitions) > 0 {
-		b.WriteString("\n" + partitionTable(m.Partitions))
+		b.WriteString("\n" + partitionTable(m))
 	}
 }
 
-func partitionTable(partitions []PartitionStatus) string {
-	offset := func(n int64) string {
-		if n < 0 {
-			return "-"
-		}
-		return strconv.FormatInt(n, 10)
+// writeMembership prints how a subscription stands in its group.
+func writeMembership(b *strings.Builder, m MemberStatus, now time.Time) {
+	text := m.State
+	if at := m.Numbers.Time(metrics.LastRebalance); !at.IsZero() {
+		assignments := plural(m.Numbers.Sum(metrics.Rebalances), "assignment")
+		text += fmt.Sprintf(", %s, last rebalance %s ago", assignments, age(now.Sub(at)))
 	}
+	item(b, "Membership", text)
+	if m.MemberID != "" {
+		item(b, "Member ID", printable(m.MemberID))
+	}
+}
+
+// writeDelivery prints what the module's callback got and how long it takes.
+func writeDelivery(b *strings.Builder, v *metrics.Values) {
+	item(b, "Delivered", plural(v.Sum(metrics.Delivered), "message"))
+	var text []string
+	if _, ok := v.Get(metrics.CallbackLast); ok {
+		text = append(text, took(v.Duration(metrics.CallbackLast))+" on average in the last batch")
+	}
+	if _, ok := v.Get(metrics.CallbackMax); ok {
+		text = append(text, took(v.Duration(metrics.CallbackMax))+" at most")
+	}
+	if _, ok := v.Get(metrics.CallbackRunning); ok {
+		text = append(text, "one runs for "+took(v.Duration(metrics.CallbackRunning)))
+	}
+	if text != nil {
+		item(b, "Callback", strings.Join(text, ", "))
+	}
+}
+
+// maxPartitionRows bounds the table of a consumer with very many partitions to what a terminal shows.
+const maxPartitionRows = 50
+
+func partitionTable(m MemberStatus) string {
 	var rows [][]string
-	for _, p := range partitions {
-		lag := int64(-1)
-		if p.Position >= 0 && p.End >= 0 {
-			lag = max(p.End-p.Position, 0)
+	rest := m.Numbers.Sum(metrics.Lag)
+	for _, p := range m.Partitions[:min(len(m.Partitions), maxPartitionRows)] {
+		v := m.Numbers.At(metrics.Topic, p.Topic).At(metrics.Partition, strconv.Itoa(int(p.Partition)))
+		row := []string{printable(p.Topic), strconv.Itoa(int(p.Partition))}
+		for _, c := range partitionColumns {
+			row = append(row, cellIfKnown(v, c.metrics[0]))
 		}
-		rows = append(rows, []string{
-			printable(p.Topic), strconv.Itoa(int(p.Partition)), offset(p.Position), offset(p.Stable), offset(p.End), offset(lag), p.state(),
-		})
+		rows = append(rows, append(row, p.state(v)))
+		rest -= v.Sum(metrics.Lag)
 	}
-	number := func(title string) column { return column{title: title, least: len(title) + 2, most: 24, right: true} }
-	return table([]column{
-		{title: "Topic", least: 26, most: 60},
-		number("Partition"), number("Position"), number("Stable"), number("End"), number("Lag"),
-		{title: "State"},
-	}, rows)
+	columns := []column{{title: "Topic", least: 26, most: 60}, numberColumn("Partition")}
+	for _, c := range partitionColumns {
+		columns = append(columns, numberColumn(c.title))
+	}
+	text := table(append(columns, column{title: "State"}), rows)
+	if more := len(m.Partitions) - len(rows); more > 0 {
+		text += fmt.Sprintf("and %s, with a lag of %d\n", plural(uint64(more), "more partition"), rest)
+	}
+	return text
 }
 
-// state says in words what keeps a partition from being read on.
-func (p *PartitionStatus) state() string {
+var partitionColumns = []count{
+	number("Position", metrics.Position), number("Stable", metrics.StableOffset), number("End", metrics.HighWatermark),
+	number("Lag", metrics.Lag), number("Committed", metrics.Committed),
+}
+
+// cellIfKnown is a number as a cell of a table, a hyphen if there is none.
+func cellIfKnown(v *metrics.Values, m *metrics.Metric) string {
+	n, ok := v.Get(m)
+	if !ok {
+		return "-"
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+// state says in words what keeps a partition from being read on. v has its numbers.
+func (p *PartitionStatus) state(v *metrics.Values) string {
+	position, placed := v.Get(metrics.Position)
+	stable, known := v.Get(metrics.StableOffset)
+	end, _ := v.Get(metrics.HighWatermark)
 	switch {
 	case p.Fault != "":
 		return "paused: " + printable(p.Fault)
 	case p.Paused:
 		return "held back by the module"
-	case p.Stable >= 0 && p.Position >= p.Stable && p.Stable < p.End:
+	case placed && known && position >= stable && stable < end:
 		return "waits for an open transaction"
 	}
 	return "read"

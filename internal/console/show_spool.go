@@ -1,11 +1,10 @@
 package console
 
 import (
-	"cmp"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 var showSpool = Command{
@@ -41,12 +40,20 @@ func runShowSpool(env Env, args []string) (string, bool) {
 	return spoolTable(spools, env.Now()), true
 }
 
+// What is counted of a whole spool.
+var (
+	spoolDead   = number("Dead letters", metrics.SpoolDeadLetters)
+	spoolCounts = []count{
+		spoolDead, number("Damaged records", metrics.SpoolDamaged), number("Files set aside", metrics.SpoolSetAside),
+	}
+)
+
 func spoolTable(spools []SpoolStatus, now time.Time) string {
 	var rows [][]string
 	for _, s := range spools {
 		rows = append(rows, []string{
-			printable(s.Name), printable(s.Durability), strconv.FormatUint(s.Records, 10), size(s.Bytes), size(s.MaxBytes),
-			ageOrNone(s.oldest(), now), strconv.FormatUint(s.Dead, 10), printable(s.State),
+			printable(s.Name), printable(s.Durability), spooled.cell(s.Numbers), s.size(metrics.SpoolBytes), s.size(metrics.SpoolLimit),
+			ageOrNone(s.oldest(), now), spoolDead.cell(s.Numbers), printable(s.State),
 		})
 	}
 	return table([]column{
@@ -68,19 +75,22 @@ func spoolText(s SpoolStatus, now time.Time) string {
 	line(&b, "Durability", printable(s.Durability))
 	line(&b, "Directory", printable(s.Dir))
 	line(&b, "State", printable(s.State))
-	line(&b, "Records", strconv.FormatUint(s.Records, 10))
+	line(&b, "Records", spooled.cell(s.Numbers))
 	line(&b, "Size", s.room())
 	line(&b, "Oldest", ageOrNone(s.oldest(), now))
-	line(&b, "Dead letters", strconv.FormatUint(s.Dead, 10))
-	line(&b, "Damaged records", strconv.FormatUint(s.Damaged, 10))
-	line(&b, "Files set aside", strconv.Itoa(s.SetAside))
-	if len(s.Topics) == 0 {
-		return b.String()
+	for _, c := range spoolCounts {
+		line(&b, c.title, c.cell(s.Numbers))
 	}
-	topics := slices.SortedFunc(slices.Values(s.Topics), func(a, b SpoolTopic) int { return cmp.Compare(a.Topic, b.Topic) })
 	var rows [][]string
-	for _, t := range topics {
-		rows = append(rows, []string{printable(t.Topic), strconv.FormatUint(t.Records, 10), size(t.Bytes), ageOrNone(t.Oldest, now)})
+	for topic, v := range topicsOf(s.Numbers) {
+		bytes, ok := v.Get(metrics.SpoolTopicBytes)
+		if ok || spooled.of(v) > 0 {
+			oldest := ageOrNone(v.Time(metrics.SpoolOldest), now)
+			rows = append(rows, []string{printable(topic), spooled.cell(v), size(int64(bytes)), oldest})
+		}
+	}
+	if rows == nil {
+		return b.String()
 	}
 	b.WriteString("\n" + table([]column{
 		{title: "Topic", least: 26, most: 60},

@@ -2,8 +2,9 @@ package console
 
 import (
 	"fmt"
-	"strconv"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 var showStatus = Command{
@@ -31,9 +32,8 @@ func runShowStatus(env Env, args []string) (string, bool) {
 	var rows [][]string
 	for _, c := range connections {
 		rows = append(rows, []string{
-			printable(c.Name), printable(c.Brokers), stateOf(c.States, now),
-			strconv.FormatUint(c.Totals.pending(), 10), strconv.FormatUint(c.Totals.Spooled, 10), strconv.FormatUint(sum(c.Totals.Dropped), 10),
-			strconv.FormatUint(sum(c.Totals.Dead), 10),
+			printable(c.Name), printable(c.Brokers), stateOf(c.States, c.Numbers, now),
+			waiting.cell(c.Numbers), spooled.cell(c.Numbers), dropped.cell(c.Numbers), deadLetters.cell(c.Numbers),
 		})
 	}
 	return "Connections:\n" + table([]column{
@@ -47,9 +47,10 @@ func runShowStatus(env Env, args []string) (string, bool) {
 	}, rows), true
 }
 
-// stateOf says in a few words how a connection's brokers are. Those that are not needed do not count.
-func stateOf(states []BrokerState, now time.Time) string {
-	connected, idle, needed := 0, 0, 0
+// stateOf describes a connection's brokers in a few words. Those that are not needed do not count.
+func stateOf(states []BrokerState, v *metrics.Values, now time.Time) string {
+	connected := v.Sum(metrics.BrokerConnected)
+	idle, needed := uint64(0), uint64(0)
 	var since, connecting time.Time // when the last one was lost, and when the oldest attempt to connect began
 	for _, s := range states {
 		if s.Unneeded && s.Connecting.IsZero() {
@@ -58,7 +59,6 @@ func stateOf(states []BrokerState, now time.Time) string {
 		needed++
 		switch {
 		case s.Connected:
-			connected++
 		case !s.Connecting.IsZero() && (s.Since.IsZero() || s.Idle):
 			if connecting.IsZero() || s.Connecting.Before(connecting) {
 				connecting = s.Connecting

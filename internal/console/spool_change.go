@@ -1,6 +1,10 @@
 package console
 
-import "strings"
+import (
+	"strings"
+
+	"reskafka/internal/metrics"
+)
 
 var spoolRetry = Command{
 	Words:   "kafka spool retry",
@@ -43,9 +47,9 @@ func completeSpool(words string) func(env Env, before []string, word string) []s
 		}
 		c, _ := env.Connection(rest[0])
 		var names []string
-		for _, t := range c.Topics {
-			if t.Spooled+sum(t.Dead) > 0 {
-				names = append(names, t.Topic)
+		for topic, v := range c.Numbers.Each(metrics.Topic) {
+			if spooled.of(v)+deadLetters.of(v) > 0 {
+				names = append(names, topic)
 			}
 		}
 		return candidates(word, names...)

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // SpoolStatus is what a command shows of the part of a connection's messages that is on disk.
@@ -14,14 +16,7 @@ type SpoolStatus struct {
 	Dir        string // the connection's own directory
 	State      string // SpoolInUse, SpoolUnused, or why it cannot be used
 
-	Bytes    int64  // all files, dead letters included
-	MaxBytes int64  // spool_max_mbytes
-	Records  uint64 // that wait on disk for their delivery, over all topics
-	Dead     uint64 // dead letters
-	Damaged  uint64 // records found damaged since the spool was opened; they are lost
-	SetAside int    // files with something damaged in them, kept for a look
-
-	Topics []SpoolTopic // those with records, in any order
+	Numbers *metrics.Values // of the connection, its topics and its spool
 }
 
 // The states of a spool that need no attention.
@@ -29,14 +24,6 @@ const (
 	SpoolInUse  = "in use"
 	SpoolUnused = "not used yet"
 )
-
-// SpoolTopic is one topic's part of a spool.
-type SpoolTopic struct {
-	Topic   string
-	Records uint64
-	Bytes   int64
-	Oldest  time.Time // when the oldest of them was accepted; zero = none, or not known
-}
 
 // RetryResult says what RetrySpool has set going.
 type RetryResult struct {
@@ -54,9 +41,9 @@ type PurgeResult struct {
 // oldest is when the oldest record of all topics was accepted, or zero.
 func (s *SpoolStatus) oldest() time.Time {
 	var oldest time.Time
-	for _, t := range s.Topics {
-		if !t.Oldest.IsZero() && (oldest.IsZero() || t.Oldest.Before(oldest)) {
-			oldest = t.Oldest
+	for _, v := range s.Numbers.Each(metrics.Topic) {
+		if at := v.Time(metrics.SpoolOldest); !at.IsZero() && (oldest.IsZero() || at.Before(oldest)) {
+			oldest = at
 		}
 	}
 	return oldest
@@ -67,12 +54,12 @@ func (s *SpoolStatus) summary(now time.Time) string {
 	if s.State == SpoolUnused {
 		return s.State
 	}
-	text := plural(s.Records, "record") + ", " + s.room()
+	text := plural(spooled.of(s.Numbers), "record") + ", " + s.room()
 	if oldest := s.oldest(); !oldest.IsZero() {
 		text += ", oldest " + age(now.Sub(oldest))
 	}
-	if s.Dead > 0 {
-		text += ", " + plural(s.Dead, "dead letter")
+	if dead := s.Numbers.Sum(metrics.SpoolDeadLetters); dead > 0 {
+		text += ", " + plural(dead, "dead letter")
 	}
 	if s.State != SpoolInUse {
 		text += "; " + printable(s.State)
@@ -81,7 +68,12 @@ func (s *SpoolStatus) summary(now time.Time) string {
 }
 
 // room says how much of the disk is used, and how much may be.
-func (s *SpoolStatus) room() string { return size(s.Bytes) + " of " + size(s.MaxBytes) }
+func (s *SpoolStatus) room() string {
+	return s.size(metrics.SpoolBytes) + " of " + s.size(metrics.SpoolLimit)
+}
+
+// size prints a number of bytes of the whole spool.
+func (s *SpoolStatus) size(m *metrics.Metric) string { return size(int64(s.Numbers.Sum(m))) }
 
 // ageOrNone prints how long ago something was.
 func ageOrNone(at, now time.Time) string {

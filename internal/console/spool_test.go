@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // busySpools has a spool in every state that the commands tell apart.
@@ -15,19 +17,37 @@ func busySpools() []SpoolStatus {
 	return []SpoolStatus{
 		{
 			Name: "my-kafka", Durability: "overflow", Dir: "/var/spool/asterisk/kafka/my-kafka", State: SpoolInUse,
-			Bytes: 11*mib + 300<<10, MaxBytes: 512 * mib, Records: 18204, Dead: 3, Damaged: 1, SetAside: 2,
-			Topics: []SpoolTopic{
-				{Topic: "zeta", Records: 4, Bytes: 812, Oldest: ago(9 * time.Second)},
-				{Topic: "asterisk_cdr", Records: 18200, Bytes: 11 * mib, Oldest: ago(4*time.Minute + 10*time.Second)},
-				{Topic: "middle"},
-			},
+			Numbers: of("my-kafka", values{
+				{metrics.SpoolBytes, 11*mib + 300<<10, ""}, {metrics.SpoolLimit, 512 * mib, ""}, {metrics.SpoolDeadLetters, 3, ""},
+				{metrics.SpoolDamaged, 1, ""}, {metrics.SpoolSetAside, 2, ""},
+				{metrics.RecordsAccepted, 4, "topic zeta"}, {metrics.RecordsSpooled, 4, "topic zeta"},
+				{metrics.SpoolTopicBytes, 812, "topic zeta"}, {metrics.SpoolOldest, at(9 * time.Second), "topic zeta"},
+				{metrics.RecordsAccepted, 18200, "topic asterisk_cdr"}, {metrics.RecordsSpooled, 18200, "topic asterisk_cdr"},
+				{metrics.SpoolTopicBytes, 11 * mib, "topic asterisk_cdr"},
+				{metrics.SpoolOldest, at(4*time.Minute + 10*time.Second), "topic asterisk_cdr"},
+				{metrics.RecordsAccepted, 7, "topic middle"}, {metrics.SpoolTopicBytes, 0, "topic middle"},
+				{metrics.RecordsAccepted, 7, "topic not on disk"}, {metrics.RecordsSpooled, 0, "topic not on disk"},
+			}),
 		},
-		{Name: "up", Durability: "memory", Dir: "/var/spool/asterisk/kafka/up", State: SpoolUnused, MaxBytes: 1 << 30},
-		{Name: "down", Durability: "disk", Dir: "/mnt/kafka/down", State: "locked by process 4711", MaxBytes: 1 << 40},
+		{Name: "up", Durability: "memory", Dir: "/var/spool/asterisk/kafka/up", State: SpoolUnused,
+			Numbers: of("up", values{{metrics.SpoolLimit, 1 << 30, ""}})},
+		{Name: "down", Durability: "disk", Dir: "/mnt/kafka/down", State: "locked by process 4711",
+			Numbers: of("down", values{{metrics.SpoolLimit, 1 << 40, ""}})},
 		{Name: "odd\x1b[2J\n\xff\u202e", Durability: "disk", Dir: "/\x1b", State: "open /\n: permission denied",
-			Bytes: math.MaxInt64, MaxBytes: math.MaxInt64, Records: math.MaxUint64, Dead: 1,
-			Topics: []SpoolTopic{{Topic: "to\tpic", Records: math.MaxUint64, Bytes: math.MaxInt64, Oldest: time.Unix(0, 0)}}},
+			Numbers: of("odd", values{
+				{metrics.SpoolBytes, math.MaxInt64, ""}, {metrics.SpoolLimit, math.MaxInt64, ""}, {metrics.SpoolDeadLetters, 1, ""},
+				{metrics.RecordsAccepted, math.MaxUint64, "topic to\tpic"}, {metrics.RecordsSpooled, math.MaxUint64, "topic to\tpic"},
+				{metrics.SpoolTopicBytes, math.MaxInt64, "topic to\tpic"}, {metrics.SpoolOldest, 0, "topic to\tpic"},
+			})},
 	}
+}
+
+// smaller is the first spool with other numbers of records and dead letters.
+func smaller(s *SpoolStatus, records, dead uint64) {
+	s.Numbers = of("my-kafka", values{
+		{metrics.SpoolBytes, 11<<20 + 300<<10, ""}, {metrics.SpoolLimit, 512 << 20, ""}, {metrics.SpoolDeadLetters, dead, ""},
+		{metrics.RecordsSpooled, records, "topic t"}, {metrics.SpoolOldest, at(250 * time.Second), "topic t"},
+	})
 }
 
 func TestSize(t *testing.T) {
@@ -45,11 +65,13 @@ func TestSize(t *testing.T) {
 func TestSpoolSummary(t *testing.T) {
 	s := busySpools()[0]
 	for want, change := range map[string]func(){
-		"18204 records, 11.3 MiB of 512 MiB, oldest 4m10s, 3 dead letters":                func() {},
-		"18204 records, 11.3 MiB of 512 MiB, oldest 4m10s, 1 dead letter":                 func() { s.Dead = 1 },
-		"1 record, 11.3 MiB of 512 MiB, oldest 4m10s":                                     func() { s.Records, s.Dead = 1, 0 },
-		"0 records, 0 B of 512 MiB":                                                       func() { s = SpoolStatus{State: SpoolInUse, MaxBytes: 512 << 20} },
-		"not used yet":                                                                    func() { s.State = SpoolUnused },
+		"18204 records, 11.3 MiB of 512 MiB, oldest 4m10s, 3 dead letters": func() {},
+		"18204 records, 11.3 MiB of 512 MiB, oldest 4m10s, 1 dead letter":  func() { smaller(&s, 18204, 1) },
+		"1 record, 11.3 MiB of 512 MiB, oldest 4m10s":                      func() { smaller(&s, 1, 0) },
+		"0 records, 0 B of 512 MiB": func() {
+			s = SpoolStatus{State: SpoolInUse, Numbers: of("my-kafka", values{{metrics.SpoolLimit, 512 << 20, ""}})}
+		},
+		"not used yet": func() { s.State = SpoolUnused },
 		"18204 records, 11.3 MiB of 512 MiB, oldest 4m10s, 3 dead letters; disk\\x0afull": func() { s.State = "disk\nfull" },
 	} {
 		s = busySpools()[0]
@@ -154,7 +176,7 @@ func TestSpooledIsAccountedFor(t *testing.T) {
 	if strings.Contains(got, "Unaccounted") {
 		t.Errorf("something is missing:\n%s", got)
 	}
-	env.connections[0].Totals.Spooled--
+	env.connections[0].Numbers.Add(metrics.RecordsAccepted, 1)
 	if got, _ = run(t, env, "kafka show connection my-kafka"); !strings.Contains(got, "  Unaccounted for  1\n") {
 		t.Errorf("nothing is missing:\n%s", got)
 	}

@@ -1,8 +1,11 @@
 package console
 
 import (
+	"strconv"
 	"testing"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // TestStates_EachState_IsToldApart guards that a broker that swallows packets is not called unused, that an idle connection and an
@@ -38,7 +41,13 @@ func TestStates_EachState_IsToldApart(t *testing.T) {
 		{"down and another that is not needed", []BrokerState{down, unneeded}, "not connected for 1m0s",
 			[]string{"not connected for 1m0s: refused", elsewhere}},
 	} {
-		if got := stateOf(test.states, now); got != test.state {
+		v := metrics.Of("c")
+		for i, s := range test.states {
+			if s.Connected {
+				v.In(metrics.Broker, strconv.Itoa(i)).Add(metrics.BrokerConnected, 1)
+			}
+		}
+		if got := stateOf(test.states, v, now); got != test.state {
 			t.Errorf("%s: the connection is %q, want %q", test.name, got, test.state)
 		}
 		for i, s := range test.states {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -24,6 +25,18 @@ func age(d time.Duration) string {
 		return fmt.Sprintf("%dh%dm", s/3600, s%3600/60)
 	}
 	return fmt.Sprintf("%dd%dh", s/86400, s%86400/3600)
+}
+
+// took prints how long a callback took: 0.25 ms, 12.3 ms, 1.2 s.
+func took(d time.Duration) string {
+	precision := time.Microsecond
+	switch {
+	case d >= time.Second:
+		return strconv.FormatFloat(d.Round(10*time.Millisecond).Seconds(), 'f', -1, 64) + " s"
+	case d >= 10*time.Millisecond:
+		precision = 100 * time.Microsecond
+	}
+	return strconv.FormatFloat(float64(d.Round(precision).Microseconds())/1000, 'f', -1, 64) + " ms"
 }
 
 // yesNo prints a truth as Asterisk's commands do.

@@ -2,26 +2,17 @@ package console
 
 import (
 	"errors"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"reskafka/internal/config"
+	"reskafka/internal/metrics"
 )
 
-func TestTotal(t *testing.T) {
-	env := busyEnv()
-	topics := append(env.connections[0].Topics, TopicStatus{Topic: "more", Counters: Counters{Accepted: 27, Restored: 3, Sending: 5, Spooled: 7,
-		Dropped: []ReasonCount{{"refused by the broker", 14}, {"engine stopped", 1}}}})
-	want := Counters{Accepted: 19231, Restored: 203, Acknowledged: 900, Waiting: 55, Sending: 35, Spooled: 18211, Retried: 12,
-		Dead:    []ReasonCount{{"not authorized", 4}, {"earlier run", 1}},
-		Dropped: []ReasonCount{{"refused by the broker", 14}, {"message timeout", 10}, {"engine stopped", 1}}}
-	if got := Total(topics); !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	got := Reasons(map[string]uint64{"b": 1, "a": 1, "c": 2})
+func TestByFrequency(t *testing.T) {
+	got := byFrequency(map[string]uint64{"b": 1, "a": 1, "c": 2})
 	if !slices.Equal(got, []ReasonCount{{"c", 2}, {"a", 1}, {"b", 1}}) {
 		t.Errorf("got %v", got)
 	}
@@ -50,10 +41,14 @@ func FuzzCommands(f *testing.F) {
 	f.Add(4, "c", "c topic t message m key k", "K")
 	f.Fuzz(func(t *testing.T, index int, name, typed, word string) {
 		c := Commands[((index%len(Commands))+len(Commands))%len(Commands)]
+		numbers := metrics.Of(name)
+		numbers.In(metrics.Topic, name).In(metrics.Reason, word).Add(metrics.RecordsDropped, 1)
+		numbers.In(metrics.Topic, name).Add(metrics.RecordsAccepted, 1)
 		env := &fakeEnv{
 			connections: []ConnectionStatus{{Name: name, Brokers: name, Settings: []config.Setting{{Label: name, Value: name}},
-				States: []BrokerState{{Address: name, LastError: typed}}, Topics: []TopicStatus{{Topic: name}}, LastError: word}},
-			consumers: []ConsumerStatus{{Name: name, GroupID: word}},
+				States: []BrokerState{{Address: name, LastError: typed}}, Numbers: numbers, LastError: word}},
+			consumers: []ConsumerStatus{{Name: name, GroupID: word, Members: []MemberStatus{{Topics: []string{typed}, MemberID: word,
+				Partitions: []PartitionStatus{{Topic: name, Fault: typed}}}}}},
 			sendError: errors.New(typed),
 		}
 		for _, args := range [][]string{

@@ -1,6 +1,6 @@
 // Package docs renders what is generated from tables: of the options in internal/config, the sample files, the XML
 // documentation for Asterisk and the tables of the README; of the messages in internal/boundary, their C header and
-// their Go types. It only makes text; the command in generate writes it.
+// their Go types; of internal/metrics, the page of the metrics. It only makes text; the command in generate writes it.
 package docs
 
 import (
@@ -33,6 +33,7 @@ func Outputs(root string) ([]Output, error) {
 		return nil, err
 	}
 	out = append(out, code...)
+	out = append(out, Output{metricsPath, Metrics()})
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if os.IsNotExist(err) {
 		return out, nil

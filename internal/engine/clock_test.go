@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"reskafka/internal/metrics"
 	"reskafka/internal/spool"
 )
 
@@ -126,7 +127,7 @@ func TestSpoolMaxHours_TimeIsOver_LogHasCountAgeAndOption(t *testing.T) {
 	s.putAt(m, 0, 39)
 	r.spooled("one", 39)
 	m.pass(61 * time.Minute)
-	eventually(t, "all are dead letters", func() bool { s, _ := r.Spool("one"); return s.Dead == 39 })
+	eventually(t, "all are dead letters", func() bool { return r.onDisk("one").Sum(metrics.SpoolDeadLetters) == 39 })
 	what := "for topic 't' became dead letters (kafka spool retry one sends them again), expired"
 	eventually(t, "the log has all of them", func() bool { return r.log.records("error: connection 'one': ", what) == 39 })
 	first := r.log.with("record(s) " + what + ": waited 1h1m0s on disk, longer than spool_max_hours = 1")

@@ -16,6 +16,7 @@ import (
 	"reskafka/internal/host"
 	kafka "reskafka/internal/kafka/client"
 	"reskafka/internal/kafka/produce"
+	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
 )
 
@@ -39,13 +40,12 @@ type connection struct {
 	outbox  *outbox.Outbox
 	made    *config.Connection // what the client was made with
 	status  *kafka.Status
-	refused map[string]uint64 // calls to produce that were refused, by reason
-	broken  uint64            // frames that could not be read or encoded
-	alone   int64             // frames that are known to have found no place in shared memory
-	spool   string            // the directory of its spool; empty = it has none
-	trouble error             // why the spool cannot be used for now
-	told    bool              // the log says so
-	givenUp map[string]int    // records that Stop could not deliver, by topic, until it has logged them
+	counts  metrics.Counts // of what the outbox never gets: refused records and broken frames
+	alone   int64          // frames that are known to have found no place in shared memory
+	spool   string         // the directory of its spool; empty = it has none
+	trouble error          // why the spool cannot be used for now
+	told    bool           // the log says so
+	givenUp map[string]int // records that Stop could not deliver, by topic, until it has logged them
 }
 
 // How long a reload lets the old client of a changed connection finish what it has under way.
@@ -252,11 +252,9 @@ func (c *connection) close() {
 		return
 	}
 	box.CloseWithin(closeLimit)
-	kept := uint64(0)
-	for _, t := range box.Counters() {
-		kept += t.Spooled
-	}
-	if kept > 0 {
+	numbers := metrics.Of(c.name)
+	box.Collect(numbers)
+	if kept := numbers.Sum(metrics.RecordsSpooled); kept > 0 {
 		host.Logf(c.engine.log, host.Notice, "connection '%s': %d record(s) are kept in %s until the next start", c.name, kept, c.spoolDir())
 	}
 	c.mtx.Lock()

@@ -7,7 +7,6 @@ import (
 	"hash/fnv"
 	"net"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +27,8 @@ import (
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
 	"reskafka/internal/kafka/consume"
+	"reskafka/internal/metrics"
+	"reskafka/test/account"
 	"reskafka/test/held"
 	"reskafka/test/port"
 )
@@ -357,44 +358,51 @@ func (s *stage) settled() {
 	eventually(s.rig.t, "all is given back", func() bool { return s.HeldFrames.Load() == 0 && s.HeldCharge.Load() == 0 })
 }
 
+// shown is what commands see of a connection, and its accounts.
+type shown struct {
+	console.ConnectionStatus
+	Totals account.Account
+	Topics map[string]account.Account
+}
+
 // status is what commands see of a connection; its account is checked.
-func (r *rig) status(name string) console.ConnectionStatus {
+func (r *rig) status(name string) shown {
 	r.t.Helper()
 	s, ok := r.Connection(name)
 	if !ok {
 		r.t.Fatalf("no connection %s", name)
 	}
-	balanced(r.t, s)
-	return s
+	return balanced(r.t, s)
 }
 
-// balanced fails unless every account of a connection adds up.
-func balanced(t testing.TB, s console.ConnectionStatus) {
+// balanced returns the accounts of a connection, and fails the test unless each adds up.
+func balanced(t testing.TB, s console.ConnectionStatus) shown {
 	t.Helper()
-	check := func(what string, c console.Counters) {
-		sum := c.Acknowledged + c.Waiting + c.Sending + c.Spooled
-		for _, d := range slices.Concat(c.Dead, c.Dropped) {
-			sum += d.Count
-		}
-		if sum != c.Accepted {
-			t.Errorf("%s, %s: %+v does not add up: %d", s.Name, what, c, sum)
+	all := shown{s, account.Of(s.Numbers), map[string]account.Account{}}
+	for topic, v := range s.Numbers.Each(metrics.Topic) {
+		all.Topics[topic] = account.Of(v)
+		if !all.Topics[topic].Balanced() {
+			t.Errorf("%s, topic %s: %+v does not add up", s.Name, topic, all.Topics[topic])
 		}
 	}
-	check("total", s.Totals)
-	for _, topic := range s.Topics {
-		check("topic "+topic.Topic, topic.Counters)
+	if !all.Totals.Balanced() {
+		t.Errorf("%s: %+v does not add up", s.Name, all.Totals)
 	}
+	return all
+}
+
+// onDisk returns the numbers of a connection's spool.
+func (r *rig) onDisk(name string) *metrics.Values {
+	r.t.Helper()
+	s, ok := r.Spool(name)
+	if !ok {
+		r.t.Fatalf("no connection %s", name)
+	}
+	return s.Numbers
 }
 
 // dropped is how many records a connection has dropped for that reason.
-func dropped(c console.Counters, reason string) uint64 {
-	for _, d := range c.Dropped {
-		if d.Reason == reason {
-			return d.Count
-		}
-	}
-	return 0
-}
+func dropped(c account.Account, reason string) uint64 { return c.Dropped[reason] }
 
 var recordCount = regexp.MustCompile(`\b(\d+) (?:more )?record\(s\) `)
 

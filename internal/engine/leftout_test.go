@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"reskafka/internal/config/configtest"
+	"reskafka/internal/metrics"
 )
 
 // lastLine is the last line that the engine logged.
@@ -31,7 +32,7 @@ func TestConfigure_OneBadConnectionAtLoad_OthersServe(t *testing.T) {
 	s.put(numbered("t", "k", 0, 3)...)
 	s.settled()
 	b.consumed(t, "t", 3)
-	if c, ok := r.Connection("GOOD"); !ok || c.Name != "Good" || c.Totals.Acknowledged != 3 {
+	if c, ok := r.Connection("GOOD"); !ok || c.Name != "Good" || c.Numbers.Sum(metrics.RecordsAcknowledged) != 3 {
 		t.Errorf("connection %+v, %v", c, ok)
 	}
 	if err := r.OpenProducer("BAD", 1, &Gate{}); err != ErrNotFound {

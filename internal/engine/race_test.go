@@ -12,6 +12,8 @@ import (
 
 	"reskafka/internal/config/configtest"
 	"reskafka/internal/ingest"
+	"reskafka/internal/metrics"
+	"reskafka/test/account"
 )
 
 // TestEverythingAtOnce calls every method from goroutines of its own until the end comes in the midst of it: the
@@ -113,15 +115,11 @@ func TestEverythingAtOnce(t *testing.T) {
 	for _, s := range []*stage{one, two} {
 		c := r.byID(s.id)
 		taken := uint64(0)
-		for _, topic := range c.outbox.Counters() {
-			sum := topic.Acknowledged + topic.Waiting + topic.Sending + topic.Spooled
-			for _, n := range topic.Dead {
-				sum += n
-			}
-			for _, n := range topic.Dropped {
-				sum += n
-			}
-			if sum != topic.Accepted || topic.Waiting+topic.Sending != 0 {
+		numbers := metrics.Of(s.name)
+		c.outbox.Collect(numbers)
+		for _, v := range numbers.Each(metrics.Topic) {
+			topic := account.Of(v)
+			if !topic.Balanced() || topic.Waiting+topic.Sending != 0 {
 				t.Errorf("%s: %+v does not add up, or something is left", s.name, topic)
 			}
 			taken += topic.Accepted

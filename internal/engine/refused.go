@@ -8,6 +8,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
+	"reskafka/internal/metrics"
 	"reskafka/internal/throttle"
 )
 
@@ -52,10 +53,7 @@ func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) 
 	if c := e.byID(id); c != nil {
 		name = c.name
 		c.mtx.Lock()
-		if c.refused == nil {
-			c.refused = map[string]uint64{}
-		}
-		c.refused[said.name] += count
+		c.counts.AddFor(metrics.RecordsRefused, said.name, int(count))
 		c.mtx.Unlock()
 	}
 	suppressed, ok := e.allow(e.refused, throttleKey(name, said.text), int(min(count, math.MaxInt32)))

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"math"
 	"reflect"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"reskafka/internal/console"
+	"reskafka/internal/metrics"
 )
 
 func TestOpenProducerErrors(t *testing.T) {
@@ -111,15 +113,10 @@ func TestRefused(t *testing.T) {
 		r.Refused(one, 4711, 1, "t")
 		r.log.want(t, 1, "reason 4711")
 
-		got := r.status("one").Refused
-		want := []console.ReasonCount{{Reason: "queue full", Count: 18}, {Reason: "closed", Count: 1}, {Reason: "no memory", Count: 1}, {Reason: "other", Count: 1}, {Reason: "too large", Count: 1}}
-		if len(got) != len(want) {
-			t.Fatalf("counted %v, want %v", got, want)
-		}
-		for i := range want {
-			if got[i] != want[i] {
-				t.Errorf("counted %v, want %v", got[i], want[i])
-			}
+		got := r.status("one").Numbers.By(metrics.Reason, metrics.RecordsRefused)
+		want := map[string]uint64{"queue full": 18, "closed": 1, "no memory": 1, "other": 1, "too large": 1}
+		if !maps.Equal(got, want) {
+			t.Errorf("counted %v, want %v", got, want)
 		}
 		r.Refused(math.MaxUint64, 0, math.MaxUint64, "") // nothing a module does, and nothing that may panic
 		r.Stop(0)

@@ -7,6 +7,7 @@ import (
 	"reskafka/internal/config"
 	"reskafka/internal/console"
 	"reskafka/internal/host"
+	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
 	"reskafka/internal/spool"
 )
@@ -200,8 +201,9 @@ func (c *connection) spoolStatus() (s console.SpoolStatus, ok bool) {
 	}
 	s = console.SpoolStatus{
 		Name: c.name, Durability: settings.Durability, Dir: c.spoolDir(), State: console.SpoolUnused,
-		MaxBytes: spoolLimits(settings).MaxBytes,
+		Numbers: metrics.Of(c.name),
 	}
+	s.Numbers.Add(metrics.SpoolLimit, uint64(spoolLimits(settings).MaxBytes))
 	if s.Dir == "" {
 		if root := c.engine.spoolRoot(settings); root != "" {
 			s.Dir = spool.Dir(root, c.name)
@@ -219,18 +221,8 @@ func (c *connection) spoolStatus() (s console.SpoolStatus, ok bool) {
 	if trouble != nil {
 		s.State = trouble.Error()
 	}
-	s.Bytes, s.Dead, s.Damaged, s.SetAside = usage.Bytes, usage.Dead, usage.Damaged, usage.SetAside
-	logs := map[string]outbox.SpoolLogUsage{}
-	for _, l := range usage.Logs {
-		logs[l.Topic] = l
-	}
-	for _, t := range box.Counters() {
-		if t.Spooled == 0 {
-			continue
-		}
-		s.Records += t.Spooled
-		s.Topics = append(s.Topics, console.SpoolTopic{Topic: t.Topic, Records: t.Spooled, Bytes: logs[t.Topic].Bytes, Oldest: logs[t.Topic].Oldest})
-	}
+	box.Collect(s.Numbers)
+	usage.Collect(s.Numbers)
 	return s, true
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
 )
 
@@ -130,7 +131,7 @@ func TestReloadOfSpoolDir(t *testing.T) {
 	two.put(numbered("t", "k", 0, 10)...)
 	r.spooled("two", 10)
 	for name, want := range map[string]string{"one": filepath.Join(dir, "kafka", "one"), "two": filepath.Join(other, "two")} {
-		if got, _ := r.Spool(name); got.Dir != want || got.Records != 10 {
+		if got, _ := r.Spool(name); got.Dir != want || got.Numbers.Sum(metrics.RecordsSpooled) != 10 {
 			t.Errorf("%+v, want %s", got, want)
 		}
 	}
@@ -158,7 +159,7 @@ func TestFullSpoolRefuses(t *testing.T) {
 		return s.MaxFrames.Load() == 100 && s.HeldFrames.Load() >= 100
 	})
 	r.log.want(t, 1, "error: connection 'one': the spool cannot be used", "waits in memory", "writing to the spool", "the spool is full")
-	if got, _ := r.Spool("one"); !strings.Contains(got.State, "full") || got.Bytes > 1<<20 {
+	if got, _ := r.Spool("one"); !strings.Contains(got.State, "full") || got.Numbers.Sum(metrics.SpoolBytes) > 1<<20 {
 		t.Errorf("spool %+v", got)
 	}
 	b := newBroker(t, kfake.SeedTopics(1, "t"))

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
+	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
 )
 
@@ -194,7 +196,8 @@ func TestOverflow(t *testing.T) {
 			}
 			s.settled()
 			r.spooled("one", 5000)
-			if spool, ok := r.Spool("one"); !ok || spool.Records != 5000 || spool.State != "in use" || spool.Bytes == 0 {
+			if spool, ok := r.Spool("one"); !ok || spool.Numbers.Sum(metrics.RecordsSpooled) != 5000 || spool.State != "in use" ||
+				spool.Numbers.Sum(metrics.SpoolBytes) == 0 {
 				t.Errorf("spool %+v", spool)
 			}
 			b := newBroker(t, kfake.SeedTopics(1, "t"))
@@ -222,16 +225,16 @@ func TestDeadLetters(t *testing.T) {
 				s.put(numbered("t", "k", 0, 10)...)
 				letters := func(n int) {
 					t.Helper()
-					eventually(t, "there are dead letters", func() bool { s, _ := r.Spool("one"); return s.Dead == uint64(n) })
+					eventually(t, "there are dead letters", func() bool { return r.onDisk("one").Sum(metrics.SpoolDeadLetters) == uint64(n) })
 				}
 				letters(10)
 				s.settled()
 				c := r.status("one").Totals
-				if len(c.Dead) != 1 || c.Dead[0].Count != 10 || len(c.Dropped) != 0 || c.Spooled != 0 {
+				if len(c.Dead) != 1 || c.GivenUp() != 10 || len(c.Dropped) != 0 || c.Spooled != 0 {
 					t.Errorf("account %+v", c)
 				}
 				const line = "error: connection 'one': 1 record(s) for topic 't' became dead letters (kafka spool retry one sends them again), "
-				eventually(t, "the log says so", func() bool { return len(r.log.with(line+c.Dead[0].Reason)) == 1 }) // after the account does
+				eventually(t, "the log says so", func() bool { return len(r.log.with(line+slices.Collect(maps.Keys(c.Dead))[0])) == 1 }) // after the account does
 				r.log.want(t, 0, "dropped")
 
 				accept()
@@ -258,7 +261,7 @@ func TestDeadLetters(t *testing.T) {
 				r.configure(section("one", b.address(), durability))
 				r.open("one")
 				letters(7)
-				if c := r.status("one").Totals; c.Accepted != 7 || c.Restored != 7 || len(c.Dead) != 1 || c.Dead[0].Count != 7 {
+				if c := r.status("one").Totals; c.Accepted != 7 || c.Restored != 7 || len(c.Dead) != 1 || c.GivenUp() != 7 {
 					t.Errorf("after the restart: account %+v", c)
 				}
 				if gone, err := r.PurgeSpool("one", ""); err != nil || gone.Letters != 7 || gone.Records != 0 {

@@ -10,6 +10,7 @@ import (
 	"reskafka/internal/console"
 	kafka "reskafka/internal/kafka/client"
 	"reskafka/internal/kafka/produce"
+	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
 )
 
@@ -70,65 +71,8 @@ func (e *Engine) LeftOut(name string) (string, bool) {
 	return e.config.Why(name)
 }
 
-// Consumers implements console.Env.
-func (e *Engine) Consumers() []console.ConsumerStatus {
-	members := map[*connection][]console.MemberStatus{}
-	for _, s := range e.listSubscriptions() {
-		members[s.connection] = append(members[s.connection], s.snapshot())
-	}
-	var all []console.ConsumerStatus
-	for _, c := range e.inForce() {
-		if s := c.settings.Load(); s != nil && s.GroupID != "" {
-			all = append(all, console.ConsumerStatus{
-				Name: c.name, GroupID: s.GroupID, Subscribed: len(members[c]) > 0, Members: members[c],
-			})
-		}
-	}
-	return all
-}
-
-// snapshot is what there is to show of a subscription.
-func (s *subscription) snapshot() console.MemberStatus {
-	m := console.MemberStatus{Topics: s.topics}
-	s.mtx.Lock()
-	consumer := s.consumer
-	s.mtx.Unlock()
-	if consumer == nil {
-		return m
-	}
-	snap := consumer.Snapshot()
-	m.Joined, m.Brokers = snap.Joined, brokerStates(snap.Brokers)
-	m.SkippedBatches, m.SkippedOffsets = snap.Skipped.Batches, snap.Skipped.Offsets
-	m.LastError, m.LastErrorAt = snap.Brokers.LastError.Text, snap.Brokers.LastError.At
-	for _, p := range snap.Partitions {
-		m.Partitions = append(m.Partitions, console.PartitionStatus(p))
-	}
-	return m
-}
-
-// SkipBatch implements console.Env.
-func (e *Engine) SkipBatch(name, topic string, partition int32) (offset int64, err error) {
-	c, err := e.connection(name)
-	if err != nil {
-		return 0, err
-	}
-	err = errors.New("nobody is subscribed on connection " + c.name)
-	for _, s := range e.listSubscriptions() {
-		s.mtx.Lock()
-		consumer := s.consumer
-		s.mtx.Unlock()
-		if s.connection != c || consumer == nil {
-			continue
-		}
-		if offset, err = consumer.Skip(topic, partition); err == nil {
-			return offset, nil
-		}
-	}
-	return 0, err
-}
-
-// brokerStates is what there is to show of a client's brokers.
-func brokerStates(snap kafka.Snapshot) []console.BrokerState {
+// brokerStates describes a client's brokers, and counts the connected ones in v.
+func brokerStates(snap kafka.Snapshot, v *metrics.Values) []console.BrokerState {
 	var states []console.BrokerState
 	for _, b := range snap.Brokers {
 		states = append(states, console.BrokerState{
@@ -136,10 +80,11 @@ func brokerStates(snap kafka.Snapshot) []console.BrokerState {
 			Since: b.Since, LastError: b.LastError.Text, Throttled: b.Throttled,
 		})
 	}
+	snap.Collect(v)
 	return states
 }
 
-// snapshot is what there is to show of a connection. ok = false: it is not in the configuration in force.
+// snapshot describes a connection. ok is false if it is not in the configuration in force.
 func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	settings := c.settings.Load()
 	if settings == nil {
@@ -147,46 +92,39 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	}
 	shown := *settings
 	shown.SpoolDir = c.engine.spoolRoot(settings)
-	s = console.ConnectionStatus{Name: c.name, Brokers: settings.BrokersText(), Settings: shown.Settings()}
-
+	s = console.ConnectionStatus{
+		Name: c.name, Brokers: settings.BrokersText(), Settings: shown.Settings(), Numbers: metrics.Of(c.name),
+	}
 	c.mtx.Lock()
-	box, status, broken := c.outbox, c.status, c.broken
-	s.Refused = console.Reasons(c.refused)
+	box, status := c.outbox, c.status
+	c.counts.Collect(s.Numbers)
 	c.mtx.Unlock()
 	if box == nil {
 		return s, true
 	}
 	brokers := status.Snapshot()
-	s.States = brokerStates(brokers)
-	s.LastError, s.LastErrorAt = brokers.LastError.Text, brokers.LastError.At
-	s.Implausible = brokers.Refused
+	s.States, s.LastError = brokerStates(brokers, s.Numbers), brokers.LastError.Text
+	s.Troubles = map[string]string{}
+	for topic, trouble := range brokers.Topics {
+		s.Troubles[topic] = trouble.Text
+		s.Numbers.In(metrics.Topic, topic).AddTime(metrics.TopicBlockedSince, trouble.At)
+	}
+	c.collectRecords(box, s.Numbers)
+	return s, true
+}
 
-	// What is still in the stage has been accepted but has no topic yet. What has left it by the time that handed is read is let
-	// arrive: that errs on the side of counting a frame as staged for a moment too long, never of not counting it.
+// collectRecords adds the accounts of the topics to v, and those records that have no topic yet because they are still in
+// the stage.
+func (c *connection) collectRecords(box *outbox.Outbox, v *metrics.Values) {
+	// A record that leaves the stage between the two readings counts as staged: it is found twice for a moment, never lost.
 	gate := c.gate.Load()
 	handed := gate.Handed.Load()
 	c.engine.arrivals()
-	for _, t := range box.Counters() {
-		s.Topics = append(s.Topics, console.TopicStatus{Topic: t.Topic, Counters: console.Counters{
-			Accepted: t.Accepted, Acknowledged: t.Acknowledged, Waiting: t.Waiting, Sending: t.Sending,
-			Spooled: t.Spooled, Restored: t.Restored,
-			Dead: console.Reasons(t.Dead), Dropped: console.Reasons(t.Dropped), Retried: t.Retried,
-		}, Trouble: brokers.Topics[t.Topic].Text, Since: brokers.Topics[t.Topic].At})
-	}
-	s.Totals = console.Total(s.Topics)
+	box.Collect(v)
 	if staged := uint64(max(gate.Admitted.Load()-handed, 0)); staged > 0 {
-		s.Totals.Accepted += staged
-		s.Totals.Waiting += staged
+		v.Add(metrics.RecordsAccepted, staged)
+		v.Add(metrics.RecordsWaiting, staged)
 	}
-	if broken > 0 {
-		dropped := map[string]uint64{notEncodable: broken}
-		for _, r := range s.Totals.Dropped {
-			dropped[r.Reason] += r.Count
-		}
-		s.Totals.Accepted += broken
-		s.Totals.Dropped = console.Reasons(dropped)
-	}
-	return s, true
 }
 
 // Arrivals has the engine call wait whenever it is to know that all that has left the stage was brought to Take: it is called on any

@@ -15,6 +15,7 @@ import (
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
+	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
 )
 
@@ -52,7 +53,8 @@ func (t *taking) finish() {
 	c := t.connection
 	if t.broken > 0 {
 		c.mtx.Lock()
-		c.broken += t.broken
+		c.counts.Add(metrics.RecordsAccepted, t.broken)
+		c.counts.AddFor(metrics.RecordsDropped, notEncodable, t.broken)
 		c.mtx.Unlock()
 	}
 	if len(t.records) > 0 {
@@ -129,7 +131,7 @@ type taking struct {
 	topic      string          // the last frame's, so that a run of one topic makes one string
 	fields     []event.Field
 	reports    *Reports // of the last record that asked for one
-	broken     uint64
+	broken     int
 
 	own       []byte       // the content of an event's frame
 	handed    ingest.Range // the frames

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // Dead letters are an outcome of their own: such a record is neither delivered nor dropped, and Retry sends it again. Each
@@ -12,10 +14,10 @@ import (
 // log, in the order of their death; runs says which positions of it are whose, so that nothing has to be read when the spool
 // gives some up.
 type deadLetters struct {
-	burying []DeadLetter // being written by the spooler
-	runs    []deadRun    // in the spool, by position
-	older   Counters     // those that earlier runs left: nothing says their topics before they are read
-	unsaid  []outcome    // given up, not logged yet
+	burying []DeadLetter   // being written by the spooler
+	runs    []deadRun      // in the spool, by position
+	older   metrics.Counts // those that earlier runs left: nothing says their topics before they are read
+	unsaid  []outcome      // given up, not logged yet
 }
 
 // deadRun is a range of positions of the log of dead letters with the same topic and reason.
@@ -36,22 +38,12 @@ func (d *DeadLetter) countedAs() string {
 	return d.Reason
 }
 
-// counters gives the account of a lane, or that of the dead letters that earlier runs left.
-func (o *Outbox) counters(l *lane) *Counters {
+// countsOf returns the numbers of a lane, or those of the dead letters that earlier runs left.
+func (o *Outbox) countsOf(l *lane) *metrics.Counts {
 	if l == nil {
 		return &o.older
 	}
 	return &l.count
-}
-
-// addTo adds n to the count of a reason.
-func addTo(counts *map[string]uint64, reason string, n int) {
-	if *counts == nil {
-		*counts = map[string]uint64{}
-	}
-	if (*counts)[reason] += uint64(n); (*counts)[reason] == 0 {
-		delete(*counts, reason)
-	}
 }
 
 // bury makes a dead letter of a record, which has left its lane's queues and the totals of waiting or sending already.
@@ -61,7 +53,7 @@ func (o *Outbox) bury(l *lane, r *Record, reason string, err error) outcome {
 	if err != nil {
 		letter.Cause = err.Error()
 	}
-	addTo(&l.count.Dead, reason, 1)
+	l.count.AddFor(metrics.DeadLetters, reason, 1)
 	o.queueDead(append(o.chores.bury, letter))
 	o.nudge()
 	return o.conclude(l, outcome{record: r, reason: reason, err: err, dead: true})
@@ -80,9 +72,9 @@ func (o *Outbox) queueDead(letters []DeadLetter) {
 
 // dropDead counts dead letters as dropped, for the reason why they are kept no longer.
 func (o *Outbox) dropDead(l *lane, died, reason string, n int) {
-	c, topic := o.counters(l), ""
-	addTo(&c.Dead, died, -n)
-	addTo(&c.Dropped, reason, n)
+	c, topic := o.countsOf(l), ""
+	c.AddFor(metrics.DeadLetters, died, -n)
+	c.AddFor(metrics.RecordsDropped, reason, n)
 	if l != nil {
 		topic = l.topic
 	}
@@ -156,9 +148,9 @@ func (o *Outbox) takeOverDead(log SpoolLog) {
 		return
 	}
 	o.addRun(deadRun{log.First, log.Next, nil, reasonEarlier})
-	o.older.Accepted += uint64(n)
-	o.older.Restored += uint64(n)
-	addTo(&o.older.Dead, reasonEarlier, n)
+	o.older.Add(metrics.RecordsAccepted, n)
+	o.older.Add(metrics.RecordsRestored, n)
+	o.older.AddFor(metrics.DeadLetters, reasonEarlier, n)
 }
 
 // exhume takes the dead letters that there are now out of the spool once use has done with them, those of one topic, or all with
@@ -256,13 +248,13 @@ func (o *Outbox) revive(letters []DeadLetter) {
 		from := letters[i].Record
 		records[i] = Record{Topic: from.Topic, Key: from.Key, Value: from.Value, Headers: from.Headers,
 			Accepted: from.Accepted, Durability: Disk, released: true}
-		addTo(&o.counters(from.lane).Dead, letters[i].countedAs(), -1)
+		o.countsOf(from.lane).AddFor(metrics.DeadLetters, letters[i].countedAs(), -1)
 		if from.lane == nil {
-			o.older.Accepted--
-			o.older.Restored--
+			o.older.Add(metrics.RecordsAccepted, -1)
+			o.older.Add(metrics.RecordsRestored, -1)
 			count := &o.lane(from.Topic).count
-			count.Accepted++
-			count.Restored++
+			count.Add(metrics.RecordsAccepted, 1)
+			count.Add(metrics.RecordsRestored, 1)
 		}
 	}
 	gone := o.enter(records, nil)

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // Durability says how safe a record is to be while it has no outcome.
@@ -366,8 +368,8 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 		n := found.Next - found.First
 		l.durable, l.strictest = true, max(l.strictest, Overflow)
 		l.from, l.read, l.next, l.told = found.First, found.First, found.Next, found.First
-		l.count.Accepted += n
-		l.count.Restored += n
+		l.count.Add(metrics.RecordsAccepted, int(n))
+		l.count.Add(metrics.RecordsRestored, int(n))
 		o.away += int(n)
 		// What the client has had already is not written: it would come after what is older.
 		var behind []*Record

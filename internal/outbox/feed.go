@@ -3,6 +3,8 @@ package outbox
 import (
 	"errors"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // step is what the feeder has to do next.
@@ -237,7 +239,7 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 		o.dueAt(o.due(r))
 		o.signal() // it may fall due before the rest comes back
 		if !r.Probe {
-			l.count.Retried++
+			l.count.Add(metrics.RecordsRetried, 1)
 		}
 		o.waiting++
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // lane is the queue of one topic. Order matters per key, so per topic at most; a lane of its own for each keeps a
@@ -38,7 +40,7 @@ type lane struct {
 	withdrawn atomic.Bool // draining, for the client to read
 
 	shelf
-	count Counters
+	count metrics.Counts
 }
 
 // ahead is how many records are there that are sent next.

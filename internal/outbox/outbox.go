@@ -1,11 +1,11 @@
 package outbox
 
 import (
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // Settings are the connection's options that the outbox itself obeys.
@@ -44,21 +44,6 @@ type Observer interface {
 
 	// Panicked is told of a defect: the outbox has failed and drops what it has and what still comes.
 	Panicked(recovered any)
-}
-
-// Counters are one topic's account. Accepted = Acknowledged + Waiting + Sending + Spooled + the sums of Dead and Dropped, always.
-// Those without a topic are the dead letters that earlier runs left. Probes are not counted.
-type Counters struct {
-	Topic        string
-	Accepted     uint64
-	Restored     uint64 // how many of those were found on disk at the beginning, or were dead letters
-	Acknowledged uint64
-	Waiting      uint64            // in memory only
-	Sending      uint64            // the same, inside the client
-	Spooled      uint64            // on disk, also when in memory or inside the client too
-	Retried      uint64            // times a record was to be tried again; not part of the sum
-	Dead         map[string]uint64 // dead letters that there are, by reason
-	Dropped      map[string]uint64 // by reason
 }
 
 // Outbox is the one way a connection's records leave. Create it with New; all methods may be called from any goroutine.
@@ -141,7 +126,7 @@ func (o *Outbox) enqueue(records []Record, memory []byte) (gone []outcome, open 
 	defer o.mtx.Unlock()
 	for i := range records {
 		if !records[i].Probe {
-			o.lane(records[i].Topic).count.Accepted++
+			o.lane(records[i].Topic).count.Add(metrics.RecordsAccepted, 1)
 		}
 	}
 	return o.enter(records, memory), !o.ended
@@ -234,30 +219,25 @@ func (o *Outbox) Close() {
 	<-o.stopped
 }
 
-// Counters gives every topic's account, by name. Sums agree with each other: it is one moment.
-func (o *Outbox) Counters() []Counters {
+// Collect adds every topic's account to v, in any order. The accounts are of one moment, so that each adds up: accepted =
+// acknowledged + waiting + sending + spooled + dead letters + dropped. A record on disk counts as spooled also while it is in
+// memory or inside the client. Dead letters that earlier runs left have an empty topic. Probes are not counted.
+func (o *Outbox) Collect(v *metrics.Values) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
-	all := make([]Counters, 0, len(o.lanes))
 	for _, l := range o.lanes {
-		c := l.count
-		c.Topic, c.Spooled = l.topic, l.onDisk()+l.left
-		c.Waiting = uint64(l.memory() - l.sending - l.cached - (l.probes - l.probesSent))
-		c.Sending = uint64(l.sending - l.shown - l.probesSent)
-		if c.Accepted > 0 { // or there was nothing but probes
-			all = append(all, c.clone())
+		if l.count.Of(metrics.RecordsAccepted) == 0 { // there was nothing but probes
+			continue
 		}
+		at := v.In(metrics.Topic, l.topic)
+		l.count.Collect(at)
+		at.Add(metrics.RecordsSpooled, l.onDisk()+l.left)
+		at.Add(metrics.RecordsWaiting, uint64(l.memory()-l.sending-l.cached-(l.probes-l.probesSent)))
+		at.Add(metrics.RecordsSending, uint64(l.sending-l.shown-l.probesSent))
 	}
-	if o.older.Accepted > 0 {
-		all = append(all, o.older.clone())
+	if o.older.Of(metrics.RecordsAccepted) > 0 {
+		o.older.Collect(v.In(metrics.Topic, ""))
 	}
-	slices.SortFunc(all, func(a, b Counters) int { return strings.Compare(a.Topic, b.Topic) })
-	return all
-}
-
-func (c Counters) clone() Counters {
-	c.Dead, c.Dropped = maps.Clone(c.Dead), maps.Clone(c.Dropped)
-	return c
 }
 
 func (o *Outbox) lane(topic string) *lane {

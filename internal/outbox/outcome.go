@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // outcome is what became of one record, carried out of the locked part to be told to the gate, the record's owner and
@@ -96,9 +98,9 @@ func (o *Outbox) conclude(l *lane, out outcome) outcome {
 func (o *Outbox) tally(l *lane, reason string, n int) {
 	switch {
 	case reason == "":
-		l.count.Acknowledged += uint64(n)
+		l.count.Add(metrics.RecordsAcknowledged, n)
 	case n > 0:
-		addTo(&l.count.Dropped, reason, n)
+		l.count.AddFor(metrics.RecordsDropped, reason, n)
 	}
 	if o.idle != nil && o.empty() {
 		close(o.idle)

@@ -101,7 +101,7 @@ func (r *Record) size() int { return len(r.Key) + len(r.Value) }
 // that an outbox does not have is never withdrawn.
 func (r *Record) Withdrawn() bool { return r.lane != nil && r.lane.withdrawn.Load() }
 
-// Transport carries records to Kafka: a client of one connection. internal/kafka/produce implements it on franz-go, the
+// Transport carries records to Kafka: a client of one connection. internal/kafka implements it on franz-go, the
 // tests of this package with a fake.
 type Transport interface {
 	// Send starts carrying a batch of records, in order per topic and key: when one fails in a way that allows to try

@@ -3,6 +3,8 @@ package outbox
 import (
 	"errors"
 	"time"
+
+	"reskafka/internal/metrics"
 )
 
 // Spool keeps a connection's records on disk: one log for each topic, where every record stands at a position, and the
@@ -109,6 +111,20 @@ type SpoolLogUsage struct {
 	Topic  string
 	Bytes  int64
 	Oldest time.Time // when the oldest record was accepted that has no outcome yet; zero = none, or not known yet
+}
+
+// Collect adds the numbers to v, which has the accounts of the topics. Topics without a record on disk are left out.
+func (u *SpoolUsage) Collect(v *metrics.Values) {
+	v.Add(metrics.SpoolBytes, uint64(u.Bytes))
+	v.Add(metrics.SpoolDeadLetters, u.Dead)
+	v.Add(metrics.SpoolDamaged, u.Damaged)
+	v.Add(metrics.SpoolSetAside, uint64(u.SetAside))
+	for _, l := range u.Logs {
+		if at := v.At(metrics.Topic, l.Topic); at.Sum(metrics.RecordsSpooled) > 0 {
+			at.Add(metrics.SpoolTopicBytes, uint64(l.Bytes))
+			at.AddTime(metrics.SpoolOldest, l.Oldest)
+		}
+	}
 }
 
 // ErrSpoolFull is the error of a spool at its limit, spool_max_mbytes, and of one whose disk is full.

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"reskafka/internal/kafka/consume"
+	"reskafka/internal/metrics"
+	records "reskafka/test/account"
 	"reskafka/test/world"
 )
 
@@ -106,12 +108,11 @@ func (e *damagedEngine) run() (o outcome) {
 	o.Connections = map[string]account{}
 	for name := range producers {
 		s, _ := e.Engine.Connection(name)
-		a := account{Put: numbers + 3, Accepted: s.Totals.Accepted, Acknowledged: s.Totals.Acknowledged, Retried: s.Totals.Retried}
-		for _, reason := range slices.Concat(s.Totals.Dead, s.Totals.Dropped) {
-			a.Dropped += reason.Count
+		a := records.Of(s.Numbers)
+		o.Connections[name] = account{
+			Put: numbers + 3, Accepted: a.Accepted, Acknowledged: a.Acknowledged, Retried: a.Retried, Dropped: a.GivenUp(),
 		}
-		o.Connections[name] = a
-		o.Refused += s.Implausible
+		o.Refused += s.Numbers.Sum(metrics.ResponsesRefused)
 	}
 	o.Late = e.late
 	o.Consumed, o.Goroutines = int(e.consumed.Load()), e.most
@@ -187,7 +188,7 @@ func (e *damagedEngine) heal(number int) error {
 		settled := func() bool {
 			_, _ = e.Engine.RetrySpool(name, "") // what damage made dead letters
 			s, _ := e.Engine.Connection(name)
-			return p.HeldFrames.Load() == 0 && s.Totals.Waiting+s.Totals.Sending+s.Totals.Spooled == 0
+			return p.HeldFrames.Load() == 0 && s.Numbers.Sum(metrics.RecordsWaiting, metrics.RecordsSending, metrics.RecordsSpooled) == 0
 		}
 		if err := e.until("the records of "+name+" are settled", settled); err != nil {
 			return err

@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"reskafka/internal/metrics"
+	records "reskafka/test/account"
 	"reskafka/test/wire"
 )
 
@@ -112,7 +114,7 @@ func longRecordRows() (all []Row) {
 			After: func(b *Bench) error {
 				return b.Until("there is one dead letter", func() bool {
 					spool, _ := b.Engine.Spool("tested")
-					return durability == "memory" || spool.Dead == 1
+					return durability == "memory" || spool.Numbers.Sum(metrics.SpoolDeadLetters) == 1
 				})
 			},
 			Log: []string{"it closed the connection after a request of", "1 record(s) for topic 'topic' " + outcome +
@@ -147,11 +149,8 @@ func longRecords(b *Bench, at, size, refused int) error {
 	dead := uint64(0)
 	err = b.Until("all records have an outcome", func() bool {
 		status, _ := b.Engine.Connection("tested")
-		dead = 0
-		for _, one := range slices.Concat(status.Totals.Dead, status.Totals.Dropped) {
-			dead += one.Count
-		}
-		return status.Totals.Acknowledged+dead == uint64(len(values))
+		dead = records.Of(status.Numbers).GivenUp()
+		return status.Numbers.Sum(metrics.RecordsAcknowledged)+dead == uint64(len(values))
 	})
 	if err != nil || dead != uint64(refused) {
 		return fmt.Errorf("%d records refused: %w", dead, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"reskafka/internal/metrics"
 	"reskafka/test/world"
 )
 
@@ -64,8 +65,10 @@ func rightsRows() (all []Row) {
 				}
 			}
 			spool, ok := b.Engine.Spool("tested")
-			if !ok || spool.Dead != 0 || spool.Bytes > 9<<20 || spool.Records < 5000 {
-				return fmt.Errorf("%d accepted, spool %+v", accepted, spool)
+			n := spool.Numbers
+			if dead, bytes, records := n.Sum(metrics.SpoolDeadLetters), n.Sum(metrics.SpoolBytes), n.Sum(metrics.RecordsSpooled); !ok ||
+				dead != 0 || bytes > 9<<20 || records < 5000 {
+				return fmt.Errorf("%d accepted, spool of %d bytes with %d records and %d dead letters", accepted, bytes, records, dead)
 			}
 			return nil
 		},
@@ -131,15 +134,15 @@ func rightTakenAway(b *Bench) error {
 	if p.HeldFrames.Load() == 0 { // also when records are on disk
 		err = b.Until("all records are acknowledged", func() bool {
 			status, _ := b.Engine.Connection("tested")
-			n = int(status.Totals.Acknowledged)
+			n = int(status.Numbers.Sum(metrics.RecordsAcknowledged))
 			return n == len(values)
 		})
 	}
 	if err != nil {
 		return fmt.Errorf("%d of %d records acknowledged: %w", n, len(values), err)
 	}
-	if spool, ok := b.Engine.Spool("tested"); ok && spool.Dead != 0 {
-		return fmt.Errorf("%d dead letters", spool.Dead)
+	if spool, ok := b.Engine.Spool("tested"); ok && spool.Numbers.Sum(metrics.SpoolDeadLetters) != 0 {
+		return fmt.Errorf("%d dead letters", spool.Numbers.Sum(metrics.SpoolDeadLetters))
 	}
 	if got, err := b.Read(len(values)); err != nil || !slices.Equal(got, values) {
 		return fmt.Errorf("the topic has %d records, not %d in order: %w", len(got), len(values), err)

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/kafka/consume"
+	"reskafka/internal/metrics"
 	"reskafka/test/wire"
 	"reskafka/test/world"
 )
@@ -65,7 +66,7 @@ var unknownTopic = Row{
 		}
 		err = b.Until("all records are acknowledged", func() bool {
 			status, _ := b.Engine.Connection("tested")
-			return status.Totals.Acknowledged == uint64(len(values))
+			return status.Numbers.Sum(metrics.RecordsAcknowledged) == uint64(len(values))
 		})
 		if err != nil {
 			return err

@@ -16,8 +16,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/console"
+	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
 	"reskafka/internal/spool"
+	"reskafka/test/account"
 	"reskafka/test/wire"
 	"reskafka/test/world"
 )
@@ -77,7 +79,7 @@ var spoolRows = []Row{
 		Option: "spool_max_mbytes", Value: "1", With: []string{"durability = disk", "spool_dir = $spool"}, prepare: spoolDir,
 		Effect: "no more than that is on disk", Where: "in the spool's directory",
 		holds: func(w *World) error {
-			if err := w.overfill(func(c console.Counters) bool { return c.Spooled == overfillRecords }); err != nil {
+			if err := w.overfill(func(c account.Account) bool { return c.Spooled == overfillRecords }); err != nil {
 				return err
 			}
 			if w.account().Spooled == overfillRecords {
@@ -94,7 +96,7 @@ var spoolRows = []Row{
 		With:   []string{"durability = disk", "spool_dir = $spool", "spool_max_mbytes = 1", "queue_buffering_max_messages = 5"},
 		Effect: "the oldest records are dropped for new ones", Where: "in the account",
 		holds: func(w *World) error {
-			if err := w.overfill(func(c console.Counters) bool { return dropped(c) > 0 }); err != nil {
+			if err := w.overfill(func(c account.Account) bool { return dropped(c) > 0 }); err != nil {
 				return err
 			}
 			if dropped(w.account()) == 0 {
@@ -117,7 +119,7 @@ var spoolRows = []Row{
 			if _, err := w.open("tested"); err != nil {
 				return err
 			}
-			dead := func() uint64 { return w.spool().Dead }
+			dead := func() uint64 { return w.spool().Numbers.Sum(metrics.SpoolDeadLetters) }
 			if err := w.Until("it is a dead letter or is tried again and again", func() bool { return dead() > 0 || w.attempts() >= manyAttempts }); err != nil {
 				return err
 			}
@@ -223,9 +225,9 @@ func (w *World) attempts() int {
 	return len(w.Wire.Seen(func(r wire.Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }))
 }
 
-func (w *World) account() console.Counters {
+func (w *World) account() account.Account {
 	status, _ := w.Engine.Connection("tested")
-	return status.Totals
+	return account.Of(status.Numbers)
 }
 
 func (w *World) spool() console.SpoolStatus {
@@ -233,18 +235,17 @@ func (w *World) spool() console.SpoolStatus {
 	return status
 }
 
-func dropped(c console.Counters) uint64 {
-	var n uint64
-	for _, r := range c.Dropped {
-		n += r.Count
+func dropped(c account.Account) (n uint64) {
+	for _, count := range c.Dropped {
+		n += count
 	}
 	return n
 }
 
 // outOfTime produces a record that the broker refuses, and waits until it is dropped or on disk.
-func (w *World) outOfTime() (console.Counters, error) {
+func (w *World) outOfTime() (account.Account, error) {
 	if _, err := w.produce(needle); err != nil {
-		return console.Counters{}, err
+		return account.Account{}, err
 	}
 	err := w.Until("the record is dropped or on disk", func() bool {
 		c := w.account()
@@ -309,7 +310,7 @@ func (w *World) eachFile(dir string, do func(path string)) {
 const overfillRecords, overfillBytes = 2000, 4 << 10
 
 // overfill produces more than a megabyte and waits until so, or until the spool says that it is full.
-func (w *World) overfill(so func(console.Counters) bool) error {
+func (w *World) overfill(so func(account.Account) bool) error {
 	w.refuse()
 	if err := w.configure(); err != nil {
 		return err

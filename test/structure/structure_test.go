@@ -71,22 +71,23 @@ var onlyIn = []struct {
 // Which packages of ours each package may import; a package that is not listed may import none.
 var uses = map[string][]string{
 	"internal/engine": {"config", "console", "event", "frame", "host", "ingest", "kafka/admin", "kafka/client", "kafka/consume",
-		"kafka/produce", "outbox", "spool", "throttle"},
-	"internal/kafka/client":    {"config", "dns", "host", "throttle"}, // and none of the three
+		"kafka/produce", "metrics", "outbox", "spool", "throttle"},
+	"internal/kafka/client":    {"config", "dns", "host", "metrics", "throttle"}, // and none of the three
 	"internal/kafka/produce":   {"config", "dns", "host", "kafka/client", "outbox"},
-	"internal/kafka/consume":   {"config", "host", "kafka/client", "outbox", "throttle"},
+	"internal/kafka/consume":   {"config", "host", "kafka/client", "metrics", "outbox", "throttle"},
 	"internal/kafka/admin":     {"config", "host", "kafka/client"},
 	"internal/dns":             {},
 	"internal/event":           {"config", "host", "outbox"},
-	"internal/console":         {"config", "host"},
-	"internal/docs":            {"boundary", "config"},
+	"internal/console":         {"config", "host", "metrics"},
+	"internal/docs":            {"boundary", "config", "metrics"},
 	"internal/boundary":        {},
 	"internal/config":          {},
 	"internal/frame":           {},
 	"internal/host":            {},
 	"internal/ingest":          {"frame", "host", "rooted"},
 	"internal/memlimit":        {},
-	"internal/outbox":          {},
+	"internal/metrics":         {},
+	"internal/outbox":          {"metrics"},
 	"internal/rooted":          {},
 	"internal/spool":           {"host", "outbox", "rooted", "throttle", "uptime"},
 	"internal/throttle":        {},
@@ -276,4 +277,38 @@ func TestSources(t *testing.T) {
 			t.Errorf("%s has no head that says what it is and under which licence", path)
 		}
 	})
+}
+
+// TestMetrics_EachRow_IsCountedAndShown checks that the table of metrics promises nothing that nobody counts, and that the console
+// prints all that is counted.
+func TestMetrics_EachRow_IsCountedAndShown(t *testing.T) {
+	row := regexp.MustCompile(`(?m)^\t([A-Z]\w+) += (?:counter|gauge)\(`)
+	use := regexp.MustCompile(`\bmetrics\.([A-Z]\w+)`)
+	var rows []string
+	counted, shown := map[string]bool{}, map[string]bool{}
+	each(t, `^internal/.*\.go$`, func(path string, text []byte) {
+		switch {
+		case path == "internal/metrics/table.go":
+			for _, m := range row.FindAllSubmatch(text, -1) {
+				rows = append(rows, string(m[1]))
+			}
+		case strings.HasSuffix(path, "_test.go"):
+		default:
+			for _, m := range use.FindAllSubmatch(text, -1) {
+				if strings.HasPrefix(path, "internal/console/") {
+					shown[string(m[1])] = true
+				} else {
+					counted[string(m[1])] = true
+				}
+			}
+		}
+	})
+	if len(rows) == 0 {
+		t.Fatal("the table is empty")
+	}
+	for _, name := range rows {
+		if !counted[name] || !shown[name] {
+			t.Errorf("metrics.%s: counted %t, shown by the console %t", name, counted[name], shown[name])
+		}
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
 	"reskafka/internal/kafka/consume"
+	"reskafka/internal/metrics"
 	"reskafka/test/held"
 )
 
@@ -123,7 +124,7 @@ func (p *Producer) Put(values ...string) {
 func (p *Producer) Settled() (acknowledged int, err error) {
 	err = p.w.Until("every record has its outcome", func() bool { return p.HeldFrames.Load() == 0 })
 	status, _ := p.w.Engine.Connection(p.name)
-	return int(status.Totals.Acknowledged), err
+	return int(status.Numbers.Sum(metrics.RecordsAcknowledged)), err
 }
 
 // Until waits for a state that nothing announces.

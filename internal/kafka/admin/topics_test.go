@@ -57,7 +57,7 @@ func TestEnsureTopicRefused(t *testing.T) {
 		t.Errorf("%v, want %s", err, want)
 	}
 	code, words = kerr.InvalidTopicException, ""
-	want = "connection my-kafka: creating topic t: " + client.Cause(code)
+	want = "connection my-kafka: creating topic t: " + client.Describe(code).String()
 	if err := EnsureTopic(t.Context(), c, "t", 1, 3, nil); err == nil || err.Error() != want || !errors.Is(err, code) {
 		t.Errorf("%v, want %s", err, want)
 	}

@@ -18,10 +18,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Cause describes why a broker could not be used. What changes from one attempt to the next, our own port for one, is not
-// in the text.
-func Cause(err error) string { return Describe(err).String() }
-
 // WithAddress completes the sentence about a broker at addr: it says where the address comes from.
 func (f Facts) WithAddress(addr string, s Sentence) Sentence {
 	switch {
@@ -34,7 +30,7 @@ func (f Facts) WithAddress(addr string, s Sentence) Sentence {
 	return s
 }
 
-// Describe finds the sentence of a failure.
+// Describe returns the sentence of a failure. Whatever changes from one attempt to the next, our own port for one, is not in it.
 func Describe(err error) Sentence {
 	if known, ok := errors.AsType[*described](err); ok {
 		return known.Sentence

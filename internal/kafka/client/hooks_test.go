@@ -253,7 +253,7 @@ func TestCause(t *testing.T) {
 		{handshake(context.DeadlineExceeded), "TLS: the handshake timed out (does the broker speak TLS on this port? does a firewall in between stop TLS?)"},
 		{handshake(io.EOF), "TLS: the broker closed the connection during the handshake (is its listener's security_protocol plaintext or sasl_plaintext?)"},
 	} {
-		if got := Cause(test.err); got != test.want {
+		if got := Describe(test.err).String(); got != test.want {
 			t.Errorf("%v: %q, want %q", test.err, got, test.want)
 		}
 	}

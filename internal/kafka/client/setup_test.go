@@ -94,7 +94,7 @@ func TestCauseOfACutConnection(t *testing.T) {
 		s := &setup{Facts: test.facts}
 		s.asked.Store(test.asked)
 		err := DuringSetup(&Conn{setup: s}, fmt.Errorf("reading: %w", test.err))
-		if got := Cause(err); got != test.want || !errors.Is(err, test.err) {
+		if got := Describe(err).String(); got != test.want || !errors.Is(err, test.err) {
 			t.Errorf("%+v, %v: %q, want %q", test.facts, test.err, got, test.want)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/metrics"
 )
 
 // Status is what a client has learned of its brokers, for showing. The zero value is ready; one Status serves one
@@ -50,6 +52,7 @@ type BrokerStatus struct {
 	Since       time.Time // of being connected or not; zero if it was never tried to the end
 	Pending     string    // about the attempt to connect that is under way, in words; empty = none is
 	Connecting  time.Time // when the attempt to connect began that is under way; zero = none is
+	Closed      bool      // the last attempt to connect failed; a connection of before may still be open, unused
 	Idle        bool      // not connected because nothing was to be sent, and not because anything failed
 	Unneeded    bool      // not connected, and the cluster has given other addresses
 	LastError   Failure
@@ -105,6 +108,7 @@ func (s *Status) Snapshot() Snapshot {
 			Since:       b.since,
 			Pending:     pending,
 			Connecting:  b.connecting(),
+			Closed:      b.down && b.downIn == connecting,
 			Idle:        len(b.conns) == 0 && !b.since.IsZero() && !b.down,
 			Unneeded:    s.unneeded(address, b),
 			LastError:   b.failure,
@@ -132,6 +136,35 @@ func (s *Status) BeginTrouble(about, text string, now time.Time) { s.lasting.beg
 
 // EndTrouble forgets a trouble without a line.
 func (s *Status) EndTrouble(about string) { s.lasting.ended(about) }
+
+// Collect adds the numbers to v.
+func (s Snapshot) Collect(v *metrics.Values) {
+	v.Add(metrics.ResponsesRefused, s.Refused)
+	v.AddTime(metrics.LastError, s.LastError.At)
+	for _, b := range s.Brokers {
+		switch at := v.In(metrics.Broker, b.Address); {
+		case b.Connected:
+			at.Add(metrics.BrokerConnected, 1)
+		case !b.Unneeded:
+			at.Add(metrics.BrokerConnected, 0)
+		}
+	}
+}
+
+// Unreachable reports whether an attempt to connect has failed and there is no broker that still works.
+func (s Snapshot) Unreachable() bool {
+	failed := false
+	for _, b := range s.Brokers {
+		switch {
+		case b.Unneeded:
+		case b.Closed:
+			failed = true
+		case b.Connected:
+			return false
+		}
+	}
+	return failed
+}
 
 // Pending describes the attempt to connect that has lasted longest; it is empty when none is under way.
 func (s Snapshot) Pending() string {

@@ -195,7 +195,7 @@ func TestWords_BrokersMessage_IsRepeated(t *testing.T) {
 		t.Errorf("%d bytes: %s", len(text), text)
 	}
 	library := fmt.Errorf("%w: token expired", kerr.SaslAuthenticationFailed) // as kgo makes it
-	if text := Cause(library); !strings.Contains(text, "; the broker says: token expired (see sasl_username") {
+	if text := Describe(library).String(); !strings.Contains(text, "; the broker says: token expired (see sasl_username") {
 		t.Errorf("%s", text)
 	}
 	if err := AnswerOf(0, &message, ToProduce); err != nil {

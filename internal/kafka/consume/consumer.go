@@ -86,7 +86,7 @@ type Consumer struct {
 	closing   bool
 	paused    map[string]bool
 	allPaused bool
-	skipped   Skipped
+	numbers   consumerNumbers
 
 	ending sync.Once
 }
@@ -157,6 +157,7 @@ func newConsumer(c *config.Connection, topics []string, log host.Logger, status 
 		status:       status,
 		lines:        throttle.New(client.QuietTime, t.now),
 		progress:     progress,
+		numbers:      consumerNumbers{delivered: progress.Delivered()},
 		departures:   departures,
 		life:         life,
 		endLife:      endLife,
@@ -310,7 +311,7 @@ func (c *Consumer) CloseWithin(limit time.Duration) {
 	defer timer.Stop()
 	c.mtx.Lock()
 	c.closing = true
-	c.settle()
+	c.observeLocked(c.settle())
 	c.changed()
 	c.out = nil
 	c.mtx.Unlock()

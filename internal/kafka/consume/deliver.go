@@ -172,6 +172,7 @@ func (c *Consumer) hand(batch *Batch) *Batch {
 	}
 	c.out, c.shut = batch, true
 	c.base, c.marked, c.seen, c.since = c.progress.Delivered(), 0, 0, c.tune.now()
+	c.numbers.delivered, c.numbers.handed = c.base, c.since
 	c.progress.Hurry(false)
 	c.watch.Reset(c.tick())
 	if c.debug.Enabled("consumer") {
@@ -222,7 +223,10 @@ func (c *Consumer) returned() {
 		return
 	}
 	c.watch.Stop()
-	if n := c.settle(); n < c.out.count {
+	n := c.settle()
+	c.observeLocked(n)
+	c.timedLocked(n)
+	if n < c.out.count {
 		c.pending = append(c.out.after(n), c.pending...)
 	}
 	c.out = nil

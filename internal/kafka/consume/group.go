@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/host"
-	"reskafka/internal/kafka/client"
+	"reskafka/internal/metrics"
 )
 
 // ErrLeft is what Commit says while the consumer is in no group: closed, or left by the watchdog.
@@ -40,9 +40,9 @@ func (c *Consumer) groupOptions(s *session) []kgo.Opt {
 			defer host.Guard(c.log, "a rebalance")
 			c.hurry(s)
 		}),
-		kgo.AutoCommitCallback(func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		kgo.AutoCommitCallback(func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 			defer host.Guard(c.log, "a commit")
-			c.committed(resp, err)
+			c.committed(req, resp, err)
 		}),
 	}
 }
@@ -53,6 +53,8 @@ func (c *Consumer) assigned(s *session, added map[string][]int32) {
 	c.mtx.Lock()
 	s.assigned = added // all of them: the group is eager
 	c.placesLocked(s, added)
+	c.rebalancedLocked()
+	c.numbers.counts.Add(metrics.Rebalances, 1)
 	c.mtx.Unlock()
 	c.hooks.Recovered(c.aGroup())
 	if c.tune.onAssigned != nil {
@@ -66,6 +68,7 @@ func (c *Consumer) drop(s *session) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	s.assigned = nil
+	c.rebalancedLocked()
 	c.releaseLocked(s)
 	if c.session == s {
 		c.pending = nil
@@ -101,11 +104,8 @@ func (c *Consumer) hurry(s *session) {
 // settle marks what was delivered of the batch that the module has and returns how many messages that is. The caller
 // holds mtx.
 func (c *Consumer) settle() int {
-	if c.out == nil {
-		return 0
-	}
-	n := client.Clamp(int(c.progress.Delivered()-c.base), 0, c.out.count)
-	if c.session != nil {
+	n := c.callbacksLocked()
+	if c.out != nil && c.session != nil {
 		c.mark(n)
 	}
 	return n
@@ -152,8 +152,10 @@ func (c *Consumer) commitMarked(ctx context.Context, s *session) error {
 	}
 	c.mtx.Unlock()
 	var failure error
-	s.client.CommitOffsetsSync(ctx, marked, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
-		failure = commitFailure(resp, err)
+	s.client.CommitOffsetsSync(ctx, marked, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		if failure = commitFailure(resp, err); failure == nil {
+			c.noteCommitted(req)
+		}
 	})
 	return failure
 }

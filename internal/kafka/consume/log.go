@@ -153,11 +153,15 @@ func (c *Consumer) aboutTopic(err error) (host.Level, client.Sentence) {
 
 // committed takes the outcome of a periodic commit. Leaving the group cancels it on this side, whatever the broker makes
 // of it; revoked then commits the same offsets once more and reports what becomes of them.
-func (c *Consumer) committed(resp *kmsg.OffsetCommitResponse, err error) {
+func (c *Consumer) committed(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
-	c.uncommitted(commitFailure(resp, err))
+	failure := commitFailure(resp, err)
+	if failure == nil {
+		c.noteCommitted(req)
+	}
+	c.uncommitted(failure)
 }
 
 // commitFailure is what a commit failed with, nil when it did not.

@@ -13,10 +13,11 @@ import (
 
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
+	"reskafka/internal/metrics"
 )
 
 // The client retries a partition that it cannot read without a pause, and transfers what follows the unreadable batch each time.
-// So the consumer pauses such a partition and probes it with a fetch of its own (probe.go), after a second at first and
+// So the consumer pauses such a partition and probes it with a fetch of its own (consumer_probe.go), after a second at first and
 // after a minute in the end. The client fetches it again when a probe could read it.
 
 // maxPause is the longest pause of a partition that cannot be read.
@@ -48,16 +49,17 @@ const (
 
 // place is what a session knows about one assigned partition. The consumer's mtx guards it.
 type place struct {
-	next   int64     // offset behind the last polled record, or where consuming begins
-	stable int64     // last stable offset as last heard: the first open transaction begins there
-	end    int64     // end of the log as last heard
-	moved  time.Time // when next last changed, or the partition was assigned
-	polls  int       // that returned records, of any partition, since then
-	looked time.Time // when stable and end were last requested
-	warned bool      // a line says that next does not change
-	fault  *fault    // nil = the client fetches the partition
-	step   *kgo.EpochOffset
-	timer  *time.Timer // ends the pause
+	next      int64     // offset behind the last polled record, or where consuming begins
+	stable    int64     // last stable offset as last heard: the first open transaction begins there
+	end       int64     // end of the log as last heard
+	committed int64     // offset that the group has for the partition, as last heard
+	moved     time.Time // when next last changed, or the partition was assigned
+	polls     int       // that returned records, of any partition, since then
+	looked    time.Time // when stable and end were last requested
+	warned    bool      // a line says that next does not change
+	fault     *fault    // nil = the client fetches the partition
+	step      *kgo.EpochOffset
+	timer     *time.Timer // ends the pause
 }
 
 // fault is why a partition cannot be read.
@@ -78,7 +80,9 @@ func (c *Consumer) placesLocked(s *session, assigned map[string][]int32) {
 	now := c.tune.now()
 	for topic, partitions := range assigned {
 		for _, partition := range partitions {
-			s.places[topicPartition{topic, partition}] = &place{next: unknownOffset, stable: unknownOffset, end: unknownOffset, moved: now}
+			s.places[topicPartition{topic, partition}] = &place{
+				next: unknownOffset, stable: unknownOffset, end: unknownOffset, committed: unknownOffset, moved: now,
+			}
 		}
 	}
 }
@@ -107,6 +111,7 @@ func (c *Consumer) begins(s *session, offsets map[string]map[int32]kgo.Offset) {
 		for partition, offset := range partitions {
 			if p := s.places[topicPartition{topic, partition}]; p != nil {
 				p.next = max(offset.EpochOffset().Offset, logStart)
+				p.committed = max(p.next, unknownOffset) // without a commit there is no offset yet
 			}
 		}
 	}
@@ -307,11 +312,16 @@ func (c *Consumer) oversized(s *session, where topicPartition, e *kgo.ErrDecompr
 	if p := s.places[where]; p != nil {
 		p.step = &kgo.EpochOffset{Epoch: e.Epoch, Offset: e.NextOffset}
 	}
-	c.skipped.Batches++
-	c.skipped.Offsets += uint64(max(e.NextOffset-e.Offset, 0))
+	c.skippedLocked(max(e.NextOffset-e.Offset, 0))
 	c.mtx.Unlock()
 	c.say(host.Error, where.String(), ": ", client.SentenceOf(client.OversizedBatch, fmt.Sprint(e.Offset), fmt.Sprint(e.NextOffset-1),
 		fmt.Sprint(c.decompressor.batch)), "")
+}
+
+// skippedLocked counts a batch that is stepped over.
+func (c *Consumer) skippedLocked(offsets int64) {
+	c.numbers.counts.Add(metrics.SkippedBatches, 1)
+	c.numbers.counts.Add(metrics.SkippedOffsets, int(offsets))
 }
 
 // ErrNothingToSkip is returned by Skip for a partition without an unreadable batch.
@@ -331,8 +341,7 @@ func (c *Consumer) Skip(topic string, partition int32) (int64, error) {
 	}
 	to := p.fault.last + 1
 	p.step = &kgo.EpochOffset{Epoch: -1, Offset: to}
-	c.skipped.Batches++
-	c.skipped.Offsets += uint64(to - p.fault.first)
+	c.skippedLocked(to - p.fault.first)
 	c.changed()
 	return to, nil
 }
@@ -367,9 +376,9 @@ func (c *Consumer) stepOver(s *session, steps map[topicPartition]kgo.EpochOffset
 		s.client.SetOffsets(offsets)
 		c.hooks.Recovered(where.String())
 		if c.auto {
-			s.client.CommitOffsets(s.life, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+			s.client.CommitOffsets(s.life, offsets, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 				defer host.Guard(c.log, "a commit")
-				c.committed(resp, err)
+				c.committed(req, resp, err)
 			})
 		}
 	}

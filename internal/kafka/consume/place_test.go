@@ -16,6 +16,7 @@ import (
 
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
+	"reskafka/internal/metrics"
 	"reskafka/test/kafkatest"
 	"reskafka/test/wire"
 )
@@ -110,19 +111,20 @@ func TestConsumer_UnreadableBatch_PausesPartition(t *testing.T) {
 			if n := damaged.Load() - before; n > 1 { // one may have been under way
 				t.Errorf("%d fetches of a paused partition", n)
 			}
-			if got := m.Snapshot().Partitions[0]; got.Fault == "" || got.Topic != "t" || got.Position > 0 {
+			if got, v := shown(m.Consumer); got.Partitions[0].Fault == "" || got.Partitions[0].Topic != "t" || offsetOf(v, metrics.Position, 0) > 0 {
 				t.Errorf("shown: %+v", got)
 			}
 			if to, err := m.Skip("t", 0); err != nil || to != 10 {
 				t.Fatalf("Skip gave %d, %v", to, err)
 			}
 			m.waitFor(350)
-			snap := m.Snapshot()
-			if got := snap.Partitions[0]; got.Fault != "" || got.Position != 120 || got.End != 120 {
-				t.Errorf("shown: %+v", got)
+			snap, v := shown(m.Consumer)
+			if position, end := offsetOf(v, metrics.Position, 0), offsetOf(v, metrics.HighWatermark, 0); snap.Partitions[0].Fault != "" ||
+				position != 120 || end != 120 {
+				t.Errorf("shown: %+v, position %d, end %d", snap.Partitions[0], position, end)
 			}
-			if snap.Skipped != (Skipped{Batches: 1, Offsets: 10}) {
-				t.Errorf("skipped: %+v", snap.Skipped)
+			if batches, offsets := v.Sum(metrics.SkippedBatches), v.Sum(metrics.SkippedOffsets); batches != 1 || offsets != 10 {
+				t.Errorf("skipped: %d batches, %d offsets", batches, offsets)
 			}
 			m.Close()
 			if n := commits(cluster, "g", "t", 0); n != 120 {
@@ -225,9 +227,10 @@ func TestConsumer_OpenTransaction_IsShown(t *testing.T) {
 	m.waitFor(5)
 	const line = "connection my-kafka: topic t partition 0: 5 record(s) from offset 5 on wait for the end of an open transaction, for "
 	log.WaitFor(t, host.Notice, line)
-	got := m.Snapshot().Partitions
-	if len(got) != 1 || got[0] != (PartitionStatus{Topic: "t", Position: 5, Stable: 5, End: 10}) {
-		t.Errorf("shown: %+v", got)
+	got, v := shown(m.Consumer)
+	position, stable, end := offsetOf(v, metrics.Position, 0), offsetOf(v, metrics.StableOffset, 0), offsetOf(v, metrics.HighWatermark, 0)
+	if len(got.Partitions) != 1 || position != 5 || stable != 5 || end != 10 {
+		t.Errorf("shown: %+v, position %d, stable %d, end %d", got.Partitions, position, stable, end)
 	}
 	if err := open.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
 		t.Fatal(err)
@@ -263,8 +266,8 @@ func TestConsumer_AbortedTail_IsRead(t *testing.T) {
 	m.run(nil)
 	inOrder(t, m.waitFor(6))
 	eventually(t, "all is read", func() bool { // 5 records, one and its marker, two and theirs
-		p := m.Snapshot().Partitions
-		return len(p) == 1 && p[0].Position == 10 && p[0].End == 10 && p[0].Stable == 10
+		_, v := shown(m.Consumer)
+		return offsetOf(v, metrics.Position, 0) == 10 && offsetOf(v, metrics.HighWatermark, 0) == 10 && offsetOf(v, metrics.StableOffset, 0) == 10
 	})
 	write(t, cl, "t", 1, 6, 7)
 	m.waitFor(7)

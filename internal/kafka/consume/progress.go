@@ -1,10 +1,8 @@
 package consume
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -190,67 +188,4 @@ func (c *Consumer) blockedPartition(s *session, where topicPartition, long bool)
 		c.say(host.Warning, where.String(), ": ", client.SentenceOf(client.NotFetched, c.tune.still.String(), fmt.Sprint(left), fmt.Sprint(next)),
 			"; trying again")
 	}
-}
-
-// Progress of partitions, for showing.
-
-// PartitionStatus is how far one assigned partition was read.
-type PartitionStatus struct {
-	Topic     string
-	Partition int32
-	Position  int64  // offset of the next record to be delivered or fetched; negative = not known
-	Stable    int64  // last stable offset; negative = not known
-	End       int64  // end of the log; negative = not known
-	Paused    bool   // by the module
-	Fault     string // why it cannot be read; empty = it can
-}
-
-// Skipped counts the batches that were stepped over.
-type Skipped struct {
-	Batches uint64
-	Offsets uint64 // that they cover
-}
-
-// ConsumerSnapshot is a consumer at one moment.
-type ConsumerSnapshot struct {
-	Brokers    client.Snapshot
-	Joined     bool // it is a member of its group and has its assignment
-	Partitions []PartitionStatus
-	Skipped    Skipped
-}
-
-// Snapshot returns the present state.
-func (c *Consumer) Snapshot() ConsumerSnapshot {
-	snap := ConsumerSnapshot{Brokers: c.status.Snapshot()}
-	c.mtx.Lock()
-	defer c.mtx.Unlock()
-	snap.Skipped = c.skipped
-	if c.session == nil {
-		return snap
-	}
-	snap.Joined = c.session.assigned != nil
-	waiting := map[topicPartition]int64{} // first offset that waits for delivery
-	for _, r := range c.pending {
-		where := topicPartition{r.topic, r.partition}
-		if _, ok := waiting[where]; !ok {
-			waiting[where] = r.records[0].Offset
-		}
-	}
-	for where, p := range c.session.places {
-		one := PartitionStatus{
-			Topic: where.topic, Partition: where.partition, Position: p.next, Stable: p.stable, End: p.end,
-			Paused: c.allPaused || c.paused[where.topic],
-		}
-		if first, ok := waiting[where]; ok {
-			one.Position = first
-		}
-		if p.fault != nil {
-			one.Fault = p.fault.text
-		}
-		snap.Partitions = append(snap.Partitions, one)
-	}
-	slices.SortFunc(snap.Partitions, func(a, b PartitionStatus) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-	})
-	return snap
 }

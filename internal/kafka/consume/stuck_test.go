@@ -191,11 +191,11 @@ func TestConsumer_Trouble_EndsWithSkipAndRevocation(t *testing.T) {
 	log.WaitFor(t, host.Notice, "topic t partition 0 works again after ")
 	s := m.session
 	m.hold(s, topicPartition{"t", 0}, kerr.TopicAuthorizationFailed)
-	if troubles := m.Snapshot().Brokers.Topics; len(troubles) != 1 {
+	if troubles := m.status.Snapshot().Topics; len(troubles) != 1 {
 		t.Fatalf("shown while refused: %v", troubles)
 	}
 	m.drop(s)
-	if troubles := m.Snapshot().Brokers.Topics; len(troubles) != 0 {
+	if troubles := m.status.Snapshot().Topics; len(troubles) != 0 {
 		t.Errorf("shown after revocation: %v", troubles)
 	}
 }

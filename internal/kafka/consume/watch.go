@@ -20,9 +20,7 @@ func (c *Consumer) look() {
 		return
 	}
 	now, n := c.tune.now(), c.settle()
-	if n > c.seen {
-		c.seen, c.since = n, now
-	}
+	c.observeLocked(n)
 	if now.Sub(c.since) < c.maxPoll {
 		c.watch.Reset(c.tick())
 		c.mtx.Unlock()

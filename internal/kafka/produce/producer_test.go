@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/kafka/client"
+	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
 	"reskafka/test/kafkatest"
 )
@@ -469,7 +470,9 @@ func drain(t *testing.T, box *outbox.Outbox) {
 	timer := time.AfterFunc(kafkatest.Patience, func() { close(limit) })
 	defer timer.Stop()
 	if !box.Drain(limit) {
-		t.Fatalf("records are left: %+v", box.Counters())
+		numbers := metrics.Of("c")
+		box.Collect(numbers)
+		t.Fatalf("%d records are left", numbers.Sum(metrics.RecordsWaiting, metrics.RecordsSending, metrics.RecordsSpooled))
 	}
 }
 
