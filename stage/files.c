@@ -26,6 +26,11 @@
 /* The smallest page size there is: touching more often than needed does no harm. */
 #define PAGE_BYTES 4096
 
+/* Linux 5.14; not in every C library. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 /* How often a signal may interrupt an allocation before it counts as failed. */
 #define ALLOCATE_TRIES 16
 
@@ -114,12 +119,16 @@ static void touch(struct slab *slab)
 	}
 }
 
-struct slab *stage_slab_pop_idle(struct slab_pool *pool, struct slab_stack *stack)
+struct slab *stage_slab_pop_idle(struct slab_pool *pool, struct slab_idle *idle)
 {
-	struct slab *slab = stage_slab_pop(pool->table, stack);
+	struct slab *slab = stage_slab_pop(pool->table, &idle->slabs);
+	int64_t count;
 
 	if (slab) {
-		__atomic_fetch_sub(&pool->idling, 1, __ATOMIC_RELAXED);
+		count = __atomic_sub_fetch(&idle->count, 1, __ATOMIC_RELAXED);
+		if (count < __atomic_load_n(&idle->least, __ATOMIC_RELAXED)) {
+			__atomic_store_n(&idle->least, count, __ATOMIC_RELAXED);
+		}
 	}
 	return slab;
 }
@@ -255,15 +264,26 @@ void stage_slab_unplace(struct slab_pool *pool, struct slab *slab)
 	stage_slab_push(pool->table, &pool->bare_large[size_class(slab->size)], slab);
 }
 
+/* populate maps the pages of a larger slab, many at a time, where the kernel can. Else they are mapped one by one as they are
+ * written to. */
+static void populate(struct slab *slab)
+{
+	madvise(slab->head, slab->backed, MADV_POPULATE_WRITE);
+}
+
 /* make_large makes a larger plain slab. */
 static struct slab *make_large(struct slab_pool *pool, size_t size)
 {
 	int class = size_class(size);
 	struct slab *slab = class < 0 ? NULL : place(pool, class);
+	size_t backed = slab ? slab->backed : 0;
 
 	if (slab && !back(pool, pool->file, slab->file, slab, size)) {
 		stage_slab_unplace(pool, slab);
 		return NULL;
+	}
+	if (slab && slab->backed > backed) {
+		populate(slab);
 	}
 	return slab;
 }
@@ -285,8 +305,10 @@ static bool map_own(struct slab_pool *pool, struct slab *slab, size_t size)
 	if (!slab->head) {
 		unlinkat(pool->folder, name, 0);
 		stage_pool_unbook(pool, slab->backed);
+		return false;
 	}
-	return slab->head;
+	populate(slab);
+	return true;
 }
 
 /* make_file makes a slab that has a file to itself. */
@@ -329,6 +351,7 @@ struct slab *stage_slab_make(struct slab_pool *pool, size_t size)
 
 void stage_slab_discard(struct slab_pool *pool, struct slab *slab)
 {
+	struct slab_idle *idle;
 	char name[32];
 
 	if (slab_is_large(slab) && pool->shared) {
@@ -339,8 +362,9 @@ void stage_slab_discard(struct slab_pool *pool, struct slab *slab)
 		stage_slab_push(pool->table, &pool->table->free, slab);
 		return;
 	}
-	__atomic_fetch_add(&pool->idling, 1, __ATOMIC_RELAXED);
-	stage_slab_push(pool->table, slab_is_large(slab) ? &pool->idle_large[size_class(slab->size)] : &pool->idle, slab);
+	idle = slab_is_large(slab) ? &pool->idle_large[size_class(slab->size)] : &pool->idle;
+	__atomic_fetch_add(&idle->count, 1, __ATOMIC_RELAXED);
+	stage_slab_push(pool->table, &idle->slabs, slab);
 }
 
 void stage_slab_leave(struct slab_pool *pool, struct slab *slab)

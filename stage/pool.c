@@ -98,7 +98,7 @@ void stage_pool_close(struct slab_pool *pool)
 	int i;
 
 	for (i = 0; i < STAGE_SIZES; i++) {
-		unmap_large(pool, &pool->idle_large[i]);
+		unmap_large(pool, &pool->idle_large[i].slabs);
 	}
 	if (pool->memory) {
 		munmap(pool->memory, pool->regions * STAGE_SLAB_BYTES);
@@ -140,30 +140,66 @@ static void punch_marked(struct slab_pool *pool)
 	memset(pool->places, 0, (pool->regions + 63) / 64 * sizeof(*pool->places));
 }
 
-void stage_pool_give_back(struct slab_pool *pool)
+bool stage_pool_idle(const struct slab_pool *pool)
 {
-	struct slab *slabs = NULL;
-	struct slab *slab;
+	int64_t count = __atomic_load_n(&pool->idle.count, __ATOMIC_RELAXED);
 	int i;
 
-	while ((slab = stage_slab_pop_idle(pool, &pool->idle))) {
-		uint64_t number = slab->file / STAGE_SLAB_BYTES;
+	for (i = 0; i < STAGE_SIZES; i++) {
+		count += __atomic_load_n(&pool->idle_large[i].count, __ATOMIC_RELAXED);
+	}
+	return count > 0;
+}
 
-		pool->places[number / 64] |= UINT64_C(1) << number % 64;
+/* unneeded takes the idle slabs that nobody has needed of late, linked by next. */
+static struct slab *unneeded(struct slab_pool *pool, struct slab_idle *idle)
+{
+	int64_t many = __atomic_load_n(&idle->least, __ATOMIC_RELAXED);
+	struct slab *slabs = NULL;
+	struct slab *slab;
+
+	while (many-- > 0 && (slab = stage_slab_pop_idle(pool, idle))) {
 		slab->next = slabs;
 		slabs = slab;
 	}
-	if (slabs) {
-		punch_marked(pool);
+	__atomic_store_n(&idle->least, __atomic_load_n(&idle->count, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+	return slabs;
+}
+
+static void give_back_usual(struct slab_pool *pool)
+{
+	struct slab *slabs = unneeded(pool, &pool->idle);
+	struct slab *slab;
+
+	if (!slabs) {
+		return;
 	}
+	for (slab = slabs; slab; slab = slab->next) {
+		uint64_t number = slab->file / STAGE_SLAB_BYTES;
+
+		pool->places[number / 64] |= UINT64_C(1) << number % 64;
+	}
+	punch_marked(pool);
 	while ((slab = slabs)) {
 		slabs = slab->next;
 		stage_pool_unbook(pool, slab->backed);
 		slab->backed = 0;
 		stage_slab_push(pool->table, &pool->bare, slab);
 	}
+}
+
+void stage_pool_give_back(struct slab_pool *pool)
+{
+	int i;
+
+	give_back_usual(pool);
 	for (i = 0; i < STAGE_SIZES; i++) {
-		while ((slab = stage_slab_pop_idle(pool, &pool->idle_large[i]))) {
+		struct slab *slabs = unneeded(pool, &pool->idle_large[i]);
+
+		while (slabs) {
+			struct slab *slab = slabs;
+
+			slabs = slab->next;
 			stage_slab_unplace(pool, slab);
 		}
 	}

@@ -98,6 +98,13 @@ struct slab_stack {
 	_Alignas(64) uint64_t top;
 };
 
+/* Slabs that have pages and are not needed. */
+struct slab_idle {
+	struct slab_stack slabs;
+	int64_t count; /* or a little off: atomic */
+	int64_t least; /* that there were since the last stage_pool_give_back: atomic */
+};
+
 /* All slabs of a pump. */
 struct slab_table {
 	struct slab *slabs;     /* STAGE_SLABS_MOST of them, by number */
@@ -111,16 +118,15 @@ struct slab_table {
 struct slab_pool {
 	struct slab_table *table;
 	struct slab_stack spare;
-	struct slab_stack idle; /* with pages, not needed: until stage_pool_give_back */
 	struct slab_stack bare; /* with a place in the file of usual slabs and no pages */
+	struct slab_idle idle;
 
 	/* Larger plain ones, by the size of their places: idle ones are mapped and have pages, bare ones are not and have none. */
-	struct slab_stack idle_large[STAGE_SIZES];
+	struct slab_idle idle_large[STAGE_SIZES];
 	struct slab_stack bare_large[STAGE_SIZES];
 	uint64_t end; /* of the places of larger plain slabs: atomic */
 
 	int64_t count;  /* of spares, or a little off: atomic, as what follows */
-	int64_t idling; /* slabs that are idle, or a little off */
 	int64_t missed; /* times that there was no spare when a writer wanted one */
 	bool wanted;    /* some stage has wanted one; durable slabs only */
 	size_t bytes;   /* with pages */
@@ -175,7 +181,7 @@ STAGE_HIDDEN void stage_slab_refill(struct slab_pool *pool);
 /* stage_slab_trim makes all spares but keep idle, and has the pump make a few only from now on. */
 STAGE_HIDDEN void stage_slab_trim(struct slab_pool *pool, int64_t keep);
 
-/* stage_slab_surplus: more than STAGE_SPARES_READY spares are kept, or some slab is idle. */
+/* stage_slab_surplus reports whether more than STAGE_SPARES_READY spares are kept, or some slab is idle. */
 STAGE_HIDDEN bool stage_slab_surplus(const struct slab_pool *pool);
 
 /* stage_frame_size returns the size of the frame that begins at byte `at` of a slab's frames, which end at `end`. 0: what
@@ -206,8 +212,8 @@ STAGE_HIDDEN void stage_file_punch(int file, uint64_t at, size_t size);
 /* stage_pool_unbook counts size bytes of pages less. */
 STAGE_HIDDEN void stage_pool_unbook(struct slab_pool *pool, size_t size);
 
-/* stage_slab_pop_idle takes an idle slab off a stack. */
-STAGE_HIDDEN struct slab *stage_slab_pop_idle(struct slab_pool *pool, struct slab_stack *stack);
+/* stage_slab_pop_idle takes an idle slab. NULL: there is none. */
+STAGE_HIDDEN struct slab *stage_slab_pop_idle(struct slab_pool *pool, struct slab_idle *idle);
 
 /* stage_slab_unplace takes the pages and the mapping of a larger plain slab. */
 STAGE_HIDDEN void stage_slab_unplace(struct slab_pool *pool, struct slab *slab);
@@ -236,7 +242,10 @@ STAGE_HIDDEN void stage_pool_open_durable(struct slab_pool *pool, const char *fo
 /* stage_pool_close unmaps all slabs. Only what stage_slab_leave was told to leave stays in the folder. */
 STAGE_HIDDEN void stage_pool_close(struct slab_pool *pool);
 
-/* stage_pool_give_back gives back the pages of idle slabs. It costs least for many at once: adjacent ones are a single call,
+/* stage_pool_idle reports whether there are idle slabs. */
+STAGE_HIDDEN bool stage_pool_idle(const struct slab_pool *pool);
+
+/* stage_pool_give_back gives back the pages of as many idle slabs as nobody has needed since it was called before. It costs least for many at once: adjacent ones are a single call,
  * and one message to the other processors. The pump's thread. */
 STAGE_HIDDEN void stage_pool_give_back(struct slab_pool *pool);
 
