@@ -85,14 +85,22 @@ static bool allowed(struct slab_pool *pool, size_t size)
 	return true;
 }
 
-bool stage_file_allocate(int file, uint64_t at, size_t size)
+bool stage_file_may_reach(uint64_t end)
 {
 	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) || (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < end)) {
+		errno = EFBIG;
+		return false;
+	}
+	return true;
+}
+
+bool stage_file_allocate(int file, uint64_t at, size_t size)
+{
 	int tries = 0;
 
-	/* Beyond this limit the process would be ended by SIGXFSZ. */
-	if (getrlimit(RLIMIT_FSIZE, &limit) || (limit.rlim_cur != RLIM_INFINITY && (limit.rlim_cur < size || limit.rlim_cur - size < at))) {
-		errno = EFBIG;
+	if (!stage_file_may_reach(at + size)) {
 		return false;
 	}
 	while (fallocate(file, 0, at, size)) {

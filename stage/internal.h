@@ -77,8 +77,10 @@
 #define STAGE_KEPT_MAX_NS (32 * STAGE_KEPT_NS)
 
 /* How soon the pump tries again to put something into a full ring: the engine takes an entry in some microseconds, so it has
- * no processor, or is stuck. */
-#define STAGE_RING_NS STAGE_MILLISECOND
+ * no processor, or is stuck. Twice as long after each time that it was still full, up to the longest: an engine that goes on takes
+ * about as long for a full ring. */
+#define STAGE_RING_NS     STAGE_MILLISECOND
+#define STAGE_RING_MAX_NS (16 * STAGE_RING_NS)
 
 /* How long the end of a stage or of the pump waits for room in the ring. An engine that takes nothing for so long does not
  * get the rest, which stays where it is. */
@@ -199,7 +201,8 @@ struct ring {
 	bool fresh;     /* there is one that has to get it: atomic */
 
 	/* The pump's thread only. */
-	int64_t retry; /* before this time the ring is taken to be full */
+	int64_t retry; /* before this time the ring is taken to be full, */
+	int64_t pause; /* for so long; 0 = it was not */
 };
 
 struct stage_pump {

@@ -12,11 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "internal.h"
+
+/* Of the addresses that a limit leaves, the part that plain slabs may have. */
+#define ADDRESSES_SHARE 8
 
 /* A pool that cannot map as much as it may have maps half, and so on down to this. */
 #define MAPPING_LEAST ((size_t) 4 * 1024 * 1024)
@@ -40,12 +44,39 @@ static bool open_places(struct slab_pool *pool, size_t size)
 	return pool->places;
 }
 
+/* addresses returns how many bytes may be mapped so that most of the addresses that a limit leaves are left to the PBX. */
+static size_t addresses(void)
+{
+	struct rlimit limit;
+	char text[32] = "";
+	int file;
+	size_t used;
+
+	if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur == RLIM_INFINITY) {
+		return SIZE_MAX;
+	}
+	file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	if (file >= 0) {
+		if (read(file, text, sizeof(text) - 1) < 0) {
+			text[0] = '\0';
+		}
+		close(file);
+	}
+	used = strtoull(text, NULL, 10) * sysconf(_SC_PAGESIZE);
+	return limit.rlim_cur > used ? (limit.rlim_cur - used) / ADDRESSES_SHARE : 0;
+}
+
 bool stage_pool_open_plain(struct slab_pool *pool, int file)
 {
+	size_t most = addresses();
+
 	pool->folder = -1;
 	pool->file = file;
 	pool->most = SIZE_MAX;
-	return open_places(pool, pool->table->most);
+	if (most < MAPPING_LEAST) {
+		most = MAPPING_LEAST;
+	}
+	return open_places(pool, most < pool->table->most ? most : pool->table->most);
 }
 
 /* open_folder opens a folder that is this user's alone, and waits for nothing that may stand in its place. */

@@ -41,10 +41,13 @@ struct slab *stage_slab_pop(const struct slab_table *table, struct slab_stack *s
 
 bool stage_slabs_open(struct slab_table *table, size_t most)
 {
-	/* Only what is used of it gets pages. */
-	void *memory = mmap(NULL, STAGE_SLABS_MOST * sizeof(struct slab), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *memory;
 
+	_Static_assert(STAGE_SLAB_NUMBERS(STAGE_BYTES_MAX) < 1 << 18, "a word has 18 bits");
+	table->numbers = STAGE_SLAB_NUMBERS(most);
+	/* Only what is used of it gets pages. */
+	memory = mmap(NULL, table->numbers * sizeof(struct slab), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	table->slabs = memory == MAP_FAILED ? NULL : memory;
 	table->made = 1;
 	table->most = most;
@@ -54,7 +57,7 @@ bool stage_slabs_open(struct slab_table *table, size_t most)
 void stage_slabs_close(struct slab_table *table)
 {
 	if (table->slabs) {
-		munmap(table->slabs, STAGE_SLABS_MOST * sizeof(struct slab));
+		munmap(table->slabs, table->numbers * sizeof(struct slab));
 	}
 }
 
@@ -67,7 +70,7 @@ struct slab *stage_slab_new(struct slab_table *table)
 		return slab;
 	}
 	do {
-		if (made == STAGE_SLABS_MOST) {
+		if (made == table->numbers) {
 			return NULL;
 		}
 	} while (!__atomic_compare_exchange_n(&table->made, &made, made + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));

@@ -60,8 +60,9 @@ void stage_step(bool writer);
 #define STAGE_RETRY_NS INT64_C(1000000000)
 #endif
 
-/* Most slabs of one pump, for a word has 18 bits for their number. */
-#define STAGE_SLABS_MOST (1u << 18)
+/* Numbers for slabs of one pump: for each that its bytes suffice for, for each durable one, and as many again for places of larger
+ * slabs that have no pages. A word has 18 bits for them. */
+#define STAGE_SLAB_NUMBERS(bytes) (2 * ((bytes) + STAGE_SHARED_MAX) / STAGE_SLAB_BYTES + 1)
 
 #define STAGE_SLAB_ROOM (STAGE_SLAB_BYTES - sizeof(struct stage_slab))
 
@@ -107,7 +108,8 @@ struct slab_idle {
 
 /* All slabs of a pump. */
 struct slab_table {
-	struct slab *slabs;     /* STAGE_SLABS_MOST of them, by number */
+	struct slab *slabs;     /* by number */
+	uint32_t numbers;       /* that there are: constant */
 	uint32_t made;          /* that were ever used, and number 0: atomic */
 	struct slab_stack free; /* without a place */
 	size_t bytes;           /* with pages, of all pools: atomic */
@@ -198,6 +200,10 @@ static inline size_t stage_frame_size(const struct slab *slab, size_t at, size_t
 STAGE_HIDDEN bool stage_slab_is_done(struct slab *slab);
 
 /* files.c: the memory of slabs. Any thread. */
+
+/* stage_file_may_reach reports whether a file may be so long. Beyond the process's limit of file sizes its growth would end the
+ * process by SIGXFSZ. Sets errno. */
+STAGE_HIDDEN bool stage_file_may_reach(uint64_t end);
 
 /* stage_file_allocate has the pages of a part of a file there. false: they cannot be had, errno says why. */
 STAGE_HIDDEN bool stage_file_allocate(int file, uint64_t at, size_t size);

@@ -415,6 +415,56 @@ static void idle(void)
 	rig_stop();
 }
 
+/* An engine that takes nothing for a while: the ring gets full, and what has no room in it comes later, all of it and in order. */
+struct slow {
+	struct owner owner;
+	sem_t go_on;
+	int64_t seen; /* the engine only */
+};
+
+static void see_slowly(struct owner *owner, const struct stage_frame *frame)
+{
+	struct slow *slow = (struct slow *) owner;
+
+	if (slow->seen == 0) {
+		sem_wait(&slow->go_on);
+	}
+	CHECK_EQUAL(frame->charge, slow->seen);
+	slow->seen++;
+}
+
+static void a_full_ring(void)
+{
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "waiting pump", test_folder(), 0);
+	struct slow slow = { .owner.frame = see_slowly };
+	unsigned long long before;
+	uint32_t frames = 0;
+
+	sem_init(&slow.go_on, 0, 0);
+	owner_open(&slow.owner, pump, 0);
+	/* Each of these is an entry of its own, until there is no room. */
+	do {
+		CHECK_EQUAL(put_bytes(slow.owner.stage, 'a', 10, frames++), STAGE_OK);
+		CHECK(frames < RESK_RING + 10);
+	} while (stage_flush(slow.owner.stage, 50 * MILLISECOND) || frames < RESK_RING);
+	CHECK_EQUAL(__atomic_load_n(&rig.memory.control->ring.put, __ATOMIC_SEQ_CST), RESK_RING);
+	while (frames < 4 * RESK_RING) {
+		CHECK_EQUAL(put_bytes(slow.owner.stage, 'a', 1000, frames++), STAGE_OK);
+	}
+	/* The pump does not look for room all the time. */
+	rest_for(100 * MILLISECOND);
+	before = pump_status("waiting pump", "voluntary_ctxt_switches:", 10);
+	rest_for(500 * MILLISECOND);
+	CHECK(pump_status("waiting pump", "voluntary_ctxt_switches:", 10) - before < 100);
+	CHECK_EQUAL(stage_flush(slow.owner.stage, MILLISECOND), false);
+	sem_post(&slow.go_on);
+	flush(slow.owner.stage);
+	CHECK_EQUAL(slow.seen, frames);
+	owner_close(&slow.owner);
+	rig_stop();
+	sem_destroy(&slow.go_on);
+}
+
 static void *put_many(void *argument)
 {
 	struct owner *owners = argument;
@@ -497,6 +547,7 @@ int main(void)
 	RUN(notes);
 	RUN(the_thread);
 	RUN(idle);
+	RUN(a_full_ring);
 #ifdef SHARED
 	RUN(many_that_wait);
 #endif
