@@ -13,7 +13,10 @@ import (
 
 // How the engine's process is set up, beside what the module sets when it starts it.
 const (
-	// processors is how many threads run Go at a time. Measured with bench at 300 records a second and as fast as can be.
+	// processors is how many threads run Go at a time. Measured with records of 300 bytes, on two processors that others used
+	// too, median of three: at 300 records a second one takes 1.7 % of a core and 310 context switches a second, two take
+	// 2.1 % and 620, four the same. As fast as can be, one carries 360,000 a second (gzip 243,000), two 594,000 (597,000),
+	// four 674,000 (466,000). A record costs the same.
 	processors = 2
 	// niceness is added to that of Asterisk: media threads come first when processors are short.
 	niceness = 5
@@ -31,6 +34,7 @@ const (
 	schedOther      = 0
 	maxNice         = 19
 	maxKillScore    = 1000
+	capVersion      = 0x20080522 // _LINUX_CAPABILITY_VERSION_3
 )
 
 // setUpProcess limits what the process can do and take. memory is what it may have, in bytes; 0 = not known. Each step is a help
@@ -44,6 +48,7 @@ func setUpProcess(memory int64) (faults []error) {
 		{"leaving Asterisk's session", newSession},
 		{"going to the root directory", func() error { return os.Chdir("/") }},
 		{"forbidding new privileges", func() error { return onAllThreads(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0) }},
+		{"giving up capabilities", dropCapabilities},
 		{"leaving real-time scheduling", ordinaryScheduling},
 		{"lowering the priority", lowerPriority},
 		{"raising the kill score", raiseKillScore},
@@ -66,6 +71,27 @@ func onAllThreads(trap, a1, a2, a3 uintptr) error {
 		return errno
 	}
 	return nil
+}
+
+// keptCapabilities are those on files of other users, which a root that runs Asterisk may have as keys or as a spool:
+// CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER.
+const keptCapabilities = 1<<1 | 1<<2 | 1<<3
+
+// dropCapabilities gives up the other rights of root on every thread, for example to trace other processes, to load kernel
+// modules, to mount, and to use a disk's reserved blocks.
+func dropCapabilities() error {
+	header := struct {
+		version uint32
+		pid     int32
+	}{version: capVersion}
+	var data [2]struct{ effective, permitted, inheritable uint32 }
+	if _, _, errno := syscall.Syscall(syscall.SYS_CAPGET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0); errno != 0 {
+		return errno
+	}
+	kept := data[0].permitted & keptCapabilities
+	data[0].effective, data[0].permitted, data[0].inheritable = kept, kept, 0
+	data[1].effective, data[1].permitted, data[1].inheritable = 0, 0, 0
+	return onAllThreads(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0)
 }
 
 // closeInherited closes descriptors that the module does not hand over. Those that Go itself has opened are marked to be closed

@@ -184,6 +184,8 @@ func TestEngine_Start_SetsItselfUp(t *testing.T) {
 		}
 		if status := p.proc("task/" + task.Name() + "/status"); !strings.Contains(status, "NoNewPrivs:\t1\n") {
 			t.Errorf("thread %s can get privileges: %s", task.Name(), status)
+		} else if got := capabilities(t, status); os.Geteuid() == 0 && got != keptCapabilities || got&^keptCapabilities != 0 {
+			t.Errorf("thread %s has capabilities %#x, want %#x", task.Name(), got, keptCapabilities)
 		}
 	}
 	for file, want := range map[string]string{
@@ -202,6 +204,18 @@ func TestEngine_Start_SetsItselfUp(t *testing.T) {
 		t.Errorf("it works in %s: %v", cwd, err)
 	}
 	p.withoutPipes()
+}
+
+// capabilities reads the permitted set of a thread.
+func capabilities(t *testing.T, status string) uint64 {
+	t.Helper()
+	_, set, _ := strings.Cut(status, "CapPrm:\t")
+	set, _, _ = strings.Cut(set, "\n")
+	n, err := strconv.ParseUint(set, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // raised is the score of a process of ours with killScore.
