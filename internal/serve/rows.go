@@ -92,13 +92,19 @@ func complete(s *Server, q *boundary.CompleteRequest) boundary.Body {
 
 // stop answers when everything is delivered or given up.
 func stop(s *Server, q *boundary.StopRequest) boundary.Body {
+	note(s.stopping)
 	s.ingest.Drain() // records of before the stop are still for this engine
 	s.finish(time.Duration(q.GraceMS) * time.Millisecond)
-	select {
-	case s.stopped <- struct{}{}:
-	default: // a second stop
-	}
+	note(s.stopped)
 	return nil
+}
+
+// note leaves a token, unless there is one of an earlier stop.
+func note(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 // ping answers when the records that the ring had were taken: an engine that hangs there does not answer.

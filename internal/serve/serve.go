@@ -43,16 +43,16 @@ type Server struct {
 	exit   func(status int) // os.Exit
 	times  times
 
-	engine *engine.Engine // nil before hello; set by the reading goroutine before started is closed
+	engine *engine.Engine // nil before hello; set by the reading goroutine
 
-	started chan struct{} // closed when hello was answered
-	gone    chan struct{} // closed when nothing more is read from the socket
-	broken  error         // why the module was refused; set before gone is closed
-	stopped chan struct{} // holds a token when stop was answered
-	ordered chan request  // requests that run in the order of the socket
-	closing sync.Once     // of the ingest
-	hang    sync.RWMutex  // held for writing by the fault "hang", for ever
-	spool   string        // Asterisk's directory for spools; set with engine
+	gone     chan struct{} // closed when nothing more is read from the socket
+	broken   error         // why the module was refused; set before gone is closed
+	stopping chan struct{} // holds a token when stop has begun
+	stopped  chan struct{} // holds a token when stop was answered
+	ordered  chan request  // requests that run in the order of the socket
+	closing  sync.Once     // of the ingest
+	hang     sync.RWMutex  // held for writing by the fault "hang", for ever
+	spool    string        // Asterisk's directory for spools; set with engine
 
 	mtx        sync.Mutex           // guards deliveries and reports
 	deliveries map[uint64]*delivery // of subscriptions, by number
@@ -70,9 +70,9 @@ const orderedLength = 1024
 func New(conn *boundary.Conn) *Server {
 	return &Server{
 		conn: conn, log: &lines{conn: conn}, exit: os.Exit,
-		times:   times{graceGone, patienceOld, patienceSocket, patienceSignal, endLimit},
-		started: make(chan struct{}), gone: make(chan struct{}),
-		stopped: make(chan struct{}, 1), ordered: make(chan request, orderedLength),
+		times:    times{graceGone, patienceOld, patienceSocket, patienceSignal, endLimit},
+		gone:     make(chan struct{}),
+		stopping: make(chan struct{}, 1), stopped: make(chan struct{}, 1), ordered: make(chan request, orderedLength),
 		deliveries: map[uint64]*delivery{}, reports: map[uint64]*engine.Reports{},
 	}
 }
@@ -83,43 +83,59 @@ func (s *Server) Log() host.Logger { return s.log }
 // Run serves the module until the end. It takes ownership of in. The end comes with that of the socket, 5 seconds after stop,
 // or 10 seconds after a signal: systemd signals Asterisk and the engine at once, and Asterisk's last records are still to come
 // then. The error is a *boundary.VersionError for a module of another build, or wraps boundary.ErrFormat for one that broke
-// the rules of the socket. Called once.
+// the rules of the socket. The process must end when Run returns. Called once.
 func (s *Server) Run(in *ingest.Door, signals <-chan os.Signal) error {
 	s.ingest = in
 	go s.read()
-	s.wait(signals)
+	if s.wait(signals) {
+		s.leave()
+		return nil
+	}
 	return s.end()
 }
 
-// wait returns when the end has come.
-func (s *Server) wait(signals <-chan os.Signal) {
+// wait returns when the end has come. It reports whether a signal is the only reason.
+func (s *Server) wait(signals <-chan os.Signal) (signaled bool) {
 	var limit <-chan time.Time
 	for {
 		select {
 		case <-s.gone:
-			return
+			return false
 		case <-limit:
-			return
+			return true
 		case <-signals:
 			signals, limit = nil, time.After(s.times.signal)
+		case <-s.stopping:
+			signals, limit = nil, nil // the module ends in time
 		case <-s.stopped:
-			signals, limit = nil, time.After(s.times.socket)
+			return s.awaitClose()
 		}
 	}
+}
+
+// awaitClose waits for the module to close the socket after stop.
+func (s *Server) awaitClose() (signaled bool) {
+	select {
+	case <-s.gone:
+	case <-time.After(s.times.socket):
+	}
+	return false
+}
+
+// leave ends the process while Asterisk goes on. Frames that are not done stay where they are, with open gates, and the next
+// engine gets them: to stop this one would refuse records for as long as that takes, and drop those that are in memory only.
+func (s *Server) leave() {
+	host.Logf(s.log, host.Notice, "the engine ends on a signal; the next one goes on with all records that are queued")
+	s.log.end(patienceLog)
+	_ = s.conn.Close()
+	<-s.gone
 }
 
 // end delivers the records that the module has left, and ends the engine and the connection, which stays until then for the
 // lines about the end.
 func (s *Server) end() error {
 	defer time.AfterFunc(s.times.end, func() { s.exit(statusHung) }).Stop()
-	select {
-	case <-s.started:
-	case <-s.gone:
-	default: // no hello came, and none is to be answered now
-		_ = s.conn.Close()
-		<-s.gone
-	}
-	if s.engine != nil {
+	if s.engine != nil { // nobody sets it any more: the socket has ended, or stop was answered
 		defer s.takeRest().Release()
 		s.finish(s.times.gone)
 	}
@@ -132,16 +148,10 @@ func (s *Server) end() error {
 // takeRest gives the engine what the module has left in shared memory. The engine of the next Asterisk waits until the lock
 // that it returns is released.
 func (s *Server) takeRest() (lock *ingest.Succession) {
-	lock = &ingest.Succession{}
+	lock = ingest.HoldSuccession(s.spool)
 	defer host.Guard(s.log, "taking the last records")
-	select {
-	case <-s.gone:
-		lock = ingest.HoldSuccession(s.spool)
-		s.ingest.Drain()
-		s.engine.TakeRest(s.ingest.Rest())
-	default: // the module is still there, and hands over to the next engine what this one does not finish
-		s.ingest.Drain()
-	}
+	s.ingest.Drain()
+	s.engine.TakeRest(s.ingest.Rest())
 	return lock
 }
 
@@ -192,7 +202,6 @@ func (s *Server) first() error {
 		return err
 	}
 	s.start(&q, answer)
-	defer close(s.started)
 	return s.conn.Answer(f.Kind, f.Number, answer)
 }
 

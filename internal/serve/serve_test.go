@@ -236,26 +236,66 @@ func TestServer_Damage_Ends(t *testing.T) {
 }
 
 // TestServer_Signal_WaitsForTheModule verifies that a stop of the whole service, which signals all its processes, costs none of
-// Asterisk's last records, and that the engine ends although the module does not.
+// Asterisk's last records.
 func TestServer_Signal_WaitsForTheModule(t *testing.T) {
-	b := broker(t, "t")
-	s := start(t)
-	s.server.times.signal = 300 * time.Millisecond
-	s.Hello(s.dir)
+	b, s := broker(t, "t"), greeted(t)
 	s.configure(section("one", b.ListenAddrs()[0]))
 	s.open("one", 3)
 	s.signals <- os.Interrupt
-	began := time.Now()
+	s.Ask(boundary.PingKind, nil, nil)
+	s.memory.Put(3, "one", numbered("t", 0, 10)...)
+	s.memory.Stage(3, "one", numbered("t", 10, 20)...)
+	_ = s.Conn.Close()
+	if err := s.ended(); err != nil {
+		t.Error(err)
+	}
+	if got := values(t, b, "t", 20); fmt.Sprint(got) != fmt.Sprint(counting(0, 20)) {
+		t.Errorf("the topic has %v", got)
+	}
+}
+
+// TestServer_SignalModuleStays_LeavesRecordsToTheNext verifies that an engine which is signaled alone ends, and that Asterisk loses
+// nothing by it: what is queued in memory only is not dropped, and nothing is refused meanwhile.
+func TestServer_SignalModuleStays_LeavesRecordsToTheNext(t *testing.T) {
+	s := start(t)
+	s.server.times.signal = 200 * time.Millisecond
+	s.Hello(s.dir)
+	s.configure(section("one", port.Refused(t), "durability = memory"))
+	s.open("one", 3)
 	s.memory.Put(3, "one", numbered("t", 0, 10)...)
 	s.Ask(boundary.PingKind, nil, nil)
+	began := time.Now()
+	s.signals <- os.Interrupt
 	if err := s.ended(); err != nil {
 		t.Error(err)
 	}
 	if took := time.Since(began); took < s.server.times.signal {
 		t.Errorf("it ended after %v", took)
 	}
-	if got := values(t, b, "t", 10); fmt.Sprint(got) != fmt.Sprint(counting(0, 10)) {
-		t.Errorf("the topic has %v", got)
+	if n, open := s.memory.Ready(), s.memory.Gate(3, 0).Load(); n != 10 || open != 1 {
+		t.Errorf("%d of 10 frames are left, open %d", n, open)
+	}
+	s.Line("notice: the engine ends on a signal")
+	if lines := s.With("dropped"); len(lines) != 0 {
+		t.Errorf("the log has %q", lines)
+	}
+	s.server.engine.Stop(0) // in place of the end of the process
+}
+
+// TestServer_SignalThenStop_StopIsFinished verifies that a signal does not cut short what the module asks for later.
+func TestServer_SignalThenStop_StopIsFinished(t *testing.T) {
+	s := start(t)
+	s.server.times.signal = 200 * time.Millisecond
+	s.Hello(s.dir)
+	s.configure(section("one", port.Refused(t), "durability = memory", "flush_timeout_ms = 600"))
+	s.open("one", 3)
+	s.memory.Put(3, "one", numbered("t", 0, 10)...)
+	s.signals <- os.Interrupt
+	s.Ask(boundary.StopKind, &boundary.StopRequest{GraceMS: 1000}, nil)
+	s.Line("error: connection 'one': 10 record(s) for topic 't' dropped, engine stopped")
+	_ = s.Conn.Close()
+	if err := s.ended(); err != nil {
+		t.Error(err)
 	}
 }
 
