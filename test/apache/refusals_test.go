@@ -19,7 +19,7 @@ import (
 // record over that limit, which becomes a dead letter.
 func TestRefusals_ClocksAndLongRequests_LoseNothing(t *testing.T) {
 	const many = 2000
-	limits := regexp.MustCompile(`should be within \[-?\d+, \d+\]`) // as internal/kafka reads them
+	limits := regexp.MustCompile(`should be within \[-?\d+, \d+\]`) // as internal/kafka/produce reads them
 	eachVersion(t, func(t *testing.T, folder string) {
 		c := start(t, Config{Kafka: folder, Listeners: []Listener{Plaintext}, Properties: map[string]string{"socket.request.max.bytes": "300000"}})
 		admin := kadm.NewClient(client(t, c.Brokers(Plaintext.Name)))
