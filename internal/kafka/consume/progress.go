@@ -85,34 +85,39 @@ func (c *Consumer) watchProgress() {
 	}
 }
 
-// still returns the partitions to compare with the broker's log.
-func (c *Consumer) still() (*session, []topicPartition) {
+// still returns the partitions to compare with the broker's log. Those in busy do not move because the module is busy: what it has
+// not polled yet is buffered in the client, which fetches no more until then and does not learn how far behind the module falls.
+func (c *Consumer) still() (s *session, list []topicPartition, busy map[topicPartition]bool) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	s, now := c.session, c.tune.now()
 	if s == nil || c.allPaused {
-		return nil, nil
+		return nil, nil, nil
 	}
 	buffered := s.client.BufferedFetchRecords() > 0
-	var list []topicPartition
+	busy = map[topicPartition]bool{}
 	for where, p := range s.places {
 		quiet := now.Sub(p.moved)
 		_, stale := s.stale[where.topic]
 		switch {
 		case p.fault != nil, p.step != nil, stale, c.paused[where.topic]:
-		case buffered && p.polls < fewPolls: // the module may have been busy with what the client has of it
+		case buffered && p.polls < fewPolls && (quiet < c.tune.still || now.Sub(p.looked) < c.tune.still):
+		case buffered && p.polls < fewPolls:
+			busy[where] = true
+			p.looked = now
+			list = append(list, where)
 		case quiet >= c.tune.still && now.Sub(p.looked) >= c.tune.still,
 			quiet >= suspectStill && now.Sub(p.looked) >= c.tune.progress && c.reads.high(where):
 			p.looked = now
 			list = append(list, where)
 		}
 	}
-	return s, list
+	return s, list, busy
 }
 
 // compareStill asks the brokers how far partitions go that do not move.
 func (c *Consumer) compareStill() {
-	s, list := c.still()
+	s, list, busy := c.still()
 	if len(list) == 0 {
 		return
 	}
@@ -129,13 +134,13 @@ func (c *Consumer) compareStill() {
 	for _, where := range list {
 		first, known := stable[where]
 		if end, ok := ends[where]; ok && known {
-			c.compareOne(s, where, first, end)
+			c.compareOne(s, where, first, end, busy[where])
 		}
 	}
 }
 
-// compareOne takes how far one partition goes.
-func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int64) {
+// compareOne takes how far one partition goes. busy is as in still.
+func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int64, busy bool) {
 	c.mtx.Lock()
 	p := s.places[where]
 	if c.session != s || p == nil || p.fault != nil {
@@ -143,6 +148,10 @@ func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int6
 		return
 	}
 	p.stable, p.end = stable, end
+	if busy {
+		c.mtx.Unlock()
+		return
+	}
 	if p.next == unknownOffset { // consuming begins at the end, which is that of the last ended transaction
 		p.next = stable
 	}
