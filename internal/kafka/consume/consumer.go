@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -88,7 +89,7 @@ type Consumer struct {
 	allPaused bool
 	numbers   consumerNumbers
 
-	ending sync.Once
+	ending atomic.Bool // end was called; life is done when it has finished
 }
 
 // session is one membership: a client that has left its group cannot join again.
@@ -116,6 +117,7 @@ type consumerTuning struct {
 	progress   time.Duration // between two looks at partitions that do not move
 	still      time.Duration // without a record, before a partition is looked at
 	extra      []kgo.Opt
+	dialer     func(*client.Dialer) // changes how connections are made; nil = not at all
 	onAssigned func(map[string][]int32)
 	onLook     func() // before a look for topics
 }
@@ -190,6 +192,9 @@ func (c *Consumer) start(conf *config.Connection) error {
 		return err
 	}
 	c.net = net
+	if c.tune.dialer != nil {
+		c.tune.dialer(net)
+	}
 	net.Observer = c.hooks
 	// The client's own limits are librdkafka's here: a fetch may take its max wait on top of socket_timeout_ms, and
 	// joining a group lasts as long as its slowest member may take.
@@ -317,24 +322,26 @@ func (c *Consumer) CloseWithin(limit time.Duration) {
 	c.end()
 }
 
-// end leaves the group for good. A batch that the module has is settled by then.
+// end leaves the group for good, once. Later calls wait for the first. A batch that the module has is settled by then.
 func (c *Consumer) end() {
-	c.ending.Do(func() {
-		c.mtx.Lock()
-		c.closing = true
-		s, left := c.session, c.left
-		c.session, c.pending, c.out = nil, nil, nil
-		c.watch.Stop()
-		c.wake()
-		c.mtx.Unlock()
-		if s != nil {
-			c.leave(s)
-		}
-		if left != nil {
-			<-left.gone
-		}
-		c.hooks.Close()
-		c.endLife()
-		c.tally()
-	})
+	if c.ending.Swap(true) {
+		<-c.life.Done()
+		return
+	}
+	c.mtx.Lock()
+	c.closing = true
+	s, left := c.session, c.left
+	c.session, c.pending, c.out = nil, nil, nil
+	c.watch.Stop()
+	c.wake()
+	c.mtx.Unlock()
+	if s != nil {
+		c.leave(s)
+	}
+	if left != nil {
+		<-left.gone
+	}
+	c.hooks.Close()
+	c.tally()
+	c.endLife()
 }

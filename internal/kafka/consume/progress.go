@@ -3,6 +3,7 @@ package consume
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 
 const (
 	progressLook   = 10 * time.Second // between two looks at all partitions
-	progressStill  = time.Minute      // without a record, before a partition is compared
+	progressStill  = 45 * time.Second // without a record, before a partition is compared: within a minute, with the look
 	suspectBatches = 64               // read without a record reaching the consumer
 	suspectStill   = time.Second
 	fewPolls       = 3 // what the client has of a partition is polled within as many
@@ -115,28 +116,31 @@ func (c *Consumer) still() (s *session, list []topicPartition, busy map[topicPar
 	return s, list, busy
 }
 
-// compareStill asks the brokers how far partitions go that do not move.
+// compareStill asks the brokers how far partitions go that do not move. The partitions of a broker that does not answer are left out.
 func (c *Consumer) compareStill() {
 	s, list, busy := c.still()
+	stable := c.logEnds(s, list, true)
+	list = slices.DeleteFunc(list, func(where topicPartition) bool {
+		_, known := stable[where]
+		return !known
+	})
+	ends := c.logEnds(s, list, false)
+	for _, where := range list {
+		if end, known := ends[where]; known {
+			c.compareOne(s, where, stable[where], end, busy[where])
+		}
+	}
+}
+
+// logEnds returns the ends of partitions whose leaders answer within commitTime. Hooks report the other leaders.
+func (c *Consumer) logEnds(s *session, list []topicPartition, committed bool) map[topicPartition]int64 {
 	if len(list) == 0 {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(s.life, c.commitTime)
 	defer cancel()
-	stable, err := listOffsets(ctx, s.client, list, atLogEnd, true)
-	if err != nil { // hooks report a broker that cannot be reached
-		return
-	}
-	ends, err := listOffsets(ctx, s.client, list, atLogEnd, false)
-	if err != nil {
-		return
-	}
-	for _, where := range list {
-		first, known := stable[where]
-		if end, ok := ends[where]; ok && known {
-			c.compareOne(s, where, first, end, busy[where])
-		}
-	}
+	ends, _ := c.listOffsets(ctx, s.client, list, atLogEnd, committed)
+	return ends
 }
 
 // compareOne takes how far one partition goes. busy is as in still.
