@@ -70,9 +70,11 @@ type Consumer struct {
 	committing sync.RWMutex // read while committing by Commit, written when partitions are revoked
 
 	mtx       sync.Mutex
-	session   *session // nil when the group was left
-	left      *session // that is being left, until Next has noticed
-	renew     string   // why Next is to begin a new session, empty for no reason
+	session   *session      // nil when the group was left
+	left      *session      // that is being left, until Next has noticed
+	renew     string        // why Next is to begin a new session, empty for no reason
+	renewable time.Time     // earliest next session because of a stuck partition
+	renewal   time.Duration // between the last two of these
 	poll      context.Context
 	wake      context.CancelFunc // ends poll: something changed that Next has to look at
 	pending   []run              // polled and not handed out, in order
@@ -116,6 +118,7 @@ type consumerTuning struct {
 	pause      time.Duration // first pause of a partition that cannot be read
 	progress   time.Duration // between two looks at partitions that do not move
 	still      time.Duration // without a record, before a partition is looked at
+	stuck      time.Duration // without a record, before a new session is to fetch it
 	extra      []kgo.Opt
 	dialer     func(*client.Dialer) // changes how connections are made; nil = not at all
 	onAssigned func(map[string][]int32)
@@ -125,7 +128,7 @@ type consumerTuning struct {
 func defaultConsumerTuning() consumerTuning {
 	return consumerTuning{
 		now: time.Now, closeWait: 900 * time.Millisecond, missing: 700 * time.Millisecond, known: 30 * time.Second,
-		pause: time.Second, progress: progressLook, still: progressStill,
+		pause: time.Second, progress: progressLook, still: progressStill, stuck: 2 * progressStill,
 	}
 }
 

@@ -23,6 +23,7 @@ const (
 	suspectBatches = 64               // read without a record reaching the consumer
 	suspectStill   = time.Second
 	fewPolls       = 3 // what the client has of a partition is polled within as many
+	maxRenewal     = time.Hour
 )
 
 // batchReads counts the batches of each partition that the client has read since a record of it was polled. It is safe for concurrent
@@ -119,6 +120,7 @@ func (c *Consumer) still() (s *session, list []topicPartition, busy map[topicPar
 // compareStill asks the brokers how far partitions go that do not move. The partitions of a broker that does not answer are left out.
 func (c *Consumer) compareStill() {
 	s, list, busy := c.still()
+	c.misassigned(s, list)
 	stable := c.logEnds(s, list, true)
 	list = slices.DeleteFunc(list, func(where topicPartition) bool {
 		_, known := stable[where]
@@ -154,6 +156,11 @@ func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int6
 	p.stable, p.end = stable, end
 	if busy {
 		c.mtx.Unlock()
+		return
+	}
+	if !p.begun {
+		c.mtx.Unlock()
+		c.stuck(s, where, "is not fetched, because its committed offset is not known")
 		return
 	}
 	if p.next == unknownOffset { // consuming begins at the end, which is that of the last ended transaction
@@ -201,4 +208,35 @@ func (c *Consumer) blockedPartition(s *session, where topicPartition, long bool)
 		c.say(host.Warning, where.String(), ": ", client.SentenceOf(client.NotFetched, c.tune.still.String(), fmt.Sprint(left), fmt.Sprint(next)),
 			"; trying again")
 	}
+	if found.records {
+		c.stuck(s, where, "is not fetched although its leader has more records")
+	}
+}
+
+// misassigned begins a new session when the group has assigned a partition that the client does not find among the brokers' partitions.
+func (c *Consumer) misassigned(s *session, list []topicPartition) {
+	for _, where := range list {
+		if leader, _, err := s.client.PartitionLeader(where.topic, where.partition); err == nil && leader < 0 {
+			c.stuck(s, where, "is assigned and does not exist")
+		}
+	}
+}
+
+// stuck begins a new session when a partition has not moved for tune.stuck. What the client knows of it is wrong then: it was assigned
+// by a damaged answer, or its committed offset was refused, after which the client never fetches it. A new session stops the whole
+// group for a moment, so each one doubles the time until the next.
+func (c *Consumer) stuck(s *session, where topicPartition, why string) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	p, now := s.places[where], c.tune.now()
+	if c.session != s || p == nil || c.renew != "" || now.Sub(p.moved) < c.tune.stuck || now.Before(c.renewable) {
+		return
+	}
+	if now.Sub(c.renewable) > maxRenewal {
+		c.renewal = 0
+	}
+	c.renewal = client.Clamp(2*c.renewal, c.tune.stuck, maxRenewal)
+	c.renewable = now.Add(c.renewal)
+	c.renew = where.String() + " " + why
+	c.changed()
 }
