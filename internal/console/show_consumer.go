@@ -16,10 +16,11 @@ var showConsumer = Command{
 	Usage: "Usage: kafka show consumer <name>\n" +
 		"       Shows the consumer of a connection of kafka.conf that has a group_id: its membership, how\n" +
 		"       long the module's callback takes, its last error, its brokers, and how far each partition\n" +
-		"       that it is assigned was delivered. Stable and End are as of the last fetch. Stable is where\n" +
-		"       the first open transaction begins: messages from there on wait for its end. A membership is\n" +
-		"       joining, stable, paused by the module, left because a callback takes too long, or in error:\n" +
-		"       no broker can be reached, or the group refuses the member.\n",
+		"       that it is assigned was delivered. Stable and End are as of the last fetch, or a minute old\n" +
+		"       while the module is busy. Stable is where the first open transaction begins: messages from\n" +
+		"       there on wait for its end. A membership is joining, stable, paused by the module, left\n" +
+		"       because a callback takes too long, or in error: no broker can be reached, or the group\n" +
+		"       refuses the member.\n",
 	Complete: func(env Env, before []string, word string) []string {
 		rest := arguments("kafka show consumer", before)
 		if rest == nil || len(rest) > 0 {

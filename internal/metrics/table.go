@@ -99,9 +99,9 @@ var (
 	Position = gauge("reskafka_consumer_position", Offset, "connection subscription topic partition",
 		"Offset of the next message whose callback has not returned.")
 	StableOffset = gauge("reskafka_consumer_stable_offset", Offset, "connection subscription topic partition",
-		"Last stable offset, as of the last fetch: the first open transaction begins there.")
+		"Last stable offset as of the last fetch, or of a look once a minute: the first open transaction begins there.")
 	HighWatermark = gauge("reskafka_consumer_high_watermark", Offset, "connection subscription topic partition",
-		"End of the partition, as of the last fetch.")
+		"End of the partition as of the last fetch, or of a look once a minute while nothing is fetched.")
 	Lag = gauge("reskafka_consumer_lag", Offsets, "connection subscription topic partition",
 		"High watermark minus position.")
 	Committed = gauge("reskafka_consumer_committed_offset", Offset, "connection subscription topic partition",

@@ -203,6 +203,9 @@ func (w *World) Subscribe(name string, callback func(consume.Message)) (*Subscri
 	return s, nil
 }
 
+// Pause holds all messages back, or lets them go on.
+func (s *Subscription) Pause(on bool) error { return s.w.Engine.Pause(s.id, "", on) }
+
 // End unsubscribes and waits for the thread.
 func (s *Subscription) End() {
 	s.w.Engine.Unsubscribe(s.id)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -15,11 +16,17 @@ import (
 	"reskafka/internal/dns"
 )
 
+// Resolver finds the addresses of a host. Lookup may be called from any goroutine and blocks until ctx is done at most.
+type Resolver interface {
+	Lookup(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
 // Dialer opens the connections of one client: TCP, TLS, the checks of responses, and the wait between attempts. The exported fields are
 // set before the client is used.
 type Dialer struct {
-	net            net.Dialer
-	Resolver       *dns.Resolver // every client's by default
+	TCP      func(ctx context.Context, network, address string) (net.Conn, error) // the system's by default
+	Resolver Resolver                                                             // every client's by default
+
 	setup          time.Duration // for TCP and TLS together
 	unacknowledged time.Duration // longest time that the kernel waits for the other side's kernel
 	Silence        time.Duration // longest wait for an answer
@@ -49,6 +56,7 @@ func NewDialer(c *config.Connection, closing context.Context, status *Status, lo
 	}
 	status.facts = FactsOf(c)
 	return &Dialer{
+		TCP:            (&net.Dialer{}).DialContext,
 		Resolver:       &resolver,
 		setup:          min(c.SocketTimeout, maxSetupTimeout),
 		unacknowledged: c.SocketTimeout,

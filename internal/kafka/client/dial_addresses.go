@@ -33,7 +33,7 @@ func (d *Dialer) connectAny(ctx context.Context, network string, addrs []netip.A
 				address := net.JoinHostPort(rest[0].String(), port)
 				rest, underWay = rest[1:], underWay+1
 				go func() {
-					conn, err := d.net.DialContext(ctx, network, address)
+					conn, err := d.TCP(ctx, network, address)
 					results <- attempt{conn, err}
 				}()
 				next.Reset(attemptDelay)

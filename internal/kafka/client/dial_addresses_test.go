@@ -21,13 +21,13 @@ func TestDial_FirstAddressSwallowsPackets_NextIsTried(t *testing.T) {
 	}
 	defer l.Close()
 	swallowed := make(chan struct{})
-	d := &Dialer{net: net.Dialer{ControlContext: func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+	d := &Dialer{TCP: (&net.Dialer{ControlContext: func(ctx context.Context, _, address string, _ syscall.RawConn) error {
 		if strings.HasPrefix(address, "127.0.0.2:") {
 			<-ctx.Done()
 			close(swallowed)
 		}
 		return ctx.Err()
-	}}}
+	}}).DialContext}
 	addrs := []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.1")}
 	conn, err := d.connectAny(t.Context(), "tcp", addrs, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 	if err != nil {
@@ -46,7 +46,7 @@ func TestDial_AllRefuse_ReturnsFirstError(t *testing.T) {
 	defer free.Close()
 	_, number, _ := net.SplitHostPort(free.Address())
 	addrs := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.1")}
-	if conn, err := (&Dialer{}).connectAny(t.Context(), "tcp", addrs, number); conn != nil || !strings.Contains(err.Error(), "refused") {
+	if conn, err := (&Dialer{TCP: (&net.Dialer{}).DialContext}).connectAny(t.Context(), "tcp", addrs, number); conn != nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("%v, %v", conn, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -69,9 +70,11 @@ type Consumer struct {
 	committing sync.RWMutex // read while committing by Commit, written when partitions are revoked
 
 	mtx       sync.Mutex
-	session   *session // nil when the group was left
-	left      *session // that is being left, until Next has noticed
-	renew     string   // why Next is to begin a new session, empty for no reason
+	session   *session      // nil when the group was left
+	left      *session      // that is being left, until Next has noticed
+	renew     string        // why Next is to begin a new session, empty for no reason
+	renewable time.Time     // earliest next session because of a stuck partition
+	renewal   time.Duration // between the last two of these
 	poll      context.Context
 	wake      context.CancelFunc // ends poll: something changed that Next has to look at
 	pending   []run              // polled and not handed out, in order
@@ -88,7 +91,7 @@ type Consumer struct {
 	allPaused bool
 	numbers   consumerNumbers
 
-	ending sync.Once
+	ending atomic.Bool // end was called; life is done when it has finished
 }
 
 // session is one membership: a client that has left its group cannot join again.
@@ -115,7 +118,9 @@ type consumerTuning struct {
 	pause      time.Duration // first pause of a partition that cannot be read
 	progress   time.Duration // between two looks at partitions that do not move
 	still      time.Duration // without a record, before a partition is looked at
+	stuck      time.Duration // without a record, before a new session is to fetch it
 	extra      []kgo.Opt
+	dialer     func(*client.Dialer) // changes how connections are made; nil = not at all
 	onAssigned func(map[string][]int32)
 	onLook     func() // before a look for topics
 }
@@ -123,7 +128,7 @@ type consumerTuning struct {
 func defaultConsumerTuning() consumerTuning {
 	return consumerTuning{
 		now: time.Now, closeWait: 900 * time.Millisecond, missing: 700 * time.Millisecond, known: 30 * time.Second,
-		pause: time.Second, progress: progressLook, still: progressStill,
+		pause: time.Second, progress: progressLook, still: progressStill, stuck: 2 * progressStill,
 	}
 }
 
@@ -190,6 +195,9 @@ func (c *Consumer) start(conf *config.Connection) error {
 		return err
 	}
 	c.net = net
+	if c.tune.dialer != nil {
+		c.tune.dialer(net)
+	}
 	net.Observer = c.hooks
 	// The client's own limits are librdkafka's here: a fetch may take its max wait on top of socket_timeout_ms, and
 	// joining a group lasts as long as its slowest member may take.
@@ -318,24 +326,26 @@ func (c *Consumer) CloseWithin(limit time.Duration) {
 	c.end()
 }
 
-// end leaves the group for good. A batch that the module has is settled by then.
+// end leaves the group for good, once. Later calls wait for the first. A batch that the module has is settled by then.
 func (c *Consumer) end() {
-	c.ending.Do(func() {
-		c.mtx.Lock()
-		c.closing = true
-		s, left := c.session, c.left
-		c.session, c.pending, c.out = nil, nil, nil
-		c.watch.Stop()
-		c.wake()
-		c.mtx.Unlock()
-		if s != nil {
-			c.leave(s)
-		}
-		if left != nil {
-			<-left.gone
-		}
-		c.hooks.Close()
-		c.endLife()
-		c.tally()
-	})
+	if c.ending.Swap(true) {
+		<-c.life.Done()
+		return
+	}
+	c.mtx.Lock()
+	c.closing = true
+	s, left := c.session, c.left
+	c.session, c.pending, c.out = nil, nil, nil
+	c.watch.Stop()
+	c.wake()
+	c.mtx.Unlock()
+	if s != nil {
+		c.leave(s)
+	}
+	if left != nil {
+		<-left.gone
+	}
+	c.hooks.Close()
+	c.tally()
+	c.endLife()
 }

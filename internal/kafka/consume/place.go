@@ -49,6 +49,7 @@ const (
 
 // place is what a session knows about one assigned partition. The consumer's mtx guards it.
 type place struct {
+	begun     bool      // the client knows where to begin
 	next      int64     // offset behind the last polled record, or where consuming begins
 	stable    int64     // last stable offset as last heard: the first open transaction begins there
 	end       int64     // end of the log as last heard
@@ -110,7 +111,7 @@ func (c *Consumer) begins(s *session, offsets map[string]map[int32]kgo.Offset) {
 	for topic, partitions := range offsets {
 		for partition, offset := range partitions {
 			if p := s.places[topicPartition{topic, partition}]; p != nil {
-				p.next = max(offset.EpochOffset().Offset, logStart)
+				p.next, p.begun = max(offset.EpochOffset().Offset, logStart), true
 				p.committed = max(p.next, unknownOffset) // without a commit there is no offset yet
 			}
 		}
@@ -127,6 +128,7 @@ func (c *Consumer) advanceLocked(s *session, f kgo.FetchTopicPartition) {
 	if p == nil {
 		return
 	}
+	p.begun = true
 	p.next, p.moved, p.polls, p.warned = f.Records[len(f.Records)-1].Offset+1, c.tune.now(), 0, false
 	p.end, p.stable = f.HighWatermark, f.LastStableOffset
 	if p.stable < 0 { // brokers before Kafka 0.11

@@ -192,10 +192,10 @@ func TestNextPause(t *testing.T) {
 }
 
 // transact writes values in a transaction and leaves it open.
-func transact(t *testing.T, cluster *kfake.Cluster, id string, values ...string) *kgo.Client {
+func transact(t *testing.T, cluster *kfake.Cluster, id string, values []string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.TransactionalID(id), kgo.DisableClientMetrics(),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0))
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.TransactionalID(id), kgo.DisableClientMetrics(),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestConsumer_OpenTransaction_IsShown(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	cl := kafkatest.Writer(t, cluster)
 	write(t, cl, "t", 1, 0, 5)
-	open := transact(t, cluster, "open", "5", "6")
+	open := transact(t, cluster, "open", []string{"5", "6"})
 	write(t, cl, "t", 1, 7, 10)
 	log := kafkatest.NewLines()
 	m := subscribe(t, consuming(cluster.ListenAddrs()...), log, []string{"t"}, func(tune *consumerTuning) {
@@ -253,10 +253,10 @@ func TestConsumer_AbortedTail_IsRead(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	cl := kafkatest.Writer(t, cluster)
 	write(t, cl, "t", 1, 0, 5)
-	if err := transact(t, cluster, "kept", "5").EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+	if err := transact(t, cluster, "kept", []string{"5"}).EndTransaction(t.Context(), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}
-	if err := transact(t, cluster, "aborted", "no", "no").EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+	if err := transact(t, cluster, "aborted", []string{"no", "no"}).EndTransaction(t.Context(), kgo.TryAbort); err != nil {
 		t.Fatal(err)
 	}
 	log := kafkatest.NewLines()

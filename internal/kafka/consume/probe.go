@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
 )
 
@@ -35,7 +37,7 @@ func (c *Consumer) probe(s *session, where topicPartition) probed {
 	}
 	c.mtx.Unlock()
 	if next < 0 {
-		starts, err := listOffsets(ctx, s.client, []topicPartition{where}, atLogStart, false)
+		starts, err := c.listOffsets(ctx, s.client, []topicPartition{where}, atLogStart, false)
 		start, ok := starts[where]
 		found.unanswered = err != nil
 		if found.err = err; err == nil && !ok {
@@ -109,9 +111,45 @@ const (
 	atLogEnd   = -1
 )
 
-// listOffsets asks for an end of partitions. Those that are not in the result have no leader, or it refuses. With committed set, the
-// log ends at the first open transaction.
-func listOffsets(ctx context.Context, cl *kgo.Client, list []topicPartition, at int64, committed bool) (map[topicPartition]int64, error) {
+// listOffsets asks the leaders of partitions, as far as the client knows them, for an end of each. Partitions that are not in the result
+// have no leader, or it refuses or does not answer; failed is why one did not. With committed set, the log ends at the first open
+// transaction. The client's own way would fail for all partitions when one leader fails, and begins with a request to any broker, which
+// may be one that does not answer.
+func (c *Consumer) listOffsets(ctx context.Context, cl *kgo.Client, list []topicPartition, at int64, committed bool) (offsets map[topicPartition]int64, failed error) {
+	leaders := map[int32][]topicPartition{}
+	for _, where := range list {
+		if leader, _, err := cl.PartitionLeader(where.topic, where.partition); err == nil && leader >= 0 {
+			leaders[leader] = append(leaders[leader], where)
+		}
+	}
+	offsets = map[topicPartition]int64{}
+	var mtx sync.Mutex
+	var all sync.WaitGroup
+	for leader, led := range leaders {
+		all.Go(func() {
+			defer host.Guard(c.log, "the end of a log")
+			answer, err := offsetsRequest(led, at, committed).RequestWith(ctx, cl.Broker(int(leader)))
+			mtx.Lock()
+			defer mtx.Unlock()
+			if err != nil {
+				failed = err
+				return
+			}
+			for _, topic := range answer.Topics {
+				for _, p := range topic.Partitions {
+					if p.ErrorCode == 0 && p.Offset >= 0 {
+						offsets[topicPartition{topic.Topic, p.Partition}] = p.Offset
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	return offsets, failed
+}
+
+// offsetsRequest is the request to one leader.
+func offsetsRequest(list []topicPartition, at int64, committed bool) *kmsg.ListOffsetsRequest {
 	request := kmsg.NewPtrListOffsetsRequest()
 	request.ReplicaID = -1
 	if committed {
@@ -131,28 +169,24 @@ func listOffsets(ctx context.Context, cl *kgo.Client, list []topicPartition, at 
 		partition.Partition, partition.Timestamp = where.partition, at
 		request.Topics[i].Partitions = append(request.Topics[i].Partitions, partition)
 	}
-	answer, err := request.RequestWith(ctx, cl)
-	if err != nil {
-		return nil, err
-	}
-	offsets := map[topicPartition]int64{}
-	for _, topic := range answer.Topics {
-		for _, p := range topic.Partitions {
-			if p.ErrorCode == 0 && p.Offset >= 0 {
-				offsets[topicPartition{topic.Topic, p.Partition}] = p.Offset
-			}
-		}
-	}
-	return offsets, nil
+	return request
 }
 
-// probeRequest returns a fetch request like the client's, without a session of its own, and the leader to send it to.
+// probeRequest returns a fetch request like the client's, without a session of its own, and the leader to send it to. It asks the leader
+// that the client knows for the topic's id: another broker may be away.
 func (c *Consumer) probeRequest(ctx context.Context, cl *kgo.Client, where topicPartition) (*kmsg.FetchRequest, int32, error) {
+	leader, _, err := cl.PartitionLeader(where.topic, where.partition)
+	if err == nil && leader < 0 {
+		err = kerr.LeaderNotAvailable
+	}
+	if err != nil {
+		return nil, 0, err
+	}
 	metadata := kmsg.NewPtrMetadataRequest()
 	wanted := kmsg.NewMetadataRequestTopic()
 	wanted.Topic = kmsg.StringPtr(where.topic)
 	metadata.Topics = append(metadata.Topics, wanted)
-	known, err := metadata.RequestWith(ctx, cl)
+	known, err := metadata.RequestWith(ctx, cl.Broker(int(leader)))
 	if err != nil {
 		return nil, 0, err
 	}

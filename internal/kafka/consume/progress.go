@@ -3,6 +3,7 @@ package consume
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,10 +19,11 @@ import (
 
 const (
 	progressLook   = 10 * time.Second // between two looks at all partitions
-	progressStill  = time.Minute      // without a record, before a partition is compared
+	progressStill  = 45 * time.Second // without a record, before a partition is compared: within a minute, with the look
 	suspectBatches = 64               // read without a record reaching the consumer
 	suspectStill   = time.Second
 	fewPolls       = 3 // what the client has of a partition is polled within as many
+	maxRenewal     = time.Hour
 )
 
 // batchReads counts the batches of each partition that the client has read since a record of it was polled. It is safe for concurrent
@@ -85,57 +87,66 @@ func (c *Consumer) watchProgress() {
 	}
 }
 
-// still returns the partitions to compare with the broker's log.
-func (c *Consumer) still() (*session, []topicPartition) {
+// still returns the partitions to compare with the broker's log. Those in busy do not move because the module is busy: what it has
+// not polled yet is buffered in the client, which fetches no more until then and does not learn how far behind the module falls.
+func (c *Consumer) still() (s *session, list []topicPartition, busy map[topicPartition]bool) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	s, now := c.session, c.tune.now()
 	if s == nil || c.allPaused {
-		return nil, nil
+		return nil, nil, nil
 	}
 	buffered := s.client.BufferedFetchRecords() > 0
-	var list []topicPartition
+	busy = map[topicPartition]bool{}
 	for where, p := range s.places {
 		quiet := now.Sub(p.moved)
 		_, stale := s.stale[where.topic]
 		switch {
 		case p.fault != nil, p.step != nil, stale, c.paused[where.topic]:
-		case buffered && p.polls < fewPolls: // the module may have been busy with what the client has of it
+		case buffered && p.polls < fewPolls && (quiet < c.tune.still || now.Sub(p.looked) < c.tune.still):
+		case buffered && p.polls < fewPolls:
+			busy[where] = true
+			p.looked = now
+			list = append(list, where)
 		case quiet >= c.tune.still && now.Sub(p.looked) >= c.tune.still,
 			quiet >= suspectStill && now.Sub(p.looked) >= c.tune.progress && c.reads.high(where):
 			p.looked = now
 			list = append(list, where)
 		}
 	}
-	return s, list
+	return s, list, busy
 }
 
-// compareStill asks the brokers how far partitions go that do not move.
+// compareStill asks the brokers how far partitions go that do not move. The partitions of a broker that does not answer are left out.
 func (c *Consumer) compareStill() {
-	s, list := c.still()
-	if len(list) == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(s.life, c.commitTime)
-	defer cancel()
-	stable, err := listOffsets(ctx, s.client, list, atLogEnd, true)
-	if err != nil { // hooks report a broker that cannot be reached
-		return
-	}
-	ends, err := listOffsets(ctx, s.client, list, atLogEnd, false)
-	if err != nil {
-		return
-	}
+	s, list, busy := c.still()
+	c.misassigned(s, list)
+	stable := c.logEnds(s, list, true)
+	list = slices.DeleteFunc(list, func(where topicPartition) bool {
+		_, known := stable[where]
+		return !known
+	})
+	ends := c.logEnds(s, list, false)
 	for _, where := range list {
-		first, known := stable[where]
-		if end, ok := ends[where]; ok && known {
-			c.compareOne(s, where, first, end)
+		if end, known := ends[where]; known {
+			c.compareOne(s, where, stable[where], end, busy[where])
 		}
 	}
 }
 
-// compareOne takes how far one partition goes.
-func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int64) {
+// logEnds returns the ends of partitions whose leaders answer within commitTime. Hooks report the other leaders.
+func (c *Consumer) logEnds(s *session, list []topicPartition, committed bool) map[topicPartition]int64 {
+	if len(list) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.life, c.commitTime)
+	defer cancel()
+	ends, _ := c.listOffsets(ctx, s.client, list, atLogEnd, committed)
+	return ends
+}
+
+// compareOne takes how far one partition goes. busy is as in still.
+func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int64, busy bool) {
 	c.mtx.Lock()
 	p := s.places[where]
 	if c.session != s || p == nil || p.fault != nil {
@@ -143,6 +154,15 @@ func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int6
 		return
 	}
 	p.stable, p.end = stable, end
+	if busy {
+		c.mtx.Unlock()
+		return
+	}
+	if !p.begun {
+		c.mtx.Unlock()
+		c.stuck(s, where, "is not fetched, because its committed offset is not known")
+		return
+	}
 	if p.next == unknownOffset { // consuming begins at the end, which is that of the last ended transaction
 		p.next = stable
 	}
@@ -188,4 +208,35 @@ func (c *Consumer) blockedPartition(s *session, where topicPartition, long bool)
 		c.say(host.Warning, where.String(), ": ", client.SentenceOf(client.NotFetched, c.tune.still.String(), fmt.Sprint(left), fmt.Sprint(next)),
 			"; trying again")
 	}
+	if found.records {
+		c.stuck(s, where, "is not fetched although its leader has more records")
+	}
+}
+
+// misassigned begins a new session when the group has assigned a partition that the client does not find among the brokers' partitions.
+func (c *Consumer) misassigned(s *session, list []topicPartition) {
+	for _, where := range list {
+		if leader, _, err := s.client.PartitionLeader(where.topic, where.partition); err == nil && leader < 0 {
+			c.stuck(s, where, "is assigned and does not exist")
+		}
+	}
+}
+
+// stuck begins a new session when a partition has not moved for tune.stuck. What the client knows of it is wrong then: it was assigned
+// by a damaged answer, or its committed offset was refused, after which the client never fetches it. A new session stops the whole
+// group for a moment, so each one doubles the time until the next.
+func (c *Consumer) stuck(s *session, where topicPartition, why string) {
+	c.mtx.Lock()
+	defer c.mtx.Unlock()
+	p, now := s.places[where], c.tune.now()
+	if c.session != s || p == nil || c.renew != "" || now.Sub(p.moved) < c.tune.stuck || now.Before(c.renewable) {
+		return
+	}
+	if now.Sub(c.renewable) > maxRenewal {
+		c.renewal = 0
+	}
+	c.renewal = client.Clamp(2*c.renewal, c.tune.stuck, maxRenewal)
+	c.renewable = now.Add(c.renewal)
+	c.renew = where.String() + " " + why
+	c.changed()
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"reskafka/internal/host"
 	"reskafka/internal/metrics"
 	"reskafka/test/kafkatest"
 )
@@ -80,6 +82,48 @@ func TestConsumerSnapshot_SlowCallback_ShowsLag(t *testing.T) {
 		_, v = shown(again.Consumer)
 		return offsetOf(v, metrics.Committed, 0) == 12 && offsetOf(v, metrics.Position, 0) == 12
 	})
+}
+
+// TestConsumerSnapshot_SlowCallback_LagGrows guards that the lag of a module that cannot keep up grows with
+// what is produced, although the client fetches no more while it holds records that were not polled. No line
+// says that the partition does not move.
+func TestConsumerSnapshot_SlowCallback_LagGrows(t *testing.T) {
+	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
+	cl := kafkatest.Writer(t, cluster)
+	write(t, cl, "t", 1, 0, 10)
+	log, slow := kafkatest.NewLines(), make(chan struct{})
+	var clock atomic.Int64
+	clock.Store(time.Now().UnixNano())
+	m := subscribe(t, consuming(cluster.ListenAddrs()...), log, []string{"t"}, func(tune *consumerTuning) {
+		tune.progress = time.Millisecond
+		tune.now = func() time.Time { return time.Unix(0, clock.Load()) }
+	})
+	m.run(func(one Message) {
+		if one.Offset == 3 {
+			<-slow
+		}
+	})
+	release := sync.OnceFunc(func() { close(slow) })
+	t.Cleanup(release)
+	m.wait(func(got []Message) bool { return len(got) == 4 })
+	for from := 10; from < 30; from += 10 {
+		write(t, cl, "t", 1, from, from+10)
+		kafkatest.Soon(t, "the client has fetched some of it", func() bool {
+			m.Consumer.mtx.Lock()
+			defer m.Consumer.mtx.Unlock()
+			return m.session.client.BufferedFetchRecords() > 0
+		})
+		clock.Add(int64(progressStill))
+		kafkatest.Soon(t, "the lag has grown", func() bool {
+			_, v := shown(m.Consumer)
+			return offsetOf(v, metrics.Position, 0) == 3 && offsetOf(v, metrics.Lag, 0) == int64(from+10-3)
+		})
+	}
+	if lines := log.Above(host.Notice); len(lines) != 0 {
+		t.Errorf("lines: %v", lines)
+	}
+	release()
+	m.waitFor(30)
 }
 
 // TestConsumerSnapshot_Callbacks_AreTimed checks the average over a batch, and that a callback that is seen
