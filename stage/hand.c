@@ -93,6 +93,9 @@ static enum rest hand_slab(struct stage_pump *pump, struct stage *stage, struct 
 	size_t behind = start; /* the last frame that can be found */
 	int64_t frames = slab->count;
 
+	if (__atomic_load_n(&stage->held, __ATOMIC_SEQ_CST)) {
+		return REST_BLOCKED;
+	}
 	while (at < end && is_ready(stage, slab, at)) {
 		size_t size = stage_frame_size(slab, at, end);
 

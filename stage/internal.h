@@ -159,6 +159,7 @@ struct stage {
 	struct stage *next_call;
 	bool called;       /* is in the list of calls, or soon: atomic */
 	unsigned int asks; /* atomic */
+	bool held;         /* nothing is handed over: atomic */
 
 	/* Written by the pump's thread only; the first two are read by flush. */
 	_Alignas(64) int64_t handed; /* frames */
@@ -207,6 +208,7 @@ struct ring {
 
 struct stage_pump {
 	stage_note_cb note;
+	stage_again_cb again; /* NULL = nobody wants to see what is handed over again */
 	pthread_t thread;
 	struct slab_table slabs;
 	struct slab_pool plain;

@@ -195,13 +195,13 @@ static void hear(struct stage *stage, int64_t now, int64_t since)
 	}
 }
 
-/* next_look returns when the pump has to look at the stage's frames again: never while there is no engine, which the pump hears
- * of, and not before there may be room in the ring. */
+/* next_look returns when the pump has to look at the stage's frames again: never while there is no engine, or none that knows
+ * the gate, which the pump hears of, and not before there may be room in the ring. */
 static int64_t next_look(const struct stage_pump *pump, const struct stage *stage, int64_t now)
 {
 	int64_t next = stage->filled ? now : stage->frame_due;
 
-	if (!__atomic_load_n(&pump->ring.open, __ATOMIC_ACQUIRE)) {
+	if (!__atomic_load_n(&pump->ring.open, __ATOMIC_ACQUIRE) || __atomic_load_n(&stage->held, __ATOMIC_SEQ_CST)) {
 		return STAGE_NEVER;
 	}
 	return next < pump->ring.retry ? pump->ring.retry : next;
@@ -213,7 +213,7 @@ static int64_t visit(struct stage_pump *pump, struct stage *stage, int64_t now, 
 	if (stage->heard) {
 		hear(stage, now, since);
 	}
-	if (stage_ring_ready(&pump->ring, now)) {
+	if (stage_ring_ready(&pump->ring, now) && !__atomic_load_n(&stage->held, __ATOMIC_SEQ_CST)) {
 		/* A look that would be due soon is as well had now: stages with like lingers come to share their wake-ups. */
 		if (stage->frame_due != STAGE_NEVER && stage->frame_due - stage->pace / 8 <= now) {
 			look(pump, stage, now, true);

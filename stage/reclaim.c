@@ -138,6 +138,35 @@ static void rewind_slab(struct stage *stage, struct slab *slab, int64_t *frames,
 	slab->count = slab->done_count;
 }
 
+/* show shows the frames of a slab that are not done and begin before end. */
+static void show(const struct stage_pump *pump, const struct slab *slab, size_t end)
+{
+	size_t at = slab->done;
+	size_t size;
+
+	for (; at < end && (size = stage_frame_size(slab, at, end)); at += size) {
+		const struct stage_frame *frame = (const struct stage_frame *) (slab->frames + at);
+		uint32_t length = __atomic_load_n(&frame->length, __ATOMIC_RELAXED);
+
+		if (__atomic_load_n(&frame->state, __ATOMIC_ACQUIRE) != STAGE_FRAME_DONE && length <= size - sizeof(*frame)) {
+			pump->again(frame + 1, length);
+		}
+	}
+}
+
+/* show_all does so for a stage whose slabs were found up to word. */
+static void show_all(const struct stage_pump *pump, const struct stage *stage, uint64_t word)
+{
+	const struct slab *slab;
+
+	for (slab = stage->again; slab; slab = slab->next) {
+		show(pump, slab, slab->end);
+	}
+	for (slab = stage->oldest; slab; slab = slab == stage->newest ? NULL : slab->next) {
+		show(pump, slab, slab->closed ? slab->end : slab_is_large(slab) ? slab->only : STAGE_WORD_USED(word) * STAGE_GRANULE);
+	}
+}
+
 /* set_done has so many frames count as done. The engine may have spoilt their states and charges: no more can be done than was
  * put. */
 static void set_done(struct stage *stage, int64_t frames, int64_t charge)
@@ -158,8 +187,8 @@ void stage_rewind(struct stage_pump *pump, struct stage *stage)
 	int64_t frames;
 	int64_t charge;
 	struct slab *slab;
+	uint64_t word = stage_look(stage);
 
-	stage_look(stage);
 	reclaim_kept(pump, stage, &stage->kept, &stage->kept_end, true);
 	/* What was handed over to the engine before precedes what not even that one had got. */
 	*stage->kept_end = stage->again;
@@ -173,6 +202,9 @@ void stage_rewind(struct stage_pump *pump, struct stage *stage)
 	}
 	for (slab = stage->oldest; slab; slab = slab == stage->newest ? NULL : slab->next) {
 		rewind_slab(stage, slab, &frames, &charge);
+	}
+	if (pump->again) {
+		show_all(pump, stage, word);
 	}
 	set_done(stage, frames, charge);
 	stage_publish(stage);

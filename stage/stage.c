@@ -99,6 +99,14 @@ static bool can_share(const struct stage *stage)
 	return stage->label[0] && stage->pump->shared.folder >= 0;
 }
 
+void stage_hold(struct stage *stage, bool held)
+{
+	__atomic_store_n(&stage->held, held, __ATOMIC_SEQ_CST);
+	if (!held) {
+		stage_pump_call(stage, STAGE_ASK_NOW, 0);
+	}
+}
+
 void stage_ready(struct stage *stage)
 {
 	if (stage_wants_shared(stage) && can_share(stage)) {

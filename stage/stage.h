@@ -87,6 +87,13 @@ struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_not
  * engine has every gate open that it had. Any thread; returns at once. */
 void stage_pump_engine_new(struct stage_pump *pump);
 
+/* Called for each frame that is not done when a new engine has come, before any is handed over again: length bytes of content,
+ * which another process may change meanwhile. content NULL: that were all. From the pump's thread. */
+typedef void (*stage_again_cb)(const void *content, uint32_t length);
+
+/* stage_pump_again has the pump call again. Before the first stage_pump_engine_new. */
+void stage_pump_again(struct stage_pump *pump, stage_again_cb again);
+
 /* stage_pump_engine_lost ends that. When it returns, the ring is empty, nothing is put into it, and the head of control memory
  * is as it was, whatever the engine wrote there. The engine has been proved dead, and the next one has not been started: it
  * writes to the same memory. Any thread; waits for no other process. Idempotent, also without stage_pump_engine_new. */
@@ -119,6 +126,10 @@ int64_t stage_admitted(const struct stage *stage);
 
 /* stage_publish brings up to date what the gate says of the module's side. The pump does it with each look. Any thread. */
 void stage_publish(struct stage *stage);
+
+/* stage_hold has the pump keep the stage's frames (held = true), because the engine does not know the gate yet, until it is called with
+ * false. Any thread; returns at once. */
+void stage_hold(struct stage *stage, bool held);
 
 /* stage_shut refuses every later put with STAGE_CLOSED, for good, whatever gate.open says from now on. Any thread. */
 void stage_shut(struct stage *stage);

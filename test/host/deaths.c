@@ -71,17 +71,50 @@ void takes_over_frames(void)
 		CHECK(stage_put(stage, parts, 3, sizeof(value), true) == STAGE_OK);
 	}
 	CHECK(SOON(__atomic_load_n(&gate->handed, __ATOMIC_SEQ_CST) == 1000));
+	CHECK(!frames_again && SOON(__atomic_load_n(&shown_all, __ATOMIC_SEQ_CST) == 1));
 	kill(engine_pid(), SIGKILL);
 	CHECK(SOON(peer_wait(peer, 0) == 2));
 	CHECK(configure(NULL) == RESK_OK);
 	CHECK(producer_open("nobody", stage_number(stage)) == RESK_OK);
 	stage_pump_engine_new(pump);
+	CHECK(SOON(__atomic_load_n(&shown_all, __ATOMIC_SEQ_CST) == 2));
+	CHECK(__atomic_load_n(&frames_again, __ATOMIC_SEQ_CST) == 1000 - __atomic_load_n(&gate->done_frames, __ATOMIC_SEQ_CST),
+		"%u frames are handed over again", frames_again);
 	CHECK(SOON(__atomic_load_n(&gate->handed, __ATOMIC_SEQ_CST) == 1000));
 	stage_shut(stage);
 	CHECK(stage_flush(stage, 10000000000LL));
 	/* Nobody listens, so the stop drops them, each once. */
 	number(BOUNDARY_STOP, 0);
 	CHECK(__atomic_load_n(&gate->done_frames, __ATOMIC_SEQ_CST) == 1000, "%ld", (long) gate->done_frames);
+	stage_destroy(stage);
+	DONE();
+}
+
+/* An engine that does not know a gate gets nothing of it: what it takes would stay in the stage. */
+void holds_frames_back(void)
+{
+	struct resk_frame_head head = { .topic_length = 1, .key_length = RESK_NULL, .value_length = RESK_NULL };
+	struct iovec parts[] = { { &head, sizeof(head) }, { "t", 1 } };
+	struct resk_gate *gate;
+	struct stage *stage;
+
+	CHECK(host_enter());
+	CHECK(configure(NULL) == RESK_OK);
+	stage = stage_create(pump, NULL, "nobody");
+	gate = stage_gate(stage);
+	gate->max_frames = gate->max_charge = gate->max_length = 1000;
+	gate->memory = INT64_MAX;
+	gate->open = 1;
+	stage_hold(stage, true);
+	CHECK(stage_put(stage, parts, 2, 0, false) == STAGE_OK);
+	usleep(100000);
+	CHECK(!__atomic_load_n(&gate->handed, __ATOMIC_SEQ_CST) && !was_logged("not open"));
+	CHECK(producer_open("nobody", stage_number(stage)) == RESK_OK);
+	stage_hold(stage, false);
+	CHECK(SOON(__atomic_load_n(&gate->handed, __ATOMIC_SEQ_CST) == 1));
+	stage_shut(stage);
+	number(BOUNDARY_STOP, 0);
+	CHECK(__atomic_load_n(&gate->done_frames, __ATOMIC_SEQ_CST) == 1);
 	stage_destroy(stage);
 	DONE();
 }

@@ -152,6 +152,14 @@ static void on_ping(void)
 	boundary_free(&ping);
 }
 
+unsigned int frames_again, shown_all;
+
+static void on_again(const void *content, uint32_t length)
+{
+	(void) length;
+	__atomic_add_fetch(content ? &frames_again : &shown_all, 1, __ATOMIC_SEQ_CST);
+}
+
 static void on_note(void *owner, unsigned int slot, uint64_t count, const char *sample)
 {
 	(void) owner;
@@ -190,6 +198,8 @@ bool host_enter_as(uint64_t as_abi, const char *as_build)
 	pump = stage_pump_start(&memory, on_note, "host-pump", stage_folder, stage_bytes);
 	if (pump) {
 		serving = true;
+		frames_again = shown_all = 0;
+		stage_pump_again(pump, on_again);
 		stage_pump_engine_new(pump);
 	}
 	return pump != NULL;
@@ -328,6 +338,7 @@ int main(int argc, char **argv)
 	survives_its_own_faults();
 	is_replaced();
 	takes_over_frames();
+	holds_frames_back();
 	ends_with_its_module();
 	leaves_nothing_behind();
 	snprintf(command, sizeof(command), "rm -rf %s", host_folder);

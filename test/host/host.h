@@ -56,6 +56,9 @@ bool host_enter_as(uint64_t abi, const char *build);
 /* host_leave stops it, whatever state it is in. */
 void host_leave(void);
 
+/* How many frames the pump has shown because it hands them over again, and how often it has said that those were all: atomic. */
+extern unsigned int frames_again, shown_all;
+
 /* What was logged since host_enter, by the engine and by the supervisor; valid until the next line. */
 const char *host_log(void);
 bool was_logged(const char *text);
@@ -86,6 +89,7 @@ void bears_many_threads(void);
 void survives_its_own_faults(void);
 void is_replaced(void);
 void takes_over_frames(void);
+void holds_frames_back(void);
 void ends_with_its_module(void);
 void leaves_nothing_behind(void);
 
