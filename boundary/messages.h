@@ -63,7 +63,8 @@ enum resk_log_level {
 /* Connection is one section of the kafka.conf in force.
  *     name: text
  *     produces: 0 or 1
- *     consumes: 0 or 1, it has a group_id */
+ *     consumes: 0 or 1, it has a group_id
+ *     request_timeout_ms: number of 32 bits, how long its brokers may take for an answer */
 
 /* Header is one header of a message.
  *     name: text

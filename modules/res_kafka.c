@@ -13,9 +13,11 @@
  * Asterisk.
  *
  *   res_kafka/engine.c    starts the engine's process, and the next one when it dies
+ *   res_kafka/engine_log.c, engine_status.c  what it says of its own accord, and what is said of it
  *   res_kafka/replay.c    what a new engine is told
  *   res_kafka/calls.c     requests to it: configuration, producers, sources, topics
- *   res_kafka/fetch.c     what it delivers: messages and reports
+ *   res_kafka/fetch.c     subscriptions, and the messages it delivers
+ *   res_kafka/report_queue.c  the reports it delivers
  *   res_kafka/commands.c  its CLI commands
  *   res_kafka/config.c    reads a configuration file with Asterisk's loader, for the engine to interpret
  *   res_kafka/cli.c       registers whatever commands the engine's table has

@@ -191,7 +191,7 @@ struct ast_kafka_reports;
 
 /*! \brief The outcome of one record. Valid only during the callback. Members are only ever added at the end. */
 struct ast_kafka_report {
-	const char *topic;
+	const char *topic; /*!< "" when not known: the engine died before it said what became of the record */
 	int32_t partition; /*!< of the record in the topic; -1 when not known */
 	int64_t offset;    /*!< -1 when not known: the record was not acknowledged, or acks = 0 */
 	const char *error; /*!< NULL = acknowledged as `acks` asks; else why not, for people to read. A record whose error begins

@@ -120,9 +120,10 @@ func (m *Entry) Get(r *Reader) {
 
 // Connection is one section of the kafka.conf in force.
 type Connection struct {
-	Name     string
-	Produces bool
-	Consumes bool // it has a group_id
+	Name             string
+	Produces         bool
+	Consumes         bool   // it has a group_id
+	RequestTimeoutMS uint32 // how long its brokers may take for an answer
 }
 
 // Put implements Body.
@@ -130,6 +131,7 @@ func (m *Connection) Put(w *Writer) {
 	w.Text(m.Name)
 	w.Bool(m.Produces)
 	w.Bool(m.Consumes)
+	w.Number(uint64(m.RequestTimeoutMS))
 }
 
 // Get implements Body.
@@ -137,6 +139,7 @@ func (m *Connection) Get(r *Reader) {
 	m.Name = r.Text()
 	m.Produces = r.Bool()
 	m.Consumes = r.Bool()
+	m.RequestTimeoutMS = r.Uint32()
 }
 
 // Header is one header of a message.
@@ -365,7 +368,7 @@ func (m *ConfigureAnswer) Put(w *Writer) {
 func (m *ConfigureAnswer) Get(r *Reader) {
 	m.Result = Result(r.Int32())
 	{
-		n := r.Count(20)
+		n := r.Count(28)
 		m.Connections = make([]Connection, 0, capacity(n))
 		for ; n > 0 && r.more(); n-- {
 			var e Connection

@@ -106,6 +106,7 @@ var connectionRecord = &Record{"Connection", "Connection is one section of the k
 	{Name: "name", Type: Text},
 	{Name: "produces", Type: Bool},
 	{Name: "consumes", Type: Bool, Meaning: "it has a group_id"},
+	{Name: "request_timeout_ms", Type: Uint32, Meaning: "how long its brokers may take for an answer"},
 }}
 
 var commandRecord = &Record{"Command", "Command is one command of the CLI. Its place in the list is its index.", []Field{

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 )
 
 // TestConnection_NoSpoolDir_ShowsTheDirectoryInUse guards that an administrator need not know the default to find the spool.
@@ -32,7 +33,8 @@ func TestOffers_EachConnection_SaysWhatItIsFor(t *testing.T) {
 	}
 	r.configure(section("both", "h:1", "group_id = g"), section("producer", "h:1"),
 		section("consumer", "h:1", "group_id = g", "enable_idempotence = yes", "acks = 1"))
-	if got, want := r.Offers(), []Offer{{"both", true, true}, {"producer", true, false}, {"consumer", false, true}}; !slices.Equal(got, want) {
+	const d = 5 * time.Second // the default
+	if got, want := r.Offers(), []Offer{{"both", true, true, d}, {"producer", true, false, d}, {"consumer", false, true, d}}; !slices.Equal(got, want) {
 		t.Errorf("the offers are %v, want %v", got, want)
 	}
 	r.configure("[general]\nenabled = no\n", section("both", "h:1"))

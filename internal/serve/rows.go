@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"math"
 	"time"
 
 	"reskafka/internal/boundary"
@@ -36,7 +37,9 @@ var rows = map[boundary.Kind]row{
 func configure(s *Server, q *boundary.ConfigureRequest) boundary.Body {
 	a := &boundary.ConfigureAnswer{Result: result(s.engine.Configure(entries(q.Entries)))}
 	for _, o := range s.engine.Offers() {
-		a.Connections = append(a.Connections, boundary.Connection{Name: o.Name, Produces: o.Produces, Consumes: o.Consumes})
+		a.Connections = append(a.Connections, boundary.Connection{
+			Name: o.Name, Produces: o.Produces, Consumes: o.Consumes, RequestTimeoutMS: uint32(min(o.RequestTimeout.Milliseconds(), math.MaxUint32)),
+		})
 	}
 	return a
 }

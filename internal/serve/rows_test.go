@@ -50,7 +50,7 @@ func TestServer_EachMessage_Works(t *testing.T) {
 	b := broker(t, "t", "calls")
 	s := greeted(t)
 	offers := s.configure(section("one", b.ListenAddrs()[0], "group_id = g"), section("two", port.Refused(t)))
-	if want := []boundary.Connection{{Name: "one", Produces: true, Consumes: true}, {Name: "two", Produces: true}}; !slices.Equal(offers, want) {
+	if want := []boundary.Connection{{Name: "one", Produces: true, Consumes: true, RequestTimeoutMS: 5000}, {Name: "two", Produces: true, RequestTimeoutMS: 5000}}; !slices.Equal(offers, want) {
 		t.Errorf("the connections are %+v", offers)
 	}
 	s.open("one", 7)

@@ -31,6 +31,7 @@ struct names {
 	struct {
 		char *name;
 		bool produces, consumes;
+		uint32_t request_timeout_ms;
 	} list[];
 };
 
@@ -66,13 +67,14 @@ void names_clear(void)
 /* Reads the connections that an answer lists. NULL when it cannot. */
 static struct names *names_read(struct boundary_reader *reader)
 {
-	uint32_t count = boundary_get_count(reader, sizeof(uint32_t) + 2 * sizeof(uint64_t)), i;
+	uint32_t count = boundary_get_count(reader, sizeof(uint32_t) + 3 * sizeof(uint64_t)), i;
 	struct names *read = ast_calloc(1, sizeof(*read) + count * sizeof(read->list[0]));
 
 	for (i = 0; read && i < count; i++) {
 		read->list[i].name = ast_strdup(boundary_get_string(reader));
 		read->list[i].produces = boundary_get_bool(reader);
 		read->list[i].consumes = boundary_get_bool(reader);
+		read->list[i].request_timeout_ms = boundary_get_uint32(reader);
 		read->count++;
 	}
 	if (boundary_end(reader)) {
@@ -94,6 +96,25 @@ bool names_have(const char *name, bool consumes)
 	}
 	ast_mutex_unlock(&names_lock);
 	return found;
+}
+
+/* How long an answer may take that needs a broker, beyond request_timeout_ms, ms; and the longest request_timeout_ms that is waited
+ * for. */
+#define GRACE_MS 2000
+#define TIMEOUT_MAX_MS (24 * 3600 * 1000)
+
+int names_patience(const char *name)
+{
+	uint32_t longest = 0, i;
+
+	ast_mutex_lock(&names_lock);
+	for (i = 0; names && i < names->count; i++) {
+		if (!name || (names->list[i].name && !strcasecmp(names->list[i].name, name))) {
+			longest = MAX(longest, MIN(names->list[i].request_timeout_ms, TIMEOUT_MAX_MS));
+		}
+	}
+	ast_mutex_unlock(&names_lock);
+	return longest + GRACE_MS;
 }
 
 char *names_nth(const char *prefix, uint32_t n)
@@ -173,47 +194,45 @@ static void provide_limits(struct resk_gate *gate)
 	__atomic_store_n(&gate->memory, INT64_MAX, __ATOMIC_RELAXED);
 }
 
-int32_t resk_producer_open(const char *name, uint64_t id, struct resk_gate *gate)
+int32_t resk_producer_open(const char *name, struct stage *stage)
 {
 	struct boundary_writer request = { 0 };
+	struct resk_gate *gate = stage_gate(stage);
 	bool is_new = !__atomic_load_n(&gate->max_frames, __ATOMIC_RELAXED);
 	bool known = names_have(name, false);
-	uint64_t generation = engine_now();
-	struct peer_answer answer = { 0 };
-	enum peer_result asked = PEER_AWAY;
-	struct boundary_reader reader;
-	int32_t result = RESK_OK;
+	int32_t result = RESK_ESTATE;
 	int64_t shut = 0;
 
 	boundary_begin(&request, BOUNDARY_PRODUCER_OPEN, 0, 1);
 	boundary_put_string(&request, name);
-	boundary_put_number(&request, id);
-	if (boundary_finish(&request)) {
-		boundary_free(&request);
-		return RESK_ESTATE;
-	}
+	boundary_put_number(&request, stage_number(stage));
 	if (is_new && known) {
 		provide_limits(gate); /* the engine replaces them before it answers */
+		stage_hold(stage, true);
 	}
-	if (generation) {
-		asked = peer_call(engine_peer, generation, request.bytes, request.used, ASK_QUICKLY_MS, NULL, &answer);
-	}
-	if (asked == PEER_OK) {
-		boundary_read(&reader, answer.fields, answer.length);
-		result = boundary_get_int32(&reader);
-		peer_free(answer.fields);
-	} else if (!known) {
-		ast_log(LOG_ERROR, "No Kafka producer for connection '%s': there is none of that name in the configuration in force, and " AWAY "\n",
-			name);
-		result = RESK_ENOENT;
-	} else if (is_new) {
-		__atomic_compare_exchange_n(&gate->open, &shut, 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	}
-	if (result == RESK_OK) {
-		replay_keep(REPLAY_PRODUCER, id, request.bytes, request.used, asked == PEER_OK || asked == PEER_LATE ? generation : 0);
+	if (!boundary_finish(&request)) {
+		result = replay_open(stage, request.bytes, request.used, ASK_QUICKLY_MS);
 	}
 	boundary_free(&request);
-	return result;
+	if (result != RESK_ESTATE) {
+		return result;
+	}
+	/* The engine is slow or away. */
+	if (!known) {
+		replay_drop(REPLAY_PRODUCER, stage_number(stage));
+		ast_log(LOG_ERROR, "No Kafka producer for connection '%s': there is none of that name in the configuration in force, and " AWAY "\n",
+			name);
+		return RESK_ENOENT;
+	}
+	if (is_new) {
+		__atomic_compare_exchange_n(&gate->open, &shut, 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	}
+	return RESK_OK;
+}
+
+void resk_producer_forget(struct stage *stage)
+{
+	replay_drop(REPLAY_PRODUCER, stage_number(stage));
 }
 
 int32_t resk_consumer_check(const char *name)
@@ -308,7 +327,7 @@ int32_t resk_ensure_topic(const char *name, const char *topic, int32_t partition
 			engine_await(AWAIT_MS);
 		}
 		put_topic(&request, name, topic, partitions, replication, wait);
-		result = engine_ask_result(&request, 0, wait ? -1 : ASK_MS, &asked);
+		result = engine_ask_result(&request, 0, wait ? names_patience(name) : ASK_MS, &asked);
 	}
 	if (asked == PEER_OK) {
 		return result;

@@ -25,6 +25,9 @@
 /* How commands of this module begin: the engine must not take the place of others. */
 #define COMMAND_PREFIX "kafka "
 
+/* What a command may take longer than the engine allows it, ms. */
+#define SLACK_MS 500
+
 /* The command that also shows the engine. */
 #define STATUS_COMMAND "kafka show status"
 
@@ -122,8 +125,7 @@ static int print(uint32_t index, const struct resk_text *words, size_t count, st
 	const char *printed;
 
 	put_words(&request, BOUNDARY_RUN, index, words, count);
-	/* Without a limit here: the engine bounds each command, and the supervisor an engine that does not. */
-	if (engine_ask(&request, 0, -1, NULL, &answer) != PEER_OK) {
+	if (engine_ask(&request, 0, names_patience(NULL) + SLACK_MS, NULL, &answer) != PEER_OK) {
 		print_without_engine(index, text);
 		return 0;
 	}

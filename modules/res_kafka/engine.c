@@ -23,11 +23,11 @@
 #include "asterisk/lock.h"
 #include "asterisk/logger.h"
 #include "asterisk/paths.h"
-#include "asterisk/strings.h"
 #include "asterisk/utils.h"
 
 #include "build.h"
 #include "engine_internal.h"
+#include "internal.h"
 
 /* The engine's place, seen from this module's own directory. A folder of its own keeps it away from autoload, which
  * tries every *.so in the modules directory. */
@@ -55,80 +55,21 @@ AST_MUTEX_DEFINE_STATIC(pump_lock);
 static struct stage_pump *pump; /* under the lock, as is */
 static bool serving;
 
-static void write_log(int level, const char *file, int line, const char *function, const char *text)
+void engine_refuse(const char *why)
 {
-	static const int levels[] = {
-		[RESK_LOG_DEBUG] = __LOG_DEBUG,
-		[RESK_LOG_NOTICE] = __LOG_NOTICE,
-		[RESK_LOG_WARNING] = __LOG_WARNING,
-		[RESK_LOG_ERROR] = __LOG_ERROR,
-	};
-
-	if (level < 0 || level >= (int) ARRAY_LEN(levels)) {
-		level = RESK_LOG_ERROR;
-	}
-	if (level == RESK_LOG_DEBUG && !DEBUG_ATLEAST(1)) {
-		return;
-	}
-	ast_log(levels[level], file, line, function, "%s\n", text);
-}
-
-static void supervisor_says(int level, const char *text)
-{
-	write_log(level, "engine.c", __LINE__, "supervisor", text);
-}
-
-/* Copies a text of the engine's, without what a log must not have. */
-static char *printable(char *copy, size_t size, const char *text)
-{
-	char *at;
-
-	ast_copy_string(copy, text, size);
-	for (at = copy; *at; at++) {
-		if ((unsigned char) *at < ' ' || *at == 0x7f) {
-			*at = ' ';
-		}
-	}
-	return copy;
-}
-
-static void engine_says(void *owner, uint16_t kind, const unsigned char *fields, size_t length)
-{
-	struct boundary_reader reader;
-	char file[64], function[64], text[4096];
-	int32_t level, line;
-	uint64_t number;
-
-	boundary_read(&reader, fields, length);
-	if (kind == BOUNDARY_MEMBER) {
-		number = boundary_get_number(&reader);
-		ast_copy_string(text, boundary_get_string(&reader), sizeof(text));
-		if (boundary_end(&reader)) {
-			engine_broken();
-			return;
-		}
-		deliveries_note(number, text);
-		return;
-	}
-	if (kind != BOUNDARY_LOG) {
-		supervisor_refuse(supervisor, "it sent a message of an unknown kind");
-		return;
-	}
-	level = boundary_get_int32(&reader);
-	printable(file, sizeof(file), boundary_get_string(&reader));
-	line = boundary_get_int32(&reader);
-	printable(function, sizeof(function), boundary_get_string(&reader));
-	printable(text, sizeof(text), boundary_get_string(&reader));
-	if (boundary_end(&reader)) {
-		engine_broken();
-		return;
-	}
-	write_log(level, file, line, function, text);
+	supervisor_refuse(supervisor, why);
 }
 
 void engine_broken(void)
 {
-	supervisor_refuse(supervisor, "it sent what cannot be read");
+	engine_refuse("it sent what cannot be read");
+}
+
+void engine_supervised(struct supervisor_status *status)
+{
+	if (supervisor) {
+		supervisor_status(supervisor, status);
+	}
 }
 
 /* Takes a lock on the folder of durable slabs, so that no other engine takes it for that of a killed run. */
@@ -251,6 +192,7 @@ static void engine_died(void)
 	}
 	serving = false;
 	ast_mutex_unlock(&pump_lock);
+	reports_engine_died();
 }
 
 static void ponged(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
@@ -301,7 +243,7 @@ int engine_open(struct resk_limits *limits)
 {
 	char path[PATH_MAX];
 	struct supervisor_options options = {
-		.path = path, .trace_folder = ast_config_AST_LOG_DIR, .log = supervisor_says,
+		.path = path, .trace_folder = ast_config_AST_LOG_DIR, .log = engine_supervisor_says,
 		.started = engine_started, .died = engine_died, .ping = ping, .keep_children = keep_children,
 	};
 
@@ -448,53 +390,4 @@ void engine_close(int forget)
 	deliveries_clear();
 	ast_free(folder);
 	folder = NULL;
-}
-
-/* Reads memory and processor time of a process. Returns 0, or -1. */
-static int read_usage(pid_t pid, long *kilobytes, double *seconds)
-{
-	unsigned long user, system;
-	char path[64], line[1024];
-	char *end;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
-	file = fopen(path, "re");
-	end = file && fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
-	if (file) {
-		fclose(file);
-	}
-	/* After the name: state, and ten numbers that are of no interest here; then times, and eight numbers later the pages. */
-	if (!end || sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %*u %*u %ld",
-		&user, &system, kilobytes) != 3) {
-		return -1;
-	}
-	*kilobytes *= sysconf(_SC_PAGESIZE) / 1024;
-	*seconds = (double) (user + system) / sysconf(_SC_CLK_TCK);
-	return 0;
-}
-
-void engine_status(struct ast_str **text)
-{
-	struct supervisor_status status = { 0 };
-	long kilobytes;
-	double seconds;
-
-	if (!supervisor) {
-		return;
-	}
-	supervisor_status(supervisor, &status);
-	ast_str_append(text, 0, "\nEngine:\n");
-	if (!status.pid || !engine_now()) {
-		ast_str_append(text, 0, "  restarting, attempt %u, since %lld s\n", status.attempt, (long long) status.since_ms / 1000);
-	} else {
-		ast_str_append(text, 0, "  Process id:      %d\n  Running for:     %lld s\n", (int) status.pid, (long long) status.since_ms / 1000);
-		if (!read_usage(status.pid, &kilobytes, &seconds)) {
-			ast_str_append(text, 0, "  Memory:          %ld kB\n  Processor time:  %.2f s\n", kilobytes, seconds);
-		}
-	}
-	ast_str_append(text, 0, "  Restarts:        %u\n", status.deaths);
-	if (status.deaths) {
-		ast_str_append(text, 0, "  The last one:    %s\n", status.last);
-	}
 }

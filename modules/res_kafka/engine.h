@@ -90,6 +90,7 @@ struct resk_report {
 
 /* One block of memory, to be given to resk_reports_free. */
 struct resk_report_batch {
+	int engine_died; /* then there are no reports in it: what the engine before has not said it will not say any more */
 	size_t count;
 	struct resk_report *reports;
 	unsigned char *fields;
@@ -108,6 +109,7 @@ struct resk_subscription {
 	uint64_t id; /* of its progress record; 0 = there is none */
 	struct resk_progress *progress;
 	char *name, *topics;
+	struct resk_pause *pauses; /* that were asked for, the latest first */
 	char *member; /* which it is in its group, for the next engine to take out if this one is killed */
 	uint64_t generation; /* of the engine that knows it, 0 = none; atomic */
 	int ended;           /* atomic */
@@ -143,10 +145,13 @@ void resk_stop(uint32_t grace_ms);
  * RESK_ESTATE, which is logged. Never touches the network. */
 int32_t resk_configure(const struct resk_entry *entries, size_t count);
 
-/* resk_producer_open binds gate number id to connection `name` and opens it, now and in every later engine. Blocks for 10 ms at
+/* resk_producer_open binds the stage's gate to connection `name` and opens it, now and in every later engine. Blocks for 10 ms at
  * most: an engine that is slow or away opens it later, if the connection is one of the accepted configuration. RESK_OK,
  * RESK_ENOENT, RESK_EDISABLED (each logged). */
-int32_t resk_producer_open(const char *name, uint64_t id, struct resk_gate *gate);
+int32_t resk_producer_open(const char *name, struct stage *stage);
+
+/* resk_producer_forget has no later engine open the stage's gate. Before the stage is destroyed. */
+void resk_producer_forget(struct stage *stage);
 
 /* resk_refused logs (throttled) and counts what the stage of connection id refused: reason is enum resk_refusal, sample the
  * topic of the first one. id 0 = refused before there was a connection. */
@@ -195,9 +200,9 @@ int32_t resk_pause(struct resk_subscription *subscription, const char *topics, i
  * record that is accepted with that number brings one report. RESK_OK, RESK_ESTATE. */
 int32_t resk_reports_open(uint64_t *id);
 
-/* resk_reports_next gives the next reports and blocks until there are some; NULL when there will be none any more: *ended is
- * not 0, or resk_stop has returned and all were given, which may still be asked after it. One thread at a time. */
-struct resk_report_batch *resk_reports_next(uint64_t id, const int *ended);
+/* resk_reports_next gives the next reports, or says once that there is another engine and blocks until there are some; NULL when there will be none any more: *ended is
+ * not 0, or resk_stop has returned and all were given, which may still be asked after it. *generation is the caller's, 0 at first. One thread at a time. */
+struct resk_report_batch *resk_reports_next(uint64_t id, const int *ended, uint64_t *generation);
 void resk_reports_free(struct resk_report_batch *batch);
 
 /* resk_reports_close forgets a queue and what is in it; the records go on. Its *ended has been set. Idempotent, also after

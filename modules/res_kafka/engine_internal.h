@@ -30,8 +30,16 @@ enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation
 /* engine_ask_result asks for an answer that is a result alone. *peer_result may be NULL. */
 int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *peer_result);
 
-/* engine_broken ends an engine whose answer cannot be read. */
+/* engine_refuse ends an engine that has said something unacceptable; why is a constant. engine_broken: what cannot be read. */
+void engine_refuse(const char *why);
 void engine_broken(void);
+
+/* engine_supervised fills in what the supervisor knows of the engine. */
+void engine_supervised(struct supervisor_status *status);
+
+/* engine_log.c. What the peer and the supervisor call. */
+void engine_says(void *owner, uint16_t kind, const unsigned char *fields, size_t length);
+void engine_supervisor_says(int level, const char *text);
 
 /* engine_now returns the generation of the engine that serves, 0 = none. */
 uint64_t engine_now(void);
@@ -50,6 +58,9 @@ enum replay_rank { REPLAY_CONFIGURE, REPLAY_SOURCE, REPLAY_REPORTS, REPLAY_PRODU
  * gets it, unless generation is that of the engine that serves, which has it. A REPLAY_ONCE is forgotten when an engine has answered
  * it. Returns 0, or -1 without memory or when too many REPLAY_ONCE wait. */
 int replay_keep(enum replay_rank rank, uint64_t key, const unsigned char *frame, size_t length, uint64_t generation);
+/* replay_open keeps and sends the request that opens a stage's gate, and waits for the answer, timeout_ms at most. When that comes,
+ * also later, the stage is no longer held. Returns what the engine answers, or RESK_ESTATE. A refused one is forgotten. */
+int32_t replay_open(struct stage *stage, const unsigned char *frame, size_t length, int timeout_ms);
 /* replay_rest sends what the engine that serves was not told, because its connection was not in the configuration. */
 void replay_rest(void);
 void replay_drop(enum replay_rank rank, uint64_t key);
@@ -61,6 +72,8 @@ void replay_start(uint64_t generation, void (*ready)(void));
 
 /* calls.c. The names of the configuration in force. */
 bool names_have(const char *name, bool consumes);
+/* Returns how long what needs a broker of a connection may take, ms: request_timeout_ms and 2 s; of any connection for NULL. */
+int names_patience(const char *name);
 /* Gives name number n of those that begin with prefix, to be given to ast_free; NULL past the last one. */
 char *names_nth(const char *prefix, uint32_t n);
 void names_clear(void);
@@ -72,7 +85,10 @@ void commands_clear(void);
 /* calls.c. Sends what resk_refused kept. */
 void refusals_send(void);
 
-/* fetch.c. */
+/* fetch.c. Waits for an engine that serves. Returns its generation, 0 when there will be none, or *ended is set. */
+uint64_t engine_await_until(const int *ended);
+/* Asks for what needs a number alone, and ignores the answer. */
+enum peer_result engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms);
 void deliveries_clear(void);
 /* Notes which member the subscription of a number is. */
 void deliveries_note(uint64_t number, const char *member);

@@ -1,5 +1,5 @@
 /*
- * res_kafka: what the engine delivers: messages of subscriptions, and reports.
+ * res_kafka: what the engine delivers: messages of subscriptions.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief Subscriptions and queues of reports, across the deaths of engines.
+ * \brief Subscriptions, across the deaths of engines.
  *
  * A subscription's own thread tells a new engine of it (bind), because then no callback is under way, whose end the new
  * engine would count for one of its own messages.
@@ -33,13 +33,12 @@
 AST_MUTEX_DEFINE_STATIC(lock);
 static uint64_t last_number; /* of a progress record; under the lock, as is */
 static struct resk_subscription *users[RESK_PROGRESS]; /* by the number of their progress record */
-static uint64_t last_reports;
 
 void deliveries_clear(void)
 {
 	ast_mutex_lock(&lock);
 	memset(users, 0, sizeof(users));
-	last_number = last_reports = 0;
+	last_number = 0;
 	ast_mutex_unlock(&lock);
 }
 
@@ -88,8 +87,7 @@ static int has_ended(const int *ended)
 	return __atomic_load_n(ended, __ATOMIC_SEQ_CST);
 }
 
-/* Waits for an engine that serves. Returns its generation, 0 when there will be none, or *ended is set. */
-static uint64_t await(const int *ended)
+uint64_t engine_await_until(const int *ended)
 {
 	uint64_t generation = 0;
 
@@ -98,7 +96,7 @@ static uint64_t await(const int *ended)
 	return generation;
 }
 
-static enum peer_result send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms)
+enum peer_result engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms)
 {
 	struct boundary_writer request = { 0 };
 	struct peer_answer answer;
@@ -109,6 +107,69 @@ static enum peer_result send_number(uint16_t kind, uint64_t generation, uint64_t
 	result = engine_ask(&request, generation, timeout_ms, NULL, &answer);
 	peer_free(answer.fields);
 	return result;
+}
+
+/* A pause, or the end of one, that a new engine is to be told. */
+struct resk_pause {
+	struct resk_pause *next;
+	int on;
+	char topics[]; /* "" = all */
+};
+
+/* Notes a pause in place of those that it makes superfluous: of the same topics, and by one of all topics every earlier one. */
+static void note_pause(struct resk_subscription *s, const char *topics, int on)
+{
+	struct resk_pause *pause = ast_malloc(sizeof(*pause) + strlen(topics) + 1), **at, *old;
+
+	if (!pause) {
+		return;
+	}
+	pause->on = on;
+	strcpy(pause->topics, topics); /* Safe: the memory was sized for it */
+	ast_mutex_lock(&lock);
+	for (at = &s->pauses; (old = *at);) {
+		if (!*topics || !strcmp(old->topics, topics)) {
+			*at = old->next;
+			ast_free(old);
+		} else {
+			at = &old->next;
+		}
+	}
+	if (*topics || on) {
+		pause->next = s->pauses;
+		s->pauses = pause;
+		pause = NULL;
+	}
+	ast_mutex_unlock(&lock);
+	ast_free(pause);
+}
+
+static void put_pause(struct boundary_writer *request, uint64_t id, const char *topics, int on)
+{
+	boundary_begin(request, BOUNDARY_PAUSE, 0, 1);
+	boundary_put_number(request, id);
+	boundary_put_string(request, topics);
+	boundary_put_number(request, !!on);
+}
+
+static void ignore(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+{
+}
+
+/* Tells a new engine of pauses, the earliest first. Caller must hold the lock. */
+static void post_pauses(struct resk_subscription *s, const struct resk_pause *pause)
+{
+	struct boundary_writer request = { 0 };
+
+	if (!pause) {
+		return;
+	}
+	post_pauses(s, pause->next);
+	put_pause(&request, s->id, pause->topics, pause->on);
+	if (!boundary_finish(&request)) {
+		peer_post(engine_peer, request.bytes, request.used, ignore, NULL);
+	}
+	boundary_free(&request);
 }
 
 /* Tells an engine of a subscription. Only the subscription's thread, or before there is one. */
@@ -129,8 +190,11 @@ static int32_t introduce(struct resk_subscription *s, uint64_t generation, enum 
 	result = engine_ask_result(&request, generation, ASK_MS, asked);
 	if (*asked == PEER_OK && result == RESK_OK) {
 		__atomic_store_n(&s->generation, generation, __ATOMIC_SEQ_CST);
+		ast_mutex_lock(&lock);
+		post_pauses(s, s->pauses);
+		ast_mutex_unlock(&lock);
 	} else if (*asked == PEER_LATE) {
-		send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS); /* so that it can be asked again */
+		engine_send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS); /* so that it can be asked again */
 	}
 	return result;
 }
@@ -173,7 +237,7 @@ static uint64_t bound(struct resk_subscription *s)
 	uint64_t generation;
 	int waited;
 
-	while ((generation = await(&s->ended)) && generation != __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST)) {
+	while ((generation = engine_await_until(&s->ended)) && generation != __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST)) {
 		if (introduce(s, generation, &asked) == RESK_OK) {
 			break;
 		}
@@ -309,7 +373,7 @@ void resk_unsubscribe(struct resk_subscription *s)
 	/* The thread stores the generation and then looks whether it has ended. */
 	generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
 	if (generation) {
-		send_number(BOUNDARY_UNSUBSCRIBE, generation, s->id, UNSUBSCRIBE_MS);
+		engine_send_number(BOUNDARY_UNSUBSCRIBE, generation, s->id, UNSUBSCRIBE_MS);
 	}
 	peer_cancel(engine_peer, s); /* its thread, if the engine has not let it go by now */
 }
@@ -320,7 +384,7 @@ void resk_subscription_free(struct resk_subscription *s)
 
 	__atomic_store_n(&s->ended, 1, __ATOMIC_SEQ_CST);
 	if (generation) {
-		send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS);
+		engine_send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS);
 	}
 	if (s->id) {
 		number_put(s->id);
@@ -329,6 +393,7 @@ void resk_subscription_free(struct resk_subscription *s)
 	ast_free(s->name);
 	ast_free(s->topics);
 	ast_free(s->member);
+	note_pause(s, "", 0);
 	s->name = s->topics = s->member = NULL;
 }
 
@@ -342,7 +407,7 @@ int32_t resk_commit(struct resk_subscription *s, int current)
 		boundary_begin(&request, BOUNDARY_COMMIT, 0, 1);
 		boundary_put_number(&request, s->id);
 		boundary_put_number(&request, !!current);
-		result = engine_ask_result(&request, generation, -1, NULL);
+		result = engine_ask_result(&request, generation, names_patience(s->name), NULL);
 	}
 	if (result == RESK_ESTATE) {
 		ast_log(LOG_ERROR, "Nothing is committed for the subscription to '%s': the Kafka engine is being restarted, or stops\n", s->topics);
@@ -354,101 +419,13 @@ int32_t resk_pause(struct resk_subscription *s, const char *topics, int on)
 {
 	struct boundary_writer request = { 0 };
 	uint64_t generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
-
-	if (!generation) {
-		return RESK_ESTATE;
-	}
-	boundary_begin(&request, BOUNDARY_PAUSE, 0, 1);
-	boundary_put_number(&request, s->id);
-	boundary_put_string(&request, topics);
-	boundary_put_number(&request, !!on);
-	return engine_ask_result(&request, generation, ASK_MS, NULL);
-}
-
-int32_t resk_reports_open(uint64_t *id)
-{
-	struct boundary_writer request = { 0 };
-	uint64_t generation = engine_now();
-	struct peer_answer answer = { 0 };
 	enum peer_result asked = PEER_AWAY;
-	int32_t result = RESK_ESTATE;
+	int32_t result = RESK_OK;
 
-	ast_mutex_lock(&lock);
-	*id = ++last_reports;
-	ast_mutex_unlock(&lock);
-	boundary_begin(&request, BOUNDARY_REPORTS_OPEN, 0, 1);
-	boundary_put_number(&request, *id);
-	if (!boundary_finish(&request) && !peer_is_closed(engine_peer)) {
-		if (generation) {
-			asked = peer_call(engine_peer, generation, request.bytes, request.used, ASK_MS, NULL, &answer);
-			peer_free(answer.fields);
-		}
-		result = replay_keep(REPLAY_REPORTS, *id, request.bytes, request.used, asked == PEER_AWAY ? 0 : generation)
-			? RESK_ESTATE : RESK_OK;
+	note_pause(s, S_OR(topics, ""), on);
+	if (generation) {
+		put_pause(&request, s->id, topics, on);
+		result = engine_ask_result(&request, generation, ASK_MS, &asked);
 	}
-	boundary_free(&request);
-	return result;
-}
-
-/* Reads reports, which stay where they were received. Takes ownership of fields. NULL when it cannot, or there are none. */
-static struct resk_report_batch *read_reports(unsigned char *fields, size_t length)
-{
-	struct boundary_reader reader;
-	struct resk_report_batch *batch;
-	uint32_t count, i;
-
-	boundary_read(&reader, fields, length);
-	count = boundary_get_count(&reader, 2 * sizeof(uint32_t) + 3 * sizeof(uint64_t));
-	batch = count ? ast_calloc(1, sizeof(*batch) + count * sizeof(struct resk_report)) : NULL;
-	if (!batch) {
-		peer_free(fields);
-		return NULL;
-	}
-	batch->fields = fields;
-	batch->reports = (struct resk_report *) (batch + 1);
-	batch->count = count;
-	for (i = 0; i < count; i++) {
-		struct resk_report *report = &batch->reports[i];
-
-		report->opaque = boundary_get_number(&reader);
-		report->topic = boundary_get_string(&reader);
-		report->partition = boundary_get_int32(&reader);
-		report->offset = (int64_t) boundary_get_number(&reader);
-		report->error = boundary_get_text(&reader, NULL);
-	}
-	if (boundary_end(&reader)) {
-		engine_broken();
-		resk_reports_free(batch);
-		return NULL;
-	}
-	return batch;
-}
-
-struct resk_report_batch *resk_reports_next(uint64_t id, const int *ended)
-{
-	struct boundary_writer request = { 0 };
-	struct peer_answer answer;
-	uint64_t generation;
-
-	while ((generation = await(ended))) {
-		boundary_begin(&request, BOUNDARY_REPORTS_NEXT, 0, 1);
-		boundary_put_number(&request, id);
-		if (engine_ask(&request, generation, -1, ended, &answer) == PEER_OK) {
-			return read_reports(answer.fields, answer.length);
-		}
-	}
-	return NULL;
-}
-
-void resk_reports_free(struct resk_report_batch *batch)
-{
-	peer_free(batch->fields);
-	ast_free(batch);
-}
-
-void resk_reports_close(uint64_t id, const int *ended)
-{
-	replay_drop(REPLAY_REPORTS, id);
-	send_number(BOUNDARY_REPORTS_CLOSE, 0, id, ASK_MS);
-	peer_cancel(engine_peer, ended);
+	return asked == PEER_OK ? result : RESK_OK;
 }

@@ -75,7 +75,32 @@ int64_t producer_queue_limit(struct ast_kafka_producer *producer);
 int consumers_held(void);
 void consumers_stop(void);
 
-/* reports.c. Waits for a moment until the callbacks for all reports that there are have returned, once the engine has
+/* tickets.c. Numbers in place of pointers that come back once. Any thread; a lock is held for the time of a few instructions,
+ * and of an allocation for one in a thousand. */
+struct tickets {
+	ast_mutex_t lock;
+	struct ticket **chunks;
+	uint32_t count; /* of tickets */
+	uint32_t free;  /* the first free one, plus 1 */
+};
+
+void tickets_init(struct tickets *tickets);
+void tickets_destroy(struct tickets *tickets);
+/* Returns a number, never 0, for a pointer; 0 without memory. engine: how many engines have died. */
+uint64_t tickets_take(struct tickets *tickets, void *opaque, uint32_t engine);
+/* Gives the pointer back and ends the number. 1, or 0 when there is no such number. */
+int tickets_redeem(struct tickets *tickets, uint64_t number, void **opaque);
+/* Notes that a number's record was handed over once more after engine number `engine` had died. */
+void tickets_again(struct tickets *tickets, uint64_t number, uint32_t engine);
+/* Ends a number that was taken before engine number `engine` died and was not noted since, and gives the pointer back. *from is
+ * where to look, 0 for the first time. 1, or 0 when there is none. */
+int tickets_lost(struct tickets *tickets, uint32_t engine, uint32_t *from, void **opaque);
+
+/* reports.c. What the pump shows of frames that it hands over again. */
+void reports_again(const void *content, uint32_t length);
+/* An engine has died. */
+void reports_engine_died(void);
+/* Waits for a moment until the callbacks for all reports that there are have returned, once the engine has
  * stopped. */
 void reports_stop(void);
 

@@ -78,6 +78,9 @@ int producers_start(const struct resk_limits *given)
 	closing = 0;
 	late = told_late = 0;
 	pump = stage_pump_start(engine_memory(), note, "kafka-pump", limits.stage_folder, limits.stage_bytes);
+	if (pump) {
+		stage_pump_again(pump, reports_again);
+	}
 	nowhere = pump ? stage_create(pump, NULL, NULL) : NULL;
 	if (!nowhere) {
 		ast_log(LOG_ERROR, "The thread that hands records to the Kafka engine cannot be started\n");
@@ -199,6 +202,7 @@ void producers_stop(void)
 	nowhere = NULL;
 	AST_LIST_LOCK(&slots);
 	while ((slot = AST_LIST_REMOVE_HEAD(&slots, next))) {
+		resk_producer_forget(slot->stage);
 		stage_destroy(slot->stage);
 		ao2_ref(slot, -1);
 	}
@@ -261,7 +265,7 @@ static struct slot *slot_get(const char *name)
 		AST_LIST_INSERT_TAIL(&slots, slot, next);
 	}
 	/* A slot stays in the list when this fails: its name may be in the next configuration. */
-	if (resk_producer_open(name, stage_number(slot->stage), stage_gate(slot->stage)) != RESK_OK) {
+	if (resk_producer_open(name, slot->stage) != RESK_OK) {
 		return NULL;
 	}
 	stage_ready(slot->stage);

@@ -17,6 +17,7 @@
 
 #include "asterisk/lock.h"
 #include "asterisk/logger.h"
+#include "asterisk/time.h"
 #include "asterisk/utils.h"
 
 #include "engine_internal.h"
@@ -30,11 +31,15 @@ struct item {
 	uint64_t key;
 	uint64_t serial;     /* of no other item, ever */
 	uint64_t generation; /* of the engine that it was sent to last */
+	struct stage *stage; /* of a REPLAY_PRODUCER */
+	bool answered;       /* by that engine, and */
+	int32_t result;      /* how */
 	size_t length;
 	unsigned char frame[];
 };
 
 AST_MUTEX_DEFINE_STATIC(lock);
+static ast_cond_t opened = PTHREAD_COND_INITIALIZER; /* a REPLAY_PRODUCER was answered */
 static struct item *items;
 static uint64_t serials;
 static int once;
@@ -66,6 +71,27 @@ static bool is_wanted(const struct item *item)
 	return names_have(boundary_get_string(&reader), false);
 }
 
+/* Notes the answer to the request that opens a gate. What was refused is sent again when the configuration changes. Caller must
+ * hold the lock. */
+static void note_opened(struct item *item, const unsigned char *fields, size_t length)
+{
+	struct boundary_reader reader;
+
+	boundary_read(&reader, fields, length);
+	item->result = boundary_get_int32(&reader);
+	if (boundary_end(&reader)) {
+		engine_broken();
+		return;
+	}
+	item->answered = true;
+	if (item->result == RESK_OK) {
+		stage_hold(item->stage, false);
+	} else {
+		item->generation = 0;
+	}
+	ast_cond_broadcast(&opened);
+}
+
 static void answered(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
 {
 	uint64_t serial = (uintptr_t) owner;
@@ -79,6 +105,9 @@ static void answered(void *owner, enum peer_result result, const unsigned char *
 		once--;
 		ast_free(item);
 	}
+	if (result == PEER_OK && item && item->rank == REPLAY_PRODUCER) {
+		note_opened(item, fields, length);
+	}
 	if (greeted && result != PEER_AWAY) {
 		outstanding--;
 		proceed();
@@ -90,6 +119,7 @@ static void answered(void *owner, enum peer_result result, const unsigned char *
 static bool post(struct item *item, uint64_t generation)
 {
 	item->generation = generation;
+	item->answered = false;
 	return peer_post(engine_peer, item->frame, item->length, answered, (void *) (uintptr_t) item->serial) == PEER_OK;
 }
 
@@ -99,8 +129,13 @@ static void proceed(void)
 	struct item *item;
 
 	for (item = items; item; item = item->next) {
-		if (item->generation != greeted && is_wanted(item)) {
+		if (item->generation == greeted) {
+			continue;
+		}
+		if (is_wanted(item)) {
 			outstanding += post(item, greeted);
+		} else {
+			stage_hold(item->stage, true); /* this engine does not know the gate */
 		}
 	}
 	if (!outstanding) {
@@ -119,27 +154,30 @@ void replay_start(uint64_t generation, void (*ready)(void))
 	ast_mutex_unlock(&lock);
 }
 
-int replay_keep(enum replay_rank rank, uint64_t key, const unsigned char *frame, size_t length, uint64_t generation)
+static struct item *create(enum replay_rank rank, uint64_t key, const unsigned char *frame, size_t length)
 {
-	struct item *item = ast_malloc(sizeof(*item) + length), **at, *old;
+	struct item *item = ast_malloc(sizeof(*item) + length);
+
+	if (item) {
+		*item = (struct item) { .rank = rank, .key = key, .length = length };
+		memcpy(item->frame, frame, length);
+	}
+	return item;
+}
+
+/* Puts an item into its place and sends it to an engine that serves and does not know it. Caller must hold the lock. Returns the item
+ * that was there before. */
+static struct item *put(struct item *item)
+{
+	enum replay_rank rank = item->rank;
+	struct item **at, *old;
 	uint64_t now;
 
-	if (!item) {
-		return -1;
-	}
-	*item = (struct item) { .rank = rank, .key = key, .generation = generation, .length = length };
-	memcpy(item->frame, frame, length);
-	ast_mutex_lock(&lock);
-	if (rank == REPLAY_ONCE && once >= ONCE_MAX) {
-		ast_mutex_unlock(&lock);
-		ast_free(item);
-		return -1;
-	}
 	item->serial = ++serials;
 	once += rank == REPLAY_ONCE;
-	at = find(rank, rank == REPLAY_ONCE ? UINT64_MAX : key);
+	at = find(rank, rank == REPLAY_ONCE ? UINT64_MAX : item->key);
 	old = *at;
-	if (old && old->rank == rank && old->key == key && rank != REPLAY_ONCE) {
+	if (old && old->rank == rank && old->key == item->key && rank != REPLAY_ONCE) {
 		item->next = old->next;
 	} else {
 		item->next = old;
@@ -147,12 +185,57 @@ int replay_keep(enum replay_rank rank, uint64_t key, const unsigned char *frame,
 	}
 	*at = item;
 	now = engine_now();
-	if (now && now != generation) {
+	if (now && now != item->generation) {
 		post(item, now);
 	}
+	return old;
+}
+
+int replay_keep(enum replay_rank rank, uint64_t key, const unsigned char *frame, size_t length, uint64_t generation)
+{
+	struct item *item = create(rank, key, frame, length), *old;
+
+	if (!item) {
+		return -1;
+	}
+	item->generation = generation;
+	ast_mutex_lock(&lock);
+	if (rank == REPLAY_ONCE && once >= ONCE_MAX) {
+		ast_mutex_unlock(&lock);
+		ast_free(item);
+		return -1;
+	}
+	old = put(item);
 	ast_mutex_unlock(&lock);
 	ast_free(old);
 	return 0;
+}
+
+int32_t replay_open(struct stage *stage, const unsigned char *frame, size_t length, int timeout_ms)
+{
+	struct item *item = create(REPLAY_PRODUCER, stage_number(stage), frame, length), *old;
+	struct timeval until = ast_tvadd(ast_tvnow(), ast_samp2tv(timeout_ms, 1000));
+	struct timespec limit = { .tv_sec = until.tv_sec, .tv_nsec = until.tv_usec * 1000 };
+	int32_t result = RESK_ESTATE;
+
+	if (!item) {
+		return RESK_ESTATE;
+	}
+	item->stage = stage;
+	ast_mutex_lock(&lock);
+	old = put(item);
+	/* Only the caller, who has the list of producers locked, replaces the item or drops it. */
+	while (!item->answered && item->generation && !ast_cond_timedwait(&opened, &lock, &limit)) {
+	}
+	if (item->answered) {
+		result = item->result;
+	}
+	ast_mutex_unlock(&lock);
+	ast_free(old);
+	if (result != RESK_OK && result != RESK_ESTATE) {
+		replay_drop(REPLAY_PRODUCER, stage_number(stage));
+	}
+	return result;
 }
 
 void replay_rest(void)

@@ -18,6 +18,7 @@
 #include <pthread.h>
 
 #include "asterisk/astobj2.h"
+#include "asterisk/linkedlists.h"
 #include "asterisk/lock.h"
 #include "asterisk/logger.h"
 #include "asterisk/module.h"
@@ -27,11 +28,14 @@
 #include "internal.h"
 
 struct teller {
+	AST_LIST_ENTRY(teller) next; /* of those with a thread */
+	uint64_t generation; /* of the engine that the thread asks */
 	uint64_t id; /* of the engine's queue of reports */
 	struct worker *worker;
 	ast_kafka_report_cb callback;
 	void *userdata;
 	struct turn turn; /* of callbacks */
+	struct tickets tickets; /* of the pointers that reports bring back */
 	int ended;           /* no callback begins any more */
 	int64_t outstanding; /* records accepted, or about to be, whose callback has not returned */
 };
@@ -40,6 +44,12 @@ struct ast_kafka_reports {
 	struct ast_kafka_producer *producer;
 	struct teller *teller;
 };
+
+/* Those with a thread, so that the pump finds them by their number. */
+static AST_LIST_HEAD_STATIC(tellers, teller);
+
+/* How many engines have died, and after how many deaths the pump has shown all that it hands over again: atomic, both. */
+static uint32_t deaths, shown;
 
 /* How long the end of Asterisk waits for callbacks with the last reports. */
 #define STOP_WAIT_MS 500
@@ -55,6 +65,7 @@ static void teller_destroy(void *obj)
 
 	ao2_cleanup(teller->worker);
 	turn_destroy(&teller->turn);
+	tickets_destroy(&teller->tickets);
 }
 
 static void settle(void)
@@ -72,22 +83,97 @@ static void drop_outstanding(struct teller *teller)
 	}
 }
 
-/* Calls back with one report, unless the teller has been ended. */
-static void tell(struct teller *teller, const struct resk_report *r)
+/* Calls back, unless the teller has been ended. */
+static void call_back(struct teller *teller, const struct ast_kafka_report *report)
 {
-	struct ast_kafka_report report = {
-		.topic = r->topic, .partition = r->partition, .offset = r->offset, .error = r->error,
-		.opaque = (void *) (uintptr_t) r->opaque,
-	};
-
 	turn_take(&teller->turn);
 	if (!__atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
 		turn_enter(&teller->turn);
-		teller->callback(&report, teller->userdata);
+		teller->callback(report, teller->userdata);
 		turn_leave(&teller->turn);
 		drop_outstanding(teller);
 	}
 	turn_give(&teller->turn);
+}
+
+/* Tells one report, unless it was told already. */
+static void tell(struct teller *teller, const struct resk_report *r)
+{
+	struct ast_kafka_report report = {
+		.topic = r->topic, .partition = r->partition, .offset = r->offset, .error = r->error,
+	};
+
+	if (tickets_redeem(&teller->tickets, r->opaque, &report.opaque)) {
+		call_back(teller, &report);
+	}
+}
+
+void reports_engine_died(void)
+{
+	__atomic_add_fetch(&deaths, 1, __ATOMIC_SEQ_CST);
+}
+
+void reports_again(const void *content, uint32_t length)
+{
+	uint32_t dead = __atomic_load_n(&deaths, __ATOMIC_SEQ_CST);
+	struct resk_frame_head head;
+	struct resk_field_head field;
+	struct resk_report_to to;
+	struct teller *teller;
+	uint64_t at = sizeof(head);
+
+	if (!content) {
+		__atomic_store_n(&shown, dead, __ATOMIC_SEQ_CST);
+		return;
+	}
+	if (length < sizeof(head)) {
+		return;
+	}
+	memcpy(&head, content, sizeof(head)); /* once: the engine may write to it */
+	at += (uint64_t) head.topic_length + (head.key_length == RESK_NULL ? 0 : head.key_length)
+		+ (head.value_length == RESK_NULL ? 0 : head.value_length);
+	if (head.source || !head.field_count || at + sizeof(field) + sizeof(to) > length) {
+		return;
+	}
+	memcpy(&field, (const char *) content + at, sizeof(field)); /* the first field, see producer.c */
+	if (field.kind != RESK_FIELD_REPORT) {
+		return;
+	}
+	memcpy(&to, (const char *) content + at + sizeof(field), sizeof(to));
+	AST_LIST_LOCK(&tellers);
+	AST_LIST_TRAVERSE(&tellers, teller, next) {
+		if (teller->id == to.reports) {
+			tickets_again(&teller->tickets, to.opaque, dead);
+			break;
+		}
+	}
+	AST_LIST_UNLOCK(&tellers);
+}
+
+/* How long the pump may take to show what it hands over again, ms, and how often to look. */
+#define SHOW_LIMIT_MS 10000
+#define SHOW_STEP_MS 5
+
+/* Reports what an engine that died had finished without anybody having heard of it. */
+static void tell_lost(struct teller *teller)
+{
+	uint32_t dead = __atomic_load_n(&deaths, __ATOMIC_SEQ_CST), from = 0;
+	struct ast_kafka_report report = {
+		.topic = "", .partition = -1, .offset = -1,
+		.error = "not known: the Kafka engine died before it said what became of the record, which may be delivered",
+	};
+	int waited;
+
+	for (waited = 0; __atomic_load_n(&shown, __ATOMIC_SEQ_CST) != dead; waited += SHOW_STEP_MS) {
+		if (waited > SHOW_LIMIT_MS || __atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)
+			|| __atomic_load_n(&deaths, __ATOMIC_SEQ_CST) != dead) {
+			return; /* the next engine's turn */
+		}
+		usleep(SHOW_STEP_MS * 1000);
+	}
+	while (tickets_lost(&teller->tickets, dead, &from, &report.opaque)) {
+		call_back(teller, &report);
+	}
 }
 
 static void run(void *object)
@@ -96,12 +182,18 @@ static void run(void *object)
 	struct resk_report_batch *batch;
 	size_t i;
 
-	while ((batch = resk_reports_next(teller->id, &teller->ended))) {
+	while ((batch = resk_reports_next(teller->id, &teller->ended, &teller->generation))) {
+		if (batch->engine_died) {
+			tell_lost(teller);
+		}
 		for (i = 0; i < batch->count; i++) {
 			tell(teller, &batch->reports[i]);
 		}
 		resk_reports_free(batch);
 	}
+	AST_LIST_LOCK(&tellers);
+	AST_LIST_REMOVE(&tellers, teller, next);
+	AST_LIST_UNLOCK(&tellers);
 	ast_mutex_lock(&settling);
 	busy--;
 	ast_cond_broadcast(&settled);
@@ -199,10 +291,16 @@ static int start(struct teller *teller)
 	ast_mutex_lock(&settling);
 	busy++;
 	ast_mutex_unlock(&settling);
+	AST_LIST_LOCK(&tellers);
+	AST_LIST_INSERT_TAIL(&tellers, teller, next);
+	AST_LIST_UNLOCK(&tellers);
 	teller->worker = worker_start(run, teller);
 	if (teller->worker) {
 		return 0;
 	}
+	AST_LIST_LOCK(&tellers);
+	AST_LIST_REMOVE(&tellers, teller, next);
+	AST_LIST_UNLOCK(&tellers);
 	ast_mutex_lock(&settling);
 	busy--;
 	ast_mutex_unlock(&settling);
@@ -227,6 +325,7 @@ struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *pr
 		return NULL;
 	}
 	turn_init(&teller->turn);
+	tickets_init(&teller->tickets);
 	teller->callback = callback;
 	teller->userdata = userdata;
 	reports->producer = ao2_bump(producer);
@@ -245,7 +344,7 @@ int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *to
 	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count, void *opaque)
 {
 	struct teller *teller = reports ? reports->teller : NULL;
-	struct resk_report_to report = { .reports = teller ? teller->id : 0, .opaque = (uintptr_t) opaque };
+	struct resk_report_to report = { .reports = teller ? teller->id : 0 };
 	const struct record record = {
 		.topic = topic, .key = key, .payload = payload, .len = len,
 		.headers = headers, .header_count = headers ? header_count : 0, .report = &report,
@@ -261,7 +360,13 @@ int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *to
 	if (add_outstanding(teller, producer_queue_limit(reports->producer))) {
 		return producer_refuse(reports->producer, RESK_REFUSED_FULL_FRAMES, topic);
 	}
+	report.opaque = tickets_take(&teller->tickets, opaque, __atomic_load_n(&deaths, __ATOMIC_SEQ_CST));
+	if (!report.opaque) {
+		drop_outstanding(teller);
+		return producer_refuse(reports->producer, RESK_REFUSED_NO_MEMORY, topic);
+	}
 	if (producer_record(reports->producer, &record)) {
+		tickets_redeem(&teller->tickets, report.opaque, &opaque);
 		drop_outstanding(teller);
 		return -1;
 	}

@@ -1,0 +1,161 @@
+/*
+ * res_kafka: numbers of outstanding reports.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+/*! \file
+ *
+ * \brief Numbers in place of the pointers that modules have come back in a report.
+ *
+ * A pointer never leaves this process: the engine gets a number, which brings the pointer back once. So a report that comes
+ * twice, because the engine died after the first, or that an engine invents, calls nobody back.
+ */
+
+#include "asterisk.h"
+
+#include "asterisk/lock.h"
+#include "asterisk/utils.h"
+
+#include "internal.h"
+
+/* How many are allocated at a time. */
+#define CHUNK 1024
+
+struct ticket {
+	void *opaque;
+	uint32_t serial; /* odd = outstanding; grows with each use */
+	uint32_t engine; /* how many engines had died when it was taken, or when its record was handed over again */
+	uint32_t free;   /* the next free one, plus 1 */
+};
+
+void tickets_init(struct tickets *tickets)
+{
+	memset(tickets, 0, sizeof(*tickets));
+	ast_mutex_init(&tickets->lock);
+}
+
+void tickets_destroy(struct tickets *tickets)
+{
+	uint32_t i;
+
+	for (i = 0; i < tickets->count / CHUNK; i++) {
+		ast_free(tickets->chunks[i]);
+	}
+	ast_free(tickets->chunks);
+	ast_mutex_destroy(&tickets->lock);
+}
+
+static struct ticket *at(struct tickets *tickets, uint32_t index)
+{
+	return &tickets->chunks[index / CHUNK][index % CHUNK];
+}
+
+/* Adds a chunk. Caller must hold the lock. */
+static void grow(struct tickets *tickets)
+{
+	uint32_t chunk = tickets->count / CHUNK, i;
+	struct ticket **chunks;
+
+	if (tickets->count > UINT32_MAX - CHUNK - 1) {
+		return;
+	}
+	chunks = ast_realloc(tickets->chunks, (chunk + 1) * sizeof(*chunks));
+	if (!chunks) {
+		return;
+	}
+	tickets->chunks = chunks;
+	chunks[chunk] = ast_calloc(CHUNK, sizeof(**chunks));
+	if (!chunks[chunk]) {
+		return;
+	}
+	for (i = 0; i < CHUNK; i++) {
+		chunks[chunk][i].free = i + 1 < CHUNK ? tickets->count + i + 2 : 0;
+	}
+	tickets->free = tickets->count + 1;
+	tickets->count += CHUNK;
+}
+
+uint64_t tickets_take(struct tickets *tickets, void *opaque, uint32_t engine)
+{
+	struct ticket *ticket;
+	uint64_t number = 0;
+	uint32_t index;
+
+	ast_mutex_lock(&tickets->lock);
+	if (!tickets->free) {
+		grow(tickets);
+	}
+	if (tickets->free) {
+		index = tickets->free - 1;
+		ticket = at(tickets, index);
+		tickets->free = ticket->free;
+		ticket->opaque = opaque;
+		ticket->engine = engine;
+		ticket->serial++;
+		number = (uint64_t) ticket->serial << 32 | index;
+	}
+	ast_mutex_unlock(&tickets->lock);
+	return number;
+}
+
+/* Finds an outstanding ticket by its number, NULL for none. Caller must hold the lock. */
+static struct ticket *find(struct tickets *tickets, uint64_t number)
+{
+	uint32_t index = number, serial = number >> 32;
+	struct ticket *ticket = index < tickets->count ? at(tickets, index) : NULL;
+
+	return ticket && serial % 2 && ticket->serial == serial ? ticket : NULL;
+}
+
+/* Ends a ticket. Caller must hold the lock. */
+static void *end(struct tickets *tickets, struct ticket *ticket, uint32_t index)
+{
+	ticket->serial++;
+	ticket->free = tickets->free;
+	tickets->free = index + 1;
+	return ticket->opaque;
+}
+
+int tickets_redeem(struct tickets *tickets, uint64_t number, void **opaque)
+{
+	struct ticket *ticket;
+
+	ast_mutex_lock(&tickets->lock);
+	ticket = find(tickets, number);
+	if (ticket) {
+		*opaque = end(tickets, ticket, number);
+	}
+	ast_mutex_unlock(&tickets->lock);
+	return ticket != NULL;
+}
+
+void tickets_again(struct tickets *tickets, uint64_t number, uint32_t engine)
+{
+	struct ticket *ticket;
+
+	ast_mutex_lock(&tickets->lock);
+	ticket = find(tickets, number);
+	if (ticket) {
+		ticket->engine = engine;
+	}
+	ast_mutex_unlock(&tickets->lock);
+}
+
+int tickets_lost(struct tickets *tickets, uint32_t engine, uint32_t *from, void **opaque)
+{
+	struct ticket *ticket = NULL;
+
+	ast_mutex_lock(&tickets->lock);
+	for (; *from < tickets->count && !ticket; (*from)++) {
+		ticket = at(tickets, *from);
+		if (ticket->serial % 2 && ticket->engine < engine) {
+			*opaque = end(tickets, ticket, *from);
+		} else {
+			ticket = NULL;
+		}
+	}
+	ast_mutex_unlock(&tickets->lock);
+	return ticket != NULL;
+}
