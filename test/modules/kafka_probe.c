@@ -30,7 +30,7 @@
  *   kafka probe ensure <connection> <topic> <partitions> <replication> <wait|async>
  *   kafka probe rate <connection> <topic> <bytes> <per second, 0 = flat out> <seconds> <threads>
  *
- * kafka_probe/flood.c and kafka_probe/steady.c have the commands with many messages.
+ * kafka_probe/flood.c, kafka_probe/steady.c and kafka_probe/reported.c have the commands with many messages.
  */
 
 /*** MODULEINFO
@@ -51,6 +51,7 @@
 #include "asterisk/kafka.h"
 
 #include "flood.h"
+#include "reported.h"
 #include "steady.h"
 
 static struct ast_kafka_producer *kept;
@@ -476,6 +477,7 @@ static int unload_module(void)
 	ast_cli_unregister_multiple(commands, ARRAY_LEN(commands));
 	flood_unload();
 	steady_unload();
+	reported_unload();
 	listener_end(&first);
 	listener_end(&second);
 	ao2_cleanup(kept);
@@ -488,9 +490,10 @@ static int load_module(void)
 	if (ast_cli_register_multiple(commands, ARRAY_LEN(commands))) {
 		return AST_MODULE_LOAD_DECLINE;
 	}
-	if (flood_load() || steady_load()) {
+	if (flood_load() || steady_load() || reported_load()) {
 		ast_cli_unregister_multiple(commands, ARRAY_LEN(commands));
 		flood_unload();
+		steady_unload();
 		return AST_MODULE_LOAD_DECLINE;
 	}
 	return AST_MODULE_LOAD_SUCCESS;

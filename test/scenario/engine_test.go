@@ -107,6 +107,54 @@ func TestEngine_KilledUnderLoad_LosesNothing(t *testing.T) {
 	}
 }
 
+// TestEngine_KilledUnderLoad_EachRecordIsReportedOnce guards the pointers of other modules: each comes back exactly once, also when the
+// engine dies before a report, or between a report and its record's end.
+func TestEngine_KilledUnderLoad_EachRecordIsReportedOnce(t *testing.T) {
+	for _, durability := range []string{"memory", "overflow"} {
+		t.Run(durability, func(t *testing.T) {
+			t.Parallel()
+			const records, kills = 8000, 4
+			w := newWorld(t, options{modules: []string{"res_kafka", "kafka_probe"}, files: map[string]string{
+				"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = " + durability + "\n",
+			}})
+			w.expect(`start 0`, "kafka reported start one t %d 2000", records)
+			for range kills {
+				time.Sleep(700 * time.Millisecond)
+				w.signalEngine(syscall.SIGKILL)
+			}
+			w.until(fmt.Sprintf(`accepted %d `, records), "kafka reported show")
+			counts := regexp.MustCompile(`acknowledged (\d+) failed (\d+) unknown (\d+) strange (\d+)`)
+			var sum, strange int
+			for deadline := time.Now().Add(patience); time.Now().Before(deadline) && sum < records; time.Sleep(50 * time.Millisecond) {
+				sum = 0
+				for i, n := range counts.FindStringSubmatch(w.cli("kafka reported show"))[1:] {
+					count, _ := strconv.Atoi(n)
+					sum += count
+					if i == 3 {
+						strange = count
+					}
+				}
+			}
+			t.Log(w.cli("kafka reported show"))
+			if sum != records || strange > 0 {
+				t.Errorf("%d reports for %d records, %d strange ones", sum, records, strange)
+			}
+		})
+	}
+}
+
+// TestEngine_KilledWithRecordsOnDisk_OutcomeIsNotKnown guards the count of outstanding reports: what is on disk is no longer staged, so
+// no later engine knows who wants its report, and the records kept their place for ever.
+func TestEngine_KilledWithRecordsOnDisk_OutcomeIsNotKnown(t *testing.T) {
+	w := newWorld(t, options{noBroker: true, modules: []string{"res_kafka", "kafka_probe"}, files: map[string]string{
+		"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = disk\n",
+	}})
+	w.expect(`start 0`, "kafka reported start one t 100 2000")
+	w.until(`Spooled +100\b`, "kafka show connection one")
+	w.signalEngine(syscall.SIGKILL)
+	w.until(`accepted 100 acknowledged 0 failed 0 unknown 100 strange 0`, "kafka reported show")
+}
+
 // TestEngine_Away_CommandsAnswer guards that commands do not wait for an engine that does not come, and that its names are known.
 func TestEngine_Away_CommandsAnswer(t *testing.T) {
 	w := newWorld(t, options{noBroker: true})
