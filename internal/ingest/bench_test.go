@@ -34,7 +34,7 @@ func BenchmarkDoor(b *testing.B) {
 			}
 			w := startWriter(b, memoryFolder(b), 1, interval, 300-8)
 			var own [3]int
-			for i, f := range w.files {
+			for i, f := range w.Files {
 				own[i] = duplicate(b, int(f.Fd()))
 			}
 			door, err := Open(own[0], own[1], own[2], testLog{b})
@@ -63,7 +63,7 @@ func BenchmarkDoor(b *testing.B) {
 				g.LingerNS.Store(int64(5 * time.Millisecond))
 				g.Open.Store(1)
 			}
-			w.tell('n')
+			w.Tell('n')
 			time.Sleep(200 * time.Millisecond)
 			door.mtx.Lock()
 			ranges, frames = 0, 0
@@ -83,15 +83,15 @@ func BenchmarkDoor(b *testing.B) {
 			b.ReportMetric(float64(ranges)/seconds, "ranges/s")
 			b.ReportMetric(float64(wakes(b, w))/seconds, "wakes/s")
 			b.ReportMetric(float64(switches-switched)/seconds, "switches/s")
-			w.kill()
+			w.Kill()
 		})
 	}
 }
 
 // wakes returns how often the engine was woken: the eventfd, which the Door never reads, has counted it. It begins anew with each call.
-func wakes(b *testing.B, w *writer) int64 {
+func wakes(b *testing.B, w *writing) int64 {
 	var count [8]byte
-	if _, err := syscall.Read(int(w.files[2].Fd()), count[:]); err != nil && err != syscall.EAGAIN {
+	if _, err := syscall.Read(int(w.Files[2].Fd()), count[:]); err != nil && err != syscall.EAGAIN {
 		b.Fatal(err)
 	}
 	return int64(binary.NativeEndian.Uint64(count[:]))

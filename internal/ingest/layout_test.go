@@ -5,35 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"unsafe"
 
 	"reskafka/internal/frame"
+	"reskafka/test/writer"
 )
-
-// compileC compiles a C program that may include the repository's headers. It skips the test where there is no compiler.
-func compileC(t testing.TB, program string, flags ...string) string {
-	t.Helper()
-	compiler := os.Getenv("CC")
-	if compiler == "" {
-		compiler = "cc"
-	}
-	if _, err := exec.LookPath(compiler); err != nil {
-		t.Skip("SKIPPED: there is no C compiler")
-	}
-	dir := t.TempDir()
-	source, binary := filepath.Join(dir, "main.c"), filepath.Join(dir, "main")
-	if err := os.WriteFile(source, []byte(program), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	args := slices.Concat([]string{"-std=gnu11", "-I../..", "-O2", "-o", binary, source}, flags)
-	if out, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return binary
-}
 
 // The layouts of the shared memory are written down in C and in Go: with one difference records would be read wrongly.
 func TestLayout_GoAndC_Alike(t *testing.T) {
@@ -134,7 +112,13 @@ func TestLayout_GoAndC_Alike(t *testing.T) {
 		fmt.Fprintf(&program, "\tprintf(\"%%llu\\n\", (unsigned long long) (%s));\n", row.expression)
 	}
 	fmt.Fprintf(&program, "\tfputs(STAGE_SLABS_FILE, stdout);\n\treturn 0;\n}\n")
-	out, err := exec.Command(compileC(t, program.String())).Output()
+	dir := t.TempDir()
+	source, binary := filepath.Join(dir, "main.c"), filepath.Join(dir, "main")
+	if err := os.WriteFile(source, []byte(program.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writer.Compile(t, binary, source)
+	out, err := exec.Command(binary).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

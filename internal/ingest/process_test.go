@@ -13,124 +13,25 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
+	"reskafka/test/writer"
 )
 
-// writer is a process with a real stage.
-type writer struct {
-	t        testing.TB
-	cmd      *exec.Cmd
-	commands io.WriteCloser
-	answers  io.Reader
-	files    []*os.File // control memory, plain slabs, eventfd
-	counts   []byte     // accepted frames of each thread, in 64 bytes each
-	threads  int
-	folder   string
-	alive    bool
+// writing is a process with a real stage, of so many threads.
+type writing struct {
+	*writer.Writer
+	t       testing.TB
+	threads int
 }
 
-// writerProgram compiles the writer once.
-var writerProgram = sync.OnceValue(func() (path string) {
-	dir, err := os.MkdirTemp("", "writer")
-	if err != nil {
-		panic(err)
-	}
-	return filepath.Join(dir, "writer")
-})
-
-// startWriter starts a writer: see testdata/writer.c.
-func startWriter(t testing.TB, folder string, threads, interval, size int) *writer {
+func startWriter(t testing.TB, folder string, threads, interval, size int) *writing {
 	t.Helper()
-	program := writerProgram()
-	if _, err := os.Stat(program); err != nil {
-		source, err := os.ReadFile("testdata/writer.c")
-		if err != nil {
-			t.Fatal(err)
-		}
-		stage, _ := filepath.Glob("../../stage/*.c")
-		built := compileC(t, string(source), append(stage, "-pthread")...)
-		if err := os.Rename(built, program); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
-	defer func() { _ = ours.Close(); _ = theirs.Close() }()
-	counts := memfd(t, "counts", 4096, 0)
-	w := &writer{t: t, threads: threads, folder: folder, counts: mapAll(t, counts, 4096), alive: true}
-	countsFile := os.NewFile(uintptr(counts), "counts")
-	defer func() { _ = countsFile.Close() }()
-	w.cmd = exec.Command(program, folder, strconv.Itoa(threads), strconv.Itoa(interval), strconv.Itoa(size))
-	w.cmd.ExtraFiles = []*os.File{theirs, countsFile}
-	w.cmd.Stderr = os.Stderr
-	if w.commands, err = w.cmd.StdinPipe(); err == nil {
-		w.answers, err = w.cmd.StdoutPipe()
-	}
-	if err == nil {
-		err = w.cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.kill)
-	_ = theirs.Close()
-	var one [1]byte
-	rights := make([]byte, syscall.CmsgSpace(3*4))
-	_, n, _, _, err := syscall.Recvmsg(pair[0], one[:], rights, syscall.MSG_CMSG_CLOEXEC)
-	if err != nil {
-		t.Fatal(err)
-	}
-	messages, err := syscall.ParseSocketControlMessage(rights[:n])
-	if err != nil || len(messages) != 1 {
-		t.Fatal(messages, err)
-	}
-	descriptors, err := syscall.ParseUnixRights(&messages[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, descriptor := range descriptors {
-		w.files = append(w.files, os.NewFile(uintptr(descriptor), "shared"))
-	}
-	t.Cleanup(func() {
-		for _, f := range w.files {
-			_ = f.Close()
-		}
-	})
-	return w
-}
-
-// tell gives a command, and waits until it is done.
-func (w *writer) tell(command byte) {
-	w.t.Helper()
-	answer := make([]byte, 1)
-	if _, err := w.commands.Write([]byte{command}); err != nil {
-		w.t.Fatal(err)
-	}
-	if _, err := io.ReadFull(w.answers, answer); err != nil || answer[0] != command {
-		w.t.Fatalf("the writer answers %q, %v", answer, err)
-	}
-}
-
-func (w *writer) kill() {
-	if w.alive {
-		w.alive = false
-		_ = w.cmd.Process.Kill()
-		_ = w.cmd.Wait()
-	}
-}
-
-// accepted returns how many frames of a thread were accepted.
-func (w *writer) accepted(thread int) uint64 {
-	return (*atomic.Uint64)(unsafe.Pointer(&w.counts[64*thread])).Load()
+	return &writing{writer.Start(t, folder, threads, interval, size), t, threads}
 }
 
 // reader is a process with a Door. It writes a line for each frame it got, the key and the number, to a file.
@@ -141,11 +42,11 @@ type reader struct {
 }
 
 // startReader starts a reader. durable: the stages are to use durable slabs. It returns when the gates are open and the ring is read.
-func (w *writer) startReader(log string, durable bool) *reader {
+func (w *writing) startReader(log string, durable bool) *reader {
 	w.t.Helper()
 	r := &reader{cmd: exec.Command("/proc/self/exe")}
-	r.cmd.Env = append(os.Environ(), "INGEST_TEST_READER="+log, "INGEST_TEST_FOLDER="+w.folder, fmt.Sprint("INGEST_TEST_DURABLE=", durable))
-	r.cmd.ExtraFiles = w.files
+	r.cmd.Env = append(os.Environ(), "INGEST_TEST_READER="+log, "INGEST_TEST_FOLDER="+w.Folder, fmt.Sprint("INGEST_TEST_DURABLE=", durable))
+	r.cmd.ExtraFiles = w.Files
 	r.cmd.Stderr = os.Stderr
 	var err error
 	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
@@ -303,12 +204,12 @@ func delivered(t testing.TB, log string) (first map[string][]uint64, again int) 
 
 // check checks that every frame that was accepted was delivered, and those of each thread in order. Of a killed writer one frame
 // more of each thread may have been accepted than it counted.
-func (w *writer) check(log string, killed bool) (frames, again int) {
+func (w *writing) check(log string, killed bool) (frames, again int) {
 	w.t.Helper()
 	first, again := delivered(w.t, log)
 	for thread := range w.threads {
 		numbers := first[string(rune('A'+thread))]
-		want := int(w.accepted(thread))
+		want := int(w.Accepted(thread))
 		frames += len(numbers)
 		if len(numbers) != want && (!killed || len(numbers) != want+1) {
 			w.t.Errorf("thread %d: %d frames were delivered, %d were accepted", thread, len(numbers), want)
@@ -342,18 +243,18 @@ func TestEngineKilled_EveryFrameDeliveredInOrder(t *testing.T) {
 			kills := rounds(10)
 			for range kills {
 				r := w.startReader(log, durable)
-				w.tell('n')
+				w.Tell('n')
 				time.Sleep(time.Duration(dice.IntN(40_000)) * time.Microsecond)
 				r.kill()
 				time.Sleep(time.Duration(dice.IntN(5_000)) * time.Microsecond)
-				w.tell('l')
+				w.Tell('l')
 			}
 			r := w.startReader(log, durable)
-			w.tell('n')
+			w.Tell('n')
 			time.Sleep(20 * time.Millisecond)
-			w.tell('s')
+			w.Tell('s')
 			w.settled(log)
-			w.kill()
+			w.Kill()
 			r.finish(t)
 			frames, again := w.check(log, false)
 			t.Logf("%d kills, %d frames, %d delivered again", kills, frames, again)
@@ -362,13 +263,13 @@ func TestEngineKilled_EveryFrameDeliveredInOrder(t *testing.T) {
 }
 
 // settled waits until every accepted frame was delivered.
-func (w *writer) settled(log string) {
+func (w *writing) settled(log string) {
 	w.t.Helper()
 	for limit := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		first, _ := delivered(w.t, log)
 		missing := 0
 		for thread := range w.threads {
-			missing += int(w.accepted(thread)) - len(first[string(rune('A'+thread))])
+			missing += int(w.Accepted(thread)) - len(first[string(rune('A'+thread))])
 		}
 		if missing <= 0 {
 			return
@@ -390,17 +291,17 @@ func TestWriterKilled_EngineFindsEveryFrame(t *testing.T) {
 				log := filepath.Join(t.TempDir(), fmt.Sprint("log", n))
 				w := startWriter(t, memoryFolder(t), 4, 0, -1)
 				r := w.startReader(log, durable)
-				w.tell('n')
+				w.Tell('n')
 				time.Sleep(time.Duration(dice.IntN(20_000)) * time.Microsecond)
 				if n%2 == 1 {
 					r.kill()
-					w.tell('l')
+					w.Tell('l')
 					time.Sleep(time.Duration(dice.IntN(5_000)) * time.Microsecond)
 					r = w.startReader(log, durable)
-					w.tell('n')
+					w.Tell('n')
 					time.Sleep(time.Duration(dice.IntN(3_000)) * time.Microsecond)
 				}
-				w.kill()
+				w.Kill()
 				r.finish(t)
 				frames, again := w.check(log, true)
 				if n%2 == 0 && again > 0 {
@@ -424,14 +325,14 @@ func TestBothKilled_NextStartFindsTheRest(t *testing.T) {
 		w := startWriter(t, run.Folder(), 4, 50, 200)
 		w.openGates() // before the first engine, so that nothing is in plain slabs
 		r := w.startReader(log, true)
-		w.tell('n')
+		w.Tell('n')
 		time.Sleep(time.Duration(dice.IntN(30_000)) * time.Microsecond)
 		if n%2 == 0 {
-			w.kill()
+			w.Kill()
 			r.kill()
 		} else {
 			r.kill()
-			w.kill()
+			w.Kill()
 		}
 		run.release()
 		file, err := os.OpenFile(log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -458,9 +359,9 @@ func TestBothKilled_NextStartFindsTheRest(t *testing.T) {
 }
 
 // openGates says that the stages' slabs are to be durable ones.
-func (w *writer) openGates() {
+func (w *writing) openGates() {
 	size := int(unsafe.Sizeof(control{}))
-	c := (*control)(unsafe.Pointer(unsafe.SliceData(mapAll(w.t, int(w.files[0].Fd()), size))))
+	c := (*control)(unsafe.Pointer(unsafe.SliceData(mapAll(w.t, int(w.Files[0].Fd()), size))))
 	for id := 1; id <= 2; id++ {
 		c.gates[id].Shared.Store(1)
 	}

@@ -9,7 +9,7 @@
  * itself: n = there is a new engine, l = it is lost, s = the threads stop. At its end the process does not stop the pump: it is
  * to look killed.
  *
- * The frames of thread T have the key "T", and values that begin with their number, as 8 bytes.
+ * The frames of thread T have the key 'A' + T, and values that begin with their number, as 8 bytes, and go on with its lowest byte.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -75,6 +75,7 @@ static void *put_frames(void *argument)
 		struct resk_frame_head head = { .accepted_ns = 1, .topic_length = 1, .key_length = 1, .value_length = length };
 		struct iovec parts[] = { { &head, sizeof(head) }, { "t", 1 }, { &key, 1 }, { value, length } };
 
+		memset(value, (int) (number & 0xff), length);
 		memcpy(value, &number, sizeof(number));
 		while (stage_put(stages[thread % 2], parts, 4, length, false) != STAGE_OK) {
 			if (__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
