@@ -46,6 +46,8 @@ struct supervisor {
 	bool killed;         /* the last signal was sent */
 	int64_t pinged;      /* when the next ping is due, or the present one was seen last */
 	int silent_ms;       /* for how long a ping has not been answered while this thread was running; -1 = none is under way */
+	int unready_ms;      /* for how long the engine has not served, as silent_ms counts; -1 = it serves */
+	int64_t watched;     /* when that was counted last */
 	int pause_ms;        /* the last one */
 	int64_t crashes[SUPERVISOR_DEATHS]; /* when, the latest first */
 };

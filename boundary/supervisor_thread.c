@@ -23,6 +23,12 @@
 #define PING_EVERY_MS 10000
 #define SILENCE_MS 30000
 
+/* How long an engine may take until it serves, ms: reading a configuration opens spools, which waits for a disk. One that answers pings
+ * and does not serve has lost an answer, or refuses this module and does not end. Tests set it lower. */
+#ifndef SUPERVISOR_SERVE_MS
+#define SUPERVISOR_SERVE_MS 120000
+#endif
+
 /* How much of the time between two looks counts as silence: after this process was stopped itself, the engine has been
  * silent for no longer than one look. */
 #define LOOK_MS 1000
@@ -58,6 +64,8 @@ void supervisor_launch(struct supervisor *s)
 	pthread_mutex_unlock(&s->lock);
 	s->killed = false;
 	s->silent_ms = -1;
+	s->unready_ms = 0;
+	s->watched = now;
 	s->pinged = now; /* the first ping goes out at once: who does not answer it never served */
 	if (error) {
 		supervisor_bury(s, NULL);
@@ -103,21 +111,35 @@ static void move(struct supervisor *s, bool dead)
 	}
 }
 
-/* Asks whether the engine works, and ends it when it has not answered for too long. */
+/* The part of the time since the last look that counts. */
+static int counted(int64_t now, int64_t last)
+{
+	return now - last < LOOK_MS ? (int) (now - last) : LOOK_MS;
+}
+
+/* Asks whether the engine works, and ends it when it has not answered, or does not serve, for too long. */
 static void watch(struct supervisor *s, int64_t now)
 {
-	bool alive;
+	bool alive, ready;
 
 	pthread_mutex_lock(&s->lock);
 	alive = s->alive;
 	s->alive = false;
+	ready = s->ready_at != 0;
 	pthread_mutex_unlock(&s->lock);
+	s->unready_ms = ready ? -1 : s->unready_ms + counted(now, s->watched);
+	s->watched = now;
+	if (s->unready_ms >= SUPERVISOR_SERVE_MS) {
+		spawn_signal(&s->engine, SIGQUIT);
+		end(s, "it answered, but did not serve", END_MS);
+		return;
+	}
 	if (alive) {
 		s->silent_ms = -1;
 		s->pinged = now + PING_EVERY_MS;
 	}
 	if (s->silent_ms >= 0) {
-		s->silent_ms += now - s->pinged < LOOK_MS ? (int) (now - s->pinged) : LOOK_MS;
+		s->silent_ms += counted(now, s->pinged);
 		s->pinged = now;
 		if (s->silent_ms >= SILENCE_MS) {
 			spawn_signal(&s->engine, SIGQUIT); /* Go writes what each goroutine does, and ends */
@@ -200,6 +222,7 @@ static int patience(const struct supervisor *s, int64_t now)
 
 	if (s->state == SUPERVISOR_RUNNING) {
 		rest = s->silent_ms >= 0 ? LOOK_MS : s->pinged - now;
+		rest = s->unready_ms >= 0 && rest > LOOK_MS ? LOOK_MS : rest;
 	} else if (s->state == SUPERVISOR_ENDING && s->engine.pidfd < 0 && rest > LOOK_FOR_DEATH_MS) {
 		rest = LOOK_FOR_DEATH_MS;
 	}

@@ -22,7 +22,9 @@ void stage_mutex_init(pthread_mutex_t *mutex)
 	pthread_mutexattr_t attributes;
 
 	pthread_mutexattr_init(&attributes);
+#ifdef __GLIBC__ /* other C libraries spin by themselves, or do without */
 	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
 	pthread_mutex_init(mutex, &attributes);
 	pthread_mutexattr_destroy(&attributes);
 }

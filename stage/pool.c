@@ -7,6 +7,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#undef _FILE_OFFSET_BITS
+#define _FILE_OFFSET_BITS 64
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -95,6 +97,7 @@ static int open_folder(const char *path)
 void stage_pool_open_durable(struct slab_pool *pool, const char *folder)
 {
 	struct statvfs system;
+	uint64_t half;
 
 	pool->shared = true;
 	pool->file = -1;
@@ -103,10 +106,8 @@ void stage_pool_open_durable(struct slab_pool *pool, const char *folder)
 		return;
 	}
 	/* The file system has other users, and is small in many a container. One without a limit says 0. */
-	pool->most = (uint64_t) system.f_blocks * system.f_frsize / 2;
-	if (!system.f_blocks || pool->most > STAGE_SHARED_MAX) {
-		pool->most = STAGE_SHARED_MAX;
-	}
+	half = (uint64_t) system.f_blocks * system.f_frsize / 2;
+	pool->most = !half || half > STAGE_SHARED_MAX ? STAGE_SHARED_MAX : half;
 	if (pool->most > pool->table->most) {
 		pool->most = pool->table->most;
 	}

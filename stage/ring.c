@@ -13,6 +13,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#undef _FILE_OFFSET_BITS
+#define _FILE_OFFSET_BITS 64
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,8 +30,8 @@ static int make_file(const char *name, size_t size, int seals)
 {
 	int file = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	/* All pages of a file that has a size are there from now on. */
-	if (file >= 0 && ((size && !stage_file_allocate(file, 0, size)) || fcntl(file, F_ADD_SEALS, seals))) {
+	/* Its pages come as they are written to: those of a gate with its stage. */
+	if (file >= 0 && (!stage_file_may_reach(size) || ftruncate(file, size) || fcntl(file, F_ADD_SEALS, seals))) {
 		int error = errno;
 
 		close(file);
@@ -150,8 +152,11 @@ bool stage_ring_put(struct ring *ring, uint32_t id, const struct slab *slab, siz
 		put_entry(ring, id, slab, start, length);
 	}
 	pthread_mutex_unlock(&ring->lock);
-	if (open && !room) {
-		ring->retry = stage_now() + STAGE_RING_NS;
+	if (room) {
+		ring->pause = 0;
+	} else if (open) {
+		ring->pause = !ring->pause ? STAGE_RING_NS : ring->pause < STAGE_RING_MAX_NS ? 2 * ring->pause : ring->pause;
+		ring->retry = stage_now() + ring->pause;
 	}
 	if (room && __atomic_load_n(&shared->asleep, __ATOMIC_SEQ_CST) && __atomic_exchange_n(&shared->asleep, 0, __ATOMIC_SEQ_CST)) {
 		wake_engine(ring);

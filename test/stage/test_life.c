@@ -9,7 +9,9 @@
 #endif
 
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 
 #include "check.h"
 
@@ -295,6 +297,46 @@ static void puts_from_everywhere(void)
 	rig_stop();
 }
 
+/* dies_of reports by what signal a child is ended that writes to memory. */
+static int dies_of(volatile unsigned char *memory)
+{
+	pid_t child = fork();
+	int status;
+
+	CHECK(child >= 0);
+	if (!child) {
+		signal(SIGSEGV, SIG_DFL); /* a sanitizer has another use for it */
+		signal(SIGBUS, SIG_DFL);
+		*memory = 1;
+		_exit(0);
+	}
+	CHECK_EQUAL(waitpid(child, &status, 0), child);
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+/* A forked child, as Asterisk has many, can write nothing into the stage. */
+static void not_in_a_child(void)
+{
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
+	struct owner owner = { 0 };
+	struct slab *slab;
+
+	owner_open(&owner, pump, HOUR);
+	owner.done_elsewhere = true;
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
+	slab = slab_of(&pump->slabs, owner.stage->word);
+	CHECK_EQUAL(dies_of((unsigned char *) owner.gate), SIGSEGV);
+	CHECK_EQUAL(dies_of(slab->frames), SIGSEGV);
+	CHECK_EQUAL(put_bytes(owner.stage, 'b', 200000, 1), STAGE_OK);
+	/* It was made by this thread, and the pump may have taken it out of the stage. */
+	for (slab = &pump->slabs.slabs[1]; !slab_is_large(slab); slab++) {
+		CHECK(slab < &pump->slabs.slabs[pump->slabs.numbers]);
+	}
+	CHECK_EQUAL(dies_of(slab->frames), SIGSEGV);
+	owner_close(&owner);
+	rig_stop();
+}
+
 static void nothing_at_all(void)
 {
 	struct stage_pump *pump;
@@ -321,6 +363,7 @@ int main(void)
 	RUN(destroy_while_others_work);
 	RUN(an_engine_that_hangs);
 	RUN(puts_from_everywhere);
+	RUN(not_in_a_child);
 	RUN(nothing_at_all);
 	return 0;
 }

@@ -214,6 +214,31 @@ static void falls_back_when_full(void)
 	rig_stop();
 }
 
+/* What a flood has taken of plain memory goes back when it is over, larger slabs too. */
+static void plain_pages_go_back(void)
+{
+	struct stat status;
+	int64_t tries = 0;
+
+	keeper_open(&keeper, NULL, MILLISECOND);
+	set(&keeper.owner.gate->shared, 0);
+	keeper_put_many(&keeper, 10000);
+	keeper_put(&keeper, 200000);
+	keeper_put(&keeper, 2000000);
+	flush(keeper.owner.stage);
+	CHECK_EQUAL(fstat(rig.memory.plain_file, &status), 0);
+	CHECK(status.st_blocks * 512 > 12000000);
+	keeper_done(&keeper, 0, keeper.taken);
+	do {
+		CHECK(tries++ < FOREVER_SECONDS * 1000);
+		usleep(1000);
+		CHECK_EQUAL(fstat(rig.memory.plain_file, &status), 0);
+	} while (status.st_blocks * 512 > 2 * STAGE_SLAB_BYTES);
+	CHECK_EQUAL(__atomic_load_n(&rig.pump->slabs.bytes, __ATOMIC_RELAXED), 2 * STAGE_SLAB_BYTES);
+	owner_close(&keeper.owner);
+	rig_stop();
+}
+
 /* Without a place for shared slabs, every record that ought to be in one is counted. */
 static void nowhere(const char *folder, const char *label)
 {
@@ -493,6 +518,7 @@ int main(void)
 	RUN(one_holds_up_no_other);
 	RUN(a_slab_starts_anew);
 	RUN(falls_back_when_full);
+	RUN(plain_pages_go_back);
 	RUN(no_place);
 	RUN(limited);
 	RUN(occupied);

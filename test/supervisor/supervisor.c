@@ -180,7 +180,8 @@ static int be_engine(void)
 			break;
 		}
 		free(fields);
-		if (!strcmp(behaviour, "deaf") || (!strcmp(behaviour, "half") && parsed.kind == BOUNDARY_RUN)) {
+		if (!strcmp(behaviour, "deaf") || (!strcmp(behaviour, "half") && parsed.kind == BOUNDARY_RUN)
+			|| (!strcmp(behaviour, "cold") && parsed.kind == BOUNDARY_HELLO)) {
 			continue;
 		}
 		if (parsed.kind == BOUNDARY_FAULT) {
@@ -202,6 +203,7 @@ static struct peer *peer;
 static struct supervisor *supervisor;
 static int handed[SUPERVISOR_HANDED];
 static _Atomic int started, died;
+static _Atomic int pongs; /* of the last engine that was started */
 static _Atomic int reapers;
 static char logged[65536];
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -266,6 +268,7 @@ static void post(uint16_t kind, peer_done done)
 
 static void on_started(void)
 {
+	pongs = 0;
 	__atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
 	post(BOUNDARY_HELLO, on_greeted);
 }
@@ -281,6 +284,7 @@ static void on_pong(void *owner, enum peer_result result, const unsigned char *f
 	(void) fields;
 	(void) length;
 	if (result == PEER_OK) {
+		pongs++;
 		supervisor_alive(supervisor);
 	}
 }
@@ -554,6 +558,20 @@ static void noise_harms_nobody(void)
 	DONE();
 }
 
+/* An engine that lost the answer to hello answered pings, so no other one was ever started. */
+static void engine_that_does_not_serve_is_replaced(void)
+{
+	CHECK(enter("answer"), "%s", logged);
+	behave("cold");
+	kill_engine();
+	CHECK(SOON(started == 2 && pongs)); /* so it has read how to behave */
+	behave("answer");
+	sleep(3); /* see SUPERVISOR_SERVE_MS in the Makefile */
+	CHECK(SOON(peer_wait(peer, 0) == 3), "%s", logged);
+	CHECK(was_logged("it answered, but did not serve"), "%s", logged);
+	DONE();
+}
+
 static void stop_kills_who_does_not_end(void)
 {
 	struct timespec before, after;
@@ -623,6 +641,7 @@ int main(int argc, char **argv)
 	crashes_make_the_pause_longer();
 	traces_are_bounded();
 	noise_harms_nobody();
+	engine_that_does_not_serve_is_replaced();
 	stop_kills_who_does_not_end();
 	if (argc > 1 && !strcmp(argv[1], "slow")) {
 		silence_ends_an_engine();
