@@ -78,7 +78,7 @@ func (e *Engine) logMemory(wanted map[string]*config.Connection) {
 	if m == 0 || asked <= m/queueShare {
 		return
 	}
-	e.logOnce(host.Notice, "queues in memory are limited to %s in all: connection '%s' asks for %s with queue_buffering_max_kbytes = %d, and %s allows %s for the whole process",
+	e.logOnce(host.Notice, "queues in memory are limited to %s in all: connection '%s' asks for %s with queue_buffering_max_kbytes = %d, and %s allows %s for Asterisk and the engine",
 		megabytes(m/queueShare), largest, megabytes(asked), asked>>10, e.system.MemoryBy, megabytes(m))
 }
 
