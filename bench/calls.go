@@ -225,7 +225,16 @@ func callLaunch(v variant, address, topic string) launch {
 // place has calls placed. One that gets no audio is a failure, and no number.
 func (c *called) place(callers, perSecond int, seconds float64) (values, error) {
 	command := fmt.Sprintf("call load s@calls/n %d %d %g", callers, perSecond, seconds)
+	engine := c.asterisk.EnginePID()
+	before, err := usedBy(engine)
+	if err != nil {
+		return nil, err
+	}
 	text, err := c.asterisk.CLI(command)
+	if err != nil {
+		return nil, err
+	}
+	after, err := usedBy(engine)
 	if err != nil {
 		return nil, err
 	}
@@ -236,6 +245,7 @@ func (c *called) place(callers, perSecond int, seconds float64) (values, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w\n%s", command, err, lastLines(c.asterisk.LogLines()))
 	}
+	found["cpu_us"] += float64((after.cpu - before.cpu).Microseconds())
 	c.calls += found["calls"]
 	return found, nil
 }

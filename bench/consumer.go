@@ -125,7 +125,7 @@ func measureDrain(ctx context.Context, r *round, filled *topicOnce) error {
 	if err := r.start(ctx, launch{brokers: address, settings: settings{"group_id": r.topic("group"), "auto_offset_reset": "earliest"}}); err != nil {
 		return err
 	}
-	before, err := r.command("usage")
+	before, err := r.usage()
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func measureDrain(ctx context.Context, r *round, filled *topicOnce) error {
 	if err != nil {
 		return err
 	}
-	after, err := r.command("usage")
+	after, err := r.usage()
 	found["callbacks_per_second"] = (found["arrived"] - 1) / found["seconds"]
 	found["cpu_us_each"] = (after["user_us"] + after["system_us"] - before["user_us"] - before["system_us"]) / found["arrived"]
 	r.values = found

@@ -56,11 +56,18 @@ func (l load) run(ctx context.Context, r *round, topic string) (values, error) {
 	if _, err := b.await(ctx, topics, func() int64 { return int64(warm.count) }); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
+	// What the engine has used by now is what it has used when the calls begin: nothing waits.
+	engine, err := usedBy(r.asterisk.EnginePID())
+	if err != nil {
+		return nil, err
+	}
 	found, all, err := l.produceAndAwait(ctx, r, topic, warm.count)
 	if err != nil {
 		return nil, err
 	}
-	after, err := r.command("usage")
+	found["begun_user_us"] += float64(engine.cpu.Microseconds())
+	found["begun_voluntary"] += float64(engine.voluntary)
+	after, err := r.usage()
 	if err != nil {
 		return nil, err
 	}

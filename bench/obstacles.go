@@ -10,12 +10,12 @@ type goalOf struct{ row, what string }
 
 // Reasons that several goals share.
 const (
-	freshMemory = "A million calls come in a quarter of a second and wait, which is memory that the process sees for the first time, a page " +
+	freshMemory = "A million calls come in a quarter of a second and wait, which is memory that the processes see for the first time, a page " +
 		"at a time, though only once. librdkafka's copy is such memory too; a busy PBX has none of it: it is used again"
 	twoProcessors = "Caller, pump, feeder, requests and the broker share two processors: the rate is what their work adds up to. " +
 		"Of ours, copying into batches and requests, and the kernel's share of sockets and pages are the largest"
 	goCodec = "What remains is the encoder, which is Go where librdkafka has C; without compression the same messages cost four fifths"
-	wakeUp  = "Each batch wakes the pump's thread, the inbox's, feeder's and the connection's goroutines, and the answer the latter again: some " +
+	wakeUp  = "Each batch wakes the pump's thread, then the ring's, feeder's and connection's goroutines, and the answer the latter again: some " +
 		"100 µs of the scheduler, the poller and the kernel"
 	fromRunToRun = "Not told apart from the control, twice without the module, which goes from 0.94 to 1.05 from one run to the next, as this does from 0.96 to 1.10"
 	steps        = "The clock is read twice in each call, which is half of the time, in steps of 10 ns"
@@ -36,7 +36,7 @@ var obstacles = map[goalOf]string{
 	{"flat out, 4 threads", callWorst.label}: "A caller that finds no spare slab fetches its pages itself, and waits for the others that do. Time in the kernel " +
 		"while another thread has the processor is told apart from it only roughly",
 
-	{"flat out, 4 threads", callP50.label + ", durability = disk"}: "It goes from 0.25 to 0.45 from one run to the next on the same machine: four callers, the pump and Go's threads share two processors",
+	{"flat out, 4 threads", callP50.label + ", durability = disk"}: "It goes from 0.25 to 0.45 from one run to the next on the same machine: four callers, the pump and the engine share two processors",
 
 	{"Apache Kafka, acks = -1", throughput.label}: twoProcessors + "; the broker's share is the larger here, and a partition has one batch on its way",
 

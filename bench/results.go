@@ -66,6 +66,6 @@ const rules = `Both modules run in the same Asterisk, driven by bench/modules/ka
 round in a fresh process, against the same broker on the same machine. A value is the median of the rounds, with the least and the
 largest in brackets. A ratio is measured / compared. The broker swallows records (` + "`reskafka dev-broker --swallow`" + `) where the row does not
 say Apache Kafka. Messages have 300 bytes and one of 1,000 keys unless the row says otherwise; nothing is compressed unless it does.
-Times of calls have in them what reading the clock costs. CPU is user and system time of the whole process, until everything
-is at the broker.
+Times of calls have in them what reading the clock costs. CPU, memory and threads are the
+sum of Asterisk and the engine's process; CPU is user and system time until everything is at the broker.
 `

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"reskafka/test/pbx"
@@ -67,7 +68,8 @@ func (r *round) start(ctx context.Context, l launch) error {
 func (r *round) end() error {
 	var err error
 	if r.asterisk != nil {
-		err = errors.Join(r.asterisk.Crashed(), r.asterisk.Stop(pbx.Kill))
+		engine := r.asterisk.EnginePID()
+		err = errors.Join(r.asterisk.Crashed(), r.asterisk.Stop(pbx.Kill), endEngine(engine))
 		for _, folder := range r.asterisk.SharedMemory() {
 			err = errors.Join(err, os.RemoveAll(folder))
 		}
@@ -133,8 +135,19 @@ func letters(c rune) rune {
 	return '_'
 }
 
-// output is what the process itself has printed up to now.
-func (r *round) output() (string, error) {
-	text, err := os.ReadFile(filepath.Join(r.dir, "log", "output.log"))
-	return string(text), err
+// trace ends the engine and returns what it has written to standard error, which the module keeps then.
+func (r *round) trace(ctx context.Context) (string, error) {
+	if err := syscall.Kill(r.asterisk.EnginePID(), syscall.SIGQUIT); err != nil {
+		return "", fmt.Errorf("having the engine end with a trace: %w", err)
+	}
+	for range 100 {
+		if found, _ := filepath.Glob(filepath.Join(r.dir, "log", "*.trace")); len(found) > 0 {
+			text, err := os.ReadFile(found[0])
+			return string(text), err
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return "", err
+		}
+	}
+	return "", errors.New("the engine's end left no trace")
 }

@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"reskafka/test/pbx"
@@ -97,7 +94,7 @@ func measureIdle(connections int, watch bool) func(context.Context, *round) erro
 		if r.variant == bare {
 			return nil
 		}
-		found, err := r.command("usage")
+		found, err := r.usage()
 		for _, name := range []string{"resident_kb", "threads"} {
 			r.values[name] = found[name]
 		}
@@ -105,9 +102,9 @@ func measureIdle(connections int, watch bool) func(context.Context, *round) erro
 	}
 }
 
-// watch counts what the process uses while nobody asks anything of it, from outside: a command would be most of it.
+// watch counts what Asterisk and its engine use while nobody asks anything of it, from outside: a command would be most of it.
 func (r *round) watch(ctx context.Context) error {
-	before, beforeSwitches, err := ranFor(r.asterisk.PID())
+	before, err := r.usedByBoth()
 	if err != nil {
 		return err
 	}
@@ -115,41 +112,11 @@ func (r *round) watch(ctx context.Context) error {
 	if err := sleep(ctx, time.Duration(float64(idling)*max(r.bench.share, 0.2))); err != nil {
 		return err
 	}
-	after, afterSwitches, err := ranFor(r.asterisk.PID())
+	after, err := r.usedByBoth()
 	wall := time.Since(began).Seconds()
-	r.values["idle_share"] = (after - before).Seconds() / wall
-	r.values["voluntary_per_second"] = float64(afterSwitches-beforeSwitches) / wall
+	r.values["idle_share"] = (after.cpu - before.cpu).Seconds() / wall
+	r.values["voluntary_per_second"] = float64(after.voluntary-before.voluntary) / wall
 	return err
-}
-
-// ranFor is how long the threads that a process has now have run, and how often they have waited for something.
-func ranFor(pid int) (time.Duration, int64, error) {
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
-	if err != nil || len(tasks) == 0 {
-		return 0, 0, fmt.Errorf("process %d has no threads: %w", pid, os.ErrNotExist)
-	}
-	var total time.Duration
-	var switches int64
-	for _, task := range tasks {
-		// A thread that ends just now has no file any more.
-		var ran, queued, slices int64
-		if text, err := os.ReadFile(filepath.Join(task, "schedstat")); err == nil {
-			if _, err := fmt.Sscan(string(text), &ran, &queued, &slices); err != nil {
-				return 0, 0, fmt.Errorf("reading how long threads have run: %w", err)
-			}
-		}
-		total += time.Duration(ran)
-		status, _ := os.ReadFile(filepath.Join(task, "status"))
-		for line := range strings.Lines(string(status)) {
-			if count, found := strings.CutPrefix(line, "voluntary_ctxt_switches:"); found {
-				var n int64
-				if _, err := fmt.Sscan(count, &n); err == nil {
-					switches += n
-				}
-			}
-		}
-	}
-	return total, switches, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -186,7 +153,7 @@ func measureWaiting(ctx context.Context, r *round) error {
 	if err := sleep(ctx, settling); err != nil {
 		return err
 	}
-	used, err := r.command("usage")
+	used, err := r.usage()
 	for _, name := range []string{"resident_kb", "peak_kb", "threads"} {
 		found[name] = used[name]
 	}
@@ -216,18 +183,17 @@ func measureCollector(ctx context.Context, r *round) error {
 	if err := r.start(ctx, launch{brokers: address, env: []string{"GODEBUG=gctrace=1"}}); err != nil {
 		return err
 	}
-	before, err := r.output()
-	if err != nil {
-		return err
-	}
 	l := load{broker: swallow, bytes: 300, count: flatOut, threads: 1}
 	found, err := l.run(ctx, r, r.topic("gc"))
 	if err != nil {
 		return err
 	}
-	after, err := r.output()
-	found["pause_ms"], found["cycles"] = pauses(after[len(before):])
+	trace, err := r.trace(ctx)
+	if err != nil {
+		return err
+	}
+	found["pause_ms"], found["cycles"] = pauses(trace) // those of the start are a few of hundreds
 	found["cycles"] /= found["calls"] / 1e6
 	r.values = found
-	return err
+	return nil
 }
