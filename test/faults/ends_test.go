@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,8 +31,8 @@ func (s *site) underWay() (until func()) {
 	}
 }
 
-// TestKilledInTraffic kills Asterisk while brokers take what it sends: what was in flight is lost or comes again, by mode,
-// and nothing else is.
+// TestKilledInTraffic kills Asterisk while brokers take what it sends: what was in flight may come again, or is lost where nothing but
+// memory has it, and nothing else is.
 func TestKilledInTraffic(t *testing.T) {
 	lostInFlight := func(o *outcome) []string {
 		broken := atMostInFlight(o)
@@ -46,7 +47,7 @@ func TestKilledInTraffic(t *testing.T) {
 	}}
 	run(t, row{
 		name: rowNames[11], on: onEmbedded, full: onApache, options: large(nil),
-		promise: map[mode]promise{memory: counted, overflow: counted, disk: none},
+		promise: map[mode]promise{memory: counted, overflow: none, disk: none},
 		fault: func(s *site) {
 			for range s.size.kills {
 				s.produced(1 + rand.IntN(s.size.around/4))
@@ -57,6 +58,34 @@ func TestKilledInTraffic(t *testing.T) {
 				until()
 				s.boot()
 				s.load()
+			}
+			s.acknowledged()
+		},
+	})
+}
+
+// TestEngineKilled kills the engine while brokers take what it sends. Whatever the durability, the next engine finds every record in
+// shared memory or in the spool; what was in flight may come again.
+func TestEngineKilled(t *testing.T) {
+	none := promise{text: "0 lost, twice at most what was in flight", killed: true, broken: func(o *outcome) []string {
+		return append(everything(o), atMostInFlight(o)...)
+	}}
+	run(t, row{
+		name: rowNames[13], on: onEmbedded, full: onApache, options: large(nil),
+		promise: map[mode]promise{memory: none, overflow: none, disk: none},
+		fault: func(s *site) {
+			for range s.size.kills {
+				s.produced(1 + rand.IntN(s.size.around/4))
+				s.acknowledged()
+				until := s.underWay()
+				s.produced(int(s.size.rate / 20))
+				killed := s.pbx.EnginePID()
+				s.must(syscall.Kill(killed, syscall.SIGKILL))
+				s.until("another engine", func() bool {
+					pid := s.pbx.EnginePID()
+					return pid != 0 && pid != killed && strings.Contains(s.cli("kafka show status"), fmt.Sprintf("Process id:      %d\n", pid))
+				})
+				until()
 			}
 			s.acknowledged()
 		},

@@ -12,12 +12,19 @@ import (
 	"time"
 )
 
-// sample is what the process holds at a moment.
+// sample is what Asterisk and its engine hold at a moment.
 type sample struct{ kilobytes, files int }
 
 func (s *site) sample() sample {
 	s.Helper()
-	proc := fmt.Sprintf("/proc/%d", s.pbx.PID())
+	asterisk, engine := s.holds(s.pbx.PID()), s.holds(s.pbx.EnginePID())
+	return sample{asterisk.kilobytes + engine.kilobytes, asterisk.files + engine.files}
+}
+
+// holds returns what a process holds.
+func (s *site) holds(pid int) sample {
+	s.Helper()
+	proc := fmt.Sprintf("/proc/%d", pid)
 	status, err := os.ReadFile(filepath.Join(proc, "status"))
 	if err != nil {
 		s.Fatal(err)
