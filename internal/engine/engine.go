@@ -66,6 +66,7 @@ type Engine struct {
 	producers   atomic.Pointer[[]*connection] // by the number of their gate; nil = none. Read without the mutex on the way of records
 	sources     atomic.Pointer[[]openSource]  // by the lower half of their numbers - 1; an element is replaced when its source is reloaded
 
+	early     early
 	staging   staging
 	producing atomic.Int64 // connections that have an outbox
 
@@ -301,14 +302,12 @@ func (e *Engine) OpenProducer(name string, id uint64, gate *Gate) error {
 		return err
 	}
 	if err = c.open(); err == nil {
-		err = e.number(c, id)
+		err = e.admit(c, id, gate)
 	}
 	if err != nil {
 		host.Logf(e.log, host.Error, "no producer for connection '%s': %v", name, err)
 		return ErrInvalid
 	}
-	e.adopt() // before the gate is opened for what comes after
-	c.bind(gate)
 	return nil
 }
 

@@ -261,13 +261,24 @@ type stage struct {
 
 func (r *rig) open(name string) *stage {
 	r.t.Helper()
+	s := r.stage(name)
+	r.bind(s)
+	return s
+}
+
+// stage is a stage that the engine does not know yet.
+func (r *rig) stage(name string) *stage {
 	s := &stage{name: name, rig: r, id: number(name)}
 	s.HeldFrames.Of(&s.DoneFrames)
 	s.HeldCharge.Of(&s.DoneCharge)
-	if err := r.OpenProducer(name, s.id, &s.Gate); err != nil {
+	return s
+}
+
+func (r *rig) bind(s *stage) {
+	r.t.Helper()
+	if err := r.OpenProducer(s.name, s.id, &s.Gate); err != nil {
 		r.t.Fatal(err)
 	}
-	return s
 }
 
 // number is the gate's number of a connection: each name has its own.

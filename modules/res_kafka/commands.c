@@ -153,9 +153,7 @@ char *resk_run(uint32_t index, const struct resk_text *words, size_t count)
 		ast_free(text);
 		return NULL;
 	}
-	if (status) {
-		producers_publish();
-	}
+	producers_publish(); /* what is staged counts as waiting */
 	if (!print(index, words, count, &text)) {
 		if (status) {
 			engine_status(&text);
