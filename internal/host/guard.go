@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Guard, deferred, ends a panic where it stands: one on a goroutine that nobody catches would end the whole PBX. It
+// Guard, deferred, ends a panic where it stands: one on a goroutine that nobody catches would end the engine. It
 // cannot mend what the panic interrupted. The line and the stack are in the log.
 func Guard(l Logger, where string) {
 	if r := recover(); r != nil {

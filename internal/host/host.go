@@ -1,4 +1,4 @@
-// Package host is the engine's view of the program that loaded it: where log lines go and who that program is.
+// Package host is the engine's view of the PBX that started it: where log lines go, and who the PBX is.
 package host
 
 // Level is the severity of a log line, in Asterisk's own steps.

@@ -69,7 +69,7 @@ func (o *Outbox) lastRound() {
 	}
 }
 
-// guard ends a panic of the feeder, which would end the PBX: the connection takes no more records and gives up those
+// guard ends a panic of the feeder, which would end the engine: the connection takes no more records and gives up those
 // it has, as at the end of the engine. The observer is told, so that callers are refused from then on.
 func (o *Outbox) guard(inSend *bool) {
 	r := recover()

@@ -131,7 +131,7 @@ func (o *Outbox) keep() {
 	}
 }
 
-// guardKeeper ends a panic of the keeper, which would end the PBX. Nothing is kept on disk from then on, and the
+// guardKeeper ends a panic of the keeper, which would end the engine. Nothing is kept on disk from then on, and the
 // connection fails like one whose feeder has. The spool is closed, so that it is free for the next start.
 func (o *Outbox) guardKeeper() {
 	r := recover()

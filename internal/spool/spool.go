@@ -10,7 +10,7 @@
 // documentation/spool-format.md has the bytes of the files. What is in which file here: format.go the bytes, scan.go how
 // they are found again in a file that is damaged, load.go what a directory holds, log.go a log in memory, append.go,
 // read.go, settle.go and dead.go the work, tidy.go what is done later, aside.go what becomes of damaged files, view.go
-// reading for people. Nothing here maps files into memory: an access to a page of a truncated file would end the PBX.
+// reading for people. Nothing here maps files into memory: an access to a page of a truncated file would end the engine.
 package spool
 
 import (

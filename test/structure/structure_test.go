@@ -130,7 +130,7 @@ func TestFilesAreReadOnlyWhereTheyShouldBe(t *testing.T) {
 }
 
 // The spool changes files through its FS only, so that a test can make every change fail, and maps none: an access to a
-// page that is gone would end the PBX.
+// page that is gone would end the engine.
 func TestSpoolFiles(t *testing.T) {
 	changes := regexp.MustCompile(`\bos\.(OpenFile|Create|WriteFile|Rename|Remove|RemoveAll|Truncate|Mkdir|Link|Symlink)\(`)
 	each(t, `^internal/spool/.*\.go$`, func(path string, text []byte) {
