@@ -13,10 +13,10 @@ const (
 // Labels explains them.
 var Labels = []struct{ Name, Help string }{
 	{Connection, "name of the connection in `kafka.conf`"},
-	{Topic, "name of the topic; empty for dead letters that earlier runs left, until they are read"},
+	{Topic, "name of the topic; empty for dead letters that earlier runs left, until a retry moves them to their topic"},
 	{Reason, "a few words, as the log has them"},
 	{Broker, "address, `host:port`"},
-	{Subscription, "number of the subscription since the start of the engine"},
+	{Subscription, "number of the subscription"},
 	{Partition, "number of the partition"},
 }
 

@@ -204,7 +204,7 @@ func TestConsole(t *testing.T) {
 	if printed := w.expect(`\*\*\*`, "kafka show connection other"); strings.Contains(printed, "hunter2") {
 		t.Error("the password is shown")
 	}
-	w.expect(`^Name            Group ID                  Subscribed\nmy-kafka        asterisk-group            No`, "kafka show consumers")
+	w.expect(`^Name            Group ID                  Subscribed\b.*\nmy-kafka        asterisk-group            No\b`, "kafka show consumers")
 	w.expect(`^Name:              my-kafka\nGroup ID:          asterisk-group\nSubscribed:        No`, "kafka show consumer my-kafka")
 	w.expect(`^Message sent successfully`, `kafka test send connection my-kafka topic test_topic message "hello world" key k`)
 	if r := w.read("test_topic", 1)[0]; text(r.Key) != "k" || text(r.Payload) != "hello world" {
