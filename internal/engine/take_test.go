@@ -272,7 +272,7 @@ func TestNoise(t *testing.T) {
 	r.Take(s.id, ingest.Range{Frames: nil})
 	r.Take(s.id, ingest.Range{Frames: []byte{}})
 	r.log.want(t, 0, "reading what was staged")
-	r.Take(s.id, ingest.Range{Frames: whole[:len(whole)-8]})
+	r.Take(s.id, ingest.Range{Frames: bytes.Clone(whole)[:len(whole)-8]})
 	r.log.want(t, 1, "error: connection 'one': reading what was staged: ")
 	dice := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {

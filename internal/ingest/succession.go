@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -10,7 +11,7 @@ import (
 // Succession is the lock by which an engine whose Asterisk is gone holds up the engine of the next Asterisk: until its last
 // records are sent or on disk, later records would overtake them. The lock is on the folder of notes, so the two engines have
 // the same spool directory, and ends with its process.
-type Succession struct{ folder *os.File } // nil = not held
+type Succession struct{ folder atomic.Pointer[os.File] } // nil = not held
 
 const (
 	lookAgain = 10 * time.Millisecond // between two attempts to lock
@@ -23,7 +24,9 @@ func HoldSuccession(spool string) *Succession {
 	for range holdTries {
 		folder, err := lockNotes(spool, true, syscall.LOCK_EX)
 		if err == nil {
-			return &Succession{folder}
+			var s Succession
+			s.folder.Store(folder)
+			return &s
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			break
@@ -33,11 +36,10 @@ func HoldSuccession(spool string) *Succession {
 	return &Succession{}
 }
 
-// Release lets the next engine begin. Idempotent.
+// Release lets the next engine begin. Idempotent; safe for concurrent use.
 func (s *Succession) Release() {
-	if s.folder != nil {
-		_ = s.folder.Close()
-		s.folder = nil
+	if folder := s.folder.Swap(nil); folder != nil {
+		_ = folder.Close()
 	}
 }
 

@@ -107,9 +107,9 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 // counted like those it gave up.
 func (o *Outbox) Accept(records []Record) { o.AcceptStaying(records, nil) }
 
-// AcceptStaying is Accept for records whose keys, values and frames lie in memory where they stay until the Gate is told of each:
-// they need not be copied before. Those that do not lie in memory are copied. Others may change the bytes meanwhile; whatever
-// becomes of the record, the bytes that were there when it was sent or written first are those of every later attempt.
+// AcceptStaying is Accept for records whose keys, values and states lie in memory and stay there until the Gate is told of each:
+// they need not be copied while they wait. What does not lie in memory is copied at once; nil is no memory. Another process may
+// write to it: a record's bytes are those that are there when its turn comes, and do not change from then on.
 func (o *Outbox) AcceptStaying(records []Record, memory []byte) {
 	gone, open := o.enqueue(records, memory)
 	o.tell(gone)
