@@ -5,12 +5,13 @@
  *   plain slabs      one memfd, sealed against shrinking: slabs of the usual size below resk_head.usual_bytes, larger ones above
  *   durable slabs    the files of the staging folder, on a memory file system: STAGE_SLABS_FILE, and "slab-N" for each larger one
  *
- * Both processes map all of it for writing. Neither trusts the other: each reads a value once, into memory of its own, and
- * then checks that copy. Nothing that the engine writes here harms the module; the worst outcome is a wrong refusal.
+ * Both processes map all of it for writing. Neither trusts the other: each reads a value once, into memory
+ * of its own, and then checks that copy. Nothing that the engine writes here harms the module; the worst
+ * outcome is a wrong refusal.
  *
- * Integers are in the machine's byte order, which is the same on both sides. A field of 8 bytes is read and written
- * atomically unless its comment says otherwise; relaxed order is enough where none is named. SHARED_AT states the offset of
- * each field; the Go side is compared with these lines.
+ * Integers are in the machine's byte order, which is the same on both sides. A field of 8 bytes is read
+ * and written atomically unless its comment says otherwise; relaxed order is enough where none is named.
+ * SHARED_AT states the offset of each field; the Go side is compared with these lines.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -66,10 +67,13 @@ enum resk_pool {
 	RESK_POOL_FILE = 2,    /* "slab-N" of the staging folder, a slab of its own; N */
 };
 
-/* One range of frames that the engine is to take over. Plain fields: the ring's counters order the accesses.
+/* One range of frames that the engine is to take over. Plain fields: the ring's counters order the
+ * accesses.
  *
- * The range holds whole frames, back to back, in the order in which they were admitted. After the start of a new engine it may
- * hold frames that are done already: the engine skips each frame whose state is not STAGE_FRAME_READY. */
+ * The range holds whole frames, back to back, in the order in which they were admitted.
+ * After the start of a new engine a range may hold frames that are done already: the engine skips each frame whose
+ * state is not STAGE_FRAME_READY. The last frame of a range is not done. So the slab is not used again before the
+ * engine has read the range to its end, whichever frames it marks as done meanwhile. */
 struct resk_ring_entry {
 	uint64_t id;     /* number of the gate, which is that of the connection */
 	uint64_t pool;   /* enum resk_pool */
@@ -86,9 +90,10 @@ SHARED_AT(resk_ring_entry, slab, 16);
 SHARED_AT(resk_ring_entry, start, 24);
 SHARED_AT(resk_ring_entry, length, 32);
 
-/* The module's pump puts entries, the engine takes them. put, taken and asleep are accessed in sequential order. Entry n is
- * entries[n % RESK_RING]; the ring is full when put - taken is RESK_RING. Between two engines, when the old one is proved
- * dead and the new one is not started yet, the module sets put and taken to 0. */
+/* The module's pump puts entries, the engine takes them. put, taken and asleep are accessed in sequential
+ * order. Entry n is entries[n % RESK_RING]; the ring is full when put - taken is RESK_RING. Between two
+ * engines, when the old one is proved dead and the new one is not started yet, the module sets put and
+ * taken to 0. */
 struct resk_ring {
 	_Alignas(RESK_LINE) uint64_t put;    /* entries ever put; the module writes it */
 	_Alignas(RESK_LINE) uint64_t taken;  /* entries ever taken; the engine writes it */
@@ -103,8 +108,8 @@ SHARED_AT(resk_ring, taken, 64);
 SHARED_AT(resk_ring, asleep, 128);
 SHARED_AT(resk_ring, entries, 192);
 
-/* The limits and counters of one connection's stage. Frames held are those that writers put minus done_frames; how many
- * were put stands in the module's own memory. */
+/* The limits and counters of one connection's stage. Frames held are those that writers put minus
+ * done_frames; how many were put stands in the module's own memory. */
 struct resk_gate {
 	/* The engine writes, writers read with each put. */
 	int64_t open;       /* 0 = every put is refused with STAGE_CLOSED */
@@ -119,8 +124,9 @@ struct resk_gate {
 	int64_t memory;     /* limits for frames that are to wait in memory only: frames in the lower 32 bits, charge in units of 1024
 	                     * in the upper 32. max_frames and max_charge apply as well */
 
-	/* The engine writes. It adds to both, first charge and then frames, after it has stored STAGE_FRAME_DONE into the states.
-	 * Before a new engine gets its first entry, the module sets both to what the states say. */
+	/* The engine writes. It adds to both, first charge and then frames, after it has stored
+	 * STAGE_FRAME_DONE into the states. Before a new engine gets its first entry, the module sets both to
+	 * what the states say. */
 	_Alignas(RESK_LINE) int64_t done_frames; /* frames ever done */
 	int64_t done_charge;                     /* and their charge */
 	int64_t unused_done[6];
@@ -173,8 +179,8 @@ SHARED_AT(resk_control, ring, 64);
 SHARED_AT(resk_control, gates, 65792);
 SHARED_AT(resk_control, progress, 852224);
 
-/* A frame as it lies in a slab, 8-byte aligned. The content follows the header; the next frame starts size bytes
- * after this one. It holds no pointer, so that another process can read it. */
+/* A frame as it lies in a slab, 8-byte aligned. The content follows the header; the next frame starts size
+ * bytes after this one. It holds no pointer, so that another process can read it. */
 struct stage_frame {
 	uint32_t size;   /* bytes from this frame to the next, header and padding included: a multiple of 8 */
 	uint32_t length; /* bytes of content */
@@ -192,20 +198,22 @@ SHARED_AT(stage_frame, charge, 12);
 #define STAGE_FRAME_READY    0x52454459u
 #define STAGE_FRAME_DONE     0x444f4e45u
 
-/* One slab, its head included: about 200 frames of 300 bytes, so that what is done once per slab (a spare, a wake-up, a call
- * into the engine) costs a frame next to nothing. */
+/* One slab, its head included: about 200 frames of 300 bytes, so that what is done once per slab (a spare,
+ * a wake-up, a call into the engine) costs a frame next to nothing. */
 #define STAGE_SLAB_BYTES (64 * 1024)
 
-/* The file of the staging folder that holds all durable slabs but larger ones: one may begin at every multiple of
- * STAGE_SLAB_BYTES. Each of the larger ones has a file to itself, whose name begins with "slab-". */
+/* The file of the staging folder that holds all durable slabs but larger ones: one may begin at every
+ * multiple of STAGE_SLAB_BYTES. Each of the larger ones has a file to itself, whose name begins with
+ * "slab-". */
 #define STAGE_SLABS_FILE "slabs"
 
 /* The granule of a slab, bytes: every frame begins at a multiple of it. */
 #define STAGE_GRANULE 8
 
-/* How a slab begins. Whatever moment its process was killed at, this holds: without the magic number it is nothing yet; where
- * `whole` has a bit there is a frame, whole, READY or DONE, and in their order they overlap nowhere. Between them may be what
- * a writer had not finished: nothing can be said about that, nor where it ends. */
+/* How a slab begins. Whatever moment its process was killed at, this holds: without the magic number it is
+ * nothing yet; where `whole` has a bit there is a frame, whole, READY or DONE, and in their order they
+ * overlap nowhere. Between them may be what a writer had not finished: nothing can be said about that, nor
+ * where it ends. */
 struct stage_slab {
 	uint64_t magic;  /* STAGE_SLAB_MAGIC, written last */
 	uint32_t layout; /* STAGE_SLAB_LAYOUT */

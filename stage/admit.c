@@ -1,27 +1,29 @@
 /*
  * res_kafka: what is held of a stage's limits.
  *
- * What is held is what writers put less what the engine says is done. The first is counted in the module's memory, the second
- * in the gate, where the engine may write anything: it counts only if it lies between what it was before and what was put.
+ * Held frames are the frames that writers put minus the frames that the engine reports as done. Writers
+ * count in the module's memory. The engine counts in the gate and may write anything there, so its count
+ * is used only if it lies between the last count and the number of puts.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
  */
 #include "internal.h"
 
-/* held_anew reads how much the engine has done and returns what is held: of frames or of charge. *put is set to what was put. What
- * the engine says counts only if it is more than before and no more than was put. */
+/* held_anew reads the engine's count and returns how much is held, frames or charge. It sets *put to the
+ * writers' count. The engine's count is used only if it is no smaller than the last one and no larger than
+ * the writers'. */
 static uint64_t held_anew(const int64_t *done_field, uint64_t *seen_field, const uint64_t *put_field, uint64_t *put)
 {
 	uint64_t seen = __atomic_load_n(seen_field, __ATOMIC_RELAXED);
-	/* The acquire has the puts of what is done seen by the load that follows. */
+	/* The acquire makes the puts of done frames visible to the next load. */
 	uint64_t done = (uint64_t) __atomic_load_n(done_field, __ATOMIC_ACQUIRE);
 
 	*put = __atomic_load_n(put_field, __ATOMIC_RELAXED);
 	if (*put - done > *put - seen) {
 		return *put - seen;
 	}
-	/* By an exchange: the pump may have set it anew meanwhile. */
+	/* An exchange, because the pump may have reset it. */
 	if (done != seen) {
 		__atomic_compare_exchange_n(seen_field, &seen, done, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	}
@@ -33,7 +35,7 @@ static uint64_t frames_anew(struct stage *stage, uint64_t *put)
 	return held_anew(&stage->gate->done_frames, &stage->seen_frames, &stage->put_frames, put);
 }
 
-/* count_charge adds a frame's charge to what is held if the limit allows it. */
+/* count_charge adds a frame's charge to the held charge if the limit allows it. */
 static bool count_charge(struct stage *stage, uint64_t charge, uint64_t most)
 {
 	uint64_t put = __atomic_load_n(&stage->put_charge, __ATOMIC_RELAXED);
@@ -44,7 +46,7 @@ static bool count_charge(struct stage *stage, uint64_t charge, uint64_t most)
 
 		if (held > most || charge > most - held) {
 			held = held_anew(&stage->gate->done_charge, &stage->seen_charge, &stage->put_charge, &put);
-			/* Into an empty stage a frame of any charge is admitted. */
+			/* An empty stage admits a frame of any charge. */
 			if ((held > most || charge > most - held) && (held > 0 || frames_anew(stage, &frames_put) > 0)) {
 				return false;
 			}
@@ -53,7 +55,7 @@ static bool count_charge(struct stage *stage, uint64_t charge, uint64_t most)
 	return true;
 }
 
-/* count_frame adds a frame to what is held if the limit allows it. */
+/* count_frame adds a frame to the held frames if the limit allows it. */
 static bool count_frame(struct stage *stage, uint64_t most)
 {
 	uint64_t put = __atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED);
@@ -66,7 +68,7 @@ static bool count_frame(struct stage *stage, uint64_t most)
 	return true;
 }
 
-/* not_negative reads a limit that the engine has set. */
+/* not_negative reads a limit of the gate; a negative one is 0. */
 static uint64_t not_negative(const int64_t *field)
 {
 	int64_t value = __atomic_load_n(field, __ATOMIC_RELAXED);

@@ -1,9 +1,9 @@
 /*
  * res_kafka: the files that slabs lie in.
  *
- * A memfd is not bounded by the size of /dev/shm, and nobody can find it by a name. What must survive the end of both
- * processes is in a folder of a memory file system instead: a mapping of a disk's file would stall a call. Nothing there is
- * ever written to a disk, so it survives the processes and not the machine.
+ * A memfd has no name and is not bounded by the size of /dev/shm. Durable slabs must survive both
+ * processes, so they lie in a folder of a memory file system: a mapping of a file on disk would stall a
+ * call. They do not survive the machine.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -55,7 +55,7 @@ static void file_name(char *name, size_t size, uint64_t number)
 	snprintf(name, size, "slab-%llu", (unsigned long long) number);
 }
 
-/* book adds size to *bytes, if the sum may be so many. */
+/* book adds size to *bytes if the sum stays within most. */
 static bool book(size_t *bytes, size_t most, size_t size)
 {
 	size_t now = __atomic_load_n(bytes, __ATOMIC_RELAXED);
@@ -74,7 +74,7 @@ void stage_pool_unbook(struct slab_pool *pool, size_t size)
 	__atomic_fetch_sub(&pool->table->bytes, size, __ATOMIC_RELAXED);
 }
 
-/* allowed books size bytes of pages, if the limits allow it. */
+/* allowed counts size more bytes of pages if the limits allow it. */
 static bool allowed(struct slab_pool *pool, size_t size)
 {
 	if (!book(&pool->bytes, pool->most, size)) {
@@ -118,8 +118,8 @@ void stage_file_punch(int file, uint64_t at, size_t size)
 	fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, size);
 }
 
-/* touch maps the pages of a usual slab, in one put instead of in the middle of many. MADV_POPULATE_WRITE would be cheaper, but
- * it waits for every thread that maps something, and older kernels do not have it. */
+/* touch maps the pages of a usual slab before its first put. MADV_POPULATE_WRITE would be cheaper, but it
+ * waits for threads that map memory, and older kernels lack it. */
 static void touch(struct slab *slab)
 {
 	size_t i;
@@ -167,7 +167,8 @@ static struct slab *region(struct slab_pool *pool)
 	return slab;
 }
 
-/* is_there: somebody may have removed the file from the folder, and nobody would find what is in it. */
+/* is_there reports whether the file still has a name. Frames in a file that was removed would never be
+ * found. */
 static bool is_there(const struct slab_pool *pool)
 {
 	struct stat status;
@@ -175,13 +176,13 @@ static bool is_there(const struct slab_pool *pool)
 	return !pool->shared || (!fstat(pool->file, &status) && status.st_nlink > 0);
 }
 
-/* failed has no slab made for a while. */
+/* failed starts a pause in which the pool makes no slab. */
 static void failed(struct slab_pool *pool)
 {
 	__atomic_store_n(&pool->retry, stage_now() + STAGE_RETRY_NS, __ATOMIC_RELAXED);
 }
 
-/* back has the first size bytes of a slab, which begins at byte `at` of file, there. false: they cannot be had. */
+/* back allocates the pages of the first size bytes of a slab, which begins at byte `at` of the file. */
 static bool back(struct slab_pool *pool, int file, uint64_t at, struct slab *slab, size_t size)
 {
 	size_t more = size > slab->backed ? size - slab->backed : 0;
@@ -194,7 +195,7 @@ static bool back(struct slab_pool *pool, int file, uint64_t at, struct slab *sla
 	}
 	if (!stage_file_allocate(file, at + slab->backed, more)) {
 		stage_pool_unbook(pool, more);
-		if (pool->shared || size <= STAGE_SLAB_BYTES) { /* there may be room for a small one where there is none for a large one */
+		if (pool->shared || size <= STAGE_SLAB_BYTES) { /* after a failed large slab a small one may still fit */
 			failed(pool);
 		}
 		return false;
@@ -274,8 +275,8 @@ void stage_slab_unplace(struct slab_pool *pool, struct slab *slab)
 	stage_slab_push(pool->table, &pool->bare_large[size_class(slab->size)], slab);
 }
 
-/* populate maps the pages of a larger slab, many at a time, where the kernel can. Else they are mapped one by one as they are
- * written to. */
+/* populate maps the pages of a larger slab in one call, where the kernel can. Otherwise page faults map
+ * them one by one. */
 static void populate(struct slab *slab)
 {
 	madvise(slab->head, slab->backed, MADV_POPULATE_WRITE);

@@ -13,7 +13,7 @@
 
 #include "internal.h"
 
-/* all_complete: no writer of the stage is in the middle of a put. */
+/* all_complete reports whether no writer of the stage is in the middle of a put. */
 static bool all_complete(const struct stage *stage)
 {
 	uint64_t complete = __atomic_load_n(&stage->complete, __ATOMIC_ACQUIRE);
@@ -22,9 +22,7 @@ static bool all_complete(const struct stage *stage)
 	return complete == (uint64_t) stage_total(stage, word);
 }
 
-/* is_ready waits a moment for a frame that is being copied. Its bit may never come, because the engine may have cleared it:
- * then the frame is there when all are. */
-static bool is_ready(const struct stage *stage, const struct slab *slab, size_t at)
+bool stage_is_ready(const struct stage *stage, const struct slab *slab, size_t at)
 {
 	size_t granule = at / STAGE_GRANULE;
 	int spins;
@@ -68,7 +66,7 @@ bool stage_slab_take_away(struct stage *stage, uint64_t word)
 {
 	struct slab *slab = stage->newest;
 
-	/* Who reads this while the word names a slab finds it changed. */
+	/* A thread that reads this too early fails to exchange the word. */
 	__atomic_store_n(&stage->before, stage_total(stage, word), __ATOMIC_RELAXED);
 	if (!__atomic_compare_exchange_n(&stage->word, &word, stage_word(0, 0, 0, word, true), false, __ATOMIC_SEQ_CST,
 		__ATOMIC_RELAXED)) {
@@ -84,26 +82,30 @@ bool stage_slab_take_away(struct stage *stage, uint64_t word)
 	return true;
 }
 
-/* hand_slab hands over what is ready of a slab between what was taken and end, which is where frame number total ends. REST_NONE:
- * that was all. */
+/* hand_slab hands over the complete frames of a slab from `taken` to `end`, where its frame number `total`
+ * ends. REST_NONE: nothing is left before `end`. */
 static enum rest hand_slab(struct stage_pump *pump, struct stage *stage, struct slab *slab, size_t end, int64_t total)
 {
 	size_t start = slab->taken;
 	size_t at = start;
-	size_t behind = start; /* the last frame that can be found */
+	size_t behind = start; /* the last frame that is not done */
 	int64_t frames = slab->count;
 
 	if (__atomic_load_n(&stage->held, __ATOMIC_SEQ_CST)) {
 		return REST_BLOCKED;
 	}
-	while (at < end && is_ready(stage, slab, at)) {
+	while (at < end && stage_is_ready(stage, slab, at)) {
 		size_t size = stage_frame_size(slab, at, end);
 
 		if (!size) {
-			at = end; /* which stage_slab_is_done will find too */
+			at = end; /* as in stage_slab_is_done */
 			break;
 		}
-		at = behind = at + size;
+		if (__atomic_load_n(&((const struct stage_frame *) (slab->frames + at))->state, __ATOMIC_ACQUIRE)
+			!= STAGE_FRAME_DONE) {
+			behind = at + size;
+		}
+		at += size;
 		frames++;
 	}
 	if (behind > start && !stage_ring_put(&pump->ring, stage->number, slab, start, behind - start)) {
@@ -121,7 +123,7 @@ static enum rest hand_slab(struct stage_pump *pump, struct stage *stage, struct 
 	return at == end ? REST_NONE : REST_COPYING;
 }
 
-/* hand_again hands over what an engine that is gone was not done with. */
+/* hand_again hands over the slabs that a dead engine had not finished. */
 static enum rest hand_again(struct stage_pump *pump, struct stage *stage)
 {
 	struct slab *slab;
@@ -138,8 +140,8 @@ static enum rest hand_again(struct stage_pump *pump, struct stage *stage)
 	return REST_NONE;
 }
 
-/* retire keeps the oldest slab when all that is in it was handed over. The one that is being filled stays, unless it is a
- * larger one. */
+/* retire moves the oldest slab to the kept ones after all of it was handed over. The slab that is being
+ * filled stays, unless it is a larger one. */
 static void retire(struct stage *stage, uint64_t word)
 {
 	struct slab *slab = stage->oldest;
@@ -188,7 +190,7 @@ static enum rest hand_out(struct stage_pump *pump, struct stage *stage, bool all
 		if (slabs == STAGE_SLABS_PER_LOOK) {
 			return REST_MORE;
 		}
-		/* What comes from now on says so anew. */
+		/* The next frame sets it again. */
 		if (all) {
 			__atomic_store_n(&stage->since, 0, __ATOMIC_RELAXED);
 		}
@@ -201,7 +203,7 @@ enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
 {
 	enum rest rest = hand_out(pump, stage, all);
 
-	/* What is left is due as well, whatever a writer has said since. */
+	/* The remaining frames are due, whatever time a writer has stored since. */
 	if (rest != REST_NONE && (all || rest != REST_MORE)) {
 		__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
 	}
@@ -250,7 +252,7 @@ void stage_report(struct stage_pump *pump, struct stage *stage)
 	__atomic_store_n(&stage->reported, noted, __ATOMIC_RELEASE);
 }
 
-/* drained hands over everything, or as much as there is room for until then. */
+/* drained hands over all frames. false: it ran out of time, or there is no engine. */
 static bool drained(struct stage_pump *pump, struct stage *stage, int64_t until)
 {
 	const struct timespec moment = { .tv_nsec = STAGE_RING_NS };

@@ -12,11 +12,11 @@
  *   files.c    the files that they lie in, memory for slabs
  *   pool.c     opening and closing those files, pages that are given back
  *
- * A stage's slabs hang on its *word*, which says which slab is being filled, how far, and how many frames are in it. A
- * writer reserves by exchanging the word for one that says so much more, or that names a slab it has brought along. What
- * else it finds out before, it need not lock: the exchange fails when anything has happened to the stage since it read
- * the word. Each slab keeps the word that it took the place of, so that the pump, which alone takes slabs away, finds
- * its way back to the slab that it knows already.
+ * A stage's slabs hang on its *word*, which says which slab is being filled, how far, and how many frames
+ * are in it. A writer reserves by exchanging the word for one that says so much more, or that names a slab
+ * it has brought along. What else it finds out before, it need not lock: the exchange fails when anything
+ * has happened to the stage since it read the word. Each slab keeps the word that it took the place of, so
+ * that the pump, which alone takes slabs away, finds its way back to the slab that it knows already.
  *
  *     word ─► slab being filled ─before─► slab ─before─► … ─► what the pump knows
  *
@@ -26,8 +26,8 @@
  *     oldest ─next─► … ─► newest         not handed over in full
  *     kept                               full and handed over, until every frame is done
  *
- * Locks, never one inside another: a stage's lock (its notes), its pump's lock (the list of stages, and who waits for
- * the pump), the ring's lock. A put takes none. No lock is held while a callback runs.
+ * Locks, never one inside another: a stage's lock (its notes), its pump's lock (the list of stages, and
+ * who waits for the pump), the ring's lock. A put takes none. No lock is held while a callback runs.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -48,49 +48,52 @@
 /* Slabs of one stage that the pump hands out before it turns to the next stage: 1 MiB. */
 #define STAGE_SLABS_PER_LOOK 16
 
-/* Without a frame for this long a stage is disarmed and its next writer wakes the pump: from 20 messages a second on
- * no writer ever does. The same quiet of all stages trims the spares. Tests set it lower. */
+/* Without a frame for this long a stage is disarmed and its next writer wakes the pump: from 20 messages a
+ * second on no writer ever does. The same quiet of all stages trims the spares. Tests set it lower. */
 #ifndef STAGE_QUIET_NS
 #define STAGE_QUIET_NS (50 * STAGE_MILLISECOND)
 #endif
 
-/* The most that a frame lingers too long because the pump expected it later, see stage_expect; half of a shorter linger. */
+/* The most that a frame lingers too long because the pump expected it later, see stage_expect; half of a
+ * shorter linger. */
 #define STAGE_LATE_NS (5 * STAGE_MILLISECOND / 2)
 
 /* How long a note waits for more of its kind. */
 #define STAGE_NOTE_NS (50 * STAGE_MILLISECOND)
 
-/* A frame still being copied: first the pump watches it this many times, longer than a copy of some kilobytes takes,
- * then its writer has lost its processor and the pump sleeps this long, and longer each time that nothing has come. */
+/* A frame that is still being copied: the pump first spins this many times, longer than a copy of some
+ * kilobytes takes. Then the writer has lost its processor, and the pump sleeps this long, and twice as
+ * long each time without progress. */
 #define STAGE_COPY_SPINS 256
 #define STAGE_COPY_NS    (STAGE_MILLISECOND / 5)
 
-/* The longest that it sleeps when it has looked again and again. */
+/* The longest of these sleeps. */
 #define STAGE_COPY_MAX_NS (20 * STAGE_MILLISECOND)
 
 /* A longer linger is taken for this one, a day, so that sums of times cannot overflow. */
 #define STAGE_LINGER_MAX (86400 * STAGE_SECOND)
 
-/* Slabs that were handed over and wait for their frames to be done keep an idle pump coming after this time, after
- * twice of it when nothing has changed, and so on up to the longest. */
+/* Slabs that were handed over and wait for their frames to be done keep an idle pump coming after this
+ * time, after twice of it when nothing has changed, and so on up to the longest. */
 #define STAGE_KEPT_NS     (20 * STAGE_MILLISECOND)
 #define STAGE_KEPT_MAX_NS (32 * STAGE_KEPT_NS)
 
-/* How soon the pump tries again to put something into a full ring: the engine takes an entry in some microseconds, so it has
- * no processor, or is stuck. Twice as long after each time that it was still full, up to the longest: an engine that goes on takes
- * about as long for a full ring. */
+/* How soon the pump tries again when the ring is full. An engine takes an entry in some microseconds, so
+ * this one has no processor or hangs. The pause doubles up to the time that an engine needs for a full
+ * ring. */
 #define STAGE_RING_NS     STAGE_MILLISECOND
 #define STAGE_RING_MAX_NS (16 * STAGE_RING_NS)
 
-/* How long the end of a stage or of the pump waits for room in the ring. An engine that takes nothing for so long does not
- * get the rest, which stays where it is. */
+/* How long stage_destroy and stage_pump_stop wait for room in the ring. After that the remaining frames
+ * are not handed over. */
 #ifndef STAGE_DRAIN_NS
 #define STAGE_DRAIN_NS STAGE_SECOND
 #endif
 
-/* A stage's word. A slab is named by its number in its pump's table, 0 = none; how far it is filled is counted in
- * granules. Whoever exchanges the slab, or wants to know that nobody goes on with what it read before, adds one to the
- * epoch: a word that comes again would have to come after 262,144 of those, with all else the same. */
+/* A stage's word. A slab is named by its number in its pump's table, 0 = none; how far it is filled is
+ * counted in granules. Whoever exchanges the slab, or wants to know that nobody goes on with what it read
+ * before, adds one to the epoch: a word that comes again would have to come after 262,144 of those, with
+ * all else the same. */
 #define STAGE_WORD_SLAB(word)  ((uint32_t) ((word) >> 46))
 #define STAGE_WORD_COUNT(word) ((uint32_t) ((word) >> 15) & 0x1fff)
 #define STAGE_WORD_USED(word)  ((uint32_t) ((word) >> 1) & 0x3fff)
@@ -108,8 +111,8 @@ struct note {
 	char text[STAGE_NOTE_TEXT];
 };
 
-/* What a stage and its pump have agreed on, so that none of it can be missed: a writer sets a flag and then calls the
- * pump, and whoever finds it set already need not. */
+/* What a stage and its pump have agreed on, so that none of it can be missed: a writer sets a flag and
+ * then calls the pump, and whoever finds it set already need not. */
 enum {
 	STAGE_ARMED = 1,  /* the pump looks at this stage again, no later than linger after a put */
 	STAGE_FILLED = 2, /* a slab is full, the pump comes at once */
@@ -188,7 +191,7 @@ struct stage {
 	int64_t kept_due;   /* when that is */
 };
 
-/* The module's side of the ring, and whether there is an engine. */
+/* The module's side of the ring, and the engine's state. */
 struct ring {
 	struct resk_control *control;
 	uint64_t usual_bytes; /* see struct resk_head */
@@ -198,8 +201,8 @@ struct ring {
 	/* Under lock. */
 	uint64_t put;   /* entries; control memory has a copy */
 	uint64_t epoch; /* engines that were lost */
-	bool open;      /* there is an engine that has got what others left: atomic */
-	bool fresh;     /* there is one that has to get it: atomic */
+	bool open;      /* an engine is attached: atomic */
+	bool fresh;     /* a new engine waits for stage_pump_attach: atomic */
 
 	/* The pump's thread only. */
 	int64_t retry; /* before this time the ring is taken to be full, */
@@ -248,12 +251,16 @@ static inline struct slab_pool *pool_of(struct stage_pump *pump, const struct sl
 	return slab->shared ? &pump->shared : &pump->plain;
 }
 
-/* stage_slab_take_away takes the newest slab, of which everything was taken, out of its stage, and closes it, if the word is
- * still the one that was read when that was found out. The pump's thread. */
+/* stage_slab_take_away detaches the newest slab from its stage and closes it. All of it must have been
+ * taken. false: the word has changed since it was read. The pump's thread. */
 STAGE_HIDDEN bool stage_slab_take_away(struct stage *stage, uint64_t word);
 
 /* stage_look reads the stage's word and gets to know the slabs that have come. The pump's thread. */
 STAGE_HIDDEN uint64_t stage_look(struct stage *stage);
+
+/* stage_is_ready reports whether the frame at byte `at` of a slab is complete, and spins for a moment if it is not. The
+ * engine may have cleared the frame's bit; then the frame counts as complete once no put is under way. */
+STAGE_HIDDEN bool stage_is_ready(const struct stage *stage, const struct slab *slab, size_t at);
 
 /* stage_total returns how many frames were ever admitted, if the word is still what it was. */
 STAGE_HIDDEN int64_t stage_total(const struct stage *stage, uint64_t word);
@@ -261,29 +268,29 @@ STAGE_HIDDEN int64_t stage_total(const struct stage *stage, uint64_t word);
 /* stage_wants_shared reports whether the stage's next slab is to be a durable one, if it can be had. */
 STAGE_HIDDEN bool stage_wants_shared(const struct stage *stage);
 
-/* stage_count adds a frame of that charge to what is held, each of the two only if the limits allow it, so that a limit is never
- * passed. The engine can only make room meanwhile. Any thread. */
+/* stage_count adds a frame of that charge to the held frames and charge if the limits allow both. No limit
+ * is ever exceeded: the engine only makes room meanwhile. Any thread. */
 STAGE_HIDDEN enum stage_result stage_count(struct stage *stage, uint32_t weight, bool memory_only);
 
-/* stage_uncount takes that back. */
+/* stage_uncount reverts stage_count. */
 STAGE_HIDDEN void stage_uncount(struct stage *stage, uint32_t weight);
 
 /* reclaim.c: the pump's thread. */
 
-/* stage_keep takes over a slab that is full and handed over, until its frames are done. */
+/* stage_keep appends a slab that is full and handed over to the kept ones. */
 STAGE_HIDDEN void stage_keep(struct stage *stage, struct slab *slab);
 
-/* stage_reclaim takes back what is done of a stage's slabs. Returns when to come again because of the others. */
+/* stage_reclaim makes the done slabs of a stage spares. Returns when to check the others. */
 STAGE_HIDDEN int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now);
 
-/* stage_rewind has every frame of a stage that is not done handed over once more, and sets what the gate counts as done to
- * what the frames' states say. */
+/* stage_rewind marks every frame of a stage that is not done as not handed over, and sets the gate's
+ * counts of done frames from the frames' states. */
 STAGE_HIDDEN void stage_rewind(struct stage_pump *pump, struct stage *stage);
 
-/* stage_orphan leaves the slabs of a stage that is to be forgotten to its pump. */
+/* stage_orphan passes the slabs of a stage that is being destroyed to its pump. */
 STAGE_HIDDEN void stage_orphan(struct stage_pump *pump, struct stage *stage);
 
-/* stage_reclaim_orphans takes back those that are done. */
+/* stage_reclaim_orphans makes the done ones spares. */
 STAGE_HIDDEN void stage_reclaim_orphans(struct stage_pump *pump);
 
 /* ring.c */
@@ -291,21 +298,23 @@ STAGE_HIDDEN void stage_reclaim_orphans(struct stage_pump *pump);
 /* stage_ring_open makes the pump's side of the ring in control memory. */
 STAGE_HIDDEN void stage_ring_open(struct ring *ring, const struct stage_memory *memory);
 
-/* stage_ring_ready reports whether something can be put into the ring, as far as is known. The pump's thread, as the following. */
+/* stage_ring_ready reports whether there is an engine and the ring is not known to be full. The pump's
+ * thread, as the following. */
 STAGE_HIDDEN bool stage_ring_ready(const struct ring *ring, int64_t now);
 
-/* stage_ring_put puts a range of frames of a slab into the ring and wakes the engine if it sleeps. false: there is no engine,
- * or no room. */
+/* stage_ring_put puts a range of frames of a slab into the ring and wakes the engine if it sleeps. false:
+ * there is no engine, or no room. */
 STAGE_HIDDEN bool stage_ring_put(struct ring *ring, uint32_t id, const struct slab *slab, size_t start, size_t length);
 
-/* stage_pump_attach does what a new engine asks for, if there is one: it rewinds all stages and opens the ring. */
+/* stage_pump_attach rewinds all stages and opens the ring for a new engine. */
 STAGE_HIDDEN void stage_pump_attach(struct stage_pump *pump);
 
 /* stage_mutex_init makes a mutex that spins for a moment before it sleeps: all of ours are held for a few
  * instructions, but a holder may lose its processor. */
 STAGE_HIDDEN void stage_mutex_init(pthread_mutex_t *mutex);
 
-/* stage_pump_call puts the stage on the pump's list and wakes the pump if it sleeps for longer than patience (ns). */
+/* stage_pump_call puts the stage on the pump's list and wakes the pump if it sleeps for longer than
+ * patience (ns). */
 STAGE_HIDDEN void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience);
 
 /* stage_pump_wake wakes the pump if it sleeps. */
@@ -322,9 +331,10 @@ enum rest {
 	REST_BLOCKED, /* what the ring has no room for, or no engine is there for */
 };
 
-/* stage_expect notes that everything was taken, at now, the first of it having waited since then (see stage.since), and gives how
- * long after now the next frame is to be expected: as soon as one came after the last two times, at most STAGE_LATE_NS. To come a
- * linger after that, rather than a linger after now and then again, spares the pump every second wake-up in steady traffic. */
+/* stage_expect notes that everything was taken, at now, the first of it having waited since then (see
+ * stage.since), and gives how long after now the next frame is to be expected: as soon as one came after
+ * the last two times, at most STAGE_LATE_NS. To come a linger after that, rather than a linger after now
+ * and then again, spares the pump every second wake-up in steady traffic. */
 STAGE_HIDDEN int64_t stage_expect(struct stage *stage, int64_t now, int64_t since, int64_t linger);
 
 /* stage_hand_out hands over what the stage holds, slab by slab; only full slabs unless all. */
@@ -336,8 +346,8 @@ STAGE_HIDDEN bool stage_disarm(struct stage *stage);
 /* stage_report hands over the stage's notes. */
 STAGE_HIDDEN void stage_report(struct stage_pump *pump, struct stage *stage);
 
-/* stage_drain takes everything, frames and notes, from a stage that nobody puts into any more. What the engine has no room for
- * until then stays. */
+/* stage_drain hands over all frames and notes of a stage that is closed. Frames for which the ring has no
+ * room by `until` stay. */
 STAGE_HIDDEN void stage_drain(struct stage_pump *pump, struct stage *stage, int64_t until);
 
 /* stage_activate has the pump visit the stage. The pump's thread. */

@@ -22,7 +22,7 @@ void stage_mutex_init(pthread_mutex_t *mutex)
 	pthread_mutexattr_t attributes;
 
 	pthread_mutexattr_init(&attributes);
-#ifdef __GLIBC__ /* other C libraries spin by themselves, or do without */
+#ifdef __GLIBC__ /* musl has no adaptive mutexes */
 	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
 #endif
 	pthread_mutex_init(mutex, &attributes);
@@ -54,8 +54,8 @@ static void pump_free(struct stage_pump *pump)
 	free(pump);
 }
 
-/* create_thread starts the pump's thread with every signal blocked from its first instruction on: it inherits the
- * mask of its creator, who gets back its own. */
+/* create_thread starts the pump's thread with every signal blocked from its first instruction on: it
+ * inherits the mask of its creator, who gets back its own. */
 static int create_thread(struct stage_pump *pump, const char *name)
 {
 	char short_name[16]; /* the kernel's limit, NUL included */
@@ -74,7 +74,7 @@ static int create_thread(struct stage_pump *pump, const char *name)
 	return error;
 }
 
-/* init_lock makes what others wait for the pump with, by the clock that nobody can set. */
+/* init_lock initializes lock and condition. Timed waits use the monotonic clock. */
 static void init_lock(struct stage_pump *pump)
 {
 	pthread_condattr_t attributes;
@@ -141,7 +141,7 @@ void stage_pump_stop(struct stage_pump *pump)
 	release(pump);
 }
 
-/* clear_gate sets all fields to 0: control memory may have had another pump. */
+/* clear_gate sets all fields to 0. It also allocates the gate's page, so that no put has to. */
 static void clear_gate(struct resk_gate *gate)
 {
 	int64_t *field = (int64_t *) gate;
@@ -210,8 +210,8 @@ void stage_destroy(struct stage *stage)
 	release(pump);
 }
 
-/* caught_up reports whether the pump has handed over so many frames and notes of the stage. What an engine that is gone was not
- * done with has to be handed over again. */
+/* caught_up reports whether the pump has handed over that many frames and notes of the stage. Without an
+ * engine only done frames count as handed over. */
 static bool caught_up(const struct stage *stage, int64_t frames, uint64_t notes)
 {
 	bool engine = __atomic_load_n(&stage->pump->ring.open, __ATOMIC_ACQUIRE);

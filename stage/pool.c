@@ -21,10 +21,10 @@
 
 #include "internal.h"
 
-/* Of the addresses that a limit leaves, the part that plain slabs may have. */
+/* Plain slabs map at most this part of the address space that RLIMIT_AS leaves. */
 #define ADDRESSES_SHARE 8
 
-/* A pool that cannot map as much as it may have maps half, and so on down to this. */
+/* A mapping that fails is tried again with half the size, down to this. */
 #define MAPPING_LEAST ((size_t) 4 * 1024 * 1024)
 
 /* open_places maps the file of usual slabs, which is empty. */
@@ -46,7 +46,8 @@ static bool open_places(struct slab_pool *pool, size_t size)
 	return pool->places;
 }
 
-/* addresses returns how many bytes may be mapped so that most of the addresses that a limit leaves are left to the PBX. */
+/* addresses returns how many bytes plain slabs may map. Under a limit of address space the PBX keeps most
+ * of the rest. */
 static size_t addresses(void)
 {
 	struct rlimit limit;
@@ -81,7 +82,8 @@ bool stage_pool_open_plain(struct slab_pool *pool, int file)
 	return open_places(pool, most < pool->table->most ? most : pool->table->most);
 }
 
-/* open_folder opens a folder that is this user's alone, and waits for nothing that may stand in its place. */
+/* open_folder opens a folder that only this user can enter. It does not block on a FIFO or device of that
+ * name. */
 static int open_folder(const char *path)
 {
 	struct stat status;
@@ -155,7 +157,8 @@ static bool marked(const struct slab_pool *pool, uint64_t number)
 	return pool->places[number / 64] >> number % 64 & 1;
 }
 
-/* punch_marked takes the pages of the marked places, one call for each run of them, and clears the marks. */
+/* punch_marked gives back the pages of the marked places, one call for each run of them, and clears the
+ * marks. */
 static void punch_marked(struct slab_pool *pool)
 {
 	uint64_t begun = __atomic_load_n(&pool->begun, __ATOMIC_RELAXED);
@@ -183,7 +186,7 @@ bool stage_pool_idle(const struct slab_pool *pool)
 	return count > 0;
 }
 
-/* unneeded takes the idle slabs that nobody has needed of late, linked by next. */
+/* unneeded pops the idle slabs that were not needed since the previous call, linked by next. */
 static struct slab *unneeded(struct slab_pool *pool, struct slab_idle *idle)
 {
 	int64_t many = __atomic_load_n(&idle->least, __ATOMIC_RELAXED);

@@ -1,18 +1,19 @@
 /*
  * res_kafka: the pump's schedule: one thread, and when it looks at which stage.
  *
- * A stage is *armed* from its first frame on: the pump looks at it again and again without being told, a linger after it
- * expects the next frame (stage_expect), and takes what has waited that long, or comes again when it will have; so its writers call nobody. After STAGE_QUIET_NS without a frame
- * (at once when there is no linger) the pump disarms it, and the next writer arms it again and calls. A writer reserves its frame first and then looks whether the stage is armed, the
- * pump disarms first and then looks for frames, so a frame is either seen by the look that disarms or finds the stage
- * disarmed. With no stage armed and no note to report the pump sleeps without a time limit.
+ * A stage is *armed* from its first frame on: the pump looks at it by itself, again and again, so its writers
+ * need not call the pump. It looks a linger after the next expected frame (stage_expect), and takes the frames
+ * that have waited that long. After STAGE_QUIET_NS without a frame (at once without a linger) it disarms the
+ * stage, and the next writer arms the stage and calls. No frame is missed: a writer reserves its frame and then
+ * reads whether the stage is armed; the pump disarms the stage and then looks for frames. With no stage armed
+ * and no note to report the pump sleeps without a time limit.
  *
  *               put: call                              look: nothing for STAGE_QUIET_NS
  *     disarmed ───────────► armed, look by itself ──────────────────────────────────────► disarmed
  *                             put fills a slab: call, full slabs are taken at once
  *
- * The pump visits the stages that are armed or have called, and those whose shared slabs wait for their frames to be
- * done, ever more rarely (shared.c); no others.
+ * The pump also visits stages whose slabs wait for frames to be done, ever more rarely (reclaim.c). Without an
+ * engine it hands over nothing and reports notes only (ring.c).
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -55,8 +56,8 @@ void stage_pump_wake(struct stage_pump *pump)
 	}
 }
 
-/* The caller first says what it wants and then looks whether the pump sleeps; the pump says that it sleeps and then looks
- * whether somebody wants something. */
+/* The caller first stores its request and then reads whether the pump sleeps. The pump first stores that it
+ * sleeps and then reads requests. */
 void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience)
 {
 	struct stage_pump *pump = stage->pump;
@@ -65,8 +66,8 @@ void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience)
 	if (!__atomic_exchange_n(&stage->called, true, __ATOMIC_SEQ_CST)) {
 		push(pump, stage);
 	}
-	/* The pump began to sleep before now and will have slept enough sleep_ns after that: soon enough for a caller
-	 * who can wait as long. */
+	/* The pump began to sleep before now and will have slept enough sleep_ns after that: soon enough for a
+	 * caller who can wait as long. */
 	if (__atomic_load_n(&pump->sleeping, __ATOMIC_SEQ_CST)
 		&& patience < __atomic_load_n(&pump->sleep_ns, __ATOMIC_RELAXED)) {
 		stage_pump_wake(pump);
@@ -83,8 +84,8 @@ int64_t stage_expect(struct stage *stage, int64_t now, int64_t since, int64_t li
 	return expected;
 }
 
-/* look takes what there is, only full slabs unless all, and decides when to come again. What has not lingered as long as it
- * may is left until it has: each time the engine is brought something costs more than the time of the pump's to come again. */
+/* look hands over frames, only full slabs unless all, and decides when to look again. Frames that have not
+ * lingered long enough stay: a wake-up of the engine costs more than another look of the pump. */
 static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool all)
 {
 	int64_t handed = stage->handed;
@@ -152,7 +153,8 @@ static void unlist(struct stage_pump *pump, const struct stage *stage)
 static void leave(struct stage_pump *pump, struct stage *stage)
 {
 	stage_drain(pump, stage, stage_now() + STAGE_DRAIN_NS);
-	/* Who destroys the stage holds the lock until it is in the list, or sees that it is: the pump may have heard of it before. */
+	/* Who destroys the stage holds the lock until it is in the list, or sees that it is: the pump may have
+	 * heard of it before. */
 	pthread_mutex_lock(&pump->lock);
 	unlist(pump, stage);
 	if (stage->previous) {
@@ -168,7 +170,8 @@ static void leave(struct stage_pump *pump, struct stage *stage)
 	pthread_mutex_unlock(&pump->lock);
 }
 
-/* hear finds out what a stage that called wants. It called after `since`, so that is where its times count from. */
+/* hear finds out what a stage that called wants. It called after `since`, so that is where its times count
+ * from. */
 static void hear(struct stage *stage, int64_t now, int64_t since)
 {
 	unsigned int flags = __atomic_load_n(&stage->flags, __ATOMIC_SEQ_CST);
@@ -195,8 +198,8 @@ static void hear(struct stage *stage, int64_t now, int64_t since)
 	}
 }
 
-/* next_look returns when the pump has to look at the stage's frames again: never while there is no engine, or none that knows
- * the gate, which the pump hears of, and not before there may be room in the ring. */
+/* next_look returns when the pump looks at the stage's frames next: never while the engine is gone or does not
+ * know the gate, and not before a full ring is tried again. */
 static int64_t next_look(const struct stage_pump *pump, const struct stage *stage, int64_t now)
 {
 	int64_t next = stage->filled ? now : stage->frame_due;
@@ -214,7 +217,8 @@ static int64_t visit(struct stage_pump *pump, struct stage *stage, int64_t now, 
 		hear(stage, now, since);
 	}
 	if (stage_ring_ready(&pump->ring, now) && !__atomic_load_n(&stage->held, __ATOMIC_SEQ_CST)) {
-		/* A look that would be due soon is as well had now: stages with like lingers come to share their wake-ups. */
+		/* A look that would be due soon is as well had now: stages with like lingers come to share their
+		 * wake-ups. */
 		if (stage->frame_due != STAGE_NEVER && stage->frame_due - stage->pace / 8 <= now) {
 			look(pump, stage, now, true);
 		} else if (stage->filled) {
@@ -228,8 +232,8 @@ static int64_t visit(struct stage_pump *pump, struct stage *stage, int64_t now, 
 	return earlier(next_look(pump, stage, now), stage->note_due);
 }
 
-/* visit_all visits the stages that want to be and forgets about those with no plans. Returns when to come again; *busy
- * says whether somebody is waiting for that, or only slabs are. */
+/* visit_all visits the stages that want to be and forgets about those with no plans. Returns when to come
+ * again; *busy says whether somebody is waiting for that, or only slabs are. */
 static int64_t visit_all(struct stage_pump *pump, int64_t now, int64_t since, bool *busy)
 {
 	struct stage **place = &pump->active;
@@ -283,8 +287,9 @@ static void answer(struct stage_pump *pump)
 	}
 }
 
-/* sleep_until sleeps until a call that cannot wait so long, or not at all if there are calls already. deep: no stage is
- * busy, so that whoever calls is to be heard at once even if the sleep is not meant to last. Returns whether it slept. */
+/* sleep_until sleeps until a call that cannot wait so long, or not at all if there are calls already.
+ * deep: no stage is busy, so that whoever calls is to be heard at once even if the sleep is not meant to
+ * last. Returns whether it slept. */
 static bool sleep_until(struct stage_pump *pump, int64_t until, bool deep)
 {
 	struct timespec limit = { .tv_sec = until / STAGE_SECOND, .tv_nsec = until % STAGE_SECOND };

@@ -1,5 +1,5 @@
 /*
- * res_kafka: slabs whose frames are done, and what a new engine has to get again.
+ * res_kafka: reusing slabs whose frames are done, and handing over again after the engine has died.
  *
  *             put fills it, the pump hands it over               every frame is done
  *     filled ──────────────────────────────────────► kept ──────────────────────────► spare
@@ -17,7 +17,13 @@
 #define _GNU_SOURCE
 #endif
 
+#include <sched.h>
+
 #include "internal.h"
+
+/* How often the pump waits for a frame that is being copied before it shows the frames of a stage: some milliseconds
+ * where the writer has lost its processor. */
+#define SHOW_TRIES 1000
 
 void stage_keep(struct stage *stage, struct slab *slab)
 {
@@ -27,7 +33,7 @@ void stage_keep(struct stage *stage, struct slab *slab)
 	stage->kept_more = true;
 }
 
-/* finish takes a slab back that is done. Its stage may be gone. */
+/* finish returns a done slab to its pool. stage is NULL for an orphan. */
 static void finish(struct stage_pump *pump, struct stage *stage, struct slab *slab)
 {
 	if (stage) {
@@ -37,9 +43,9 @@ static void finish(struct stage_pump *pump, struct stage *stage, struct slab *sl
 	stage_slab_put(pool_of(pump, slab), slab);
 }
 
-/* reclaim_current looks at the slab that is being filled. When all it holds is done it becomes a spare, with which the next
- * frame may begin anew. So in little traffic no slab is ever full, which would need a call, and the same memory is used again
- * and again. Returns whether there is something to wait for. */
+/* reclaim_current makes the slab that is being filled a spare when all its frames are done. So with little
+ * traffic no slab gets full, which would need a wake-up, and the same memory is reused. Returns whether
+ * frames are left to wait for. */
 static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 {
 	uint64_t word = stage_look(stage);
@@ -58,8 +64,8 @@ static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 	return false;
 }
 
-/* reclaim_kept takes back the slabs of a list that are done: those before the first that is not, or all of them. *end
- * stays the place behind the last one. Returns whether there were any. */
+/* reclaim_kept takes back the slabs of a list that are done: those before the first that is not, or all of
+ * them. *end stays the place behind the last one. Returns whether there were any. */
 static bool reclaim_kept(struct stage_pump *pump, struct stage *stage, struct slab **place, struct slab ***end, bool all)
 {
 	bool progress = false;
@@ -83,12 +89,12 @@ static bool reclaim_kept(struct stage_pump *pump, struct stage *stage, struct sl
 	return progress;
 }
 
-/* At every visit the oldest slabs are looked at, all of them only when that is due: a frame that takes long must not
- * hold up what is behind it, but many such frames must not be looked at each time. */
+/* Each visit checks the oldest slabs up to the first that is not done. All slabs are checked only when
+ * that is due: a slow frame must not pin later slabs, and many slow frames must not be checked each time. */
 int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
 {
-	/* What would be due soon is as well seen to now when the stage is quiet: many stages come to share their wake-ups.
-	 * While frames come, a look between them finds more done than one at them. */
+	/* A quiet stage is checked a little early, so that many stages share a wake-up. While frames come, a
+	 * later check finds more of them done. */
 	int64_t early = stage->frame_due == STAGE_NEVER ? stage->kept_pace / 4 : 0;
 	bool due = stage->kept_due != STAGE_NEVER && stage->kept_due - early <= now;
 	bool anew = reclaim_kept(pump, stage, &stage->kept, &stage->kept_end, due);
@@ -102,7 +108,7 @@ int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
 		int64_t pace = anew ? STAGE_KEPT_NS : 2 * stage->kept_pace;
 
 		stage->kept_pace = pace < STAGE_KEPT_MAX_NS ? pace : STAGE_KEPT_MAX_NS;
-		/* What is due sooner is not put off, or much traffic would do so for ever. */
+		/* An earlier due time stays, or steady traffic would postpone the check for ever. */
 		if (due || now + stage->kept_pace < stage->kept_due) {
 			stage->kept_due = now + stage->kept_pace;
 		}
@@ -110,7 +116,8 @@ int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
 	return stage->kept_due;
 }
 
-/* count_done adds the frames of a slab that are done, wherever they stand in it. An engine may have got more than the last one. */
+/* count_done adds up the done frames of a slab. It reads all frames that any engine ever got, not only the
+ * last one. */
 static void count_done(const struct slab *slab, int64_t *frames, int64_t *charge)
 {
 	size_t at = slab->done;
@@ -128,7 +135,7 @@ static void count_done(const struct slab *slab, int64_t *frames, int64_t *charge
 	}
 }
 
-/* rewind_slab takes back that frames of a slab were handed over, but for those at its beginning that are done. */
+/* rewind_slab marks the frames of a slab as not handed over, except for done frames at its beginning. */
 static void rewind_slab(struct stage *stage, struct slab *slab, int64_t *frames, int64_t *charge)
 {
 	stage_slab_is_done(slab);
@@ -138,13 +145,28 @@ static void rewind_slab(struct stage *stage, struct slab *slab, int64_t *frames,
 	slab->count = slab->done_count;
 }
 
-/* show shows the frames of a slab that are not done and begin before end. */
-static void show(const struct stage_pump *pump, const struct slab *slab, size_t end)
+/* is_shown reports whether a frame is complete. It gives a writer in the middle of its put some time. */
+static bool is_shown(const struct stage *stage, const struct slab *slab, size_t at)
+{
+	int tries;
+
+	for (tries = 0; tries < SHOW_TRIES; tries++) {
+		if (stage_is_ready(stage, slab, at)) {
+			return true;
+		}
+		sched_yield();
+	}
+	return false;
+}
+
+/* show calls back for the frames of a slab that begin before end and are not done. Behind a frame that is not complete
+ * the bytes may be those of the slab's last use. */
+static void show(const struct stage_pump *pump, const struct stage *stage, const struct slab *slab, size_t end)
 {
 	size_t at = slab->done;
 	size_t size;
 
-	for (; at < end && (size = stage_frame_size(slab, at, end)); at += size) {
+	for (; at < end && is_shown(stage, slab, at) && (size = stage_frame_size(slab, at, end)); at += size) {
 		const struct stage_frame *frame = (const struct stage_frame *) (slab->frames + at);
 		uint32_t length = __atomic_load_n(&frame->length, __ATOMIC_RELAXED);
 
@@ -154,21 +176,22 @@ static void show(const struct stage_pump *pump, const struct slab *slab, size_t 
 	}
 }
 
-/* show_all does so for a stage whose slabs were found up to word. */
+/* show_all does so for all slabs of a stage, up to the end that its word names. */
 static void show_all(const struct stage_pump *pump, const struct stage *stage, uint64_t word)
 {
 	const struct slab *slab;
 
 	for (slab = stage->again; slab; slab = slab->next) {
-		show(pump, slab, slab->end);
+		show(pump, stage, slab, slab->end);
 	}
 	for (slab = stage->oldest; slab; slab = slab == stage->newest ? NULL : slab->next) {
-		show(pump, slab, slab->closed ? slab->end : slab_is_large(slab) ? slab->only : STAGE_WORD_USED(word) * STAGE_GRANULE);
+		show(pump, stage, slab, slab->closed ? slab->end
+			: slab_is_large(slab) ? slab->only : STAGE_WORD_USED(word) * STAGE_GRANULE);
 	}
 }
 
-/* set_done has so many frames count as done. The engine may have spoilt their states and charges: no more can be done than was
- * put. */
+/* set_done sets the gate's counts of done frames and charge. The engine may have written over states and
+ * charges, so neither may exceed the writers' counts. */
 static void set_done(struct stage *stage, int64_t frames, int64_t charge)
 {
 	int64_t put_frames = __atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED);
@@ -190,7 +213,7 @@ void stage_rewind(struct stage_pump *pump, struct stage *stage)
 	uint64_t word = stage_look(stage);
 
 	reclaim_kept(pump, stage, &stage->kept, &stage->kept_end, true);
-	/* What was handed over to the engine before precedes what not even that one had got. */
+	/* Slabs that the dead engine got are older than slabs that it was still to get. */
 	*stage->kept_end = stage->again;
 	stage->again = stage->kept;
 	stage->kept = NULL;
@@ -214,14 +237,15 @@ void stage_rewind(struct stage_pump *pump, struct stage *stage)
 	stage_activate(pump, stage);
 }
 
-/* take_rest has a slab count as handed over in full. */
+/* take_rest marks a slab as handed over in full. */
 static void take_rest(struct slab *slab, size_t end, int64_t total)
 {
 	slab->taken = end;
 	slab->count = total;
 }
 
-/* take_chain takes all slabs that the stage was filling out of it. Others may wait for the last frames meanwhile. */
+/* take_chain detaches all slabs that the stage was filling. A concurrent flush may change the word, hence
+ * the loop. */
 static struct slab *take_chain(struct stage *stage)
 {
 	struct slab *chain;

@@ -5,7 +5,7 @@
  *        ▲                                │                                          │
  *        └──────stage_pump_engine_lost────┴──────────────────────────────────────────┘
  *
- * Of the ring only `taken` and `asleep` are read from control memory; what was put is counted here.
+ * Only `taken` and `asleep` are read from control memory. The count of put entries is kept here.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -30,7 +30,7 @@ static int make_file(const char *name, size_t size, int seals)
 {
 	int file = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	/* Its pages come as they are written to: those of a gate with its stage. */
+	/* Pages are allocated by the first write: those of a gate by stage_create. */
 	if (file >= 0 && (!stage_file_may_reach(size) || ftruncate(file, size) || fcntl(file, F_ADD_SEALS, seals))) {
 		int error = errno;
 
@@ -41,7 +41,8 @@ static int make_file(const char *name, size_t size, int seals)
 	return file;
 }
 
-/* write_head writes the head of control memory. An engine may have spoilt it, and the next one would refuse it. */
+/* write_head writes the head of control memory. An engine may have spoilt it, and the next one would
+ * refuse it. */
 static void write_head(struct resk_head *head, uint64_t usual_bytes)
 {
 	*head = (struct resk_head) {
@@ -114,7 +115,7 @@ bool stage_ring_ready(const struct ring *ring, int64_t now)
 	return __atomic_load_n(&ring->open, __ATOMIC_ACQUIRE) && now >= ring->retry;
 }
 
-/* wake_engine writes to the eventfd. It fails when its counter is full, and then it wakes anyhow. */
+/* wake_engine writes to the eventfd. A full counter is the only failure, and it wakes the engine as well. */
 static void wake_engine(const struct ring *ring)
 {
 	const uint64_t one = 1;
@@ -146,7 +147,7 @@ bool stage_ring_put(struct ring *ring, uint32_t id, const struct slab *slab, siz
 
 	pthread_mutex_lock(&ring->lock);
 	open = __atomic_load_n(&ring->open, __ATOMIC_RELAXED);
-	/* An engine that says it has taken more than was put gets nothing more. */
+	/* An engine that claims to have taken more than was put gets no more entries. */
 	room = open && ring->put - __atomic_load_n(&shared->taken, __ATOMIC_SEQ_CST) < RESK_RING;
 	if (room) {
 		put_entry(ring, id, slab, start, length);
@@ -203,7 +204,7 @@ void stage_pump_attach(struct stage_pump *pump)
 	__atomic_store_n(&ring->fresh, false, __ATOMIC_SEQ_CST);
 	epoch = ring->epoch;
 	pthread_mutex_unlock(&ring->lock);
-	/* Stages that come later have nothing to be rewound. */
+	/* Stages created later have nothing to rewind. */
 	pthread_mutex_lock(&pump->lock);
 	stage = pump->stages;
 	pthread_mutex_unlock(&pump->lock);

@@ -33,7 +33,7 @@ struct slab *stage_slab_pop(const struct slab_table *table, struct slab_stack *s
 			return NULL;
 		}
 		slab = &table->slabs[(uint32_t) top];
-		/* If another thread is quicker, what is read here means nothing, and the exchange fails. */
+		/* If another thread pops the slab first, this value is stale and the exchange fails. */
 	} while (!__atomic_compare_exchange_n(&stack->top, &top,
 		((top >> 32) + 1) << 32 | __atomic_load_n(&slab->below, __ATOMIC_RELAXED), false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE));
 	return slab;
@@ -92,8 +92,8 @@ static struct slab *spare(struct slab_pool *pool)
 	return slab;
 }
 
-/* empty makes a slab fit for its next use. First of all, nobody finds in it what it held. The head is written again: the
- * engine may have spoilt it. */
+/* empty prepares a slab for its next use. It clears the bits of the old frames first, for readers of a
+ * killed process's files. It writes the head again, because the engine may have written over it. */
 static void empty(struct slab *slab)
 {
 	memset(slab->head->whole, 0, sizeof(slab->head->whole));
@@ -186,12 +186,12 @@ bool stage_slab_is_done(struct slab *slab)
 		const struct stage_frame *frame = (const struct stage_frame *) (slab->frames + slab->done);
 		size_t size = stage_frame_size(slab, slab->done, slab->taken);
 
-		if (!size) { /* nobody can be done with what cannot be found */
+		if (!size) { /* frames that cannot be found will never be marked as done */
 			slab->done = slab->taken;
 			slab->done_count = slab->count;
 			return true;
 		}
-		/* Pairs with the release of the engine: it does not look at the frame any more. */
+		/* Pairs with the engine's release: the engine no longer reads the frame. */
 		if (__atomic_load_n(&frame->state, __ATOMIC_ACQUIRE) != STAGE_FRAME_DONE) {
 			return false;
 		}

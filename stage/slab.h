@@ -1,9 +1,10 @@
 /*
  * res_kafka: slabs, and pools of them.
  *
- * A slab is described in the module's own memory (struct slab) and lies in a file that the engine maps too. The files belong
- * to two pools: the plain one has a memfd, the durable one the staging folder. Slabs of the usual size lie side by side in
- * one file of their pool, which is mapped once. A larger slab holds a single frame:
+ * A slab is described in the module's own memory (struct slab) and lies in a file that the engine maps
+ * too. The files belong to two pools: the plain one has a memfd, the durable one the staging folder. Slabs
+ * of the usual size lie side by side in one file of their pool, which is mapped once. A larger slab holds
+ * a single frame:
  *
  *   pool      usual slabs                          larger slabs
  *   plain     memfd, below usual_bytes             memfd above that, at places of 128 KiB, 256 KiB, ..., each with its own mapping
@@ -15,10 +16,10 @@
  *            ▲                            │ surplus
  *            └────punch a hole──── idle ◄─┘
  *
- * Stacks of slabs are free of locks. The description of a slab outlives its pages: who reads it late reads nonsense at worst,
- * and the exchange that follows fails.
+ * Stacks of slabs are lock-free. Descriptions of slabs are never freed: a late reader gets an old value at
+ * worst, and its exchange fails.
  *
- * Nothing that is read from a slab's memory is trusted, because the engine can write there: see stage_frame_size.
+ * The engine can write to a slab's memory, so every value from there is checked: see stage_frame_size.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -32,8 +33,8 @@
 
 #define STAGE_HIDDEN __attribute__((visibility("hidden")))
 
-/* Between two instructions that another writer, or who reads what a killed process left, could tell apart, tests end the
- * process or stop the thread for good. writer: the thread is in the middle of a put. */
+/* Tests end the process or stop the thread here: between instructions that another writer, or a reader of
+ * a killed process's files, can tell apart. writer: the thread is in the middle of a put. */
 #ifdef STAGE_STEPS
 void stage_step(bool writer);
 #define STAGE_STEP(writer) stage_step(writer)
@@ -41,33 +42,34 @@ void stage_step(bool writer);
 #define STAGE_STEP(writer) ((void) 0)
 #endif
 
-/* Spares that the pump keeps ready, idle or not: two, so that two stages may wake up at the same time. */
+/* Spares that the pump always keeps: two, so that two stages can wake up at the same time. */
 #define STAGE_SPARES_READY 2
 
-/* Spares that the pump makes when it has fallen behind, so that it and not a writer allocates the pages: what a writer flat out
- * fills while the pump hands over one slab, and again as much. */
+/* Spares that the pump makes after it has fallen behind, so that writers need not allocate pages. A writer
+ * at full speed fills half as many while the pump hands over one slab. */
 #define STAGE_SPARES_BUSY 16
 
-/* Plain spares kept under load, 4 MiB. One writer flat out fills a slab in some 15 us; this is what it fills in the
- * millisecond that a pump may wait for a processor. */
+/* Plain spares kept under load, 4 MiB. A writer at full speed fills a slab in some 15 us, so these last
+ * for the millisecond that the pump may wait for a processor. */
 #define STAGE_SPARES_MAX 64
 
 /* Places of larger plain slabs come in sizes of 2 to 2^17 usual slabs, 128 KiB to 8 GiB. */
 #define STAGE_SIZES 17
 
-/* How long no slab is made after one could not be. Tests set it lower. */
+/* Pause after a failed allocation. Tests set it lower. */
 #ifndef STAGE_RETRY_NS
 #define STAGE_RETRY_NS INT64_C(1000000000)
 #endif
 
-/* Numbers for slabs of one pump: for each that its bytes suffice for, for each durable one, and as many again for places of larger
- * slabs that have no pages. A word has 18 bits for them. */
+/* Slab numbers of one pump: one for each slab that the limit allows, one for each durable slab, and as
+ * many again for places of larger slabs without pages. A word has 18 bits for a number. */
 #define STAGE_SLAB_NUMBERS(bytes) (2 * ((bytes) + STAGE_SHARED_MAX) / STAGE_SLAB_BYTES + 1)
 
 #define STAGE_SLAB_ROOM (STAGE_SLAB_BYTES - sizeof(struct stage_slab))
 
 struct slab {
-	/* By who brings it into a stage, before that; atomic where a thread that has only seen it pass may read it. */
+	/* Written by the thread that brings the slab into a stage, before that. Marked fields are atomic:
+	 * others may read them late. */
 	struct stage_slab *head;
 	unsigned char *frames;
 	size_t size;     /* bytes of its place */
@@ -93,8 +95,8 @@ struct slab {
 	bool closed;         /* nothing more comes into it */
 };
 
-/* A stack of slabs: the number of the topmost, and above it how often one was taken off, so that a stack that is the
- * same again does not look it. */
+/* A stack of slabs: the number of the topmost slab in the lower half, a count of pops in the upper half
+ * against the ABA problem. */
 struct slab_stack {
 	_Alignas(64) uint64_t top;
 };
@@ -123,7 +125,8 @@ struct slab_pool {
 	struct slab_stack bare; /* with a place in the file of usual slabs and no pages */
 	struct slab_idle idle;
 
-	/* Larger plain ones, by the size of their places: idle ones are mapped and have pages, bare ones are not and have none. */
+	/* Larger plain ones, by the size of their places: idle ones are mapped and have pages, bare ones are
+	 * not and have none. */
 	struct slab_idle idle_large[STAGE_SIZES];
 	struct slab_stack bare_large[STAGE_SIZES];
 	uint64_t end; /* of the places of larger plain slabs: atomic */
@@ -150,7 +153,7 @@ struct slab_pool {
 	bool left;             /* something stays in that file when the pump has ended; the pump's thread */
 };
 
-/* slab_is_large: a single frame has the slab to itself. */
+/* slab_is_large reports whether the slab is for a single large frame. */
 static inline bool slab_is_large(const struct slab *slab)
 {
 	return slab->size > STAGE_SLAB_BYTES;
@@ -169,25 +172,26 @@ STAGE_HIDDEN struct slab *stage_slab_new(struct slab_table *table);
 STAGE_HIDDEN void stage_slab_push(const struct slab_table *table, struct slab_stack *stack, struct slab *slab);
 STAGE_HIDDEN struct slab *stage_slab_pop(const struct slab_table *table, struct slab_stack *stack);
 
-/* stage_slab_get returns an empty slab with room for a frame of size bytes, a spare if there is one. NULL: no memory, or a
- * limit is reached. Any thread. */
+/* stage_slab_get returns an empty slab with room for a frame of size bytes, a spare if there is one. NULL:
+ * no memory, or a limit is reached. Any thread. */
 STAGE_HIDDEN struct slab *stage_slab_get(struct slab_pool *pool, size_t size);
 
 /* stage_slab_put takes a slab back, as a spare or as an idle one. Any thread. */
 STAGE_HIDDEN void stage_slab_put(struct slab_pool *pool, struct slab *slab);
 
-/* stage_slab_refill makes spares, unless they are durable ones that nobody has wanted: a few, or many when a writer has
- * found none. The pump's thread. */
+/* stage_slab_refill makes spares: a few, or many after a writer has found none. It makes no durable spares
+ * before a stage asks for one. The pump's thread. */
 STAGE_HIDDEN void stage_slab_refill(struct slab_pool *pool);
 
-/* stage_slab_trim makes all spares but keep idle, and has the pump make a few only from now on. */
+/* stage_slab_trim makes all spares idle but keep of them, and resets the number of spares to a few. */
 STAGE_HIDDEN void stage_slab_trim(struct slab_pool *pool, int64_t keep);
 
 /* stage_slab_surplus reports whether more than STAGE_SPARES_READY spares are kept, or some slab is idle. */
 STAGE_HIDDEN bool stage_slab_surplus(const struct slab_pool *pool);
 
-/* stage_frame_size returns the size of the frame that begins at byte `at` of a slab's frames, which end at `end`. 0: what
- * stands there cannot be a frame, so nothing is known about the bytes from here on. The engine may have written it. */
+/* stage_frame_size returns the size of the frame at byte `at` of a slab's frames, which end at byte `end`.
+ * It returns 0 if the size is impossible, because the engine has written over it: then the bytes up to
+ * `end` cannot be read as frames. */
 static inline size_t stage_frame_size(const struct slab *slab, size_t at, size_t end)
 {
 	size_t size = __atomic_load_n(&((const struct stage_frame *) (slab->frames + at))->size, __ATOMIC_RELAXED);
@@ -195,21 +199,21 @@ static inline size_t stage_frame_size(const struct slab *slab, size_t at, size_t
 	return size < sizeof(struct stage_frame) || size % STAGE_GRANULE || size > end - at ? 0 : size;
 }
 
-/* stage_slab_is_done reports whether every frame that the engine got of a slab is done, and counts those that are. Atomic
- * reads of the slab's memory only. The pump's thread. */
+/* stage_slab_is_done reports whether every frame that the engine got of a slab is done, and counts those
+ * that are. Atomic reads of the slab's memory only. The pump's thread. */
 STAGE_HIDDEN bool stage_slab_is_done(struct slab *slab);
 
 /* files.c: the memory of slabs. Any thread. */
 
-/* stage_file_may_reach reports whether a file may be so long. Beyond the process's limit of file sizes its growth would end the
- * process by SIGXFSZ. Sets errno. */
+/* stage_file_may_reach reports whether RLIMIT_FSIZE allows a file of that size. Growing a file beyond the
+ * limit would end the process by SIGXFSZ. Sets errno. */
 STAGE_HIDDEN bool stage_file_may_reach(uint64_t end);
 
 /* stage_file_allocate has the pages of a part of a file there. false: they cannot be had, errno says why. */
 STAGE_HIDDEN bool stage_file_allocate(int file, uint64_t at, size_t size);
 
-/* stage_file_map maps a part of a file, which need not have pages yet. A child of fork does not get the mapping, so that it can
- * write nothing into the stage. NULL: it cannot be mapped. */
+/* stage_file_map maps a part of a file, which need not have pages yet. A forked child does not inherit the
+ * mapping, so it cannot write into the stage. NULL: the mapping failed. */
 STAGE_HIDDEN void *stage_file_map(int file, uint64_t at, size_t size);
 
 /* stage_file_punch gives back the pages of a part of a file. */
@@ -224,14 +228,14 @@ STAGE_HIDDEN struct slab *stage_slab_pop_idle(struct slab_pool *pool, struct sla
 /* stage_slab_unplace takes the pages and the mapping of a larger plain slab. */
 STAGE_HIDDEN void stage_slab_unplace(struct slab_pool *pool, struct slab *slab);
 
-/* stage_slab_make returns a slab of at least so many bytes, head included, with its pages. Its head is not written yet. NULL: it
- * cannot be had. Any thread. */
+/* stage_slab_make returns a slab of at least so many bytes, head included, with its pages. Its head is not
+ * written yet. NULL: it cannot be had. Any thread. */
 STAGE_HIDDEN struct slab *stage_slab_make(struct slab_pool *pool, size_t size);
 
 /* stage_slab_discard makes idle a slab that nobody needs, or frees its file. Any thread. */
 STAGE_HIDDEN void stage_slab_discard(struct slab_pool *pool, struct slab *slab);
 
-/* stage_slab_leave gives up a durable slab whose frames are to be found by others. */
+/* stage_slab_leave gives up a durable slab and keeps its file, for the next process to find its frames. */
 STAGE_HIDDEN void stage_slab_leave(struct slab_pool *pool, struct slab *slab);
 
 /* stage_slab_head writes the head of an empty slab, but for label, stage and first. */
@@ -245,14 +249,15 @@ STAGE_HIDDEN bool stage_pool_open_plain(struct slab_pool *pool, int file);
 /* stage_pool_open_durable makes pool the one of durable slabs, in a folder, which may be NULL. */
 STAGE_HIDDEN void stage_pool_open_durable(struct slab_pool *pool, const char *folder);
 
-/* stage_pool_close unmaps all slabs. Only what stage_slab_leave was told to leave stays in the folder. */
+/* stage_pool_close unmaps all slabs. Only files of slabs that stage_slab_leave gave up stay in the folder. */
 STAGE_HIDDEN void stage_pool_close(struct slab_pool *pool);
 
 /* stage_pool_idle reports whether there are idle slabs. */
 STAGE_HIDDEN bool stage_pool_idle(const struct slab_pool *pool);
 
-/* stage_pool_give_back gives back the pages of as many idle slabs as nobody has needed since it was called before. It costs least for many at once: adjacent ones are a single call,
- * and one message to the other processors. The pump's thread. */
+/* stage_pool_give_back gives back the pages of idle slabs that were not needed since the previous call.
+ * Adjacent slabs take one system call together, and one message to the other processors. The pump's
+ * thread. */
 STAGE_HIDDEN void stage_pool_give_back(struct slab_pool *pool);
 
 #endif /* RES_KAFKA_STAGE_SLAB_H */

@@ -60,7 +60,8 @@ static size_t frame_size(size_t length)
 	return (sizeof(struct stage_frame) + length + STAGE_GRANULE - 1) & ~(size_t) (STAGE_GRANULE - 1);
 }
 
-/* admit decides by what was so after the stage's word was read: a place may be taken while that is still the word. */
+/* admit decides by what was so after the stage's word was read: a place may be taken while that is still
+ * the word. */
 static enum stage_result admit(struct stage *stage, uint64_t word, struct put *put)
 {
 	const struct resk_gate *gate = stage->gate;
@@ -139,8 +140,8 @@ static struct slab *fresh_slab(struct stage *stage, size_t size)
 	return slab;
 }
 
-/* begin takes the first place in the slab that was brought along, which becomes the stage's in place of the one in
- * word. false: the word has changed. */
+/* begin takes the first place in the slab that was brought along, which becomes the stage's in place of
+ * the one in word. false: the word has changed. */
 static bool begin(struct stage *stage, uint64_t *word, struct put *put)
 {
 	struct slab *slab = put->fresh;
@@ -208,8 +209,9 @@ static enum stage_result reserve(struct stage *stage, struct put *put)
 	}
 }
 
-/* prepare has the memory behind a frame fetched while its writer goes on, for the next put of the stage. That is likely to be one
- * of much the same size, and where many stages are put to in turn nothing else sees it come. */
+/* prepare has the memory behind a frame fetched while its writer goes on, for the next put of the stage.
+ * That is likely to be one of much the same size, and where many stages are put to in turn nothing else
+ * sees it come. */
 static void prepare(const unsigned char *behind, size_t size, size_t room)
 {
 	size_t line;
@@ -226,7 +228,8 @@ static void prepare(const unsigned char *behind, size_t size, size_t room)
 	}
 }
 
-/* fill copies the parts into the frame's place and says that it is whole. From then on the frame may be gone. */
+/* fill copies the parts into the frame's place and says that it is whole. From then on the frame may be
+ * gone. */
 static void fill(const struct put *put, const struct iovec *parts, int n)
 {
 	struct stage_frame *frame = (struct stage_frame *) (put->slab->frames + put->at * STAGE_GRANULE);
@@ -255,9 +258,9 @@ static void fill(const struct put *put, const struct iovec *parts, int n)
 	}
 }
 
-/* call_for says how soon the pump is to be told of a frame, if at all, and notes that it is expected. That the word was
- * exchanged before and the flags are read now is what makes the pump, which does it the other way round, see either the
- * frame or that it is called. */
+/* call_for says how soon the pump is to be told of a frame, if at all, and notes that it is expected. That
+ * the word was exchanged before and the flags are read now is what makes the pump, which does it the other
+ * way round, see either the frame or that it is called. */
 static int64_t call_for(struct stage *stage, bool filled)
 {
 	unsigned int flags = __atomic_load_n(&stage->flags, __ATOMIC_SEQ_CST);
@@ -298,7 +301,8 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 	if (put.slab->fallback && stage_wants_shared(stage)) {
 		__atomic_fetch_add(&stage->unshared, 1, __ATOMIC_RELAXED);
 	}
-	/* By an exchange: a writer that loses its processor here must not write over what the pump has been asked meanwhile. */
+	/* By an exchange: a writer that loses its processor here must not write over what the pump has been
+	 * asked meanwhile. */
 	if (!load(&stage->since)) {
 		__atomic_compare_exchange_n(&stage->since, &nothing, stage_now(), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	}

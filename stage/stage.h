@@ -1,24 +1,27 @@
 /*
  * res_kafka: the stage, where a caller leaves its bytes and goes on.
  *
- * A thread that carries a call puts a frame of bytes into a stage and returns. One pump thread hands the frames of all stages
- * over to the engine, another process, through a ring in memory that both share: boundary/shared.h has the layout. The
- * stage knows bytes and limits and nothing else, not what a frame means.
+ * A thread that carries a call puts a frame of bytes into a stage and returns. One pump thread hands the
+ * frames of all stages over to the engine, another process, through a ring in memory that both share:
+ * boundary/shared.h has the layout. The stage knows bytes and limits and nothing else, not what a frame
+ * means.
  *
  *     writers ──stage_put──► current slab ──full, or lingered──► pump thread ──► ring ──► engine
  *                                ▲                                                          │
  *                                └──────────── reused when every frame is done ◄────────────┘
  *
- * A writer waits for nobody: space is reserved by a single exchange of a word, so that a writer that loses its processor
- * anywhere in here holds up no other, but only the pump and what is behind its frame. A spare slab is always ready; only
- * when the pump has fallen behind does a writer allocate memory itself. A stage at its limits refuses at once.
+ * A writer waits for nobody: space is reserved by a single exchange of a word, so that a writer that loses
+ * its processor anywhere in here holds up no other, but only the pump and what is behind its frame. A
+ * spare slab is always ready; only when the pump has fallen behind does a writer allocate memory itself. A
+ * stage at its limits refuses at once.
  *
- * A frame stays where it is until the engine says in its state that it is done. When an engine dies, every frame that is not
- * done is handed over to the next one. So the stage is the queue while there is no engine, bounded by the gate's limits
- * and by the bytes of all stages together.
+ * A frame stays where it is until the engine says in its state that it is done. When an engine dies, every
+ * frame that is not done is handed over to the next one. So the stage is the queue while there is no
+ * engine, bounded by the gate's limits and by the bytes of all stages together.
  *
- * A slab lies in a memfd, which ends with the two processes, or is a durable one: then it lies in a folder on a memory file
- * system and outlives them. Whoever finds the files of processes that are gone reads them by struct stage_slab.
+ * A slab lies in a memfd, which ends with the two processes, or is a durable one: then it lies in a folder
+ * on a memory file system and outlives them. Whoever finds the files of processes that are gone reads them
+ * by struct stage_slab.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -31,14 +34,14 @@
 
 #include "../boundary/shared.h"
 
-/* Most bytes of slabs of one pump, of all stages and both kinds, whatever stage_pump_start is asked for. Less where addresses are
- * scarce, for the module shares them with the PBX. Tests set it lower. */
+/* Upper bound for the bytes of all slabs of one pump. It is lower on 32-bit machines, where the module
+ * shares a small address space with the PBX. Tests set it lower. */
 #ifndef STAGE_BYTES_MAX
 #define STAGE_BYTES_MAX ((size_t) (sizeof(void *) > 4 ? 1024 : 192) * 1024 * 1024)
 #endif
 
-/* Most bytes of durable slabs of one pump, if that is not more than half of what their file system holds in all.
- * Tests set it lower. */
+/* Upper bound for the bytes of durable slabs of one pump. Half of their file system's size is the other
+ * bound. Tests set it lower. */
 #ifndef STAGE_SHARED_MAX
 #define STAGE_SHARED_MAX (64u * 1024 * 1024)
 #endif
@@ -47,16 +50,16 @@ enum stage_result {
 	STAGE_OK = 0,
 	STAGE_CLOSED,       /* the gate is shut */
 	STAGE_TOO_LONG,     /* content longer than max_length */
-	STAGE_FULL_FRAMES,  /* as many frames held as may be */
-	STAGE_FULL_CHARGE,  /* as much charge held as may be */
-	STAGE_NO_MEMORY,    /* none left, or as many bytes of slabs in use as may be */
+	STAGE_FULL_FRAMES,  /* the limit of held frames is reached */
+	STAGE_FULL_CHARGE,  /* the limit of held charge is reached */
+	STAGE_NO_MEMORY,    /* no memory is left, or the limit of all slabs is reached */
 };
 
 struct stage;
 struct stage_pump;
 
-/* What the module and the engine share, but for the staging folder. The descriptors are close-on-exec; they are for the
- * engine to inherit. */
+/* The memory that module and engine share, except for the staging folder. The descriptors are
+ * close-on-exec; the engine inherits copies. */
 struct stage_memory {
 	struct resk_control *control; /* mapped; not in children of fork */
 	int control_file;
@@ -64,101 +67,108 @@ struct stage_memory {
 	int wake; /* an eventfd that does not block */
 };
 
-/* stage_memory_open makes it, with a head and nothing else. Returns 0, or errno; then there is nothing to close. */
+/* stage_memory_open creates both files and the eventfd, and writes the head. Returns 0 or an errno value;
+ * after a failure there is nothing to close. */
 int stage_memory_open(struct stage_memory *memory);
 
-/* stage_memory_close unmaps and closes it. The pump has been stopped and all stages are destroyed. */
+/* stage_memory_close unmaps and closes the memory. The pump must be stopped and all stages destroyed. */
 void stage_memory_close(struct stage_memory *memory);
 
-/* Reports what stage_note counted under slot since the last report: how often, and the text of the first, which ends with NUL
- * and is valid during the call. From the pump's thread, never two at a time. */
+/* stage_note_cb reports the notes of one slot since the last report: their number and the text of the
+ * first. text ends with NUL and is valid during the call. Runs on the pump's thread. */
 typedef void (*stage_note_cb)(void *owner, unsigned int slot, uint64_t count, const char *text);
 
-/* stage_pump_start creates the thread that empties stages. memory must stay open; it serves one pump in its life. The thread
- * has all signals blocked and the name `name` (at most 15 bytes). folder is where durable slabs go, a folder of a memory file
- * system that is nobody else's; NULL or empty: there are none. A folder that cannot be opened is like one that is full.
- * bytes limits all slabs together; 0 = STAGE_BYTES_MAX. There is no engine yet. Returns NULL when there is no memory, no thread,
- * or no address space. */
+/* stage_pump_start creates the thread that empties stages. memory serves one pump and must stay open. The
+ * thread blocks all signals and has the name `name`, at most 15 bytes. folder is the folder for durable
+ * slabs, on a memory file system and private to this process; NULL or empty means no durable slabs. A
+ * folder that cannot be opened counts as full. bytes limits all slabs together; 0 = STAGE_BYTES_MAX. The
+ * pump starts without an engine. Returns NULL without memory, thread or address space. */
 struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_note_cb note, const char *name,
 	const char *folder, uint64_t bytes);
 
-/* stage_pump_engine_new has the pump begin to hand over frames: first, stage by stage, every frame that is not done, the oldest
- * first, then what comes. Before that it sets done_frames and done_charge of each gate to what the frames' states say. The
- * engine has every gate open that it had. Any thread; returns at once. */
+/* stage_pump_engine_new lets the pump hand over frames. The pump first sets done_frames and done_charge of
+ * each gate from the states of the frames. Then it hands over every frame that is not done, stage by
+ * stage, oldest first, before newer frames. The engine must have opened its connections. Any thread; does
+ * not block. */
 void stage_pump_engine_new(struct stage_pump *pump);
 
-/* Called for each frame that is not done when a new engine has come, before any is handed over again: length bytes of content,
- * which another process may change meanwhile. content NULL: that were all. From the pump's thread. */
+/* stage_again_cb shows a frame that is not done, after a new engine has come and before any frame is handed over
+ * again. content has length bytes; the engine may change them at any time. content is NULL after the last frame.
+ * Runs on the pump's thread. */
 typedef void (*stage_again_cb)(const void *content, uint32_t length);
 
-/* stage_pump_again has the pump call again. Before the first stage_pump_engine_new. */
+/* stage_pump_again sets this callback. Before the first stage_pump_engine_new. */
 void stage_pump_again(struct stage_pump *pump, stage_again_cb again);
 
-/* stage_pump_engine_lost ends that. When it returns, the ring is empty, nothing is put into it, and the head of control memory
- * is as it was, whatever the engine wrote there. The engine has been proved dead, and the next one has not been started: it
- * writes to the same memory. Any thread; waits for no other process. Idempotent, also without stage_pump_engine_new. */
+/* stage_pump_engine_lost stops the pump from handing over frames. When it returns, the ring is empty and
+ * stays empty, and the head of control memory is restored. The old engine must be dead and the next one
+ * not started, because both write to this memory. Any thread; waits for no other process. Idempotent, also
+ * without stage_pump_engine_new. */
 void stage_pump_engine_lost(struct stage_pump *pump);
 
-/* stage_pump_stop hands over what every stage still holds, frames and notes, ends the thread and waits for it, at most a second
- * longer than a call of note takes. What the engine has no room for, or none is there for, is not handed over. The pump's stages
- * must have been closed (gate.open = 0, stage_shut) and no put may be under way or be admitted later; they are destroyed before
- * or after this call. The last of these calls unmaps all slabs. Durable slabs with frames that are not done stay in the
- * folder. Not from the pump's thread. pump may be NULL. */
+/* stage_pump_stop hands over what every stage still holds, frames and notes, ends the thread and waits for
+ * it, at most a second longer than a call of note takes. What the engine has no room for, or none is there
+ * for, is not handed over. The pump's stages must have been closed (gate.open = 0, stage_shut) and no put
+ * may be under way or be admitted later; they are destroyed before or after this call. The last of these
+ * calls unmaps all slabs. Durable slabs with frames that are not done stay in the folder. Not from the
+ * pump's thread. pump may be NULL. */
 void stage_pump_stop(struct stage_pump *pump);
 
-/* stage_create makes an empty stage with a gate of its own, in which open and all limits are 0. owner is passed to note. label
- * stands in its slabs, for whoever finds them; without one (NULL, empty) or with one longer than STAGE_LABEL_MAX it has no durable
- * slabs. Any thread. Returns NULL when there is no memory, or after RESK_GATES - 1 stages of one pump: no gate is used twice. */
+/* stage_create makes an empty stage with a gate of its own, in which open and all limits are 0. owner is
+ * passed to note. label stands in its slabs, for whoever finds them; without one (NULL, empty) or with one
+ * longer than STAGE_LABEL_MAX it has no durable slabs. Any thread. Returns NULL when there is no memory,
+ * or after RESK_GATES - 1 stages of one pump: no gate is used twice. */
 struct stage *stage_create(struct stage_pump *pump, void *owner, const char *label);
 
-/* stage_destroy frees a stage nobody uses any more, after its pump has handed over what it held, frames and notes, as
- * stage_pump_stop does. Frames that are not done are not handed over to a later engine. Any thread but the pump's. Blocks until the
- * pump is not inside a call for this stage. stage may be NULL. */
+/* stage_destroy frees a stage that is no longer used. Its pump first hands over remaining frames and
+ * notes, with the time limit of stage_pump_stop. Frames that are not done are not handed over to a later
+ * engine. Any thread but the pump's. Blocks until the pump is not inside a callback for this stage. stage
+ * may be NULL. */
 void stage_destroy(struct stage *stage);
 
-/* stage_gate returns the stage's gate, valid as long as the stage. stage_number is its number, which the engine knows the stage
- * by. */
+/* stage_gate returns the stage's gate, valid as long as the stage. stage_number is its number, which the
+ * engine knows the stage by. */
 struct resk_gate *stage_gate(struct stage *stage);
 uint32_t stage_number(const struct stage *stage);
 
 /* stage_admitted returns how many frames were ever admitted. Any thread. */
 int64_t stage_admitted(const struct stage *stage);
 
-/* stage_publish brings up to date what the gate says of the module's side. The pump does it with each look. Any thread. */
+/* stage_publish updates the module's line of the gate. The pump calls it at each look. Any thread. */
 void stage_publish(struct stage *stage);
 
-/* stage_hold has the pump keep the stage's frames (held = true), because the engine does not know the gate yet, until it is called with
- * false. Any thread; returns at once. */
-void stage_hold(struct stage *stage, bool held);
-
-/* stage_shut refuses every later put with STAGE_CLOSED, for good, whatever gate.open says from now on. Any thread. */
+/* stage_shut refuses every later put with STAGE_CLOSED, for good, whatever gate.open says from now on. Any
+ * thread. */
 void stage_shut(struct stage *stage);
 
-/* stage_ready has the pump see to it that the stage's first put finds a slab of the kind that the gate asks for. Any thread,
- * after the gate was filled in or gate.shared was changed; does not wait for it. */
+/* stage_ready has the pump see to it that the stage's first put finds a slab of the kind that the gate
+ * asks for. Any thread, after the gate was filled in or gate.shared was changed; does not wait for it. */
 void stage_ready(struct stage *stage);
 
-/* stage_put admits one frame made of the n parts, in order, and copies them; the caller may reuse its memory at
- * once. n may be 0. memory_only: the frame is to wait in memory only, so gate.memory limits it as well. Any thread, the pump's
- * included, but no signal handler; waits for nobody, and makes no system call but the pump's wake-up, which a busy stage does
- * not need, and those for memory when there is no spare slab. Frames of one thread keep their order.
- * Returns STAGE_OK or why it was refused, in which case nothing has been counted or kept; of several reasons the
- * first in the order of enum stage_result. Content longer than 32 bits can say with its header is STAGE_TOO_LONG. */
+/* stage_put admits one frame made of the n parts, in order, and copies them; the caller may reuse its
+ * memory at once. n may be 0. memory_only: the frame is to wait in memory only, so gate.memory limits it
+ * as well. Any thread, the pump's included, but no signal handler; waits for nobody, and makes no system
+ * call but the pump's wake-up, which a busy stage does not need, and those for memory when there is no
+ * spare slab. Frames of one thread keep their order. Returns STAGE_OK or why it was refused, in which case
+ * nothing has been counted or kept; of several reasons the first in the order of enum stage_result.
+ * Content longer than 32 bits can say with its header is STAGE_TOO_LONG. */
 enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int n, uint32_t charge, bool memory_only);
 
-/* How many kinds of note a stage tells apart, and how much text it keeps of the first of a kind (with the NUL). */
+/* How many kinds of note a stage tells apart, and how much text it keeps of the first of a kind (with the
+ * NUL). */
 #define STAGE_NOTE_SLOTS 8
 #define STAGE_NOTE_TEXT  128
 
-/* stage_note counts an event worth a line in the log without writing one in this thread: the pump reports it to
- * the pump's note about 50 ms later, the count since its last report and the first text. Text beyond STAGE_NOTE_TEXT is cut;
- * text may be NULL if length is 0. A slot of STAGE_NOTE_SLOTS or more is ignored. Any thread, the pump's included.
- * Works on a closed stage too. */
+/* stage_note counts an event worth a line in the log without writing one in this thread: the pump reports
+ * it to the pump's note about 50 ms later, the count since its last report and the first text. Text beyond
+ * STAGE_NOTE_TEXT is cut; text may be NULL if length is 0. A slot of STAGE_NOTE_SLOTS or more is ignored.
+ * Any thread, the pump's included. Works on a closed stage too. */
 void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t length);
 
-/* stage_flush waits until every frame admitted and every note made before the call has been handed over, and does not let them
- * linger; for at most patience (ns). By a thread that has set gate.open = 0, or called stage_shut, before: until the last frame
- * there will be. Not from the pump's thread. Returns whether all was handed over. */
+/* stage_flush waits until every frame admitted and every note made before the call has been handed over,
+ * and does not let them linger; for at most patience (ns). By a thread that has set gate.open = 0, or
+ * called stage_shut, before: until the last frame there will be. Not from the pump's thread. Returns
+ * whether all was handed over. */
 bool stage_flush(struct stage *stage, int64_t patience);
 
 #endif /* RES_KAFKA_STAGE_H */

@@ -135,13 +135,15 @@ static inline void get_range(struct engine *engine, const struct resk_ring_entry
 {
 	unsigned char *frames = rig_frames(entry);
 	struct mark none = { 0, 0 };
+	uint32_t last = 0;
 	size_t at = 0;
 
 	while (at < entry->length) {
 		struct stage_frame *frame = (struct stage_frame *) (frames + at);
 		uint32_t state = __atomic_load_n(&frame->state, __ATOMIC_ACQUIRE);
+		uint32_t size = frame->size; /* the slab may be used again as soon as its last frame is done */
 
-		if (frame->size < sizeof(*frame) || frame->size % 8 || frame->size > entry->length - at) {
+		if (size < sizeof(*frame) || size % 8 || size > entry->length - at) {
 			wrong("a frame runs past its range", none);
 		}
 		if (state == STAGE_FRAME_READY) {
@@ -149,7 +151,11 @@ static inline void get_range(struct engine *engine, const struct resk_ring_entry
 		} else if (state != STAGE_FRAME_DONE) {
 			wrong("a frame has no state", none);
 		}
-		at += frame->size;
+		last = state;
+		at += size;
+	}
+	if (last != STAGE_FRAME_READY) {
+		wrong("a range ends with a frame that is done, so its slab could be used again meanwhile", none);
 	}
 }
 

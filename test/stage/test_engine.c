@@ -23,6 +23,42 @@ struct world {
 
 static struct world world;
 
+/* What the pump shows for a new engine: the number of the engine, by frame. */
+static int shown[WRITERS][MOST];
+static int generation;
+static int ends; /* times that it said that these were all */
+
+static void show_frame(const void *content, uint32_t length)
+{
+	struct mark mark;
+
+	if (!content) {
+		ends++;
+		return;
+	}
+	CHECK(length >= sizeof(mark));
+	memcpy(&mark, content, sizeof(mark));
+	CHECK(mark.writer < WRITERS && mark.sequence < ledger->begun[mark.writer]);
+	CHECK(!ledger->finished[mark.writer][mark.sequence]);
+	CHECK(shown[mark.writer][mark.sequence] < generation);
+	shown[mark.writer][mark.sequence] = generation;
+}
+
+/* check_shown checks that the pump has shown every frame that it hands over again. */
+static void check_shown(const int64_t returned[WRITERS])
+{
+	int i;
+
+	CHECK_EQUAL(ends, generation);
+	for (i = 0; i < WRITERS; i++) {
+		int64_t frame;
+
+		for (frame = 0; frame < returned[i]; frame++) {
+			CHECK(shown[i][frame] == generation || ledger->marking[i][frame]);
+		}
+	}
+}
+
 /* Mostly some hundred bytes; now and then one slab's worth and more. */
 static size_t length_of(uint64_t *random)
 {
@@ -66,6 +102,9 @@ static void world_open(int64_t linger)
 	CHECK_EQUAL(stage_memory_open(&rig.memory), 0);
 	rig.pump = stage_pump_start(&rig.memory, owner_note, "test pump", shared_folder, 24 * 1024 * 1024);
 	CHECK(rig.pump != NULL);
+	memset(shown, 0, sizeof(shown));
+	generation = ends = 0;
+	stage_pump_again(rig.pump, show_frame);
 	for (i = 0; i < STAGES; i++) {
 		owner_open(&world.owners[i], rig.pump, linger);
 		set(&world.owners[i].gate->max_frames, 3000);
@@ -111,16 +150,24 @@ static void wait_until_open(void)
 /* one_engine lets an engine live until kill_at, or for so many microseconds. */
 static void one_engine(uint64_t kill_at, useconds_t after, bool early)
 {
+	int64_t returned[WRITERS];
 	pid_t child = -1;
+	int i;
 
+	generation++;
+	for (i = 0; i < WRITERS; i++) {
+		returned[i] = get(&ledger->returned[i]);
+	}
 	/* It may begin to read the ring before or after the pump has put something there. */
 	if (early) {
 		child = engine_start(kill_at);
 		stage_pump_engine_new(rig.pump);
+		wait_until_open();
 	} else {
 		stage_pump_engine_new(rig.pump);
 		wait_until_open();
 		check_gates();
+		check_shown(returned);
 		child = engine_start(kill_at);
 	}
 	if (after) {
@@ -145,6 +192,7 @@ static void world_close(void)
 		pthread_join(world.writers[i], NULL);
 		puts[i % STAGES] += ledger->returned[i];
 	}
+	generation++;
 	child = engine_start(NEVER);
 	stage_pump_engine_new(rig.pump);
 	for (i = 0; i < STAGES; i++) {

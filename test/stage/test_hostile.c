@@ -167,8 +167,9 @@ static void tolerate(void *context, void *frames, size_t length, int durable)
 	while (length - at >= sizeof(struct stage_frame)) {
 		struct stage_frame *frame = (struct stage_frame *) ((unsigned char *) frames + at);
 		uint32_t charge = frame->charge;
+		uint32_t size = frame->size;
 
-		if (frame->size < sizeof(*frame) || frame->size % 8 || frame->size > length - at) {
+		if (size < sizeof(*frame) || size % 8 || size > length - at) {
 			return;
 		}
 		if (frame->state != STAGE_FRAME_DONE) {
@@ -176,7 +177,7 @@ static void tolerate(void *context, void *frames, size_t length, int durable)
 			add(&owner->gate->done_charge, charge);
 			add(&owner->gate->done_frames, 1);
 		}
-		at += frame->size;
+		at += size;
 		add(&owner->frames, 1);
 	}
 }
