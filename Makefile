@@ -216,9 +216,9 @@ test-go: ## Go packages, with the race detector
 	@scripts/test go
 test-stage: ## The stage (C), also under the thread sanitizer
 	@scripts/test stage
-test-host: ## The boundary between C and Go, from a program that is not Asterisk
+test-host: ## The boundary between module and engine, from a program that is not Asterisk
 	@scripts/test host
-test-asan: ## Modules, engine and boundary under the address sanitizer
+test-asan: ## Modules, boundary and stage under the address sanitizer
 	@scripts/test asan
 test-apache: ## The Apache Kafka clusters that scenarios use
 	@scripts/test apache

@@ -211,8 +211,8 @@ void host_leave(void)
 		return;
 	}
 	peer_close(peer);
+	supervisor_stop(supervisor, 5000); /* before the pump goes, which on_died uses */
 	stage_pump_stop(pump);
-	supervisor_stop(supervisor, 5000);
 	supervisor_free(supervisor);
 	peer_destroy(peer);
 	stage_memory_close(&memory);
