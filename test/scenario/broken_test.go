@@ -17,7 +17,7 @@ import (
 // hostilePhase is how long the engine is hostile.
 func hostilePhase() time.Duration {
 	if os.Getenv("RES_KAFKA_LONG") != "" {
-		return 5 * time.Minute
+		return 2 * time.Minute
 	}
 	return 5 * time.Second
 }
