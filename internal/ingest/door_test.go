@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,14 +179,14 @@ func TestDoor_LargeFrames_CopiedThenDone(t *testing.T) {
 	folder := privateFolder(t)
 	m := newModule(t)
 	type taken struct {
-		value   int
-		lasting bool
-		state   *atomic.Uint32
+		value int
+		r     Range
+		at    int
 	}
 	var all []taken
 	m.start(folder, func(_ uint64, r Range) {
 		_ = frame.Walk(r.Frames, func(f *frame.Frame) {
-			all = append(all, taken{len(f.Value), r.Lasting, r.State(f.At)})
+			all = append(all, taken{len(f.Value), r, f.At})
 			if r.Stays {
 				t.Error("a large frame is said to stay")
 			}
@@ -205,7 +204,7 @@ func TestDoor_LargeFrames_CopiedThenDone(t *testing.T) {
 	m.put(entry{id: 1, slab: at, start: start, length: end - start})
 	m.put(entry{id: 1, pool: poolFile, slab: 5, start: start, length: end - start})
 	m.door.Drain()
-	if len(all) != 2 || all[0].value != len(value) || all[1].value != len(value) || all[0].lasting || !all[1].lasting {
+	if len(all) != 2 || all[0].value != len(value) || all[1].value != len(value) || all[0].r.Lasting || !all[1].r.Lasting {
 		t.Fatalf("%d frames were taken", len(all))
 	}
 	stateOfFile := func() uint32 {
@@ -217,11 +216,12 @@ func TestDoor_LargeFrames_CopiedThenDone(t *testing.T) {
 	}
 	states := []func() uint32{func() uint32 { return m.state(at + start).Load() }, stateOfFile}
 	for i := range all {
+		state := all[i].r.State(all[i].at) // later than take, as for a range that waits for its connection
 		time.Sleep(3 * latePace)
 		if got := states[i](); got != frame.Ready {
 			t.Errorf("frame %d: its state is %#x while it is needed", i, got)
 		}
-		all[i].state.Store(frame.Done)
+		state.Store(frame.Done)
 		for limit := time.Now().Add(patience); states[i]() != frame.Done; time.Sleep(time.Millisecond) {
 			if time.Now().After(limit) {
 				t.Fatalf("frame %d: its state never becomes done", i)
@@ -230,8 +230,8 @@ func TestDoor_LargeFrames_CopiedThenDone(t *testing.T) {
 	}
 	m.door.mtx.Lock()
 	defer m.door.mtx.Unlock()
-	if len(m.door.late) > 0 {
-		t.Errorf("%d states are still looked after", len(m.door.late))
+	if n := len(m.door.late.list); n > 0 {
+		t.Errorf("%d states are still looked after", n)
 	}
 }
 

@@ -52,7 +52,8 @@ type Range struct {
 	// Lasting: the slab lies in the staging folder, where the next start finds what is not done.
 	Lasting bool
 
-	// States, if not nil, says where the state is of the frame at byte at of Frames. It is called once for each frame.
+	// States, if not nil, says where the state is of the frame at byte at of Frames. It is called once for each frame, by any
+	// goroutine.
 	States func(at int) *atomic.Uint32
 }
 
@@ -77,11 +78,11 @@ type Door struct {
 	files   files
 	next    uint64             // entries of the ring ever taken
 	handed  map[slabKey]filled // what was handed over of each slab that was ever named
-	late    []*lateState
-	looking *time.Timer // looks after late
-	pace    time.Duration
+	closed  bool
 	logged  time.Time // when a range that cannot be used was last logged
 	refused uint64    // such ranges since
+
+	late late
 }
 
 // Open maps the control memory and the file of plain slabs, and checks the control memory's head. It reads no range yet. The
@@ -176,11 +177,11 @@ func (d *Door) Close() {
 	d.mtx.Lock()
 	started := d.take != nil
 	d.take = func(uint64, Range) {}
-	d.settle()
-	if d.looking != nil {
-		d.looking.Stop()
+	if !d.closed {
+		d.closed = true
+		d.settle()
+		d.files.close()
 	}
-	d.files.close()
 	d.mtx.Unlock()
 	if started {
 		<-d.ended

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"encoding/binary"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,14 @@ type lateState struct {
 	at    uint64 // of the state, bytes from the beginning of the slab
 }
 
+// late are the states of large frames that are not done.
+type late struct {
+	mtx     sync.Mutex // taken after the Door's
+	list    []*lateState
+	looking *time.Timer // calls look
+	pace    time.Duration
+}
+
 // How often the Door looks: after latePace, and after twice that when nothing has changed, and so on. The stage looks for frames that
 // are done as often (STAGE_KEPT_NS in stage/internal.h).
 const (
@@ -23,20 +32,23 @@ const (
 	maxLatePace = 32 * latePace
 )
 
-// lateStates returns what makes the states of a range that begins at byte start of a slab. The mutex is held, by whoever calls
-// take.
+// lateStates returns what makes the states of a range that begins at byte start of a slab. It may be called at any time, by
+// any goroutine.
 func (d *Door) lateStates(slab slabKey, start uint64) func(at int) *atomic.Uint32 {
 	return func(at int) *atomic.Uint32 {
-		l := &lateState{slab: slab, at: start + uint64(at) + frame.HeaderState}
-		l.state.Store(frame.Ready)
-		d.late = append(d.late, l)
-		d.pace = latePace
-		if d.looking == nil {
-			d.looking = time.AfterFunc(d.pace, d.look)
+		one := &lateState{slab: slab, at: start + uint64(at) + frame.HeaderState}
+		one.state.Store(frame.Ready)
+		l := &d.late
+		l.mtx.Lock()
+		defer l.mtx.Unlock()
+		l.list = append(l.list, one)
+		l.pace = latePace
+		if l.looking == nil {
+			l.looking = time.AfterFunc(l.pace, d.look)
 		} else {
-			d.looking.Reset(d.pace)
+			l.looking.Reset(l.pace)
 		}
-		return &l.state
+		return &one.state
 	}
 }
 
@@ -44,35 +56,40 @@ func (d *Door) lateStates(slab slabKey, start uint64) func(at int) *atomic.Uint3
 func (d *Door) look() {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
-	if d.settle() {
-		d.pace = latePace
-	} else {
-		d.pace = min(2*d.pace, maxLatePace)
+	any := d.settle()
+	l := &d.late
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	if l.pace = min(2*l.pace, maxLatePace); any {
+		l.pace = latePace
 	}
-	if len(d.late) > 0 {
-		d.looking.Reset(d.pace)
+	if len(l.list) > 0 && !d.closed {
+		l.looking.Reset(l.pace)
 	}
 }
 
 // settle writes the states of large frames that are done. It reports whether there were any. The mutex is held.
 func (d *Door) settle() (any bool) {
+	l := &d.late
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
 	done := binary.NativeEndian.AppendUint32(nil, frame.Done)
-	rest := d.late[:0]
-	for _, l := range d.late {
-		if l.state.Load() != frame.Done {
-			rest = append(rest, l)
+	rest := l.list[:0]
+	for _, one := range l.list {
+		if one.state.Load() != frame.Done {
+			rest = append(rest, one)
 			continue
 		}
 		any = true
-		if f, err := d.files.openLarge(l.slab); err == nil { // or the slab is gone
-			_ = f.write(done, l.at)
+		if f, err := d.files.openLarge(one.slab); err == nil { // or the slab is gone
+			_ = f.write(done, one.at)
 			f.close()
 		}
-		if l.slab.pool == poolFile {
-			delete(d.handed, l.slab)
+		if one.slab.pool == poolFile {
+			delete(d.handed, one.slab)
 		}
 	}
-	clear(d.late[len(rest):])
-	d.late = rest
+	clear(l.list[len(rest):])
+	l.list = rest
 	return any
 }

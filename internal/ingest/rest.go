@@ -17,6 +17,9 @@ import (
 func (d *Door) Rest() []*frame.Slab {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
+	if d.closed {
+		return nil
+	}
 	d.drain()
 	var all []*frame.Slab
 	add := func(key slabKey, s *frame.Slab, err error) {

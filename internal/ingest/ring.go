@@ -36,7 +36,7 @@ func (d *Door) broken() bool {
 // drain takes what is in the ring. The mutex is held.
 func (d *Door) drain() {
 	r := &d.control.ring
-	if d.take == nil {
+	if d.take == nil || d.closed {
 		return
 	}
 	for {

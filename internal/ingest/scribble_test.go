@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -91,8 +92,8 @@ func someFrames() []byte {
 func TestDoor_MemoryScribbledOver_Survives(t *testing.T) {
 	m := newModule(t)
 	m.door.log = noPanic{t}
-	ranges := 0
-	m.start(privateFolder(t), func(_ uint64, r Range) { ranges++; readAll(r) })
+	var ranges atomic.Int64
+	m.start(privateFolder(t), func(_ uint64, r Range) { ranges.Add(1); readAll(r) })
 	frames := someFrames()
 	const slabs = 8
 	var start, end uint64
@@ -108,7 +109,8 @@ func TestDoor_MemoryScribbledOver_Survives(t *testing.T) {
 	for i, memory := range [][]byte{used[:frame.SlabHeadSize], used[:4096], used, ring, controlled[:4096]} {
 		all.Go(func() { scribble(memory, uint64(i), stop) })
 	}
-	for limit := time.Now().Add(scribbleTime()); time.Now().Before(limit); {
+	began := time.Now()
+	for time.Since(began) < scribbleTime() || ranges.Load() < 100 && time.Since(began) < patience {
 		for i := range slabs {
 			copy(m.memory[i*frame.SlabBytes+int(start):], frames)
 			put := m.control.ring.put.Load()
@@ -126,8 +128,8 @@ func TestDoor_MemoryScribbledOver_Survives(t *testing.T) {
 	}
 	close(stop)
 	all.Wait()
-	if ranges < 100 {
-		t.Errorf("only %d ranges were taken", ranges)
+	if n := ranges.Load(); n < 100 {
+		t.Errorf("only %d ranges were taken", n)
 	}
 }
 
