@@ -137,6 +137,10 @@ int64_t stage_admitted(const struct stage *stage);
 /* stage_publish updates the module's line of the gate. The pump calls it at each look. Any thread. */
 void stage_publish(struct stage *stage);
 
+/* stage_hold keeps the stage's frames from being handed over while held is true, because the engine does not
+ * know the gate yet. Any thread; returns at once. */
+void stage_hold(struct stage *stage, bool held);
+
 /* stage_shut refuses every later put with STAGE_CLOSED, for good, whatever gate.open says from now on. Any
  * thread. */
 void stage_shut(struct stage *stage);
