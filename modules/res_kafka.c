@@ -9,30 +9,32 @@
  *
  * \brief The module's life: load, reload, unload, and the end of Asterisk.
  *
- * The engine is written in Go and is a process of its own, which may die without Asterisk; these files connect it with
- * Asterisk.
+ * The engine is a process beside Asterisk, written in Go. It may die; Asterisk then goes on, and another engine is
+ * started. These files connect the engine with Asterisk; docs/boundary.md describes both processes.
  *
  *   res_kafka/engine.c    starts the engine's process, and the next one when it dies
- *   res_kafka/engine_log.c, engine_status.c  what it says of its own accord, and what is said of it
- *   res_kafka/replay.c    what a new engine is told
- *   res_kafka/calls.c     requests to it: configuration, producers, sources, topics
- *   res_kafka/fetch.c     subscriptions, and the messages it delivers
- *   res_kafka/report_queue.c  the reports it delivers
- *   res_kafka/commands.c  its CLI commands
- *   res_kafka/config.c    reads a configuration file with Asterisk's loader, for the engine to interpret
- *   res_kafka/cli.c       registers whatever commands the engine's table has
- *   res_kafka/producer.c  handles, and the way of a record from a caller into the stage
+ *   res_kafka/engine_log.c    writes the engine's log lines
+ *   res_kafka/engine_status.c prints the engine's state
+ *   res_kafka/replay.c    requests that are repeated for each new engine
+ *   res_kafka/calls.c     requests: configuration, producers, sources, topics
+ *   res_kafka/fetch.c     requests for messages
+ *   res_kafka/report_queue.c  requests for delivery reports
+ *   res_kafka/tickets.c   numbers of outstanding reports
+ *   res_kafka/commands.c  requests for CLI commands
+ *   res_kafka/config.c    reads a configuration file with Asterisk's loader; the engine interprets the lines
+ *   res_kafka/cli.c       registers the CLI commands of the engine's table
+ *   res_kafka/producer.c  producer handles; puts records into the stage
  *   res_kafka/source.c    the same for the fields of an event
- *   res_kafka/reports.c   handles, and the thread that tells what became of records
- *   res_kafka/consumer.c  handles, and the thread that delivers a subscription's messages
+ *   res_kafka/reports.c   report handles and their threads
+ *   res_kafka/consumer.c  consumer handles and the threads of subscriptions
  *   res_kafka/worker.c    threads that call back into other modules
  *   res_kafka/admin.c     topics
  *   ../boundary           the socket to the engine, its process, and the memory that both share
  *   ../stage              where callers leave records, and the thread that hands them to the engine
  *
  * Load: start the engine and wait until it serves, start the pump, register the commands, let the engine read kafka.conf.
- * Unload is the same backwards. The order matters at the end: first no caller puts anything more, then the engine takes
- * what is staged, then it gets a moment to deliver, then it ends.
+ * Unload is the same backwards. The order matters: first callers are refused, then the engine accepts the staged frames
+ * and delivers them for a limited time, then it ends.
  */
 
 /*** MODULEINFO

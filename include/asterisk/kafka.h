@@ -50,8 +50,8 @@ struct ast_kafka_header {
  * \return A reference to the producer, to be released with ao2_cleanup().
  * \retval NULL when there is no such connection or Kafka is disabled; the log says why.
  *
- * \note Blocks for the few milliseconds that making a client takes, the first time; not meant for a thread that
- * carries a call. Get the producer when your module loads and keep it.
+ * \note The first call for a name blocks for 10 ms at most, until the engine has opened the connection; not meant for a
+ * thread that carries a call. Get the producer when your module loads and keep it.
  */
 struct ast_kafka_producer *ast_kafka_get_producer(const char *name);
 
@@ -104,7 +104,7 @@ struct ast_kafka_consumer;
  *
  * Everything is valid only during the callback. Callbacks of one consumer come one at a time, from a thread that serves
  * this consumer alone, in the order of the offsets of each partition. The message counts as delivered once the
- * callback has returned: after a crash it comes again rather than being left out. A callback that runs for longer than
+ * callback has returned: after a crash of Asterisk or the engine it comes again rather than being left out. A callback that runs for longer than
  * max_poll_interval_ms costs the consumer its partitions until it returns, and the message comes again.
  */
 typedef void (*ast_kafka_message_cb)(const char *topic, int32_t partition, int64_t offset, const void *payload, size_t len,
@@ -195,7 +195,8 @@ struct ast_kafka_report {
 	int32_t partition; /*!< of the record in the topic; -1 when not known */
 	int64_t offset;    /*!< -1 when not known: the record was not acknowledged, or acks = 0 */
 	const char *error; /*!< NULL = acknowledged as `acks` asks; else why not, for people to read. A record whose error begins
-	                    * with "dead letter" stays on disk until an administrator sends it again or deletes it. */
+	                    * with "dead letter" stays on disk until an administrator sends it again or deletes it. An error that
+	                    * begins with "not known" means that the engine died: the record may be delivered. */
 	void *opaque;      /*!< as given to ast_kafka_produce_reported() */
 };
 

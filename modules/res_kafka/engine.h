@@ -6,8 +6,8 @@
  *   Text      struct resk_text: a pointer and a length, borrowed for the duration of the call. A NULL pointer is none,
  *             which is not the same as an empty text.
  *   Results   enum resk_result. RESK_ESTATE: there is no engine just now, or it ended before it answered.
- *   Death     a new engine is told everything again that matters: configuration, sources, reports, producers and
- *             subscriptions. Threads in resk_next and resk_reports_next wait for it.
+ *   Death     the module repeats configuration, sources, reports, producers and subscriptions for a new engine. Threads
+ *             in resk_next and resk_reports_next wait for it.
  *   Forks     a forked child must not call at all.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
@@ -200,8 +200,9 @@ int32_t resk_pause(struct resk_subscription *subscription, const char *topics, i
  * record that is accepted with that number brings one report. RESK_OK, RESK_ESTATE. */
 int32_t resk_reports_open(uint64_t *id);
 
-/* resk_reports_next gives the next reports, or says once that there is another engine and blocks until there are some; NULL when there will be none any more: *ended is
- * not 0, or resk_stop has returned and all were given, which may still be asked after it. *generation is the caller's, 0 at first. One thread at a time. */
+/* resk_reports_next returns the next reports and blocks until there are some. It returns an empty batch once for each new
+ * engine. It returns NULL when *ended is not 0, or when resk_stop has returned and no report is left. It may be called after
+ * resk_stop. *generation belongs to the caller, 0 at first. One thread at a time. */
 struct resk_report_batch *resk_reports_next(uint64_t id, const int *ended, uint64_t *generation);
 void resk_reports_free(struct resk_report_batch *batch);
 
@@ -218,12 +219,12 @@ int32_t resk_ensure_topic(const char *name, const char *topic, int32_t partition
 /* resk_command_at describes CLI command number index of the engine's table. RESK_OK, RESK_ENOENT past the last one. */
 int32_t resk_command_at(uint32_t index, struct resk_command *command);
 
-/* resk_run runs CLI command number index with its words and gives what it prints, or NULL for "show the usage"; to be given to
- * ast_free. Blocks for as long as the command says, `kafka test send` up to request_timeout_ms. */
+/* resk_run runs CLI command number index with its words. Returns the printed text, which the caller frees with ast_free, or
+ * NULL for "show the usage". Blocks as long as the command takes, at most request_timeout_ms plus 2 s. */
 char *resk_run(uint32_t index, const struct resk_text *words, size_t count);
 
-/* resk_complete gives candidate number n for the next word of a command line of that command, beginning with word, or NULL; to
- * be given to ast_free. words are the complete words before it. Blocks for a second at most. */
+/* resk_complete returns candidate number n for the next word of that command, beginning with word, or NULL. The caller frees
+ * it with ast_free. words are the complete words before it. Blocks for a second at most. */
 char *resk_complete(uint32_t index, const struct resk_text *words, size_t count, const char *word, uint32_t n);
 
 #endif /* RES_KAFKA_ENGINE_H */
