@@ -104,8 +104,7 @@ static void answered(void *owner, enum peer_result result, const unsigned char *
 		*at = item->next;
 		once--;
 		ast_free(item);
-	}
-	if (result == PEER_OK && item && item->rank == REPLAY_PRODUCER) {
+	} else if (result == PEER_OK && item && item->rank == REPLAY_PRODUCER) {
 		note_opened(item, fields, length);
 	}
 	if (greeted && result != PEER_AWAY) {
