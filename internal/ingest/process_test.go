@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -132,7 +131,7 @@ func runReader(log, folder string, durable bool) {
 	var lines []byte
 	var states []*atomic.Uint32
 	line := func(f *frame.Frame, state *atomic.Uint32) {
-		lines = fmt.Appendf(lines, "%s %d\n", f.Key, binary.NativeEndian.Uint64(f.Value))
+		lines = fmt.Appendf(lines, "%s %d %d\n", f.Key, binary.NativeEndian.Uint64(f.Value), os.Getpid())
 		states = append(states, state)
 	}
 	tell := func(gate *Gate, charge int64) {
@@ -177,7 +176,8 @@ func runReader(log, folder string, durable bool) {
 	fmt.Println("finished")
 }
 
-// delivered reads a reader's log: the numbers of each key in the order in which they came first, and how many came again.
+// delivered reads a log of readers: the numbers of each key in the order in which they came first, and how many came again. To
+// each reader the frames of a key must have come in order, whatever those before it got.
 func delivered(t testing.TB, log string) (first map[string][]uint64, again int) {
 	t.Helper()
 	content, err := os.ReadFile(log)
@@ -185,19 +185,25 @@ func delivered(t testing.TB, log string) (first map[string][]uint64, again int) 
 		t.Fatal(err)
 	}
 	first = map[string][]uint64{}
-	seen := map[string]bool{}
+	seen, last := map[string]bool{}, map[string]uint64{}
 	for line := range strings.Lines(string(content)) {
-		if seen[line] {
-			again++
-			continue
-		}
-		seen[line] = true
-		key, number, _ := strings.Cut(strings.TrimSpace(line), " ")
-		n, err := strconv.ParseUint(number, 10, 64)
-		if err != nil {
+		var key string
+		var number uint64
+		var reader int
+		if _, err := fmt.Sscan(line, &key, &number, &reader); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		first[key] = append(first[key], n)
+		to := fmt.Sprint(key, " to ", reader)
+		if before, ok := last[to]; ok && number <= before {
+			t.Errorf("%s: number %d came after %d", to, number, before)
+		}
+		last[to] = number
+		if frame := fmt.Sprint(key, number); seen[frame] {
+			again++
+		} else {
+			seen[frame] = true
+			first[key] = append(first[key], number)
+		}
 	}
 	return first, again
 }
@@ -343,7 +349,7 @@ func TestBothKilled_NextStartFindsTheRest(t *testing.T) {
 			}
 			for _, s := range dead.Slabs {
 				err := s.Each(func(f *frame.Frame) {
-					fmt.Fprintf(file, "%s %d\n", f.Key, binary.NativeEndian.Uint64(f.Value))
+					fmt.Fprintf(file, "%s %d 0\n", f.Key, binary.NativeEndian.Uint64(f.Value))
 					s.State(f.At).Store(frame.Done)
 				}, func(_ *frame.Frame, err error) { t.Error(err) })
 				must(t, err)
