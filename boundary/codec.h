@@ -30,8 +30,8 @@
 /* The length of a text that is none. */
 #define BOUNDARY_NONE UINT32_MAX
 
-/* Encodes one frame after the other into memory that it keeps. Zeroed, it is ready for boundary_begin. After a failure
- * (no memory, too long) every call does nothing until the next boundary_begin. */
+/* Encodes one frame after the other into memory that it keeps. Zeroed, it is ready for boundary_begin. After
+ * a failure (no memory, too long) every call does nothing until the next boundary_begin. */
 struct boundary_writer {
 	unsigned char *bytes; /* the frame; owned */
 	size_t used;          /* bytes of the frame */
@@ -40,8 +40,8 @@ struct boundary_writer {
 	int failed;
 };
 
-/* boundary_begin starts a frame and forgets the previous one. flags: 0 or BOUNDARY_ANSWER. number: of the request, 0 =
- * one-way. */
+/* boundary_begin starts a frame and forgets the previous one. flags: 0 or BOUNDARY_ANSWER. number: of the
+ * request, 0 = one-way. */
 void boundary_begin(struct boundary_writer *writer, uint16_t kind, uint16_t flags, uint64_t number);
 
 /* boundary_put_number appends a number; a signed one as its two's complement, a truth as 0 or 1. */
@@ -53,8 +53,8 @@ void boundary_put_text(struct boundary_writer *writer, const char *data, size_t 
 /* boundary_put_string appends a text that ends with NUL. NULL: the text is none. */
 void boundary_put_string(struct boundary_writer *writer, const char *string);
 
-/* boundary_put_count begins a list; the caller appends count elements. The return value is for boundary_set_count, which
- * replaces the count when it is known after the elements only. */
+/* boundary_put_count begins a list; the caller appends count elements. The return value is for
+ * boundary_set_count, which replaces the count when it is known after the elements only. */
 size_t boundary_put_count(struct boundary_writer *writer, uint32_t count);
 void boundary_set_count(struct boundary_writer *writer, size_t at, uint32_t count);
 
@@ -73,20 +73,22 @@ struct boundary_head {
 	uint16_t flags;
 };
 
-/* boundary_parse_head reads BOUNDARY_HEAD_SIZE bytes. Returns 0, or -1 when the length is not one of a frame of this
- * kind, or flags has other bits than BOUNDARY_ANSWER. Whether the kind exists and is expected is the caller's to check. */
+/* boundary_parse_head reads BOUNDARY_HEAD_SIZE bytes. Returns 0, or -1 when the length is not one of a frame
+ * of this kind, or flags has other bits than BOUNDARY_ANSWER. Whether the kind exists and is expected is the
+ * caller's to check. */
 int boundary_parse_head(const unsigned char *bytes, struct boundary_head *head);
 
-/* Decodes the fields of one frame. After a failure (too short, a text without NUL, a number out of range) every get
- * returns 0 or NULL, and boundary_end returns -1. So a caller may get all fields and ask once; a loop over a count ends,
- * because the count is at most the bytes that were left. */
+/* Decodes the fields of one frame. After a failure (too short, a text without NUL, a number out of range)
+ * every get returns 0 or NULL, and boundary_end returns -1. So a caller may get all fields and ask once; a
+ * loop over a count ends, because the count is at most the bytes that were left. */
 struct boundary_reader {
 	const unsigned char *at;
 	const unsigned char *end;
 	int failed;
 };
 
-/* boundary_read begins to read fields, which stay the caller's. Texts point into them and are valid as long as they are. */
+/* boundary_read begins to read fields, which stay the caller's. Texts point into them and are valid as long
+ * as they are. */
 void boundary_read(struct boundary_reader *reader, const void *fields, size_t length);
 
 /* boundary_get_number reads a number. */
@@ -100,15 +102,16 @@ int32_t boundary_get_int32(struct boundary_reader *reader);
 uint32_t boundary_get_uint32(struct boundary_reader *reader);
 int boundary_get_bool(struct boundary_reader *reader);
 
-/* boundary_get_text reads a text: its bytes, and a NUL behind them. NULL: the text is none, or a failure. length may be
- * NULL; it becomes 0 with none. The bytes may hold NUL, so a reader of a C string sees a shorter text, never a longer. */
+/* boundary_get_text reads a text: its bytes, and a NUL behind them. NULL: the text is none, or a failure.
+ * length may be NULL; it becomes 0 with none. The bytes may hold NUL, so a reader of a C string sees a
+ * shorter text, never a longer. */
 const char *boundary_get_text(struct boundary_reader *reader, size_t *length);
 
 /* boundary_get_string is boundary_get_text with "" in place of NULL. */
 const char *boundary_get_string(struct boundary_reader *reader);
 
-/* boundary_get_count reads the count of a list whose elements have at least `least` bytes (1 or more): a number has 8, a
- * text or a list 4. More elements than the rest can hold are a failure, and the count is 0. */
+/* boundary_get_count reads the count of a list whose elements have at least `least` bytes (1 or more): a
+ * number has 8, a text or a list 4. More elements than the rest can hold are a failure, and the count is 0. */
 uint32_t boundary_get_count(struct boundary_reader *reader, size_t least);
 
 /* boundary_end returns 0 when every get succeeded and no byte is left, else -1. */

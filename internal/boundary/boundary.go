@@ -1,11 +1,12 @@
-// Package boundary is the connection between Asterisk's module (C) and the engine (Go), which are two processes: the
-// table of their messages, the encoding, and a socket that carries them. The C side is the folder boundary/ at the top
-// of the repository; its messages.h and this package's messages.go are generated from table.go.
+// Package boundary is the connection between Asterisk's module (C) and the engine (Go), which are two
+// processes: the table of their messages, the encoding, and a socket that carries them. The C side is the
+// folder boundary/ at the top of the repository; its messages.h and this package's messages.go are generated
+// from table.go.
 //
-// A frame is the length of the rest (32 bits), the kind (16), flags (16), the number of the request (64), and the
-// fields in the order of the table. All numbers are little-endian. A number field has 64 bits. A text has its length
-// (32 bits, 0xffffffff = none), its bytes, and one NUL that the length does not count. A list has its count (32 bits)
-// and then the fields of each element. The fields end where the frame ends.
+// A frame is the length of the rest (32 bits), the kind (16), flags (16), the number of the request (64), and
+// the fields in the order of the table. All numbers are little-endian. A number field has 64 bits. A text has
+// its length (32 bits, 0xffffffff = none), its bytes, and one NUL that the length does not count. A list has
+// its count (32 bits) and then the fields of each element. The fields end where the frame ends.
 package boundary
 
 import (
@@ -19,8 +20,8 @@ const (
 	// FrameMax is the longest frame but for Bulk answers. It bounds what a damaged length can make the reader
 	// allocate; the longest request is a kafka.conf.
 	FrameMax = 64 << 20
-	// MessagesMax is the longest answer to next: one message of the largest message_max_bytes, 1000000000, with
-	// its headers.
+	// MessagesMax is the longest answer to next: one message of the largest message_max_bytes, 1000000000,
+	// with its headers.
 	MessagesMax = 1<<30 + 64<<20
 )
 
@@ -71,8 +72,8 @@ type Frame struct {
 	Fields []byte // encoded; the receiver's own memory
 }
 
-// Decode reads the fields of f into body; nil is for a message without fields. Strings are copies, []byte are parts of
-// f.Fields. The error wraps ErrFormat; body is then undefined.
+// Decode reads the fields of f into body; nil is for a message without fields. Strings are copies, []byte are
+// parts of f.Fields. The error wraps ErrFormat; body is then undefined.
 func (f *Frame) Decode(body Body) error {
 	r := NewReader(f.Fields)
 	if body != nil {
@@ -91,7 +92,8 @@ func (f *Frame) name() string {
 	return f.Kind.String()
 }
 
-// parseHead reads the 16 bytes before the fields and returns the length of the fields. from is the side that sent them.
+// parseHead reads the 16 bytes before the fields and returns the length of the fields. from is the side that
+// sent them.
 func parseHead(head []byte, from Side) (f Frame, length int, err error) {
 	size := binary.LittleEndian.Uint32(head)
 	f.Kind = Kind(binary.LittleEndian.Uint16(head[4:]))

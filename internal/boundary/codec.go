@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Writer encodes one frame after the other into memory that it keeps. The zero Writer is ready for Begin. Not for
-// concurrent use. A failure sticks until the next Begin and is returned by Finish.
+// Writer encodes one frame after the other into memory that it keeps. The zero Writer is ready for Begin. Not
+// for concurrent use. A failure sticks until the next Begin and is returned by Finish.
 type Writer struct {
 	bytes []byte
 	most  uint32
@@ -31,8 +31,8 @@ func (w *Writer) Begin(kind Kind, answer bool, number uint64) {
 	w.bytes = binary.LittleEndian.AppendUint64(w.bytes, number)
 }
 
-// Finish completes the frame and returns its bytes, valid until the next Begin. The error wraps ErrFormat: the frame
-// is longer than the receiver accepts.
+// Finish completes the frame and returns its bytes, valid until the next Begin. The error wraps ErrFormat:
+// the frame is longer than the receiver accepts.
 func (w *Writer) Finish() ([]byte, error) {
 	if !w.fits(0) {
 		return nil, w.err
@@ -112,8 +112,8 @@ func (w *Writer) Texts(list []string) {
 	}
 }
 
-// Reader decodes the fields of one frame. It reads nothing outside of them, whatever they hold. A failure sticks: every
-// later call returns a zero value. Not for concurrent use.
+// Reader decodes the fields of one frame. It reads nothing outside of them, whatever they hold. A failure
+// sticks: every later call returns a zero value. Not for concurrent use.
 type Reader struct {
 	rest []byte
 	err  error
@@ -215,8 +215,9 @@ func (r *Reader) Bytes() []byte {
 // Text reads a text and returns a copy, "" if it is none.
 func (r *Reader) Text() string { return string(r.Bytes()) }
 
-// Count reads the count of a list whose elements have at least so many bytes each. More elements than the rest of the
-// frame can hold are a failure, so a loop over the count ends and a slice of the count costs a multiple of the frame.
+// Count reads the count of a list whose elements have at least so many bytes each. More elements than the
+// rest of the frame can hold are a failure, so a loop over the count ends and a slice of the count costs a
+// multiple of the frame.
 func (r *Reader) Count(least int) int {
 	n := r.uint32()
 	if uint64(n)*uint64(least) > uint64(len(r.rest)) {

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// keepMax is how large a Writer may get and still be reused, bytes: larger ones are left to the garbage collector. It is
-// above the usual batch of messages.
+// keepMax is how large a Writer may get and still be reused, bytes: larger ones are left to the garbage
+// collector. It is above the usual batch of messages.
 const keepMax = 4 << 20
 
 // PostMax is how many bytes of frames from Post may be queued: some thousand log lines.
@@ -18,9 +18,9 @@ const PostMax = 1 << 20
 // firstRead is how much of a long frame is allocated before any of it has come, bytes.
 const firstRead = 64 << 10
 
-// Conn is one end of the connection. Writes are safe for concurrent use, also beside Read and Close; Read is for one
-// goroutine. The first failed write breaks the connection, because the receiver has part of a frame: Conn closes the
-// socket, and all later writes return the same error.
+// Conn is one end of the connection. Writes are safe for concurrent use, also beside Read and Close; Read is
+// for one goroutine. The first failed write breaks the connection, because the receiver has part of a frame:
+// Conn closes the socket, and all later writes return the same error.
 type Conn struct {
 	side   Side
 	socket io.ReadWriteCloser
@@ -37,8 +37,8 @@ type Conn struct {
 	flushing bool   // a goroutine is about to write them
 }
 
-// NewConn returns the end of side over socket, a stream. Conn owns the socket from now on. A write of the socket must
-// write all bytes or fail, as an *os.File and a net.Conn do.
+// NewConn returns the end of side over socket, a stream. Conn owns the socket from now on. A write of the
+// socket must write all bytes or fail, as an *os.File and a net.Conn do.
 func NewConn(socket io.ReadWriteCloser, side Side) *Conn {
 	return &Conn{side: side, socket: socket, in: bufio.NewReaderSize(socket, 16<<10),
 		writers: sync.Pool{New: func() any { return new(Writer) }}}
@@ -51,10 +51,10 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// Read returns the next frame that the other side sent; the caller owns it. It blocks until there is one. Errors: io.EOF
-// when the other side has closed the connection between two frames, io.ErrUnexpectedEOF within one, ErrFormat (wrapped)
-// for a frame that the other side must not send, else the socket's. Every error ends the connection: what follows a
-// damaged frame cannot be found.
+// Read returns the next frame that the other side sent; the caller owns it. It blocks until there is one.
+// Errors: io.EOF when the other side has closed the connection between two frames, io.ErrUnexpectedEOF within
+// one, ErrFormat (wrapped) for a frame that the other side must not send, else the socket's. Every error ends
+// the connection: what follows a damaged frame cannot be found.
 func (c *Conn) Read() (Frame, error) {
 	if _, err := io.ReadFull(c.in, c.head[:]); err != nil {
 		return Frame{}, err
@@ -91,8 +91,9 @@ func (c *Conn) Request(kind Kind, number uint64, body Body) error {
 	return c.send(kind, false, number, body)
 }
 
-// Answer sends the answer to the request of that kind and number. It blocks while the socket is full. A body that is too
-// long for a frame is an error that wraps ErrFormat, nothing is sent then, and the connection goes on.
+// Answer sends the answer to the request of that kind and number. It blocks while the socket is full. A body
+// that is too long for a frame is an error that wraps ErrFormat, nothing is sent then, and the connection
+// goes on.
 func (c *Conn) Answer(kind Kind, number uint64, body Body) error {
 	return c.send(kind, true, number, body)
 }
@@ -105,15 +106,16 @@ func (c *Conn) send(kind Kind, answer bool, number uint64, body Body) error {
 	return c.Send(w)
 }
 
-// Begin returns a Writer that has begun a frame, for a caller that appends the fields itself. Send must follow.
+// Begin returns a Writer that has begun a frame, for a caller that appends the fields itself. Send must
+// follow.
 func (c *Conn) Begin(kind Kind, answer bool, number uint64) *Writer {
 	w := c.writers.Get().(*Writer)
 	w.Begin(kind, answer, number)
 	return w
 }
 
-// Send finishes the frame of a Writer from Begin and writes it, in one piece whatever other goroutines write. It takes
-// ownership of w. It blocks while the socket is full. Errors as those of Answer.
+// Send finishes the frame of a Writer from Begin and writes it, in one piece whatever other goroutines write.
+// It takes ownership of w. It blocks while the socket is full. Errors as those of Answer.
 func (c *Conn) Send(w *Writer) error {
 	defer c.recycle(w)
 	frame, err := w.Finish()
@@ -126,8 +128,9 @@ func (c *Conn) Send(w *Writer) error {
 	return c.writeLocked(frame)
 }
 
-// Post queues a one-way message and returns at once. Frames that are sent after it are written after it. It reports whether
-// the message was queued: not when it is too long, nor when PostMax bytes are queued because the other side does not read.
+// Post queues a one-way message and returns at once. Frames that are sent after it are written after it. It
+// reports whether the message was queued: not when it is too long, nor when PostMax bytes are queued because
+// the other side does not read.
 func (c *Conn) Post(kind Kind, body Body) bool {
 	w := c.Begin(kind, false, 0)
 	defer c.recycle(w)

@@ -26,8 +26,8 @@ func newBody(f *boundary.Frame) boundary.Body {
 	return boundary.NewRequest(f.Kind)
 }
 
-// FuzzConn_Read checks that no bytes from the other side make the reader panic, and that an accepted message is the same
-// after it was encoded again.
+// FuzzConn_Read checks that no bytes from the other side make the reader panic, and that an accepted message
+// is the same after it was encoded again.
 func FuzzConn_Read(f *testing.F) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 3 {

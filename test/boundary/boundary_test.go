@@ -1,5 +1,5 @@
-// Package boundary compares the two implementations of the format between module and engine: boundary/codec.c, in the
-// program walk.c, and internal/boundary.
+// Package boundary compares the two implementations of the format between module and engine:
+// boundary/codec.c, in the program walk.c, and internal/boundary.
 package boundary
 
 import (
@@ -49,7 +49,8 @@ func headers(t *testing.T) []string {
 	return append(headers, top+"/stage/stage.h")
 }
 
-// touch reads files, so that `go test` runs the test again when one has changed: it does not see what the compiler reads.
+// touch reads files, so that `go test` runs the test again when one has changed: it does not see what the
+// compiler reads.
 func touch(t *testing.T, paths ...string) {
 	t.Helper()
 	for _, path := range paths {
@@ -71,8 +72,8 @@ func limit() time.Duration {
 func run(t *testing.T, input []byte, program string, args ...string) []byte {
 	t.Helper()
 	name := filepath.Base(program)
-	// The address space of some kernels is too random for the thread sanitizer of older compilers; some containers do
-	// not allow to change that.
+	// The address space of some kernels is too random for the thread sanitizer of older compilers; some
+	// containers do not allow to change that.
 	if exec.Command("setarch", "-R", "true").Run() == nil {
 		program, args = "setarch", append([]string{"-R", program}, args...)
 	}
@@ -151,7 +152,8 @@ func read(out []byte, f boundarytest.Frame) (boundary.Frame, []byte, error) {
 	return got, out[n:], err
 }
 
-// Both sides read what the other one writes: C decodes and encodes each message of the table as Go does, byte by byte.
+// Both sides read what the other one writes: C decodes and encodes each message of the table as Go does, byte
+// by byte.
 func TestCodec_EveryMessage_SameInCAndGo(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var input []byte
@@ -195,7 +197,8 @@ func TestCodec_DamagedFrames_CReaderUnharmed(t *testing.T) {
 	t.Logf("%s", walk(t, input, "fuzz", "7", rounds))
 }
 
-// The C peer is unharmed by an engine that sends damaged, unasked, cut and endless frames, and serves the next engine.
+// The C peer is unharmed by an engine that sends damaged, unasked, cut and endless frames, and serves the
+// next engine.
 func TestPeer_HostileEngine_Unharmed(t *testing.T) {
 	engines := map[string]string{"address,undefined": "30", "thread": "10"}
 	for sanitizer, count := range engines {

@@ -1,9 +1,10 @@
-// Command hostile is installed in place of the engine. It runs the real one and passes on what it and the module send each
-// other, damaged while there is a file "on" in its folder: frames on the socket, and the memory that both share. So a test
-// sees what becomes of Asterisk when the engine is broken in every way that bytes can be.
+// Command hostile is installed in place of the engine. It runs the real one and passes on what it and the
+// module send each other, damaged while there is a file "on" in its folder: frames on the socket, and the
+// memory that both share. So a test sees what becomes of Asterisk when the engine is broken in every way that
+// bytes can be.
 //
-// In its folder: reskafka is this program, reskafka.real the engine, and "on" holds the seed, one frame in how many is damaged, and
-// how many words of shared memory are written each millisecond.
+// In its folder: reskafka is this program, reskafka.real the engine, and "on" holds the seed, one frame in
+// how many is damaged, and how many words of shared memory are written each millisecond.
 package main
 
 import (

@@ -38,8 +38,9 @@ func (w *world) installHostile() string {
 	return filepath.Join(folder, "on")
 }
 
-// TestEngine_Broken_AsteriskUnharmed guards the promise that nothing an engine sends or writes harms Asterisk: frames are damaged, unasked,
-// or wrong in every field, and shared memory is scribbled over while modules use the whole API. The next good engine works.
+// TestEngine_Broken_AsteriskUnharmed guards the promise that nothing an engine sends or writes harms
+// Asterisk: frames are damaged, unasked, or wrong in every field, and shared memory is scribbled over while
+// modules use the whole API. The next good engine works.
 func TestEngine_Broken_AsteriskUnharmed(t *testing.T) {
 	for _, c := range []struct{ name, mood string }{
 		{"frames", "11 40 0"},
@@ -83,8 +84,8 @@ func running(program string) (pids []int) {
 	return pids
 }
 
-// replaceEngine kills the engine, whatever its state, and waits until another one serves, which has been a good one from its first frame
-// on. After many deaths it is some 10 seconds away.
+// replaceEngine kills the engine, whatever its state, and waits until another one serves, which has been a
+// good one from its first frame on. After many deaths it is some 10 seconds away.
 func (w *world) replaceEngine(program string) {
 	w.Helper()
 	for _, line := range w.pbx.LogLines() {
