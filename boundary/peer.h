@@ -5,11 +5,11 @@
  * next one. Any thread may call and send at any time. One thread, the supervisor's, attaches, detaches and moves the
  * bytes; below it is named the reader.
  *
- * The frames are those of codec.h. The peer writes a request's number into its frame. It is never 0 and never used again,
- * so an answer that comes late, or that a broken engine invents, finds no call and is dropped.
+ * codec.h describes the frames. The peer writes a request's number into its frame. A number is never 0 and never reused, so a
+ * late or invented answer matches no call and is dropped.
  *
- * No bytes of the engine can do more than end the connection: lengths are checked before they are used, and only
- * answers that somebody waits for are stored. What is inside the fields is checked by whoever decodes them (codec.h).
+ * The engine's bytes can only end the connection: lengths are checked before use, and only awaited answers are stored. The
+ * caller that decodes the fields checks their content (codec.h).
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.

@@ -210,10 +210,9 @@ SHARED_AT(stage_frame, charge, 12);
 /* The granule of a slab, bytes: every frame begins at a multiple of it. */
 #define STAGE_GRANULE 8
 
-/* How a slab begins. Whatever moment its process was killed at, this holds: without the magic number it is
- * nothing yet; where `whole` has a bit there is a frame, whole, READY or DONE, and in their order they
- * overlap nowhere. Between them may be what a writer had not finished: nothing can be said about that, nor
- * where it ends. */
+/* The head of a slab. It is valid at whatever moment its process was killed. Without the magic number there
+ * is no slab. A bit in `whole` marks a complete frame, READY or DONE; such frames do not overlap. Bytes
+ * between them are an unfinished frame of unknown length. */
 struct stage_slab {
 	uint64_t magic;  /* STAGE_SLAB_MAGIC, written last */
 	uint32_t layout; /* STAGE_SLAB_LAYOUT */

@@ -34,9 +34,9 @@ struct spawn_source {
 	void (*keep_children)(int on);
 };
 
-/* spawn_engine starts the engine: default signals and an empty mask, SCHED_OTHER, a session of its own, and no descriptors
- * but those that it is meant to have, as far as the C library can; the engine closes the rest. Returns 0, or -1 with the
- * reason in why. */
+/* spawn_engine starts the engine with default signals, an empty mask, SCHED_OTHER and a session of its own. Other descriptors
+ * than those handed over are closed where the C library can; the engine closes the rest. Returns 0, or -1 with the reason
+ * in why. */
 int spawn_engine(const struct spawn_source *source, struct spawned *engine, char *why, size_t size);
 
 /* spawn_signal sends a signal. Does nothing without a pidfd. */

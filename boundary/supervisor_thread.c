@@ -18,28 +18,28 @@
 
 #include "messages.h"
 
-/* How often the engine is asked whether it works, and for how long it may be silent: longer than any pause of a machine
- * that swaps, shorter than a queue of the default size lasts at 1,000 records a second. */
+/* The time between two pings, and the longest silence: longer than the pauses of a machine that swaps, and shorter than the
+ * time in which 1,000 records a second fill a queue of the default size. */
 #define PING_EVERY_MS 10000
 #define SILENCE_MS 30000
 
-/* How long an engine may take until it serves, ms: reading a configuration opens spools, which waits for a disk. One that answers pings
- * and does not serve has lost an answer, or refuses this module and does not end. Tests set it lower. */
+/* How long an engine may take until it serves, ms: reading a configuration opens spools, which waits for a disk. An engine
+ * that answers pings and does not serve has lost an answer, or refuses this module and does not end. Tests set it lower. */
 #ifndef SUPERVISOR_SERVE_MS
 #define SUPERVISOR_SERVE_MS 120000
 #endif
 
-/* How much of the time between two looks counts as silence: after this process was stopped itself, the engine has been
- * silent for no longer than one look. */
+/* The most time between two looks that counts as silence. When this process was stopped itself (SIGSTOP), the time of the
+ * stop does not count. */
 #define LOOK_MS 1000
 
-/* An engine that closed its connection is about to end; one that hangs may write its trace before it is killed. */
+/* How long the engine may take to end after its connection was closed, or to write its trace after SIGQUIT, ms. */
 #define END_MS 2000
 
-/* Without a pidfd nothing but a look shows that the engine has ended. */
+/* Without a pidfd the thread has to look whether the engine has ended, this often, ms. */
 #define LOOK_FOR_DEATH_MS 20
 
-/* How long a killed process may take to be gone when this one stops: one that waits for a disk takes longer. */
+/* How long supervisor_stop waits for a killed engine, ms. An engine that waits for a disk takes longer. */
 #define GONE_MS 1000
 
 void supervisor_launch(struct supervisor *s)

@@ -11,12 +11,10 @@ import (
 	"unsafe"
 )
 
-// How the engine's process is set up, beside what the module sets when it starts it.
+// Settings of the engine's process. boundary/spawn.c sets others before the process starts.
 const (
-	// processors is how many threads run Go at a time. Measured with records of 300 bytes, on two processors that others used
-	// too, median of three: at 300 records a second one takes 1.7 % of a core and 310 context switches a second, two take
-	// 2.1 % and 620, four the same. As fast as can be, one carries 360,000 a second (gzip 243,000), two 594,000 (597,000),
-	// four 674,000 (466,000). A record costs the same.
+	// processors is how many threads run Go at a time. docs/decisions/008 has the measurement for 1, 2 and 4: two send nearly
+	// twice as much as one flat out, for 0.3 % of a core at 300 records a second.
 	processors = 2
 	// niceness is added to that of Asterisk: media threads come first when processors are short.
 	niceness = 5
@@ -121,7 +119,7 @@ func newSession() error {
 	return nil
 }
 
-// ordinaryScheduling ends what `asterisk -p` gives to its children.
+// ordinaryScheduling leaves the real-time class that children of `asterisk -p` inherit.
 func ordinaryScheduling() error {
 	policy, _, errno := syscall.Syscall(syscall.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
 	if errno != 0 || policy == schedOther {

@@ -51,8 +51,7 @@ func (e *Engine) takeInTurn(id uint64, r ingest.Range) error {
 	return nil
 }
 
-// admit binds a gate and its number to an open connection. What killed runs left and what came early precedes what Take brings from
-// now on. The engine's configuring must be held.
+// admit binds a gate and its number to an open connection. Frames of killed runs and early ranges precede later ranges. The engine's configuring must be held.
 func (e *Engine) admit(c *connection, id uint64, gate *Gate) error {
 	e.early.busy.Add(1)
 	defer e.early.busy.Add(-1)

@@ -63,8 +63,8 @@ type control struct {
 	progress [progressCount]Progress
 }
 
-// Gate is struct resk_gate: the limits of one connection's stage and its counters. What is held is what was put, which the
-// module counts, minus what is done.
+// Gate is struct resk_gate: limits and counters of one connection's stage. Frames held = frames put, which the module counts,
+// minus DoneFrames.
 type Gate struct {
 	// The engine writes these, and writers read them.
 	Open      atomic.Int64
@@ -93,13 +93,13 @@ func (g *Gate) SetMemory(frames, charge int64) {
 	g.Memory.Store(min(frames, math.MaxInt32) | min(max(charge>>10, 1), math.MaxInt32)<<32)
 }
 
-// Finish counts frames whose states are frame.Done, and their charge: the stage need not answer for them any more.
+// Finish counts frames whose states are frame.Done, and their charge. They no longer count against the stage's limits.
 func (g *Gate) Finish(frames, charge int64) {
 	g.DoneCharge.Add(charge)
 	g.DoneFrames.Add(frames)
 }
 
-// Progress is struct resk_progress. It implements kafka.Progress.
+// Progress is struct resk_progress. It implements consume.Progress.
 type Progress struct {
 	delivered atomic.Uint64
 	hurry     atomic.Uint64

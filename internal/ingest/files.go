@@ -37,8 +37,8 @@ var (
 	errNoFolder  = errors.New("an entry names a slab of a folder, and there is no folder")
 )
 
-// newFile takes over a descriptor that was inherited. Nobody must be able to cut off its pages while they are mapped: reading
-// one that is gone would end the process.
+// newFile takes ownership of an inherited descriptor. The file must be sealed against shrinking, because reading a mapped page
+// behind its end would end the process.
 func newFile(descriptor int, name string) (*file, error) {
 	const getSeals, sealShrink = 1034, 2 // F_GET_SEALS, F_SEAL_SHRINK
 	f := &file{File: os.NewFile(uintptr(descriptor), name), descriptor: descriptor}

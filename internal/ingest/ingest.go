@@ -1,27 +1,26 @@
-// Package ingest is the one door through which records enter the engine. It reads what Asterisk's process writes into memory
-// that both share (boundary/shared.h):
+// Package ingest is the one door through which records enter the engine. It reads the memory that Asterisk's process shares
+// with the engine (boundary/shared.h):
 //
 //	control memory ── ring of ranges ──► Door ──► take(id, Range) ──► engine
 //	slab files     ── frames ───────────┘                             │
 //	               ◄── frame.Done in each frame's state ──────────────┘
 //
-// and keeps the folders of shared memory that records are staged in, also those that a killed run left (run.go, find.go):
+// It also manages the folders of durable slabs, and finds the folders of killed runs (run.go, find.go):
 //
 //	/dev/shm/res_kafka-HASH-PID-TIME-RANDOM/   of one run of Asterisk with the module; mode 0700
 //	    lock                                   held (flock, shared) by Asterisk and by each of its engines
-//	    slabs                                  made by stage/shared.c, read by internal/frame
+//	    slabs                                  written by stage/files.c, read by internal/frame
 //	    slab-N                                 a larger one
 //	SPOOL/kafka/.staged/NAME                   an empty file: the spool's note of that folder's name
 //
-// HASH stands for the spool directory's path. RANDOM is not to be guessed, so nobody can occupy the name beforehand. A
-// folder is found by its note, also when the spool has moved or the user has changed. Without a note, which a full disk
-// prevents, it is found by HASH. A folder whose lock is free belongs to a run that is over. The process that locks it
-// exclusively owns what is in it, until it is empty and removed, or until that process ends in turn.
+// HASH is a hash of the spool directory's path. RANDOM cannot be guessed, so no other user can occupy the name. A folder is
+// found by its note, also when the spool has moved or the user has changed. Without a note, which a full disk prevents, it is
+// found by HASH. A folder with a free lock belongs to a run that is over. A process that locks the folder exclusively owns
+// its frames until the folder is removed or the process ends.
 //
-// Earlier versions had one folder of a fixed name for all runs, /dev/shm/res_kafka-UID-HASH/PID-TIME/. What is left in
-// those is found too.
+// Folders of earlier versions, /dev/shm/res_kafka-UID-HASH/PID-TIME/, are found too.
 //
-// The process at the other end is not trusted: each number is read once, into memory of this process, and checked there.
+// Asterisk's process is not trusted: each number is read once, into memory of the engine, and then checked.
 // The functions here wait for no network. They touch the disk for the notes only.
 package ingest
 
@@ -39,8 +38,8 @@ import (
 	"reskafka/internal/rooted"
 )
 
-// Range is frames of one slab, back to back, that the module hands over. A frame whose state is not frame.Ready is somebody
-// else's.
+// Range is frames of one slab, back to back, that the module hands over. The engine must skip each frame whose state is not
+// frame.Ready.
 type Range struct {
 	// Frames may lie in memory that another process writes to.
 	Frames []byte
@@ -57,8 +56,8 @@ type Range struct {
 	States func(at int) *atomic.Uint32
 }
 
-// State returns where frame.Done is to be stored when the frame at byte at of Frames is not needed any more: its record is on
-// disk, has had its outcome, or there is none. It is called once for each frame.
+// State returns the state of the frame at byte at of Frames. The engine stores frame.Done there when the record is on disk,
+// has its outcome, or does not exist. It is called once for each frame.
 func (r *Range) State(at int) *atomic.Uint32 {
 	if r.States != nil {
 		return r.States(at)

@@ -11,9 +11,9 @@ import (
 	"reskafka/internal/host"
 )
 
-// Rest returns the slabs with frames that are ready and that take never got, for when Asterisk's process is gone: by label, and those of a
-// label in the order in which they were filled. It takes what is in the ring first. The slabs are mapped until Close. Each of
-// their frames is to be found once; it is done when frame.Done is stored into its state.
+// Rest returns the slabs with ready frames that never came through the ring. It is for the end of Asterisk's process. Slabs are
+// sorted by label, and within a label by the order in which they were filled. Rest empties the ring first. The slabs are
+// mapped until Close. The caller reads each frame once and stores frame.Done into its state when the frame is finished.
 func (d *Door) Rest() []*frame.Slab {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Succession is the lock by which an engine whose Asterisk is gone holds up the engine of the next Asterisk: until its last
-// records are sent or on disk, later records would overtake them. The lock is on the folder of notes, so the two engines have
-// the same spool directory, and ends with its process.
+// Succession is a lock that an engine holds after the death of its Asterisk, until its last records are sent or on disk. The
+// engine of the next Asterisk waits for the lock; otherwise its records would overtake these. The lock is on the folder of
+// notes, so it works between engines with the same spool directory. It ends with its process.
 type Succession struct{ folder atomic.Pointer[os.File] } // nil = not held
 
 const (

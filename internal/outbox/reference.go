@@ -7,9 +7,9 @@ import (
 	"unsafe"
 )
 
-// references are records at the end of a pack that are not copied while they wait: their bytes stay in memory that the stage
-// shares, until the gate is told of each of them. So what an outage piles up is in memory once. They are copied into the block
-// when it is their turn: whoever works on a record works on a copy, which nobody else can change.
+// references are records at the end of a pack whose bytes stay in shared memory while they wait, so an outage holds each
+// record once. A record is copied into the block when its turn comes, because another process can change shared memory. Its
+// frame is released at its outcome, or when it is on disk.
 type references struct {
 	memory  []byte
 	list    []reference // the oldest first; never empty

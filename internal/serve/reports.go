@@ -6,7 +6,7 @@ import (
 	"reskafka/internal/host"
 )
 
-// maxReports is how many reports one answer has: so many that the answer costs each of them next to nothing.
+// maxReports is the most reports in one answer: enough to make the cost of the answer negligible for each report.
 const maxReports = 1000
 
 func reportsOpen(s *Server, q *boundary.ReportsOpenRequest) boundary.Body {

@@ -1,9 +1,9 @@
-// Package serve is the engine's end of the boundary to Asterisk's module: it answers each message of the socket with a call of
-// package engine, sends the log lines, and ends the engine when the module says so or is gone.
+// Package serve is the engine's end of the boundary to Asterisk's module. It answers each message of the socket with a call of
+// package engine, sends the log lines, and ends the engine when the module asks for the end or is gone.
 //
-// Threads: one goroutine reads the socket. Requests about the configuration, and those that open and close things, run one after
-// the other on a second goroutine, in the order of the socket, so the module may send them without waiting for answers. Every
-// other request runs on a goroutine of its own, because it may block. Log lines are sent by a goroutine of their own.
+// Threads: one goroutine reads the socket. Requests about the configuration, and requests that open or close something, run in
+// the order of the socket on a second goroutine, so the module may send them without waiting for answers. Every other request
+// may block and runs on its own goroutine. Another goroutine sends log lines.
 package serve
 
 import (
@@ -122,8 +122,8 @@ func (s *Server) awaitClose() (signaled bool) {
 	return false
 }
 
-// leave ends the process while Asterisk goes on. Frames that are not done stay where they are, with open gates, and the next
-// engine gets them: to stop this one would refuse records for as long as that takes, and drop those that are in memory only.
+// leave ends the process while Asterisk goes on. Gates stay open and unfinished frames stay in shared memory for the next
+// engine. Engine.Stop would refuse records meanwhile, and drop records that are in memory only.
 func (s *Server) leave() {
 	host.Logf(s.log, host.Notice, "the engine ends on a signal; the next one goes on with all records that are queued")
 	s.log.end(patienceLog)
@@ -131,11 +131,11 @@ func (s *Server) leave() {
 	<-s.gone
 }
 
-// end delivers the records that the module has left, and ends the engine and the connection, which stays until then for the
-// lines about the end.
+// end delivers the records that the module has left and stops the engine. It closes the connection last, because log lines
+// about the end still use it.
 func (s *Server) end() error {
 	defer time.AfterFunc(s.times.end, func() { s.exit(statusHung) }).Stop()
-	if s.engine != nil { // nobody sets it any more: the socket has ended, or stop was answered
+	if s.engine != nil { // no longer written: the socket has ended, or stop was answered
 		defer s.takeRest().Release()
 		s.finish(s.times.gone)
 	}
@@ -145,8 +145,8 @@ func (s *Server) end() error {
 	return s.broken
 }
 
-// takeRest gives the engine what the module has left in shared memory. The engine of the next Asterisk waits until the lock
-// that it returns is released.
+// takeRest passes the frames that the module has left in shared memory to the engine. The engine of the next Asterisk waits
+// until the returned lock is released.
 func (s *Server) takeRest() (lock *ingest.Succession) {
 	lock = ingest.HoldSuccession(s.spool)
 	defer host.Guard(s.log, "taking the last records")

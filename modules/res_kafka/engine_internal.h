@@ -44,19 +44,19 @@ void engine_supervisor_says(int level, const char *text);
 /* engine_now returns the generation of the engine that serves, 0 = none. */
 uint64_t engine_now(void);
 
-/* engine_status appends what `kafka show status` says of the engine. */
+/* engine_status appends the section Engine of `kafka show status`. */
 struct ast_str;
 void engine_status(struct ast_str **text);
 
 /* engine_limits is what hello's answer said. */
 const struct resk_limits *engine_limits(void);
 
-/* replay.c. What a new engine is told, in this order. Each item is known by its rank and key. */
+/* replay.c. Requests that are repeated for a new engine, in this order. Each item is identified by its rank and key. */
 enum replay_rank { REPLAY_CONFIGURE, REPLAY_SOURCE, REPLAY_REPORTS, REPLAY_PRODUCER, REPLAY_ONCE };
 
-/* replay_keep remembers a finished request in place of the one of the same rank and key, and sees to it that the engine
- * gets it, unless generation is that of the engine that serves, which has it. A REPLAY_ONCE is forgotten when an engine has answered
- * it. Returns 0, or -1 without memory or when too many REPLAY_ONCE wait. */
+/* replay_keep stores a finished request and replaces the item with the same rank and key. It sends the request, unless the
+ * engine of that generation serves and has it already. A REPLAY_ONCE is removed after its answer. Returns 0, or -1 without
+ * memory or when too many REPLAY_ONCE wait. */
 int replay_keep(enum replay_rank rank, uint64_t key, const unsigned char *frame, size_t length, uint64_t generation);
 /* replay_open keeps and sends the request that opens a stage's gate, and waits for the answer, timeout_ms at most. When that comes,
  * also later, the stage is no longer held. Returns what the engine answers, or RESK_ESTATE. A refused one is forgotten. */
@@ -72,9 +72,9 @@ void replay_start(uint64_t generation, void (*ready)(void));
 
 /* calls.c. The names of the configuration in force. */
 bool names_have(const char *name, bool consumes);
-/* Returns how long what needs a broker of a connection may take, ms: request_timeout_ms and 2 s; of any connection for NULL. */
+/* Returns the limit of a request that needs a broker of that connection, ms: request_timeout_ms plus 2 s. NULL = of any. */
 int names_patience(const char *name);
-/* Gives name number n of those that begin with prefix, to be given to ast_free; NULL past the last one. */
+/* Returns name number n of the names that begin with prefix, which the caller frees with ast_free; NULL past the last. */
 char *names_nth(const char *prefix, uint32_t n);
 void names_clear(void);
 
