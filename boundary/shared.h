@@ -198,8 +198,8 @@ SHARED_AT(stage_frame, charge, 12);
 #define STAGE_FRAME_READY    0x52454459u
 #define STAGE_FRAME_DONE     0x444f4e45u
 
-/* One slab, its head included: about 200 frames of 300 bytes, so that what is done once per slab (a spare,
- * a wake-up, a call into the engine) costs a frame next to nothing. */
+/* One slab, its head included: about 200 frames of 300 bytes, so work for each slab (a wake-up, a hand-over)
+ * costs little for each frame. */
 #define STAGE_SLAB_BYTES (64 * 1024)
 
 /* The file of the staging folder that holds all durable slabs but larger ones: one may begin at every

@@ -6,8 +6,8 @@
  *
  *     stopped ──start──► running ──socket or process ends, watchdog──► ending ──dead──► pausing ──pause is over──► running
  *
- * The binary is opened once and later engines are started from that descriptor, so an upgrade of the files under a
- * running PBX does not mix builds.
+ * The binary is opened once. Later engines are started from that descriptor, so an upgrade of the files under a running PBX
+ * does not mix builds.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.

@@ -63,7 +63,7 @@ func setUpProcess(memory int64) (faults []error) {
 	return faults
 }
 
-// onAllThreads makes a system call whose effect is on one thread in each of them; later threads inherit it.
+// onAllThreads makes a system call on every thread. Its effect is on the calling thread alone; later threads inherit it.
 func onAllThreads(trap, a1, a2, a3 uintptr) error {
 	if _, _, errno := syscall.AllThreadsSyscall6(trap, a1, a2, a3, 0, 0, 0); errno != 0 {
 		return errno

@@ -30,9 +30,9 @@ func door(t *testing.T, w *writer.Writer, log *lines) *ingest.Door {
 	return d
 }
 
-// The whole way from a real stage in another process to a broker that is away for a while: what piles up stays in the stage's
-// memory, which is used again and again, and each record arrives once, in order and with the bytes that were put. Then the writer is
-// killed.
+// TestDoor_OutageThenKill_RecordsArriveAsPut verifies the way from a real stage in another process to a broker. During an
+// outage records wait in the stage's memory, which is reused afterwards. Each record arrives once, in order, unchanged. Then
+// the writer is killed.
 func TestDoor_OutageThenKill_RecordsArriveAsPut(t *testing.T) {
 	for _, options := range [][]string{{inMemory}, {onDisk}} {
 		t.Run(options[0], func(t *testing.T) {

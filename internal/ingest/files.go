@@ -125,7 +125,7 @@ func (f *files) of(pool uint64) (*file, error) {
 	return opened, err
 }
 
-// open opens a file of the staging folder, which may be whatever somebody has put there.
+// open opens a file of the staging folder. Another user may have put anything there.
 func (f *files) open(name string) (*file, error) {
 	if f.folder == nil {
 		return nil, errNoFolder

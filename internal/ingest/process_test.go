@@ -238,8 +238,8 @@ func rounds(n int) int {
 	return n
 }
 
-// Engines are killed at random moments while four threads put as fast as they can: every frame that was accepted is delivered by
-// one of them, and none overtakes another one of its thread.
+// TestEngineKilled_EveryFrameDeliveredInOrder kills engines at random moments while four threads put flat out. It verifies
+// that every accepted frame is delivered, and that the frames of a thread keep their order.
 func TestEngineKilled_EveryFrameDeliveredInOrder(t *testing.T) {
 	for _, durable := range []bool{false, true} {
 		t.Run(fmt.Sprint("durable=", durable), func(t *testing.T) {
@@ -286,8 +286,8 @@ func (w *writing) settled(log string) {
 	}
 }
 
-// The writer is killed at a random moment, also while a new engine is given what the one before had: the engine finds every frame
-// that was accepted, in order.
+// TestWriterKilled_EngineFindsEveryFrame kills the writer at a random moment, also while a new engine takes over. It verifies
+// that the engine finds every accepted frame, in order.
 func TestWriterKilled_EngineFindsEveryFrame(t *testing.T) {
 	for _, durable := range []bool{false, true} {
 		t.Run(fmt.Sprint("durable=", durable), func(t *testing.T) {

@@ -87,8 +87,8 @@ func someFrames() []byte {
 	return frames
 }
 
-// A module that writes anything anywhere at any time, also while it is read, does not end the engine, nor does it make a reader
-// reach beyond what it has checked: that would be a panic, which the Door logs and survives.
+// TestDoor_MemoryScribbledOver_Survives verifies that random writes to shared memory, also during a read, neither end the
+// engine nor make a reader exceed its checked bounds. The Door would log the panic of such a reader.
 func TestDoor_MemoryScribbledOver_Survives(t *testing.T) {
 	m := newModule(t)
 	m.door.log = noPanic{t}
@@ -194,7 +194,7 @@ func TestDoor_NumbersFlicker_ReadOnce(t *testing.T) {
 	all.Wait()
 }
 
-// FuzzDoor lets the fuzzer write the entry, the slab's head and its frames, and somebody scribble over them meanwhile.
+// FuzzDoor fuzzes the entry, the slab's head and its frames. Another goroutine writes to them meanwhile.
 func FuzzDoor(f *testing.F) {
 	file := frametest.Slab("one", 1, 0, someFrames())
 	start := int(binary.NativeEndian.Uint32(file[frame.SlabFrames:]))

@@ -44,7 +44,7 @@ func layOut(records []Record) []byte {
 	return memory
 }
 
-// spoil is what the stage does with the frame of a record that was released: it uses its memory for something else.
+// spoil overwrites the frame of a released record, as a stage that reuses the memory does.
 func spoil(r *Record) {
 	if memory, ok := staying.LoadAndDelete(r.Staged); ok {
 		for i := range memory.([]byte) {
@@ -148,7 +148,7 @@ func TestAcceptStaying_Outage_KeepsReferencesOnly(t *testing.T) {
 	})
 }
 
-// The stage uses a frame's memory again as soon as the gate knows of its record: nobody may look at it any more.
+// TestAcceptStaying_FrameUsedAgain_NobodyLooks verifies that the outbox does not read a frame after its release.
 func TestAcceptStaying_FrameUsedAgain_NobodyLooks(t *testing.T) {
 	defer func(flowing int) { blocksFlowing = flowing }(blocksFlowing)
 	blocksFlowing = 0

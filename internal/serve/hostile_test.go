@@ -29,9 +29,9 @@ func hostileTime() time.Duration {
 	return 3 * time.Second
 }
 
-// TestServer_HostileModule_Unharmed guards that no frame and no word of shared memory makes the engine panic,
-// hang, or send what the module could not read: requests have random fields, are damaged, repeated or
-// unknown, and memory is scribbled over meanwhile.
+// TestServer_HostileModule_Unharmed verifies that no frame and no word of shared memory makes the engine
+// panic, hang, or send an unreadable answer. Requests have random fields, are damaged, repeated or unknown,
+// and shared memory is overwritten meanwhile.
 func TestServer_HostileModule_Unharmed(t *testing.T) {
 	before := runtime.NumGoroutine()
 	broker := port.Refused(t)

@@ -254,8 +254,8 @@ func TestServer_Signal_WaitsForTheModule(t *testing.T) {
 	}
 }
 
-// TestServer_SignalModuleStays_LeavesRecordsToTheNext verifies that an engine which is signaled alone ends, and that Asterisk loses
-// nothing by it: what is queued in memory only is not dropped, and nothing is refused meanwhile.
+// TestServer_SignalModuleStays_LeavesRecordsToTheNext verifies that an engine ends when it alone gets a signal, and that it
+// neither drops queued records nor refuses new ones.
 func TestServer_SignalModuleStays_LeavesRecordsToTheNext(t *testing.T) {
 	s := start(t)
 	s.server.times.signal = 200 * time.Millisecond
@@ -299,8 +299,8 @@ func TestServer_SignalThenStop_StopIsFinished(t *testing.T) {
 	}
 }
 
-// TestServer_SocketEnds_DeliversTheRest verifies that the records of a killed Asterisk arrive: those that the pump has handed over
-// and those that it has not.
+// TestServer_SocketEnds_DeliversTheRest verifies that all records of a killed Asterisk arrive, whether or not the pump has
+// handed them over.
 func TestServer_SocketEnds_DeliversTheRest(t *testing.T) {
 	b := broker(t, "t")
 	s := greeted(t)

@@ -183,7 +183,7 @@ int32_t resk_configure(const struct resk_entry *entries, size_t count)
 	return result;
 }
 
-/* What a connection of which the engine has not said yet what its limits are may hold: little, for a moment. */
+/* Sets small limits of a connection until the engine sets its own. */
 static void provide_limits(struct resk_gate *gate)
 {
 	__atomic_store_n(&gate->max_frames, 1000, __ATOMIC_RELAXED);

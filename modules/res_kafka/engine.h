@@ -126,7 +126,7 @@ int engine_open(struct resk_limits *limits);
 /* engine_memory returns the memory that stages share with engines, from engine_open to engine_close. */
 const struct stage_memory *engine_memory(void);
 
-/* engine_pump tells whose pump is to be told of engines; NULL: none any more. */
+/* engine_pump sets the pump that is notified of the start and death of engines; NULL = none. */
 void engine_pump(struct stage_pump *pump);
 
 /* engine_await waits until there is an engine that serves, timeout_ms at most, and starts one now if there is none. */
@@ -158,8 +158,8 @@ void resk_producer_forget(struct stage *stage);
 void resk_refused(uint64_t id, uint32_t reason, uint64_t count, const char *sample);
 
 /* resk_source_open reads the configuration of an event source (kind "cdr": cdr_kafka.conf) and gives its number and the
- * connection it publishes on, to be given to ast_free. Again with the same *source != 0: a reload, which changes nothing when it
- * fails. RESK_OK, RESK_ENOENT (no such kind), RESK_EINVAL (problems, logged), RESK_ESTATE (logged). */
+ * connection it publishes on, which the caller frees with ast_free. A call with the same *source != 0 is a reload; a failed reload
+ * changes nothing. RESK_OK, RESK_ENOENT (no such kind), RESK_EINVAL (problems, logged), RESK_ESTATE (logged). */
 int32_t resk_source_open(const char *kind, const struct resk_entry *entries, size_t count, uint64_t *source, char **connection);
 
 /* resk_consumer_check reports whether connection `name` can consume. Blocks for 10 ms at most. RESK_OK, RESK_ENOENT,
@@ -200,8 +200,8 @@ int32_t resk_pause(struct resk_subscription *subscription, const char *topics, i
  * record that is accepted with that number brings one report. RESK_OK, RESK_ESTATE. */
 int32_t resk_reports_open(uint64_t *id);
 
-/* resk_reports_next returns the next reports and blocks until there are some. It returns an empty batch once for each new
- * engine. It returns NULL when *ended is not 0, or when resk_stop has returned and no report is left. It may be called after
+/* resk_reports_next returns the next reports and blocks until there are some. It returns an empty batch with
+ * engine_died = 1 once for each new engine. It returns NULL when *ended is not 0, or when resk_stop has returned and no report is left. It may be called after
  * resk_stop. *generation belongs to the caller, 0 at first. One thread at a time. */
 struct resk_report_batch *resk_reports_next(uint64_t id, const int *ended, uint64_t *generation);
 void resk_reports_free(struct resk_report_batch *batch);
@@ -211,8 +211,8 @@ void resk_reports_free(struct resk_report_batch *batch);
 void resk_reports_close(uint64_t id, const int *ended);
 
 /* resk_ensure_topic creates a topic unless it is there; partitions and replication of 0 or less leave the number to the
- * broker. wait = 1: blocks until it is known, request_timeout_ms plus 2 s at most; 0: returns at once and goes on in the
- * background until resk_stop, also when the engine is away. RESK_OK, RESK_EINVAL (refused, logged with the broker's reason),
+ * broker. wait = 1: blocks until the broker has answered, request_timeout_ms plus 2 s at most. wait = 0: returns at once and
+ * continues in the background until resk_stop, also while there is no engine. RESK_OK, RESK_EINVAL (refused, logged with the broker's reason),
  * RESK_ENOENT, RESK_EDISABLED, RESK_ESTATE (logged). */
 int32_t resk_ensure_topic(const char *name, const char *topic, int32_t partitions, int32_t replication, int32_t wait);
 

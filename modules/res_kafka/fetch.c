@@ -9,8 +9,8 @@
  *
  * \brief Subscriptions, across the deaths of engines.
  *
- * A subscription's own thread tells a new engine of it (bind), because then no callback is under way, whose end the new
- * engine would count for one of its own messages.
+ * Each subscription's thread subscribes again at a new engine (bind). No callback runs then; the new engine would count its
+ * end for one of its own messages.
  */
 
 #include "asterisk.h"
@@ -116,7 +116,7 @@ struct resk_pause {
 	char topics[]; /* "" = all */
 };
 
-/* Notes a pause in place of those that it makes superfluous: of the same topics, and by one of all topics every earlier one. */
+/* Stores a pause and removes older ones of the same topics; a pause of all topics removes all older ones. */
 static void note_pause(struct resk_subscription *s, const char *topics, int on)
 {
 	struct resk_pause *pause = ast_malloc(sizeof(*pause) + strlen(topics) + 1), **at, *old;

@@ -9,8 +9,8 @@
  *
  * \brief Numbers in place of the pointers that modules have come back in a report.
  *
- * A pointer never leaves this process: the engine gets a number, which brings the pointer back once. So a report that comes
- * twice, because the engine died after the first, or that an engine invents, calls nobody back.
+ * A pointer never leaves this process. The engine gets a number that is valid for one report. A repeated report, after the
+ * death of an engine, or an invented one has an invalid number and is dropped.
  */
 
 #include "asterisk.h"

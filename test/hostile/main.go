@@ -1,7 +1,6 @@
-// Command hostile is installed in place of the engine. It runs the real one and passes on what it and the
-// module send each other, damaged while there is a file "on" in its folder: frames on the socket, and the
-// memory that both share. So a test sees what becomes of Asterisk when the engine is broken in every way that
-// bytes can be.
+// Command hostile is installed in place of the engine. It runs the real engine and relays the frames between
+// engine and module. While its folder has a file "on", it damages frames and shared memory. So tests check that
+// Asterisk survives an engine that writes any bytes.
 //
 // In its folder: reskafka is this program, reskafka.real the engine, and "on" holds the seed, one frame in
 // how many is damaged, and how many words of shared memory are written each millisecond.

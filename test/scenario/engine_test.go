@@ -143,8 +143,8 @@ func TestEngine_KilledUnderLoad_EachRecordIsReportedOnce(t *testing.T) {
 	}
 }
 
-// TestEngine_KilledWithRecordsOnDisk_OutcomeIsNotKnown guards the count of outstanding reports: what is on disk is no longer staged, so
-// no later engine knows who wants its report, and the records kept their place for ever.
+// TestEngine_KilledWithRecordsOnDisk_OutcomeIsNotKnown guards the count of outstanding reports. A record on disk has no frame
+// any longer, so no later engine knows its report. Such records used to count as outstanding for ever.
 func TestEngine_KilledWithRecordsOnDisk_OutcomeIsNotKnown(t *testing.T) {
 	w := newWorld(t, options{noBroker: true, modules: []string{"res_kafka", "kafka_probe"}, files: map[string]string{
 		"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = disk\n",

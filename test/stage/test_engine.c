@@ -1,6 +1,6 @@
 /*
- * res_kafka: the engine dies, at every step and at any time, and a new one goes on: every frame is handed over until it is
- * done, in order for each writer, and never when it is done.
+ * res_kafka: the engine dies at every step and at any time, and a new one takes over. Every frame is handed over until it is
+ * done, in the order of its writer, and not afterwards.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
