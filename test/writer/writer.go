@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,10 +29,19 @@ type Writer struct {
 	alive    bool
 }
 
-// root is the repository's top folder.
+// root is the repository's top folder: the first with a go.mod above the package whose test runs. A program that is built with
+// -trimpath does not know where its sources lie.
 func root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "../..")
+	folder, err := os.Getwd()
+	if err != nil {
+		return "."
+	}
+	for at := folder; at != "/"; at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			return at
+		}
+	}
+	return folder
 }
 
 // Compile compiles a C program that may include the repository's headers. It skips the test where there is no compiler.
