@@ -270,7 +270,7 @@ func TestAMixedRoundIsFollowedByAProbe(t *testing.T) {
 	bad := false
 	c := newClient("client", usual, func(r *Record) answer {
 		if bad && string(r.Key) == "bad" {
-			return answer{err: errRetry}
+			return answer{err: errRetry, after: 5 * time.Millisecond} // when the whole round has been sent
 		}
 		return answer{after: 10 * time.Millisecond}
 	})
