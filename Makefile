@@ -139,6 +139,7 @@ install: all ## Install modules, engine, documentation, headers and command
 	put() { mode=$$1 dir=$(TARGET)$$2; shift 2; echo "  INSTALL $$dir ($$*)"; install -d "$$dir"; install -C -m $$mode "$$@" "$$dir"; }; \
 	put 755 "$$astmoddir" $(MODULES:%=$(BUILD)/%.so); \
 	put 755 "$$astmoddir/res_kafka" $(BUILD)/reskafka; \
+	rm -f "$(TARGET)$$astmoddir/res_kafka/libreskafka.so"; \
 	put 644 "$$includedir/asterisk" include/asterisk/kafka*.h; \
 	set -- documentation/*-en_US.xml; test ! -e "$$1" || put 644 "$$astdatadir/documentation/thirdparty" "$$@"; \
 	put 755 $(bindir) $(BUILD)/reskafka; \
