@@ -207,6 +207,14 @@ void supervisor_hurry(struct supervisor *supervisor)
 	peer_wake(supervisor->options.peer);
 }
 
+void supervisor_hasten(struct supervisor *supervisor)
+{
+	pthread_mutex_lock(&supervisor->lock);
+	supervisor->hasten = true;
+	pthread_mutex_unlock(&supervisor->lock);
+	peer_wake(supervisor->options.peer);
+}
+
 void supervisor_status(struct supervisor *supervisor, struct supervisor_status *status)
 {
 	pthread_mutex_lock(&supervisor->lock);

@@ -76,6 +76,10 @@ void supervisor_refuse(struct supervisor *supervisor, const char *why);
 /* supervisor_hurry ends a pause. Any thread. */
 void supervisor_hurry(struct supervisor *supervisor);
 
+/* supervisor_hasten has the engine asked every second from now on whether it works, and ended when it does not answer for three:
+ * somebody waits for it to stop. Any thread. */
+void supervisor_hasten(struct supervisor *supervisor);
+
 /* supervisor_status says how the engine is. Any thread. */
 void supervisor_status(struct supervisor *supervisor, struct supervisor_status *status);
 

@@ -29,7 +29,7 @@ struct supervisor {
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t changed;
 	struct supervisor_status status; /* since_ms is a moment here */
-	bool stop, hurry;
+	bool stop, hurry, hasten;
 	bool ever_ready; /* an engine was */
 	bool failed;     /* the first one has died before it was ready */
 	int grace_ms;

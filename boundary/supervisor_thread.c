@@ -23,6 +23,9 @@
 #define PING_EVERY_MS 10000
 #define SILENCE_MS 30000
 
+/* The same while the engine is to stop: Asterisk waits. */
+#define SILENCE_HASTENED_MS 3000
+
 /* How long an engine may take until it serves, ms: reading a configuration opens spools, which waits for a disk. An engine
  * that answers pings and does not serve has lost an answer, or refuses this module and does not end. Tests set it lower. */
 #ifndef SUPERVISOR_SERVE_MS
@@ -35,6 +38,7 @@
 
 /* How long the engine may take to end after its connection was closed, or to write its trace after SIGQUIT, ms. */
 #define END_MS 2000
+#define END_HASTENED_MS 500
 
 /* Without a pidfd the thread has to look whether the engine has ended, this often, ms. */
 #define LOOK_FOR_DEATH_MS 20
@@ -120,12 +124,14 @@ static int counted(int64_t now, int64_t last)
 /* Asks whether the engine works, and ends it when it has not answered, or does not serve, for too long. */
 static void watch(struct supervisor *s, int64_t now)
 {
-	bool alive, ready;
+	bool alive, ready, hasten;
+	int limit_ms;
 
 	pthread_mutex_lock(&s->lock);
 	alive = s->alive;
 	s->alive = false;
 	ready = s->ready_at != 0;
+	hasten = s->hasten;
 	pthread_mutex_unlock(&s->lock);
 	s->unready_ms = ready ? -1 : s->unready_ms + counted(now, s->watched);
 	s->watched = now;
@@ -134,16 +140,21 @@ static void watch(struct supervisor *s, int64_t now)
 		end(s, "it answered, but did not serve", END_MS);
 		return;
 	}
+	limit_ms = hasten ? SILENCE_HASTENED_MS : SILENCE_MS;
 	if (alive) {
 		s->silent_ms = -1;
 		s->pinged = now + PING_EVERY_MS;
 	}
+	if (hasten && s->silent_ms < 0 && s->pinged > now + LOOK_MS) {
+		s->pinged = now + LOOK_MS;
+	}
 	if (s->silent_ms >= 0) {
 		s->silent_ms += counted(now, s->pinged);
 		s->pinged = now;
-		if (s->silent_ms >= SILENCE_MS) {
+		if (s->silent_ms >= limit_ms) {
 			spawn_signal(&s->engine, SIGQUIT); /* Go writes what each goroutine does, and ends */
-			end(s, "it did not answer for 30 seconds", END_MS);
+			end(s, hasten ? "it did not answer for 3 seconds" : "it did not answer for 30 seconds",
+				hasten ? END_HASTENED_MS : END_MS);
 		}
 	} else if (now >= s->pinged) {
 		s->silent_ms = 0;

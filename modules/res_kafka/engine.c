@@ -39,7 +39,7 @@
 /* How long the engine may take to end after it has answered the request to stop, ms; and without that answer, when it sees only
  * that the connection is gone and has still to write to disk what it holds. */
 #define END_MS 1000
-#define END_UNASKED_MS 3000
+#define END_UNASKED_MS 5000
 
 struct peer *engine_peer;
 
@@ -343,23 +343,32 @@ int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, 
 	return result;
 }
 
-/* The engine bounds a stop itself, by grace_ms, each connection's flush_timeout_ms and a second for the closing. This is for one
- * that hangs: it would be killed for not answering pings after half of this. */
+/* The engine bounds a stop itself, by grace_ms, each connection's flush_timeout_ms and a second for the closing, and one that hangs
+ * is ended after seconds. This is for one that answers pings and does not stop. */
 #define STOP_MS 60000
+
+/* How long to wait for another engine when one died while it stopped, ms. That one is not asked to stop: when the connection is closed
+ * it takes all that is staged, which the pump may not have handed over yet, delivers it or writes it to disk, and ends. */
+#define SUCCESSOR_MS 3000
 
 void resk_stop(uint32_t grace_ms)
 {
 	struct boundary_writer request = { 0 };
 	struct peer_answer answer;
+	enum peer_result asked;
 
-	if (!engine_peer || stopped) {
+	if (!engine_peer || !supervisor || stopped) {
 		return;
 	}
+	supervisor_hasten(supervisor);
 	boundary_begin(&request, BOUNDARY_STOP, 0, 1);
 	boundary_put_number(&request, grace_ms);
-	if (engine_ask(&request, 0, STOP_MS, NULL, &answer) == PEER_OK) {
+	asked = engine_ask(&request, 0, STOP_MS, NULL, &answer);
+	if (asked == PEER_OK) {
 		stopped = true;
 		peer_free(answer.fields);
+	} else if (asked == PEER_AWAY) {
+		engine_await(SUCCESSOR_MS);
 	}
 }
 

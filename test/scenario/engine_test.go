@@ -155,6 +155,20 @@ func TestEngine_KilledWithRecordsOnDisk_OutcomeIsNotKnown(t *testing.T) {
 	w.until(`accepted 100 acknowledged 0 failed 0 unknown 100 strange 0`, "kafka reported show")
 }
 
+// TestEngine_Hangs_AsteriskStops guards the end of Asterisk: it waits for seconds for an engine that hangs, and another engine saves
+// what was staged.
+func TestEngine_Hangs_AsteriskStops(t *testing.T) {
+	w := newWorld(t, options{files: map[string]string{"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = overflow\n"}})
+	w.signalEngine(syscall.SIGSTOP)
+	w.expect(`accepted 1 refused 0`, "kafka probe file one t %s", w.probeFile([2][]byte{nil, []byte("late")}))
+	started := time.Now()
+	w.must(w.pbx.Stop(pbx.Now))
+	if took := time.Since(started); took > 15*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	w.read("t", 1)
+}
+
 // TestEngine_Away_CommandsAnswer guards that commands do not wait for an engine that does not come, and that its names are known.
 func TestEngine_Away_CommandsAnswer(t *testing.T) {
 	w := newWorld(t, options{noBroker: true})
