@@ -21,7 +21,7 @@
 /* How long the engine may take to read a configuration, ms: it opens spools, which wait for a disk. */
 #define CONFIGURE_MS 60000
 
-/* How long a module that loads waits for an engine that is being restarted, ms. */
+/* How long a module that loads or reloads waits for an engine that is being restarted, ms. */
 #define AWAIT_MS 5000
 
 #define AWAY "the Kafka engine is not there to answer; it is being restarted"
@@ -154,9 +154,11 @@ int32_t resk_configure(const struct resk_entry *entries, size_t count)
 	struct boundary_reader reader;
 	struct peer_answer answer = { 0 };
 	struct names *accepted = NULL;
-	uint64_t generation = engine_now();
+	uint64_t generation;
 	int32_t result = RESK_ESTATE;
 
+	engine_await(AWAIT_MS); /* a reload ends the pause before the next engine */
+	generation = engine_now();
 	boundary_begin(&request, BOUNDARY_CONFIGURE, 0, 1);
 	put_entries(&request, entries, count);
 	if (boundary_finish(&request) || !generation

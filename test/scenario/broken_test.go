@@ -85,7 +85,7 @@ func running(program string) (pids []int) {
 }
 
 // replaceEngine kills the engine, whatever its state, and waits until another one serves, which has been a
-// good one from its first frame on. After many deaths it is some 10 seconds away.
+// good one from its first frame on. After many deaths it is up to a minute away, unless a reload asks for it.
 func (w *world) replaceEngine(program string) {
 	w.Helper()
 	for _, line := range w.pbx.LogLines() {
@@ -100,6 +100,7 @@ func (w *world) replaceEngine(program string) {
 	w.wait("another engine serves", func() bool {
 		id := engineID.FindStringSubmatch(w.cli("kafka show status"))
 		if id == nil {
+			_, _ = w.pbx.CLI("module reload res_kafka.so")
 			return false
 		}
 		pid, err := strconv.Atoi(id[1])
