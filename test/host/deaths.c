@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include <time.h>
+
 #include "host.h"
 
 static int32_t fault(const char *how)
@@ -57,34 +59,35 @@ void takes_over_frames(void)
 {
 	struct resk_frame_head head = { .topic_length = 1, .key_length = RESK_NULL, .value_length = 100 };
 	char value[100] = "";
-	struct iovec parts[] = { { &head, sizeof(head) }, { "t", 1 }, { value, sizeof(value) } };
+	struct iovec parts[] = { { &head, sizeof(head) }, { "u", 1 }, { value, sizeof(value) } };
 	struct resk_gate *gate;
 	struct stage *stage;
-	int64_t done, again;
+	struct timespec now;
+	int64_t again;
 	int i;
 
 	CHECK(host_enter());
-	CHECK(configure(NULL) == RESK_OK);
+	CHECK(configure("durability=memory") == RESK_OK);
 	stage = stage_create(pump, NULL, "nobody");
 	gate = stage_gate(stage);
 	CHECK(producer_open("nobody", stage_number(stage)) == RESK_OK);
 	CHECK(SOON(__atomic_load_n(&shown_all, __ATOMIC_SEQ_CST) == 1)); /* the pump has looked for what an engine before left */
+	/* Neither expired records, nor those of a topic that has records on disk, stay in the stage. */
+	clock_gettime(CLOCK_REALTIME, &now);
+	head.accepted_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 	for (i = 0; i < 1000; i++) {
 		CHECK(stage_put(stage, parts, 3, sizeof(value), true) == STAGE_OK);
 	}
 	CHECK(SOON(__atomic_load_n(&gate->handed, __ATOMIC_SEQ_CST) == 1000));
 	CHECK(!frames_again);
-	done = __atomic_load_n(&gate->done_frames, __ATOMIC_SEQ_CST);
 	kill(engine_pid(), SIGKILL);
 	CHECK(SOON(peer_wait(peer, 0) == 2));
-	CHECK(configure(NULL) == RESK_OK);
+	CHECK(configure("durability=memory") == RESK_OK);
 	CHECK(producer_open("nobody", stage_number(stage)) == RESK_OK);
 	stage_pump_engine_new(pump);
 	CHECK(SOON(__atomic_load_n(&shown_all, __ATOMIC_SEQ_CST) == 2));
-	/* The engines finish frames meanwhile: the first one before its death, the second one once it has them. */
 	again = __atomic_load_n(&frames_again, __ATOMIC_SEQ_CST);
-	CHECK(again <= 1000 - done && again >= 1000 - __atomic_load_n(&gate->done_frames, __ATOMIC_SEQ_CST),
-		"%lld frames are handed over again; %lld were done, %lld are", (long long) again, (long long) done, (long long) gate->done_frames);
+	CHECK(again == 1000, "%lld frames are handed over again", (long long) again);
 	CHECK(SOON(__atomic_load_n(&gate->handed, __ATOMIC_SEQ_CST) == 1000));
 	stage_shut(stage);
 	CHECK(stage_flush(stage, 10000000000LL));
