@@ -14,12 +14,12 @@ const metricsHead = `# Metrics
 
 *Generated from internal/metrics/table.go by ` + "`make generate`" + `.*
 
-What the engine counts and measures. ` + "`kafka show status`, `kafka show connection`, `kafka show consumer`" + ` and
+The numbers of the engine. ` + "`kafka show status`, `kafka show connection`, `kafka show consumer`" + ` and
 ` + "`kafka show spool`" + ` print these numbers. A counter only grows, and starts at zero with the engine. Counters of a
-subscription and of responses start anew with their client, which a reload of ` + "`kafka.conf`" + ` may replace.
+subscription and of responses also start at zero with their client; a reload of ` + "`kafka.conf`" + ` may replace the client.
 
-A value may lack a label. It is then about everything that the label would tell apart: records that have no topic yet, or
-the producer of a connection where others name a subscription. A value that is not known is absent, not zero.
+A value without one of its labels covers everything the label would separate: records without a topic yet, or the
+producer of a connection instead of a subscription. An unknown value is absent, not zero.
 
 | label | value |
 | --- | --- |
