@@ -5,21 +5,22 @@ import (
 	"strings"
 )
 
-// Document is the table as documentation/options-tested.md shows it.
+// Document renders documentation/options-tested.md.
 func Document() string {
 	var text strings.Builder
-	text.WriteString(`# Every option and the test that sees its effect
+	text.WriteString(`# Every option and its test
 
-Made from the table in ` + "`test/options`" + `, which is what runs; ` + "`go test ./test/options -run TestDocument -update`" + ` writes it.
+Generated from the test's own table in ` + "`test/options`" + ` by ` + "`go test ./test/options -run TestDocument -update`" + `.
 
-Each row is run twice: with the option in ` + "`kafka.conf`" + `, when its effect must be seen, and without it, when it must not. The second
-run is what an engine that ignored the option would do, so it proves that the first would fail then. Where the option
-cannot be left out, the second run has another value, and the row says why.
+Each row runs twice. The first run has the option in ` + "`kafka.conf`" + ` and must show the effect. The second run has no
+such option and must not show the effect; an engine without the option would behave like the second run. A required
+option has another value in the second run, with the reason in the row.
 
-The tests are ` + "`TestOptions/<option>=<value>`" + ` of ` + "`test/options`" + `, against the embedded broker. Rows with a cross are run against Apache Kafka
-too, ` + "`TestOptions/<option>=<value>`" + ` of ` + "`test/apache/options`" + `; those with two also look for the effect in the broker's own log of requests.
+The tests are ` + "`TestOptions/<option>=<value>`" + ` of ` + "`test/options`" + `, against the embedded broker. A row with a cross also
+runs against Apache Kafka, ` + "`TestOptions/<option>=<value>`" + ` of ` + "`test/apache/options`" + `. Two crosses mean: the test also finds
+the effect in the broker's own log of requests.
 
-| option | value | effect | where it is seen | in the second run | Apache Kafka | held further by |
+| option | value | effect | seen | in the second run | Apache Kafka | also checked by |
 | --- | --- | --- | --- | --- | --- | --- |
 `)
 	for i := range Rows {

@@ -13,7 +13,7 @@ import (
 var consumerRows = []Row{
 	{
 		Option: "group_id", Value: "billing",
-		Effect: "the group that the member joins; without it no consumer is given", Where: "on the wire", Apache: true,
+		Effect: "the member joins this group; without a group, requests for a consumer fail", Where: "on the wire", Apache: true,
 		Logged: `"requestApiKeyName":"JOIN_GROUP".*"groupId":"billing"`,
 		holds: func(w *World) error {
 			join, err := w.join()
@@ -25,7 +25,7 @@ var consumerRows = []Row{
 	},
 	{
 		Option: "auto_offset_reset", Value: "earliest", With: []string{"group_id = $group"},
-		Effect: "a record that was there before the group is delivered first", Where: "behaviour", Apache: true,
+		Effect: "a record older than the group is delivered first", Where: "behaviour", Apache: true,
 		Logged: `"clientId":"tested".*"requestApiKeyName":"LIST_OFFSETS".*"timestamp":-2`,
 		holds: func(w *World) error {
 			s, err := w.delivered("before")
@@ -50,7 +50,7 @@ var consumerRows = []Row{
 	},
 	{
 		Option: "auto_offset_reset", Value: "none", With: []string{"group_id = $group"},
-		Effect: "a group without a committed offset is told of and nothing is consumed", Where: "behaviour", Apache: true,
+		Effect: "a group without a committed offset is logged, and nothing is consumed", Where: "behaviour", Apache: true,
 		holds: func(w *World) error {
 			if err := w.configure(); err != nil {
 				return err
@@ -73,7 +73,7 @@ var consumerRows = []Row{
 	},
 	{
 		Option: "enable_auto_commit", Value: "no", With: []string{"group_id = $group", "auto_offset_reset = earliest"},
-		Effect: "what was delivered is not committed when the subscription ends", Where: "on the wire", Apache: true,
+		Effect: "delivered offsets are not committed at the end of the subscription", Where: "on the wire", Apache: true,
 		Beyond: "test/scenario TestManualCommit",
 		holds: func(w *World) error {
 			if _, err := w.delivered("one"); err != nil {
@@ -100,7 +100,7 @@ var consumerRows = []Row{
 	},
 	{
 		Option: "auto_commit_interval_ms", Value: "200", With: []string{"group_id = $group", "auto_offset_reset = earliest"},
-		Effect: "what was delivered is committed before a consumer with 3000 commits", Where: "on the wire",
+		Effect: "delivered offsets are committed earlier than with 3000", Where: "on the wire",
 		holds: func(w *World) error {
 			if err := w.configure(section("other", "group_id = $group-2", "auto_offset_reset = earliest", "auto_commit_interval_ms = 3000")); err != nil {
 				return err
@@ -124,7 +124,7 @@ var consumerRows = []Row{
 	},
 	{
 		Option: "session_timeout_ms", Value: "7000", With: []string{"group_id = $group"},
-		Effect: "the session timeout that the member joins with", Where: "on the wire", Apache: true,
+		Effect: "the session timeout in JoinGroup", Where: "on the wire", Apache: true,
 		Logged: `"requestApiKeyName":"JOIN_GROUP".*"sessionTimeoutMs":7000`,
 		holds: func(w *World) error {
 			join, err := w.join()
@@ -136,7 +136,7 @@ var consumerRows = []Row{
 	},
 	{
 		Option: "max_poll_interval_ms", Value: "1500", With: []string{"group_id = $group", "session_timeout_ms = 1500", "auto_offset_reset = earliest"},
-		Effect: "how long a rebalance waits for the member, and a callback that takes longer makes it leave the group", Where: "on the wire",
+		Effect: "the rebalance timeout in JoinGroup; a longer callback makes the member leave the group", Where: "on the wire",
 		Apache: true, Logged: `"requestApiKeyName":"JOIN_GROUP".*"rebalanceTimeoutMs":1500`,
 		Beyond: "internal/kafka/consume watch_test.go",
 		holds: func(w *World) error {

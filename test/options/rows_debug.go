@@ -28,14 +28,14 @@ func debugRows() []Row {
 	for _, context := range contexts {
 		r := Row{
 			Option: "debug", Value: context, With: []string{"group_id = $group", "auto_offset_reset = earliest", "enable_idempotence = yes"},
-			Effect: "lines of that context, and of no other", Where: "in the debug log",
+			Effect: "lines of this context only", Where: "in the debug log",
 			holds: func(w *World) error { return w.debugLines(context, contexts) },
 		}
 		switch {
 		case context == "all":
 			r.Effect = "lines of every context"
 		case slices.Contains(silent, context):
-			r.Effect = "there is nothing of the kind here: loading warns"
+			r.Effect = "the client has no such context: a warning at load"
 			r.Where = "in the log"
 			r.holds = func(w *World) error {
 				if err := w.configure(); err != nil {

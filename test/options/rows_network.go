@@ -15,7 +15,7 @@ import (
 var networkRows = []Row{
 	{
 		Option: "enabled", Value: "no", General: true,
-		Effect: "no producer is given", Where: "behaviour", Beyond: "test/scenario TestConsole",
+		Effect: "every request for a producer fails", Where: "behaviour", Beyond: "test/scenario TestConsole",
 		holds: func(w *World) error {
 			if err := w.configure(); err != nil {
 				return err
@@ -29,13 +29,13 @@ var networkRows = []Row{
 	},
 	{
 		Option: "type", Value: "connection",
-		Effect: "the section is a connection that delivers; without it the file is refused", Where: "behaviour",
+		Effect: "the section is a working connection; a file without it is refused", Where: "behaviour",
 		holds: func(w *World) error { return delivers(w) },
 	},
 	{
 		Option: "brokers", Value: "127.0.0.1:1, PLAINTEXT://$brokers", Instead: []string{"brokers = $elsewhere"},
-		Why:    "the default may be somebody's broker",
-		Effect: "the broker of the list that is there gets the record", Where: "on the wire",
+		Why:    "the default address may belong to a real broker",
+		Effect: "the reachable broker of the list gets the record", Where: "on the wire",
 		holds: func(w *World) error {
 			elsewhere := newServer(w, (*server).closeAtOnce)
 			w.vars["elsewhere"] = elsewhere.address
@@ -57,7 +57,7 @@ var networkRows = []Row{
 	},
 	{
 		Option: "client_id", Value: "pbx-7",
-		Effect: "the header of each request carries it", Where: "on the wire", Apache: true,
+		Effect: "the header of each request has the name", Where: "on the wire", Apache: true,
 		Logged: `"clientId":"pbx-7"`,
 		holds: func(w *World) error {
 			if _, err := w.delivered("one"); err != nil {
@@ -73,7 +73,7 @@ var networkRows = []Row{
 	},
 	{
 		Option: "request_timeout_ms", Value: "4321",
-		Effect: "the time that Produce and CreateTopics requests give the broker", Where: "on the wire", Apache: true,
+		Effect: "the timeout field of Produce and CreateTopics requests", Where: "on the wire", Apache: true,
 		Logged: `"requestApiKeyName":"PRODUCE".*"timeoutMs":4321`,
 		holds: func(w *World) error {
 			if _, err := w.delivered("one"); err != nil {
@@ -99,7 +99,7 @@ var networkRows = []Row{
 	},
 	{
 		Option: "message_timeout_ms", Value: "1000",
-		Effect: "a record that no broker acknowledges is dropped before one of a connection with 4000", Where: "behaviour",
+		Effect: "an unacknowledged record is dropped earlier than with 4000", Where: "behaviour",
 		Beyond: "internal/outbox expiry_test.go",
 		holds: func(w *World) error {
 			release := w.Wire.Hold(kmsg.Produce)
@@ -109,7 +109,7 @@ var networkRows = []Row{
 	},
 	{
 		Option: "socket_timeout_ms", Value: "1000",
-		Effect: "a connection on which nothing comes back is closed before that of a connection with 4000", Where: "on the wire",
+		Effect: "a silent connection is closed earlier than with 4000", Where: "on the wire",
 		Beyond: "internal/kafka/client TestSocketTimeout",
 		holds: func(w *World) error {
 			s := newServer(w, (*server).waitForTheirEnd)
@@ -133,7 +133,7 @@ var networkRows = []Row{
 	},
 	{
 		Option: "connections_max_idle_ms", Value: "1000",
-		Effect: "a record that comes after 1.5 seconds of rest goes by a new connection", Where: "on the wire",
+		Effect: "a record after 1.5 idle seconds uses a new connection", Where: "on the wire",
 		Beyond: "test/brokers rows_connections_test.go",
 		holds: func(w *World) error {
 			producer, err := w.delivered("one")
@@ -157,7 +157,7 @@ var networkRows = []Row{
 	},
 	{
 		Option: "reconnect_backoff_ms", Value: "1000",
-		Effect: "a broker that closes each connection is called again no sooner than 750 ms later, as jitter has it", Where: "on the wire",
+		Effect: "after a close by the broker, the next attempt is at least 750 ms later, jitter included", Where: "on the wire",
 		Beyond: "internal/kafka/client TestReconnectTurns",
 		holds: func(w *World) error {
 			const least, calls = 740 * time.Millisecond, 3
@@ -180,7 +180,7 @@ var networkRows = []Row{
 	},
 	{
 		Option: "reconnect_backoff_max_ms", Value: "200",
-		Effect: "a broker that closes each connection is called ten times while a connection with 10000 calls its six times",
+		Effect: "ten attempts to a closing broker take no longer than six attempts with 10000",
 		Where:  "on the wire", Beyond: "internal/kafka/client TestBackoff",
 		holds: func(w *World) error {
 			ours, other := newServer(w, (*server).closeAtOnce), newServer(w, (*server).closeAtOnce)

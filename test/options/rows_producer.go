@@ -34,7 +34,7 @@ var producerRows = []Row{
 	levelRow("gzip", "1", false), levelRow("gzip", "9", true), levelRow("lz4", "12", true), levelRow("zstd", "12", true),
 	{
 		Option: "linger_ms", Value: "250",
-		Effect: "how long the pump lets frames gather", Where: "at the gate",
+		Effect: "the pump's delay for a batch of frames", Where: "at the gate",
 		Beyond: "test/stage test_pump",
 		holds: func(w *World) error {
 			return w.gate(func(s *Stage) int64 { return s.LingerNS.Load() }, 250e6)
@@ -42,7 +42,7 @@ var producerRows = []Row{
 	},
 	{
 		Option: "batch_num_messages", Value: "5",
-		Effect: "no batch holds more records", Where: "on the wire", Apache: true,
+		Effect: "no batch has more records", Where: "on the wire", Apache: true,
 		holds: func(w *World) error {
 			if _, err := w.many(1000, 10); err != nil {
 				return err
@@ -57,7 +57,7 @@ var producerRows = []Row{
 	},
 	{
 		Option: "batch_size", Value: "2000",
-		Effect: "no batch holds more bytes of records", Where: "on the wire", Apache: true,
+		Effect: "no batch has more bytes of records", Where: "on the wire", Apache: true,
 		holds: func(w *World) error {
 			if _, err := w.many(400, 97); err != nil { // a hundred with the key
 				return err
@@ -96,7 +96,7 @@ var producerRows = []Row{
 	},
 	{
 		Option: "queue_buffering_max_kbytes", Value: "7",
-		Effect: "the stage's limit for what waiting records hold", Where: "at the gate", Beyond: "test/stage test_limits",
+		Effect: "the stage's limit for the bytes of waiting records", Where: "at the gate", Beyond: "test/stage test_limits",
 		holds: func(w *World) error {
 			return w.gate(func(s *Stage) int64 { return s.MaxCharge.Load() }, 7*1024)
 		},
@@ -104,7 +104,7 @@ var producerRows = []Row{
 	acksRow("0"), acksRow("1"),
 	{
 		Option: "retries", Value: "2",
-		Effect: "a record that the broker refuses for now is sent three times and dropped", Where: "on the wire",
+		Effect: "a record with temporary refusals is sent three times and dropped", Where: "on the wire",
 		Beyond: "internal/kafka/produce producer_test.go",
 		holds: func(w *World) error {
 			w.Kafka.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -130,7 +130,7 @@ var producerRows = []Row{
 	},
 	{
 		Option: "enable_idempotence", Value: "yes",
-		Effect: "batches carry a producer id that the broker gave", Where: "on the wire", Apache: true,
+		Effect: "batches have a producer id from the broker", Where: "on the wire", Apache: true,
 		Logged: `"clientId":"tested".*"requestApiKeyName":"INIT_PRODUCER_ID"`,
 		holds: func(w *World) error {
 			if _, err := w.many(1, 10); err != nil {
@@ -211,7 +211,7 @@ func (w *World) gate(limit func(*Stage) int64, want int64) error {
 func codecRow(name string, attribute int16) Row {
 	return Row{
 		Option: "compression_codec", Value: name,
-		Effect: "what a batch says it is compressed with", Where: "on the wire", Apache: true,
+		Effect: "the codec in the header of a batch", Where: "on the wire", Apache: true,
 		holds: func(w *World) error {
 			if _, err := w.many(1, 5000); err != nil {
 				return err
@@ -266,7 +266,7 @@ func levelRow(codec, level string, smaller bool) Row {
 func acksRow(value string) Row {
 	return Row{
 		Option: "acks", Value: value,
-		Effect: "what Produce requests ask for", Where: "on the wire", Apache: true,
+		Effect: "the acks field of Produce requests", Where: "on the wire", Apache: true,
 		Logged: `"requestApiKeyName":"PRODUCE".*"acks":` + value + `,`,
 		holds: func(w *World) error {
 			if _, err := w.many(3, 10); err != nil {

@@ -23,19 +23,19 @@ var loginLines = []string{"sasl_mechanisms = SCRAM-SHA-512", "sasl_username = " 
 var securityRows = []Row{
 	{
 		Option: "security_protocol", Value: "ssl", With: []string{"ssl_ca_location = $ca"},
-		Effect: "a broker that speaks TLS gets the record", Where: "behaviour", Beyond: "internal/kafka/client TestTLS, TestTLSRefused",
+		Effect: "a broker with TLS gets the record", Where: "behaviour", Beyond: "internal/kafka/client TestTLS, TestTLSRefused",
 		prepare: func(w *World) []kfake.Opt { return encrypted(w, tls.NoClientCert) },
 		holds:   delivers,
 	},
 	{
 		Option: "security_protocol", Value: "sasl_plaintext", With: loginLines,
-		Effect: "a broker that wants a login gets one and the record", Where: "behaviour", Beyond: "internal/kafka/client TestSASL",
+		Effect: "a broker with logins gets a login and the record", Where: "behaviour", Beyond: "internal/kafka/client TestSASL",
 		prepare: func(*World) []kfake.Opt { return login("SCRAM-SHA-512") },
 		holds:   delivers,
 	},
 	{
 		Option: "security_protocol", Value: "sasl_ssl", With: append([]string{"ssl_ca_location = $ca"}, loginLines...),
-		Effect: "a broker that speaks TLS and wants a login gets both and the record", Where: "behaviour",
+		Effect: "a broker with TLS and logins gets a login and the record", Where: "behaviour",
 		prepare: func(w *World) []kfake.Opt {
 			return append(encrypted(w, tls.NoClientCert), login("SCRAM-SHA-512")...)
 		},
@@ -46,7 +46,7 @@ var securityRows = []Row{
 		Option: "sasl_username", Value: user,
 		With:    []string{"security_protocol = sasl_plaintext", "sasl_mechanisms = PLAIN", "sasl_password = " + password},
 		Instead: []string{"sasl_username = somebody"}, Why: "without it the file is refused",
-		Effect: "the broker lets that user in", Where: "behaviour",
+		Effect: "the broker accepts the user", Where: "behaviour",
 		prepare: func(*World) []kfake.Opt { return login("PLAIN") },
 		holds:   delivers,
 	},
@@ -54,13 +54,13 @@ var securityRows = []Row{
 		Option: "sasl_password", Value: password,
 		With:    []string{"security_protocol = sasl_plaintext", "sasl_mechanisms = PLAIN", "sasl_username = " + user},
 		Instead: []string{"sasl_password = battery-staple"}, Why: "without it the file is refused",
-		Effect: "the broker lets the user in", Where: "behaviour",
+		Effect: "the broker accepts the password", Where: "behaviour",
 		prepare: func(*World) []kfake.Opt { return login("PLAIN") },
 		holds:   delivers,
 	},
 	{
 		Option: "ssl_ca_location", Value: "$ca", With: []string{"security_protocol = ssl"},
-		Effect: "a broker whose certificate that authority has signed is trusted", Where: "behaviour", Beyond: "internal/kafka/client TestTLS",
+		Effect: "a broker with a certificate of this authority is trusted", Where: "behaviour", Beyond: "internal/kafka/client TestTLS",
 		prepare: func(w *World) []kfake.Opt { return encrypted(w, tls.NoClientCert) },
 		holds:   delivers,
 	},
@@ -69,7 +69,7 @@ var securityRows = []Row{
 		With:    []string{"security_protocol = ssl", "ssl_ca_location = $ca", "ssl_key_location = $key"},
 		Instead: []string{"ssl_certificate_location = $other_certificate", "ssl_key_location = $other_key"},
 		Why:     "without it the file is refused; a certificate goes with its key",
-		Effect:  "the broker is shown it", Where: "on the wire",
+		Effect:  "the broker sees the certificate", Where: "on the wire",
 		prepare: func(w *World) []kfake.Opt { return encrypted(w, tls.RequireAndVerifyClientCert) },
 		holds: func(w *World) error {
 			if err := delivers(w); err != nil {
@@ -84,14 +84,14 @@ var securityRows = []Row{
 	{
 		Option: "ssl_key_location", Value: "$key",
 		With:    []string{"security_protocol = ssl", "ssl_ca_location = $ca", "ssl_certificate_location = $certificate"},
-		Instead: []string{"ssl_key_location = $other_key"}, Why: "it must be the certificate's, or the file is refused",
-		Effect: "a broker that wants proof of the certificate gets it and the record", Where: "behaviour",
+		Instead: []string{"ssl_key_location = $other_key"}, Why: "without a matching key the file is refused",
+		Effect: "a broker with client certificates gets a proof of the key, and the record", Where: "behaviour",
 		prepare: func(w *World) []kfake.Opt { return encrypted(w, tls.RequireAndVerifyClientCert) },
 		holds:   delivers,
 	},
 	{
 		Option: "ssl_endpoint_identification_algorithm", Value: "none", With: []string{"security_protocol = ssl", "ssl_ca_location = $ca"},
-		Effect: "a broker whose certificate names another host gets the record", Where: "behaviour",
+		Effect: "a broker with a certificate for another host gets the record", Where: "behaviour",
 		Beyond:  "internal/kafka/client TestTLS, TestTLSRefused, test/security wrong_host",
 		prepare: func(w *World) []kfake.Opt { return flawed(w, tls.NoClientCert, apache.WrongHost) },
 		holds:   delivers,

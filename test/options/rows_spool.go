@@ -31,7 +31,7 @@ const needle = "needle 6f1d0e52"
 var spoolRows = []Row{
 	{
 		Option: "durability", Value: "memory", With: []string{"spool_dir = $spool", "message_timeout_ms = 1000"}, prepare: spoolDir,
-		Effect: "a record whose time is up is dropped", Where: "in the account",
+		Effect: "an expired record is dropped", Where: "in the account",
 		holds: func(w *World) error {
 			w.refuse()
 			c, err := w.outOfTime()
@@ -43,8 +43,8 @@ var spoolRows = []Row{
 	},
 	{
 		Option: "durability", Value: "overflow", With: []string{"spool_dir = $spool", "message_timeout_ms = 1000"}, prepare: spoolDir,
-		Instead: []string{"durability = memory"}, Why: "it is the default",
-		Effect: "a record whose time is up goes to disk, and is delivered when the broker takes it", Where: "in the account",
+		Instead: []string{"durability = memory"}, Why: "the value is the default",
+		Effect: "an expired record goes to disk, and is delivered when the broker is back", Where: "in the account",
 		holds: func(w *World) error {
 			accept := w.refuse()
 			c, err := w.outOfTime()
@@ -60,7 +60,7 @@ var spoolRows = []Row{
 	},
 	{
 		Option: "durability", Value: "disk", With: []string{"spool_dir = $spool"}, prepare: spoolDir,
-		Effect: "a record is on disk while it waits, long before its time is up", Where: "in the spool's directory",
+		Effect: "a waiting record is on disk, long before its deadline", Where: "in the spool's directory",
 		holds: func(w *World) error {
 			w.refuse()
 			return w.found("$spool", "")
@@ -68,8 +68,8 @@ var spoolRows = []Row{
 	},
 	{
 		Option: "spool_dir", Value: "$spool", With: []string{"durability = disk"}, prepare: spoolDir,
-		Instead: []string{"spool_dir = $elsewhere"}, Why: "without it, it is the spool directory of Asterisk",
-		Effect: "where records on disk are", Where: "in the directory",
+		Instead: []string{"spool_dir = $elsewhere"}, Why: "the default is Asterisk's spool directory",
+		Effect: "the directory of records on disk", Where: "in the directory",
 		holds: func(w *World) error {
 			w.refuse()
 			return w.found("$spool", "$elsewhere")
@@ -77,7 +77,7 @@ var spoolRows = []Row{
 	},
 	{
 		Option: "spool_max_mbytes", Value: "1", With: []string{"durability = disk", "spool_dir = $spool"}, prepare: spoolDir,
-		Effect: "no more than that is on disk", Where: "in the spool's directory",
+		Effect: "the size on disk stays below the limit", Where: "in the spool's directory",
 		holds: func(w *World) error {
 			if err := w.overfill(func(c account.Account) bool { return c.Spooled == overfillRecords }); err != nil {
 				return err
@@ -107,7 +107,7 @@ var spoolRows = []Row{
 	},
 	{
 		Option: "spool_max_hours", Value: "1", With: []string{"durability = disk", "spool_dir = $spool"}, prepare: spoolDir,
-		Effect: "a record that was stored two hours ago, before the machine was started, becomes a dead letter", Where: "in the account",
+		Effect: "a record stored two hours ago, before the machine's start, becomes a dead letter", Where: "in the account",
 		holds: func(w *World) error {
 			w.refuse()
 			if err := w.leaveTwoHoursAgo(); err != nil {
@@ -131,8 +131,8 @@ var spoolRows = []Row{
 	},
 	{
 		Option: "spool_sync", Value: "always", With: []string{"durability = disk", "spool_dir = $spool"}, prepare: spoolDir,
-		Instead: []string{"spool_sync = none"}, Why: "by default it is only a second later",
-		Effect: "what is spooled is no longer only in the kernel's memory", Where: "in the kernel's page cache",
+		Instead: []string{"spool_sync = none"}, Why: "the default syncs only a second later",
+		Effect: "spooled bytes are on disk, not only in the kernel's memory", Where: "in the kernel's page cache",
 		holds: func(w *World) error {
 			w.refuse()
 			if _, err := w.produce(needle); err != nil {
@@ -153,7 +153,7 @@ var spoolRows = []Row{
 	},
 	{
 		Option: "flush_timeout_ms", Value: "20000", With: []string{"durability = memory", "reconnect_backoff_max_ms = 200"},
-		Effect: "how long a stop goes on delivering what is in memory only", Where: "in behaviour",
+		Effect: "a stop continues to deliver records in memory", Where: "in behaviour",
 		holds: flushed,
 	},
 }
