@@ -68,7 +68,7 @@ func callRows() []row {
 		}
 	}
 	return []row{{
-		name: "calls", about: fmt.Sprintf("%d calls a second from one caller, and as many as %d callers can place, with a record of each published", callsPerSecond, callers),
+		name: "calls", about: fmt.Sprintf("%d calls a second from one caller, then the maximum of %d callers, with a record of each call", callsPerSecond, callers),
 		variants: []variant{disk, frozen, idleBackend, bare}, measure: measureCalls, metrics: metrics,
 	}}
 }

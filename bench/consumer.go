@@ -34,7 +34,7 @@ func consumerRows() []row {
 			},
 		},
 		{
-			name: "consumer, 1,000,000 messages", about: "a topic of Apache Kafka is drained, from the first callback to the last", variants: both,
+			name: "consumer, 1,000,000 messages", about: "drains a topic of Apache Kafka, from the first callback to the last", variants: both,
 			measure: func(ctx context.Context, r *round) error { return measureDrain(ctx, r, &filled) },
 			metrics: []metric{
 				{key: "callbacks_per_second", label: "callbacks", unit: "1,000/s", scale: 1e-3, headline: true, goal: goal{ratioAtLeast, 1.5}},

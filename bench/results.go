@@ -37,13 +37,13 @@ func (r *result) everything() string {
 // write writes RESULTS.md and the plot.
 func (b *bench) write(dir string, results []*result, lines []line, began time.Time) error {
 	var text strings.Builder
-	text.WriteString("# What it costs\n\n`make bench` writes this file.\n\n")
+	text.WriteString("# Costs\n\n`make bench` writes this file.\n\n")
 	for _, fact := range b.facts(began) {
 		fmt.Fprintf(&text, "- %s: %s\n", fact[0], fact[1])
 	}
 	text.WriteString("\n" + rules + "\n" + markdown(lines) + "\n" + tally(lines) + ".\n")
 	if missed := inTheWay(lines); missed != "" {
-		text.WriteString("\n## Missed, and what stands in the way\n\n" + missed)
+		text.WriteString("\n## Missed goals and their causes\n\n" + missed)
 	}
 	text.WriteString("\n![How the cost of a message grows](growth.svg)\n\n## Rows\n\n")
 	for _, r := range results {
@@ -53,7 +53,7 @@ func (b *bench) write(dir string, results []*result, lines []line, began time.Ti
 			fmt.Fprintf(&text, "  Not measured, or not to the end: %s\n", reason)
 		}
 	}
-	fmt.Fprintf(&text, "\n## kafka.conf\n\nOf every connection, of both; what a row sets otherwise is in its description. `durability` is for ours alone.\n\n```\n%s```\n",
+	fmt.Fprintf(&text, "\n## kafka.conf\n\nThe same for every connection of both modules; a row's description has its differences. Only ours has `durability`.\n\n```\n%s```\n",
 		strings.TrimSuffix(kafkaConf("127.0.0.1:PORT", ours, 0, nil), "\n"))
 	if err := os.WriteFile(filepath.Join(dir, "growth.svg"), []byte(plot(results)), 0o644); err != nil {
 		return err
@@ -61,11 +61,11 @@ func (b *bench) write(dir string, results []*result, lines []line, began time.Ti
 	return os.WriteFile(filepath.Join(dir, "RESULTS.md"), []byte(text.String()), 0o644)
 }
 
-// rules is how to read the table.
-const rules = `Both modules run in the same Asterisk, driven by bench/modules/kafka_bench.c through asterisk/kafka.h, in turn (A B A B), each
-round in a fresh process, against the same broker on the same machine. A value is the median of the rounds, with the least and the
-largest in brackets. A ratio is measured / compared. The broker swallows records (` + "`reskafka dev-broker --swallow`" + `) where the row does not
-say Apache Kafka. Messages have 300 bytes and one of 1,000 keys unless the row says otherwise; nothing is compressed unless it does.
-Times of calls have in them what reading the clock costs. CPU, memory and threads are the
-sum of Asterisk and the engine's process; CPU is user and system time until everything is at the broker.
+// rules explains the table.
+const rules = `Both modules run in the same Asterisk, driven by bench/modules/kafka_bench.c through asterisk/kafka.h. The modules run in turn
+(A B A B), each round in a fresh process, against the same broker on the same machine. A value is the median of the rounds, with
+the least and the largest in brackets. A ratio is measured / compared. The broker discards records
+(` + "`reskafka dev-broker --swallow`" + `) in all rows without Apache Kafka. Messages have 300 bytes and a key out of 1,000, without
+compression; other rows name their differences. Times of calls include the reads of the clock. CPU, memory and threads are the
+sum of Asterisk and the engine's process; CPU is user and system time, until the last record is at the broker.
 `

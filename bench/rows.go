@@ -47,7 +47,7 @@ func rows() []row {
 				onDisk(callP50.must(ratioAtMost, 0.4), callP99.must(ratioAtMost, 0.4), steadyCPU)),
 		},
 		{
-			name: "flat out, 1 thread", about: "as many calls as one thread can make", variants: with,
+			name: "flat out, 1 thread", about: "the maximum of calls from one thread", variants: with,
 			measure: load{broker: swallow, bytes: 300, count: flatOut, threads: 1}.measure,
 			metrics: slices.Concat(
 				[]metric{
@@ -57,7 +57,7 @@ func rows() []row {
 				onDisk(callP50.must(ratioAtMost, 0.4), callP99.must(ratioAtMost, 0.4), callWorst, throughput, millionCPU)),
 		},
 		{
-			name: "flat out, 4 threads", about: "as many calls as four threads can make", variants: with,
+			name: "flat out, 4 threads", about: "the maximum of calls from four threads", variants: with,
 			measure: load{broker: swallow, bytes: 300, count: flatOut, threads: 4}.measure,
 			metrics: slices.Concat(
 				[]metric{
@@ -85,7 +85,7 @@ func payloadRows(variants []variant) []row {
 	var all []row
 	for _, size := range []struct{ bytes, count int }{{50, flatOut}, {10_000, flatOut / 20}} {
 		all = append(all, row{
-			name: thousands(size.bytes) + " bytes", about: "flat out from one thread, payloads of that size", variants: variants,
+			name: thousands(size.bytes) + " bytes", about: "flat out from one thread, payloads of this size", variants: variants,
 			measure: load{broker: swallow, bytes: size.bytes, count: size.count, threads: 1}.measure, metrics: metrics,
 		})
 	}

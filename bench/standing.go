@@ -27,21 +27,21 @@ func standingRows() []row {
 	boot := metric{key: "boot_s", label: "from exec to fully booted", unit: "s", headline: true}
 	return []row{
 		{
-			name: "idle, 1 connection", about: "one connection to the broker that has sent one message", variants: []variant{ours, reference},
+			name: "idle, 1 connection", about: "one connection to the broker, after its first message", variants: []variant{ours, reference},
 			measure: measureIdle(1, false), metrics: []metric{resident.must(differenceAtMost, 15), threads},
 		},
 		{
-			name: "idle, 10 connections", about: "ten connections to the broker, each of which has sent one message", variants: []variant{ours, reference, bare},
+			name: "idle, 10 connections", about: "ten connections to the broker, each after its first message", variants: []variant{ours, reference, bare},
 			measure: measureIdle(idleConnections, true),
 			metrics: []metric{idleCPU.versus(bare).must(differenceAtMost, 0.1), idleCPU, resident, threads, wakeUps},
 		},
 		{
-			name: "1,000,000 waiting", about: "as many messages while no broker can be reached", variants: []variant{ours, reference},
+			name: "1,000,000 waiting", about: "a million messages without a reachable broker", variants: []variant{ours, reference},
 			measure: measureWaiting,
 			metrics: []metric{{key: "peak_kb", label: "peak of resident memory", unit: "MB", scale: 1.0 / 1024, headline: true, goal: goal{ratioAtMost, 1}}},
 		},
 		{
-			name: "start, 50 connections, no broker", about: "a module gets the producers of 50 connections while it loads, and no broker can be reached",
+			name: "start, 50 connections, no broker", about: "a module gets the producers of 50 connections during its load, without a reachable broker",
 			variants: []variant{ours, bare, reference}, rounds: 9, measure: measureStart,
 			metrics: []metric{boot.versus(bare).must(ratioAtMost, 1.05), boot},
 		},
