@@ -11,41 +11,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-/* A condition that is waited for by a clock that nobody can set. */
-static int condition_init(pthread_cond_t *condition)
-{
-	pthread_condattr_t attributes;
-	int error;
-
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	error = pthread_cond_init(condition, &attributes);
-	pthread_condattr_destroy(&attributes);
-	return error;
-}
-
-static struct timespec deadline_in(int timeout_ms)
-{
-	struct timespec at;
-
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	at.tv_sec += timeout_ms / 1000;
-	at.tv_nsec += timeout_ms % 1000 * 1000000L;
-	if (at.tv_nsec >= 1000000000L) {
-		at.tv_sec++;
-		at.tv_nsec -= 1000000000L;
-	}
-	return at;
-}
-
-/* Waits for a change, until the deadline if timeout_ms is not negative. Caller must hold the lock. Returns ETIMEDOUT when it has passed. */
-static int wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, int timeout_ms, const struct timespec *deadline)
-{
-	return timeout_ms < 0 ? pthread_cond_wait(condition, lock) : pthread_cond_timedwait(condition, lock, deadline);
-}
+#include "clock.h"
 
 struct peer *peer_create(peer_message message, void *owner)
 {
@@ -58,7 +26,7 @@ struct peer *peer_create(peer_message message, void *owner)
 	peer->owner = owner;
 	peer->socket = -1;
 	peer->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (peer->wake < 0 || condition_init(&peer->changed)) {
+	if (peer->wake < 0 || clock_condition(&peer->changed)) {
 		if (peer->wake >= 0) {
 			close(peer->wake);
 		}
@@ -205,12 +173,12 @@ static enum peer_result begin(struct peer *peer, struct pending *pending, unsign
 enum peer_result peer_call(struct peer *peer, uint64_t generation, unsigned char *frame, size_t length, int timeout_ms,
 	const void *tag, struct peer_answer *answer)
 {
-	struct timespec deadline = deadline_in(timeout_ms < 0 ? 0 : timeout_ms);
+	int64_t deadline = clock_deadline(timeout_ms);
 	struct pending pending = { .result = PEER_LATE, .tag = tag };
 	enum peer_result result = PEER_AWAY;
 
 	*answer = (struct peer_answer) { NULL, 0 };
-	if (condition_init(&pending.settled)) {
+	if (clock_condition(&pending.settled)) {
 		return PEER_NO_MEMORY;
 	}
 	pthread_mutex_lock(&peer->lock);
@@ -218,7 +186,7 @@ enum peer_result peer_call(struct peer *peer, uint64_t generation, unsigned char
 		result = begin(peer, &pending, frame, length);
 	}
 	if (result == PEER_OK) {
-		while (!pending.is_settled && wait_until(&pending.settled, &peer->lock, timeout_ms, &deadline) != ETIMEDOUT) {
+		while (!pending.is_settled && clock_wait(&pending.settled, &peer->lock, deadline) != ETIMEDOUT) {
 		}
 		if (!pending.is_settled) {
 			forget(peer, &pending);
@@ -313,11 +281,11 @@ int peer_is_closed(struct peer *peer)
 
 uint64_t peer_wait(struct peer *peer, int timeout_ms)
 {
-	struct timespec deadline = deadline_in(timeout_ms < 0 ? 0 : timeout_ms);
+	int64_t deadline = clock_deadline(timeout_ms);
 	uint64_t generation;
 
 	pthread_mutex_lock(&peer->lock);
-	while (!peer->ready && !peer->closed && wait_until(&peer->changed, &peer->lock, timeout_ms, &deadline) != ETIMEDOUT) {
+	while (!peer->ready && !peer->closed && clock_wait(&peer->changed, &peer->lock, deadline) != ETIMEDOUT) {
 	}
 	generation = peer->ready && !peer->closed ? peer->generation : 0;
 	pthread_mutex_unlock(&peer->lock);

@@ -17,20 +17,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "messages.h"
 
 extern char **environ;
-
-int64_t supervisor_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
 
 void supervisor_log(struct supervisor *supervisor, int level, const char *format, ...)
 {
@@ -94,17 +85,13 @@ void supervisor_free(struct supervisor *supervisor)
 static struct supervisor *create(const struct supervisor_options *options)
 {
 	struct supervisor *supervisor = calloc(1, sizeof(*supervisor));
-	pthread_condattr_t attributes;
 
 	if (!supervisor) {
 		return NULL;
 	}
 	supervisor->options = *options;
 	pthread_mutex_init(&supervisor->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&supervisor->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	clock_condition(&supervisor->changed);
 	supervisor->engine = (struct spawned) { .pidfd = -1, .socket = -1, .errors = -1 };
 	supervisor->silent_ms = -1;
 	supervisor->binary = open(options->path, O_PATH | O_CLOEXEC);
@@ -156,7 +143,7 @@ int supervisor_start(const struct supervisor_options *options, struct supervisor
 void supervisor_ready(struct supervisor *supervisor)
 {
 	pthread_mutex_lock(&supervisor->lock);
-	supervisor->ready_at = supervisor_now();
+	supervisor->ready_at = clock_now();
 	supervisor->ever_ready = true;
 	supervisor->status.attempt = 0;
 	pthread_cond_broadcast(&supervisor->changed);
@@ -165,19 +152,12 @@ void supervisor_ready(struct supervisor *supervisor)
 
 int supervisor_wait_first(struct supervisor *supervisor, int timeout_ms)
 {
-	struct timespec deadline;
+	int64_t deadline = clock_deadline(timeout_ms);
 	bool ready;
 
-	clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_sec += timeout_ms / 1000;
-	deadline.tv_nsec += timeout_ms % 1000 * 1000000L;
-	if (deadline.tv_nsec >= 1000000000L) {
-		deadline.tv_sec++;
-		deadline.tv_nsec -= 1000000000L;
-	}
 	pthread_mutex_lock(&supervisor->lock);
 	while (!supervisor->ever_ready && !supervisor->failed
-		&& pthread_cond_timedwait(&supervisor->changed, &supervisor->lock, &deadline) != ETIMEDOUT) {
+		&& clock_wait(&supervisor->changed, &supervisor->lock, deadline) != ETIMEDOUT) {
 	}
 	ready = supervisor->ever_ready;
 	pthread_mutex_unlock(&supervisor->lock);
@@ -219,7 +199,7 @@ void supervisor_status(struct supervisor *supervisor, struct supervisor_status *
 {
 	pthread_mutex_lock(&supervisor->lock);
 	*status = supervisor->status;
-	status->since_ms = supervisor_now() - supervisor->status.since_ms;
+	status->since_ms = clock_now() - supervisor->status.since_ms;
 	pthread_mutex_unlock(&supervisor->lock);
 }
 

@@ -117,7 +117,7 @@ static void clean(struct supervisor *s)
 
 void supervisor_bury(struct supervisor *s, const struct spawn_end *end)
 {
-	int64_t now = supervisor_now();
+	int64_t now = clock_now();
 	bool crashed = has_crashed(s, end), stopping, first;
 	char text[1024];
 	int pause_ms = 0;
@@ -141,6 +141,7 @@ void supervisor_bury(struct supervisor *s, const struct spawn_end *end)
 		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine (pid %d) %s", (int) s->status.pid, text);
 	}
 	clean(s);
+	s->options.died();
 	pthread_mutex_lock(&s->lock);
 	s->status.deaths += !stopping;
 	s->status.pid = 0;
@@ -153,5 +154,4 @@ void supervisor_bury(struct supervisor *s, const struct spawn_end *end)
 	s->state = stopping || first ? SUPERVISOR_OVER : SUPERVISOR_PAUSING;
 	s->due = now + pause_ms;
 	s->why[0] = '\0';
-	s->options.died();
 }

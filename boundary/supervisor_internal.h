@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "clock.h"
 #include "spawn.h"
 #include "supervisor.h"
 #include "trace.h"
@@ -51,9 +52,6 @@ struct supervisor {
 	int pause_ms;        /* the last one */
 	int64_t crashes[SUPERVISOR_DEATHS]; /* when, the latest first */
 };
-
-/* supervisor_now is the time in ms that nobody can set. */
-int64_t supervisor_now(void);
 
 /* supervisor_run is the thread. */
 void *supervisor_run(void *supervisor);

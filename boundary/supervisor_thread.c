@@ -53,7 +53,7 @@ void supervisor_launch(struct supervisor *s)
 		.keep_children = s->options.keep_children,
 	};
 	int error = spawn_engine(&source, &s->engine, s->why, sizeof(s->why));
-	int64_t now = supervisor_now();
+	int64_t now = clock_now();
 
 	pthread_mutex_lock(&s->lock);
 	s->ready_at = 0;
@@ -91,7 +91,7 @@ static void end(struct supervisor *s, const char *why, int wait_ms)
 	peer_detach(s->options.peer);
 	snprintf(s->why, sizeof(s->why), "%s", why);
 	s->state = SUPERVISOR_ENDING;
-	s->due = supervisor_now() + wait_ms;
+	s->due = clock_now() + wait_ms;
 }
 
 /* Takes what the engine has sent and said, to the end if it is dead. */
@@ -252,7 +252,7 @@ static void sleep_until_something_happens(struct supervisor *s)
 	if (s->state == SUPERVISOR_RUNNING) {
 		events[3].fd = peer_socket(s->options.peer, &events[3].events);
 	}
-	poll(events, 4, patience(s, supervisor_now()));
+	poll(events, 4, patience(s, clock_now()));
 	if (events[0].revents) {
 		peer_woken(s->options.peer);
 	}
@@ -274,8 +274,8 @@ void *supervisor_run(void *supervisor)
 				supervisor_bury(s, &how);
 			}
 		}
-		obey(s, supervisor_now());
-		act(s, supervisor_now());
+		obey(s, clock_now());
+		act(s, clock_now());
 	}
 	return NULL;
 }
