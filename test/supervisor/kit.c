@@ -15,6 +15,7 @@ struct supervisor *supervisor;
 int handed[SUPERVISOR_HANDED];
 _Atomic int started, died, pongs, slow_death;
 char logged[65536];
+uint64_t ask_generation;
 
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -177,7 +178,7 @@ enum peer_result ask(uint16_t kind, size_t bytes, int timeout_ms, const void *ta
 	boundary_begin(&frame, kind, 0, 1);
 	boundary_put_text(&frame, content, bytes);
 	boundary_finish(&frame);
-	result = peer_call(peer, 0, frame.bytes, frame.used, timeout_ms, tag, &answer);
+	result = peer_call(peer, ask_generation, frame.bytes, frame.used, timeout_ms, tag, &answer);
 	boundary_free(&frame);
 	free(content);
 	if (result == PEER_OK) {

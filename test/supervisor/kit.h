@@ -65,7 +65,8 @@ void behave(const char *how);
 int enter(const char *how);
 void leave(void);
 
-/* ask sends a request with so many bytes. The answer has to be "yes". */
+/* ask sends a request with so many bytes, only to the engine of ask_generation if that is not 0. The answer has to be "yes". */
+extern uint64_t ask_generation;
 enum peer_result ask(uint16_t kind, size_t bytes, int timeout_ms, const void *tag);
 
 pid_t engine_pid(void);
