@@ -1,8 +1,7 @@
 package metrics
 
-// Counts are the numbers that one owner keeps under the same labels, a topic's for example. The zero value is
-// ready. Its owner's lock guards it. There are a handful of numbers in one: a short list is found faster than
-// a map.
+// Counts are one owner's numbers under the same labels, for example a topic's. The zero value is ready for
+// use. The owner's lock guards Counts. The list is short, so a scan is faster than a map.
 type Counts struct{ list []count }
 
 type count struct {
@@ -14,8 +13,8 @@ type count struct {
 // Add adds n, which may be negative, to a metric.
 func (c *Counts) Add(m *Metric, n int) { c.AddFor(m, "", n) }
 
-// AddFor adds n, which may be negative, to what a metric counts for one reason. A reason without anything
-// left is forgotten.
+// AddFor adds n, which may be negative, to a metric's count for one reason. A reason with a count of zero is
+// deleted.
 func (c *Counts) AddFor(m *Metric, reason string, n int) {
 	for i := range c.list {
 		one := &c.list[i]
@@ -33,7 +32,7 @@ func (c *Counts) AddFor(m *Metric, reason string, n int) {
 	}
 }
 
-// Of returns what a metric counts, over all reasons.
+// Of returns a metric's count over all reasons.
 func (c *Counts) Of(m *Metric) (n uint64) {
 	for i := range c.list {
 		if c.list[i].metric == m {

@@ -1,9 +1,9 @@
-// Package metrics has the one table of what the engine counts and measures, and carries the values from the
-// places that count to those that show them. A metric is a row of the table (table.go) and the place that
-// counts it: nothing in between names it.
+// Package metrics has the table of the engine's metrics, and carries values from the counting parts to the
+// console. A metric is a row of the table (table.go) and the place of the count. No other code names a
+// metric.
 //
-// The parts of the engine keep their numbers themselves, under their own locks, most of them in Counts. On
-// request they add them to Values, which belong to the caller.
+// The parts of the engine count under their own locks, mostly in Counts. On request each part adds its counts
+// to Values, owned by the caller.
 package metrics
 
 import (
@@ -16,15 +16,15 @@ type Kind string
 
 // The kinds, in the words of Prometheus.
 const (
-	Counter Kind = "counter" // only grows, from zero when its owner is made
+	Counter Kind = "counter" // only grows; starts at zero with its owner
 	Gauge   Kind = "gauge"
 )
 
-// Unit says what a value counts.
+// Unit is the unit of a value.
 type Unit string
 
-// The units. Values of Seconds are in nanoseconds, those of Timestamp in nanoseconds since 1970: an integer
-// is exact.
+// The units. Values of Seconds are in nanoseconds, values of Timestamp in nanoseconds since 1970, because an
+// integer is exact.
 const (
 	Batches     Unit = "batches"
 	Bool        Unit = "0 or 1"
@@ -42,13 +42,13 @@ const (
 
 // Metric is a row of the table.
 type Metric struct {
-	Name string // as Prometheus wants it: reskafka_records_accepted_total
+	Name string // Prometheus' form: reskafka_records_accepted_total
 	Kind Kind
 	Unit Unit
 	Help string // one sentence
 
-	// Labels are the names of the labels that tell its values apart, the connection first. A value may lack a
-	// label: it is then about everything that the label would tell apart, or about what cannot be told apart.
+	// Labels are the names of the labels, the connection first. A value may lack a label. Such a value covers
+	// everything the label would separate.
 	Labels []string
 }
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestTable_Names_FollowPrometheus checks what a reader of Prometheus' format relies on: unique names with
-// their unit, _total for counters and for nothing else, known labels, the connection first.
+// TestTable_Names_FollowPrometheus checks the rules of Prometheus' format: unique names with their unit,
+// _total for counters only, known labels, the connection first.
 func TestTable_Names_FollowPrometheus(t *testing.T) {
 	suffixes := map[Unit]string{Bytes: "_bytes", Seconds: "_seconds", Timestamp: "_timestamp_seconds"}
 	seen := map[string]bool{}

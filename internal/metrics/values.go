@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Values are what was collected at one moment: a tree whose branches are labels and their values. A value at
-// a branch has all labels from the root to there. The zero value is the root of an empty tree. Reading from a
-// nil *Values finds nothing. Values belong to one goroutine at a time.
+// Values are a snapshot: a tree of labels and label values. A value at a branch has all labels from the root
+// to the branch. The zero value is the root of an empty tree. A nil *Values is empty. Values are not safe for
+// concurrent use.
 type Values struct {
 	above        *Values
 	label, value string
 	numbers      []number
 	branches     []*Values
-	index        map[branch]*Values // of branches, once they are many
+	index        map[branch]*Values // of branches, above indexFrom
 }
 
 type number struct {
@@ -23,14 +23,14 @@ type number struct {
 
 type branch struct{ label, value string }
 
-// indexFrom is the number of branches from which a map finds one faster than a look at each. Not measured:
-// any number of this order serves.
+// indexFrom is the number of branches from which a map replaces the scan. Not measured: any number of this
+// order serves.
 const indexFrom = 16
 
-// Of returns the root of a tree for one connection.
+// Of returns the root of a connection's tree.
 func Of(connection string) *Values { return (&Values{}).In(Connection, connection) }
 
-// In returns the branch of a label's value, which it makes if there is none.
+// In returns the branch of a label's value, and creates a missing branch.
 func (v *Values) In(label, value string) *Values {
 	if at := v.At(label, value); at != nil {
 		return at
@@ -65,8 +65,8 @@ func (v *Values) At(label, value string) *Values {
 	return nil
 }
 
-// Add adds n to a metric's value at this branch. It panics if the metric has no such labels: that is a
-// mistake in a program, and the first test that collects the value finds it.
+// Add adds n to a metric's value at this branch. Add panics if the metric lacks a label of the branch. The
+// first test of the collecting function finds such a mistake.
 func (v *Values) Add(m *Metric, n uint64) {
 	for at := v; at.above != nil; at = at.above {
 		if !m.Has(at.label) {
@@ -82,7 +82,7 @@ func (v *Values) Add(m *Metric, n uint64) {
 	v.numbers = append(v.numbers, number{m, n})
 }
 
-// AddKnown is Add for an offset, which is not known when it is negative. Then there is no value.
+// AddKnown is Add for an offset. A negative offset is unknown, and adds no value.
 func (v *Values) AddKnown(m *Metric, n int64) {
 	if n >= 0 {
 		v.Add(m, uint64(n))
@@ -123,7 +123,7 @@ func (v *Values) Duration(m *Metric) time.Duration {
 	return time.Duration(n)
 }
 
-// Sum adds up the values of metrics at this branch and all that grow out of it.
+// Sum adds up the values of metrics at this branch and below.
 func (v *Values) Sum(metrics ...*Metric) (sum uint64) {
 	if v == nil {
 		return 0
@@ -138,8 +138,8 @@ func (v *Values) Sum(metrics ...*Metric) (sum uint64) {
 	return sum
 }
 
-// By adds up the values of metrics for each value of a label, wherever it stands below this branch. Values
-// without the label are left out.
+// By adds up the values of metrics for each value of a label, at any depth below this branch. Values without
+// the label are left out.
 func (v *Values) By(label string, metrics ...*Metric) map[string]uint64 {
 	sums := map[string]uint64{}
 	v.by(label, metrics, sums)
@@ -159,7 +159,7 @@ func (v *Values) by(label string, metrics []*Metric, sums map[string]uint64) {
 	}
 }
 
-// Each returns the branches of a label with its values, in the order in which they were made.
+// Each returns the branches of a label with their values, in the order of creation.
 func (v *Values) Each(label string) iter.Seq2[string, *Values] {
 	return func(yield func(string, *Values) bool) {
 		if v == nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestCounts_Collect_KeepsReasonsApart checks that a reason that has nothing left is gone, and that a count
-// without one stays at zero.
+// TestCounts_Collect_KeepsReasonsApart checks that a reason with a count of zero is deleted, and a count
+// without a reason stays at zero.
 func TestCounts_Collect_KeepsReasonsApart(t *testing.T) {
 	var c Counts
 	c.Add(RecordsAccepted, 3)
@@ -35,7 +35,7 @@ func TestCounts_Collect_KeepsReasonsApart(t *testing.T) {
 	}
 }
 
-// TestValues_Sums_CoverWhatIsBelow checks that a sum covers the branches below and nothing beside, with and
+// TestValues_Sums_CoverWhatIsBelow checks that a sum covers the branches below and no others, with and
 // without an index.
 func TestValues_Sums_CoverWhatIsBelow(t *testing.T) {
 	v := Of("one")
@@ -65,8 +65,7 @@ func TestValues_Sums_CoverWhatIsBelow(t *testing.T) {
 	}
 }
 
-// TestValues_Nil_IsEmpty checks that reading needs no values: a command may ask about what was never
-// collected.
+// TestValues_Nil_IsEmpty checks that reads need no values: a command may ask before the first collection.
 func TestValues_Nil_IsEmpty(t *testing.T) {
 	var v *Values
 	if v.At(Topic, "t").Sum(RecordsAccepted) != 0 || len(v.By(Reason, RecordsDropped)) != 0 || !v.Time(LastError).IsZero() {
@@ -77,7 +76,7 @@ func TestValues_Nil_IsEmpty(t *testing.T) {
 	}
 }
 
-// TestValues_Unknown_IsAbsent checks that an offset or a moment that is not known is not shown as zero.
+// TestValues_Unknown_IsAbsent checks that an unknown offset or time is not shown as zero.
 func TestValues_Unknown_IsAbsent(t *testing.T) {
 	v := Of("one").In(Subscription, "1")
 	v.AddTime(LastRebalance, time.Time{})
@@ -92,8 +91,7 @@ func TestValues_Unknown_IsAbsent(t *testing.T) {
 	}
 }
 
-// TestValues_WrongLabel_Panics checks that a value with a label that its row does not have is found by the
-// first test.
+// TestValues_WrongLabel_Panics checks that the first test finds a value with a label missing from its row.
 func TestValues_WrongLabel_Panics(t *testing.T) {
 	defer func() {
 		if recover() == nil {
