@@ -1,7 +1,7 @@
-// Package frame reads what callers left in the stage: slabs of frames as boundary/shared.h and boundary/frame.h lay them out.
+// Package frame reads slabs of frames, in the layout of boundary/shared.h and boundary/frame.h.
 //
-// Another process may write to that memory at any time: every number is read once and then checked. internal/ingest has the
-// test that compares the sizes and offsets below with the C headers.
+// Another process may write to the memory at any time: every number is read once and then checked.
+// internal/ingest has the test that compares the sizes and offsets below with the C headers.
 package frame
 
 import (
@@ -11,8 +11,8 @@ import (
 	"math"
 )
 
-// Layout of struct stage_frame (boundary/shared.h), and of struct resk_frame_head and struct resk_field_head (boundary/frame.h):
-// their sizes and the offsets of their members.
+// Layout of struct stage_frame (boundary/shared.h), and of struct resk_frame_head and struct resk_field_head
+// (boundary/frame.h): sizes, and offsets of members.
 const (
 	HeaderSize   = 16
 	HeaderLength = 4
@@ -33,37 +33,38 @@ const (
 	// Ready and Done are STAGE_FRAME_READY and STAGE_FRAME_DONE.
 	Ready = 0x52454459
 	Done  = 0x444f4e45
-	// Null is RESK_NULL: the length of a text that is none.
+	// Null is RESK_NULL: the length of a null text.
 	Null = math.MaxUint32
 )
 
-// A Frame is one record or event. Its slices point into the memory that was read; nil is null, empty is empty.
+// A Frame is a record or an event. Its slices point into the slab's memory. A nil slice is null, an empty
+// slice is empty.
 //
-// Another process may write to that memory at any time. Therefore every number is read once, into memory of this process,
-// and checked there. The bytes that the slices lead to may still change: a reader copies them before it looks at them
-// twice, see Own.
+// Another process may write to the memory at any time. Every number is therefore read once, into memory of
+// this process, and then checked. The bytes of the slices may still change: a reader copies a slice before a
+// second read, see Own.
 type Frame struct {
-	AcceptedNS int64 // when the caller's call accepted it, nanoseconds since 1970
+	AcceptedNS int64 // time of acceptance in the caller, nanoseconds since 1970
 	Source     uint64
 	Topic      []byte
 	Key        []byte
 	Value      []byte
 	Charge     uint32
-	At         int // where its header begins in the memory that was read
+	At         int // offset of the header in the slab's memory
 
 	fieldCount int
 	fields     []byte
 	content    []byte
 }
 
-// KindReport is RESK_FIELD_REPORT: a field of a record that is no header, but says who wants to know its outcome.
+// KindReport is RESK_FIELD_REPORT: a field with the receiver of the record's outcome, not a header.
 const KindReport = 4
 
-// ReportSize is the size of its value, struct resk_report_to: the number of the queue of reports and the caller's own
-// number, 8 bytes each.
+// ReportSize is the size of a report field's value, struct resk_report_to: the number of the report queue and
+// the caller's ticket, 8 bytes each.
 const ReportSize = 16
 
-// Field is one header of a record or one field of an event.
+// Field is a header of a record or a field of an event.
 type Field struct {
 	Name  []byte
 	Value []byte
@@ -75,9 +76,9 @@ var (
 	errUnfinished = errors.New("its writer has not finished")
 )
 
-// Walk calls visit for each frame that is ready in frames, which lie back to back, and damaged for one whose content cannot
-// be read, of which only Charge and At are known. It skips frames that are done. It returns an error where it cannot tell
-// where the next frame begins.
+// Walk calls visit for each ready frame in frames, which are contiguous, and damaged for a frame with
+// unreadable content. Of a damaged frame only Charge and At are set. Walk skips finished frames. Walk returns
+// an error if the start of the next frame is unknown.
 func Walk(frames []byte, visit func(f *Frame), damaged func(f *Frame, err error)) error {
 	var f Frame
 	for at := 0; at < len(frames); {
@@ -99,14 +100,14 @@ func Walk(frames []byte, visit func(f *Frame), damaged func(f *Frame, err error)
 	return nil
 }
 
-// header is what struct stage_frame says, read once.
+// header is a copy of struct stage_frame.
 type header struct {
 	size          int
 	length        uint64
 	state, charge uint32
 }
 
-// readHeader reads the header at byte at. Its size lies within memory.
+// readHeader reads the header at byte at. The frame's size lies within memory.
 func readHeader(memory []byte, at int) (header, error) {
 	if len(memory)-at < HeaderSize {
 		return header{}, fmt.Errorf("reading a frame header at byte %d of %d: %w", at, len(memory), errShort)
@@ -134,7 +135,7 @@ func (f *Frame) read(memory []byte, at int, h header, visit func(*Frame), damage
 	return nil
 }
 
-// parse reads the content of one frame.
+// parse reads the frame's content.
 func (f *Frame) parse(content []byte) error {
 	if len(content) < HeadSize {
 		return errShort
@@ -157,8 +158,8 @@ func (f *Frame) parse(content []byte) error {
 	return nil
 }
 
-// Own copies the frame's content to buffer, which it returns grown, and has all slices of the frame point there: nobody else
-// can change them any more. Charge and At stay.
+// Own copies the frame's content to buffer and points all slices of the frame there, out of reach of other
+// processes. Charge and At stay. Own returns the grown buffer.
 func (f *Frame) Own(buffer []byte) ([]byte, error) {
 	buffer = append(buffer[:0], f.content...)
 	return buffer, f.parse(buffer)
@@ -190,8 +191,8 @@ func (f *Frame) EachField(visit func(Field)) error {
 
 func number(b []byte) uint64 { return uint64(binary.NativeEndian.Uint32(b)) }
 
-// cut takes length bytes off the front. The result's capacity ends with it, so that appending to it cannot reach what
-// follows.
+// cut returns the first length bytes and the rest. The capacity of taken is its length, so an append to taken
+// never overwrites rest.
 func cut(b []byte, length uint64) (taken, rest []byte, ok bool) {
 	if length == Null {
 		return nil, b, true

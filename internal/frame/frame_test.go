@@ -39,7 +39,7 @@ func TestWalkKeepsNullAndEmptyApart(t *testing.T) {
 	}
 }
 
-// A frame with content that makes no sense costs itself only, and says what it weighs.
+// A frame with invalid content costs no other frame, and still reports its charge.
 func TestWalkGoesOnBehindADamagedFrame(t *testing.T) {
 	broken := build([]byte("k"), []byte("v"))
 	binary.NativeEndian.PutUint32(broken[frame.HeaderSize+frame.HeadKeyLength:], 1<<31)
@@ -52,7 +52,7 @@ func TestWalkGoesOnBehindADamagedFrame(t *testing.T) {
 	}
 }
 
-// After the start of a new engine a range holds frames that the one before was done with.
+// After the start of a new engine a range contains frames finished by the previous engine.
 func TestWalk_FramesDone_Skipped(t *testing.T) {
 	slab := slices.Concat(build([]byte("1"), nil), build([]byte("2"), nil), build([]byte("3"), nil))
 	size := len(slab) / 3
@@ -92,7 +92,7 @@ func TestFrame_Own_LeavesSharedMemory(t *testing.T) {
 	}
 }
 
-// FuzzWalk checks that for any bytes the reader neither panics nor returns slices beyond the slab.
+// FuzzWalk checks that the reader neither panics nor returns slices beyond the slab, for any bytes.
 func FuzzWalk(f *testing.F) {
 	whole := build([]byte("key"), []byte("value"), frame.Field{Name: []byte("name"), Value: []byte("x"), Kind: 1})
 	f.Add(whole)

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// Layout of struct stage_slab (boundary/shared.h), with which a slab begins: its size and the offsets of its members.
+// Layout of struct stage_slab (boundary/shared.h), the head of a slab: size, and offsets of members.
 const (
 	SlabHeadSize = 1216
 	SlabLayout   = 8
@@ -21,11 +21,11 @@ const (
 	SlabLabel    = 40
 	SlabWhole    = 192
 
-	// SlabGranule is STAGE_GRANULE: each bit from SlabWhole on says whether a frame begins at one, counted from the first
-	// frame on.
+	// SlabGranule is STAGE_GRANULE. Each bit from SlabWhole on marks a granule with the start of a complete
+	// frame, counted from the first frame on.
 	SlabGranule = 8
 
-	// SlabBytes is STAGE_SLAB_BYTES: the size of slabs that share a file.
+	// SlabBytes is STAGE_SLAB_BYTES: the size of a slab in the shared file.
 	SlabBytes = 64 << 10
 	// SlabMagic is STAGE_SLAB_MAGIC.
 	SlabMagic = 0x42414c534b534552
@@ -33,35 +33,35 @@ const (
 	SlabLayoutNumber = 2
 )
 
-// A Slab is what a slab holds. It refers to the slab's memory.
+// A Slab is the decoded head of a slab, with a reference to the slab's memory.
 type Slab struct {
-	Label string // of the stage that was filling it
-	Stage uint64 // that stage's number in its process, and
-	First uint64 // the number of the slab's first frame: they order the slabs of one label
-	Size  uint64 // of its place, bytes
+	Label string // of the stage that filled the slab
+	Stage uint64 // number of the stage in its process, and
+	First uint64 // number of the slab's first frame: together the order of slabs with one label
+	Size  uint64 // of the slab's place, bytes
 
-	// Lasting: the slab lies in a file of the staging folder, where the next start finds what is not done.
+	// Lasting: the slab lies in a file of the staging folder, and the next start reads its unfinished frames.
 	Lasting bool
 
-	// From: Each leaves out frames that begin before this byte.
+	// From: Each skips frames that begin before this byte.
 	From int
 
-	// Memory is the slab; nil when it was not there to the end.
+	// Memory is the slab; nil if the memory was too short.
 	Memory []byte
 
 	start int
 }
 
-// ErrNoSlab is the error for memory that holds no slab, or none yet.
+// ErrNoSlab is the error for memory without a complete slab head.
 var ErrNoSlab = errors.New("not a slab yet")
 
-// ReadSlab reads the head of a slab that stands in size bytes. memory may be shorter, so that the head can be read alone:
-// then Each finds nothing. Whatever the bytes are, the worst is an error.
+// ReadSlab reads the head of a slab of size bytes. memory may be shorter: after a read of the head alone,
+// Each finds nothing. Arbitrary bytes cause an error at worst.
 func ReadSlab(memory []byte, size int64) (*Slab, error) {
 	if len(memory) < SlabHeadSize {
 		return nil, ErrNoSlab
 	}
-	head := new([SlabWhole]byte) // of its own: others may write to memory
+	head := new([SlabWhole]byte) // a copy: other processes may write to memory
 	copy(head[:], memory)
 	word := func(at int) uint64 { return binary.NativeEndian.Uint64(head[at:]) }
 	switch magic := word(0); {
@@ -88,8 +88,8 @@ func ReadSlab(memory []byte, size int64) (*Slab, error) {
 	return s, nil
 }
 
-// Each does as Walk for those frames of the slab that are ready and not done. Frame.At counts from the beginning of the
-// slab. What lies between frames is what a writer had not finished.
+// Each is Walk for the ready, unfinished frames of the slab. Frame.At counts from the beginning of the slab.
+// Bytes between frames belong to writers that have not finished.
 func (s *Slab) Each(visit func(f *Frame), damaged func(f *Frame, err error)) error {
 	if s.Memory == nil {
 		return nil
@@ -121,23 +121,23 @@ func (s *Slab) Each(visit func(f *Frame), damaged func(f *Frame, err error)) err
 func (s *Slab) Waiting() int {
 	n := 0
 	count := func(*Frame) { n++ }
-	_ = s.Each(count, func(f *Frame, _ error) { count(f) }) // where the frames end is an error for who reads them
+	_ = s.Each(count, func(f *Frame, _ error) { count(f) }) // an error after the last frame is for callers of Each
 	return n
 }
 
-// Clone copies the slab's memory, so that what it holds can be used when the slab is gone.
+// Clone copies the slab's memory. The copy is valid after the slab is gone.
 func (s *Slab) Clone() *Slab {
 	c := *s
 	c.Memory = bytes.Clone(s.Memory)
 	return &c
 }
 
-// State returns the state of the frame that begins at byte at of the slab. It must not be used when the slab's memory is
-// gone.
+// State returns the state of the frame at byte at of the slab. The state must not be used after the slab's
+// memory is gone.
 func (s *Slab) State(at int) *atomic.Uint32 { return State(s.Memory, at) }
 
-// State returns the state of the frame that begins at byte at of memory, where whoever took it over stores Done. The memory
-// is aligned to 8 bytes.
+// State returns the state of the frame at byte at of memory, for the new owner's store of Done. The memory is
+// aligned to 8 bytes.
 func State(memory []byte, at int) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&memory[at+HeaderState]))
 }

@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/frame/frametest"
 )
 
-// three are a slab's file with frames of the keys 1, 2 and 3, and where they begin.
+// three returns a slab's file with frames of the keys 1, 2 and 3, and the offsets of the frames.
 func three() (file []byte, at [3]int) {
 	var frames []byte
 	for i := range at {
@@ -26,7 +26,7 @@ func three() (file []byte, at [3]int) {
 	return file, at
 }
 
-// keys are those of the frames that are ready, and of the damaged ones as a question mark.
+// keys returns the keys of the ready frames, with a question mark for each damaged frame.
 func keys(t *testing.T, s *frame.Slab, file []byte) (keys string) {
 	t.Helper()
 	err := s.Each(func(f *frame.Frame) {
@@ -54,7 +54,7 @@ func TestSlabGivesWhatIsReady(t *testing.T) {
 		t.Errorf("frames %s, %d waiting", got, s.Waiting())
 	}
 	clone := s.Clone()
-	// Of what a writer has not finished nothing is known, not even where it ends.
+	// Nothing is known of an unfinished frame, not even its end.
 	frametest.SetWhole(file, at[1], false)
 	binary.NativeEndian.PutUint32(file[at[1]:], 0)
 	binary.NativeEndian.PutUint32(file[at[1]+frame.HeaderLength:], 1<<31)
@@ -103,7 +103,7 @@ func TestReadSlabRefuses(t *testing.T) {
 	}
 }
 
-// A frame that would begin inside another one, or behind the end of the file, ends what can be read.
+// A frame inside another frame, or behind the end of the file, ends the readable part.
 func TestSlabWithFramesThatCannotBe(t *testing.T) {
 	for name, where := range map[string]func(at [3]int, file []byte) int{
 		"inside the second":   func(at [3]int, _ []byte) int { return at[1] + frame.SlabGranule },
@@ -121,8 +121,8 @@ func TestSlabWithFramesThatCannotBe(t *testing.T) {
 	}
 }
 
-// FuzzReadSlab holds the reader to its invariants for any bytes: no panic, no slice beyond the file, and the same count
-// of frames as it gives.
+// FuzzReadSlab checks the reader's invariants for any bytes: no panic, no slice beyond the file, and the same
+// count of frames as Each.
 func FuzzReadSlab(f *testing.F) {
 	file, at := three()
 	f.Add(file)

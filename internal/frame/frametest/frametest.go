@@ -1,4 +1,4 @@
-// Package frametest builds slabs of frames as the modules lay them out, for tests.
+// Package frametest builds slabs of frames in the layout of the modules, for tests.
 package frametest
 
 import (
@@ -7,7 +7,8 @@ import (
 	"reskafka/internal/frame"
 )
 
-// Frame is what a caller leaves in the stage. Nil is null and empty is empty, for Key, Value and the values of fields.
+// Frame is a caller's frame in the stage. Nil is null and empty is empty, for Key, Value and the values of
+// fields.
 type Frame struct {
 	AcceptedNS int64 // nanoseconds since 1970
 	Source     uint64
@@ -34,7 +35,7 @@ func Time(name string, seconds, micros int64) frame.Field {
 	return frame.Field{Name: []byte(name), Kind: 2, Value: binary.NativeEndian.AppendUint64(value, uint64(micros))}
 }
 
-// Variable is a field of text whose name the user chose.
+// Variable returns a text field with a name of the user's choice.
 func Variable(name, value string) frame.Field {
 	return frame.Field{Name: []byte(name), Kind: 3, Value: []byte(value)}
 }

@@ -6,10 +6,11 @@ import (
 	"reskafka/internal/frame"
 )
 
-// slabStart is where the first frame stands in the files that Slab makes.
+// slabStart is the offset of the first frame in files of Slab.
 const slabStart = frame.SlabHeadSize + 64
 
-// Slab is the file of a shared slab as the stage makes it, with these frames and room for as much again.
+// Slab returns the file of a shared slab in the stage's layout, with these frames and free space of the same
+// size.
 func Slab(label string, stage, first uint64, frames []byte) []byte {
 	file := make([]byte, slabStart, slabStart+2*len(frames))
 	words := map[int]uint64{
@@ -27,7 +28,7 @@ func Slab(label string, stage, first uint64, frames []byte) []byte {
 	return append(file, frames...)[:cap(file)]
 }
 
-// SetWhole says whether the frame that begins there in the file of a slab is whole, or its writer has not finished.
+// SetWhole marks the frame at byte at of a slab's file as complete, or as unfinished by its writer.
 func SetWhole(file []byte, at int, whole bool) {
 	granule := (at - slabStart) / frame.SlabGranule
 	word := file[frame.SlabWhole+granule/64*8:]
@@ -39,7 +40,7 @@ func SetWhole(file []byte, at int, whole bool) {
 	}
 }
 
-// SetState says in what state the frame is that begins there.
+// SetState sets the state of the frame at byte at.
 func SetState(memory []byte, at int, state uint32) {
 	binary.NativeEndian.PutUint32(memory[at+frame.HeaderState:], state)
 }
