@@ -19,11 +19,11 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// adminGrace is how much longer than request_timeout_ms EnsureTopic waits: the broker is given that long for its own
-// work, and the answer has to arrive.
+// adminGrace is added to request_timeout_ms in EnsureTopic: the broker may use the whole timeout, and the
+// answer still needs time to arrive.
 const adminGrace = 2 * time.Second
 
-// EnsureTopic is CreateTopic for callers that do not care who created the topic.
+// EnsureTopic is CreateTopic for callers that accept an existing topic.
 func EnsureTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, log host.Logger) error {
 	if _, err := CreateTopic(ctx, c, topic, partitions, replication, log); err != nil {
 		return fmt.Errorf("connection %s: creating topic %s: %w", c.Name, topic, err)
@@ -31,10 +31,10 @@ func EnsureTopic(ctx context.Context, c *config.Connection, topic string, partit
 	return nil
 }
 
-// CreateTopic creates a topic unless it is there, with any number of partitions, and reports whether it did. partitions and
-// replication of 0 or less leave the number to the broker. It blocks until a broker has answered, ctx is done, or
-// request_timeout_ms and two seconds have passed; a broker that cannot be reached is tried again until then. It uses a client of its
-// own. An error carries the broker's code and its own words. log may be nil.
+// CreateTopic creates a missing topic, and reports whether it did. The broker chooses partitions or
+// replication for 0 or less. CreateTopic blocks until a broker has answered, ctx is done, or
+// request_timeout_ms and two seconds have passed; an unreachable broker is tried again until then.
+// CreateTopic uses its own client. An error has the broker's code and message. log may be nil.
 func CreateTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, log host.Logger) (created bool, err error) {
 	debug := client.NewLogger(c, log)
 	debug.Logf("admin", "creating topic %s with %d partitions and %d replicas", topic, partitions, replication)
@@ -47,7 +47,7 @@ func CreateTopic(ctx context.Context, c *config.Connection, topic string, partit
 	return err == nil, nil
 }
 
-// errTopicThere is for a topic that need not be created.
+// errTopicThere is the result for an existing topic.
 var errTopicThere = errors.New("the topic is there")
 
 func ensureTopic(ctx context.Context, c *config.Connection, topic string, partitions, replication int, debug *client.Logger) error {
@@ -89,7 +89,7 @@ func ensureTopic(ctx context.Context, c *config.Connection, topic string, partit
 	}
 }
 
-// create asks once and says whether asking again may help.
+// create sends one request and reports whether a retry may help.
 func create(ctx context.Context, cl *kgo.Client, req *kmsg.CreateTopicsRequest, trouble *lastFailure) (again bool, err error) {
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
@@ -108,11 +108,11 @@ func create(ctx context.Context, cl *kgo.Client, req *kmsg.CreateTopicsRequest, 
 		return false, errTopicThere
 	}
 	if errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed) {
-		if exists(ctx, cl, req.Topics[0].Topic) { // whoever may not create topics is told so even of one that is there
+		if exists(ctx, cl, req.Topics[0].Topic) { // without the right to create, brokers refuse even an existing topic
 			return false, errTopicThere
 		}
 	}
-	return kerr.IsRetriable(err), err // a time-out, after which it may even be there
+	return kerr.IsRetriable(err), err // after a time-out the topic may exist
 }
 
 // explained is an error in better words.
@@ -152,7 +152,8 @@ func exists(ctx context.Context, cl *kgo.Client, topic string) bool {
 	return err == nil && len(resp.Topics) == 1 && resp.Topics[0].ErrorCode == 0
 }
 
-// lastFailure remembers why a broker could not be used, for when time runs out: that it did says nothing.
+// lastFailure remembers why a broker was unusable, for the error after the deadline: the deadline alone
+// explains nothing.
 type lastFailure struct {
 	facts  client.Facts
 	status client.Status // of attempts to connect
@@ -203,7 +204,7 @@ func (l *lastFailure) explain(err error) error {
 		}
 		return client.WithSentence(err, client.NoBrokerAnswered)
 	}
-	// The answer to a login is the end of a connection, any other is one to the request.
+	// An answer to a login ends the connection; any other answer belongs to the request.
 	if answer, ok := errors.AsType[*kerr.Error](err); l.err == nil || ok && !errors.Is(l.err, answer) {
 		return err
 	}

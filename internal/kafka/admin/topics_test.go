@@ -23,7 +23,7 @@ func TestEnsureTopic(t *testing.T) {
 	for name, want := range map[string]struct{ partitions, replication, made int }{
 		"default": {0, 0, 5}, "negative": {-1, -1, 5}, "three": {3, 1, 3}, "there": {7, 1, 2},
 	} {
-		for range 2 { // the second time it is there already
+		for range 2 { // the topic exists the second time
 			if err := EnsureTopic(t.Context(), c, name, want.partitions, want.replication, nil); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -70,7 +70,7 @@ func TestEnsureTopicRefused(t *testing.T) {
 	}
 }
 
-// TestEnsureTopicTriesAgain holds that an answer that passes is not taken for the last word.
+// TestEnsureTopicTriesAgain checks that a temporary error is retried.
 func TestEnsureTopicTriesAgain(t *testing.T) {
 	cluster := kafkatest.Broker(t)
 	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.RequestTimedOut, Count: 3})
@@ -79,7 +79,7 @@ func TestEnsureTopicTriesAgain(t *testing.T) {
 	}
 }
 
-// TestEnsureTopicIsBounded holds that the call ends in time, with the reason, whatever the broker does not do.
+// TestEnsureTopicIsBounded checks that the call ends in time, with the reason, for any silence of the broker.
 func TestEnsureTopicIsBounded(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
