@@ -9,8 +9,8 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Message is one record received. Nil and empty are different things for Key, Value and a header's Value: nil is
-// Kafka's null. The bytes are shared with other messages of the same fetch and must not be written to.
+// Message is a received record. For Key, Value and a header's Value, nil is Kafka's null and differs from
+// empty. The bytes are shared with other messages of the same fetch and must not be modified.
 type Message struct {
 	Topic     string
 	Partition int32
@@ -21,7 +21,8 @@ type Message struct {
 	Timestamp time.Time
 }
 
-// UnixMilli is the message's time in milliseconds since 1970, -1 for one without: those of format 0, from before Kafka 0.10.
+// UnixMilli returns the message's time in milliseconds since 1970, or -1 without a time, as in format 0 from
+// before Kafka 0.10.
 func (m *Message) UnixMilli() int64 {
 	if m.Timestamp.IsZero() {
 		return -1
@@ -29,8 +30,8 @@ func (m *Message) UnixMilli() int64 {
 	return m.Timestamp.UnixMilli()
 }
 
-// Batch is messages in the order in which they are to be delivered, at least one. It is the client's records as they are:
-// nothing is copied for it. It may be read from any goroutine.
+// Batch is a sequence of messages in the order of delivery, at least one. A batch refers to the client's
+// records without a copy. Batch is safe for concurrent reads.
 type Batch struct {
 	runs    []run
 	count   int
@@ -38,7 +39,7 @@ type Batch struct {
 	bytes   int
 }
 
-// run is records of one partition that follow each other.
+// run is a sequence of records of one partition.
 type run struct {
 	topic     string
 	partition int32
@@ -48,8 +49,8 @@ type run struct {
 // Len is the number of messages.
 func (b *Batch) Len() int { return b.count }
 
-// Size is what the messages have together: headers, bytes in topics' names (one for each run of messages with one and the
-// same string), and bytes in keys, values and headers.
+// Size returns totals over all messages: headers, bytes in topic names (counted once for a run of messages
+// with the same string), and bytes in keys, values and headers.
 func (b *Batch) Size() (headers, topics, bytes int) {
 	for i := range b.runs {
 		topics += len(b.runs[i].topic)
@@ -57,11 +58,11 @@ func (b *Batch) Size() (headers, topics, bytes int) {
 	return b.headers, topics, b.bytes
 }
 
-// Runs is how often the topic or the partition changes from one message to the next, plus one.
+// Runs returns the number of runs: consecutive messages of one topic and partition.
 func (b *Batch) Runs() int { return len(b.runs) }
 
-// All gives the messages one after the other, each with whether it begins a run. The Message, and its Headers as a slice,
-// are valid until the next one is asked for; what they refer to stays.
+// All returns an iterator over the messages. The second value reports whether the message begins a run. The
+// Message and its Headers slice are valid until the next iteration; the bytes stay valid.
 func (b *Batch) All() iter.Seq2[*Message, bool] {
 	return func(yield func(*Message, bool) bool) {
 		var m Message
@@ -84,7 +85,7 @@ func (b *Batch) All() iter.Seq2[*Message, bool] {
 	}
 }
 
-// add takes over what fits of a run and gives how many records that is. The batch has most messages at the most.
+// add appends records of r up to most messages in the batch, and returns the number of appended records.
 func (b *Batch) add(r run, most int) int {
 	n := 0
 	for ; n < len(r.records) && b.count < most; n++ {
@@ -107,7 +108,7 @@ func (b *Batch) add(r run, most int) int {
 	return n
 }
 
-// after gives the messages from the nth on, counted from 0.
+// after returns the messages from index n on.
 func (b *Batch) after(n int) []run {
 	var rest []run
 	for _, r := range b.runs {
@@ -122,7 +123,8 @@ func (b *Batch) after(n int) []run {
 	return rest
 }
 
-// ends gives for each partition, of the messages from the nth on that are before the mth, where its next reader begins.
+// ends returns, for each partition with messages from index n up to m, the offset where its next reader
+// begins.
 func (b *Batch) ends(n, m int) map[string]map[int32]kgo.EpochOffset {
 	offsets := map[string]map[int32]kgo.EpochOffset{}
 	first := 0 // of the run
@@ -139,7 +141,7 @@ func (b *Batch) ends(n, m int) map[string]map[int32]kgo.EpochOffset {
 	return offsets
 }
 
-// at gives the topic, the partition and the record of the nth message.
+// at returns topic, partition and record of message n.
 func (b *Batch) at(n int) (topic string, partition int32, record *kgo.Record) {
 	r := b.after(n)[0]
 	return r.topic, r.partition, r.records[0]

@@ -16,29 +16,29 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// Progress is what the module and the consumer tell each other without a call, in memory that both see. Its methods
-// may be called from any goroutine and must not block. They are not called any more once Close has returned or Next has
-// returned false.
+// Progress is memory shared by the module and the consumer, an exchange without calls. The methods are safe
+// for concurrent use and must not block. No method is called after Close has returned or Next has returned
+// false.
 type Progress interface {
-	// Delivered is how many callbacks have returned since the Progress was made. It never goes back, and the module
-	// counts a message at the moment its callback has returned: the offset of what is counted may be committed.
+	// Delivered returns the number of callbacks that have returned since the Progress was created. The number
+	// never decreases. The module counts a message right after the return of the callback: the consumer may
+	// commit the offset of a counted message.
 	Delivered() uint64
 
-	// Hurry asks the module, while it is set, to begin no other callback of its batch and call Next instead, which
-	// takes what was not delivered back. The module looks at it before every callback. A module that does not
-	// makes a rebalance of its group wait for the rest of the batch, and nothing else.
+	// Hurry sets or clears a request: the module begins no further callback of its batch and calls Next,
+	// which takes the undelivered messages back. The module checks the request before every callback. A
+	// module without the check only delays rebalances until the end of its batch.
 	Hurry(set bool)
 }
 
-// Consumer is one member of a consumer group: one subscription of a connection. One thread at a time calls Next and
-// delivers what it gives; everything else may be called from any goroutine, also between two calls of Next, that is
-// from inside a callback.
+// Consumer is a member of a consumer group: one subscription of a connection. One thread at a time calls Next
+// and delivers the batch. All other methods are safe for concurrent use, also inside a callback.
 //
-// How rebalances and deliveries keep out of each other's way: from the moment a batch is chosen until Next is called
-// again the client is not allowed to give partitions away, so nothing is delivered that another member may have
-// received already. When a rebalance has to wait for that, the client says so and Hurry is set, so that it waits for one
-// callback and not for the batch; batches can then be large. What was polled but not delivered waits in pending, which
-// is emptied when the partitions go; the next owner begins at the committed offset.
+// Rebalances and deliveries exclude each other. From the choice of a batch until the next call of Next the
+// client must not release partitions, so no message is delivered after another member may have received the
+// same message. When a rebalance has to wait, the client reports the wait and Hurry is set. The rebalance
+// then waits for one callback, not for the batch, so batches can be large. Polled, undelivered records wait
+// in pending. A loss of the partitions empties pending; the next owner begins at the committed offset.
 type Consumer struct {
 	name         string // the connection
 	group        string
@@ -46,7 +46,7 @@ type Consumer struct {
 	auto         bool // enable_auto_commit
 	reset        string
 	maxPoll      time.Duration
-	commitTime   time.Duration // that one commit may take
+	commitTime   time.Duration // limit of one commit
 	sessionTime  time.Duration // session_timeout_ms
 	tune         consumerTuning
 	net          *client.Dialer
@@ -56,7 +56,7 @@ type Consumer struct {
 	status       *client.Status
 	debug        *client.Logger
 	lines        *throttle.Throttle
-	doubt        chan struct{} // holds one: topics are to be looked for now
+	doubt        chan struct{} // capacity 1: look for topics now
 	reads        *batchReads
 	decompressor *decompressor
 	progress     Progress
@@ -71,19 +71,19 @@ type Consumer struct {
 
 	mtx       sync.Mutex
 	session   *session      // nil when the group was left
-	left      *session      // that is being left, until Next has noticed
+	left      *session      // session in the process of leaving, until Next has noticed
 	renew     string        // why Next is to begin a new session, empty for no reason
 	renewable time.Time     // earliest next session because of a stuck partition
 	renewal   time.Duration // between the last two of these
 	poll      context.Context
-	wake      context.CancelFunc // ends poll: something changed that Next has to look at
+	wake      context.CancelFunc // ends poll, so that Next sees a change
 	pending   []run              // polled and not handed out, in order
-	out       *Batch             // the batch that the module has, nil when it has none
-	shut      bool               // the client gives no partitions away: it was polled and not told AllowRebalance since
-	base      uint64             // Progress.Delivered when it was handed out
+	out       *Batch             // the module's batch, or nil
+	shut      bool               // the client must not release partitions: polled, and AllowRebalance not called since
+	base      uint64             // Progress.Delivered at the hand-out of the batch
 	marked    int                // how many of out are marked to be committed
 	seen      int                // how many callbacks of out have returned, as far as the watchdog has seen
-	since     time.Time          // when the callback under way began, as far as it has
+	since     time.Time          // start of the current callback, as far as observed
 	watch     *time.Timer
 	blocked   bool // a rebalance waits for the batch
 	closing   bool
@@ -91,34 +91,34 @@ type Consumer struct {
 	allPaused bool
 	numbers   consumerNumbers
 
-	ending atomic.Bool // end was called; life is done when it has finished
+	ending atomic.Bool // end was called; the end of life means completion
 }
 
-// session is one membership: a client that has left its group cannot join again.
+// session is a single membership: a client cannot join again after leaving its group.
 type session struct {
 	client   *kgo.Client
 	entrance *entrance
-	life     context.Context // the client's, done when it ends or is to be given up
+	life     context.Context // of the client; done at its end or when abandoned
 	cancel   context.CancelFunc
-	gone     chan struct{} // closed when the group has been left, or that goes on in the background
+	gone     chan struct{} // closed when the group was left, or the leave continues in the background
 
 	// Guarded by the consumer's mtx.
 	assigned map[string][]int32
 	places   map[topicPartition]*place
-	stale    map[string][16]byte // topics that are not there any more as the client knows them, with their ids
-	cleared  map[string]bool     // topics that were stale and turned out to be there
+	stale    map[string][16]byte // topics deleted since the client learned their ids, with these ids
+	cleared  map[string]bool     // topics found present after a suspicion
 }
 
-// consumerTuning is what a test sets differently.
+// consumerTuning has the values that tests change.
 type consumerTuning struct {
 	now        func() time.Time
 	closeWait  time.Duration // for the last commit and leaving the group together
-	missing    time.Duration // between two looks for topics that do not exist
-	known      time.Duration // and for those that do
-	pause      time.Duration // first pause of a partition that cannot be read
-	progress   time.Duration // between two looks at partitions that do not move
+	missing    time.Duration // between two searches for missing topics
+	known      time.Duration // and for existing topics
+	pause      time.Duration // first pause of an unreadable partition
+	progress   time.Duration // between two checks of partitions without progress
 	still      time.Duration // without a record, before a partition is looked at
-	stuck      time.Duration // without a record, before a new session is to fetch it
+	stuck      time.Duration // time without a record before a new session
 	extra      []kgo.Opt
 	dialer     func(*client.Dialer) // changes how connections are made; nil = not at all
 	onAssigned func(map[string][]int32)
@@ -132,11 +132,11 @@ func defaultConsumerTuning() consumerTuning {
 	}
 }
 
-// NewConsumer subscribes to topics as a member of c's group. A topic that begins with ^ is a regular expression, as in
-// librdkafka. It reads the TLS files but does not touch the network itself; goroutines of the client join the group and
-// fetch at once, so that Next finds something. An error is a sentence that names the option at fault. log and status
-// may be nil; a status is for this consumer alone. departures are shared by all consumers of an engine: memberships outlive
-// the consumer there when the brokers take too long to let them go.
+// NewConsumer subscribes to topics as a member of c's group. A topic that begins with ^ is a regular
+// expression, as in librdkafka. NewConsumer reads the TLS files and does not touch the network; goroutines of
+// the client join the group and fetch at once. An error is a sentence with the name of the wrong option. log
+// and status may be nil; the consumer owns its status. All consumers of an engine share departures:
+// memberships continue there after the consumer, if brokers answer too late.
 func NewConsumer(c *config.Connection, topics []string, log host.Logger, status *client.Status, progress Progress, departures *Departures) (*Consumer, error) {
 	return newConsumer(c, topics, log, status, progress, departures, defaultConsumerTuning())
 }
@@ -199,11 +199,11 @@ func (c *Consumer) start(conf *config.Connection) error {
 		c.tune.dialer(net)
 	}
 	net.Observer = c.hooks
-	// The client's own limits are librdkafka's here: a fetch may take its max wait on top of socket_timeout_ms, and
-	// joining a group lasts as long as its slowest member may take.
+	// The client's limits equal librdkafka's: a fetch may take its max wait in addition to socket_timeout_ms,
+	// and a join lasts as long as the slowest member.
 	net.Silence = conf.SocketTimeout + max(conf.MaxPollInterval, fetchMaxWait)
-	// The client asks one broker for one thing after the other: a connection that waits its turn holds up the heartbeats on
-	// another, which must not cost the membership.
+	// The client dials one broker at a time: a connection waiting for its turn delays heartbeats to another
+	// broker, and must not cost the membership.
 	net.LimitBackoff(conf.SessionTimeout / 4)
 	c.opts, err = client.Options(conf, net, c.debug)
 	if err != nil {
@@ -220,13 +220,13 @@ func (c *Consumer) start(conf *config.Connection) error {
 	return err
 }
 
-// join makes a member. It does not wait for anything.
+// join creates a member. It never blocks.
 func (c *Consumer) join() (*session, error) {
 	ctx, cancel := context.WithCancel(c.departures.life)
 	over := make(chan struct{})
 	s := &session{
 		places: map[topicPartition]*place{}, life: ctx, gone: make(chan struct{}),
-		// The client's own context is below this one, and done only when cancel has returned.
+		// The client's context is a child of this context, and is done only after the return of cancel.
 		cancel: sync.OnceFunc(func() { cancel(); close(over) }),
 	}
 	s.entrance = newEntrance(kgo.RangeBalancer(), over, func() { c.entering(s) })
@@ -241,8 +241,9 @@ func (c *Consumer) join() (*session, error) {
 	return s, nil
 }
 
-// Pause holds topics back, all of the consumer's without arguments: it begins no callback for a record of theirs once
-// the one under way has returned. The member stays in its group and keeps its partitions. It does not block.
+// Pause stops deliveries of topics, or of all topics without arguments: no callback begins for their records
+// after the current callback has returned. The member stays in its group and keeps its partitions. Pause
+// never blocks.
 func (c *Consumer) Pause(topics ...string) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -257,7 +258,7 @@ func (c *Consumer) Pause(topics ...string) {
 	c.changed()
 }
 
-// Resume ends Pause for topics, and for all of them without arguments. It does not block.
+// Resume ends Pause for topics, or for all topics without arguments. Resume never blocks.
 func (c *Consumer) Resume(topics ...string) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -276,7 +277,7 @@ func (c *Consumer) Resume(topics ...string) {
 	c.changed()
 }
 
-// changed makes Next look again, and the module come back to it. The caller holds mtx.
+// changed wakes Next and asks the module to call Next again. Caller must hold mtx.
 func (c *Consumer) changed() {
 	c.wake()
 	if c.out != nil {
@@ -284,7 +285,7 @@ func (c *Consumer) changed() {
 	}
 }
 
-// Assigned gives the partitions that are the consumer's at the moment, by topic.
+// Assigned returns the consumer's present partitions, by topic.
 func (c *Consumer) Assigned() map[string][]int32 {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -294,9 +295,9 @@ func (c *Consumer) Assigned() map[string][]int32 {
 	return c.session.assigned // replaced as a whole, never changed
 }
 
-// Stop ends the consumer as soon as the callback under way, if any, has returned, and does not wait for that. No other
-// begins once the module has seen Hurry. The offset of the last message is committed, where enable_auto_commit is on,
-// and the group left by the call of Next that then returns false; without a batch under way, at once.
+// Stop requests the end of the consumer after the current callback, without waiting. No callback begins after
+// the module has seen Hurry. With a batch in the module, the next call of Next commits the last offset, where
+// enable_auto_commit is on, leaves the group and returns false. Without a batch, the consumer leaves at once.
 func (c *Consumer) Stop() {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -307,13 +308,12 @@ func (c *Consumer) Stop() {
 	}
 }
 
-// Close ends the consumer now: what was delivered is committed where enable_auto_commit is on, the group is left, and
-// Next returns false. A message whose callback is still under way does not count as delivered. It takes a second at
-// most, whatever the brokers do: what they have not answered by then is left to the Departures. Calling it again waits
-// for the first call.
+// Close ends the consumer now: delivered offsets are committed where enable_auto_commit is on, the group is
+// left, and Next returns false. A message with a running callback does not count as delivered. Close takes a
+// second at most; unanswered requests move to the Departures. A second call waits for the first.
 func (c *Consumer) Close() { c.CloseWithin(c.tune.closeWait) }
 
-// CloseWithin is Close with another limit, which also holds for one that is under way.
+// CloseWithin is Close with another limit, which also applies to a running Close.
 func (c *Consumer) CloseWithin(limit time.Duration) {
 	timer := time.AfterFunc(limit, c.tooLate)
 	defer timer.Stop()
@@ -326,7 +326,8 @@ func (c *Consumer) CloseWithin(limit time.Duration) {
 	c.end()
 }
 
-// end leaves the group for good, once. Later calls wait for the first. A batch that the module has is settled by then.
+// end leaves the group permanently, once. Later calls wait for the first. The module's batch is finished
+// before.
 func (c *Consumer) end() {
 	if c.ending.Swap(true) {
 		<-c.life.Done()

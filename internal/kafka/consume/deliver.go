@@ -9,21 +9,22 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// Limits of a batch that Next gives. The second keeps small what the module copies at once; a single larger message
-// goes alone.
+// Limits of a batch from Next. The byte limit bounds the module's copy; a single larger message forms a batch
+// of its own.
 const (
 	maxBatchMessages = 10000
 	maxBatchBytes    = 1 << 20
 )
 
-// pollMost is how many records are taken from the client at once. The client fetches from a broker again when all that
-// it has from there is taken: that is to happen while the module delivers, not after it. It is more than a fetch of
-// three partitions has with records of 100 bytes.
+// pollMost is the largest number of records in one poll. The client fetches from a broker again only after
+// all of the broker's records were polled. A large poll makes the fetch parallel to delivery. The number
+// exceeds a fetch of three partitions with records of 100 bytes.
 const pollMost = 1 << 15
 
-// Next blocks until there are messages and returns up to most of them, those of each partition in order, or false once
-// the consumer is closed. Calling it ends the previous batch: what Progress.Delivered does not count of it is taken back,
-// and comes again unless its partition goes to another member. It also returns to the group when the watchdog left it.
+// Next blocks until messages arrive and returns up to most of them, in order for each partition, or false
+// after the end of the consumer. The call ends the previous batch: messages not counted by Progress.Delivered
+// are taken back, and come again unless another member gets the partition. Next also rejoins the group after
+// the watchdog has left.
 func (c *Consumer) Next(most int) (*Batch, bool) {
 	most = client.Clamp(most, 1, maxBatchMessages)
 	c.returned()
@@ -43,7 +44,7 @@ func (c *Consumer) Next(most int) (*Batch, bool) {
 			continue
 		}
 		if size == 0 {
-			size, ctx = 1, canceled // only closes the door to rebalances again, waiting for one that goes on
+			size, ctx = 1, canceled // only blocks rebalances again, after a wait for a running rebalance
 		}
 		if batch := c.take(s, c.polled(s, ctx, size), most); batch != nil {
 			return batch, true
@@ -51,8 +52,8 @@ func (c *Consumer) Next(most int) (*Batch, bool) {
 	}
 }
 
-// more gives a batch of what is pending without asking the client, as long as nobody waits for anything else: the door is
-// still closed to rebalances since the batch before. nil = ask the client.
+// more returns a batch from pending without a poll, while rebalances are still blocked since the last batch
+// and no other event waits. nil = poll the client.
 func (c *Consumer) more(most int) *Batch {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -62,8 +63,9 @@ func (c *Consumer) more(most int) *Batch {
 	return c.hand(c.pick(most))
 }
 
-// polled gives what the session's client polls, nothing once the session was left. A poll that is called off goes on for as
-// long as a rebalance does, and that of a member that leaves may wait for the answer to its last commit.
+// polled returns the fetches of the session's client, or nothing after the leave of the session. A canceled
+// poll lasts until the end of a rebalance. The poll of a leaving member may wait for the answer to the last
+// commit.
 func (c *Consumer) polled(s *session, ctx context.Context, size int) kgo.Fetches {
 	fetched := make(chan kgo.Fetches, 1)
 	go func() {
@@ -72,7 +74,7 @@ func (c *Consumer) polled(s *session, ctx context.Context, size int) kgo.Fetches
 		fetches := s.client.PollRecords(ctx, size)
 		fetched <- fetches
 		select {
-		case <-s.gone: // nobody waits for it any more
+		case <-s.gone: // no reader is left
 			s.client.AllowRebalance()
 		default: // choose comes after this, and does the same
 		}
@@ -85,15 +87,16 @@ func (c *Consumer) polled(s *session, ctx context.Context, size int) kgo.Fetches
 	}
 }
 
-// canceled is a context that is over.
+// canceled is a canceled context.
 var canceled = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// begin gives the session to poll and how: for up to size records until ctx is done, not at all but with pending for
-// size 0, or only waiting for ctx when size is negative. The session is nil when the consumer closes. steps are to be taken first.
+// begin returns the session to poll and the kind of poll. A positive size polls up to size records until ctx
+// is done. Size 0 uses pending only. A negative size only waits for ctx. The session is nil when the consumer
+// closes. The caller must take steps first.
 func (c *Consumer) begin() (s *session, ctx context.Context, size int, steps map[topicPartition]kgo.EpochOffset) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -122,7 +125,7 @@ func (c *Consumer) begin() (s *session, ctx context.Context, size int, steps map
 	return c.session, c.poll, size, steps
 }
 
-// take adds what was polled to pending and chooses the next batch from there, nil for none.
+// take adds polled records to pending and chooses the next batch, or nil.
 func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) *Batch {
 	if c.debug.Enabled("fetch") {
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
@@ -132,14 +135,14 @@ func (c *Consumer) take(s *session, fetches kgo.Fetches, most int) *Batch {
 		})
 	}
 	batch, current := c.choose(s, fetches, most)
-	if current { // what the brokers answer to a member that leaves is nothing to report
+	if current { // answers to a leaving member are not reported
 		c.consumed(fetches)
 		c.faults(s, fetches)
 	}
 	return batch
 }
 
-// choose is take without its report. current is false when the session is not the consumer's any more.
+// choose is take without reports. current is false if s is no longer the consumer's session.
 func (c *Consumer) choose(s *session, fetches kgo.Fetches, most int) (batch *Batch, current bool) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -165,7 +168,7 @@ func (c *Consumer) choose(s *session, fetches kgo.Fetches, most int) (batch *Bat
 	return c.hand(c.pick(most)), true
 }
 
-// hand makes a batch the one that the module has; nil stays nil. The caller holds mtx.
+// hand makes batch the module's batch; nil stays nil. Caller must hold mtx.
 func (c *Consumer) hand(batch *Batch) *Batch {
 	if batch == nil {
 		return nil
@@ -183,7 +186,7 @@ func (c *Consumer) hand(batch *Batch) *Batch {
 	return batch
 }
 
-// deliverable says whether pending has something that is not paused. The caller holds mtx.
+// deliverable reports whether pending has a record of an unpaused topic. Caller must hold mtx.
 func (c *Consumer) deliverable() bool {
 	for i := range c.pending {
 		if !c.paused[c.pending[i].topic] {
@@ -193,7 +196,7 @@ func (c *Consumer) deliverable() bool {
 	return false
 }
 
-// pick takes a batch out of pending, leaving what is paused; nil when there is nothing. The caller holds mtx.
+// pick removes a batch from pending, except paused topics; nil if there is none. Caller must hold mtx.
 func (c *Consumer) pick(most int) *Batch {
 	b, kept, full := &Batch{}, c.pending[:0], false
 	for _, r := range c.pending {
@@ -207,7 +210,7 @@ func (c *Consumer) pick(most int) *Batch {
 			kept = append(kept, r)
 		}
 	}
-	clear(c.pending[len(kept):]) // or their records would be held
+	clear(c.pending[len(kept):]) // releases the records
 	c.pending = kept
 	if b.count == 0 {
 		return nil
@@ -215,7 +218,7 @@ func (c *Consumer) pick(most int) *Batch {
 	return b
 }
 
-// returned ends the batch that the module had.
+// returned ends the module's batch.
 func (c *Consumer) returned() {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()

@@ -1,3 +1,3 @@
-// Package consume is one subscription of a connection: a member of a consumer group, its batches, commits, rebalances and leaving, and
-// the watchdog of callbacks.
+// Package consume implements a subscription of a connection: a member of a consumer group with batches,
+// commits, rebalances, the leave of the group, and the watchdog of callbacks.
 package consume

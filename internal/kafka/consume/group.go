@@ -11,10 +11,10 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// ErrLeft is what Commit says while the consumer is in no group: closed, or left by the watchdog.
+// ErrLeft is the error of Commit outside a group: after Close, or after a leave by the watchdog.
 var ErrLeft = errors.New("the consumer has left its group")
 
-// groupOptions are the options that tell the consumer what happens to a session.
+// groupOptions returns the options with the callbacks for a session's group events.
 func (c *Consumer) groupOptions(s *session) []kgo.Opt {
 	return []kgo.Opt{
 		// The default, cooperative, would keep members on librdkafka out of the group, and us out of theirs.
@@ -51,7 +51,7 @@ func (c *Consumer) assigned(s *session, added map[string][]int32) {
 	s.entrance.joined()
 	c.entered(s)
 	c.mtx.Lock()
-	s.assigned = added // all of them: the group is eager
+	s.assigned = added // the whole assignment, because the group is eager
 	c.placesLocked(s, added)
 	c.rebalancedLocked()
 	c.numbers.counts.Add(metrics.Rebalances, 1)
@@ -62,8 +62,8 @@ func (c *Consumer) assigned(s *session, added map[string][]int32) {
 	}
 }
 
-// drop forgets what was polled of partitions that are not ours any more. The group is eager: that is all of them. It
-// runs only while the module has no batch.
+// drop discards polled records of lost partitions, which are all partitions in an eager group. drop runs only
+// without a batch in the module.
 func (c *Consumer) drop(s *session) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -75,10 +75,10 @@ func (c *Consumer) drop(s *session) {
 	}
 }
 
-// revoked lets partitions go: what was delivered of them is committed first.
+// revoked releases partitions after a commit of the delivered offsets.
 func (c *Consumer) revoked(ctx context.Context, s *session) {
 	c.drop(s)
-	c.committing.Lock() // no commit of ours may arrive when the partition has its next owner
+	c.committing.Lock() // no commit may arrive after the partition has its next owner
 	defer c.committing.Unlock()
 	if !c.auto {
 		return
@@ -88,21 +88,20 @@ func (c *Consumer) revoked(ctx context.Context, s *session) {
 	c.uncommitted(c.commitMarked(ctx, s))
 }
 
-// hurry notes that a rebalance waits for the batch that the module has, or is about to get.
+// hurry notes that a rebalance waits for the module's present or next batch.
 func (c *Consumer) hurry(s *session) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	if c.session != s {
 		return
 	}
-	c.blocked = true // even if the batch in question is over by now: that costs one look
+	c.blocked = true // even after the end of the batch: the cost is one extra check
 	if c.out != nil {
 		c.progress.Hurry(true)
 	}
 }
 
-// settle marks what was delivered of the batch that the module has and returns how many messages that is. The caller
-// holds mtx.
+// settle marks the delivered messages of the module's batch and returns their number. Caller must hold mtx.
 func (c *Consumer) settle() int {
 	n := c.callbacksLocked()
 	if c.out != nil && c.session != nil {
@@ -120,9 +119,9 @@ func (c *Consumer) mark(n int) {
 	c.marked = n
 }
 
-// Commit commits the offsets of what was delivered so far and waits for the broker's answer, until ctx is done and
-// for request_timeout_ms at most. It is for enable_auto_commit = no and does no harm otherwise. With current set, the
-// message whose callback is under way counts as delivered: a callback that is done with its message says so. Nothing to
+// Commit commits the delivered offsets and waits for the broker's answer, until ctx is done and for
+// request_timeout_ms at most. Commit is for enable_auto_commit = no and harmless otherwise. With current set,
+// the message of the running callback counts as delivered: a callback may commit its own message. An empty
 // commit is no error.
 func (c *Consumer) Commit(ctx context.Context, current bool) error {
 	ctx, cancel := context.WithTimeout(ctx, c.commitTime)
@@ -142,8 +141,8 @@ func (c *Consumer) Commit(ctx context.Context, current bool) error {
 	return c.commitMarked(ctx, s)
 }
 
-// commitMarked commits what is marked, but of no topic that is stale: brokers before Kafka 4.2 take a commit by the topic's
-// name, and there may be another topic of that name already, which would then be consumed from there on.
+// commitMarked commits the marked offsets except for stale topics. Brokers before Kafka 4.2 commit by name. A
+// new topic of the same name would start at the old topic's offset.
 func (c *Consumer) commitMarked(ctx context.Context, s *session) error {
 	marked := s.client.MarkedOffsets()
 	c.mtx.Lock()

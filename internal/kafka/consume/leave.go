@@ -11,22 +11,23 @@ import (
 	"reskafka/internal/host"
 )
 
-// A member is to be out of its group when its consumer has ended, or its partitions go to nobody until the brokers miss it:
-// for session_timeout_ms, and for longer if it was still joining. The client leaves in order while it holds
-// partitions. While it joins, it waits for the answer first, which comes when the slowest member of the group has
-// joined too, and when it is closed during that it sends no LeaveGroup at all. So a joining member is signed off here, past
-// the client's own state, and what the brokers do not settle in time goes on in the background.
+// A member must leave its group at the end of its consumer. Otherwise the partitions stay unassigned until
+// the brokers miss the member: for session_timeout_ms, and longer after an unfinished join. The client leaves
+// in order while it has partitions. During a join the client first waits for the answer, which needs the
+// slowest member of the group. A close during that wait sends no LeaveGroup at all. Therefore this code
+// removes a joining member itself, past the client's state, and continues unanswered requests in the
+// background.
 
 // Limits of leaving a group.
 const (
-	maxDepartures   = 16                     // in the background at a time: each is a client with its connections
-	departuresGrace = 100 * time.Millisecond // for their goroutines to end once they are given up
+	maxDepartures   = 16                     // parallel departures in the background; each is a client with its connections
+	departuresGrace = 100 * time.Millisecond // for goroutines of abandoned departures to end
 )
 
-// Departures are the members that go on leaving their groups when whoever ended their consumers waits no longer. One
-// is shared by all consumers of an engine. Its methods may be called from any goroutine.
+// Departures are members that continue to leave their groups after the end of their consumers. All consumers
+// of an engine share one Departures. Methods are safe for concurrent use.
 type Departures struct {
-	life   context.Context // done when what is under way is given up
+	life   context.Context // done when running departures are abandoned
 	giveUp context.CancelFunc
 	all    sync.WaitGroup
 
@@ -35,18 +36,18 @@ type Departures struct {
 	ended bool
 }
 
-// NewDepartures makes one. It has no goroutine of its own.
+// NewDepartures returns a Departures without goroutines.
 func NewDepartures() *Departures {
 	d := &Departures{}
 	d.life, d.giveUp = context.WithCancel(context.Background())
 	return d
 }
 
-// End gives up what is under way: those members stay in their groups until the brokers miss them. No consumer
-// that was made with d is of use afterwards. It takes 100 ms at most.
+// End abandons the running departures: such members stay in their groups until the brokers miss them. No
+// consumer with d may be used afterwards. End takes 100 ms at most.
 func (d *Departures) End() { d.EndWithin(departuresGrace) }
 
-// EndWithin is End with another limit for the goroutines of those members to end, which takes them milliseconds.
+// EndWithin is End with another limit for the end of the goroutines, which need milliseconds.
 func (d *Departures) EndWithin(limit time.Duration) {
 	d.mtx.Lock()
 	d.ended = true
@@ -65,7 +66,7 @@ func (d *Departures) EndWithin(limit time.Duration) {
 	}
 }
 
-// start runs one departure. The channel is closed when it is over.
+// start runs a departure, and closes the channel at its end.
 func (d *Departures) start(depart func()) <-chan struct{} {
 	over := make(chan struct{})
 	d.mtx.Lock()
@@ -86,15 +87,15 @@ func (d *Departures) start(depart func()) <-chan struct{} {
 	return over
 }
 
-// crowded says whether so many departures are under way that no other may go on in the background.
+// crowded reports whether the limit of background departures is reached.
 func (d *Departures) crowded() bool {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
 	return d.under > maxDepartures
 }
 
-// leave commits what is marked, leaves the group and closes the session's client. After closeWait, or the limit of
-// CloseWithin, it leaves that to the background.
+// leave commits the marked offsets, leaves the group and closes the session's client. After closeWait, or the
+// limit of CloseWithin, the leave continues in the background.
 func (c *Consumer) leave(s *session) {
 	defer close(s.gone)
 	over := c.departures.start(func() { c.depart(s) })
@@ -111,8 +112,8 @@ func (c *Consumer) leave(s *session) {
 	}
 }
 
-// depart is leave without its limit. It has its own: the longest that a member of the group may take to join, after which
-// the brokers have given up themselves whatever they waited for.
+// depart is leave without closeWait. Its own limit is the longest join of any member; afterwards the brokers
+// themselves have given up.
 func (c *Consumer) depart(s *session) {
 	ctx, cancel := context.WithTimeout(s.life, max(c.maxPoll, c.sessionTime))
 	defer cancel()
@@ -133,15 +134,15 @@ func (c *Consumer) depart(s *session) {
 	<-closed
 }
 
-// signOff takes a member out of the group that has begun to join it. The brokers then refuse what else its client has
-// sent or sends as this member. Without an answer there is nothing left to try: the client has repeated the request.
+// signOff removes a joining member from the group. The brokers then refuse later requests of the client as
+// this member. There is no retry without an answer: the client has already repeated the request.
 func (c *Consumer) signOff(ctx context.Context, client *kgo.Client) {
-	if id, _ := client.GroupMetadata(); id != "" { // else no broker knows it
+	if id, _ := client.GroupMetadata(); id != "" { // otherwise no broker knows the member
 		c.signOffMember(ctx, client, id)
 	}
 }
 
-// signOffMember takes the member of that id out of the group. A member that is not there is out of it too.
+// signOffMember removes the member with this id from the group. An unknown member counts as removed.
 func (c *Consumer) signOffMember(ctx context.Context, client *kgo.Client, id string) {
 	member := kmsg.NewLeaveGroupRequestMember()
 	member.MemberID = id
@@ -150,9 +151,9 @@ func (c *Consumer) signOffMember(ctx context.Context, client *kgo.Client, id str
 	_, _ = req.RequestWith(ctx, client)
 }
 
-// entrance is a balancer that the client asks, as it does every one, for the member's metadata just before it sends a JoinGroup,
-// also when it has been told to leave meanwhile. Then it is held there for good, and what it knows about its membership
-// stays as it is.
+// entrance is a balancer. The client asks every balancer for the member's metadata just before each
+// JoinGroup, also during a leave. In a leave, entrance blocks the call permanently, so the client's state of
+// the membership stays unchanged.
 type entrance struct {
 	kgo.GroupBalancer
 	over     <-chan struct{} // closed when the client's requests fail at once
@@ -177,7 +178,7 @@ func (e *entrance) JoinGroupMetadata(topics []string, assigned map[string][]int3
 	return e.GroupBalancer.JoinGroupMetadata(topics, assigned, generation)
 }
 
-// enter begins a join, and gives true when none may begin.
+// enter begins a join. It returns true if no join may begin.
 func (e *entrance) enter() bool {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
@@ -195,9 +196,9 @@ func (e *entrance) joined() {
 	e.joining = false
 }
 
-// shut lets no other join begin. The channel is closed when the member is to be signed off: it is joining and knows its id,
-// or was held here. A member gets its id by the answer to its first JoinGroup, which brokers since Kafka 2.2 give at
-// once (KIP-394). One that is not joining is for the client to take out, with its last commit first.
+// shut blocks all further joins. The channel is closed once the member needs a sign-off: the member is
+// joining and knows its id, or is blocked here. The first JoinGroup returns the id, at once since Kafka 2.2
+// (KIP-394). A member outside a join leaves through the client, after its last commit.
 func (e *entrance) shut(client *kgo.Client) <-chan struct{} {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()

@@ -13,8 +13,9 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// consumerHooks are hooks for a client that consumes. It ends requests of its own accord, whenever the partitions that it
-// fetches change, and ends the connection with them; what else was under way there is no failure of the broker.
+// consumerHooks are the hooks of a consuming client. The client cancels its own fetches on each change of its
+// partitions, and closes the connection with them. Other requests on the connection then fail without a fault
+// of the broker.
 type consumerHooks struct {
 	*client.Hooks
 	reads *batchReads
@@ -27,9 +28,9 @@ func (h consumerHooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.B
 	}
 }
 
-// report logs what goes wrong with consuming: with one partition, with a topic when partition is negative, or with
-// the group when topic is empty. It keeps to one line per cause every `quiet` at first, then fewer; the client goes on
-// trying.
+// report logs an error of a partition, of a topic (negative partition), or of the group (empty topic). The
+// first repetition of a cause is logged after `quiet`, later repetitions less often. The client continues to
+// retry.
 func (c *Consumer) report(topic string, partition int32, err error) {
 	if err == nil || client.Expected(err) || errors.Is(err, context.DeadlineExceeded) {
 		return
@@ -54,7 +55,7 @@ func (c *Consumer) report(topic string, partition int32, err error) {
 	c.say(level, about, ": ", why, after)
 }
 
-// What troubles are about.
+// Subjects of troubles.
 
 func (c *Consumer) aGroup() string { return "group " + c.group }
 
@@ -69,7 +70,7 @@ const fetching = "fetching messages"
 
 func (c *Consumer) aCommit() string { return c.aGroup() + ": offsets" }
 
-// consumed notes that messages came: what was wrong with their partitions has gone.
+// consumed notes the arrival of messages: troubles of their partitions are over.
 func (c *Consumer) consumed(fetches kgo.Fetches) {
 	if !c.status.HasTroubles() {
 		return
@@ -83,7 +84,7 @@ func (c *Consumer) consumed(fetches kgo.Fetches) {
 	})
 }
 
-// say writes a line unless it was written lately, and remembers the trouble until it has gone.
+// say writes a line unless a recent line had the same cause, and remembers the trouble until its end.
 func (c *Consumer) say(level host.Level, about, before string, why client.Sentence, after string) {
 	if why.Empty() {
 		return
@@ -106,15 +107,15 @@ func (c *Consumer) say(level host.Level, about, before string, why client.Senten
 	host.Logf(c.log, level, "connection %s: %s%s%s%s", c.name, before, why, after, again)
 }
 
-// tally accounts for what say held back.
+// tally logs the number of suppressed repetitions.
 func (c *Consumer) tally() {
 	for _, rest := range c.lines.Flush() {
 		host.Logf(c.log, host.Debug, "connection %s: closing; %d times more since the last line: %s", c.name, rest.Count, rest.Key)
 	}
 }
 
-// aboutGroup describes why a membership ended or did not come about. It is empty for what hooks report: a broker that cannot
-// be reached or refuses the login.
+// aboutGroup describes why a membership ended or failed. The result is empty for errors reported by hooks: an
+// unreachable broker or a refused login.
 func (c *Consumer) aboutGroup(err error) (host.Level, client.Sentence) {
 	code, ok := errors.AsType[*kerr.Error](err)
 	switch {
@@ -128,12 +129,12 @@ func (c *Consumer) aboutGroup(err error) (host.Level, client.Sentence) {
 	return host.Error, client.Describe(client.AnswerTo(client.ToJoin, err))
 }
 
-// leftBehind reports whether a code means that the group has gone on without this member.
+// leftBehind reports whether a code means that the group continued without this member.
 func leftBehind(code *kerr.Error) bool {
 	return code == kerr.UnknownMemberID || code == kerr.IllegalGeneration || code == kerr.RebalanceInProgress
 }
 
-// noCommittedOffset is the text of the client's error of that meaning, which it does not export.
+// noCommittedOffset is the text of an unexported error of the client.
 const noCommittedOffset = "partition has no prior committed offset"
 
 func (c *Consumer) aboutTopic(err error) (host.Level, client.Sentence) {
@@ -151,8 +152,8 @@ func (c *Consumer) aboutTopic(err error) (host.Level, client.Sentence) {
 	return host.Error, client.Describe(client.AnswerTo(client.ToConsume, err))
 }
 
-// committed takes the outcome of a periodic commit. Leaving the group cancels it on this side, whatever the broker makes
-// of it; revoked then commits the same offsets once more and reports what becomes of them.
+// committed handles the result of a periodic commit. A leave of the group cancels the commit on this side,
+// with an unknown result at the broker. revoked then commits the same offsets again and reports the result.
 func (c *Consumer) committed(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
@@ -164,7 +165,7 @@ func (c *Consumer) committed(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCom
 	c.uncommitted(failure)
 }
 
-// commitFailure is what a commit failed with, nil when it did not.
+// commitFailure returns the error of a commit, or nil.
 func commitFailure(resp *kmsg.OffsetCommitResponse, err error) error {
 	if err != nil || resp == nil {
 		return err
@@ -179,7 +180,7 @@ func commitFailure(resp *kmsg.OffsetCommitResponse, err error) error {
 	return nil
 }
 
-// uncommitted takes the outcome of a commit and reports a failed one.
+// uncommitted handles the result of a commit and reports a failure.
 func (c *Consumer) uncommitted(err error) {
 	if err == nil {
 		c.hooks.Recovered(c.aCommit())

@@ -7,19 +7,20 @@ import (
 	"reskafka/internal/host"
 )
 
-// Membership is what a Progress also implements if it outlives this process. The brokers keep the partitions of a member that
-// was killed for session_timeout_ms, and let nobody else in while the group gathers. So the next process takes the member of
-// the one before out of the group before it joins. Safe for use by several goroutines.
+// Membership is an additional interface of a Progress that outlives this process. Brokers reserve the
+// partitions of a killed member for session_timeout_ms, and block joins while the group gathers. Therefore
+// the next process removes the old member from the group before its own join. Membership is safe for
+// concurrent use.
 type Membership interface {
-	// Predecessor returns the id of the member that could not leave, "" if there is none. Only the first call returns it.
+	// Predecessor returns the id of the killed member, or "". Only the first call returns the id.
 	Predecessor() string
 
-	// Joined notes under which id the brokers know the consumer from now on. It does not block.
+	// Joined notes the member id of the consumer at the brokers. Joined never blocks.
 	Joined(member string)
 }
 
-// predecessorLimit is how long taking the predecessor out may take: it has to find the group's coordinator, and joining needs that
-// as well.
+// predecessorLimit bounds the removal of the predecessor, which includes the search for the group's
+// coordinator. A join needs the coordinator too.
 const predecessorLimit = 5 * time.Second
 
 // entering runs in the client's goroutine before each JoinGroup of a session.
@@ -42,7 +43,7 @@ func (c *Consumer) entering(s *session) {
 	}
 }
 
-// entered notes the id once the group is joined: brokers before Kafka 2.2 give it with that answer only.
+// entered notes the member id after the join: brokers before Kafka 2.2 return no id earlier.
 func (c *Consumer) entered(s *session) {
 	if membership, ok := c.progress.(Membership); ok {
 		c.mtx.Lock()

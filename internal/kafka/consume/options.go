@@ -13,32 +13,32 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// What librdkafka does without being asked, where the client library does something else.
+// librdkafka's defaults where the client library differs.
 const (
 	fetchMaxWait           = 500 * time.Millisecond // fetch.wait.max.ms
 	fetchMaxBytes          = 16 << 20               // fetch.max.bytes is 50 MiB there, which the client would hold twice for each broker
-	fetchMaxPartitionBytes = 2 << 20                // fetch.message.max.bytes is 1 MiB there; one fetch is asked for at a time, and half as many cost less
+	fetchMaxPartitionBytes = 2 << 20                // fetch.message.max.bytes is 1 MiB there; larger fetches cost less
 	heartbeatInterval      = 3 * time.Second        // heartbeat.interval.ms
 )
 
 const (
 	minCommitInterval = 100 * time.Millisecond // the client library's
-	readSlack         = 1 << 20                // a fetch's answer is its records and a little
+	readSlack         = 1 << 20                // a fetch response is its records and a few bytes
 	// consumerMetadataAge is how soon a new leader and a new topic are seen.
 	consumerMetadataAge = 500 * time.Millisecond
-	// metadataAge is how soon a new topic is seen that a pattern matches, and how long a wrong answer about a topic is
-	// believed; librdkafka takes 5 minutes.
+	// metadataAge is the delay until a new match of a pattern is seen, and the life of a wrong answer about a
+	// topic; librdkafka takes 5 minutes.
 	metadataAge = 30 * time.Second
 )
 
-// consumerOptions are the options of a client that consumes. A client may not create topics by asking for them, as one
-// that produces may.
+// consumerOptions returns the options of a consuming client. Unlike a producing client, a consuming client
+// may not create topics by requests for metadata.
 func consumerOptions(c *config.Connection, topics []string) ([]kgo.Opt, error) {
 	fetch := client.Clamp(c.MessageMaxBytes, fetchMaxBytes, client.MaxWireBytes-readSlack)
 	opts := []kgo.Opt{
 		kgo.ConsumerGroup(c.GroupID),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.KeepControlRecords(), // the only sign of how far an aborted transaction was read; they are not delivered
+		kgo.KeepControlRecords(), // the only sign of progress in an aborted transaction; never delivered
 		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.FetchMaxBytes(int32(fetch)),
 		kgo.FetchMaxPartitionBytes(fetchMaxPartitionBytes),
@@ -49,7 +49,7 @@ func consumerOptions(c *config.Connection, topics []string) ([]kgo.Opt, error) {
 		kgo.HeartbeatInterval(min(heartbeatInterval, c.SessionTimeout/3)),
 		kgo.RebalanceTimeout(c.MaxPollInterval),
 		kgo.BlockRebalanceOnPoll(),
-		// Marks are set by settle. Without enable_auto_commit they wait for Commit.
+		// settle sets the marks. Without enable_auto_commit the marks wait for Commit.
 		kgo.AutoCommitMarks(),
 	}
 	interval := max(c.AutoCommitInterval, minCommitInterval)
@@ -69,8 +69,7 @@ func consumerOptions(c *config.Connection, topics []string) ([]kgo.Opt, error) {
 	return opts, nil
 }
 
-// offsetOptions say where a partition begins that the group has no committed offset for, or one that is not there any
-// more.
+// offsetOptions returns the start of a partition without a committed offset, or with a deleted offset.
 func offsetOptions(reset string) []kgo.Opt {
 	offset := kgo.NewOffset()
 	switch reset {
@@ -86,7 +85,8 @@ func offsetOptions(reset string) []kgo.Opt {
 	return []kgo.Opt{kgo.ConsumeStartOffset(offset), kgo.ConsumeResetOffset(offset)}
 }
 
-// subscription is what to ask the client for: the topics as they are, or all of them as regular expressions if one is.
+// subscription returns the client's topics: the names, or regular expressions for all topics if one topic is
+// a pattern.
 func subscription(topics []string) (names []string, patterns bool, err error) {
 	for _, topic := range topics {
 		if strings.HasPrefix(topic, "^") {

@@ -16,11 +16,12 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// The client retries a partition that it cannot read without a pause, and transfers what follows the unreadable batch each time.
-// So the consumer pauses such a partition and probes it with a fetch of its own (consumer_probe.go), after a second at first and
-// after a minute in the end. The client fetches it again when a probe could read it.
+// The client retries an unreadable partition without a pause, and transfers the bytes behind the unreadable
+// batch each time. Therefore the consumer pauses such a partition and probes it with its own fetch
+// (probe.go), after a second at first and after a minute in the end. After a successful probe the client
+// fetches the partition again.
 
-// maxPause is the longest pause of a partition that cannot be read.
+// maxPause is the longest pause of an unreadable partition.
 const maxPause = time.Minute
 
 // topicPartition names a partition.
@@ -33,31 +34,31 @@ func (p topicPartition) String() string {
 	return fmt.Sprintf("topic %s partition %d", p.topic, p.partition)
 }
 
-// list is p as the client's calls take it.
+// list returns p in the form of the client's calls.
 func (p topicPartition) list() map[string][]int32 { return map[string][]int32{p.topic: {p.partition}} }
 
-// at is an offset of p as the client's calls take it.
+// at returns an offset of p in the form of the client's calls.
 func (p topicPartition) at(offset kgo.EpochOffset) map[string]map[int32]kgo.EpochOffset {
 	return map[string]map[int32]kgo.EpochOffset{p.topic: {p.partition: offset}}
 }
 
-// Offsets of a place that are not known as numbers.
+// Offsets of a place without a known number.
 const (
 	unknownOffset = -1
 	logStart      = -2 // consuming begins at the start of the log
 )
 
-// place is what a session knows about one assigned partition. The consumer's mtx guards it.
+// place is a session's state of one assigned partition. The consumer's mtx guards it.
 type place struct {
 	begun     bool      // the client knows where to begin
 	next      int64     // offset behind the last polled record, or where consuming begins
 	stable    int64     // last stable offset as last heard: the first open transaction begins there
 	end       int64     // end of the log as last heard
-	committed int64     // offset that the group has for the partition, as last heard
+	committed int64     // the group's committed offset, as last heard
 	moved     time.Time // when next last changed, or the partition was assigned
-	polls     int       // that returned records, of any partition, since then
+	polls     int       // polls with records of any partition since then
 	looked    time.Time // when stable and end were last requested
-	warned    bool      // a line says that next does not change
+	warned    bool      // the log has a line about a constant next
 	fault     *fault    // nil = the client fetches the partition
 	step      *kgo.EpochOffset
 	timer     *time.Timer // ends the pause
@@ -70,7 +71,7 @@ type fault struct {
 	pause       time.Duration
 }
 
-// nextPause is the pause after one of length pause.
+// nextPause returns the pause that follows pause.
 func nextPause(pause, first time.Duration) time.Duration {
 	return client.Clamp(2*pause, first, maxPause)
 }
@@ -88,9 +89,9 @@ func (c *Consumer) placesLocked(s *session, assigned map[string][]int32) {
 	}
 }
 
-// releaseLocked forgets all places and ends their pauses, which the client would keep for the next assignment. A pause that is over
-// but still being probed ends here too: the probe ends no pause of a place that is forgotten. Troubles with partitions are their next
-// owners'.
+// releaseLocked deletes all places and ends their pauses; the client would keep the pauses for the next
+// assignment. A probe does not end the pause of a deleted place, so pauses with a running probe end here too.
+// Troubles with the partitions belong to the next owners.
 func (c *Consumer) releaseLocked(s *session) {
 	for where, p := range s.places {
 		c.reads.forget(where)
@@ -143,8 +144,8 @@ func (c *Consumer) recoveredLocked(s *session, where topicPartition, p *place) {
 	p.fault, p.moved = nil, c.tune.now()
 }
 
-// withoutControl removes the records that brokers write at the end of transactions. The client returns them because they are the
-// only sign of how far an aborted transaction was read.
+// withoutControl removes the control records at the end of transactions. The client returns control records
+// because no other sign shows the progress in an aborted transaction.
 func withoutControl(records []*kgo.Record) []*kgo.Record {
 	control := func(r *kgo.Record) bool { return r.Attrs.IsControl() }
 	if !slices.ContainsFunc(records, control) {
@@ -171,7 +172,7 @@ func (c *Consumer) faults(s *session, fetches kgo.Fetches) {
 func (c *Consumer) partitionFailed(s *session, where topicPartition, id [16]byte, err error, empty bool) {
 	tooLarge, oversized := errors.AsType[*kgo.ErrDecompressTooLarge](err)
 	switch {
-	case errors.Is(err, kerr.UnknownTopicID) && c.doubted(s, where.topic, id): // watchTopics logs what it is about
+	case errors.Is(err, kerr.UnknownTopicID) && c.doubted(s, where.topic, id): // watchTopics logs the cause
 	case errors.Is(err, errNoBudget):
 		if empty { // else the client fetches again only when the records are polled
 			c.mtx.Lock()
@@ -187,24 +188,24 @@ func (c *Consumer) partitionFailed(s *session, where topicPartition, id [16]byte
 	}
 }
 
-// pausing reports whether a partition pauses because of err: fetching it again at once would fail the same way.
+// pausing reports whether err pauses a partition: an immediate fetch would fail in the same way.
 func pausing(where topicPartition, err error) bool {
 	_, loss := errors.AsType[*kgo.ErrDataLoss](err)
 	_, group := errors.AsType[*kgo.ErrGroupSession](err)
 	return where.topic != "" && where.partition >= 0 && !loss && !group && !client.Expected(err) && !errors.Is(err, context.DeadlineExceeded)
 }
 
-// unreadable reports whether err is about what a broker returned, and not what a broker refused.
+// unreadable reports whether err is about returned bytes, not about a refusal.
 func unreadable(err error) bool {
 	_, refused := errors.AsType[*kerr.Error](err)
 	return !refused && err.Error() != noCommittedOffset
 }
 
-// hold pauses a partition that failed with err, and logs why.
+// hold pauses a partition that failed with err, and logs the cause.
 func (c *Consumer) hold(s *session, where topicPartition, err error) {
 	c.mtx.Lock()
 	p := s.places[where]
-	if c.session != s || p == nil || p.fault != nil { // in the last case the answer to a fetch that was under way
+	if c.session != s || p == nil || p.fault != nil { // a fault means: err belongs to an older fetch
 		c.mtx.Unlock()
 		return
 	}
@@ -240,7 +241,7 @@ func (c *Consumer) pauseLocked(s *session, where topicPartition, pause time.Dura
 	p.timer = time.AfterFunc(pause, func() { c.pauseOver(s, where) })
 }
 
-// pauseOver probes a partition that could not be read, and has the client fetch any other.
+// pauseOver probes an unreadable partition, and resumes any other partition.
 func (c *Consumer) pauseOver(s *session, where topicPartition) {
 	defer host.Guard(c.log, "a partition that could not be read")
 	c.mtx.Lock()
@@ -279,7 +280,8 @@ func (c *Consumer) pauseOver(s *session, where topicPartition) {
 	}
 }
 
-// locate finds out which batch cannot be read because of err, and logs it. A batch that a probe can read was damaged on its way.
+// locate finds and logs the batch that is unreadable because of err. A batch readable by a probe was damaged
+// on its way.
 func (c *Consumer) locate(s *session, where topicPartition, f *fault, err error) {
 	defer host.Guard(c.log, "a partition that cannot be read")
 	found := c.probe(s, where)
@@ -297,7 +299,7 @@ func (c *Consumer) locate(s *session, where topicPartition, f *fault, err error)
 	c.sayUnreadable(where, f)
 }
 
-// sayUnreadable logs that a batch cannot be read, and the way past it.
+// sayUnreadable logs an unreadable batch, and the command that skips the batch.
 func (c *Consumer) sayUnreadable(where topicPartition, f *fault) {
 	c.mtx.Lock()
 	why := client.SentenceOf(client.UnreadablePlace, f.text, c.group)
@@ -308,7 +310,7 @@ func (c *Consumer) sayUnreadable(where topicPartition, f *fault) {
 	c.say(host.Error, where.String(), ": ", why, "; the partition pauses, the others go on")
 }
 
-// oversized has a batch stepped over that exceeds the budget of one batch, and logs it.
+// oversized skips and logs a batch above the budget of one batch.
 func (c *Consumer) oversized(s *session, where topicPartition, e *kgo.ErrDecompressTooLarge) {
 	c.mtx.Lock()
 	if p := s.places[where]; p != nil {
@@ -320,7 +322,7 @@ func (c *Consumer) oversized(s *session, where topicPartition, e *kgo.ErrDecompr
 		fmt.Sprint(c.decompressor.batch)), "")
 }
 
-// skippedLocked counts a batch that is stepped over.
+// skippedLocked counts a skipped batch.
 func (c *Consumer) skippedLocked(offsets int64) {
 	c.numbers.counts.Add(metrics.SkippedBatches, 1)
 	c.numbers.counts.Add(metrics.SkippedOffsets, int(offsets))
@@ -329,7 +331,7 @@ func (c *Consumer) skippedLocked(offsets int64) {
 // ErrNothingToSkip is returned by Skip for a partition without an unreadable batch.
 var ErrNothingToSkip = errors.New("no batch of that partition is known to be unreadable")
 
-// Skip has the consumer go on behind the unreadable batch of a partition, and returns the offset where it does.
+// Skip continues behind the unreadable batch of a partition, and returns the new offset.
 func (c *Consumer) Skip(topic string, partition int32) (int64, error) {
 	where := topicPartition{topic, partition}
 	c.mtx.Lock()
@@ -348,7 +350,8 @@ func (c *Consumer) Skip(topic string, partition int32) (int64, error) {
 	return to, nil
 }
 
-// stepsLocked takes the steps that are due: all records before them were delivered. The client must not give partitions away.
+// stepsLocked returns the steps that are due: all earlier records were delivered. The client must not release
+// partitions meanwhile.
 func (c *Consumer) stepsLocked(s *session) map[topicPartition]kgo.EpochOffset {
 	var due map[topicPartition]kgo.EpochOffset
 	for where, p := range s.places {
@@ -369,11 +372,12 @@ func (c *Consumer) stepsLocked(s *session) map[topicPartition]kgo.EpochOffset {
 	return due
 }
 
-// stepOver moves the client behind batches that it cannot read, and commits that where enable_auto_commit is on.
+// stepOver moves the client behind unreadable batches, and commits the new offsets where enable_auto_commit
+// is on.
 func (c *Consumer) stepOver(s *session, steps map[topicPartition]kgo.EpochOffset) {
 	for where, to := range steps {
 		offsets := where.at(to)
-		// The client sets the offset of partitions only that it has a record or a mark of.
+		// The client sets offsets only of partitions with a record or a mark.
 		s.client.MarkCommitOffsets(offsets)
 		s.client.SetOffsets(offsets)
 		c.hooks.Recovered(where.String())

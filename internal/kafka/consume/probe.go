@@ -16,7 +16,7 @@ import (
 
 // probed is the result of a probe.
 type probed struct {
-	err         error // why the partition cannot be read; nil = it can, or there is nothing more to read
+	err         error // the obstacle to reading; nil = readable, or at the end
 	first, last int64 // offsets of the unreadable batch; unknownOffset = not known
 	records     bool  // there are records to read
 	unanswered  bool  // err is about the request or the connection and tells nothing about the partition
@@ -92,8 +92,8 @@ func (c *Consumer) probe(s *session, where topicPartition) probed {
 	return found
 }
 
-// resets notes that retention or an election has removed the offset where a partition was to be read. The client chooses another one
-// by auto_offset_reset as soon as it fetches.
+// resets notes that retention or an election has removed the partition's next offset. The client chooses an
+// offset by auto_offset_reset at its next fetch.
 func (c *Consumer) resets(s *session, where topicPartition) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -105,16 +105,16 @@ func (c *Consumer) resets(s *session, where topicPartition) {
 	}
 }
 
-// Times that stand for the ends of a log in a request for offsets.
+// Timestamps for the ends of a log in a ListOffsets request.
 const (
 	atLogStart = -2
 	atLogEnd   = -1
 )
 
-// listOffsets asks the leaders of partitions, as far as the client knows them, for an end of each. Partitions that are not in the result
-// have no leader, or it refuses or does not answer; failed is why one did not. With committed set, the log ends at the first open
-// transaction. The client's own way would fail for all partitions when one leader fails, and begins with a request to any broker, which
-// may be one that does not answer.
+// listOffsets asks the leaders known to the client for an end of each partition. Partitions without a leader,
+// without an answer or with a refusal are missing from the result; failed is one cause. With committed set,
+// the log ends at the first open transaction. The client's own function fails for all partitions after one
+// failed leader, and begins with a request to any broker, perhaps an unreachable one.
 func (c *Consumer) listOffsets(ctx context.Context, cl *kgo.Client, list []topicPartition, at int64, committed bool) (offsets map[topicPartition]int64, failed error) {
 	leaders := map[int32][]topicPartition{}
 	for _, where := range list {
@@ -148,7 +148,7 @@ func (c *Consumer) listOffsets(ctx context.Context, cl *kgo.Client, list []topic
 	return offsets, failed
 }
 
-// offsetsRequest is the request to one leader.
+// offsetsRequest returns the request for one leader.
 func offsetsRequest(list []topicPartition, at int64, committed bool) *kmsg.ListOffsetsRequest {
 	request := kmsg.NewPtrListOffsetsRequest()
 	request.ReplicaID = -1
@@ -172,8 +172,8 @@ func offsetsRequest(list []topicPartition, at int64, committed bool) *kmsg.ListO
 	return request
 }
 
-// probeRequest returns a fetch request like the client's, without a session of its own, and the leader to send it to. It asks the leader
-// that the client knows for the topic's id: another broker may be away.
+// probeRequest returns a fetch request like the client's, without a session, and the partition's leader. The
+// leader known to the client is asked for the topic's id, because another broker may be unreachable.
 func (c *Consumer) probeRequest(ctx context.Context, cl *kgo.Client, where topicPartition) (*kmsg.FetchRequest, int32, error) {
 	leader, _, err := cl.PartitionLeader(where.topic, where.partition)
 	if err == nil && leader < 0 {
@@ -211,7 +211,7 @@ func (c *Consumer) probeRequest(ctx context.Context, cl *kgo.Client, where topic
 	return nil, 0, kerr.LeaderNotAvailable
 }
 
-// fetchOnce returns the answer about the one partition of a request.
+// fetchOnce returns the answer for a request's only partition.
 func fetchOnce(ctx context.Context, cl *kgo.Client, leader int32, request *kmsg.FetchRequest) (*kmsg.FetchResponseTopicPartition, error) {
 	got, err := cl.Broker(int(leader)).Request(ctx, request)
 	if err != nil {
@@ -228,13 +228,13 @@ func fetchOnce(ctx context.Context, cl *kgo.Client, leader int32, request *kmsg.
 	return partition, kerr.ErrorForCode(partition.ErrorCode)
 }
 
-// batchOffsets returns the first and the last offset of the batch at offset next in what a broker returned, as well as its header
-// tells. The batch behind it is the better witness, because a header may be damaged.
+// batchOffsets returns the first and the last offset of the batch at offset next in a fetch response, as far
+// as its header shows. The following batch is more reliable, because the header may be damaged.
 func batchOffsets(data []byte, next int64) (first, last int64) {
 	first, last = unknownOffset, unknownOffset
 	for len(data) > client.BatchMagicAt {
 		base := int64(binary.BigEndian.Uint64(data))
-		if last != unknownOffset && last < next { // the batch before is not the one
+		if last != unknownOffset && last < next { // an earlier batch
 			first, last = unknownOffset, unknownOffset
 		}
 		if first != unknownOffset {

@@ -13,23 +13,23 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// The client keeps what it retries by itself to itself: refusals that it takes for passing ones, answers that bring it no
-// further, transactions that stay open. So a partition that does not move is compared with the broker's log now and then, and probed
-// when there is more to read.
+// The client reports nothing about its own retries: refusals taken for temporary, answers without progress,
+// open transactions. Therefore a partition without progress is compared with the broker's log from time to
+// time, and probed if the log has more records.
 
 const (
 	progressLook   = 10 * time.Second // between two looks at all partitions
 	progressStill  = 45 * time.Second // without a record, before a partition is compared: within a minute, with the look
 	suspectBatches = 64               // read without a record reaching the consumer
 	suspectStill   = time.Second
-	fewPolls       = 3 // what the client has of a partition is polled within as many
+	fewPolls       = 3 // polls that drain the client's buffer of a partition
 	maxRenewal     = time.Hour
 )
 
-// batchReads counts the batches of each partition that the client has read since a record of it was polled. It is safe for concurrent
-// use.
+// batchReads counts the batches of each partition read by the client since the last polled record. It is safe
+// for concurrent use.
 type batchReads struct {
-	suspicious chan struct{} // holds one: a count is high
+	suspicious chan struct{} // capacity 1: a count is high
 
 	mtx   sync.Mutex
 	count map[topicPartition]int
@@ -68,7 +68,7 @@ func (h consumerHooks) OnFetchBatchRead(_ kgo.BrokerMetadata, topic string, part
 	h.reads.add(topicPartition{topic, partition})
 }
 
-// watchProgress looks at partitions that do not move, until the consumer ends.
+// watchProgress checks partitions without progress, until the end of the consumer.
 func (c *Consumer) watchProgress() {
 	defer host.Guard(c.log, "the watch for progress")
 	for {
@@ -87,8 +87,9 @@ func (c *Consumer) watchProgress() {
 	}
 }
 
-// still returns the partitions to compare with the broker's log. Those in busy do not move because the module is busy: what it has
-// not polled yet is buffered in the client, which fetches no more until then and does not learn how far behind the module falls.
+// still returns the partitions to compare with the broker's log. Partitions in busy wait for the module:
+// unpolled records are in the client's buffer. The client fetches no more meanwhile, and does not learn the
+// growing lag.
 func (c *Consumer) still() (s *session, list []topicPartition, busy map[topicPartition]bool) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -117,7 +118,8 @@ func (c *Consumer) still() (s *session, list []topicPartition, busy map[topicPar
 	return s, list, busy
 }
 
-// compareStill asks the brokers how far partitions go that do not move. The partitions of a broker that does not answer are left out.
+// compareStill asks the brokers for the ends of partitions without progress. Partitions of silent brokers are
+// left out.
 func (c *Consumer) compareStill() {
 	s, list, busy := c.still()
 	c.misassigned(s, list)
@@ -134,7 +136,8 @@ func (c *Consumer) compareStill() {
 	}
 }
 
-// logEnds returns the ends of partitions whose leaders answer within commitTime. Hooks report the other leaders.
+// logEnds returns the ends of partitions with answers from their leaders within commitTime. Hooks report the
+// other leaders.
 func (c *Consumer) logEnds(s *session, list []topicPartition, committed bool) map[topicPartition]int64 {
 	if len(list) == 0 {
 		return nil
@@ -145,7 +148,7 @@ func (c *Consumer) logEnds(s *session, list []topicPartition, committed bool) ma
 	return ends
 }
 
-// compareOne takes how far one partition goes. busy is as in still.
+// compareOne handles the end of one partition. busy is as in still.
 func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int64, busy bool) {
 	c.mtx.Lock()
 	p := s.places[where]
@@ -163,7 +166,7 @@ func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int6
 		c.stuck(s, where, "is not fetched, because its committed offset is not known")
 		return
 	}
-	if p.next == unknownOffset { // consuming begins at the end, which is that of the last ended transaction
+	if p.next == unknownOffset { // consumption begins at the end, which is the end of the last finished transaction
 		p.next = stable
 	}
 	next, warned, quiet := p.next, p.warned, c.tune.now().Sub(p.moved)
@@ -182,7 +185,7 @@ func (c *Consumer) compareOne(s *session, where topicPartition, stable, end int6
 	}
 }
 
-// blockedPartition handles a partition that has more records than the client returns.
+// blockedPartition handles a partition with more records than the client returns.
 func (c *Consumer) blockedPartition(s *session, where topicPartition, long bool) {
 	found := c.probe(s, where)
 	if found.unanswered { // a slow link may take longer for a large record than a probe waits
@@ -213,7 +216,7 @@ func (c *Consumer) blockedPartition(s *session, where topicPartition, long bool)
 	}
 }
 
-// misassigned begins a new session when the group has assigned a partition that the client does not find among the brokers' partitions.
+// misassigned begins a new session if the group has assigned a partition that is unknown to the brokers.
 func (c *Consumer) misassigned(s *session, list []topicPartition) {
 	for _, where := range list {
 		if leader, _, err := s.client.PartitionLeader(where.topic, where.partition); err == nil && leader < 0 {
@@ -222,9 +225,10 @@ func (c *Consumer) misassigned(s *session, list []topicPartition) {
 	}
 }
 
-// stuck begins a new session when a partition has not moved for tune.stuck. What the client knows of it is wrong then: it was assigned
-// by a damaged answer, or its committed offset was refused, after which the client never fetches it. A new session stops the whole
-// group for a moment, so each one doubles the time until the next.
+// stuck begins a new session if a partition has made no progress for tune.stuck. The client's state of the
+// partition is then wrong: a damaged answer assigned the partition, or its committed offset was refused, and
+// the client never fetches it again. A new session stops the whole group for a moment, so each new session
+// doubles the time until the next.
 func (c *Consumer) stuck(s *session, where topicPartition, why string) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()

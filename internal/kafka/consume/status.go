@@ -12,24 +12,24 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// MemberState says how a consumer stands in its group.
+// MemberState is the state of a consumer in its group.
 type MemberState string
 
-// The states. The first that applies counts.
+// The states, by precedence.
 const (
-	Left    MemberState = "left"    // it is no member: a callback took too long, or its connection is gone
-	Failing MemberState = "error"   // no broker can be reached, or the group refuses it
-	Joining MemberState = "joining" // it has no assignment yet, or none during a rebalance
+	Left    MemberState = "left"    // no member: a callback took too long, or the connection is gone
+	Failing MemberState = "error"   // no broker is reachable, or the group refuses the member
+	Joining MemberState = "joining" // no assignment yet, or none during a rebalance
 	Paused  MemberState = "paused"  // by the module, with all topics
 	Stable  MemberState = "stable"
 )
 
-// ConsumerSnapshot is a consumer at one moment, without its numbers.
+// ConsumerSnapshot is the state of a consumer at one moment, without its numbers.
 type ConsumerSnapshot struct {
 	Brokers    client.Snapshot
 	State      MemberState
-	MemberID   string            // that the group gave; empty = none yet
-	Joined     bool              // it is a member of its group and has its assignment
+	MemberID   string            // from the group; empty = none yet
+	Joined     bool              // a member of the group, with an assignment
 	Partitions []PartitionStatus // assigned, by topic and number
 }
 
@@ -38,20 +38,20 @@ type PartitionStatus struct {
 	Topic     string
 	Partition int32
 	Paused    bool   // by the module
-	Fault     string // why it cannot be read; empty = it can
+	Fault     string // obstacle to reading; empty = readable
 }
 
-// consumerNumbers are what a consumer counts and measures. The consumer's mtx guards them.
+// consumerNumbers are a consumer's counts and measurements. The consumer's mtx guards them.
 type consumerNumbers struct {
 	counts     metrics.Counts
-	delivered  uint64        // callbacks that returned, as far as has been seen
-	handed     time.Time     // when the batch that the module has was handed out
+	delivered  uint64        // returned callbacks, as far as observed
+	handed     time.Time     // hand-out of the module's batch
 	last       time.Duration // of a callback, on average over the batch before
 	longest    time.Duration
 	rebalanced time.Time // when partitions were last assigned or revoked; zero = never
 }
 
-// Snapshot returns the present state and adds the numbers to v. It waits for no broker.
+// Snapshot returns the present state and adds the numbers to v. Snapshot waits for no broker.
 func (c *Consumer) Snapshot(v *metrics.Values) ConsumerSnapshot {
 	snap := ConsumerSnapshot{Brokers: c.status.Snapshot(), State: Left}
 	c.mtx.Lock()
@@ -85,7 +85,7 @@ func (c *Consumer) Snapshot(v *metrics.Values) ConsumerSnapshot {
 	return snap
 }
 
-// stateLocked returns the state of a consumer that has a session.
+// stateLocked returns the state of a consumer with a session.
 func (c *Consumer) stateLocked(brokers client.Snapshot) MemberState {
 	assigned := c.session.assigned
 	switch {
@@ -107,8 +107,8 @@ func (c *Consumer) stateLocked(brokers client.Snapshot) MemberState {
 
 func (c *Consumer) pausedLocked(topic string) bool { return c.allPaused || c.paused[topic] }
 
-// waitingLocked returns the offset of the first message of each partition that was polled and whose callback
-// has not returned.
+// waitingLocked returns, for each partition, the offset of the first polled message without a returned
+// callback.
 func (c *Consumer) waitingLocked() map[topicPartition]int64 {
 	waiting := map[topicPartition]int64{}
 	note := func(runs []run) {
@@ -154,7 +154,7 @@ func (c *Consumer) collectLocked(v *metrics.Values) {
 	}
 }
 
-// callbacksLocked returns how many callbacks of the batch that the module has have returned.
+// callbacksLocked returns the number of returned callbacks of the module's batch.
 func (c *Consumer) callbacksLocked() int {
 	if c.out == nil {
 		return 0
@@ -162,8 +162,8 @@ func (c *Consumer) callbacksLocked() int {
 	return client.Clamp(int(c.progress.Delivered()-c.base), 0, c.out.count)
 }
 
-// observeLocked notes that n callbacks of the batch that the module has have returned, and how long the
-// present one runs.
+// observeLocked notes n returned callbacks of the module's batch, and the running time of the current
+// callback.
 func (c *Consumer) observeLocked(n int) {
 	if c.out == nil {
 		return
@@ -178,8 +178,8 @@ func (c *Consumer) observeLocked(n int) {
 	}
 }
 
-// timedLocked takes the times of a batch that has come back after n callbacks. The module counts callbacks
-// and reads no clock, so the average over the batch stands for each of them.
+// timedLocked records the duration of a batch after n callbacks. The module counts callbacks and reads no
+// clock, so the batch's average stands for each callback.
 func (c *Consumer) timedLocked(n int) {
 	if n > 0 {
 		c.numbers.last = c.tune.now().Sub(c.numbers.handed) / time.Duration(n)
@@ -187,11 +187,11 @@ func (c *Consumer) timedLocked(n int) {
 	}
 }
 
-// rebalancedLocked notes that the assignment has changed.
+// rebalancedLocked notes a new assignment.
 func (c *Consumer) rebalancedLocked() { c.numbers.rebalanced = c.tune.now() }
 
-// noteCommitted notes the offsets of a commit that every partition has accepted. One that failed in part is
-// followed by another.
+// noteCommitted notes the offsets of a commit accepted for every partition. Another commit follows a partial
+// failure.
 func (c *Consumer) noteCommitted(req *kmsg.OffsetCommitRequest) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()

@@ -15,12 +15,12 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// A client consumes a topic under the id that it first saw, and never another topic of that name: its offsets begin
-// anew. So when a topic was deleted and created again there must be a new client. What tells is either a look at the
-// topics' ids now and then, or the brokers, since Kafka 3.1, by refusing to fetch under the old id. The first is not enough:
-// a look may come too late to see the id that the client has. The second comes only while the client fetches.
+// A client consumes a topic under the first id it saw, and never another topic of the same name, whose
+// offsets begin at 0. A deleted and recreated topic therefore needs a new client. Two signs exist. The first
+// is a periodic comparison of the topics' ids, which may come too late to see the client's id. The second is
+// a refusal of a fetch under the old id, since Kafka 3.1, which needs a fetching client.
 
-// watchTopics looks for the topics subscribed to by name, and for stale ones, until the consumer ends.
+// watchTopics looks for the topics subscribed by name, and for stale topics, until the end of the consumer.
 func (c *Consumer) watchTopics() {
 	defer host.Guard(c.log, "the watch for topics")
 	w := &topicWatch{
@@ -50,10 +50,10 @@ func (c *Consumer) watchTopics() {
 	}
 }
 
-// topicWatch is what watchTopics knows.
+// topicWatch is the state of watchTopics.
 type topicWatch struct {
 	*Consumer
-	checked *session // whose brokers' versions were looked at
+	checked *session // session with checked broker versions
 	names   []string // subscribed to
 	missing map[string]bool
 	ids     map[string][16]byte
@@ -64,7 +64,7 @@ func (w *topicWatch) find() {
 	w.mtx.Lock()
 	s, wanted := w.session, slices.Clone(w.names)
 	if s != nil {
-		for name := range s.stale { // one that a pattern matches is not among the names
+		for name := range s.stale { // a match of a pattern is not among the names
 			if !slices.Contains(wanted, name) {
 				wanted = append(wanted, name)
 			}
@@ -102,14 +102,14 @@ func (w *topicWatch) find() {
 	}
 }
 
-// checkVersions reports, once for a session, that the brokers' versions of what fetches messages do not fit. The client itself tries again
-// in silence.
+// checkVersions reports, once for a session, brokers without supported versions of the fetch requests. The
+// client itself retries silently.
 func (w *topicWatch) checkVersions(ctx context.Context, s *session) {
 	if w.checked == s {
 		return
 	}
 	resp, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, s.client)
-	if err != nil { // hooks report that, and the next look asks again
+	if err != nil { // hooks report the error, and the next round asks again
 		return
 	}
 	w.checked = s
@@ -125,7 +125,7 @@ func (w *topicWatch) checkVersions(ctx context.Context, s *session) {
 	}
 }
 
-// empty takes that the brokers list a topic without partitions. The client would look again after metadataMaxAge.
+// empty handles a topic listed without partitions. The client would look again only after metadataMaxAge.
 func (w *topicWatch) empty(name string) {
 	if !w.missing[name] {
 		w.missing[name] = true
@@ -133,7 +133,7 @@ func (w *topicWatch) empty(name string) {
 	}
 }
 
-// found takes what the brokers say about one topic.
+// found handles the brokers' answer about one topic.
 func (w *topicWatch) found(s *session, name string, id [16]byte, err error) {
 	if err == nil {
 		if !w.compare(s, name, w.ids[name], id) {
@@ -164,7 +164,8 @@ func (w *topicWatch) found(s *session, name string, id [16]byte, err error) {
 	}
 }
 
-// unsettled takes that a look told nothing. A stale topic is not fetched until one does, so the next follows soon.
+// unsettled handles a round without an answer. A stale topic is not fetched until an answer, so the next
+// round follows soon.
 func (w *topicWatch) unsettled(s *session) {
 	w.mtx.Lock()
 	defer w.mtx.Unlock()
@@ -173,9 +174,9 @@ func (w *topicWatch) unsettled(s *session) {
 	}
 }
 
-// compare begins a new session when a topic was deleted and created again. before is the id that it had at the look before,
-// if any, and now the one it has. Brokers before Kafka 2.8 give topics no id. It gives false when there is another session than
-// was looked with: whether that one's client has seen the same is for the next look to find out.
+// compare begins a new session for a deleted and recreated topic. before is the id in the previous round, if
+// any, and now the present id. Brokers before Kafka 2.8 have no topic ids. compare returns false if the
+// session has changed meanwhile; the next round compares with the new client.
 func (c *Consumer) compare(s *session, topic string, before, now [16]byte) bool {
 	var none [16]byte
 	c.mtx.Lock()
@@ -185,7 +186,7 @@ func (c *Consumer) compare(s *session, topic string, before, now [16]byte) bool 
 	}
 	used, stale := s.stale[topic]
 	switch {
-	case stale && used == now, stale && now == none: // not all brokers knew of it
+	case stale && used == now, stale && now == none: // some brokers did not know the topic
 		delete(s.stale, topic)
 		if s.cleared == nil {
 			s.cleared = map[string]bool{}
@@ -205,7 +206,7 @@ func (c *Consumer) compare(s *session, topic string, before, now [16]byte) bool 
 	return true
 }
 
-// gone takes that a topic is missing. id is the one that it had at the look before, if any.
+// gone handles a missing topic. id is the id in the previous round, if any.
 func (c *Consumer) gone(s *session, topic string, id [16]byte) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -215,8 +216,8 @@ func (c *Consumer) gone(s *session, topic string, id [16]byte) {
 	}
 }
 
-// lose notes that a topic is not there any more as the session's client knows it, with the id it has there. The client would
-// fetch it in vain without a pause. The caller holds the consumer's mtx.
+// lose marks a topic as missing under the id known to the session's client. The client would fetch the topic
+// without a pause and without success. Caller must hold the consumer's mtx.
 func (s *session) lose(topic string, id [16]byte) {
 	if s.stale == nil {
 		s.stale = map[string][16]byte{}
@@ -225,9 +226,10 @@ func (s *session) lose(topic string, id [16]byte) {
 	s.client.PauseFetchTopics(topic)
 }
 
-// doubted has watchTopics look for a topic that the brokers do not know under the id it was fetched by: it was deleted, or not
-// all brokers know of it yet. It gives false when that is to be reported: without an id, and when a look has found the topic
-// to be there under this id before, so that the next may have nothing to say either.
+// doubted makes watchTopics look for a topic unknown to the brokers under the fetched id: the topic was
+// deleted, or some brokers do not know it yet. doubted returns false if the error must be reported: without
+// an id, and if an earlier round has found the topic under this id, because the next round may find no cause
+// either.
 func (c *Consumer) doubted(s *session, topic string, id [16]byte) bool {
 	if id == [16]byte{} {
 		return false

@@ -21,17 +21,17 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// decompressedBudget is what the fetched batches of all consumers together may decompress to, bytes.
+// decompressedBudget is the total size of the fetched batches of all consumers after decompression, bytes.
 const decompressedBudget = 96 << 20
 
-// headerCost is what the client allocates for each header, beyond the decompressed bytes that it refers to.
+// headerCost is the client's allocation for each header, beyond the decompressed bytes.
 const headerCost = 40
 
-// errNoBudget is what decompress returns while decompressed records that are not delivered yet fill the budget. The batch
-// stays with the broker and is fetched again.
+// errNoBudget is the error of decompress while undelivered records fill the budget. The batch stays at the
+// broker and is fetched again.
 var errNoBudget = errors.New("too many decompressed records wait for delivery")
 
-// memoryBudget counts memory that is in use. It is safe for concurrent use.
+// memoryBudget counts memory in use. It is safe for concurrent use.
 type memoryBudget struct {
 	limit int64
 	used  atomic.Int64
@@ -40,8 +40,8 @@ type memoryBudget struct {
 // decompressed is the budget of all consumers of the process.
 var decompressed = &memoryBudget{limit: decompressedBudget}
 
-// take charges cost bytes to the budget until the garbage collector has freed data. It reports false, and charges nothing, when the
-// budget does not have them; force charges them nevertheless.
+// take charges cost bytes to the budget until data is garbage-collected. take returns false, without a
+// charge, if the budget is exceeded; force charges anyway.
 func (b *memoryBudget) take(data []byte, cost int, force bool) bool {
 	if used := b.used.Add(int64(cost)); used > b.limit && !force {
 		b.used.Add(-int64(cost))
@@ -51,12 +51,12 @@ func (b *memoryBudget) take(data []byte, cost int, force bool) bool {
 	return true
 }
 
-// decompressor decompresses the fetched batches of one consumer, within the budgets. It implements kgo.Decompressor and is safe
-// for concurrent use.
+// decompressor decompresses the fetched batches of one consumer, within the budgets. It implements
+// kgo.Decompressor and is safe for concurrent use.
 type decompressor struct {
-	batch   int           // budget of one batch
+	batch   int           // budget of a single batch
 	total   *memoryBudget // of all
-	waiting atomic.Bool   // the consumer has nothing to deliver: one batch may exceed the total
+	waiting atomic.Bool   // the consumer's queue is empty: a batch may exceed the total
 	zstd    sync.Pool     // *zstd.Decoder
 }
 
@@ -64,8 +64,8 @@ func newDecompressor(c *config.Connection, total *memoryBudget) *decompressor {
 	return &decompressor{batch: client.BatchBudget(c), total: total}
 }
 
-// Decompress implements kgo.Decompressor. The client stops fetching a partition after kgo.ErrMaxDecompress until its offset is
-// set, and fetches the batch again after any other error.
+// Decompress implements kgo.Decompressor. After kgo.ErrMaxDecompress the client stops to fetch a partition
+// until its offset is set; after any other error the client fetches the batch again.
 func (d *decompressor) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byte, error) {
 	out, err := d.expand(src, codec)
 	if err != nil || len(out) == 0 {
@@ -120,14 +120,14 @@ var (
 	smallSpaces sync.Pool // *[]byte of smallSpace bytes
 )
 
-// Sizes of the space that a batch is decompressed into before its size is known. What fits is then copied, so that the space is
-// free for the next batch.
+// Sizes of the buffer for a batch of unknown size. The result is then copied, so the buffer is free for the
+// next batch.
 const (
 	smallSpace  = 4 << 20
 	mediumSpace = 16 << 20
 )
 
-// readAll reads r to its end, within the budget of a batch.
+// readAll reads r to the end, within the budget of a batch.
 func (d *decompressor) readAll(r io.Reader) ([]byte, error) {
 	small, _ := smallSpaces.Get().(*[]byte)
 	if small == nil {
@@ -155,7 +155,8 @@ func (d *decompressor) readAll(r io.Reader) ([]byte, error) {
 	}
 }
 
-// expandZstd has the decoder allocate for frames only that tell their size, because it grows what it decodes into in small steps.
+// expandZstd lets the decoder allocate only for frames with a known size, because the decoder grows its
+// output in small steps.
 func (d *decompressor) expandZstd(src []byte) ([]byte, error) {
 	decoder, _ := d.zstd.Get().(*zstd.Decoder)
 	if decoder == nil {
@@ -185,14 +186,14 @@ func (d *decompressor) expandZstd(src []byte) ([]byte, error) {
 	return out, err
 }
 
-// The framing of Java's snappy streams: a header, then blocks, each behind its length.
+// The framing of Java's snappy streams: a header, then blocks, each after its length.
 var xerialMagic = []byte{130, 'S', 'N', 'A', 'P', 'P', 'Y', 0}
 
 const xerialHeaderBytes = 16
 
 var errXerial = errors.New("malformed snappy stream")
 
-// snappy allocates nothing before it knows that the batch fits.
+// snappy checks the size of the batch before any allocation.
 func (d *decompressor) snappy(src []byte) ([]byte, error) {
 	if len(src) <= xerialHeaderBytes || !bytes.HasPrefix(src, xerialMagic) {
 		size, err := s2.DecodedLen(src)
@@ -223,7 +224,7 @@ func (d *decompressor) snappy(src []byte) ([]byte, error) {
 	return out, err
 }
 
-// xerialBlocks calls visit with each compressed block of a stream and its decompressed size.
+// xerialBlocks calls visit with each compressed block of a stream and the block's decompressed size.
 func xerialBlocks(src []byte, visit func(block []byte, size int) error) error {
 	for rest := src[xerialHeaderBytes:]; len(rest) > 0; {
 		if len(rest) < 4 {
@@ -245,11 +246,11 @@ func xerialBlocks(src []byte, visit func(block []byte, size int) error) error {
 	return nil
 }
 
-// smallestMessage is the size of a message of the formats before record batches, with its offset and size.
+// smallestMessage is the size of a message in the formats before record batches, including offset and size.
 const smallestMessage = 26
 
-// recordsCost is the memory that the client needs for the records in data, beyond data itself. What is not a record of a batch
-// counts as messages of the formats before.
+// recordsCost returns the client's memory for the records in data, beyond data itself. Bytes outside record
+// batches count as messages of older formats.
 func recordsCost(data []byte) int {
 	cost := 0
 	for len(data) > 0 {
@@ -264,7 +265,8 @@ func recordsCost(data []byte) int {
 	return cost
 }
 
-// headerCount is the number of headers that a record without its length claims, at most one for each byte.
+// headerCount returns the number of headers claimed by a record without its length prefix, at most one for
+// each byte.
 func headerCount(record []byte) int {
 	at := 1       // behind the attributes
 	for range 2 { // differences of time and offset

@@ -7,8 +7,8 @@ import (
 	"reskafka/internal/host"
 )
 
-// tick is how often the watchdog looks at a batch that takes long. It is what a callback may exceed max_poll_interval_ms
-// by, and how old the marks may be that the periodic commit finds.
+// tick is the watchdog's interval for a long batch: the most that a callback may exceed max_poll_interval_ms,
+// and the greatest age of the marks at a periodic commit.
 func (c *Consumer) tick() time.Duration { return min(c.maxPoll/8, time.Second) }
 
 // look is the watchdog. It runs only while the module has a batch.
@@ -33,7 +33,7 @@ func (c *Consumer) look() {
 	}
 	c.session, c.left, c.out, c.pending = nil, s, nil, nil
 	c.renew = "the callback has returned"
-	c.progress.Hurry(true) // the rest of the batch belongs to others now
+	c.progress.Hurry(true) // the rest of the batch belongs to other members now
 	c.mtx.Unlock()
 	host.Logf(c.log, host.Warning, "connection %s: %s after max_poll_interval_ms (%d ms): leaving group %s; "+
 		"it is joined again when the callback returns", c.name, where, c.maxPoll.Milliseconds(), c.group)
