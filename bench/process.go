@@ -85,11 +85,17 @@ func endEngine(pid int) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("ending the engine: %w", err)
 	}
-	for range 100 {
-		if syscall.Kill(pid, 0) != nil {
+	for range 500 {
+		if !lives(pid) {
 			return nil
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	return fmt.Errorf("the engine, process %d, does not end", pid)
+}
+
+// lives reports whether a process runs. A zombie, which waits for its parent, has ended.
+func lives(pid int) bool {
+	state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(state), ") Z ")
 }
