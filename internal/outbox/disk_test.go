@@ -304,6 +304,7 @@ func (p *pack) all() (records []*Record, boxes int) {
 		b.room, b.extras, b.states = nil, slices.Clone(b.extras), slices.Clone(b.states)
 		if b.references != nil {
 			own := *b.references
+			own.extras = slices.Clone(own.extras)
 			b.references = &own
 		}
 	}

@@ -1,7 +1,9 @@
 package outbox
 
 import (
+	"encoding/binary"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -10,47 +12,132 @@ import (
 // references are records at the end of a pack whose bytes stay in shared memory while they wait, so an outage holds each
 // record once. A record is copied into the block when its turn comes, because another process can change shared memory. Its
 // frame is released at its outcome, or when it is on disk.
+//
+// A reference is some fifteen bytes of numbers, as varints: flags as in pack.go; how much later than the one before it
+// the record was accepted, ns; what to add to that on the outbox's clock, ns; its charge; where the state of its frame
+// lies, behind that of the one before. Then, for key, value and each header, the place behind the state and the length;
+// a header has the number of its name first, and a length that is one too high, 0 = null.
 type references struct {
 	memory  []byte
-	list    []reference // the oldest first; never empty
-	lasting bool        // of all of them
+	numbers []byte
+	names   []string // of headers
+	extras  []extra
+	lasting bool // of all of them
+	written mark // of the reference written last
+	next    mark // of the one to be read next
 }
 
-// reference is a record of references. Its numbers are bytes of memory.
-type reference struct {
-	accepted           int64 // ns since 1970
-	born               time.Duration
-	charge             int64
-	staged             uint32 // the state of its frame
-	key, keyLength     uint32 // nowhere = null
-	value, valueLength uint32
+// mark is a place in references, and what the numbers there are relative to.
+type mark struct {
+	clocks
+	staged int64 // where the state lies in memory
+	at     int   // in numbers
+	extra  int
 }
 
-const nowhere = math.MaxUint32
+// referenceRest is an estimate for a reference behind the first one: how much longer its times and place are, bytes.
+const referenceRest = 6
 
 // refer puts a record behind the others as a reference, if that can be.
 func (p *pack) refer(r *Record, topic string, following []Record, memory []byte) bool {
-	if memory == nil || len(r.Headers) > 0 || r.Report != nil || r.Staged == nil {
+	if memory == nil || r.Staged == nil {
 		return false
 	}
 	state := unsafe.Slice((*byte)(unsafe.Pointer(r.Staged)), unsafe.Sizeof(*r.Staged))
-	staged, key, value := placeIn(memory, state), placeIn(memory, r.Key), placeIn(memory, r.Value)
-	if staged == nowhere || key == nowhere && r.Key != nil || value == nowhere && r.Value != nil {
+	staged := placeIn(memory, state)
+	if staged == nowhere || !r.liesIn(memory) {
 		return false
 	}
+	now := clocks{r.Accepted.UnixNano(), r.born}
 	f := p.lastReferences()
-	if f == nil || len(f.list) == cap(f.list) || f.lasting != r.Lasting || unsafe.SliceData(f.memory) != unsafe.SliceData(memory) {
-		n := 1
-		for n <= len(following) && following[n-1].Topic == topic {
-			n++
+	if f != nil && f.lasting == r.Lasting && unsafe.SliceData(f.memory) == unsafe.SliceData(memory) {
+		p.spare.numbers = f.describe(p.spare.numbers[:0], r, now, staged)
+	}
+	if f == nil || len(p.spare.numbers) == 0 || len(f.numbers)+len(p.spare.numbers) > cap(f.numbers) {
+		f = &references{memory: memory, lasting: r.Lasting}
+		f.written = mark{clocks: now, staged: staged}
+		f.next = f.written
+		p.spare.numbers = f.describe(p.spare.numbers[:0], r, now, staged)
+		run := 0
+		for run < len(following) && following[run].Topic == topic {
+			run++
 		}
-		f = &references{memory: memory, list: make([]reference, 0, n), lasting: r.Lasting}
+		f.numbers = make([]byte, 0, len(p.spare.numbers)+run*(len(p.spare.numbers)+referenceRest))
+		if r.Report != nil {
+			f.extras = make([]extra, 0, 1+run)
+		}
 		p.blocks = append(p.blocks, block{references: f})
 	}
-	f.list = append(f.list, reference{
-		r.Accepted.UnixNano(), r.born, r.Charge, staged, key, uint32(len(r.Key)), value, uint32(len(r.Value)),
-	})
+	f.numbers = append(f.numbers, p.spare.numbers...)
+	f.written = mark{clocks: now, staged: staged}
+	if r.Report != nil {
+		f.extras = append(f.extras, extra{report: r.Report, opaque: r.Opaque})
+	}
+	p.spare.numbers = p.spare.numbers[:0]
 	return true
+}
+
+// liesIn reports whether the record's bytes lie in memory.
+func (r *Record) liesIn(memory []byte) bool {
+	for i := range r.Headers {
+		if placeIn(memory, r.Headers[i].Value) == nowhere {
+			return false
+		}
+	}
+	return placeIn(memory, r.Key) != nowhere && placeIn(memory, r.Value) != nowhere
+}
+
+// describe appends the numbers of a record to to.
+func (f *references) describe(to []byte, r *Record, now clocks, staged int64) []byte {
+	flags := byte(0)
+	for i, set := range [...]bool{r.Key != nil, r.Value != nil, len(r.Headers) > 0, r.Report != nil} {
+		if set {
+			flags |= packKey << i
+		}
+	}
+	later := now.accepted - f.written.accepted
+	to = append(to, flags)
+	to = binary.AppendVarint(to, later)
+	to = binary.AppendVarint(to, int64(now.born-f.written.born)-later)
+	to = binary.AppendVarint(to, r.Charge)
+	to = binary.AppendVarint(to, staged-f.written.staged)
+	if r.Key != nil {
+		to = f.place(to, r.Key, staged, 0)
+	}
+	if r.Value != nil {
+		to = f.place(to, r.Value, staged, 0)
+	}
+	if len(r.Headers) > 0 {
+		to = binary.AppendUvarint(to, uint64(len(r.Headers)))
+		for i := range r.Headers {
+			to = binary.AppendUvarint(to, f.name(r.Headers[i].Name))
+			if r.Headers[i].Value == nil {
+				to = append(to, 0)
+			} else {
+				to = f.place(to, r.Headers[i].Value, staged, 1)
+			}
+		}
+	}
+	return to
+}
+
+// place appends length and place of b, which lies in memory.
+func (f *references) place(to, b []byte, staged int64, more int) []byte {
+	to = binary.AppendUvarint(to, uint64(len(b)+more))
+	return binary.AppendVarint(to, placeIn(f.memory, b)-staged)
+}
+
+// namesNear is how many names back one is looked for: the records of a slab mostly have the same.
+const namesNear = 8
+
+// name returns the number of a header's name.
+func (f *references) name(name string) uint64 {
+	near := max(0, len(f.names)-namesNear)
+	if i := slices.Index(f.names[near:], name); i >= 0 {
+		return uint64(near + i)
+	}
+	f.names = append(f.names, name)
+	return uint64(len(f.names) - 1)
 }
 
 // lastReferences returns those of the last block, or nil.
@@ -61,33 +148,60 @@ func (p *pack) lastReferences() *references {
 	return p.blocks[len(p.blocks)-1].references
 }
 
-// placeIn returns where b begins in memory, nowhere if it does not lie in it.
-func placeIn(memory, b []byte) uint32 {
+const nowhere = math.MinInt64
+
+// placeIn returns where b begins in memory, nowhere if it does not lie in it. What is empty lies anywhere.
+func placeIn(memory, b []byte) int64 {
 	if len(b) == 0 {
-		if b == nil {
-			return nowhere
-		}
 		return 0
 	}
 	at := uintptr(unsafe.Pointer(unsafe.SliceData(b))) - uintptr(unsafe.Pointer(unsafe.SliceData(memory)))
-	if at >= uintptr(len(memory)) || uintptr(len(b)) > uintptr(len(memory))-at || at >= nowhere {
+	if at >= uintptr(len(memory)) || uintptr(len(b)) > uintptr(len(memory))-at {
 		return nowhere
 	}
-	return uint32(at)
+	return int64(at)
 }
 
-// record returns the record of a reference, which points into memory.
-func (f *references) record(of *reference) Record {
-	part := func(at, length uint32) []byte {
-		if at == nowhere {
-			return nil
+// rest is how many bytes of references there are.
+func (f *references) rest() int { return len(f.numbers) - f.next.at }
+
+// record reads the next reference. The record points into memory, and its headers are a part of headers.
+func (f *references) record(headers []Header) (Record, []Header) {
+	from := reader{bytes: f.numbers, at: f.next.at}
+	flags := from.byte()
+	later := from.varint()
+	f.next.accepted += later
+	f.next.born += time.Duration(later + from.varint())
+	r := Record{Accepted: time.Unix(0, f.next.accepted), born: f.next.born, Lasting: f.lasting, Charge: from.varint()}
+	f.next.staged += from.varint()
+	r.Staged = (*atomic.Uint32)(unsafe.Pointer(&f.memory[f.next.staged]))
+	part := func(length uint64) []byte {
+		at := f.next.staged + from.varint()
+		return f.memory[at : at+int64(length) : at+int64(length)]
+	}
+	if flags&packKey != 0 {
+		r.Key = part(from.uvarint())
+	}
+	if flags&packValue != 0 {
+		r.Value = part(from.uvarint())
+	}
+	if flags&packHeaders != 0 {
+		headers = headers[:0]
+		for range from.uvarint() {
+			h := Header{Name: f.names[from.uvarint()]}
+			if length := from.uvarint(); length > 0 {
+				h.Value = part(length - 1)
+			}
+			headers = append(headers, h)
 		}
-		return f.memory[at : at+length : at+length]
+		r.Headers = headers
 	}
-	return Record{
-		Key: part(of.key, of.keyLength), Value: part(of.value, of.valueLength), Accepted: time.Unix(0, of.accepted), born: of.born,
-		Charge: of.charge, Staged: (*atomic.Uint32)(unsafe.Pointer(&f.memory[of.staged])), Lasting: f.lasting,
+	if flags&packExtra != 0 {
+		r.Report, r.Opaque = f.extras[f.next.extra].report, f.extras[f.next.extra].opaque
+		f.next.extra++
 	}
+	f.next.at = from.at
+	return r, headers
 }
 
 // unfold copies the next records of a block's references into the block, whose bytes have been read: as many as a room has room
@@ -95,30 +209,34 @@ func (f *references) record(of *reference) Record {
 func (p *pack) unfold(b *block) {
 	p.dropBytes(b)
 	f := b.references
-	first := clocks{f.list[0].accepted, f.list[0].born}
+	peeked := *f
+	_, headers := peeked.record(nil)
+	first := peeked.next.clocks
 	*b = block{references: f, written: first, read: first}
 	p.furnish(b)
-	for len(f.list) > 0 {
-		r := f.record(&f.list[0])
-		now := clocks{f.list[0].accepted, f.list[0].born}
-		if len(b.bytes)+r.packed(now, b.written, false) > cap(b.bytes) {
-			break
+	for f.rest() > 0 {
+		var r Record
+		before := f.next
+		r, headers = f.record(headers)
+		if len(b.bytes)+r.packed(f.next.clocks, b.written, false) > cap(b.bytes) {
+			f.next = before
+			return
 		}
-		b.write(&r, now, false)
-		f.list = f.list[1:]
+		b.write(&r, f.next.clocks, false)
+		clear(f.extras[before.extra:f.next.extra])
 	}
-	if len(f.list) == 0 {
-		b.references = nil
-	}
+	b.references = nil
 }
 
 // furnish gives an empty block memory for its first references, as newBlock does.
 func (p *pack) furnish(b *block) {
 	first, size := 0, 0
-	for i := range b.list {
-		r := b.record(&b.list[i])
-		size += r.packed(clocks{b.list[i].accepted, b.list[i].born}, b.written, false)
-		if i == 0 {
+	var headers []Header
+	for f := *b.references; f.rest() > 0 && size < blockMost/2; {
+		var r Record
+		r, headers = f.record(headers)
+		size += r.packed(f.next.clocks, b.written, false)
+		if first == 0 {
 			first = size
 		}
 	}

@@ -19,7 +19,10 @@ var staying sync.Map
 func layOut(records []Record) []byte {
 	size := 0
 	for i := range records {
-		size += 8 + (records[i].size()+7)/8*8
+		size += 16 + records[i].size()
+		for _, h := range records[i].Headers {
+			size += len(h.Value)
+		}
 	}
 	memory := make([]byte, size)
 	at := 0
@@ -28,7 +31,11 @@ func layOut(records []Record) []byte {
 		begin := at
 		state := (*atomic.Uint32)(unsafe.Pointer(&memory[at]))
 		at += 8
-		for _, part := range []*[]byte{&r.Key, &r.Value} {
+		parts := []*[]byte{&r.Key, &r.Value}
+		for j := range r.Headers {
+			parts = append(parts, &r.Headers[j].Value)
+		}
+		for _, part := range parts {
 			if *part != nil {
 				n := copy(memory[at:], *part)
 				*part = memory[at : at+n : at+n]
@@ -118,34 +125,56 @@ func TestPack_References_ComeOutAsCopies(t *testing.T) {
 	}
 }
 
-// Records that wait in an outage are in the stage's memory, which must not hold them a second time here. A reference has 40 bytes.
+// TestAcceptStaying_Outage_KeepsReferencesOnly guards memory in an outage: waiting records are in the stage's memory and must not be
+// copied here, also with headers and reports.
 func TestAcceptStaying_Outage_KeepsReferencesOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		gate := &countGate{}
-		o := New(Settings{Timeout: time.Hour, WindowRecords: 100}, &silent{}, gate, gate)
-		defer o.Close()
-		const n, each = 50_000, 300
-		for range n / 100 {
-			records := make([]Record, 100)
-			for i := range records {
-				records[i] = Record{Topic: "t", Value: bytes.Repeat([]byte{1}, each), Accepted: time.Now()}
+	for _, c := range []struct {
+		name    string
+		headers bool
+		most    int // bytes of a reference
+	}{{"plain", false, 16}, {"headers and reports", true, 26}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { keepsReferencesOnly(t, c.headers, c.most) })
+		})
+	}
+}
+
+func keepsReferencesOnly(t *testing.T, headers bool, most int) {
+	gate := &countGate{}
+	o := New(Settings{Timeout: time.Hour, WindowRecords: 100}, &silent{}, gate, gate)
+	defer o.Close()
+	const n, each = 50_000, 300
+	for range n / 100 {
+		records := make([]Record, 100)
+		for i := range records {
+			records[i] = Record{Topic: "t", Value: bytes.Repeat([]byte{1}, each), Charge: each}
+			records[i].Accepted = time.Now().Add(time.Duration(i) * 300 * time.Microsecond)
+			if headers {
+				records[i].Headers = []Header{{"one", []byte("1")}, {"two", bytes.Repeat([]byte{2}, 40)}}
+				records[i].Report = func(*Record, error) {}
 			}
-			o.AcceptStaying(records, layOut(records))
 		}
-		synctest.Wait()
-		o.mtx.Lock()
-		defer o.mtx.Unlock()
-		copied, referred := 0, 0
-		for _, b := range o.lanes["t"].later.blocks {
-			copied += cap(b.bytes)
-			if b.references != nil {
-				referred += len(b.list)
+		o.AcceptStaying(records, layOut(records))
+	}
+	synctest.Wait()
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	copied, referred, numbers := 0, 0, 0
+	for _, b := range o.lanes["t"].later.blocks {
+		copied += cap(b.bytes)
+		if f := b.references; f != nil {
+			numbers += cap(f.numbers)
+			for own := *f; own.rest() > 0; referred++ {
+				_, _ = own.record(nil)
 			}
 		}
-		if limit := (blocksFlowing + 1) * blockMost; copied > limit || referred < n-limit/each-100 {
-			t.Errorf("%d bytes are copied, at most %d may be; %d of %d records are references", copied, limit, referred, n)
-		}
-	})
+	}
+	if limit := (blocksFlowing + 1) * blockMost; copied > limit || referred < n-limit/each-100 {
+		t.Errorf("%d bytes are copied, at most %d may be; %d of %d records are references", copied, limit, referred, n)
+	}
+	if numbers > most*referred {
+		t.Errorf("a reference has %d bytes, at most %d allowed", numbers/referred, most)
+	}
 }
 
 // TestAcceptStaying_FrameUsedAgain_NobodyLooks verifies that the outbox does not read a frame after its release.

@@ -26,6 +26,8 @@ type spare struct {
 	since  time.Duration // when the stocks' least was counted from; 0 = it is not counted
 	lanes  int           // of the outbox
 	rests  int           // packs that are empty and keep a room
+
+	numbers []byte // of a reference that is being written
 }
 
 // chunk is some records.
