@@ -9,7 +9,8 @@ import (
 	"reskafka/test/allocs"
 )
 
-// fetched is what a poll gives: so many records of 300 bytes in each of three partitions, every tenth with a header.
+// fetched returns the result of a poll: count records of 300 bytes in each of three partitions, every tenth
+// with a header.
 func fetched(count int) kgo.Fetches {
 	topic := kgo.FetchTopic{Topic: "t"}
 	value := make([]byte, 300)
@@ -27,8 +28,8 @@ func fetched(count int) kgo.Fetches {
 	return kgo.Fetches{{Topics: []kgo.FetchTopic{topic}}}
 }
 
-// delivery gives a function that takes fetches the way of Next and of the engine's library to the callbacks: how many
-// messages there were, and in how many batches.
+// delivery returns a function with the path of fetches through Next and the engine's library to the
+// callbacks. The function returns the numbers of messages and batches.
 func delivery(t testing.TB) func(kgo.Fetches) (messages, batches int) {
 	m := &module{hurried: make(chan struct{}, 1)}
 	departures := NewDepartures()
@@ -58,12 +59,13 @@ func delivery(t testing.TB) func(kgo.Fetches) (messages, batches int) {
 	}
 }
 
-// TestDeliveryAllocates holds what the way of a message costs the collector, from the fetched record to its callback. A ceiling
-// is what was measured and a little; what passes it is to be made cheaper, or the ceiling raised in its own commit.
+// TestDeliveryAllocates checks the allocations of a message, from the fetched record to its callback. A
+// ceiling is slightly above the measured value. A change above a ceiling needs a cheaper path, or a higher
+// ceiling in its own commit.
 func TestDeliveryAllocates(t *testing.T) {
 	const (
-		allocations = 8   // for each batch: the batch, its runs, what is marked to be committed
-		bytes       = 4.0 // for each message, where 0.7 and with the race detector 1.1 was measured; a copy of its record would be 184
+		allocations = 8   // for each batch: the batch, its runs, the marks for the commit
+		bytes       = 4.0 // for each message; measured 0.7, with the race detector 1.1; a copied record takes 184
 	)
 	deliver, fetches := delivery(t), fetched(5000)
 	messages, batches := deliver(fetches)
@@ -75,7 +77,7 @@ func TestDeliveryAllocates(t *testing.T) {
 		for range runs {
 			deliver(fetches)
 		}
-	}, "reskafka/internal/kafka/consume.delivery.") // which leaves out the client and what it does to reach its broker
+	}, "reskafka/internal/kafka/consume.delivery.") // excludes the client and its requests
 	of, each := float64(objects)/float64(runs*batches), float64(size)/float64(runs*messages)
 	t.Logf("%.1f allocations for a batch, %.2f bytes for a message", of, each)
 	if objects == 0 {
@@ -101,8 +103,8 @@ func BenchmarkDelivery(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(messages), "ns/message")
 }
 
-// TestBatch holds that a batch gives every message once and in order, says what it holds, and where the next reader of each
-// partition begins.
+// TestBatch checks that a batch has every message once and in order, the sizes of the batch, and the offset
+// of the next reader of each partition.
 func TestBatch(t *testing.T) {
 	records := func(offsets ...int64) (list []*kgo.Record) {
 		for _, o := range offsets {

@@ -23,20 +23,21 @@ import (
 	"reskafka/test/wire"
 )
 
-// The tests of this file run in a bubble of testing/synctest: minutes of the consumer's own limits pass at once, and a delay is one that
-// the consumer or a broker has chosen, however busy the processors are.
+// The tests of this file run in a bubble of testing/synctest: minutes of the consumer's limits pass at once.
+// A delay comes from the consumer or a broker, never from a busy processor.
 
-// roundTrip is how long a broker of a bubble takes to answer. Without it, a client that repeats a request without a pause stops the clock.
+// roundTrip is the response time of a broker in a bubble. Without it, a client with repeated requests would
+// stop the clock.
 const roundTrip = 20 * time.Millisecond
 
-// bubble is a cluster with topic t inside a bubble, on a network of its own.
+// bubble is a cluster with topic t inside a bubble, on its own network.
 type bubble struct {
 	*kfake.Cluster
 	wires   []*wire.Wire // of each broker
 	network kfake.VirtualNetwork
 }
 
-// bubbleListener has the address that clients reach it by, without a lookup of a name.
+// bubbleListener has the clients' address of the broker, so clients need no name lookup.
 type bubbleListener struct {
 	net.Listener
 	address *net.TCPAddr
@@ -96,12 +97,12 @@ func (b *bubble) subscribe(t *testing.T, log host.Logger, options ...func(*confi
 	})
 }
 
-// writer is an undisturbed client that produces.
+// writer returns an undisturbed producing client.
 func (b *bubble) writer(t *testing.T, opts ...kgo.Opt) *kgo.Client {
 	return kafkatest.Writer(t, b.Cluster, append(opts, kgo.Dialer(b.dial))...)
 }
 
-// flow counts messages and the longest time from their acknowledgement to their delivery, minute by minute.
+// flow counts messages and the longest delay from acknowledgement to delivery, for each minute.
 type flow struct {
 	mtx     sync.Mutex
 	start   time.Time
@@ -119,8 +120,9 @@ func (f *flow) add(m Message) {
 	}
 }
 
-// TestConsumer_UnreadableBatch_IsFetchedRarely counts the fetches of a partition with an unreadable batch, each second for two minutes.
-// It checks that there are at most two a second after the first minute, and that no message of the other partitions is late.
+// TestConsumer_UnreadableBatch_IsFetchedRarely counts the fetches of a partition with an unreadable batch,
+// each second for two minutes. After the first minute, at most two fetches a second are allowed. No message
+// of the other partitions is late.
 func TestConsumer_UnreadableBatch_IsFetchedRarely(t *testing.T) {
 	for name, damage := range unreadableBatches {
 		t.Run(name, func(t *testing.T) {
@@ -198,8 +200,8 @@ func fetchedRarely(t *testing.T, damage func([]byte) []byte) {
 	}
 }
 
-// TestConsumer_OneBrokerAway_OthersAreCompared checks that the partitions of a broker that answers are compared with its log while
-// another broker is away.
+// TestConsumer_OneBrokerAway_OthersAreCompared checks that the partitions of a reachable broker are compared
+// with its log while another broker is away.
 func TestConsumer_OneBrokerAway_OthersAreCompared(t *testing.T) {
 	ending := func(how wire.Ending) wire.Fault {
 		return wire.Fault{Request: func(c *wire.Conn, _ wire.Header) { c.End(how) }}
@@ -213,7 +215,7 @@ func TestConsumer_OneBrokerAway_OthersAreCompared(t *testing.T) {
 			}
 		}
 	})
-	for name, faults := range map[string][2]wire.Fault{ // of the broker that stays and the one that is away
+	for name, faults := range map[string][2]wire.Fault{ // of the reachable and the unreachable broker
 		"it closes connections": {{}, ending(wire.FIN)},
 		"it is silent":          {{}, ending(wire.Silence)},
 		"without a new leader":  {leaderless, ending(wire.FIN)},

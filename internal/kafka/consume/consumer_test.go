@@ -21,7 +21,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// consuming is a connection that consumes, with the defaults of kafka.conf but for auto_offset_reset.
+// consuming returns a consuming connection with the defaults of kafka.conf except auto_offset_reset.
 func consuming(brokers ...string) *config.Connection {
 	c := kafkatest.Connection(brokers...)
 	c.GroupID, c.AutoOffsetReset, c.AutoCommit = "g", "earliest", true
@@ -29,7 +29,7 @@ func consuming(brokers ...string) *config.Connection {
 	return c
 }
 
-// module is what a C module does with a consumer: a thread, a callback and the memory of Progress.
+// module plays the C module of a consumer: a thread, a callback and the memory of Progress.
 type module struct {
 	*Consumer
 	t        *testing.T
@@ -62,7 +62,7 @@ func poke(c chan struct{}) {
 	}
 }
 
-// subscribe starts a consumer without a thread of its own.
+// subscribe starts a consumer without a thread.
 func subscribe(t *testing.T, c *config.Connection, log host.Logger, topics []string, adjust ...func(*consumerTuning)) *module {
 	t.Helper()
 	m := newModule(t)
@@ -77,12 +77,12 @@ func newModule(t *testing.T) *module {
 	}
 }
 
-// start makes the consumer; progress is the module, or has it.
+// start creates the consumer; progress is the module, or contains the module.
 func (m *module) start(c *config.Connection, log host.Logger, topics []string, progress Progress, adjust ...func(*consumerTuning)) {
 	t := m.t
 	t.Helper()
 	tune := defaultConsumerTuning()
-	tune.closeWait = ever // what a test looks at after Close has come to its end, however slow the machine
+	tune.closeWait = ever // a test sees the complete Close on any machine
 	tune.missing = 50 * time.Millisecond
 	tune.pause = 2 * time.Millisecond
 	tune.extra = []kgo.Opt{kgo.MetadataMinAge(20 * time.Millisecond)}
@@ -96,10 +96,10 @@ func (m *module) start(c *config.Connection, log host.Logger, topics []string, p
 	if m.Consumer, err = newConsumer(c, topics, log, nil, progress, departures, tune); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.CloseWithin(defaultConsumerTuning().closeWait) }) // some tests leave brokers behind that do not answer
+	t.Cleanup(func() { m.CloseWithin(defaultConsumerTuning().closeWait) }) // some tests leave unresponsive brokers behind
 }
 
-// inTime has Close wait no longer than it does outside of tests.
+// inTime limits Close to the usual time outside of tests.
 func inTime(tune *consumerTuning) { tune.closeWait = defaultConsumerTuning().closeWait }
 
 // listen is subscribe with a thread that delivers to callback, which may be nil.
@@ -129,7 +129,7 @@ func (m *module) run(callback func(Message)) {
 	}()
 }
 
-// messages copies what a batch has.
+// messages copies the messages of a batch.
 func messages(b *Batch) []Message {
 	var all []Message
 	for m := range b.All() {
@@ -152,7 +152,7 @@ func (m *module) deliver(one Message) {
 	poke(m.more)
 }
 
-// wait waits until done says so of what was delivered, and returns that.
+// wait waits until done accepts the delivered messages, and returns the messages.
 func (m *module) wait(done func([]Message) bool) []Message {
 	m.t.Helper()
 	limit := time.After(kafkatest.Patience)
@@ -179,13 +179,13 @@ func last(got []Message) string {
 	return fmt.Sprintf("%s/%d@%d", m.Topic, m.Partition, m.Offset)
 }
 
-// WaitFor waits for n messages whose callbacks have returned.
+// WaitFor waits for n messages with returned callbacks.
 func (m *module) waitFor(n int) []Message {
 	m.t.Helper()
 	return m.wait(func([]Message) bool { return m.delivered.Load() >= uint64(n) })
 }
 
-// write produces values from to to-1 to every one of the partitions.
+// write produces the values from, …, to-1 to every partition.
 func write(t *testing.T, cl *kgo.Client, topic string, partitions, from, to int) {
 	t.Helper()
 	var records []*kgo.Record
@@ -199,7 +199,7 @@ func write(t *testing.T, cl *kgo.Client, topic string, partitions, from, to int)
 	}
 }
 
-// commits is what the broker holds for a group: -1 for none.
+// commits returns the broker's committed offset of a group, or -1.
 func commits(cluster *kfake.Cluster, group, topic string, partition int32) int64 {
 	if info := cluster.GroupInfo(group); info != nil {
 		if c, ok := info.Commits[topic][partition]; ok {
@@ -209,7 +209,7 @@ func commits(cluster *kfake.Cluster, group, topic string, partition int32) int64
 	return -1
 }
 
-// watchRequests sends one event for every request of that kind that reaches the brokers.
+// watchRequests sends an event for every request with this key at the brokers.
 func watchRequests(cluster *kfake.Cluster, key kmsg.Key) chan kmsg.Request {
 	seen := make(chan kmsg.Request, 10000)
 	cluster.ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -257,7 +257,7 @@ func TestConsumerDelivers(t *testing.T) {
 			{Key: "a", Value: []byte("1")}, {Key: "a", Value: nil}, {Key: "", Value: []byte{}},
 		}},
 	}
-	for _, r := range records { // one by one, for their order
+	for _, r := range records { // one by one, to preserve the order
 		if err := cl.ProduceSync(context.Background(), r).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
@@ -298,8 +298,8 @@ func TestConsumerDelivers(t *testing.T) {
 	}
 }
 
-// TestConsumerCommitsWhatReturned holds that a message counts from the return of its callback on, and not before: in the
-// periodic commit and in that of Close.
+// TestConsumerCommitsWhatReturned checks that a message counts only after the return of its callback, in the
+// periodic commit and in the commit of Close.
 func TestConsumerCommitsWhatReturned(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 1, 0, 10)
@@ -443,7 +443,7 @@ func TestConsumerCloseIsBounded(t *testing.T) {
 	defer close(hold)
 	cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
 		hung <- struct{}{}
-		<-hold // and with it the whole cluster
+		<-hold // blocks the whole cluster
 		return nil, nil, false
 	})
 	closed := make(chan struct{})
@@ -477,7 +477,7 @@ func TestConsumerManualCommit(t *testing.T) {
 	select {
 	case <-asked:
 		t.Error("a commit that nobody asked for")
-	case <-time.After(3 * minCommitInterval): // the time that must pass in silence
+	case <-time.After(3 * minCommitInterval): // silence is expected for this time
 	}
 	if n := <-results; n != 3 {
 		t.Errorf("inside the callback for 3: committed %d, want 3", n)
@@ -542,7 +542,8 @@ func inOrder(t *testing.T, got []Message) {
 	}
 }
 
-// TestConsumerBatchBounds holds that a batch is bounded in number and bytes, and that a message above the bound goes alone.
+// TestConsumerBatchBounds checks the limits of a batch in number and bytes. A message above the limit forms
+// its own batch.
 func TestConsumerBatchBounds(t *testing.T) {
 	c := &Consumer{paused: map[string]bool{"p": true}}
 	for i, size := range []int{1, 1, 1, maxBatchBytes * 6 / 10, maxBatchBytes * 6 / 10, maxBatchBytes * 2, 1} {
@@ -563,14 +564,14 @@ func TestConsumerBatchBounds(t *testing.T) {
 	}
 }
 
-// TestConsumerTakesBack holds that what a module did not deliver of a batch comes again, in order.
+// TestConsumerTakesBack checks that undelivered messages of a batch come again, in order.
 func TestConsumerTakesBack(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(2, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 2, 0, 100)
 	m := subscribe(t, consuming(cluster.ListenAddrs()...), nil, []string{"t"})
 	var got []Message
 	for len(got) < 200 {
-		batch, ok := m.Next([]int{50, 7, 20}[len(got)%3]) // less than what is pending already, at times
+		batch, ok := m.Next([]int{50, 7, 20}[len(got)%3]) // sometimes fewer than pending
 		if !ok {
 			t.Fatal("closed")
 		}

@@ -15,8 +15,8 @@ import (
 	"reskafka/test/wire"
 )
 
-// TestConsumer_EpochAnswers_GoesOn checks that a move of the leader neither skips nor repeats records, nor stops consuming, however a
-// broker answers where an epoch ends.
+// TestConsumer_EpochAnswers_GoesOn checks that a move of the leader neither skips nor repeats records, nor
+// stops consumption, for any answer about the end of an epoch.
 func TestConsumer_EpochAnswers_GoesOn(t *testing.T) {
 	for name, answer := range map[string]func(*kmsg.OffsetForLeaderEpochResponseTopicPartition){
 		"undefined": func(p *kmsg.OffsetForLeaderEpochResponseTopicPartition) { p.EndOffset, p.LeaderEpoch = -1, -1 },
@@ -55,7 +55,7 @@ func TestConsumer_EpochAnswers_GoesOn(t *testing.T) {
 				write(t, cl, "t", 1, 0, 5)
 				log := kafkatest.NewLines()
 				conf := consuming(cluster.ListenAddrs()...)
-				m := listen(t, conf, log, nil, "t") // which commits, so that what resets is the answer alone
+				m := listen(t, conf, log, nil, "t") // commits, so only the answer can reset
 				m.waitFor(5)
 				m.Close()
 				conf.AutoOffsetReset = reset

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzSubscription subscribes to whatever a module may ask for: what is accepted are regular expressions that the client
-// can compile, or else the names as they were given.
+// FuzzSubscription subscribes to arbitrary topics. Accepted topics are regular expressions valid for the
+// client, or the unchanged names.
 func FuzzSubscription(f *testing.F) {
 	for _, topics := range []string{"a", "a\nb.c", "^a.*\nb+c", "^(", "^\\p{L}+$", "^a{2,1}", "\xff\n^\xff", "^(?i)a"} {
 		f.Add(topics)

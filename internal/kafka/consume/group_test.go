@@ -25,11 +25,11 @@ import (
 // quickGroup lets sessions of a group be short.
 var quickGroup = kfake.GroupMinSessionTimeout(100 * time.Millisecond)
 
-// ledger is what became of every record of one topic, over all members of a group.
+// ledger records the deliveries of every record of a topic, over all members of a group.
 type ledger struct {
 	mtx       sync.Mutex
-	delivered map[[2]int64]int // partition and offset: how often a callback for it returned
-	under     map[int64]string // partition: who has a callback of it under way
+	delivered map[[2]int64]int // partition and offset: number of returned callbacks
+	under     map[int64]string // partition: member with a running callback
 	problem   string
 }
 
@@ -51,12 +51,12 @@ func (l *ledger) end(m Message) {
 	l.delivered[[2]int64{int64(m.Partition), m.Offset}]++
 }
 
-// note takes a record that was delivered without l knowing by whom.
+// note counts a record delivered by an unknown member.
 func (l *ledger) note(partition int32, offset int64) {
 	l.end(Message{Partition: partition, Offset: offset})
 }
 
-// count is how many records were delivered, and how many of those more than once.
+// count returns the number of delivered records, and of records delivered more than once.
 func (l *ledger) count() (n, again int) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -68,7 +68,7 @@ func (l *ledger) count() (n, again int) {
 	return len(l.delivered), again
 }
 
-// audit checks every commit that reaches the brokers: nothing below it may be undelivered.
+// audit checks every commit at the brokers: all records below the offset must be delivered.
 func (l *ledger) audit(cluster *kfake.Cluster) {
 	cluster.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
@@ -96,8 +96,8 @@ func (l *ledger) check(t *testing.T) {
 	}
 }
 
-// TestRebalanceWaitsForOneCallback holds both sides of a rebalance: no partition is given away under a callback, and the
-// rebalance waits for that one callback and not for its batch. Nothing is delivered twice.
+// TestRebalanceWaitsForOneCallback checks both sides of a rebalance. No partition is released during its
+// callback. The rebalance waits for a single callback, not for the batch. No record is delivered twice.
 func TestRebalanceWaitsForOneCallback(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(2, "t"))
 	const n = 200
@@ -139,7 +139,7 @@ func TestRebalanceWaitsForOneCallback(t *testing.T) {
 		t.Errorf("%d records were delivered twice", again)
 	}
 	first.mtx.Lock()
-	// The rebalance came after one callback, and the others of the batch were taken back.
+	// The rebalance came after the first callback, and the rest of the batch was taken back.
 	if one := first.got[1:]; len(one) > 0 && one[0].Partition != first.got[0].Partition && one[0].Offset != 0 {
 		t.Errorf("after the first callback came %v", one[0])
 	}
@@ -150,7 +150,7 @@ func TestRebalanceWaitsForOneCallback(t *testing.T) {
 	l.check(t)
 }
 
-// TestRebalanceBeforeTheBatch holds that a rebalance that begins to wait between polling and handing out goes first.
+// TestRebalanceBeforeTheBatch checks that a rebalance that arrives between poll and hand-out goes first.
 func TestRebalanceBeforeTheBatch(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 1, 0, 10)
@@ -170,7 +170,7 @@ func TestRebalanceBeforeTheBatch(t *testing.T) {
 	}
 }
 
-// TestConsumerHooks holds that what the client itself cut off counts as nothing.
+// TestConsumerHooks checks that requests canceled by the client itself count as no error.
 func TestConsumerHooks(t *testing.T) {
 	log, status := kafkatest.NewLines(), &client.Status{}
 	h := consumerHooks{client.NewHooks(kafkatest.Connection(), "records wait there", log, status, time.Now), newBatchReads()}
@@ -182,8 +182,8 @@ func TestConsumerHooks(t *testing.T) {
 	log.WaitFor(t, host.Warning, "broker b:1 does not answer: broken; records wait there")
 }
 
-// TestMembersComeAndGo holds that under any history of members joining, stopping and closing every record is delivered,
-// that no offset is committed before it is, and that no two members are at one partition.
+// TestMembersComeAndGo checks random histories of joins, stops and closes: every record is delivered, no
+// offset is committed before its delivery, and no two members have the same partition.
 func TestMembersComeAndGo(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(4, "t"))
 	cl := kafkatest.Writer(t, cluster)
@@ -191,8 +191,8 @@ func TestMembersComeAndGo(t *testing.T) {
 	l.audit(cluster)
 	c := consuming(cluster.ListenAddrs()...)
 	c.AutoCommitInterval = 100 * time.Millisecond
-	// When a member leaves while it waits for its share, this broker takes one that has joined off its count, and so waits for one
-	// more than there are until this is over.
+	// When a waiting member leaves, this broker decrements the count of joined members, and waits for a
+	// surplus member until this timeout.
 	c.MaxPollInterval = kafkatest.Patience / 2
 	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	var members []*module
@@ -207,7 +207,7 @@ func TestMembersComeAndGo(t *testing.T) {
 			l.begin(who, one)
 			defer l.end(one)
 			if one.Offset%50 == 0 {
-				time.Sleep(time.Millisecond) // a callback that takes its time
+				time.Sleep(time.Millisecond) // a slow callback
 			}
 		})
 		members = append(members, m)
@@ -237,8 +237,8 @@ func TestMembersComeAndGo(t *testing.T) {
 	}
 }
 
-// TestJoiningTakesItsTime holds that waiting for a slow member of the group, which is longer than socket_timeout_ms allows
-// for an answer, is not taken for a broker that does not answer.
+// TestJoiningTakesItsTime checks that a wait for a slow member of the group, longer than socket_timeout_ms,
+// does not count as an unresponsive broker.
 func TestJoiningTakesItsTime(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(2, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 2, 0, 1)
@@ -258,20 +258,20 @@ func TestJoiningTakesItsTime(t *testing.T) {
 	select {
 	case <-m.assigned:
 		t.Fatal("not held up")
-	case <-time.After(2 * c.SocketTimeout): // the time that must pass in silence
+	case <-time.After(2 * c.SocketTimeout): // silence is expected for this time
 	}
 	close(hold)
 	within(t, m.assigned, "an assignment")
 	if lines := log.Above(host.Notice); len(lines) != 0 {
 		t.Errorf("lines: %v", lines)
 	}
-	if n := len(joins); n > 4 { // two of the newcomer, which gets its name by the first, and one or two of the other
+	if n := len(joins); n > 4 { // two of the new member, for its id, and one or two of the other
 		t.Errorf("%d joins", n)
 	}
 }
 
-// TestMembersOfOtherKinds holds that a member whose client knows more strategies, cooperative ones first, shares the
-// group.
+// TestMembersOfOtherKinds checks that a member of another client, with additional cooperative strategies,
+// shares the group.
 func TestMembersOfOtherKinds(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(2, "t"))
 	other, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"),
@@ -291,7 +291,8 @@ func TestMembersOfOtherKinds(t *testing.T) {
 	}
 }
 
-// TestGroupTroubles holds that a membership that ends for any reason begins again by itself, nothing skipped.
+// TestGroupTroubles checks that the consumer rejoins after any end of its membership, without a skipped
+// record.
 func TestGroupTroubles(t *testing.T) {
 	fault := func(key kmsg.Key, err *kerr.Error) func(*kfake.Cluster) {
 		return func(cluster *kfake.Cluster) { cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err}) }
@@ -334,7 +335,8 @@ func TestGroupTroubles(t *testing.T) {
 	}
 }
 
-// TestBrokerComesBack holds that consuming goes on after every connection was lost and none could be made for a while.
+// TestBrokerComesBack checks that consumption continues after the loss of all connections and a time without
+// new connections.
 func TestBrokerComesBack(t *testing.T) {
 	d := &kafkatest.Door{Tries: make(chan struct{}, 100)}
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"), kfake.ListenFn(func(network, address string) (net.Listener, error) {
@@ -358,8 +360,8 @@ func TestBrokerComesBack(t *testing.T) {
 	log.WaitFor(t, host.Notice, "is back after")
 }
 
-// TestNotAuthorized holds that a refusal of the group or of a topic is said once per cause and heals by itself, and
-// that another topic is not held up.
+// TestNotAuthorized checks that a refusal of the group or of a topic is logged once per cause and ends
+// without help, and that other topics continue.
 func TestNotAuthorized(t *testing.T) {
 	for name, one := range map[string]struct {
 		fault kfake.Fault
@@ -390,7 +392,7 @@ func TestNotAuthorized(t *testing.T) {
 			log.WaitFor(t, host.Error, one.line)
 			ctx, cancel := context.WithTimeout(t.Context(), kafkatest.Patience)
 			defer cancel()
-			if err := refusal.Wait(ctx, 8); err != nil { // it goes on trying
+			if err := refusal.Wait(ctx, 8); err != nil { // the consumer keeps trying
 				t.Fatal(err)
 			}
 			if name != "group" {
@@ -458,8 +460,8 @@ func TestLatest(t *testing.T) {
 	}
 }
 
-// TestTopicAppears holds that a missing topic is named once and consumed when it appears, also beside a pattern, and
-// that names are taken literally then.
+// TestTopicAppears checks that a missing topic is logged once and consumed after its creation, also beside a
+// pattern. Names are then literal.
 func TestTopicAppears(t *testing.T) {
 	for name, topics := range map[string][]string{
 		"by name": {"late.topic", "there"}, "beside a pattern": {"late.topic", "^th.re$"},
@@ -504,7 +506,7 @@ func TestTopicAppears(t *testing.T) {
 	}
 }
 
-// TestConsumerOptionsOnTheWire holds what an option does by what the broker is sent.
+// TestConsumerOptionsOnTheWire checks the effect of options on requests.
 func TestConsumerOptionsOnTheWire(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	joins, fetches := watchRequests(cluster, kmsg.JoinGroup), watchRequests(cluster, kmsg.Fetch)
@@ -527,7 +529,7 @@ func TestConsumerOptionsOnTheWire(t *testing.T) {
 	}
 	within(t, beats, "a heartbeat")
 	least := kafkatest.Patience
-	for range 5 { // any of them may come late on a busy machine
+	for range 5 { // any request may be late on a busy machine
 		begun := time.Now()
 		within(t, beats, "another")
 		if least = min(least, time.Since(begun)); least < c.SessionTimeout/2 {
@@ -537,7 +539,7 @@ func TestConsumerOptionsOnTheWire(t *testing.T) {
 	t.Errorf("heartbeats come every %v, too rarely for the session to live", least)
 }
 
-// TestTransactions holds read_committed: what a transaction aborted is not delivered.
+// TestTransactions checks read_committed: records of an aborted transaction are not delivered.
 func TestTransactions(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	cl, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.TransactionalID("x"), kgo.DisableClientMetrics())

@@ -17,8 +17,8 @@ import (
 	"reskafka/test/pbx"
 )
 
-// kcat starts a member of group g on librdkafka that enters what it gets into l. The function returned makes it leave
-// the group and waits for its end.
+// kcat starts a member of group g on librdkafka, with its deliveries in l. The returned function makes the
+// member leave the group and waits for its end.
 func kcat(t *testing.T, cluster *kfake.Cluster, l *ledger) (leave func()) {
 	t.Helper()
 	command, err := pbx.KcatArgv(os.Getenv("RES_KAFKA_ROOT"))
@@ -61,7 +61,7 @@ func kcat(t *testing.T, cluster *kfake.Cluster, l *ledger) (leave func()) {
 	return leave
 }
 
-// shares waits until the group has that many members, all with partitions.
+// shares waits until the group has this number of members, all with partitions.
 func shares(t *testing.T, cluster *kfake.Cluster, members int) {
 	t.Helper()
 	eventually(t, "a group of "+strconv.Itoa(members), func() bool {
@@ -78,8 +78,8 @@ func shares(t *testing.T, cluster *kfake.Cluster, members int) {
 	})
 }
 
-// TestGroupWithKcat holds that a member on librdkafka and one of ours share a group, whoever was there first, and hand
-// partitions over in both directions without losing a record.
+// TestGroupWithKcat checks that a member on librdkafka and a member of ours share a group, in either order of
+// arrival, and pass partitions in both directions without the loss of a record.
 func TestGroupWithKcat(t *testing.T) {
 	for name, ours := range map[string]bool{"ours first": true, "kcat first": false} {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestGroupWithKcat(t *testing.T) {
 			shares(t, cluster, 2)
 			more()
 			all()
-			if ours { // the one that came first goes, and comes back
+			if ours { // the first member leaves and comes back
 				m.Stop()
 				within(t, m.over, "the end of the thread")
 				more()
@@ -135,7 +135,7 @@ func TestGroupWithKcat(t *testing.T) {
 			more()
 			all()
 			if n, again := l.count(); again > 0 {
-				t.Logf("%d of %d records came twice", again, n) // librdkafka commits before it delivers, and late after
+				t.Logf("%d of %d records came twice", again, n) // librdkafka commits before delivery and late
 			}
 			leave()
 		})

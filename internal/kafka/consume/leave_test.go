@@ -14,7 +14,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// writes tells a test of every request that a client has written.
+// writes reports every request written by a client.
 type writes chan int16
 
 func (w writes) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
@@ -29,8 +29,8 @@ func (w writes) waitFor(t *testing.T, key kmsg.Key) {
 	}
 }
 
-// TestLeavingDuringACommit holds that a periodic commit that leaving the group cuts short is no offset that was not
-// committed.
+// TestLeavingDuringACommit checks that a periodic commit canceled by a leave does not count as a failed
+// commit.
 func TestLeavingDuringACommit(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 1, 0, 10)
@@ -44,9 +44,9 @@ func TestLeavingDuringACommit(t *testing.T) {
 	})
 	m.run(nil)
 	m.waitFor(10)
-	written.waitFor(t, kmsg.OffsetCommit) // the periodic one, which the broker holds
+	written.waitFor(t, kmsg.OffsetCommit) // the periodic commit, held at the broker
 	m.Stop()
-	written.waitFor(t, kmsg.OffsetCommit) // the one of leaving: the periodic one was cut short
+	written.waitFor(t, kmsg.OffsetCommit) // the commit of the leave: the periodic commit was canceled
 	release()
 	within(t, m.over, "the end")
 	if lines := log.Above(host.Notice); len(lines) != 0 {
@@ -57,10 +57,11 @@ func TestLeavingDuringACommit(t *testing.T) {
 	}
 }
 
-// ever is a limit that a test does not reach: what returns before patience is over did not wait for it.
+// ever is a limit beyond the length of the test: a call that returns before patience ends did not wait for
+// the limit.
 const ever = 2 * kafkatest.Patience
 
-// joiner is a member whose leaving may take that long.
+// joiner returns a member with the limit closeWait for its leave.
 func joiner(t *testing.T, cluster *kfake.Cluster, closeWait time.Duration, callback func(Message)) (*module, *kafkatest.Lines) {
 	t.Helper()
 	log := kafkatest.NewLines()
@@ -91,8 +92,9 @@ func members(cluster *kfake.Cluster) int {
 	return 0
 }
 
-// TestLeavingWhileJoining holds that a member that is ended is out of its group whatever it waited for there, that nobody
-// has to wait for the answer, and that nothing is said about it. The brokers' own limits are longer than the test.
+// TestLeavingWhileJoining checks that a stopped member is out of its group during any wait of its join, that
+// no caller waits for the answer, and that nothing is logged. The brokers' own limits are longer than the
+// test.
 func TestLeavingWhileJoining(t *testing.T) {
 	for name, await := range map[string]func(*testing.T, *kfake.Cluster) func(*module){
 		"for its turn": func(t *testing.T, cluster *kfake.Cluster) func(*module) {
@@ -131,8 +133,8 @@ func (e *entrance) state() (joining, closed bool) {
 	return e.joining, e.closed
 }
 
-// TestLeavingBeforeJoining holds that a member that is ended before a broker has told it its id waits for that, and for
-// nothing more.
+// TestLeavingBeforeJoining checks that a member stopped before the arrival of its id waits for the id, and
+// for nothing else.
 func TestLeavingBeforeJoining(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	joins, left := watchRequests(cluster, kmsg.JoinGroup), watchRequests(cluster, kmsg.LeaveGroup)
@@ -152,8 +154,8 @@ func TestLeavingBeforeJoining(t *testing.T) {
 	}
 }
 
-// TestLeavingInTheBackground holds that a member whose id is known only when it has joined, which is so before Kafka 2.2,
-// holds nobody up and leaves then.
+// TestLeavingInTheBackground checks that a member that learns its id only at the end of the join, as before
+// Kafka 2.2, blocks no caller and leaves then.
 func TestLeavingInTheBackground(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(2, "t"), kfake.MaxVersions(kversion.V2_1_0()))
 	other, release := busy(t, cluster)
@@ -162,7 +164,7 @@ func TestLeavingInTheBackground(t *testing.T) {
 	e := m.session.entrance
 	m.Stop()
 	within(t, m.over, "the end")
-	// One that begins to leave later, while it waits for its share, has this broker wait for one member more than there are.
+	// A member that begins to leave later, during its wait, makes this broker wait for a surplus member.
 	eventually(t, "it leaves", func() bool { _, closed := e.state(); return closed })
 	if n := members(cluster); n != 2 {
 		t.Errorf("%d members, but nobody can have left", n)
@@ -172,8 +174,8 @@ func TestLeavingInTheBackground(t *testing.T) {
 	eventually(t, "the other has all", func() bool { return len(other.Assigned()["t"]) == 2 })
 }
 
-// TestDeparturesEnd holds that what goes on in the background ends when it is told to, and that it does not become ever
-// more while the brokers do not answer.
+// TestDeparturesEnd checks that End stops background departures, and that their number has a limit while the
+// brokers do not answer.
 func TestDeparturesEnd(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	_, asked := kafkatest.Hang(t, cluster, kmsg.JoinGroup)
@@ -209,8 +211,8 @@ func TestDeparturesEnd(t *testing.T) {
 	eventually(t, "there is no room for it", func() bool { return under(m.departures) == maxDepartures })
 }
 
-// TestLeavingDuringARebalance holds that a member that is ended while the group waits for its callback does not join
-// again only to leave: the others go on as soon as it is gone.
+// TestLeavingDuringARebalance checks that a member stopped while the group waits for its callback does not
+// join again before its leave. The other members continue as soon as the member is gone.
 func TestLeavingDuringARebalance(t *testing.T) {
 	for name, end := range map[string]func(*module){
 		"by Close": func(m *module) { m.Close() },
@@ -238,8 +240,8 @@ func TestLeavingDuringARebalance(t *testing.T) {
 	}
 }
 
-// TestCloseIsHurried holds that a limit that comes later counts, for whoever waits already too: an engine that ends gives
-// groups no more time than it has itself.
+// TestCloseIsHurried checks that a later limit also applies to a running Close: an ending engine gives groups
+// no more time than itself.
 func TestCloseIsHurried(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	m := subscribe(t, consuming(cluster.ListenAddrs()...), nil, []string{"t"}, func(tune *consumerTuning) { tune.closeWait = ever })
@@ -262,8 +264,8 @@ func TestCloseIsHurried(t *testing.T) {
 	}
 }
 
-// TestPollingWhileTheLastCommitHangs holds that the thread that polls does not wait for a broker that answers nothing,
-// which a poll does that is called off while partitions are given up.
+// TestPollingWhileTheLastCommitHangs checks that the polling thread does not wait for an unresponsive broker.
+// A canceled poll would wait during a revocation of partitions.
 func TestPollingWhileTheLastCommitHangs(t *testing.T) {
 	for name, end := range map[string]func(*module){
 		"by Stop":  func(m *module) { m.Stop() },
@@ -281,7 +283,7 @@ func TestPollingWhileTheLastCommitHangs(t *testing.T) {
 			})
 			m.run(nil)
 			m.waitFor(10)
-			joiner(t, cluster, 0, nil) // its turn begins when this one has committed
+			joiner(t, cluster, 0, nil) // starts after the commit of this member
 			within(t, asked, "the commit of what is given up")
 			end(m)
 			within(t, m.over, "the end")

@@ -19,9 +19,9 @@ import (
 	"reskafka/test/wire"
 )
 
-// TestConsumer_UntrueAnswers_GoesOnAfterwards checks that a consumer receives messages again, within minutes of a bubble's clock, once the
-// answers of its brokers are sound. Before that, some are damaged or untrue, from a seed. RES_KAFKA_LONG=1 runs 1000 seeds of each kind,
-// RES_KAFKA_DAMAGE="FIRST COUNT" what it says.
+// TestConsumer_UntrueAnswers_GoesOnAfterwards checks that a consumer receives messages within minutes of a
+// bubble's clock after the end of damaged or untrue answers, chosen by a seed. RES_KAFKA_LONG=1 runs 1000
+// seeds of each kind, RES_KAFKA_DAMAGE="FIRST COUNT" a range of seeds.
 func TestConsumer_UntrueAnswers_GoesOnAfterwards(t *testing.T) {
 	first, count := uint64(1), uint64(10)
 	if os.Getenv("RES_KAFKA_LONG") != "" {
@@ -77,7 +77,7 @@ func untrueAnswers(t *testing.T, fault wire.Fault, lies bool) {
 			for _, list := range m.Assigned() {
 				partitions += len(list)
 			}
-			if partitions == 0 { // a lie that a member of a large group cannot see through: it may have been assigned none
+			if partitions == 0 { // an undetectable lie for a member of a large group: an empty assignment is possible
 				t.Skip("the last assignment lost its partitions")
 			}
 			for _, line := range log.Above(host.Debug) {
@@ -90,8 +90,9 @@ func untrueAnswers(t *testing.T, fault wire.Fault, lies bool) {
 	}
 }
 
-// TestConsumer_AnswerOfOneMoment_DoesNotStopIt checks that a partition is consumed within minutes although the client's state of it is
-// wrong for good: its committed offset was refused once, or the group assigned what does not exist. The group is joined again once.
+// TestConsumer_AnswerOfOneMoment_DoesNotStopIt checks that a partition is consumed within minutes although
+// the client's state of the partition is permanently wrong: its committed offset was refused once, or the
+// group assigned a missing partition. The consumer joins the group again once.
 func TestConsumer_AnswerOfOneMoment_DoesNotStopIt(t *testing.T) {
 	assigning := func(topic string, partitions ...int32) wire.Fault {
 		return wire.Key(kmsg.SyncGroup, wire.Times(1, wire.Change(func(r *kmsg.SyncGroupResponse) {
@@ -102,7 +103,7 @@ func TestConsumer_AnswerOfOneMoment_DoesNotStopIt(t *testing.T) {
 			r.MemberAssignment = assignment.AppendTo(nil)
 		})))
 	}
-	for name, fault := range map[string]wire.Fault{ // of the first answer of its kind
+	for name, fault := range map[string]wire.Fault{ // of the first answer with this key
 		"the committed offset is refused": wire.Key(kmsg.OffsetFetch, wire.Times(1, wire.Change(func(r *kmsg.OffsetFetchResponse) {
 			for i := range r.Groups {
 				for j := range r.Groups[i].Topics {

@@ -12,7 +12,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// successor is the module of a consumer whose predecessor was killed.
+// successor is the module of a consumer with a killed predecessor.
 type successor struct {
 	*module
 	mtx         sync.Mutex
@@ -34,7 +34,7 @@ func (s *successor) Joined(member string) {
 	s.joined = member
 }
 
-// abandoned makes a member that is in the group with all partitions and does nothing any more, as one that was killed.
+// abandoned returns the id of a member with all partitions and without activity, like a killed member.
 func abandoned(t *testing.T, cluster *kfake.Cluster) (member string) {
 	t.Helper()
 	client := kafkatest.Writer(t, cluster)
@@ -60,8 +60,8 @@ func abandoned(t *testing.T, cluster *kfake.Cluster) (member string) {
 	return join.MemberID
 }
 
-// TestPredecessor_Killed_IsTakenOut guards the group of an engine that was killed: its member held the partitions for
-// session_timeout_ms, and the next engine's member waited for it for max_poll_interval_ms.
+// TestPredecessor_Killed_IsTakenOut guards the group of a killed engine: its member kept the partitions for
+// session_timeout_ms, and the next engine's member waited for max_poll_interval_ms.
 func TestPredecessor_Killed_IsTakenOut(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(2, "t"))
 	s := &successor{predecessor: abandoned(t, cluster)}

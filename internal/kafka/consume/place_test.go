@@ -21,7 +21,7 @@ import (
 	"reskafka/test/wire"
 )
 
-// disturbedBroker starts a broker with topic t of some partitions whose answers to the consumer pass through a fault.
+// disturbedBroker starts a broker with topic t. Its answers to the consumer pass through a fault.
 func disturbedBroker(t *testing.T, partitions int32, fault wire.Fault) *kfake.Cluster {
 	t.Helper()
 	watched := wire.New()
@@ -35,7 +35,7 @@ func disturbedBroker(t *testing.T, partitions int32, fault wire.Fault) *kfake.Cl
 	}))
 }
 
-// answering changes what a fetch answers about partition 0 of the only topic.
+// answering changes the fetch response for partition 0 of the only topic.
 func answering(change func(*kmsg.FetchResponseTopicPartition)) wire.Fault {
 	return wire.Change(func(r *kmsg.FetchResponse) {
 		for i := range r.Topics {
@@ -48,7 +48,7 @@ func answering(change func(*kmsg.FetchResponseTopicPartition)) wire.Fault {
 	})
 }
 
-// rewriteBatch changes the batch that begins at offset 0, which is the first in data, and makes its checksum fit again.
+// rewriteBatch changes the batch at offset 0, the first in data, and corrects the checksum.
 func rewriteBatch(change func(batch []byte)) func([]byte) []byte {
 	return func(data []byte) []byte {
 		size := binary.BigEndian.Uint32(data[client.BatchLengthAt:]) + client.BatchLengthAt + 4
@@ -79,8 +79,8 @@ var unreadableBatches = map[string]func(data []byte) []byte{
 	"cut off":        func(data []byte) []byte { return data[:client.BatchHeaderBytes+5] },
 }
 
-// TestConsumer_UnreadableBatch_PausesPartition checks that a batch that cannot be read stops its partition alone, that the log
-// names it, that the consumer fetches it rarely, and that Skip goes on behind it.
+// TestConsumer_UnreadableBatch_PausesPartition checks that an unreadable batch stops its partition alone, is
+// named in the log, and is fetched rarely, and that Skip continues behind the batch.
 func TestConsumer_UnreadableBatch_PausesPartition(t *testing.T) {
 	for name, damage := range unreadableBatches {
 		t.Run(name, func(t *testing.T) {
@@ -104,11 +104,11 @@ func TestConsumer_UnreadableBatch_PausesPartition(t *testing.T) {
 			m.waitFor(40)
 			log.WaitFor(t, host.Error, "connection my-kafka: topic t partition 0: the batch of offsets 0 to 9 cannot be read: ")
 			before := damaged.Load()
-			for n := 20; n < 120; n += 10 { // the others go on
+			for n := 20; n < 120; n += 10 { // the other partitions continue
 				write(t, cl, "t", 3, n, n+10)
 				m.waitFor(40 + 2*(n-10))
 			}
-			if n := damaged.Load() - before; n > 1 { // one may have been under way
+			if n := damaged.Load() - before; n > 1 { // a fetch may have been in flight
 				t.Errorf("%d fetches of a paused partition", n)
 			}
 			if got, v := shown(m.Consumer); got.Partitions[0].Fault == "" || got.Partitions[0].Topic != "t" || offsetOf(v, metrics.Position, 0) > 0 {
@@ -134,8 +134,8 @@ func TestConsumer_UnreadableBatch_PausesPartition(t *testing.T) {
 	}
 }
 
-// TestConsumer_BatchReadableAgain_Resumes checks that a partition is consumed again when its log was repaired, with nothing left
-// out, and that a refusal pauses it likewise.
+// TestConsumer_BatchReadableAgain_Resumes checks that a partition is consumed completely after a repair of
+// its log, and that a refusal pauses a partition in the same way.
 func TestConsumer_BatchReadableAgain_Resumes(t *testing.T) {
 	for name, one := range map[string]struct {
 		damage func(*kmsg.FetchResponseTopicPartition)
@@ -191,7 +191,7 @@ func TestNextPause(t *testing.T) {
 	}
 }
 
-// transact writes values in a transaction and leaves it open.
+// transact writes values in a transaction and leaves the transaction open.
 func transact(t *testing.T, cluster *kfake.Cluster, id string, values []string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.TransactionalID(id), kgo.DisableClientMetrics(),
@@ -211,8 +211,9 @@ func transact(t *testing.T, cluster *kfake.Cluster, id string, values []string, 
 	return cl
 }
 
-// TestConsumer_OpenTransaction_IsShown checks that records behind an open transaction are said to wait, once, with position, last
-// stable offset and end shown, and that they come when it ends.
+// TestConsumer_OpenTransaction_IsShown checks that records behind an open transaction are logged as waiting,
+// once, with position, last stable offset and end, and that the records arrive after the end of the
+// transaction.
 func TestConsumer_OpenTransaction_IsShown(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	cl := kafkatest.Writer(t, cluster)
@@ -247,8 +248,8 @@ func TestConsumer_OpenTransaction_IsShown(t *testing.T) {
 	}
 }
 
-// TestConsumer_AbortedTail_IsRead checks that a tail of aborted records shows as read, without a line, and that no record of the
-// broker's own is delivered.
+// TestConsumer_AbortedTail_IsRead checks that a tail of aborted records counts as read, without a log line,
+// and that no control record is delivered.
 func TestConsumer_AbortedTail_IsRead(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	cl := kafkatest.Writer(t, cluster)
@@ -265,7 +266,7 @@ func TestConsumer_AbortedTail_IsRead(t *testing.T) {
 	})
 	m.run(nil)
 	inOrder(t, m.waitFor(6))
-	eventually(t, "all is read", func() bool { // 5 records, one and its marker, two and theirs
+	eventually(t, "all is read", func() bool { // 5 records, then one with a marker, then two with a marker
 		_, v := shown(m.Consumer)
 		return offsetOf(v, metrics.Position, 0) == 10 && offsetOf(v, metrics.HighWatermark, 0) == 10 && offsetOf(v, metrics.StableOffset, 0) == 10
 	})
@@ -276,7 +277,7 @@ func TestConsumer_AbortedTail_IsRead(t *testing.T) {
 	}
 }
 
-// TestConsumer_FormatZero_HasNoTime checks that messages of format 0 are delivered with -1 for their time.
+// TestConsumer_FormatZero_HasNoTime checks that messages of format 0 are delivered with the time -1.
 func TestConsumer_FormatZero_HasNoTime(t *testing.T) {
 	cluster := disturbedBroker(t, 1, answering(func(p *kmsg.FetchResponseTopicPartition) {
 		if len(p.RecordBatches) == 0 {

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestReconnectKeepsTheMembership holds that a consumer waits no longer for its turn than heartbeats can.
+// TestReconnectKeepsTheMembership checks that a consumer's wait for a reconnection is shorter than the
+// heartbeat limit.
 func TestReconnectKeepsTheMembership(t *testing.T) {
 	c := consuming("127.0.0.1:1")
 	c.ReconnectBackoff, c.ReconnectBackoffMax, c.SessionTimeout = 20*time.Second, time.Minute, 6*time.Second

@@ -17,7 +17,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// shown returns what there is to show of a consumer, and its numbers.
+// shown returns a consumer's snapshot and its numbers.
 func shown(c *Consumer) (ConsumerSnapshot, *metrics.Values) {
 	v := metrics.Of("c").In(metrics.Subscription, "1")
 	return c.Snapshot(v), v
@@ -47,8 +47,8 @@ func expectPlace(t *testing.T, v *metrics.Values, position, end, lag, committed 
 	}
 }
 
-// TestConsumerSnapshot_SlowCallback_ShowsLag guards that messages whose callbacks have not returned count as
-// lag: the client has passed on all of them by then.
+// TestConsumerSnapshot_SlowCallback_ShowsLag guards that messages without a returned callback count as lag,
+// although the client has already passed on all of them.
 func TestConsumerSnapshot_SlowCallback_ShowsLag(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	cl := kafkatest.Writer(t, cluster)
@@ -84,9 +84,9 @@ func TestConsumerSnapshot_SlowCallback_ShowsLag(t *testing.T) {
 	})
 }
 
-// TestConsumerSnapshot_SlowCallback_LagGrows guards that the lag of a module that cannot keep up grows with
-// what is produced, although the client fetches no more while it holds records that were not polled. No line
-// says that the partition does not move.
+// TestConsumerSnapshot_SlowCallback_LagGrows guards that the lag of a slow module grows with the log,
+// although the client fetches nothing before all of its records were polled. No line reports a partition
+// without progress.
 func TestConsumerSnapshot_SlowCallback_LagGrows(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	cl := kafkatest.Writer(t, cluster)
@@ -126,8 +126,8 @@ func TestConsumerSnapshot_SlowCallback_LagGrows(t *testing.T) {
 	m.waitFor(30)
 }
 
-// TestConsumerSnapshot_Callbacks_AreTimed checks the average over a batch, and that a callback that is seen
-// to take long counts as the longest, however fast the others are.
+// TestConsumerSnapshot_Callbacks_AreTimed checks the average over a batch. A callback observed as slow counts
+// as the longest, regardless of fast callbacks.
 func TestConsumerSnapshot_Callbacks_AreTimed(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	m := watchOver(t, cluster, nil, nil, "t")
@@ -144,7 +144,7 @@ func TestConsumerSnapshot_Callbacks_AreTimed(t *testing.T) {
 	})
 	cl := kafkatest.Writer(t, cluster)
 	from := 0
-	for _, to := range []int{1, 3, 20, 21} { // the slow callback is one of a batch of fast ones
+	for _, to := range []int{1, 3, 20, 21} { // the slow callback belongs to a batch of fast callbacks
 		write(t, cl, "t", 1, from, to)
 		m.waitFor(to)
 		from = to
@@ -203,7 +203,7 @@ func TestConsumerSnapshot_States_FollowTheGroup(t *testing.T) {
 }
 
 // TestConsumerSnapshot_BrokersGone_IsAnError checks that the state changes with the brokers, with a sentence
-// and its time, although the group has not excluded the member.
+// and a time, although the group has not excluded the member.
 func TestConsumerSnapshot_BrokersGone_IsAnError(t *testing.T) {
 	cluster, door := kafkatest.NewDoor(t, quickGroup, kfake.SeedTopics(1, "t"))
 	m := listen(t, consuming(cluster.ListenAddrs()...), nil, nil, "t")
@@ -214,8 +214,7 @@ func TestConsumerSnapshot_BrokersGone_IsAnError(t *testing.T) {
 	}
 }
 
-// TestConsumerSnapshot_GroupRefused_IsAnError checks that a member that the group refuses is not shown as one
-// that is about to join.
+// TestConsumerSnapshot_GroupRefused_IsAnError checks that a refused member is not shown as joining.
 func TestConsumerSnapshot_GroupRefused_IsAnError(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	cluster.ControlKey(int16(kmsg.JoinGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -230,8 +229,8 @@ func TestConsumerSnapshot_GroupRefused_IsAnError(t *testing.T) {
 	}
 }
 
-// TestConsumerSnapshot_Rebalance_ChangesAssignment checks that partitions that went to another member are not
-// shown any more, nor counted as lag.
+// TestConsumerSnapshot_Rebalance_ChangesAssignment checks that partitions of another member are neither shown
+// nor counted as lag after a rebalance.
 func TestConsumerSnapshot_Rebalance_ChangesAssignment(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(4, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 4, 0, 10)

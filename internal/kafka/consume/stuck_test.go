@@ -16,7 +16,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// often has a consumer compare partitions that do not move all the time.
+// often makes a consumer compare partitions without progress all the time.
 func often(tune *consumerTuning) { tune.progress, tune.still = 5*time.Millisecond, 5*time.Millisecond }
 
 // deleteBefore deletes the records of topic t partition 0 before an offset, as retention does.
@@ -37,8 +37,8 @@ func deleteBefore(t *testing.T, cl *kgo.Client, offset int64) {
 	}
 }
 
-// TestConsumer_CommittedOffsetExpired_GoesOn checks that a group whose committed offset retention has deleted consumes the next
-// record, although its position lies before the start of the log until then.
+// TestConsumer_CommittedOffsetExpired_GoesOn checks that a group with a committed offset deleted by retention
+// consumes the next record, although its position is before the start of the log until then.
 func TestConsumer_CommittedOffsetExpired_GoesOn(t *testing.T) {
 	for _, reset := range []string{"earliest", "latest"} {
 		t.Run(reset, func(t *testing.T) {
@@ -84,8 +84,8 @@ func TestConsumer_CommittedOffsetExpired_GoesOn(t *testing.T) {
 	}
 }
 
-// TestConsumer_UnreadableBatchExpired_GoesOn checks that a partition that pauses because of an unreadable batch is consumed again
-// when retention has deleted the batch.
+// TestConsumer_UnreadableBatchExpired_GoesOn checks that a partition paused because of an unreadable batch is
+// consumed again after retention has deleted the batch.
 func TestConsumer_UnreadableBatchExpired_GoesOn(t *testing.T) {
 	cluster := disturbedBroker(t, 1, answering(func(p *kmsg.FetchResponseTopicPartition) {
 		if len(p.RecordBatches) > 0 && binary.BigEndian.Uint64(p.RecordBatches) == 10 {
@@ -104,8 +104,8 @@ func TestConsumer_UnreadableBatchExpired_GoesOn(t *testing.T) {
 	m.waitFor(20)
 }
 
-// TestConsumer_RebalanceDuringProbe_GoesOn checks that a partition whose pause is being probed when the group rebalances is fetched
-// again afterwards. The client keeps pauses over rebalances.
+// TestConsumer_RebalanceDuringProbe_GoesOn checks that a paused partition with a running probe is fetched
+// again after a rebalance. The client keeps pauses over rebalances.
 func TestConsumer_RebalanceDuringProbe_GoesOn(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 1, 0, 3)
@@ -124,7 +124,7 @@ func TestConsumer_RebalanceDuringProbe_GoesOn(t *testing.T) {
 	m.hold(s, topicPartition{"t", 0}, kerr.TopicAuthorizationFailed)
 	<-probing
 	m.Consumer.mtx.Lock()
-	m.placesLocked(s, s.assigned) // a rebalance that changes nothing
+	m.placesLocked(s, s.assigned) // a rebalance without a change
 	m.Consumer.mtx.Unlock()
 	close(release)
 	m.run(nil)
@@ -134,8 +134,8 @@ func TestConsumer_RebalanceDuringProbe_GoesOn(t *testing.T) {
 // isProbe reports whether a fetch is the consumer's own. The client's wait for records.
 func isProbe(req kmsg.Request) bool { return req.(*kmsg.FetchRequest).MaxWaitMillis == 0 }
 
-// TestConsumer_ProbeUnanswered_GoesOn checks that a partition is not taken for unreadable when the request that probes it fails: a
-// slow link takes longer for a large record than a probe waits.
+// TestConsumer_ProbeUnanswered_GoesOn checks that a failed probe does not make a partition unreadable: a
+// large record on a slow link takes longer than a probe.
 func TestConsumer_ProbeUnanswered_GoesOn(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 1, 0, 3)
@@ -173,8 +173,8 @@ func TestConsumer_ProbeUnanswered_GoesOn(t *testing.T) {
 	}
 }
 
-// TestConsumer_Trouble_EndsWithSkipAndRevocation checks that kafka show consumer has no trouble with a partition any more when its
-// last batch was skipped, and when the group has given the partition to another member.
+// TestConsumer_Trouble_EndsWithSkipAndRevocation checks that kafka show consumer drops a partition's trouble
+// after the skip of its last batch, and after the assignment of the partition to another member.
 func TestConsumer_Trouble_EndsWithSkipAndRevocation(t *testing.T) {
 	cluster := disturbedBroker(t, 1, answering(func(p *kmsg.FetchResponseTopicPartition) {
 		if len(p.RecordBatches) > 0 {
@@ -200,8 +200,8 @@ func TestConsumer_Trouble_EndsWithSkipAndRevocation(t *testing.T) {
 	}
 }
 
-// TestConsumer_BatchDamagedOnItsWay_IsFetchedAgain checks that a batch that arrives damaged once is delivered, and that the log does not
-// advise to set the group's offset.
+// TestConsumer_BatchDamagedOnItsWay_IsFetchedAgain checks that a batch damaged once on its way is delivered,
+// and that the log does not advise to set the group's offset.
 func TestConsumer_BatchDamagedOnItsWay_IsFetchedAgain(t *testing.T) {
 	var once sync.Once
 	cluster := disturbedBroker(t, 1, answering(func(p *kmsg.FetchResponseTopicPartition) {

@@ -20,13 +20,14 @@ import (
 
 const comesBack = "connection my-kafka: topic t was deleted and created again, joining group g again"
 
-// TestTopicComesBack holds that a topic that is deleted and created again is consumed from its new beginning, whether that is
-// seen by looks at the topics, or only by what a fetch is answered because the first look comes too late or the topic is one
-// that a pattern matches; also where a broker takes offsets of the old topic for the new one.
+// TestTopicComesBack checks that a deleted and recreated topic is consumed from its new beginning. The
+// consumer learns of the new topic by a look at the topics, or only by the answer to a fetch, if the first
+// look is too late or a pattern matches the topic. Some brokers accept offsets of the old topic for the new
+// topic.
 func TestTopicComesBack(t *testing.T) {
 	for name, row := range map[string]struct {
 		topic   string
-		missing bool // it is seen to be
+		missing bool // the deletion is seen
 		late    bool // the first look is
 	}{
 		"seen missing":          {"t", true, false},
@@ -51,12 +52,12 @@ func comeBack(t *testing.T, topic string, missing, late bool, most *kversion.Ver
 		open()
 	}
 	conf := consuming(cluster.ListenAddrs()...)
-	conf.AutoCommitInterval = time.Hour // or one may come between, which no client that has not seen the new topic can know
+	conf.AutoCommitInterval = time.Hour // no commit in between: a client may not know of the new topic yet
 	log := kafkatest.NewLines()
 	m := subscribe(t, conf, log, []string{topic}, func(tune *consumerTuning) {
 		tune.known = 50 * time.Millisecond
 		tune.onLook = func() { <-look }
-		if late { // nor is the client to see for itself which topic it commits to
+		if late { // the client must not see the new topic before its commit
 			tune.extra = []kgo.Opt{kgo.MetadataMinAge(time.Minute), kgo.MetadataMaxAge(time.Hour)}
 		}
 	})
@@ -72,7 +73,7 @@ func comeBack(t *testing.T, topic string, missing, late bool, most *kversion.Ver
 	if _, err := admin.CreateTopic(t.Context(), 1, 1, nil, "t"); err != nil {
 		t.Fatal(err)
 	}
-	write(t, kafkatest.Writer(t, cluster), "t", 1, 100, 108) // more than there were: the old offset is one of the new topic
+	write(t, kafkatest.Writer(t, cluster), "t", 1, 100, 108) // more than before: the old offset exists in the new topic
 	open()
 	got := m.wait(func(got []Message) bool { return len(got) == 13 })
 	if string(got[5].Value) != "100" || string(got[12].Value) != "107" {
@@ -81,7 +82,8 @@ func comeBack(t *testing.T, topic string, missing, late bool, most *kversion.Ver
 	log.WaitFor(t, host.Notice, comesBack)
 }
 
-// TestTopicStaysAway holds that a topic that was deleted is not fetched while it does not exist, which brokers refuse at once.
+// TestTopicStaysAway checks that a deleted topic is not fetched while it does not exist, because brokers
+// refuse such fetches at once.
 func TestTopicStaysAway(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	cl := kafkatest.Writer(t, cluster)
@@ -111,13 +113,13 @@ func TestTopicStaysAway(t *testing.T) {
 	for range 6 {
 		within(t, looks, "a look for topics")
 	}
-	if n := fetches.Load() - before; n > 2 { // that were under way
+	if n := fetches.Load() - before; n > 2 { // fetches in flight
 		t.Errorf("%d fetches of a topic that does not exist", n)
 	}
 }
 
-// TestTopicNotKnownEverywhere holds that a leader that has not heard of its topic yet costs no membership, that it is said
-// when that lasts, and that the topic is consumed once the leader has.
+// TestTopicNotKnownEverywhere checks a leader that does not know its topic yet: the membership survives, a
+// lasting failure is logged, and the topic is consumed once the leader knows it.
 func TestTopicNotKnownEverywhere(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 1, 0, 5)
@@ -137,7 +139,7 @@ func TestTopicNotKnownEverywhere(t *testing.T) {
 	if n := len(m.assigned); n != 1 {
 		t.Errorf("%d assignments, want 1", n)
 	}
-	eventually(t, "nothing is in doubt", func() bool { // a refusal that was under way comes after
+	eventually(t, "nothing is in doubt", func() bool { // after the refusal of a fetch in flight
 		m.Consumer.mtx.Lock()
 		defer m.Consumer.mtx.Unlock()
 		return len(m.session.stale) == 0
@@ -147,8 +149,8 @@ func TestTopicNotKnownEverywhere(t *testing.T) {
 	}
 }
 
-// TestLookTellsNothing holds that a topic in doubt is looked for again soon when the first look tells nothing: it is not fetched
-// meanwhile.
+// TestLookTellsNothing checks that the next look for a topic in doubt follows soon after a look without an
+// answer: the topic is not fetched meanwhile.
 func TestLookTellsNothing(t *testing.T) {
 	cluster := kafkatest.Broker(t, quickGroup, kfake.SeedTopics(1, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 1, 0, 5)
@@ -158,7 +160,7 @@ func TestLookTellsNothing(t *testing.T) {
 		switch n := refused.Add(1); {
 		case n > 6:
 			return nil, nil, false
-		case n == 6: // the client keeps those before to itself
+		case n == 6: // the client hides earlier refusals
 			seeing.Store(looks.Load() + 2)
 		}
 		return notKnown(req.(*kmsg.FetchRequest)), nil, true
@@ -169,13 +171,13 @@ func TestLookTellsNothing(t *testing.T) {
 	})
 	m := subscribe(t, consuming(cluster.ListenAddrs()...), nil, []string{"t"}, func(tune *consumerTuning) {
 		tune.onLook = func() { looks.Add(1) }
-		tune.known = time.Hour // not by a look that is due anyway
+		tune.known = time.Hour // not by the periodic look
 	})
 	m.run(nil)
 	inOrder(t, m.waitFor(5))
 }
 
-// notKnown is the answer of a leader that knows no topic of the request.
+// notKnown returns the answer of a leader without any topic of the request.
 func notKnown(req *kmsg.FetchRequest) *kmsg.FetchResponse {
 	resp := req.ResponseKind().(*kmsg.FetchResponse)
 	for _, topic := range req.Topics {

@@ -32,7 +32,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// zeros reads as so many zeros.
+// zeros returns a reader of n zeros.
 func zeros(n int64) io.Reader { return io.LimitReader(zeroReader{}, n) }
 
 type zeroReader struct{}
@@ -104,8 +104,8 @@ var codecs = map[string]kgo.CompressionCodecType{
 	"gzip": kgo.CodecGzip, "snappy": kgo.CodecSnappy, "lz4": kgo.CodecLz4, "zstd": kgo.CodecZstd,
 }
 
-// TestDecompressor_Budgets checks for each codec that a batch within its budget is returned as it was and that one beyond is not,
-// and that a bomb is refused without the memory for it.
+// TestDecompressor_Budgets checks for each codec that a batch within its budget is returned unchanged, that a
+// larger batch is refused, and that a bomb is refused without an allocation of its size.
 func TestDecompressor_Budgets(t *testing.T) {
 	fits := records(20000, 300)
 	for name, codec := range codecs {
@@ -129,7 +129,7 @@ func TestDecompressor_Budgets(t *testing.T) {
 			t.Errorf("%s bomb: %v", name, err)
 		}
 		runtime.ReadMemStats(&after)
-		if used := after.TotalAlloc - before.TotalAlloc; used > 200<<20 { // a buffer that doubles up to the budget
+		if used := after.TotalAlloc - before.TotalAlloc; used > 200<<20 { // a buffer doubled up to the budget
 			t.Errorf("%s bomb: %d MiB allocated", name, used>>20)
 		}
 		if codec == kgo.CodecSnappy {
@@ -147,9 +147,9 @@ func TestDecompressor_Budgets(t *testing.T) {
 	}
 }
 
-// TestRecordsCost checks that records and headers are counted, and that damaged data is no less.
+// TestRecordsCost checks that records and headers are counted, and that damaged data costs at least as much.
 func TestRecordsCost(t *testing.T) {
-	claims := []byte{2 * 8, 0, 0, 0, 1, 1, 2 * 2, 0, 0} // a record without key and value that claims two headers
+	claims := []byte{2 * 8, 0, 0, 0, 1, 1, 2 * 2, 0, 0} // a record without key and value, with a claim of two headers
 	for _, one := range []struct {
 		data []byte
 		want int
@@ -166,8 +166,8 @@ func TestRecordsCost(t *testing.T) {
 	}
 }
 
-// TestDecompressor_TotalBudget checks that data in use fills the budget, that a consumer that waits gets one batch nevertheless, and
-// that collected data makes room.
+// TestDecompressor_TotalBudget checks that data in use fills the budget, that a waiting consumer still gets a
+// batch, and that collected data frees the budget.
 func TestDecompressor_TotalBudget(t *testing.T) {
 	total := &memoryBudget{limit: 10 << 20}
 	d := newDecompressor(kafkatest.Connection(), total)
@@ -215,7 +215,7 @@ func compressedBatch(codec kgo.CompressionCodecType, payload []byte, count int) 
 	return data
 }
 
-// appendBatch writes a batch as it is to the end of a partition.
+// appendBatch appends an unchanged batch to a partition.
 func appendBatch(t testing.TB, cl *kgo.Client, topic string, partition int32, batch []byte) {
 	t.Helper()
 	req := kmsg.NewPtrProduceRequest()
@@ -244,13 +244,14 @@ func appendBatch(t testing.TB, cl *kgo.Client, topic string, partition int32, ba
 	}
 }
 
-// raceDetector reports whether the tests run with the race detector, which needs memory of its own.
+// raceDetector reports whether the tests run with the race detector, which needs additional memory.
 var raceDetector bool
 
 const bombsEnv = "RES_KAFKA_TEST_BOMBS"
 
-// TestConsumer_Bombs_StayWithinBudget checks that eight batches of 900 MiB each are stepped over, counted and logged, that the records
-// around them are delivered and that the process needs less than 256 MB for it, which a process of its own measures.
+// TestConsumer_Bombs_StayWithinBudget checks that eight batches of 900 MiB each are skipped, counted and
+// logged, that the records around the batches are delivered, and that the process needs less than 256 MB. The
+// test measures a process of its own.
 func TestConsumer_Bombs_StayWithinBudget(t *testing.T) {
 	if os.Getenv(bombsEnv) == "" {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestConsumer_Bombs_StayWithinBudget$", "-test.v")

@@ -13,8 +13,8 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// overseen is a module whose callbacks are watched by a clock that the test moves: how long the machine takes for them, and how
-// long it lets heartbeats wait, has no part in it.
+// overseen is a module with callbacks watched on the test's clock. The speed of the machine has no influence
+// on callbacks and heartbeats.
 type overseen struct {
 	*module
 	clock atomic.Int64 // ns since 1970
@@ -36,7 +36,7 @@ func watchOver(t *testing.T, cluster *kfake.Cluster, log host.Logger, adjust fun
 	return w
 }
 
-// takes has the callback under way take so long, from the moment that the watchdog knows it to have begun.
+// takes lets the current callback take the time long, from its start as known to the watchdog.
 func (w *overseen) takes(long time.Duration) {
 	eventually(w.t, "the watchdog has seen which callback is under way", func() bool {
 		w.Consumer.mtx.Lock()
@@ -46,8 +46,8 @@ func (w *overseen) takes(long time.Duration) {
 	w.clock.Add(int64(long))
 }
 
-// TestWatchdog holds that a callback beyond max_poll_interval_ms costs the membership, is said once, and that the
-// consumer comes back when it returns, with nothing skipped.
+// TestWatchdog checks that a callback beyond max_poll_interval_ms costs the membership, is logged once, and
+// that the consumer rejoins after the return of the callback, without a skipped record.
 func TestWatchdog(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	cl := kafkatest.Writer(t, cluster)
@@ -91,7 +91,8 @@ func TestWatchdog(t *testing.T) {
 	l.check(t)
 }
 
-// TestWatchdogAlone holds that the message of the hung callback comes again when nobody took it over.
+// TestWatchdogAlone checks that the message of the hanging callback comes again if no other member took the
+// partition.
 func TestWatchdogAlone(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t", "held.back"))
 	write(t, kafkatest.Writer(t, cluster), "held.back", 1, 0, 10)
@@ -120,8 +121,8 @@ func TestWatchdogAlone(t *testing.T) {
 	m.waitFor(21)
 }
 
-// TestWatchdogSpares holds that a batch may take longer than max_poll_interval_ms when none of its callbacks does, also when each of
-// them commits.
+// TestWatchdogSpares checks that a batch of short callbacks may take longer than max_poll_interval_ms, also
+// with a commit in each callback.
 func TestWatchdogSpares(t *testing.T) {
 	for name, commits := range map[string]bool{"automatic commits": false, "a commit in each callback": true} {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +146,7 @@ func TestWatchdogSpares(t *testing.T) {
 	}
 }
 
-// TestCloseWhileHung closes a consumer that the watchdog has taken out of its group.
+// TestCloseWhileHung closes a consumer after its removal from the group by the watchdog.
 func TestCloseWhileHung(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	write(t, kafkatest.Writer(t, cluster), "t", 1, 0, 5)
