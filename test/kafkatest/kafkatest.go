@@ -1,5 +1,5 @@
-// Package kafkatest has what the tests of internal/kafka share: embedded brokers, numbered records and their outcomes, a log that can be
-// waited for, networks that fail, and certificates.
+// Package kafkatest has the common parts of the tests of internal/kafka: embedded brokers, numbered records
+// and their outcomes, a log with waits, failing networks, and certificates.
 package kafkatest
 
 import (
@@ -21,10 +21,10 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Patience is how long a test waits for what must happen; it is reached only by a failing one.
+// Patience is a test's longest wait for an expected event; only a failing test reaches the limit.
 const Patience = 15 * time.Second
 
-// Connection is a connection as the defaults of kafka.conf make it.
+// Connection returns a connection with the defaults of kafka.conf.
 func Connection(brokers ...string) *config.Connection {
 	return &config.Connection{
 		Name:                "my-kafka",
@@ -51,7 +51,7 @@ func Connection(brokers ...string) *config.Connection {
 	}
 }
 
-// broker starts a cluster of one broker.
+// Broker starts a cluster of one broker.
 func Broker(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
 	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
@@ -62,7 +62,7 @@ func Broker(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 	return cluster
 }
 
-// Outcomes collects what became of records and fails the test when one has two outcomes.
+// Outcomes collects the outcomes of records, and fails the test on a second outcome of a record.
 type Outcomes struct {
 	t    *testing.T
 	want int
@@ -115,7 +115,7 @@ func (o *Outcomes) AllSent() {
 	}
 }
 
-// mint is an outbox that gives records their place among others of a topic, which only an outbox can, and is content.
+// mint is an outbox without side effects. Only an outbox can assign records their order in a topic.
 var mint = sync.OnceValue(func() *outbox.Outbox {
 	return outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000}, content{}, Nobody{}, Nobody{})
 })
@@ -132,7 +132,7 @@ func (content) Permanent(error) (string, bool) { return "", false }
 
 func (content) Close() {}
 
-// Nobody is an outbox.Gate and an outbox.Observer.
+// Nobody is an outbox.Gate and an outbox.Observer without effect.
 type Nobody struct{}
 
 func (Nobody) Release(*outbox.Record) {}
@@ -145,7 +145,7 @@ func (Nobody) Dropped(_, _ string, _ int, _ error) {}
 
 func (Nobody) Died(_, _ string, _ int, _ error) {}
 
-// Minted are records that can be sent without an outbox of the test's own.
+// Minted returns records that can be sent without an outbox of the test.
 func Minted(records ...outbox.Record) []*outbox.Record {
 	mint().Accept(records)
 	var all []*outbox.Record
@@ -189,7 +189,7 @@ func Numbers(topic string, from, to int) []outbox.Record {
 	return records
 }
 
-// Consume reads n records of a topic from its start.
+// Consume reads n records of a topic from the start.
 func Consume(t *testing.T, topic string, n int, brokers []string, extra ...kgo.Opt) []*kgo.Record {
 	t.Helper()
 	cl, err := kgo.NewClient(append([]kgo.Opt{
@@ -213,7 +213,7 @@ func Consume(t *testing.T, topic string, n int, brokers []string, extra ...kgo.O
 	return records
 }
 
-// Lines is a host.Logger that keeps what it is given.
+// Lines is a host.Logger that collects the lines.
 type Lines struct {
 	mtx   sync.Mutex
 	All   []Line
@@ -240,7 +240,7 @@ func (l *Lines) Log(level host.Level, file string, no int, function, text string
 	}
 }
 
-// Above are the lines of at least that level.
+// Above returns the lines of the level or higher.
 func (l *Lines) Above(level host.Level) []Line {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -253,12 +253,13 @@ func (l *Lines) Above(level host.Level) []Line {
 	return some
 }
 
-// About are the warnings that contain text: a client's first attempt to connect may be among the others at any time.
+// About returns the warnings that contain text. A client's first connection attempt may add other warnings at
+// any time.
 func (l *Lines) About(text string) []Line {
 	return slices.DeleteFunc(l.Above(host.Warning), func(one Line) bool { return !strings.Contains(one.Text, text) })
 }
 
-// WaitFor waits for a line that contains text and returns it.
+// WaitFor waits for a line that contains text, and returns the line.
 func (l *Lines) WaitFor(t *testing.T, level host.Level, text string) Line {
 	t.Helper()
 	limit := time.After(Patience)
@@ -276,7 +277,7 @@ func (l *Lines) WaitFor(t *testing.T, level host.Level, text string) Line {
 	}
 }
 
-// WatchProduce calls see with every produce request that reaches the broker, which then goes on as usual.
+// WatchProduce calls see for every produce request at the broker, without other effects.
 func WatchProduce(cluster *kfake.Cluster, see func(*kmsg.ProduceRequest)) {
 	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
@@ -353,7 +354,7 @@ func Writer(t *testing.T, cluster *kfake.Cluster, opts ...kgo.Opt) *kgo.Client {
 	return cl
 }
 
-// Soon waits until something is so that tells nobody.
+// Soon polls until so reports true, for conditions without a notification.
 func Soon(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(Patience); !so(); time.Sleep(time.Millisecond) {

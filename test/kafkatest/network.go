@@ -43,17 +43,17 @@ func SilentServer(t *testing.T) (addr string, accepted <-chan struct{}) {
 	return l.Addr().String(), first
 }
 
-// RefusedAddress is one where nobody listens.
+// RefusedAddress returns an address without a listener.
 func RefusedAddress(t *testing.T) string { return port.Refused(t) }
 
-// Door is a broker's listener that can be shut: connections are accepted and closed at the first request, as a load
-// balancer does whose broker is away.
+// Door is a broker's listener that can be shut: connections are then accepted, and closed at the first
+// request, like a load balancer without a broker.
 type Door struct {
 	net.Listener
 	mtx   sync.Mutex
 	conns []net.Conn
 	shut  bool
-	Tries chan struct{} // one for every connection while shut
+	Tries chan struct{} // an element for every connection while shut
 }
 
 func (d *Door) Accept() (net.Conn, error) {
@@ -88,7 +88,7 @@ func (d *Door) Count() {
 	}
 }
 
-// Cut closes every connection there is. From then on the door is shut, or as it was.
+// Cut closes all connections. With shut set, the door is shut from then on; otherwise its state stays.
 func (d *Door) Cut(shut bool) {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
@@ -105,7 +105,7 @@ func (d *Door) Open() {
 	d.shut = false
 }
 
-// NewDoor is a cluster's listener that can be shut.
+// NewDoor returns a cluster and its Door.
 func NewDoor(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *Door) {
 	d := &Door{Tries: make(chan struct{}, 100)}
 	return Broker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
@@ -115,12 +115,12 @@ func NewDoor(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *Door) {
 	}))...), d
 }
 
-// lossy is a cluster's network whose answers can be lost: requests arrive, and what the brokers say to them does not.
+// lossy is a cluster's network with lost answers: requests arrive, but answers do not.
 type lossy struct {
 	mtx   sync.Mutex
 	conns []net.Conn
 	mute  bool
-	Lost  chan struct{} // one for every answer that was lost
+	Lost  chan struct{} // an element for every lost answer
 }
 
 type lossyListener struct {

@@ -59,7 +59,7 @@ func signed(t *testing.T, template, parent *x509.Certificate, key, by *ecdsa.Pri
 	return cert
 }
 
-// Issue makes a certificate, by default one of 127.0.0.1 that is valid now.
+// Issue creates a certificate, by default for 127.0.0.1 and valid now.
 func (a *Authority) Issue(adjust ...func(*x509.Certificate)) tls.Certificate {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "broker"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
