@@ -1,4 +1,4 @@
-// Package account reads what became of records out of the numbers that an engine collects, for tests.
+// Package account reads the outcomes of records from the metrics of an engine, for tests.
 package account
 
 import "reskafka/internal/metrics"
@@ -10,7 +10,7 @@ type Account struct {
 	Dead, Dropped map[string]uint64 // by reason
 }
 
-// Of returns the account of what v is about: a connection with all of its topics, or one topic.
+// Of returns the account of v's branch: a connection with all topics, or one topic.
 func Of(v *metrics.Values) Account {
 	return Account{
 		Accepted:     v.Sum(metrics.RecordsAccepted),
