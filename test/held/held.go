@@ -1,15 +1,16 @@
-// Package held counts for tests what a stage holds, as the module does: what was put and is not done yet.
+// Package held counts the unfinished frames of a stage for tests, like the module: put frames minus finished
+// frames.
 package held
 
 import "sync/atomic"
 
-// Count counts frames, or their charge. Its methods are safe for concurrent use.
+// Count counts frames, or their charge. Count is safe for concurrent use.
 type Count struct {
 	put  atomic.Int64
 	done *atomic.Int64
 }
 
-// Of sets the counter of what is done, a member of the stage's gate.
+// Of sets the counter of finished frames, a member of the stage's gate.
 func (c *Count) Of(done *atomic.Int64) { c.done = done }
 
 // Add counts n more as put.
