@@ -19,10 +19,11 @@ import (
 	"reskafka/test/child"
 )
 
-// top is the repository's folder, from this one.
+// top is the path of the repository.
 const top = "../.."
 
-// build compiles a program of testdata and files of boundary/ with a sanitizer, and returns where it is.
+// build compiles a program of testdata and files of boundary/ with a sanitizer, and returns the path of the
+// program.
 func build(t *testing.T, name, sanitizer string, sources ...string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), name)
@@ -49,8 +50,7 @@ func headers(t *testing.T) []string {
 	return append(headers, top+"/stage/stage.h")
 }
 
-// touch reads files, so that `go test` runs the test again when one has changed: it does not see what the
-// compiler reads.
+// touch reads files, because `go test` caches results and does not see the files read by the compiler.
 func touch(t *testing.T, paths ...string) {
 	t.Helper()
 	for _, path := range paths {
@@ -60,7 +60,7 @@ func touch(t *testing.T, paths ...string) {
 	}
 }
 
-// limit is for how long a program may run, for one that loops.
+// limit is the longest run of a looping program.
 func limit() time.Duration {
 	if os.Getenv("RES_KAFKA_LONG") != "" {
 		return 10 * time.Minute
@@ -68,18 +68,18 @@ func limit() time.Duration {
 	return 2 * time.Minute
 }
 
-// run runs a program, which ends with this process, and returns its output.
+// run runs a program and returns its output. The program ends with this process.
 func run(t *testing.T, input []byte, program string, args ...string) []byte {
 	t.Helper()
 	name := filepath.Base(program)
 	// The address space of some kernels is too random for the thread sanitizer of older compilers; some
-	// containers do not allow to change that.
+	// containers forbid setarch.
 	if exec.Command("setarch", "-R", "true").Run() == nil {
 		program, args = "setarch", append([]string{"-R", program}, args...)
 	}
 	cmd := exec.Command(program, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	// Leaks are not looked for: that needs ptrace, which some containers refuse.
+	// The leak check needs ptrace, which some containers refuse.
 	cmd.Env = append(os.Environ(), "ASAN_OPTIONS=detect_leaks=0")
 	var out, complaints bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &out, &complaints
@@ -141,7 +141,7 @@ type stream struct{ *bytes.Reader }
 func (stream) Write([]byte) (int, error) { return 0, os.ErrInvalid }
 func (stream) Close() error              { return nil }
 
-// read returns the first frame of out, which has to be as long as f, as the side that f is for reads it.
+// read decodes the first frame of out on f's receiving side. The length must equal f's.
 func read(out []byte, f boundarytest.Frame) (boundary.Frame, []byte, error) {
 	side := 1 - f.Row.From
 	if f.Answer {
@@ -152,8 +152,8 @@ func read(out []byte, f boundarytest.Frame) (boundary.Frame, []byte, error) {
 	return got, out[n:], err
 }
 
-// Both sides read what the other one writes: C decodes and encodes each message of the table as Go does, byte
-// by byte.
+// Each side reads the frames of the other side: C decodes and encodes each message of the table byte for byte
+// like Go.
 func TestCodec_EveryMessage_SameInCAndGo(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var input []byte
@@ -181,7 +181,7 @@ func TestCodec_EveryMessage_SameInCAndGo(t *testing.T) {
 	}
 }
 
-// The C reader is unharmed by damaged frames: the sanitizers see every byte that it reads.
+// Damaged frames do not harm the C reader: the sanitizers see every read byte.
 func TestCodec_DamagedFrames_CReaderUnharmed(t *testing.T) {
 	rounds := "200000"
 	if os.Getenv("RES_KAFKA_LONG") != "" {
@@ -197,8 +197,8 @@ func TestCodec_DamagedFrames_CReaderUnharmed(t *testing.T) {
 	t.Logf("%s", walk(t, input, "fuzz", "7", rounds))
 }
 
-// The C peer is unharmed by an engine that sends damaged, unasked, cut and endless frames, and serves the
-// next engine.
+// An engine with damaged, unsolicited, truncated and endless frames does not harm the C peer. The peer serves
+// the next engine.
 func TestPeer_HostileEngine_Unharmed(t *testing.T) {
 	engines := map[string]string{"address,undefined": "30", "thread": "10"}
 	for sanitizer, count := range engines {

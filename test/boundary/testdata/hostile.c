@@ -1,11 +1,12 @@
 /*
- * Runs boundary/peer.c against an engine that sends damaged, unasked, cut and endless frames, for boundary_test.go.
+ * Runs boundary/peer.c against an engine with damaged, unsolicited, truncated and endless frames, for
+ * boundary_test.go.
  *
- *   hostile SEED ENGINES   that many engines, one after the other, each of which sends until the peer gives it up or for
+ *   hostile SEED ENGINES   number of engines, one after the other. Each sends until the peer detaches, or
  *                          some thousand frames; then a good engine, which must be served
  *
- * The sanitizers see every byte that the peer reads. The program itself checks that the reader never
- * waits for long, that messages are bounded, and that a good engine's answers reach the call that they are for.
+ * The sanitizers see every byte read by the peer. The program itself checks that the reader never waits for
+ * long, that messages have limits, and that a good engine's answers reach their calls.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -24,12 +25,12 @@
 
 #define CALLERS 4
 #define OTHER_KIND 0x6b6e696b /* the fields of an answer of another kind */
-#define FRAMES_MAX 300 /* of one engine */
+#define FRAMES_MAX 300 /* of each engine */
 
 static struct peer *peer;
-static int good;              /* the engine is a good one: calls are answered, and rightly */
+static int good;              /* a good engine: calls get correct answers */
 static int ending;            /* the callers are to end */
-static unsigned long answers; /* that callers got */
+static unsigned long answers; /* received by callers */
 static unsigned long messages;
 static int refused; /* engines */
 static _Thread_local volatile unsigned char sink;
@@ -74,7 +75,8 @@ static void on_message(void *owner, uint16_t kind, const unsigned char *fields, 
 	(void) owner, (void) kind;
 }
 
-/* Asks for messages and decodes what comes, as a subscription's thread does. A good engine's topic is the id. */
+/* Asks for messages and decodes the answers, like a subscription's thread. A good engine's topic is the
+ * id. */
 static void ask(struct boundary_writer *writer, uint64_t id)
 {
 	int served = __atomic_load_n(&good, __ATOMIC_ACQUIRE);
@@ -156,7 +158,7 @@ static int send_pieces(int socket, const unsigned char *bytes, size_t length, ui
 	return 0;
 }
 
-/* Reads one request and its id. Returns its number, 0 at the end. */
+/* Reads a request and its id. Returns the number of the request, 0 at the end. */
 static uint64_t read_request(int socket, unsigned int *id)
 {
 	unsigned char bytes[BOUNDARY_HEAD_SIZE + 8];
@@ -178,7 +180,7 @@ static uint64_t read_request(int socket, unsigned int *id)
 	return head.number;
 }
 
-/* Encodes an answer with messages, some of them long enough to be received into their own block. */
+/* Encodes an answer with messages. Some answers are long enough for a block of their own. */
 static void put_answer(struct boundary_writer *writer, uint64_t number, unsigned int id, uint64_t *state)
 {
 	static char filler[300000];
@@ -201,23 +203,23 @@ static void put_answer(struct boundary_writer *writer, uint64_t number, unsigned
 	}
 }
 
-/* Encodes what a hostile engine sends next, and damages it. */
+/* Encodes the next message of a hostile engine, and damages the frame. */
 static void put_hostile(struct boundary_writer *writer, uint64_t number, unsigned int id, uint64_t *state)
 {
 	static char filler[2 * PEER_UNASKED_MAX];
 
 	switch (below(state, 8)) {
-	case 0: /* an answer that nobody waits for */
+	case 0: /* an unawaited answer */
 		put_answer(writer, number + 1 + below(state, 1000), id, state);
 		break;
-	case 1: /* of another kind; not damaged, so that nobody can take it for one of the right kind */
+	case 1: /* of another kind; not damaged, so no frame becomes valid for the call */
 		boundary_begin(writer, (uint16_t) (BOUNDARY_NEXT + 1 + below(state, 60)), BOUNDARY_ANSWER, number);
 		boundary_put_number(writer, OTHER_KIND);
 		if (boundary_finish(writer)) {
 			die("no memory");
 		}
 		return;
-	case 2: /* of its own accord, of any kind */
+	case 2: /* unsolicited, of any kind */
 		boundary_begin(writer, below(state, 2) ? BOUNDARY_LOG : (uint16_t) below(state, 70), 0, below(state, 2) ? 0 : number);
 		boundary_put_number(writer, below(state, 5));
 		boundary_put_string(writer, "file.go");
@@ -232,7 +234,7 @@ static void put_hostile(struct boundary_writer *writer, uint64_t number, unsigne
 		die("no memory");
 	}
 	for (uint32_t i = below(state, 2) ? 0 : below(state, 4); i > 0; i--) {
-		/* The head is rarely damaged: that ends the connection. */
+		/* Damage to the head is rare, because it ends the connection. */
 		size_t from = below(state, 10) ? BOUNDARY_HEAD_SIZE : 0;
 
 		if (writer->used > from) {
@@ -246,11 +248,11 @@ static void put_hostile(struct boundary_writer *writer, uint64_t number, unsigne
 struct engine {
 	int socket;
 	uint64_t seed;
-	int in_step; /* each frame so far was as long as its head says */
-	int broken;  /* the last one had a head that the peer must refuse */
+	int in_step; /* each frame so far was as long as its head's length */
+	int broken;  /* the last frame had a head that the peer must refuse */
 };
 
-/* Notes what the peer has to make of a frame. Returns 0 when it is the last one. */
+/* Notes the required reaction of the peer to a frame. Returns 0 for the last frame. */
 static int judge(struct engine *engine, const unsigned char *frame, size_t length)
 {
 	struct boundary_head head;
@@ -301,7 +303,8 @@ static void *run_engine(void *argument)
 	return NULL;
 }
 
-/* The reader: moves until the peer gives the engine up. Returns why, NULL = the connection ended. */
+/* The reader: moves bytes until the peer detaches from the engine. Returns the reason, or NULL at the end of
+ * the connection. */
 static const char *read_until_end(void)
 {
 	const char *why;
@@ -378,7 +381,7 @@ int main(int argc, char **argv)
 	before = __atomic_load_n(&answers, __ATOMIC_RELAXED);
 	__atomic_store_n(&good, 1, __ATOMIC_RELEASE);
 	serve(state);
-	/* Each caller may have been late once, and lose one answer to the end of the connection. */
+	/* Each caller may time out once, and lose an answer at the end of the connection. */
 	if (__atomic_load_n(&answers, __ATOMIC_RELAXED) - before < FRAMES_MAX - 2 * CALLERS) {
 		die("a good engine was not served after the hostile ones");
 	}

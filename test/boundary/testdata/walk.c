@@ -2,10 +2,11 @@
  * Reads frames with boundary/codec.c and writes them again, for boundary_test.go.
  *
  *   walk echo              each frame of the input, decoded and encoded again, to the output
- *   walk fuzz SEED ROUNDS  that many damaged copies of the frames of the input; exits with 1 when the codec misbehaves
+ *   walk fuzz SEED ROUNDS  damaged copies of the frames of the input; exits with 1 if the codec misbehaves
  *
- * The input is records: length of the shape (32 bits, little-endian, as all lengths), the shape, length of the frame, the
- * frame. A shape has one letter for each field: n number, s signed, u and i of 32 bits, b truth, t text, and [...] a list.
+ * The input is a list of records: length of the shape (32 bits, little-endian, like all lengths), the shape,
+ * length of the frame, the frame. A shape has one letter for each field: n number, s signed, u and i of 32
+ * bits, b truth, t text, and [...] a list.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -28,7 +29,7 @@ struct sample {
 	size_t length;
 };
 
-static unsigned long steps; /* gets of one walk */
+static unsigned long steps; /* gets of a single walk */
 static volatile unsigned char sink;
 
 static void die(const char *what)
@@ -49,7 +50,7 @@ static size_t list_end(const char *shape)
 	return at - 1;
 }
 
-/* The fewest bytes of what the shape says, up to its end or to the end of the list that it is in. */
+/* Returns the minimum length of the shape's fields, up to the end of the shape or of the enclosing list. */
 static size_t least(const char *shape)
 {
 	size_t bytes = 0;
@@ -121,7 +122,7 @@ static void walk(const char *shape, struct boundary_reader *reader, struct bound
 	}
 }
 
-/* Decodes a frame and encodes it again. Returns 0, or -1 for a damaged one. */
+/* Decodes a frame and encodes it again. Returns 0, or -1 for a damaged frame. */
 static int again(const struct sample *sample, const char *shape, struct boundary_writer *writer)
 {
 	struct boundary_head head;
@@ -214,7 +215,8 @@ static uint32_t below(uint32_t limit)
 	return (uint32_t) (state >> 16) % limit;
 }
 
-/* Damages bytes of a frame, and mends its length most of the time, or few frames would get past the head. */
+/* Damages bytes of a frame, and usually corrects the length, because otherwise few frames pass the check of
+ * the head. */
 static void damage(struct sample *copy)
 {
 	static const uint32_t values[] = { 0, 1, 2, 4, 7, 255, 256, 65535, 0x7fffffff, 0x80000000, 0xfffffffe, UINT32_MAX };
@@ -241,7 +243,7 @@ static void damage(struct sample *copy)
 	}
 }
 
-/* A head is accepted exactly when its length and flags are those of a frame. */
+/* A head is accepted if and only if its length and flags are valid. */
 static void check_head(void)
 {
 	static const uint32_t lengths[] = { 0, 11, 12, 13, BOUNDARY_FRAME_MAX, BOUNDARY_FRAME_MAX + 1, BOUNDARY_MESSAGES_MAX,
@@ -275,7 +277,8 @@ static int fuzz(uint64_t seed, unsigned long rounds)
 	}
 	for (unsigned long round = 0; count && round < rounds; round++) {
 		const struct sample *sample = &samples[below(count)];
-		/* Of its own, cut short, or longer; in memory of exactly that size, so that the sanitizer sees every byte beyond. */
+		/* Full length, truncated, or longer; in a block of exactly this size, so the sanitizer sees every
+		 * byte beyond the end. */
 		size_t length = below(4) ? sample->length : below(2) ? below((uint32_t) sample->length + 1) : sample->length + below(9);
 		struct sample copy = { .frame = allocate(length), .length = length };
 
@@ -297,7 +300,7 @@ static int fuzz(uint64_t seed, unsigned long rounds)
 	}
 	boundary_free(&writer);
 	printf("%lu of %lu accepted\n", accepted, rounds);
-	return accepted == 0 || accepted == rounds; /* then it damaged everything, or nothing */
+	return accepted == 0 || accepted == rounds; /* otherwise all or none were damaged */
 }
 
 int main(int argc, char **argv)
