@@ -1,6 +1,6 @@
 /*
- * res_kafka: what the engine answers: to a module of another build, to right and wrong calls, to many threads, and while it
- * stops.
+ * res_kafka: the engine's answers to a module of another build, to correct and wrong calls, to many threads,
+ * and during its stop.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -103,7 +103,7 @@ void refuses_bad_calls(void)
 	DONE();
 }
 
-/* Entries of the ring that name nothing, and frames that are none: the engine takes neither and goes on. */
+/* Invalid entries of the ring, and invalid frames: the engine takes neither, and continues. */
 void refuses_noise(void)
 {
 	struct resk_ring *ring;
@@ -146,7 +146,7 @@ static void *fetch(void *id)
 	return NULL;
 }
 
-/* A thread that waits for messages is let go by unsubscribing, and by the engine's end. */
+/* Unsubscribe and the engine's end both release a thread waiting for messages. */
 void lets_waiting_threads_go(void)
 {
 	uint64_t ids[2] = { 1, 2 };
@@ -171,7 +171,7 @@ void lets_waiting_threads_go(void)
 	DONE();
 }
 
-/* Stages a record for topic t that asks for a report. */
+/* Stages a record for topic t with a report. */
 static enum stage_result put_reported(struct stage *stage, uint64_t reports, uint64_t opaque)
 {
 	struct resk_frame_head head = { .topic_length = 1, .key_length = RESK_NULL, .value_length = RESK_NULL, .field_count = 1 };
@@ -182,7 +182,7 @@ static enum stage_result put_reported(struct stage *stage, uint64_t reports, uin
 	return stage_put(stage, parts, 4, 0, true);
 }
 
-/* What becomes of records when the engine stops is told after it has, to whoever asks, and then no more. */
+/* Outcomes of records at the engine's stop are reported afterwards to any caller, once. */
 void reports_outlive_the_stop(void)
 {
 	struct boundary_reader reader;
@@ -198,7 +198,7 @@ void reports_outlive_the_stop(void)
 	for (i = 0; i < 64; i++) {
 		CHECK(put_reported(stage, 1, i) == STAGE_OK);
 		put_reported(stage, 2, i);
-		put_reported(stage, UINT64_MAX, i); /* nobody */
+		put_reported(stage, UINT64_MAX, i); /* an unknown queue */
 	}
 	number(BOUNDARY_REPORTS_CLOSE, 2);
 	stage_shut(stage);
@@ -257,7 +257,7 @@ void bears_many_threads(void)
 		pthread_create(&threads[i], NULL, hammer, NULL);
 	}
 	usleep(300000);
-	number(BOUNDARY_STOP, 0); /* in the middle of it: the threads call on and are told so */
+	number(BOUNDARY_STOP, 0); /* in the middle: the threads continue to call and get an error */
 	usleep(20000);
 	hammering = 0;
 	for (i = 0; i < 8; i++) {

@@ -1,5 +1,5 @@
 /*
- * res_kafka: how engines die and what follows.
+ * res_kafka: deaths of engines and their consequences.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -36,7 +36,7 @@ void survives_its_own_faults(void)
 	DONE();
 }
 
-/* What nothing catches ends the engine, and another one comes. */
+/* An uncaught panic ends the engine, and another engine starts. */
 void is_replaced(void)
 {
 	pid_t first;
@@ -47,14 +47,14 @@ void is_replaced(void)
 	fault("crash");
 	CHECK(SOON(engine_pid() && engine_pid() != first && peer_wait(peer, 0) == 2));
 	CHECK(was_logged("(trace: "));
-	CHECK(producer_open("nobody", 1) == RESK_ENOENT); /* it has been told nothing yet */
+	CHECK(producer_open("nobody", 1) == RESK_ENOENT); /* before any configuration */
 	CHECK(configure(NULL) == RESK_OK);
 	fault("exit");
 	CHECK(SOON(peer_wait(peer, 0) == 3));
 	DONE();
 }
 
-/* Frames that a dead engine has not finished are handed to the next one. */
+/* The next engine gets the unfinished frames of a dead engine. */
 void takes_over_frames(void)
 {
 	struct resk_frame_head head = { .topic_length = 1, .key_length = RESK_NULL, .value_length = 100 };
@@ -71,8 +71,8 @@ void takes_over_frames(void)
 	stage = stage_create(pump, NULL, "nobody");
 	gate = stage_gate(stage);
 	CHECK(producer_open("nobody", stage_number(stage)) == RESK_OK);
-	CHECK(SOON(__atomic_load_n(&shown_all, __ATOMIC_SEQ_CST) == 1)); /* the pump has looked for what an engine before left */
-	/* Neither expired records, nor those of a topic that has records on disk, stay in the stage. */
+	CHECK(SOON(__atomic_load_n(&shown_all, __ATOMIC_SEQ_CST) == 1)); /* the pump has searched for frames of an earlier engine */
+	/* Expired records leave the stage, and so do records of a topic on disk. */
 	clock_gettime(CLOCK_REALTIME, &now);
 	head.accepted_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 	for (i = 0; i < 1000; i++) {
@@ -91,14 +91,14 @@ void takes_over_frames(void)
 	CHECK(SOON(__atomic_load_n(&gate->handed, __ATOMIC_SEQ_CST) == 1000));
 	stage_shut(stage);
 	CHECK(stage_flush(stage, 10000000000LL));
-	/* Nobody listens, so the stop drops them, each once. */
+	/* Without a broker, the stop drops each record once. */
 	number(BOUNDARY_STOP, 0);
 	CHECK(__atomic_load_n(&gate->done_frames, __ATOMIC_SEQ_CST) == 1000, "%ld", (long) gate->done_frames);
 	stage_destroy(stage);
 	DONE();
 }
 
-/* An engine that does not know a gate gets nothing of it: what it takes would stay in the stage. */
+/* An engine gets no frames of an unknown gate: such frames would stay in the stage. */
 void holds_frames_back(void)
 {
 	struct resk_frame_head head = { .topic_length = 1, .key_length = RESK_NULL, .value_length = RESK_NULL };
@@ -127,7 +127,7 @@ void holds_frames_back(void)
 	DONE();
 }
 
-/* A module that is killed takes its engine with it. */
+/* The death of a module ends its engine. */
 void ends_with_its_module(void)
 {
 	int ends[2];

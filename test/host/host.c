@@ -1,6 +1,6 @@
 /*
- * res_kafka: a program that plays Asterisk against the engine's process: greets it, calls it rightly and wrongly, lets it die,
- * and dies itself.
+ * res_kafka: a program in the role of Asterisk against the engine's process. It greets the engine, makes
+ * correct and wrong calls, kills the engine, and dies itself.
  *
  *     host ENGINE        prints a line "ok NAME" or "not ok NAME: why" for each case; exit status 1 if any failed
  *

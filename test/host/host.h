@@ -1,5 +1,6 @@
 /*
- * res_kafka: what the parts of the host program share: a module's side of the connection, its log, and how a case ends.
+ * res_kafka: common parts of the host program: a module's side of the connection, its log, and the end of a
+ * case.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -20,7 +21,7 @@
 
 extern int failures;
 
-/* CHECK(condition) or CHECK(condition, format, …): a case ends where it fails. */
+/* CHECK(condition) or CHECK(condition, format, …): a failed condition ends the case. */
 #define CHECK(condition, ...) do { \
 		if (!(condition)) { \
 			printf("not ok host/%s: line %d: %s ", __func__, __LINE__, #condition); \
@@ -49,30 +50,32 @@ extern struct stage_memory memory;
 extern struct stage_pump *pump;
 extern char host_folder[64]; /* of this run: spool and traces */
 
-/* host_enter starts an engine and waits until it serves. Returns whether it does. */
+/* host_enter starts an engine and waits until it serves. Returns whether the engine serves. */
 bool host_enter(void);
 /* host_enter_as does so with a number and a name of a build. */
 bool host_enter_as(uint64_t abi, const char *build);
-/* host_leave stops it, whatever state it is in. */
+/* host_leave stops the engine in any state. */
 void host_leave(void);
 
-/* How many frames the pump has shown because it hands them over again, and how often it has said that those were all: atomic. */
+/* Number of frames handed over again by the pump, and number of its reports of completeness: atomic. */
 extern unsigned int frames_again, shown_all;
 
-/* What was logged since host_enter, by the engine and by the supervisor; valid until the next line. */
+/* Returns the log lines of engine and supervisor since host_enter; valid until the next line. */
 const char *host_log(void);
 bool was_logged(const char *text);
 pid_t engine_pid(void);
 
-/* A request: begun, filled in by boundary_put_..., and asked. The answer's result, or RESK_ESTATE without one. */
+/* A request: begin, fill in with boundary_put_..., and ask. Returns the answer's result, or RESK_ESTATE
+ * without an answer. */
 extern __thread struct boundary_writer request;
 void begin(enum boundary_kind kind);
 int32_t ask(void);
-/* The same for an answer with more fields: *reader is valid until the next request of this thread. Returns whether there is one. */
+/* The same for an answer with more fields: *reader is valid until the next request of this thread. Returns
+ * whether there is an answer. */
 bool ask_more(struct boundary_reader *reader);
 
-/* What a case asks for most. */
-int32_t configure(const char *lines); /* NULL = one connection "nobody" to a port where nobody listens; else name=value lines of it */
+/* Frequent requests. */
+int32_t configure(const char *lines); /* NULL = connection "nobody" without a broker; else its name=value lines */
 int32_t producer_open(const char *name, uint64_t id);
 int32_t number(enum boundary_kind kind, uint64_t number);
 
