@@ -14,14 +14,14 @@ import (
 	"reskafka/internal/boundary/boundarytest"
 )
 
-// mood says whether to be hostile, and how much.
+// mood is the switch and the strength of the damage.
 type mood struct {
 	path string
 
 	mtx   sync.Mutex
 	on    bool
 	seed  uint64
-	every int // one frame in so many
+	every int // one frame of this number
 	words int // each millisecond
 	rng   *rand.Rand
 }
@@ -49,7 +49,7 @@ func (m *mood) look() {
 	}
 }
 
-// damage returns what the module gets in place of a frame.
+// damage returns the frames for the module in place of frame.
 func (m *mood) damage(frame []byte) [][]byte {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
@@ -57,7 +57,7 @@ func (m *mood) damage(frame []byte) [][]byte {
 		return [][]byte{frame}
 	}
 	switch m.rng.IntN(8) {
-	case 0: // something that nobody asked for, of any kind
+	case 0: // an unsolicited message, of any kind
 		return [][]byte{m.another(), frame}
 	case 1:
 		return [][]byte{frame, frame}
@@ -81,7 +81,7 @@ func (m *mood) another() []byte {
 	return frames[m.rng.IntN(len(frames))].Bytes
 }
 
-// filled returns a frame of the same kind and number with random fields, nil if it has none.
+// filled returns a frame of the same kind and number with random fields, or nil for a kind without fields.
 func (m *mood) filled(frame []byte) []byte {
 	kind := boundary.Kind(binary.LittleEndian.Uint16(frame[4:]))
 	answer := binary.LittleEndian.Uint16(frame[6:]) != 0
@@ -115,7 +115,7 @@ func (m *mood) spoil(b []byte) {
 	}
 }
 
-// odd returns numbers that are lengths, limits and states where they fit.
+// odd returns numbers near plausible lengths, limits and states.
 func (m *mood) odd() uint64 {
 	odd := []uint64{0, 1, 7, 8, 16, 24, 0xffff, 0x10000, 0x7fffffff, 0xffffffff, 1 << 32, 1<<63 - 1, 1 << 63, 1<<64 - 1,
 		0x52454459, 0x444f4e45}
@@ -125,7 +125,7 @@ func (m *mood) odd() uint64 {
 	return odd[m.rng.IntN(len(odd))]
 }
 
-// near is how much of a memory is scribbled over most, bytes: what is used of it lies at its beginning.
+// near is the frequently damaged part of a memory, bytes: used bytes lie at the beginning.
 const near = 1 << 20
 
 // scribble writes words to shared memory while the mood is hostile.

@@ -1,9 +1,9 @@
 // Command hostile is installed in place of the engine. It runs the real engine and relays the frames between
-// engine and module. While its folder has a file "on", it damages frames and shared memory. So tests check that
-// Asterisk survives an engine that writes any bytes.
+// engine and module. While its folder has a file "on", it damages frames and shared memory. Tests thus check
+// that Asterisk survives an engine that writes any bytes.
 //
-// In its folder: reskafka is this program, reskafka.real the engine, and "on" holds the seed, one frame in
-// how many is damaged, and how many words of shared memory are written each millisecond.
+// Its folder contains reskafka (this program), reskafka.real (the engine), and "on" with three numbers: the
+// seed, the interval of damaged frames, and the words of shared memory written each millisecond.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	"reskafka/internal/boundary"
 )
 
-// Descriptors, as the module hands them over.
+// Descriptors from the module.
 const (
 	socketFile  = 3
 	controlFile = 4
@@ -56,7 +56,7 @@ func run() (int, error) {
 	child.Stdout, child.Stderr = os.Stdout, os.Stderr
 	theirs := os.NewFile(uintptr(ends[1]), "socket")
 	child.ExtraFiles = []*os.File{theirs, os.NewFile(controlFile, "control"), os.NewFile(slabsFile, "slabs"), os.NewFile(wakeFile, "wake")}
-	// The engine must not outlive this process, which the module takes for it.
+	// The engine must not outlive this process, because the module watches this process.
 	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread()
 	if err := child.Start(); err != nil {
@@ -70,7 +70,7 @@ func run() (int, error) {
 	m := newMood(filepath.Join(folder, "on"))
 	go m.scribble(controlFile)
 	go m.scribble(slabsFile)
-	go func() { // the module is not the one that is hostile here
+	go func() { // the module's frames stay unchanged
 		_, _ = io.Copy(engine, module)
 		_ = engine.CloseWrite()
 	}()
@@ -113,7 +113,7 @@ func (m *mood) pass(module io.Writer, engine io.Reader) {
 	}
 }
 
-// read reads one frame as bytes.
+// read reads a frame as bytes.
 func read(engine io.Reader) ([]byte, error) {
 	frame := make([]byte, 4)
 	if _, err := io.ReadFull(engine, frame); err != nil {
