@@ -16,7 +16,7 @@ static void engine_is_born_as_promised(void)
 	signal(SIGPIPE, SIG_IGN);
 	CHECK(enter("introduce"), "%s", logged);
 	CHECK(SOON(was_logged("highest=")));
-	/* What the C library does not close the engine closes: the binary's own descriptor at most. */
+	/* The engine closes descriptors not closed by the C library: the binary's own at most. */
 	CHECK(was_logged("blocked=0 pipe=1 policy=0 leader=1 shared=1"), "%s", logged);
 	CHECK(was_logged("highest=7") || was_logged("highest=6") || extra < 7, "%s", logged);
 	close(extra);
@@ -72,7 +72,8 @@ static void calls_end_with_the_engine(void)
 	for (i = 0; i < 3; i++) {
 		pthread_create(&threads[i], NULL, ask_until_away, &results[i]);
 	}
-	/* A thread may begin its call late: the cancellation is repeated, and no call waits for the next engine. */
+	/* A thread may begin its call late, so the cancellation is repeated. No call waits for the next
+	 * engine. */
 	for (i = 0; i < 2000 && pthread_tryjoin_np(threads[0], NULL); i++) {
 		peer_cancel(peer, &results[0]);
 		usleep(5000);
@@ -178,13 +179,13 @@ static void noise_harms_nobody(void)
 	DONE();
 }
 
-/* An engine that lost the answer to hello answered pings, so no other one was ever started. */
+/* An engine without the answer to hello answered pings, so no successor was ever started. */
 static void engine_that_does_not_serve_is_replaced(void)
 {
 	CHECK(enter("answer"), "%s", logged);
 	behave("cold");
 	kill_engine();
-	CHECK(SOON(started == 2 && pongs)); /* so it has read how to behave */
+	CHECK(SOON(started == 2 && pongs)); /* the engine has read its orders by now */
 	behave("answer");
 	sleep(3); /* see SUPERVISOR_SERVE_MS in the Makefile */
 	CHECK(SOON(peer_wait(peer, 0) == 3), "%s", logged);
@@ -207,7 +208,7 @@ static void stop_kills_who_does_not_end(void)
 	DONE();
 }
 
-/* Only under `supervisor_test slow`: it takes half a minute. */
+/* Only in `supervisor_test slow`, because the case takes half a minute. */
 static void silence_ends_an_engine(void)
 {
 	pid_t first;

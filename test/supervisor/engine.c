@@ -43,7 +43,7 @@ static void write_frame(uint16_t kind, uint16_t flags, uint64_t number, const vo
 	boundary_free(&frame);
 }
 
-/* Sends noise that looks like frames for as long as somebody reads it. */
+/* Sends noise in the form of frames until the reader ends. */
 static void rave(unsigned int seed)
 {
 	unsigned char noise[4096];
@@ -54,7 +54,7 @@ static void rave(unsigned int seed)
 		for (i = 0; i < sizeof(noise); i++) {
 			noise[i] = random() % 4 ? random() : 0;
 		}
-		/* Heads that are possible, now and then: an answer to one of the first requests. */
+		/* Occasionally possible heads: an answer to an early request. */
 		for (i = 0; i + 16 < 256; i += 28 + random() % 3) {
 			memcpy(noise + i, (unsigned char[16]) { 28, 0, 0, 0, random() % 22, 0, random() % 2, 0, random() % 8 }, 16);
 		}
@@ -64,7 +64,7 @@ static void rave(unsigned int seed)
 	}
 }
 
-/* Says of itself what the supervisor promises for it. */
+/* Reports the promises of the supervisor about this process. */
 static void introduce(void)
 {
 	char text[1024];
@@ -92,7 +92,7 @@ static void introduce(void)
 	write_frame(BOUNDARY_LOG, 0, 0, text, strlen(text));
 }
 
-/* Answers every request with "yes", or does what the file says. */
+/* Answers every request with "yes", or follows the file. */
 int be_engine(void)
 {
 	char path[256], behaviour[64] = "";

@@ -1,5 +1,5 @@
 /*
- * res_kafka: what the files of the supervisor's test share.
+ * res_kafka: common parts of the supervisor's test.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -24,7 +24,7 @@
 extern int failures;
 extern char folder[64]; /* of this run: how engines behave, and traces */
 
-/* CHECK(condition) or CHECK(condition, format, …): a case ends where it fails. */
+/* CHECK(condition) or CHECK(condition, format, …): a failed condition ends the case. */
 #define CHECK(condition, ...) do { \
 		if (!(condition)) { \
 			printf("not ok supervisor/%s: line %d: %s ", __func__, __LINE__, #condition); \
@@ -46,13 +46,13 @@ extern char folder[64]; /* of this run: how engines behave, and traces */
 		(condition); \
 	})
 
-/* The module's side of the case that runs. */
+/* The module's side of the running case. */
 extern struct peer *peer;
 extern struct supervisor *supervisor;
 extern int handed[SUPERVISOR_HANDED];
 extern _Atomic int started, died;
-extern _Atomic int pongs; /* of the last engine that was started */
-extern _Atomic int slow_death; /* ms that the supervisor's `died` takes */
+extern _Atomic int pongs; /* of the latest engine */
+extern _Atomic int slow_death; /* duration of the supervisor's `died`, ms */
 extern char logged[65536];
 
 int was_logged(const char *text);
@@ -65,17 +65,18 @@ void behave(const char *how);
 int enter(const char *how);
 void leave(void);
 
-/* ask sends a request with so many bytes, only to the engine of ask_generation if that is not 0. The answer has to be "yes". */
+/* ask sends a request of this size, only to the engine of ask_generation unless 0. The answer must be
+ * "yes". */
 extern uint64_t ask_generation;
 enum peer_result ask(uint16_t kind, size_t bytes, int timeout_ms, const void *tag);
 
 pid_t engine_pid(void);
 void kill_engine(void);
 
-/* reap is what Asterisk does with SIGCHLD: it reaps every child, unless keep_children was called. */
+/* reap is Asterisk's handler of SIGCHLD: it reaps every child, except after keep_children. */
 void reap(int signal);
 
-/* engine.c: this program as an engine. Returns its exit status. */
+/* engine.c: this program as an engine. Returns the exit status. */
 int be_engine(void);
 
 /* cases.c */

@@ -1,6 +1,6 @@
 /*
- * res_kafka: the socket to the engine and the supervisor of its process, with engines that die, hang, and send damaged
- * frames. This program is both sides: started as `PROGRAM engine` it is an engine (engine.c).
+ * res_kafka: tests of the socket to the engine, and of the supervisor with engines that die, hang, or send
+ * damaged frames. The program is both sides: `PROGRAM engine` is an engine (engine.c).
  *
  *     supervisor [slow]    prints a line "ok NAME" or "not ok NAME: why" for each case; exit status 1 if any failed
  *
