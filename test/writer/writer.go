@@ -1,4 +1,5 @@
-// Package writer runs a real stage in a process of its own, which puts frames as Asterisk does: see testdata/writer.c.
+// Package writer runs a real stage in its own process, which puts frames like Asterisk: see
+// testdata/writer.c.
 package writer
 
 import (
@@ -15,8 +16,9 @@ import (
 	"unsafe"
 )
 
-// Writer is such a process. Thread n puts frames of topic "t" with the key 'A'+n, and values that begin with their number, 8 bytes in
-// the machine's order; threads take turns with the gates 1 and 2, of the stages "one" and "two".
+// Writer is such a process. Thread n puts frames of topic "t" with the key 'A'+n. Values begin with the
+// frame's number, 8 bytes in the machine's order. Threads alternate between the gates 1 and 2, of the stages
+// "one" and "two".
 type Writer struct {
 	Files  []*os.File // control memory, plain slabs, eventfd
 	Folder string     // the staging folder
@@ -29,8 +31,8 @@ type Writer struct {
 	alive    bool
 }
 
-// root is the repository's top folder: the first with a go.mod above the package whose test runs. A program that is built with
-// -trimpath does not know where its sources lie.
+// root returns the repository's top folder: the first folder with a go.mod above the tested package. A
+// program built with -trimpath does not know the place of its sources.
 func root() string {
 	folder, err := os.Getwd()
 	if err != nil {
@@ -44,7 +46,8 @@ func root() string {
 	return folder
 }
 
-// Compile compiles a C program that may include the repository's headers. It skips the test where there is no compiler.
+// Compile compiles a C program that may include the repository's headers. It skips the test without a
+// compiler.
 func Compile(t testing.TB, binary, source string, flags ...string) {
 	t.Helper()
 	compiler := os.Getenv("CC")
@@ -60,14 +63,15 @@ func Compile(t testing.TB, binary, source string, flags ...string) {
 	}
 }
 
-// program is compiled once for each test program, whose open file it is from then on: nothing stays when that has ended.
+// program is compiled once for each test program, and then stays an open file: no file remains after the
+// test.
 var program struct {
 	once sync.Once
 	file *os.File
 }
 
-// Start starts a writer with so many threads. interval: us between two puts of a thread, 0 = none; size: bytes of a value,
-// -1 = at random, with large ones now and then. The test's end kills it.
+// Start starts a writer with this number of threads. interval: us between two puts of a thread, 0 = none;
+// size: bytes of a value, -1 = at random, sometimes large. The test's end kills the writer.
 func Start(t testing.TB, folder string, threads, interval, size int) *Writer {
 	t.Helper()
 	program.once.Do(func() {
@@ -130,7 +134,7 @@ func Start(t testing.TB, folder string, threads, interval, size int) *Writer {
 	return w
 }
 
-// receive takes the descriptors that the writer sends.
+// receive receives the writer's descriptors.
 func receive(socket int) (files []*os.File, err error) {
 	var one [1]byte
 	rights := make([]byte, syscall.CmsgSpace(3*4))
@@ -149,7 +153,8 @@ func receive(socket int) (files []*os.File, err error) {
 	return files, err
 }
 
-// Tell gives a command, and waits until it is done: n = there is a new engine, l = it is lost, s = the threads stop.
+// Tell sends a command, and waits until it is done: n = there is a new engine, l = it is lost, s = the
+// threads stop.
 func (w *Writer) Tell(command byte) {
 	w.t.Helper()
 	answer := make([]byte, 1)
@@ -161,7 +166,7 @@ func (w *Writer) Tell(command byte) {
 	}
 }
 
-// Kill kills it. Idempotent.
+// Kill kills the writer. Idempotent.
 func (w *Writer) Kill() {
 	if w.alive {
 		w.alive = false

@@ -1,15 +1,17 @@
 /*
- * res_kafka: a process of the tests that puts frames into a real stage, as Asterisk does, until it is killed or told to stop.
+ * res_kafka: a process of the tests that puts frames into a real stage, like Asterisk, until a kill or a
+ * command.
  *
  *   writer FOLDER THREADS INTERVAL SIZE     INTERVAL: us between two puts of a thread, 0 = none; SIZE: bytes of a value,
- *                                           -1 = at random, with large ones now and then
+ *                                           -1 = at random, sometimes large
  *
- * Descriptor 3 is a socket, to which the descriptors of the shared memory are sent; 4 is a file in which thread n counts the
- * frames that were accepted, in its n-th cache line. Standard input has commands of one letter, each of which is answered by
- * itself: n = there is a new engine, l = it is lost, s = the threads stop. At its end the process does not stop the pump: it is
- * to look killed.
+ * Descriptor 3 is a socket for the descriptors of the shared memory. Descriptor 4 is a file: thread n counts
+ * its accepted frames in the n-th cache line. Standard input has commands of one letter, answered by the same
+ * letter: n = there is a new engine, l = it is lost, s = the threads stop. At its end the process does not
+ * stop the pump, in order to look killed.
  *
- * The frames of thread T have the key 'A' + T, and values that begin with their number, as 8 bytes, and go on with its lowest byte.
+ * The frames of thread T have the key 'A' + T. Each value begins with the frame's number, 8 bytes; the other
+ * bytes equal the number's lowest byte.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
