@@ -236,7 +236,7 @@ func levelRow(codec, level string, smaller bool) Row {
 		holds: func(w *World) error {
 			var text strings.Builder
 			for i := range 4000 {
-				fmt.Fprintf(&text, `{"uniqueid":"1700000%03d.%d","src":"+4930%06d","dst":"%x"}`, i%977, i, i*7919%1000000, i*i*2654435761)
+				fmt.Fprintf(&text, `{"uniqueid":"1700000%03d.%d","src":"+4930%06d","dst":"%x"}`, i%977, i, i*7919%1000000, int64(i*i)*2654435761)
 			}
 			if err := w.configure(section("other", "compression_codec = "+codec)); err != nil {
 				return err

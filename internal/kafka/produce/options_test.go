@@ -47,7 +47,7 @@ func TestOptions(t *testing.T) {
 func TestCompressionLevels(t *testing.T) {
 	var text bytes.Buffer
 	for i := range 4000 {
-		fmt.Fprintf(&text, `{"uniqueid":"1700000%03d.%d","src":"+4930%06d","dst":"%x"}`, i%977, i, i*7919%1000000, i*i*2654435761)
+		fmt.Fprintf(&text, `{"uniqueid":"1700000%03d.%d","src":"+4930%06d","dst":"%x"}`, i%977, i, i*7919%1000000, int64(i*i)*2654435761)
 	}
 	size := func(name string, level int) int {
 		c := kafkatest.Connection()
