@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "messages.h"
+#include "thread.h"
 
 /* The time between two pings, and the longest silence: longer than the pauses of a machine that swaps, and shorter than the
  * time in which 1,000 records a second fill a queue of the default size. */
@@ -263,6 +264,7 @@ void *supervisor_run(void *supervisor)
 	struct supervisor *s = supervisor;
 	struct spawn_end how;
 
+	thread_leave_real_time();
 	supervisor_launch(s);
 	while (s->state != SUPERVISOR_OVER) {
 		sleep_until_something_happens(s);

@@ -27,6 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../boundary/thread.h"
 #include "internal.h"
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -341,6 +342,7 @@ void *stage_pump_run(void *argument)
 	bool stop = false;
 	bool busy = false;
 
+	thread_leave_real_time();
 	while (!stop) {
 		/* Whoever calls while stages are busy, or before the pump sleeps, does so after this moment. */
 		int64_t since = now;

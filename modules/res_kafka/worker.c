@@ -23,6 +23,7 @@
 #include "asterisk/lock.h"
 #include "asterisk/utils.h"
 
+#include "boundary/thread.h"
 #include "internal.h"
 
 struct worker {
@@ -39,6 +40,8 @@ static void *run(void *argument)
 {
 	struct worker *worker = argument;
 
+	pthread_setname_np(pthread_self(), "kafka-callback");
+	thread_leave_real_time();
 	worker->work(worker->object);
 	ao2_ref(worker->object, -1);
 	AST_LIST_LOCK(&unjoined);

@@ -36,6 +36,12 @@ type Config struct {
 	Env []string
 	// Group is the folder of a control group that the process is to be in; empty = ours. Only root can.
 	Group string
+	// Args are added to Asterisk's command line, for example -p.
+	Args []string
+	// Prefix is put before Asterisk's command line: a program that changes its own process and executes the rest.
+	Prefix []string
+	// Namespaces are those that the process does not share with ours: CLONE_NEWPID and so on. Only root can.
+	Namespaces uintptr
 	// Detach lets the process outlive the one that started it. Otherwise the kernel kills it with its parent, however
 	// that one ends.
 	Detach bool

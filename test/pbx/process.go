@@ -109,7 +109,8 @@ func (p *PBX) launch() error {
 	if argv, err = p.restartable(argv); err != nil {
 		return err
 	}
-	argv = append(argv, "-f", "-n")
+	argv = append(append(argv, "-f", "-n"), p.config.Args...)
+	argv = slices.Concat(p.config.Prefix, argv)
 	switch {
 	case p.config.Group != "":
 		argv = append([]string{"/bin/sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(p.config.Group, "cgroup.procs")}, argv...)
@@ -121,9 +122,9 @@ func (p *PBX) launch() error {
 	cmd.Env = append(os.Environ(), p.config.Env...)
 	cmd.Stdout, cmd.Stderr = output, output
 	// Its own process group: what a terminal sends to ours is not for it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Cloneflags: p.config.Namespaces}
 	if p.config.Detach {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Setsid = false, true
 	} else {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"reskafka/test/apache"
+	"reskafka/test/confine"
 	"reskafka/test/pbx"
 	"reskafka/test/port"
 )
@@ -89,6 +90,7 @@ func counted(t *testing.T, on kind) {
 
 // TestMain ends the shared clusters and prints, for each kind, how many scenarios ran against it.
 func TestMain(m *testing.M) {
+	confine.Main()
 	results.passed, results.failed = map[kind]int{}, map[kind]int{}
 	status := m.Run()
 	for _, on := range kinds() {

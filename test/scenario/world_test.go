@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"reskafka/test/apache"
+	"reskafka/test/confine"
 	"reskafka/test/pbx"
 	"reskafka/test/port"
 )
@@ -49,6 +50,9 @@ type options struct {
 	unbooted bool              // Asterisk is not started yet
 	install  string            // the DESTDIR to take modules from, if another than usual
 	group    string            // see pbx.Config
+	args     []string          // see pbx.Config
+	spaces   uintptr           // see pbx.Config.Namespaces
+	confined *confine.Spec     // what Asterisk's process sets up before it becomes Asterisk
 }
 
 // allOurs is every module of this repository, tests' own included.
@@ -104,10 +108,17 @@ func newWorld(t *testing.T, o options) *world {
 	if o.install == "" {
 		o.install = os.Getenv("RES_KAFKA_INSTALL")
 	}
+	var prefix []string
+	if o.confined != nil {
+		if prefix, err = confine.Command(*o.confined); err != nil {
+			t.Fatal(err)
+		}
+	}
 	w.pbx, err = pbx.New(pbx.Config{
 		Dir: filepath.Join(w.dir, "pbx"), Root: w.root, Install: o.install,
 		Modules: slices.Concat(pbx.StockModules(), o.modules), Files: files,
 		Env: strings.Fields(os.Getenv("RES_KAFKA_ENV")), Group: o.group,
+		Args: o.args, Prefix: prefix, Namespaces: o.spaces,
 	})
 	if err != nil {
 		t.Fatal(err)
