@@ -2,17 +2,17 @@ package client
 
 import "reskafka/internal/config"
 
-// Limits of what a fetched batch may decompress to. A batch of 1 MB that a producer compressed to a thirtieth fits; a bomb, which
-// reaches a thousandth, does not. Records count with the memory that the client makes of them.
+// Limits of a fetched batch after decompression. A batch of 1 MB, compressed by its producer to a thirtieth,
+// fits. A bomb, compressed to a thousandth, does not. Records count with the client's memory for them.
 const (
 	minBatchBudget    = 48 << 20
 	batchBudgetFactor = 8 // times message_max_bytes
 )
 
-// RecordCost is what the client library allocates for each record, beyond the decompressed bytes that it refers to.
+// RecordCost is the client library's allocation for each record, beyond the decompressed bytes.
 const RecordCost = 200
 
-// BatchBudget is the memory that one batch may need.
+// BatchBudget returns the memory limit of a batch.
 func BatchBudget(c *config.Connection) int {
 	return max(minBatchBudget, batchBudgetFactor*c.MessageMaxBytes)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// WithAddress completes the sentence about a broker at addr: it says where the address comes from.
+// WithAddress adds the origin of addr to the sentence about a broker at addr.
 func (f Facts) WithAddress(addr string, s Sentence) Sentence {
 	switch {
 	case s.row == nil || !s.row.address:
@@ -30,7 +30,8 @@ func (f Facts) WithAddress(addr string, s Sentence) Sentence {
 	return s
 }
 
-// Describe returns the sentence of a failure. Whatever changes from one attempt to the next, our own port for one, is not in it.
+// Describe returns the sentence of a failure, without details that change between attempts, for example our
+// port.
 func Describe(err error) Sentence {
 	if known, ok := errors.AsType[*described](err); ok {
 		return known.Sentence
@@ -63,7 +64,7 @@ func Describe(err error) Sentence {
 	switch {
 	case settingUp && cutOff(err):
 		return s.cutOff(err)
-	case strings.Contains(err.Error(), "tls alert"): // of kgo's guess at an answer that is none
+	case strings.Contains(err.Error(), "tls alert"): // of kgo's interpretation of an invalid answer
 		return SentenceOf(answersInTLS)
 	case IsTimeout(err) && dialing(err):
 		return SentenceOf(connectTimedOut)
@@ -85,7 +86,7 @@ func dialing(err error) bool {
 	return ok && op.Op == "dial"
 }
 
-// setupOf gives what is known of the connection that failed; nothing is when it had been made before.
+// setupOf returns the known facts of the failed connection; after a finished set-up there are none.
 func setupOf(err error) *setup {
 	if e, ok := errors.AsType[*setupError](err); ok {
 		return e.setup
@@ -96,18 +97,18 @@ func setupOf(err error) *setup {
 	return &setup{}
 }
 
-// cutOff says whether err is the other side ending a connection without a word.
+// cutOff reports whether err means that the other side ended a connection without an answer.
 func cutOff(err error) bool {
-	if _, refused := errors.AsType[*refusedResponse](err); refused { // an end of ours, though it looks like one of theirs
+	if _, refused := errors.AsType[*refusedResponse](err); refused { // ended by us, in spite of its text
 		return false
 	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// cutOff guesses why a broker ends a connection as soon as it is there, which it does with what it cannot read. In TLS
-// 1.3 a client's first request crosses the broker's objection to the certificate: closing with that unread resets the
-// connection, and the reset can overtake the objection.
+// cutOff guesses why a broker ends a new connection, the usual reaction to unreadable bytes. In TLS 1.3 a
+// client's first request crosses the broker's alert about the certificate. The broker closes with the request
+// unread, which resets the connection, and the reset can overtake the alert.
 func (s *setup) cutOff(err error) Sentence {
 	reset := !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)
 	switch {
@@ -119,7 +120,8 @@ func (s *setup) cutOff(err error) Sentence {
 	return SentenceOf(closedAtOncePlain)
 }
 
-// turnedAway guesses why a broker ends a connection at the first request, as it does when it expects a login.
+// turnedAway guesses why a broker ends a connection at the first request, the usual reaction without an
+// expected login.
 func (f Facts) turnedAway() Sentence {
 	switch f.protocol {
 	case "plaintext", "ssl":
@@ -128,7 +130,8 @@ func (f Facts) turnedAway() Sentence {
 	return SentenceOf(closedUnanswered)
 }
 
-// DuringRequest says more of a request that a broker did not answer, and before any other, which answered tells.
+// DuringRequest adds an explanation to an unanswered request. answered reports whether the broker had
+// answered an earlier request.
 func (f Facts) DuringRequest(answered bool, err error) error {
 	if _, refused := errors.AsType[*refusedResponse](err); refused {
 		return err
@@ -144,8 +147,8 @@ func (f Facts) DuringRequest(answered bool, err error) error {
 	return err
 }
 
-// loginCause explains what a broker says to a login. It does not tell an unknown user from a wrong password, so that
-// nobody can find out who its users are.
+// loginCause explains a broker's answer to a login. For the broker's safety, the answer is the same for an
+// unknown user and a wrong password.
 func loginCause(err error, s *setup) (found Sentence, ok bool) {
 	code, _ := errors.AsType[*kerr.Error](err)
 	switch code {
@@ -169,8 +172,8 @@ func loginCause(err error, s *setup) (found Sentence, ok bool) {
 	return found, true
 }
 
-// tlsAlert finds what the broker's side objects to. In TLS 1.3 it may come only after our side of the handshake is
-// done, as the answer to the first request.
+// tlsAlert returns the alert of the broker. In TLS 1.3 an alert may arrive only after our side of the
+// handshake, as the answer to the first request.
 func tlsAlert(err error) (string, bool) {
 	for e, ok := errors.AsType[*net.OpError](err); ok; e, ok = errors.AsType[*net.OpError](e.Err) {
 		if e.Op == "remote error" { // crypto/tls's word for an alert
@@ -180,8 +183,8 @@ func tlsAlert(err error) (string, bool) {
 	return "", false
 }
 
-// refusedCertificate explains what a broker that asked for the client's certificate has against it. Java calls almost all
-// that can be wrong with one "bad" or "unknown", as its version decides. alert may be empty.
+// refusedCertificate explains the refusal of the client's certificate by a broker that has asked for it. Java
+// calls almost every cause "bad" or "unknown", depending on its version. alert may be empty.
 func (s *setup) refusedCertificate(alert string) Sentence {
 	switch {
 	case !s.certificate:
@@ -194,7 +197,7 @@ func (s *setup) refusedCertificate(alert string) Sentence {
 	return SentenceOf(certificateRefused, "")
 }
 
-// alerts are the rows of what a broker's side objects to, by crypto/tls's words for it.
+// alerts maps the alerts, in the words of crypto/tls, to rows.
 var alerts = map[string]Situation{
 	"handshake failure":              sharesNothing,
 	"insufficient security level":    tooWeak,
@@ -235,7 +238,7 @@ func tlsCause(err error, s *setup) (found Sentence, ok bool) {
 	return SentenceOf(handshakeFailed, scrub(handshake.err.Error())), true
 }
 
-// distrust explains what is wrong with a broker's certificate.
+// distrust explains a fault of a broker's certificate.
 func distrust(err error, s *setup) (found Sentence, ok bool) {
 	var (
 		authority x509.UnknownAuthorityError
@@ -246,7 +249,7 @@ func distrust(err error, s *setup) (found Sentence, ok bool) {
 	case weakSignature(err) != "":
 		return SentenceOf(weakDigest, weakSignature(err)), true
 	case errors.As(err, &authority):
-		// What follows tells of one that has the right name and still does not fit.
+		// The rest of the text is about a candidate with the right name that does not fit.
 		_, more, _ := strings.Cut(authority.Error(), "unknown authority")
 		if s.authorities {
 			return SentenceOf(authorityNotInFile, more), true
@@ -266,7 +269,7 @@ func distrust(err error, s *setup) (found Sentence, ok bool) {
 	return Sentence{}, false
 }
 
-// weakSignature returns the digest that a certificate of the broker's chain is signed with, if Go refuses that one; else "".
+// weakSignature returns the digest of a signature in the broker's chain that Go refuses; else "".
 func weakSignature(err error) string {
 	refused, ok := errors.AsType[*tls.CertificateVerificationError](err)
 	if !ok || !strings.Contains(err.Error(), "insecure algorithm") {
@@ -285,7 +288,7 @@ func weakSignature(err error) string {
 
 func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// namesOf lists who a certificate is for. A certificate chooses what it holds, so the list has an end.
+// namesOf lists the names of a certificate. The certificate chooses its names, so the list has a limit.
 func namesOf(c *x509.Certificate) string {
 	const most = 5
 	names := slices.Clone(c.DNSNames)
@@ -307,7 +310,7 @@ func namesOf(c *x509.Certificate) string {
 // ownAddress is our end of a connection in the text of a network error: "read tcp 10.0.0.1:38514->10.0.0.2:9092: ...".
 var ownAddress = regexp.MustCompile(`(?:\[[^\]\s]*\]|[^\s\[\]:]+):\d+->`)
 
-// scrub takes out of a text what differs from one attempt to the next.
+// scrub removes the parts of a text that differ between attempts.
 func scrub(text string) string { return ownAddress.ReplaceAllString(text, "") }
 
 // Expected reports whether an error is nothing to report about a broker: this side gave up, or the connection was idle.
@@ -315,11 +318,12 @@ func Expected(err error) bool {
 	return EndedIdle(err) || errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, net.ErrClosed)
 }
 
-// LargeRequest is the length from which on a request may be why a broker closes the connection, bytes. A broker that does so after a
-// shorter one has another reason.
+// LargeRequest is the length of a request, in bytes, that may make a broker close the connection. After a
+// shorter request a broker has another reason.
 const LargeRequest = 64 << 10
 
-// ConnectionLost reports whether the other side ended a connection, also where the library noticed it while it wrote.
+// ConnectionLost reports whether the other side ended a connection, also if the library noticed the end
+// during a write.
 func ConnectionLost(err error) bool {
 	return cutOff(err) || errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), ConnectionDied)
 }

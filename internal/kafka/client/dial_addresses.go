@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// attemptDelay is how long an address may take before the next one is tried as well.
+// attemptDelay is the delay before the attempt at the next address.
 const attemptDelay = 300 * time.Millisecond
 
-// attempt is the outcome of connecting to one address.
+// attempt is the outcome of a connection attempt at one address.
 type attempt struct {
 	conn net.Conn
 	err  error
 }
 
-// connectAny connects to the first of addrs that accepts. The next one is tried when one fails or is slow, so an address at which
-// nothing answers costs little. The error is that of the first to fail.
+// connectAny connects to the first of addrs that accepts. After a failure or attemptDelay the next address is
+// tried too, so a silent address costs little. The error is from the first failed address.
 func (d *Dialer) connectAny(ctx context.Context, network string, addrs []netip.Addr, port string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxConnectTime)
 	defer cancel()
@@ -53,7 +53,7 @@ func (d *Dialer) connectAny(ctx context.Context, network string, addrs []netip.A
 	return nil, first
 }
 
-// closeAll closes what n more attempts connect.
+// closeAll closes the connections of n more attempts.
 func closeAll(results <-chan attempt, n int) {
 	for range n {
 		if got := <-results; got.err == nil {
@@ -62,7 +62,7 @@ func closeAll(results <-chan attempt, n int) {
 	}
 }
 
-// alternating returns addrs with the two families by turns, the preferred one first.
+// alternating returns addrs with the two families in turn, the preferred family first.
 func alternating(addrs []netip.Addr) []netip.Addr {
 	var out, other []netip.Addr
 	for _, addr := range addrs {

@@ -6,33 +6,33 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// ErrNoAnswer is for a partition that a broker's answer says nothing about.
+// ErrNoAnswer is the error of a partition that is missing from a broker's answer.
 var ErrNoAnswer = errors.New("the broker's answer says nothing about the partition")
 
 // ErrNoBatch is the verdict on an answer from which no record can be taken and which has no other fault.
 var ErrNoBatch = errors.New("the batch is cut off or has other records than it claims")
 
-// Subject is what an answer of a broker is a verdict on.
+// Subject is the subject of a verdict.
 type Subject int
 
 const (
-	OnRecord Subject = iota // the record: it stays refused however often it is sent
-	OnTopic                 // its topic, the cluster or this connection: the records wait until somebody changes that
-	OnTime                  // its time, which is sent as another one
+	OnRecord Subject = iota // the record: a retry cannot succeed
+	OnTopic                 // the topic, the cluster or this connection: the records wait for a change
+	OnTime                  // the time: the record is sent with another time
 )
 
-// verdicts are the brokers' answers that stay the same when a batch is sent again, unless somebody or something changes. reason is
-// the name of a counter. Whatever is not here is tried again until the record's time is up: a broker that is away, restarting,
-// not the leader any more, out of replicas or of disk, or that refuses our password.
+// verdicts are the brokers' answers that a retry does not change without a change elsewhere. reason is the
+// name of a counter. All other answers are retried until the record's deadline: a broker that is away,
+// restarting, no longer the leader, out of replicas or of disk, or refuses our password.
 var verdicts = []struct {
 	err    *kerr.Error
 	on     Subject
 	reason string
 }{
-	{kerr.MessageTooLarge, OnRecord, "message too large"},    // its size
-	{kerr.RecordListTooLarge, OnRecord, "message too large"}, // its size
-	{kerr.InvalidTopicException, OnRecord, "invalid topic"},  // the name of its topic, which the record keeps
-	{kerr.InvalidRecord, OnRecord, "invalid record"},         // its key or value, by a rule of the cluster
+	{kerr.MessageTooLarge, OnRecord, "message too large"},    // the size
+	{kerr.RecordListTooLarge, OnRecord, "message too large"}, // the size
+	{kerr.InvalidTopicException, OnRecord, "invalid topic"},  // the name of the topic, which the record keeps
+	{kerr.InvalidRecord, OnRecord, "invalid record"},         // the key or the value, by a rule of the cluster
 
 	{kerr.TopicAuthorizationFailed, OnTopic, "not authorized"},            // the topic's ACLs
 	{kerr.ClusterAuthorizationFailed, OnTopic, "not authorized"},          // the cluster's ACLs
@@ -45,7 +45,8 @@ var verdicts = []struct {
 	{kerr.InvalidTimestamp, OnTime, "invalid timestamp"}, // the clock here or there, or how long the record waited
 }
 
-// VerdictOf returns the reason of a verdict, a counter's name, and its subject. known is false for every other error.
+// VerdictOf returns the reason of a verdict, which is the name of a counter, and its subject. known is false
+// for every other error.
 func VerdictOf(err error) (reason string, on Subject, known bool) {
 	for _, v := range verdicts {
 		if errors.Is(err, v.err) {
@@ -55,7 +56,7 @@ func VerdictOf(err error) (reason string, on Subject, known bool) {
 	return "", 0, false
 }
 
-// VerdictsOn returns the answers that are verdicts on something.
+// VerdictsOn returns the answers that are verdicts on a subject.
 func VerdictsOn(on Subject) (answers []*kerr.Error) {
 	for _, v := range verdicts {
 		if v.on == on {
@@ -71,9 +72,9 @@ func IsVerdict(err error, on Subject) bool {
 	return known && found == on
 }
 
-// UnknownTopic reports whether a record came back because the brokers do not know its topic. The client has then asked
-// for it for unknownTopicTime already, creating it where the brokers allow that; whether to go on asking is up to the
-// outbox.
+// UnknownTopic reports whether a record came back because its topic is unknown to the brokers. The client has
+// then asked for the topic for unknownTopicTime, including its creation where the brokers allow that. The
+// outbox decides about further attempts.
 func UnknownTopic(err error) bool {
 	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
 }

@@ -8,22 +8,23 @@ import (
 	"time"
 )
 
-// Brokers, balancers and NAT end a connection that was idle for a while. Most close or reset it, which the socket knows before
-// the next request is written; some drop it without a word. So a connection that was idle is looked at before it is written
-// to, and one that was idle for connections_max_idle_ms is renewed. Neither is a failure: nothing was lost, and nothing is logged.
+// Brokers, balancers and NAT end idle connections. Most close or reset a connection, and the socket knows
+// before the next request is written. Some drop a connection silently. Therefore an idle connection is
+// checked before a write, and renewed after connections_max_idle_ms of idle time. Neither is a failure:
+// nothing was lost, and nothing is logged.
 
 // LookAfter is how long a connection must have been idle for being looked at. Under load none is.
 const LookAfter = time.Second
 
-// IdleEnded is the error of a connection that ended while it was idle. The request goes by another connection at once.
+// IdleEnded is the error of a connection that ended while idle. The request uses another connection at once.
 type IdleEnded struct {
-	Err error // how it ended
+	Err error // the kind of end
 }
 
 func (e *IdleEnded) Error() string { return "the connection ended while it was idle: " + e.Err.Error() }
 func (e *IdleEnded) Unwrap() error { return e.Err }
 
-// EndedIdle reports whether a request failed only because its connection had ended while it was idle.
+// EndedIdle reports whether a request failed only because its idle connection had ended.
 func EndedIdle(err error) bool {
 	_, ok := errors.AsType[*IdleEnded](err)
 	return ok
@@ -34,28 +35,30 @@ var (
 	errGone        = errors.New("the other side has closed it or does not answer")
 )
 
-// usage is how a connection was used. Its methods are safe for concurrent use.
+// usage is the history of a connection's use. Its methods are safe for concurrent use.
 type usage struct {
 	limit  time.Duration   // connections_max_idle_ms
 	socket syscall.RawConn // nil = not a TCP connection
 	last   atomic.Int64    // when something was read or written, since started
-	rested atomic.Bool     // it was idle before the last request, and nothing has been read since
+	rested atomic.Bool     // idle before the last request, and nothing read since
 }
 
-// started is what usage counts from: by the monotonic clock, so that a clock that is set makes nothing idle.
+// started is the origin of usage's times: monotonic, so a change of the clock makes no connection idle.
 var started = time.Now()
 
 func (u *usage) touch() { u.last.Store(int64(time.Since(started))) }
 
-// ended reports whether the connection ended while it was idle. One that is in use is left to those that read and write.
+// ended reports whether the connection ended while idle. A connection in use is left to its readers and
+// writers.
 func (u *usage) ended() bool { return u.idle() >= LookAfter && u.gone() }
 
-// Ended reports whether the connection ended while it was idle.
+// Ended reports whether the connection ended while idle.
 func (c *Conn) Ended() bool { return c.usage.ended() }
 
 func (u *usage) idle() time.Duration { return time.Since(started) - time.Duration(u.last.Load()) }
 
-// writing is called before a request is written. It returns an error if the connection is to be renewed instead.
+// writing must be called before each write of a request. It returns an error if the connection must be
+// renewed instead.
 func (u *usage) writing() error {
 	idle := u.idle()
 	u.touch()
@@ -89,8 +92,8 @@ const (
 	tcpUserTimeout = 18 // TCP_USER_TIMEOUT, which package syscall lacks
 )
 
-// gone reports whether the kernel knows that the other side has ended the connection, or has left keepalive probes unanswered.
-// Bytes that nobody has read yet, such as TLS's own end, do not hide that.
+// gone reports whether the kernel knows that the other side has ended the connection, or has left keepalive
+// probes unanswered. Unread bytes, such as TLS's own end, do not hide the end.
 func (u *usage) gone() bool {
 	if u.socket == nil {
 		return false
@@ -104,8 +107,8 @@ func (u *usage) gone() bool {
 	return err != nil || dead
 }
 
-// bound has the kernel end the connection when bytes stay unacknowledged for a time. With acks = 0 nobody else would notice for
-// a quarter of an hour.
+// bound makes the kernel end the connection after unacknowledged bytes of that age. With acks = 0, a loss
+// would otherwise go unnoticed for a quarter of an hour.
 func (u *usage) bound(unacknowledged time.Duration) {
 	if u.socket != nil {
 		_ = u.socket.Control(func(fd uintptr) {

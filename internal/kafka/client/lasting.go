@@ -8,25 +8,25 @@ import (
 	"time"
 )
 
-// lasting are troubles that were logged and have not gone: when one has, that is logged too. The zero value is ready. Its
-// methods are safe for concurrent use.
+// lasting has the troubles that were logged and are not over; the end of each is logged too. The zero value
+// is ready for use. Methods are safe for concurrent use.
 type lasting struct {
 	some atomic.Bool // there are any
 
 	mtx   sync.Mutex
-	about map[string]trouble // by what they are about: "topic t", "group g"
+	about map[string]trouble // by subject: "topic t", "group g"
 }
 
-// AboutTopic is what a trouble with a topic is about, before its name.
+// AboutTopic is the prefix of a topic's name in the subject of a trouble.
 const AboutTopic = "topic "
 
-// trouble is what was wrong.
+// trouble is a logged failure.
 type trouble struct {
 	text  string
 	since time.Time
 }
 
-// began notes a trouble that was logged.
+// began notes a logged trouble.
 func (l *lasting) began(about, text string, now time.Time) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -65,7 +65,7 @@ func (l *lasting) topics() map[string]Failure {
 	return found
 }
 
-// ended takes a trouble that has gone; ok is false if there was none.
+// ended removes and returns a trouble that is over; ok is false if there was none.
 func (l *lasting) ended(about string) (t trouble, ok bool) {
 	if !l.some.Load() {
 		return trouble{}, false
@@ -78,10 +78,10 @@ func (l *lasting) ended(about string) (t trouble, ok bool) {
 	return t, ok
 }
 
-// inherited is what the troubles that the client before had with brokers are about.
+// inherited is the subject prefix of troubles with brokers from the previous client.
 const inherited = "broker "
 
-// takeInherited takes the troubles that the client before had with brokers and returns the oldest.
+// takeInherited removes the previous client's troubles with brokers and returns the oldest.
 func (l *lasting) takeInherited() (about string, oldest trouble) {
 	if !l.some.Load() {
 		return "", trouble{}
@@ -100,8 +100,8 @@ func (l *lasting) takeInherited() (about string, oldest trouble) {
 	return about, oldest
 }
 
-// Follow takes over the troubles of the client that this one replaces, so that it is logged when they have gone. It is called before
-// the client is used.
+// Follow adopts the troubles of the replaced client, so their end is logged. Follow must be called before the
+// client is used.
 func (s *Status) Follow(before *Status) {
 	before.lasting.mtx.Lock()
 	all := maps.Clone(before.lasting.about)

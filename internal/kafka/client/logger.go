@@ -12,9 +12,9 @@ import (
 	"reskafka/internal/host"
 )
 
-// Logger takes what the option debug asks for to the debug log: the client library's own lines, and lines of ours about
-// what it is silent on. What an administrator has to know is logged by hooks and by the outbox in words of ours, so
-// nothing of it goes higher. Its methods may be called from any goroutine.
+// Logger writes the contexts of the option debug to the debug log: the client library's lines, and our lines
+// where the library is silent. Hooks and the outbox log all facts for administrators in their own words, so
+// no line of the Logger has a higher level. Methods are safe for concurrent use.
 type Logger struct {
 	name     string
 	log      host.Logger
@@ -35,12 +35,12 @@ func NewLogger(c *config.Connection, log host.Logger) *Logger {
 	return l
 }
 
-// Enabled says whether lines of a context are to be written: for what costs something to put into words.
+// Enabled reports whether lines of a context are written, for callers with expensive lines.
 func (l *Logger) Enabled(context string) bool {
 	return l.log != nil && (l.contexts[context] || l.contexts["all"])
 }
 
-// Logf writes a line of ours about a context, if that is wanted.
+// Logf writes a line of ours about an enabled context.
 func (l *Logger) Logf(context, format string, args ...any) {
 	if l.Enabled(context) {
 		host.LogDepth(l.log, 1, host.Debug, fmt.Sprintf("connection %s: %s: ", l.name, context)+fmt.Sprintf(format, args...))
@@ -55,7 +55,7 @@ func (l *Logger) Level() kgo.LogLevel {
 	return kgo.LogLevelWarn
 }
 
-// Log implements kgo.Logger. The library's warnings are passed on whatever their context.
+// Log implements kgo.Logger. The library's warnings are written in any context.
 func (l *Logger) Log(level kgo.LogLevel, message string, pairs ...any) {
 	context := contextOf(message)
 	if l.log == nil || level > kgo.LogLevelWarn && !l.Enabled(context) {
@@ -79,8 +79,8 @@ func contextOf(message string) string {
 	return "generic"
 }
 
-// contexts are librdkafka's, by what the library's lines that belong to them begin with. The first that matches counts. Of
-// those that are missing, admin, conf and generic have lines of ours; config warns of the others.
+// contexts are librdkafka's contexts, with the beginnings of the library's lines for each. The first match
+// counts. Of the missing contexts, admin, conf and generic have lines of ours; config warns about the others.
 var contexts = []struct {
 	name  string
 	lines func() *regexp.Regexp
@@ -116,7 +116,8 @@ var contexts = []struct {
 		`heartbeat`, `join`, `sync`, `member was assigned`, `(not )?grabb(ed|ing) `, `(un)?blocking commits`)},
 }
 
-// begins is compiled when it is first needed, which without `debug` is never: half a millisecond for all when Asterisk starts.
+// begins compiles on first use, which never happens without `debug`: all expressions take half a millisecond
+// at Asterisk's start.
 func begins(alternatives ...string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^(?:` + strings.Join(alternatives, "|") + `)`)

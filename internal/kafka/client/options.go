@@ -14,8 +14,8 @@ import (
 	"reskafka/internal/config"
 )
 
-// Limits of the client library and of the protocol that an option of ours can run into. The sources are kgo.Opt's documentation where
-// nothing else is named.
+// Limits of the client library and of the protocol in reach of our options. The source is kgo.Opt's
+// documentation unless named otherwise.
 const (
 	MaxClientID       = 256       // bytes; kgo refuses more
 	MaxWireBytes      = 1 << 30   // kgo's largest batch and largest request
@@ -23,14 +23,14 @@ const (
 	MinRequestTimeout = 100 * time.Millisecond
 	MaxRequestTimeout = 15 * time.Minute
 	maxSetupTimeout   = 30 * time.Second       // librdkafka's socket.connection.setup.timeout.ms
-	maxConnectTime    = 10 * time.Second       // of these, for TCP alone: Linux knocks again 1, 3, 7, 15 s after the first time, and less often the longer one waits
+	maxConnectTime    = 10 * time.Second       // of these, for TCP alone: Linux retries after 1, 3, 7, 15 s, then less often
 	minBackoff        = 10 * time.Millisecond  // with 0 kgo would spin
-	MetadataMinAge    = 250 * time.Millisecond // kgo's 5 s would be how long it takes to see that a broker is back
+	MetadataMinAge    = 250 * time.Millisecond // with kgo's 5 s, a returning broker would be seen late
 	minIdle           = 100 * time.Millisecond // kgo's
-	maxIdle           = 15 * time.Minute       // and its most
+	maxIdle           = 15 * time.Minute       // and its maximum
 )
 
-// Options returns the options that every client of a connection has. An error names the option at fault.
+// Options returns the common options of all clients of a connection. An error names the wrong option.
 func Options(c *config.Connection, net *Dialer, logger kgo.Logger) ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
@@ -60,8 +60,8 @@ func RequestTimeout(c *config.Connection) time.Duration {
 	return Clamp(c.RequestTimeout, MinRequestTimeout, MaxRequestTimeout)
 }
 
-// saslMechanism is the one mechanism of a connection, nil for a protocol without SASL. kgo would fall back from one to
-// another; a single one keeps a password from being offered in a weaker way than configured.
+// saslMechanism returns the mechanism of a connection, nil for a protocol without SASL. With several
+// mechanisms kgo would fall back; a single mechanism prevents a weaker login than configured.
 func saslMechanism(c *config.Connection) (sasl.Mechanism, error) {
 	if !strings.HasPrefix(c.SecurityProtocol, "sasl_") {
 		return nil, nil
@@ -84,9 +84,9 @@ func saslMechanism(c *config.Connection) (sasl.Mechanism, error) {
 	}
 }
 
-// Backoff returns the wait before the next attempt after so many failures in a row: base doubled each time up to
-// ceiling, jittered by -25 to +50 % as librdkafka does so that many clients do not come back at the same moment.
-// random gives numbers in [0,1).
+// Backoff returns the wait before the next attempt after a number of failures in a row: base doubled each
+// time up to ceiling, with a jitter of -25 to +50 % like librdkafka's, so clients do not return at the same
+// moment. random returns numbers in [0,1).
 func Backoff(base, ceiling time.Duration, random func() float64) func(failures int) time.Duration {
 	base = max(base, minBackoff)
 	ceiling = max(ceiling, base)
@@ -103,8 +103,8 @@ func Backoff(base, ceiling time.Duration, random func() float64) func(failures i
 	}
 }
 
-// ClientID returns client_id as far as the client library accepts it.
+// ClientID returns client_id, cut to the limit of the client library.
 func ClientID(id string) string { return id[:min(len(id), MaxClientID)] }
 
-// Clamp returns the number from low to high that is nearest to v.
+// Clamp returns the number from low to high nearest to v.
 func Clamp[T int | time.Duration](v, low, high T) T { return min(max(v, low), high) }

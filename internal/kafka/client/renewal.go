@@ -14,37 +14,37 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// tlsFiles are the TLS files of one client. Whatever renews a certificate replaces it under its old name, at an hour when
-// nobody reloads anything, and the brokers turn away the one before as soon as it has ended: so every new connection looks
-// whether the files are the ones that were read, which takes a few calls of stat. While what is there now cannot be
-// used, because it is half written or a key does not belong to its certificate, the last that could goes on in use.
+// tlsFiles are the TLS files of a client. A renewal replaces a certificate under its old name, without a
+// reload, and brokers refuse the old certificate after its expiry. Therefore every new connection compares
+// the files by a few calls of stat. While new files are unusable, because a file is half written or a key
+// does not match its certificate, the previous files stay in use.
 type tlsFiles struct {
 	settings *config.Connection
 	name     string
 	log      host.Logger
 	lines    *throttle.Throttle
-	now      func() time.Time // of the clock that files have their times from
+	now      func() time.Time // the clock of file times
 
 	mtx    sync.Mutex
 	conf   *tls.Config // without a server name
 	own    *x509.Certificate
-	stamps []stamp // of what conf was read from
-	racy   bool    // a file was so new when it was read that another change may have left its stamp as it was
-	broken bool    // what is there now cannot be used, and that was logged
+	stamps []stamp // of the files of conf
+	racy   bool    // a file was so new at the read that a later change may have the same stamp
+	broken bool    // the present files are unusable, which was logged
 }
 
-// stamp tells one state of a file from another without reading it.
+// stamp identifies a state of a file without a read.
 type stamp struct {
 	path string
 	info os.FileInfo // nil = there is no such file
 }
 
-// timestamps is how far apart two changes of a file are at least that have different times: the kernel's clock for
-// that ticks every 10 ms at the slowest, and other file systems than Linux's own keep seconds, or two of them. It is also how long
-// whoever renews files may take to write them before those that do not belong together are told of.
+// timestamps is the least distance of two changes of a file with different times. The kernel's clock for file
+// times ticks every 10 ms at the slowest; some file systems have a resolution of one or two seconds. The same
+// time is allowed for a renewal of several files, before mismatched files are logged.
 const timestamps = 2 * time.Second
 
-// newTLSFiles reads the files. It is nil for a protocol without TLS. log may be nil.
+// newTLSFiles reads the files. It returns nil for a protocol without TLS. log may be nil.
 func newTLSFiles(c *config.Connection, log *Logger) (*tlsFiles, error) {
 	f := &tlsFiles{settings: c, name: c.Name, lines: throttle.New(QuietTime, time.Now), now: time.Now}
 	if log != nil {
@@ -60,8 +60,8 @@ func newTLSFiles(c *config.Connection, log *Logger) (*tlsFiles, error) {
 	return f, nil
 }
 
-// current gives what a new connection is to use, and when the client's certificate ends, zero without one. It may wait
-// for the disk.
+// current returns the configuration for a new connection, and the expiry of the client's certificate, zero
+// without a certificate. It may block on the disk.
 func (f *tlsFiles) current() (conf *tls.Config, expires time.Time) {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
@@ -74,7 +74,7 @@ func (f *tlsFiles) current() (conf *tls.Config, expires time.Time) {
 	return f.conf, expires
 }
 
-// renew reads the files, whose stamps were taken before. The mutex is held.
+// renew reads the files. stamps were taken before. Caller must hold the mutex.
 func (f *tlsFiles) renew(stamps []stamp) {
 	conf, own, err := readTLS(f.settings)
 	if err != nil {
@@ -99,19 +99,19 @@ func (f *tlsFiles) renew(stamps []stamp) {
 	f.read(stamps)
 }
 
-// read notes that what is in use was read from files with these stamps. The mutex is held, or nobody else knows f yet.
+// read notes the stamps of the files in use. Caller must hold the mutex, or f is not shared yet.
 func (f *tlsFiles) read(stamps []stamp) {
 	f.stamps = stamps
 	latest := f.now().Add(-timestamps)
 	f.racy = slices.ContainsFunc(stamps, func(s stamp) bool { return s.info != nil && s.info.ModTime().After(latest) })
 }
 
-// beingWritten says whether a file was changed just now.
+// beingWritten reports whether a file was changed just now.
 func (f *tlsFiles) beingWritten(s stamp) bool {
 	return s.info != nil && f.now().Sub(s.info.ModTime()).Abs() < timestamps
 }
 
-// look takes the stamps of all files, those of a folder of authorities included.
+// look returns the stamps of all files, including a folder of authorities.
 func (f *tlsFiles) look() []stamp {
 	var all []stamp
 	for _, path := range []string{f.settings.CAFile, f.settings.CertificateFile, f.settings.KeyFile} {

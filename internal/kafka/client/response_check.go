@@ -9,19 +9,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Limits of what a broker may send.
+// Limits of a broker's responses.
 const (
 	maxThrottle         = time.Minute
 	MaxOffset           = 1 << 62  // far beyond every log, and far enough from the last number to count on
-	maxResponseMemory   = 64 << 20 // of a decoded response, without its records
+	maxResponseMemory   = 64 << 20 // of a decoded response, without records
 	maxUnknownTags      = 1 << 16  // in a response; each becomes an entry of a map
 	unknownTagMemory    = 300
 	maxSetupResponse    = 256 << 10 // ApiVersions and the login, bytes
-	maxResponse         = 16 << 20  // everything else that brings no records
+	maxResponse         = 16 << 20  // all other responses without records
 	maxUnlistedResponse = 256 << 10 // responses without a layout
 )
 
-// maxResponseSize returns the largest response that is accepted, 0 = as large as the client library accepts.
+// maxResponseSize returns the largest accepted response, or 0 for the client library's own limit.
 func maxResponseSize(key kmsg.Key) int {
 	switch key {
 	case kmsg.Fetch:
@@ -35,34 +35,34 @@ func maxResponseSize(key kmsg.Key) int {
 	return maxUnlistedResponse
 }
 
-// responseCheck follows a response byte by byte as it arrives, before the client library decodes it: lengths and counts
-// must fit into the bytes that are there, and the decoded response into maxResponseMemory. Some values it corrects in
-// place. It copies nothing and allocates only to go deeper than before.
+// responseCheck follows a response byte by byte on arrival, before the client library decodes it. Lengths and
+// counts must fit the remaining bytes, and the decoded response must fit maxResponseMemory. Some values are
+// corrected in place. responseCheck copies nothing, and allocates only for a new depth.
 type responseCheck struct {
 	left   int // bytes of the response to come
 	skip   int // of these, bytes of no interest
 	memory int
 	tags   int
 	stack  []level
-	word   uint64 // of the number that is being read
-	have   int    // bytes of it
+	word   uint64 // of the present number
+	have   int    // bytes of word
 	batch  batchCheck
 	epochs epochCheck
 
-	throttle  time.Duration // that the broker asks for, before it is cut
-	fallback  bool          // with the error UNSUPPORTED_VERSION the response is one of version 0
+	throttle  time.Duration // requested by the broker, before the cut
+	fallback  bool          // with the error UNSUPPORTED_VERSION the response has version 0
 	keyless   bool          // the answer to ApiVersions has not listed Metadata so far
-	unchecked bool          // what remains is not followed
+	unchecked bool          // the rest is not followed
 }
 
-// level is a structure, an array or the tags of a structure that is being read.
+// level is an open structure or array, or the open tags of a structure.
 type level struct {
 	layout *layout
 	field  int // of layout, the next
 	count  int // elements still to come, of an array; tags, behind the fields
 	stage  stageOfLevel
-	end    int  // value of left where the tagged field around it ends
-	tagged bool // it is the content of that tagged field
+	end    int  // value of left at the end of the enclosing tagged field
+	tagged bool // the content of a tagged field
 }
 
 type stageOfLevel byte
@@ -75,10 +75,10 @@ const (
 	inElements
 )
 
-// responseHeader is what stands between the correlation number and the body of a flexible response.
+// responseHeader is the part between the correlation number and the body of a flexible response.
 var responseHeader = &layout{tagged: true}
 
-// start begins with a response of so many bytes behind its correlation number.
+// start begins a response of size bytes behind its correlation number.
 func (c *responseCheck) start(size int, l *layout, headerTags bool) {
 	*c = responseCheck{left: size, stack: c.stack[:0], unchecked: l == nil, batch: c.batch, epochs: c.epochs}
 	c.batch.start(0)
@@ -98,7 +98,7 @@ func (c *responseCheck) push(l level) {
 	c.stack = append(c.stack, l)
 }
 
-// feed follows the next bytes, which it may correct. An error says why the response is refused.
+// feed follows the next bytes, with corrections in place. An error is the reason of a refusal.
 func (c *responseCheck) feed(p []byte) error {
 	for len(p) > 0 {
 		if c.unchecked {
@@ -129,7 +129,7 @@ func (c *responseCheck) feed(p []byte) error {
 	return nil
 }
 
-// unwind leaves levels that are complete without another byte.
+// unwind leaves complete levels.
 func (c *responseCheck) unwind() {
 	for len(c.stack) > 0 && c.have == 0 && c.skip == 0 {
 		l := &c.stack[len(c.stack)-1]
@@ -141,10 +141,10 @@ func (c *responseCheck) unwind() {
 	}
 }
 
-// room returns how many bytes there are for the innermost level, the present one included.
+// room returns the number of remaining bytes of the innermost level, including the present byte.
 func (c *responseCheck) room() int { return c.left - c.stack[len(c.stack)-1].end }
 
-// step makes one step with the next bytes and returns how many it used.
+// step makes a step with the next bytes and returns the number of used bytes.
 func (c *responseCheck) step(p []byte) (used int, err error) {
 	if c.batch.left > 0 {
 		return c.batch.feed(p), nil
@@ -198,7 +198,7 @@ func (c *responseCheck) step(p []byte) (used int, err error) {
 	return c.readTag(l, p)
 }
 
-// pop leaves a level. What a tagged field has behind its content is skipped.
+// pop leaves a level. The rest of a tagged field behind its content is skipped.
 func (c *responseCheck) pop() {
 	n := len(c.stack) - 1
 	if c.stack[n].tagged {
@@ -207,7 +207,7 @@ func (c *responseCheck) pop() {
 	c.stack = c.stack[:n]
 }
 
-// readTag reads the length of a tagged field and goes into those that the client library decodes.
+// readTag reads the length of a tagged field and enters fields decoded by the client library.
 func (c *responseCheck) readTag(l *level, p []byte) (used int, err error) {
 	length, n, ok, err := c.uvarint(p)
 	if !ok {
@@ -232,7 +232,7 @@ func (c *responseCheck) readTag(l *level, p []byte) (used int, err error) {
 	return n, nil
 }
 
-// spend counts memory that the decoded response takes.
+// spend counts memory of the decoded response.
 func (c *responseCheck) spend(bytes int) error {
 	if c.memory += bytes; c.memory > maxResponseMemory {
 		return fmt.Errorf("it would take more than %d MiB of memory", maxResponseMemory>>20)
@@ -296,8 +296,8 @@ func (c *responseCheck) readField(l *level, p []byte) (used int, err error) {
 	return n, nil
 }
 
-// readError reads the error at the front of the answer to ApiVersions. A broker that does not know its version answers in
-// version 0.
+// readError reads the error at the front of the answer to ApiVersions. A broker without the requested version
+// answers in version 0.
 func (c *responseCheck) readError(l *level, p []byte) (used int, err error) {
 	value, n, ok, err := c.number(p, 2)
 	if !ok {
@@ -343,7 +343,7 @@ func (c *responseCheck) number(p []byte, size int) (value uint64, used int, ok b
 	return value, used, true, nil
 }
 
-// uvarint reads a number of up to 32 bits with 7 of them in each byte.
+// uvarint reads a number of up to 32 bits, with 7 bits in each byte.
 func (c *responseCheck) uvarint(p []byte) (value, used int, ok bool, err error) {
 	if c.room() <= 0 {
 		return 0, 0, false, fmt.Errorf("it ends in the middle")
@@ -364,7 +364,7 @@ func (c *responseCheck) uvarint(p []byte) (value, used int, ok bool, err error) 
 	return 0, used, false, nil
 }
 
-// readThrottle reads a throttle time and takes it out in place: see pause.
+// readThrottle reads a throttle time and clears the bytes in place: see pause.
 func (c *responseCheck) readThrottle(l *level, p []byte) (used int, err error) {
 	value, n, ok, err := c.number(p, 4)
 	if err != nil {
@@ -396,9 +396,9 @@ func (c *responseCheck) readNumber(l *level, f *field, p []byte) (used int, err 
 	return n, nil
 }
 
-// readReplica reads the replica that a broker would rather have read from, and replaces it with none. Brokers choose one by
-// the rack of a client, and there is no option for a rack. The client library stays with a replica that is no longer one:
-// its answers of NOT_LEADER_OR_FOLLOWER do not lead back to the leader.
+// readReplica reads the replica preferred by a broker, and replaces it with none. Brokers choose a replica by
+// the client's rack, and no option sets a rack. The client library stays with a former replica:
+// NOT_LEADER_OR_FOLLOWER does not lead the library back to the leader.
 func (c *responseCheck) readReplica(l *level, p []byte) (used int, err error) {
 	if c.have == 0 && c.room() < 4 {
 		return 0, fmt.Errorf("it ends in the middle")
@@ -415,9 +415,9 @@ func (c *responseCheck) readReplica(l *level, p []byte) (used int, err error) {
 	return used, nil
 }
 
-// batchCheck follows the record batches of a partition: their headers alone are read. A batch that cannot be what it
-// claims gets a byte of its header changed, so that its checksum does not fit: the client library then refuses that
-// batch without decoding it, and other partitions of the response are not affected.
+// batchCheck follows the headers of the record batches of a partition. In an impossible batch, a byte of the
+// header is changed to invalidate the checksum. The client library then refuses the batch without decoding
+// it, and other partitions of the response are not affected.
 type batchCheck struct {
 	left       int // bytes of the partition's batches to come
 	skip       int
@@ -429,7 +429,7 @@ type batchCheck struct {
 
 const (
 	batchPrefix    = 17 // up to the number of the format
-	oldBatchHeader = 18 // of formats 0 and 1: one byte more, the attributes
+	oldBatchHeader = 18 // of formats 0 and 1, including the attributes
 	batchHeader    = 61
 	minRecordBytes = 7
 )
@@ -465,7 +465,7 @@ func (b *batchCheck) feed(p []byte) (used int) {
 			b.refused = append(b.refused, err)
 		}
 		rest := int(int32(binary.BigEndian.Uint32(b.header[8:]))) + 12 - need
-		if rest < 0 { // which the library refuses by itself, with all that follows
+		if rest < 0 { // refused by the library itself, with all later batches
 			rest = b.left + len(p) - used
 		}
 		b.skip, b.header = rest, b.header[:0]
@@ -473,7 +473,7 @@ func (b *batchCheck) feed(p []byte) (used int) {
 	return used
 }
 
-// fault says what cannot be true in the header of a batch; nil = nothing.
+// fault returns the impossible claim in the header of a batch, or nil.
 func (b *batchCheck) fault() error {
 	h := b.header
 	offset := int64(binary.BigEndian.Uint64(h))

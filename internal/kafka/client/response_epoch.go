@@ -2,28 +2,29 @@ package client
 
 import "github.com/twmb/franz-go/pkg/kerr"
 
-// The client library asks a leader where the epoch of the last consumed record ends, after each move of a partition, and
-// resets the offset when the answer is below it: records were lost then. Two kinds of answers tell nothing and make it skip
-// or repeat records, or wait for ever:
+// After each move of a partition, the client library asks a leader for the end of the last consumed record's
+// epoch, and resets the offset to an end below it: the later records were lost. Two kinds of answers carry no
+// information, and make the library skip or repeat records, or wait forever:
 //
-//   - an undefined offset: the leader has no record of that epoch (Azure Event Hubs keeps none; Kafka after the election of a leader
-//     without history). The library resets by time.
-//   - a refusal because of the epoch (UNKNOWN_LEADER_EPOCH, FENCED_LEADER_EPOCH) that does not pass. The library asks again every
-//     second.
+//   - an undefined offset: the leader has no record of the epoch (Azure Event Hubs has none; neither has
+//     Kafka after the election of a leader without history). The library resets by time.
+//   - a lasting refusal because of the epoch (UNKNOWN_LEADER_EPOCH, FENCED_LEADER_EPOCH). The library asks
+//     again every second.
 //
-// Both become the answer that the epoch has not ended, so that consuming goes on where it was. If that offset is not in the log
-// any more, the next fetch is refused and auto_offset_reset decides. Without the request among the versions that the library may use
-// it sends it all the same and consumes nothing; epochs cannot be left out of the records that it takes them from.
+// Both are rewritten to "the epoch has not ended", so consumption continues at its position. For a deleted
+// offset, the next fetch is refused and auto_offset_reset decides. Removing the request from the library's
+// versions does not help: the library sends the request anyway and consumes nothing. Epochs cannot be removed
+// from the records.
 
-// maxEpochRefusals is how many answers in a row with a refusal are passed on: a broker that has not heard of its election is not
-// behind for longer.
+// maxEpochRefusals is the number of refusals in a row that are passed on: a broker without news of its
+// election catches up sooner.
 const maxEpochRefusals = 4
 
 // epochCheck follows the answers of a connection about the ends of epochs.
 type epochCheck struct {
 	refused   bool // this answer has a refusal
-	refusals  int  // answers in a row that have one
-	undefined bool // the offset that is being read
+	refusals  int  // answers in a row with a refusal
+	undefined bool // the present offset is undefined
 }
 
 // begin begins with an answer.
@@ -34,7 +35,7 @@ func (e *epochCheck) begin() {
 	e.refused = false
 }
 
-// readEpochError reads the error code of a partition, and takes back a refusal that does not pass.
+// readEpochError reads the error code of a partition, and clears a lasting refusal.
 func (c *responseCheck) readEpochError(l *level, p []byte) (used int, err error) {
 	last := 1 - c.have // where the code's last byte would be in p
 	code, n, ok, err := c.number(p, 2)
@@ -54,7 +55,7 @@ func (c *responseCheck) readEpochError(l *level, p []byte) (used int, err error)
 	return n, nil
 }
 
-// readEpochEnd reads the offset where an epoch ends, and makes one that is undefined larger than any.
+// readEpochEnd reads the end offset of an epoch, and replaces an undefined offset by the largest.
 func (c *responseCheck) readEpochEnd(l *level, p []byte) (used int, err error) {
 	if c.have == 0 {
 		c.epochs.undefined = len(p) > 0 && p[0] >= 0x80

@@ -10,15 +10,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// responseLayouts are the fields of every response that the clients read, as the client library decodes them. A response
-// without a row is limited by its size alone.
+// responseLayouts has the fields of every response read by the clients, as decoded by the client library. A
+// response without a row is limited by its size alone.
 //
-// A field is a letter: b, h, i, l and u take 1, 2, 4, 8 and 16 bytes, t is a throttle time in milliseconds, o an offset, s a
-// string, q a string that must be there, y bytes, r the record batches of a partition, p a partition's number, f a replica to
-// read from, c the error of an epoch, e the offset where it ends, k a request's key. [...] is an array of structures, *i one
-// of numbers, {...} a structure, %0 the tagged field 0 of the structure around it. Behind a field stand its versions, none =
-// all. f9 says that versions are flexible from 9 on: lengths are compact
-// and structures end with tagged fields.
+// A field is a letter: b, h, i, l and u take 1, 2, 4, 8 and 16 bytes, t is a throttle time in milliseconds, o
+// an offset, s a string, q a required string, y bytes, r the record batches of a partition, p a partition's
+// number, f a replica to read from, c the error of an epoch, e the end offset of the epoch, k a request's
+// key. [...] is an array of structures, *i an array of numbers, {...} a structure, %0 the tagged field 0 of
+// the enclosing structure. A field may be followed by its versions, none = all. f9 means that versions are
+// flexible from 9 on: lengths are compact, and structures end with tagged fields.
 var responseLayouts = map[kmsg.Key]string{
 	kmsg.Produce:              "f9 [s0-12 u13+ [i h o l2+ l5+ [i s]8+ s8+ %0{i i}]] t1+ %0[i s i s]",
 	kmsg.Fetch:                "f12 t1+ h7+ i7+ [s0-12 u13+ [p h o o4+ o5+ [l l]4+ f11+ r %0{i l} %1{i i} %2{l i}]] %0[i s i s]",
@@ -39,7 +39,7 @@ var responseLayouts = map[kmsg.Key]string{
 	kmsg.SASLAuthenticate:     "f2 h s y l1+",
 }
 
-// layout is a structure in one version.
+// layout is the layout of a structure in one version.
 type layout struct {
 	fields []field
 	tagged bool // ends with tagged fields
@@ -51,12 +51,12 @@ type layout struct {
 // field is a field of a layout.
 type field struct {
 	kind    byte    // as in responseLayouts; '[' for every array
-	size    int     // of a fixed one, bytes
-	compact bool    // its length is a compact one
+	size    int     // of a fixed field, bytes
+	compact bool    // with a compact length
 	element *layout // of an array
 }
 
-// fixedSizes are the bytes of the fields that have no length in front.
+// fixedSizes are the bytes of fields without a length prefix.
 var fixedSizes = map[byte]int{'b': 1, 'h': 2, 'i': 4, 'p': 4, 'l': 8, 'u': 16, 't': 4, 'o': 8, 'f': 4, 'c': 2, 'e': 8, 'k': 2}
 
 // compiled caches layouts by key and version.
@@ -74,11 +74,11 @@ func layoutOf(key kmsg.Key, version int16) (l *layout, headerTags bool) {
 		l = c.response()
 		cached.Store(l)
 	}
-	// The library reads the answer to ApiVersions before it knows what the broker can do.
+	// The library reads the answer to ApiVersions before it knows the broker's versions.
 	return l, l.tagged && key != kmsg.ApiVersions
 }
 
-// compiler makes the layout of one version.
+// compiler compiles the layout of one version.
 type compiler struct {
 	text     string
 	version  int
@@ -144,7 +144,7 @@ func (c *compiler) field() field {
 	return field{kind: kind, size: fixedSizes[kind], compact: c.flexible}
 }
 
-// applies reads the versions behind a field and reports whether the layout's is one of them.
+// applies reads the versions behind a field and reports whether the layout's version is among them.
 func (c *compiler) applies() bool {
 	if c.text == "" || !unicode.IsDigit(rune(c.text[0])) {
 		return true

@@ -9,11 +9,11 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl"
 )
 
-// maxRounds is how many rounds of hashing a broker may ask for: Kafka's default is 4096 or 8192, and a million take about a second.
-// The client library computes any number, on a goroutine that nothing ends.
+// maxRounds is the limit of hash rounds requested by a broker: Kafka's default is 4096 or 8192, and a million
+// take about a second. The client library computes any number, in a goroutine without a way to stop it.
 const maxRounds = 1_000_000
 
-// boundedSCRAM is a SCRAM mechanism that refuses more rounds than maxRounds before it computes any.
+// boundedSCRAM is a SCRAM mechanism that refuses more than maxRounds before any computation.
 type boundedSCRAM struct{ sasl.Mechanism }
 
 // Authenticate implements sasl.Mechanism.
@@ -44,8 +44,8 @@ func (s *boundedSession) Challenge(message []byte) (done bool, answer []byte, er
 	return done, answer, err
 }
 
-// rounds returns the text of the iteration count in a server's first message, RFC 5802: attributes separated by commas. The client
-// library takes the third one.
+// rounds returns the text of the iteration count in a server's first message, RFC 5802: attributes separated
+// by commas. The client library takes the third attribute.
 func rounds(message []byte) string {
 	for _, attribute := range bytes.Split(message, []byte(",")) {
 		if text, ok := strings.CutPrefix(string(attribute), "i="); ok {
@@ -55,7 +55,8 @@ func rounds(message []byte) string {
 	return ""
 }
 
-// allowed reports whether a number of rounds may be computed. One that is none is left to the client library to refuse.
+// allowed reports whether a number of rounds may be computed. The client library refuses an invalid number
+// itself.
 func allowed(text string) bool {
 	n, err := strconv.Atoi(text)
 	return err != nil || n <= maxRounds

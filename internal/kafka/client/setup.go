@@ -12,14 +12,14 @@ import (
 	"reskafka/internal/config"
 )
 
-// Facts are what an administrator chose of a connection's security, for explaining why a broker turns it down.
+// Facts are an administrator's security settings of a connection, for explanations of refusals by a broker.
 type Facts struct {
 	protocol    string    // security_protocol
 	mechanism   string    // of the login; empty without SASL
 	authorities bool      // ssl_ca_location is set
 	certificate bool      // there is a client's certificate
 	expires     time.Time // which ends then
-	brokers     []string  // those of kafka.conf; any other address is the cluster's own
+	brokers     []string  // from kafka.conf; any other address is from the cluster
 }
 
 // FactsOf returns the facts of a connection.
@@ -31,14 +31,14 @@ func FactsOf(c *config.Connection) Facts {
 	return f
 }
 
-// setup is what the set-up of one connection has shown so far: TCP, TLS, the exchange of versions, the login.
+// setup has the facts from the set-up of a connection so far: TCP, TLS, the exchange of versions, the login.
 type setup struct {
 	Facts
 	asked   atomic.Bool              // the broker asked for a client's certificate
-	offered atomic.Pointer[[]string] // the mechanisms that it named when it refused ours
+	offered atomic.Pointer[[]string] // the broker's mechanisms, after its refusal of ours
 }
 
-// setupError is a failure of a connection's set-up, with what is known of it.
+// setupError is a failure of a connection's set-up, with the known facts.
 type setupError struct {
 	err   error
 	setup *setup
@@ -47,8 +47,7 @@ type setupError struct {
 func (e *setupError) Error() string { return e.err.Error() }
 func (e *setupError) Unwrap() error { return e.err }
 
-// DuringSetup adds to the error of a connection that failed while it was made what its dialer knows of it. conn may
-// be nil.
+// DuringSetup adds the dialer's facts to the error of a failed set-up. conn may be nil.
 func DuringSetup(conn net.Conn, err error) error {
 	if c, ok := conn.(*Conn); ok && c != nil && c.setup != nil && err != nil {
 		return &setupError{err, c.setup}
@@ -56,11 +55,11 @@ func DuringSetup(conn net.Conn, err error) error {
 	return err
 }
 
-// loginConn overhears a broker's answer to the choice of a SASL mechanism. A broker that does not offer ours names those
-// it does; the client library has no way to ask for that.
+// loginConn reads along a broker's answer to the choice of a SASL mechanism. A refusing broker lists its own
+// mechanisms; the client library has no call for the list.
 //
-// The set-up of a connection reads and writes by turns, so that only the stage is read by several goroutines at once,
-// after it has become overheard.
+// The set-up of a connection alternates writes and reads. Several goroutines therefore read only the stage,
+// after overheard.
 type loginConn struct {
 	net.Conn
 	setup  *setup
@@ -71,15 +70,16 @@ type loginConn struct {
 type loginStage int
 
 const (
-	unasked   loginStage = iota // the client has not named its mechanism yet
-	asked                       // it has, and has not read all of the answer
-	overheard                   // nothing is of interest any more
+	unasked   loginStage = iota // before the choice of a mechanism
+	asked                       // after the choice, before the end of the answer
+	overheard                   // done
 )
 
 // longestAnswer is more than any list of mechanisms takes, in bytes.
 const longestAnswer = 16 << 10
 
-// Write implements net.Conn. The client library writes each request as a whole: its length in 4 bytes, then its key.
+// Write implements net.Conn. The client library writes each request in one call: its length in 4 bytes, then
+// its key.
 func (c *loginConn) Write(p []byte) (int, error) {
 	if c.stage == unasked && len(p) >= 6 && kmsg.Key(binary.BigEndian.Uint16(p[4:])) == kmsg.SASLHandshake {
 		c.stage = asked
@@ -96,7 +96,8 @@ func (c *loginConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// overhear takes the next bytes of the answer: its length in 4 bytes, the number of the request in 4, the answer.
+// overhear reads the next bytes of the answer: its length in 4 bytes, the number of the request in 4, the
+// answer.
 func (c *loginConn) overhear(p []byte) {
 	c.answer = append(c.answer, p...)
 	if len(c.answer) < 8 {
@@ -110,7 +111,7 @@ func (c *loginConn) overhear(p []byte) {
 	if int64(len(c.answer)) < 4+length {
 		return
 	}
-	// Versions 0 and 1 are the same here, and there are no others.
+	// Versions 0 and 1 are equal here, and no others exist.
 	var resp kmsg.SASLHandshakeResponse
 	if resp.ReadFrom(c.answer[8:4+length]) == nil && resp.ErrorCode != 0 {
 		c.setup.offered.Store(&resp.SupportedMechanisms)

@@ -13,8 +13,8 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// Status is what a client has learned of its brokers, for showing. The zero value is ready; one Status serves one
-// client. It is safe for concurrent use.
+// Status is a client's knowledge of its brokers, for the console. The zero value is ready for use. A Status
+// serves one client. It is safe for concurrent use.
 type Status struct {
 	acknowledged atomic.Int64 // when a broker last acknowledged a record, ns since 1970; 0 = never
 	retried      atomic.Uint64
@@ -26,37 +26,37 @@ type Status struct {
 	failure Failure
 	failed  uint64
 	refused uint64
-	listed  map[string]bool // the brokers' addresses as the cluster gave them last; nil = it has not
+	listed  map[string]bool // the cluster's latest list of broker addresses; nil = none yet
 
 	lasting lasting
 }
 
-// Snapshot is a Status at one moment.
+// Snapshot is a copy of a Status.
 type Snapshot struct {
 	Brokers      []BrokerStatus // by address
 	LastError    Failure        // of any broker
-	Failures     uint64         // connections and requests that failed
+	Failures     uint64         // failed connections and requests
 	Acknowledged time.Time      // when a broker last acknowledged a record; zero = never
 	Retried      uint64         // records handed back to be tried again, counted each time
-	Refused      uint64         // responses and record batches that no broker can mean
+	Refused      uint64         // impossible responses and record batches
 
-	Topics map[string]Failure // why records of a topic wait, and since when; those that have been logged
+	Topics map[string]Failure // why records of a topic wait, and since when; logged reasons only
 }
 
-// BrokerStatus is the state of one broker at one moment. A broker appears with the first attempt to reach it.
+// BrokerStatus is the state of a broker at one moment. A broker appears with the first connection attempt.
 type BrokerStatus struct {
 	Address     string // host:port
 	NodeID      int32  // negative while the broker is known from the configuration only
 	Connected   bool
 	Connections int
-	Since       time.Time // of being connected or not; zero if it was never tried to the end
-	Pending     string    // about the attempt to connect that is under way, in words; empty = none is
-	Connecting  time.Time // when the attempt to connect began that is under way; zero = none is
+	Since       time.Time // start of the state Connected; zero before the end of the first attempt
+	Pending     string    // the running connection attempt in words; empty = none
+	Connecting  time.Time // start of the running connection attempt; zero = none
 	Closed      bool      // the last attempt to connect failed; a connection of before may still be open, unused
 	Idle        bool      // not connected because nothing was to be sent, and not because anything failed
 	Unneeded    bool      // not connected, and the cluster has given other addresses
 	LastError   Failure
-	Throttled   time.Time // it asked for no requests before then; zero = it did not
+	Throttled   time.Time // end of the broker's throttling; zero = none
 }
 
 // Failure is an error with its time.
@@ -72,15 +72,15 @@ type broker struct {
 	since    time.Time
 	failure  Failure
 	conns    map[net.Conn]struct{}
-	gone     map[net.Conn]struct{} // closed before kgo told that they were open
+	gone     map[net.Conn]struct{} // closed before kgo reported their opening
 	answered bool                  // a request was answered since the last connect
-	attempts map[int]time.Time     // to connect that are under way, with their beginnings
+	attempts map[int]time.Time     // running connection attempts, with their starts
 	tried    int                   // attempts so far
 
 	down       bool      // does not work at the moment
-	downSince  time.Time // when that began
-	downIn     stage     // what has to succeed for it to work again
-	downAsking kmsg.Key  // and with what request
+	downSince  time.Time // start of the failure
+	downIn     stage     // stage that must succeed for a recovery
+	downAsking kmsg.Key  // and the request
 	downKey    string    // throttle key of the last failure
 	told       bool      // a line about this time being down was logged
 }
@@ -122,16 +122,16 @@ func (s *Status) Snapshot() Snapshot {
 // SetAcknowledged notes when a broker last acknowledged a record.
 func (s *Status) SetAcknowledged(at time.Time) { s.acknowledged.Store(at.UnixNano()) }
 
-// AddRetried counts records that are sent again.
+// AddRetried counts retried records.
 func (s *Status) AddRetried(records int) { s.retried.Add(uint64(records)) }
 
-// HasTroubles reports whether a trouble was logged that is not over.
+// HasTroubles reports whether a logged trouble is not over.
 func (s *Status) HasTroubles() bool { return s.lasting.some.Load() }
 
-// HasTrouble reports whether a trouble about something was logged that is not over.
+// HasTrouble reports whether a logged trouble about the subject is not over.
 func (s *Status) HasTrouble(about string) bool { return s.lasting.has(about) }
 
-// BeginTrouble notes a trouble that was logged. Hooks.Recovered logs its end.
+// BeginTrouble notes a logged trouble. Hooks.Recovered logs its end.
 func (s *Status) BeginTrouble(about, text string, now time.Time) { s.lasting.began(about, text, now) }
 
 // EndTrouble forgets a trouble without a line.
@@ -151,7 +151,7 @@ func (s Snapshot) Collect(v *metrics.Values) {
 	}
 }
 
-// Unreachable reports whether an attempt to connect has failed and there is no broker that still works.
+// Unreachable reports whether a connection attempt has failed and no broker works.
 func (s Snapshot) Unreachable() bool {
 	failed := false
 	for _, b := range s.Brokers {
@@ -166,7 +166,7 @@ func (s Snapshot) Unreachable() bool {
 	return failed
 }
 
-// Pending describes the attempt to connect that has lasted longest; it is empty when none is under way.
+// Pending describes the longest running connection attempt; empty = none.
 func (s Snapshot) Pending() string {
 	text, since := "", time.Time{}
 	for _, b := range s.Brokers {
@@ -177,7 +177,7 @@ func (s Snapshot) Pending() string {
 	return text
 }
 
-// broker gives the state behind an address. The caller holds mtx.
+// broker returns the state of an address. Caller must hold mtx.
 func (s *Status) broker(address string, node int32) *broker {
 	b := s.brokers[address]
 	if b == nil {
@@ -193,7 +193,7 @@ func (s *Status) broker(address string, node int32) *broker {
 	return b
 }
 
-// connecting is when the oldest attempt to connect began that is under way.
+// connecting returns the start of the oldest running connection attempt.
 func (b *broker) connecting() (since time.Time) {
 	for _, at := range b.attempts {
 		if since.IsZero() || at.Before(since) {
@@ -217,12 +217,13 @@ func (b *broker) throttled() time.Time {
 	return time.Now().Add(longest)
 }
 
-// unneeded reports whether nothing goes to an address any more: the cluster has given others. The caller holds mtx.
+// unneeded reports whether an address is no longer used: the cluster has listed other addresses. Caller must
+// hold mtx.
 func (s *Status) unneeded(address string, b *broker) bool {
 	return s.listed != nil && !s.listed[address] && len(b.conns) == 0
 }
 
-// attempt notes that an attempt to connect to an address begins. over ends it, once or more often.
+// attempt notes the start of a connection attempt at an address. over ends the attempt and is idempotent.
 func (s *Status) attempt(address string) (over func()) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()

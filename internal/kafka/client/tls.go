@@ -11,8 +11,8 @@ import (
 	"reskafka/internal/config"
 )
 
-// readTLS reads a connection's TLS files. It is nil for a protocol without TLS. forHost completes it. own is the client's
-// certificate, if there is one.
+// readTLS reads a connection's TLS files. conf is nil for a protocol without TLS; forHost completes conf. own
+// is the client's certificate, or nil.
 func readTLS(c *config.Connection) (conf *tls.Config, own *x509.Certificate, err error) {
 	if c.SecurityProtocol != "ssl" && c.SecurityProtocol != "sasl_ssl" {
 		return nil, nil, nil
@@ -38,19 +38,20 @@ func readTLS(c *config.Connection) (conf *tls.Config, own *x509.Certificate, err
 				c.CertificateFile, c.KeyFile, err)
 		}
 		own = pair.Leaf
-		// Not Certificates: Go would withhold the certificate when the broker's list of authorities does not name its
-		// issuer, where OpenSSL sends it all the same.
+		// Not Certificates: Go would withhold the certificate if the broker's list of authorities lacks its
+		// issuer. OpenSSL sends the certificate anyway.
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return conf, own, nil
 }
 
-// curves are Go's without the post-quantum key exchanges: their key shares make the first message longer than one TCP segment, and
-// some middleboxes lose such a message. See docs/decisions/tls-key-exchange.md.
+// curves are Go's curves without post-quantum key exchange: its key shares make the first message longer than
+// one TCP segment, and some middleboxes lose such a message. See docs/decisions/001-tls-key-exchange.md.
 var curves = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
-// cipherSuites are those of TLS 1.2 that OpenSSL offers by default and Go implements. Go's default lacks RSA key exchange and
-// CBC with SHA-256, to which old brokers are limited. Go prefers the better ones whatever the order.
+// cipherSuites returns the suites of TLS 1.2 in OpenSSL's default and in Go. Go's default lacks RSA key
+// exchange and CBC with SHA-256, the only suites of some old brokers. Go prefers the better suites in any
+// order.
 func cipherSuites() []uint16 {
 	var all []uint16
 	for _, suite := range tls.CipherSuites() {
@@ -64,7 +65,7 @@ func cipherSuites() []uint16 {
 	return all
 }
 
-// withoutPath takes out of an error what its message repeats: the name of a file.
+// withoutPath removes the name of a file from an error whose message repeats the name.
 func withoutPath(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
@@ -72,15 +73,15 @@ func withoutPath(err error) error {
 	return err
 }
 
-// forHost is the configuration for a connection to host, of which s learns whether the broker wants a certificate. Go
-// checks the name against the certificate's alternative names only; OpenSSL, and so librdkafka, still takes the common
-// name of a certificate that has none. So that such a broker keeps working, and for
-// ssl_endpoint_identification_algorithm = none, the certificate is verified here: the same chain check as Go's, then
-// the name where it counts.
+// forHost returns the configuration for a connection to host; s learns whether the broker wants a
+// certificate. Go checks the name against the certificate's alternative names only. OpenSSL, and therefore
+// librdkafka, accepts the common name of a certificate without alternative names. For such brokers, and for
+// ssl_endpoint_identification_algorithm = none, the certificate is verified here: first Go's check of the
+// chain, then the name if required.
 func forHost(base *tls.Config, host string, checkName bool, s *setup) *tls.Config {
 	conf := base.Clone()
 	conf.ServerName = host
-	conf.InsecureSkipVerify = true // VerifyConnection does it, on every connection
+	conf.InsecureSkipVerify = true // VerifyConnection verifies every connection
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
 		err := verifyChain(state.PeerCertificates, base.RootCAs)
 		if err == nil && checkName {
@@ -126,7 +127,8 @@ func hasAlternativeNames(c *x509.Certificate) bool {
 	return len(c.DNSNames)+len(c.IPAddresses)+len(c.EmailAddresses)+len(c.URIs) > 0
 }
 
-// matchesCommonName compares as OpenSSL does: letters in any case, and a first label of "*" for any one label.
+// matchesCommonName compares like OpenSSL: letters in any case, and a first label of "*" for any single
+// label.
 func matchesCommonName(name, host string) bool {
 	if name == "" || strings.EqualFold(name, host) {
 		return name != ""

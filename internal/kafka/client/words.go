@@ -9,20 +9,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// One table has a sentence for each refusal and failure that a broker or the network can cause: words_codes.go has the rows
-// of Kafka's error codes, words_table.go those of the network, TLS, SASL, the client library and this package. The log,
-// `kafka show connection` and `kafka test send` print these sentences.
+// One table has a sentence for each refusal and failure by a broker or the network. words_codes.go has the
+// rows of Kafka's error codes. words_table.go has the rows of the network, TLS, SASL, the client library and
+// this package. The log, `kafka show connection` and `kafka test send` print these sentences.
 //
-// To add a failure, add one row. If errors.Is does not recognize it, add a constant to words_table.go as well and
-// return SentenceOf(theConstant, arguments...) where cause.go recognizes it. `go test ./internal/kafka/client -run TestWords -update`
-// rewrites testdata/words.golden. A row has a cause and, unless the failure passes by itself, an option or a remedy. A %s in
-// cause or remedy is an argument. Text from outside goes in as it is: the log and the console escape it.
+// To add a failure, add a row. For a failure unknown to errors.Is, add a constant to words_table.go too, and
+// return SentenceOf(theConstant, arguments...) in cause.go. `go test ./internal/kafka/client -run TestWords
+// -update` rewrites testdata/words.golden. A row has a cause and, unless the failure ends without help, an
+// option or a remedy. A %s in cause or remedy is an argument. Text from outside is inserted unchanged: the
+// log and the console escape the text.
 
-// words is one row of the table.
+// words is a row of the table.
 type words struct {
 	of      error   // a Kafka error, an errno, a constant of ours, or an error of the client library
-	purpose Purpose // the row is for such requests only; empty = for all that have no row of their own
-	area    string  // stands before the cause; the name of a Kafka error stands there without being named here
+	purpose Purpose // kind of requests; empty = all without a row of their own
+	area    string  // prefix of the cause; a Kafka error has its own name there
 	cause   string
 	option  string // of kafka.conf; several are joined by "and"
 	remedy  string
@@ -30,7 +31,7 @@ type words struct {
 	varies  bool // the arguments differ each time
 }
 
-// Purpose is what a request is for. Some error codes mean something else to each.
+// Purpose is the purpose of a request. Some error codes depend on the purpose.
 type Purpose string
 
 const (
@@ -41,17 +42,17 @@ const (
 	ToCreate  Purpose = "create"  // a topic
 )
 
-// Situation is a failure that no other error value stands for. It has a row in the table of sentences.
+// Situation is a failure without another error value. It has a row in the table of sentences.
 type Situation string
 
 func (s Situation) Error() string { return string(s) }
 
-// libraryError is an error that the client library does not export. It is recognized by its text.
+// libraryError is an unexported error of the client library, recognized by its text.
 type libraryError string
 
 func (e libraryError) Error() string { return string(e) }
 
-// Sentence is a row of the table with the arguments of one failure. The zero value is no sentence.
+// Sentence is a row of the table with the arguments of a failure. The zero value is no sentence.
 type Sentence struct {
 	row  *words
 	args []any
@@ -92,7 +93,7 @@ const maxSaid = 300
 // String returns the sentence: "area: cause; the broker says: ... (see option; remedy)".
 func (s Sentence) String() string { return s.render(s.said) }
 
-// Key returns the sentence without what may differ each time, such as the broker's own message: the log's throttle goes by it.
+// Key returns the sentence without changing parts, such as the broker's own message, for the log's throttle.
 func (s Sentence) Key() string {
 	if s.row.varies {
 		return s.row.of.Error()
@@ -126,7 +127,7 @@ func (s Sentence) render(said string) string {
 	return text.String()
 }
 
-// brief cuts a text that is too long, between two characters.
+// brief cuts a long text between two characters.
 func brief(text string) string {
 	if len(text) <= maxSaid {
 		return text
@@ -138,7 +139,7 @@ func brief(text string) string {
 	return text[:end] + "..."
 }
 
-// Is reports whether the sentence is that of a failure.
+// Is reports whether the sentence belongs to a situation.
 func (s Sentence) Is(of Situation) bool { return s.row != nil && s.row.of == error(of) }
 
 // Empty reports whether there is no sentence.
@@ -170,11 +171,11 @@ func WithDescription(err error, purpose Purpose) error {
 	return &described{Describe(AnswerTo(purpose, err)), err}
 }
 
-// answer is an error code that a broker answered a request with.
+// answer is a broker's error code for a request.
 type answer struct {
 	err     error // a *kerr.Error
 	purpose Purpose
-	number  int16  // the code, where the client library does not know it
+	number  int16  // the code, if unknown to the client library
 	said    string // the broker's own message
 }
 
@@ -203,7 +204,8 @@ func AnswerTo(purpose Purpose, err error) error {
 	return &answer{err: code, purpose: purpose, said: messageIn(err, code)}
 }
 
-// messageIn returns the broker's own message in an error of the client library, which appends it to that of the code.
+// messageIn returns the broker's own message from an error of the client library, which appends the message
+// to the code's text.
 func messageIn(err error, code *kerr.Error) string {
 	_, said, _ := strings.Cut(err.Error(), code.Error()+": ")
 	return said
@@ -212,7 +214,7 @@ func messageIn(err error, code *kerr.Error) string {
 func (a *answer) Error() string { return a.sentence().String() }
 func (a *answer) Unwrap() error { return a.err }
 
-// Refused makes an answer one that outbox.Refusal describes, if it is not final.
+// Refused implements outbox.Refusal for an answer that is not final.
 func (a *answer) Refused() string {
 	reason, on, _ := VerdictOf(a.err)
 	if on == OnRecord {

@@ -2,7 +2,7 @@ package client
 
 import "github.com/twmb/franz-go/pkg/kerr"
 
-// codeWords are the rows of Kafka's error codes: of all that a broker can answer to what this package sends.
+// codeWords are the rows of Kafka's error codes, for all possible answers to requests of this package.
 var codeWords = []words{
 	{of: kerr.UnknownServerError, cause: "the broker failed unexpectedly", remedy: "the broker's log tells why"},
 	{of: kerr.OffsetOutOfRange, cause: "the partition has no such offset any more, or not yet", option: "auto_offset_reset"},

@@ -7,7 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kbin"
 )
 
-// The situations that cause.go recognizes.
+// The situations recognized by cause.go.
 const (
 	hostNotFound      Situation = "host not found"
 	hostNotFoundBy    Situation = "host not found by DNS"
@@ -78,7 +78,7 @@ const (
 	NotFetched      Situation = "partition not fetched"
 )
 
-// VersionsDoNotFit is the client's error for a request that a broker has no version for that the client knows.
+// VersionsDoNotFit is the client's error for a request without a common version of client and broker.
 const VersionsDoNotFit = libraryError("broker is too old; the broker has already indicated it will not know how to handle the request")
 
 // otherWords are the rows of everything but Kafka's error codes.
