@@ -14,9 +14,9 @@ import (
 	"reskafka/internal/host"
 )
 
-// TestLinesOfDays has a broker away for three days, with an attempt every second that fails in one of the ways that there
-// are, from another port of ours each time, and now and then almost works: whatever is logged keeps to its 30 seconds for each
-// cause, and no text makes a cause of its own each time.
+// TestLinesOfDays simulates a broker away for three days, with an attempt every second. Each attempt fails in
+// a random way, from another port, and some almost succeed. Each cause has at most a line in 30 seconds, and
+// no changing text creates new causes.
 func TestLinesOfDays(t *testing.T) {
 	w := watch(t)
 	port := func(i int) int { return 1024 + i%60000 }

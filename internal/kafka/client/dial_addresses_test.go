@@ -13,7 +13,7 @@ import (
 	"reskafka/test/port"
 )
 
-// TestDial_FirstAddressSwallowsPackets_NextIsTried connects to a host of which one address does not answer.
+// TestDial_FirstAddressSwallowsPackets_NextIsTried connects to a host with a silent address.
 func TestDial_FirstAddressSwallowsPackets_NextIsTried(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,7 +37,7 @@ func TestDial_FirstAddressSwallowsPackets_NextIsTried(t *testing.T) {
 	<-swallowed // the other attempt ends with the first success
 }
 
-// TestDial_AllRefuse_ReturnsFirstError checks the error of a host at which nobody listens.
+// TestDial_AllRefuse_ReturnsFirstError checks the error of a host without a listener.
 func TestDial_AllRefuse_ReturnsFirstError(t *testing.T) {
 	free, err := port.Reserve()
 	if err != nil {

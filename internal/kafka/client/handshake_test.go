@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestHandshakeError holds that kgo takes a failed handshake for a broker that cannot be reached: its records wait.
+// TestHandshakeError checks that kgo treats a failed handshake as an unreachable broker: records wait.
 func TestHandshakeError(t *testing.T) {
 	err := error(&net.OpError{Op: "dial", Err: &HandshakeError{err: os.ErrDeadlineExceeded}})
 	if timeout := err.(net.Error); !timeout.Timeout() {

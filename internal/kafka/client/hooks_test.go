@@ -23,7 +23,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// watched are hooks with a clock that stands still.
+// watched are hooks with a stopped clock.
 type watched struct {
 	*Hooks
 	t   *testing.T
@@ -62,7 +62,7 @@ func dialError(port int, cause error) error {
 		Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 9092}, Err: os.NewSyscallError("connect", cause)}
 }
 
-// TestLinesOfAnOutage walks through an outage: a line at once, one per 30 s, one when it is over.
+// TestLinesOfAnOutage walks through an outage: a line at once, a line per 30 s, a line at the end.
 func TestLinesOfAnOutage(t *testing.T) {
 	w := watch(t)
 	w.connect(nil)
@@ -98,7 +98,8 @@ func TestLinesOfAnOutage(t *testing.T) {
 	}
 }
 
-// TestHooks_ClosedWithinRequest_NamesNoLength checks that the bytes that were written of a request do not pass for its length.
+// TestHooks_ClosedWithinRequest_NamesNoLength checks that the written part of a request is not reported as
+// the request's length.
 func TestHooks_ClosedWithinRequest_NamesNoLength(t *testing.T) {
 	for _, one := range []struct {
 		e2e  kgo.BrokerE2E
@@ -115,8 +116,8 @@ func TestHooks_ClosedWithinRequest_NamesNoLength(t *testing.T) {
 
 var attempted = regexp.MustCompile(`\((\d+) (?:more )?attempts`)
 
-// TestLinesOfALongOutage holds that a day without the broker takes some thirty lines, and that they tell of every
-// attempt.
+// TestLinesOfALongOutage checks that a day without the broker takes some thirty lines, and that the lines
+// count every attempt.
 func TestLinesOfALongOutage(t *testing.T) {
 	w := watch(t)
 	const attempts = 24 * 360
@@ -141,7 +142,7 @@ func TestLinesOfALongOutage(t *testing.T) {
 	}
 }
 
-// TestLinesOfASilentBroker has one that connects but does not take records.
+// TestLinesOfASilentBroker has a broker that connects but accepts no records.
 func TestLinesOfASilentBroker(t *testing.T) {
 	w := watch(t)
 	silent := &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
@@ -151,7 +152,7 @@ func TestLinesOfASilentBroker(t *testing.T) {
 	w.expect("connection my-kafka: broker kafka1:9092 does not answer: timed out (see socket_timeout_ms; does the broker hang, or the network lose packets?); records wait")
 	w.connect(nil)
 	w.answer(kmsg.Metadata, nil)
-	w.expect() // that is no sign of records being taken
+	w.expect() // no sign of accepted records
 	w.at = w.at.Add(3 * time.Second)
 	w.answer(kmsg.Produce, nil)
 	w.expect("connection my-kafka: broker kafka1:9092 is back after 3s")
@@ -161,7 +162,7 @@ func TestLinesOfASilentBroker(t *testing.T) {
 	w.answer(kmsg.Produce, nil)
 	w.expect("connection my-kafka: broker kafka1:9092 is back after 0s")
 
-	// What is part of connecting is told by the connect hook, and what we end ourselves is nobody's fault.
+	// The connect hook logs failures of the set-up, and our own closes are no failures.
 	w.answer(kmsg.ApiVersions, io.EOF)
 	w.answer(kmsg.SASLAuthenticate, io.EOF)
 	w.answer(kmsg.Produce, context.Canceled)
@@ -169,14 +170,14 @@ func TestLinesOfASilentBroker(t *testing.T) {
 	w.connect(kgo.ErrClientClosed)
 	w.expect()
 
-	// The first request after a connect ends it: what a listener that wants a login does.
+	// The first request after a connect ends the connection, as on a listener with logins.
 	w.connect(nil)
 	w.answer(kmsg.Metadata, io.EOF)
 	w.expect("connection my-kafka: broker kafka1:9092 does not answer: it closed the connection at once" +
 		" (is its listener's security_protocol sasl_plaintext?); records wait")
 }
 
-// TestEndOfReporting holds that closing reports nothing as a failure, and loses no count.
+// TestEndOfReporting checks that a close reports no failure and loses no count.
 func TestEndOfReporting(t *testing.T) {
 	w := watch(t)
 	for range 3 {
@@ -209,16 +210,16 @@ func TestConnectionCount(t *testing.T) {
 	if s := state(); s.Connected || !s.Since.Equal(w.at) {
 		t.Errorf("%+v", s)
 	}
-	// A connection whose set-up fails is closed first and told of afterwards.
+	// A connection with a failed set-up is closed first and reported afterwards.
 	w.OnBrokerDisconnect(kafka1, one)
 	w.OnBrokerConnect(kafka1, 0, one, io.EOF)
-	// As is one that succeeds on a broker that was given up meanwhile.
+	// So is a successful connection to an abandoned broker.
 	w.OnBrokerDisconnect(kafka1, two)
 	w.OnBrokerConnect(kafka1, 0, two, nil)
 	if s := state(); s.Connected || len(w.status.brokers["kafka1:9092"].gone) != 0 {
 		t.Errorf("%+v", s)
 	}
-	// The same address from the configuration is the same broker, and its number stays known.
+	// The address from the configuration belongs to the same broker, and its number stays known.
 	w.OnBrokerConnect(kgo.BrokerMetadata{NodeID: -1 << 31, Host: "kafka1", Port: 9092}, 0, one, nil)
 	if snap := w.status.Snapshot(); len(snap.Brokers) != 1 || snap.Brokers[0].NodeID != 1 {
 		t.Errorf("%+v", snap.Brokers)

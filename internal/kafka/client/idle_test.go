@@ -33,8 +33,8 @@ func tcpPair(t *testing.T) (ours, theirs *net.TCPConn) {
 	return conn.(*net.TCPConn), other.(*net.TCPConn)
 }
 
-// TestUsage_EndedConnection_IsSeenBeforeWriting guards acks = 0, where a request that is written to an ended connection is lost,
-// also when bytes lie before the end that nobody has read, as with TLS.
+// TestUsage_EndedConnection_IsSeenBeforeWriting guards acks = 0: a request on an ended connection is lost,
+// even with unread bytes before the end, as with TLS.
 func TestUsage_EndedConnection_IsSeenBeforeWriting(t *testing.T) {
 	for name, end := range map[string]func(*net.TCPConn){
 		"FIN":              func(c *net.TCPConn) { c.Close() },
@@ -58,14 +58,14 @@ func TestUsage_EndedConnection_IsSeenBeforeWriting(t *testing.T) {
 			}
 			u.touch()
 			if err := u.writing(); err != nil {
-				t.Errorf("one in use: %v", err) // its end is a failure, and is reported
+				t.Errorf("one in use: %v", err) // the end is a failure, and is reported
 			}
 		})
 	}
 }
 
-// TestUsage_SilentConnection_IsRenewed checks that connections_max_idle_ms counts by the monotonic clock from the last byte in
-// either direction, and that only the end of a connection that was idle is none of the broker's failures.
+// TestUsage_SilentConnection_IsRenewed checks that connections_max_idle_ms runs on the monotonic clock from
+// the last byte in either direction, and that only the end of an idle connection is no failure of the broker.
 func TestUsage_SilentConnection_IsRenewed(t *testing.T) {
 	client, _ := tcpPair(t)
 	u := &usage{limit: time.Minute, socket: socketOf(client)}
@@ -97,8 +97,8 @@ func TestUsage_SilentConnection_IsRenewed(t *testing.T) {
 	})
 }
 
-// TestUsage_RefusedResponseAfterRest_IsReported checks that a response that this side refuses is not taken for a connection that ended
-// while it was idle, which is not reported.
+// TestUsage_RefusedResponseAfterRest_IsReported checks that a response refused by this side does not count as
+// an idle connection's end, which is not reported.
 func TestUsage_RefusedResponseAfterRest_IsReported(t *testing.T) {
 	for _, one := range []struct {
 		err  error

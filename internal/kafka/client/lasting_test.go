@@ -16,7 +16,7 @@ import (
 	"reskafka/internal/host"
 )
 
-// listing is a cluster's answer with its brokers, each "host" on port 9092.
+// listing returns a cluster's metadata with its brokers, each "host" on port 9092.
 func listing(hosts ...string) *kmsg.MetadataResponse {
 	answer := kmsg.NewPtrMetadataResponse()
 	for i, h := range hosts {
@@ -36,8 +36,8 @@ func (w *watched) brokerAt(address string) (BrokerStatus, bool) {
 
 var bootstrap = kgo.BrokerMetadata{NodeID: -1 << 31, Host: "bootstrap", Port: 9092}
 
-// TestCluster_AfterAnOutage_OtherAddressesAreNotNeeded guards that a name of `brokers` that was tried in an outage does not count as
-// not connected for good when its broker is connected under another name.
+// TestCluster_AfterAnOutage_OtherAddressesAreNotNeeded guards that a name of `brokers`, tried in an outage,
+// does not stay unconnected after the broker is connected under another name.
 func TestCluster_AfterAnOutage_OtherAddressesAreNotNeeded(t *testing.T) {
 	w := watch(t)
 	w.OnBrokerConnect(bootstrap, 0, nil, dialError(1, syscall.ECONNREFUSED))
@@ -56,7 +56,7 @@ func TestCluster_AfterAnOutage_OtherAddressesAreNotNeeded(t *testing.T) {
 	}
 	w.SetCluster(listing("kafka1"))
 	w.expect()
-	// A broker that has left the cluster or has another address now.
+	// A broker that has left the cluster or has a new address.
 	w.SetCluster(listing("kafka2"))
 	if b, ok := w.brokerAt("kafka1:9092"); ok && b.Unneeded {
 		t.Errorf("kafka1 is connected and not needed: %+v", b)
@@ -72,8 +72,8 @@ func TestCluster_AfterAnOutage_OtherAddressesAreNotNeeded(t *testing.T) {
 	}
 }
 
-// TestStatus_ClosedWithoutAFailure_IsIdle checks that a connection that ended because it was idle is no failure, and one that failed
-// is not idle.
+// TestStatus_ClosedWithoutAFailure_IsIdle checks that the end of an idle connection is no failure, and that a
+// failed connection is not idle.
 func TestStatus_ClosedWithoutAFailure_IsIdle(t *testing.T) {
 	w := watch(t)
 	w.connect(nil)
@@ -89,8 +89,8 @@ func TestStatus_ClosedWithoutAFailure_IsIdle(t *testing.T) {
 	}
 }
 
-// TestStatus_AttemptUnderWay_IsShown checks that an attempt to connect is seen before it has an outcome, with where the address
-// comes from.
+// TestStatus_AttemptUnderWay_IsShown checks that a connection attempt is visible before its outcome, with the
+// origin of the address.
 func TestStatus_AttemptUnderWay_IsShown(t *testing.T) {
 	w := watch(t)
 	w.status.facts.brokers = []string{"kafka1:9092"}
@@ -114,7 +114,8 @@ func TestStatus_AttemptUnderWay_IsShown(t *testing.T) {
 	}
 }
 
-// TestLasting_TroubleGone_IsLoggedOnce checks that each trouble that was logged has a line when it has gone, and no other has.
+// TestLasting_TroubleGone_IsLoggedOnce checks that the end of each logged trouble has a line, and no other
+// end has.
 func TestLasting_TroubleGone_IsLoggedOnce(t *testing.T) {
 	w := watch(t)
 	w.Recovered("topic t")
@@ -130,8 +131,8 @@ func TestLasting_TroubleGone_IsLoggedOnce(t *testing.T) {
 		"authorized to write to the topic (the cluster's ACLs must allow Write on it)")
 }
 
-// TestFollow_TroubleOfTheClientBefore_IsLoggedWhenGone guards that a password that was mended in kafka.conf has a line: the client
-// that logged the failure is another one than the one that works.
+// TestFollow_TroubleOfTheClientBefore_IsLoggedWhenGone guards the log line about a corrected password in
+// kafka.conf: one client logs the failure, and its successor succeeds.
 func TestFollow_TroubleOfTheClientBefore_IsLoggedWhenGone(t *testing.T) {
 	follower := func(t *testing.T) *watched {
 		before, w := watch(t), watch(t)
@@ -171,8 +172,8 @@ func TestFollow_TroubleOfTheClientBefore_IsLoggedWhenGone(t *testing.T) {
 	})
 }
 
-// TestUnsent_FailureInsideTheLibrary_IsLogged guards against silence: no hook hears of a request that fails before it is written, or
-// whose answer cannot be read.
+// TestUnsent_FailureInsideTheLibrary_IsLogged guards against silence: no hook reports a request that fails
+// before its write, or an undecodable answer.
 func TestUnsent_FailureInsideTheLibrary_IsLogged(t *testing.T) {
 	w := watch(t)
 	old := errors.New("broker is too old; the broker has already indicated it will not know how to handle the request")

@@ -9,7 +9,7 @@ import (
 	"reskafka/internal/kafka/produce"
 )
 
-// open starts a producer that the test's end closes.
+// open starts a producer, closed at the test's end.
 func open(t *testing.T, c *config.Connection, log host.Logger, status *client.Status) *produce.Producer {
 	t.Helper()
 	p, err := produce.NewProducer(c, log, status)

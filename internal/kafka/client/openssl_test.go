@@ -25,10 +25,10 @@ import (
 	"reskafka/test/openssl"
 )
 
-// negative returns a certificate like c whose serial number is negative, signed anew by that key.
+// negative returns a copy of c with a negative serial number, signed by the key.
 func negative(t *testing.T, c *x509.Certificate, by *ecdsa.PrivateKey) []byte {
 	t.Helper()
-	version := []byte{0xa0, 3, 2, 1, 2} // the serial number follows: 2, 1, and one byte
+	version := []byte{0xa0, 3, 2, 1, 2} // before the serial number: 2, 1, and a byte
 	at := bytes.Index(c.RawTBSCertificate, version)
 	if at < 0 {
 		t.Fatal("no version found")
@@ -52,8 +52,8 @@ func negative(t *testing.T, c *x509.Certificate, by *ecdsa.PrivateKey) []byte {
 	return der
 }
 
-// TestTLS_NegativeSerialNumbers_Connects guards certificates that authorities have issued and OpenSSL accepts, and Go refuses
-// unless its setting x509negativeserial says otherwise.
+// TestTLS_NegativeSerialNumbers_Connects guards certificates from real authorities, accepted by OpenSSL and
+// refused by Go without x509negativeserial.
 func TestTLS_NegativeSerialNumbers_Connects(t *testing.T) {
 	dir := t.TempDir()
 	ca := kafkatest.NewAuthority(t, "ours")
@@ -65,8 +65,8 @@ func TestTLS_NegativeSerialNumbers_Connects(t *testing.T) {
 	kafkatest.SendAll(t, open(t, kafkatest.Secure(cluster, file), nil, nil), kafkatest.Numbered("t", 0, 3)...)
 }
 
-// TestTLS_OpenSSLServers_ConnectOrSayWhy sends through OpenSSL's server with habits that Go's has not. What its client accepts by
-// default and Go implements connects; the rest is refused with the reason and the remedy.
+// TestTLS_OpenSSLServers_ConnectOrSayWhy sends through OpenSSL's server with habits unknown to Go's server.
+// Connections in OpenSSL's default and in Go succeed; all others fail with the reason and the remedy.
 func TestTLS_OpenSSLServers_ConnectOrSayWhy(t *testing.T) {
 	dir := t.TempDir()
 	openssl.Run(t, dir, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority", "-days", "2")
@@ -87,7 +87,7 @@ func TestTLS_OpenSSLServers_ConnectOrSayWhy(t *testing.T) {
 	for name, test := range map[string]struct {
 		certificate []string
 		args        []string
-		want        string // empty = it connects
+		want        string // empty = success
 	}{
 		"defaults":              {certificate: good},
 		"RSA key exchange only": {certificate: good, args: []string{"-tls1_2", "-cipher", "kRSA+AESGCM"}},
@@ -121,8 +121,8 @@ func TestTLS_OpenSSLServers_ConnectOrSayWhy(t *testing.T) {
 	}
 }
 
-// TestTLS_MiddleboxLosesLongHello_Connects sends through a middlebox that loses a ClientHello of more than one TCP segment, as a
-// hello with post-quantum key shares is.
+// TestTLS_MiddleboxLosesLongHello_Connects sends through a middlebox that drops a ClientHello of more than
+// one TCP segment, for example a hello with post-quantum key shares.
 func TestTLS_MiddleboxLosesLongHello_Connects(t *testing.T) {
 	ca := kafkatest.NewAuthority(t, "ours")
 	longest := 1300 // of IPv6 over a tunnel, bytes
@@ -134,7 +134,7 @@ func TestTLS_MiddleboxLosesLongHello_Connects(t *testing.T) {
 	kafkatest.SendAll(t, open(t, kafkatest.Secure(cluster, ca.Write(filepath.Join(t.TempDir(), "ca.pem"))), nil, nil), kafkatest.Numbered("t", 0, 3)...)
 }
 
-// middlebox loses the first message of a connection when that is longer than a number of bytes.
+// middlebox drops the first message of a connection above a limit of bytes.
 type middlebox struct {
 	net.Listener
 	longest int
@@ -179,7 +179,7 @@ func (f *filtered) Read(p []byte) (int, error) {
 	return f.Conn.Read(p)
 }
 
-// TestTLS_UnreadableCertificate_SaysWhy checks the sentence about a certificate that Go does not parse.
+// TestTLS_UnreadableCertificate_SaysWhy checks the sentence about a certificate unparseable for Go.
 func TestTLS_UnreadableCertificate_SaysWhy(t *testing.T) {
 	ca := kafkatest.NewAuthority(t, "ours")
 	server := ca.Issue()

@@ -23,7 +23,7 @@ const (
 	MinRequestTimeout = 100 * time.Millisecond
 	MaxRequestTimeout = 15 * time.Minute
 	maxSetupTimeout   = 30 * time.Second       // librdkafka's socket.connection.setup.timeout.ms
-	maxConnectTime    = 10 * time.Second       // of these, for TCP alone: Linux retries after 1, 3, 7, 15 s, then less often
+	maxConnectTime    = 10 * time.Second       // of these, for TCP alone: Linux retries after 1, 3, 7, 15 s
 	minBackoff        = 10 * time.Millisecond  // with 0 kgo would spin
 	MetadataMinAge    = 250 * time.Millisecond // with kgo's 5 s, a returning broker would be seen late
 	minIdle           = 100 * time.Millisecond // kgo's

@@ -34,7 +34,7 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// TestReadDeadline holds that a deadline is only ever brought forward, and can be taken away.
+// TestReadDeadline checks that a deadline moves only forward to an earlier time, and can be removed.
 func TestReadDeadline(t *testing.T) {
 	inner := &recordingConn{}
 	conn := &Conn{Conn: inner, silence: time.Minute}

@@ -18,7 +18,7 @@ import (
 	"reskafka/test/port"
 )
 
-// TestOutage loses a broker for real, and has it back on the same port.
+// TestOutage stops a real broker, and starts the broker again on the same port.
 func TestOutage(t *testing.T) {
 	away, err := port.Reserve()
 	if err != nil {
@@ -53,7 +53,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// TestLibraryLog holds that the library's own lines stay in the debug log, warnings only unless debug is set.
+// TestLibraryLog checks that the library's lines stay in the debug log, only warnings without debug.
 func TestLibraryLog(t *testing.T) {
 	for _, debug := range []bool{false, true} {
 		cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
@@ -74,7 +74,8 @@ func TestLibraryLog(t *testing.T) {
 	}
 }
 
-// TestDebugHidesThePassword holds that debug, which writes the settings and follows the login, never shows it.
+// TestDebugHidesThePassword checks that debug, which writes the settings and the login, never shows the
+// password.
 func TestDebugHidesThePassword(t *testing.T) {
 	const password = "correct-horse"
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "asterisk", password))
@@ -98,7 +99,7 @@ func TestLongClientID(t *testing.T) {
 	log.WaitFor(t, host.Warning, "client_id is longer than 256 bytes")
 }
 
-// TestLongOutageIsFlat holds that attempts that fail leave nothing behind: no goroutine, no connection.
+// TestLongOutageIsFlat checks that failed attempts leave no goroutine and no connection behind.
 func TestLongOutageIsFlat(t *testing.T) {
 	d := &kafkatest.Door{Tries: make(chan struct{}, 1000)}
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"), kfake.ListenFn(func(network, address string) (net.Listener, error) {
@@ -121,7 +122,8 @@ func TestLongOutageIsFlat(t *testing.T) {
 	pass(20)
 	before := runtime.NumGoroutine()
 	pass(150)
-	// Some come and go with every attempt, and on a busy machine go late; what stays would be one for each.
+	// Some goroutines belong to an attempt, and end late on a busy machine; a leak would be one for each
+	// attempt.
 	after, deadline := runtime.NumGoroutine(), time.Now().Add(kafkatest.Patience)
 	for after > before+50 && time.Now().Before(deadline) {
 		kafkatest.Await(t, d.Tries)
@@ -139,8 +141,8 @@ func TestLongOutageIsFlat(t *testing.T) {
 	o.AllSent()
 }
 
-// TestLasting_RefusalsEnd_AreLogged has a broker refuse for a while what a producer needs: a leader for the topic's partition, and
-// a producer id. Each has a line when it is refused and when it is not any more.
+// TestLasting_RefusalsEnd_AreLogged has a broker that refuses a producer's needs for a while: a leader for
+// the topic's partition, and a producer id. The start and the end of each refusal have a line.
 func TestLasting_RefusalsEnd_AreLogged(t *testing.T) {
 	for about, fault := range map[string]kfake.Fault{
 		"topic t":               {Keys: []kmsg.Key{kmsg.Metadata}, Topic: "t", Err: kerr.LeaderNotAvailable, Count: -1},
@@ -168,7 +170,7 @@ func TestLasting_RefusalsEnd_AreLogged(t *testing.T) {
 	}
 }
 
-// TestNoNetworkAtOnce holds that making a producer opens no connection.
+// TestNoNetworkAtOnce checks that the creation of a producer opens no connection.
 func TestNoNetworkAtOnce(t *testing.T) {
 	addr, accepted := kafkatest.SilentServer(t)
 	p := open(t, kafkatest.Connection(addr), nil, nil)
@@ -180,8 +182,8 @@ func TestNoNetworkAtOnce(t *testing.T) {
 	}
 }
 
-// TestSocketTimeout has a broker that leaves a request unanswered. kgo by itself would wait for socket_timeout_ms and
-// request_timeout_ms together.
+// TestSocketTimeout has a broker that leaves a request unanswered. kgo alone would wait for the sum of
+// socket_timeout_ms and request_timeout_ms.
 func TestSocketTimeout(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	c, log := kafkatest.Connection(cluster.ListenAddrs()...), kafkatest.NewLines()

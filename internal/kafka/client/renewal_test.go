@@ -16,8 +16,8 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestRenewedFiles renews the brokers' certificate, its authority and the client's certificate under their old names, and
-// nobody reloads anything: as soon as the old connections end the new files are used. What cannot be used is not.
+// TestRenewedFiles renews the brokers' certificate, its authority and the client's certificate under their
+// old names, without a reload. New connections use the new files, and never unusable files.
 func TestRenewedFiles(t *testing.T) {
 	dir := t.TempDir()
 	first, second := kafkatest.NewAuthority(t, "first"), kafkatest.NewAuthority(t, "second")
@@ -41,7 +41,7 @@ func TestRenewedFiles(t *testing.T) {
 	p := open(t, c, log, nil)
 	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
 
-	// The renewal is under way: the new certificate is there and its key is not.
+	// In the middle of a renewal: the new certificate exists, its key does not.
 	renewed := second.Issue()
 	old, err := os.ReadFile(c.KeyFile)
 	if err != nil {
@@ -55,7 +55,7 @@ func TestRenewedFiles(t *testing.T) {
 	if err := os.WriteFile(c.KeyFile, old, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	long := time.Now().Add(-time.Hour) // it takes too long
+	long := time.Now().Add(-time.Hour) // the renewal takes too long
 	for _, path := range []string{c.CAFile, c.CertificateFile, c.KeyFile} {
 		if err := os.Chtimes(path, long, long); err != nil {
 			t.Fatal(err)

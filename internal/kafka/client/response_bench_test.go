@@ -6,7 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// BenchmarkResponseCheck measures what following a response costs.
+// BenchmarkResponseCheck measures the cost of the check of a response.
 func BenchmarkResponseCheck(b *testing.B) {
 	produce := kmsg.NewPtrProduceResponse()
 	produce.Version = 9

@@ -36,7 +36,7 @@ func fill(random *rand.Rand, v reflect.Value) {
 		}
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 {
-			v.SetBytes(nil) // record batches have a test of their own
+			v.SetBytes(nil) // record batches have their own test
 			return
 		}
 		v.Set(reflect.MakeSlice(v.Type(), random.IntN(4), 4))
@@ -71,8 +71,9 @@ func versions(visit func(key kmsg.Key, version int16)) {
 	}
 }
 
-// TestResponseLayouts_EveryVersion_MatchesLibrary checks that the layouts are those of the client library: a response that
-// it wrote is followed to its last byte, in pieces of any size, and shorter ones are refused.
+// TestResponseLayouts_EveryVersion_MatchesLibrary checks that the layouts equal the client library's: a
+// response written by the library is followed to its last byte, in pieces of any size, and shorter responses
+// are refused.
 func TestResponseLayouts_EveryVersion_MatchesLibrary(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	versions(func(key kmsg.Key, version int16) {
@@ -107,8 +108,8 @@ func TestResponseLayouts_EveryVersion_MatchesLibrary(t *testing.T) {
 	})
 }
 
-// TestResponseCheck_Bombs_AreRefused checks that counts which do not fit into the bytes, or which fit and would take too
-// much memory, are refused before they are decoded.
+// TestResponseCheck_Bombs_AreRefused checks that counts beyond the remaining bytes, or beyond the memory
+// limit, are refused before the decoding.
 func TestResponseCheck_Bombs_AreRefused(t *testing.T) {
 	long := func(n int, front ...byte) []byte { return append(front, make([]byte, n)...) }
 	for _, bomb := range []struct {
@@ -158,7 +159,8 @@ func metadataBomb() []byte {
 	return append(body, make([]byte, n*19)...)
 }
 
-// TestResponseCheck_Throttle_IsTakenOut checks that a throttle time is taken out in place, wherever the bytes are split.
+// TestResponseCheck_Throttle_IsTakenOut checks that a throttle time is cleared in place, at any split of the
+// bytes.
 func TestResponseCheck_Throttle_IsTakenOut(t *testing.T) {
 	for _, millis := range []int32{0, 1, 255, 256, 59999, 60000, 60001, 65535, 65536, 1 << 24, math.MaxInt32, -1, math.MinInt32} {
 		response := kmsg.NewPtrHeartbeatResponse()
@@ -183,7 +185,8 @@ func TestResponseCheck_Throttle_IsTakenOut(t *testing.T) {
 	}
 }
 
-// TestResponseCheck_PreferredReplica_IsTakenOut checks that a consumer is not sent to another replica.
+// TestResponseCheck_PreferredReplica_IsTakenOut checks that no response redirects a consumer to another
+// replica.
 func TestResponseCheck_PreferredReplica_IsTakenOut(t *testing.T) {
 	response := kmsg.NewPtrFetchResponse()
 	response.Version = 12
@@ -207,7 +210,7 @@ func TestResponseCheck_PreferredReplica_IsTakenOut(t *testing.T) {
 	}
 }
 
-// batchOf makes a record batch with its claims.
+// batchOf returns a record batch with these claims.
 func batchOf(offset int64, delta, records int32, compressed bool, body int) []byte {
 	b := kmsg.RecordBatch{FirstOffset: offset, Length: int32(body + 49), Magic: 2, LastOffsetDelta: delta, NumRecords: records,
 		Records: make([]byte, body)}
@@ -217,13 +220,14 @@ func batchOf(offset int64, delta, records int32, compressed bool, body int) []by
 	return b.AppendTo(nil)
 }
 
-// TestResponseCheck_ImpossibleBatch_IsMadeUnreadable checks that a batch whose header cannot be true gets a wrong checksum,
-// that the others of the response stay as they are, and that the reason names the partition and the offset.
+// TestResponseCheck_ImpossibleBatch_IsMadeUnreadable checks that a batch with an impossible header gets a
+// wrong checksum, that other batches of the response stay unchanged, and that the reason has the partition
+// and the offset.
 func TestResponseCheck_ImpossibleBatch_IsMadeUnreadable(t *testing.T) {
 	for _, one := range []struct {
 		name  string
 		batch []byte
-		want  string // empty = it is passed on
+		want  string // empty = passed on
 	}{
 		{"good", batchOf(5, 9, 10, false, 700), ""},
 		{"good and compressed", batchOf(5, 9999, 10000, true, 70), ""},
@@ -281,8 +285,8 @@ func TestResponseCheck_ImpossibleBatch_IsMadeUnreadable(t *testing.T) {
 	}
 }
 
-// FuzzResponseCheck checks that no bytes make the check panic, and that it lets pass whatever the client library can
-// decode within the limits.
+// FuzzResponseCheck checks that no bytes make the check panic, and that the check accepts every response that
+// the client library can decode within the limits.
 func FuzzResponseCheck(f *testing.F) {
 	versions(func(key kmsg.Key, version int16) {
 		response := kmsg.ResponseForKey(int16(key))
@@ -297,7 +301,7 @@ func FuzzResponseCheck(f *testing.F) {
 		l, _ := layoutOf(kmsg.Key(key), version)
 		c := &responseCheck{}
 		c.start(len(body), l, false)
-		// The check may correct what it is given, so it goes first.
+		// The check may correct its input, so it goes first.
 		if err := walk(c, body, 1+max(size, 0)%64); err == nil {
 			response := kmsg.ResponseForKey(key)
 			response.SetVersion(version)

@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestResponseCheck_EpochAnswers checks which answers about epochs are changed, however they are cut into reads.
+// TestResponseCheck_EpochAnswers checks the rewritten answers about epochs, at any split into reads.
 func TestResponseCheck_EpochAnswers(t *testing.T) {
 	encode := func(code int16, end int64) []byte {
 		response := kmsg.NewPtrOffsetForLeaderEpochResponse()

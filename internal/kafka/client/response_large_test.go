@@ -47,7 +47,7 @@ func largeAnswers() []kmsg.Response {
 	return []kmsg.Response{metadata, offsets, list, join, synced, fetched}
 }
 
-// TestResponseCheck_LargeClusters_AreAccepted guards against limits that honest brokers reach.
+// TestResponseCheck_LargeClusters_AreAccepted guards against limits within reach of honest brokers.
 func TestResponseCheck_LargeClusters_AreAccepted(t *testing.T) {
 	for _, answer := range largeAnswers() {
 		key := kmsg.Key(answer.Key())

@@ -58,7 +58,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestTLSRefused holds that a broker that cannot be trusted is told of in words, and its records wait.
+// TestTLSRefused checks that an untrusted broker has a log line in words, and that its records wait.
 func TestTLSRefused(t *testing.T) {
 	dir := t.TempDir()
 	ca, other := kafkatest.NewAuthority(t, "ours"), kafkatest.NewAuthority(t, "other")
@@ -124,8 +124,8 @@ func TestTLSRefused(t *testing.T) {
 	}
 }
 
-// TestClientCertificate holds that the certificate goes out even when the broker's list of authorities does not name
-// its issuer, as librdkafka does it.
+// TestClientCertificate checks that the certificate is sent even if the broker's list of authorities lacks
+// its issuer, as in librdkafka.
 func TestClientCertificate(t *testing.T) {
 	dir := t.TempDir()
 	ca, other := kafkatest.NewAuthority(t, "ours"), kafkatest.NewAuthority(t, "other")
@@ -139,7 +139,7 @@ func TestClientCertificate(t *testing.T) {
 	kafkatest.SendAll(t, open(t, c, nil, nil), kafkatest.Numbered("t", 0, 1)...)
 }
 
-// TestUnusableFiles holds that a mistake in the files is an error at once, in a sentence that names the option.
+// TestUnusableFiles checks that an unusable file is an error at once, in a sentence with the option's name.
 func TestUnusableFiles(t *testing.T) {
 	dir := t.TempDir()
 	ca := kafkatest.NewAuthority(t, "ours")
@@ -167,7 +167,7 @@ func TestUnusableFiles(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "connection my-kafka: ") || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%+v: error %v", test, err)
 		}
-		c.SecurityProtocol = "plaintext" // which does not look at them
+		c.SecurityProtocol = "plaintext" // does not read the files
 		open(t, c, nil, nil)
 	}
 }
@@ -189,8 +189,8 @@ func login(cluster *kfake.Cluster, mechanism string) *config.Connection {
 	return c
 }
 
-// TestWrongPassword has the broker answer as Kafka's own does. What the client does then is not final, since the
-// password may be put right on either side, and the password is in no line whatever the level.
+// TestWrongPassword has a broker with the answers of Apache Kafka. The failure is not final, because either
+// side may correct the password. No line has the password, at any level.
 func TestWrongPassword(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "asterisk", "another"))
 	cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -232,7 +232,7 @@ func TestMechanismNotOffered(t *testing.T) {
 	log.WaitFor(t, host.Warning, "SASL: the broker does not offer PLAIN but SCRAM-SHA-256 (see sasl_mechanisms)")
 }
 
-// hostile is a text that breaks lines and steers terminals, and tame what may be printed of it.
+// hostile is a text with line breaks and terminal sequences, and tame its printable form.
 const (
 	hostile = "a\r\nERROR b\x1b[2J\a\x00\xff\u202e"
 	tame    = `a\x0d\x0aERROR b\x1b[2J\x07\x00\xff\u202e`
@@ -269,7 +269,7 @@ func TestLogin_HostileTexts_AreEscapedInTheLog(t *testing.T) {
 	}
 }
 
-// TestLoginMissing has a client without a login at a listener that wants one.
+// TestLoginMissing has a client without a login at a listener with logins.
 func TestLoginMissing(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "asterisk", password))
 	log := kafkatest.NewLines()

@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// scripted is a connection whose other side says what it was told to.
+// scripted is a connection with a scripted peer.
 type scripted struct {
 	net.Conn
 	io.Reader
@@ -25,18 +25,18 @@ type scripted struct {
 func (c scripted) Read(p []byte) (int, error)  { return c.Reader.Read(p) }
 func (c scripted) Write(p []byte) (int, error) { return len(p), nil }
 
-// frame puts a length before what goes over the wire.
+// frame puts the length in front of body.
 func frame(body []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
 
-// request is the beginning of a request of that kind.
+// request returns the beginning of a request with this key.
 func request(key kmsg.Key) []byte {
 	return frame(binary.BigEndian.AppendUint16(nil, uint16(key.Int16())))
 }
 
-// TestLoginIsOverheard holds that the mechanisms a broker names are found however its answer is cut, that what is no
-// such answer is passed on all the same, and that nothing after it is looked at.
+// TestLoginIsOverheard checks that a broker's mechanisms are found at any split of its answer, that other
+// answers pass unchanged, and that later bytes are not read.
 func TestLoginIsOverheard(t *testing.T) {
 	refusal := kmsg.NewPtrSASLHandshakeResponse()
 	refusal.ErrorCode, refusal.SupportedMechanisms = kerr.UnsupportedSaslMechanism.Code, []string{"SCRAM-SHA-512", "GSSAPI"}
@@ -74,7 +74,7 @@ func TestLoginIsOverheard(t *testing.T) {
 	}
 }
 
-// TestCauseOfACutConnection holds what is guessed of a connection that ends without a word while it is set up.
+// TestCauseOfACutConnection checks the guesses about a connection that ends silently during its set-up.
 func TestCauseOfACutConnection(t *testing.T) {
 	reset := &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
 	for _, test := range []struct {

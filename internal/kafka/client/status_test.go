@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// TestSnapshot_Unreachable_NeedsAFailure checks that brokers count as unreachable when one has failed and
-// none is connected, and not while the first attempt lasts, at rest, or when only an address failed that the
-// cluster does not use.
+// TestSnapshot_Unreachable_NeedsAFailure checks that brokers count as unreachable if a broker has failed and
+// none is connected. They are reachable during the first attempt, at rest, and after a failure of an address
+// no longer used by the cluster.
 func TestSnapshot_Unreachable_NeedsAFailure(t *testing.T) {
 	since := time.Unix(1795333900, 0)
 	up, down := BrokerStatus{Connected: true, Since: since}, BrokerStatus{Since: since, Closed: true}
-	left := BrokerStatus{Since: since, Connected: true, Closed: true} // with a connection that nobody has used since
+	left := BrokerStatus{Since: since, Connected: true, Closed: true} // with a connection unused since
 	first, idle := BrokerStatus{Connecting: since}, BrokerStatus{Since: since, Idle: true}
 	unneeded := BrokerStatus{Since: since, Closed: true, Unneeded: true}
 	for _, test := range []struct {

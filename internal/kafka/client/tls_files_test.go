@@ -11,7 +11,8 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestHalfARenewalIsNotTold holds that nothing is said of a certificate whose key is about to be written, unless it is not.
+// TestHalfARenewalIsNotTold checks that a certificate without its new key is logged only if the key stays
+// missing.
 func TestHalfARenewalIsNotTold(t *testing.T) {
 	dir := t.TempDir()
 	a := kafkatest.NewAuthority(t, "one")
@@ -49,8 +50,8 @@ func TestHalfARenewalIsNotTold(t *testing.T) {
 	}
 }
 
-// TestRenewedFilesAreNoticed holds what makes a new connection read the files again: whatever can change without being the
-// same file, of the same size and time, and everything while a file is so new that its time says nothing.
+// TestRenewedFilesAreNoticed checks the changes that make a new connection read the files again: another
+// file, size or time, and any read while a file is too new for its time to be reliable.
 func TestRenewedFilesAreNoticed(t *testing.T) {
 	dir := t.TempDir()
 	one, two := kafkatest.NewAuthority(t, "one"), kafkatest.NewAuthority(t, "two")

@@ -214,7 +214,7 @@ func messageIn(err error, code *kerr.Error) string {
 func (a *answer) Error() string { return a.sentence().String() }
 func (a *answer) Unwrap() error { return a.err }
 
-// Refused implements outbox.Refusal for an answer that is not final.
+// Refused returns the reason of a refusal that is not final, else "". The outbox reads it.
 func (a *answer) Refused() string {
 	reason, on, _ := VerdictOf(a.err)
 	if on == OnRecord {

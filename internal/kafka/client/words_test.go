@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func allWords() []words { return slices.Concat(codeWords, otherWords) }
 
-// example fills a row with arguments that a reader recognizes.
+// example fills a row with recognizable arguments.
 func (w *words) example() Sentence {
 	s := Sentence{row: w}
 	for i := range strings.Count(w.cause+w.remedy, "%s") {
@@ -37,7 +37,7 @@ func (w *words) example() Sentence {
 	return s
 }
 
-// TestWords_AllRows_AreAsAgreed keeps every sentence that a user reads in one file, so that a change of one is seen.
+// TestWords_AllRows_AreAsAgreed keeps every user-visible sentence in one file, so a change is visible.
 func TestWords_AllRows_AreAsAgreed(t *testing.T) {
 	var got strings.Builder
 	for _, w := range allWords() {
@@ -65,7 +65,7 @@ func TestWords_AllRows_AreAsAgreed(t *testing.T) {
 	}
 }
 
-// notAsked are the codes that no request of this package is answered with, by what they are about.
+// notAsked are the codes that answer no request of this package, by subject.
 var notAsked = []*kerr.Error{
 	kerr.StaleControllerEpoch, kerr.InvalidTransactionTimeout, kerr.TransactionCoordinatorFenced, kerr.ReassignmentInProgress,
 	kerr.NoReassignmentInProgress, kerr.TopicDeletionDisabled, kerr.ElectionNotNeeded, kerr.GroupSubscribedToTopic,
@@ -84,8 +84,8 @@ var notAsked = []*kerr.Error{
 	kerr.StreamsInvalidTopologyEpoch, kerr.StreamsTopologyFenced, kerr.UnreleasedInstanceID,
 }
 
-// TestWords_EveryCode_HasASentence demands a sentence for each error code that a broker can answer, with an option or a remedy
-// unless the failure passes by itself.
+// TestWords_EveryCode_HasASentence demands a sentence for each possible error code of a broker, with an
+// option or a remedy unless the failure ends without help.
 func TestWords_EveryCode_HasASentence(t *testing.T) {
 	asked := 0
 	for number := int16(-1); number < 1000; number++ {
@@ -112,7 +112,7 @@ func TestWords_EveryCode_HasASentence(t *testing.T) {
 	}
 }
 
-// TestWords_OtherRows checks that each failure of this package has one row, and that rows are told apart.
+// TestWords_OtherRows checks that each failure of this package has a row, and that rows differ.
 func TestWords_OtherRows_AreComplete(t *testing.T) {
 	source, err := os.ReadFile("words_table.go")
 	if err != nil {
@@ -137,7 +137,7 @@ func TestWords_OtherRows_AreComplete(t *testing.T) {
 	}
 }
 
-// TestWords_Options_Exist checks that the options that sentences name are those of kafka.conf.
+// TestWords_Options_Exist checks that options named in sentences exist in kafka.conf.
 func TestWords_Options_Exist(t *testing.T) {
 	known := map[string]bool{}
 	for _, section := range config.KafkaFile.Sections {
@@ -155,7 +155,8 @@ func TestWords_Options_Exist(t *testing.T) {
 	}
 }
 
-// TestWords_LibraryErrors_AreTheLibrarys checks that the client library still uses the texts that its errors are recognized by.
+// TestWords_LibraryErrors_AreTheLibrarys checks that the client library still uses the texts by which its
+// errors are recognized.
 func TestWords_LibraryErrors_AreTheLibrarys(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/twmb/franz-go/pkg/kgo").Output()
 	if err != nil {
@@ -180,7 +181,8 @@ func TestWords_LibraryErrors_AreTheLibrarys(t *testing.T) {
 	}
 }
 
-// TestWords_BrokersMessage checks that a broker's own message is in the sentence, has an end, and is not in the throttle's key.
+// TestWords_BrokersMessage checks that a sentence includes the broker's own message, cut to a limit, and that
+// the throttle's key does not.
 func TestWords_BrokersMessage_IsRepeated(t *testing.T) {
 	message := "Timestamp 12 is out of range"
 	err := AnswerOf(kerr.InvalidTimestamp.Code, &message, ToProduce)
@@ -194,7 +196,7 @@ func TestWords_BrokersMessage_IsRepeated(t *testing.T) {
 	if text := AnswerOf(1, &long, ToProduce).Error(); len(text) > 2*maxSaid || !strings.Contains(text, "ä...") {
 		t.Errorf("%d bytes: %s", len(text), text)
 	}
-	library := fmt.Errorf("%w: token expired", kerr.SaslAuthenticationFailed) // as kgo makes it
+	library := fmt.Errorf("%w: token expired", kerr.SaslAuthenticationFailed) // in the form of kgo
 	if text := Describe(library).String(); !strings.Contains(text, "; the broker says: token expired (see sasl_username") {
 		t.Errorf("%s", text)
 	}
@@ -204,13 +206,14 @@ func TestWords_BrokersMessage_IsRepeated(t *testing.T) {
 	if text := AnswerOf(999, &message, ToProduce).Error(); !strings.Contains(text, "error code 999") || !strings.Contains(text, message) {
 		t.Errorf("%s", text)
 	}
-	// A row for one purpose counts before that for all.
+	// A row for one purpose precedes the row for all.
 	if a, b := AnswerOf(29, nil, ToConsume).Error(), AnswerOf(29, nil, ToProduce).Error(); !strings.Contains(a, "read the topic") || a == b {
 		t.Errorf("%q, %q", a, b)
 	}
 }
 
-// TestWords_Address_SaysWhereItComesFrom guards that a name only the cluster's own network knows is blamed on the cluster.
+// TestWords_Address_SaysWhereItComesFrom guards that the sentence blames the cluster for a name known only to
+// the cluster's network.
 func TestWords_Address_SaysWhereItComesFrom(t *testing.T) {
 	f := Facts{brokers: []string{"kafka1:9092"}}
 	refused := Describe(syscall.ECONNREFUSED)
