@@ -93,6 +93,7 @@ type row struct {
 	options    func(size) map[string]string
 	assignment []int32
 	plain      []mode // these are without idempotence, so that duplicates may be
+	watched    bool   // calls, consoles and a consumer must not notice, see watch; nor may a call to produce take more than 5 ms
 	// fault is done while the load runs. It returns when the fault is over; the load goes on for a while then.
 	fault func(s *site)
 }
@@ -140,16 +141,23 @@ func measure(t *testing.T, r row, size size, modes []mode) (cells []*outcome) {
 	if r.full != "" && !size.short {
 		on = r.full
 	}
-	s := newSite(t, setup{on: on, proxy: r.proxy, modes: modes, options: r.options(size), plain: r.plain, assignment: r.assignment, size: size})
+	s := newSite(t, setup{on: on, proxy: r.proxy, modes: modes, options: r.options(size), plain: r.plain, assignment: r.assignment, size: size, watched: r.watched})
 	started := time.Now()
 	s.load()
 	s.acknowledged()
+	var beside *watch
+	if r.watched {
+		beside = s.watch()
+	}
 	s.produced(size.around)
 	r.fault(s)
 	s.produced(size.around)
 	s.unload()
 	loaded := time.Since(started)
 	s.drain()
+	if r.watched {
+		beside.end(r)
+	}
 	for _, l := range s.lanes {
 		cells = append(cells, s.outcome(r, on, l))
 	}

@@ -3,6 +3,7 @@ package faults
 import (
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -103,4 +104,15 @@ func (l *ledger) percentile(share float64) time.Duration {
 		}
 	}
 	return 0
+}
+
+// distribution is a line about how long calls took.
+func (l *ledger) distribution() string {
+	var text strings.Builder
+	for _, share := range []float64{0.5, 0.99, 0.999, 0.9999} {
+		fmt.Fprintf(&text, "%g %% of the calls took less than %v, ", 100*share, l.percentile(share))
+	}
+	fmt.Fprintf(&text, "the longest %v; %d took more than 5 ms, %d of them without waiting for a processor, the longest of these %v",
+		l.worst(offWorst).Round(time.Microsecond), l.sum(offSlow), l.sum(offSlowOwn), l.worst(offWorstOwn).Round(time.Microsecond))
+	return text.String()
 }

@@ -32,6 +32,15 @@ var rowNames = []string{
 	"kill -9 of Asterisk in traffic, again and again",
 	"modules unloaded and Asterisk stopped while the broker is frozen",
 	"kill -9 of the engine in traffic, again and again",
+	"kill -9 of the engine every 5 s",
+	"engine stopped (SIGSTOP)",
+	"engine without address space",
+	"engine without descriptors",
+	"engine without threads",
+	"engine without memory, killed by the kernel",
+	"kill -9 of the engine with a full disk, again and again",
+	"kill -9 of Asterisk in traffic, no other started",
+	"kill -9 of Asterisk and the engine in traffic",
 }
 
 // everything is what a cell promises that loses nothing, whatever it may refuse.

@@ -41,6 +41,9 @@ type site struct {
 	options map[string]string // of every connection, besides what a lane needs
 	lanes   []*lane
 	size    size
+
+	watched   bool
+	callTopic string // call records and the consumer's group, when it is watched
 }
 
 // lane is a mode under test.
@@ -70,6 +73,7 @@ type setup struct {
 	size       size
 	modules    []string // besides what a load needs
 	files      map[string]string
+	watched    bool // calls, consoles and a consumer go on beside the load, see watch
 }
 
 // sites counts them, so that each has topics of its own.
@@ -78,7 +82,7 @@ var sites atomic.Int64
 // newSite starts brokers and Asterisk. Both end with the test.
 func newSite(t *testing.T, o setup) *site {
 	t.Helper()
-	s := &site{T: t, root: os.Getenv("RES_KAFKA_ROOT"), options: maps.Clone(o.options), size: o.size}
+	s := &site{T: t, root: os.Getenv("RES_KAFKA_ROOT"), options: maps.Clone(o.options), size: o.size, watched: o.watched}
 	if s.root == "" {
 		t.Skip("RES_KAFKA_ROOT is not set: run this by `make test-faults`")
 	}
@@ -117,7 +121,14 @@ func newSite(t *testing.T, o setup) *site {
 		s.makeTopic(l.topic, o.assignment)
 		s.lanes = append(s.lanes, l)
 	}
-	files := map[string]string{"kafka.conf": s.kafkaConf()}
+	files := map[string]string{}
+	if s.watched {
+		s.callTopic = fmt.Sprintf("faults-%d-calls", id)
+		s.makeTopic(s.callTopic, nil)
+		o.modules = append(slices.Clone(o.modules), "cdr_kafka", "call_probe")
+		maps.Copy(files, watchedFiles(o.modes[0], s.callTopic))
+	}
+	files["kafka.conf"] = s.kafkaConf()
 	maps.Copy(files, o.files)
 	s.pbx, err = pbx.New(pbx.Config{
 		Dir: filepath.Join(s.dir, "pbx"), Root: s.root, Install: s.install(),
@@ -153,6 +164,9 @@ func (s *site) kafkaConf() string {
 			fmt.Fprintf(&text, "%s = %s\n", name, options[name])
 		}
 		text.WriteString("\n")
+	}
+	if s.watched {
+		text.WriteString(s.listeningConf())
 	}
 	return text.String()
 }

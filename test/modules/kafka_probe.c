@@ -30,7 +30,7 @@
  *   kafka probe ensure <connection> <topic> <partitions> <replication> <wait|async>
  *   kafka probe rate <connection> <topic> <bytes> <per second, 0 = flat out> <seconds> <threads>
  *
- * kafka_probe/flood.c, kafka_probe/steady.c and kafka_probe/reported.c have the commands with many messages.
+ * kafka_probe/flood.c, listen.c, steady.c and reported.c have the commands with many messages.
  */
 
 /*** MODULEINFO
@@ -51,6 +51,7 @@
 #include "asterisk/kafka.h"
 
 #include "flood.h"
+#include "listen.h"
 #include "reported.h"
 #include "steady.h"
 
@@ -478,6 +479,7 @@ static int unload_module(void)
 	flood_unload();
 	steady_unload();
 	reported_unload();
+	listen_unload();
 	listener_end(&first);
 	listener_end(&second);
 	ao2_cleanup(kept);
@@ -490,10 +492,11 @@ static int load_module(void)
 	if (ast_cli_register_multiple(commands, ARRAY_LEN(commands))) {
 		return AST_MODULE_LOAD_DECLINE;
 	}
-	if (flood_load() || steady_load() || reported_load()) {
+	if (flood_load() || steady_load() || reported_load() || listen_load()) {
 		ast_cli_unregister_multiple(commands, ARRAY_LEN(commands));
 		flood_unload();
 		steady_unload();
+		reported_unload();
 		return AST_MODULE_LOAD_DECLINE;
 	}
 	return AST_MODULE_LOAD_SUCCESS;
