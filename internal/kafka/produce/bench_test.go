@@ -13,7 +13,8 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// BenchmarkSend carries batches of 1000 records of 200 bytes to a broker that acknowledges and throws away.
+// BenchmarkSend sends batches of 1000 records of 200 bytes to a broker that acknowledges and discards
+// records.
 func BenchmarkSend(b *testing.B) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(16, "t"), kfake.BlackholeProduce())
 	if err != nil {
@@ -45,11 +46,11 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// TestSendAllocates holds what records cost on their way through the client: allocations are made for batches and requests,
-// and none for each record.
+// TestSendAllocates checks the allocations of records in the client: batches and requests allocate, records
+// do not.
 func TestSendAllocates(t *testing.T) {
 	const many = 2048
-	const ceiling = many / 4 // measured with Go 1.26: 100, with the race detector 240, more when a busy machine has them go in more requests
+	const ceiling = many / 4 // with Go 1.26: 100, with the race detector 240, more on a busy machine with more requests
 	p := open(t, kafkatest.Connection(kafkatest.Broker(t, kfake.SeedTopics(2, "t"), kfake.BlackholeProduce()).ListenAddrs()...), nil, nil)
 	made := kafkatest.Numbers("t", 0, many)
 	for i := range made {

@@ -13,11 +13,11 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// situation is what a producer finds its brokers in when it is closed.
+// situation is the state of the brokers at the close of a producer.
 type situation struct {
 	name  string
 	start func(t *testing.T, c *config.Connection) // sets the brokers
-	warm  bool                                     // one record goes through first
+	warm  bool                                     // a record is delivered first
 	then  func(t *testing.T)                       // before the records are sent
 	until func(t *testing.T)                       // before the close
 }
@@ -49,8 +49,8 @@ func situations() []situation {
 	}
 }
 
-// TestClose closes with records under way: every one gets exactly one outcome before Close returns, in bounded time,
-// whatever the broker does.
+// TestClose closes with records in flight: every record has exactly one outcome before the return of Close,
+// in bounded time, with any behaviour of the broker.
 func TestClose(t *testing.T) {
 	for _, idempotent := range []bool{false, true} {
 		for _, s := range situations() {
@@ -74,7 +74,7 @@ func TestClose(t *testing.T) {
 				}
 				began := time.Now()
 				p.Close()
-				// It promises a second; whatever else it could wait for takes longer than this.
+				// The limit of Close is a second; any other wait of the client takes longer than Patience.
 				if took := time.Since(began); took > kafkatest.Patience {
 					t.Errorf("Close took %v", took)
 				}
@@ -93,14 +93,14 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestCloseWithoutClient holds that Close makes the calls itself when the client library does not come back.
+// TestCloseWithoutClient checks that Close makes the calls itself if the client library does not return.
 func TestCloseWithoutClient(t *testing.T) {
 	p := open(t, kafkatest.Connection(kafkatest.RefusedAddress(t)), nil, nil, func(tune *tuning) { tune.closeWait = 0 })
 	o := kafkatest.ExpectOutcomes(t, 100)
 	p.Send(kafkatest.Numbered("t", 0, 100), time.Now().Add(time.Hour), o.Add)
 	p.Close()
 	select {
-	case <-o.Done: // outcomes fails on a second one, should the library make its promises later
+	case <-o.Done: // outcomes fails on a second outcome, if the library's promises come later
 	default:
 		t.Fatal("outcomes are missing")
 	}

@@ -13,15 +13,15 @@ import (
 	"reskafka/internal/config"
 )
 
-// compression compresses record batches with one codec. It is safe for concurrent use.
+// compression compresses record batches with a codec. It is safe for concurrent use.
 type compression struct {
 	codec   kgo.CompressionCodecType
-	library kgo.Compressor // nil for lz4 in its fast mode
+	library kgo.Compressor // nil for lz4's fast mode
 	blocks  sync.Pool      // *lz4.Compressor
 	buffers sync.Pool      // *bytes.Buffer
 }
 
-// newCompression is nil for a connection that does not compress.
+// newCompression returns nil for a connection without compression.
 func newCompression(c *config.Connection) (*compression, error) {
 	kind, library := codec(c)
 	if kind == kgo.CodecNone {
@@ -53,17 +53,18 @@ func (z *compression) append(to, src []byte) []byte {
 	return append(to, small...)
 }
 
-// The frame's header: the magic number; version 1, blocks that do not depend on each other, which Kafka's own client
-// demands; blocks of 256 KiB at most; and the second byte of the XXH32 of these two bytes. There are no checksums: Kafka has its own.
+// The frame's header: the magic number; version 1, independent blocks, required by Kafka's own client; blocks
+// of 256 KiB at most; and the second byte of the XXH32 of these two bytes. The frame has no checksums,
+// because Kafka has its own.
 var lz4Header = []byte{0x04, 0x22, 0x4d, 0x18, 0x60, 0x50, 0xfb}
 
 const (
 	lz4BlockBytes = 256 << 10
-	lz4Stored     = 1 << 31 // flag of a block's length: it is not compressed
+	lz4Stored     = 1 << 31 // flag in a block's length: not compressed
 )
 
-// appendLz4 writes the frames of lz4 itself, from blocks that are compressed where they lie. The library's writer copies
-// all to blocks of 4 MB first, which it makes anew after each collection of garbage.
+// appendLz4 writes lz4 frames itself, and compresses blocks in place. The library's writer first copies all
+// bytes to blocks of 4 MB, and allocates new blocks after each garbage collection.
 func (z *compression) appendLz4(to, src []byte) []byte {
 	c, _ := z.blocks.Get().(*lz4.Compressor)
 	if c == nil {
@@ -77,7 +78,7 @@ func (z *compression) appendLz4(to, src []byte) []byte {
 		at := len(out)
 		room := out[at+4 : at+4+len(block)]
 		n, err := c.CompressBlock(block, room)
-		if err != nil || n == 0 { // it does not become smaller
+		if err != nil || n == 0 { // incompressible
 			n = copy(room, block)
 			out = binary.LittleEndian.AppendUint32(out, uint32(n)|lz4Stored)
 		} else {

@@ -11,7 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestLz4Frames has the library's own reader read what compression writes, at the borders of its blocks, text and noise.
+// TestLz4Frames checks that the library's reader reads the frames of compression, at the borders of blocks,
+// for text and noise.
 func TestLz4Frames(t *testing.T) {
 	noise := make([]byte, 2*lz4BlockBytes+3)
 	_, _ = rand.Read(noise)

@@ -14,7 +14,8 @@ import (
 	"reskafka/test/nameserver"
 )
 
-// TestDial_SlowNameServer_LeavesConnectingItsTime gives the lookup longer than socket_timeout_ms: the two share no time.
+// TestDial_SlowNameServer_LeavesConnectingItsTime delays the lookup by more than socket_timeout_ms: lookup
+// and connection have separate limits.
 func TestDial_SlowNameServer_LeavesConnectingItsTime(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	_, number, _ := net.SplitHostPort(cluster.ListenAddrs()[0])
@@ -31,7 +32,7 @@ func TestDial_SlowNameServer_LeavesConnectingItsTime(t *testing.T) {
 	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 3)...)
 }
 
-// TestDial_NameServerFails_LineNamesIt checks that the log tells which DNS server to look at.
+// TestDial_NameServerFails_LineNamesIt checks that the log names the failed DNS server.
 func TestDial_NameServerFails_LineNamesIt(t *testing.T) {
 	server := nameserver.Start(t, "127.0.0.1:0", func(nameserver.Question) nameserver.Answer {
 		return nameserver.Answer{Code: nameserver.ServFail}

@@ -8,24 +8,24 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// ErrClosed is the outcome of a record that Close found under way. The broker may or may not have it. It is not
-// permanent: the next client of the connection can carry the record.
+// ErrClosed is the outcome of a record in flight at Close. The broker may have the record. The error is not
+// permanent: the connection's next client can send the record.
 var ErrClosed = errors.New("the client was closed")
 
-// errHeldBack is the outcome of a record that was not sent because one before it is to be tried again.
+// errHeldBack is the outcome of an unsent record behind a record that will be retried.
 var errHeldBack = errors.New("held back behind a record of its topic that is to be tried again")
 
-// errDefect is for a request that was not made because of a defect, which is in the log.
+// errDefect is the error of a request without bytes because of a defect; the log has the defect.
 var errDefect = errors.New("the client has a defect, which is in the log")
 
-// retriesSpent is the refusal of the last attempt that `retries` allows.
+// retriesSpent is the refusal of the last attempt allowed by `retries`.
 type retriesSpent struct{ cause error }
 
 func (e *retriesSpent) Error() string { return e.cause.Error() }
 func (e *retriesSpent) Unwrap() error { return e.cause }
 
-// Permanent implements outbox.Transport: whether sending again could never help a record that failed with err, and
-// the reason in a word or two.
+// Permanent implements outbox.Transport: it reports whether no retry can help a record that failed with err,
+// and the reason in a word or two.
 func (p *Producer) Permanent(err error) (reason string, final bool) {
 	if err == nil {
 		return "", false
@@ -39,8 +39,8 @@ func (p *Producer) Permanent(err error) (reason string, final bool) {
 	return "", false
 }
 
-// ofBatch says whether err is a broker's verdict on a batch as a whole because of one record, or its size, so that it says nothing
-// certain about any one unless the batch holds only that.
+// ofBatch reports whether err is a broker's verdict on a whole batch because of one record or the size. Such
+// a verdict proves nothing about a single record, unless the batch has no other.
 func ofBatch(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) || errors.Is(err, kerr.InvalidRecord)
 }

@@ -14,8 +14,8 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestRecordsWait holds that the records of a topic the client knows wait in it while no connection can be made,
-// whatever the reason. kgo left to itself fails them within a quarter of a second for these.
+// TestRecordsWait checks that the records of a known topic wait while no connection succeeds, for any reason.
+// For these reasons kgo alone fails the records within a quarter of a second.
 func TestRecordsWait(t *testing.T) {
 	ours, other := kafkatest.NewAuthority(t, "ours"), kafkatest.NewAuthority(t, "other")
 	file := ours.Write(filepath.Join(t.TempDir(), "ca.pem"))
@@ -62,7 +62,7 @@ func TestRecordsWait(t *testing.T) {
 			d.Cut(!encrypted)
 			o := kafkatest.ExpectOutcomes(t, 2)
 			p.Send(kafkatest.Numbered("t", 1, 3), time.Now().Add(time.Hour), o.Add)
-			for range 12 { // the client gives up metadata after 3, and that is what fails records
+			for range 12 { // the client gives up metadata after 3 failures, and then fails records
 				kafkatest.Await(t, d.Tries)
 			}
 			o.Mtx.Lock()

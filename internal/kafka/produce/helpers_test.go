@@ -10,7 +10,7 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// open starts a producer that the test's end closes.
+// open starts a producer, closed at the test's end.
 func open(t *testing.T, c *config.Connection, log host.Logger, status *client.Status, adjust ...func(*tuning)) *Producer {
 	t.Helper()
 	tune := defaultTuning()
@@ -25,7 +25,7 @@ func open(t *testing.T, c *config.Connection, log host.Logger, status *client.St
 	return p
 }
 
-// openEarly is open with a clock that later puts forward: deadlines pass when the test has seen what is to come before.
+// openEarly is open with a clock that `later` advances: deadlines pass when the test decides.
 func openEarly(t *testing.T, c *config.Connection, log host.Logger, status *client.Status) (p *Producer, later func(by time.Duration)) {
 	t.Helper()
 	var ahead atomic.Int64

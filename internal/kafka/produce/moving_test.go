@@ -16,13 +16,13 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// names is a name server on this machine that knows one address for whatever it is asked.
+// names is a name server on this machine with the same address for every name.
 type names struct {
 	address atomic.Pointer[[4]byte]
 	asked   atomic.Int64
 }
 
-// resolver gives one that asks it.
+// resolver returns a resolver with this name server.
 func (n *names) resolver(t *testing.T) *dns.Resolver {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -47,7 +47,8 @@ func (n *names) resolver(t *testing.T) *dns.Resolver {
 	return &dns.Resolver{Redirect: func(string) string { return conn.LocalAddr().String() }}
 }
 
-// answer follows RFC 1035, section 4: a header of 12 bytes, the question, and for a host's address (type 1) one record.
+// answer follows RFC 1035, section 4: a header of 12 bytes, the question, and for a host's address (type 1)
+// one record.
 func (n *names) answer(question []byte) []byte {
 	const header, typeOfHost = 12, 1
 	end := bytes.IndexByte(question[header:], 0)
@@ -65,8 +66,8 @@ func (n *names) answer(question []byte) []byte {
 	return answer
 }
 
-// TestClusterMoves lets a cluster go away and come back under the same name at another address: every broker that the client
-// has come to know is gone, and what it asks the configured name for is not what it was told before.
+// TestClusterMoves stops a cluster and starts a cluster of the same name at another address: every known
+// broker is gone, and the configured name has a new address.
 func TestClusterMoves(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		n := &names{}

@@ -66,8 +66,8 @@ func TestNothingOvertakes(t *testing.T) {
 	}
 }
 
-// TestLeaderMovesBehindARequest has a partition's leader move while a request is on its way that succeeds nevertheless: what waits
-// behind it goes to the new leader, though nothing else happens.
+// TestLeaderMovesBehindARequest moves a partition's leader during a successful request: the queued batches go
+// to the new leader without another event.
 func TestLeaderMovesBehindARequest(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.NumBrokers(2), kfake.SeedTopics(1, "t"))
 	p := open(t, kafkatest.Connection(cluster.ListenAddrs()...), nil, nil)
@@ -82,5 +82,5 @@ func TestLeaderMovesBehindARequest(t *testing.T) {
 	p.led(part, 1-part.leader.id)
 	p.mtx.Unlock()
 	release()
-	o.AllSent() // after the other node has said that it is not the leader
+	o.AllSent() // after the other node's answer "not the leader"
 }

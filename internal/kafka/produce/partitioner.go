@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// consistentRandom places records as librdkafka's default partitioner of the same name does, so that a key stays on
-// its partition when one client takes the other's place:
+// consistentRandom places records like librdkafka's default partitioner of the same name, so a key keeps its
+// partition after a change of the client:
 //
-//   - a key goes to the CRC-32 (IEEE) of its bytes modulo the number of all partitions, whether they have a leader
-//     or not;
-//   - a record without key, and one whose key is empty, goes to a random partition that has a leader. Successive
-//     ones share it for sticky, so that they fill batches; with 0 each draws its own.
+//   - a key goes to the CRC-32 (IEEE) of its bytes modulo the number of all partitions, with or without
+//     leaders;
+//   - a record with a null or empty key goes to a random partition with a leader. Successive records share
+//     the partition for the time sticky, to fill batches; with 0 each record gets its own.
 //
-// It is for one topic.
+// A consistentRandom serves a single topic.
 type consistentRandom struct {
 	sticky time.Duration
 	now    func() time.Time
@@ -28,7 +28,7 @@ func newConsistentRandom(sticky time.Duration) *consistentRandom {
 	return &consistentRandom{sticky: sticky, now: time.Now, random: rand.IntN}
 }
 
-// partition chooses one of n partitions for a key. usable lists those that have a leader.
+// partition returns the partition of a key among n. usable lists the partitions with a leader.
 func (c *consistentRandom) partition(key []byte, n int, usable []int32) int32 {
 	if len(key) > 0 {
 		return int32(crc32.ChecksumIEEE(key) % uint32(n))
@@ -45,7 +45,7 @@ func (c *consistentRandom) partition(key []byte, n int, usable []int32) int32 {
 	return c.chosen
 }
 
-// contains says whether a partition is among those of an ascending list.
+// contains reports whether an ascending list has a partition.
 func contains(usable []int32, partition int32) bool {
 	if int(partition) < len(usable) && usable[partition] == partition { // all below have leaders, as is usual
 		return true

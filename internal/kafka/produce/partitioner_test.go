@@ -21,7 +21,7 @@ import (
 	"reskafka/test/pbx"
 )
 
-// few are the partitions that have a leader, of n.
+// few returns the partitions with a leader, of n.
 func few(n int) []int32 {
 	var all []int32
 	for i := range n {
@@ -30,8 +30,8 @@ func few(n int) []int32 {
 	return all
 }
 
-// TestKnownPlaces are values of CRC-32 from outside Go: its check value of "123456789" and the like. A key stays where it is when
-// its partition has no leader.
+// TestKnownPlaces has values of CRC-32 from outside Go: the check value of "123456789" and others. A key
+// keeps its partition without a leader.
 func TestKnownPlaces(t *testing.T) {
 	part := newConsistentRandom(0)
 	for _, test := range []struct {
@@ -54,7 +54,7 @@ func TestKnownPlaces(t *testing.T) {
 	}
 }
 
-// TestWithoutKey holds that NULL and empty keys share a random partition that has a leader, for the sticky time.
+// TestWithoutKey checks that NULL and empty keys share a random partition with a leader, for the sticky time.
 func TestWithoutKey(t *testing.T) {
 	now := time.Unix(1000, 0)
 	draws := 0
@@ -98,7 +98,7 @@ func TestWithoutKey(t *testing.T) {
 	}
 }
 
-// keys are a thousand different ones of every length up to 300, one of 10 kB, and every byte.
+// keys returns a thousand different keys of every length up to 300, a key of 10 kB, and every byte.
 func keys() [][]byte {
 	random := rand.New(rand.NewPCG(1, 2))
 	all := [][]byte{[]byte("PJSIP/alice-0000002a"), []byte("1700000000.42"), []byte("+4930123456"), []byte("schlüssel"), bytes.Repeat([]byte("x"), 10000)}
@@ -125,8 +125,8 @@ func keys() [][]byte {
 	return all
 }
 
-// TestSamePlaceAsLibrdkafka has kcat, which is librdkafka, produce a thousand keys to topics of several sizes, and
-// this package the same keys after it: every key has to be on one partition.
+// TestSamePlaceAsLibrdkafka produces a thousand keys with kcat, which uses librdkafka, to topics of several
+// sizes, and then with this package: both must choose the same partition for every key.
 func TestSamePlaceAsLibrdkafka(t *testing.T) {
 	kcat, err := pbx.KcatArgv(os.Getenv("RES_KAFKA_ROOT"))
 	if err != nil {
@@ -173,8 +173,8 @@ func TestSamePlaceAsLibrdkafka(t *testing.T) {
 	}
 }
 
-// viaKcat produces key i with the value i. kcat reads records from its input, divided by strings of bytes; these are
-// long enough to be in no key.
+// viaKcat produces key i with the value i. kcat splits its input into records by delimiters, here strings too
+// long to occur in a key.
 func viaKcat(t *testing.T, kcat []string, broker, topic string, keys [][]byte) {
 	t.Helper()
 	const betweenRecords, afterKey = "\x1e--record--\x1e", "\x1f--key--\x1f"
@@ -191,7 +191,7 @@ func viaKcat(t *testing.T, kcat []string, broker, topic string, keys [][]byte) {
 	}
 }
 
-// escaped writes a delimiter as kcat takes it on its command line.
+// escaped returns a delimiter in the syntax of kcat's command line.
 func escaped(delimiter string) string {
 	var b strings.Builder
 	for i := range len(delimiter) {

@@ -22,7 +22,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestRoundTrip holds that nil, empty and any byte arrive as they were given, with the time of acceptance.
+// TestRoundTrip checks that nil, empty and any byte arrive unchanged, with the time of acceptance.
 func TestRoundTrip(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	var status client.Status
@@ -68,7 +68,7 @@ func TestRoundTrip(t *testing.T) {
 // same compares with nil and empty apart.
 func same(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
 
-// TestOnTheWire reads from the broker's side what each option becomes.
+// TestOnTheWire checks the effect of each option on the broker's side.
 func TestOnTheWire(t *testing.T) {
 	codecs := map[string]int16{"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 	for codec, attribute := range codecs {
@@ -111,8 +111,8 @@ func TestIdempotence(t *testing.T) {
 	}
 }
 
-// TestOrderThroughRefusal has a broker refuse one request: without idempotence only one is in flight, so nothing may
-// be reordered or doubled.
+// TestOrderThroughRefusal has a broker refuse a request: without idempotence a single request is in flight,
+// so no record may be reordered or duplicated.
 func TestOrderThroughRefusal(t *testing.T) {
 	for _, idempotent := range []bool{false, true} {
 		t.Run(fmt.Sprint("idempotence ", idempotent), func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestOrderThroughRefusal(t *testing.T) {
 			kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
 			fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition, Count: 2})
 			o := kafkatest.ExpectOutcomes(t, 59)
-			for i := 1; i < 60; i++ { // one by one, so that they spread over requests
+			for i := 1; i < 60; i++ { // one by one, for several requests
 				p.Send(kafkatest.Numbered("t", i, i+1), time.Now().Add(time.Minute), o.Add)
 			}
 			o.AllSent()
@@ -142,8 +142,8 @@ func TestOrderThroughRefusal(t *testing.T) {
 	}
 }
 
-// TestBatchLimits holds that no batch has more records than batch_num_messages, or more bytes than batch_size unless it is one
-// record, however much waits.
+// TestBatchLimits checks that no batch has more records than batch_num_messages, or more bytes than
+// batch_size except for a single record, with any number of waiting records.
 func TestBatchLimits(t *testing.T) {
 	for _, test := range []struct {
 		records, bytes int
@@ -176,7 +176,7 @@ func TestBatchLimits(t *testing.T) {
 	}
 }
 
-// TestMessageMaxBytes holds that the largest record librdkafka lets through is not refused by the client.
+// TestMessageMaxBytes checks that the client accepts the largest record of librdkafka.
 func TestMessageMaxBytes(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	c := kafkatest.Connection(cluster.ListenAddrs()...)
@@ -190,8 +190,8 @@ func TestMessageMaxBytes(t *testing.T) {
 	}
 }
 
-// TestDeadline has a broker that never answers: the attempt ends with its deadline and not before, and the record can
-// be sent again.
+// TestDeadline has a broker that never answers: the attempt ends with its deadline and not before, and the
+// record can be sent again.
 func TestDeadline(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	p := open(t, kafkatest.Connection(cluster.ListenAddrs()...), nil, nil)
@@ -238,8 +238,8 @@ func TestTopicIsCreated(t *testing.T) {
 	kafkatest.SendAll(t, p, kafkatest.Numbered("new", 0, 3)...)
 }
 
-// TestTopicCreatedAnew deletes a topic and makes it again, as an administrator who wants other settings does. The
-// client library by itself refuses the new one for ever.
+// TestTopicCreatedAnew deletes and recreates a topic, like an administrator with new settings. The client
+// library alone refuses the new topic forever.
 func TestTopicCreatedAnew(t *testing.T) {
 	for _, idempotent := range []bool{false, true} {
 		t.Run(fmt.Sprint("idempotence ", idempotent), func(t *testing.T) {
@@ -268,7 +268,7 @@ func TestTopicCreatedAnew(t *testing.T) {
 	}
 }
 
-// TestPermanent goes through what ends a record at once and what does not.
+// TestPermanent checks which errors end a record at once.
 func TestPermanent(t *testing.T) {
 	p := open(t, kafkatest.Connection("127.0.0.1:1"), nil, nil)
 	for _, err := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTopicException, kerr.InvalidRecord} {
@@ -287,7 +287,7 @@ func TestPermanent(t *testing.T) {
 	}
 }
 
-// TestRetries spends a limited number of retries on answers of the broker, and none on a broker that is not there.
+// TestRetries spends a limited number of retries on answers of the broker, and none on an unreachable broker.
 func TestRetries(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	c := kafkatest.Connection(cluster.ListenAddrs()...)
@@ -304,7 +304,7 @@ func TestRetries(t *testing.T) {
 	if reason, final := p.Permanent(err); sent.Load() != 3 || !final || reason != "retries spent" || !errors.Is(err, kerr.NotEnoughReplicas) {
 		t.Errorf("%v: %q %v after %d attempts with retries = 2", err, reason, final, sent.Load())
 	}
-	// One that comes back with some of them used has only the rest, and is not the end of those that are sent with it.
+	// A record with some retries used has only the rest, and does not end the records in its batch.
 	many := kafkatest.Numbered("t", 1, 20)
 	many[0].Refusals = 2
 	o := kafkatest.ExpectOutcomes(t, len(many))
@@ -326,8 +326,8 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestRetriesAreAnswers holds that connections that are lost during an outage use no retries up, so that a record outlives the
-// refusals that a broker begins with when it is back.
+// TestRetriesAreAnswers checks that connections lost in an outage use no retries, so a record survives the
+// refusals of a starting broker.
 func TestRetriesAreAnswers(t *testing.T) {
 	sent, observer := sendThrough(t, false, func(n int, req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
 		switch {
@@ -343,8 +343,8 @@ func TestRetriesAreAnswers(t *testing.T) {
 	}
 }
 
-// TestRetriesKeepTheSequence holds that a limit of retries leaves idempotence what it goes by: a record that is sent again
-// is the same to the broker.
+// TestRetriesKeepTheSequence checks that a limit of retries does not break idempotence: a retried record is
+// the same to the broker.
 func TestRetriesKeepTheSequence(t *testing.T) {
 	var first, last kmsg.RecordBatch
 	sent, observer := sendThrough(t, true, func(n int, req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
@@ -366,7 +366,7 @@ func TestRetriesKeepTheSequence(t *testing.T) {
 	}
 }
 
-// TestRetriesEnd holds that with idempotence too a record that brokers go on refusing is given up.
+// TestRetriesEnd checks that a constantly refused record is dropped with idempotence too.
 func TestRetriesEnd(t *testing.T) {
 	for _, idempotence := range []bool{false, true} {
 		sent, observer := sendThrough(t, idempotence, func(_ int, req *kmsg.ProduceRequest) (kmsg.Response, error, bool) {
@@ -378,8 +378,8 @@ func TestRetriesEnd(t *testing.T) {
 	}
 }
 
-// sendThrough sends one record with retries = 2 to a broker that answers its nth request to produce as told. It gives how
-// many there were and what was dropped.
+// sendThrough sends a record with retries = 2 to a broker that answers its nth produce request with answer.
+// It returns the number of requests and the dropped records.
 func sendThrough(t *testing.T, idempotence bool, answer func(n int, req *kmsg.ProduceRequest) (kmsg.Response, error, bool)) (int, *dropped) {
 	t.Helper()
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
@@ -399,8 +399,8 @@ func sendThrough(t *testing.T, idempotence bool, answer func(n int, req *kmsg.Pr
 	return int(sent.Load()), observer
 }
 
-// TestCulprit puts one record that the broker refuses among many: it alone may be lost, the others stay in order, and
-// finding it takes few requests.
+// TestCulprit puts a refused record among many: only this record may be lost, the others stay in order, and
+// the search takes few requests.
 func TestCulprit(t *testing.T) {
 	for _, verdict := range []*kerr.Error{kerr.InvalidRecord, kerr.MessageTooLarge, kerr.RecordListTooLarge} {
 		t.Run(verdict.Message, func(t *testing.T) { testCulprit(t, verdict) })
@@ -445,7 +445,7 @@ func testCulprit(t *testing.T, verdict *kerr.Error) {
 	}
 }
 
-// dropped notes what an outbox drops.
+// dropped notes the records that an outbox drops.
 type dropped struct {
 	mtx  sync.Mutex
 	seen []string
@@ -476,7 +476,7 @@ func drain(t *testing.T, box *outbox.Outbox) {
 	}
 }
 
-// refusal answers a request to produce to partitions of one topic with an error for each.
+// refusal answers a produce request for partitions of one topic with an error for each.
 func refusal(req *kmsg.ProduceRequest, verdict *kerr.Error) *kmsg.ProduceResponse {
 	resp := req.ResponseKind().(*kmsg.ProduceResponse)
 	topic := kmsg.NewProduceResponseTopic()

@@ -1,8 +1,9 @@
 package produce
 
-// Underway is how many batches brokers may have without having said so. At 0 the brokers have nothing that this client does not
-// know of: to close it then costs no duplicate. Without idempotence what was lost with its connection does not count: the client
-// itself would send it once more. It does not block.
+// Underway returns the number of batches possibly at brokers without an answer. At 0, all of the brokers'
+// records are known to this client, and its close causes no duplicate. Without idempotence, requests lost
+// with their connection do not count: the client itself would send their records again. Underway never
+// blocks.
 func (p *Producer) Underway() int {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -15,8 +16,8 @@ func (p *Producer) Underway() int {
 	return n
 }
 
-// kept is how many of the partition's first batches have to stay with this client for now: one that a broker is being asked to
-// take, and with idempotence the pieces of one in doubt.
+// kept returns how many of the partition's first batches must stay with this client for now: a batch in
+// flight, and with idempotence the pieces of a batch in doubt.
 func (p *Producer) kept(part *partition) (n int) {
 	if len(part.queue) > 0 && part.flight != nil && part.flight.state.Load() == departed {
 		n = 1
@@ -27,11 +28,11 @@ func (p *Producer) kept(part *partition) (n int) {
 	return n
 }
 
-// Recall asks for all records back, for another client to carry them. Those no broker can have come back with ErrClosed as
-// their outcome, and so do those that Send brings from now on; for the others the client goes on asking, and it
-// closes itself when there are none left. With idempotence it so returns no record that may be on a broker, and whoever
-// waits for it sends nothing twice; a broker that does not answer can make that take for ever, which Close ends. Without idempotence it
-// waits for answers that can still come. It does not block.
+// Recall asks for the return of all records, for another client. Records that no broker can have return with
+// ErrClosed as their outcome, and so do records of later Sends. The client continues to send all other
+// records, and closes itself after the last. With idempotence, Recall returns no record that may be at a
+// broker, and no record is sent twice. An unresponsive broker can make the wait endless; Close ends the wait.
+// Without idempotence, the client waits for answers that can still arrive. Recall never blocks.
 func (p *Producer) Recall() { p.deliver(p.recall()) }
 
 func (p *Producer) recall() (ended []outcome) {
@@ -56,7 +57,7 @@ func (p *Producer) recall() (ended []outcome) {
 	return ended
 }
 
-// maybeRecalled closes a client that was recalled once it has nothing left.
+// maybeRecalled closes a recalled client without records.
 func (p *Producer) maybeRecalled() {
 	if p.recalled && !p.closed && p.inside == 0 {
 		go p.Close()

@@ -11,44 +11,44 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// recordBatch is records of one partition that are sent together, in Kafka's record batch format of version 2, which
-// brokers know since 0.11; the field's names are those of the protocol's description:
+// recordBatch is a batch of records of one partition, in Kafka's record batch format of version 2, known to
+// brokers since 0.11. The fields have their names from the protocol's description:
 //
 //	baseOffset int64, batchLength int32, partitionLeaderEpoch int32, magic int8, crc uint32, attributes int16,
 //	lastOffsetDelta int32, baseTimestamp int64, maxTimestamp int64, producerId int64, producerEpoch int16,
 //	baseSequence int32, the number of records int32, the records
 //
-// A record is its length, attributes int8, timestampDelta, offsetDelta, and key, value and headers with their lengths in front,
-// all numbers as varints.
+// A record is its length, attributes int8, timestampDelta, offsetDelta, and key, value and headers, each
+// after its length. All numbers are varints.
 type recordBatch struct {
 	records []*outbox.Record
 	shares  []share
 	encoded []byte // room for the header, then the records
-	wire    []byte // what is sent, once it is packed: encoded, or small
+	wire    []byte // bytes to send, once packed: encoded, or small
 	small   []byte // the same compressed
 
 	base, latest int64     // the least and the largest timestamp, ms since 1970. The least is the first's.
-	deadline     time.Time // the earliest of its records; zero = none
+	deadline     time.Time // earliest deadline of the records; zero = none
 
-	times  map[*outbox.Record]int64 // of records whose own time a broker refused, ms since 1970; nil = of none
+	times  map[*outbox.Record]int64 // replaced times of records, after a refusal, ms since 1970; nil = none
 	closed bool                     // takes no more records
 
-	// With idempotence, once sequenced: what the broker knows the batch by.
+	// With idempotence, once sequenced: the batch's identity at the broker.
 	sequenced bool
 	identity  identity
 	sequence  int32
 
 	whole   *recordBatch // the batch in doubt of which this is the first piece; nil = of none
-	intact  bool         // it is not cut: a broker seems to have it as it is
-	rejoins int          // how often it was put together again
+	intact  bool         // must not be split: a broker seems to have the whole batch
+	rejoins int          // number of times the batch was joined again
 
-	doubtful bool  // it may be on a broker from an attempt that has ended
-	refusal  error // the last answer that it was not taken for now
+	doubtful bool  // possibly at a broker, from an earlier attempt
+	refusal  error // the latest temporary refusal
 
-	suspect *suspicion // nil = no broker closed the connection on it
+	suspect *suspicion // nil = no broker closed the connection on the batch
 }
 
-// share is the records of one Send in a batch: those before end that are in no share before.
+// share is the part of a batch from a single Send: records up to end, without the previous shares.
 type share struct {
 	end  int
 	send uint64 // the Send's number
@@ -58,15 +58,15 @@ type share struct {
 // batchMagic is the number of the format.
 const batchMagic = 2
 
-// reset makes b a batch without records that keeps its memory.
+// reset removes the records and keeps the memory.
 func (b *recordBatch) reset() {
 	clear(b.records)
 	clear(b.shares)
 	*b = recordBatch{records: b.records[:0], shares: b.shares[:0], encoded: b.encoded[:0], small: b.small[:0]}
 }
 
-// add puts a record into the batch, if it does not make it longer than most bytes, and says whether it did. The first one
-// always goes in. The record's bytes are copied.
+// add copies a record into the batch, if the batch then has most bytes at most, and reports whether it did.
+// The first record always fits.
 func (b *recordBatch) add(r *outbox.Record, most int) bool {
 	at := r.Accepted.UnixMilli()
 	if other, ok := b.times[r]; ok {
@@ -87,7 +87,7 @@ func (b *recordBatch) add(r *outbox.Record, most int) bool {
 	return true
 }
 
-// recordLen is the length of a record without that of its length.
+// recordLen returns the length of a record without the bytes of its length field.
 func recordLen(r *outbox.Record, after int64, index int) int {
 	n := 1 + varintLen(after) + varintLen(int64(index)) + nullableLen(r.Key) + nullableLen(r.Value) + varintLen(int64(len(r.Headers)))
 	for i := range r.Headers {
@@ -130,7 +130,7 @@ func appendNullable(to, b []byte) []byte {
 	return append(binary.AppendVarint(to, int64(len(b))), b...)
 }
 
-// pack makes b.wire, once: it compresses the records and writes the header. compress may be nil.
+// pack sets b.wire, once: it compresses the records and writes the header. compress may be nil.
 func (b *recordBatch) pack(compress *compression) {
 	if b.wire != nil {
 		return
@@ -164,7 +164,7 @@ func (b *recordBatch) pack(compress *compression) {
 	binary.BigEndian.PutUint32(b.wire[client.BatchCRCAt:], crc32.Checksum(b.wire[client.BatchCRCAt+4:], client.Castagnoli))
 }
 
-// each calls fn with every record and the done of its Send.
+// each calls fn with every record and the done function of its Send.
 func (b *recordBatch) each(fn func(r *outbox.Record, done func(*outbox.Record, error))) {
 	i := 0
 	for _, s := range b.shares {

@@ -1,8 +1,9 @@
 package produce
 
-// What a record weighs against message_max_bytes beside its key, value and headers, and each header beside its name and
-// value. The first is what librdkafka adds (measured: with message_max_bytes = 1000000 the largest value without a key is
-// 999964 bytes); the second is the most that the two lengths of a header take on the wire.
+// Weights against message_max_bytes: of a record beside its key, value and headers, and of a header beside
+// its name and value. The first is librdkafka's constant (measured: with message_max_bytes = 1000000 the
+// largest value without a key has 999964 bytes). The second is the largest size of a header's two lengths on
+// the wire.
 const (
 	RecordOverhead = 36
 	HeaderOverhead = 10

@@ -11,14 +11,14 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestTopic_PartitionListedOnce_GoesAway guards records whose key belongs to a partition that one answer listed and that is not
-// there: they were sent to it for ever.
+// TestTopic_PartitionListedOnce_GoesAway guards records with a key of a partition that one answer listed and
+// that does not exist: the client sent such records forever.
 func TestTopic_PartitionListedOnce_GoesAway(t *testing.T) {
 	b := playing(t, false)
 	known := b.topic(0, 0)
 	o := kafkatest.ExpectOutcomes(t, 1)
 	b.send(o, kafkatest.Minted(outbox.Record{Topic: "t", Key: key(1, 2)})...)
-	for range 2 * minFewer { // a broker that has not learned of all partitions yet says the same, for a moment
+	for range 2 * minFewer { // a broker without news of all partitions answers the same, for a moment
 		b.look(func() { known.ask = false })
 		b.learn(known, told([16]byte{1}, 0))
 	}
@@ -41,11 +41,11 @@ func TestTopic_PartitionListedOnce_GoesAway(t *testing.T) {
 		}
 	})
 	b.send(kafkatest.ExpectOutcomes(t, 1), kafkatest.Minted(outbox.Record{Topic: "t", Key: key(1, 2)})...)
-	b.leaves(0, true) // from the partition that is there
+	b.leaves(0, true) // of the existing partition
 }
 
-// TestTopic_FewerPartitionsNowAndThen_StayKnown guards partitions against a broker that lags behind: answers that list all of them
-// come between its answers.
+// TestTopic_FewerPartitionsNowAndThen_StayKnown guards partitions against a broker that lags behind: complete
+// answers come between its answers.
 func TestTopic_FewerPartitionsNowAndThen_StayKnown(t *testing.T) {
 	b := playing(t, false)
 	known := b.topic(0, 0)
@@ -61,8 +61,8 @@ func TestTopic_FewerPartitionsNowAndThen_StayKnown(t *testing.T) {
 	})
 }
 
-// TestTopic_NoPartitions_IsAskedAboutAndReported guards records for a topic that the brokers list without partitions: they waited until
-// they timed out, and nothing was logged.
+// TestTopic_NoPartitions_IsAskedAboutAndReported guards records of a topic listed without partitions: such
+// records waited for their time-out, without a log line.
 func TestTopic_NoPartitions_IsAskedAboutAndReported(t *testing.T) {
 	for name, before := range map[string][]int32{"never any": nil, "some before": {0}} {
 		t.Run(name, func(t *testing.T) {
@@ -89,8 +89,8 @@ func TestTopic_NoPartitions_IsAskedAboutAndReported(t *testing.T) {
 	}
 }
 
-// TestTopic_Unknown_IsReportedOnceItLasts checks that a topic that nobody creates is logged when its records have waited for
-// unknownTopicTime, with the way to create it.
+// TestTopic_Unknown_IsReportedOnceItLasts checks that a missing topic is logged after its records have waited
+// for unknownTopicTime, with the command to create the topic.
 func TestTopic_Unknown_IsReportedOnceItLasts(t *testing.T) {
 	b := playing(t, false)
 	known := b.topic()

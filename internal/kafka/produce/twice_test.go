@@ -16,7 +16,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// tally is an outbox.Gate and an outbox.Observer that waits for outcomes.
+// tally is an outbox.Gate and an outbox.Observer with a wait for outcomes.
 type tally struct {
 	t    *testing.T
 	mtx  sync.Mutex
@@ -42,8 +42,7 @@ func (y *tally) Died(topic, reason string, records int, err error) {
 	y.Dropped(topic, reason, records, err)
 }
 
-// refuse has the brokers answer produce requests with an error, without looking at them, while the function that it
-// returns says so.
+// refuse makes the brokers answer produce requests with the error of with, until with returns nil.
 func refuse(cluster *kfake.Cluster, with func() *kerr.Error) {
 	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
@@ -66,11 +65,11 @@ func refuse(cluster *kfake.Cluster, with func() *kerr.Error) {
 	})
 }
 
-// heavy makes requests so long that a broker which cuts them off seems to have a limit.
+// heavy makes requests long enough that a broker that closes the connection seems to have a limit.
 var heavy = []outbox.Header{{Name: "h", Value: make([]byte, 3000)}}
 
-// TestNothingTwice has everything happen to the connections and the leaders that can, and reloads at the wrong moment, while
-// records come all the time: with idempotence each of them arrives once, and those of a key in their order.
+// TestNothingTwice disturbs connections and leaders in all ways, and reloads at bad moments, during constant
+// traffic: with idempotence each record arrives once, in order for each key.
 func TestNothingTwice(t *testing.T) {
 	const partitions, keys, rounds, each = 4, 8, 60, 20
 	seed := rand.Uint64()
@@ -155,8 +154,8 @@ func awaitSoon(event <-chan struct{}) {
 	}
 }
 
-// TestComesBackOnlyIfNowhere lets records run out of time while everything happens to the connections and the leaders: with
-// idempotence what is in the log is what was acknowledged, each once, and those of a key in their order.
+// TestComesBackOnlyIfNowhere lets records expire during all disturbances of connections and leaders: with
+// idempotence the log has exactly the acknowledged records, each once, in order for each key.
 func TestComesBackOnlyIfNowhere(t *testing.T) {
 	const partitions, keys, rounds, each = 4, 8, 50, 10
 	seed := rand.Uint64()

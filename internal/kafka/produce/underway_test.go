@@ -42,13 +42,13 @@ func bothKinds(t *testing.T, test func(t *testing.T, idempotence bool)) {
 	}
 }
 
-// TestRecallOfWhatNoBrokerHas holds that a client which could not even log in gives its records back at once.
+// TestRecallOfWhatNoBrokerHas checks that a client before its first login returns its records at once.
 func TestRecallOfWhatNoBrokerHas(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "right"))
 		c := kafkatest.Connection(cluster.ListenAddrs()...)
 		c.SecurityProtocol, c.SASLMechanism, c.SASLUsername, c.SASLPassword = "sasl_plaintext", "PLAIN", "user", "wrong"
-		c.Idempotence, c.ReconnectBackoff, c.ReconnectBackoffMax = idempotence, time.Hour, time.Hour // nothing else ends its waiting
+		c.Idempotence, c.ReconnectBackoff, c.ReconnectBackoffMax = idempotence, time.Hour, time.Hour // no other event ends the wait
 		log := kafkatest.NewLines()
 		p := open(t, c, log, nil)
 		o := kafkatest.ExpectOutcomes(t, 100)
@@ -71,7 +71,7 @@ func TestRecallOfWhatNoBrokerHas(t *testing.T) {
 	})
 }
 
-// TestRecallWaitsForAnswers holds that a record whose request is out is not given back, however long that takes.
+// TestRecallWaitsForAnswers checks that a record in flight is not returned before its answer, at any delay.
 func TestRecallWaitsForAnswers(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
@@ -81,7 +81,7 @@ func TestRecallWaitsForAnswers(t *testing.T) {
 		kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 5)...)
 		kafkatest.Soon(t, "nothing is underway", func() bool { return p.Underway() == 0 })
 		release, asked := kafkatest.Hang(t, cluster, kmsg.Produce)
-		o := kafkatest.ExpectOutcomes(t, 1) // several might go in several requests, of which only one is out
+		o := kafkatest.ExpectOutcomes(t, 1) // several records could use several requests, only one in flight
 		p.Send(kafkatest.Numbered("t", 5, 6), time.Now().Add(time.Hour), o.Add)
 		kafkatest.Await(t, asked)
 		if p.Underway() == 0 {
@@ -93,7 +93,7 @@ func TestRecallWaitsForAnswers(t *testing.T) {
 			t.Error("closed with a request out")
 		case <-o.Done:
 			t.Error("given back with a request out")
-		case <-time.After(50 * time.Millisecond): // time enough for one that does not wait
+		case <-time.After(50 * time.Millisecond): // time for a wrong return
 		}
 		release()
 		o.AllSent()
@@ -102,9 +102,9 @@ func TestRecallWaitsForAnswers(t *testing.T) {
 	})
 }
 
-// TestRecallOfLostAnswers holds that with idempotence records are not given back that a broker has and whose answer was
-// lost with the connection: the client asks again, which is no duplicate, as another client's would be. Without
-// idempotence asking again is the same whoever does it.
+// TestRecallOfLostAnswers checks that, with idempotence, no record is returned that is at a broker with its
+// answer lost. The client asks again, which causes no duplicate; another client's request would. Without
+// idempotence both requests are equal.
 func TestRecallOfLostAnswers(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		cluster, l := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))
@@ -120,8 +120,8 @@ func TestRecallOfLostAnswers(t *testing.T) {
 		l.Cut()
 		kafkatest.Soon(t, "the request is given up", func() bool { return flying(p) == 0 }) // no time passes: nothing is sent again yet
 		if !idempotence {
-			// The library is deep in its next attempt, and may stay there for as long as socket_timeout_ms.
-			clock.pass(2 * retryBackoff) // enough after one failure, and too little for the topic to be asked about
+			// The library is in its next attempt, for up to socket_timeout_ms.
+			clock.pass(2 * retryBackoff) // enough after a failure, and too short for a new look at the topic
 			kafkatest.Await(t, l.Lost)
 			p.Recall()
 			returned(t, o)
@@ -150,8 +150,8 @@ func flying(p *Producer) int {
 	return n
 }
 
-// TestUnderwayAddsUp holds that the account is at 0 whenever all records have their outcome, whatever happened to the
-// connections meanwhile.
+// TestUnderwayAddsUp checks that Underway is 0 whenever all records have their outcome, after any event on
+// the connections.
 func TestUnderwayAddsUp(t *testing.T) {
 	for _, acks := range []int{-1, 0} {
 		bothKinds(t, func(t *testing.T, idempotence bool) {

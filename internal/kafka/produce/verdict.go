@@ -14,8 +14,8 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// refusedTopic returns the records of a topic that the brokers refuse as a whole. They wait in the topic's queue, which tries again
-// with one record.
+// refusedTopic returns the records of a topic refused as a whole. The records wait in the topic's queue,
+// which retries with one record.
 func (p *Producer) refusedTopic(t *topic, err error) []outcome {
 	if !t.holds() {
 		return nil
@@ -24,7 +24,7 @@ func (p *Producer) refusedTopic(t *topic, err error) []outcome {
 	return append(p.handBackAll(t, err), said)
 }
 
-// objection has the administrator told that the records of a topic wait because of what brokers say.
+// objection reports to the administrator why the records of a topic wait.
 func (p *Producer) objection(t *topic, err error) outcome {
 	return p.outcomeToSay(func() {
 		t.objected.Store(true)
@@ -32,7 +32,8 @@ func (p *Producer) objection(t *topic, err error) outcome {
 	})
 }
 
-// errorRecords are the records of a batch that the answer names, by their place in the batch, with what it says of each.
+// errorRecords returns the records of a batch named by the answer, by index, with the broker's message for
+// each.
 func errorRecords(said *kmsg.ProduceResponseTopicPartition, records int) map[int]*string {
 	named := map[int]*string{}
 	for _, one := range said.ErrorRecords {
@@ -43,7 +44,8 @@ func errorRecords(said *kmsg.ProduceResponseTopicPartition, records int) map[int
 	return named
 }
 
-// message is the broker's own sentence: that about the first record it names, which has the details, or that about the batch.
+// message returns the broker's own sentence: about the first named record, which has the details, or about
+// the batch.
 func message(said *kmsg.ProduceResponseTopicPartition) *string {
 	for _, one := range said.ErrorRecords {
 		if one.ErrorMessage != nil && *one.ErrorMessage != "" {
@@ -53,8 +55,8 @@ func message(said *kmsg.ProduceResponseTopicPartition) *string {
 	return said.ErrorMessage
 }
 
-// refusedRecord handles the refusal of a partition's first batch because of a record in it: of the records that the answer names,
-// or of each half of the batch by itself until one record is left.
+// refusedRecord handles the refusal of a partition's first batch because of a record: it refuses the records
+// named by the answer, or splits the batch in halves down to a single record.
 func (p *Producer) refusedRecord(part *partition, said *kmsg.ProduceResponseTopicPartition, err error) []outcome {
 	b := part.queue[0]
 	if named := errorRecords(said, len(b.records)); errors.Is(err, kerr.InvalidRecord) && len(named) > 0 {
@@ -95,8 +97,8 @@ func (p *Producer) pick(part *partition, said *kmsg.ProduceResponseTopicPartitio
 	return ended
 }
 
-// refusedTime has a partition's first batch sent again with another time for the records whose time was refused: at once, and
-// after a pause when that was refused too. A clock costs no record.
+// refusedTime sends a partition's first batch again with another time for the refused records: at once, and
+// with a pause after a second refusal. A wrong clock costs no record.
 func (p *Producer) refusedTime(part *partition, said *kmsg.ProduceResponseTopicPartition, err error) []outcome {
 	b := part.queue[0]
 	named := errorRecords(said, len(b.records))
@@ -129,7 +131,8 @@ var timeLimits = regexp.MustCompile(`within \[(-?[0-9]+), (-?[0-9]+)\]`)
 // timeMargin is how far from the lower limit a time stays, which moves on with the broker's clock, ms.
 const timeMargin = 60_000
 
-// timeWithin is the time for a record whose own one was refused: the present, or the nearest that the broker says it takes.
+// timeWithin returns the replacement for a refused time: the present, or the nearest time accepted by the
+// broker.
 func timeWithin(now int64, said *string) int64 {
 	if said == nil {
 		return now

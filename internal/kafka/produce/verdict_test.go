@@ -25,7 +25,7 @@ func refuser(t *testing.T, cluster *kfake.Cluster, answer func(*kmsg.ProduceRequ
 	on, requests = &atomic.Bool{}, &atomic.Int32{}
 	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		if !on.Load() || len(req.(*kmsg.ProduceRequest).Topics) == 0 { // the second of a request that was recalled
+		if !on.Load() || len(req.(*kmsg.ProduceRequest).Topics) == 0 { // the second of a recalled request
 			return nil, nil, false
 		}
 		response := answer(req.(*kmsg.ProduceRequest))
@@ -37,8 +37,9 @@ func refuser(t *testing.T, cluster *kfake.Cluster, answer func(*kmsg.ProduceRequ
 	return on, requests
 }
 
-// TestProducer_TopicRefused_RecordsWait checks that a verdict on a topic or the cluster costs no record, with `retries` = 0 and with
-// idempotence too: records wait in their order, the log says so at once as an error, and it says when they are accepted again.
+// TestProducer_TopicRefused_RecordsWait checks that a verdict on a topic or the cluster costs no record, also
+// with `retries` = 0 and with idempotence. Records wait in order. The log has an error at once, and a line at
+// the end of the refusal.
 func TestProducer_TopicRefused_RecordsWait(t *testing.T) {
 	for _, verdict := range client.VerdictsOn(client.OnTopic) {
 		for _, idempotence := range []bool{false, true} {
@@ -91,7 +92,8 @@ func TestProducer_TopicRefused_RecordsWait(t *testing.T) {
 	}
 }
 
-// TestProducer_TopicRefusedByMetadata_RecordsWait checks the same of a topic that the brokers do not even describe.
+// TestProducer_TopicRefusedByMetadata_RecordsWait checks the same for a topic that the brokers refuse to
+// describe.
 func TestProducer_TopicRefusedByMetadata_RecordsWait(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	var refused atomic.Bool
@@ -120,14 +122,14 @@ func TestProducer_TopicRefusedByMetadata_RecordsWait(t *testing.T) {
 	}
 }
 
-// TestProducer_TopicRefusedInDoubt_KeepsBatch checks that with idempotence a batch that a broker may have stays with its sequence
-// number when its topic is refused: to return it would be a duplicate.
+// TestProducer_TopicRefusedInDoubt_KeepsBatch checks that, with idempotence, a batch possibly at a broker
+// keeps its sequence number after a refusal of its topic: a return would cause a duplicate.
 func TestProducer_TopicRefusedInDoubt_KeepsBatch(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]
 	o := kafkatest.ExpectOutcomes(t, 2)
 	b.send(o, kafkatest.Numbered("t", 0, 1)...)
-	b.answers(b.leaves(0, true), kerr.RequestTimedOut) // the leader has it
+	b.answers(b.leaves(0, true), kerr.RequestTimedOut) // the leader has the batch
 	again := func() {
 		b.look(func() {
 			part.resume = time.Time{}
@@ -149,8 +151,9 @@ func TestProducer_TopicRefusedInDoubt_KeepsBatch(t *testing.T) {
 	b.log.WaitFor(t, host.Notice, "topic t works again")
 }
 
-// TestProducer_TopicRefusedWithoutLeader_IsAskedAboutAgain guards a batch in doubt of a partition without a leader: when the brokers
-// refused to describe the topic or did not know it, nothing asked them again, and the topic stood still for ever.
+// TestProducer_TopicRefusedWithoutLeader_IsAskedAboutAgain guards a batch in doubt of a partition without a
+// leader: after a refused or unsuccessful description of the topic, no further request followed, and the
+// topic stopped forever.
 func TestProducer_TopicRefusedWithoutLeader_IsAskedAboutAgain(t *testing.T) {
 	for _, code := range []*kerr.Error{kerr.TopicAuthorizationFailed, kerr.UnknownTopicOrPartition} {
 		t.Run(code.Message, func(t *testing.T) {
@@ -158,7 +161,7 @@ func TestProducer_TopicRefusedWithoutLeader_IsAskedAboutAgain(t *testing.T) {
 			known := b.topic(0)
 			o := kafkatest.ExpectOutcomes(t, 1)
 			b.send(o, kafkatest.Numbered("t", 0, 1)...)
-			b.answers(b.leaves(0, true), kerr.RequestTimedOut) // the leader has it
+			b.answers(b.leaves(0, true), kerr.RequestTimedOut) // the leader has the batch
 			b.learn(known, told([16]byte{1}, -1))
 			refused := told([16]byte{})
 			refused.ErrorCode = code.Code
@@ -179,7 +182,7 @@ func TestProducer_TopicRefusedWithoutLeader_IsAskedAboutAgain(t *testing.T) {
 	}
 }
 
-// timeRefused answers as Apache Kafka does when records are outside of the limits for their times, or returns nil.
+// timeRefused answers like Apache Kafka for records outside the limits of their times, or returns nil.
 func timeRefused(t *testing.T, req *kmsg.ProduceRequest, low, high time.Time, limits bool) *kmsg.ProduceResponse {
 	_, records := decoded(t, req.Topics[0].Partitions[0].Records)
 	batch := kafkatest.Batches(t, req)[0]
@@ -205,8 +208,9 @@ func timeRefused(t *testing.T, req *kmsg.ProduceRequest, low, high time.Time, li
 	return response
 }
 
-// TestProducer_TimeRefused_SendsAnotherTime checks that a clock costs no record: whether this machine's is two hours ahead, or
-// records are older than the topic allows, each arrives, in order and with a time that the broker takes.
+// TestProducer_TimeRefused_SendsAnotherTime checks that a wrong clock costs no record: with this machine two
+// hours ahead, or with records older than the topic's limit, each record arrives, in order and with an
+// accepted time.
 func TestProducer_TimeRefused_SendsAnotherTime(t *testing.T) {
 	const many = 200
 	for name, test := range map[string]struct {
@@ -256,8 +260,8 @@ func TestProducer_TimeRefused_SendsAnotherTime(t *testing.T) {
 	}
 }
 
-// TestProducer_TimeRefusedWithoutLimits_WaitsForTheClock checks that records wait, with pauses, when not even the present is a time
-// that the broker takes and it does not tell which it takes, and that they go when the clock is set.
+// TestProducer_TimeRefusedWithoutLimits_WaitsForTheClock checks that records wait, with pauses, if even the
+// present time is refused without a hint, and that records are sent after the clock is set.
 func TestProducer_TimeRefusedWithoutLimits_WaitsForTheClock(t *testing.T) {
 	b := playing(t, false)
 	part := b.topic(0).partitions[0]
@@ -283,7 +287,7 @@ func TestProducer_TimeRefusedWithoutLimits_WaitsForTheClock(t *testing.T) {
 	o.AllSent()
 }
 
-// TestTimeWithin checks the time that a record gets in place of a refused one.
+// TestTimeWithin checks the replacement of a refused time.
 func TestTimeWithin(t *testing.T) {
 	const now = int64(1_800_000_000_000)
 	within := func(low, high int64) *string {
@@ -311,12 +315,12 @@ func TestTimeWithin(t *testing.T) {
 	}
 }
 
-// TestProducer_ErrorRecords_AreCutOut checks that the records that an answer names, and no other, are refused, each with the
-// broker's own sentence about it, after one request; and that names which cannot be true cost nothing.
+// TestProducer_ErrorRecords_AreCutOut checks that exactly the records named by an answer are refused, each
+// with the broker's own sentence, after one request, and that impossible names cost nothing.
 func TestProducer_ErrorRecords_AreCutOut(t *testing.T) {
 	for name, test := range map[string]struct {
 		extra    []int32 // named too
-		silent   bool    // the answer names nobody
+		silent   bool    // the answer names no record
 		requests int32
 	}{
 		"named":         {requests: 1},
