@@ -48,7 +48,7 @@ func TestRecallOfWhatNoBrokerHas(t *testing.T) {
 		cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "right"))
 		c := kafkatest.Connection(cluster.ListenAddrs()...)
 		c.SecurityProtocol, c.SASLMechanism, c.SASLUsername, c.SASLPassword = "sasl_plaintext", "PLAIN", "user", "wrong"
-		c.Idempotence, c.ReconnectBackoff, c.ReconnectBackoffMax = idempotence, time.Hour, time.Hour // no other event ends the wait
+		c.Idempotence, c.ReconnectBackoff, c.ReconnectBackoffMax = idempotence, time.Hour, time.Hour // nothing else ends the wait
 		log := kafkatest.NewLines()
 		p := open(t, c, log, nil)
 		o := kafkatest.ExpectOutcomes(t, 100)
