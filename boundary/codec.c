@@ -29,13 +29,13 @@ static uint64_t load(const unsigned char *from, int bytes)
 	return number;
 }
 
-/* The longest frame of a kind, without its length. */
+/* Longest frame of a kind, without its length field. */
 static size_t longest(uint16_t kind, uint16_t flags)
 {
 	return kind == BOUNDARY_NEXT && flags == BOUNDARY_ANSWER ? BOUNDARY_MESSAGES_MAX : BOUNDARY_FRAME_MAX;
 }
 
-/* Room for so many more bytes, or NULL. */
+/* Reserves space for more bytes; NULL after a failure. */
 static unsigned char *extend(struct boundary_writer *writer, size_t bytes)
 {
 	unsigned char *at;
@@ -100,7 +100,7 @@ void boundary_put_text(struct boundary_writer *writer, const char *data, size_t 
 		}
 		return;
 	}
-	if (length > BOUNDARY_MESSAGES_MAX) { /* so that the sum below fits */
+	if (length > BOUNDARY_MESSAGES_MAX) { /* prevents an overflow of the sum below */
 		writer->failed = 1;
 		return;
 	}

@@ -94,7 +94,7 @@ static enum peer_result append(struct peer *peer, const void *bytes, size_t leng
 	return PEER_OK;
 }
 
-/* Writes the number of its request into a frame. */
+/* Writes the number of the request into its frame. */
 static void set_number(unsigned char *frame, uint64_t number)
 {
 	int i;
@@ -104,7 +104,7 @@ static void set_number(unsigned char *frame, uint64_t number)
 	}
 }
 
-/* Sends one frame, or queues what the socket does not take at once. Caller must hold the lock. */
+/* Sends a frame, or queues the rest of a partial send. Caller must hold the lock. */
 static enum peer_result transmit(struct peer *peer, const unsigned char *frame, size_t length)
 {
 	size_t waiting = peer->queue_end - peer->queue_begin, sent = 0;
@@ -149,14 +149,15 @@ static void forget(struct peer *peer, struct pending *pending)
 	}
 }
 
-/* Gives a request its number, puts it into the list and sends it. Caller must hold the lock. */
+/* Assigns a number to a request, adds the request to the list and sends the frame. Caller must hold the
+ * lock. */
 static enum peer_result begin(struct peer *peer, struct pending *pending, unsigned char *frame, size_t length)
 {
 	struct boundary_head head;
 	enum peer_result result;
 
 	if (length < BOUNDARY_HEAD_SIZE || boundary_parse_head(frame, &head) || head.length != length - BOUNDARY_HEAD_SIZE) {
-		return PEER_NO_MEMORY; /* its writer had none */
+		return PEER_NO_MEMORY; /* the writer had none */
 	}
 	pending->kind = head.kind;
 	pending->number = ++peer->numbers;

@@ -1,5 +1,5 @@
 /*
- * res_kafka: what peer.c and peer_io.c share. Nobody else includes this.
+ * res_kafka: common parts of peer.c and peer_io.c. No other file includes this header.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -14,21 +14,21 @@
 #include "codec.h"
 #include "peer.h"
 
-/* A request whose answer has not come. Those of peer_call are on the caller's stack. */
+/* A request without an answer yet. Requests of peer_call are on the caller's stack. */
 struct pending {
 	struct pending *next;
 	uint64_t number;
 	uint16_t kind;
 	peer_done done; /* of a post; NULL = a thread waits */
 	void *owner;
-	const void *tag;        /* of a call, and all that follows */
+	const void *tag;        /* this and the rest: of a call */
 	pthread_cond_t settled;
 	bool is_settled;
 	enum peer_result result;
 	struct peer_answer answer;
 };
 
-/* How much is received at once. Longer frames are received into their own block. */
+/* Size of a receive. Longer frames are received into their own block. */
 #define PEER_INPUT 65536
 
 struct peer {
@@ -36,7 +36,7 @@ struct peer {
 	void *owner;
 	int wake; /* an eventfd */
 
-	pthread_mutex_t lock; /* of what follows; held for no longer than a send that does not block */
+	pthread_mutex_t lock; /* of the fields below; held for a non-blocking send at most */
 	pthread_cond_t changed; /* ready or closed */
 	int socket;
 	bool ready;
@@ -44,7 +44,7 @@ struct peer {
 	uint64_t generation;
 	uint64_t numbers;
 	struct pending *pending;
-	unsigned char *queue; /* what the socket did not take, from begin to end */
+	unsigned char *queue; /* unsent bytes, from begin to end */
 	size_t queue_begin, queue_end, queue_room;
 
 	/* The reader's alone. */
@@ -52,13 +52,13 @@ struct peer {
 	size_t input_begin, input_end;
 	struct {
 		struct boundary_head head;
-		unsigned char *block; /* NULL = skip it */
+		unsigned char *block; /* NULL = skip the body */
 		size_t have;
-	} body; /* of the frame that has come in part, when in_body */
+	} body; /* of the partially received frame, if in_body */
 	bool in_body;
 };
 
-/* peer_forget_input drops what was received in part. */
+/* peer_forget_input drops a partially received frame. */
 void peer_forget_input(struct peer *peer);
 
 #endif /* RES_KAFKA_PEER_INTERNAL_H */

@@ -1,5 +1,5 @@
 /*
- * res_kafka: the socket between the module and the engine's process: what its reader does.
+ * res_kafka: the socket between the module and the engine's process: the work of the reader.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -12,7 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Most receive calls for one peer_move, so that an engine that floods does not keep the reader from its other work. */
+/* Limit of receive calls in one peer_move, so a flood from the engine does not delay the reader's other
+ * work. */
 #define RECEIVES_AT_A_TIME 64
 
 void peer_forget_input(struct peer *peer)
@@ -25,7 +26,7 @@ void peer_forget_input(struct peer *peer)
 	peer->input_begin = peer->input_end = 0;
 }
 
-/* Finds a request by its number. Caller must hold the lock. */
+/* Returns the request with this number. Caller must hold the lock. */
 static struct pending **find(struct peer *peer, uint64_t number)
 {
 	struct pending **at;
@@ -48,7 +49,7 @@ static bool is_awaited(struct peer *peer, const struct boundary_head *answer)
 	return awaited;
 }
 
-/* Ends a request with an answer, or without one for want of memory. Takes ownership of fields. */
+/* Ends a request with an answer, or without one after an allocation failure. Takes ownership of fields. */
 static void settle(struct peer *peer, uint64_t number, enum peer_result result, unsigned char *fields, size_t length)
 {
 	struct pending **at, *pending;
@@ -75,7 +76,7 @@ static void settle(struct peer *peer, uint64_t number, enum peer_result result, 
 	free(fields);
 }
 
-/* Passes on the frame whose body is complete. */
+/* Passes on the frame with a complete body. */
 static void deliver(struct peer *peer)
 {
 	unsigned char *block = peer->body.block;
@@ -83,7 +84,7 @@ static void deliver(struct peer *peer)
 	peer->in_body = false;
 	peer->body.block = NULL;
 	if (!block) {
-		return; /* it was skipped */
+		return; /* a skipped body */
 	}
 	if (peer->body.head.flags == BOUNDARY_ANSWER) {
 		settle(peer, peer->body.head.number, PEER_OK, block, peer->body.head.length);
@@ -93,7 +94,7 @@ static void deliver(struct peer *peer)
 	free(block);
 }
 
-/* Reads the head of a frame and makes room for its body. Returns 0, or -1 when it breaks the rules. */
+/* Reads the head of a frame and allocates space for the body. Returns 0, or -1 for an invalid head. */
 static int begin_body(struct peer *peer, const unsigned char *bytes, const char **why)
 {
 	struct boundary_head *head = &peer->body.head;
@@ -110,7 +111,7 @@ static int begin_body(struct peer *peer, const unsigned char *bytes, const char 
 	}
 	wanted = !answer || is_awaited(peer, head);
 	peer->body.have = 0;
-	/* One byte more, so that empty fields have an address too. */
+	/* One byte more, so empty fields have an address too. */
 	peer->body.block = wanted ? malloc(head->length + 1) : NULL;
 	if (wanted && !peer->body.block && answer) {
 		settle(peer, head->number, PEER_NO_MEMORY, NULL, 0);
@@ -136,7 +137,7 @@ static void continue_body(struct peer *peer)
 	}
 }
 
-/* Passes on the frames that have been received. Returns 0, or -1 when one breaks the rules. */
+/* Passes on the received frames. Returns 0, or -1 for an invalid frame. */
 static int parse(struct peer *peer, const char **why)
 {
 	for (;;) {
@@ -170,7 +171,7 @@ static ssize_t receive(struct peer *peer)
 	if (peer->in_body && peer->body.block && rest > PEER_INPUT) {
 		n = recv(peer->socket, peer->body.block + peer->body.have, rest - 1, MSG_DONTWAIT);
 		if (n > 0) {
-			peer->body.have += n; /* less than all of it: parse() sees to the end */
+			peer->body.have += n; /* not yet complete: parse() handles the end */
 		}
 		return n;
 	}

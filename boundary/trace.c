@@ -1,5 +1,5 @@
 /*
- * res_kafka: what an engine writes to standard error, kept for people.
+ * res_kafka: an engine's standard error, saved for people.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -79,15 +79,15 @@ static bool begins(const char *line, size_t length, const char *with)
 	return length >= strlen(with) && !memcmp(line, with, strlen(with));
 }
 
-/* Whether a line is the first of what the Go runtime says when it ends a program. */
+/* Returns whether a line is the first line of the Go runtime at the end of a program. */
 static bool is_reason(const char *line, size_t length)
 {
 	return begins(line, length, "panic: ") || begins(line, length, "fatal error: ") || begins(line, length, "runtime: ")
 		|| begins(line, length, "SIG") || begins(line, length, "unexpected fault address");
 }
 
-/* Finds the first line that says why the program ended, or the last line. Returns whether it is the former; *found stays as it
- * was when there is no line at all. */
+/* Finds the first line with a reason for the end of the program, or the last line. Returns whether there is a
+ * reason; without any line *found is unchanged. */
 static bool find_reason(const char *line, size_t size, const char **found, size_t *length)
 {
 	const char *end = line + size;
@@ -123,7 +123,7 @@ void trace_reason(const struct trace *trace, char *reason, size_t size)
 	}
 }
 
-/* Chooses the file to write: one that is not there, else the oldest. */
+/* Chooses the file to write: a missing file, else the oldest. */
 static void choose(const char *folder, char *path, size_t size)
 {
 	struct timespec oldest = { 0 };

@@ -1,7 +1,8 @@
 /*
- * res_kafka: what an engine writes to standard error, kept for people. Knows nothing of Asterisk.
+ * res_kafka: an engine's standard error, saved for people. Knows nothing of Asterisk.
  *
- * The beginning is kept and the end, for a Go program says first why it ends, and whatever it printed before may be long.
+ * The beginning and the end are kept: a Go program first prints the reason of its end, possibly after much
+ * other output.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -13,12 +14,12 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Bytes that are kept of the beginning and, half of this at least, of the end. Go's trace of some hundred goroutines is
- * 100 KiB. */
+/* Bytes of the beginning and, at least half as many, of the end. Go's trace of some hundred goroutines is 100
+ * KiB. */
 #define TRACE_HEAD (192 * 1024)
 #define TRACE_TAIL (64 * 1024)
 
-/* Files that are kept: the oldest is replaced. */
+/* Number of files: the oldest is replaced. */
 #define TRACE_FILES 8
 
 struct trace {
@@ -27,17 +28,18 @@ struct trace {
 	bool cut; /* something between the two is missing */
 };
 
-/* trace_read takes what can be read without blocking. Returns 0, or -1 when the pipe has ended. */
+/* trace_read reads without blocking. Returns 0, or -1 at the end of the pipe. */
 int trace_read(struct trace *trace, int descriptor);
 
-/* trace_reason copies the line that says why the engine ended, or its last line. Empty when it wrote nothing. What cannot
- * be printed becomes '?'. */
+/* trace_reason copies the line with the reason of the engine's end, or the last line. Empty without any
+ * output. Unprintable bytes become '?'. */
 void trace_reason(const struct trace *trace, char *reason, size_t size);
 
-/* trace_save writes the trace into a file of the folder and its path into path. Returns 0, or -1 with errno. */
+/* trace_save writes the trace into a file of the folder and the file's path into path. Returns 0, or -1 with
+ * errno. */
 int trace_save(const struct trace *trace, const char *folder, const char *title, char *path, size_t size);
 
-/* trace_forget frees what was read. */
+/* trace_forget frees the trace. */
 void trace_forget(struct trace *trace);
 
 #endif /* RES_KAFKA_TRACE_H */
