@@ -254,10 +254,22 @@ enum peer_result peer_send(struct peer *peer, unsigned char *frame, size_t lengt
 	return result;
 }
 
+/* Updates what peer_serving returns. Caller must hold the lock. */
+static void set_serving(struct peer *peer)
+{
+	__atomic_store_n(&peer->serving, peer->ready && !peer->closed ? peer->generation : 0, __ATOMIC_SEQ_CST);
+}
+
+uint64_t peer_serving(const struct peer *peer)
+{
+	return __atomic_load_n(&peer->serving, __ATOMIC_SEQ_CST);
+}
+
 void peer_ready(struct peer *peer)
 {
 	pthread_mutex_lock(&peer->lock);
 	peer->ready = peer->socket >= 0;
+	set_serving(peer);
 	pthread_cond_broadcast(&peer->changed);
 	pthread_mutex_unlock(&peer->lock);
 }
@@ -266,6 +278,7 @@ void peer_close(struct peer *peer)
 {
 	pthread_mutex_lock(&peer->lock);
 	peer->closed = true;
+	set_serving(peer);
 	pthread_cond_broadcast(&peer->changed);
 	pthread_mutex_unlock(&peer->lock);
 }
@@ -288,7 +301,7 @@ uint64_t peer_wait(struct peer *peer, int timeout_ms)
 	pthread_mutex_lock(&peer->lock);
 	while (!peer->ready && !peer->closed && clock_wait(&peer->changed, &peer->lock, deadline) != ETIMEDOUT) {
 	}
-	generation = peer->ready && !peer->closed ? peer->generation : 0;
+	generation = peer_serving(peer);
 	pthread_mutex_unlock(&peer->lock);
 	return generation;
 }
@@ -341,6 +354,7 @@ void peer_detach(struct peer *peer)
 	}
 	peer->socket = -1;
 	peer->ready = false;
+	set_serving(peer);
 	free(peer->queue);
 	peer->queue = NULL;
 	peer->queue_begin = peer->queue_end = peer->queue_room = 0;

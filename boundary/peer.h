@@ -87,6 +87,9 @@ int peer_is_closed(struct peer *peer);
  * generation of the engine, a number that grows from 1, or 0 after the timeout or peer_close. */
 uint64_t peer_wait(struct peer *peer, int timeout_ms);
 
+/* peer_serving is peer_wait without a wait: it takes no lock, for callers that ask before each message. */
+uint64_t peer_serving(const struct peer *peer);
+
 /* The rest is the reader's. */
 
 /* peer_attach takes ownership of a non-blocking socket. */

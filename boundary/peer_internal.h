@@ -42,6 +42,7 @@ struct peer {
 	bool ready;
 	bool closed;
 	uint64_t generation;
+	uint64_t serving; /* the generation while it is ready, else 0; written under the lock, read without */
 	uint64_t numbers;
 	struct pending *pending;
 	unsigned char *queue; /* unsent bytes, from begin to end */

@@ -287,7 +287,7 @@ const struct resk_limits *engine_limits(void)
 
 uint64_t engine_now(void)
 {
-	return peer_wait(engine_peer, 0);
+	return peer_serving(engine_peer);
 }
 
 void engine_pump(struct stage_pump *new_pump)
