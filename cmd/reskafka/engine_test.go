@@ -29,8 +29,14 @@ var build = sync.OnceValues(func() (path string, err error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%v: %s", err, out)
 	}
+	if err := os.Symlink("reskafka", filepath.Join(buildDir, fromDescriptor)); err != nil {
+		return "", err
+	}
 	return filepath.Join(buildDir, "reskafka"), nil
 })
+
+// fromDescriptor names the engine's program as the module does, which starts it from a descriptor.
+const fromDescriptor = "7"
 
 var buildDir string // removed by TestMain
 
@@ -53,6 +59,7 @@ func startEngine(t *testing.T, limit int, more ...*os.File) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	path = filepath.Join(filepath.Dir(path), fromDescriptor)
 	ours, theirs := servetest.Sockets(t)
 	p := &process{t: t, memory: servetest.NewMemory(t), read: make(chan struct{})}
 	control, slabs, wake := p.memory.Duplicates()
@@ -181,6 +188,9 @@ func TestEngine_Start_SetsItselfUp(t *testing.T) {
 	for _, task := range tasks {
 		if got, want := nice(t, p.proc("task/"+task.Name()+"/stat")), min(nice(t, string(own))+niceness, maxNice); got != want {
 			t.Errorf("thread %s has niceness %d, want %d", task.Name(), got, want)
+		}
+		if name := p.proc("task/" + task.Name() + "/comm"); name != "reskafka\n" {
+			t.Errorf("thread %s is called %q in ps and top", task.Name(), name)
 		}
 		if status := p.proc("task/" + task.Name() + "/status"); !strings.Contains(status, "NoNewPrivs:\t1\n") {
 			t.Errorf("thread %s can get privileges: %s", task.Name(), status)
