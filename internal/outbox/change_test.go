@@ -103,7 +103,7 @@ func TestASendThatOutlivesClose(t *testing.T) {
 		gate := &countGate{}
 		old, next := &lateClient{client: newClient("old", usual, nil)}, &lateClient{client: newClient("next", usual, nil)}
 		o := New(usual, old, gate, gate)
-		o.Accept([]Record{{Topic: "t"}})
+		go o.Accept([]Record{{Topic: "t"}})
 		synctest.Wait()
 		o.Swap(next, usual, 0)
 		after(slack)

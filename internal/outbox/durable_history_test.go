@@ -298,7 +298,7 @@ func (g *diary) produce() {
 		records = append(records, r)
 	}
 	g.mtx.Unlock()
-	offer(g.outbox, records, stay)
+	offer(g.outbox, records, stay)()
 }
 
 // check holds the account against itself and against the disk.

@@ -97,6 +97,22 @@ func (o *Outbox) guard(inSend *bool) {
 	close(o.stopped)
 }
 
+// guardSender is guard for a sender that is not the feeder: the feeder ends everything.
+func (o *Outbox) guardSender(inSend *bool) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	o.observer.Panicked(r)
+	o.mtx.Lock()
+	o.closing = true
+	if *inSend {
+		o.handing, o.lent = handingNothing, nil
+	}
+	o.mtx.Unlock()
+	o.signal()
+}
+
 // shutDown ends the outbox from the feeder's goroutine: the client's answers come first, then what must not be lost is
 // written to disk, then the rest is given up.
 func (o *Outbox) shutDown() {

@@ -18,7 +18,7 @@ type step struct {
 	transport Transport
 }
 
-// feed is the feeder: the only goroutine that sends, so that records enter the client in their order.
+// feed is the feeder: it sends what feedHere left, and does everything that comes with time or may block.
 func (o *Outbox) feed() {
 	inSend := false
 	defer o.guard(&inSend)
@@ -75,6 +75,49 @@ func (o *Outbox) decide() step {
 	}
 	if again := o.tidy(now); again != 0 {
 		s.wait = min(s.wait, max(again-now, 0))
+	}
+	o.wakes = now + s.wait
+	return s
+}
+
+// feedHere sends waiting records from the calling goroutine. To wake the feeder costs more than a small batch does. Only one
+// goroutine sends at a time, so records enter the client in their order. Accept of others meanwhile leaves its records to the sender.
+// The caller must not be inside the transport.
+func (o *Outbox) feedHere() {
+	inSend := false
+	defer o.guardSender(&inSend)
+	for {
+		s := o.decideHere()
+		o.dismiss(s.expired)
+		if len(s.batch) == 0 {
+			return
+		}
+		inSend = true
+		s.transport.Send(s.batch, o.epoch.Add(s.due), o.done)
+		inSend = false
+		o.mtx.Lock()
+		o.handing = handingNothing
+		o.returned()
+		o.mtx.Unlock()
+	}
+}
+
+// decideHere is decide for feedHere. It wakes the feeder if that has something to do earlier than it expects.
+func (o *Outbox) decideHere() (s step) {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	if o.closing || o.next != nil {
+		o.signal()
+		return s
+	}
+	now := o.now()
+	s.transport = o.transport
+	s.batch, s.due, s.expired = o.collect(now)
+	if len(s.batch) > 0 { // else another sender comes again, or there is nothing to send
+		o.handing = handingAlone
+	}
+	if o.waiting > 0 && now+o.patience(now) < o.wakes || o.spare.since == 0 && o.spare.surplus() {
+		o.signal()
 	}
 	return s
 }

@@ -189,7 +189,10 @@ func (l *life) step(stop chan struct{}) {
 }
 
 // produce accepts a few records.
-func (l *life) produce() {
+func (l *life) produce() { l.accepted()() }
+
+// accepted has the outbox accept them, and returns what sends them.
+func (l *life) accepted() (send func()) {
 	l.accept.Lock()
 	defer l.accept.Unlock()
 	records := make([]Record, 0, 8)
@@ -213,7 +216,7 @@ func (l *life) produce() {
 		}
 		records = append(records, l.record(fmt.Sprintf("topic%d", topic), fmt.Sprint(l.roll(3)), size, staged, lifetime, l.one(8)))
 	}
-	offer(l.outbox, records, stay)
+	return offer(l.outbox, records, stay)
 }
 
 // mood changes how clients treat each topic from now on.

@@ -80,7 +80,8 @@ type Outbox struct {
 	lent    []*chunk // that a Send under way was given records of
 	batched int      // how many records were collected last
 	handing handing
-	relief  *time.Timer // makes another goroutine the feeder when Send takes too long
+	wakes   time.Duration // when the feeder looks again by itself
+	relief  *time.Timer   // makes another goroutine the feeder when Send takes too long
 }
 
 // swap is a change of client: the new one takes over when the old one is empty, or at the latest at deadline.
@@ -103,18 +104,22 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 }
 
 // Accept takes responsibility for records, in their order. It keeps a copy: the slice and all bytes it leads to are the
-// caller's when it returns. It never blocks on the client or the disk. Records that come after Close are dropped and
-// counted like those it gave up.
+// caller's when it returns. It sends them at once if that may be, so it blocks as long as the client's Send, but never on the disk.
+// Records that come after Close are dropped and counted like those it gave up.
 func (o *Outbox) Accept(records []Record) { o.AcceptStaying(records, nil) }
 
 // AcceptStaying is Accept for records whose keys, values and states lie in memory and stay there until the Gate is told of each:
 // they need not be copied while they wait. What does not lie in memory is copied at once; nil is no memory. Another process may
 // write to it: a record's bytes are those that are there when its turn comes, and do not change from then on.
 func (o *Outbox) AcceptStaying(records []Record, memory []byte) {
-	gone, open := o.enqueue(records, memory)
+	o.entered(o.enqueue(records, memory))
+}
+
+// entered tells of records that had their outcome at once and sends the others.
+func (o *Outbox) entered(gone []outcome, open bool) {
 	o.tell(gone)
 	if open {
-		o.signal()
+		o.feedHere()
 	} else {
 		o.giveUp()
 	}

@@ -60,13 +60,14 @@ func spoil(r *Record) {
 	}
 }
 
-// offer accepts records as the stage brings them.
-func offer(o *Outbox, records []Record, stay bool) {
+// offer accepts records as the stage brings them. send does what Accept does without a lock: the client's Send may block then.
+func offer(o *Outbox, records []Record, stay bool) (send func()) {
+	var memory []byte
 	if stay {
-		o.AcceptStaying(records, layOut(records))
-		return
+		memory = layOut(records)
 	}
-	o.Accept(records)
+	gone, open := o.enqueue(records, memory)
+	return func() { o.entered(gone, open) }
 }
 
 // Whatever goes into a pack by reference comes out as it was, in order, and a copy: null and empty apart, with others between.

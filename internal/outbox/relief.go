@@ -11,7 +11,7 @@ type handing int
 const (
 	handingNothing handing = iota
 	handingOn              // a goroutine is inside the transport's Send, or about to be
-	handingAlone           // and it is not the feeder any more
+	handingAlone           // and it is not the feeder, or not any more
 )
 
 // relieve makes its goroutine the feeder in place of one whom the client has not let go: time passes for the waiting

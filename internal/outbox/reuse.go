@@ -156,10 +156,15 @@ func (s *spare) putRoom(r *room) {
 	s.rooms.put(r, roomsMost)
 }
 
+// surplus reports whether there is something that trim may find to be unused.
+func (s *spare) surplus() bool {
+	return s.rests > 0 || len(s.rooms.list) > spareKept || len(s.chunks.list) > spareKept
+}
+
 // trim gives the garbage collector what was not needed for spareRest, and says when to look again; 0 = there is nothing to
 // look for.
 func (s *spare) trim(now time.Duration) (again time.Duration) {
-	if s.rests == 0 && len(s.rooms.list) <= spareKept && len(s.chunks.list) <= spareKept {
+	if !s.surplus() {
 		s.since = 0
 		return 0
 	}

@@ -35,7 +35,7 @@ func bubble(t *testing.T, c *client, f func(t *testing.T, g *ledger)) {
 	})
 }
 
-// put accepts n records of one byte and one key, and waits until nothing moves.
+// put accepts n records of one byte and one key, and waits until nothing moves. The client's Send may still block then.
 func (g *ledger) put(topic string, n int) []*entry { return g.putFor(topic, n, 0, 0) }
 
 func (g *ledger) putFor(topic string, n int, staged, lifetime time.Duration) []*entry {
@@ -44,10 +44,21 @@ func (g *ledger) putFor(topic string, n int, staged, lifetime time.Duration) []*
 	for range n {
 		records = append(records, g.record(topic, "k", 0, staged, lifetime, false))
 	}
-	g.outbox.Accept(records)
+	go g.outbox.Accept(records)
 	synctest.Wait()
 	g.check()
 	return g.entries[from:]
+}
+
+// A record that may be sent is in the client when Accept returns: to wake the feeder for it would cost more than to send it.
+func TestAccept_RoomInTheWindow_Sends(t *testing.T) {
+	c := newClient("client", usual, fixed(answer{}))
+	bubble(t, c, func(t *testing.T, g *ledger) {
+		g.outbox.Accept([]Record{g.record("t", "k", 0, 0, 0, false)})
+		if n := c.sent(); n != 1 {
+			t.Errorf("%d Sends when Accept returned, want 1", n)
+		}
+	})
 }
 
 // inside is how many of a topic's records the client has.
