@@ -1,18 +1,18 @@
 /*
- * res_kafka: what is held of a stage's limits.
+ * res_kafka: use of a stage's limits.
  *
- * Held frames are the frames that writers put minus the frames that the engine reports as done. Writers
- * count in the module's memory. The engine counts in the gate and may write anything there, so its count
- * is used only if it lies between the last count and the number of puts.
+ * Frames in use are the frames put by writers minus the frames reported as done by the engine. Writers count
+ * in the module's memory. The engine counts in the gate and may write anything there. Its count is therefore
+ * used only if it lies between the previous count and the number of puts.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
  */
 #include "internal.h"
 
-/* held_anew reads the engine's count and returns how much is held, frames or charge. It sets *put to the
- * writers' count. The engine's count is used only if it is no smaller than the last one and no larger than
- * the writers'. */
+/* held_anew reads the engine's count and returns the number in use, of frames or charge. It sets *put to the
+ * writers' count. The engine's count is used only if it is no smaller than the previous count and no larger
+ * than the writers'. */
 static uint64_t held_anew(const int64_t *done_field, uint64_t *seen_field, const uint64_t *put_field, uint64_t *put)
 {
 	uint64_t seen = __atomic_load_n(seen_field, __ATOMIC_RELAXED);
@@ -23,7 +23,7 @@ static uint64_t held_anew(const int64_t *done_field, uint64_t *seen_field, const
 	if (*put - done > *put - seen) {
 		return *put - seen;
 	}
-	/* An exchange, because the pump may have reset it. */
+	/* An exchange, because the pump may have reset the value. */
 	if (done != seen) {
 		__atomic_compare_exchange_n(seen_field, &seen, done, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	}
@@ -35,7 +35,7 @@ static uint64_t frames_anew(struct stage *stage, uint64_t *put)
 	return held_anew(&stage->gate->done_frames, &stage->seen_frames, &stage->put_frames, put);
 }
 
-/* count_charge adds a frame's charge to the held charge if the limit allows it. */
+/* count_charge adds a frame's charge to the charge in use within the limit. */
 static bool count_charge(struct stage *stage, uint64_t charge, uint64_t most)
 {
 	uint64_t put = __atomic_load_n(&stage->put_charge, __ATOMIC_RELAXED);
@@ -55,7 +55,7 @@ static bool count_charge(struct stage *stage, uint64_t charge, uint64_t most)
 	return true;
 }
 
-/* count_frame adds a frame to the held frames if the limit allows it. */
+/* count_frame adds a frame to the frames in use within the limit. */
 static bool count_frame(struct stage *stage, uint64_t most)
 {
 	uint64_t put = __atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED);
@@ -68,7 +68,7 @@ static bool count_frame(struct stage *stage, uint64_t most)
 	return true;
 }
 
-/* not_negative reads a limit of the gate; a negative one is 0. */
+/* not_negative reads a limit of the gate; negative becomes 0. */
 static uint64_t not_negative(const int64_t *field)
 {
 	int64_t value = __atomic_load_n(field, __ATOMIC_RELAXED);
@@ -92,7 +92,7 @@ enum stage_result stage_count(struct stage *stage, uint32_t weight, bool memory_
 		&& frames_anew(stage, &put) >= frames) {
 		return STAGE_FULL_FRAMES;
 	}
-	/* The frame last, so that two heavy frames do not keep each other out of an empty stage. */
+	/* The frame last: two heavy frames then cannot block each other in an empty stage. */
 	if (!count_charge(stage, weight, charge)) {
 		return STAGE_FULL_CHARGE;
 	}

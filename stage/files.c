@@ -1,9 +1,9 @@
 /*
- * res_kafka: the files that slabs lie in.
+ * res_kafka: the files of slabs.
  *
- * A memfd has no name and is not bounded by the size of /dev/shm. Durable slabs must survive both
- * processes, so they lie in a folder of a memory file system: a mapping of a file on disk would stall a
- * call. They do not survive the machine.
+ * A memfd has no name, and the size of /dev/shm does not limit a memfd. Durable slabs must survive both
+ * processes, so they lie in a folder of a memory file system: a mapping of a file on disk would block a call.
+ * They do not survive the machine.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -33,7 +33,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* How often a signal may interrupt an allocation before it counts as failed. */
+/* Number of interruptions by signals before an allocation counts as failed. */
 #define ALLOCATE_TRIES 16
 
 void *stage_file_map(int file, uint64_t at, size_t size)
@@ -74,7 +74,7 @@ void stage_pool_unbook(struct slab_pool *pool, size_t size)
 	__atomic_fetch_sub(&pool->table->bytes, size, __ATOMIC_RELAXED);
 }
 
-/* allowed counts size more bytes of pages if the limits allow it. */
+/* allowed counts size more bytes of pages within the limits. */
 static bool allowed(struct slab_pool *pool, size_t size)
 {
 	if (!book(&pool->bytes, pool->most, size)) {
@@ -118,8 +118,8 @@ void stage_file_punch(int file, uint64_t at, size_t size)
 	fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, size);
 }
 
-/* touch maps the pages of a usual slab before its first put. MADV_POPULATE_WRITE would be cheaper, but it
- * waits for threads that map memory, and older kernels lack it. */
+/* touch maps the pages of a usual slab before its first put. MADV_POPULATE_WRITE would be cheaper, but waits
+ * for threads in mmap, and older kernels lack the call. */
 static void touch(struct slab *slab)
 {
 	size_t i;
@@ -167,8 +167,7 @@ static struct slab *region(struct slab_pool *pool)
 	return slab;
 }
 
-/* is_there reports whether the file still has a name. Frames in a file that was removed would never be
- * found. */
+/* is_there reports whether the file still has a name. Frames in a removed file would never be found. */
 static bool is_there(const struct slab_pool *pool)
 {
 	struct stat status;
@@ -195,7 +194,7 @@ static bool back(struct slab_pool *pool, int file, uint64_t at, struct slab *sla
 	}
 	if (!stage_file_allocate(file, at + slab->backed, more)) {
 		stage_pool_unbook(pool, more);
-		if (pool->shared || size <= STAGE_SLAB_BYTES) { /* after a failed large slab a small one may still fit */
+		if (pool->shared || size <= STAGE_SLAB_BYTES) { /* after a failed large slab a small slab may still fit */
 			failed(pool);
 		}
 		return false;
@@ -238,7 +237,7 @@ static int size_class(size_t size)
 	return -1;
 }
 
-/* place returns a larger plain slab that is mapped, with pages or without. */
+/* place returns a mapped larger plain slab, with or without pages. */
 static struct slab *place(struct slab_pool *pool, int class)
 {
 	struct slab *slab = stage_slab_pop_idle(pool, &pool->idle_large[class]);
@@ -275,8 +274,8 @@ void stage_slab_unplace(struct slab_pool *pool, struct slab *slab)
 	stage_slab_push(pool->table, &pool->bare_large[size_class(slab->size)], slab);
 }
 
-/* populate maps the pages of a larger slab in one call, where the kernel can. Otherwise page faults map
- * them one by one. */
+/* populate maps the pages of a larger slab in one call, where the kernel can. Otherwise page faults map page
+ * by page. */
 static void populate(struct slab *slab)
 {
 	madvise(slab->head, slab->backed, MADV_POPULATE_WRITE);
@@ -322,7 +321,7 @@ static bool map_own(struct slab_pool *pool, struct slab *slab, size_t size)
 	return true;
 }
 
-/* make_file makes a slab that has a file to itself. */
+/* make_file makes a slab with its own file. */
 static struct slab *make_file(struct slab_pool *pool, size_t size)
 {
 	struct slab *slab = stage_slab_new(pool->table);

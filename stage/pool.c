@@ -1,5 +1,5 @@
 /*
- * res_kafka: opening and closing the files that slabs lie in, and giving back pages.
+ * res_kafka: opening and closing the files of slabs, and release of pages.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -21,10 +21,10 @@
 
 #include "internal.h"
 
-/* Plain slabs map at most this part of the address space that RLIMIT_AS leaves. */
+/* Share of plain slabs in the address space left by RLIMIT_AS. */
 #define ADDRESSES_SHARE 8
 
-/* A mapping that fails is tried again with half the size, down to this. */
+/* A failed mapping is retried with half the size, down to this. */
 #define MAPPING_LEAST ((size_t) 4 * 1024 * 1024)
 
 /* open_places maps the file of usual slabs, which is empty. */
@@ -82,7 +82,7 @@ bool stage_pool_open_plain(struct slab_pool *pool, int file)
 	return open_places(pool, most < pool->table->most ? most : pool->table->most);
 }
 
-/* open_folder opens a folder that only this user can enter. It does not block on a FIFO or device of that
+/* open_folder opens a folder accessible to this user only. It does not block on a FIFO or device of the same
  * name. */
 static int open_folder(const char *path)
 {
@@ -107,7 +107,8 @@ void stage_pool_open_durable(struct slab_pool *pool, const char *folder)
 	if (pool->folder < 0 || fstatvfs(pool->folder, &system)) {
 		return;
 	}
-	/* The file system has other users, and is small in many a container. One without a limit says 0. */
+	/* The file system has other users, and is small in many containers. A file system without a limit reports
+	 * 0. */
 	half = (uint64_t) system.f_blocks * system.f_frsize / 2;
 	pool->most = !half || half > STAGE_SHARED_MAX ? STAGE_SHARED_MAX : half;
 	if (pool->most > pool->table->most) {
@@ -157,8 +158,7 @@ static bool marked(const struct slab_pool *pool, uint64_t number)
 	return pool->places[number / 64] >> number % 64 & 1;
 }
 
-/* punch_marked gives back the pages of the marked places, one call for each run of them, and clears the
- * marks. */
+/* punch_marked releases the pages of the marked places, with one call for each run, and clears the marks. */
 static void punch_marked(struct slab_pool *pool)
 {
 	uint64_t begun = __atomic_load_n(&pool->begun, __ATOMIC_RELAXED);
@@ -186,7 +186,7 @@ bool stage_pool_idle(const struct slab_pool *pool)
 	return count > 0;
 }
 
-/* unneeded pops the idle slabs that were not needed since the previous call, linked by next. */
+/* unneeded pops the idle slabs not needed since the previous call, linked by next. */
 static struct slab *unneeded(struct slab_pool *pool, struct slab_idle *idle)
 {
 	int64_t many = __atomic_load_n(&idle->least, __ATOMIC_RELAXED);

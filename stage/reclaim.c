@@ -1,5 +1,5 @@
 /*
- * res_kafka: reusing slabs whose frames are done, and handing over again after the engine has died.
+ * res_kafka: reuse of slabs with finished frames, and repeated hand-over after the death of an engine.
  *
  *             put fills it, the pump hands it over               every frame is done
  *     filled ──────────────────────────────────────► kept ──────────────────────────► spare
@@ -8,7 +8,7 @@
  *        │                                           again ──handed over──► kept        │
  *        └──────────────────────────────────────────────────────────────────────────────┘
  *
- * The slab that is being filled becomes a spare, too, when all that it holds is done.
+ * The current slab becomes spare, too, once all of its frames are done.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -21,8 +21,8 @@
 
 #include "internal.h"
 
-/* How often the pump waits for a frame that is being copied before it shows the frames of a stage: some milliseconds
- * where the writer has lost its processor. */
+/* Number of waits for an unfinished copy before the pump shows the frames of a stage: some milliseconds for a
+ * writer without a processor. */
 #define SHOW_TRIES 1000
 
 void stage_keep(struct stage *stage, struct slab *slab)
@@ -33,7 +33,7 @@ void stage_keep(struct stage *stage, struct slab *slab)
 	stage->kept_more = true;
 }
 
-/* finish returns a done slab to its pool. stage is NULL for an orphan. */
+/* finish returns a finished slab to its pool. stage is NULL for an orphan. */
 static void finish(struct stage_pump *pump, struct stage *stage, struct slab *slab)
 {
 	if (stage) {
@@ -43,9 +43,9 @@ static void finish(struct stage_pump *pump, struct stage *stage, struct slab *sl
 	stage_slab_put(pool_of(pump, slab), slab);
 }
 
-/* reclaim_current makes the slab that is being filled a spare when all its frames are done. So with little
- * traffic no slab gets full, which would need a wake-up, and the same memory is reused. Returns whether
- * frames are left to wait for. */
+/* reclaim_current makes the current slab spare once all its frames are done. With little traffic no slab then
+ * gets full, which would need a wake-up, and the same memory is reused. Returns whether unfinished frames are
+ * left. */
 static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 {
 	uint64_t word = stage_look(stage);
@@ -57,15 +57,15 @@ static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 	if (!stage_slab_is_done(slab)) {
 		return true;
 	}
-	/* More that has come is not here to wait for. */
+	/* Frames put meanwhile are not waited for here. */
 	if (STAGE_WORD_USED(word) * STAGE_GRANULE == slab->done && stage_slab_take_away(stage, word)) {
 		finish(pump, stage, slab);
 	}
 	return false;
 }
 
-/* reclaim_kept takes back the slabs of a list that are done: those before the first that is not, or all of
- * them. *end stays the place behind the last one. Returns whether there were any. */
+/* reclaim_kept reclaims the finished slabs of a list: up to the first unfinished slab, or all. *end stays the
+ * place behind the last slab. Returns whether there were any. */
 static bool reclaim_kept(struct stage_pump *pump, struct stage *stage, struct slab **place, struct slab ***end, bool all)
 {
 	bool progress = false;
@@ -89,12 +89,12 @@ static bool reclaim_kept(struct stage_pump *pump, struct stage *stage, struct sl
 	return progress;
 }
 
-/* Each visit checks the oldest slabs up to the first that is not done. All slabs are checked only when
- * that is due: a slow frame must not pin later slabs, and many slow frames must not be checked each time. */
+/* Each visit checks the oldest slabs up to the first unfinished slab. The check of all slabs has an interval:
+ * a slow frame must not pin later slabs, and many slow frames must not be checked each time. */
 int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
 {
-	/* A quiet stage is checked a little early, so that many stages share a wake-up. While frames come, a
-	 * later check finds more of them done. */
+	/* A quiet stage is checked slightly early, so several stages share a wake-up. During traffic, a later
+	 * check finds more finished slabs. */
 	int64_t early = stage->frame_due == STAGE_NEVER ? stage->kept_pace / 4 : 0;
 	bool due = stage->kept_due != STAGE_NEVER && stage->kept_due - early <= now;
 	bool anew = reclaim_kept(pump, stage, &stage->kept, &stage->kept_end, due);
@@ -116,8 +116,8 @@ int64_t stage_reclaim(struct stage_pump *pump, struct stage *stage, int64_t now)
 	return stage->kept_due;
 }
 
-/* count_done adds up the done frames of a slab. It reads all frames that any engine ever got, not only the
- * last one. */
+/* count_done adds up the done frames of a slab. It reads all frames given to any engine, not only to the
+ * last. */
 static void count_done(const struct slab *slab, int64_t *frames, int64_t *charge)
 {
 	size_t at = slab->done;
@@ -135,7 +135,7 @@ static void count_done(const struct slab *slab, int64_t *frames, int64_t *charge
 	}
 }
 
-/* rewind_slab marks the frames of a slab as not handed over, except for done frames at its beginning. */
+/* rewind_slab marks the frames of a slab as not handed over, except done frames at the beginning. */
 static void rewind_slab(struct stage *stage, struct slab *slab, int64_t *frames, int64_t *charge)
 {
 	stage_slab_is_done(slab);
@@ -145,7 +145,7 @@ static void rewind_slab(struct stage *stage, struct slab *slab, int64_t *frames,
 	slab->count = slab->done_count;
 }
 
-/* is_shown reports whether a frame is complete. It gives a writer in the middle of its put some time. */
+/* is_shown reports whether a frame is complete, with some patience for a running put. */
 static bool is_shown(const struct stage *stage, const struct slab *slab, size_t at)
 {
 	int tries;
@@ -159,8 +159,8 @@ static bool is_shown(const struct stage *stage, const struct slab *slab, size_t 
 	return false;
 }
 
-/* show calls back for the frames of a slab that begin before end and are not done. Behind a frame that is not complete
- * the bytes may be those of the slab's last use. */
+/* show calls back for the unfinished frames of a slab that begin before end. Bytes behind an incomplete frame
+ * may come from the slab's previous use. */
 static void show(const struct stage_pump *pump, const struct stage *stage, const struct slab *slab, size_t end)
 {
 	size_t at = slab->done;
@@ -176,7 +176,7 @@ static void show(const struct stage_pump *pump, const struct stage *stage, const
 	}
 }
 
-/* show_all does so for all slabs of a stage, up to the end that its word names. */
+/* show_all calls show for all slabs of a stage, up to the end in its word. */
 static void show_all(const struct stage_pump *pump, const struct stage *stage, uint64_t word)
 {
 	const struct slab *slab;
@@ -213,7 +213,7 @@ void stage_rewind(struct stage_pump *pump, struct stage *stage)
 	uint64_t word = stage_look(stage);
 
 	reclaim_kept(pump, stage, &stage->kept, &stage->kept_end, true);
-	/* Slabs that the dead engine got are older than slabs that it was still to get. */
+	/* Slabs given to the dead engine are older than slabs still to be handed over. */
 	*stage->kept_end = stage->again;
 	stage->again = stage->kept;
 	stage->kept = NULL;
@@ -244,8 +244,8 @@ static void take_rest(struct slab *slab, size_t end, int64_t total)
 	slab->count = total;
 }
 
-/* take_chain detaches all slabs that the stage was filling. A concurrent flush may change the word, hence
- * the loop. */
+/* take_chain detaches the chain of the current slab. A concurrent flush may change the word, hence the
+ * loop. */
 static struct slab *take_chain(struct stage *stage)
 {
 	struct slab *chain;

@@ -1,5 +1,5 @@
 /*
- * res_kafka: slabs: their table, stacks of them, and pools of spare ones.
+ * res_kafka: slabs: their table, stacks, and pools of spare slabs.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -45,7 +45,7 @@ bool stage_slabs_open(struct slab_table *table, size_t most)
 
 	_Static_assert(STAGE_SLAB_NUMBERS(STAGE_BYTES_MAX) < 1 << 18, "a word has 18 bits");
 	table->numbers = STAGE_SLAB_NUMBERS(most);
-	/* Only what is used of it gets pages. */
+	/* Only used parts of the table get pages. */
 	memory = mmap(NULL, table->numbers * sizeof(struct slab), PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	table->slabs = memory == MAP_FAILED ? NULL : memory;
@@ -92,8 +92,8 @@ static struct slab *spare(struct slab_pool *pool)
 	return slab;
 }
 
-/* empty prepares a slab for its next use. It clears the bits of the old frames first, for readers of a
- * killed process's files. It writes the head again, because the engine may have written over it. */
+/* empty prepares a slab for its next use. It first clears the bits of the old frames, for readers of a killed
+ * process's files. It rewrites the head, because the engine may have overwritten the head. */
 static void empty(struct slab *slab)
 {
 	memset(slab->head->whole, 0, sizeof(slab->head->whole));
@@ -186,7 +186,7 @@ bool stage_slab_is_done(struct slab *slab)
 		const struct stage_frame *frame = (const struct stage_frame *) (slab->frames + slab->done);
 		size_t size = stage_frame_size(slab, slab->done, slab->taken);
 
-		if (!size) { /* frames that cannot be found will never be marked as done */
+		if (!size) { /* unreachable frames will never be marked as done */
 			slab->done = slab->taken;
 			slab->done_count = slab->count;
 			return true;

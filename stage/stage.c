@@ -12,7 +12,7 @@
 
 #include "internal.h"
 
-/* The longest content whose frame's size still fits its 32 bits, padding included. */
+/* Longest content of a frame whose size, with padding, fits 32 bits. */
 #define LENGTH_LIMIT ((size_t) UINT32_MAX - sizeof(struct stage_frame) - (STAGE_GRANULE - 1))
 
 /* How much of the next frame's memory is fetched ahead, bytes. */
@@ -22,15 +22,15 @@
 /* The pump need not be told. */
 #define NO_CALL (-1)
 
-/* One frame on its way in. */
+/* A frame during its put. */
 struct put {
 	size_t length;
 	size_t size; /* of the frame, header and padding included */
 	uint32_t charge;
-	bool memory_only;          /* gate.memory limits it, too */
+	bool memory_only;          /* gate.memory is a limit, too */
 	bool counted;              /* against the limits */
-	bool filled;               /* the frame began a slab behind another, or has one of its own */
-	struct slab *slab;         /* its place, once it has one, and */
+	bool filled;               /* the frame began a new slab behind another slab, or has its own */
+	struct slab *slab;         /* place of the frame, once reserved, and */
 	size_t at;                 /* where there, in granules */
 	struct slab *fresh;        /* a slab brought along because the stage had no room */
 };
@@ -40,7 +40,7 @@ static int64_t load(const int64_t *field)
 	return __atomic_load_n(field, __ATOMIC_RELAXED);
 }
 
-/* total_length adds up the parts and stops at the first sum that is too long for any stage. */
+/* total_length adds up the parts, and stops at the first sum too long for any stage. */
 static size_t total_length(const struct iovec *parts, int n)
 {
 	size_t length = 0;
@@ -60,8 +60,8 @@ static size_t frame_size(size_t length)
 	return (sizeof(struct stage_frame) + length + STAGE_GRANULE - 1) & ~(size_t) (STAGE_GRANULE - 1);
 }
 
-/* admit decides by what was so after the stage's word was read: a place may be taken while that is still
- * the word. */
+/* admit decides by the state after the read of the stage's word: a reservation succeeds only while the word
+ * is unchanged. */
 static enum stage_result admit(struct stage *stage, uint64_t word, struct put *put)
 {
 	const struct resk_gate *gate = stage->gate;
@@ -116,7 +116,7 @@ void stage_ready(struct stage *stage)
 	}
 }
 
-/* fresh_slab fetches a slab of the kind that the stage wants, of the other one if it must. */
+/* fresh_slab gets a slab of the stage's wanted kind, or of the other kind if necessary. */
 static struct slab *fresh_slab(struct stage *stage, size_t size)
 {
 	struct stage_pump *pump = stage->pump;
@@ -140,8 +140,8 @@ static struct slab *fresh_slab(struct stage *stage, size_t size)
 	return slab;
 }
 
-/* begin takes the first place in the slab that was brought along, which becomes the stage's in place of
- * the one in word. false: the word has changed. */
+/* begin reserves the first place of the new slab, which replaces the stage's current slab. false: the word
+ * has changed. */
 static bool begin(struct stage *stage, uint64_t *word, struct put *put)
 {
 	struct slab *slab = put->fresh;
@@ -166,7 +166,7 @@ static bool begin(struct stage *stage, uint64_t *word, struct put *put)
 	return true;
 }
 
-/* go_on takes the next place in the slab that is being filled. false: the word has changed. */
+/* go_on reserves the next place in the current slab. false: the word has changed. */
 static bool go_on(struct stage *stage, uint64_t *word, struct put *put)
 {
 	uint32_t used = STAGE_WORD_USED(*word);
@@ -180,7 +180,7 @@ static bool go_on(struct stage *stage, uint64_t *word, struct put *put)
 	return true;
 }
 
-/* reserve gives put its place in the stage, or says why not. */
+/* reserve reserves the place of put in the stage, or returns the reason of a refusal. */
 static enum stage_result reserve(struct stage *stage, struct put *put)
 {
 	uint64_t word = __atomic_load_n(&stage->word, __ATOMIC_SEQ_CST);
@@ -209,9 +209,8 @@ static enum stage_result reserve(struct stage *stage, struct put *put)
 	}
 }
 
-/* prepare has the memory behind a frame fetched while its writer goes on, for the next put of the stage.
- * That is likely to be one of much the same size, and where many stages are put to in turn nothing else
- * sees it come. */
+/* prepare prefetches the memory behind a frame, for the next put of the stage, probably of similar size. With
+ * puts to many stages in turn, no hardware prefetcher predicts the access. */
 static void prepare(const unsigned char *behind, size_t size, size_t room)
 {
 	size_t line;
@@ -221,14 +220,15 @@ static void prepare(const unsigned char *behind, size_t size, size_t room)
 	}
 	for (line = 0; line < size && line < room; line += CACHE_LINE) {
 #ifdef __x86_64__
-		__asm__ volatile("prefetchw %0" : : "m"(behind[line])); /* the builtin fetches to write only for a processor that it knows */
+		__asm__ volatile("prefetchw %0" : : "m"(behind[line])); /* the builtin prefetches for writing only on known
+		                                                         * processors */
 #else
 		__builtin_prefetch(behind + line, 1);
 #endif
 	}
 }
 
-/* fill copies the parts into the frame's place and says that it is whole. From then on the frame may be
+/* fill copies the parts into the frame's place and marks the frame as complete. From then on the frame may be
  * gone. */
 static void fill(const struct put *put, const struct iovec *parts, int n)
 {
@@ -251,16 +251,16 @@ static void fill(const struct put *put, const struct iovec *parts, int n)
 	}
 	__atomic_store_n(&frame->state, STAGE_FRAME_READY, __ATOMIC_RELAXED);
 	STAGE_STEP(true);
-	/* The release pairs with the acquire of the pump that finds the bit: it sees all of the above. */
+	/* The release pairs with the pump's acquire of the bit: the pump sees all writes above. */
 	__atomic_fetch_or(&put->slab->head->whole[put->at / 64], UINT64_C(1) << put->at % 64, __ATOMIC_RELEASE);
 	if (end <= STAGE_SLAB_ROOM) {
 		prepare((unsigned char *) frame + put->size, put->size, STAGE_SLAB_ROOM - end);
 	}
 }
 
-/* call_for says how soon the pump is to be told of a frame, if at all, and notes that it is expected. That
- * the word was exchanged before and the flags are read now is what makes the pump, which does it the other
- * way round, see either the frame or that it is called. */
+/* call_for returns how soon the pump must be called for a frame, if at all, and notes the expectation. A
+ * writer exchanges the word and then reads the flags; the pump does the reverse. The pump therefore sees
+ * either the frame or the call. */
 static int64_t call_for(struct stage *stage, bool filled)
 {
 	unsigned int flags = __atomic_load_n(&stage->flags, __ATOMIC_SEQ_CST);
@@ -301,8 +301,7 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 	if (put.slab->fallback && stage_wants_shared(stage)) {
 		__atomic_fetch_add(&stage->unshared, 1, __ATOMIC_RELAXED);
 	}
-	/* By an exchange: a writer that loses its processor here must not write over what the pump has been
-	 * asked meanwhile. */
+	/* An exchange: a writer that loses its processor here must not overwrite a later request to the pump. */
 	if (!load(&stage->since)) {
 		__atomic_compare_exchange_n(&stage->since, &nothing, stage_now(), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	}
