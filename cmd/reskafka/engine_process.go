@@ -37,7 +37,8 @@ const (
 )
 
 // setUpProcess limits what the process can do and take. memory is what it may have, in bytes; 0 = not known. Each step is a help
-// and no condition, so a step that fails is returned for the log and the others follow.
+// and no condition, so a step that fails is returned for the log and the others follow. The working directory stays Asterisk's:
+// relative paths in kafka.conf count from there, as with a client in Asterisk's process.
 func setUpProcess(memory int64) (faults []error) {
 	for _, step := range []struct {
 		name string
@@ -46,7 +47,6 @@ func setUpProcess(memory int64) (faults []error) {
 		{"closing inherited descriptors", closeInherited},
 		{"leaving Asterisk's session", newSession},
 		{"naming the process", nameProcess},
-		{"going to the root directory", func() error { return os.Chdir("/") }},
 		{"forbidding new privileges", func() error { return onAllThreads(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0) }},
 		{"giving up capabilities", dropCapabilities},
 		{"leaving real-time scheduling", ordinaryScheduling},

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -85,7 +86,8 @@ func passwordIsPutRight(t *testing.T, kafka string) {
 }
 
 // TestOddCertificates sends from Asterisk to a broker behind OpenSSL with RSA key exchange only, whose certificate and authority have
-// negative serial numbers: both need settings that are linked into the engine.
+// negative serial numbers: both need settings that are linked into the engine. The authority's path is relative to Asterisk's working
+// directory.
 func TestOddCertificates(t *testing.T) {
 	dir := t.TempDir()
 	openssl.Run(t, dir, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority",
@@ -99,7 +101,9 @@ func TestOddCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	w := newWorld(t, options{noBroker: true, files: map[string]string{"kafka.conf": fmt.Sprintf("[one]\ntype = connection\n"+
-		"brokers = %s\nsecurity_protocol = ssl\nssl_ca_location = %s\n", cluster.ListenAddrs()[0], filepath.Join(dir, "ca.pem"))}})
+	w := newWorld(t, options{noBroker: true, unbooted: true, files: map[string]string{"kafka.conf": fmt.Sprintf("[one]\n"+
+		"type = connection\nbrokers = %s\nsecurity_protocol = ssl\nssl_ca_location = authority.pem\n", cluster.ListenAddrs()[0])}})
+	w.must(os.Symlink(filepath.Join(dir, "ca.pem"), filepath.Join(w.dir, "pbx", "run", "authority.pem")))
+	w.boot()
 	w.expect(`Message sent successfully`, "kafka test send connection one topic t message m")
 }
