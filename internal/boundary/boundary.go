@@ -1,12 +1,11 @@
-// Package boundary is the connection between Asterisk's module (C) and the engine (Go), which are two
-// processes: the table of their messages, the encoding, and a socket that carries them. The C side is the
-// folder boundary/ at the top of the repository; its messages.h and this package's messages.go are generated
-// from table.go.
+// Package boundary is the connection between two processes, Asterisk's module (C) and the engine (Go): the
+// table of messages, the encoding, and a socket. The C side is the folder boundary/ at the top of the
+// repository. Its messages.h and this package's messages.go are generated from table.go.
 //
 // A frame is the length of the rest (32 bits), the kind (16), flags (16), the number of the request (64), and
 // the fields in the order of the table. All numbers are little-endian. A number field has 64 bits. A text has
-// its length (32 bits, 0xffffffff = none), its bytes, and one NUL that the length does not count. A list has
-// its count (32 bits) and then the fields of each element. The fields end where the frame ends.
+// its length (32 bits, 0xffffffff = none), its bytes, and a final NUL outside the length. A list has its
+// count (32 bits) and then the fields of each element. The fields end with the frame.
 package boundary
 
 import (
@@ -15,13 +14,13 @@ import (
 	"fmt"
 )
 
-// Limits of a frame, in bytes, each without the 4 bytes of its length.
+// Limits of a frame, in bytes, without the 4 bytes of the length.
 const (
-	// FrameMax is the longest frame but for Bulk answers. It bounds what a damaged length can make the reader
-	// allocate; the longest request is a kafka.conf.
+	// FrameMax is the longest frame except Bulk answers. It bounds the reader's allocation for a damaged
+	// length; the longest request is a kafka.conf.
 	FrameMax = 64 << 20
-	// MessagesMax is the longest answer to next: one message of the largest message_max_bytes, 1000000000,
-	// with its headers.
+	// MessagesMax is the longest answer to next: a single message of the largest message_max_bytes,
+	// 1000000000, with headers.
 	MessagesMax = 1<<30 + 64<<20
 )
 
@@ -30,7 +29,7 @@ const (
 	uncounted = 4  // the length does not count itself
 	flagReply = 1  // flags: an answer
 
-	none = 0xffffffff // the length of a text that is none
+	none = 0xffffffff // the length of a missing text
 )
 
 // Kind is the number of a message in the table.
@@ -44,7 +43,7 @@ func (k Kind) String() string {
 	return fmt.Sprintf("message %d", uint16(k))
 }
 
-// Side is one end of the connection.
+// Side is an end of the connection.
 type Side int
 
 // The ends.
@@ -53,10 +52,10 @@ const (
 	EngineSide             // reskafka engine
 )
 
-// ErrFormat is the root of every error about bytes that do not follow the format.
+// ErrFormat is the root of every error about bytes outside the format.
 var ErrFormat = errors.New("damaged message")
 
-// Body is the request or the answer of one message; messages.go has all of them.
+// Body is the request or the answer of a message; messages.go has all bodies.
 type Body interface {
 	// Put appends the fields.
 	Put(w *Writer)
@@ -64,11 +63,11 @@ type Body interface {
 	Get(r *Reader)
 }
 
-// Frame is one message as it was received.
+// Frame is a received message.
 type Frame struct {
 	Kind   Kind
 	Answer bool
-	Number uint64 // of the request, chosen by the side that asks; 0 = one-way
+	Number uint64 // of the request, chosen by the requesting side; 0 = one-way
 	Fields []byte // encoded; the receiver's own memory
 }
 
@@ -92,8 +91,7 @@ func (f *Frame) name() string {
 	return f.Kind.String()
 }
 
-// parseHead reads the 16 bytes before the fields and returns the length of the fields. from is the side that
-// sent them.
+// parseHead reads the 16 bytes before the fields and returns the length of the fields. from is the sender.
 func parseHead(head []byte, from Side) (f Frame, length int, err error) {
 	size := binary.LittleEndian.Uint32(head)
 	f.Kind = Kind(binary.LittleEndian.Uint16(head[4:]))

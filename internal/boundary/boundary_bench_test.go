@@ -9,7 +9,7 @@ import (
 	"reskafka/internal/boundary"
 )
 
-// pair returns both ends of a socket pair, as module and engine have it.
+// pair returns both ends of a socket pair, for module and engine.
 func pair(b *testing.B) (module, engine *boundary.Conn) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -27,7 +27,7 @@ func pair(b *testing.B) (module, engine *boundary.Conn) {
 	return end(fds[0], boundary.ModuleSide), end(fds[1], boundary.EngineSide)
 }
 
-// What a request and its answer cost, with both ends in this process.
+// Cost of a request and its answer, with both ends in this process.
 func BenchmarkConn_RoundTrip(b *testing.B) {
 	module, engine := pair(b)
 	defer module.Close()
@@ -60,7 +60,7 @@ func BenchmarkConn_RoundTrip(b *testing.B) {
 	}
 }
 
-// What encoding a batch costs: 500 messages of 300 bytes with one header each.
+// Cost of encoding a batch: 500 messages of 300 bytes with a header each.
 func BenchmarkWriter_Messages(b *testing.B) {
 	m := boundary.Received{Topic: "billing.calls", Partition: 3, Offset: 1 << 40, TimestampMS: 1_700_000_000_000,
 		Key: make([]byte, 16), Value: make([]byte, 300), Headers: []boundary.Header{{Name: "entity_id", Value: make([]byte, 17)}}}

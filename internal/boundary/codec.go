@@ -7,15 +7,15 @@ import (
 	"slices"
 )
 
-// Writer encodes one frame after the other into memory that it keeps. The zero Writer is ready for Begin. Not
-// for concurrent use. A failure sticks until the next Begin and is returned by Finish.
+// Writer encodes one frame after another into its own memory. The zero Writer is ready for Begin. Not safe
+// for concurrent use. A failure lasts until the next Begin; Finish returns the error.
 type Writer struct {
 	bytes []byte
 	most  uint32
 	err   error
 }
 
-// Begin starts a frame and forgets the previous one.
+// Begin starts a frame and drops the previous frame.
 func (w *Writer) Begin(kind Kind, answer bool, number uint64) {
 	var flags uint16
 	if answer {
@@ -32,7 +32,7 @@ func (w *Writer) Begin(kind Kind, answer bool, number uint64) {
 }
 
 // Finish completes the frame and returns its bytes, valid until the next Begin. The error wraps ErrFormat:
-// the frame is longer than the receiver accepts.
+// the frame is above the receiver's limit.
 func (w *Writer) Finish() ([]byte, error) {
 	if !w.fits(0) {
 		return nil, w.err
@@ -41,10 +41,10 @@ func (w *Writer) Finish() ([]byte, error) {
 	return w.bytes, nil
 }
 
-// Len returns the bytes of the frame so far, for a caller that splits lists.
+// Len returns the present length of the frame, for callers that split lists.
 func (w *Writer) Len() int { return len(w.bytes) }
 
-// Grow makes room for n more bytes, which the caller is about to append: that spares copies of a long frame.
+// Grow reserves space for the next n bytes, which saves copies of a long frame.
 func (w *Writer) Grow(n int) {
 	if n > 0 && w.fits(n) {
 		w.bytes = slices.Grow(w.bytes, n)
@@ -75,7 +75,7 @@ func (w *Writer) Bool(b bool) {
 	w.Number(n)
 }
 
-// Text appends a text, which is not none even if it is empty.
+// Text appends a text, which may be empty but not none.
 func (w *Writer) Text(s string) {
 	if w.fits(4 + len(s) + 1) {
 		w.bytes = binary.LittleEndian.AppendUint32(w.bytes, uint32(len(s)))
@@ -112,14 +112,14 @@ func (w *Writer) Texts(list []string) {
 	}
 }
 
-// Reader decodes the fields of one frame. It reads nothing outside of them, whatever they hold. A failure
-// sticks: every later call returns a zero value. Not for concurrent use.
+// Reader decodes the fields of a frame. For any bytes, it reads nothing outside the fields. A failure lasts:
+// every later call returns a zero value. Not safe for concurrent use.
 type Reader struct {
 	rest []byte
 	err  error
 }
 
-// NewReader returns a Reader of the fields of a frame. It keeps fields and does not write to them.
+// NewReader returns a Reader of a frame's fields. The Reader refers to fields and never writes to them.
 func NewReader(fields []byte) *Reader { return &Reader{rest: fields} }
 
 // End returns the first failure, or an error if bytes are left. The error wraps ErrFormat.
@@ -165,7 +165,7 @@ func (r *Reader) Number() uint64 {
 	return 0
 }
 
-// Uint32 reads a number that must fit.
+// Uint32 reads a number; a number that does not fit is a failure.
 func (r *Reader) Uint32() uint32 {
 	n := r.Number()
 	if n > math.MaxUint32 {
@@ -175,7 +175,7 @@ func (r *Reader) Uint32() uint32 {
 	return uint32(n)
 }
 
-// Int32 reads a number that must fit.
+// Int32 reads a number; a number that does not fit is a failure.
 func (r *Reader) Int32() int32 {
 	n := int64(r.Number())
 	if n != int64(int32(n)) {
@@ -185,7 +185,7 @@ func (r *Reader) Int32() int32 {
 	return int32(n)
 }
 
-// Bool reads a number that must be 0 or 1.
+// Bool reads a number; any other than 0 or 1 is a failure.
 func (r *Reader) Bool() bool {
 	n := r.Number()
 	if n > 1 {
@@ -195,7 +195,7 @@ func (r *Reader) Bool() bool {
 	return n == 1
 }
 
-// Bytes reads a text and returns a part of the fields, nil if it is none.
+// Bytes reads a text and returns a part of the fields, or nil for none.
 func (r *Reader) Bytes() []byte {
 	length := r.uint32()
 	if r.err != nil || length == none {
@@ -212,12 +212,12 @@ func (r *Reader) Bytes() []byte {
 	return b[:length:length]
 }
 
-// Text reads a text and returns a copy, "" if it is none.
+// Text reads a text and returns a copy, or "" for none.
 func (r *Reader) Text() string { return string(r.Bytes()) }
 
-// Count reads the count of a list whose elements have at least so many bytes each. More elements than the
-// rest of the frame can hold are a failure, so a loop over the count ends and a slice of the count costs a
-// multiple of the frame.
+// Count reads the count of a list whose elements have at least `least` bytes each. A count above the rest of
+// the frame is a failure. A loop over the count therefore ends, and a slice of this length costs a multiple
+// of the frame.
 func (r *Reader) Count(least int) int {
 	n := r.uint32()
 	if uint64(n)*uint64(least) > uint64(len(r.rest)) {
@@ -240,8 +240,8 @@ func (r *Reader) Texts() []string {
 	return list
 }
 
-// capacity bounds what a list's count alone makes its decoder allocate: the elements have to come as well.
+// capacity bounds the allocation for a list's count: the elements must arrive as well.
 func capacity(n int) int { return min(n, 1024) }
 
-// more reports whether a list goes on, so that its decoder does not append elements after a failure.
+// more reports whether the list has no failure so far, so its decoder appends no elements after one.
 func (r *Reader) more() bool { return r.err == nil }

@@ -13,7 +13,7 @@ func number(n uint64) string { return string(binary.LittleEndian.AppendUint64(ni
 
 func length(n uint32) string { return string(binary.LittleEndian.AppendUint32(nil, n)) }
 
-// Each rule of the format: what breaks it is an error that says how.
+// Each rule of the format: a violation is an error with the rule.
 func TestReader_DamagedFields_Refused(t *testing.T) {
 	for _, c := range []struct {
 		fields string

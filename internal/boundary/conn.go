@@ -8,19 +8,19 @@ import (
 	"sync"
 )
 
-// keepMax is how large a Writer may get and still be reused, bytes: larger ones are left to the garbage
-// collector. It is above the usual batch of messages.
+// keepMax is the largest Writer in the pool, bytes: larger Writers are left to the garbage collector. The
+// limit is above the usual batch of messages.
 const keepMax = 4 << 20
 
 // PostMax is how many bytes of frames from Post may be queued: some thousand log lines.
 const PostMax = 1 << 20
 
-// firstRead is how much of a long frame is allocated before any of it has come, bytes.
+// firstRead is the first allocation for a long frame, before its bytes arrive.
 const firstRead = 64 << 10
 
-// Conn is one end of the connection. Writes are safe for concurrent use, also beside Read and Close; Read is
-// for one goroutine. The first failed write breaks the connection, because the receiver has part of a frame:
-// Conn closes the socket, and all later writes return the same error.
+// Conn is an end of the connection. Writes are safe for concurrent use, also in parallel with Read and Close;
+// Read is for one goroutine. The first failed write breaks the connection, because the receiver has part of a
+// frame: Conn closes the socket, and all later writes return the same error.
 type Conn struct {
 	side   Side
 	socket io.ReadWriteCloser
@@ -33,8 +33,8 @@ type Conn struct {
 	closing sync.Once
 
 	posting  sync.Mutex
-	posted   []byte // frames from Post that are not written yet
-	flushing bool   // a goroutine is about to write them
+	posted   []byte // unwritten frames from Post
+	flushing bool   // a goroutine is about to write posted
 }
 
 // NewConn returns the end of side over socket, a stream. Conn owns the socket from now on. A write of the
@@ -44,17 +44,16 @@ func NewConn(socket io.ReadWriteCloser, side Side) *Conn {
 		writers: sync.Pool{New: func() any { return new(Writer) }}}
 }
 
-// Close closes the socket. Read and the writes under way return, and so do later ones. Idempotent.
+// Close closes the socket. Running and later reads and writes return. Idempotent.
 func (c *Conn) Close() error {
 	var err error
 	c.closing.Do(func() { err = c.socket.Close() })
 	return err
 }
 
-// Read returns the next frame that the other side sent; the caller owns it. It blocks until there is one.
-// Errors: io.EOF when the other side has closed the connection between two frames, io.ErrUnexpectedEOF within
-// one, ErrFormat (wrapped) for a frame that the other side must not send, else the socket's. Every error ends
-// the connection: what follows a damaged frame cannot be found.
+// Read blocks until the next frame and returns it; the caller owns the frame. Errors: io.EOF after a close
+// between two frames, io.ErrUnexpectedEOF within a frame, ErrFormat (wrapped) for a forbidden frame, else the
+// socket's. Every error ends the connection: the end of a damaged frame is unknown.
 func (c *Conn) Read() (Frame, error) {
 	if _, err := io.ReadFull(c.in, c.head[:]); err != nil {
 		return Frame{}, err
@@ -67,7 +66,7 @@ func (c *Conn) Read() (Frame, error) {
 	return f, err
 }
 
-// readAll reads length bytes. It allocates no more than twice of what has come, but for the first step.
+// readAll reads length bytes. After the first step it allocates at most twice the received bytes.
 func readAll(in io.Reader, length int) ([]byte, error) {
 	b := make([]byte, min(length, firstRead))
 	for at := 0; ; {
@@ -86,14 +85,13 @@ func readAll(in io.Reader, length int) ([]byte, error) {
 	}
 }
 
-// Request sends a request, or a one-way message if number is 0. It blocks while the socket is full.
+// Request sends a request, or a one-way message for number 0. It blocks while the socket is full.
 func (c *Conn) Request(kind Kind, number uint64, body Body) error {
 	return c.send(kind, false, number, body)
 }
 
-// Answer sends the answer to the request of that kind and number. It blocks while the socket is full. A body
-// that is too long for a frame is an error that wraps ErrFormat, nothing is sent then, and the connection
-// goes on.
+// Answer sends the answer to the request of this kind and number. It blocks while the socket is full. A body
+// too long for a frame is an error that wraps ErrFormat; nothing is sent, and the connection continues.
 func (c *Conn) Answer(kind Kind, number uint64, body Body) error {
 	return c.send(kind, true, number, body)
 }
@@ -106,7 +104,7 @@ func (c *Conn) send(kind Kind, answer bool, number uint64, body Body) error {
 	return c.Send(w)
 }
 
-// Begin returns a Writer that has begun a frame, for a caller that appends the fields itself. Send must
+// Begin returns a Writer with a started frame, for callers that append the fields themselves. Send must
 // follow.
 func (c *Conn) Begin(kind Kind, answer bool, number uint64) *Writer {
 	w := c.writers.Get().(*Writer)
@@ -114,8 +112,8 @@ func (c *Conn) Begin(kind Kind, answer bool, number uint64) *Writer {
 	return w
 }
 
-// Send finishes the frame of a Writer from Begin and writes it, in one piece whatever other goroutines write.
-// It takes ownership of w. It blocks while the socket is full. Errors as those of Answer.
+// Send finishes the frame of a Writer from Begin and writes the frame in one piece, in parallel with other
+// writers. It takes ownership of w. It blocks while the socket is full. Errors as for Answer.
 func (c *Conn) Send(w *Writer) error {
 	defer c.recycle(w)
 	frame, err := w.Finish()
@@ -128,9 +126,9 @@ func (c *Conn) Send(w *Writer) error {
 	return c.writeLocked(frame)
 }
 
-// Post queues a one-way message and returns at once. Frames that are sent after it are written after it. It
-// reports whether the message was queued: not when it is too long, nor when PostMax bytes are queued because
-// the other side does not read.
+// Post queues a one-way message and returns at once. Frames sent later are written later. It reports whether
+// the message was queued. A message is dropped if too long, or if PostMax bytes are queued for a slow
+// receiver.
 func (c *Conn) Post(kind Kind, body Body) bool {
 	w := c.Begin(kind, false, 0)
 	defer c.recycle(w)
@@ -152,7 +150,7 @@ func (c *Conn) Post(kind Kind, body Body) bool {
 	return true
 }
 
-// Flush writes what Post has queued. It blocks while the socket is full. Errors as those of Request.
+// Flush writes the queue of Post. It blocks while the socket is full. Errors as for Request.
 func (c *Conn) Flush() error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -160,7 +158,7 @@ func (c *Conn) Flush() error {
 	return c.failed
 }
 
-// flush writes what Post queued.
+// flush writes the queue of Post.
 func (c *Conn) flush() {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -170,7 +168,7 @@ func (c *Conn) flush() {
 	c.writePosted()
 }
 
-// writePosted writes what Post queued. The caller holds writing.
+// writePosted writes the queue of Post. Caller must hold writing.
 func (c *Conn) writePosted() {
 	c.posting.Lock()
 	frames := c.posted

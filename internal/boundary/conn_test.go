@@ -17,7 +17,7 @@ import (
 	"reskafka/internal/boundary/boundarytest"
 )
 
-// halves is a socket that writes in two steps, as one that is full does.
+// halves is a socket with two steps for each write, like a full socket.
 type halves struct{ net.Conn }
 
 func (h halves) Write(p []byte) (int, error) {
@@ -66,7 +66,7 @@ func TestConn_ManyWriters_FramesWhole(t *testing.T) {
 	group.Wait()
 }
 
-// A frame that the other side must not send ends the connection with a sentence that names it.
+// A forbidden frame ends the connection, with a sentence that names the frame.
 func TestConn_Read_RefusesForbiddenFrames(t *testing.T) {
 	head := func(length uint32, kind, flags uint16, number uint64) []byte {
 		b := binary.LittleEndian.AppendUint32(nil, length)
@@ -98,7 +98,7 @@ func TestConn_Read_RefusesForbiddenFrames(t *testing.T) {
 	}
 }
 
-// A connection that ends within a frame is not the same as one that ends after it.
+// An end of the connection within a frame differs from an end between frames.
 func TestConn_Read_EndOfStream(t *testing.T) {
 	whole := boundarytest.Encode(boundary.NextKind, false, 1, &boundary.NextRequest{ID: 5})
 	for n := range len(whole) + 1 {
@@ -117,7 +117,7 @@ func TestConn_Read_EndOfStream(t *testing.T) {
 	}
 }
 
-// allocated returns the bytes that do allocates.
+// allocated returns the bytes allocated by do.
 func allocated(do func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -126,7 +126,7 @@ func allocated(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// A length or a count that is announced and does not come costs nearly nothing.
+// A length or a count without its bytes costs nearly nothing.
 func TestConn_LengthAnnounced_AllocatesLittle(t *testing.T) {
 	head := make([]byte, 16+1000)
 	binary.LittleEndian.PutUint32(head, boundary.MessagesMax)
@@ -155,7 +155,7 @@ func TestConn_LengthAnnounced_AllocatesLittle(t *testing.T) {
 	}
 }
 
-// broken is a socket whose writes fail.
+// broken is a socket with failing writes.
 type broken struct {
 	stream
 	writes, closes int
@@ -164,9 +164,9 @@ type broken struct {
 func (b *broken) Write(p []byte) (int, error) { b.writes++; return 1, errors.New("pipe is gone") }
 func (b *broken) Close() error                { b.closes++; return nil }
 
-// A log line is written before the answer that follows it, and never waits for the other side.
+// A log line is written before a later answer, and never waits for the receiver.
 func TestConn_Post_OrderKeptAndNeverBlocks(t *testing.T) {
-	left, right := net.Pipe() // without a buffer: a write blocks until it is read
+	left, right := net.Pipe() // without a buffer: a write blocks until the read
 	engine, module := boundary.NewConn(left, boundary.EngineSide), boundary.NewConn(right, boundary.ModuleSide)
 	defer engine.Close()
 	defer module.Close()
@@ -202,7 +202,7 @@ func TestConn_Post_OrderKeptAndNeverBlocks(t *testing.T) {
 	}
 }
 
-// The other side has part of a frame: nothing may follow it.
+// The receiver has part of a frame: no further frame may follow.
 func TestConn_WriteFailed_NothingFollows(t *testing.T) {
 	socket := &broken{}
 	conn := boundary.NewConn(socket, boundary.EngineSide)
@@ -216,7 +216,7 @@ func TestConn_WriteFailed_NothingFollows(t *testing.T) {
 	}
 }
 
-// An answer that is too long is not sent, and the connection goes on.
+// A too long answer is not sent, and the connection continues.
 func TestConn_AnswerTooLong_GoesOn(t *testing.T) {
 	left, right := net.Pipe()
 	engine, module := boundary.NewConn(left, boundary.EngineSide), boundary.NewConn(right, boundary.ModuleSide)

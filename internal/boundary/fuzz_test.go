@@ -13,7 +13,7 @@ import (
 	"reskafka/internal/boundary/boundarytest"
 )
 
-// stream is a socket that has bytes to be read.
+// stream is a socket with bytes to read.
 type stream struct{ io.Reader }
 
 func (stream) Write([]byte) (int, error) { return 0, os.ErrInvalid }
@@ -26,8 +26,8 @@ func newBody(f *boundary.Frame) boundary.Body {
 	return boundary.NewRequest(f.Kind)
 }
 
-// FuzzConn_Read checks that no bytes from the other side make the reader panic, and that an accepted message
-// is the same after it was encoded again.
+// FuzzConn_Read checks that no received bytes make the reader panic, and that an accepted message is
+// unchanged after another encoding.
 func FuzzConn_Read(f *testing.F) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 3 {
@@ -56,7 +56,7 @@ func FuzzConn_Read(f *testing.F) {
 	})
 }
 
-// checkFrame decodes a frame, and if that works encodes it and decodes it once more.
+// checkFrame decodes a frame; after a success it encodes and decodes the frame again.
 func checkFrame(t *testing.T, frame *boundary.Frame) {
 	body := newBody(frame)
 	if frame.Decode(body) != nil || body == nil {

@@ -7,7 +7,7 @@ import (
 	"reskafka/internal/boundary"
 )
 
-// The table is what both sides are generated from: its numbers and names are unique and fit C and Go.
+// Both sides are generated from the table: its numbers and names are unique and valid in C and Go.
 func TestTable_NamesAndNumbers(t *testing.T) {
 	name := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
 	kinds, names := map[boundary.Kind]bool{}, map[string]bool{}

@@ -2,11 +2,11 @@ package boundary
 
 import "fmt"
 
-// Build says what this program was built from: a sum of the sources, set by the Makefile. The module has the
-// same in RESK_BUILD of build.h, which the Makefile writes.
+// Build is a sum of this program's sources, set by the Makefile. The module has the same value in RESK_BUILD
+// of build.h, which the Makefile writes.
 var Build = "unset"
 
-// VersionError says that the two sides are not of one build.
+// VersionError is the error of two sides with different builds.
 type VersionError struct {
 	ABI   uint64 // of the other side
 	Build string // of the other side
@@ -18,9 +18,8 @@ func (e *VersionError) Error() string {
 		" (boundary %d); install both anew, then restart Asterisk", Build, ABIVersion, e.Build, e.ABI)
 }
 
-// CheckPeer compares the version in a hello, request or answer, with that of this program. It reads the
-// fields that are the same in every version only. Errors: *VersionError; ErrFormat (wrapped) for a frame that
-// is not a hello.
+// CheckPeer compares the version in a hello, request or answer, with this program's version. It reads only
+// fields equal in every version. Errors: *VersionError; ErrFormat (wrapped) for a frame that is not a hello.
 func CheckPeer(f *Frame) error {
 	if m := byKind[f.Kind]; m == nil || m.Name != "hello" {
 		return fmt.Errorf("%w: %s where hello is expected", ErrFormat, f.name())

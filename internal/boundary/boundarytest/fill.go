@@ -9,7 +9,7 @@ import (
 	"reskafka/internal/boundary"
 )
 
-// Fill sets every field of body to a random value, extremes, none, empty and bytes that are not UTF-8 among them.
+// Fill sets every field of body to a random value, including extremes, none, empty and bytes outside UTF-8.
 func Fill(rng *rand.Rand, body boundary.Body) {
 	fill(rng, reflect.ValueOf(body).Elem())
 }
@@ -79,7 +79,7 @@ func text(rng *rand.Rand) []byte {
 	return b
 }
 
-// Frame is one encoded message and what the table says of its fields.
+// Frame is an encoded message with its fields in the table.
 type Frame struct {
 	Bytes  []byte
 	Answer bool
@@ -87,7 +87,7 @@ type Frame struct {
 	Fields []boundary.Field
 }
 
-// New returns the zero body of the frame, nil if it has no fields.
+// New returns the zero body of the frame, nil without fields.
 func (f *Frame) New() boundary.Body {
 	if f.Answer {
 		return boundary.NewAnswer(f.Row.Kind)
@@ -120,7 +120,7 @@ func Frames(rng *rand.Rand) []Frame {
 	return frames
 }
 
-// Encode returns the bytes of a frame. It panics if they are too many.
+// Encode returns the bytes of a frame. It panics if the frame is too long.
 func Encode(kind boundary.Kind, answer bool, number uint64, body boundary.Body) []byte {
 	var w boundary.Writer
 	w.Begin(kind, answer, number)
