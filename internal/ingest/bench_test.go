@@ -10,7 +10,7 @@ import (
 	"reskafka/internal/frame"
 )
 
-// usage returns the processor time that this process has used, and how often it gave up its processor.
+// usage returns the processor time of this process, and its number of voluntary context switches.
 func usage(b *testing.B) (time.Duration, int64) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -19,8 +19,8 @@ func usage(b *testing.B) (time.Duration, int64) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), int64(u.Nvcsw)
 }
 
-// BenchmarkDoor measures what the Door costs this process: a real stage in another one, frames of 300 bytes, each of which is read
-// and done at once. It takes 5 seconds for each rate, whatever -benchtime says.
+// BenchmarkDoor measures the cost of the Door in this process: a real stage in another process, frames of 300
+// bytes, each read and done at once. It takes 5 seconds for each rate, at any -benchtime.
 func BenchmarkDoor(b *testing.B) {
 	for _, rate := range []int{300, 2000, 0} {
 		name := fmt.Sprint(rate, " a second")
@@ -88,7 +88,8 @@ func BenchmarkDoor(b *testing.B) {
 	}
 }
 
-// wakes returns how often the engine was woken: the eventfd, which the Door never reads, has counted it. It begins anew with each call.
+// wakes returns the number of wake-ups of the engine since the last call, from the eventfd, which the Door
+// never reads.
 func wakes(b *testing.B, w *writing) int64 {
 	var count [8]byte
 	if _, err := syscall.Read(int(w.Files[2].Fd()), count[:]); err != nil && err != syscall.EAGAIN {

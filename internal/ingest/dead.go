@@ -15,11 +15,11 @@ import (
 	"reskafka/internal/rooted"
 )
 
-// Dead is what a run left that did not end by itself. It belongs to whoever found it, until Close.
+// Dead is a run without a proper end. The finder owns the run until Close.
 type Dead struct {
 	PID   string        // of the process
-	Slabs []*frame.Slab // by label, and those of a label in their order; mapped until Close, so that states outlive this process
-	Bad   []error       // what cannot be read, perhaps by this version only: it stays where it is
+	Slabs []*frame.Slab // by label, then in order; mapped until Close, so states outlive this process
+	Bad   []error       // unreadable files, perhaps for this version only: they stay in place
 
 	place
 	dir  *rooted.Dir
@@ -45,14 +45,14 @@ func load(dir *rooted.Dir) (*Dead, error) {
 	return d, nil
 }
 
-// sortSlabs sorts by label, and the slabs of a label in the order in which they were filled.
+// sortSlabs sorts slabs by label, then by the time of filling.
 func sortSlabs(slabs []*frame.Slab) {
 	slices.SortFunc(slabs, func(a, b *frame.Slab) int {
 		return cmp.Or(strings.Compare(a.Label, b.Label), cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.First, b.First))
 	})
 }
 
-// pidOf returns the process that a folder of a run is of.
+// pidOf returns the process id in the name of a run's folder.
 func pidOf(name string) string {
 	if m := names.FindStringSubmatch(name); m != nil {
 		return m[2]
@@ -61,7 +61,7 @@ func pidOf(name string) string {
 	return pid
 }
 
-// mapFile maps the slabs of a file: many, with room for others between them, or one.
+// mapFile maps the slabs of a file: many, with gaps between them, or a single slab.
 func (d *Dead) mapFile(name string) error {
 	file, err := d.dir.OpenFile(name, os.O_RDWR)
 	if err != nil {
@@ -87,9 +87,9 @@ func (d *Dead) mapFile(name string) error {
 	return nil
 }
 
-// mapSlab maps the slab that stands in size bytes of a file. A page of it that is missing would end the process when it is
-// read, so its head must say that it is as long: then its memory was allocated to the last byte, and nobody but us can
-// take it away.
+// mapSlab maps the slab in size bytes of a file. A read of a missing page would end the process, so the
+// slab's head must confirm the size: its memory was then allocated to the last byte, and only this user can
+// release it.
 func mapSlab(file *os.File, at, size int64) (*frame.Slab, error) {
 	var head [frame.SlabHeadSize]byte
 	if n, err := file.ReadAt(head[:], at); n < len(head) {
@@ -120,8 +120,8 @@ func (d *Dead) Waiting() int {
 	return n
 }
 
-// Close removes the run's folder if no frame in it is ready and not done and everything could be read, and lets go of
-// it in any case.
+// Close removes the run's folder if no frame is unfinished and every file was readable, and releases the
+// folder in any case.
 func (d *Dead) Close() error {
 	var err error
 	if d.Waiting() == 0 && len(d.Bad) == 0 {

@@ -18,7 +18,7 @@ import (
 
 const patience = time.Minute
 
-// collector takes ranges and keeps the keys of their frames.
+// collector takes ranges and stores the keys of their frames.
 type collector struct {
 	t    testing.TB
 	mtx  sync.Mutex
@@ -41,7 +41,7 @@ func (c *collector) take(id uint64, r Range) {
 	}
 }
 
-// wait waits until so many frames have come, and returns them.
+// wait waits for n frames, and returns them.
 func (c *collector) wait(n int) []string {
 	c.t.Helper()
 	limit := time.After(patience)
@@ -106,7 +106,7 @@ func TestDoor_Asleep_WokenEachTime(t *testing.T) {
 	}
 }
 
-// What is in the ring at the call was taken when Drain returns; after Close nothing is taken.
+// Drain returns after all entries present at the call were taken; after Close no entry is taken.
 func TestDoor_DrainAndClose(t *testing.T) {
 	m, c := newModule(t), newCollector(t)
 	start, end := m.slab(0, "one", 1, 0, keyed("a", "b"))
@@ -126,7 +126,7 @@ func TestDoor_DrainAndClose(t *testing.T) {
 	}
 }
 
-// Nothing that a damaged module puts ends the engine or the reading.
+// No entry of a damaged module ends the engine or the reading.
 func TestDoor_EntriesThatCannotBe_RefusedAndSkipped(t *testing.T) {
 	m, c := newModule(t), newCollector(t)
 	m.start(privateFolder(t), c.take)
@@ -164,7 +164,7 @@ func TestDoor_EntriesThatCannotBe_RefusedAndSkipped(t *testing.T) {
 	if got := c.wait(1); !slices.Equal(got, []string{"1:good"}) {
 		t.Errorf("taken %q", got)
 	}
-	// Counters that cannot be true: nothing is taken until they can.
+	// Impossible counters: nothing is taken until the counters are possible.
 	put := m.control.ring.put.Load()
 	m.control.ring.put.Store(put + ringEntries + 1)
 	m.door.Drain()
@@ -174,7 +174,7 @@ func TestDoor_EntriesThatCannotBe_RefusedAndSkipped(t *testing.T) {
 	c.wait(2)
 }
 
-// A large frame is copied out of its slab at once; that it is done reaches the slab later.
+// A large frame is copied out of its slab at once; its DONE reaches the slab later.
 func TestDoor_LargeFrames_CopiedThenDone(t *testing.T) {
 	folder := privateFolder(t)
 	m := newModule(t)
@@ -216,7 +216,7 @@ func TestDoor_LargeFrames_CopiedThenDone(t *testing.T) {
 	}
 	states := []func() uint32{func() uint32 { return m.state(at + start).Load() }, stateOfFile}
 	for i := range all {
-		state := all[i].r.State(all[i].at) // later than take, as for a range that waits for its connection
+		state := all[i].r.State(all[i].at) // after take, like a range that waits for its connection
 		time.Sleep(3 * latePace)
 		if got := states[i](); got != frame.Ready {
 			t.Errorf("frame %d: its state is %#x while it is needed", i, got)
@@ -235,7 +235,7 @@ func TestDoor_LargeFrames_CopiedThenDone(t *testing.T) {
 	}
 }
 
-// Rest finds each frame that was never handed over, and no other, in the order of each stage.
+// Rest finds exactly the frames never handed over, in the order of each stage.
 func TestDoor_Rest_FindsEachOnceInOrder(t *testing.T) {
 	folder := privateFolder(t)
 	m, c := newModule(t), newCollector(t)
@@ -248,7 +248,7 @@ func TestDoor_Rest_FindsEachOnceInOrder(t *testing.T) {
 		}
 	}
 	m.start(folder, c.take)
-	// Half of one slab was handed over, another one completely; a third was filled again since.
+	// Half of one slab was handed over, and all of another; a third was refilled since.
 	start, end := m.slab(0, "one", 1, 2, keyed("2", "3", "4"))
 	size := (end - start) / 3
 	m.put(entry{id: 1, start: start, length: 2 * size})
@@ -290,7 +290,7 @@ func TestDoor_Rest_FindsEachOnceInOrder(t *testing.T) {
 	}
 }
 
-// An engine refuses memory of another build, and memory that could become shorter under it.
+// An engine refuses memory of another build, and memory that could shrink.
 func TestOpen_MemoryThatCannotBeUsed_Refused(t *testing.T) {
 	size := int64(917760)
 	for name, row := range map[string]struct {

@@ -12,23 +12,23 @@ import (
 	"reskafka/internal/rooted"
 )
 
-// windowBytes is how much of a slab file is mapped at a time, 64 slabs: little enough that address space is used as slabs are,
-// and so much that mapping costs nothing.
+// windowBytes is the unit of mapping of a slab file, 64 slabs: small enough to use address space in step with
+// slabs, and large enough to make mapping cheap.
 const windowBytes = 4 << 20
 
-// files are the slab files of a run. The Door's mutex guards them.
+// files are the slab files of a run. The Door's mutex guards files.
 type files struct {
 	plain   *file
 	durable *file       // nil = not opened yet
 	folder  *rooted.Dir // the staging folder; nil = there is none
-	mapped  [][]byte    // large slabs that Rest has found
+	mapped  [][]byte    // large slabs found by Rest
 }
 
-// file is one with many slabs, which are mapped in windows when they are needed first. It only grows.
+// file is a file with many slabs, mapped in windows on first use. It only grows.
 type file struct {
 	*os.File
 	descriptor int    // the File's
-	size       uint64 // as far as it is known
+	size       uint64 // as far as known
 	windows    [][]byte
 }
 
@@ -37,8 +37,8 @@ var (
 	errNoFolder  = errors.New("an entry names a slab of a folder, and there is no folder")
 )
 
-// newFile takes ownership of an inherited descriptor. The file must be sealed against shrinking, because reading a mapped page
-// behind its end would end the process.
+// newFile takes ownership of an inherited descriptor. The file must be sealed against shrinking, because a
+// read of a mapped page behind the end would end the process.
 func newFile(descriptor int, name string) (*file, error) {
 	const getSeals, sealShrink = 1034, 2 // F_GET_SEALS, F_SEAL_SHRINK
 	f := &file{File: os.NewFile(uintptr(descriptor), name), descriptor: descriptor}
@@ -57,7 +57,7 @@ func newFile(descriptor int, name string) (*file, error) {
 	return f, nil
 }
 
-// reaches reports whether the file has so many bytes at least.
+// reaches reports whether the file has at least end bytes.
 func (f *file) reaches(end uint64) bool {
 	if end > f.size {
 		if info, err := f.Stat(); err == nil && info.Size() > 0 {
@@ -67,7 +67,7 @@ func (f *file) reaches(end uint64) bool {
 	return end <= f.size
 }
 
-// slab returns the memory of the slab that begins at a byte of the file. It stays mapped until unmap.
+// slab returns the memory of the slab at byte at of the file. The memory stays mapped until unmap.
 func (f *file) slab(at uint64) ([]byte, error) {
 	if at%frame.SlabBytes != 0 || at+frame.SlabBytes < at || !f.reaches(at+frame.SlabBytes) {
 		return nil, fmt.Errorf("an entry names a slab at byte %d of a file of %d", at, f.size)
@@ -77,7 +77,7 @@ func (f *file) slab(at uint64) ([]byte, error) {
 		f.windows = append(f.windows, make([][]byte, n+1-len(f.windows))...)
 	}
 	if f.windows[n] == nil {
-		// What the file does not have yet can be used when it has.
+		// Parts behind the end of the file become usable once the file has grown.
 		window, err := f.mmap(uint64(n)*windowBytes, windowBytes)
 		if err != nil {
 			return nil, err
@@ -105,7 +105,7 @@ func (f *file) unmap() {
 	_ = f.Close()
 }
 
-// filling returns which filling of a slab its head says there is.
+// filling returns the identity of a slab's filling, from its head.
 func filling(head []byte) (stage, first uint64) {
 	return binary.NativeEndian.Uint64(head[frame.SlabStage:]), binary.NativeEndian.Uint64(head[frame.SlabFirst:])
 }
@@ -154,17 +154,17 @@ func (f *files) open(name string) (*file, error) {
 	return one, nil
 }
 
-// large is a slab that a single frame has to itself.
+// large is a slab with a single frame.
 type large struct {
 	file *file
 	at   uint64 // where the slab begins in the file
 	own  bool   // the file is closed with the slab
 }
 
-// largePrefix begins the name of the file of a large slab; its number follows.
+// largePrefix begins the name of a large slab's file; the number follows.
 const largePrefix = "slab-"
 
-// openLarge finds a large slab: in the file of plain slabs, or in a file of its own.
+// openLarge finds a large slab: in the file of plain slabs, or in its own file.
 func (f *files) openLarge(slab slabKey) (*large, error) {
 	switch slab.pool {
 	case poolPlain:

@@ -15,26 +15,27 @@ import (
 	"reskafka/internal/rooted"
 )
 
-// Foreign is a folder of the PBX with that spool directory which belongs to another user.
+// Foreign is a folder of the PBX with this spool directory, owned by another user.
 type Foreign struct {
 	Folder string
 	Owner  int
 }
 
-// String says what the folder may hold and which command gives it to the user this process runs as.
+// String describes the folder's possible content, and the command to transfer the folder to the user of this
+// process.
 func (f Foreign) String() string {
 	return fmt.Sprintf("%s may hold records that an earlier run staged, but belongs to user %s and Asterisk runs as user %s: run chown -R %d %s",
 		f.Folder, rooted.UserName(f.Owner), rooted.UserName(os.Geteuid()), os.Geteuid(), f.Folder)
 }
 
-// Found is what Find has found.
+// Found is the result of Find.
 type Found struct {
 	Dead    []*Dead   // now this process's, the oldest first
 	Foreign []Foreign // left alone
 }
 
-// Find takes over what earlier runs of the PBX with that spool directory left. Folders without frames that are ready and not
-// done are removed at once. The folders of other users, and what is none of ours, are left alone.
+// Find adopts the folders of earlier runs of the PBX with this spool directory. Folders without unfinished
+// frames are removed at once. Folders of other users and unrelated files are left alone.
 func Find(base, spool string) (found Found, err error) {
 	candidates, err := list(base, spool)
 	if err != nil {
@@ -64,7 +65,7 @@ func Find(base, spool string) (found Found, err error) {
 	return found, errors.Join(failed...)
 }
 
-// began returns when a run began, as text that sorts: nanoseconds since 1970 have had 19 digits since 2001.
+// began returns the start of a run as sortable text: nanoseconds since 1970 have had 19 digits since 2001.
 func began(name string) string {
 	if m := names.FindStringSubmatch(name); m != nil {
 		return m[3]
@@ -73,7 +74,8 @@ func began(name string) string {
 	return when
 }
 
-// list returns the folders to look into: those the spool has notes of, and those whose name has its hash.
+// list returns the folders to check: folders with notes in the spool, and folders with the spool's hash in
+// their name.
 func list(base, spool string) ([]*place, error) {
 	hash := hashOf(spool)
 	entries, err := os.ReadDir(base)
@@ -115,7 +117,8 @@ func list(base, spool string) ([]*place, error) {
 	return places, nil
 }
 
-// listEarlier returns the folders of runs in an earlier version's folder of all runs, or that one when it is another user's.
+// listEarlier returns the folders of runs inside an earlier version's common folder, or the common folder
+// itself if another user owns it.
 func listEarlier(base, name, spool string) (places []*place) {
 	path := filepath.Join(base, name)
 	dir, err := openPrivate(path)
@@ -133,9 +136,9 @@ func listEarlier(base, name, spool string) (places []*place) {
 	return places
 }
 
-// trusts reports whether another user's folder is to be shown to the administrator as one of this PBX: any user can make a
-// folder with the right hash, but only the owner of the spool can make a note of it. An earlier version's folder has no note,
-// so it must be the one of root.
+// trusts reports whether another user's folder is shown to the administrator as a folder of this PBX. Any
+// user can make a folder with the right hash, but only the owner of the spool can write a note. An earlier
+// version's folder has no note, so its owner must be root.
 func (p *place) trusts(base string, owner int) bool {
 	if notes, err := openNotes(p.spool, false); err == nil {
 		defer func() { _ = notes.Close() }()

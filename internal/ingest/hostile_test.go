@@ -12,7 +12,7 @@ import (
 	"reskafka/internal/frame"
 )
 
-// obstacles are what another user can prepare at a path.
+// obstacles are preparations of another user at a path.
 var obstacles = map[string]func(t *testing.T, path string){
 	"named pipe": func(t *testing.T, path string) { must(t, syscall.Mkfifo(path, 0o666)) },
 	"file":       func(t *testing.T, path string) { must(t, os.WriteFile(path, nil, 0o666)) },
@@ -40,7 +40,7 @@ func give(t *testing.T, path string, uid int) {
 	must(t, os.Lchown(path, uid, uid))
 }
 
-// A predictable path was occupied beforehand: Asterisk hung in loading, or lost its safety from kill -9.
+// A predictable path was occupied beforehand: Asterisk hung during its load, or lost its safety from kill -9.
 func TestOpen_PathsOfEarlierVersionOccupied_StagesAndFinds(t *testing.T) {
 	for name, occupy := range obstacles {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestOpen_PathsOfEarlierVersionOccupied_StagesAndFinds(t *testing.T) {
 	}
 }
 
-// What stands in a folder that was given to this user may be anything.
+// A folder transferred to this user may contain anything.
 func TestFind_OddFilesInFolder_ReportsThem(t *testing.T) {
 	for name, occupy := range obstacles {
 		for _, file := range []string{"lock", "slabs", "slab-2"} {
@@ -115,7 +115,7 @@ func TestOpen_NoteKept_FollowsMovedSpool(t *testing.T) {
 	}
 }
 
-// Two PBXs may be given one spool directory: neither takes what the other one uses.
+// Two PBXs may share a spool directory by mistake: neither takes the other's folder.
 func TestFind_TwoRunsShareSpool_LeavesTheLiveOne(t *testing.T) {
 	base, spool := t.TempDir(), t.TempDir()
 	one, err := NewRun(base, spool)
@@ -133,7 +133,8 @@ func TestFind_TwoRunsShareSpool_LeavesTheLiveOne(t *testing.T) {
 	empty(t, base)
 }
 
-// Records that Asterisk staged as another user stayed in shared memory without a word, and were not found after a chown.
+// Records staged by an Asterisk of another user stayed in shared memory silently, and were not found after a
+// chown.
 func TestFind_FolderOfOtherUser_NamesItUntilItIsGiven(t *testing.T) {
 	for _, earlier := range []bool{false, true} {
 		t.Run(fmt.Sprint("earlier version=", earlier), func(t *testing.T) {
@@ -159,7 +160,7 @@ func TestFind_FolderOfOtherUser_NamesItUntilItIsGiven(t *testing.T) {
 	}
 }
 
-// asOther checks what Find says of a folder that belongs to owner and not to the user it runs as.
+// asOther checks the result of Find for a folder of owner, in a process of another user.
 func asOther(t *testing.T, base, spool, folder string, owner int) {
 	t.Helper()
 	me := 0
@@ -194,7 +195,7 @@ func own(t *testing.T, path string, uid int) {
 	}))
 }
 
-// findAs returns what Find finds in a process of another user.
+// findAs returns the result of Find in a process of another user.
 func findAs(t *testing.T, base, spool string, uid int) string {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")

@@ -1,5 +1,5 @@
-// Package ingest is the one door through which records enter the engine. It reads the memory that Asterisk's process shares
-// with the engine (boundary/shared.h):
+// Package ingest is the single entrance for records into the engine. It reads the memory shared by Asterisk's
+// process and the engine (boundary/shared.h):
 //
 //	control memory ── ring of ranges ──► Door ──► take(id, Range) ──► engine
 //	slab files     ── frames ───────────┘                             │
@@ -10,18 +10,18 @@
 //	/dev/shm/res_kafka-HASH-PID-TIME-RANDOM/   of one run of Asterisk with the module; mode 0700
 //	    lock                                   held (flock, shared) by Asterisk and by each of its engines
 //	    slabs                                  written by stage/files.c, read by internal/frame
-//	    slab-N                                 a larger one
-//	SPOOL/kafka/.staged/NAME                   an empty file: the spool's note of that folder's name
+//	    slab-N                                 a larger slab
+//	SPOOL/kafka/.staged/NAME                   an empty file: the spool's note of the folder's name
 //
-// HASH is a hash of the spool directory's path. RANDOM cannot be guessed, so no other user can occupy the name. A folder is
-// found by its note, also when the spool has moved or the user has changed. Without a note, which a full disk prevents, it is
-// found by HASH. A folder with a free lock belongs to a run that is over. A process that locks the folder exclusively owns
-// its frames until the folder is removed or the process ends.
+// HASH is a hash of the spool directory's path. RANDOM cannot be guessed, so no other user can occupy the
+// name. The note finds a folder, also after a move of the spool or a change of the user. Without a note,
+// which a full disk prevents, HASH finds the folder. A folder with a free lock belongs to a finished run. A
+// process with an exclusive lock owns the folder's frames until the folder is removed or the process ends.
 //
 // Folders of earlier versions, /dev/shm/res_kafka-UID-HASH/PID-TIME/, are found too.
 //
 // Asterisk's process is not trusted: each number is read once, into memory of the engine, and then checked.
-// The functions here wait for no network. They touch the disk for the notes only.
+// No function waits for the network. Only the notes touch the disk.
 package ingest
 
 import (
@@ -38,26 +38,26 @@ import (
 	"reskafka/internal/rooted"
 )
 
-// Range is frames of one slab, back to back, that the module hands over. The engine must skip each frame whose state is not
-// frame.Ready.
+// Range is a contiguous sequence of frames of one slab, handed over by the module. The engine must skip each
+// frame whose state is not frame.Ready.
 type Range struct {
-	// Frames may lie in memory that another process writes to.
+	// Frames may lie in memory written by another process.
 	Frames []byte
 
-	// Stays: each frame stays where it is until its state is frame.Done. Without it, Frames are the caller's again when take
-	// returns; the states stay.
+	// Stays: each frame stays in place until its state is frame.Done. Without Stays, take must not refer to
+	// Frames after its return; the states stay.
 	Stays bool
 
-	// Lasting: the slab lies in the staging folder, where the next start finds what is not done.
+	// Lasting: the slab lies in the staging folder, and the next start reads its unfinished frames.
 	Lasting bool
 
-	// States, if not nil, says where the state is of the frame at byte at of Frames. It is called once for each frame, by any
-	// goroutine.
+	// States, if not nil, returns the state of the frame at byte at of Frames. It is called once for each
+	// frame, from any goroutine.
 	States func(at int) *atomic.Uint32
 }
 
-// State returns the state of the frame at byte at of Frames. The engine stores frame.Done there when the record is on disk,
-// has its outcome, or does not exist. It is called once for each frame.
+// State returns the state of the frame at byte at of Frames. The engine stores frame.Done there once the
+// record is on disk, has its outcome, or does not exist. It is called once for each frame.
 func (r *Range) State(at int) *atomic.Uint32 {
 	if r.States != nil {
 		return r.States(at)
@@ -65,27 +65,27 @@ func (r *Range) State(at int) *atomic.Uint32 {
 	return frame.State(r.Frames, at)
 }
 
-// Door reads ranges and gives them to the engine, one after the other. All methods are safe for concurrent use.
+// Door reads ranges and passes them to the engine, one after another. Methods are safe for concurrent use.
 type Door struct {
 	log     host.Logger
 	control *control
 	wake    *os.File // the eventfd
 	ended   chan struct{}
 
-	mtx     sync.Mutex // guards what follows; held over take, so that ranges are taken one after the other
+	mtx     sync.Mutex // guards the fields below; held over take, so ranges are taken one after another
 	take    func(id uint64, r Range)
 	files   files
 	next    uint64             // entries of the ring ever taken
-	handed  map[slabKey]filled // what was handed over of each slab that was ever named
+	handed  map[slabKey]filled // progress of the hand-over of each slab ever named
 	closed  bool
-	logged  time.Time // when a range that cannot be used was last logged
+	logged  time.Time // time of the last log line about an invalid range
 	refused uint64    // such ranges since
 
 	late late
 }
 
-// Open maps the control memory and the file of plain slabs, and checks the control memory's head. It reads no range yet. The
-// descriptors are the Door's from now on, with an error too.
+// Open maps the control memory and the file of plain slabs, and checks the control memory's head. It reads no
+// range yet. The Door takes ownership of the descriptors, even after an error.
 func Open(control, slabs, wake int, log host.Logger) (*Door, error) {
 	d := &Door{log: log, ended: make(chan struct{}), handed: map[slabKey]filled{}}
 	_ = syscall.SetNonblock(wake, true) // for Go's poller
@@ -131,9 +131,9 @@ func (d *Door) Progress(id uint64) *Progress {
 	return &d.control.progress[id]
 }
 
-// Start begins to read the ring. folder is the staging folder, empty = there is none. take is called for each range in the order
-// in which they were put, never twice at a time, from a goroutine of the Door or from within Drain. It must return soon: the
-// module waits when the ring is full.
+// Start begins to read the ring. folder is the staging folder, or empty. take is called for each range in the
+// order of the puts, never concurrently, from a goroutine of the Door or from within Drain. take must return
+// soon: the module waits for space in a full ring.
 func (d *Door) Start(folder string, take func(id uint64, r Range)) error {
 	poll, err := d.wake.SyscallConn()
 	if err != nil {
@@ -162,15 +162,15 @@ func (d *Door) Start(folder string, take func(id uint64, r Range)) error {
 	return nil
 }
 
-// Drain takes all that is in the ring.
+// Drain takes all entries of the ring.
 func (d *Door) Drain() {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
 	d.drain()
 }
 
-// Close ends the reading. take is not called any more when it returns. The slabs are unmapped: nothing of a Range, no state and
-// no slab of Rest may be used any more. Gates and progress records stay.
+// Close ends the reading. After its return take is no longer called. The slabs are unmapped: no part of a
+// Range, no state and no slab of Rest may be used after. Gates and progress records stay.
 func (d *Door) Close() {
 	_ = d.wake.Close()
 	d.mtx.Lock()

@@ -9,15 +9,15 @@ import (
 	"reskafka/internal/frame"
 )
 
-// lateState is the state of a large frame. Its slab is not mapped: the Door looks now and then whether the engine has said
-// that the frame is done, and writes that to the slab's file.
+// lateState is the state of a large frame with an unmapped slab. The Door polls whether the engine has marked
+// the frame as done, and writes the state to the slab's file.
 type lateState struct {
 	state atomic.Uint32
 	slab  slabKey
 	at    uint64 // of the state, bytes from the beginning of the slab
 }
 
-// late are the states of large frames that are not done.
+// late are the states of unfinished large frames.
 type late struct {
 	mtx     sync.Mutex // taken after the Door's
 	list    []*lateState
@@ -25,15 +25,15 @@ type late struct {
 	pace    time.Duration
 }
 
-// How often the Door looks: after latePace, and after twice that when nothing has changed, and so on. The stage looks for frames that
-// are done as often (STAGE_KEPT_NS in stage/internal.h).
+// Interval of the Door's polls: latePace, doubled after each poll without a change. The stage checks for
+// finished frames at the same intervals (STAGE_KEPT_NS in stage/internal.h).
 const (
 	latePace    = 20 * time.Millisecond
 	maxLatePace = 32 * latePace
 )
 
-// lateStates returns what makes the states of a range that begins at byte start of a slab. It may be called at any time, by
-// any goroutine.
+// lateStates returns the function for the states of a range at byte start of a slab. It is safe for
+// concurrent use at any time.
 func (d *Door) lateStates(slab slabKey, start uint64) func(at int) *atomic.Uint32 {
 	return func(at int) *atomic.Uint32 {
 		one := &lateState{slab: slab, at: start + uint64(at) + frame.HeaderState}
@@ -52,7 +52,7 @@ func (d *Door) lateStates(slab slabKey, start uint64) func(at int) *atomic.Uint3
 	}
 }
 
-// look settles what is done, and comes again while there is more to come.
+// look settles finished frames, and schedules the next look while unfinished frames are left.
 func (d *Door) look() {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
@@ -68,7 +68,8 @@ func (d *Door) look() {
 	}
 }
 
-// settle writes the states of large frames that are done. It reports whether there were any. The mutex is held.
+// settle writes the states of finished large frames, and reports whether there were any. Caller must hold the
+// mutex.
 func (d *Door) settle() (any bool) {
 	l := &d.late
 	l.mtx.Lock()

@@ -13,7 +13,7 @@ import (
 	"reskafka/test/writer"
 )
 
-// The layouts of the shared memory are written down in C and in Go: with one difference records would be read wrongly.
+// C and Go each declare the layouts of the shared memory: any difference would corrupt records.
 func TestLayout_GoAndC_Alike(t *testing.T) {
 	var c control
 	at := func(member uintptr) uint64 { return uint64(member) }

@@ -14,12 +14,12 @@ import (
 	"reskafka/internal/host"
 )
 
-// module is the writing side as the module has it: its own mappings of the same memory, so that it may write at any time.
+// module is the writing side: its own mappings of the same memory, so it may write at any time.
 type module struct {
 	t       testing.TB
 	control *control
 	plain   int
-	memory  []byte // the file of plain slabs, as far as it goes now
+	memory  []byte // the file of plain slabs, at its present size
 	wake    int
 	door    *Door
 }
@@ -66,7 +66,7 @@ func duplicate(t testing.TB, descriptor int) int {
 	return other
 }
 
-// newModule makes the memory that module and engine share, and an engine's Door.
+// newModule creates the memory shared by module and engine, and an engine's Door.
 func newModule(t testing.TB) *module {
 	t.Helper()
 	size := int(unsafe.Sizeof(control{}))
@@ -128,7 +128,8 @@ func (m *module) grow(size int64) {
 	}
 }
 
-// slab writes a slab of frames at a place of the file of plain slabs and returns where its frames begin and end.
+// slab writes a slab of frames at a place of the file of plain slabs and returns the start and the end of its
+// frames.
 func (m *module) slab(at int, label string, stage, first uint64, frames []byte) (start, end uint64) {
 	m.t.Helper()
 	content := frametest.Slab(label, stage, first, frames)
@@ -141,7 +142,7 @@ func (m *module) slab(at int, label string, stage, first uint64, frames []byte) 
 	return start, start + uint64(len(frames))
 }
 
-// put does what the pump does: it puts an entry and wakes the engine if it sleeps. It reports whether there was room.
+// put puts an entry like the pump, and wakes a sleeping engine. It reports whether there was space.
 func (m *module) put(e entry) bool {
 	r := &m.control.ring
 	put := r.put.Load()
@@ -161,7 +162,7 @@ func (m *module) put(e entry) bool {
 // state is the state of a frame in the file of plain slabs.
 func (m *module) state(at uint64) *atomic.Uint32 { return frame.State(m.memory, int(at)) }
 
-// keyed are frames whose keys are these.
+// keyed returns frames with these keys.
 func keyed(keys ...string) (frames []byte) {
 	for _, key := range keys {
 		frames = frametest.Append(frames, frametest.Frame{Topic: "t", Key: []byte(key), Charge: 7})

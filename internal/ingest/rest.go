@@ -11,9 +11,10 @@ import (
 	"reskafka/internal/host"
 )
 
-// Rest returns the slabs with ready frames that never came through the ring. It is for the end of Asterisk's process. Slabs are
-// sorted by label, and within a label by the order in which they were filled. Rest empties the ring first. The slabs are
-// mapped until Close. The caller reads each frame once and stores frame.Done into its state when the frame is finished.
+// Rest returns the slabs with ready frames that never came through the ring, for the end of Asterisk's
+// process. Slabs are sorted by label, then by the time of filling. Rest empties the ring first. The slabs are
+// mapped until Close. The caller reads each frame once and stores frame.Done into its state after finishing
+// the frame.
 func (d *Door) Rest() []*frame.Slab {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
@@ -57,12 +58,13 @@ type found func(key slabKey, s *frame.Slab, err error)
 func (d *Door) scan(pool, end uint64, add found) {
 	f, err := d.files.of(pool)
 	if err != nil {
-		return // nobody has made it
+		return // the file does not exist
 	}
 	f.reaches(maxFile) // learns the file's size
 	var head [frame.SlabHeadSize]byte
 	for at := uint64(0); at+frame.SlabBytes <= min(end, f.size); at += frame.SlabBytes {
-		// Read before it is mapped: to look at a page that has no memory through a mapping would give it some.
+		// A read before the mapping: a look at a page without memory through a mapping would allocate the
+		// page.
 		_, err := f.ReadAt(head[:], int64(at))
 		var s *frame.Slab
 		if err == nil {
@@ -79,7 +81,7 @@ func (d *Door) scan(pool, end uint64, add found) {
 	}
 }
 
-// scanLarge looks for the large slabs in the file of plain ones.
+// scanLarge looks for the large slabs in the file of plain slabs.
 func (d *Door) scanLarge(from uint64, add found) {
 	f := d.files.plain
 	for at := from / frame.SlabBytes * frame.SlabBytes; at < f.size; {
@@ -87,7 +89,7 @@ func (d *Door) scanLarge(from uint64, add found) {
 		s, err := d.mapLarge(&large{file: f, at: at}, f.size-at)
 		add(key, s, err)
 		at += frame.SlabBytes
-		if err == nil { // what is inside it is no slab
+		if err == nil { // the inside is no slab
 			at += (s.Size - 1) / frame.SlabBytes * frame.SlabBytes
 		}
 	}
@@ -132,7 +134,7 @@ func (d *Door) mapLarge(l *large, most uint64) (*frame.Slab, error) {
 	if size > maxPlace {
 		return nil, fmt.Errorf("reading a slab: it has %d bytes", size)
 	}
-	// Its place may be longer than its frame, and than the file.
+	// The place may be longer than the frame and the file.
 	memory, err := l.file.mmap(l.at, min(size, most))
 	if err != nil {
 		return nil, err
@@ -145,5 +147,5 @@ func (d *Door) mapLarge(l *large, most uint64) (*frame.Slab, error) {
 	return s, err
 }
 
-// maxPlace is the longest place that the stage has for a slab: 2^17 usual ones.
+// maxPlace is the longest place of a slab: 2^17 usual slabs.
 const maxPlace = frame.SlabBytes << 17

@@ -10,7 +10,7 @@ import (
 	"reskafka/internal/host"
 )
 
-// empty takes until there is nothing left, and leaves word that the next range has to wake the Door.
+// empty takes until the ring is empty, and requests a wake-up for the next range.
 func (d *Door) empty() {
 	r := &d.control.ring
 	for {
@@ -26,14 +26,14 @@ func (d *Door) empty() {
 	}
 }
 
-// broken reports whether the ring's counters cannot be true: then nothing is taken until they can.
+// broken reports whether the ring's counters are impossible. Nothing is then taken until they are possible.
 func (d *Door) broken() bool {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
 	return d.control.ring.put.Load()-d.next > ringEntries
 }
 
-// drain takes what is in the ring. The mutex is held.
+// drain takes the entries of the ring. Caller must hold the mutex.
 func (d *Door) drain() {
 	r := &d.control.ring
 	if d.take == nil || d.closed {
@@ -49,7 +49,7 @@ func (d *Door) drain() {
 			return
 		}
 		for ; d.next != put; r.taken.Store(d.next) {
-			e := r.entries[d.next%ringEntries] // a copy, which nobody changes
+			e := r.entries[d.next%ringEntries] // a copy, out of reach of writers
 			d.next++
 			if err := d.enter(e); err != nil {
 				d.refuse(err)
@@ -58,7 +58,7 @@ func (d *Door) drain() {
 	}
 }
 
-// enter gives one range to the engine. A page of a folder's file that somebody has cut off is an error.
+// enter passes a range to the engine. A page of a folder's file that was truncated is an error.
 func (d *Door) enter(e entry) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -74,7 +74,7 @@ func (d *Door) enter(e entry) (err error) {
 	return err
 }
 
-// refuse logs that ranges cannot be used, at most every refuseEvery. Their frames stay as they are.
+// refuse logs invalid ranges, at most once in refuseEvery. Their frames stay unchanged.
 func (d *Door) refuse(err error) {
 	d.refused++
 	if now := time.Now(); now.Sub(d.logged) > refuseEvery {
@@ -88,13 +88,13 @@ const refuseEvery = 30 * time.Second
 // slabKey names a slab.
 type slabKey struct{ pool, slab uint64 }
 
-// filled says how far one filling of a slab was handed over. stage and first name the filling.
+// filled is the progress of the hand-over of a filling of a slab. stage and first identify the filling.
 type filled struct {
 	stage, first uint64
 	end          uint64 // byte of the slab
 }
 
-// find returns the range that an entry names.
+// find returns the range named by an entry.
 func (d *Door) find(e entry) (Range, error) {
 	key, end := slabKey{e.pool, e.slab}, e.start+e.length
 	switch {
@@ -115,16 +115,17 @@ func (d *Door) find(e entry) (Range, error) {
 	return Range{Frames: memory[e.start:end:end], Stays: true, Lasting: e.pool == poolDurable}, nil
 }
 
-// note notes how far a slab was handed over, by its head.
+// note notes the progress of a slab's hand-over, by the slab's head.
 func (d *Door) note(key slabKey, head []byte, end uint64) {
 	stage, first := filling(head)
 	d.handed[key] = filled{stage, first, end}
 }
 
-// maxSlab is the longest slab that is believed: one record of the largest message_max_bytes, 1000000000, and its headers.
+// maxSlab is the longest accepted slab: a record of the largest message_max_bytes, 1000000000, and its
+// headers.
 const maxSlab = 1<<30 + 64<<20
 
-// findLarge reads the frame of a large slab into memory of this process, so that nothing that large stays mapped.
+// findLarge copies the frame of a large slab into memory of this process, so no large memory stays mapped.
 func (d *Door) findLarge(key slabKey, e entry) (Range, error) {
 	l, err := d.files.openLarge(key)
 	if err != nil {

@@ -16,15 +16,15 @@ import (
 	"reskafka/internal/rooted"
 )
 
-// Base is where shared memory is found: a memory file system that every Linux has, unless a container does not.
+// Base is the place of shared memory: a memory file system on every Linux, except some containers.
 const Base = "/dev/shm"
 
 const (
 	lockName   = "lock"
 	slabsName  = "slabs"     // STAGE_SLABS_FILE
 	prefix     = "res_kafka" // begins the name of every folder
-	unfinished = ".new-"     // begins the name of a folder that has no lock yet
-	tries      = 20          // against others who remove what seems to be left
+	unfinished = ".new-"     // prefix of a folder without a lock yet
+	tries      = 20          // against processes that remove apparent leftovers
 )
 
 // notesDir is where a spool directory has the names of folders.
@@ -41,7 +41,7 @@ type Run struct {
 
 // place is where a folder is.
 type place struct {
-	parent *os.Root // the folder it is in
+	parent *os.Root // the parent folder
 	path   string   // of the parent
 	name   string
 	spool  string
@@ -55,12 +55,13 @@ func hashOf(spool string) string {
 	return fmt.Sprintf("%016x", sum.Sum64())
 }
 
-// Pattern is what filepath.Glob finds the folders of all runs of the PBX with that spool directory by.
+// Pattern returns the pattern for filepath.Glob of the folders of all runs of the PBX with this spool
+// directory.
 func Pattern(base, spool string) string {
 	return filepath.Join(base, fmt.Sprintf("%s-%s-*", prefix, hashOf(spool)))
 }
 
-// NewRun makes a folder for a new run of the PBX with that spool directory, and locks it. Close ends the run.
+// NewRun creates a locked folder for a new run of the PBX with this spool directory. Close ends the run.
 func NewRun(base, spool string) (*Run, error) {
 	if spool == "" {
 		return nil, errors.New("the spool directory is not known")
@@ -73,7 +74,7 @@ func NewRun(base, spool string) (*Run, error) {
 	for range tries {
 		r.name = fmt.Sprintf("%s-%s-%d-%d-%s", prefix, hashOf(spool), os.Getpid(), time.Now().UnixNano(), rand.Text())
 		err = r.create()
-		// Another process that looks for what is left may take the folder before it is locked.
+		// Another process in search of leftovers may take the folder before the lock.
 		if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EWOULDBLOCK) {
 			break
 		}
@@ -85,8 +86,8 @@ func NewRun(base, spool string) (*Run, error) {
 	return r, nil
 }
 
-// JoinRun uses the folder of the run that goes on, which an engine that is dead has made: Asterisk's process holds its lock
-// meanwhile, so that no other process takes it for that of a killed run.
+// JoinRun uses the folder of the running Asterisk, created by a dead engine. Asterisk's process holds the
+// folder's lock meanwhile, so no other process treats the run as killed.
 func JoinRun(base, spool, folder string) (*Run, error) {
 	if !names.MatchString(filepath.Base(folder)) || filepath.Dir(folder) != filepath.Clean(base) {
 		return nil, fmt.Errorf("%s is no folder of shared memory", folder)
@@ -109,7 +110,7 @@ func JoinRun(base, spool, folder string) (*Run, error) {
 }
 
 func (r *Run) create() error {
-	// Under its own name a folder is locked from the first moment on.
+	// A folder has its final name only with a lock.
 	fresh := unfinished + r.name
 	if err := r.parent.Mkdir(fresh, 0o700); err != nil {
 		return err
@@ -128,12 +129,12 @@ func (r *Run) create() error {
 		return err
 	}
 	r.lock = lock
-	_ = r.note() // the folder is found without it
+	_ = r.note() // the folder is found without a note
 	return nil
 }
 
-// openPrivate opens a folder that must be this user's and closed to everybody else. errors.Is(err, fs.ErrNotExist): it is
-// not there.
+// openPrivate opens a folder that must belong to this user and be closed to all others. errors.Is(err,
+// fs.ErrNotExist): the folder is missing.
 func openPrivate(path string) (*rooted.Dir, error) {
 	dir, err := rooted.OpenOwn(path)
 	if err != nil {
@@ -150,8 +151,8 @@ func openPrivate(path string) (*rooted.Dir, error) {
 	return dir, nil
 }
 
-// takeLock locks a folder: LOCK_SH for a process of the run, LOCK_EX for one that takes over a run that is over.
-// errors.Is(err, syscall.EWOULDBLOCK): another process holds a lock that excludes this one.
+// takeLock locks a folder: LOCK_SH for a process of the run, LOCK_EX for the adoption of a finished run.
+// errors.Is(err, syscall.EWOULDBLOCK): another process holds a conflicting lock.
 func takeLock(dir *rooted.Dir, how int) (*os.File, error) {
 	file, err := dir.OpenFile(lockName, os.O_CREATE|os.O_RDWR)
 	if err != nil {
@@ -167,15 +168,15 @@ func takeLock(dir *rooted.Dir, how int) (*os.File, error) {
 // Folder is where the run's slabs go: an absolute path.
 func (r *Run) Folder() string { return r.folder() }
 
-// Removed reports whether somebody has removed the run's folder, or what is in it: records that are put there are lost
-// with the process.
+// Removed reports whether another process has removed the run's folder or its files: records put there are
+// lost with the process.
 func (r *Run) Removed() bool {
 	var status syscall.Stat_t
 	return syscall.Fstat(int(r.lock.Fd()), &status) == nil && status.Nlink == 0
 }
 
-// Close ends the run. Its folder is removed unless there are frames in it that are ready and not done, which it counts,
-// or something in it cannot be read, which is an error. Then it is left to the next run.
+// Close ends the run. It removes the folder unless the folder has unfinished frames, which it counts, or an
+// unreadable file, which is an error. Otherwise the folder is left to the next run.
 func (r *Run) Close() (waiting int, err error) {
 	defer r.release()
 	dir, err := openPrivate(r.folder())
@@ -227,7 +228,8 @@ func (p *place) forget() {
 	_ = notes.Remove(p.name)
 }
 
-// openNotes opens the folder of notes, and makes it first if it may. It never makes the spool directory itself.
+// openNotes opens the folder of notes, and creates it if create is set. It never creates the spool directory
+// itself.
 func openNotes(spool string, create bool) (*rooted.Dir, error) {
 	kafka := filepath.Join(spool, filepath.Dir(notesDir))
 	if create {
@@ -253,10 +255,11 @@ func openNotes(spool string, create bool) (*rooted.Dir, error) {
 	return rooted.OpenOwn(filepath.Join(kafka, notes))
 }
 
-// remove removes the folder and its note, and an earlier version's folder of all runs with the last one in it.
+// remove removes the folder and its note, and an earlier version's common folder with the last run.
 func (p *place) remove() error {
 	err := p.parent.RemoveAll(p.name)
-	// A process that looks for what is left may put its lock into a folder that has lost ours; it removes it too.
+	// A process in search of leftovers may put its lock into a folder without ours; it removes the folder
+	// too.
 	for range tries {
 		if !errors.Is(err, syscall.ENOTEMPTY) {
 			break
@@ -267,7 +270,7 @@ func (p *place) remove() error {
 		return fmt.Errorf("removing %s: %w", p.folder(), err)
 	}
 	if strings.HasPrefix(filepath.Base(p.path), prefix) {
-		_ = os.Remove(p.path) // fails while there are others in it
+		_ = os.Remove(p.path) // fails while other folders are left
 	}
 	p.forget()
 	return nil

@@ -16,12 +16,12 @@ import (
 	"reskafka/internal/frame/frametest"
 )
 
-// earlierHome is the folder that an earlier version has for the runs of a user.
+// earlierHome returns an earlier version's common folder for the runs of a user.
 func earlierHome(base string, uid int) string {
 	return filepath.Join(base, fmt.Sprintf("res_kafka-%d-%s", uid, hashOf("/spool")))
 }
 
-// leave makes a folder as a killed run of an earlier version leaves it: its lock is free.
+// leave creates a folder like a killed run of an earlier version: with a free lock.
 func leave(t *testing.T, base, name string, files map[string][]byte) string {
 	t.Helper()
 	folder := filepath.Join(earlierHome(base, os.Geteuid()), name)
@@ -58,7 +58,7 @@ func mustFind(t *testing.T, base string) []*Dead {
 	return found.Dead
 }
 
-// text renders what was found.
+// text renders the found runs.
 func text(dead []*Dead) string {
 	var b strings.Builder
 	for _, d := range dead {
@@ -79,7 +79,8 @@ func empty(t *testing.T, base string) {
 	}
 }
 
-// TestARunThatEndsLeavesWhatItCannotRead: the next one may be able to.
+// TestARunThatEndsLeavesWhatItCannotRead checks that a run leaves unreadable files: the next version may be
+// able to read them.
 func TestARunThatEndsLeavesWhatItCannotRead(t *testing.T) {
 	base := t.TempDir()
 	r, err := NewRun(base, "/spool")
@@ -143,7 +144,7 @@ func TestWhatIsNotDoneGoesToTheNextRun(t *testing.T) {
 	if again := mustFind(t, base); len(again) != 0 {
 		t.Errorf("what somebody has taken over was found again: %s", text(again))
 	}
-	// Half of it is done when this process ends too.
+	// Half of it is done when this process ends, too.
 	s := dead[0].Slabs[0]
 	done := false
 	_ = s.Each(func(f *frame.Frame) {
@@ -178,14 +179,14 @@ func TestFindOrdersRunsLabelsAndSlabs(t *testing.T) {
 	}
 }
 
-// region is a slab as it stands among others in one file.
+// region returns a slab in the form of a slab among others in one file.
 func region(slab []byte) []byte {
 	slab = append(slab, make([]byte, frame.SlabBytes-len(slab))...)
 	binary.NativeEndian.PutUint64(slab[frame.SlabSize:], frame.SlabBytes)
 	return slab
 }
 
-// One file holds many slabs, with room for others between them, which may have no memory.
+// A file has many slabs, with gaps between them, perhaps without memory.
 func TestFindReadsSlabsOfOneFile(t *testing.T) {
 	base := t.TempDir()
 	spoiled := region(slab("one", 0, "spoiled"))
@@ -214,7 +215,7 @@ func TestFindReadsSlabsOfOneFile(t *testing.T) {
 	}
 }
 
-// What a process that was killed at an awkward moment left holds nobody up.
+// Leftovers of a process killed at an awkward moment block nothing.
 func TestFindTidiesUp(t *testing.T) {
 	base := t.TempDir()
 	leave(t, base, "5-1", map[string][]byte{"slab-1": nil, "slab-2": make([]byte, 65536), "slab-3": slab("one", 0)})
@@ -228,7 +229,7 @@ func TestFindTidiesUp(t *testing.T) {
 	empty(t, base)
 }
 
-// What cannot be read is reported and stays, and so does the rest of its folder until it is done.
+// Unreadable files are reported and stay, and so does the rest of the folder until all frames are done.
 func TestFindKeepsWhatItCannotRead(t *testing.T) {
 	base := t.TempDir()
 	newer := slab("one", 0, "a")
@@ -252,8 +253,8 @@ func TestFindKeepsWhatItCannotRead(t *testing.T) {
 	}
 }
 
-// An engine was replaced: another PBX with the same spool directory must not take its folder for that of a killed run meanwhile,
-// and the next engine has to use the same one.
+// After the replacement of an engine, another PBX with the same spool directory must not treat the folder as
+// a killed run's. The next engine must use the same folder.
 func TestJoinRun_EngineReplaced_KeepsFolder(t *testing.T) {
 	base := t.TempDir()
 	asterisk, err := NewRun(base, "/spool")
@@ -287,7 +288,7 @@ func TestJoinRun_EngineReplaced_KeepsFolder(t *testing.T) {
 	}
 }
 
-// TestMain lets the test program be a process that is killed.
+// TestMain lets the test program be a process to kill.
 func TestMain(m *testing.M) {
 	if log := os.Getenv("INGEST_TEST_READER"); log != "" {
 		runReader(log, os.Getenv("INGEST_TEST_FOLDER"), os.Getenv("INGEST_TEST_DURABLE") == "true")
@@ -316,7 +317,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// process starts one of those; ended is closed when it has.
+// process starts such a process; ended is closed at its end.
 func process(t *testing.T, base string, stay string) (cmd *exec.Cmd, ended <-chan struct{}) {
 	t.Helper()
 	cmd = exec.Command(os.Args[0])
@@ -333,7 +334,7 @@ func process(t *testing.T, base string, stay string) (cmd *exec.Cmd, ended <-cha
 		t.Fatal(err)
 	}
 	end := make(chan struct{})
-	go func() { // so that it goes on
+	go func() { // continues its work
 		_, _ = io.Copy(io.Discard, out)
 		_ = cmd.Wait()
 		close(end)
@@ -342,7 +343,7 @@ func process(t *testing.T, base string, stay string) (cmd *exec.Cmd, ended <-cha
 	return cmd, end
 }
 
-// A run counts as over when its process is, and not before.
+// A run is over with the end of its process, and not before.
 func TestAKilledProcessLosesItsLock(t *testing.T) {
 	base := t.TempDir()
 	cmd, ended := process(t, base, "yes")
@@ -365,7 +366,7 @@ func TestAKilledProcessLosesItsLock(t *testing.T) {
 	}
 }
 
-// Runs that begin and end and look for others all at once neither fail nor lose their folders.
+// Concurrent starts, ends and searches of runs neither fail nor lose folders.
 func TestRunsDoNotDisturbEachOther(t *testing.T) {
 	base := t.TempDir()
 	var others []<-chan struct{}

@@ -25,7 +25,7 @@ func scribbleTime() time.Duration {
 	return time.Second
 }
 
-// scribble writes to memory until stop is closed: bytes, bits, and numbers that lengths and offsets might be.
+// scribble writes to memory until stop is closed: bytes, bits, and plausible lengths and offsets.
 func scribble(memory []byte, seed uint64, stop <-chan struct{}) {
 	dice := rand.New(rand.NewPCG(seed, 1))
 	numbers := []uint32{0, 1, 7, 8, 15, 16, 24, frame.Ready, frame.Done, frame.Null, 1 << 15, frame.SlabBytes, 1 << 31}
@@ -49,7 +49,7 @@ func scribble(memory []byte, seed uint64, stop <-chan struct{}) {
 	}
 }
 
-// readAll looks at everything that a range leads to, twice, as an engine might.
+// readAll reads everything reachable from a range, twice, like an engine.
 func readAll(r Range) (seen int) {
 	look := func(b []byte) {
 		for range 2 {
@@ -87,8 +87,9 @@ func someFrames() []byte {
 	return frames
 }
 
-// TestDoor_MemoryScribbledOver_Survives verifies that random writes to shared memory, also during a read, neither end the
-// engine nor make a reader exceed its checked bounds. The Door would log the panic of such a reader.
+// TestDoor_MemoryScribbledOver_Survives verifies that random writes to shared memory, also during a read,
+// neither end the engine nor make a reader exceed its checked bounds. The Door would log the panic of such a
+// reader.
 func TestDoor_MemoryScribbledOver_Survives(t *testing.T) {
 	m := newModule(t)
 	m.door.log = noPanic{t}
@@ -133,7 +134,7 @@ func TestDoor_MemoryScribbledOver_Survives(t *testing.T) {
 	}
 }
 
-// noPanic fails a test that logs a panic.
+// noPanic fails a test after a logged panic.
 type noPanic struct{ t testing.TB }
 
 func (l noPanic) Log(_ host.Level, _ string, _ int, _, text string) {
@@ -142,7 +143,7 @@ func (l noPanic) Log(_ host.Level, _ string, _ int, _, text string) {
 	}
 }
 
-// A number that is read twice, once to check it and once to use it, may have changed in between. Here all numbers of one frame
+// A number read twice, for the check and for the use, may change in between. Here all numbers of a frame
 // change all the time.
 func TestDoor_NumbersFlicker_ReadOnce(t *testing.T) {
 	m := newModule(t)
@@ -178,7 +179,7 @@ func TestDoor_NumbersFlicker_ReadOnce(t *testing.T) {
 				default:
 				}
 			}
-			for _, set := range words[n/64%len(words):][:1] { // one for a while, so that the others let the reader come so far
+			for _, set := range words[n/64%len(words):][:1] { // one word at a time, so the reader passes the other checks
 				set(true)
 				set(false)
 			}
@@ -194,7 +195,7 @@ func TestDoor_NumbersFlicker_ReadOnce(t *testing.T) {
 	all.Wait()
 }
 
-// FuzzDoor fuzzes the entry, the slab's head and its frames. Another goroutine writes to them meanwhile.
+// FuzzDoor fuzzes the entry, the slab's head and its frames, with a concurrent writer.
 func FuzzDoor(f *testing.F) {
 	file := frametest.Slab("one", 1, 0, someFrames())
 	start := int(binary.NativeEndian.Uint32(file[frame.SlabFrames:]))

@@ -8,18 +8,19 @@ import (
 	"time"
 )
 
-// Succession is a lock that an engine holds after the death of its Asterisk, until its last records are sent or on disk. The
-// engine of the next Asterisk waits for the lock; otherwise its records would overtake these. The lock is on the folder of
-// notes, so it works between engines with the same spool directory. It ends with its process.
+// Succession is a lock of an engine after the death of its Asterisk, until the last records are sent or on
+// disk. The engine of the next Asterisk waits for the lock, so none of its records overtakes the old records.
+// The lock is on the folder of notes, so it works between engines with the same spool directory. It ends with
+// its process.
 type Succession struct{ folder atomic.Pointer[os.File] } // nil = not held
 
 const (
 	lookAgain = 10 * time.Millisecond // between two attempts to lock
-	holdTries = 5                     // against engines that only look whether the lock is held
+	holdTries = 5                     // against engines that only test the lock
 )
 
-// HoldSuccession locks the folder for an engine that is about to end. Without a spool directory, and beside another
-// engine that ends, nothing is held.
+// HoldSuccession locks the folder for an ending engine. Without a spool directory, or beside another ending
+// engine, it locks nothing.
 func HoldSuccession(spool string) *Succession {
 	for range holdTries {
 		folder, err := lockNotes(spool, true, syscall.LOCK_EX)
@@ -43,7 +44,8 @@ func (s *Succession) Release() {
 	}
 }
 
-// AwaitSuccession waits while another engine holds the lock, for limit at most. It calls waits once before it waits.
+// AwaitSuccession waits while another engine holds the lock, for limit at most. It calls waits once before
+// the wait.
 func AwaitSuccession(spool string, limit time.Duration, waits func()) {
 	for end := time.Now().Add(limit); ; time.Sleep(lookAgain) {
 		folder, err := lockNotes(spool, false, syscall.LOCK_SH)
@@ -60,8 +62,8 @@ func AwaitSuccession(spool string, limit time.Duration, waits func()) {
 	}
 }
 
-// lockNotes opens the folder of notes and locks it until it is closed. errors.Is(err, syscall.EWOULDBLOCK): another process
-// holds a lock that excludes this one.
+// lockNotes opens the folder of notes and locks it until the file is closed. errors.Is(err,
+// syscall.EWOULDBLOCK): another process holds a conflicting lock.
 func lockNotes(spool string, create bool, how int) (*os.File, error) {
 	if spool == "" {
 		return nil, os.ErrNotExist

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestSuccession_EngineEnds_NextWaits verifies that an engine waits for one of the same spool directory, as long as that holds
-// the lock and no longer than the limit.
+// TestSuccession_EngineEnds_NextWaits verifies that an engine waits while another engine of the same spool
+// directory holds the lock, and no longer than the limit.
 func TestSuccession_EngineEnds_NextWaits(t *testing.T) {
 	spool, other := t.TempDir(), t.TempDir()
 	waits := func(of string, limit time.Duration) (waited bool, took time.Duration) {
@@ -40,7 +40,7 @@ func TestSuccession_EngineEnds_NextWaits(t *testing.T) {
 	held.Release()
 }
 
-// TestSuccession_SpoolCannotBeUsed_NobodyWaits verifies that a spool directory that is missing holds nobody up.
+// TestSuccession_SpoolCannotBeUsed_NobodyWaits verifies that a missing spool directory blocks no engine.
 func TestSuccession_SpoolCannotBeUsed_NobodyWaits(t *testing.T) {
 	spool := t.TempDir() + "/missing"
 	HoldSuccession(spool).Release()
