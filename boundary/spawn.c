@@ -10,6 +10,8 @@
 
 #include "spawn.h"
 
+#include "limits.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -77,6 +79,9 @@ static int open_ends(const struct spawn_source *source, struct spawned *engine, 
 		errno = saved;
 		return -1;
 	}
+	/* A dying Go program writes the stacks of its goroutines, more than a page. With a pipe of one page the process
+	 * exists until the supervisor reads, so its limits can be read before. */
+	fcntl(pipes[0], F_SETPIPE_SZ, 4096);
 	engine->socket = sockets[0];
 	engine->errors = pipes[0];
 	child[CHILD_SOCKET] = duplicate(sockets[1]);
@@ -199,7 +204,7 @@ int spawn_engine(const struct spawn_source *source, struct spawned *engine, char
 		close_all(&engine->socket, 1);
 		close_all(&engine->errors, 1);
 		engine->pid = 0;
-		snprintf(why, size, "%s", strerror(error));
+		limits_words(error, NULL, why, size);
 		return -1;
 	}
 	return 0;

@@ -85,6 +85,7 @@ void supervisor_free(struct supervisor *supervisor)
 static struct supervisor *create(const struct supervisor_options *options)
 {
 	struct supervisor *supervisor = calloc(1, sizeof(*supervisor));
+	char words[LIMITS_WORDS];
 
 	if (!supervisor) {
 		return NULL;
@@ -97,7 +98,7 @@ static struct supervisor *create(const struct supervisor_options *options)
 	supervisor->binary = open(options->path, O_PATH | O_CLOEXEC);
 	if (supervisor->binary < 0) {
 		supervisor_log(supervisor, RESK_LOG_ERROR, "The Kafka engine %s cannot be opened; `make install` puts it beside res_kafka.so: %s",
-			options->path, strerror(errno));
+			options->path, limits_words(errno, NULL, words, sizeof(words)));
 		supervisor_free(supervisor);
 		return NULL;
 	}
@@ -131,9 +132,13 @@ static int start_thread(struct supervisor *supervisor)
 
 int supervisor_start(const struct supervisor_options *options, struct supervisor **supervisor)
 {
+	char words[LIMITS_WORDS];
+	int error;
+
 	*supervisor = create(options);
-	if (*supervisor && start_thread(*supervisor)) {
-		supervisor_log(*supervisor, RESK_LOG_ERROR, "The thread that watches the Kafka engine cannot be started");
+	if (*supervisor && (error = start_thread(*supervisor))) {
+		supervisor_log(*supervisor, RESK_LOG_ERROR, "The thread that watches the Kafka engine cannot be started: %s",
+			limits_words(error, NULL, words, sizeof(words)));
 		supervisor_free(*supervisor);
 		*supervisor = NULL;
 	}
@@ -153,15 +158,15 @@ void supervisor_ready(struct supervisor *supervisor)
 int supervisor_wait_first(struct supervisor *supervisor, int timeout_ms)
 {
 	int64_t deadline = clock_deadline(timeout_ms);
-	bool ready;
+	int result;
 
 	pthread_mutex_lock(&supervisor->lock);
 	while (!supervisor->ever_ready && !supervisor->failed
 		&& clock_wait(&supervisor->changed, &supervisor->lock, deadline) != ETIMEDOUT) {
 	}
-	ready = supervisor->ever_ready;
+	result = supervisor->ever_ready ? 0 : supervisor->failed ? -1 : 1;
 	pthread_mutex_unlock(&supervisor->lock);
-	return ready ? 0 : -1;
+	return result;
 }
 
 void supervisor_alive(struct supervisor *supervisor)

@@ -64,7 +64,8 @@ int supervisor_start(const struct supervisor_options *options, struct supervisor
  * first was ready is the last. Any thread. */
 void supervisor_ready(struct supervisor *supervisor);
 
-/* supervisor_wait_first waits until the first engine was ready or has died, timeout_ms at most. Returns 0 when it is ready. */
+/* supervisor_wait_first waits until the first engine was ready or has died, timeout_ms at most. Returns 0 when it is ready, -1 when it
+ * has died, which the log says, and 1 when the time is over. */
 int supervisor_wait_first(struct supervisor *supervisor, int timeout_ms);
 
 /* supervisor_alive says that the engine answered a ping. Any thread. */

@@ -31,15 +31,20 @@
 #define CRASHES_WITHIN_MS 60000
 #define PAUSE_CRASHES_MS 10000
 
-/* Puts how an engine ended into words. */
-static void describe(const struct supervisor *s, const struct spawn_end *end, char *text, size_t size)
+/* Puts how an engine ended into words. Returns whether it met a limit of the kernel. */
+static bool describe(const struct supervisor *s, const struct spawn_end *end, char *text, size_t size)
 {
-	char reason[160], status[64];
+	char reason[160], status[64], words[LIMITS_WORDS] = "";
+	int error;
 
 	trace_reason(&s->trace, reason, sizeof(reason));
 	if (!end) {
-		snprintf(text, size, "it cannot be started: %s", s->why);
-		return;
+		snprintf(text, size, "cannot be started: %s", s->why);
+		return true;
+	}
+	error = limits_of_reason(reason);
+	if (error) {
+		limits_words(error, &s->limits, words, sizeof(words));
 	}
 	if (!end->known) {
 		snprintf(status, sizeof(status), "ended");
@@ -48,8 +53,9 @@ static void describe(const struct supervisor *s, const struct spawn_end *end, ch
 	} else {
 		snprintf(status, sizeof(status), "ended with status %d", WEXITSTATUS(end->status));
 	}
-	snprintf(text, size, "%s%s%s%s%s", status, s->why[0] ? ", " : "", s->why,
-		reason[0] ? ": " : "", reason);
+	snprintf(text, size, "%s%s%s%s%s%s%s", status, s->why[0] ? ", " : "", s->why,
+		reason[0] ? ": " : "", reason, error ? "; " : "", words);
+	return error;
 }
 
 /* Whether the engine failed by itself. One that was killed from outside, and had nothing to say, did not. */
@@ -113,16 +119,20 @@ static void clean(struct supervisor *s)
 	}
 	peer_detach(s->options.peer);
 	trace_forget(&s->trace);
+	s->limits.known = false;
 }
 
 void supervisor_bury(struct supervisor *s, const struct spawn_end *end)
 {
 	int64_t now = clock_now();
-	bool crashed = has_crashed(s, end), stopping, first;
-	char text[1024];
+	bool crashed = has_crashed(s, end), stopping, first, limited;
+	char text[1024], who[32] = "";
 	int pause_ms = 0;
 
-	describe(s, end, text, sizeof(text));
+	limited = describe(s, end, text, sizeof(text));
+	if (end) {
+		snprintf(who, sizeof(who), "(pid %d) ", (int) s->status.pid);
+	}
 	pthread_mutex_lock(&s->lock);
 	stopping = s->stop;
 	first = !s->ever_ready;
@@ -132,13 +142,13 @@ void supervisor_bury(struct supervisor *s, const struct spawn_end *end)
 	}
 	if (!stopping && !first) {
 		pause_ms = next_pause(s, crashed, now);
-		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine (pid %d) %s; another one is started in %d ms", (int) s->status.pid, text, pause_ms);
-		if (crashed && pause_ms >= PAUSE_CRASHES_MS) {
+		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine %s%s; another one is started in %d ms", who, text, pause_ms);
+		if (crashed && !limited && pause_ms >= PAUSE_CRASHES_MS) {
 			supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine has died %u times, again and again within a minute; please report the trace that the line above names",
 				s->status.deaths + 1);
 		}
 	} else if (first || s->trace.head_length) {
-		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine (pid %d) %s", (int) s->status.pid, text);
+		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine %s%s", who, text);
 	}
 	clean(s);
 	s->options.died();

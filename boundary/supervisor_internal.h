@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #include "clock.h"
+#include "limits.h"
 #include "spawn.h"
 #include "supervisor.h"
 #include "trace.h"
@@ -42,7 +43,8 @@ struct supervisor {
 	enum supervisor_state state;
 	struct spawned engine;
 	struct trace trace;
-	char why[256];       /* the engine is ended, when that was decided here */
+	struct limits limits; /* of the engine, as they were when it first wrote to standard error */
+	char why[LIMITS_WORDS]; /* the engine is ended, when that was decided here */
 	int64_t due;         /* the next thing to do by the clock: of a pause, the start; of an end, the kill */
 	bool killed;         /* the last signal was sent */
 	int64_t pinged;      /* when the next ping is due, or the present one was seen last */

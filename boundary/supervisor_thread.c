@@ -257,6 +257,9 @@ static void sleep_until_something_happens(struct supervisor *s)
 	if (events[0].revents) {
 		peer_woken(s->options.peer);
 	}
+	if (events[2].revents && !s->limits.known) {
+		limits_read(s->engine.pid, &s->limits); /* before the trace: see F_SETPIPE_SZ in spawn.c */
+	}
 }
 
 void *supervisor_run(void *supervisor)

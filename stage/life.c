@@ -90,6 +90,7 @@ struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_not
 	const char *folder, uint64_t bytes)
 {
 	struct stage_pump *pump = aligned_alloc(_Alignof(struct stage_pump), sizeof(*pump));
+	int error;
 
 	if (!pump) {
 		return NULL;
@@ -104,14 +105,18 @@ struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_not
 	stage_ring_open(&pump->ring, memory);
 	if (!stage_slabs_open(&pump->slabs, bytes && bytes < STAGE_BYTES_MAX ? bytes : STAGE_BYTES_MAX)
 		|| !stage_pool_open_plain(&pump->plain, memory->plain_file)) {
+		error = errno;
 		pump_free(pump);
+		errno = error;
 		return NULL;
 	}
 	stage_pool_open_durable(&pump->shared, folder);
 	pump->ring.usual_bytes = pump->plain.regions * STAGE_SLAB_BYTES;
 	__atomic_store_n(&memory->control->head.usual_bytes, pump->ring.usual_bytes, __ATOMIC_RELEASE);
-	if (create_thread(pump, name)) {
+	error = create_thread(pump, name);
+	if (error) {
 		pump_free(pump);
+		errno = error;
 		return NULL;
 	}
 	return pump;

@@ -82,7 +82,7 @@ typedef void (*stage_note_cb)(void *owner, unsigned int slot, uint64_t count, co
  * thread blocks all signals and has the name `name`, at most 15 bytes. folder is the folder for durable
  * slabs, on a memory file system and private to this process; NULL or empty means no durable slabs. A
  * folder that cannot be opened counts as full. bytes limits all slabs together; 0 = STAGE_BYTES_MAX. The
- * pump starts without an engine. Returns NULL without memory, thread or address space. */
+ * pump starts without an engine. Returns NULL with errno without memory, thread or address space. */
 struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_note_cb note, const char *name,
 	const char *folder, uint64_t bytes);
 

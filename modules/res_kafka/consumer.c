@@ -372,7 +372,7 @@ static int subscribe(struct ast_kafka_consumer *consumer, const char *topics, as
 	}
 	subscription->worker = worker_start(run, subscription);
 	if (!subscription->worker) {
-		ast_log(LOG_ERROR, "No thread for the messages of Kafka connection '%s'\n", seat->name);
+		ast_log(LOG_ERROR, "Kafka connection '%s' is not subscribed to, without a thread for its messages\n", seat->name);
 		resk_subscription_free(&subscription->engine);
 		ao2_ref(subscription, -1);
 		return -1;

@@ -26,6 +26,7 @@
 #include "asterisk/utils.h"
 
 #include "build.h"
+#include "boundary/limits.h"
 #include "engine_internal.h"
 #include "internal.h"
 
@@ -247,6 +248,7 @@ int engine_open(struct resk_limits *limits)
 		.started = engine_started, .died = engine_died, .ping = ping, .keep_children = keep_children,
 	};
 
+	char words[LIMITS_WORDS];
 	int error;
 
 	stopped = false;
@@ -257,7 +259,8 @@ int engine_open(struct resk_limits *limits)
 	has_memory = !error;
 	engine_peer = has_memory ? peer_create(engine_says, NULL) : NULL;
 	if (!engine_peer) {
-		ast_log(LOG_ERROR, "The memory that is shared with the Kafka engine cannot be had: %s\n", strerror(error ? error : errno));
+		ast_log(LOG_ERROR, "The memory that is shared with the Kafka engine cannot be had: %s\n",
+			limits_words(error ? error : errno, NULL, words, sizeof(words)));
 		return -1;
 	}
 	options.peer = engine_peer;
@@ -267,8 +270,11 @@ int engine_open(struct resk_limits *limits)
 	if (supervisor_start(&options, &supervisor)) {
 		return -1;
 	}
-	if (supervisor_wait_first(supervisor, LOAD_MS)) {
-		ast_log(LOG_ERROR, "The Kafka engine %s does not serve\n", path);
+	error = supervisor_wait_first(supervisor, LOAD_MS);
+	if (error > 0) {
+		ast_log(LOG_ERROR, "The Kafka engine %s does not serve within %d seconds\n", path, LOAD_MS / 1000);
+	}
+	if (error) {
 		return -1;
 	}
 	*limits = the_limits;

@@ -27,6 +27,7 @@
 #include "asterisk/module.h"
 #include "asterisk/utils.h"
 
+#include "boundary/limits.h"
 #include "internal.h"
 
 struct slot {
@@ -69,6 +70,7 @@ static void note(void *owner, unsigned int reason, uint64_t count, const char *t
 
 int producers_start(const struct resk_limits *given)
 {
+	char words[LIMITS_WORDS];
 	static int fork_handler; /* once for each time the module's code is mapped */
 
 	if (!fork_handler && !pthread_atfork(NULL, NULL, after_fork_in_child)) {
@@ -83,7 +85,8 @@ int producers_start(const struct resk_limits *given)
 	}
 	nowhere = pump ? stage_create(pump, NULL, NULL) : NULL;
 	if (!nowhere) {
-		ast_log(LOG_ERROR, "The thread that hands records to the Kafka engine cannot be started\n");
+		ast_log(LOG_ERROR, "The thread that hands records to the Kafka engine cannot be started: %s\n",
+			limits_words(errno, NULL, words, sizeof(words)));
 		return -1;
 	}
 	engine_pump(pump);

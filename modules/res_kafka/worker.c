@@ -23,6 +23,7 @@
 #include "asterisk/lock.h"
 #include "asterisk/utils.h"
 
+#include "boundary/limits.h"
 #include "boundary/thread.h"
 #include "internal.h"
 
@@ -54,6 +55,8 @@ static void *run(void *argument)
 struct worker *worker_start(void (*work)(void *object), void *object)
 {
 	struct worker *worker = ao2_alloc_options(sizeof(*worker), NULL, AO2_ALLOC_OPT_LOCK_NOLOCK);
+	char words[LIMITS_WORDS];
+	int error;
 
 	if (!worker) {
 		return NULL;
@@ -61,8 +64,10 @@ struct worker *worker_start(void (*work)(void *object), void *object)
 	worker->work = work;
 	worker->object = ao2_bump(object);
 	AST_LIST_LOCK(&unjoined);
-	if (ast_pthread_create(&worker->thread, NULL, run, ao2_bump(worker))) {
+	if ((error = ast_pthread_create(&worker->thread, NULL, run, ao2_bump(worker)))) {
 		AST_LIST_UNLOCK(&unjoined);
+		ast_log(LOG_ERROR, "A thread for the callbacks of a Kafka module cannot be started: %s\n",
+			limits_words(error, NULL, words, sizeof(words)));
 		ao2_ref(object, -1);
 		ao2_ref(worker, -2);
 		return NULL;

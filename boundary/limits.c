@@ -1,0 +1,202 @@
+/*
+ * res_kafka: names the limit of the kernel that a call has met, for the log.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "limits.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* A control group with less room than this counts as full. An engine that has died made room for its own threads,
+ * which are 10 to 20. */
+#define GROUP_ROOM 32
+
+/* With less address space than this, pthread_create has no room for a stack. The C library reports EAGAIN then, as
+ * for a limit of threads. */
+#define STACK_ROOM (16ULL << 20)
+
+#define GROUPS "/sys/fs/cgroup"
+
+static uint64_t soft_limit(pid_t pid, int resource)
+{
+	struct rlimit limit;
+
+	return prlimit(pid, resource, NULL, &limit) ? RLIM_INFINITY : limit.rlim_cur;
+}
+
+void limits_read(pid_t pid, struct limits *limits)
+{
+	struct rlimit limit;
+
+	limits->known = !prlimit(pid, RLIMIT_AS, NULL, &limit);
+	limits->threads = soft_limit(pid, RLIMIT_NPROC);
+	limits->descriptors = soft_limit(pid, RLIMIT_NOFILE);
+	limits->addresses = soft_limit(pid, RLIMIT_AS);
+}
+
+/* Reads a number from a file of a control group. Returns UINT64_MAX when there is none. */
+static uint64_t number(const char *folder, const char *name)
+{
+	char path[PATH_MAX], text[32];
+	uint64_t value = UINT64_MAX;
+	FILE *file;
+
+	if (snprintf(path, sizeof(path), "%s/%s", folder, name) >= (int) sizeof(path) || !(file = fopen(path, "re"))) {
+		return value;
+	}
+	if (fgets(text, sizeof(text), file) && sscanf(text, "%" SCNu64, &value) != 1) {
+		value = UINT64_MAX; /* "max" */
+	}
+	fclose(file);
+	return value;
+}
+
+/* Looks from folder upwards for a group without room for more threads. A container may see its own group as the top
+ * of the hierarchy, and not at the path that the kernel gives. */
+static bool find_full(char *folder, const char *top, uint64_t *max)
+{
+	for (;;) {
+		uint64_t now = number(folder, "pids.current");
+		char *slash = strrchr(folder, '/');
+
+		*max = number(folder, "pids.max");
+		if (*max != UINT64_MAX && now != UINT64_MAX && now + GROUP_ROOM > *max) {
+			return true;
+		}
+		if (strlen(folder) <= strlen(top) || !slash) {
+			return false;
+		}
+		*slash = '\0';
+	}
+}
+
+/* Finds a control group of this process, version 1 or 2, that has no room for more threads. */
+static bool full_group(char *folder, size_t size, uint64_t *max)
+{
+	FILE *file = fopen("/proc/self/cgroup", "re");
+	char line[PATH_MAX];
+	bool found = false;
+
+	while (file && !found && fgets(line, sizeof(line), file)) {
+		char *rest = line, *version, *controllers;
+
+		version = strsep(&rest, ":");
+		controllers = strsep(&rest, ":");
+		if (!rest) {
+			continue;
+		}
+		rest[strcspn(rest, "\n")] = '\0';
+		if (!strcmp(controllers, "pids")) {
+			found = snprintf(folder, size, GROUPS "/pids%s", rest) < (int) size && find_full(folder, GROUPS "/pids", max);
+		} else if (!strcmp(version, "0") && !*controllers) {
+			found = snprintf(folder, size, GROUPS "%s", rest) < (int) size && find_full(folder, GROUPS, max);
+		}
+	}
+	if (file) {
+		fclose(file);
+	}
+	return found;
+}
+
+/* How many bytes of addresses this process has left. */
+static uint64_t addresses_left(uint64_t limit)
+{
+	unsigned long long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "re");
+	uint64_t used;
+
+	if (file) {
+		if (fscanf(file, "%llu", &pages) != 1) {
+			pages = 0;
+		}
+		fclose(file);
+	}
+	used = pages * sysconf(_SC_PAGESIZE);
+	return limit > used ? limit - used : 0;
+}
+
+static void threads_words(uint64_t limit, char *text, size_t size)
+{
+	char folder[256];
+	uint64_t max;
+
+	if (full_group(folder, sizeof(folder), &max)) {
+		snprintf(text, size, "no thread is left: pids.max of the control group %s is %" PRIu64 "; raise it, or TasksMax= in Asterisk's unit",
+			folder, max);
+	} else if (limit == RLIM_INFINITY) {
+		snprintf(text, size, "no thread is left; raise kernel.threads-max and kernel.pid_max");
+	} else {
+		snprintf(text, size, "no thread is left: RLIMIT_NPROC of this user is %" PRIu64 "; raise LimitNPROC= in Asterisk's unit, or ulimit -u",
+			limit);
+	}
+}
+
+static void addresses_words(int error, uint64_t limit, bool own, char *text, size_t size)
+{
+	if (limit == RLIM_INFINITY) {
+		snprintf(text, size, "no memory is left (%s)", strerror(error));
+	} else if (own) {
+		snprintf(text, size, "no address space is left: RLIMIT_AS is %" PRIu64 " MB; raise LimitAS= in Asterisk's unit, or ulimit -v",
+			limit >> 20);
+	} else {
+		snprintf(text, size, "no address space is left: RLIMIT_AS of the engine is %" PRIu64 " MB, which follows the limit of memory; "
+			"raise MemoryMax= in Asterisk's unit, or the container's limit", limit >> 20);
+	}
+}
+
+const char *limits_words(int error, const struct limits *engine, char *text, size_t size)
+{
+	struct limits own, of;
+
+	limits_read(0, &own);
+	of = engine && engine->known ? *engine : own;
+	if (error == EAGAIN && !engine && of.addresses != RLIM_INFINITY && addresses_left(of.addresses) < STACK_ROOM) {
+		error = ENOMEM;
+	}
+	switch (error) {
+	case EAGAIN:
+		threads_words(of.threads, text, size);
+		break;
+	case EMFILE:
+		snprintf(text, size, "no descriptor is left: RLIMIT_NOFILE is %" PRIu64 "; raise maxfiles in asterisk.conf, or LimitNOFILE= in "
+			"Asterisk's unit", of.descriptors);
+		break;
+	case ENOMEM:
+		addresses_words(error, of.addresses, of.addresses == own.addresses, text, size);
+		break;
+	default:
+		snprintf(text, size, "%s", strerror(error));
+		break;
+	}
+	return text;
+}
+
+int limits_of_reason(const char *reason)
+{
+	static const char *const no_memory[] = {
+		"errno=12", "cannot allocate", "out of memory", "failed to reserve", "cannot reserve", "cannot map pages",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(no_memory) / sizeof(*no_memory); i++) {
+		if (strstr(reason, no_memory[i])) {
+			return ENOMEM;
+		}
+	}
+	if (strstr(reason, "failed to create new OS thread")) {
+		return EAGAIN;
+	}
+	return strstr(reason, "failed with 24") ? EMFILE : 0;
+}

@@ -1,0 +1,34 @@
+/*
+ * res_kafka: names the limit of the kernel that a call has met, for the log. Knows nothing of Asterisk.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+#ifndef RES_KAFKA_LIMITS_H
+#define RES_KAFKA_LIMITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define LIMITS_WORDS 384 /* bytes for the longest sentence */
+
+/* Soft limits of the engine's process, see setrlimit(2); RLIM_INFINITY = none. */
+struct limits {
+	bool known;
+	uint64_t threads, descriptors, addresses;
+};
+
+/* limits_read reads the limits of a process, which may have ended. It does not block. */
+void limits_read(pid_t pid, struct limits *limits);
+
+/* limits_words writes the limit behind an errno, its value, and how to raise it. For an errno without a limit it writes
+ * the text of strerror. engine are the limits of the engine if the engine met the limit; NULL = this process did. Reads
+ * files of /proc and of the control groups. Returns text. */
+const char *limits_words(int error, const struct limits *engine, char *text, size_t size);
+
+/* limits_of_reason returns the errno behind a line of the Go runtime: EAGAIN, EMFILE, ENOMEM, or 0 for other lines. */
+int limits_of_reason(const char *reason);
+
+#endif /* RES_KAFKA_LIMITS_H */
