@@ -21,7 +21,7 @@ func LogDepth(l Logger, depth int, level Level, text string) {
 	var pcs [1]uintptr
 	runtime.Callers(depth+2, pcs[:]) // 2: this function and runtime.Callers
 	frame, _ := runtime.CallersFrames(pcs[:]).Next()
-	l.Log(level, shortFile(frame.File), frame.Line, shortFunction(frame.Function), Printable(text))
+	l.Log(level, shortFile(frame.File), frame.Line, shortFunction(frame.Function), Printable(text)+limitWords(text))
 }
 
 // shortFile keeps a source file's last folder and name: enough to find it, and nothing of the machine that built it.
