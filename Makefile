@@ -226,6 +226,10 @@ test-apache: ## The Apache Kafka clusters that scenarios use
 test-asterisk: ## Scenarios in a real Asterisk, against the embedded broker and Apache Kafka
 	@scripts/test asterisk
 
+.PHONY: test-limits
+test-limits: ## Every value of each limit: threads, addresses, descriptors, memory, one processor
+	@RES_KAFKA_LONG=1 RES_KAFKA_RESULTS='$(abspath $(PRIVATE)/limits.md)' scripts/test limits; status=$$?; cat '$(abspath $(PRIVATE)/limits.md)'; exit $$status
+
 .PHONY: test-long
 test-long: ## What make test has a sample of, in full: 20 seeds of damaged answers of a minute each, and the like
 	@scripts/test long

@@ -11,10 +11,11 @@
  * modules is measured by the same means.
  *
  *   call probe <exten@context> <count>   each is a Local channel that the extension has to answer, hung up at once; it
- *                                        has ended when no channel is left
+ *                                        has ended when no channel of it is left
  *   call load <exten@context> <callers> <per second, 0 = flat out> <seconds>
  *                                        calls from several threads, each until it hears what the extension sends; see
  *                                        call_probe/load.c
+ *   media start | media show | media stop  the clock of a media thread; see call_probe/media.c
  */
 
 /*** MODULEINFO
@@ -33,6 +34,7 @@
 #include "asterisk/utils.h"
 
 #include "load.h"
+#include "media.h"
 
 #define ANSWER_MS 20000
 
@@ -48,7 +50,7 @@ static int64_t now_us(void)
 static int call(struct ast_format_cap *formats, const char *to, int64_t *setup, int64_t *end)
 {
 	int64_t began = now_us(), answered;
-	int waits = ANSWER_MS;
+	int waits = ANSWER_MS, others = ast_active_channels();
 	struct ast_channel *channel = ast_request("Local", formats, NULL, NULL, to, NULL);
 
 	if (!channel) {
@@ -73,7 +75,7 @@ static int call(struct ast_format_cap *formats, const char *to, int64_t *setup, 
 	answered = now_us();
 	*setup = answered - began;
 	ast_hangup(channel);
-	for (waits = ANSWER_MS * 20; ast_active_channels() && waits > 0; waits--) {
+	for (waits = ANSWER_MS * 20; ast_active_channels() > others && waits > 0; waits--) {
 		usleep(50);
 	}
 	*end = now_us() - answered;
@@ -153,12 +155,13 @@ static struct ast_cli_entry commands[] = {
 static int unload_module(void)
 {
 	ast_cli_unregister_multiple(commands, ARRAY_LEN(commands));
+	media_unload();
 	return 0;
 }
 
 static int load_module(void)
 {
-	return ast_cli_register_multiple(commands, ARRAY_LEN(commands)) ? AST_MODULE_LOAD_DECLINE : AST_MODULE_LOAD_SUCCESS;
+	return ast_cli_register_multiple(commands, ARRAY_LEN(commands)) || media_load() ? AST_MODULE_LOAD_DECLINE : AST_MODULE_LOAD_SUCCESS;
 }
 
 AST_MODULE_INFO(ASTERISK_GPL_KEY, AST_MODFLAG_DEFAULT, "Places calls and measures them",

@@ -10,11 +10,13 @@ import (
 	"time"
 )
 
-// CLI runs one command of the Asterisk console and returns what it printed, without verbose messages. It blocks until the
-// command ends, a minute at most. A command that Asterisk does not know or that fails is no error: its text says so.
+// CLI runs one command of the Asterisk console and returns what it printed, without verbose messages. It
+// blocks until the command ends, a minute at most. A command that Asterisk does not know or that fails is
+// no error: its text says so.
 //
-// It talks to Asterisk's control socket as `asterisk -rx` does (main/asterisk.c, ast_remotecontrol and netconsole), but without
-// a process for each command: tests ask many times a second whether something has happened.
+// It talks to Asterisk's control socket as `asterisk -rx` does (main/asterisk.c, ast_remotecontrol and
+// netconsole), but without a process for each command: tests ask many times a second whether something has
+// happened.
 func (p *PBX) CLI(command string) (string, error) {
 	printed, err := p.ask(command)
 	if err != nil {
@@ -32,7 +34,8 @@ func (p *PBX) ask(command string) (string, error) {
 	if err := console.SetDeadline(time.Now().Add(cliTimeout)); err != nil {
 		return "", err
 	}
-	// "Cli quit after": Asterisk closes the connection when the command has ended. Each command ends with a NUL.
+	// "Cli quit after": Asterisk closes the connection when the command has ended. Each command ends with a
+	// NUL.
 	if _, err := io.WriteString(console, "cli quit after "+command+"\x00"); err != nil {
 		return "", err
 	}
@@ -56,3 +59,54 @@ func (p *PBX) ask(command string) (string, error) {
 		}
 	}
 }
+
+// Console is a connection to Asterisk's control socket that stays open. CLI needs a thread and a descriptor
+// of Asterisk for each command, and Asterisk may be short of both.
+type Console struct {
+	conn    net.Conn
+	reader  *bufio.Reader
+	command int
+}
+
+// OpenConsole connects to Asterisk. The caller closes the console.
+func (p *PBX) OpenConsole() (*Console, error) {
+	conn, err := net.DialTimeout("unix", p.path("run", "asterisk.ctl"), cliTimeout)
+	if err != nil {
+		return nil, fmt.Errorf("opening a console: %w", err)
+	}
+	c := &Console{conn: conn, reader: bufio.NewReader(conn)}
+	_ = conn.SetDeadline(time.Now().Add(cliTimeout))
+	if _, err := c.reader.ReadString('\n'); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("opening a console: hearing who answers: %w", err)
+	}
+	return c, nil
+}
+
+// Run runs one command and returns what it printed, and verbose messages that came meanwhile. It blocks
+// until the command ends, a minute at most. It is not safe for concurrent use.
+func (c *Console) Run(command string) (string, error) {
+	_ = c.conn.SetDeadline(time.Now().Add(cliTimeout))
+	// Nothing marks the end of an answer, so a command that does not exist follows: its answer names it.
+	c.command++
+	end := fmt.Sprintf("end-of-command-%d", c.command)
+	for _, line := range []string{command, end} {
+		if _, err := io.WriteString(c.conn, line+"\x00"); err != nil {
+			return "", fmt.Errorf("running %q: %w", command, err)
+		}
+	}
+	var printed strings.Builder
+	for {
+		line, err := c.reader.ReadString('\n')
+		if strings.Contains(line, end) {
+			return printed.String(), nil
+		}
+		printed.WriteString(line)
+		if err != nil {
+			return printed.String(), fmt.Errorf("running %q: %w", command, err)
+		}
+	}
+}
+
+// Close closes the connection.
+func (c *Console) Close() { _ = c.conn.Close() }

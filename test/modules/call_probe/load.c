@@ -167,7 +167,7 @@ void load_run(int fd, const char *to, int count, double rate, double seconds)
 	struct ast_format_cap *formats = ast_format_cap_alloc(AST_FORMAT_CAP_FLAG_DEFAULT);
 	int64_t began = now_us(), before = used_us(), every = rate > 0 ? (int64_t) (1e6 * count / rate) : 0;
 	struct caller callers[count];
-	int i, started;
+	int i, started, others = ast_active_channels();
 
 	if (!formats) {
 		return;
@@ -191,10 +191,10 @@ void load_run(int fd, const char *to, int count, double rate, double seconds)
 		pthread_join(callers[i].thread, NULL);
 	}
 	/* A call is over when nothing of it is left, not when its caller has gone. */
-	for (i = 0; ast_active_channels() && i < AUDIO_MS * 5; i++) {
+	for (i = 0; ast_active_channels() > others && i < AUDIO_MS * 5; i++) {
 		usleep(200);
 	}
-	if (ast_active_channels()) {
+	if (ast_active_channels() > others) {
 		ast_cli(fd, "error channels are left\n");
 	}
 	print(fd, callers, started, now_us() - began, used_us() - before);

@@ -1,0 +1,185 @@
+package limits
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// lever is one limit of the kernel.
+type lever struct {
+	name   string // of the limit, as the log has to name it
+	remedy string // a regular expression: what the log has to advise
+	rlimit int    // -1: pids.max of a control group
+	// limit returns the limit that allows the processes so much more than they use now.
+	limit func(s *site, pid, more int) uint64
+}
+
+// Numbers of Linux that package syscall does not have (asm-generic/resource.h).
+const rlimitNproc = 6
+
+var (
+	groupThreads = lever{name: "pids.max", remedy: "raise it|TasksMax", rlimit: -1, limit: groupCount}
+	userThreads  = lever{name: "RLIMIT_NPROC", remedy: "LimitNPROC", rlimit: rlimitNproc, limit: userCount}
+	addresses    = lever{name: "RLIMIT_AS", remedy: "LimitAS|MemoryMax", rlimit: syscall.RLIMIT_AS, limit: addressCount}
+	descriptors  = lever{name: "RLIMIT_NOFILE", remedy: "maxfiles|LimitNOFILE", rlimit: syscall.RLIMIT_NOFILE, limit: descriptorCount}
+)
+
+// set allows the process, or its control group, so much more than it uses, and returns the limit.
+func (l lever) set(s *site, pid, more int) uint64 {
+	s.Helper()
+	limit := l.limit(s, pid, more)
+	if l.rlimit < 0 {
+		s.must(os.WriteFile(filepath.Join(s.group, "pids.max"), []byte(strconv.FormatUint(limit, 10)), 0))
+		return limit
+	}
+	s.must(s.prlimit(pid, l.rlimit, limit))
+	return limit
+}
+
+// lift removes the limit. The process may have ended.
+func (l lever) lift(s *site, pid int) {
+	s.Helper()
+	if l.rlimit < 0 {
+		s.must(os.WriteFile(filepath.Join(s.group, "pids.max"), []byte("max"), 0))
+		return
+	}
+	if err := s.prlimit(pid, l.rlimit, ^uint64(0)); err != nil && !errors.Is(err, syscall.ESRCH) {
+		s.Fatal(err)
+	}
+}
+
+// prlimit sets the soft limit of a process, to the hard limit at most. Without CAP_SYS_RESOURCE only the
+// user of the process may, so the thread that does it becomes that user, and ends.
+func (s *site) prlimit(pid, resource int, soft uint64) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if s.user != 0 {
+			for _, call := range []uintptr{syscall.SYS_SETRESGID, syscall.SYS_SETRESUID} {
+				if _, _, errno := syscall.RawSyscall(call, uintptr(s.user), uintptr(s.user), uintptr(s.user)); errno != 0 {
+					result <- fmt.Errorf("becoming user %d: %w", s.user, errno)
+					return
+				}
+			}
+		}
+		result <- prlimit(pid, resource, soft)
+	}()
+	return <-result
+}
+
+func prlimit(pid, resource int, soft uint64) error {
+	var limit syscall.Rlimit
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), uintptr(resource), 0,
+		uintptr(unsafe.Pointer(&limit)), 0, 0); errno != 0 {
+		return fmt.Errorf("reading limit %d of process %d: %w", resource, pid, errno)
+	}
+	limit.Cur = min(soft, limit.Max)
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), uintptr(resource),
+		uintptr(unsafe.Pointer(&limit)), 0, 0, 0); errno != 0 {
+		return fmt.Errorf("setting limit %d of process %d: %w", resource, pid, errno)
+	}
+	return nil
+}
+
+func groupCount(s *site, _, more int) uint64 {
+	s.Helper()
+	return uint64(int(s.number(filepath.Join(s.group, "pids.current"))) + more)
+}
+
+// userCount counts the threads of all processes of the process's user, as the kernel does for RLIMIT_NPROC.
+func userCount(_ *site, pid, more int) uint64 {
+	threads := more
+	user := status(pid, "Uid")
+	files, _ := filepath.Glob("/proc/[0-9]*")
+	for _, file := range files {
+		other, _ := strconv.Atoi(filepath.Base(file))
+		if status(other, "Uid") == user {
+			n, _ := strconv.Atoi(status(other, "Threads"))
+			threads += n
+		}
+	}
+	return uint64(threads)
+}
+
+// addressCount counts megabytes.
+func addressCount(_ *site, pid, more int) uint64 {
+	kilobytes, _ := strconv.ParseUint(status(pid, "VmSize"), 10, 64)
+	return kilobytes<<10 + uint64(more)<<20
+}
+
+// descriptorCount leaves so many numbers below the limit free. A descriptor may be open far above.
+func descriptorCount(_ *site, pid, more int) uint64 {
+	open := descriptorsOf(pid)
+	for n := 0; ; n++ {
+		if !slices.Contains(open, n) {
+			if more == 0 {
+				return uint64(n)
+			}
+			more--
+		}
+	}
+}
+
+// descriptorsOf returns the open descriptors of a process.
+func descriptorsOf(pid int) (open []int) {
+	names, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	for _, name := range names {
+		n, _ := strconv.Atoi(name.Name())
+		open = append(open, n)
+	}
+	return open
+}
+
+// status returns the first word of a line of /proc/PID/status.
+func status(pid int, name string) string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == name+":" {
+			return fields[1]
+		}
+	}
+	return ""
+}
+
+// newGroup makes a control group of version 1 or 2 with a controller, and returns its folder. The test is
+// skipped where that cannot be done.
+func newGroup(t *testing.T, controller, file string) string {
+	t.Helper()
+	group, err := makeGroup(controller)
+	if err == nil {
+		t.Cleanup(func() { _ = os.Remove(group) })
+		_, err = os.Stat(filepath.Join(group, file))
+	}
+	if err != nil {
+		t.Skipf("SKIPPED: no control group with %s can be made here: %v", file, err)
+	}
+	return group
+}
+
+func makeGroup(controller string) (string, error) {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	base := ""
+	for line := range strings.Lines(string(own)) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		switch {
+		case len(fields) < 3:
+		case fields[1] == controller:
+			base = filepath.Join("/sys/fs/cgroup", controller, fields[2])
+		case fields[0] == "0" && base == "":
+			base = filepath.Join("/sys/fs/cgroup", fields[2])
+		}
+	}
+	return os.MkdirTemp(base, "res-kafka-test-")
+}
