@@ -24,6 +24,8 @@ const (
 	Gracefully How = iota
 	// Now ends calls and modules without waiting for calls ("core stop now").
 	Now
+	// WhenConvenient waits for the end of all calls, and new calls are accepted ("core stop when convenient").
+	WhenConvenient
 	// Terminate is SIGTERM, as a service manager sends it.
 	Terminate
 	// Kill is SIGKILL: nothing runs any more.
@@ -170,6 +172,11 @@ func (p *PBX) restartable(argv []string) ([]string, error) {
 // RunAs has the next starts run Asterisk as another user, to whom the private directory is given. Only root can.
 func (p *PBX) RunAs(uid uint32) error {
 	p.user = uid
+	return p.Own(uid)
+}
+
+// Own gives the private directory to a user, for an Asterisk that becomes that user itself. Only root can.
+func (p *PBX) Own(uid uint32) error {
 	return filepath.WalkDir(p.config.Dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -225,10 +232,7 @@ func (p *PBX) Stop(how How) error {
 	if how == Terminate {
 		return p.terminate(run)
 	}
-	command := "core stop gracefully"
-	if how == Now {
-		command = "core stop now"
-	}
+	command := map[How]string{Gracefully: "core stop gracefully", Now: "core stop now", WhenConvenient: "core stop when convenient"}[how]
 	// The console may lose its connection before it has the answer; what counts is the end of the process.
 	_, cliErr := p.CLI(command)
 	select {

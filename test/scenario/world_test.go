@@ -42,17 +42,17 @@ type world struct {
 
 // options of a world.
 type options struct {
-	files    map[string]string // configuration files besides the defaults; %BROKER% is replaced by the brokers' addresses, %ID% by the world's id
-	modules  []string          // what to load after the stock modules; nil = all of ours
-	on       kind              // see everywhere; zero = one embedded broker
-	parts    int               // partitions of new topics; embedded brokers only
-	noBroker bool              // %BROKER% is a port where nobody listens
-	unbooted bool              // Asterisk is not started yet
-	install  string            // the DESTDIR to take modules from, if another than usual
-	group    string            // see pbx.Config
-	args     []string          // see pbx.Config
-	spaces   uintptr           // see pbx.Config.Namespaces
-	confined *confine.Spec     // what Asterisk's process sets up before it becomes Asterisk
+	files    map[string]string                  // configuration files besides the defaults; %BROKER% is replaced by the brokers' addresses, %ID% by the world's id
+	modules  []string                           // what to load after the stock modules; nil = all of ours
+	on       kind                               // see everywhere; zero = one embedded broker
+	parts    int                                // partitions of new topics; embedded brokers only
+	noBroker bool                               // %BROKER% is a port where nobody listens
+	unbooted bool                               // Asterisk is not started yet
+	install  string                             // the DESTDIR to take modules from, if another than usual
+	group    string                             // see pbx.Config
+	args     []string                           // see pbx.Config
+	spaces   uintptr                            // see pbx.Config.Namespaces
+	confine  func(*confinedWorld) *confine.Spec // what Asterisk's process sets up before it becomes Asterisk
 }
 
 // allOurs is every module of this repository, tests' own included.
@@ -109,8 +109,8 @@ func newWorld(t *testing.T, o options) *world {
 		o.install = os.Getenv("RES_KAFKA_INSTALL")
 	}
 	var prefix []string
-	if o.confined != nil {
-		if prefix, err = confine.Command(*o.confined); err != nil {
+	if o.confine != nil {
+		if prefix, err = confine.Command(*o.confine(&confinedWorld{dir: w.dir, root: w.root, install: o.install, self: os.Args[0]})); err != nil {
 			t.Fatal(err)
 		}
 	}
