@@ -13,10 +13,10 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// batch is what one call appends to a log.
+// batch is the argument of one append.
 type batch interface {
 	count() int
-	size(i int) int64           // what put adds
+	size(i int) int64           // bytes added by put
 	put(b []byte, i int) []byte // adds the body
 	accepted(i int) int64       // see nanos
 	since() int64               // see ages
@@ -24,7 +24,7 @@ type batch interface {
 
 type recordBatch struct {
 	records []*outbox.Record
-	stored  time.Duration // when they are, on the spool's clock
+	stored  time.Duration // time of storage, on the spool's clock
 }
 
 func (b recordBatch) count() int                  { return len(b.records) }
@@ -63,13 +63,13 @@ func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, er
 		return 0, err
 	}
 	if limit := s.limit().MaxBytes; limit > 0 && s.used.Load()+need > limit {
-		if len(s.dirty) == 0 { // nothing would come of it
+		if len(s.dirty) == 0 { // without effect
 			return 0, s.full(need, limit)
 		}
 		if err := s.reclaim(); err != nil {
 			s.warn("reclaiming", "room cannot be given back: %v", err)
 		}
-		// The log's segment may have gone with that.
+		// The call above may have removed the log's segment.
 		if need, err = s.need(l, b); err != nil {
 			return 0, err
 		}
@@ -82,7 +82,7 @@ func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, er
 		first, err = s.append(l, b)
 	}
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // what others use is missing here
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // other users of the disk need space too
 		return 0, fmt.Errorf("appending to the spool: %w: %w", outbox.ErrSpoolFull, err)
 	case err != nil:
 		return 0, fmt.Errorf("appending to the spool: %w", err)
@@ -94,7 +94,7 @@ func (s *Spool) full(need, limit int64) error {
 	return fmt.Errorf("appending %d bytes to the %d of %d that are in use: %w", need, s.used.Load(), limit, outbox.ErrSpoolFull)
 }
 
-// logOf gives a topic's log, a new one if there is none.
+// logOf returns a topic's log, creating a missing log.
 func (s *Spool) logOf(topic string) (*topicLog, error) {
 	if l := s.logs[topic]; l != nil {
 		return l, nil
@@ -102,7 +102,7 @@ func (s *Spool) logOf(topic string) (*topicLog, error) {
 	if len(topic) > nameMost {
 		return nil, fmt.Errorf("the name of topic %.40s... is too long for a spool", topic)
 	}
-	// Its directory may be there without saying which topic it is of, when the name is too long for a directory's.
+	// The directory may exist without the full name of its topic, if the name is too long for a directory.
 	dir := filepath.Join(s.dir, topicsName, element(topic))
 	ld := &loader{fs: s.fs, dir: s.dir, connection: s.connection, ages: s.ages}
 	l, f, err := ld.log(kindTopic, dir)
@@ -127,9 +127,9 @@ func (s *Spool) logOf(topic string) (*topicLog, error) {
 	return l, nil
 }
 
-// need is what a batch will take on the disk, in bytes.
+// need returns a batch's size on disk, in bytes.
 func (s *Spool) need(l *topicLog, b batch) (need int64, err error) {
-	if l.next+uint64(b.count()) >= positionMost { // nobody gets there but with files made by hand
+	if l.next+uint64(b.count()) >= positionMost { // only reachable with files made by hand
 		return 0, errPositions
 	}
 	head, limit := headerSize(s.connection, l.topic), s.segmentLimit(l.kind)
@@ -155,7 +155,7 @@ func (s *Spool) need(l *topicLog, b batch) (need int64, err error) {
 	return need, nil
 }
 
-// segmentLimit is how large a segment may become, unless it holds a single record.
+// segmentLimit returns the largest size of a segment with more than one record.
 func (s *Spool) segmentLimit(k kind) int64 {
 	limit := s.limit().MaxBytes
 	if limit <= 0 {
@@ -168,7 +168,7 @@ func (s *Spool) segmentLimit(k kind) int64 {
 	return min(s.segmentBytes, max(limit/pieces, segmentBytesLeast))
 }
 
-// append writes a batch to a log, all of it or nothing.
+// append writes a whole batch to a log, or nothing.
 func (s *Spool) append(l *topicLog, b batch) (first uint64, err error) {
 	if err := s.undoRest(l); err != nil {
 		return 0, err
@@ -183,7 +183,7 @@ func (s *Spool) append(l *topicLog, b batch) (first uint64, err error) {
 		if err = s.syncNow(l, before); err != nil {
 			s.undo(l, before)
 			if g := l.active(); g != nil {
-				g.sealed = true // what the disk has of it is not known: go on in another
+				g.sealed = true // its content on disk is unknown: continue in another segment
 			}
 			return 0, err
 		}
@@ -192,13 +192,13 @@ func (s *Spool) append(l *topicLog, b batch) (first uint64, err error) {
 		s.out = nil
 	}
 	l.publish()
-	// The file "settled" says soon how far the log reaches: should its end get lost, that is how it is known.
+	// The file "settled" soon stores the log's end: a loss of the end is then known.
 	l.cellDirty = true
 	s.touch(l)
 	return first, nil
 }
 
-// write encodes a batch and writes it, many records at once.
+// write encodes a batch and writes many records in one call.
 func (s *Spool) write(l *topicLog, b batch) error {
 	limit := s.segmentLimit(l.kind)
 	s.out = s.out[:0]
@@ -226,7 +226,7 @@ func (s *Spool) write(l *topicLog, b batch) error {
 	return s.flush(l, l.active())
 }
 
-// begin adds a segment to the log whose header is the first thing to be written. The file comes with that.
+// begin adds a segment to the log and queues its header as the first write, which creates the file.
 func (s *Spool) begin(l *topicLog, accepted, since int64) *segment {
 	h := header{kind: l.kind, first: l.next, accepted: accepted, boot: s.ages.clock.Boot, stored: since,
 		connection: s.connection, topic: l.topic}
@@ -241,7 +241,7 @@ func (s *Spool) begin(l *topicLog, accepted, since int64) *segment {
 	return g
 }
 
-// flush writes what is to be written at the end of segment g, which may be nil when there is nothing.
+// flush writes the queued bytes at the end of segment g, which may be nil with an empty queue.
 func (s *Spool) flush(l *topicLog, g *segment) error {
 	if len(s.out) == 0 {
 		return nil
@@ -264,7 +264,7 @@ func (s *Spool) flush(l *topicLog, g *segment) error {
 	return nil
 }
 
-// writable opens a segment for writing; one that has no bytes yet is made.
+// writable opens a segment for writing, and creates a segment without bytes.
 func (s *Spool) writable(l *topicLog, g *segment) (File, error) {
 	path := l.path(g)
 	if g.size > 0 {
@@ -279,7 +279,7 @@ func (s *Spool) writable(l *topicLog, g *segment) (File, error) {
 		s.unsynced[parent] = nil
 	}
 	f, err := s.open.get(path, os.O_CREATE|os.O_EXCL)
-	if errors.Is(err, fs.ErrExist) { // left by an undo that could not remove it, or not ours
+	if errors.Is(err, fs.ErrExist) { // left by an undo without the right to remove, or foreign
 		s.setAside(path, false)
 		f, err = s.open.get(path, os.O_CREATE|os.O_EXCL)
 	}
@@ -296,8 +296,8 @@ func (s *Spool) grow(l *topicLog, n int64) {
 	}
 }
 
-// undo takes back what an append that failed has written. A segment that cannot be brought back to its size is not
-// written to any more: what is in it behind its end is not in the range of its positions.
+// undo reverts the writes of a failed append. A segment that cannot be truncated to its old size is not
+// written again: bytes behind its end are outside the range of its positions.
 func (s *Spool) undo(l *topicLog, before state) {
 	s.out = s.out[:0]
 	for _, g := range l.segs[before.segs:] {
@@ -332,8 +332,8 @@ func (s *Spool) undo(l *topicLog, before state) {
 	}
 }
 
-// undoRest tries again what undo could not do. Nothing may be appended as long as there are segments of positions that
-// are given again; what is behind a segment's end does no harm.
+// undoRest retries the failed parts of undo. No append may follow while segments of reused positions exist;
+// bytes behind a segment's end are harmless.
 func (s *Spool) undoRest(l *topicLog) error {
 	kept := l.left[:0]
 	var first error

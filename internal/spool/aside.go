@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// asideFile is a file that was set aside.
+// asideFile is a file set aside.
 type asideFile struct {
 	path string
 	size int64
 	at   time.Time
-	keep bool // of a later version, which can read it: it is never given up
+	keep bool // of a later version, which can read the file: never removed
 }
 
 // laterEnd ends the name of a file of a later version of the format.
 const laterEnd = ".later"
 
-// loadAside finds what was set aside earlier.
+// loadAside finds the files set aside earlier.
 func (s *Spool) loadAside() {
 	s.aside = listAside(s.fs, filepath.Join(s.dir, damagedName))
 	bytes := int64(0)
@@ -33,7 +33,7 @@ func (s *Spool) loadAside() {
 	s.asideAll.Store(bytes)
 }
 
-// listAside returns the files below the directory, the oldest first. What cannot be looked at is left out.
+// listAside returns the files below the directory, oldest first. Inaccessible files are left out.
 func listAside(f FS, dir string) []asideFile {
 	var files []asideFile
 	entries, _ := f.ReadDir(dir)
@@ -49,7 +49,7 @@ func listAside(f FS, dir string) []asideFile {
 	return files
 }
 
-// setAside moves a file to the directory "damaged", below which it keeps its place. One that cannot be moved stays.
+// setAside moves a file to the same place below the directory "damaged". An unmovable file stays.
 func (s *Spool) setAside(path string, later bool) {
 	to, err := s.moveAside(path, later)
 	if err != nil {
@@ -98,7 +98,8 @@ func (s *Spool) moveAside(path string, later bool) (to string, err error) {
 	return to, nil
 }
 
-// boundAside gives up the oldest of what was set aside while it is more than its part of the limit; the last one stays.
+// boundAside removes the oldest files set aside while their size exceeds their part of the limit; the newest
+// stays.
 func (s *Spool) boundAside() {
 	limit := s.limit().MaxBytes / partOfLimit
 	for i := 0; limit > 0 && s.asideAll.Load() > limit && i < len(s.aside)-1; {

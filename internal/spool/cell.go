@@ -4,12 +4,12 @@ import (
 	"encoding/binary"
 )
 
-// cell is what the file "settled" of a log says. There are two of them in it, written by turns, so that one that was
-// not written whole leaves the other. They stand apart by as much as a disk writes at once at least.
+// cell is the content of a log's file "settled". The file has two cells, written in turn, so a torn write
+// leaves the other cell. Their distance is at least a disk's unit of writing.
 type cell struct {
-	sequence uint64 // grows by one with each that is written
-	settled  uint64 // everything before this position has had its outcome
-	next     uint64 // positions below this one have been given
+	sequence uint64 // incremented by each write
+	settled  uint64 // all records before this position have their outcome
+	next     uint64 // positions below this are used
 }
 
 const (
@@ -42,7 +42,7 @@ func parseCell(b []byte) (c cell, ok bool) {
 	return c, c.settled > 0 && c.settled <= c.next && c.next < positionMost
 }
 
-// parseCells gives the newer of the file's valid cells. ok = false: there is none.
+// parseCells returns the newer valid cell of the file. ok = false: there is none.
 func parseCells(b []byte) (newest cell, ok bool) {
 	for off := 0; off < len(b); off += cellApart {
 		if c, valid := parseCell(b[off:]); valid && (!ok || c.sequence > newest.sequence) {

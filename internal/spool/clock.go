@@ -7,8 +7,8 @@ import (
 	"reskafka/internal/uptime"
 )
 
-// Clock is what a spool knows of time. Ages are counted on Uptime, which nobody can set and which goes on while the machine is
-// suspended. Uptimes of different boots cannot be compared: there Wall has to do, as far as it can be believed.
+// Clock is a spool's source of time. Ages count on Uptime, which no user can set and which runs during a
+// suspend. Uptimes of different boots are not comparable: Wall is used then, as far as plausible.
 type Clock struct {
 	Wall   func() time.Time
 	Uptime func() time.Duration
@@ -18,7 +18,7 @@ type Clock struct {
 // machineClock is the clock of this machine.
 func machineClock() *Clock { return &Clock{Wall: time.Now, Uptime: uptime.Now, Boot: uptime.Boot()} }
 
-// ages says since when the records of a spool are in it.
+// ages computes the times of storage of a spool's records.
 type ages struct {
 	clock  *Clock
 	opened time.Duration // the uptime when the spool was opened,
@@ -38,12 +38,12 @@ var earliest = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 const longest = 87600 * time.Hour
 
-// unknownSince is a since that is not known.
+// unknownSince is an unknown since.
 const unknownSince = math.MinInt64
 
-// since is when a record was stored, as uptime in nanoseconds: exactly if that was in this boot. Else the wall clock decides,
-// by what it said when the record was accepted and when the spool was opened, so that setting it later changes nothing. An age
-// that cannot be true is none.
+// since returns the time of a record's storage, as uptime in nanoseconds: exact within this boot. Otherwise
+// the wall clock decides, by its values at the record's acceptance and at the spool's opening, so later
+// changes of the clock have no effect. An impossible age becomes zero.
 func (a *ages) since(boot uint64, stored, accepted int64) int64 {
 	if a == nil {
 		return unknownSince
@@ -58,7 +58,7 @@ func (a *ages) since(boot uint64, stored, accepted int64) int64 {
 	return int64(a.opened)
 }
 
-// date is what the wall clock would have said at a since, had it never been set.
+// date returns the wall clock's time at a since, without any change of the clock.
 func (a *ages) date(since int64) time.Time {
 	if since == unknownSince {
 		return time.Time{}

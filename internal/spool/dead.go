@@ -31,7 +31,7 @@ func (s *Spool) DeadLog() outbox.SpoolLog {
 	return outbox.SpoolLog{First: s.dead.first, Next: s.dead.next}
 }
 
-// makeDeadRoom gives up the oldest dead letters until there is room for one more.
+// makeDeadRoom removes the oldest dead letters until there is space for another.
 func (s *Spool) makeDeadRoom(b letterBatch) error {
 	limit := s.limit().MaxBytes / partOfLimit
 	if limit <= 0 {
@@ -50,7 +50,7 @@ func (s *Spool) makeDeadRoom(b letterBatch) error {
 		if err := s.reclaim(); err != nil {
 			return err
 		}
-		if s.dead.bytes.Load() >= bytes { // a single one is too large
+		if s.dead.bytes.Load() >= bytes { // a single letter is too large
 			return outbox.ErrSpoolFull
 		}
 	}

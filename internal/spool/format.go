@@ -13,7 +13,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// The format of the files; documentation/spool-format.md draws it. Every number is little-endian.
+// The format of the files, drawn in documentation/spool-format.md. Every number is little-endian.
 const (
 	magic   = "RKSPOOL\n"
 	version = 2
@@ -21,14 +21,14 @@ const (
 	headerFixed  = 52       // bytes of a segment's header before the names
 	headerFixed1 = 36       // the same in version 1, which has neither boot nor stored
 	headerMost   = 64 << 10 // bytes a header may have
-	frameHead    = 20       // bytes of a record before its body
+	frameHead    = 20       // bytes of a record before the body
 	nameMost     = 16 << 10 // bytes a connection's or a topic's name may have
 
-	// positionMost is above every position that a log can reach; larger ones are damage.
+	// positionMost is above every reachable position; larger positions are damage.
 	positionMost = 1 << 62
 )
 
-// kind is what a log is for.
+// kind is the kind of a log.
 type kind uint16
 
 const (
@@ -36,15 +36,15 @@ const (
 	kindDead  kind = 2 // dead letters, of all topics
 )
 
-// What a record's body begins with.
+// First byte of a record's body.
 const (
 	bodyRecord = 1
 	bodyLetter = 2
-	bodyStored = 3 // a record with the time when it was stored; those of version 1 have bodyRecord
+	bodyStored = 3 // a record with its time of storage; version 1 has bodyRecord
 )
 
-// marker begins every record. Its first byte is in no UTF-8 text, so that text inside a damaged record is not taken for
-// the beginning of the next.
+// marker begins every record. No UTF-8 text has its first byte, so text inside a damaged record is not taken
+// for a record.
 var marker = []byte{0xF5, 'R', 'k', 0xA7}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -55,14 +55,14 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 type header struct {
 	kind       kind
 	first      uint64 // the position of the first record
-	accepted   int64  // when that was accepted, see nanos
+	accepted   int64  // time of its acceptance, see nanos
 	boot       uint64 // in which boot of the machine the segment was written; 0 = not known
-	stored     int64  // when its first record was, as uptime of that boot in nanoseconds
+	stored     int64  // time of the first record's storage, as uptime of the boot in nanoseconds
 	connection string
 	topic      string // empty for dead letters
 }
 
-// headerSize is what the header takes in its file, in bytes.
+// headerSize returns the size of the header in its file, in bytes.
 func headerSize(connection, topic string) int64 {
 	return int64(headerFixed + 2 + len(connection) + 2 + len(topic) + 4)
 }
@@ -91,15 +91,15 @@ var (
 	errHeaderDamaged = errors.New("the header is damaged")
 )
 
-// VersionError is a file of a later version of this program, which this one cannot read.
+// VersionError is the error for a file of a later version of this program.
 type VersionError struct{ Version int }
 
 func (e *VersionError) Error() string {
 	return fmt.Sprintf("it has version %d of the format, this program knows %d", e.Version, version)
 }
 
-// parseHeader reads the header that b begins with and says how many bytes it has. A *VersionError is one that is whole
-// and of a later version: its beginning and its checksum are where they always are.
+// parseHeader reads the header at the start of b and returns its size. A *VersionError means a whole header
+// of a later version: its beginning and its checksum have fixed places.
 func parseHeader(b []byte) (h header, size int, err error) {
 	if len(b) < headerFixed1+8 {
 		return h, 0, errHeaderShort
@@ -146,7 +146,7 @@ func parseHeader(b []byte) (h header, size int, err error) {
 	return h, size, nil
 }
 
-// sealFrame fills in the head of a frame whose body is there.
+// sealFrame fills in the head of a frame after its body.
 func sealFrame(frame []byte, position uint64) {
 	copy(frame, marker)
 	binary.LittleEndian.PutUint32(frame[8:], uint32(len(frame)-frameHead))
@@ -154,7 +154,8 @@ func sealFrame(frame []byte, position uint64) {
 	binary.LittleEndian.PutUint32(frame[4:], checksum(frame[8:]))
 }
 
-// nanos is a time as files have it: nanoseconds since 1970. The zero time is the smallest number.
+// nanos returns a time in the form of the files: nanoseconds since 1970. The zero time is the smallest
+// number.
 func nanos(t time.Time) int64 {
 	if t.IsZero() {
 		return math.MinInt64
@@ -198,7 +199,7 @@ func appendLetter(b []byte, l *outbox.DeadLetter) []byte {
 	return appendFields(b, l.Record)
 }
 
-// appendBytes adds a value that may be nil: its length and one, or 0 for nil.
+// appendBytes appends a value or nil: its length plus one, or 0 for nil.
 func appendBytes(b, value []byte) []byte {
 	if value == nil {
 		return append(b, 0)
@@ -210,10 +211,10 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// recordSize is what appendRecord adds, in bytes.
+// recordSize returns the number of bytes added by appendRecord.
 func recordSize(r *outbox.Record) int64 { return 17 + fieldsSize(r) }
 
-// letterSize is what appendLetter adds, in bytes.
+// letterSize returns the number of bytes added by appendLetter.
 func letterSize(l *outbox.DeadLetter) int64 {
 	return 17 + stringSize(l.Record.Topic) + stringSize(l.Reason) + stringSize(l.Cause) + fieldsSize(l.Record)
 }
@@ -245,7 +246,7 @@ func uvarintSize(v uint64) int64 {
 
 var errBody = errors.New("the record's fields do not fit into it")
 
-// parser takes a body apart. After the first mistake it gives zero values; ok says whether there was one.
+// parser decodes a body. After the first failure it returns zero values, and ok is false.
 type parser struct {
 	rest []byte
 	bad  bool
@@ -271,7 +272,7 @@ func (p *parser) uvarint() uint64 {
 	return v
 }
 
-// take gives the next n bytes, which share the body's memory and cannot be appended to.
+// take returns the next n bytes, which share the body's memory and have no spare capacity.
 func (p *parser) take(n uint64) []byte {
 	if n > uint64(len(p.rest)) {
 		p.bad, p.rest = true, nil
@@ -309,7 +310,7 @@ func (p *parser) fields(r *outbox.Record) {
 	}
 }
 
-// parseRecord makes a record of topic of a body, whose bytes it copies. Stored is left to the reader.
+// parseRecord decodes a record of topic from a body, with copies of its bytes. The reader sets Stored.
 func parseRecord(topic string, body []byte) (*outbox.Record, error) {
 	p := parser{rest: bytes.Clone(body)}
 	k := p.take(1)
@@ -327,7 +328,7 @@ func parseRecord(topic string, body []byte) (*outbox.Record, error) {
 	return r, nil
 }
 
-// parseLetter makes a dead letter of a body, whose bytes it copies.
+// parseLetter decodes a dead letter from a body, with copies of its bytes.
 func parseLetter(body []byte) (outbox.DeadLetter, error) {
 	p := parser{rest: slices.Clone(body)}
 	if k := p.take(1); p.bad || k[0] != bodyLetter {
@@ -344,15 +345,15 @@ func parseLetter(body []byte) (outbox.DeadLetter, error) {
 	return l, nil
 }
 
-// acceptedOf reads only when the record of a body was accepted, as nanos has it; 0 when that cannot be told.
+// acceptedOf reads only the time of acceptance from a body, in the form of nanos; 0 = unknown.
 func acceptedOf(body []byte) int64 {
 	if len(body) < 9 {
 		return 0
 	}
-	return int64(binary.LittleEndian.Uint64(body[1:])) // of a dead letter it is when it died, which serves
+	return int64(binary.LittleEndian.Uint64(body[1:])) // for a dead letter, the time of its death, which is good enough
 }
 
-// storedOf reads only when the record of a body was stored, as header.stored has it.
+// storedOf reads only the time of storage from a body, in the form of header.stored.
 func storedOf(body []byte) int64 {
 	if len(body) < 17 || body[0] != bodyStored {
 		return unknownSince
@@ -360,7 +361,7 @@ func storedOf(body []byte) int64 {
 	return int64(binary.LittleEndian.Uint64(body[9:]))
 }
 
-// weight is what Read counts a record as: keys, values and headers.
+// weight returns a record's weight for Read: keys, values and headers.
 func weight(r *outbox.Record) int {
 	n := len(r.Key) + len(r.Value)
 	for i := range r.Headers {

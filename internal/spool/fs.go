@@ -11,11 +11,11 @@ import (
 	"reskafka/internal/rooted"
 )
 
-// FS is what the spool asks of a file system. Names are paths that begin with the spool's directory. Calls come from one
-// goroutine at a time, but for Open and its file's Sync.
+// FS is the spool's file system. Names are paths below the spool's directory. Calls come from one goroutine
+// at a time, except Open and its file's Sync.
 type FS interface {
-	Open(name string, flag int) (File, error) // as os.OpenFile, directories too; a file it makes is for the owner only
-	Mkdir(name string) error                  // for the owner only; one that is there is no error
+	Open(name string, flag int) (File, error) // like os.OpenFile, also for directories; a created file is for the owner only
+	Mkdir(name string) error                  // for the owner only; an existing directory is no error
 	Remove(name string) error
 	Rename(from, to string) error
 	ReadDir(name string) ([]fs.DirEntry, error)
@@ -31,11 +31,11 @@ type File interface {
 	Sync() error
 }
 
-// dirFS is the file system of this machine below one directory, which it never leaves: it follows no symbolic link, and
-// opens no named pipe and no device.
+// dirFS is the machine's file system below a directory. It never leaves the directory: it follows no symbolic
+// link, and opens no named pipe and no device.
 type dirFS struct {
 	dir  *rooted.Dir
-	path string // that names begin with; dir was perhaps opened by another path
+	path string // prefix of names; dir may have been opened by another path
 }
 
 // below returns the name relative to the directory.
@@ -115,7 +115,7 @@ func (d dirFS) Lstat(name string) (fs.FileInfo, error) {
 	return d.dir.Lstat(rel)
 }
 
-// OwnerError reports that a spool belongs to another user than the one this process runs as.
+// OwnerError reports a spool owned by another user than this process's.
 type OwnerError struct{ rooted.ForeignError }
 
 func (e *OwnerError) Error() string {
@@ -133,8 +133,8 @@ func openOwn(path string) (*rooted.Dir, error) {
 	return d, err
 }
 
-// openRoot opens the directory below which connections have their spools, the option spool_dir. It may be another user's, but
-// not for root: what root makes there could be led anywhere.
+// openRoot opens the parent directory of the connections' spools, the option spool_dir. Another user may own
+// it, except for root: another user could redirect root's files.
 func openRoot(root string) (*rooted.Dir, error) {
 	resolved, err := rooted.Resolve(root)
 	if err != nil {
@@ -146,7 +146,8 @@ func openRoot(root string) (*rooted.Dir, error) {
 	return rooted.Open(resolved)
 }
 
-// openSpool opens the directory of one connection's spool, which it makes first when create is set. Only its owner may look into it.
+// openSpool opens the directory of a connection's spool, after creating it if create is set. Only the owner
+// may access it.
 func openSpool(dir string, create bool) (dirFS, error) {
 	root, name := filepath.Split(filepath.Clean(dir))
 	if create {
@@ -177,7 +178,7 @@ func openSpool(dir string, create bool) (dirFS, error) {
 	return dirFS{opened, dir}, nil
 }
 
-// openFiles keeps the files last written to open, at most so many: a connection may have thousands of topics.
+// openFiles keeps the last written files open, with a limit: a connection may have thousands of topics.
 type openFiles struct {
 	fs    FS
 	most  int
@@ -194,7 +195,7 @@ func newOpenFiles(fs FS, most int) *openFiles {
 	return &openFiles{fs: fs, most: most, files: map[string]*openFile{}}
 }
 
-// get gives the file for writing, opened with flag if it is not open yet. It stays the cache's.
+// get returns the file for writing, opened with flag if necessary. The cache keeps ownership.
 func (o *openFiles) get(name string, flag int) (File, error) {
 	o.clock++
 	if f := o.files[name]; f != nil {
@@ -222,7 +223,7 @@ func (o *openFiles) closeOldest() {
 	o.close(oldest)
 }
 
-// close closes the file if it is open. Its error is of no use: what has to be on the disk is synced before.
+// close closes an open file. Its error has no use: necessary syncs come before.
 func (o *openFiles) close(name string) {
 	if f := o.files[name]; f != nil {
 		_ = f.Close()

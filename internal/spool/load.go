@@ -12,14 +12,14 @@ import (
 	"syscall"
 )
 
-// Damage is something in a spool that is not as it should be.
+// Damage is a fault found in a spool.
 type Damage struct {
 	File    string // below the spool's directory
-	Offset  int64  // where it begins, bytes; -1 = it is the file as a whole
-	Bytes   int64  // how much of the file it is
-	Records uint64 // how many records are lost with it
+	Offset  int64  // start, bytes; -1 = the whole file
+	Bytes   int64  // size of the damaged part
+	Records uint64 // number of lost records
 	What    string // a sentence without a full stop
-	// Harmless: no record that Append had accepted is lost by it, such as what an interrupted write leaves.
+	// Harmless: no accepted record is lost, for example after an interrupted write.
 	Harmless bool
 }
 
@@ -35,15 +35,15 @@ func (d Damage) String() string {
 	return s
 }
 
-// findings is what was found while a log's directory was read: what to mend, and what to tell about it. Reading changes
-// nothing, so that the offline commands can do it beside a running process.
+// findings are the results of reading a log's directory: repairs and reports. The reading changes nothing, so
+// offline commands can run beside a running process.
 type findings struct {
-	aside   []asideOf         // files that do not belong where they stand, or hold nothing that can be used
-	remove  []string          // files that an interrupted write left, with nothing in them
-	rename  map[string]string // files whose names are not what their headers say
-	cut     int64             // the last segment is to be cut off here; 0 = it is whole
+	aside   []asideOf         // misplaced files, or files without usable content
+	remove  []string          // empty files of an interrupted write
+	rename  map[string]string // files with names other than in their headers
+	cut     int64             // truncate the last segment here; 0 = whole
 	damages []Damage
-	lost    uint64 // records that are known to be lost and in no segment's range
+	lost    uint64 // known lost records outside every segment's range
 }
 
 type asideOf struct {
@@ -57,9 +57,9 @@ func (f *findings) note(d Damage) { f.damages = append(f.damages, d) }
 type loader struct {
 	fs         FS
 	dir        string
-	connection string // empty = it is not known
+	connection string // empty = unknown
 	scan       scanner
-	ages       *ages // nil = nobody asks for them
+	ages       *ages // nil = no reader of ages
 }
 
 func (ld *loader) rel(path string) string {
@@ -101,7 +101,7 @@ func (ld *loader) dead() (*topicLog, *findings, error) {
 	return ld.log(kindDead, filepath.Join(ld.dir, deadName))
 }
 
-// log reads the directory of one log. The log is nil when it cannot be told which topic it is of.
+// log reads the directory of a log. The log is nil if its topic is unknown.
 func (ld *loader) log(k kind, dir string) (*topicLog, *findings, error) {
 	l := &topicLog{kind: k, dir: dir, first: 1, next: 1, ages: ld.ages}
 	f := &findings{rename: map[string]string{}}
@@ -128,7 +128,7 @@ func (ld *loader) log(k kind, dir string) (*topicLog, *findings, error) {
 			f.note(Damage{File: ld.rel(filepath.Join(dir, e.Name())), Offset: -1, What: "does not belong there and is left alone", Harmless: true})
 		}
 	}
-	for _, e := range entries { // in the order of their names, which is that of their positions
+	for _, e := range entries { // by name, which is the order of positions
 		if names[e.Name()] {
 			if err := ld.segment(l, f, e, names, &named); err != nil {
 				return nil, nil, err
@@ -153,7 +153,7 @@ func (ld *loader) log(k kind, dir string) (*topicLog, *findings, error) {
 	return l, f, nil
 }
 
-// cells reads the file "settled"; false: it says nothing.
+// cells reads the file "settled"; false: no valid cell.
 func (ld *loader) cells(l *topicLog, f *findings) bool {
 	b, err := ld.read(l.settledPath(), cellsBytes)
 	l.cells.Store(int64(len(b)))
@@ -161,7 +161,7 @@ func (ld *loader) cells(l *topicLog, f *findings) bool {
 	if err == nil {
 		l.cell, ok = parseCells(b)
 	}
-	// The first one is written behind room for the other; without it there was nothing to tell yet.
+	// The first cell is written behind space for the second; before the first write the file has no content.
 	begun := len(b) < cellsBytes && len(bytes.TrimLeft(b[:min(len(b), cellApart)], "\x00")) == 0
 	if !ok && !begun {
 		f.note(Damage{File: ld.rel(l.settledPath()), Offset: 0, Bytes: int64(len(b)),
@@ -170,7 +170,7 @@ func (ld *loader) cells(l *topicLog, f *findings) bool {
 	return ok
 }
 
-// read gives the first bytes of a file, at most n.
+// read returns the first bytes of a file, at most n.
 func (ld *loader) read(path string, n int) ([]byte, error) {
 	file, err := ld.fs.Open(path, os.O_RDONLY)
 	if err != nil {
@@ -185,7 +185,7 @@ func (ld *loader) read(path string, n int) ([]byte, error) {
 	return b[:got], err
 }
 
-// segment looks at one segment's header and takes it into the log, or says what else is to become of it.
+// segment checks a segment's header and adds the segment to the log, or notes the necessary repair.
 func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[string]bool, named *bool) error {
 	first, _ := firstOf(e.Name())
 	path := filepath.Join(l.dir, e.Name())
@@ -211,7 +211,7 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if errors.Is(err, fs.ErrPermission) { // it is whole, and another user's
+		if errors.Is(err, fs.ErrPermission) { // whole, owned by another user
 			return fmt.Errorf("opening a segment: %w; chown -R %d %s gives all of it to this user", err, os.Geteuid(), ld.dir)
 		}
 		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) {
@@ -220,7 +220,7 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 		ld.reject(f, path, false, fmt.Sprintf("cannot be opened: %v", closed.error))
 	case errors.As(err, &later):
 		ld.reject(f, path, true, later.Error())
-	case err != nil: // its records may be there nevertheless
+	case err != nil: // the records may be intact nevertheless
 		g.damaged = true
 		f.note(Damage{File: ld.rel(path), Offset: 0, What: err.Error() + ", its records are looked for without it"})
 		l.segs = append(l.segs, g)
@@ -238,7 +238,7 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 		if !*named {
 			l.topic, *named = h.topic, element(h.topic) == filepath.Base(l.dir)
 		}
-		if ld.connection != "" && h.connection != ld.connection { // somebody moved it here, on purpose
+		if ld.connection != "" && h.connection != ld.connection { // moved here on purpose
 			f.note(Damage{File: ld.rel(path), Offset: -1, What: fmt.Sprintf("was written for connection %q", h.connection), Harmless: true})
 		}
 		g.body, g.boot, g.since = int64(size), h.boot, ld.ages.since(h.boot, h.stored, h.accepted)
@@ -266,8 +266,8 @@ func (ld *loader) header(path string, size int64) (header, int, error) {
 	return header{}, 0, errHeaderShort
 }
 
-// findEnd finds the end of the log's last segment that has records, and so the next position. Segments behind it that
-// have none are no part of the log. known: the log's cell is known.
+// findEnd finds the end of the log's last segment with records, and thereby the next position. Later segments
+// without records are not part of the log. known: the log's cell is known.
 func (ld *loader) findEnd(l *topicLog, f *findings, known bool) error {
 	for i := range l.segs[:max(len(l.segs)-1, 0)] {
 		l.segs[i].end = l.segs[i+1].first
@@ -283,7 +283,7 @@ func (ld *loader) findEnd(l *topicLog, f *findings, known bool) error {
 	return nil
 }
 
-// lastSegment reads the log's last segment through. used = false: it holds nothing.
+// lastSegment reads the log's last segment to the end. used = false: the segment is empty.
 func (ld *loader) lastSegment(l *topicLog, f *findings, g *segment, known bool) (used bool, err error) {
 	lazy := &lazyFile{fs: ld.fs, path: filepath.Join(l.dir, ld.nameNow(f, g))}
 	defer lazy.close()
@@ -317,7 +317,7 @@ func (ld *loader) lastSegment(l *topicLog, f *findings, g *segment, known bool) 
 	lostMore := known && l.cell.next > g.end+broken
 	switch {
 	case end == g.size:
-	case broken > 0 || lostMore: // what had been accepted is damaged: Read comes across it
+	case broken > 0 || lostMore: // accepted records are damaged: Read will find them
 		g.end += broken
 		g.damaged = true
 	default:

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// LockedError says that a spool is in use.
+// LockedError reports a spool in use.
 type LockedError struct {
 	Dir string
-	PID int // of the process that uses it; 0 = it is not known
+	PID int // of the process in use; 0 = unknown
 }
 
 func (e *LockedError) Error() string {
@@ -37,7 +37,7 @@ const (
 	lockPause = 20 * time.Millisecond
 )
 
-// takeLock takes the spool for this process, until the file is closed or the process ends, however it does.
+// takeLock locks the spool for this process, until the file is closed or the process ends in any way.
 func takeLock(d dirFS) (*os.File, error) {
 	dir := d.path
 	f, err := d.openFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE)
@@ -58,7 +58,7 @@ func takeLock(d dirFS) (*os.File, error) {
 		}
 		time.Sleep(lockPause)
 	}
-	// The number is for people; without it the lock is as good.
+	// The number is for people; the lock works without it.
 	if f.Truncate(0) == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
@@ -80,7 +80,7 @@ func lockPID(f *os.File) int {
 	return pid
 }
 
-// inUse reports whether a process has the spool open, and which; pid is 0 when that is not known.
+// inUse reports whether a process has the spool open, and its pid; 0 = unknown.
 func inUse(d dirFS) (pid int, used bool, err error) {
 	f, err := d.openFile(filepath.Join(d.path, lockName), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -8,57 +8,57 @@ import (
 	"time"
 )
 
-// topicLog is one log: the segments of a topic, or those of the dead letters. Spool.mtx guards it, but for what is
-// atomic.
+// topicLog is a log: the segments of a topic, or of the dead letters. Spool.mtx guards the fields, except
+// atomic ones.
 type topicLog struct {
 	kind  kind
 	topic string
 	dir   string
 	made  bool // dir is there
 
-	segs        []*segment // by position, the last one is appended to
-	first, next uint64     // positions that have no outcome yet: from first up to next
-	counted     uint64     // what is lost before this position has been counted
-	ages        *ages      // nil = nobody asks for them
-	newest      int64      // when the last record was accepted that the log had when it was opened, see nanos
+	segs        []*segment // by position; appends go to the last
+	first, next uint64     // positions without an outcome: from first up to next
+	counted     uint64     // losses before this position have been counted
+	ages        *ages      // nil = no reader of ages
+	newest      int64      // time of acceptance of the last record at the opening, see nanos
 
 	gone []*segment // settled, but still on the disk
-	left []leftover // of appends that could not be undone as a whole
+	left []leftover // of appends that were undone only in part
 
-	cell      cell // what was last written to the file "settled"
-	cellDirty bool // it has to be written again
-	synced    cell // what the disk had when it was last synced
+	cell      cell // last content written to the file "settled"
+	cellDirty bool // a write of cell is due
+	synced    cell // content on disk at the last sync
 
-	bytes  atomic.Int64 // of all segments that are on the disk
+	bytes  atomic.Int64 // of all segments on disk
 	cells  atomic.Int64 // bytes of the file "settled"
 	oldest atomic.Int64 // since when the record at first is stored, see ages; unknownSince also when there is none
 	waits  atomic.Int64 // records between first and next
 }
 
-// segment is one file of a log.
+// segment is a file of a log.
 type segment struct {
 	name  string
-	first uint64 // its first position
-	end   uint64 // the position behind its last one
+	first uint64 // first position
+	end   uint64 // position behind the last record
 	size  int64
-	body  int64  // where its records begin; 0 = the header is damaged and says nothing
-	boot  uint64 // in which boot of the machine it was written; 0 = not known
-	since int64  // since when its first record is stored, see ages
+	body  int64  // start of the records; 0 = the header is damaged
+	boot  uint64 // the machine's boot at the write; 0 = unknown
+	since int64  // time of the first record's storage, see ages
 	marks []mark
 
-	damaged  bool // something in it is: it is kept
-	sealed   bool // nothing more is to be written into it
+	damaged  bool // has damage: kept after its end
+	sealed   bool // no further writes
 	unsynced bool
-	reports  int // log lines about it
+	reports  int // log lines about the segment
 }
 
-// leftover is a file that an append which failed has left too large. size = 0: it should not be there.
+// leftover is a file left too large by a failed append. size = 0: to be removed.
 type leftover struct {
 	path string
 	size int64
 }
 
-// mark says where a record stands, for every markApart bytes or so of what has been written or read.
+// mark is the place of a record, for about every markApart bytes written or read.
 type mark struct {
 	position uint64
 	offset   int64
@@ -73,7 +73,7 @@ func (g *segment) addMark(position uint64, offset, since int64) {
 	}
 }
 
-// markBefore is the last mark that is not behind position.
+// markBefore returns the last mark up to position.
 func (g *segment) markBefore(position uint64) (mark, bool) {
 	i := sort.Search(len(g.marks), func(i int) bool { return g.marks[i].position > position })
 	if i == 0 {
@@ -96,8 +96,8 @@ func (l *topicLog) active() *segment {
 
 func (l *topicLog) empty() bool { return l.first == l.next }
 
-// find gives the segment in which position stands, and the position it is responsible for up to. nil: it is in none,
-// and none is before that position.
+// find returns the segment responsible for position, and the end of its range. nil: no segment at or before
+// position.
 func (l *topicLog) find(position uint64) (g *segment, end uint64) {
 	i := sort.Search(len(l.segs), func(i int) bool { return l.segs[i].first > position })
 	end = l.next
@@ -110,7 +110,7 @@ func (l *topicLog) find(position uint64) (g *segment, end uint64) {
 	return l.segs[i-1], end
 }
 
-// publish brings up to date what Usage says.
+// publish updates the values for Usage.
 func (l *topicLog) publish() {
 	l.waits.Store(int64(l.next - l.first))
 	oldest := int64(unknownSince)
@@ -125,7 +125,7 @@ func (l *topicLog) publish() {
 	l.oldest.Store(oldest)
 }
 
-// settle moves first; segments that lie before it are gone, but for the last one, which may go on being appended to.
+// settle advances first. Segments before it are removed, except the last, which may get further appends.
 func (l *topicLog) settle(before uint64) {
 	if before = min(before, l.next); before <= l.first {
 		return
@@ -140,7 +140,7 @@ func (l *topicLog) settle(before uint64) {
 	l.publish()
 }
 
-// state is what undo brings back.
+// state is the part of a log restored by undo.
 type state struct {
 	segs      int
 	size      int64
@@ -163,7 +163,7 @@ func (l *topicLog) since(g *segment, body []byte) int64 {
 	return l.ages.since(g.boot, storedOf(body), acceptedOf(body))
 }
 
-// oldestOf is a time as View has it; 0 = not known.
+// oldestOf returns a time in the form of View; 0 = unknown.
 func oldestOf(n int64) time.Time {
 	if n == 0 {
 		return time.Time{}

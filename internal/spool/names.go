@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// What is in a spool's directory.
+// Names in a spool's directory.
 const (
 	lockName    = "lock"
 	topicsName  = "topics"
@@ -24,17 +24,19 @@ const (
 const (
 	segmentDigits = 20  // digits of a segment's name, all a position can have
 	elementMost   = 240 // bytes of an element of a path; file systems allow 255
-	elementKept   = 150 // bytes that are kept of a name that is too long
+	elementKept   = 150 // bytes kept of a too long name
 )
 
 // Dir is the directory of a connection's spool below root, the option spool_dir.
 func Dir(root, connection string) string { return filepath.Join(root, element(connection)) }
 
-// Connection is the connection whose spool dir is, by its name. ok = false: it is no directory that Dir gives.
+// Connection returns the name of the connection whose spool is at dir. ok = false: Dir returns no such
+// directory.
 func Connection(dir string) (connection string, ok bool) { return nameOf(filepath.Base(dir)) }
 
-// element makes one element of a path of any name: letters, digits, '-', '_' and '.' stay as they are, but for a '.' at
-// the beginning, everything else is '%' and two digits. What would be too long ends with "%~" and a checksum.
+// element returns a path element for any name: letters, digits, '-', '_' and '.' are kept, except a '.' at
+// the beginning; every other byte becomes '%' and two digits. A too long element ends with "%~" and a
+// checksum.
 func element(name string) string {
 	var b strings.Builder
 	for i := range len(name) {
@@ -60,7 +62,7 @@ func element(name string) string {
 	return kept + "%~" + hex.EncodeToString(sum[:16])
 }
 
-// nameOf is the reverse of element. ok = false: element did not make it, or it was too long to be told.
+// nameOf is the inverse of element. ok = false: no result of element, or a shortened element.
 func nameOf(e string) (name string, ok bool) {
 	var b strings.Builder
 	for i := 0; i < len(e); i++ {
@@ -82,7 +84,7 @@ func nameOf(e string) (name string, ok bool) {
 	return name, name != "" && element(name) == e
 }
 
-// segmentName is the name of the segment that begins at a position.
+// segmentName returns the name of the segment with this first position.
 func segmentName(first uint64) string {
 	return fmt.Sprintf("%0*d%s", segmentDigits, first, segmentEnd)
 }
@@ -97,7 +99,7 @@ func firstOf(name string) (first uint64, ok bool) {
 	return first, err == nil && first > 0 && first < positionMost && segmentName(first) == name
 }
 
-// Found is a connection that has a spool.
+// Found is a connection with a spool.
 type Found struct {
 	Connection string
 	Dir        string
@@ -105,8 +107,8 @@ type Found struct {
 	Dead       bool // there are dead letters
 }
 
-// List finds the spools below root, the option spool_dir, by the connections' names. It takes no lock. A root that is not
-// there has none. The error names directories that cannot be looked into; the others are returned nevertheless.
+// List finds the spools below root, the option spool_dir, by the connections' names. It takes no lock. A
+// missing root has none. The error names inaccessible directories; the other spools are returned anyway.
 func List(root string) ([]Found, error) {
 	above, err := openRoot(root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -138,7 +140,7 @@ func List(root string) ([]Found, error) {
 	return found, errors.Join(failed...)
 }
 
-// look finds out what a directory holds. is reports whether it is a spool's.
+// look examines a directory. is reports whether it is a spool's.
 func (f *Found) look() (is bool, err error) {
 	own, err := openSpool(f.Dir, false)
 	if err != nil {
@@ -156,7 +158,7 @@ func (f *Found) look() (is bool, err error) {
 	return true, nil
 }
 
-// isSpool reports whether this is the directory of one connection's spool, by what stands in it.
+// isSpool reports whether this is the directory of a connection's spool, by its content.
 func (d dirFS) isSpool() bool {
 	info, err := d.dir.Lstat(topicsName)
 	return err == nil && info.IsDir()

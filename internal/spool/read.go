@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// lazyFile opens a file when it is first read. A file that cannot be opened gives cannotOpen.
+// lazyFile opens a file at the first read. A file that cannot be opened returns cannotOpen.
 type lazyFile struct {
 	fs   FS
 	path string
@@ -33,35 +33,35 @@ func (f *lazyFile) close() {
 	}
 }
 
-// verdict is what the taker of a record says.
+// verdict is the result of a taker for a record.
 type verdict int
 
 const (
-	takeMore verdict = iota // it was taken, go on
-	takeLast                // it was taken, and is the last one
-	takeNone                // it was not taken, and is to be the first one next time
-	takeBad                 // its fields make no sense: it is damaged
+	takeMore verdict = iota // taken; continue
+	takeLast                // taken; stop
+	takeNone                // not taken; the first record of the next call
+	takeBad                 // invalid fields: damaged
 )
 
-// reader reads logs. It keeps what it last read, for the next call to go on where it stopped.
+// reader reads logs. It caches its last place, so the next call continues there.
 type reader struct {
 	fs  FS
 	dir string
-	// found is told of damage, each time it is passed: records from position from up to, but not including, to are
-	// lost. g is nil when it is not in a segment.
+	// found reports damage, each time it is passed: records from position from up to to are lost. g is nil
+	// outside of segments.
 	found func(l *topicLog, g *segment, d Damage, from, to uint64)
 
 	scan scanner
-	at   *segment // the segment that scan is in
-	next uint64   // the position that scan stands before
+	at   *segment // the segment of scan
+	next uint64   // the next position of scan
 }
 
-// forget makes the reader read everything anew.
+// forget drops the cached place.
 func (r *reader) forget() { r.at = nil }
 
-// walk gives the records of a log from position from on to take, and the position behind the last one looked at. It
-// stops where take says so, at the end of the log and, so that a call does not take too long, behind a segment in which
-// something is lost.
+// walk passes the records of a log from position from on to take, and returns the position behind the last
+// examined record. It stops on request of take, at the end of the log and, to limit the length of a call,
+// behind a segment with losses.
 func (r *reader) walk(l *topicLog, from uint64, take func(frame) verdict) (next uint64, err error) {
 	for next = from; next < l.next; {
 		g, end := l.find(next)
@@ -93,7 +93,7 @@ func (r *reader) lost(l *topicLog, g *segment, d Damage, from, to uint64) {
 	}
 }
 
-// segment is walk within one segment, which is responsible for the positions up to end. more = false: take has enough.
+// segment is walk within a segment responsible for the positions up to end. more = false: take has stopped.
 func (r *reader) segment(l *topicLog, g *segment, end, from uint64, take func(frame) verdict) (next uint64, more, lossy bool, err error) {
 	file := &lazyFile{fs: r.fs, path: l.path(g)}
 	defer file.close()
@@ -143,7 +143,7 @@ func (r *reader) segment(l *topicLog, g *segment, end, from uint64, take func(fr
 	return r.endOf(l, g, end, next, damage, lossy, report)
 }
 
-// endOf is the end of a segment, or of what can be read of it.
+// endOf handles the end of a segment, or of its readable part.
 func (r *reader) endOf(l *topicLog, g *segment, end, next uint64, damage Damage, lossy bool, report func(string, uint64, uint64)) (uint64, bool, bool, error) {
 	if err := r.scan.err; err != nil {
 		r.forget()

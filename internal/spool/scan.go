@@ -10,10 +10,10 @@ import (
 const (
 	windowLeast = 16 << 10  // bytes read at once, at least and at most; a larger record is read as a whole
 	windowMost  = 256 << 10 //
-	pageSize    = 4096      // what is given up of a file around a place that cannot be read
+	pageSize    = 4096      // unit of skipping around an unreadable place
 )
 
-// frame is one record as it stands in its file. body is valid until the scanner goes on.
+// frame is a record in its file. body is valid until the scanner's next step.
 type frame struct {
 	position uint64
 	offset   int64
@@ -22,27 +22,27 @@ type frame struct {
 
 func (f *frame) size() int64 { return frameHead + int64(len(f.body)) }
 
-// scanner finds the valid records of a segment one after the other, whatever the bytes are: what it cannot use it
-// passes over, to the next place where marker, checksum and position are right. It never panics, and its effort is
-// bounded by a multiple of the file's size.
+// scanner finds the valid records of a segment one after another, for any bytes: it skips invalid bytes up to
+// the next place with valid marker, checksum and position. It never panics, and its effort is bounded by a
+// multiple of the file's size.
 type scanner struct {
 	file io.ReaderAt
-	size int64 // of the file, as far as it is looked at
+	size int64 // of the examined part of the file
 	off  int64 // where the next record is expected
 
-	// Positions grow within a segment; below low and from high on there is nothing that belongs to it.
+	// Positions grow within a segment; positions below low or from high on are foreign.
 	low, high uint64
 
 	window int
 	buf    []byte // the file's bytes from at on
 	at     int64
 
-	budget  int64 // bytes that may still be looked at to find the next record after damage
+	budget  int64 // bytes that may still be examined in search of the next record after damage
 	skipped func(offset, length int64)
-	err     error // why the file cannot be read at all; what cannot be read in places counts as damage
+	err     error // why the whole file is unreadable; unreadable places count as damage
 }
 
-// cannotOpen is an error of a file that could not even be opened. It ends a scan and is no damage.
+// cannotOpen is an error of opening the file. It ends a scan and is no damage.
 type cannotOpen struct{ error }
 
 func (e cannotOpen) Unwrap() error { return e.error }
@@ -58,7 +58,7 @@ func (s *scanner) begin(file io.ReaderAt, size, off int64, low, high uint64) {
 	}
 }
 
-// next gives the next valid record. ok = false is the end of the file, or err.
+// next returns the next valid record. ok = false is the end of the file, or err.
 func (s *scanner) next() (f frame, ok bool) {
 	if s.off >= s.size || s.err != nil {
 		return f, false
@@ -101,7 +101,7 @@ func (s *scanner) headAt(off int64) (length int64, position uint64, ok bool) {
 	return length, position, length <= s.size-off-frameHead && position >= s.low && position < s.high
 }
 
-// frameAt gives the record at offset off if it is whole and right.
+// frameAt returns the record at offset off if whole and valid.
 func (s *scanner) frameAt(off int64) (frame, bool) {
 	length, position, ok := s.headAt(off)
 	if !ok {
@@ -117,8 +117,8 @@ func (s *scanner) frameAt(off int64) (frame, bool) {
 	return frame{position: position, offset: off, body: b[frameHead:]}, true
 }
 
-// resync finds the first valid record behind off. When the record there has a head that fits, the record behind it is
-// tried first: what looks like a record inside of a damaged one is then not taken for one.
+// resync finds the first valid record behind off. With a plausible head at off, it first tries the record
+// behind that record, so no bytes inside a damaged record are taken for a record.
 func (s *scanner) resync() (frame, bool) {
 	if length, position, ok := s.headAt(s.off); ok && position == s.low {
 		if f, ok := s.frameAt(s.off + frameHead + length); ok {
@@ -149,7 +149,7 @@ func (s *scanner) resync() (frame, bool) {
 	return frame{}, false
 }
 
-// bytes gives n bytes of the file from off on, fewer at its end.
+// bytes returns n bytes of the file from off on, fewer at the end.
 func (s *scanner) bytes(off int64, n int) []byte {
 	if off >= s.at && off+int64(n) <= s.at+int64(len(s.buf)) {
 		return s.buf[off-s.at:][:n]
@@ -177,14 +177,15 @@ func (s *scanner) fill(off int64, n int) {
 	switch {
 	case errors.As(err, &missing):
 		s.err, s.buf = err, s.buf[:0]
-	case errors.Is(err, io.EOF): // shorter than it was
+	case errors.Is(err, io.EOF): // truncated since
 		s.size, s.buf = off+int64(got), s.buf[:got]
 	default:
 		s.fillAround(off)
 	}
 }
 
-// fillAround reads the buffer's part of the file piece by piece; what cannot be read is zeros, which are no record.
+// fillAround reads the buffer's part of the file piece by piece; unreadable pieces become zeros, which are no
+// record.
 func (s *scanner) fillAround(off int64) {
 	for done := 0; done < len(s.buf); {
 		piece := s.buf[done:min(len(s.buf), done+pageSize)]
@@ -195,8 +196,9 @@ func (s *scanner) fillAround(off int64) {
 	}
 }
 
-// damagedTail follows the records from offset off on whose heads fit though their checksums are wrong, for the end of a
-// segment: how many there are, and where what is no record begins. A record that was never written whole is none.
+// damagedTail follows records from offset off on with plausible heads and wrong checksums, at the end of a
+// segment. It returns their number, and the start of other bytes. A record never written whole does not
+// count.
 func (s *scanner) damagedTail(off int64, position uint64) (records uint64, end int64) {
 	for off <= s.size-frameHead {
 		length, at, ok := s.headAt(off)

@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Read implements outbox.Spool. A call gives less than it could behind a segment in which records are lost.
+// Read implements outbox.Spool. A call may return less than possible behind a segment with losses.
 func (s *Spool) Read(topic string, from uint64, max, maxBytes int) (records []*outbox.Record, positions []uint64, next uint64, err error) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
@@ -25,7 +25,7 @@ func (s *Spool) Read(topic string, from uint64, max, maxBytes int) (records []*o
 	s.read.scan.window = min(windowMost, larger(windowLeast, maxBytes+maxBytes/4))
 	bytes := 0
 	next, err = s.read.walk(l, from, func(f frame) verdict {
-		// Of what a record weighs the body has some bytes more, and so it tells before the record is made.
+		// A body is slightly larger than the record's weight, and is known before the record is decoded.
 		if bytes += len(f.body); bytes > maxBytes && len(records) > 0 {
 			return takeNone
 		}
@@ -47,7 +47,7 @@ func (s *Spool) Read(topic string, from uint64, max, maxBytes int) (records []*o
 
 func larger(a, b int) int { return max(a, b) }
 
-// foundDamage counts and reports records that are lost, once.
+// foundDamage counts and reports lost records, once.
 func (s *Spool) foundDamage(l *topicLog, g *segment, d Damage, from, to uint64) {
 	fresh := from < to && to > l.counted
 	if fresh {
@@ -72,7 +72,7 @@ func (s *Spool) foundDamage(l *topicLog, g *segment, d Damage, from, to uint64) 
 	}
 }
 
-// linesOfSegment is how many places of one segment are reported.
+// linesOfSegment is the limit of reports about one segment.
 const linesOfSegment = 5
 
 func (s *Spool) report(g *segment, d Damage) {
@@ -92,8 +92,8 @@ func (s *Spool) report(g *segment, d Damage) {
 
 func joined(d Damage) string { return d.File + " " + d.What }
 
-// Settle implements outbox.Spool. It writes nothing itself: the file that says what is settled is written within 10 ms,
-// and room is given back within a second, or as soon as an Append needs it.
+// Settle implements outbox.Spool. It writes nothing itself: the file "settled" is written within 10 ms, and
+// space is freed within a second, or as soon as an Append needs it.
 func (s *Spool) Settle(topic string, before uint64) error {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
@@ -145,7 +145,7 @@ func (s *Spool) DropOldest() (topic string, before uint64, ok bool) {
 	return largest.topic, largest.first, true
 }
 
-// dropOldest settles the log's oldest segment that has something unsettled in it.
+// dropOldest settles the log's oldest segment with unsettled records.
 func (s *Spool) dropOldest(l *topicLog) {
 	_, end := l.find(l.first)
 	l.counted = max(l.counted, end)
@@ -177,7 +177,7 @@ func (s *Spool) writeCell(l *topicLog) error {
 	return nil
 }
 
-// remove deletes a segment, or sets it aside when something in it is damaged.
+// remove deletes a segment, or sets a damaged segment aside.
 func (s *Spool) remove(l *topicLog, g *segment) error {
 	path := l.path(g)
 	s.open.close(path)

@@ -1,16 +1,17 @@
-// Package spool keeps a connection's records on disk: the implementation of outbox.Spool on the standard library.
+// Package spool stores a connection's records on disk: it implements outbox.Spool on the standard library.
 //
-//	<dir>/lock                      who uses it; held with flock
+//	<dir>/lock                      locked with flock by the process in use
 //	<dir>/topics/<topic>/           one log for each topic
-//	          <20 digits>.seg       a piece of it, a segment: the digits are the position of its first record
-//	          settled               up to where its records have had their outcome
+//	          <20 digits>.seg       a segment of the log: the digits are the position of its first record
+//	          settled               end of the records with an outcome
 //	<dir>/dead-letters/             a log of the same kind
-//	<dir>/damaged/                  segments in which something is wrong, once they are not needed any more
+//	<dir>/damaged/                  segments with damage, after their end
 //
-// documentation/spool-format.md has the bytes of the files. What is in which file here: format.go the bytes, scan.go how
-// they are found again in a file that is damaged, load.go what a directory holds, log.go a log in memory, append.go,
-// read.go, settle.go and dead.go the work, tidy.go what is done later, aside.go what becomes of damaged files, view.go
-// reading for people. Nothing here maps files into memory: an access to a page of a truncated file would end the engine.
+// documentation/spool-format.md has the bytes of the files. The files here: format.go the bytes, scan.go the
+// search for records in a damaged file, load.go the reading of a directory, log.go a log in memory,
+// append.go, read.go, settle.go and dead.go the work, tidy.go delayed work, aside.go damaged files, view.go
+// reading for people. No file is mapped into memory: an access to a page of a truncated file would end the
+// engine.
 package spool
 
 import (
@@ -33,32 +34,31 @@ import (
 const (
 	segmentBytesMost  = 4 << 20 // of a segment, unless a record is larger
 	segmentBytesLeast = 4 << 10
-	piecesOfLimit     = 8  // the limit is at least so many segments of every log, so that there is always a piece to give up
-	partOfLimit       = 8  // dead letters, and what is set aside, may each have this part of the limit
+	piecesOfLimit     = 8  // least number of segments within the limit, for every log, so there is always one to drop
+	partOfLimit       = 8  // dead letters, and files set aside, may each have this part of the limit
 	openFilesMost     = 64 // files kept open for writing
 	writeMost         = 256 << 10
 	keptBufferMost    = 4 << 20
 
-	cellDelay = 10 * time.Millisecond // from Settle to the file that says so, at most
+	cellDelay = 10 * time.Millisecond // longest delay from Settle to the write of the file
 	tidyDelay = time.Second           // from writing to syncing, and from Settle to giving room back, at most
-	lineEvery = 30 * time.Second      // between two log lines of one kind
+	lineEvery = 30 * time.Second      // between two log lines of a kind
 )
 
-// Options are what Open needs to know.
+// Options are the arguments of Open.
 type Options struct {
-	Connection   string // its name, which the files carry
+	Connection   string // name for the files
 	Limits       outbox.SpoolLimits
 	Log          host.Logger // may be nil
-	SegmentBytes int64       // the size of a segment at most; 0 = 4 MiB. Small limits make it smaller.
-	FS           func(FS) FS // gives what is to be used instead of the spool's file system; nil = that; for tests
-	// CloseLimit is how long Close waits for the disk to have what was written, 0 = for as long as it takes. The kernel goes
-	// on with the rest, so that only a power cut soon after can take it.
+	SegmentBytes int64       // limit of a segment's size; 0 = 4 MiB. Small limits lower it.
+	FS           func(FS) FS // returns a replacement of the spool's file system; nil = none; for tests
+	// CloseLimit is the longest wait of Close for the disk, 0 = no limit. The kernel writes the rest, so only
+	// a power cut soon after can lose it.
 	CloseLimit time.Duration
 	Clock      *Clock // nil = this machine's; for tests
 }
 
-// Spool implements outbox.Spool. Its calls wait for the disk and for each other; only Usage and
-// Configure do not.
+// Spool implements outbox.Spool. Calls wait for the disk and for each other, except Usage and Configure.
 type Spool struct {
 	dir          string
 	connection   string
@@ -71,7 +71,7 @@ type Spool struct {
 	lock         *os.File
 	ages         *ages
 
-	// books guards the map and the limits, never while the disk is waited for. It is taken inside mtx.
+	// books guards the map and the limits, never during a wait for the disk. It is locked inside mtx.
 	books  sync.RWMutex
 	logs   map[string]*topicLog
 	limits outbox.SpoolLimits
@@ -79,19 +79,19 @@ type Spool struct {
 	used     atomic.Int64 // bytes of the topics' segments
 	damaged  atomic.Uint64
 	asides   atomic.Int64 // files set aside
-	asideAll atomic.Int64 // their bytes
+	asideAll atomic.Int64 // size of the files
 
-	// mtx is held by every call that works with the files, but not while tidy syncs them.
+	// mtx is held by every call with file access, except during the syncs of tidy.
 	mtx      sync.Mutex
 	closed   bool
 	dead     *topicLog
 	deadRead reader
 	read     reader
 	open     *openFiles
-	out      []byte // what is to be written next
+	out      []byte // bytes of the next write
 	aside    []asideFile
 	cells    task // writes the files "settled"
-	tidy     task // syncs and gives room back
+	tidy     task // syncs, and frees space
 	dirty    map[*topicLog]struct{}
 	unsynced map[string]*segment // by path; nil = a directory
 	running  sync.WaitGroup
@@ -99,9 +99,9 @@ type Spool struct {
 
 var _ outbox.Spool = (*Spool)(nil)
 
-// Open opens the spool in dir, which it makes if it is not there, for this process alone: a *LockedError says that it is
-// in use. It reads the headers of all segments and the last one of each log, mends what an interrupted write left, and
-// reports everything else that is wrong to the log; none of that is an error.
+// Open opens the spool in dir, creating a missing directory, for this process alone: a *LockedError reports a
+// spool in use. Open reads the headers of all segments and the last segment of each log, repairs the rest of
+// an interrupted write, and reports all other faults to the log. No such fault is an error.
 func Open(dir string, o Options) (*Spool, error) {
 	if len(o.Connection) > nameMost {
 		return nil, fmt.Errorf("the name of connection %.40s... is too long for a spool", o.Connection)
@@ -144,7 +144,7 @@ func Open(dir string, o Options) (*Spool, error) {
 	return s, nil
 }
 
-// load reads what the directory holds and mends it.
+// load reads the directory and repairs it.
 func (s *Spool) load() error {
 	if err := s.fs.Mkdir(filepath.Join(s.dir, topicsName)); err != nil {
 		return fmt.Errorf("making a directory: %w", err)
@@ -190,7 +190,7 @@ func (l *topicLog) firstKept() int {
 	return n
 }
 
-// tell reports what was found while a log was read.
+// tell reports the findings of a log.
 func (s *Spool) tell(f *findings) {
 	for _, d := range f.damages {
 		level := host.Warning
@@ -202,8 +202,9 @@ func (s *Spool) tell(f *findings) {
 	s.damaged.Add(f.lost)
 }
 
-// mend does what findings ask for. What cannot be mended is not written to any more, and that is enough. Neither is a segment of
-// another boot, or of version 1: all records of a segment are stored by the same clock.
+// mend executes the repairs of findings. A log with a failed repair is not written again, which is
+// sufficient. Segments of another boot or of version 1 are not written either: one clock stores all records
+// of a segment.
 func (s *Spool) mend(l *topicLog, f *findings) {
 	if g := l.active(); g != nil && g.boot != s.ages.clock.Boot {
 		g.sealed = true
@@ -244,7 +245,7 @@ func (s *Spool) truncate(path string, size int64) error {
 	return f.Truncate(size)
 }
 
-// warn writes a log line, one of a kind at most in 30 seconds.
+// warn writes a log line, at most one of a kind in 30 seconds.
 func (s *Spool) warn(kind, format string, args ...any) {
 	suppressed, ok := s.lines.Allow(kind)
 	if !ok {
@@ -284,7 +285,7 @@ func (s *Spool) limit() outbox.SpoolLimits {
 	return s.limits
 }
 
-// Usage implements outbox.Spool. It reads no file and waits for none.
+// Usage implements outbox.Spool. It reads no file and never blocks on the disk.
 func (s *Spool) Usage() outbox.SpoolUsage {
 	s.books.RLock()
 	defer s.books.RUnlock()
@@ -309,7 +310,7 @@ func (s *Spool) Usage() outbox.SpoolUsage {
 // errClosed is the error of a call after Close.
 var errClosed = errors.New("the spool is closed")
 
-// Close implements outbox.Spool. Calling it again does nothing.
+// Close implements outbox.Spool. Idempotent.
 func (s *Spool) Close() error {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
@@ -334,7 +335,7 @@ func (s *Spool) Close() error {
 	}
 	s.open.closeAll()
 	if done {
-		_ = s.own.dir.Close() // else a goroutine still uses it
+		_ = s.own.dir.Close() // otherwise a goroutine still uses it
 	}
 	if closing := s.lock.Close(); err == nil && closing != nil {
 		err = fmt.Errorf("giving the lock free: %w", closing)
@@ -342,8 +343,8 @@ func (s *Spool) Close() error {
 	return err
 }
 
-// syncLast has the disk take what it does not have yet, and waits for what does so already, with mtx given up. done =
-// false: that takes longer than Close may. It goes on then and touches nothing but the disk, whoever has the spool by then.
+// syncLast syncs unsynced files, and waits for running syncs, with mtx released. done = false: the limit of
+// Close was reached. The sync continues and touches nothing but the disk, whoever opens the spool by then.
 func (s *Spool) syncLast() (done bool, err error) {
 	paths, segments := s.takeUnsynced()
 	over := make(chan error, 1)

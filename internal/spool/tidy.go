@@ -12,8 +12,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// task is something done a while after it became necessary, on a goroutine of its own. There is no timer while there is
-// nothing to do. Spool.mtx guards it.
+// task is work done with a delay, on its own goroutine. Without work there is no timer. Spool.mtx guards it.
 type task struct {
 	after time.Duration
 	what  string
@@ -21,7 +20,7 @@ type task struct {
 	timer *time.Timer // nil = nothing to do
 }
 
-// arm has the task run once after its time.
+// arm schedules a run of the task after its delay.
 func (t *task) arm(s *Spool) {
 	if t.timer != nil || s.closed {
 		return
@@ -34,7 +33,7 @@ func (t *task) arm(s *Spool) {
 	})
 }
 
-// stop keeps the task from running if it does not run yet.
+// stop cancels a scheduled run.
 func (t *task) stop(running *sync.WaitGroup) {
 	if t.timer != nil && t.timer.Stop() {
 		running.Done()
@@ -48,7 +47,7 @@ func (s *Spool) writeCellsLater() {
 	defer s.mtx.Unlock()
 	s.cells.timer = nil
 	if s.closed {
-		return // Close does it
+		return // Close does the work
 	}
 	if err := s.writeCells(); err != nil {
 		s.warn("settled", "what has been delivered cannot be noted down and may be sent again: %v", err)
@@ -69,7 +68,7 @@ func (s *Spool) writeCells() error {
 	return first
 }
 
-// tidyLater is the task tidy: it syncs what was written, without holding up others, and gives room back.
+// tidyLater is the task tidy: it syncs written files, in parallel with other calls, and frees space.
 func (s *Spool) tidyLater() {
 	paths, segments := s.toSync()
 	failed := map[int]error{}
@@ -82,11 +81,11 @@ func (s *Spool) tidyLater() {
 	defer s.mtx.Unlock()
 	for i := range failed {
 		if g := segments[i]; g != nil {
-			g.sealed = true // what the disk does with it is not known: go on in another
+			g.sealed = true // the disk's state is unknown: continue in another segment
 		}
 	}
 	if s.closed {
-		return // perhaps long ago: there may be nobody any more to tell
+		return // perhaps long ago, without a caller to inform
 	}
 	for i, err := range failed {
 		s.warn("syncing", "%s cannot be forced to the disk: %v", paths[i], err)
@@ -99,7 +98,7 @@ func (s *Spool) tidyLater() {
 	}
 }
 
-// toSync writes the files "settled" and takes what is to be synced, segments and, with nil, everything else.
+// toSync writes the files "settled" and returns the files to sync: segments, and, with nil, all other paths.
 func (s *Spool) toSync() (paths []string, segments []*segment) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
@@ -133,7 +132,7 @@ func (s *Spool) takeUnsynced() (paths []string, segments []*segment) {
 	return paths, segments
 }
 
-// sync forces a file or a directory to the disk. One that is gone needs it no more.
+// sync forces a file or a directory to the disk. A removed file needs no sync.
 func (s *Spool) sync(path string) error {
 	f, err := s.fs.Open(path, os.O_RDONLY)
 	if err == nil {
@@ -146,7 +145,7 @@ func (s *Spool) sync(path string) error {
 	return err
 }
 
-// giveBack removes segments of which the disk knows that they are settled.
+// giveBack removes segments whose settlement is on disk.
 func (s *Spool) giveBack() error {
 	var first error
 	for l := range s.dirty {
@@ -185,7 +184,7 @@ func (s *Spool) giveBack() error {
 
 var errNotYet = errors.New("not yet")
 
-// reclaim does at once, and for all logs, what tidy would do later.
+// reclaim does the work of tidy at once, for all logs.
 func (s *Spool) reclaim() error {
 	first := s.writeCells()
 	if err := s.syncAll(s.takeUnsynced()); first == nil {
@@ -197,7 +196,7 @@ func (s *Spool) reclaim() error {
 	return first
 }
 
-// syncAll forces what takeUnsynced gave to the disk. Segments that could not be are not written to any more.
+// syncAll forces the result of takeUnsynced to the disk. Segments with a failed sync are not written again.
 func (s *Spool) syncAll(paths []string, segments []*segment) (first error) {
 	for i, path := range paths {
 		if err := s.sync(path); err != nil {
@@ -212,7 +211,7 @@ func (s *Spool) syncAll(paths []string, segments []*segment) (first error) {
 	return first
 }
 
-// syncNow forces what an append wrote to the disk, with the directories that it made.
+// syncNow forces the writes of an append to the disk, with new directories.
 func (s *Spool) syncNow(l *topicLog, before state) error {
 	for _, g := range l.segs[max(before.segs-1, 0):] {
 		if !g.unsynced {

@@ -12,12 +12,12 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// View is a spool to look at, as it was when OpenView read it. It changes nothing and takes no lock, so that it works
-// beside the process that uses the spool; what that process writes or removes meanwhile may be missing. One goroutine
-// at a time may use it.
+// View is a read-only view of a spool at the time of OpenView. It changes nothing and takes no lock, so it
+// works beside the process in use; concurrent writes or removals of that process may be missing. Not safe for
+// concurrent use.
 type View struct {
 	Dir        string
-	Connection string // empty: the directory's name does not say it
+	Connection string // empty: not in the directory's name
 	InUse      bool   // a process has the spool open
 	PID        int    // which; 0 = not known
 
@@ -27,22 +27,22 @@ type View struct {
 	found  []Damage
 }
 
-// LogView is one log of a spool.
+// LogView is a log of a spool.
 type LogView struct {
 	Topic          string // empty for the dead letters
-	First, Next    uint64 // the positions that have no outcome yet: from First up to Next
+	First, Next    uint64 // the positions without an outcome: from First up to Next
 	Segments       int
 	Bytes          int64
 	Oldest, Newest time.Time // when these were accepted; zero = not known
 }
 
-// FileView is a file that was set aside.
+// FileView is a file set aside.
 type FileView struct {
 	Name  string // below the spool's directory
 	Bytes int64
 }
 
-// OpenView reads what a spool holds.
+// OpenView reads a spool.
 func OpenView(dir string) (*View, error) {
 	own, err := openSpool(dir, false)
 	if err != nil {
@@ -81,7 +81,7 @@ func OpenView(dir string) (*View, error) {
 	return v, nil
 }
 
-// note keeps what was found, and has files read by the names they still have, up to where Open would cut them off.
+// note stores the findings. Files are read by their present names, up to the place where Open would truncate.
 func (v *View) note(l *topicLog, f *findings) {
 	v.found = append(v.found, f.damages...)
 	if l == nil {
@@ -95,7 +95,7 @@ func (v *View) note(l *topicLog, f *findings) {
 	}
 }
 
-// Logs gives the topics' logs that are not empty, by topic.
+// Logs returns the non-empty logs of topics, by topic.
 func (v *View) Logs() []LogView {
 	var logs []LogView
 	for _, l := range v.topics {
@@ -106,7 +106,7 @@ func (v *View) Logs() []LogView {
 	return logs
 }
 
-// Dead gives the log of the dead letters.
+// Dead returns the log of the dead letters.
 func (v *View) Dead() LogView { return v.logView(v.dead) }
 
 func (v *View) logView(l *topicLog) LogView {
@@ -123,7 +123,7 @@ func (v *View) logView(l *topicLog) LogView {
 	return out
 }
 
-// SetAside gives the files that were set aside because of damage.
+// SetAside returns the files set aside because of damage.
 func (v *View) SetAside() []FileView {
 	var files []FileView
 	for _, a := range listAside(v.ld.fs, filepath.Join(v.Dir, damagedName)) {
@@ -136,8 +136,8 @@ func (v *View) reader(found func(*topicLog, *segment, Damage, uint64, uint64)) *
 	return &reader{fs: v.ld.fs, dir: v.Dir, found: found}
 }
 
-// Verify reads everything that is on the disk and gives what is wrong with it, and how many records are right. What has
-// been set aside is not looked at.
+// Verify reads all files of the spool and returns the damage and the number of valid records. Files set aside
+// are not read.
 func (v *View) Verify() (damages []Damage, records uint64, err error) {
 	damages = slices.Clone(v.found)
 	r := v.reader(func(l *topicLog, g *segment, d Damage, from, to uint64) {
@@ -182,8 +182,8 @@ func (v *View) parse(l *topicLog, f frame) (outbox.DeadLetter, error) {
 	return outbox.DeadLetter{Record: r}, err
 }
 
-// Records gives the records of a topic that have no outcome yet, in order, until each returns an error, which it
-// returns.
+// Records passes the records of a topic without an outcome to each, in order. It stops at an error of each
+// and returns the error.
 func (v *View) Records(topic string, each func(position uint64, r *outbox.Record) error) error {
 	for _, l := range v.topics {
 		if l.topic == topic {
@@ -193,7 +193,7 @@ func (v *View) Records(topic string, each func(position uint64, r *outbox.Record
 	return nil
 }
 
-// Letters gives the dead letters, as Records does.
+// Letters passes the dead letters to each, like Records.
 func (v *View) Letters(each func(position uint64, letter outbox.DeadLetter) error) error {
 	return v.each(v.dead, each)
 }
@@ -220,7 +220,7 @@ func (v *View) each(l *topicLog, each func(uint64, outbox.DeadLetter) error) err
 	return nil
 }
 
-// Find returns the directories of the spools that a path means: the path itself, or those below it, see List.
+// Find returns the directories of the spools at a path: the path itself, or the spools below it, see List.
 func Find(path string) ([]string, error) {
 	own, err := openSpool(path, false)
 	if err == nil {
