@@ -14,8 +14,8 @@ package boundary
 
 `
 
-// messagesGo renders the table for Go: the numbers, and one type with Put and Get for each list element, request and
-// answer that has fields.
+// messagesGo renders the table for Go: the numbers, and a type with Put and Get for each list element,
+// request and answer with fields.
 func messagesGo() []byte {
 	var b bytes.Buffer
 	b.WriteString(messagesGoHead)
@@ -50,7 +50,7 @@ func messagesGo() []byte {
 	return b.Bytes()
 }
 
-// goBodies renders the functions that return empty requests and answers.
+// goBodies renders the functions for empty requests and answers.
 func goBodies(b *bytes.Buffer) {
 	for _, side := range []struct {
 		name   string
@@ -118,7 +118,7 @@ func goGet(b *bytes.Buffer, f *boundary.Field) {
 	}
 }
 
-// goReader names the method of the Reader, which for most types is that of the Writer too.
+// goReader returns the name of the Reader's method; for most types the Writer's method has the same name.
 func goReader(f *boundary.Field) string {
 	return map[boundary.Type]string{boundary.Uint64: "Number", boundary.Uint32: "Uint32", boundary.Int32: "Int32",
 		boundary.Bool: "Bool", boundary.Text: "Text", boundary.Bytes: "Bytes", boundary.Texts: "Texts"}[f.Type]
@@ -159,7 +159,7 @@ func goName(name string) string {
 	return b.String()
 }
 
-// enumName makes FULL_FRAMES FullFrames, and leaves EINVAL and OK as they are.
+// enumName converts FULL_FRAMES to FullFrames, and keeps EINVAL and OK.
 func enumName(name string) string {
 	if name == "OK" || strings.HasPrefix(name, "E") && !strings.Contains(name, "_") && name != "ERROR" {
 		return name

@@ -1,6 +1,7 @@
-// Package docs renders what is generated from tables: of the options in internal/config, the sample files, the XML
-// documentation for Asterisk and the tables of the README; of the messages in internal/boundary, their C header and
-// their Go types; of internal/metrics, the page of the metrics. It only makes text; the command in generate writes it.
+// Package docs renders documents from tables. From the options in internal/config: the sample files, the XML
+// documentation for Asterisk and the tables of the README. From the messages in internal/boundary: their C
+// header and their Go types. From internal/metrics: the page of the metrics. The package only renders text;
+// the command in generate writes the files.
 package docs
 
 import (
@@ -13,14 +14,14 @@ import (
 	"reskafka/internal/config"
 )
 
-// Output is one generated document.
+// Output is a generated document.
 type Output struct {
 	Path    string // from the root of the project, with slashes
 	Content []byte
 }
 
-// Outputs gives every document below root as it should be. Of README.md only what stands between the markers is
-// ours; without the file, or without a marker, it is left as it is.
+// Outputs returns every document below root in its correct state. In README.md only the text between the
+// markers is generated; a README without a marker, or a missing README, is left alone.
 func Outputs(root string) ([]Output, error) {
 	var out []Output
 	for _, f := range config.Files() {
@@ -55,7 +56,7 @@ func marker(f *config.File) string {
 	return strings.ReplaceAll(strings.TrimSuffix(f.Name, "kafka.conf"), "_", "-") + "options"
 }
 
-// insert replaces what stands between the begin and the end of a marker.
+// insert replaces the text between the begin and the end of a marker.
 func insert(text []byte, marker string, content []byte) ([]byte, error) {
 	begin, end := []byte("<!-- "+marker+":begin -->\n"), []byte("<!-- "+marker+":end -->")
 	before, rest, found := bytes.Cut(text, begin)
@@ -69,7 +70,7 @@ func insert(text []byte, marker string, content []byte) ([]byte, error) {
 	return bytes.Join([][]byte{before, begin, content, end, after}, nil), nil
 }
 
-// accepted says what an option takes, with its unit.
+// accepted describes the accepted values of an option, with the unit.
 func accepted(o *config.Info) string {
 	if o.Kind == config.PEMFile {
 		return "PEM file"
@@ -80,12 +81,12 @@ func accepted(o *config.Info) string {
 	return o.Accepts()
 }
 
-// saysNothing says whether an option takes any text, which needs no mention.
+// saysNothing reports whether an option accepts any text, which needs no mention.
 func saysNothing(o *config.Info) bool {
 	return (o.Kind == config.Text || o.Kind == config.SecretText) && o.Max == 0
 }
 
-// described says whether any of the words of an option has an explanation.
+// described reports whether a word of an option has an explanation.
 func described(o *config.Info) bool {
 	for _, w := range o.Words {
 		if w.Short != "" {

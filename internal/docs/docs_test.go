@@ -18,7 +18,7 @@ import (
 // root is the project's root, seen from here.
 var root = filepath.Join("..", "..")
 
-// The committed documents are those that the tables give.
+// The committed documents equal the rendered documents.
 func TestDocumentsAreUpToDate(t *testing.T) {
 	outputs, err := Outputs(root)
 	if err != nil {
@@ -35,7 +35,7 @@ func TestDocumentsAreUpToDate(t *testing.T) {
 	}
 }
 
-// parsers reads each file the way its module does, and counts what it configures.
+// parsers reads each file like its module, and counts the configured connections or sources.
 var parsers = map[string]func([]config.Entry) (int, []config.Problem){
 	"kafka.conf": func(entries []config.Entry) (int, []config.Problem) {
 		cfg, problems := config.ParseKafka(entries)
@@ -55,7 +55,7 @@ var parsers = map[string]func([]config.Entry) (int, []config.Problem){
 
 var optionLine = regexp.MustCompile(`(?m)^;(\[|[a-z_]+ = )`)
 
-// A sample loads as it is and with every option taken into use, and names every option of the table.
+// A sample loads unchanged and with every option enabled, and names every option of the table.
 func TestSamplesLoad(t *testing.T) {
 	for _, f := range config.Files() {
 		parse := parsers[f.Name]
@@ -94,7 +94,7 @@ func TestSamplesLoad(t *testing.T) {
 	}
 }
 
-// The samples work together as they are installed: the connection that call records are sent on is one of kafka.conf.
+// The installed samples work together: the connection of the call records exists in kafka.conf.
 func TestSamples_AsInstalled_NameTheSameConnection(t *testing.T) {
 	kafka, problems := config.ParseKafka(configtest.Read(string(Sample(&config.KafkaFile))))
 	cdr, more := config.ParseCDR(configtest.Read(string(Sample(&config.CDRFile))))
@@ -149,7 +149,7 @@ func TestXML(t *testing.T) {
 	}
 }
 
-// What a reload does with an option is said where that is not at once.
+// The XML describes the effect of a reload where it is not immediate.
 func TestXMLSaysWhatAReloadDoes(t *testing.T) {
 	text := string(XML(&config.KafkaFile))
 	for _, s := range config.KafkaFile.Sections {
@@ -200,7 +200,7 @@ func TestInsert(t *testing.T) {
 	}
 }
 
-// The README's tables are made where its markers are.
+// The README's tables are rendered at its markers.
 func TestOutputsFillTheREADME(t *testing.T) {
 	dir := t.TempDir()
 	const text = "# x\n<!-- options:begin -->\n<!-- options:end -->\n" +

@@ -8,7 +8,7 @@ import (
 	"reskafka/internal/config"
 )
 
-// Markdown renders the options of a file as tables for the README, one for each kind of section.
+// Markdown renders the options of a file as tables for the README, a table for each kind of section.
 func Markdown(f *config.File) []byte {
 	var b bytes.Buffer
 	for _, s := range f.Sections {
@@ -38,7 +38,7 @@ func defaultCell(o *config.Info) string {
 	return "`" + o.Default + "`"
 }
 
-// cell is text as it can stand in a cell of a table.
+// cell escapes text for a cell of a table.
 func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "<", "&lt;", "\n", " ").Replace(text)
 }

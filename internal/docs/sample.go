@@ -11,10 +11,10 @@ import (
 // sampleWidth is how wide a sample file may be: a terminal's 80 columns.
 const sampleWidth = 79
 
-// Sample renders a configuration file to start from. A line that begins with "; " explains; one that begins with ";"
-// alone is an option at its default or, where there is none, an example, to be used by taking the semicolon away. Only
-// what the file cannot do without is no comment: the sections, one of each kind, and their required options. So the
-// samples of all files work together as they are installed.
+// Sample renders a configuration file to start from. A line that begins with "; " is an explanation. A line
+// that begins with ";" alone is an option at its default or, without a default, an example; removing the
+// semicolon sets the option. Only necessary lines are active: a section of each kind, and required options.
+// The installed samples therefore work together.
 func Sample(f *config.File) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, ";\n; %s: %s\n;\n", f.Name, f.Title)
@@ -56,7 +56,7 @@ func sampleSection(b *bytes.Buffer, s config.Section) {
 	}
 }
 
-// sampleOption writes one option, as a comment unless it is required.
+// sampleOption writes an option, as a comment unless required.
 func sampleOption(b *bytes.Buffer, o *config.Info) {
 	prose(b, "; ", "; ", o.Short+". "+o.Long)
 	switch {
@@ -96,8 +96,8 @@ func defaultSentence(o *config.Info) string {
 	return "Default: " + o.Default + "."
 }
 
-// prose writes text in lines of at most sampleWidth, the first after one prefix, the others after the next. A setting,
-// "name = value", is not broken.
+// prose writes text in lines of at most sampleWidth, the first with prefix, the others with next. A setting,
+// "name = value", stays on one line.
 func prose(b *bytes.Buffer, prefix, next, text string) {
 	width := 0
 	for _, word := range strings.Fields(strings.ReplaceAll(text, " = ", "\x00=\x00")) {

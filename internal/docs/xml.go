@@ -9,7 +9,7 @@ import (
 	"reskafka/internal/config"
 )
 
-// XML renders the documentation that Asterisk shows with `config show help`, by its appdocsxml.dtd.
+// XML renders the documentation for `config show help`, by Asterisk's appdocsxml.dtd.
 func XML(f *config.File) []byte {
 	x := &xmlWriter{}
 	x.raw(`<?xml version="1.0" encoding="UTF-8"?>`)
@@ -48,7 +48,7 @@ func (x *xmlWriter) section(s config.Section) {
 		x.text("para", s.Long)
 		x.close("description")
 	}
-	// What `config show help` says of the sections that are meant.
+	// The sections in the output of `config show help`.
 	x.open("syntax")
 	x.open("matchInfo")
 	if s.Typed {
@@ -103,7 +103,7 @@ func (x *xmlWriter) option(o *config.Info) {
 	x.close("configOption")
 }
 
-// typeName says in a word or two what `config show help` puts into brackets.
+// typeName returns a word or two for the brackets of `config show help`.
 func typeName(o *config.Info) string {
 	switch o.Kind {
 	case config.Number:

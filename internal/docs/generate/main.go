@@ -1,5 +1,5 @@
-// Command generate writes the documents that are made from the option tables: the sample files, the XML documentation
-// and the tables of the README. With -check it writes nothing and exits with 1 if one of them is stale.
+// Command generate writes the documents rendered from tables: the sample files, the XML documentation and the
+// tables of the README. With -check it writes nothing and exits with 1 if a document is stale.
 package main
 
 import (
@@ -30,10 +30,10 @@ func main() {
 	}
 }
 
-// errStale says that a check found something to write.
+// errStale means that a check found a stale document.
 var errStale = errors.New("generated documents are stale; run: " + command)
 
-// run writes the documents below root that are not as they should be, or reports them if it only checks.
+// run writes the stale documents below root, or reports them with check.
 func run(root string, check bool, out io.Writer) error {
 	outputs, err := docs.Outputs(root)
 	if err != nil {

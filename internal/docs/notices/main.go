@@ -1,5 +1,5 @@
-// Command notices prints the licences of everything that the engine and the reskafka command are linked with beside our own
-// sources: BSD and MIT ask that whoever gets the programs gets these texts too.
+// Command notices prints the licences of all libraries linked into the engine and the reskafka command: BSD
+// and MIT require these texts beside the programs.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// linked is what is installed.
+// linked are the installed programs.
 var linked = []string{"./cmd/reskafka"}
 
 func main() {
@@ -24,7 +24,7 @@ func main() {
 	}
 }
 
-// listed is what `go list` says of a package.
+// listed is a package in the output of `go list`.
 type listed struct {
 	ImportPath string
 	Dir        string
@@ -35,7 +35,7 @@ type listed struct {
 	}
 }
 
-// notice is a licence and what is under it.
+// notice is a licence and the packages under it.
 type notice struct {
 	text string
 	of   []string
@@ -80,7 +80,7 @@ func write(w io.Writer, top string) error {
 	return nil
 }
 
-// addPackage adds the licences of a package: those of its folder and of the folders above, up to its module's.
+// addPackage adds the licences of a package, from its folder up to its module's folder.
 func addPackage(all *[]notice, p listed) error {
 	found := false
 	for dir := p.Dir; ; dir = filepath.Dir(dir) {
@@ -112,7 +112,7 @@ func addPackage(all *[]notice, p listed) error {
 	return nil
 }
 
-// add adds a licence, or what is under it to one that is there.
+// add adds a licence, or another package of a known licence.
 func add(all *[]notice, file, of string) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
