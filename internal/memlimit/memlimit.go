@@ -1,4 +1,4 @@
-// Package memlimit finds out how much memory this process may have before the kernel kills it.
+// Package memlimit finds the memory limit of this process, above which the kernel kills.
 package memlimit
 
 import (
@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// Limit is what a process may have.
+// Limit is the memory limit of a process.
 type Limit struct {
-	Bytes int64  // 0 = it is not known
-	By    string // what sets it, for a log line
+	Bytes int64  // 0 = unknown
+	By    string // source of the limit, for a log line
 }
 
-// Read returns the lowest limit of this process: of the control groups that it is in, version 1 or 2, or the machine's
-// memory. root is put before every path that is read; it is empty but in tests.
+// Read returns the lowest limit of this process: of its control groups, version 1 or 2, or the machine's
+// memory. root is a prefix for every path; empty except in tests.
 func Read(root string) (lowest Limit) {
 	lowest = machine(root)
 	defer func() {
@@ -54,13 +54,13 @@ func machine(root string) Limit {
 	return Limit{Bytes: math.MaxInt64}
 }
 
-// group is a control group that limits memory.
+// group is a control group with a memory limit.
 type group struct {
 	mount, folder string // folder is mount or below it
 	files         []string
 }
 
-// groups returns those that this process is in.
+// groups returns the groups of this process.
 func groups(root string) []group {
 	mounts, _ := os.ReadFile(filepath.Join(root, "/proc/self/mountinfo"))
 	own, _ := os.ReadFile(filepath.Join(root, "/proc/self/cgroup"))
@@ -85,8 +85,8 @@ func groups(root string) []group {
 
 func contains(list, word string) bool { return strings.Contains(","+list+",", ","+word+",") }
 
-// locate returns the group at path of the hierarchies that are mounted. A container may see a part of the hierarchy only, and
-// its own group as the top of it.
+// locate returns the group at path in the mounted hierarchies. A container may see only a part of a
+// hierarchy, with its own group as the top.
 func locate(mounts, path string, files []string, matches func(kind, options string) bool) []group {
 	var found []group
 	for line := range strings.Lines(mounts) {
@@ -105,7 +105,7 @@ func locate(mounts, path string, files []string, matches func(kind, options stri
 	return found
 }
 
-// number reads a file with a number of bytes in it. ok = false: there is none, or it says that there is no limit.
+// number reads a number of bytes from a file. ok = false: no file, or no limit.
 func number(path string) (bytes int64, ok bool) {
 	text, err := os.ReadFile(path)
 	if err != nil {
