@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// Guard, deferred, ends a panic where it stands: one on a goroutine that nobody catches would end the engine. It
-// cannot mend what the panic interrupted. The line and the stack are in the log.
+// Guard, deferred, recovers a panic: an uncaught panic of a goroutine would end the engine. The interrupted
+// work stays incomplete. The log has a line and the stack.
 func Guard(l Logger, where string) {
 	if r := recover(); r != nil {
 		LogPanic(l, where, r)
 	}
 }
 
-// LogPanic writes a recovered panic with the stack that led to it to the log and to standard error, which is there
-// even when the log is not.
+// LogPanic writes a recovered panic with its stack to the log and to standard error, which works even without
+// the log.
 func LogPanic(l Logger, where string, recovered any) {
 	text := fmt.Sprintf("the engine panicked in %s, this is a defect: %v", where, recovered)
 	stack := string(debug.Stack())

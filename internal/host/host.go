@@ -1,4 +1,4 @@
-// Package host is the engine's view of the PBX that started it: where log lines go, and who the PBX is.
+// Package host is the engine's view of its PBX: the destination of log lines, and the PBX's identity.
 package host
 
 // Level is the severity of a log line, in Asterisk's own steps.
@@ -12,24 +12,24 @@ const (
 	Error
 )
 
-// System is the identity of the running PBX, as records carry it in their headers.
+// System is the identity of the running PBX, for the headers of records.
 type System struct {
-	EntityID string // Asterisk's EID, as ast_eid_to_str prints it
+	EntityID string // Asterisk's EID, in the form of ast_eid_to_str
 	Name     string // systemname of asterisk.conf; may be empty
 	Version  string // Asterisk's version
 	Hostname string
 	SpoolDir string // Asterisk's directory for spools; empty = not known
 
-	// StageFolder is the folder of shared memory that Asterisk's process uses already, made by an engine that is gone; empty =
-	// none yet.
+	// StageFolder is the folder of shared memory already used by Asterisk's process, created by a previous
+	// engine; empty = none yet.
 	StageFolder string
 
-	MemoryBytes int64  // that the process may have; 0 = not known
-	MemoryBy    string // what limits it
+	MemoryBytes int64  // memory limit of the process; 0 = unknown
+	MemoryBy    string // source of the limit
 }
 
-// Logger takes one finished log line without a trailing newline. file, line and function name the place in our source. It may be
-// called from any goroutine and must not block for long.
+// Logger logs a line without a trailing newline. file, line and function name the place in our source. Log is
+// safe for concurrent use and must not block for long.
 type Logger interface {
 	Log(level Level, file string, line int, function, text string)
 }

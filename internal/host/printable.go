@@ -7,8 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// Printable returns text that stays on its line and does not steer a terminal: whatever is neither a printable character nor
-// a blank comes out as \x1b, \u202e and so on. Logf escapes what it logs; package console and cmd/reskafka escape what they print.
+// Printable returns text without line breaks and terminal sequences: every character that is neither
+// printable nor a blank becomes \x1b, \u202e and so on. Logf escapes log lines; package console and
+// cmd/reskafka escape their output.
 func Printable(text string) string {
 	clean := func(r rune) bool { return r != utf8.RuneError && strconv.IsPrint(r) }
 	if strings.IndexFunc(text, func(r rune) bool { return !clean(r) }) < 0 {

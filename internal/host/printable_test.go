@@ -14,7 +14,8 @@ func TestPrintable_AnyText_StaysOnItsLine(t *testing.T) {
 	}
 }
 
-// TestLogf_TextFromOutside_IsEscaped guards the log and the terminal of who reads it: a broker's message may hold anything.
+// TestLogf_TextFromOutside_IsEscaped guards the log and the terminal of its reader: a broker's message may
+// contain anything.
 func TestLogf_TextFromOutside_IsEscaped(t *testing.T) {
 	var log lines
 	Logf(&log, Error, "the broker says: %s", "a\r\n[2026] ERROR: b\x1b[2J\a\x00\xff\u202e")
