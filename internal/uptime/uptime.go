@@ -1,4 +1,5 @@
-// Package uptime is the clock that nobody can set: how long the machine has been running, and which of its runs this is.
+// Package uptime is a clock that no user can set: the running time of the machine, and the identity of its
+// boot.
 package uptime
 
 import (
@@ -12,11 +13,11 @@ import (
 	"unsafe"
 )
 
-// clockBoottime is CLOCK_BOOTTIME of Linux, which goes on while the machine is suspended.
+// clockBoottime is CLOCK_BOOTTIME of Linux, which runs during a suspend.
 const clockBoottime = 7
 
-// Now returns the time since the machine was started, including the time that it was suspended. Where the kernel does not know
-// this clock, it is the time since the process was started.
+// Now returns the time since the machine's start, including suspends. On a kernel without this clock, it
+// returns the time since the process's start.
 func Now() time.Duration {
 	var ts syscall.Timespec
 	if _, _, failed := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockBoottime, uintptr(unsafe.Pointer(&ts)), 0); failed != 0 {
@@ -27,8 +28,8 @@ func Now() time.Duration {
 
 var start = time.Now()
 
-// Boot returns a number that tells this run of the machine from all others: uptimes of different ones cannot be compared. It is
-// not 0. Where the kernel does not say, each call returns another.
+// Boot returns a number for this boot of the machine: uptimes of different boots are not comparable. The
+// number is not 0. Without information from the kernel, each call returns another number.
 func Boot() uint64 {
 	id := make([]byte, 8)
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
