@@ -1,5 +1,6 @@
-// Package rooted opens directories, and files in them, that somebody else may have prepared. It follows no symbolic link in
-// the names that it is given, waits for no named pipe, opens no device, and never leaves the directory.
+// Package rooted opens directories, and files in them, where another user may have prepared the path. It
+// follows no symbolic link in given names, waits for no named pipe, opens no device, and never leaves the
+// directory.
 package rooted
 
 import (
@@ -14,14 +15,14 @@ import (
 	"syscall"
 )
 
-// Dir is an open directory. It stays the same directory whatever its path comes to name.
+// Dir is an open directory. It stays the same directory after any change of its path.
 type Dir struct {
 	*os.Root
 	path  string
 	owner int
 }
 
-// ForeignError reports a directory that belongs to another user than the one this process runs as.
+// ForeignError reports a directory owned by another user than this process's.
 type ForeignError struct {
 	Path  string
 	Owner int
@@ -40,7 +41,7 @@ func Open(path string) (*Dir, error) {
 	if !link.IsDir() {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("%s and not a directory", Kind(link.Mode()))}
 	}
-	// The dot makes the kernel refuse a named pipe at once, should one have taken the directory's place meanwhile.
+	// The dot makes the kernel refuse a named pipe at once, if a pipe has replaced the directory meanwhile.
 	root, err := os.OpenRoot(path + "/.")
 	if err != nil {
 		return nil, err
@@ -56,10 +57,10 @@ func Open(path string) (*Dir, error) {
 	return &Dir{root, path, Owner(info)}, nil
 }
 
-// OpenOwn is Open for a directory that must belong to the user this process runs as. The error is a *ForeignError when it
-// belongs to another one.
+// OpenOwn is Open for a directory that must belong to this process's user. The error is a *ForeignError for
+// another owner.
 func OpenOwn(path string) (*Dir, error) {
-	// Another user's directory may not let us open it.
+	// The permissions of another user's directory may forbid the open.
 	if info, err := os.Lstat(path); err == nil && info.IsDir() && Owner(info) != os.Geteuid() {
 		return nil, &ForeignError{path, Owner(info)}
 	}
@@ -74,7 +75,7 @@ func OpenOwn(path string) (*Dir, error) {
 	return d, nil
 }
 
-// Path returns the path that the directory was opened by.
+// Path returns the path used to open the directory.
 func (d *Dir) Path() string { return d.path }
 
 // Mode returns the directory's permissions.
@@ -86,12 +87,12 @@ func (d *Dir) Mode() (fs.FileMode, error) {
 	return info.Mode().Perm(), nil
 }
 
-// OpenFile opens a regular file or a directory below d. What it creates is for its owner only.
+// OpenFile opens a regular file or a directory below d. A created file is for its owner only.
 func (d *Dir) OpenFile(name string, flag int) (*os.File, error) {
 	info, err := d.Lstat(name)
 	switch {
 	case flag&os.O_EXCL != 0, errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0:
-		info = nil // the kernel refuses whatever is there
+		info = nil // the kernel refuses all other kinds
 	case err != nil:
 		return nil, err
 	default:
@@ -136,7 +137,7 @@ func acceptable(name string, info fs.FileInfo) error {
 	return &fs.PathError{Op: "open", Path: name, Err: errors.New(Kind(info.Mode()) + " and not a file")}
 }
 
-// Kind describes what a mode says a file is.
+// Kind describes the kind of file of a mode.
 func Kind(mode fs.FileMode) string {
 	switch {
 	case mode.IsRegular():
@@ -154,11 +155,11 @@ func Kind(mode fs.FileMode) string {
 	}
 }
 
-// Owner returns the number of the user that a file belongs to.
+// Owner returns the user id of a file's owner.
 func Owner(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
-// UserName returns a user's name and number, or the number alone when /etc/passwd does not list it. It does not ask the C
-// library, which may ask a directory service and wait for it.
+// UserName returns a user's name and number, or the number alone for a user missing in /etc/passwd. It does
+// not use the C library, which may ask a directory service and block.
 func UserName(uid int) string {
 	number := strconv.Itoa(uid)
 	accounts, _ := os.ReadFile("/etc/passwd")
@@ -170,9 +171,9 @@ func UserName(uid int) string {
 	return number
 }
 
-// Resolve returns path with symbolic links in its last element resolved. It refuses a link that belongs to neither root nor the
-// user this process runs as: whoever owns it decides where it leads. What is above is left to the kernel, for a link such as
-// /proc/PID/root leads to where its text does not.
+// Resolve returns path with symbolic links in its last element resolved. It refuses a link owned by neither
+// root nor this process's user, because the owner chooses the target. The kernel resolves the parent
+// directories, because a link such as /proc/PID/root does not lead to its text.
 func Resolve(path string) (string, error) {
 	for range maxLinks {
 		info, err := os.Lstat(path)

@@ -58,7 +58,7 @@ func TestOpenFile_OddFiles_Refused(t *testing.T) {
 	}
 }
 
-// The directory stays the same when another one takes its path.
+// The directory stays the same after another directory takes its path.
 func TestDir_PathReplaced_KeepsDirectory(t *testing.T) {
 	top := filepath.Join(t.TempDir(), "dir")
 	must(t, os.Mkdir(top, 0o700))
@@ -96,7 +96,7 @@ func TestResolve_Links_LastElementOnly(t *testing.T) {
 	if _, err := Resolve(path("missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: %v", err)
 	}
-	// The text of this link is "/", and it may lead elsewhere.
+	// The text of this link is "/", and its target may be another directory.
 	if got, err := Resolve("/proc/self/root/tmp"); got != "/proc/self/root/tmp" || err != nil {
 		t.Errorf("%s, %v", got, err)
 	}
