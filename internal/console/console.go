@@ -1,9 +1,9 @@
-// Package console holds every CLI command: its words, its help, its completion and the text it prints. Asterisk's CLI
-// knows a command by what this table says of it, so another one needs no C.
+// Package console has every CLI command: words, help, completion and output. Asterisk's CLI learns the
+// commands from this table, so a new command needs no C.
 //
-// A command renders a snapshot that Env gives and touches nothing itself. What it prints is plain text, a line for a
-// row, and can always be shown on a terminal: whatever bytes a name or an error holds, control characters come out
-// escaped. Passwords arrive here already hidden.
+// A command renders a snapshot from Env and changes nothing itself. The output is plain text, a line for each
+// row, and safe for a terminal: control characters in names and errors are escaped. Passwords are already
+// hidden.
 package console
 
 import (
@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// Command is one CLI command.
+// Command is a CLI command.
 type Command struct {
-	Words   string // what is typed: fixed words only, arguments follow them
-	Summary string // one line, for `core show help`
-	Usage   string // how to call it and what it does, shown by `core show help <words>` and for a wrong call
+	Words   string // typed words: fixed words only, arguments follow
+	Summary string // a line for `core show help`
+	Usage   string // syntax and effect, shown by `core show help <words>` and for a wrong call
 
-	// Complete gives what may stand after the words before, all of those complete and the command's own among
-	// them, when word has been typed of it. It may be nil.
+	// Complete returns the possible words after the complete words before, which include the command's own,
+	// for the typed prefix word. It may be nil.
 	Complete func(env Env, before []string, word string) []string
 
-	// Run gives what the command prints. args is all that was typed, the command's own words included. ok = false
-	// asks for the usage to be shown. It blocks for no longer than Env does.
+	// Run returns the command's output. args are all typed words, including the command's own. ok = false
+	// asks for the usage. It blocks no longer than Env.
 	Run func(env Env, args []string) (text string, ok bool)
 }
 
@@ -42,42 +42,43 @@ var Commands = []Command{
 	topicCreate,
 }
 
-// Env is what commands see of the engine. Its answers are snapshots that belong to the caller. Safe for use by
-// several goroutines.
+// Env is the engine's side of commands. Its answers are snapshots owned by the caller. Safe for concurrent
+// use.
 type Env interface {
-	// Enabled says whether kafka.conf has [general] enabled = yes.
+	// Enabled reports whether kafka.conf has [general] enabled = yes.
 	Enabled() bool
 	// Connections lists the connections in the order of kafka.conf.
 	Connections() []ConnectionStatus
-	// Connection finds the connection of that name, in any case.
+	// Connection returns the connection with this name, in any case.
 	Connection(name string) (ConnectionStatus, bool)
-	// LeftOut finds the connection of that name that is left out for an error in kafka.conf, and gives the error.
+	// LeftOut returns the error of a connection with this name left out because of kafka.conf.
 	LeftOut(name string) (why string, ok bool)
-	// Consumers lists the connections that have a group_id, in the order of kafka.conf.
+	// Consumers lists the connections with a group_id, in the order of kafka.conf.
 	Consumers() []ConsumerStatus
 	// SkipBatch has the consumer of a connection go on behind the unreadable batch of a partition, and returns the offset where.
 	SkipBatch(name, topic string, partition int32) (int64, error)
-	// TestSend sends one message and returns once the broker has acknowledged it (nil) or it is clear that it
-	// will not (why). A nil key is no key. It blocks for request_timeout_ms at most.
+	// TestSend sends a message and returns after the broker's acknowledgement (nil) or a final failure (the
+	// cause). A nil key is no key. It blocks for request_timeout_ms at most.
 	TestSend(ctx context.Context, name, topic, message string, key *string) error
-	// CreateTopic creates a topic and reports whether it did, or false for one that is there. 0 partitions or replicas leave the
-	// number to the brokers. It blocks for request_timeout_ms and two seconds at most.
+	// CreateTopic creates a missing topic and reports whether it did. The brokers choose partitions or
+	// replicas for 0. It blocks for request_timeout_ms and two seconds at most.
 	CreateTopic(ctx context.Context, name, topic string, partitions, replication int) (created bool, err error)
-	// Spools tells of what each connection has on disk, in the order of kafka.conf.
+	// Spools returns the state of each connection's files on disk, in the order of kafka.conf.
 	Spools() []SpoolStatus
-	// Spool tells it of the connection of that name.
+	// Spool returns the state for the connection with this name.
 	Spool(name string) (SpoolStatus, bool)
-	// RetrySpool makes the dead letters of a connection records again, and ends the wait of every topic that is to be
-	// tried again later: of one topic, or with an empty one of all. With an error, what was done before it stays done and is in the result.
+	// RetrySpool requeues the dead letters of a connection, and ends the wait of every topic with a later
+	// retry: of one topic, or of all topics for "". After an error, the finished part stays and is in the
+	// result.
 	RetrySpool(name, topic string) (RetryResult, error)
-	// PurgeSpool throws away what a connection has on disk, of one topic, or with an empty one of all. The records count as dropped; what is on its way to a broker
-	// already may still arrive. With an error, as RetrySpool.
+	// PurgeSpool deletes a connection's records on disk, of one topic, or of all topics for "". The records
+	// count as dropped; records in flight to a broker may still arrive. Errors as for RetrySpool.
 	PurgeSpool(name, topic string) (PurgeResult, error)
-	// Now is the time that ages are counted from.
+	// Now is the reference time of ages.
 	Now() time.Time
 }
 
-// arguments gives what follows the command's own words, or nil when not even those are all there.
+// arguments returns the words after the command's own words, or nil if those are incomplete.
 func arguments(words string, args []string) []string {
 	n := len(strings.Fields(words))
 	if len(args) < n {
@@ -86,8 +87,8 @@ func arguments(words string, args []string) []string {
 	return args[n:]
 }
 
-// candidates gives those of the offered words that begin with word, in any case, each once. One that the command line
-// would take apart again is left out: completing it would not give a command that works.
+// candidates returns the offered words that begin with word, in any case, without repetitions. A word that
+// the command line would split is left out: its completion would not be a working command.
 func candidates(word string, offered ...string) []string {
 	var out []string
 	for _, o := range offered {
@@ -98,12 +99,12 @@ func candidates(word string, offered ...string) []string {
 	return out
 }
 
-// typable says whether Asterisk's command line takes text as one word, as it stands.
+// typable reports whether Asterisk's command line reads text unchanged as one word.
 func typable(text string) bool {
 	return text != "" && printable(text) == text && !strings.ContainsAny(text, " \"\\")
 }
 
-// completeConnection is the completion of a command whose only argument is a connection.
+// completeConnection is the completion of a command with a connection as its only argument.
 func completeConnection(words string) func(env Env, before []string, word string) []string {
 	return func(env Env, before []string, word string) []string {
 		rest := arguments(words, before)
@@ -122,7 +123,7 @@ func connectionNames(env Env) []string {
 	return names
 }
 
-// noConnection answers a name that no connection has.
+// noConnection is the answer to an unknown connection.
 func noConnection(env Env, name string) string {
 	if !env.Enabled() {
 		return Failure(disabledText)
@@ -134,8 +135,8 @@ func noConnection(env Env, name string) string {
 	return Failure(text + "\n")
 }
 
-// Failure is the output of a command that could not do what it was asked for. Its first word never changes: asterisk -rx
-// exits with 0 whatever a command prints, so scripts look at that word. A list that is empty is no failure.
+// Failure is the output of a failed command. Its first word never changes: asterisk -rx exits with 0 in any
+// case, so scripts check this word. An empty list is no failure.
 func Failure(text string) string { return "Error: " + text }
 
 // noConnections answers when kafka.conf has none.

@@ -34,8 +34,8 @@ func completeConsumerSkip(env Env, before []string, word string) []string {
 	return nil
 }
 
-// unreadablePlaces lists the topics with unreadable partitions of the consumer that is named first, or those partitions when a topic
-// is named too.
+// unreadablePlaces lists the topics with unreadable partitions of the first named consumer, or, after a
+// topic, those partitions.
 func unreadablePlaces(env Env, rest []string) []string {
 	var places []string
 	for _, c := range env.Consumers() {

@@ -49,8 +49,7 @@ func runShowConnection(env Env, args []string) (string, bool) {
 	return b.String(), true
 }
 
-// writeSettings prints the options. The first two lines are fixed by spec §4, whatever the list of options
-// holds.
+// writeSettings prints the options. Spec §4 fixes the first two lines, for any list of options.
 func writeSettings(b *strings.Builder, c ConnectionStatus) {
 	line(b, "Name", printable(c.Name))
 	line(b, "Brokers", printable(c.Brokers))
@@ -65,7 +64,7 @@ func writeBrokers(b *strings.Builder, states []BrokerState, now time.Time) {
 	if len(states) == 0 {
 		b.WriteString("  none yet\n")
 	}
-	width := valueColumn - 2 // as item does, so that the short ones stand below the options' values
+	width := valueColumn - 2 // like item, so short labels align with the options' values
 	for _, s := range states {
 		if n := utf8.RuneCountInString(printable(s.Address)) + 2; n <= 48 {
 			width = max(width, n)
@@ -105,17 +104,17 @@ func (s BrokerState) text(now time.Time) string {
 	return text
 }
 
-// count is a line about messages. It may also be a column.
+// count is a line about messages, or a column.
 type count struct {
 	title   string
 	metrics []*metrics.Metric // added up
-	part    *metrics.Metric   // of which some are so; nil = they are told apart by reason, if they have any
-	partly  string            // what part means
+	part    *metrics.Metric   // the part with a property; nil = split by reason, if there is any
+	partly  string            // the property
 }
 
 func number(title string, of ...*metrics.Metric) count { return count{title: title, metrics: of} }
 
-// with returns c with the number of those that part counts.
+// with returns c with the number of part.
 func (c count) with(part *metrics.Metric, partly string) count {
 	c.part, c.partly = part, partly
 	return c
@@ -138,7 +137,7 @@ var (
 	topicColumns = []count{accepted, acknowledged, waiting, spooled, retried, dropped, deadLetters}
 )
 
-// of returns the number for what v is about.
+// of returns the number for the branch v.
 func (c count) of(v *metrics.Values) uint64 { return v.Sum(c.metrics...) }
 
 // cell is of as a cell of a table.
@@ -180,7 +179,7 @@ func writeCounts(b *strings.Builder, v *metrics.Values) {
 	}
 }
 
-// writeLastError prints the last error of a client with its age.
+// writeLastError prints a client's last error with its age.
 func writeLastError(b *strings.Builder, text string, v *metrics.Values, now time.Time) {
 	if text == "" {
 		return
@@ -192,12 +191,12 @@ func writeLastError(b *strings.Builder, text string, v *metrics.Values, now time
 	item(b, "Last error", text)
 }
 
-// item prints an indented line whose value stands below those of the options.
+// item prints an indented line, aligned with the options' values.
 func item(b *strings.Builder, label, value string) {
 	b.WriteString("  " + pad(label, valueColumn-2) + value + "\n")
 }
 
-// reasonList prints the reasons that have occurred, or nothing.
+// reasonList prints the present reasons, or nothing.
 func reasonList(reasons []ReasonCount) string {
 	var list []string
 	for _, r := range reasons {
@@ -208,7 +207,7 @@ func reasonList(reasons []ReasonCount) string {
 	return strings.Join(list, ", ")
 }
 
-// writeTroubles prints the topics whose messages wait for a reason that brokers gave.
+// writeTroubles prints the topics with messages waiting because of brokers.
 func writeTroubles(b *strings.Builder, c ConnectionStatus, now time.Time) {
 	title := "\nTopics in trouble:\n"
 	for topic, v := range topicsOf(c.Numbers) {
@@ -220,7 +219,7 @@ func writeTroubles(b *strings.Builder, c ConnectionStatus, now time.Time) {
 	}
 }
 
-// topicsOf returns the topics that have accepted messages, by name.
+// topicsOf returns the topics with accepted messages, by name.
 func topicsOf(v *metrics.Values) iter.Seq2[string, *metrics.Values] {
 	topics := maps.Collect(v.Each(metrics.Topic))
 	return func(yield func(string, *metrics.Values) bool) {
@@ -255,7 +254,7 @@ func topicTable(v *metrics.Values) string {
 	return "\n" + table(append(columns, column{title: "Why"}), rows)
 }
 
-// numberColumn is a column of numbers as wide as its title.
+// numberColumn returns a column of numbers as wide as its title.
 func numberColumn(title string) column {
 	return column{title: title, least: len(title) + 2, most: 24, right: true}
 }

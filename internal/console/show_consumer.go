@@ -71,7 +71,7 @@ func findConsumer(env Env, name string) (c ConsumerStatus, ok bool, answer strin
 	return c, false, Failure("Connection " + printable(name) + " does not consume: it has no group_id in kafka.conf\n")
 }
 
-// writeMember prints one subscription of a consumer.
+// writeMember prints a subscription of a consumer.
 func writeMember(b *strings.Builder, m MemberStatus, now time.Time) {
 	b.WriteString("\nSubscription to " + printable(strings.Join(m.Topics, ", ")) + ":\n")
 	state := "not a member of the group"
@@ -93,7 +93,7 @@ func writeMember(b *strings.Builder, m MemberStatus, now time.Time) {
 	}
 }
 
-// writeMembership prints how a subscription stands in its group.
+// writeMembership prints the state of a subscription in its group.
 func writeMembership(b *strings.Builder, m MemberStatus, now time.Time) {
 	text := m.State
 	if at := m.Numbers.Time(metrics.LastRebalance); !at.IsZero() {
@@ -106,7 +106,7 @@ func writeMembership(b *strings.Builder, m MemberStatus, now time.Time) {
 	}
 }
 
-// writeDelivery prints what the module's callback got and how long it takes.
+// writeDelivery prints the number of delivered messages and the duration of the module's callback.
 func writeDelivery(b *strings.Builder, v *metrics.Values) {
 	item(b, "Delivered", plural(v.Sum(metrics.Delivered), "message"))
 	var text []string
@@ -124,7 +124,7 @@ func writeDelivery(b *strings.Builder, v *metrics.Values) {
 	}
 }
 
-// maxPartitionRows bounds the table of a consumer with very many partitions to what a terminal shows.
+// maxPartitionRows limits the table of a consumer with very many partitions to the size of a terminal.
 const maxPartitionRows = 50
 
 func partitionTable(m MemberStatus) string {
@@ -164,7 +164,7 @@ func cellIfKnown(v *metrics.Values, m *metrics.Metric) string {
 	return strconv.FormatUint(n, 10)
 }
 
-// state says in words what keeps a partition from being read on. v has its numbers.
+// state describes the obstacle to a partition's reading. v has its numbers.
 func (p *PartitionStatus) state(v *metrics.Values) string {
 	position, placed := v.Get(metrics.Position)
 	stable, known := v.Get(metrics.StableOffset)

@@ -60,7 +60,7 @@ func (c *ConsumerStatus) sum(of ...*metrics.Metric) (n uint64) {
 	return n
 }
 
-// state is that of the subscription that needs attention most.
+// state returns the state of the subscription most in need of attention.
 func (c *ConsumerStatus) state() string {
 	for _, state := range []string{"error", "left", "joining", "paused", "stable"} {
 		if slices.ContainsFunc(c.Members, func(m MemberStatus) bool { return m.State == state }) {

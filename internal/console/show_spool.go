@@ -40,7 +40,7 @@ func runShowSpool(env Env, args []string) (string, bool) {
 	return spoolTable(spools, env.Now()), true
 }
 
-// What is counted of a whole spool.
+// Counts of a whole spool.
 var (
 	spoolDead   = number("Dead letters", metrics.SpoolDeadLetters)
 	spoolCounts = []count{
@@ -68,7 +68,7 @@ func spoolTable(spools []SpoolStatus, now time.Time) string {
 	}, rows)
 }
 
-// spoolText shows one spool.
+// spoolText prints a spool.
 func spoolText(s SpoolStatus, now time.Time) string {
 	var b strings.Builder
 	line(&b, "Name", printable(s.Name))

@@ -47,11 +47,11 @@ func runShowStatus(env Env, args []string) (string, bool) {
 	}, rows), true
 }
 
-// stateOf describes a connection's brokers in a few words. Those that are not needed do not count.
+// stateOf describes a connection's brokers in a few words. Unneeded brokers do not count.
 func stateOf(states []BrokerState, v *metrics.Values, now time.Time) string {
 	connected := v.Sum(metrics.BrokerConnected)
 	idle, needed := uint64(0), uint64(0)
-	var since, connecting time.Time // when the last one was lost, and when the oldest attempt to connect began
+	var since, connecting time.Time // loss of the last broker, and start of the oldest connection attempt
 	for _, s := range states {
 		if s.Unneeded && s.Connecting.IsZero() {
 			continue

@@ -31,7 +31,8 @@ var spoolPurge = Command{
 	},
 }
 
-// completeSpool completes the name of a connection, the word topic, and the name of a topic that has something on disk.
+// completeSpool completes the name of a connection, the word topic, and the name of a topic with records on
+// disk.
 func completeSpool(words string) func(env Env, before []string, word string) []string {
 	return func(env Env, before []string, word string) []string {
 		rest := arguments(words, before)
@@ -56,7 +57,7 @@ func completeSpool(words string) func(env Env, before []string, word string) []s
 	}
 }
 
-// changeSpool runs a command on the spool of the one connection that it names, if there is one.
+// changeSpool runs a command on the spool of the named connection, if there is one.
 func changeSpool(env Env, words string, args []string, change func(env Env, name, topic string) string) (string, bool) {
 	rest := arguments(words, args)
 	topic := ""
@@ -72,7 +73,7 @@ func changeSpool(env Env, words string, args []string, change func(env Env, name
 	return change(env, rest[0], topic) + "\n", true
 }
 
-// retrySpool says also after a failure what was done before it.
+// retrySpool reports the finished part even after a failure.
 func retrySpool(env Env, name, topic string) string {
 	r, err := env.RetrySpool(name, topic)
 	done := ""
@@ -108,7 +109,7 @@ func purgeSpool(env Env, name, topic string) string {
 	return done
 }
 
-// failed says what went wrong, and behind it what had been done by then.
+// failed describes a failure, followed by the finished part.
 func failed(what, done string, err error) string {
 	if done != "" {
 		done = "\nDone before that: " + done

@@ -9,33 +9,33 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// SpoolStatus is what a command shows of the part of a connection's messages that is on disk.
+// SpoolStatus is the state of a connection's messages on disk for a command.
 type SpoolStatus struct {
 	Name       string // of the connection
-	Durability string // of the connection; one of its modules may ask for another
+	Durability string // of the connection; a module may use another
 	Dir        string // the connection's own directory
-	State      string // SpoolInUse, SpoolUnused, or why it cannot be used
+	State      string // SpoolInUse, SpoolUnused, or the fault
 
-	Numbers *metrics.Values // of the connection, its topics and its spool
+	Numbers *metrics.Values // of the connection, its topics and spool
 }
 
-// The states of a spool that need no attention.
+// The states of a spool without need of attention.
 const (
 	SpoolInUse  = "in use"
 	SpoolUnused = "not used yet"
 )
 
-// RetryResult says what RetrySpool has set going.
+// RetryResult is the result of RetrySpool.
 type RetryResult struct {
-	Letters uint64 // dead letters that are records again and on their way
-	Topics  int    // topics that were waiting to be tried again and need not wait any more
+	Letters uint64 // requeued dead letters
+	Topics  int    // topics without a further wait for their retry
 }
 
-// PurgeResult says what PurgeSpool has thrown away.
+// PurgeResult is the result of PurgeSpool.
 type PurgeResult struct {
-	Records uint64 // that waited for their delivery; they are counted as dropped
+	Records uint64 // deleted waiting records; counted as dropped
 	Letters uint64 // dead letters
-	Bytes   int64  // the room that is free again
+	Bytes   int64  // freed bytes
 }
 
 // oldest is when the oldest record of all topics was accepted, or zero.
@@ -98,7 +98,7 @@ func size(bytes int64) string {
 	}
 	const units = "KMGTPE"
 	n, unit := float64(bytes)/(1<<10), 0
-	for n >= 1023.5 { // what would be printed as 1024
+	for n >= 1023.5 { // 1024 in print
 		n, unit = n/(1<<10), unit+1
 	}
 	text := fmt.Sprintf("%.1f", n)

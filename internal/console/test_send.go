@@ -15,10 +15,10 @@ var testSend = Command{
 	Run:      runTestSend,
 }
 
-// testSendWords are the literal words among the arguments, each at its place; in between stand values.
+// testSendWords are the literal words among the arguments, by index; the indices in between have values.
 var testSendWords = []string{1: "topic", 3: "message", 5: "key"}
 
-// testSendWordsFit says whether every literal word of the arguments is the one that belongs there.
+// testSendWordsFit reports whether every literal word of the arguments is at its index.
 func testSendWordsFit(rest []string) bool {
 	for i, want := range testSendWords {
 		if want != "" && i < len(rest) && !strings.EqualFold(rest[i], want) {
@@ -53,7 +53,7 @@ func runTestSend(env Env, args []string) (string, bool) {
 	if len(rest) == 7 {
 		key = &rest[6]
 	}
-	// Env ends it by itself after request_timeout_ms.
+	// Env has the limit of request_timeout_ms.
 	if err := env.TestSend(context.Background(), rest[0], rest[2], rest[4], key); err != nil {
 		return Failure("Message not sent: " + printable(err.Error()) + "\n"), true
 	}

@@ -10,10 +10,10 @@ import (
 	"reskafka/internal/host"
 )
 
-// printable is host.Printable: text that stays on its line and does not steer a terminal.
+// printable is host.Printable: text without line breaks and terminal sequences.
 func printable(text string) string { return host.Printable(text) }
 
-// age prints how long something has been so, in its two largest units: 12s, 4m12s, 3h5m, 2d4h.
+// age prints a duration in its two largest units: 12s, 4m12s, 3h5m, 2d4h.
 func age(d time.Duration) string {
 	s := max(0, int64(d/time.Second))
 	switch {
@@ -47,13 +47,13 @@ func yesNo(b bool) string {
 	return "No"
 }
 
-// pad fills text with blanks to width characters; text that is as long or longer gets the one blank that keeps it
-// apart from what follows, so that it moves its own line only.
+// pad fills text with blanks to width characters. Longer text gets a single blank before the next column, so
+// it moves its own line only.
 func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(1, width-utf8.RuneCountInString(text)))
 }
 
-// valueColumn is where values stand in a list of labels. Spec §4 fixes it: "Name:              my-kafka".
+// valueColumn is the column of values in a list of labels. Spec §4 fixes it: "Name:              my-kafka".
 const valueColumn = 19
 
 // line adds a line "label: value" to b.
@@ -65,15 +65,15 @@ func line(b *strings.Builder, label, value string) {
 	b.WriteString(pad(label+":", valueColumn) + value + "\n")
 }
 
-// column is one column of a table.
+// column is a column of a table.
 type column struct {
 	title string
 	least int  // characters, the gap to the next column included
-	most  int  // the same; a cell that needs more moves the rest of its own row only. 0 = fixed at least
+	most  int  // largest width; a wider cell moves the rest of its own row only. 0 = fixed at least
 	right bool // numbers, flush right
 }
 
-// table prints columns with their titles and rows, a line each. The last column is as wide as it gets.
+// table prints columns with titles and rows, a line each. The last column has any width.
 func table(columns []column, rows [][]string) string {
 	var b strings.Builder
 	widths := make([]int, len(columns))

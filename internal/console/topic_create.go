@@ -17,7 +17,7 @@ var topicCreate = Command{
 	Run:      runTopicCreate,
 }
 
-// topicNumbers are the words behind which a number stands, with the largest that Kafka takes.
+// topicNumbers are the words before a number, with Kafka's largest value.
 var topicNumbers = []struct {
 	word string
 	most int
@@ -42,7 +42,7 @@ func completeTopicCreate(env Env, before []string, word string) []string {
 	return candidates(word, offered...)
 }
 
-// contains reports whether a word is among those at even places, in any case.
+// contains reports whether a word is at an even index, in any case.
 func contains(rest []string, word string) bool {
 	for i := 0; i < len(rest); i += 2 {
 		if strings.EqualFold(rest[i], word) {
