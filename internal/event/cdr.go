@@ -10,18 +10,19 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// cdrField is one field of a call record: how the tap calls it, how it goes out, and whether it does.
+// cdrField is a field of a call record: its name in the tap, its name in the output, and whether it is sent.
 type cdrField struct {
-	name   string                 // as modules/cdr_kafka.c lists it: the member of struct ast_cdr
-	out    string                 // its name in the JSON object
+	name   string                 // name in modules/cdr_kafka.c: the member of struct ast_cdr
+	out    string                 // name in the JSON object
 	wanted func(*config.CDR) bool // nil = always
-	last   bool                   // set after the system's names and the variables, not before them
+	last   bool                   // set after the system's names and the variables, not before
 	key    bool                   // may be the message's key
 }
 
-// cdrFields is the contract of cdr_kafka (spec §6), in the order of the JSON object. The module on librdkafka decides who
-// wins: a variable replaces a field that is set before it, and uniqueid and userfield replace a variable. tenantid and peertenantid arrive
-// only from an Asterisk that has them. A field that is not in this table does not go out.
+// cdrFields is the contract of cdr_kafka (spec §6), in the order of the JSON object. The module on librdkafka
+// sets the precedence: a variable replaces an earlier field of the same name, and uniqueid and userfield
+// replace a variable. tenantid and peertenantid exist in some versions of Asterisk only. Fields outside this
+// table are not sent.
 var cdrFields = []cdrField{
 	{name: "clid", out: "clid"},
 	{name: "src", out: "src", key: true},
@@ -79,8 +80,8 @@ func openCDR(entries []config.Entry, system host.System) (Source, []config.Probl
 	return NewCDR(c, system), problems
 }
 
-// NewCDR makes the source that c describes. Times are printed in the zone of /etc/localtime as it is now: a changed
-// zone takes a reload.
+// NewCDR returns the source described by c. Times are printed in the present zone of /etc/localtime: a change
+// of the zone needs a reload.
 func NewCDR(c *config.CDR, system host.System) *CDR {
 	s := &CDR{
 		connection: c.Connection,
@@ -113,8 +114,8 @@ func (s *CDR) Topic() Topic { return s.topic }
 // Durability implements Source.
 func (s *CDR) Durability() outbox.Durability { return s.durability }
 
-// Encode implements Source; it never fails. The key is the field's bytes unchanged: empty when the field is, none
-// when this Asterisk does not have the field.
+// Encode implements Source; it never fails. The key has the field's bytes unchanged: empty for an empty
+// field, none for a field unknown to this Asterisk.
 func (s *CDR) Encode(fields []Field, now time.Time) (Message, error) {
 	w := cdrWorks.Get().(*cdrWork)
 	defer w.putBack()
@@ -142,7 +143,7 @@ func (s *CDR) Encode(fields []Field, now time.Time) (Message, error) {
 	return m, nil
 }
 
-// setFields sets what has arrived of the record's own fields: those that come last, or the others.
+// setFields sets the record's own fields that have arrived: the fields with last, or all others.
 func (s *CDR) setFields(w *cdrWork, last bool) {
 	for i, f := range w.arrived {
 		if f != nil && s.wanted[i] && cdrFields[i].last == last {
@@ -153,18 +154,17 @@ func (s *CDR) setFields(w *cdrWork, last bool) {
 	}
 }
 
-// cdrWork is what encoding one record needs while it lasts. It is used again, so that a record costs the memory of its
-// message alone.
+// cdrWork is reusable memory for encoding a record, so a record costs only the memory of its message.
 type cdrWork struct {
 	object    object
 	arrived   []*Field // for each row of cdrFields
-	variables bool     // there are some, so that a name may be there already
+	variables bool     // there are variables, so a name may be set already
 }
 
 var cdrWorks = sync.Pool{New: func() any { return &cdrWork{arrived: make([]*Field, len(cdrFields))} }}
 
-// arrive finds the fields' rows. A tap lists its fields in an order of its own, which is mostly that of the table: the row
-// behind the last one is looked at first.
+// arrive finds the rows of the fields. A tap's order of fields is mostly the table's, so the next row is
+// checked first.
 func (w *cdrWork) arrive(fields []Field) {
 	next := 0
 	for i := range fields {
@@ -183,7 +183,8 @@ func (w *cdrWork) arrive(fields []Field) {
 	}
 }
 
-// set sets a member of the object. Only variables may have the name of another member: those of the table differ.
+// set sets a member of the object. Only a variable may repeat another member's name: names of the table
+// differ.
 func (w *cdrWork) set(f Field) {
 	if w.variables {
 		w.object.set(f)
@@ -192,7 +193,7 @@ func (w *cdrWork) set(f Field) {
 	w.object.members = append(w.object.members, f)
 }
 
-// keptMembers is how many members an object may have had for its memory to be kept for the next one.
+// keptMembers is the largest object whose memory is reused, in members.
 const keptMembers = 64
 
 // putBack lets go of the record, which is the caller's.

@@ -1,9 +1,9 @@
-// Package event turns what Asterisk reports (a call record, a channel event, a manager event, …) into a record for
-// Kafka: fields → encoder → topic, key, value, headers.
+// Package event converts Asterisk's events (a call record, a channel event, a manager event, …) to records
+// for Kafka: fields → encoder → topic, key, value, headers.
 //
-// A tap in C lists the fields of one event by name and leaves them in the stage; which of them go out, under which
-// name and in which form is decided here, by tables. Nothing in this package fails because of what a field holds:
-// bytes that are not UTF-8 are replaced one by one in the JSON text and left alone everywhere else.
+// A tap in C lists the fields of an event by name in the stage. Tables in this package choose the sent
+// fields, their names and forms. No field's content causes a failure here: bytes outside UTF-8 are replaced
+// one by one in JSON text and unchanged everywhere else.
 package event
 
 import (
@@ -14,7 +14,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Kind says what a field's value is. The numbers are those of enum resk_field_kind in boundary/frame.h.
+// Kind is the kind of a field's value. The numbers equal enum resk_field_kind in boundary/frame.h.
 type Kind uint32
 
 // The kinds of field.
@@ -25,8 +25,8 @@ const (
 	Variable Kind = 3 // bytes in Text, under a name the user chose
 )
 
-// Field is one named value of an event. Only the member that Kind names counts. A nil Text is "no value", which is
-// not the same as an empty one.
+// Field is a named value of an event. Only the member named by Kind counts. A nil Text means "no value" and
+// differs from an empty text.
 type Field struct {
 	Name    string
 	Kind    Kind
@@ -35,8 +35,8 @@ type Field struct {
 	Time    time.Time
 }
 
-// Message is an event on its way to a connection's outbox. Its bytes are its own: nothing in it refers to the fields
-// it was made from. Its headers are shared by messages of the same source and must not be written to.
+// Message is an event for a connection's outbox. It owns its bytes: nothing refers to the event's fields.
+// Messages of the same source share headers, which must not be modified.
 type Message struct {
 	Topic   string
 	Key     []byte // nil = no key
@@ -44,17 +44,17 @@ type Message struct {
 	Headers []outbox.Header
 }
 
-// Source makes messages of the events of one tap, as its configuration file says. It is immutable: a reload opens
-// another one. Safe for use by several goroutines.
+// Source encodes the events of a tap by its configuration file. It is immutable: a reload opens a new Source.
+// Safe for concurrent use.
 type Source interface {
-	// Connection is the name of the connection in kafka.conf that the events are published on.
+	// Connection is the name of the events' connection in kafka.conf.
 	Connection() string
-	// Topic is the topic of the events, which is to be created unless both of its numbers are 0.
+	// Topic is the topic of the events, to be created unless both of its numbers are 0.
 	Topic() Topic
-	// Durability is how safe the events are to be while they wait for their delivery.
+	// Durability is the durability of waiting events.
 	Durability() outbox.Durability
-	// Encode makes the message of one event. The fields are borrowed until it returns; now is what the message's
-	// timestamp header says. An error means that the event cannot be published at all.
+	// Encode returns the message of an event. It borrows the fields until its return; now is the message's
+	// timestamp header. An error means that the event cannot be published at all.
 	Encode(fields []Field, now time.Time) (Message, error)
 }
 
@@ -64,15 +64,15 @@ type Topic struct {
 	Partitions, Replication int
 }
 
-// Type describes a kind of source: the row of the table that a new tap adds.
+// Type describes a kind of source: a new tap adds a row.
 type Type struct {
-	Kind   string // its name in resk_source_open
-	Number uint32 // the same for frames that a later run finds: from 1, and never another's
-	Module string // the C module that taps it, without .so
-	File   string // the configuration file that Open interprets
+	Kind   string // name in resk_source_open
+	Number uint32 // permanent number for frames of earlier runs: from 1, never reused
+	Module string // C module of the tap, without .so
+	File   string // configuration file for Open
 
-	// Open reads the source's configuration. The source is nil when the problems forbid to use it; problems
-	// beside a source are warnings.
+	// Open reads the source's configuration. The source is nil if a problem forbids its use; problems beside
+	// a source are warnings.
 	Open func(entries []config.Entry, system host.System) (Source, []config.Problem)
 }
 
@@ -81,7 +81,7 @@ var Sources = []Type{
 	{Kind: "cdr", Number: 1, Module: "cdr_kafka", File: config.CDRFile.Name, Open: openCDR},
 }
 
-// Lookup finds the kind of source of that name.
+// Lookup returns the kind of source with this name.
 func Lookup(kind string) (Type, bool) {
 	for _, t := range Sources {
 		if t.Kind == kind {

@@ -9,16 +9,16 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// headers makes the record headers that every source sends: who the PBX is, and when the message was made. Made once
-// for each source.
+// headers builds the common record headers of all sources: the PBX's identity, and the message's time. Built
+// once for each source.
 type headers struct {
-	before []outbox.Header // those ahead of the timestamp
-	after  []outbox.Header // and those behind it
+	before []outbox.Header // headers before the timestamp
+	after  []outbox.Header // headers after the timestamp
 	last   atomic.Pointer[stamped]
 }
 
-// stamped are the headers of the messages of one second. They are alike, so that on a busy PBX hardly any message needs
-// headers of its own.
+// stamped are the headers of all messages in a second. On a busy PBX hardly any message needs its own
+// headers.
 type stamped struct {
 	second int64
 	all    []outbox.Header
@@ -35,8 +35,8 @@ func newHeaders(system host.System) *headers {
 	return h
 }
 
-// at gives the headers of a message made at now. They are shared by messages and must not be written to; appending to
-// them makes others.
+// at returns the headers of a message at the time now. Messages share the slice: it must not be modified; an
+// append copies it.
 func (h *headers) at(now time.Time) []outbox.Header {
 	second := now.Unix()
 	if last := h.last.Load(); last != nil && last.second == second {

@@ -7,21 +7,22 @@ import (
 	"unicode/utf8"
 )
 
-// indexFrom is how many members an object has before it keeps an index of them. A record of a dozen or two is
-// searched faster than it is hashed; one with thousands of variables must not take time by their square.
+// indexFrom is the number of members from which an object has an index. For a dozen or two, a scan is faster
+// than hashing; thousands of variables must not take quadratic time.
 const indexFrom = 64
 
-// object collects the members of one JSON object and writes them in the order of their first appearance. Setting a
-// member again replaces its value where it stands, as setting a key of a JSON object does.
+// object collects the members of a JSON object and writes them in the order of first appearance. Setting a
+// member again replaces the value in place, like setting a key of a JSON object.
 //
-// Names are compared as they are printed: two that differ only in bytes that are not UTF-8 may be the same member.
+// Names are compared in printed form: two names that differ only in bytes outside UTF-8 may be the same
+// member.
 type object struct {
 	members []Field
-	index   map[string]int // place of each member by name, once there are indexFrom of them
+	index   map[string]int // index of each member by name, from indexFrom members on
 }
 
-// set adds a member, or replaces the value of the one with this name. The field's text is borrowed until append has
-// returned.
+// set adds a member, or replaces the value of the same name. The field's text is borrowed until the return of
+// append.
 func (o *object) set(f Field) {
 	f.Name = validName(f.Name)
 	if i, ok := o.find(f.Name); ok {
@@ -52,7 +53,7 @@ func (o *object) find(name string) (int, bool) {
 	return 0, false
 }
 
-// size estimates how many bytes append will write, so that the usual record is allocated once.
+// size estimates the number of bytes written by append, so a usual record needs a single allocation.
 func (o *object) size() int {
 	n := 2
 	for i := range o.members {
@@ -70,7 +71,7 @@ func (o *object) size() int {
 	return n
 }
 
-// bytes gives the object and a copy of key, which is nil for none, in one piece of memory of their own.
+// bytes returns the object and a copy of key, nil for none, in one allocation.
 func (o *object) bytes(key []byte, zone *time.Location) (value, keyCopy []byte) {
 	value = o.append(make([]byte, 0, o.size()+len(key)), zone)
 	if key == nil {
@@ -110,8 +111,8 @@ func (o *object) append(dst []byte, zone *time.Location) []byte {
 // timeLayout is the form of ast_json_timeval, %FT%T.%q%z.
 const timeLayout = "2006-01-02T15:04:05.000-0700"
 
-// appendTime writes t as Asterisk's ast_json_timeval does: local time to the millisecond (cut,
-// not rounded) and the offset from UTC without a colon. A time that was never set is the Unix epoch there.
+// appendTime writes t like Asterisk's ast_json_timeval: local time to the millisecond (cut, not rounded) and
+// the offset from UTC without a colon. An unset time is the Unix epoch there.
 func appendTime(dst []byte, t time.Time, zone *time.Location) []byte {
 	if t.IsZero() {
 		t = time.Unix(0, 0)
@@ -119,11 +120,11 @@ func appendTime(dst []byte, t time.Time, zone *time.Location) []byte {
 	return t.In(zone).AppendFormat(dst, timeLayout)
 }
 
-// upperHex are the digits of \u escapes; capital ones, as Jansson (Asterisk's JSON library) prints them.
+// upperHex are the digits of \u escapes; capitals, like Jansson (Asterisk's JSON library).
 const upperHex = "0123456789ABCDEF"
 
-// appendString writes s as a JSON string: raw UTF-8, escapes only where JSON demands them, U+FFFD for every byte
-// that is not UTF-8.
+// appendString writes s as a JSON string: raw UTF-8, escapes only where JSON requires them, U+FFFD for every
+// byte outside UTF-8.
 func appendString[T string | []byte](dst []byte, s T) []byte {
 	dst = append(dst, '"')
 	for i := 0; i < len(s); {
@@ -140,7 +141,7 @@ func appendString[T string | []byte](dst []byte, s T) []byte {
 			i++
 			continue
 		}
-		// Four bytes are the longest that UTF-8 has, and converting so few does not allocate.
+		// UTF-8 has four bytes at most, and the conversion of so few does not allocate.
 		r, size := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
 		dst = utf8.AppendRune(dst, r)
 		i += size
@@ -166,7 +167,7 @@ func appendEscaped(dst []byte, c byte) []byte {
 	return append(dst, '\\', 'u', '0', '0', upperHex[c>>4], upperHex[c&0xf])
 }
 
-// validName gives name with U+FFFD for every byte that is not UTF-8.
+// validName returns name with U+FFFD for every byte outside UTF-8.
 func validName(name string) string {
 	if utf8.ValidString(name) {
 		return name

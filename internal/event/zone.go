@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// localtimeFile is the zone that Asterisk means by "local". Its clock is not the C library's: without the name of a
-// zone it reads this file and never looks at TZ (main/stdtime/localtime.c), so Go's time.Local would differ from the
-// times of every other CDR backend wherever TZ is set.
+// localtimeFile is the zone of Asterisk's "local" time. Asterisk does not use the C library's clock: without
+// a named zone it reads this file and never TZ (main/stdtime/localtime.c). With TZ set, Go's time.Local would
+// differ from the times of every other CDR backend.
 const localtimeFile = "/etc/localtime"
 
-// localZone reads the PBX's time zone from file; UTC when that cannot be done, as in Asterisk.
+// localZone reads the PBX's time zone from file; UTC on failure, like Asterisk.
 func localZone(file string) *time.Location {
 	data, err := os.ReadFile(file)
 	if err != nil {
