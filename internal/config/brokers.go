@@ -14,13 +14,14 @@ import (
 // defaultPort is where a broker listens when nothing else is said.
 const defaultPort = "9092"
 
-// brokerField is where a broker list goes: the addresses to dial, and what was written, without blanks, to show.
+// brokerField is the destination of a broker list: the addresses to dial, and the written text without
+// blanks, for display.
 type brokerField struct {
 	addresses *[]string
 	text      *string
 }
 
-// String gives the list as it was written, apart from blanks.
+// String returns the list as written, without blanks.
 func (f brokerField) String() string {
 	if *f.text != "" {
 		return *f.text
@@ -28,7 +29,7 @@ func (f brokerField) String() string {
 	return strings.Join(*f.addresses, ",")
 }
 
-// brokers reads the list. Empty items are ignored. A bad item is a warning as long as another one is good.
+// brokers reads the list. Empty items are ignored. A bad item beside a good item is a warning.
 func (o *Info) brokers(field brokerField, text string) *fault {
 	list := parseBrokers(text)
 	*field.addresses = list.addresses
@@ -55,12 +56,12 @@ func oneOrMore(n int, one, more string) string {
 	return more
 }
 
-// brokerList is a list of brokers as it was read.
+// brokerList is a parsed list of brokers.
 type brokerList struct {
 	addresses []string // with a port on each
 	items     []string // without blanks
-	faults    []string // items that cannot be used, and why
-	remarks   []string // items that are used and not written well
+	faults    []string // unusable items, with the reasons
+	remarks   []string // usable items in bad form
 }
 
 // parseBrokers reads a list.
@@ -85,7 +86,8 @@ func parseBrokers(text string) brokerList {
 	return l
 }
 
-// fault says what is wrong with the list, or nothing. It quotes no item of a list that may hold a password.
+// fault describes the fault of the list, or returns "". It quotes no item of a list that may contain a
+// password.
 func (l *brokerList) fault(text string) string {
 	switch {
 	case strings.Contains(text, "@"):
@@ -98,8 +100,8 @@ func (l *brokerList) fault(text string) string {
 	return ""
 }
 
-// brokerAddress reads one item: [PROTOCOL://]host[:port][/path], the forms librdkafka's bootstrap.servers knows. A remark
-// says what is not written well and means something all the same, to librdkafka and here.
+// brokerAddress reads an item: [PROTOCOL://]host[:port][/path], the forms of librdkafka's bootstrap.servers.
+// A remark describes a bad form that still has a meaning, to librdkafka and here.
 func brokerAddress(item string) (address, remark string, err error) {
 	_, rest := cutScheme(item)
 	rest, _, _ = strings.Cut(rest, "/")
@@ -142,10 +144,10 @@ func brokerAddress(item string) (address, remark string, err error) {
 	return net.JoinHostPort(host, digits[1]), remark, nil
 }
 
-// leadingNumber is what C's atoi takes of a port.
+// leadingNumber is the part of a port read by C's atoi.
 var leadingNumber = regexp.MustCompile(`^ *\+?0*([0-9]+)`)
 
-// hostFault says why a host name cannot be one, or nothing. Underscores are wrong in DNS but common in containers.
+// hostFault returns why a text is no host name, or "". Underscores are wrong in DNS but common in containers.
 func hostFault(host string) string {
 	if host == "" {
 		return "no host"
@@ -166,7 +168,7 @@ func cutScheme(item string) (scheme, rest string) {
 	return "", item
 }
 
-// withoutCredentials hides what a user:password@host would give away: not a form we take, but one people paste.
+// withoutCredentials hides the credentials in user:password@host: an unsupported form that people paste.
 func withoutCredentials(text string) string {
 	if at := strings.LastIndex(text, "@"); at >= 0 {
 		return "***" + text[at:]

@@ -1,15 +1,15 @@
 package config
 
-// CDR is what cdr_kafka.conf says.
+// CDR is the content of cdr_kafka.conf.
 type CDR struct {
 	Connection   string
 	Topic        string
-	Key          string // the CDR field that becomes the key, in lower case; empty = no key
+	Key          string // the CDR field for the key, in lower case; empty = no key
 	LogUniqueID  bool
 	LogUserField bool
 	Durability   string // memory, overflow, disk
 
-	TopicPartitions  int // of the topic, if it is to be created; 0 = for the brokers to choose
+	TopicPartitions  int // of the topic, at its creation; 0 = the brokers choose
 	TopicReplication int // the same for its replicas; with both 0 the topic is not created
 }
 
@@ -75,13 +75,14 @@ var cdrTable = Table[CDR]{
 	},
 }
 
-// ParseCDR reads cdr_kafka.conf from the lines of Asterisk's loader. It reports every problem, in the order of the
-// file; with an Error among them the configuration is nil. Whether the connection exists is for the caller to see.
+// ParseCDR reads cdr_kafka.conf from the lines of Asterisk's loader. It reports every problem, in the order
+// of the file; with an Error among them the configuration is nil. The caller checks whether the connection
+// exists.
 func ParseCDR(entries []Entry) (*CDR, []Problem) {
 	return parseOne(&cdrTable, CDRFile.Name, entries)
 }
 
-// parseOne reads a file that consists of one section of a fixed name.
+// parseOne reads a file with a single section of a fixed name.
 func parseOne[T any](t *Table[T], file string, entries []Entry) (*T, []Problem) {
 	log := &problemLog{file: file}
 	cfg := t.filled()

@@ -8,7 +8,7 @@ import (
 )
 
 // Secret is a value that must never be printed or logged. It renders as "***" (or as nothing when empty)
-// through every fmt verb that go vet lets pass, and through encoders; only Reveal gives the text.
+// through every fmt verb accepted by go vet, and through encoders; only Reveal returns the text.
 type Secret string
 
 // String implements fmt.Stringer.
@@ -19,7 +19,7 @@ func (s Secret) String() string {
 	return "***"
 }
 
-// Format implements fmt.Formatter: without it, verbs that are not for text would show the secret as a mistake.
+// Format implements fmt.Formatter: without it, verbs for other types would show the secret in an error text.
 func (s Secret) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, s.String())
 }
@@ -27,38 +27,38 @@ func (s Secret) Format(f fmt.State, _ rune) {
 // MarshalText implements encoding.TextMarshaler, for JSON and structured logs.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Reveal gives the secret itself, for the code that authenticates with it.
+// Reveal returns the secret itself, for authentication.
 func (s Secret) Reveal() string { return string(s) }
 
-// Kafka is what kafka.conf says. It is read-only once ParseKafka has returned it.
+// Kafka is the content of kafka.conf. It is read-only after ParseKafka.
 type Kafka struct {
 	Enabled     bool
-	Connections []*Connection // that can be used, in the order of the file
+	Connections []*Connection // usable connections, in the order of the file
 	LeftOut     []LeftOut     // sections with an error, in the order of the file
 }
 
-// Usable reports whether the configuration is worth running with: it has a connection, or the administrator wants none.
+// Usable reports whether the configuration can run: it has a connection, or the administrator has disabled
+// the module.
 func (k *Kafka) Usable() bool { return !k.Enabled || len(k.Connections) > 0 }
 
-// LeftOut is a section of kafka.conf that cannot be used.
+// LeftOut is an unusable section of kafka.conf.
 type LeftOut struct {
 	Name string
-	Why  string // its first error
+	Why  string // first error
 }
 
-// Connection is one section of kafka.conf, every option filled in. It is read-only once ParseKafka has
-// returned it.
+// Connection is a section of kafka.conf with every option filled in. It is read-only after ParseKafka.
 type Connection struct {
 	Name string
 	File string // where the section stands, for messages
 	Line int
 
-	// A mistake in an option of one side does not end the other. Empty = it can be used.
+	// An error in an option of one side does not end the other side. Empty = usable.
 	NoProducer string // why nothing can be produced: the first error
 	NoConsumer string // why nothing can be consumed
 
 	Brokers             []string // host:port, a port on each
-	brokersText         string   // the same as it was written, without blanks; may be empty in a value made by hand
+	brokersText         string   // the same as written, without blanks; may be empty in a value made by hand
 	ClientID            string
 	RequestTimeout      time.Duration
 	MessageTimeout      time.Duration
@@ -76,8 +76,8 @@ type Connection struct {
 	KeyFile          string
 	HostCheck        string // https or none: whether the name in a broker's certificate is checked
 
-	// contents stands for what the files above held when they were checked, by the name of the option; an option
-	// without a file is not in it.
+	// contents has a hash of each file above at its check, by the name of the option; options without a file
+	// are missing.
 	contents map[string][sha256.Size]byte
 
 	MessageMaxBytes  int
@@ -98,8 +98,8 @@ type Connection struct {
 	SpoolMaxMbytes int           // in units of 1 << 20 bytes
 	SpoolSync      string        // always, interval, none
 	SpoolFull      string        // refuse, drop_oldest
-	SpoolMaxHours  int           // 0 = for as long as it takes
-	FlushTimeout   time.Duration // how long a stop goes on delivering what is in memory only
+	SpoolMaxHours  int           // 0 = no limit
+	FlushTimeout   time.Duration // how long a stop continues to deliver records in memory
 
 	GroupID            string
 	AutoOffsetReset    string // earliest, latest, none

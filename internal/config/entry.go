@@ -5,31 +5,31 @@ import (
 	"strings"
 )
 
-// Entry is one line of a configuration file as Asterisk's loader read it, with templates and includes applied.
+// Entry is a line of a configuration file from Asterisk's loader, after templates and includes.
 type Entry struct {
-	File      string // empty = the file itself rather than one it includes
+	File      string // empty = the file itself, not an included file
 	Line      int    // 0 = not known, as for the announcement of a section
 	Section   string
-	Name      string // empty announces a section, also one that holds nothing
+	Name      string // empty announces a section, perhaps an empty section
 	Value     string
-	Inherited bool // it came from a template; the section's own lines follow and override it
+	Inherited bool // from a template; the section's own lines follow and override it
 }
 
-// placedEntry is an entry with its place among all entries.
+// placedEntry is an entry with its index among all entries.
 type placedEntry struct {
 	Entry
 	index int
 }
 
-// section is one section of a file with its options in their order.
+// section is a section of a file with its options in order.
 type section struct {
 	name    string
-	at      placedEntry // where it stands: its announcement, with the first line known to belong to it
+	at      placedEntry // the announcement, with the first line known to belong to the section
 	entries []placedEntry
 	foreign bool // of another module of our name
 }
 
-// NameKey returns name in the form under which names that differ in case only are equal, as strcasecmp compares them.
+// NameKey returns name in a form without case, like strcasecmp.
 func NameKey(name string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
@@ -39,8 +39,8 @@ func NameKey(name string) string {
 	}, name)
 }
 
-// joinedSections returns the sections of a file. Sections whose names differ in case only are one section, as they are for
-// Asterisk's option framework: the lines of the later one follow those of the first. Each join is reported.
+// joinedSections returns the sections of a file. Sections whose names differ only in case are joined, like in
+// Asterisk's option framework: the later lines follow the first section's lines. Each join is reported.
 func joinedSections(entries []Entry, log *problemLog) []*section {
 	var out []*section
 	first := map[string]*section{}
@@ -62,8 +62,7 @@ func joinedSections(entries []Entry, log *problemLog) []*section {
 	return out
 }
 
-// sectionsOf groups entries. An announcement begins a section; so does an entry of another section than the one
-// before it.
+// sectionsOf groups entries. A section begins with an announcement, or with an entry of another section.
 func sectionsOf(entries []Entry) []*section {
 	var out []*section
 	var current *section
@@ -77,7 +76,7 @@ func sectionsOf(entries []Entry) []*section {
 			continue
 		}
 		current.entries = append(current.entries, placed)
-		// The loader does not tell where a section begins, so its first own line stands for it.
+		// The loader does not report the start of a section; the first own line replaces it.
 		if current.at.Line == 0 && !e.Inherited {
 			current.at.File, current.at.Line = e.File, e.Line
 		}

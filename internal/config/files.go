@@ -1,33 +1,33 @@
 package config
 
-// File describes a configuration file, for the documents that are made from the tables. A further file is a further
-// table and a further File in Files.
+// File describes a configuration file, for the generated documents. A further file is a further table and a
+// further File in Files.
 type File struct {
 	Name     string // kafka.conf
 	Module   string // res_kafka
 	Title    string
-	Intro    []string // paragraphs: what the file is for and how it is used
+	Intro    []string // paragraphs: purpose and use of the file
 	Sections []Section
 	Examples []Example
 }
 
 // Section is a kind of section of a File.
 type Section struct {
-	Name    string // of the section; where Typed, the value of its option "type"
-	Typed   bool   // the administrator names the section, and it carries type = Name
+	Name    string // of the section; with Typed, the value of its option "type"
+	Typed   bool   // the administrator names the section, and the section has type = Name
 	Example string // a name for the section, where Typed
 	Short   string
 	Long    string
 	Options []*Info // where Typed, with "type" first
 }
 
-// Example is something worth copying, as it would stand in the file.
+// Example is a part of a file worth copying.
 type Example struct {
 	Title string
 	Lines []string
 }
 
-// Files gives every configuration file there is.
+// Files returns all configuration files.
 func Files() []*File {
 	return []*File{&KafkaFile, &CDRFile}
 }

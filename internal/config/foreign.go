@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// foreignKeys are the options of librdkafka (CONFIGURATION.md) and of Kafka's Java clients that a connection does not
-// have, and what to use instead or why there is none: the end of "is not an option of a connection; …". A key that
-// ends in a star stands for all that begin like it. An exact key counts before one with a star.
+// foreignKeys are missing options of librdkafka (CONFIGURATION.md) and of Kafka's Java clients, with the
+// replacement or the reason: the end of "is not an option of a connection; …". A key with a final star
+// matches a prefix. An exact key precedes a key with a star.
 var foreignKeys = []struct{ advice, keys string }{
 	{"records go to the partitions that librdkafka's default gives them (consistent_random), which cannot be changed",
 		"partitioner partitioner.* partitioner_cb sticky.partitioning.linger.ms"},
@@ -85,7 +85,7 @@ var foreignKeys = []struct{ advice, keys string }{
 		" default.replication.factor retention.* advertised.listeners listeners"},
 }
 
-// adviceFor says what to use instead of an option of another client, or nothing for a name that is none.
+// adviceFor returns the replacement of another client's option, or "" for any other name.
 func adviceFor(name string) string {
 	name = plain(name)
 	begins := ""

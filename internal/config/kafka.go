@@ -1,5 +1,5 @@
-// Package config reads the configuration files of the project: what every option is called, means and accepts stands
-// here in one table per section, from which everything else is made.
+// Package config reads the configuration files of the project. A table for each section has the name, meaning
+// and accepted values of every option, and all other uses derive from the table.
 package config
 
 import (
@@ -7,10 +7,11 @@ import (
 	"strings"
 )
 
-// ParseKafka reads kafka.conf from the lines of Asterisk's loader. It reports every problem, in the order of the file. The
-// configuration has the connections that can be used; those with errors are in LeftOut. A caller that already runs with
-// another configuration should keep it when HasErrors reports errors. ParseKafka reads the certificate files that the
-// options name and nothing else. It is safe for concurrent use and does not keep the entries.
+// ParseKafka reads kafka.conf from the lines of Asterisk's loader. It reports every problem, in the order of
+// the file. The configuration has the usable connections; connections with errors are in LeftOut. A running
+// caller should keep its previous configuration when HasErrors reports errors. ParseKafka reads the
+// certificate files named by options and no other file. It is safe for concurrent use and does not keep the
+// entries.
 func ParseKafka(entries []Entry) (*Kafka, []Problem) {
 	log := &problemLog{file: KafkaFile.Name}
 	cfg := generalTable.filled()
@@ -27,7 +28,7 @@ func ParseKafka(entries []Entry) (*Kafka, []Problem) {
 	return cfg, log.inOrder()
 }
 
-// add reads a connection's section. A connection with an error that concerns all it is used for is left out.
+// add reads a connection's section. A connection with an error for all of its uses is left out.
 func (k *Kafka) add(s *section, log *problemLog) {
 	file := s.at.File
 	if file == "" {
@@ -48,7 +49,7 @@ func (k *Kafka) add(s *section, log *problemLog) {
 	k.Connections = append(k.Connections, c)
 }
 
-// Why returns the first error of a connection that is left out, and false for any other name.
+// Why returns the first error of a left out connection, and false for any other name.
 func (k *Kafka) Why(name string) (string, bool) {
 	i := slices.IndexFunc(k.LeftOut, func(l LeftOut) bool { return NameKey(l.Name) == NameKey(name) })
 	if i < 0 {
@@ -57,15 +58,14 @@ func (k *Kafka) Why(name string) (string, bool) {
 	return k.LeftOut[i].Why, true
 }
 
-// foreignTypes are those of another module of our name, which has a section for every object of Kafka's.
+// foreignTypes are the types of another module of our name, with a section for every object of Kafka's.
 var foreignTypes = []string{"cluster", "producer", "consumer", "topic"}
 
 const foreignText = "belongs to another res_kafka, of 2020, which has a section for each cluster, producer, consumer and" +
 	" topic; here one section holds all of a connection: type = connection, brokers = host:port and the options of" +
 	" kafka.conf.sample"
 
-// admits reports whether the section is one of the table's, which its type says, and reports a problem when its type says
-// something else.
+// admits reports whether the section's type is the table's, and reports a problem for another type.
 func (t *Table[T]) admits(s *section, log *problemLog) bool {
 	var of *placedEntry
 	for i := range s.entries {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// nearest finds the option that somebody who wrote name most likely meant, or nil.
+// nearest returns the option probably meant by name, or nil.
 func nearest(name string, known []*Info) *Info {
 	name = plain(name)
 	var best *Info
@@ -13,7 +13,7 @@ func nearest(name string, known []*Info) *Info {
 	for _, o := range known {
 		for _, candidate := range append([]string{o.Name}, o.Also...) {
 			candidate = plain(candidate)
-			// One letter in three may be wrong; beyond that two names have nothing to do with each other.
+			// One letter in three may be wrong; beyond that two names are unrelated.
 			limit := max(1, min(len(name), len(candidate))/3)
 			d := distance(name, candidate)
 			if isPartOf(name, candidate) {
@@ -27,7 +27,7 @@ func nearest(name string, known []*Info) *Info {
 	return best
 }
 
-// named reports whether name is the option's, or another client's name for it.
+// named reports whether name is the option's, or another client's name of the option.
 func (o *Info) named(name string) bool {
 	same := func(candidate string) bool { return plain(candidate) == plain(name) }
 	return same(o.Name) || slices.ContainsFunc(o.Also, same)
@@ -41,13 +41,14 @@ func plain(name string) string {
 	return strings.TrimSuffix(name, "_ms")
 }
 
-// isPartOf says whether name is candidate without its first or last words, as password is of sasl_password.
+// isPartOf reports whether name is candidate without its first or last words, for example password and
+// sasl_password.
 func isPartOf(name, candidate string) bool {
 	return strings.HasPrefix(candidate, name+"_") || strings.HasSuffix(candidate, "_"+name)
 }
 
-// distance counts the letters to insert, remove, replace or swap with their neighbour to turn a into b (optimal string
-// alignment).
+// distance returns the number of letters to insert, remove, replace or swap with their neighbour to turn a
+// into b (optimal string alignment).
 func distance(a, b string) int {
 	before, previous, current := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range previous {
@@ -70,7 +71,8 @@ func distance(a, b string) int {
 	return previous[len(b)]
 }
 
-// mayBeSecret says whether the value of an option nobody knows could be a password: a misspelt one still is one.
+// mayBeSecret reports whether the value of an unknown option may be a password, for example after a typing
+// error.
 func mayBeSecret(name string, near *Info) bool {
 	if near != nil && near.Kind == SecretText {
 		return true

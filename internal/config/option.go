@@ -13,36 +13,35 @@ type Kind int
 // The kinds.
 const (
 	Text         Kind = iota // any text, at most Max bytes where Max is set
-	SecretText               // text that is never shown
+	SecretText               // a text never shown
 	PEMFile                  // the path of a file in PEM format
 	Directory                // the absolute path of a directory, which need not be there yet
 	Topic                    // the name of a topic
 	Number                   // a whole number, Min to Max
 	Milliseconds             // a whole number of milliseconds, Min to Max
-	Boolean                  // what Asterisk takes for true or false
-	Enumeration              // one of Words, in any case
+	Boolean                  // Asterisk's words for true or false
+	Enumeration              // an element of Words, in any case
 	WordList                 // any of Words, in any case, separated by commas
 	BrokerList               // host[:port], separated by commas
 )
 
-// Word is one value of an enumeration.
+// Word is a value of an enumeration.
 type Word struct {
 	Text     string
-	Short    string   // what it means
+	Short    string   // meaning
 	Synonyms []string // also accepted, read as Text
 }
 
-// Reload says what a reload does with an option that has changed.
+// Reload is the effect of a reload on a changed option.
 type Reload int
 
 // The effects of a reload.
 const (
-	// Reconnects builds the connection's clients anew; what is queued and who is subscribed stays.
+	// Reconnects rebuilds the connection's clients; queued records and subscriptions stay.
 	Reconnects Reload = iota
-	// AtOnce applies the value to what is running.
+	// AtOnce applies the value to running clients.
 	AtOnce
-	// NextLoad leaves what is running with the value it was loaded with. The new one is in force once the module has
-	// been unloaded and loaded; until then a reload that changed it warns.
+	// NextLoad keeps the running value until the module is unloaded and loaded; a reload with a change warns.
 	NextLoad
 )
 
@@ -56,28 +55,28 @@ const (
 	Consuming
 )
 
-// Info is everything there is to say about one option. The tables of these rows drive parsing, defaults,
-// validation, messages, the CLI and every document; nothing else names, bounds or describes an option.
+// Info is the whole description of an option. The tables of these rows drive parsing, defaults, validation,
+// messages, the CLI and every document; no other place names, bounds or describes an option.
 type Info struct {
 	Name     string
-	Label    string // in `kafka show connection`, where the module on librdkafka has the option: its label there
+	Label    string // in `kafka show connection`; equal to the module on librdkafka's label, if it has the option
 	Kind     Kind
 	Unit     string // ms, bytes, kB, MB, messages, hours or empty
-	Default  string // as it would be written; empty = none
-	Unset    string // what applies without a value, in words, where Default is empty; empty = nothing
+	Default  string // in the form of the file; empty = none
+	Unset    string // effect of an unset option in words, if Default is empty; empty = nothing
 	Min, Max int64
 	Clamp    bool // a number above Max becomes Max rather than the default
 	Lift     bool // a number below Min becomes Min rather than the default
 	Words    []Word
-	Also     []string // what others call it, only to recognise it in a mistake
+	Also     []string // names in other clients, only to recognize a mistake
 	Required bool
-	Tolerant bool // a word that is not known is a warning, and the default is used
+	Tolerant bool // an unknown word is a warning, and the default is used
 	Side     Side
 	Reload   Reload
-	Since    string // the release of res_kafka that brought it
-	Short    string // one line, no full stop
-	Long     string // sentences: why one would change it, and what it costs
-	Give     string // what a message asks for, where Accepts says too little
+	Since    string // first release of res_kafka with the option
+	Short    string // a line, no full stop
+	Long     string // sentences: reasons for a change, and its cost
+	Give     string // the request of a message, if Accepts is too short
 	Example  string // a value worth showing, where the default is none
 }
 
@@ -110,7 +109,7 @@ func (o *Info) Accepts() string {
 	return "text"
 }
 
-// advice says what would be right, as it ends a message.
+// advice returns the correction at the end of a message.
 func (o *Info) advice() string {
 	if o.Default == "" {
 		return "give " + o.asked()
@@ -118,7 +117,7 @@ func (o *Info) advice() string {
 	return fmt.Sprintf("give %s (default %s)", o.asked(), o.Default)
 }
 
-// asked is what a message asks for.
+// asked returns the request of a message.
 func (o *Info) asked() string {
 	if o.Give != "" {
 		return o.Give
@@ -126,7 +125,7 @@ func (o *Info) asked() string {
 	return o.Accepts()
 }
 
-// shown is a value of the option as it may be printed.
+// shown returns a value of the option in printable form.
 func (o *Info) shown(value string) string {
 	if o.Kind == SecretText {
 		return Secret(value).String()
@@ -145,7 +144,7 @@ func (o *Info) wordTexts() []string {
 	return texts
 }
 
-// word finds the enumeration's word for text, by its name or a synonym.
+// word returns the enumeration's word for text, by name or synonym.
 func (o *Info) word(text string) (string, bool) {
 	for i := range o.Words {
 		w := &o.Words[i]
@@ -157,7 +156,7 @@ func (o *Info) word(text string) (string, bool) {
 	return "", false
 }
 
-// integer reads the text of a Number or Milliseconds option that is known to be one: its default, say.
+// integer parses the text of a Number or Milliseconds option known to be valid, for example its default.
 func (o *Info) integer(text string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
@@ -183,9 +182,10 @@ func of[T any](side Side, options []Option[T]) []Option[T] {
 	return options
 }
 
-// Option is a row of the table of sections that fill a T.
+// Option is a row of the table of sections with the type T.
 type Option[T any] struct {
 	Info
-	// field gives where the value goes: *string, *Secret, *int, *time.Duration, *bool, *[]string or brokerField.
+	// field returns the destination of the value: *string, *Secret, *int, *time.Duration, *bool, *[]string or
+	// brokerField.
 	field func(*T) any
 }

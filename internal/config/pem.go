@@ -12,8 +12,8 @@ import (
 	"unicode/utf16"
 )
 
-// pemText rewrites the text of a PEM file so that pem.Decode finds every block in it. Editors and shells leave
-// byte-order marks, UTF-16, carriage returns, indentation, and two files joined without a line break.
+// pemText rewrites the text of a PEM file for pem.Decode. Editors and shells leave byte-order marks, UTF-16,
+// carriage returns, indentation, and joined files without a line break.
 func pemText(raw []byte) []byte {
 	if order := utf16Order(raw); order != nil {
 		units := make([]uint16, len(raw)/2)
@@ -48,7 +48,7 @@ func utf16Order(raw []byte) binary.ByteOrder {
 	return binary.BigEndian
 }
 
-// decodeCertificates returns the certificates of a file, which is PEM or DER. An error says why it returns none.
+// decodeCertificates returns the certificates of a PEM or DER file. An error has the reason for none.
 func decodeCertificates(raw []byte) ([]*x509.Certificate, error) {
 	if isDER(raw) {
 		all, err := x509.ParseCertificates(raw)
@@ -80,7 +80,7 @@ func decodeCertificates(raw []byte) ([]*x509.Certificate, error) {
 		}
 		if err != nil {
 			failure = err
-			continue // a system's bundle may hold some that Go does not take
+			continue // a system's bundle may include certificates that Go refuses
 		}
 		out = append(out, certificate)
 	}
@@ -92,14 +92,14 @@ func decodeCertificates(raw []byte) ([]*x509.Certificate, error) {
 
 func isDER(raw []byte) bool { return len(raw) > 4 && raw[0] == 0x30 && raw[1] >= 0x80 }
 
-// certificateTrust is what OpenSSL appends to a certificate of the label TRUSTED CERTIFICATE: X509_CERT_AUX.
+// certificateTrust is OpenSSL's appendix to a certificate with the label TRUSTED CERTIFICATE: X509_CERT_AUX.
 type certificateTrust struct {
 	Trust  []asn1.ObjectIdentifier `asn1:"optional"`
 	Reject []asn1.ObjectIdentifier `asn1:"optional,tag:0"`
 }
 
-// trustedCertificate returns the certificate of a block with the label TRUSTED CERTIFICATE, if OpenSSL would trust it to
-// certify a server.
+// trustedCertificate returns the certificate of a block with the label TRUSTED CERTIFICATE, if OpenSSL would
+// trust it to certify a server.
 func trustedCertificate(block []byte) ([]byte, error) {
 	var certificate, appended asn1.RawValue
 	rest, err := asn1.Unmarshal(block, &certificate)
@@ -127,7 +127,7 @@ func trustedCertificate(block []byte) ([]byte, error) {
 	return certificate.FullBytes, nil
 }
 
-// foreignFormats are file formats that hold certificates and keys and are not read.
+// foreignFormats are unsupported file formats for certificates and keys.
 var foreignFormats = []struct {
 	begins string
 	words  string
@@ -138,7 +138,7 @@ var foreignFormats = []struct {
 		" NEWFILE writes a certificate of it in PEM format"},
 }
 
-// foreign says what a file is that holds certificates or keys in a format that is not read, or returns "".
+// foreign returns the name of a file's unsupported format for certificates or keys, or "".
 func foreign(raw []byte) string {
 	for _, format := range foreignFormats {
 		if bytes.HasPrefix(raw, []byte(format.begins)) {
@@ -161,7 +161,7 @@ func foreign(raw []byte) string {
 	return ""
 }
 
-// notCertificates says why a file holds no certificate. blocks are the labels of what it does hold.
+// notCertificates returns why a file has no certificate. blocks are the labels of its blocks.
 func notCertificates(raw []byte, blocks []string, failure error) error {
 	if format := foreign(raw); format != "" {
 		return errors.New(format)
@@ -188,7 +188,7 @@ func notCertificates(raw []byte, blocks []string, failure error) error {
 
 func isPrivateKey(label string) bool { return strings.HasSuffix(label, "PRIVATE KEY") }
 
-// errEncryptedKey is for a key file that needs a passphrase.
+// errEncryptedKey is the error for a key file with a passphrase.
 var errEncryptedKey = errors.New("it is encrypted")
 
 // decodeKey returns the private key of a file, PEM or DER, as a PEM block. An error says why there is none.

@@ -7,18 +7,18 @@ import (
 	"unicode"
 )
 
-// Severity says what a problem costs.
+// Severity is the cost of a problem.
 type Severity int
 
 // The severities.
 const (
-	// Warning leaves the configuration usable: the text names what is used instead.
+	// Warning leaves the configuration usable: the text names the replacement.
 	Warning Severity = iota
-	// Error leaves out what it is about: a connection, or a file of one section as a whole.
+	// Error leaves out its subject: a connection, or a whole file with one section.
 	Error
 )
 
-// String gives the severity in lower case.
+// String returns the severity in lower case.
 func (s Severity) String() string {
 	if s == Error {
 		return "error"
@@ -26,19 +26,19 @@ func (s Severity) String() string {
 	return "warning"
 }
 
-// Problem is one thing that is wrong in a configuration file. It never holds a password.
+// Problem is a fault in a configuration file. It never contains a password.
 type Problem struct {
 	Severity Severity
-	File     string // as the loader named it, or the file's usual name
+	File     string // the loader's name of the file, or the usual name
 	Line     int    // 0 = not known
 	Section  string // empty = the file as a whole
 	Option   string // empty = the section as a whole
-	Value    string // as written; empty when nothing was, *** where it may be a secret
-	Text     string // what is wrong and what would be right: what follows "option = value" in a sentence
+	Value    string // as written; empty if nothing was, *** for a possible secret
+	Text     string // the fault and the correction: the part of a sentence after "option = value"
 }
 
-// String gives one line that names the place, the option, its value, what is wrong and what would be right. It
-// carries no word for the severity.
+// String returns a line with the place, the option, its value, the fault and the correction, without the
+// severity.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)
@@ -64,7 +64,7 @@ func HasErrors(problems []Problem) bool {
 	return slices.ContainsFunc(problems, func(p Problem) bool { return p.Severity == Error })
 }
 
-// shortened cuts a value that would bury what is said about it.
+// shortened cuts a long value, for the sake of the text about it.
 func shortened(value string) string {
 	const most = 200
 	if runes := []rune(value); len(runes) > most {
@@ -73,7 +73,7 @@ func shortened(value string) string {
 	return value
 }
 
-// oneLine replaces what could break a line of the log or steer a terminal.
+// oneLine replaces line breaks and terminal sequences.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
@@ -83,19 +83,19 @@ func oneLine(text string) string {
 	}, text)
 }
 
-// problemLog collects problems and puts them into the order of the file, whatever the order of the checks.
+// problemLog collects problems and sorts them by the order of the file, for any order of the checks.
 type problemLog struct {
-	file     string // the usual name of the file, for entries that name none
+	file     string // usual name of the file, for entries without a file name
 	problems []placedProblem
 }
 
 type placedProblem struct {
 	Problem
-	index int // of the entry it is about
+	index int // of the entry
 }
 
-// add notes a problem about entry at and returns it. option and value may be empty; an option that may hold a secret has its
-// value hidden by the caller.
+// add notes a problem about entry at and returns the problem. option and value may be empty; the caller hides
+// a possible secret.
 func (l *problemLog) add(severity Severity, at placedEntry, option, value, text string) Problem {
 	file := at.File
 	if file == "" {
@@ -106,7 +106,7 @@ func (l *problemLog) add(severity Severity, at placedEntry, option, value, text 
 	return p
 }
 
-// inOrder gives the problems in the order of the file.
+// inOrder returns the problems in the order of the file.
 func (l *problemLog) inOrder() []Problem {
 	slices.SortStableFunc(l.problems, func(a, b placedProblem) int { return a.index - b.index })
 	var out []Problem

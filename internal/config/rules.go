@@ -26,8 +26,8 @@ var connectionRules = []rule[Connection]{
 	{"session within poll interval", []string{"session_timeout_ms", "max_poll_interval_ms"}, checkPollInterval},
 }
 
-// idleOption says why a mistake in an option costs nothing: the connection makes no use of the option. It asks for what was
-// written and not for values, which are still being read.
+// idleOption returns why a mistake in an option is harmless: the connection makes no use of the option. It
+// checks written options only, because values are still being read.
 func idleOption(sc *scope[Connection], o *Info) string {
 	if group, given := sc.set["group_id"]; o.Side == Consuming && (!given || group.Value == "") {
 		return fmt.Sprintf("without group_id it has no effect and stays %s", o.Default)
@@ -38,7 +38,7 @@ func idleOption(sc *scope[Connection], o *Info) string {
 	return ""
 }
 
-// checkBrokerSchemes drops what librdkafka drops: a broker whose protocol is not the connection's.
+// checkBrokerSchemes drops brokers with another protocol than the connection's, like librdkafka.
 func checkBrokerSchemes(sc *scope[Connection]) {
 	var other, addresses, items []string
 	for i, item := range strings.Split(sc.value.brokersText, ",") {
@@ -68,7 +68,8 @@ func checkLinger(sc *scope[Connection]) {
 	}
 }
 
-// checkBackoff lifts the ceiling to the first wait. That is worth a line only when the ceiling was chosen.
+// checkBackoff raises the ceiling to the first wait. The change is worth a line only for a ceiling chosen by
+// the administrator.
 func checkBackoff(sc *scope[Connection]) {
 	c := sc.value
 	if c.ReconnectBackoffMax >= c.ReconnectBackoff {
@@ -111,8 +112,8 @@ func checkUnusedTLS(sc *scope[Connection]) {
 	}
 }
 
-// checkPassword warns of a password that Asterisk's loader seems to have cut at a semicolon: the connection string of an
-// Azure Event Hubs namespace without its key.
+// checkPassword warns of a password probably cut at a semicolon by Asterisk's loader: the connection string
+// of an Azure Event Hubs namespace without its key.
 func checkPassword(sc *scope[Connection]) {
 	password := strings.ToLower(sc.value.SASLPassword.Reveal())
 	if strings.HasPrefix(password, "endpoint=sb://") && !strings.Contains(password, "sharedaccesskey=") {
@@ -120,11 +121,11 @@ func checkPassword(sc *scope[Connection]) {
 	}
 }
 
-// semicolonHint says how a value with a semicolon is written. Asterisk's loader cuts a value at a bare one.
+// semicolonHint explains a semicolon in a value. Asterisk's loader cuts a value at a bare semicolon.
 const semicolonHint = `in kafka.conf a semicolon begins a comment; write \; for each one in the password`
 
-// warnUnused warns of the first of the options that is set, to something other than its default, although the security
-// protocol makes no use of it.
+// warnUnused warns of the first of the options with a value other than its default and without use in the
+// security protocol.
 func (sc *scope[T]) warnUnused(protocols string, names ...string) {
 	for _, name := range names {
 		if sc.failed[name] {
@@ -142,7 +143,7 @@ func usesTLS(c *Connection) bool {
 	return c.SecurityProtocol == "ssl" || c.SecurityProtocol == "sasl_ssl"
 }
 
-// levels are the compression levels of the codecs that have any. zlib's 0 (store) cannot be had from the client.
+// levels are the codecs' compression levels. The client does not offer zlib's 0 (store).
 var levels = []struct {
 	codec    string
 	min, max int
@@ -192,7 +193,7 @@ func checkIdempotence(sc *scope[Connection]) {
 	}
 }
 
-// checkSpoolSize warns of a spool that cannot hold what the connection accepts.
+// checkSpoolSize warns of a spool too small for the connection's messages.
 func checkSpoolSize(sc *scope[Connection]) {
 	if sc.value.SpoolMaxMbytes<<20 < sc.value.MessageMaxBytes {
 		sc.report(Warning, "spool_max_mbytes", fmt.Sprintf("is less than the largest message, because %s; such a message is"+
@@ -200,8 +201,9 @@ func checkSpoolSize(sc *scope[Connection]) {
 	}
 }
 
-// least holds what an option has no effect below. The first two are limits of the client library (kgo.ProduceRequestTimeout,
-// kgo.AutoCommitInterval); with less than the third it would keep a processor busy while a broker is away.
+// least has the lowest effective values of options. The first two are limits of the client library
+// (kgo.ProduceRequestTimeout, kgo.AutoCommitInterval). Below the third, an unreachable broker would keep a
+// processor busy.
 var least = []struct {
 	option, means string
 	value         func(*Connection) time.Duration
@@ -221,7 +223,7 @@ func checkLeast(sc *scope[Connection]) {
 	}
 }
 
-// checkDebug warns of contexts that name parts of librdkafka which have no counterpart here.
+// checkDebug warns of contexts for parts of librdkafka without a counterpart here.
 func checkDebug(sc *scope[Connection]) {
 	var silent []string
 	for _, context := range sc.value.Debug {

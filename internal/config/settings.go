@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// Setting is one line of `kafka show connection`.
+// Setting is a line of `kafka show connection`.
 type Setting struct {
 	Label, Value string
 }
 
-// Settings gives every option of the connection as it is shown: durations with their unit, truth as yes or no, lists
-// joined by commas, secrets as ***, what is unset as nothing.
+// Settings returns every option of the connection in display form: durations with their unit, bools as yes or
+// no, lists joined by commas, secrets as ***, unset options as "".
 func (c *Connection) Settings() []Setting {
 	out := []Setting{{"Name", c.Name}}
 	add := func(o *Option[Connection]) { out = append(out, Setting{o.Label, o.render(c)}) }
@@ -32,8 +32,8 @@ func (c *Connection) Settings() []Setting {
 	return out
 }
 
-// Format implements fmt.Formatter: the settings, whatever the verb. Without it a verb that does not fit would have fmt
-// print the fields of a nested connection as they are, a secret included.
+// Format implements fmt.Formatter: the settings, for any verb. Without it, a wrong verb would make fmt print
+// the fields of a nested connection, including a secret.
 func (c Connection) Format(f fmt.State, _ rune) {
 	for i, s := range c.Settings() {
 		if i > 0 {
@@ -43,14 +43,14 @@ func (c Connection) Format(f fmt.State, _ rune) {
 	}
 }
 
-// BrokersText gives the bootstrap list as the administrator wrote it, without blanks.
+// BrokersText returns the bootstrap list as written by the administrator, without blanks.
 func (c *Connection) BrokersText() string {
 	return brokerField{&c.Brokers, &c.brokersText}.String()
 }
 
-// Changed gives the options whose values differ from those of next, and those whose files held something else when they
-// were checked: a certificate is renewed under its old name. None means that a reload has nothing to do for the
-// connection, wherever in the file it now stands.
+// Changed returns the options with other values in next, and options whose files had another content at their
+// check: a certificate is renewed under its old name. An empty result means that a reload need not change the
+// connection, at any new place in the file.
 func (c *Connection) Changed(next *Connection) []*Info {
 	var out []*Info
 	for i := range connectionTable.Options {

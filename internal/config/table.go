@@ -7,38 +7,38 @@ import (
 	"sync"
 )
 
-// Table describes a kind of section: its options, in the order in which they are shown, and the rules between them.
+// Table describes a kind of section: its options in display order, and the rules between them.
 type Table[T any] struct {
-	// Section is the name the section has; empty means that it has a name of the administrator's and is known by
-	// its type.
+	// Section is the name of the section; empty for a section with a name of the administrator's choice,
+	// known by its type.
 	Section string
 	Type    string // value of the option "type" where Section is empty
-	What    string // what a section is, as in "an option of ..."
+	What    string // kind of section, as in "an option of ..."
 	Short   string
 	Long    string
 	Example string // a name for the section in documents, where Section is empty
 	Options []Option[T]
-	front   []string // options that are shown before all others
+	front   []string // options shown first
 	back    []string // and after
 	rules   []rule[T]
 	// idle says why an option has no effect in a section, or nothing; nil = every option has.
 	idle func(*scope[T], *Info) string
 
 	once     sync.Once
-	defaults T // with every option at its default, once that was asked for
+	defaults T // every option at its default, after the first use
 }
 
-// rule checks options against each other. It is skipped when one of its options was refused already, so that one
-// mistake gives one message.
+// rule checks options against each other. It is skipped after an error in one of its options, so a mistake
+// has a single message.
 type rule[T any] struct {
 	name    string
 	options []string
 	check   func(*scope[T])
 }
 
-// option finds a row by name, in any case, or gives nil.
+// option returns a row by name, in any case, or nil.
 func (t *Table[T]) option(name string) *Option[T] {
-	for i := range t.Options { // as it is nearly always written: comparing is quicker than folding
+	for i := range t.Options { // the usual spelling: a comparison is faster than folding
 		if t.Options[i].Name == name {
 			return &t.Options[i]
 		}
@@ -51,7 +51,7 @@ func (t *Table[T]) option(name string) *Option[T] {
 	return nil
 }
 
-// filled gives a T with every option at its default. What several share of it is only read.
+// filled returns a T with every option at its default. Shared parts are read-only.
 func (t *Table[T]) filled() *T {
 	t.once.Do(func() {
 		for i := range t.Options {
@@ -68,18 +68,18 @@ func (t *Table[T]) filled() *T {
 	return &value
 }
 
-// scope is one section being read.
+// scope is a section during its reading.
 type scope[T any] struct {
 	table  *Table[T]
 	value  *T
 	at     placedEntry
-	set    map[string]*placedEntry // the line in force of every option that was given
+	set    map[string]*placedEntry // the line in force of every given option
 	failed map[string]bool         // options with an error
 	errors [Consuming + 1]string   // the first error of each side
 	log    *problemLog
 }
 
-// read puts what the section says into *into, which is filled, and notes what is wrong with it.
+// read parses the section into *into, which has the defaults, and notes problems.
 func (t *Table[T]) read(s *section, into *T, log *problemLog) *scope[T] {
 	sc := &scope[T]{
 		table: t, value: into, at: s.at, log: log,
@@ -99,7 +99,8 @@ func (t *Table[T]) read(s *section, into *T, log *problemLog) *scope[T] {
 	return sc
 }
 
-// take notes an entry as the line in force of its option, as the last line is in Asterisk's own option framework.
+// take notes an entry as the line in force of its option: the last line counts, like in Asterisk's own option
+// framework.
 func (sc *scope[T]) take(e *placedEntry) {
 	if sc.table.Type != "" && strings.EqualFold(e.Name, "type") {
 		return
@@ -116,7 +117,7 @@ func (sc *scope[T]) take(e *placedEntry) {
 	sc.set[o.Name] = e
 }
 
-// apply reads the line in force of an option, if there is one.
+// apply parses the line in force of an option, if there is one.
 func (sc *scope[T]) apply(o *Option[T]) {
 	e, given := sc.set[o.Name]
 	if !given {
@@ -134,7 +135,7 @@ func (sc *scope[T]) apply(o *Option[T]) {
 	}
 }
 
-// report notes a problem with an option, at its line if it was given and at the section if it was not.
+// report notes a problem with an option, at its line, or at the section for an option without a line.
 func (sc *scope[T]) report(severity Severity, name, text string) {
 	o := sc.table.option(name)
 	if severity == Error {
@@ -161,13 +162,13 @@ func (sc *scope[T]) note(severity Severity, side Side, at placedEntry, option, v
 	}
 }
 
-// given says whether the section sets the option.
+// given reports whether the section sets the option.
 func (sc *scope[T]) given(name string) bool {
 	_, ok := sc.set[name]
 	return ok
 }
 
-// say names an option with its value and where that comes from, for the text about another one.
+// say returns an option's name, value and place, for the text about another option.
 func (sc *scope[T]) say(name string) string {
 	o := sc.table.option(name)
 	e, given := sc.set[name]
@@ -180,7 +181,7 @@ func (sc *scope[T]) say(name string) string {
 	return fmt.Sprintf("%s = %s (line %d)", name, o.shown(e.Value), e.Line)
 }
 
-// unknown reports an option that the table does not have.
+// unknown reports an option missing in the table.
 func (sc *scope[T]) unknown(e placedEntry) {
 	known := make([]*Info, len(sc.table.Options))
 	for i := range sc.table.Options {

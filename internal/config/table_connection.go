@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// connectionTable is a connection of kafka.conf. The order is the documented one. Upper limits that Kafka's users would
-// not look for are those of librdkafka's configuration (CONFIGURATION.md), so that a file means here what it means
-// there; other sources are named in the row.
+// connectionTable is a connection of kafka.conf, in the documented order. Surprising upper limits come from
+// librdkafka's configuration (CONFIGURATION.md), so a file has the same meaning here and there. Other sources
+// are in the row.
 var connectionTable = Table[Connection]{
 	Type:    "connection",
 	What:    "a connection",
@@ -23,7 +23,7 @@ var connectionTable = Table[Connection]{
 	idle:  idleOption,
 }
 
-// oldOrder is the order in which the module on librdkafka shows what it shows of a connection. Scripts read its lines.
+// oldOrder is the display order of the module on librdkafka. Scripts read its lines.
 var oldOrder = strings.Fields(`brokers client_id message_max_bytes request_timeout_ms message_timeout_ms security_protocol
 	sasl_mechanisms sasl_username sasl_password ssl_ca_location ssl_certificate_location ssl_key_location compression_codec
 	compression_level linger_ms batch_num_messages batch_size queue_buffering_max_messages queue_buffering_max_kbytes acks
@@ -40,7 +40,7 @@ var brokerOptions = []Option[Connection]{
 		Example: "kafka1:9092,kafka2:9092",
 	}, func(c *Connection) any { return brokerField{&c.Brokers, &c.brokersText} }},
 	{Info{
-		// 256 is what the client library takes (kgo.ClientID).
+		// 256 is the limit of the client library (kgo.ClientID).
 		Name: "client_id", Label: "Client ID", Kind: Text, Max: 256, Default: "asterisk", Since: "1.0.0",
 		Short: "Name by which the brokers know this Asterisk",
 		Long:  "It shows in the brokers' logs and metrics, and quotas can be given by it.",
@@ -67,7 +67,7 @@ var brokerOptions = []Option[Connection]{
 		Long:  "It also limits how long connecting may take, the TLS handshake included.",
 	}, func(c *Connection) any { return &c.SocketTimeout }},
 	{Info{
-		// 900000 is what the client library takes (kgo.ConnIdleTimeout).
+		// 900000 is the limit of the client library (kgo.ConnIdleTimeout).
 		Name: "connections_max_idle_ms", Label: "Max idle", Kind: Milliseconds, Unit: "ms",
 		Default: "180000", Min: 1000, Max: 900000, Since: "1.0.0",
 		Short: "How long a connection may be idle before it is renewed",
@@ -146,7 +146,7 @@ var securityOptions = []Option[Connection]{
 		Long: "A PEM file without a passphrase, readable for Asterisk alone. It needs ssl_certificate_location.",
 	}, func(c *Connection) any { return &c.KeyFile }},
 	{Info{
-		// The words are librdkafka's, and its default since 2.0.
+		// The words are librdkafka's, with its default since 2.0.
 		Name: hostCheck, Label: "SSL host check", Kind: Enumeration, Default: "https", Since: "1.0.0",
 		Also: []string{"ssl_verify_hostname", "verify_hostname"},
 		Words: []Word{
@@ -161,6 +161,5 @@ var securityOptions = []Option[Connection]{
 	}, func(c *Connection) any { return &c.HostCheck }},
 }
 
-// hostCheck is the option's name. It is shown after all others: it came when there were scripts already that count
-// lines.
+// hostCheck is the option's name. It is shown last, because older scripts count lines.
 const hostCheck = "ssl_endpoint_identification_algorithm"

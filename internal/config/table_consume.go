@@ -61,7 +61,7 @@ var debugOptions = []Option[Connection]{
 	}, func(c *Connection) any { return &c.Debug }},
 }
 
-// silentContexts are those of debugContexts that name parts of librdkafka which have no counterpart here.
+// silentContexts are the debugContexts for parts of librdkafka without a counterpart here.
 var silentContexts = []string{"interceptor", "plugin", "mock", "telemetry"}
 
 // debugContexts are librdkafka's (CONFIGURATION.md, property debug).

@@ -37,7 +37,7 @@ var spoolOptions = []Option[Connection]{
 	{Info{
 		Name: "spool_sync", Label: "Spool sync", Kind: Enumeration, Default: "interval", Reload: AtOnce, Since: "1.0.0",
 		Also: []string{"spool_fsync", "fsync"},
-		// The further synonyms are those of a well-known database (Redis, appendfsync).
+		// The other synonyms come from a well-known database (Redis, appendfsync).
 		Words: []Word{
 			{Text: "always", Short: "each time something is written"},
 			{Text: "interval", Short: "within a second", Synonyms: []string{"everysec"}},
@@ -73,8 +73,7 @@ var spoolOptions = []Option[Connection]{
 	}, func(c *Connection) any { return &c.FlushTimeout }},
 }
 
-// spoolNames lists the options above: they are shown after all others, because there were scripts before them that
-// count lines.
+// spoolNames lists the options above, shown last, because older scripts count lines.
 func spoolNames() []string {
 	var names []string
 	for i := range spoolOptions {

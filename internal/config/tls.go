@@ -15,14 +15,14 @@ import (
 	"syscall"
 )
 
-// ReadAuthorities reads the certificates of ssl_ca_location: a PEM file, or a folder of which every file is read. It
-// is what ParseKafka has checked the option with. Blocks on the disk.
+// ReadAuthorities reads the certificates of ssl_ca_location: a PEM file, or every file of a folder.
+// ParseKafka checks the option with the same function. Blocks on the disk.
 func ReadAuthorities(path string) (*x509.CertPool, error) {
 	pool, _, err := readAuthorities(path)
 	return pool, err
 }
 
-// readAuthorities is ReadAuthorities and gives what stands for the content too.
+// readAuthorities is ReadAuthorities with a hash of the content.
 func readAuthorities(path string) (pool *x509.CertPool, content [sha256.Size]byte, err error) {
 	files := []string{path}
 	info, err := os.Stat(path)
@@ -50,7 +50,7 @@ func readAuthorities(path string) (pool *x509.CertPool, content [sha256.Size]byt
 		}
 		for _, certificate := range certificates {
 			pool.AddCert(certificate)
-			sum.Write(certificate.Raw) // It says itself how long it is.
+			sum.Write(certificate.Raw) // has its own length
 			found = true
 		}
 	}
@@ -75,7 +75,7 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 // maxFileBytes is more than any file of certificates has: a system's bundle has a quarter of a megabyte.
 const maxFileBytes = 16 << 20
 
-// readFile reads a file, but nothing that could block for ever or never end, as a pipe or a device.
+// readFile reads a file, except files that could block forever or never end, such as a pipe or a device.
 func readFile(path string) ([]byte, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -95,8 +95,8 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, maxFileBytes))
 }
 
-// ReadCertificate reads a client's certificate, with what follows it in its file, and its key. It is what ParseKafka
-// has checked the options with. Blocks on the disk.
+// ReadCertificate reads a client's certificate, with further certificates of its file, and its key.
+// ParseKafka checks the options with the same function. Blocks on the disk.
 func ReadCertificate(certificateFile, keyFile string) (tls.Certificate, error) {
 	certificates, err := readCertificates(certificateFile)
 	if err != nil {
@@ -117,8 +117,8 @@ func ReadCertificate(certificateFile, keyFile string) (tls.Certificate, error) {
 	return tls.X509KeyPair(chain, key)
 }
 
-// checkCertificates reads the files that a TLS connection will need, so that a mistake shows now and not at the first
-// call. A certificate that has expired is the brokers' to judge.
+// checkCertificates reads the files of a TLS connection, so a mistake shows now and not at the first call.
+// Brokers judge an expired certificate.
 func checkCertificates(sc *scope[Connection]) {
 	c := sc.value
 	if !usesTLS(c) {
@@ -151,7 +151,7 @@ func checkCertificates(sc *scope[Connection]) {
 	}
 }
 
-// noteContent notes what the file of an option held.
+// noteContent stores a hash of the content of an option's file.
 func (c *Connection) noteContent(option string, content [sha256.Size]byte) {
 	if c.contents == nil {
 		c.contents = map[string][sha256.Size]byte{}
@@ -193,7 +193,7 @@ func checkKeyFile(sc *scope[Connection]) bool {
 	return true
 }
 
-// unreadable says why a file was not taken, without repeating its name.
+// unreadable returns why a file was refused, without its name.
 func unreadable(err error) string {
 	var path *fs.PathError
 	if errors.As(err, &path) {

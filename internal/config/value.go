@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// fault is why a value was not taken as it is. After an Error the field holds the default.
+// fault is why a value was not used as written. After an Error the field has the default.
 type fault struct {
 	severity Severity
 	text     string
@@ -26,7 +26,7 @@ func odd(format string, args ...any) *fault {
 	return &fault{Warning, fmt.Sprintf(format, args...)}
 }
 
-// set puts the value that text stands for into its field of *into.
+// set parses text into the option's field of *into.
 func (o *Option[T]) set(into *T, text string) *fault {
 	if text == "" && o.needsValue() {
 		o.set(into, o.Default)
@@ -95,7 +95,7 @@ func (o *Option[T]) render(from *T) string {
 	}
 }
 
-// needsValue reports whether an empty value is worth a warning. It is the same as none.
+// needsValue reports whether an empty value is worth a warning. Empty means unset.
 func (o *Info) needsValue() bool {
 	switch o.Kind {
 	case Number, Milliseconds, Boolean:
@@ -106,8 +106,8 @@ func (o *Info) needsValue() bool {
 	return false
 }
 
-// number reads a whole number within the option's range, in the forms that C's strtol reads: 16, 0x10 and 020 are the
-// same. What is no number at all is an error rather than a reason to use the default: a typing mistake must not run
+// number parses a whole number within the option's range, in the forms of C's strtol: 16, 0x10 and 020 are
+// equal. An invalid number is an error, not a reason to use the default: a typing mistake must not run
 // unnoticed.
 func (o *Info) number(text string) (int64, *fault) {
 	if word, known := o.word(text); known {
@@ -136,7 +136,7 @@ func (o *Info) number(text string) (int64, *fault) {
 	return o.integer(o.Default), odd("is out of range; the default %s is used instead, give %s", o.Default, o.Accepts())
 }
 
-// cNumber matches what strtol reads to its end with base 0.
+// cNumber matches texts that strtol reads to the end with base 0.
 var cNumber = regexp.MustCompile(`^[+-]?(0[0-7]*|[1-9][0-9]*|0[xX][0-9a-fA-F]+)$`)
 
 func (o *Info) ofUnit() string {
@@ -153,7 +153,7 @@ func (o *Info) ofUnit() string {
 	return " of " + o.Unit
 }
 
-// text reads the kinds that are kept as a string. An empty text leaves the option unset.
+// text parses kinds stored as a string. An empty text leaves the option unset.
 func (o *Info) text(text string) (string, *fault) {
 	if text == "" {
 		return o.Default, nil
@@ -186,7 +186,7 @@ func (o *Info) text(text string) (string, *fault) {
 	return text, nil
 }
 
-// words reads a list of the enumeration's words. Empty items are ignored, repeated ones kept once.
+// words parses a list of the enumeration's words. Empty items and repetitions are ignored.
 func (o *Info) words(text string) ([]string, *fault) {
 	var out, unknown []string
 	for item := range strings.SplitSeq(text, ",") {
@@ -207,7 +207,7 @@ func (o *Info) words(text string) ([]string, *fault) {
 	return out, nil
 }
 
-// truth reads what Asterisk's ast_true and ast_false read (main/utils.c), and nothing else.
+// truth parses exactly the words of Asterisk's ast_true and ast_false (main/utils.c).
 func truth(text string) (value, ok bool) {
 	switch strings.ToLower(text) {
 	case "yes", "true", "y", "t", "1", "on":
@@ -221,7 +221,7 @@ func truth(text string) (value, ok bool) {
 // TopicLengthMax is the longest name of a topic in bytes, by Kafka's rule (org.apache.kafka.common.internals.Topic).
 const TopicLengthMax = 249
 
-// TopicByte says whether Kafka allows the byte in the name of a topic.
+// TopicByte reports whether Kafka allows the byte in the name of a topic.
 func TopicByte(b byte) bool {
 	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '.' || b == '_' || b == '-'
 }

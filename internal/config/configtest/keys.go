@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// Keys writes certificates and keys into a new folder and gives its path:
+// Keys writes certificates and keys into a new folder and returns its path:
 //
 //	ca.pem                   an authority
-//	authorities/             a folder with it and a file that is none
+//	authorities/             a folder with the authority and an unrelated file
 //	client.pem, client.key   a certificate and its key
 //	expired.pem, expired.key the same, no longer valid
-//	encrypted.key            a key that wants a passphrase
+//	encrypted.key            a key with a passphrase
 //	garbage.pem              text that is no PEM
-//	empty/                   a folder with nothing in it
+//	empty/                   an empty folder
 func Keys(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -53,7 +53,7 @@ func Keys(t testing.TB) string {
 	return dir
 }
 
-// pair makes a certificate, signed by itself, and its key.
+// pair returns a self-signed certificate and its key.
 func pair(t testing.TB, until time.Time) (certificate, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -10,19 +10,19 @@ import (
 // OddFile is the path of the table of odd files, below the folder of package config.
 const OddFile = "testdata/odd.txt"
 
-// Odd is an odd configuration file: what it says, and what becomes of it.
+// Odd is an odd configuration file with its results.
 type Odd struct {
 	File string // kafka.conf or cdr_kafka.conf
 	Name string
-	// There and Ours say what the module on librdkafka and res_kafka make of the file: "nothing", or who is served,
-	// as in "produces a b, consumes b". What follows a semicolon in There says why.
+	// There and Ours are the results of the module on librdkafka and of res_kafka: "nothing", or the served
+	// connections, as in "produces a b, consumes b". The reason follows a semicolon in There.
 	There, Ours string
 	Deviates    string // the row of the README's table of deviations; empty = both do the same
 	Text        string // with @DIR@ for the folder of keys
-	Log         string // a line for each problem, with its level before it
+	Log         string // a line for each problem, after its level
 }
 
-// Serves lists what a word of There or Ours serves: "produces a", "consumes b".
+// Serves lists the services in There or Ours: "produces a", "consumes b".
 func Serves(outcome string) []string {
 	outcome, _, _ = strings.Cut(outcome, ";")
 	var out []string
@@ -35,18 +35,18 @@ func Serves(outcome string) []string {
 	return out
 }
 
-// In returns the text of the file with the folder of keys in it, and a byte that is not UTF-8 where one belongs.
+// In returns the text of the file with the folder of keys and, where marked, a byte outside UTF-8.
 func (o *Odd) In(keys string) string {
 	return strings.NewReplacer("@DIR@", keys, "@E9@", "\xe9").Replace(o.Text)
 }
 
-// Delivers reports whether everything that the module on librdkafka serves is served here too.
+// Delivers reports whether all services of the module on librdkafka exist here too.
 func (o *Odd) Delivers() bool {
 	ours := Serves(o.Ours)
 	return !slices.ContainsFunc(Serves(o.There), func(s string) bool { return !slices.Contains(ours, s) })
 }
 
-// ReadOdd reads the table and what stands before it.
+// ReadOdd reads the table and the text before it.
 func ReadOdd(path string) (head string, table []*Odd, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {

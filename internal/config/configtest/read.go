@@ -1,5 +1,5 @@
-// Package configtest reads configuration files for tests the way Asterisk's loader does, so that they need no
-// Asterisk. The engine itself never reads one.
+// Package configtest reads configuration files like Asterisk's loader, for tests without Asterisk. The engine
+// itself never reads a configuration file.
 package configtest
 
 import (
@@ -16,10 +16,10 @@ type category struct {
 	entries  []config.Entry
 }
 
-// Read gives the lines of a file in the order and shape in which the modules pass on what Asterisk's loader
-// (main/config.c) read: sections are announced without a place, templates are left out and what they hold is copied
-// into the sections that name them. It knows comments, (!), (base) and (+), but no includes. Lines that the loader
-// would reject are left out.
+// Read returns the lines of a file in the order and form of the modules, after Asterisk's loader
+// (main/config.c). Sections are announced without a place. Templates are left out, and their lines are copied
+// into the sections that name them. Read supports comments, (!), (base) and (+), but no includes. Lines
+// rejected by the loader are left out.
 func Read(text string) []config.Entry {
 	var categories []*category
 	var current *category
@@ -49,7 +49,7 @@ func Read(text string) []config.Entry {
 	return out
 }
 
-// open begins the section of a line like [name](base,+), or goes on with the one it adds to.
+// open begins the section of a line like [name](base,+), or continues an existing section.
 func open(categories []*category, line string) ([]*category, *category) {
 	name, options, closed := strings.Cut(line[1:], "]")
 	if !closed {
@@ -91,7 +91,8 @@ func open(categories []*category, line string) ([]*category, *category) {
 	return categories, c
 }
 
-// uncomment takes comments and blanks at both ends off a line. inside says whether a block comment is open.
+// uncomment removes comments, and blanks at both ends, from a line. inside reports whether a block comment is
+// open.
 func uncomment(line string, inside bool) (string, bool) {
 	var out strings.Builder
 	for i := 0; i < len(line); i++ {
