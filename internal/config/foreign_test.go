@@ -25,8 +25,8 @@ func otherClients(t *testing.T) []string {
 	return keys
 }
 
-// Somebody who brings the configuration of another client learns of each of its options what to write here. A name
-// that is merely alike is no answer.
+// A user with the configuration of another client gets advice about each of its options. A merely similar
+// name gets none.
 func TestForeignKeys_OfOtherClients_GetAdvice(t *testing.T) {
 	for _, key := range otherClients(t) {
 		if connectionTable.option(strings.ReplaceAll(key, ".", "_")) != nil && !strings.Contains(key, ".") {
@@ -50,7 +50,7 @@ func TestForeignKeys_OfOtherClients_GetAdvice(t *testing.T) {
 	}
 }
 
-// A line of advice that no key can get says nothing to anybody.
+// Every line of advice has a key that reaches it.
 func TestForeignKeys_EveryLine_IsOfUse(t *testing.T) {
 	for _, k := range foreignKeys {
 		for key := range strings.FieldsSeq(k.keys) {

@@ -14,15 +14,15 @@ import (
 	"reskafka/internal/config/configtest"
 )
 
-// opensFiles says whether a text could name files that exist. A path is the file system's business, not the parser's:
-// /dev/zero would never end.
+// opensFiles reports whether a text could name existing files. A path is the file system's business, not the
+// parser's: /dev/zero would never end.
 func opensFiles(text string) bool {
 	return strings.Contains(text, "location") && !strings.Contains(text, "/nonexistent/")
 }
 
-// FuzzParseKafka reads arbitrary text as kafka.conf. Whatever it says: nothing panics, nothing is left out unless a problem
-// is an error, every problem is one line that names a place, problems come in the order of the file, a password is never
-// in one, and every value of a configuration is within the range of its row.
+// FuzzParseKafka reads arbitrary text as kafka.conf. Nothing panics. Sections are left out only because of an
+// error. Every problem is a line with a place, in the order of the file and without a password. Every value
+// of a configuration is within the range of its row.
 func FuzzParseKafka(f *testing.F) {
 	good, err := filepath.Glob("testdata/kafka/good/*.conf")
 	if err != nil || len(good) == 0 {
@@ -54,7 +54,8 @@ func FuzzParseKafka(f *testing.F) {
 	})
 }
 
-// checkKafka checks that errors cost something, that nothing else does, and that what can be used is in range.
+// checkKafka checks that errors leave a section out, that nothing else does, and that usable values are in
+// range.
 func checkKafka(t *testing.T, cfg *config.Kafka, problems []config.Problem) {
 	t.Helper()
 	cost := len(cfg.LeftOut)
@@ -69,7 +70,7 @@ func checkKafka(t *testing.T, cfg *config.Kafka, problems []config.Problem) {
 	}
 }
 
-// checkProblems checks that every problem is one line that names a place in the file.
+// checkProblems checks that every problem is a line with a place in the file.
 func checkProblems(t *testing.T, file string, problems []config.Problem) {
 	t.Helper()
 	for _, p := range problems {
@@ -80,7 +81,7 @@ func checkProblems(t *testing.T, file string, problems []config.Problem) {
 	}
 }
 
-// secretsOnly says whether the password stands in options that hold passwords and nowhere else.
+// secretsOnly reports whether the password occurs only in options for passwords.
 func secretsOnly(entries []config.Entry) bool {
 	for _, e := range entries {
 		if !strings.EqualFold(e.Name, "sasl_password") && strings.Contains(e.Section+e.Name+e.Value, password) {
@@ -90,7 +91,7 @@ func secretsOnly(entries []config.Entry) bool {
 	return true
 }
 
-// checkRanges holds the settings of a connection, as they are shown, against the rows of the table.
+// checkRanges compares the shown settings of a connection with the rows of the table.
 func checkRanges(t *testing.T, c *config.Connection) {
 	t.Helper()
 	shown := map[string]string{}
@@ -141,7 +142,7 @@ func checkRanges(t *testing.T, c *config.Connection) {
 	}
 }
 
-// reread reads a list of brokers as it is shown, as the value of an option.
+// reread parses a shown list of brokers as the value of an option.
 func reread(t *testing.T, brokers, protocol string) *config.Connection {
 	t.Helper()
 	entries := []config.Entry{{File: "kafka.conf", Section: "again"}}
@@ -158,8 +159,8 @@ func reread(t *testing.T, brokers, protocol string) *config.Connection {
 	return cfg.Connections[0]
 }
 
-// FuzzOptionValue gives one option of a connection any value: what is taken is within the range of its row, and what is
-// not is a problem on the line of that value.
+// FuzzOptionValue sets an option of a connection to any value: an accepted value is within the range of its
+// row, and a refused value is a problem on its line.
 func FuzzOptionValue(f *testing.F) {
 	names := make([]string, 0, 64)
 	for i, o := range connectionOptions(f) {
@@ -185,8 +186,8 @@ func FuzzOptionValue(f *testing.F) {
 	})
 }
 
-// FuzzParseCDR reads arbitrary text as cdr_kafka.conf: nothing panics, there is a configuration exactly if no problem is
-// an error, and every problem is one line that names a place.
+// FuzzParseCDR reads arbitrary text as cdr_kafka.conf. Nothing panics. There is a configuration if and only
+// if no problem is an error. Every problem is a line with a place.
 func FuzzParseCDR(f *testing.F) {
 	_, table := oddFiles(f)
 	for _, o := range table {

@@ -56,7 +56,7 @@ func like(name string, line int, change func(*config.Connection)) *config.Connec
 	return c
 }
 
-// goodKafka says what each file of testdata/kafka/good means; dir is where its keys are.
+// goodKafka returns the meaning of each file of testdata/kafka/good; dir is the folder of keys.
 func goodKafka(dir string) map[string]*config.Kafka {
 	enabled := func(connections ...*config.Connection) *config.Kafka {
 		return &config.Kafka{Enabled: true, Connections: connections}
@@ -168,7 +168,7 @@ func TestGoodKafka(t *testing.T) {
 	}
 }
 
-// equal compares what the two connections export: the text of the brokers is compared by TestSettings.
+// equal compares the exported parts of two connections; TestSettings compares the text of the brokers.
 func equal(t *testing.T, got, want *config.Connection) {
 	t.Helper()
 	g, w := reflect.ValueOf(*got), reflect.ValueOf(*want)
@@ -183,7 +183,7 @@ func equal(t *testing.T, got, want *config.Connection) {
 	}
 }
 
-// The defaults are the same whether a section says nothing or every option is written out with its default.
+// The defaults are the same for an empty section and for a section with every option at its default.
 func TestDefaultsWrittenOut(t *testing.T) {
 	text := "[my-kafka]\n"
 	for _, o := range connectionOptions(t) {
@@ -200,7 +200,7 @@ func TestDefaultsWrittenOut(t *testing.T) {
 	equal(t, cfg.Connections[0], standard("my-kafka", 2))
 }
 
-// A top-level entry has no file; one of an included file names it.
+// A top-level entry has no file; an entry of an included file names the file.
 func TestFileOfAnInclude(t *testing.T) {
 	_, problems := config.ParseKafka([]config.Entry{
 		{Section: "billing"},

@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// read returns the entries of a file, with @DIR@ in it replaced by dir.
+// read returns the entries of a file, with @DIR@ replaced by dir.
 func read(t *testing.T, path, dir string) []config.Entry {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -33,7 +33,7 @@ func oddFiles(t testing.TB) (head string, table []*configtest.Odd) {
 	return head, table
 }
 
-// oddKafka returns the files of the table that are kafka.conf.
+// oddKafka returns the table's files of kind kafka.conf.
 func oddKafka(t testing.TB) []*configtest.Odd {
 	_, table := oddFiles(t)
 	return slices.DeleteFunc(table, func(o *configtest.Odd) bool { return o.File != config.KafkaFile.Name })
@@ -75,8 +75,8 @@ func outcome(o *configtest.Odd, dir string) (string, []config.Problem) {
 	return strings.Join(parts, ", "), problems
 }
 
-// A file that serves a connection on the module on librdkafka serves it here. Where more is served here, or another
-// value is used, the README's table of deviations has the reason.
+// A file that serves a connection on the module on librdkafka serves the connection here. For additional
+// services or other values, the README's table of deviations has the reason.
 func TestOddFiles_DeliveringThere_DeliverHere(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {

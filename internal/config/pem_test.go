@@ -19,7 +19,7 @@ import (
 	"unicode/utf16"
 )
 
-// pairForPEM returns a certificate that signs itself, and its key, in DER.
+// pairForPEM returns a self-signed certificate and its key, in DER.
 func pairForPEM(t *testing.T) (certificate, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -66,8 +66,8 @@ var (
 	mailPurpose   = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 4}
 )
 
-// TestPEM_OddFiles_ReadOrRefusedWithReason guards files that OpenSSL or an editor writes in another form than Go's PEM decoder
-// expects: they are read, or the refusal says what they are.
+// TestPEM_OddFiles_ReadOrRefusedWithReason guards files of OpenSSL or an editor in other forms than Go's PEM
+// decoder expects: they are read, or the refusal names the form.
 func TestPEM_OddFiles_ReadOrRefusedWithReason(t *testing.T) {
 	certificate, key := pairForPEM(t)
 	plain, secret := pemOf("CERTIFICATE", certificate), pemOf("PRIVATE KEY", key)
@@ -86,7 +86,7 @@ func TestPEM_OddFiles_ReadOrRefusedWithReason(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		file    []byte
-		refused string // empty = one certificate, and the key
+		refused string // empty = a certificate and the key
 	}{
 		"plain":                     {file: plain},
 		"byte-order mark":           {file: append([]byte(bom), plain...)},

@@ -28,7 +28,7 @@ func TestProblemIsOneLine(t *testing.T) {
 	}
 }
 
-// The severities matter to the caller: one error refuses everything, warnings alone refuse nothing.
+// The severities matter to the caller: a single error refuses everything, warnings alone refuse nothing.
 func TestHasErrors(t *testing.T) {
 	if HasErrors(nil) || HasErrors([]Problem{{Severity: Warning}}) {
 		t.Error("a warning counts as an error")

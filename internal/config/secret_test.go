@@ -11,10 +11,10 @@ import (
 	"reskafka/internal/config/configtest"
 )
 
-// password is what every test file that holds a password holds, and what nothing may ever print.
+// password is the password in all test files, never to be printed.
 const password = "hunter2-5f3a"
 
-// renderings gives everything a value could be printed as.
+// renderings returns all printed forms of a value.
 func renderings(t *testing.T, value any) []string {
 	t.Helper()
 	var out []string
@@ -46,8 +46,8 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-// hides looks for the stars that stand for a password, as text and as hexadecimal: without them the password was not
-// hidden but absent, and the test would show nothing.
+// hides looks for the stars of a hidden password, as text and as hexadecimal: without stars the password is
+// absent, not hidden, and the test would prove nothing.
 func hides(text string) bool {
 	return strings.Contains(text, "***") || strings.Contains(text, "2a2a2a") || strings.Contains(text, "2A2A2A")
 }
@@ -82,7 +82,7 @@ func TestNoProblemNamesASecret(t *testing.T) {
 	}
 }
 
-// Whatever option a password is given to by mistake, its value stays hidden when the name looks like one.
+// A password in a wrong option stays hidden if the option's name looks like a password's.
 func TestMisspeltSecretsAreHidden(t *testing.T) {
 	for _, name := range []string{
 		"sasl_pasword", "SASL.PASSWORD", "passwort", "password", "sasl_kennwort", "ssl.key.password", "ssl_key_pem",

@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/config/configtest"
 )
 
-// parse gives the only connection of a text without problems.
+// parse returns the only connection of a text without problems.
 func parse(t *testing.T, text string) *config.Connection {
 	t.Helper()
 	cfg, problems := config.ParseKafka(configtest.Read(text))
@@ -54,8 +54,8 @@ sasl_password = hunter2-5f3a
 	}
 }
 
-// TestChangedFiles holds that a file that was renewed under its old name counts as changed, and one written again with
-// what it held does not.
+// TestChangedFiles checks that a file renewed under its old name counts as changed, and a file rewritten with
+// the same content does not.
 func TestChangedFiles(t *testing.T) {
 	first, second, dir := configtest.Keys(t), configtest.Keys(t), t.TempDir()
 	put := func(from string, names ...string) {

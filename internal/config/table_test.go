@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The order of the options is part of the documentation: it is that of the project's contract, with what that lacks
-// beside its kin.
+// The order of the options is part of the documentation: the contract's order, with additional options beside
+// related options.
 func TestOrderOfOptions(t *testing.T) {
 	want := strings.Fields(`brokers client_id request_timeout_ms message_timeout_ms socket_timeout_ms connections_max_idle_ms
 		reconnect_backoff_ms reconnect_backoff_max_ms security_protocol sasl_mechanisms sasl_username sasl_password
@@ -33,7 +33,8 @@ func TestRowsAreComplete(t *testing.T) {
 	checkRows(t, &cdrTable)
 }
 
-// checkRows holds every row to what the documents need, and every field of T to exactly one row.
+// checkRows checks that every row has the parts for the documents, and that every field of T has exactly one
+// row.
 func checkRows[T any](t *testing.T, table *Table[T]) {
 	t.Helper()
 	name, sentence := regexp.MustCompile(`^[a-z][a-z_]*$`), regexp.MustCompile(`^[A-Z0-9-].*[.]$`)
@@ -85,7 +86,7 @@ func checkRows[T any](t *testing.T, table *Table[T]) {
 	}
 }
 
-// slotOf says whether values of a kind can be kept in such a field.
+// slotOf reports whether values of a kind fit a field.
 func slotOf(kind Kind, field any) bool {
 	ok := false
 	switch kind {
@@ -107,7 +108,7 @@ func slotOf(kind Kind, field any) bool {
 	return ok
 }
 
-// checkExample reads the default and the example as an administrator would write them.
+// checkExample parses the default and the example in the form of an administrator.
 func checkExample[T any](t *testing.T, o *Option[T]) {
 	t.Helper()
 	for _, text := range []string{o.Default, o.Example} {
