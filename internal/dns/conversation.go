@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// The parts of a message that matter here: RFC 1035, section 4.
+// The relevant parts of a message: RFC 1035, section 4.
 const (
 	headerBytes  = 12
 	maxMessage   = 65535
@@ -28,13 +28,14 @@ const (
 	codeNoName   = 3
 )
 
-// noAnswer is what a silent server did.
+// noAnswer describes a silent server.
 const noAnswer = "did not answer"
 
-// codes are the names of answers that are none.
+// codes are the names of error codes.
 var codes = map[uint16]string{1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED"}
 
-// conversation is one question and its answer, as a connection: what is written is the question, and reading asks it.
+// conversation is a question and its answer in the form of a connection: a write sets the question, and a
+// read asks it.
 type conversation struct {
 	ctx             context.Context
 	lookup          *lookup
@@ -43,7 +44,7 @@ type conversation struct {
 	answer          io.Reader // nil = not asked yet
 }
 
-// Write implements net.Conn. p is a whole question with its length before it.
+// Write implements net.Conn. p is a whole question after its length.
 func (c *conversation) Write(p []byte) (int, error) {
 	c.question = append(c.question, p...)
 	return len(p), nil
@@ -64,7 +65,7 @@ func (c *conversation) Read(p []byte) (int, error) {
 func (c *conversation) Close() error                     { return nil }
 func (c *conversation) LocalAddr() net.Addr              { return nil }
 func (c *conversation) RemoteAddr() net.Addr             { return nil }
-func (c *conversation) SetDeadline(time.Time) error      { return nil } // ctx has it
+func (c *conversation) SetDeadline(time.Time) error      { return nil } // ctx has the deadline
 func (c *conversation) SetReadDeadline(time.Time) error  { return nil }
 func (c *conversation) SetWriteDeadline(time.Time) error { return nil }
 
@@ -87,7 +88,7 @@ func (c *conversation) ask() ([]byte, error) {
 		}
 		c.lookup.note(c.server, answered(answer))
 	case kind == typeAAAA && isClosed(c.lookup.addresses(name)):
-		// The server answers, but not this question. The addresses that are known are enough.
+		// The server answers other questions only. The known addresses suffice.
 		return noRecords(query), nil
 	case c.ctx.Err() == nil || errors.Is(c.ctx.Err(), context.DeadlineExceeded):
 		c.lookup.note(c.server, failure(err))
@@ -95,7 +96,7 @@ func (c *conversation) ask() ([]byte, error) {
 	return answer, err
 }
 
-// endBehind cancels a question a little later than known is closed. The function that it returns ends that.
+// endBehind cancels a question a little after known is closed. end stops the watch.
 func (c *conversation) endBehind(known <-chan struct{}, cancel func()) (end func()) {
 	ended := make(chan struct{})
 	go func() {
@@ -113,8 +114,8 @@ func (c *conversation) endBehind(known <-chan struct{}, cancel func()) (end func
 	return func() { close(ended) }
 }
 
-// exchange sends the question and returns the answer. An answer that does not fit a datagram is asked for by TCP; where TCP
-// fails, the part that fits has to do.
+// exchange sends the question and returns the answer. An answer too long for a datagram is asked for by TCP;
+// after a failure of TCP, the truncated part is used.
 func (c *conversation) exchange(ctx context.Context, query []byte) ([]byte, error) {
 	address := c.server
 	if redirect := c.lookup.resolver.Redirect; redirect != nil {
@@ -155,7 +156,7 @@ func byUDP(ctx context.Context, address string, query []byte) ([]byte, error) {
 		if err != nil {
 			return nil, late(ctx, err)
 		}
-		if answers(query, answer[:n]) { // else somebody else's
+		if answers(query, answer[:n]) { // otherwise a foreign answer
 			return answer[:n], nil
 		}
 	}
@@ -188,13 +189,13 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, network, address)
 }
 
-// end closes conn when ctx is done. The function that it returns closes it at once.
+// end closes conn when ctx is done. The returned function closes conn at once.
 func end(ctx context.Context, conn net.Conn) func() {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	return func() { stop(); conn.Close() }
 }
 
-// late returns the error of a question whose time was up, which closes its connection.
+// late returns the error of a question after its deadline, which closes the connection.
 func late(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return os.ErrDeadlineExceeded
@@ -202,8 +203,8 @@ func late(ctx context.Context, err error) error {
 	return err
 }
 
-// parseQuestion returns the question of a message alone, without the EDNS0 record, its name in lower case and its type. query is nil
-// for a message that has not exactly one.
+// parseQuestion returns the question of a message alone, without the EDNS0 record, its name in lower case and
+// its type. query is nil unless the message has exactly one question.
 func parseQuestion(message []byte) (query []byte, name string, kind uint16) {
 	if len(message) < headerBytes || binary.BigEndian.Uint16(message[4:]) != 1 {
 		return nil, "", 0
@@ -234,14 +235,14 @@ func answers(query, message []byte) bool {
 	return len(message) >= len(query) && bytes.EqualFold(message[headerBytes:len(query)], query[headerBytes:])
 }
 
-// noRecords returns the answer to query that there is nothing of its type.
+// noRecords returns an answer to query without records.
 func noRecords(query []byte) []byte {
 	answer := bytes.Clone(query)
 	binary.BigEndian.PutUint16(answer[2:], flags(query)|flagResponse|flagRA)
 	return answer
 }
 
-// withQuestion returns an answer with its question, which Go demands and some servers leave out of an error.
+// withQuestion returns an answer with its question, which Go demands and some servers omit in an error.
 func withQuestion(query, answer []byte) []byte {
 	if len(answer) < headerBytes || binary.BigEndian.Uint16(answer[4:]) > 0 {
 		return answer
@@ -251,7 +252,7 @@ func withQuestion(query, answer []byte) []byte {
 	return whole
 }
 
-// answered says what a server did that sent an answer.
+// answered describes a server's answer.
 func answered(answer []byte) string {
 	switch c := code(answer); c {
 	case codeOK, codeNoName:
@@ -261,7 +262,7 @@ func answered(answer []byte) string {
 	}
 }
 
-// failure says what a server did that sent none.
+// failure describes a server without an answer.
 func failure(err error) string {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return "refused the question"
@@ -272,7 +273,7 @@ func failure(err error) string {
 	return "could not be asked: " + lastPart(err)
 }
 
-// lastPart returns the innermost error, without the addresses that the outer ones name.
+// lastPart returns the innermost error, without the addresses in the outer errors.
 func lastPart(err error) string {
 	for {
 		inner := errors.Unwrap(err)

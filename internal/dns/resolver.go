@@ -1,6 +1,7 @@
-// Package dns resolves the host names of brokers. Go's resolver reads /etc/hosts, /etc/nsswitch.conf and /etc/resolv.conf and
-// applies search domains; this package asks its questions. It does so as the C library does, without the EDNS0 record that some
-// servers reject or drop, waits a bounded time for each, and notes what each server did.
+// Package dns resolves the host names of brokers. Go's resolver reads /etc/hosts, /etc/nsswitch.conf and
+// /etc/resolv.conf and applies search domains. This package sends its questions like the C library, without
+// the EDNS0 record rejected or dropped by some servers, with a limit of time for each, and records each
+// server's failure.
 package dns
 
 import (
@@ -17,32 +18,32 @@ import (
 const (
 	// maxLookup is how long a name may take, with all servers and search domains.
 	maxLookup = 15 * time.Second
-	// maxQuestion is how long a server may take for one question.
+	// maxQuestion is a server's time for a question.
 	maxQuestion = 2 * time.Second
-	// maxSilent is the same for a server that did not answer its last question while another one answers.
+	// maxSilent is the time of a server without an answer to its last question, while another server answers.
 	maxSilent = 500 * time.Millisecond
-	// maxBehind is how much longer the question for IPv6 addresses may take than that for IPv4 addresses.
+	// maxBehind is the extra time of the question for IPv6 addresses after the answer for IPv4 addresses.
 	maxBehind = 500 * time.Millisecond
-	// maxSystem is how long the system's other sources may take for a name that DNS does not know.
+	// maxSystem is the time of the system's other sources for a name unknown to DNS.
 	maxSystem = 2 * time.Second
 )
 
-// Resolver resolves host names. It is safe for concurrent use. The zero value is ready.
+// Resolver resolves host names. It is safe for concurrent use. The zero value is ready for use.
 type Resolver struct {
-	// Redirect returns the address to ask instead of a server of /etc/resolv.conf, for tests. nil = that server itself.
+	// Redirect returns the replacement of a server in /etc/resolv.conf, for tests. nil = none.
 	Redirect func(server string) string
 
 	mtx    sync.Mutex
-	silent map[string]bool // by server: whether it left its last question unanswered
+	silent map[string]bool // by server: whether its last question had no answer
 }
 
-// Lookup returns the addresses of host, the preferred first. host may be an address itself. An error is a *net.DNSError; its Err
-// and Server tell what each DNS server did.
+// Lookup returns the addresses of host, the preferred address first. host may be an address. An error is a
+// *net.DNSError; its Err and Server describe each DNS server's failure.
 func (r *Resolver) Lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return r.lookUp(ctx, host, nameSources)
 }
 
-// lookUp is Lookup, with the file that lists the sources to ask for what DNS does not know.
+// lookUp is Lookup with the name of the file of sources for names unknown to DNS.
 func (r *Resolver) lookUp(ctx context.Context, host, sources string) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}, nil
@@ -63,7 +64,7 @@ func (r *Resolver) lookUp(ctx context.Context, host, sources string) ([]netip.Ad
 	return unmapped(addrs), nil
 }
 
-// unmapped returns IPv4 addresses in their own form.
+// unmapped converts mapped IPv4 addresses to plain IPv4.
 func unmapped(addrs []netip.Addr) []netip.Addr {
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()
@@ -71,23 +72,23 @@ func unmapped(addrs []netip.Addr) []netip.Addr {
 	return addrs
 }
 
-// lookup is the resolution of one host name.
+// lookup is the resolution of a host name.
 type lookup struct {
 	resolver *Resolver
 
 	mtx      sync.Mutex
 	answered map[string]chan struct{} // by name: closed when a server has sent IPv4 addresses
-	servers  []string                 // that were asked, in that order
+	servers  []string                 // asked servers, in order
 	heard    map[string]string        // how each failed last
 }
 
-// dial is the Dial of a net.Resolver. The connection that it returns is one for a stream whatever the network, because such a
-// connection carries a message as it is.
+// dial is the Dial of a net.Resolver. The returned connection is a stream for any network, because a stream
+// preserves the whole message.
 func (l *lookup) dial(ctx context.Context, network, server string) (net.Conn, error) {
 	return &conversation{ctx: ctx, lookup: l, network: network, server: server}, nil
 }
 
-// addresses returns the channel that is closed when the IPv4 addresses of name are known.
+// addresses returns a channel that is closed once the IPv4 addresses of name are known.
 func (l *lookup) addresses(name string) chan struct{} {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -97,7 +98,8 @@ func (l *lookup) addresses(name string) chan struct{} {
 	return l.answered[name]
 }
 
-// note keeps what a server did, "" for a good answer, which hides no failure: the next search domain may well be answered.
+// note records a server's failure, or "" for a good answer. A good answer hides no failure, because the next
+// search domain may have an answer.
 func (l *lookup) note(server, did string) {
 	l.mtx.Lock()
 	if !slices.Contains(l.servers, server) {
@@ -148,7 +150,7 @@ func (l *lookup) explain(failed *net.DNSError, err error) error {
 	}
 	out.Server = strings.Join(names, ", ")
 	if len(did) > 0 && !errors.Is(err, context.Canceled) {
-		out.UnwrapErr = nil // that the caller's time was up as well says less
+		out.UnwrapErr = nil // the caller's deadline is less important
 	}
 	if !out.IsNotFound && len(did) > 0 {
 		out.Err = strings.Join(did, ", ")

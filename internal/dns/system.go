@@ -12,9 +12,9 @@ import (
 // nameSources lists where the C library looks host names up.
 const nameSources = "/etc/nsswitch.conf"
 
-// askSystem returns the addresses that the C library finds for a host, if the file names sources that Go does not know, such as mDNS
-// or LDAP. The library's own command asks them, because this program has no C in it. none = there is no such source, no such command
-// or no answer within maxSystem.
+// askSystem returns the C library's addresses of a host, if the file names sources unknown to Go, such as
+// mDNS or LDAP. The library's own command asks these sources, because this program has no C. The result is
+// empty without such a source, without the command, or without an answer within maxSystem.
 func askSystem(ctx context.Context, host, sources string) []netip.Addr {
 	if !otherSources(sources) || strings.HasPrefix(host, "-") {
 		return nil
@@ -37,7 +37,7 @@ func askSystem(ctx context.Context, host, sources string) []netip.Addr {
 	return addrs
 }
 
-// otherSources reports whether the file's line for host names has a source that Go's resolver does not know.
+// otherSources reports whether the file's line for host names has a source unknown to Go's resolver.
 func otherSources(file string) bool {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -49,7 +49,7 @@ func otherSources(file string) bool {
 		if !found {
 			continue
 		}
-		action := false // "[NOTFOUND=return]", maybe with blanks in it
+		action := false // "[NOTFOUND=return]", perhaps with blanks
 		for _, name := range strings.Fields(names) {
 			action = action || strings.HasPrefix(name, "[")
 			if !action && name != "files" && name != "dns" {
