@@ -1,5 +1,5 @@
-// Package throttle keeps a repeated cause from filling a log: one line at once, then ever more rarely while it goes on,
-// each with the number of those it stands for.
+// Package throttle prevents a repeated cause from filling a log: a line at once, then ever fewer lines, each
+// with its number of events.
 package throttle
 
 import (
@@ -11,77 +11,76 @@ import (
 // tens in practice. The bound only keeps a key made of changing text from growing without end.
 const MaxKeys = 1024
 
-// growth is how long a key is held back after its first line, its second and so on, in units of the first time: for
-// 30 s that is 30 s, 1, 2, 5, 10 and 30 minutes, and an hour from then on. Who comes to look at a log within the first
-// minutes sees that something goes on; an outage of days takes a line an hour.
+// growth is the pause after a key's first line, its second line and so on, in units of the first pause: for
+// 30 s the pauses are 30 s, 1, 2, 5, 10 and 30 minutes, and then an hour. A reader of the log in the first
+// minutes sees a lasting cause; an outage of days takes a line an hour.
 var growth = [...]time.Duration{1, 2, 4, 10, 20, 60, 120}
 
-// calm is how long a key must be quiet for its events to have ended for now, as a part of the first time: 2 seconds for 30.
-// Their sum is known then.
+// calm is the quiet time after which a key's events count as ended for now, as a part of the first pause: 2
+// seconds for 30. Their sum is then known.
 const calm = 15
 
-// over is how long a key must be quiet to be over, in the same units: 5 minutes for 30 s. Usually more than what
-// lies between two attempts of something that is tried again, which would count as over between them.
+// over is the quiet time after which a key is over, in the same units: 5 minutes for 30 s. The time is
+// usually longer than the interval of retries, so a retried cause is not over between two attempts.
 const over = 10
 
-// Throttle lets one event per key and interval through and counts the others. The interval of a key grows while its
-// events go on; it is back at the first one when there were none for a while, or after Forget. It is safe for
+// Throttle passes one event per key and pause and counts the others. A key's pause grows while events
+// continue. The pause returns to the first value after a quiet time, or after Forget. Throttle is safe for
 // concurrent use, takes no timer and starts no goroutine.
 //
-// What it suppressed is never forgotten silently: the count comes with the next Allow of the key that passes, with Due
-// when nothing follows for a moment, with Forget when the cause is over, or with Flush when the owner ends.
+// Suppressed events are always reported: by the next passing Allow of the key, by Due after a quiet moment,
+// by Forget at the end of the cause, or by Flush at the end of the owner.
 type Throttle struct {
 	every time.Duration // the first interval
 	now   func() time.Time
 
 	mtx     sync.Mutex
 	entries map[string]*entry
-	evicted int // suppressed events of keys that had to make room
+	evicted int // suppressed events of evicted keys
 }
 
 type entry struct {
 	passed     time.Time // when the last line about the key was
-	last       time.Time // when its last event was, passed or not
-	lines      int       // lines since it began or was forgotten, at most len(growth)
+	last       time.Time // time of the last event, passed or not
+	lines      int       // lines since the start or Forget, at most len(growth)
 	suppressed int       // events since the last line
-	summed     bool      // their sum was reported once since then
+	summed     bool      // the sum was reported since then
 }
 
-// next puts the entry behind a line that is written now.
+// next resets the entry after a line written now.
 func (e *entry) next(now time.Time) (suppressed int) {
 	suppressed, e.suppressed, e.passed, e.summed = e.suppressed, 0, now, false
 	e.lines = min(e.lines+1, len(growth))
 	return suppressed
 }
 
-// held says whether a key is held back.
+// held reports whether a key is suppressed now.
 func (t *Throttle) held(e *entry, now time.Time) bool {
 	return now.Sub(e.passed) < t.interval(e)
 }
 
-// interval is how long a key is held back behind its last line.
+// interval returns the pause of a key after its last line.
 func (t *Throttle) interval(e *entry) time.Duration { return t.every * growth[max(e.lines-1, 0)] }
 
-// isOver says whether a key was quiet for so long that what comes now is something new.
+// isOver reports whether a key was quiet long enough to make the next event a new cause.
 func (t *Throttle) isOver(e *entry, now time.Time) bool { return now.Sub(e.last) >= t.every*over }
 
-// Suppressed is what was counted and not reported yet for one key.
+// Suppressed is the unreported count of a key.
 type Suppressed struct {
-	Key   string // empty: keys that had to make room for others
+	Key   string // empty: evicted keys
 	Count int
 }
 
-// New returns a Throttle that holds a key back for as long as every after its first event. now is the clock, usually
-// time.Now.
+// New returns a Throttle with every as the first pause. now is the clock, usually time.Now.
 func New(every time.Duration, now func() time.Time) *Throttle {
 	return &Throttle{every: every, now: now, entries: map[string]*entry{}}
 }
 
-// Allow says whether an event of this key may be reported now. If so, suppressed is the number of events of the key
-// that were not reported since the last one that was.
+// Allow reports whether an event of this key may be reported now. If so, suppressed is the number of the
+// key's events since the last reported event.
 func (t *Throttle) Allow(key string) (suppressed int, ok bool) { return t.AllowN(key, 1) }
 
-// AllowN is Allow for n events that happened together: suppressed does not count them when they pass.
+// AllowN is Allow for n simultaneous events: suppressed does not count passing events.
 func (t *Throttle) AllowN(key string, n int) (suppressed int, ok bool) {
 	now := t.now()
 	t.mtx.Lock()
@@ -107,9 +106,9 @@ func (t *Throttle) AllowN(key string, n int) (suppressed int, ok bool) {
 	return e.next(now), true
 }
 
-// Due returns the counts of the keys that may have a line now, of those that have become quiet, once between two lines, and
-// of those that are over, in no order, and takes them for reported: it is for an owner that calls it when Wait says, so that a
-// count does not wait for an event that may never come.
+// Due returns unreported counts, in no order, and marks the counts as reported. It returns the counts of keys
+// that may have a line now, of keys that became quiet, once between two lines, and of keys that are over. The
+// owner calls Due at the times of Wait, so no count waits for an event that may never come.
 func (t *Throttle) Due() []Suppressed {
 	now := t.now()
 	t.mtx.Lock()
@@ -154,9 +153,9 @@ func (t *Throttle) Wait() time.Duration {
 	return max(wait, 0)
 }
 
-// Forget ends a key, for a cause that is over, and returns how many of its events were not reported. The next event of
-// the key passes at once only if the first interval since its last line is over, so that a cause that comes and goes
-// stays throttled.
+// Forget ends a key at the end of its cause, and returns the number of unreported events. The next event of
+// the key passes at once only after the first pause since the key's last line, so a flapping cause stays
+// throttled.
 func (t *Throttle) Forget(key string) (suppressed int) {
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
@@ -168,8 +167,8 @@ func (t *Throttle) Forget(key string) (suppressed int) {
 	return suppressed
 }
 
-// Flush returns every count that was not reported yet, in no order, and starts all of them at zero. It is for the
-// last report of an owner that ends.
+// Flush returns every unreported count, in no order, and resets all counts. It is for the last report of an
+// ending owner.
 func (t *Throttle) Flush() []Suppressed {
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
@@ -183,7 +182,7 @@ func (t *Throttle) Flush() []Suppressed {
 	return append(rest, t.takeEvicted()...)
 }
 
-// takeEvicted gives the count of the keys that had to make room, if there is one.
+// takeEvicted returns the count of evicted keys, if there is one.
 func (t *Throttle) takeEvicted() []Suppressed {
 	if t.evicted == 0 {
 		return nil
@@ -193,7 +192,7 @@ func (t *Throttle) takeEvicted() []Suppressed {
 	return []Suppressed{{"", count}}
 }
 
-// makeRoom drops every key whose interval is over, and if there is none the one that passed longest ago.
+// makeRoom drops every key with an expired pause, or, without any, the key with the oldest line.
 func (t *Throttle) makeRoom(now time.Time) {
 	var oldest string
 	var at time.Time
