@@ -12,9 +12,10 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// client carries a connection's records with a produce.Producer that the first Send makes. To make one takes some 0.4 ms of a
-// processor, most of it inside the library, which whoever asks for producers while Asterisk starts need not wait for; and a
-// connection that nothing is produced on needs none. It has every method of produce.Producer that an outbox looks for.
+// client sends a connection's records through a produce.Producer, created by the first Send. The creation
+// takes some 0.4 ms of a processor, mostly inside the library: requests for producers during Asterisk's start
+// need not wait for it, and a connection without records needs no producer. client has every method of
+// produce.Producer used by an outbox.
 type client struct {
 	connection *connection
 	settings   *config.Connection
@@ -22,16 +23,16 @@ type client struct {
 
 	producer atomic.Pointer[produce.Producer] // nil = not made yet
 
-	mtx         sync.Mutex // held while it is made
+	mtx         sync.Mutex // held during the creation
 	over        bool       // closed or recalled before
-	told        bool       // the log says that it cannot be made
+	told        bool       // a failed creation was logged
 	acknowledge func(records []*outbox.Record)
 }
 
 var _ outbox.Transport = (*client)(nil)
 
-// newClient returns a client with those settings, or says what keeps one from being made. It reads the TLS files and touches
-// no network.
+// newClient returns a client with these settings, or the obstacle to a client. It reads the TLS files and
+// touches no network.
 func (c *connection) newClient(settings *config.Connection) (*client, error) {
 	if err := produce.CheckProducer(settings); err != nil {
 		return nil, err
@@ -39,7 +40,7 @@ func (c *connection) newClient(settings *config.Connection) (*client, error) {
 	return &client{connection: c, settings: settings, status: &kafka.Status{}}, nil
 }
 
-// made gives the producer, or why there is none.
+// made returns the producer, or the reason for none.
 func (c *client) made() (*produce.Producer, error) {
 	if p := c.producer.Load(); p != nil {
 		return p, nil
@@ -67,8 +68,8 @@ func (c *client) made() (*produce.Producer, error) {
 	return p, nil
 }
 
-// tell logs, throttled, why no producer can be made of what was found to be in order before: a TLS file is not what it was. The
-// caller holds mtx.
+// tell logs, throttled, why the creation fails after a successful check: a TLS file has changed. Caller must
+// hold mtx.
 func (c *client) tell(err error) {
 	c.told = true
 	if _, ok := c.connection.engine.spools.Allow(throttleKey(c.connection.name, "client")); ok {
@@ -76,7 +77,7 @@ func (c *client) tell(err error) {
 	}
 }
 
-// before says whether there is no producer, and with over that there will be none.
+// before reports whether there is no producer yet; with over set, none will be created.
 func (c *client) before(over bool) bool {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -96,7 +97,7 @@ func (c *client) Send(records []*outbox.Record, deadline time.Time, done func(*o
 	p.Send(records, deadline, done)
 }
 
-// Permanent implements outbox.Transport: that there is no client never is.
+// Permanent implements outbox.Transport: a missing client is never permanent.
 func (c *client) Permanent(err error) (reason string, permanent bool) {
 	if p := c.producer.Load(); p != nil {
 		return p.Permanent(err)

@@ -2,8 +2,8 @@ package engine
 
 import "reskafka/internal/ingest"
 
-// Gate is the memory that a connection's stage shares with the engine.
+// Gate is the memory shared by a connection's stage and the engine.
 type Gate = ingest.Gate
 
-// notStaged is the charge of a record that did not go through this run's stage, so that its outcome gives nothing back.
+// notStaged is the charge of a record from outside this run's stage: its outcome frees no frame.
 const notStaged = -1

@@ -11,18 +11,18 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Shares of the memory that Asterisk and the engine may have together. The rest is for Asterisk. Beyond it the kernel would
-// kill one of them.
+// Shares of the common memory of Asterisk and the engine. The rest is for Asterisk. Above the whole, the
+// kernel would kill one of the two.
 const (
 	queueShare  = 4 // a quarter for the queues of all connections,
 	sharedShare = 4 // a quarter for slabs, which are the queue while there is no engine,
 	heapShare   = 2 // and half for Go's heap, the queues included
 
-	recordBytes = 512     // of a queue's share for each record: more than a small one takes
+	recordBytes = 512     // of a queue's share for each record: more than a small record takes
 	heapFrom    = 4 << 30 // with more memory than this the heap needs no limit
 )
 
-// limitHeap has Go's collector work harder before the heap grows beyond its share.
+// limitHeap makes Go's collector work harder before the heap exceeds its share.
 func (e *Engine) limitHeap() {
 	if m := e.system.MemoryBytes; m > 0 && m < heapFrom {
 		debug.SetMemoryLimit(collectorBallast + m/heapShare)
@@ -32,8 +32,9 @@ func (e *Engine) limitHeap() {
 // SharedMost returns how many bytes of slabs the stages of all connections may have at most; 0 = not known.
 func (e *Engine) SharedMost() int64 { return e.system.MemoryBytes / sharedShare }
 
-// queueLimits returns what a connection's queue may have in memory: what the options say, or its part of the share of all. Of
-// a queue that can go to disk it is half of that: while it goes there, the stage lets in the other half.
+// queueLimits returns the limits of a connection's queue in memory: the options' limits, or its part of the
+// common share. A queue with a disk gets half of that: while records go to disk, the stage admits the other
+// half.
 func (c *connection) queueLimits(settings *config.Connection) (records int, bytes int64) {
 	records, bytes = settings.QueueMaxMessages, int64(settings.QueueMaxKbytes)<<10
 	share := c.engine.queueBytes()
@@ -46,12 +47,12 @@ func (c *connection) queueLimits(settings *config.Connection) (records int, byte
 	return min(records, max(1, int(share/recordBytes))), min(bytes, share)
 }
 
-// queueBytes is the share of one connection that somebody produces on; 0 = it is not limited.
+// queueBytes returns the share of a producing connection; 0 = no limit.
 func (e *Engine) queueBytes() int64 {
 	return e.system.MemoryBytes / queueShare / max(1, e.producing.Load())
 }
 
-// shareAnew gives each connection its part again when there is one more.
+// shareAnew recomputes each connection's share after the addition of a connection.
 func (e *Engine) shareAnew() {
 	if e.system.MemoryBytes == 0 {
 		return
@@ -66,7 +67,7 @@ func (e *Engine) shareAnew() {
 	}
 }
 
-// logMemory says that options ask for more than there is. The engine's configuring is held.
+// logMemory logs options above the available memory. Caller must hold the engine's configuring.
 func (e *Engine) logMemory(wanted map[string]*config.Connection) {
 	m, asked := e.system.MemoryBytes, int64(0)
 	largest := ""

@@ -12,7 +12,8 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// Reason says why a call to produce was refused before it became a record: enum resk_refusal of boundary/messages.h.
+// Reason is why a call to produce was refused before its record existed: enum resk_refusal of
+// boundary/messages.h.
 type Reason uint32
 
 // The reasons, in the order of the enum.
@@ -26,7 +27,7 @@ const (
 	BadArgument
 )
 
-// refusals says each reason in a word or two, as counters carry it, and in a sentence for the log.
+// refusals has each reason in a word or two for counters, and in a sentence for the log.
 var refusals = map[Reason]struct{ name, text string }{
 	Closed:      {"closed", "the connection is no longer in kafka.conf, or Kafka is disabled or being unloaded"},
 	TooLong:     {"too large", "larger than message_max_bytes"},
@@ -37,8 +38,8 @@ var refusals = map[Reason]struct{ name, text string }{
 	BadArgument: {"bad argument", "the calling module passed NULL where a value is needed, or delivery reports that it has ended"},
 }
 
-// Refused counts calls to produce that were refused and logs them, throttled: per connection and reason one line at
-// once and then ever more rarely. id 0 = there was no connection to refuse them. sample is the topic of the first.
+// Refused counts and logs refused calls to produce, throttled: for each connection and reason a line at once
+// and then ever fewer. id 0 = no connection. sample is the topic of the first call.
 func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) {
 	e.living.RLock()
 	defer e.living.RUnlock()
@@ -63,10 +64,10 @@ func (e *Engine) Refused(id uint64, reason Reason, count uint64, sample string) 
 	host.Logf(e.log, host.Error, "connection '%s': refused %d record(s), topic '%s': %s", name, count+uint64(suppressed), sample, said.text)
 }
 
-// throttleKey is the throttles' key of something that is said of a connection. tellRest takes it apart.
+// throttleKey is the throttles' key of a subject of a connection. tellRest splits it.
 func throttleKey(connection, what string) string { return connection + "\x00" + what }
 
-// allow is AllowN of a throttle. What it holds back is logged soon after the last event of its kind.
+// allow is AllowN of a throttle. Suppressed events are logged soon after the last event of their kind.
 func (e *Engine) allow(t *throttle.Throttle, key string, n int) (suppressed int, ok bool) {
 	if suppressed, ok = t.AllowN(key, n); !ok {
 		select {
@@ -77,8 +78,9 @@ func (e *Engine) allow(t *throttle.Throttle, key string, n int) (suppressed int,
 	return suppressed, ok
 }
 
-// tellRestNowAndThen logs what the throttles hold back, so that it does not wait for the next event of its kind, which
-// may never come, looks after the shared memory, sets the collector and tidies up after earlier runs. It runs until Stop.
+// tellRestNowAndThen logs suppressed events of the throttles, because the next event may never come. It also
+// checks the shared memory, sets the collector's policy, and cleans up after earlier runs. It runs until
+// Stop.
 func (e *Engine) tellRestNowAndThen() {
 	defer close(e.rested)
 	defer host.Guard(e.log, "the log's throttle")
@@ -113,7 +115,7 @@ func (e *Engine) tellRestNowAndThen() {
 // restDue is when the throttles next have something to log.
 func (e *Engine) restDue() time.Duration { return min(e.refused.Wait(), e.dropped.Wait()) }
 
-// tellRest logs what the throttles have held back since the last line about it: all of it, or what is due.
+// tellRest logs the suppressed events of the throttles since the last line: all, or those due.
 func (e *Engine) tellRest(of func(*throttle.Throttle) []throttle.Suppressed) {
 	tell := func(rest []throttle.Suppressed, format string) {
 		for _, r := range rest {

@@ -8,11 +8,12 @@ import (
 	"reskafka/internal/host"
 )
 
-// OpenSource reads an event source's configuration file, for the first time when number is 0, else in the place of
-// the source of that number. A number that is not known yet is that of a source which an earlier engine had opened: its
-// upper half says the kind. OpenSource returns the number and the name of the connection to publish on, as kafka.conf
-// has it. When it fails, all problems have been logged and the previous source of that number is still in force.
-// Errors: ErrNotFound (no such kind, number of another kind), ErrInvalid; ErrStopped, which is not logged.
+// OpenSource reads an event source's configuration file. It opens a new source for number 0, and otherwise
+// replaces the source of that number. An unknown number belongs to a source opened by an earlier engine: its
+// upper half is the kind. OpenSource returns the number, and the name of the connection to publish on, as in
+// kafka.conf. After a failure all problems have been logged, and the previous source of the number stays in
+// force. Errors: ErrNotFound (unknown kind, number of another kind), ErrInvalid; ErrStopped, which is not
+// logged.
 func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) (uint64, string, error) {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -35,13 +36,13 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 		if err == ErrDisabled {
 			why = "Kafka is disabled (enabled = no in section [general] of kafka.conf)"
 		}
-		if number == 0 { // the module declines to load, whatever becomes of kafka.conf
+		if number == 0 { // the module declines to load, for any kafka.conf
 			why += "; once it is mended, module load " + known.Module + ".so"
 		}
 		host.Logf(e.log, host.Error, "%s: connection = %s: %s", known.File, source.Connection(), why)
 		return 0, "", ErrInvalid
 	}
-	if err := c.open(); err != nil { // before anything is changed: the module asks for its producer next
+	if err := c.open(); err != nil { // before any change: the module requests its producer next
 		host.Logf(e.log, host.Error, "%s: connection = %s: %v", known.File, source.Connection(), err)
 		return 0, "", ErrInvalid
 	}
@@ -59,7 +60,8 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 	return number, c.name, nil
 }
 
-// putSource makes a source that of its number, and reports whether it can be. configuring must be held.
+// putSource sets the source of its number, and reports whether that is possible. Caller must hold
+// configuring.
 func (e *Engine) putSource(s openSource, number uint64) bool {
 	index, list := number&math.MaxUint32, *e.sources.Load()
 	if number>>32 != uint64(s.kind) || index == 0 || index > maxNumber {
@@ -75,7 +77,7 @@ func (e *Engine) putSource(s openSource, number uint64) bool {
 	return true
 }
 
-// source finds an open event source by its number.
+// source returns the open event source with this number.
 func (e *Engine) source(number uint64) event.Source {
 	list := *e.sources.Load()
 	index := number & math.MaxUint32

@@ -12,14 +12,14 @@ import (
 	"reskafka/internal/spool"
 )
 
-// What a stage lets in while its connection has a disk to turn to: the queue's own limits are then kept in the outbox.
-// These bound what a disk that hangs leaves in memory.
+// Limits of the stage for a connection with a disk: the outbox applies the queue's own limits. These limits
+// bound the records in memory while a disk hangs.
 const (
 	spooledFrames = 200_000
 	spooledCharge = 64 << 20
 )
 
-// spoolRoot is the directory below which a connection has its spool; empty = there is none.
+// spoolRoot returns the parent directory of a connection's spool; empty = none.
 func (e *Engine) spoolRoot(settings *config.Connection) string {
 	if settings.SpoolDir != "" {
 		return settings.SpoolDir
@@ -30,19 +30,19 @@ func (e *Engine) spoolRoot(settings *config.Connection) string {
 	return filepath.Join(e.system.SpoolDir, "kafka")
 }
 
-// spoolLimits are the options that a spool obeys.
+// spoolLimits returns a spool's options.
 func spoolLimits(c *config.Connection) outbox.SpoolLimits {
 	sync := map[string]outbox.SpoolSync{"always": outbox.SyncAlways, "interval": outbox.SyncInterval, "none": outbox.SyncNone}
 	return outbox.SpoolLimits{MaxBytes: int64(c.SpoolMaxMbytes) << 20, Sync: sync[c.SpoolSync]}
 }
 
-// keepsOnDisk says whether what is produced now may come to be kept on disk: by the connection's own option, or by an event
+// keepsOnDisk reports whether new records may go to disk, by the connection's own option or by an event
 // source's.
 func (c *connection) keepsOnDisk(settings *config.Connection) bool {
 	return settings.Durability != "memory" || c.strictest() >= outbox.Overflow
 }
 
-// strictest is the most that an open event source asks of the connection.
+// strictest returns the strictest durability of the connection's open event sources.
 func (c *connection) strictest() outbox.Durability {
 	most := outbox.Unsaid
 	for _, s := range *c.engine.sources.Load() {
@@ -53,7 +53,7 @@ func (c *connection) strictest() outbox.Durability {
 	return most
 }
 
-// attach gives the connection's outbox its spool if it needs one. The engine's configuring is held.
+// attach adds a necessary spool to the connection's outbox. Caller must hold the engine's configuring.
 func (c *connection) attach() {
 	box, settings := c.box(), c.settings.Load()
 	if box == nil || settings == nil || c.spoolDir() != "" {
@@ -92,7 +92,7 @@ func (c *connection) attach() {
 	c.setGate()
 }
 
-// spoolDir is the directory of the connection's spool; empty = it has none.
+// spoolDir returns the directory of the connection's spool; empty = none.
 func (c *connection) spoolDir() string {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
@@ -108,7 +108,7 @@ func (c *connection) Spooling(trouble error) {
 		c.told = false
 	}
 	c.mtx.Unlock()
-	defer c.setGate() // behind the line about it
+	defer c.setGate() // after the log line
 	switch {
 	case trouble != nil:
 		if _, ok := c.engine.spools.Allow(c.name); ok {
@@ -119,15 +119,15 @@ func (c *connection) Spooling(trouble error) {
 		}
 	case was != nil:
 		c.engine.spools.Forget(c.name)
-		if !told { // a spool at its limit comes and goes: a line for each line
+		if !told { // a spool at its limit recovers and fails repeatedly: a recovery has a line only after a failure with one
 			return
 		}
 		host.Logf(c.engine.log, host.Notice, "connection '%s': the spool can be used again", c.name)
 	}
 }
 
-// adoptSpools opens connections that an earlier run has left something on disk for, also when nobody asks for them, and
-// says what has no connection any more. The engine's configuring is held.
+// adoptSpools opens connections with records of an earlier run on disk, even without a producer, and logs
+// spools without a connection. Caller must hold the engine's configuring.
 func (e *Engine) adoptSpools() {
 	seen := map[string]bool{}
 	for _, c := range e.inForce() {
@@ -153,7 +153,7 @@ func (e *Engine) adoptSpool(root string, f spool.Found) {
 	e.mtx.Lock()
 	known := e.byName[config.NameKey(f.Connection)]
 	e.mtx.Unlock()
-	if known != nil && known.spoolDir() == f.Dir { // in use, also by one that a reload removed
+	if known != nil && known.spoolDir() == f.Dir { // in use, perhaps by a connection removed by a reload
 		return
 	}
 	c, err := e.connection(f.Connection)
@@ -170,7 +170,7 @@ func (e *Engine) adoptSpool(root string, f spool.Found) {
 		host.Logf(e.log, host.Error, "records in %s cannot be sent: %v", f.Dir, err)
 		return
 	}
-	c.attach() // it may have been open before
+	c.attach() // the connection may have been open before
 }
 
 // Spools implements console.Env.
@@ -193,7 +193,8 @@ func (e *Engine) Spool(name string) (console.SpoolStatus, bool) {
 	return c.spoolStatus()
 }
 
-// spoolStatus is what there is to show of a connection's spool. ok = false: the connection is not in the configuration.
+// spoolStatus returns the state of a connection's spool. ok = false: the connection is not in the
+// configuration.
 func (c *connection) spoolStatus() (s console.SpoolStatus, ok bool) {
 	settings := c.settings.Load()
 	if settings == nil {
@@ -251,7 +252,7 @@ func (e *Engine) PurgeSpool(name, topic string) (console.PurgeResult, error) {
 	return console.PurgeResult{Records: uint64(records), Letters: uint64(letters), Bytes: max(0, before.Bytes-after.Bytes)}, err
 }
 
-// boxOf gives the outbox of a connection; nil = it has none yet, or keeps nothing on disk.
+// boxOf returns the outbox of a connection; nil = none yet, or without records on disk.
 func (e *Engine) boxOf(name string) (*outbox.Outbox, error) {
 	c, err := e.connection(name)
 	if err != nil {

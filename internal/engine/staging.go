@@ -14,30 +14,29 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// staging is what the engine has to do with shared memory: the folder in which stages put their slabs, and what earlier
-// runs left in theirs when they were killed. All but run, err, removed, underWay and settled is guarded by the engine's
-// configuring.
+// staging is the engine's state of the shared memory: the folder of the stages' slabs, and the slabs of
+// killed runs. The engine's configuring guards all fields except run, err, removed, underWay and settled.
 type staging struct {
 	run       *ingest.Run // nil = there is no shared memory, because of
 	err       error       // which is set before removed
-	removed   atomic.Bool // the folder is not there any more
-	warned    sync.Map    // connections whose records ought to be in shared memory and are not, by name
+	removed   atomic.Bool // the folder is gone
+	warned    sync.Map    // connections whose records should be in shared memory and are not, by name
 	dead      []*ingest.Dead
-	leftovers map[string][]*leftover // by label, in their order
-	told      map[string]bool        // lines that were logged about leftovers, so that each is logged once
+	leftovers map[string][]*leftover // by label, in order
+	told      map[string]bool        // logged lines about leftovers, once each
 
-	underWay atomic.Int64  // records of dead runs that their frames still stand for
+	underWay atomic.Int64  // records of dead runs that still need their frames
 	settled  chan struct{} // holds a token when there has come to be none
 }
 
-// A leftover is a slab whose writers are gone.
+// A leftover is a slab without living writers.
 type leftover struct {
-	by   string // who staged what is in it
+	by   string // the writers' description
 	slab *frame.Slab
-	seen map[int]bool // frames that had their turn, by where they begin
+	seen map[int]bool // handled frames, by offset
 }
 
-// openStaging makes a folder for this run, or goes on with that of the engine before, which is dead.
+// openStaging creates a folder for this run, or reuses the folder of the dead engine before.
 func (e *Engine) openStaging() {
 	s := &e.staging
 	s.settled = make(chan struct{}, 1)
@@ -52,8 +51,8 @@ func (e *Engine) openStaging() {
 	}
 }
 
-// findLeftovers takes over what earlier runs staged and nobody has delivered, at the start and at each reload: the
-// administrator may have given it to this user meanwhile. The engine's configuring is held.
+// findLeftovers adopts undelivered slabs of earlier runs, at the start and at each reload: the administrator
+// may have transferred a folder to this user meanwhile. Caller must hold the engine's configuring.
 func (e *Engine) findLeftovers() {
 	s := &e.staging
 	if e.system.SpoolDir == "" {
@@ -77,7 +76,8 @@ func (e *Engine) findLeftovers() {
 	}
 }
 
-// TakeRest accepts what Asterisk's process, which is gone, staged and never handed over. The slabs are in use until Stop.
+// TakeRest accepts the frames never handed over by the ended Asterisk process. The slabs are in use until
+// Stop.
 func (e *Engine) TakeRest(slabs []*frame.Slab) {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -103,7 +103,7 @@ func (e *Engine) logOnce(level host.Level, format string, args ...any) {
 	}
 }
 
-// StageFolder is where stages are to put shared slabs; empty = nowhere. It stays the same until Stop.
+// StageFolder returns the folder for shared slabs; empty = none. It is constant until Stop.
 func (e *Engine) StageFolder() string {
 	if e.staging.run == nil {
 		return ""
@@ -111,8 +111,8 @@ func (e *Engine) StageFolder() string {
 	return e.staging.run.Folder()
 }
 
-// sharing says whether a stage whose connection wants its records in shared memory is to put them there: 1 or 0. That
-// there is none is logged once for each connection.
+// sharing returns 1 if a stage should put its records into shared memory, else 0. A missing folder is logged
+// once for each connection.
 func (e *Engine) sharing(connection string, wanted bool) int64 {
 	if !wanted {
 		return 0
@@ -127,8 +127,8 @@ func (e *Engine) sharing(connection string, wanted bool) int64 {
 	return 0
 }
 
-// checkStage finds out whether somebody has removed the run's folder. Slabs that exist would be used on as if nothing had
-// happened, and no later run could find them.
+// checkStage checks whether another process has removed the run's folder. Existing slabs would stay in use
+// without an error, and no later run could find them.
 func (e *Engine) checkStage() {
 	s := &e.staging
 	if s.run == nil || s.removed.Load() || !s.run.Removed() {
@@ -143,7 +143,7 @@ func (e *Engine) checkStage() {
 	}
 }
 
-// release says that a staged record's frame is not needed any more.
+// release notes that a staged record's frame is no longer needed.
 func (s *staging) release(r *outbox.Record) {
 	if r.Staged == nil {
 		return
@@ -157,8 +157,8 @@ func (s *staging) release(r *outbox.Record) {
 	}
 }
 
-// adopt has the outboxes accept what earlier runs left for connections that the configuration has, which are opened for
-// it. Events wait until their source is open. The engine's configuring is held.
+// adopt makes the outboxes accept the leftovers of connections in the configuration, and opens these
+// connections. Events wait until their source is open. Caller must hold the engine's configuring.
 func (e *Engine) adopt() {
 	for _, label := range slices.Sorted(maps.Keys(e.staging.leftovers)) {
 		slabs := e.staging.leftovers[label]
@@ -194,7 +194,7 @@ func (e *Engine) adopt() {
 	e.sweep()
 }
 
-// tellWaiting logs, once, that leftovers stay where they are.
+// tellWaiting logs, once, that leftovers stay in place.
 func (e *Engine) tellWaiting(label, by string, n int, until string, level host.Level) {
 	if n == 0 || e.staging.told[label+until] {
 		return
@@ -203,7 +203,7 @@ func (e *Engine) tellWaiting(label, by string, n int, until string, level host.L
 	host.Logf(e.log, level, "connection '%s': %d record(s) staged by %s wait in shared memory %s", label, n, by, until)
 }
 
-// adopt turns the frames of a leftover that can be used into records, and says how many there were.
+// adopt converts the usable frames of a leftover to records, and returns their number.
 func (t *taking) adopt(l *leftover) (accepted int) {
 	t.handed = ingest.Range{States: l.slab.State, Lasting: l.slab.Lasting}
 	before := t.added
@@ -235,7 +235,8 @@ func (t *taking) adopt(l *leftover) (accepted int) {
 	return t.added - before
 }
 
-// sweep removes the folders of earlier runs of which nothing is needed any more. The engine's configuring is held.
+// sweep removes the folders of earlier runs that are no longer needed. Caller must hold the engine's
+// configuring.
 func (e *Engine) sweep() {
 	e.staging.dead = slices.DeleteFunc(e.staging.dead, func(d *ingest.Dead) bool {
 		if d.Waiting() > 0 {
@@ -246,7 +247,7 @@ func (e *Engine) sweep() {
 	})
 }
 
-// forget lets go of a dead run: its folder is removed if all of it is done.
+// forget releases a dead run: its folder is removed if all frames are done.
 func (e *Engine) forget(d *ingest.Dead) {
 	for label, slabs := range e.staging.leftovers {
 		slabs = slices.DeleteFunc(slabs, func(l *leftover) bool { return slices.Contains(d.Slabs, l.slab) })
@@ -259,8 +260,8 @@ func (e *Engine) forget(d *ingest.Dead) {
 	}
 }
 
-// closeStaging ends the use of shared memory when no record is under way any more. What is not done stays for the next
-// run.
+// closeStaging ends the use of shared memory, once no record is in flight. Unfinished frames stay for the
+// next run.
 func (e *Engine) closeStaging() {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -282,7 +283,7 @@ func (e *Engine) closeStaging() {
 	}
 }
 
-// tellLost logs what nobody can find any more when this process has ended.
+// tellLost logs the records that no process can find after the end of this process.
 func (e *Engine) tellLost() {
 	for _, label := range slices.Sorted(maps.Keys(e.staging.leftovers)) {
 		n := 0
@@ -297,14 +298,14 @@ func (e *Engine) tellLost() {
 	}
 }
 
-// An openSource is an event source with its kind's number, which the upper half of its own number repeats: so a frame
-// says what can read it to a later run too.
+// An openSource is an event source with its kind's number, repeated in the upper half of its own number: a
+// later run can therefore read the frame.
 type openSource struct {
 	event.Source
 	kind uint32
 }
 
-// sourceOf finds a source of the same kind as one of an earlier run: the one opened last.
+// sourceOf returns the latest source of the same kind as a source of an earlier run.
 func (e *Engine) sourceOf(number uint64) event.Source {
 	for _, s := range slices.Backward(*e.sources.Load()) {
 		if s.kind == uint32(number>>32) {

@@ -14,7 +14,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// The engine is what console commands see.
+// The engine implements the commands' environment.
 var _ console.Env = (*Engine)(nil)
 
 // Enabled implements console.Env.
@@ -27,7 +27,7 @@ func (e *Engine) Enabled() bool {
 // Now implements console.Env.
 func (e *Engine) Now() time.Time { return time.Now() }
 
-// inForce lists the connections of the configuration in force, in its order.
+// inForce lists the connections of the configuration in force, in order.
 func (e *Engine) inForce() []*connection {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
@@ -71,7 +71,7 @@ func (e *Engine) LeftOut(name string) (string, bool) {
 	return e.config.Why(name)
 }
 
-// brokerStates describes a client's brokers, and counts the connected ones in v.
+// brokerStates describes a client's brokers, and adds the number of connected brokers to v.
 func brokerStates(snap kafka.Snapshot, v *metrics.Values) []console.BrokerState {
 	var states []console.BrokerState
 	for _, b := range snap.Brokers {
@@ -84,7 +84,7 @@ func brokerStates(snap kafka.Snapshot, v *metrics.Values) []console.BrokerState 
 	return states
 }
 
-// snapshot describes a connection. ok is false if it is not in the configuration in force.
+// snapshot describes a connection. ok is false for a connection outside the configuration in force.
 func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	settings := c.settings.Load()
 	if settings == nil {
@@ -113,10 +113,11 @@ func (c *connection) snapshot() (s console.ConnectionStatus, ok bool) {
 	return s, true
 }
 
-// collectRecords adds the accounts of the topics to v, and those records that have no topic yet because they are still in
-// the stage.
+// collectRecords adds the accounts of the topics to v, and the records still in the stage, without a topic
+// yet.
 func (c *connection) collectRecords(box *outbox.Outbox, v *metrics.Values) {
-	// A record that leaves the stage between the two readings counts as staged: it is found twice for a moment, never lost.
+	// A record that leaves the stage between the two reads counts as staged: for a moment it counts twice,
+	// never zero times.
 	gate := c.gate.Load()
 	handed := gate.Handed.Load()
 	c.engine.arrivals()
@@ -127,12 +128,13 @@ func (c *connection) collectRecords(box *outbox.Outbox, v *metrics.Values) {
 	}
 }
 
-// Arrivals has the engine call wait whenever it is to know that all that has left the stage was brought to Take: it is called on any
-// goroutine and returns when that is so. It is called before anything else of the engine is.
+// Arrivals sets a function for waits: after its return, all records that had left the stage were passed to
+// Take. The engine calls wait from any goroutine. Arrivals must be called first.
 func (e *Engine) Arrivals(wait func()) { e.arrivals = wait }
 
-// TestSend implements console.Env: one record through the connection's outbox like any other, but in no account, and with a
-// lifetime of request_timeout_ms, after which it is not delivered any more. It blocks for that long at most, or until ctx is done.
+// TestSend implements console.Env: it sends a record through the connection's outbox, outside all accounts.
+// The record expires after request_timeout_ms and is then no longer delivered. TestSend blocks for that time
+// at most, or until ctx is done.
 func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key *string) error {
 	box, settings, status, err := e.opened(name)
 	if err != nil {
@@ -155,7 +157,7 @@ func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key 
 	defer timeout.Stop()
 	select {
 	case err := <-answer:
-		// A record that expires and the timer below are one outcome, whichever comes first.
+		// The record's expiry and the timer below are the same outcome, in either order.
 		if !errors.Is(err, outbox.DroppedError(outbox.ReasonExpired)) {
 			return err
 		}
@@ -166,7 +168,7 @@ func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key 
 	return fmt.Errorf("no broker acknowledged it within %d ms%s", settings.RequestTimeout.Milliseconds(), excuse(settings, status.Snapshot(), topic))
 }
 
-// excuse says what may have kept a record from being acknowledged: what a broker failed with lately, or a guess.
+// excuse describes the probable obstacle to an acknowledgement: a recent failure of a broker, or a guess.
 func excuse(settings *config.Connection, brokers kafka.Snapshot, topic string) string {
 	last := brokers.LastError
 	if last.Text != "" && time.Since(last.At) < settings.RequestTimeout+settings.ReconnectBackoffMax {
@@ -186,7 +188,7 @@ func excuse(settings *config.Connection, brokers kafka.Snapshot, topic string) s
 	return ""
 }
 
-// opened gives a connection's outbox, made if need be, with what it goes by.
+// opened returns a connection's outbox, created if necessary, with its settings and status.
 func (e *Engine) opened(name string) (*outbox.Outbox, *config.Connection, *kafka.Status, error) {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -202,7 +204,7 @@ func (e *Engine) opened(name string) (*outbox.Outbox, *config.Connection, *kafka
 	return c.outbox, c.settings.Load(), c.status, nil
 }
 
-// sendable holds a test message to the rules that produce applies to every record.
+// sendable applies the rules of produce to a test message.
 func sendable(settings *config.Connection, topic, message string, key *string) error {
 	weight := produce.RecordOverhead + len(message)
 	if key != nil {

@@ -14,8 +14,8 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// EnsureTopic creates a topic unless it is there; 0 or less partitions or replicas leave the number to the broker. It
-// waits for the broker, request_timeout_ms plus two seconds at most, or goes on in the background until Stop.
+// EnsureTopic creates a missing topic; the broker chooses partitions or replicas for 0 or less. It waits for
+// the broker, request_timeout_ms plus two seconds at most, or continues in the background until Stop.
 func (e *Engine) EnsureTopic(name, topic string, partitions, replication int, wait bool) error {
 	c, err := e.connection(name)
 	if err != nil {
@@ -71,8 +71,8 @@ func (e *Engine) CreateTopic(ctx context.Context, name, topic string, partitions
 	return admin.CreateTopic(ctx, settings, topic, partitions, replication, e.log)
 }
 
-// createLater has the topic of an event source created in the background, as often as it takes: brokers may be away when Asterisk
-// starts. It ends with the source. The caller holds configuring.
+// createLater creates the topic of an event source in the background, with retries: brokers may be away at
+// Asterisk's start. It ends with the source. Caller must hold configuring.
 func (e *Engine) createLater(c *connection, source event.Source) {
 	topic := source.Topic()
 	if topic.Partitions == 0 && topic.Replication == 0 {
