@@ -176,6 +176,9 @@ const char *limits_words(int error, const struct limits *engine, char *text, siz
 	case ENOMEM:
 		addresses_words(error, of.addresses, of.addresses == own.addresses, text, size);
 		break;
+	case EACCES:
+		snprintf(text, size, "%s; the file must be executable, and its file system mounted without noexec", strerror(error));
+		break;
 	default:
 		snprintf(text, size, "%s", strerror(error));
 		break;

@@ -34,7 +34,7 @@
 /* Puts how an engine ended into words. Returns whether it met a limit of the kernel. */
 static bool describe(const struct supervisor *s, const struct spawn_end *end, char *text, size_t size)
 {
-	char reason[160], status[64], words[LIMITS_WORDS] = "";
+	char reason[160], status[128], words[LIMITS_WORDS] = "";
 	int error;
 
 	trace_reason(&s->trace, reason, sizeof(reason));
@@ -49,7 +49,8 @@ static bool describe(const struct supervisor *s, const struct spawn_end *end, ch
 	if (!end->known) {
 		snprintf(status, sizeof(status), "ended");
 	} else if (WIFSIGNALED(end->status)) {
-		snprintf(status, sizeof(status), "was ended by signal %d", WTERMSIG(end->status));
+		snprintf(status, sizeof(status), "was ended by signal %d%s", WTERMSIG(end->status),
+			WTERMSIG(end->status) == SIGSYS ? " of a filter of system calls; see SystemCallFilter= in Asterisk's unit" : "");
 	} else {
 		snprintf(status, sizeof(status), "ended with status %d", WEXITSTATUS(end->status));
 	}

@@ -15,7 +15,7 @@ type VersionError struct {
 // Error implements error.
 func (e *VersionError) Error() string {
 	return fmt.Sprintf("res_kafka.so and reskafka must be of one build, but one is %q (boundary %d) and the other %q"+
-		" (boundary %d); install both anew, then restart Asterisk", Build, ABIVersion, e.Build, e.ABI)
+		" (boundary %d); install both, then load the module again", Build, ABIVersion, e.Build, e.ABI)
 }
 
 // CheckPeer compares the version in a hello, request or answer, with this program's version. It reads only

@@ -38,6 +38,7 @@ type world struct {
 	broker  broker
 	cluster *apache.Cluster // what the broker is; nil for the embedded one
 	pbx     *pbx.PBX
+	sent    int // how often sends was called
 }
 
 // options of a world.
