@@ -159,8 +159,8 @@ func (o *brokerOptions) start(log io.Writer) (*kfake.Cluster, error) {
 	return cluster, nil
 }
 
-// lockDataDir keeps a second broker out of a data directory, which would damage it. The lock goes with the process,
-// so a killed broker leaves none behind. unlock gives it back.
+// lockDataDir protects a data directory from a second broker, which would damage it. The lock ends with the
+// process, so a killed broker leaves none behind. unlock releases the lock.
 func lockDataDir(dir string) (unlock func(), err error) {
 	if dir == "" {
 		return func() {}, nil

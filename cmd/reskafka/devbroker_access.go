@@ -12,10 +12,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// mechanisms are those that users of dev-broker may log in with.
+// mechanisms are the login mechanisms for users of dev-broker.
 var mechanisms = []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
 
-// userList is a flag: users by name, with their passwords.
+// userList is a flag: user names with passwords.
 type userList map[string]string
 
 func (u userList) String() string { return "" }
@@ -29,13 +29,13 @@ func (u userList) Set(text string) error {
 	return nil
 }
 
-// right is what a user may do with a topic.
+// right is a user's right on a topic.
 type right struct {
 	user, topic string
 	operation   kmsg.ACLOperation
 }
 
-// operations are the rights by their names.
+// operations are the rights by name.
 var operations = map[string]kmsg.ACLOperation{
 	"read": kmsg.ACLOperationRead, "write": kmsg.ACLOperationWrite, "create": kmsg.ACLOperationCreate, "describe": kmsg.ACLOperationDescribe,
 	"all": kmsg.ACLOperationAll,
@@ -55,7 +55,7 @@ func (r *rightList) Set(text string) error {
 	return nil
 }
 
-// access returns the cluster's options of users and rights. A user without rights of its own may do everything.
+// access returns the cluster's options of users and rights. A user without explicit rights may do everything.
 func (o *brokerOptions) access() []kfake.Opt {
 	var options []kfake.Opt
 	if len(o.users) > 0 {
@@ -77,7 +77,8 @@ func (o *brokerOptions) access() []kfake.Opt {
 	return options
 }
 
-// rightsOf returns the access control list of a user: its rights, and those of any consumer group for one who may read.
+// rightsOf returns the access control list of a user: the user's rights, and with a read right the rights of
+// any consumer group.
 func (o *brokerOptions) rightsOf(name string) []kfake.ACL {
 	var acls []kfake.ACL
 	for _, r := range o.rights {
@@ -96,7 +97,7 @@ func (o *brokerOptions) rightsOf(name string) []kfake.ACL {
 	return acls
 }
 
-// checkAccess refuses rights of users that there are not.
+// checkAccess refuses rights of unknown users.
 func (o *brokerOptions) checkAccess() error {
 	for _, r := range o.rights {
 		if _, known := o.users[r.user]; !known {
@@ -106,8 +107,8 @@ func (o *brokerOptions) checkAccess() error {
 	return nil
 }
 
-// listenOnBoth listens at an address of 127.0.0.1 and at the same port of [::1], which is what "localhost" means to many clients.
-// A machine without IPv6 has the first only.
+// listenOnBoth listens at an address of 127.0.0.1 and at the same port of [::1], the two meanings of
+// "localhost" to clients. A machine without IPv6 has the first only.
 func listenOnBoth(network, address string) (net.Listener, error) {
 	first, err := net.Listen(network, address)
 	if err != nil {

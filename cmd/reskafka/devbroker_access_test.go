@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
-// Clients that look "localhost" up may begin with [::1].
+// Clients that resolve "localhost" may begin with [::1].
 func TestDevBroker_BothLoopbacks_Answer(t *testing.T) {
 	address, _ := startBroker(t)
 	_, port, err := net.SplitHostPort(address)

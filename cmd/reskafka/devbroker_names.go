@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/config"
 )
 
-// validTopic reports whether Kafka takes a topic of that name.
+// validTopic reports whether Kafka accepts a topic of this name.
 func validTopic(name string) bool {
 	if name == "" || name == "." || name == ".." || len(name) > config.TopicLengthMax {
 		return false
@@ -24,7 +24,7 @@ func validTopic(name string) bool {
 	return true
 }
 
-// refuseNames has the cluster refuse topic names that Kafka refuses; kfake takes any.
+// refuseNames makes the cluster refuse the topic names refused by Kafka; kfake accepts any name.
 func refuseNames(cluster *kfake.Cluster) {
 	cluster.ControlKey(int16(kmsg.Metadata), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
@@ -36,7 +36,7 @@ func refuseNames(cluster *kfake.Cluster) {
 	})
 }
 
-// refuseMetadata answers a request that names no valid topic, and takes invalid names out of any other.
+// refuseMetadata answers a request without a valid topic, and removes invalid names from any other request.
 func refuseMetadata(cluster *kfake.Cluster, request *kmsg.MetadataRequest) (kmsg.Response, error, bool) {
 	var valid, invalid []kmsg.MetadataRequestTopic
 	for _, t := range request.Topics {
@@ -69,7 +69,7 @@ func refuseMetadata(cluster *kfake.Cluster, request *kmsg.MetadataRequest) (kmsg
 	return response, nil, true
 }
 
-// refuseCreation refuses all topics of a request that has an invalid name in it.
+// refuseCreation refuses all topics of a request with an invalid name.
 func refuseCreation(request *kmsg.CreateTopicsRequest) (kmsg.Response, error, bool) {
 	response, refuse := request.ResponseKind().(*kmsg.CreateTopicsResponse), false
 	for _, t := range request.Topics {

@@ -17,9 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// startBroker runs the command in this process, at a free port if the flags name none, and returns what it printed as
-// its address. stop ends it as a signal would and
-// returns its exit status.
+// startBroker runs the command in this process, at a free port without a flag for the port, and returns the
+// printed address. stop ends the command like a signal and returns its exit status.
 func startBroker(t *testing.T, flags ...string) (address string, stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -111,8 +110,8 @@ func TestDevBrokerGivesTopicsTheirPartitions(t *testing.T) {
 	}
 }
 
-// TestDevBrokerIsAClusterOfSeveral holds that several brokers share the partitions between them, each of which only its
-// leader takes, and that they are there again with all records at the same ports.
+// TestDevBrokerIsAClusterOfSeveral checks that several brokers share the partitions, that only a partition's
+// leader accepts its records, and that all records and ports are the same after a restart.
 func TestDevBrokerIsAClusterOfSeveral(t *testing.T) {
 	const partitions = 12
 	dir := t.TempDir() + "/data"
@@ -139,7 +138,7 @@ func TestDevBrokerIsAClusterOfSeveral(t *testing.T) {
 		}
 		leaders[leader] = true
 	}
-	// Each partition is given to one of the three at random.
+	// Each partition is assigned to a random broker of three.
 	if len(leaders) < 2 {
 		t.Errorf("all partitions are led by %v", leaders)
 	}
@@ -161,7 +160,7 @@ func TestDevBrokerIsAClusterOfSeveral(t *testing.T) {
 	}
 }
 
-// TestDevBrokerSwallows holds that records are acknowledged at the offsets that they would have, and that none is kept.
+// TestDevBrokerSwallows checks that records are acknowledged at the usual offsets, and that none is stored.
 func TestDevBrokerSwallows(t *testing.T) {
 	const count = 5
 	address, _ := startBroker(t, "--swallow")
@@ -211,7 +210,7 @@ func TestDevBrokerWithKcat(t *testing.T) {
 	}
 	address, _ := startBroker(t)
 	file := t.TempDir() + "/message"
-	message := strings.Repeat("hello world ", 50) // one that is longer compressed is sent as it is
+	message := strings.Repeat("hello world ", 50) // incompressible messages are sent uncompressed
 	if err := os.WriteFile(file, []byte(message), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +222,7 @@ func TestDevBrokerWithKcat(t *testing.T) {
 	if string(got.Value) != message || string(got.Key) != "me" {
 		t.Errorf("kcat wrote %v", got)
 	}
-	// The system's own kcat may be on a librdkafka of before 2025, which does not compress for brokers that have dropped the
+	// The system's kcat may use a librdkafka of before 2025, which does not compress for brokers without the
 	// oldest Produce requests (confluentinc/librdkafka, issue 4956).
 	if lz4 := uint8(3); root != "" && got.Attrs.CompressionType() != lz4 {
 		t.Errorf("kcat compressed with codec %d, want lz4, which is %d", got.Attrs.CompressionType(), lz4)

@@ -15,7 +15,7 @@ import (
 	"reskafka/internal/serve"
 )
 
-// engineCommand is the process beside Asterisk. The module starts it with the descriptors below.
+// engineCommand is the process beside Asterisk. The module starts the process with the descriptors below.
 var engineCommand = command{
 	name:    "engine",
 	summary: "Carry the records of an Asterisk; started by res_kafka.so, not by people",
@@ -25,19 +25,19 @@ var engineCommand = command{
 	},
 }
 
-// The descriptors that the module hands over. 0 is /dev/null, 1 and 2 are a pipe for the last words.
+// The descriptors from the module. 0 is /dev/null, 1 and 2 are a pipe for the last words.
 const (
 	socketFD    = 3 // a stream socket
 	controlFD   = 4 // the control memory
 	slabsFD     = 5 // the file of the plain slabs
-	wakeFD      = 6 // the eventfd that wakes the ring's reader
-	inheritedFD = 7 // the first that the module does not hand over
+	wakeFD      = 6 // the eventfd of the ring's reader
+	inheritedFD = 7 // first descriptor not from the module
 )
 
 // errByHand is the answer to a person.
 var errByHand = usagef("this command is started by Asterisk's module res_kafka.so; there is nothing for you to start")
 
-// runEngine serves one module and returns when the engine has ended.
+// runEngine serves a module and returns after the engine's end.
 func runEngine() error {
 	if kind, err := syscall.GetsockoptInt(socketFD, syscall.SOL_SOCKET, syscall.SO_TYPE); err != nil || kind != syscall.SOCK_STREAM {
 		return errByHand
@@ -53,7 +53,7 @@ func runEngine() error {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 
 	faults := setUpProcess(memlimit.Read("").Bytes)
-	if err := syscall.SetNonblock(socketFD, true); err != nil { // so that closing it ends a read
+	if err := syscall.SetNonblock(socketFD, true); err != nil { // a close then ends a read
 		return fmt.Errorf("the socket of res_kafka.so: %w", err)
 	}
 	server := serve.New(boundary.NewConn(os.NewFile(socketFD, "socket"), boundary.EngineSide))

@@ -11,21 +11,22 @@ import (
 	"unsafe"
 )
 
-// Settings of the engine's process. boundary/spawn.c sets others before the process starts.
+// Settings of the engine's process. boundary/spawn.c sets others before the start.
 const (
-	// processors is how many threads run Go at a time. docs/decisions/008 has the measurement for 1, 2 and 4: two send nearly
-	// twice as much as one flat out, for 0.3 % of a core at 300 records a second.
+	// processors is the number of threads that run Go at the same time. docs/decisions/008 has the
+	// measurement for 1, 2 and 4: two processors send nearly twice as much as one flat out, for 0.3 % of a
+	// core at 300 records a second.
 	processors = 2
-	// niceness is added to that of Asterisk: media threads come first when processors are short.
+	// niceness is added to Asterisk's: media threads come first when processors are short.
 	niceness = 5
-	// killScore is added to Asterisk's score, so that a kernel without memory ends the engine and not the PBX.
+	// killScore is added to Asterisk's score, so a kernel without memory ends the engine and not the PBX.
 	killScore = 500
-	// addressRoom is added to the address space in use at the start and to the memory limit: for the collector's ballast of
-	// 128 MB, arenas of 64 MB that are used in part, and mapped slabs.
+	// addressRoom is added to the address space in use at the start and to the memory limit: for the
+	// collector's ballast of 128 MB, partly used arenas of 64 MB, and mapped slabs.
 	addressRoom = 512 << 20
 )
 
-// Numbers of Linux that package syscall does not have.
+// Numbers of Linux missing in package syscall.
 const (
 	prSetName       = 15
 	prSetNoNewPrivs = 38
@@ -36,9 +37,9 @@ const (
 	capVersion      = 0x20080522 // _LINUX_CAPABILITY_VERSION_3
 )
 
-// setUpProcess limits what the process can do and take. memory is what it may have, in bytes; 0 = not known. Each step is a help
-// and no condition, so a step that fails is returned for the log and the others follow. The working directory stays Asterisk's:
-// relative paths in kafka.conf count from there, as with a client in Asterisk's process.
+// setUpProcess limits the rights and resources of the process. memory is its limit, in bytes; 0 = unknown. No
+// step is necessary: a failed step is returned for the log, and the next steps follow. The working directory
+// stays Asterisk's, the base of relative paths in kafka.conf, as for a client in Asterisk's process.
 func setUpProcess(memory int64) (faults []error) {
 	for _, step := range []struct {
 		name string
@@ -60,12 +61,13 @@ func setUpProcess(memory int64) (faults []error) {
 		}
 	}
 	syscall.Umask(0o077)
-	debug.SetTraceback("all") // a panic that nobody catches writes every goroutine to standard error
+	debug.SetTraceback("all") // an uncaught panic writes every goroutine to standard error
 	runtime.GOMAXPROCS(min(processors, runtime.GOMAXPROCS(0)))
 	return faults
 }
 
-// onAllThreads makes a system call on every thread. Its effect is on the calling thread alone; later threads inherit it.
+// onAllThreads makes a system call on every thread, because its effect is limited to the calling thread;
+// later threads inherit the effect.
 func onAllThreads(trap, a1, a2, a3 uintptr) error {
 	if _, _, errno := syscall.AllThreadsSyscall6(trap, a1, a2, a3, 0, 0, 0); errno != 0 {
 		return errno
@@ -73,8 +75,8 @@ func onAllThreads(trap, a1, a2, a3 uintptr) error {
 	return nil
 }
 
-// keptCapabilities are those on files of other users, which a root that runs Asterisk may have as keys or as a spool:
-// CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER.
+// keptCapabilities are the capabilities for files of other users, for keys or a spool of an Asterisk that
+// runs as root: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER.
 const keptCapabilities = 1<<1 | 1<<2 | 1<<3
 
 // dropCapabilities gives up the other rights of root on every thread, for example to trace other processes, to load kernel
@@ -90,15 +92,15 @@ func dropCapabilities() error {
 	}
 	kept := data[0].permitted & keptCapabilities
 	if data[0].permitted == kept && data[0].inheritable == 0 && data[1].permitted == 0 && data[1].inheritable == 0 {
-		return nil // and no call that a unit with SystemCallFilter=~@privileged would answer with SIGSYS
+		return nil // no call that a unit with SystemCallFilter=~@privileged would answer with SIGSYS
 	}
 	data[0].effective, data[0].permitted, data[0].inheritable = kept, kept, 0
 	data[1].effective, data[1].permitted, data[1].inheritable = 0, 0, 0
 	return onAllThreads(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data)), 0)
 }
 
-// closeInherited closes descriptors that the module does not hand over. Those that Go itself has opened are marked to be closed
-// by exec, so none of them was inherited.
+// closeInherited closes descriptors not from the module. Go's own descriptors are close-on-exec, so none of
+// them was inherited.
 func closeInherited() error {
 	folder, err := os.Open("/proc/self/fd")
 	if err != nil {
@@ -116,8 +118,8 @@ func closeInherited() error {
 	return err
 }
 
-// nameProcess sets the name that ps and top show, on every thread. Without it the name is "7": the module starts the engine from
-// that descriptor.
+// nameProcess sets the name in ps and top, on every thread. Otherwise the name is "7": the module starts the
+// engine from this descriptor.
 func nameProcess() error {
 	name, _ := syscall.BytePtrFromString("reskafka")
 	return onAllThreads(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(name)), 0)
@@ -125,13 +127,13 @@ func nameProcess() error {
 
 // newSession keeps a Ctrl-C at Asterisk's console from the engine, if the module has not done so.
 func newSession() error {
-	if _, err := syscall.Setsid(); err != nil && err != syscall.EPERM { // it leads a session or a group already
+	if _, err := syscall.Setsid(); err != nil && err != syscall.EPERM { // the process already leads a session or a group
 		return err
 	}
 	return nil
 }
 
-// ordinaryScheduling leaves the real-time class that children of `asterisk -p` inherit.
+// ordinaryScheduling leaves the real-time class inherited from `asterisk -p`.
 func ordinaryScheduling() error {
 	policy, _, errno := syscall.Syscall(syscall.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
 	if errno != 0 || policy == schedOther {
@@ -163,7 +165,8 @@ func raiseKillScore() error {
 	return os.WriteFile(file, []byte(strconv.Itoa(min(score+killScore, maxKillScore))), 0)
 }
 
-// limitAddresses is the last word on memory: the collector's limit is lower, and the kernel's kill would take others along.
+// limitAddresses sets the last limit of memory: the collector's limit is lower, and a kill by the kernel
+// would take other processes along.
 func limitAddresses(memory int64) error {
 	if memory == 0 {
 		return nil

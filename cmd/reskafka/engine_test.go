@@ -19,7 +19,8 @@ import (
 	"reskafka/internal/serve/servetest"
 )
 
-// build builds the command as it is installed: without cgo, which decides what can be set for all threads.
+// build builds the command like the installation: without cgo, which decides the settings possible for all
+// threads.
 var build = sync.OnceValues(func() (path string, err error) {
 	if buildDir, err = os.MkdirTemp("", "reskafka"); err != nil {
 		return "", err
@@ -35,24 +36,24 @@ var build = sync.OnceValues(func() (path string, err error) {
 	return filepath.Join(buildDir, "reskafka"), nil
 })
 
-// fromDescriptor names the engine's program as the module does, which starts it from a descriptor.
+// fromDescriptor is the engine's program name from the module, which starts the engine from a descriptor.
 const fromDescriptor = "7"
 
 var buildDir string // removed by TestMain
 
-// process is an engine with a module in front of it.
+// process is an engine with a module as its peer.
 type process struct {
 	*servetest.Module
 	t      *testing.T
 	memory *servetest.Memory
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
-	words  *os.File // the end of its standard error that is read
+	words  *os.File // reading end of its standard error
 	read   chan struct{}
 }
 
-// startEngine starts the engine as the module does. more are descriptors that it is not to have, from 7 on. limit, if not 0, is how
-// much address space it may have, in kilobytes.
+// startEngine starts the engine like the module. more are foreign descriptors, from 7 on. limit, if not 0, is
+// its address space, in kilobytes.
 func startEngine(t *testing.T, limit int, more ...*os.File) *process {
 	t.Helper()
 	path, err := build()
@@ -96,7 +97,7 @@ func startEngine(t *testing.T, limit int, more ...*os.File) *process {
 	return p
 }
 
-// hello begins the connection. What the engine leaves in shared memory when it dies goes with the test.
+// hello begins the connection. The test's end removes the engine's shared memory.
 func (p *process) hello() {
 	p.t.Helper()
 	folder := p.Hello(p.t.TempDir()).StageFolder
@@ -106,7 +107,7 @@ func (p *process) hello() {
 	})
 }
 
-// ended waits for the end of the process and returns its exit status, and what it wrote to standard error.
+// ended waits for the end of the process and returns its exit status and standard error.
 func (p *process) ended() (status int, stderr string) {
 	p.t.Helper()
 	_ = p.cmd.Wait()
@@ -114,7 +115,7 @@ func (p *process) ended() (status int, stderr string) {
 	return p.cmd.ProcessState.ExitCode(), p.stderr.String()
 }
 
-// TestEngine_ByHand_Declines verifies what a person gets who starts the engine.
+// TestEngine_ByHand_Declines verifies the answer to a person who starts the engine.
 func TestEngine_ByHand_Declines(t *testing.T) {
 	path, err := build()
 	if err != nil {
@@ -127,7 +128,7 @@ func TestEngine_ByHand_Declines(t *testing.T) {
 	}
 }
 
-// TestEngine_Memory_OfAnotherBuild verifies that the engine maps nothing that it does not know.
+// TestEngine_Memory_OfAnotherBuild verifies that the engine maps no unknown memory.
 func TestEngine_Memory_OfAnotherBuild(t *testing.T) {
 	path, err := build()
 	if err != nil {
@@ -167,7 +168,7 @@ func nice(t *testing.T, stat string) int {
 	return n
 }
 
-// TestEngine_Start_SetsItselfUp verifies what keeps the engine from harming the PBX.
+// TestEngine_Start_SetsItselfUp verifies the settings that protect the PBX from the engine.
 func TestEngine_Start_SetsItselfUp(t *testing.T) {
 	leaked, other, err := os.Pipe()
 	if err != nil {
@@ -246,7 +247,7 @@ func raised(t *testing.T) string {
 	return strconv.Itoa(min(score+killScore, maxKillScore))
 }
 
-// withoutPipes fails if the process has a pipe but for its standard output and error.
+// withoutPipes fails if the process has a pipe besides its standard output and error.
 func (p *process) withoutPipes() {
 	p.t.Helper()
 	folder := fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)
@@ -261,7 +262,8 @@ func (p *process) withoutPipes() {
 	}
 }
 
-// TestEngine_Signals_WaitForTheSocket verifies that a stop of the whole service does not end the engine before Asterisk.
+// TestEngine_Signals_WaitForTheSocket verifies that a stop of the whole service does not end the engine
+// before Asterisk.
 func TestEngine_Signals_WaitForTheSocket(t *testing.T) {
 	p := startEngine(t, 0)
 	p.hello()
@@ -277,7 +279,8 @@ func TestEngine_Signals_WaitForTheSocket(t *testing.T) {
 	}
 }
 
-// TestEngine_NobodyReadsStandardError_GoesOn guards the last records of a killed Asterisk: a line for nobody must not end the engine.
+// TestEngine_NobodyReadsStandardError_GoesOn guards the last records of a killed Asterisk: a line without a
+// reader must not end the engine.
 func TestEngine_NobodyReadsStandardError_GoesOn(t *testing.T) {
 	p := startEngine(t, 0)
 	p.hello()
@@ -294,7 +297,7 @@ func TestEngine_NobodyReadsStandardError_GoesOn(t *testing.T) {
 	}
 }
 
-// TestEngine_Faults_EndWithLastWords verifies what the module learns of an engine that died.
+// TestEngine_Faults_EndWithLastWords verifies the module's information about a dead engine.
 func TestEngine_Faults_EndWithLastWords(t *testing.T) {
 	for how, want := range map[string]struct {
 		status int

@@ -1,6 +1,6 @@
-// Command reskafka is res_kafka's command for people: what they want to do beside a running Asterisk.
+// Command reskafka is res_kafka's command for people, for use beside a running Asterisk.
 //
-// Each subcommand stands in a file of its own and has one row in the table of commands below.
+// Each subcommand has its own file and a row in the table of commands below.
 package main
 
 import (
@@ -17,20 +17,20 @@ import (
 	"reskafka/internal/host"
 )
 
-// command is one subcommand.
+// command is a subcommand.
 type command struct {
 	name    string
-	summary string // one line, for the list of commands
-	usage   string // what follows the name on the command line
+	summary string // a line for the list of commands
+	usage   string // arguments on the command line
 	details string // whole sentences below the flags in the command's help; may be empty
-	// setup declares the command's flags and gives the function that runs it once they are parsed. That function
-	// returns when ctx ends, at the latest.
+	// setup declares the command's flags and returns the function to run after the parsing of flags. The
+	// function returns at the end of ctx at the latest.
 	setup func(flags *flag.FlagSet) func(ctx context.Context, env environment) error
 }
 
-// environment is what a command sees of the process, so that tests can run it in theirs.
+// environment is a command's view of the process, so tests can run it in their own process.
 type environment struct {
-	args   []string // what follows the flags
+	args   []string // arguments after the flags
 	stdout io.Writer
 	stderr io.Writer
 }
@@ -42,14 +42,14 @@ var commands = []command{
 	engineCommand,
 }
 
-// Exit statuses, as shells and tools with subcommands use them.
+// Exit statuses, in the convention of shells and tools with subcommands.
 const (
 	exitOK    = 0
 	exitError = 1
 	exitUsage = 2
 )
 
-// usageError is a mistake on the command line, as opposed to something that went wrong later.
+// usageError is a mistake on the command line, unlike a later failure.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -64,7 +64,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run runs the command that args name and returns the process's exit status.
+// run runs the command named by args and returns the process's exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		writeHelp(stderr)
@@ -91,14 +91,14 @@ func (c *command) run(ctx context.Context, args []string, stdout, stderr io.Writ
 		return c.report(usageError{err}, stderr)
 	}
 	err := body(ctx, environment{args: flags.Args(), stdout: stdout, stderr: stderr})
-	if errors.Is(err, flag.ErrHelp) { // asked for behind something that is no flag
+	if errors.Is(err, flag.ErrHelp) { // -help behind an argument
 		c.writeHelp(stdout)
 		return exitOK
 	}
 	return c.report(err, stderr)
 }
 
-// report turns what a command returned into a message and an exit status.
+// report converts a command's result to a message and an exit status.
 func (c *command) report(err error, stderr io.Writer) int {
 	var mistake usageError
 	switch {
@@ -126,7 +126,7 @@ func onLines(err error) string {
 	return strings.Join(lines, "\n")
 }
 
-// flags declares the command's flags anew; the flag package itself prints nothing.
+// flags declares the command's flags in a new set; the flag package itself prints nothing.
 func (c *command) flags() (*flag.FlagSet, func(context.Context, environment) error) {
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)

@@ -38,7 +38,7 @@ func TestHelpOfACommandNamesItsFlags(t *testing.T) {
 func TestMistakesOnTheCommandLine(t *testing.T) {
 	cases := []struct {
 		args []string
-		want string // in what is printed on stderr
+		want string // part of stderr
 	}{
 		{nil, "Usage: reskafka <command>"},
 		{[]string{"dev-brokr"}, `unknown command "dev-brokr"`},

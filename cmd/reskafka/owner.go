@@ -13,8 +13,9 @@ import (
 	"reskafka/internal/rooted"
 )
 
-// becomeOwner makes this process one of the user that path belongs to, for good: root would follow what that user has prepared
-// there, and leave files behind that Asterisk cannot open. Another user is refused with the command to run.
+// becomeOwner changes this process permanently to the owner of path: root would follow the owner's
+// preparations there, and leave files behind that Asterisk cannot open. Any other user is refused, with the
+// command to run.
 func becomeOwner(path string, args []string) error {
 	uid, err := ownerOf(path)
 	me := os.Geteuid()
@@ -37,7 +38,7 @@ func becomeOwner(path string, args []string) error {
 		return fmt.Errorf("the group of user %s: %w", rooted.UserName(uid), err)
 	}
 	groups := []int{gid}
-	names, _ := account.GroupIds() // without them some files of other groups cannot be read
+	names, _ := account.GroupIds() // without groups, some files of other groups are unreadable
 	for _, name := range names {
 		if id, err := strconv.Atoi(name); err == nil && id != gid {
 			groups = append(groups, id)
@@ -49,8 +50,8 @@ func becomeOwner(path string, args []string) error {
 	return nil
 }
 
-// ownerOf returns the user that a directory belongs to. Of a symbolic link it is the link's owner, unless that is root, whose
-// links are followed.
+// ownerOf returns the owner of a directory. For a symbolic link, it returns the link's owner, except for
+// root's links, which are followed.
 func ownerOf(path string) (uid int, err error) {
 	link, err := os.Lstat(path)
 	if err != nil {

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// asUser runs the command in a process of its own.
+// asUser runs the command in another process.
 func asUser(t *testing.T, uid uint32, args ...string) (output string, ok bool) {
 	t.Helper()
 	cmd := exec.CommandContext(testContext(t), "/proc/self/exe", args...)
@@ -35,7 +35,7 @@ func asUser(t *testing.T, uid uint32, args ...string) (output string, ok bool) {
 
 const owner = 12345
 
-// spoolOf makes a spool that belongs to owner, with records of a topic in it.
+// spoolOf creates a spool of owner, with records of a topic.
 func spoolOf(t *testing.T, topic string, count int) (root, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -64,7 +64,8 @@ func spoolOf(t *testing.T, topic string, count int) (root, dir string) {
 	return root, dir
 }
 
-// Run by root, the command followed what another user had prepared in the spool, and gave away what it made.
+// Run by root, the command followed another user's preparations in the spool, and changed the owner of its
+// files.
 func TestSpool_RunByRoot_WorksAsOwner(t *testing.T) {
 	address, _ := startBroker(t)
 	root, dir := spoolOf(t, "calls", 20)
@@ -72,7 +73,7 @@ func TestSpool_RunByRoot_WorksAsOwner(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// What the owner puts there: root would write through it, and remove what is behind it.
+	// Preparations of the owner: root would write through the link, and remove files behind it.
 	for place, target := range map[string]string{"topics/calls/settled": secret, "damaged": filepath.Dir(secret), "topics/events": filepath.Dir(secret)} {
 		path := filepath.Join(dir, place)
 		_ = os.Remove(path)

@@ -54,7 +54,7 @@ type spoolOptions struct {
 	dead, json bool
 	brokers    string
 	config     string
-	configText string // what stands in it
+	configText string // content of the file
 	connection string
 	patience   time.Duration
 
@@ -87,7 +87,7 @@ func (o *spoolOptions) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return fmt.Errorf("looking for spools: %w", err)
 	}
-	if err := o.readConfig(); err != nil { // which root may be the only one to read
+	if err := o.readConfig(); err != nil { // perhaps readable by root only
 		return err
 	}
 	if err := becomeOwner(path, env.args); err != nil {
@@ -109,7 +109,7 @@ func (o *spoolOptions) run(ctx context.Context, env environment) error {
 	return errors.Join(failed...)
 }
 
-// words gives what is no flag; flags may stand anywhere.
+// words returns the arguments that are no flags; flags may be anywhere.
 func (o *spoolOptions) words(args []string) (words []string, err error) {
 	for len(args) > 0 {
 		words = append(words, args[0])
@@ -124,7 +124,7 @@ func (o *spoolOptions) words(args []string) (words []string, err error) {
 	return words, nil
 }
 
-// check refuses flags that mean nothing to an action.
+// check refuses flags without meaning for an action.
 func (o *spoolOptions) check(action string) error {
 	takes := map[string]string{"dump": "topic dead json", "replay": "topic dead brokers config connection patience"}
 	var wrong error
@@ -139,7 +139,7 @@ func (o *spoolOptions) check(action string) error {
 	return wrong
 }
 
-// view opens a spool to look at, and says when it is in use.
+// view opens a spool for reading, and reports a spool in use.
 func (o *spoolOptions) view(dir string) (*spool.View, error) {
 	v, err := spool.OpenView(dir)
 	if err != nil {
@@ -197,7 +197,7 @@ func (o *spoolOptions) list(_ context.Context, dir string) error {
 	return out.err
 }
 
-// failing is a writer that remembers its first error, so that it is looked at once.
+// failing is a writer that remembers its first error, for a single check at the end.
 type failing struct {
 	w   io.Writer
 	err error

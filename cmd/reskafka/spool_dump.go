@@ -63,7 +63,8 @@ func dumpTopics(v *spool.View, each func(uint64, outbox.DeadLetter) error) error
 	return nil
 }
 
-// printText prints a record on one line, with tabs between its fields: what is not plain is quoted as in Go, null is -.
+// printText prints a record on a line, with tabs between its fields: unusual text is quoted as in Go, null is
+// -.
 func printText(w *bufio.Writer, position uint64, letter outbox.DeadLetter) error {
 	r := letter.Record
 	var headers []string
@@ -92,7 +93,7 @@ func text(b []byte) string {
 	return quoted(string(b))
 }
 
-// quoted gives a text as it is when it can be told from everything else, and else as Go writes a string.
+// quoted returns unambiguous text unchanged, and other text as a Go string.
 func quoted(s string) string {
 	if s == "" || s == "-" || s[0] == '"' || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)
@@ -100,7 +101,7 @@ func quoted(s string) string {
 	return s
 }
 
-// jsonValue is bytes in a JSON object: a string when they are a text, an object with "base64" when not, or null.
+// jsonValue is bytes in a JSON object: a string for text, an object with "base64" for other bytes, or null.
 type jsonValue []byte
 
 // MarshalJSON implements json.Marshaler.
@@ -149,8 +150,8 @@ func printJSON(w *bufio.Writer, position uint64, letter outbox.DeadLetter) error
 	return err
 }
 
-// escaped returns a line of JSON without characters that could steer a terminal. Outside ASCII, which the encoder sees to, all
-// stand in strings.
+// escaped returns a line of JSON without terminal sequences. The encoder handles ASCII; all other characters
+// are inside strings.
 func escaped(line []byte) []byte {
 	var out []byte
 	for _, r := range string(line) {

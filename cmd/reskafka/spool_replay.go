@@ -15,7 +15,7 @@ import (
 	"reskafka/internal/spool"
 )
 
-// How much replay has under way at once, and how long it waits before it tries again.
+// Limit of replay's records in flight, and the wait before a retry.
 const (
 	replayRecords = 1000
 	replayBytes   = 4 << 20
@@ -23,7 +23,7 @@ const (
 	replayPause   = 500 * time.Millisecond
 )
 
-// replayer sends the records of one spool.
+// replayer sends the records of a spool.
 type replayer struct {
 	spool    *spool.Spool
 	producer outbox.Transport
@@ -33,7 +33,7 @@ type replayer struct {
 	sent, refused, lost uint64
 }
 
-// replay sends what a spool holds.
+// replay sends the records of a spool.
 func (o *spoolOptions) replay(ctx context.Context, dir string) error {
 	connection, err := o.settings(dir)
 	if err != nil {
@@ -67,7 +67,7 @@ func (o *spoolOptions) replay(ctx context.Context, dir string) error {
 	return err
 }
 
-// noteLogger prints what the spool and the client have to say.
+// noteLogger prints the log lines of the spool and the client.
 type noteLogger struct{ o *spoolOptions }
 
 func (l noteLogger) Log(level host.Level, _ string, _ int, _, text string) {
@@ -76,7 +76,7 @@ func (l noteLogger) Log(level host.Level, _ string, _ int, _, text string) {
 	}
 }
 
-// readConfig reads the file that --config names.
+// readConfig reads the file of --config.
 func (o *spoolOptions) readConfig() error {
 	if o.config == "" {
 		return nil
@@ -118,7 +118,8 @@ func (o *spoolOptions) settings(dir string) (*config.Connection, error) {
 	return parsed.Connections[0], nil
 }
 
-// sectionOf gives the lines of a section, whose name is in any case. It knows no templates and no includes.
+// sectionOf returns the lines of a section, with its name in any case. It supports neither templates nor
+// includes.
 func sectionOf(text, name string) ([]config.Entry, error) {
 	var entries []config.Entry
 	inside, number := false, 0
@@ -148,7 +149,7 @@ func sectionOf(text, name string) ([]config.Entry, error) {
 	return entries, nil
 }
 
-// uncommented takes the comment off a line, which begins with a ; that has no backslash before it.
+// uncommented removes a line's comment, which begins with a ; without a backslash.
 func uncommented(line string) string {
 	for i := range len(line) {
 		if line[i] == ';' && (i == 0 || line[i-1] != '\\') {
@@ -159,7 +160,7 @@ func uncommented(line string) string {
 	return strings.ReplaceAll(strings.TrimSpace(line), `\;`, ";")
 }
 
-// topics sends the records of every topic, or of one.
+// topics sends the records of every topic, or of a single topic.
 func (r *replayer) topics(ctx context.Context, only string) error {
 	for _, l := range r.spool.Logs() {
 		if only != "" && l.Topic != only {
@@ -175,7 +176,7 @@ func (r *replayer) topics(ctx context.Context, only string) error {
 			if err == nil {
 				err = r.bury(left)
 			}
-			if err != nil { // what is behind the first one that was not acknowledged may be sent again
+			if err != nil { // records behind the first unacknowledged record may be sent again
 				for i, record := range records {
 					if len(left) > 0 && record == left[0].Record {
 						end = positions[i]
@@ -195,7 +196,7 @@ func (r *replayer) topics(ctx context.Context, only string) error {
 	return nil
 }
 
-// bury keeps what was refused for good.
+// bury stores permanently refused records.
 func (r *replayer) bury(letters []outbox.DeadLetter) error {
 	if len(letters) == 0 {
 		return nil
@@ -205,7 +206,7 @@ func (r *replayer) bury(letters []outbox.DeadLetter) error {
 	return err
 }
 
-// letters sends the dead letters, or those of one topic. What is not acknowledged stays one.
+// letters sends all dead letters, or those of a topic. Unacknowledged dead letters stay.
 func (r *replayer) letters(ctx context.Context, only string) error {
 	for todo := int(r.spool.Usage().Dead); todo > 0; {
 		letters, _, forget, err := r.spool.Exhume(min(todo, replayRecords))
@@ -223,7 +224,7 @@ func (r *replayer) letters(ctx context.Context, only string) error {
 			}
 		}
 		left, err := r.send(ctx, records)
-		for _, l := range letters { // with what they were buried for at first, unless the brokers said something new
+		for _, l := range letters { // with their first reason, unless the brokers gave a new reason
 			for _, not := range left {
 				if not.Record == l.Record {
 					if not.Reason == "" {
@@ -241,7 +242,7 @@ func (r *replayer) letters(ctx context.Context, only string) error {
 				return errors.Join(err, burying)
 			}
 			err = errors.Join(err, forget())
-		} else if err == nil && len(keep) > 0 { // all of them stay: behind the others, which have not been tried yet
+		} else if err == nil && len(keep) > 0 { // all stay: behind the others, not tried yet
 			if _, err = r.spool.Bury(keep); err == nil {
 				err = forget()
 			}
@@ -253,14 +254,14 @@ func (r *replayer) letters(ctx context.Context, only string) error {
 	return nil
 }
 
-// answer is what became of a record.
+// answer is the outcome of a record.
 type answer struct {
 	record *outbox.Record
 	err    error
 }
 
-// send sends records until each is acknowledged or refused for good; those it gives back, in order. With an error it
-// gives back everything that was not acknowledged, refused or not.
+// send sends records until each is acknowledged or permanently refused, and returns the refused records in
+// order. With an error it returns every unacknowledged record.
 func (r *replayer) send(ctx context.Context, records []*outbox.Record) (left []outbox.DeadLetter, err error) {
 	refused := map[*outbox.Record]outbox.DeadLetter{}
 	for todo := records; len(todo) > 0; {
@@ -313,7 +314,7 @@ func pick(records []*outbox.Record, which map[*outbox.Record]bool) []*outbox.Rec
 	return picked
 }
 
-// pause waits before records are tried again, unless that has taken too long already.
+// pause waits before a retry, unless retries have taken too long.
 func (r *replayer) pause(ctx context.Context, cause error) error {
 	if time.Since(r.progress) > r.patience {
 		return fmt.Errorf("giving up after %s without an acknowledgement: %w", r.patience, cause)

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// replay uses a section of kafka.conf as the module does: whatever the case of its name, twice or once, and only when records
-// can be produced with it.
+// replay uses a section of kafka.conf like the module: with a name in any case, once or twice, and only if
+// the section can produce.
 func TestSpoolReplay_SectionOfKafkaConf_AsTheModuleReadsIt(t *testing.T) {
 	const section = "[My-Kafka]\ntype = connection\nbrokers = kafka1\n"
 	for name, c := range map[string]struct {

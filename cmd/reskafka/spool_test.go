@@ -22,7 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// spoolWith makes the spool of a connection "main" below a new root, and fills it.
+// spoolWith creates the spool of a connection "main" below a new root, and fills the spool.
 func spoolWith(t *testing.T, fill func(s *spool.Spool)) (root, dir string) {
 	t.Helper()
 	root = t.TempDir()
@@ -57,7 +57,7 @@ func runSpool(t *testing.T, args ...string) (status int, stdout, stderr string) 
 	return status, out.String(), errs.String()
 }
 
-// runs is runSpool of something that has to go well.
+// runs is runSpool with a required success.
 func runs(t *testing.T, args ...string) string {
 	t.Helper()
 	status, stdout, stderr := runSpool(t, args...)
@@ -67,7 +67,7 @@ func runs(t *testing.T, args ...string) string {
 	return stdout
 }
 
-// snapshot is every file below a directory with what stands in it.
+// snapshot returns the content of every file below a directory.
 func snapshot(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -97,7 +97,7 @@ func TestSpoolLooksAreReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	// As a killed process leaves it.
+	// Like after a kill of the process.
 	tail, err := os.OpenFile(filepath.Join(dir, "topics", "events", "00000000000000000001.seg"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +272,7 @@ func TestSpoolMistakes(t *testing.T) {
 	}
 }
 
-// readTopic reads so many records of a topic with one partition.
+// readTopic reads count records of a topic with one partition.
 func readTopic(t *testing.T, address, topic string, count int) []*kgo.Record {
 	t.Helper()
 	c := client(t, address, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
@@ -323,7 +323,7 @@ func TestSpoolReplay(t *testing.T) {
 	}
 }
 
-// What brokers do not acknowledge stays, and what they refuse for good becomes a dead letter that can be sent later.
+// Unacknowledged records stay, and permanently refused records become dead letters for a later retry.
 func TestSpoolReplayKeepsWhatIsRefused(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "calls", "events"))
 	if err != nil {
