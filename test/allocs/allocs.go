@@ -1,8 +1,8 @@
-// Package allocs counts what one part of a program allocates, whatever the rest of the process does meanwhile.
+// Package allocs counts the allocations of a part of a program, regardless of the rest of the process.
 //
-// The counters of runtime.MemStats and testing.AllocsPerRun are the whole process's: a client that calls an address again and
-// again beside what is measured is in them, and the slower the machine is the more of it. The memory profile knows who
-// allocated.
+// The counters of runtime.MemStats and testing.AllocsPerRun cover the whole process: a client in a retry loop
+// beside the measurement adds allocations, more on a slower machine. The memory profile has the allocating
+// functions.
 package allocs
 
 import (
@@ -10,23 +10,23 @@ import (
 	"strings"
 )
 
-// By runs do and says how many objects were allocated meanwhile, and how many bytes of memory these take, by functions
-// whose full name begins with one of the prefixes, and by what they called, on any goroutine. A full name is for example
-// "reskafka/internal/outbox.(*Outbox).Accept". Nothing is estimated: every allocation is counted, only those that share a
-// block of 16 bytes, which they do not with the race detector, as one. Not to be called from more than one goroutine at a time.
+// By runs do and returns the number of objects allocated meanwhile, and their bytes in memory, by functions
+// whose full name begins with a prefix, and by their callees, on any goroutine. A full name is for example
+// "reskafka/internal/outbox.(*Outbox).Accept". The result is exact, except that allocations in a shared block
+// of 16 bytes count as one; with the race detector there are no shared blocks. Not safe for concurrent use.
 func By(do func(), prefixes ...string) (objects, bytes int64) {
 	made, _ := during(do, prefixes)
 	return made.objects, made.bytes
 }
 
-// KeptBy is By for what is still in memory when do has returned. What an earlier do had allocated and is given back only
-// during this one counts against it.
+// KeptBy is By for objects still in memory after do. Objects of an earlier do, freed only during this do,
+// count against it.
 func KeptBy(do func(), prefixes ...string) (objects, bytes int64) {
 	made, freed := during(do, prefixes)
 	return made.objects - freed.objects, made.bytes - freed.bytes
 }
 
-// sum is some objects and their size.
+// sum is a number of objects and their size.
 type sum struct{ objects, bytes int64 }
 
 func during(do func(), prefixes []string) (made, freed sum) {
@@ -40,9 +40,9 @@ func during(do func(), prefixes []string) (made, freed sum) {
 
 func (s sum) less(o sum) sum { return sum{s.objects - o.objects, s.bytes - o.bytes} }
 
-// total is what the profile has of such functions.
+// total returns the profile's sums for such functions.
 func total(prefixes []string) (made, freed sum) {
-	// What was allocated, and what is not reachable any more, is in the profile after the second collection at the latest.
+	// Allocated and unreachable objects are in the profile after the second collection at the latest.
 	runtime.GC()
 	runtime.GC()
 	var records []runtime.MemProfileRecord
@@ -63,7 +63,7 @@ func total(prefixes []string) (made, freed sum) {
 	return made, freed
 }
 
-// within says whether one of the functions of a stack is meant.
+// within reports whether a stack has a function with one of the prefixes.
 func within(stack []uintptr, prefixes []string) bool {
 	frames := runtime.CallersFrames(stack)
 	for {

@@ -21,8 +21,8 @@ func loses(count int) {
 	}
 }
 
-// TestOthersAreNotCounted holds that all that a function allocates is counted, on whichever goroutine, and nothing that others
-// allocate meanwhile.
+// TestOthersAreNotCounted checks that all allocations of a function are counted, on any goroutine, and no
+// concurrent allocation of other functions.
 func TestOthersAreNotCounted(t *testing.T) {
 	const count = 1000
 	kept, lost = make([]*[size]byte, count), make([]*[size]byte, 1)

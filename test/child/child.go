@@ -1,4 +1,4 @@
-// Package child starts processes that do not outlive a test.
+// Package child starts processes that end with the test.
 package child
 
 import (
@@ -6,10 +6,11 @@ import (
 	"runtime"
 )
 
-// Start starts a process. ended is called, from another goroutine, with what its Wait returns. It does not block.
+// Start starts a process. ended is called from another goroutine with the result of Wait. Start does not
+// block.
 //
-// With SysProcAttr.Pdeathsig the process gets that signal when the thread that forked it ends, whatever becomes of the others: so
-// that thread is kept for as long as the process lives.
+// With SysProcAttr.Pdeathsig the process gets the signal at the end of the forking thread, even if the
+// process of the test lives on. The thread is therefore kept until the end of the process.
 func Start(cmd *exec.Cmd, ended func(error)) error {
 	started := make(chan error)
 	go func() {

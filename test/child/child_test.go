@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestStart holds that a process goes on until somebody ends it, and that its end is told. That it has a thread of its own, which is what
-// Pdeathsig is about, is not seen here: Go rarely ends one.
+// TestStart checks that a process runs until its kill, and that its end is reported. The separate thread for
+// Pdeathsig is not visible here: Go rarely ends a thread.
 func TestStart(t *testing.T) {
 	cmd := exec.Command("cat")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -38,7 +38,7 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// TestStartFails holds that what cannot be started is told at once, and no end of it.
+// TestStartFails checks that a failed start is reported at once, without an end.
 func TestStartFails(t *testing.T) {
 	err := Start(exec.Command("/nonexistent/program"), func(error) { t.Error("an end was told") })
 	if !errors.Is(err, syscall.ENOENT) {

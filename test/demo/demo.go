@@ -23,7 +23,7 @@ const (
 // cdrTopic is where cdr_kafka publishes by default.
 const cdrTopic = "asterisk_cdr"
 
-// demo is one run, as far as it has come.
+// demo is the state of a run.
 type demo struct {
 	started time.Time
 	keep    bool
@@ -34,7 +34,7 @@ type demo struct {
 	private *pbx.PBX
 }
 
-// run goes through the steps and ends what they started, in reverse order.
+// run executes the steps and then ends all started processes, in reverse order.
 func (d *demo) run(ctx context.Context) (err error) {
 	if kept, err := readKept(); err == nil {
 		return fmt.Errorf("one is running in %s; end it with: make demo-stop", kept.Dir)
@@ -74,7 +74,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// end stops what runs and removes the directory.
+// end stops the processes and removes the directory.
 func (d *demo) end() error {
 	var errs []error
 	if d.private != nil {
@@ -91,7 +91,7 @@ func (d *demo) say(text string) {
 	fmt.Printf("\n[%5.1f s] %s\n", time.Since(d.started).Seconds(), text)
 }
 
-// show prints a command and what it answered, indented.
+// show prints a command and its answer, indented.
 func show(prompt, command, answer string) {
 	fmt.Printf("\n  %s %s\n", prompt, command)
 	for line := range strings.Lines(strings.TrimRight(answer, "\n")) {
@@ -119,7 +119,7 @@ func (d *demo) build(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "make", "--no-print-directory", "-j2", "install", "ASTERISK_ROOT="+d.root,
 		"BUILD="+buildDir, "DESTDIR="+install)
 	for _, variable := range os.Environ() {
-		// What the make that started us was told is not for this one.
+		// Variables of the calling make are not for this make.
 		if !strings.HasPrefix(variable, "MAKE") && !strings.HasPrefix(variable, "MFLAGS=") {
 			cmd.Env = append(cmd.Env, variable)
 		}
@@ -140,7 +140,7 @@ func (d *demo) startBroker(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("  reskafka dev-broker on %s, process %d\n", d.broker.Address, d.broker.PID())
-	// A consumer does not create a topic; asking about it as a producer would does.
+	// A consumer does not create a topic; a producer's request for metadata does.
 	_, err = pbx.Kcat(ctx, d.root, "-L", "-b", d.broker.Address, "-t", cdrTopic)
 	return err
 }
@@ -178,7 +178,7 @@ func (d *demo) startAsterisk(ctx context.Context) error {
 	return d.checkModules()
 }
 
-// checkModules sees that both modules run, and shows the log when they do not: loading declines, it does not fail.
+// checkModules checks that both modules run, and otherwise shows the log: a declined load is no failure.
 func (d *demo) checkModules() error {
 	shown, err := d.private.CLI("module show like kafka")
 	if err != nil {
@@ -228,10 +228,10 @@ func (d *demo) showSent(ctx context.Context) error {
 	return d.readOne(ctx, "demo")
 }
 
-// readTimeout is how long a record may take to arrive, far longer than it does.
+// readTimeout is the limit for the arrival of a record, far above the usual time.
 const readTimeout = 30 * time.Second
 
-// readOne waits for the first record of a topic and shows it.
+// readOne waits for the first record of a topic and shows the record.
 func (d *demo) readOne(ctx context.Context, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()

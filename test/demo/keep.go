@@ -13,10 +13,10 @@ import (
 	"syscall"
 )
 
-// keptFile says what KEEP=1 left running, from the top of the checkout.
+// keptFile describes the processes left by KEEP=1, from the top of the checkout.
 const keptFile = "build/demo.json"
 
-// kept is what was left running.
+// kept describes the processes left running.
 type kept struct {
 	Dir         string
 	BrokerPID   int
@@ -35,7 +35,7 @@ func readKept() (kept, error) {
 	return k, nil
 }
 
-// leaveRunning writes down what runs and says how to look around.
+// leaveRunning records the running processes and prints commands to look around.
 func (d *demo) leaveRunning() error {
 	data, err := json.Marshal(kept{Dir: d.dir, BrokerPID: d.broker.PID(), AsteriskPID: d.private.PID()})
 	if err != nil {
@@ -58,7 +58,7 @@ func (d *demo) leaveRunning() error {
 	return nil
 }
 
-// stopKept ends what KEEP=1 left running and removes its directory.
+// stopKept ends the processes left by KEEP=1 and removes their directory.
 func stopKept() error {
 	k, err := readKept()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,7 +70,7 @@ func stopKept() error {
 	}
 	if belongs(k.AsteriskPID, k.Dir) {
 		fmt.Printf("Ending Asterisk, process %d\n", k.AsteriskPID)
-		// Its connection may break off before its answer; whether it has ended is seen below.
+		// The connection may break before the answer; the end is checked below.
 		_ = exec.Command(filepath.Join(k.Dir, "asterisk", "cli"), "core", "stop", "now").Run()
 	}
 	if belongs(k.BrokerPID, k.Dir) {
@@ -85,21 +85,21 @@ func stopKept() error {
 	return errors.Join(os.RemoveAll(k.Dir), os.Remove(keptFile))
 }
 
-// belongs tells whether a process is still the one that was started with that directory on its command line: process
-// ids are used again.
+// belongs reports whether a process has the directory on its command line, because process ids are reused.
 func belongs(pid int, dir string) bool {
 	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
 	return err == nil && dir != "" && strings.Contains(string(line), dir)
 }
 
 const (
-	// sysPidfdOpen is pidfd_open(2)'s number, the same on every architecture; package syscall does not name it.
+	// sysPidfdOpen is the number of pidfd_open(2), the same on every architecture, and missing in package
+	// syscall.
 	sysPidfdOpen = 434
-	// endSeconds is how long a process may take to end in an orderly way before it is killed.
+	// endSeconds is a process's time for an orderly end before a kill.
 	endSeconds = 30
 )
 
-// awaitEnd waits for the end of a process that is no child of ours, and kills it when it does not come.
+// awaitEnd waits for the end of a process that is not our child, and kills the process after the limit.
 func awaitEnd(pid int, dir string) error {
 	fd, _, errno := syscall.Syscall(sysPidfdOpen, uintptr(pid), 0, 0)
 	if errno == syscall.ESRCH {

@@ -1,9 +1,9 @@
-// Command demo shows res_kafka at work: a development broker, a private Asterisk with the modules, one call, and the
-// record of that call as another Kafka client reads it. It builds and installs into build/private and touches no
-// Asterisk that is installed or running.
+// Command demo shows res_kafka at work: a development broker, a private Asterisk with the modules, a call,
+// and the call's record in another Kafka client. It builds and installs into build/private and touches no
+// installed or running Asterisk.
 //
 //	go run ./test/demo         run it; with KEEP=1 in the environment broker and Asterisk are left running
-//	go run ./test/demo stop    end what KEEP=1 left
+//	go run ./test/demo stop    end the processes of KEEP=1
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// timeLimit is how long a demo may take, the first build and its downloads included.
+// timeLimit is the limit of a demo, including the first build and its downloads.
 const timeLimit = 15 * time.Minute
 
 func main() {

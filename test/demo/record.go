@@ -10,7 +10,7 @@ import (
 	"reskafka/test/pbx"
 )
 
-// renderRecord makes a record readable: where it lies, its key and headers, and its value, JSON indented.
+// renderRecord renders a record for a reader: place, key, headers and value, with indented JSON.
 func renderRecord(printed []byte) (string, error) {
 	var record pbx.Record
 	if err := json.Unmarshal(printed, &record); err != nil {

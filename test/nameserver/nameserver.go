@@ -26,15 +26,15 @@ const (
 	AAAA = 28
 )
 
-// Question is what the server is asked.
+// Question is a question to the server.
 type Question struct {
 	Name string // in lower case, without a dot at the end
 	Type uint16
-	EDNS bool // it has an EDNS0 record
+	EDNS bool // with an EDNS0 record
 	TCP  bool
 }
 
-// Answer is what the server answers.
+// Answer is the server's answer.
 type Answer struct {
 	Drop      bool // nothing
 	Code      byte
@@ -52,7 +52,7 @@ type Server struct {
 	answer  func(Question) Answer
 }
 
-// Honest returns an answer with the addresses that fit the question.
+// Honest returns an answer with the addresses of the question's type.
 func Honest(addresses ...string) func(Question) Answer {
 	return func(q Question) Answer {
 		var a Answer
@@ -65,7 +65,7 @@ func Honest(addresses ...string) func(Question) Answer {
 	}
 }
 
-// Start starts a server at address, ip:port; port 0 is any. It ends with the test.
+// Start starts a server at address, ip:port; port 0 is any. The server ends with the test.
 func Start(t testing.TB, address string, answer func(Question) Answer) *Server {
 	t.Helper()
 	s := &Server{answer: answer}

@@ -1,5 +1,5 @@
-// Package openssl puts OpenSSL's TLS server in front of a test's broker, because Go's server cannot imitate its habits: RSA key
-// exchange only, DHE only, unusual curves, weak signatures.
+// Package openssl puts OpenSSL's TLS server in front of a test's broker. Go's server cannot imitate some
+// habits: RSA key exchange only, DHE only, unusual curves, weak signatures.
 package openssl
 
 import (
@@ -19,7 +19,7 @@ import (
 	"reskafka/test/child"
 )
 
-// patience is how long a server may take to listen; only a failing test reaches it.
+// patience is a server's time to listen; only a failing test reaches the limit.
 const patience = 15 * time.Second
 
 // Run runs the openssl command with args in folder, and skips the test where there is no such command.
@@ -36,8 +36,8 @@ func Run(t *testing.T, folder string, args ...string) {
 	}
 }
 
-// Listen returns a function for kfake.ListenFn. Each connection gets an s_server of its own with args, which decrypts for the
-// broker. It skips the test where there is no openssl command.
+// Listen returns a function for kfake.ListenFn. Each connection gets its own s_server with args, which
+// decrypts for the broker. Listen skips the test without the openssl command.
 func Listen(t *testing.T, args ...string) func(network, address string) (net.Listener, error) {
 	t.Helper()
 	path, err := exec.LookPath("openssl")
@@ -68,7 +68,7 @@ type listener struct {
 	count  int
 }
 
-// Accept implements net.Listener. The broker calls it from one goroutine.
+// Accept implements net.Listener. The broker calls Accept from one goroutine.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		outer, err := l.Listener.Accept()
@@ -86,7 +86,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// serve starts an s_server for one connection and returns what it decrypts.
+// serve starts an s_server for a connection and returns the decrypted side.
 func (l *listener) serve(outer net.Conn, socket string) (net.Conn, error) {
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -151,7 +151,7 @@ func carry(to, from net.Conn) {
 	from.Close()
 }
 
-// conn is the decrypted side, with the addresses of the encrypted one.
+// conn is the decrypted side, with the addresses of the encrypted side.
 type conn struct {
 	net.Conn
 	outer net.Conn
@@ -161,7 +161,7 @@ type conn struct {
 func (c *conn) LocalAddr() net.Addr  { return c.outer.LocalAddr() }
 func (c *conn) RemoteAddr() net.Addr { return c.outer.RemoteAddr() }
 
-// Close implements net.Conn. s_server does not see the end of its input.
+// Close implements net.Conn. s_server ignores the end of its input.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.end()

@@ -1,5 +1,5 @@
-// Package port gives tests addresses of their own: one at which nobody listens and nobody is going to, and ones for brokers that
-// stop and come back.
+// Package port provides addresses for tests: an address without a listener, now and later, and addresses for
+// brokers that stop and come back.
 package port
 
 import (
@@ -12,17 +12,17 @@ import (
 	"testing"
 )
 
-// Reserved is a TCP port of 127.0.0.1 at which connections are refused. It is nobody else's while it is reserved. One that was
-// only free a moment ago may be the next listener's, another test's broker for example, or become a client's own end when it
-// calls there. All methods may be called from any goroutine.
+// Reserved is a TCP port of 127.0.0.1 that refuses connections. No other process can use the port during the
+// reservation. A port that was merely free could become another listener's, for example another test's
+// broker, or the local end of a client's connection to it. Methods are safe for concurrent use.
 type Reserved struct {
 	port int
 
 	mtx sync.Mutex
-	fd  int // a socket that is bound and does not listen; -1 = it is not reserved any more
+	fd  int // a bound socket that does not listen; -1 = no longer reserved
 }
 
-// Reserve finds one. Close gives it up.
+// Reserve reserves a port. Close releases it.
 func Reserve() (*Reserved, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -57,10 +57,10 @@ func (r *Reserved) Listen() (net.Listener, error) {
 	f := os.NewFile(uintptr(r.fd), r.Address())
 	r.fd = -1
 	defer f.Close()
-	return net.FileListener(f) // which has a descriptor of its own
+	return net.FileListener(f) // with its own descriptor
 }
 
-// Close gives the port up, unless it is a listener's. Calling it again does nothing.
+// Close releases the port, unless a listener has it. Idempotent.
 func (r *Reserved) Close() {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -70,7 +70,7 @@ func (r *Reserved) Close() {
 	}
 }
 
-// Refused is the address of one that is reserved until the test's end.
+// Refused returns the address of a port reserved until the test's end.
 func Refused(t testing.TB) string {
 	t.Helper()
 	r, err := Reserve()
@@ -81,16 +81,16 @@ func Refused(t testing.TB) string {
 	return r.Address()
 }
 
-// given are the ports that Free has given in this process.
+// given has the ports returned by Free in this process.
 var given struct {
 	sync.Mutex
 	ports map[int]bool
 }
 
-// Free finds TCP ports of 127.0.0.1 that nobody listened on a moment ago, and that it has not given before in this process. They
-// are below those that the kernel gives to listeners and outgoing connections that ask for none (Linux: from 32768 on,
-// ip_local_port_range), so that a broker which was stopped finds its own still free when it comes back: others start meanwhile,
-// and a client that calls a stopped one again and again could get its port for its own end.
+// Free returns TCP ports of 127.0.0.1 without a listener, not returned before in this process. The ports are
+// below the kernel's range for unspecified ports (Linux: from 32768 on, ip_local_port_range). A stopped
+// broker therefore finds its port free at its return: other brokers start meanwhile, and a client in a retry
+// loop could get the port for its own end.
 func Free(count int) ([]int, error) {
 	const lowest, highest, attempts = 15000, 32767, 1000
 	given.Lock()

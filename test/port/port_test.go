@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestReserved holds that connections are refused and that nobody else can listen, until the one who reserved it does.
+// TestReserved checks that connections are refused, and that only the owner of the reservation can listen.
 func TestReserved(t *testing.T) {
 	r, err := Reserve()
 	if err != nil {
@@ -39,7 +39,7 @@ func TestReserved(t *testing.T) {
 	}
 }
 
-// TestFree holds that no port is given twice, and that all can be listened on.
+// TestFree checks that no port is returned twice, and that every port can be listened on.
 func TestFree(t *testing.T) {
 	seen := map[int]bool{}
 	for range 100 {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// noAsterisk makes a root with what the Makefile looks for, so that it can be asked without building anything.
+// noAsterisk creates a root with the files needed by the Makefile, for questions without a build.
 func noAsterisk(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
@@ -22,12 +22,12 @@ func noAsterisk(t *testing.T) string {
 	return root
 }
 
-// makes runs a Makefile of the repository, in its folder, and gives what it prints.
+// makes runs a Makefile of the repository in its folder, and returns the output.
 func makes(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("make", args...)
 	cmd.Dir = top
-	for _, setting := range os.Environ() { // ours is a sub-make of nobody
+	for _, setting := range os.Environ() { // not a sub-make
 		if name, _, _ := strings.Cut(setting, "="); !strings.HasPrefix(name, "MAKE") && name != "MFLAGS" && !strings.HasSuffix(name, "FLAGS") {
 			cmd.Env = append(cmd.Env, setting)
 		}
@@ -39,7 +39,7 @@ func makes(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// Linker flags that were changed in the Makefile did not rebuild the engine.
+// Changed linker flags in the Makefile did not rebuild the engine.
 func TestMakefile_FlagsChanged_RebuildsAll(t *testing.T) {
 	makefile, err := os.ReadFile(filepath.Join(top, "Makefile"))
 	if err != nil {
@@ -96,7 +96,7 @@ func TestMakefile_CompilerIsClang_Blocks(t *testing.T) {
 	}
 }
 
-// BSD and MIT ask that whoever gets the programs gets the notices too.
+// BSD and MIT require the notices beside the programs.
 func TestNotices_EachLinkedModule_Named(t *testing.T) {
 	run := func(args ...string) string {
 		cmd := exec.Command("go", args...)

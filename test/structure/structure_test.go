@@ -1,5 +1,5 @@
-// Package structure holds the rules of the repository that no compiler does: where cgo, Asterisk's types and the Kafka
-// client may be used, which way packages depend on each other, and under which licences the engine's libraries are.
+// Package structure checks the rules of the repository beyond the compiler's: the use of cgo, of Asterisk's
+// types and of the Kafka client, the directions of imports, and the licences of the engine's libraries.
 package structure
 
 import (
@@ -17,7 +17,7 @@ import (
 
 const top = "../.."
 
-// each calls visit for every file of the repository whose name matches.
+// each calls visit for every file of the repository with a matching name.
 func each(t *testing.T, pattern string, visit func(path string, text []byte)) {
 	t.Helper()
 	match, count := regexp.MustCompile(pattern), 0
@@ -55,7 +55,7 @@ func imports(t *testing.T, path string, text []byte) []string {
 	return paths
 }
 
-// Only these folders may import what the pattern names.
+// Only these folders may import packages that match the pattern.
 var onlyIn = []struct {
 	imported string
 	folders  string
@@ -68,7 +68,7 @@ var onlyIn = []struct {
 	{`^reskafka/cmd/`, `^cmd/`, "commands use packages, not the other way round"},
 }
 
-// Which packages of ours each package may import; a package that is not listed may import none.
+// Imports of our packages allowed to each package; an unlisted package may import none.
 var uses = map[string][]string{
 	"internal/engine": {"config", "console", "event", "frame", "host", "ingest", "kafka/admin", "kafka/client", "kafka/consume",
 		"kafka/produce", "metrics", "outbox", "spool", "throttle"},
@@ -108,7 +108,7 @@ func TestImports(t *testing.T) {
 			used, ours := strings.CutPrefix(imported, "reskafka/internal/")
 			if allowed, known := uses[folder]; ours && !strings.HasSuffix(path, "_test.go") && strings.HasPrefix(folder, "internal/") && !slices.Contains(allowed, used) {
 				if !known && strings.HasPrefix(used, strings.Split(folder, "/")[1]) {
-					continue // a helper of that package, in a folder below it
+					continue // a helper in a folder below the package
 				}
 				t.Errorf("%s imports %q, which the table in test/structure does not allow", path, imported)
 			}
@@ -129,8 +129,8 @@ func TestFilesAreReadOnlyWhereTheyShouldBe(t *testing.T) {
 	})
 }
 
-// The spool changes files through its FS only, so that a test can make every change fail, and maps none: an access to a
-// page that is gone would end the engine.
+// The spool changes files through its FS only, so a test can make every change fail. It maps no file, because
+// an access to a missing page would end the engine.
 func TestSpoolFiles(t *testing.T) {
 	changes := regexp.MustCompile(`\bos\.(OpenFile|Create|WriteFile|Rename|Remove|RemoveAll|Truncate|Mkdir|Link|Symlink)\(`)
 	each(t, `^internal/spool/.*\.go$`, func(path string, text []byte) {
@@ -168,7 +168,7 @@ func TestAsteriskStaysInModules(t *testing.T) {
 	})
 }
 
-// librdkafka is what we are measured against, and in nothing that anybody installs.
+// librdkafka is the reference of measurements, and in no installed file.
 func TestOnlyTheReferenceUsesLibrdkafka(t *testing.T) {
 	includes := regexp.MustCompile(`#\s*include\s*[<"]librdkafka|\bLDFLAGS:.*-lrdkafka`)
 	found := false
@@ -191,12 +191,13 @@ func TestOnlyTheReferenceUsesLibrdkafka(t *testing.T) {
 	}
 }
 
-// The libraries that the engine links, and their licences: a phrase that only that licence has. Asterisk is under the
-// GPL version 2, so Apache-2.0 is not possible; a library that has it for some of its folders names them.
+// The libraries linked into the engine, with their licences: a phrase unique to the licence. Asterisk is
+// under the GPL version 2, which excludes Apache-2.0; a library with folders under Apache-2.0 names the
+// folders.
 var libraries = map[string]struct {
 	licence string
 	phrase  string
-	not     []string // folders under a licence that is not compatible
+	not     []string // folders under an incompatible licence
 }{
 	"github.com/twmb/franz-go":           {"BSD-3-Clause", "Neither the name of", nil},
 	"github.com/twmb/franz-go/pkg/kmsg":  {"BSD-3-Clause", "Neither the name of", nil},
@@ -246,8 +247,8 @@ func TestLicences(t *testing.T) {
 	}
 }
 
-// licenceFile finds the licence of a module, which may stand in the repository's top folder when the module is one of
-// several in it.
+// licenceFile returns the licence of a module, perhaps from the top folder of a repository with several
+// modules.
 func licenceFile(dir string) string {
 	for range 3 {
 		for _, name := range []string{"LICENSE", "LICENSE.txt", "LICENSE.md", "COPYING"} {
@@ -260,7 +261,7 @@ func licenceFile(dir string) string {
 	return filepath.Join(dir, "LICENSE")
 }
 
-// Every source file of ours says what it is about at its top, and says nothing of the machine it was written on.
+// Every source file of ours has a description at its top, and no trace of the author's machine.
 func TestSources(t *testing.T) {
 	packages := map[string]bool{}
 	each(t, `\.go$`, func(path string, text []byte) {
@@ -279,8 +280,8 @@ func TestSources(t *testing.T) {
 	})
 }
 
-// TestMetrics_EachRow_IsCountedAndShown checks that the table of metrics promises nothing that nobody counts, and that the console
-// prints all that is counted.
+// TestMetrics_EachRow_IsCountedAndShown checks that every metric of the table is counted, and that the
+// console prints every counted metric.
 func TestMetrics_EachRow_IsCountedAndShown(t *testing.T) {
 	row := regexp.MustCompile(`(?m)^\t([A-Z]\w+) += (?:counter|gauge)\(`)
 	use := regexp.MustCompile(`\bmetrics\.([A-Z]\w+)`)

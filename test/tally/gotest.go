@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// slow is from when on a passed test is worth a line of its own.
+// slow is the shortest duration of a passed test with its own line.
 const slow = time.Second
 
-// goEvent is one line of `go test -json` (go doc test2json).
+// goEvent is a line of `go test -json` (go doc test2json).
 type goEvent struct {
 	Action      string
 	Package     string
@@ -17,10 +17,10 @@ type goEvent struct {
 	Test        string
 	Elapsed     float64 // seconds
 	Output      string
-	FailedBuild string // in the fail of a package: the ImportPath that did not build
+	FailedBuild string // in the failure of a package: the ImportPath of the failed build
 }
 
-// goPackage is what is known of a package, or of one build, while its tests run.
+// goPackage is the state of a package, or of a build, during its tests.
 type goPackage struct {
 	tests           map[string]*goTest // running or run, by full name
 	output          []string           // not of any test
@@ -28,14 +28,14 @@ type goPackage struct {
 	failed          int
 }
 
-// goTest is one test or subtest.
+// goTest is a test or subtest.
 type goTest struct {
 	output   []string
 	hasTests bool
-	failed   bool // itself or a test below it
+	failed   bool // the test or a test below
 }
 
-// goEvent takes a line that looks like an event; false means that it is none.
+// goEvent handles a line in the form of an event; false means another line.
 func (t *tally) goEvent(text string) bool {
 	var event goEvent
 	if err := json.Unmarshal([]byte(text), &event); err != nil || event.Action == "" {
@@ -61,7 +61,7 @@ func (t *tally) goEvent(text string) bool {
 	return true
 }
 
-// keep remembers a line of output for when its test fails. What the testing package says of the progress is left out.
+// keep stores a line of output for a failure of its test. Progress lines of the testing package are left out.
 func (p *goPackage) keep(event goEvent) {
 	line := strings.TrimRight(event.Output, "\n")
 	for _, prefix := range []string{"=== ", "--- ", "PASS", "FAIL", "ok  \t", "coverage:", "-test.shuffle"} {
@@ -86,7 +86,7 @@ func (p *goPackage) test(name string) *goTest {
 	return test
 }
 
-// parent is the test that a subtest belongs to, nil for a test at the top.
+// parent returns the test of a subtest, or nil for a top-level test.
 func (p *goPackage) parent(name string) *goTest {
 	if slash := strings.LastIndexByte(name, '/'); slash > 0 {
 		return p.test(name[:slash])
@@ -120,7 +120,7 @@ func (t *tally) testEvent(p *goPackage, event goEvent) {
 		if parent != nil {
 			parent.failed = true
 		}
-		// A test that failed only because one below it did has been counted with that one.
+		// A test that failed only because of a subtest has been counted with the subtest.
 		if !test.failed {
 			p.failed++
 			t.fail(title)
@@ -158,7 +158,7 @@ func (t *tally) packageEvent(p *goPackage, event goEvent) {
 	delete(t.packages, event.Package)
 }
 
-// packageFailed shows what no single test accounts for: a build, a panic, a TestMain, a time limit.
+// packageFailed shows failures without a test: a build, a panic, a TestMain, a time limit.
 func (t *tally) packageFailed(p *goPackage, event goEvent, title string) {
 	if p.failed == 0 {
 		t.fail(title)
@@ -167,7 +167,7 @@ func (t *tally) packageFailed(p *goPackage, event goEvent, title string) {
 		seconds(time.Duration(event.Elapsed*float64(time.Second))), p.passed, p.failed)
 	t.indented(p.output)
 	for _, test := range p.tests {
-		// Tests that were under way when the process ended.
+		// Tests running at the end of the process.
 		t.indented(test.output)
 	}
 	if build := t.packages[event.FailedBuild]; build != nil {

@@ -7,20 +7,19 @@ import (
 	"time"
 )
 
-// line is one line of an input, and when it came.
+// line is a line of an input, with its time of arrival.
 type line struct {
 	text string
 	at   time.Time
 }
 
-// lines are those of one input. They are read as they come, however far whoever takes them is behind: what prints them never
-// waits for it.
+// lines are the lines of an input. They are read on arrival, so a printing part never waits for the consumer.
 type lines struct {
 	mtx   sync.Mutex
 	grown sync.Cond
 	kept  []line // not taken yet
 	ended bool
-	err   error // why the input could not be read to its end; set when ended is
+	err   error // error of the input; set at ended
 }
 
 // follow begins to read an input.
@@ -55,7 +54,7 @@ func (l *lines) add(next line, err error) {
 	l.grown.Signal()
 }
 
-// next waits for the next line. false means that there is none any more.
+// next waits for the next line. false means the end.
 func (l *lines) next() (line, bool) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()

@@ -1,20 +1,22 @@
-// Command tally reads what the parts of `make test` print, shows it as it comes, counts, and ends with one line:
+// Command tally reads the output of the parts of `make test`, shows the lines on arrival, counts, and ends
+// with a line:
 //
 //	N passed, N failed, N skipped
 //
-// Its exit status is 1 when anything failed, or when nothing passed at all. scripts/test feeds it. It understands
+// Its exit status is 1 after any failure, or without any passed test. scripts/test feeds it. It understands
 //
 //	# part NAME            a part of the run begins
-//	# end NAME STATUS      it has ended; a status other than 0 without a failed test is a failure itself
-//	ok NAME                one test passed
-//	not ok NAME            one test failed
-//	skip NAME: WHY         one test was skipped
+//	# end NAME STATUS      the part has ended; a status other than 0 without a failed test is a failure itself
+//	ok NAME                a test passed
+//	not ok NAME            a test failed
+//	skip NAME: WHY         a test was skipped
 //	{...}                  an event of `go test -json`
 //
-// and passes every other line on. Arguments name further files to read, /dev/fd/N for a pipe: what parts print that run beside
-// those of stdin. They are shown after stdin, one after the other, but read as they come; a part takes the time between its
-// lines' coming. A line that begins with "note: ", printed by a Go package outside of its tests, is shown
-// when the package has passed. Of Go's tests those are counted that have no tests below them.
+// and passes every other line on. Arguments name further inputs, /dev/fd/N for a pipe: the output of parallel
+// parts. Further inputs are read on arrival and shown after stdin, one after another; a part's duration is
+// the time between its lines' arrivals. A line that begins with "note: ", printed by a Go package outside of
+// its tests, is shown after the package has passed. Go tests with subtests are not counted, only their
+// subtests.
 package main
 
 import (
@@ -37,7 +39,7 @@ func main() {
 	os.Exit(run(inputs, os.Stdout, time.Now))
 }
 
-// run tallies what it reads until the end of every input and returns the process's exit status.
+// run tallies every input to its end and returns the process's exit status.
 func run(inputs []io.Reader, out io.Writer, now func() time.Time) int {
 	t := newTally(out, now)
 	var all []*lines
@@ -56,7 +58,7 @@ func run(inputs []io.Reader, out io.Writer, now func() time.Time) int {
 	return t.close()
 }
 
-// printf writes to the terminal; there is nobody to tell when that fails.
+// printf writes to the terminal; no channel is left for an error.
 func (t *tally) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(t.out, format, args...)
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// tally is the state of one run.
+// tally is the state of a run.
 type tally struct {
 	out      io.Writer
 	now      func() time.Time
@@ -20,7 +20,7 @@ type tally struct {
 	inPart          bool
 }
 
-// part is one part of the run, for the summary.
+// part is a part of the run, for the summary.
 type part struct {
 	name           string
 	started        time.Time
@@ -32,7 +32,7 @@ func newTally(out io.Writer, now func() time.Time) *tally {
 	return &tally{out: out, now: now, started: now(), packages: map[string]*goPackage{}}
 }
 
-// line takes a line, and when it came.
+// line handles a line and its time of arrival.
 func (t *tally) line(line string, at time.Time) {
 	text := strings.TrimRight(line, "\r\n")
 	switch word, rest, _ := strings.Cut(text, " "); {
@@ -55,7 +55,7 @@ func (t *tally) line(line string, at time.Time) {
 	}
 }
 
-// fail counts a failure that has been shown, to be named again at the end.
+// fail counts a shown failure, for the list at the end.
 func (t *tally) fail(name string) {
 	if t.inPart {
 		name = t.parts[len(t.parts)-1].name + ": " + name

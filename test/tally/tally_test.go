@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// events of go test -json, as Go 1.26 writes them.
+// events of go test -json, in the form of Go 1.26.
 const (
 	passing = `{"Action":"start","Package":"reskafka/a"}
 {"Action":"run","Package":"reskafka/a","Test":"TestOne"}
@@ -97,7 +97,7 @@ func TestTally(t *testing.T) {
 	}
 }
 
-// A part that runs beside others is shown after them, with the time that it took itself, and holds up nobody meanwhile.
+// A parallel part is shown after the others, with its own duration, and delays none of them.
 func TestPartsBesideOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, toFirst := io.Pipe()

@@ -43,7 +43,7 @@ type Conn struct {
 	ended   chan struct{}
 }
 
-// Watch wraps the broker's end of a connection. The faults in force at this moment apply to it.
+// Watch wraps the broker's end of a connection, with the faults in force at this moment.
 func (w *Wire) Watch(conn net.Conn) *Conn {
 	w.mtx.Lock()
 	c := &Conn{Conn: conn, wire: w, faults: w.faults, asked: map[int32]Header{}, ended: make(chan struct{})}
@@ -57,7 +57,7 @@ func (w *Wire) Watch(conn net.Conn) *Conn {
 	return c
 }
 
-// Read implements net.Conn. It returns the end of a request that is held back only when that is over.
+// Read implements net.Conn. It returns the end of a delayed request only after the delay.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if !c.blind {
@@ -92,7 +92,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// answer passes one answer through the faults.
+// answer passes an answer through the faults.
 func (c *Conn) answer(answer []byte) error {
 	if len(answer) >= 8 {
 		c.mtx.Lock()
@@ -155,10 +155,10 @@ func (c *Conn) Silent() bool {
 	return c.silent
 }
 
-// maxRequest is the largest request that a test sends, with room to spare: a longer one is TLS.
+// maxRequest is above the largest request of any test: a longer request is TLS.
 const maxRequest = 64 << 20
 
-// next takes one whole request off what was read.
+// next removes a whole request from the read bytes.
 func (c *Conn) next() bool {
 	if len(c.requests) < 4 {
 		return false

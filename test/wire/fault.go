@@ -10,17 +10,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Fault is what a broker, or the network in front of it, does wrong on a connection. A nil function does nothing. The
-// functions are called from the connection's own goroutines, one direction beside the other.
+// Fault is a misbehaviour of a broker, or of the network in front of a broker, on a connection. A nil
+// function does nothing. The connection's goroutines call the functions, in parallel for the two directions.
 type Fault struct {
 	Opened  func(c *Conn)
 	Size    func(c *Conn, size int)      // the length of a request arrived; may come more than once for a request
 	Request func(c *Conn, header Header) // a whole request arrived
-	// Answer returns what the client gets in place of an answer, the length in front; empty = nothing.
+	// Answer returns the replacement of an answer for the client, with the length in front; empty = nothing.
 	Answer func(c *Conn, to Header, answer []byte) []byte
 }
 
-// Disturb adds faults to the connections that are opened from now on.
+// Disturb adds faults to connections opened from now on.
 func (w *Wire) Disturb(faults ...Fault) {
 	w.mtx.Lock()
 	defer w.mtx.Unlock()
@@ -48,12 +48,12 @@ func While(on func(Header) bool, f Fault) Fault {
 	return limited
 }
 
-// Of limits a fault to one client id, so that an independent client on the same broker stays undisturbed.
+// Of limits a fault to a client id, so an independent client on the same broker stays undisturbed.
 func Of(client string, f Fault) Fault {
 	return While(func(h Header) bool { return h.Client == client }, f)
 }
 
-// Key limits a fault to one kind of request.
+// Key limits a fault to a kind of request.
 func Key(key kmsg.Key, f Fault) Fault {
 	return While(func(h Header) bool { return h.Key == key }, f)
 }
@@ -64,8 +64,8 @@ func Times(n int64, f Fault) Fault {
 	return While(func(Header) bool { return count.Add(1) <= n }, Fault{Answer: f.Answer})
 }
 
-// SizeLimit ends a connection on which a request of more than limit bytes arrives, as services do that limit requests.
-// The length counts without its own four bytes, as in Kafka's socket.request.max.bytes.
+// SizeLimit ends a connection at a request of more than limit bytes, like services with a limit. The length
+// excludes its own four bytes, as in Kafka's socket.request.max.bytes.
 func SizeLimit(limit int, how Ending) Fault {
 	return Fault{Size: func(c *Conn, size int) {
 		if size > limit {
@@ -104,7 +104,7 @@ func Delay(d time.Duration) Fault {
 	}}
 }
 
-// Rewrite changes an answer after its number: body begins behind the correlation number. The length is adapted.
+// Rewrite changes an answer after its correlation number: body begins there. The length is adapted.
 func Rewrite(key kmsg.Key, change func(to Header, body []byte) []byte) Fault {
 	return Key(key, Fault{Answer: func(_ *Conn, to Header, answer []byte) []byte {
 		answer = append(answer[:8:8], change(to, answer[8:])...)
@@ -120,7 +120,7 @@ func Change[R kmsg.Response](change func(R)) Fault {
 		response := kmsg.ResponseForKey(int16(to.Key)).(R)
 		response.SetVersion(to.Version)
 		if tagged(response) {
-			body = body[1:] // of the header; brokers send no tags in it
+			body = body[1:] // of the header; brokers send no tags there
 		}
 		if err := response.ReadFrom(append([]byte{}, body...)); err != nil {
 			return body
@@ -144,8 +144,8 @@ func tagged(response kmsg.Response) bool {
 	return response.IsFlexible() && kmsg.Key(response.Key()) != kmsg.ApiVersions
 }
 
-// Unthrottled takes throttle times of more than a second out of the answers that can still be decoded: a test that has
-// no minute to wait puts it behind Damage.
+// Unthrottled removes throttle times of more than a second from decodable answers, for tests without a minute
+// to wait: put it behind Damage.
 func Unthrottled() Fault {
 	return Fault{Answer: func(_ *Conn, to Header, answer []byte) []byte {
 		response := kmsg.ResponseForKey(int16(to.Key))
@@ -171,9 +171,9 @@ func Unthrottled() Fault {
 	}}
 }
 
-// Damage changes some answers at random, the same ones in the same way for the same seed and the same traffic: a flipped
-// bit, bytes of an extreme value, bytes left out or repeated, an answer cut short, a wrong length, and answers that
-// never come. One in every answers is damaged.
+// Damage changes some answers at random, in the same way for the same seed and traffic: a flipped bit, bytes
+// of an extreme value, missing or repeated bytes, a truncated answer, a wrong length, and missing answers. On
+// average, one in `every` answers is damaged.
 func Damage(seed uint64, every int) Fault {
 	var mtx sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -187,7 +187,7 @@ func Damage(seed uint64, every int) Fault {
 	}}
 }
 
-// extremes are values that decoders trip over, as they are on the wire.
+// extremes are dangerous values for decoders, in the wire format.
 var extremes = [][]byte{
 	{0x7f, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 0xff}, {0x80, 0, 0, 0}, {0, 0, 0, 0}, {0x7f, 0xff}, {0xff}, {0}, {0x80}, {1},
 	{0xff, 0xff, 0xff, 0xff, 0x0f}, {0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
@@ -208,7 +208,7 @@ func damage(random *rand.Rand, c *Conn, answer []byte) []byte {
 	case 2:
 		c.End([]Ending{FIN, RST}[random.IntN(2)])
 		return answer
-	case 3: // cut short, with a length that fits
+	case 3: // truncated, with a matching length
 		answer = answer[:at]
 	case 4: // bytes left out
 		answer = append(answer[:at], answer[at+random.IntN(min(len(answer)-at, 16)):]...)
@@ -219,7 +219,7 @@ func damage(random *rand.Rand, c *Conn, answer []byte) []byte {
 		for range 1 + random.IntN(3) {
 			answer[8+random.IntN(body)] ^= 1 << random.IntN(8)
 		}
-	default: // a value that is extreme, near the front more often than not, where the counts are
+	default: // an extreme value, usually near the front, the place of counts
 		if random.IntN(2) == 0 {
 			at = 8 + random.IntN(min(body, 64))
 		}

@@ -10,11 +10,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Lie changes fields of some answers at random, from a seed: numbers to others and to extreme ones, success to any error,
-// texts, and lists that lose or repeat elements. What the client gets can be decoded and is not true. One in every answers
-// is changed. A refusal is never turned into success, records that were written are not refused for good, and the numbers
-// of producers are true: with lies about these a broker loses records by itself. (An idempotent producer numbers the next
-// batch like one that was refused for good, and the broker takes it for a repetition.)
+// Lie changes fields of some answers at random, from a seed: numbers to other and to extreme numbers, success
+// to any error, texts, and lists with lost or repeated elements. The client receives decodable, untrue
+// answers. On average, one in `every` answers is changed. A refusal never becomes success, written records
+// are not refused permanently, and the numbers of producers are true: with such lies a broker loses records
+// by itself. (An idempotent producer reuses the sequence number of a permanently refused batch for the next
+// batch, and the broker takes the next batch for a repetition.)
 func Lie(seed uint64, every int) Fault {
 	var mtx sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -45,7 +46,7 @@ func Lie(seed uint64, every int) Fault {
 	}}
 }
 
-// leaf is a field of an answer that can be changed.
+// leaf is a changeable field of an answer.
 type leaf struct {
 	name  string
 	value reflect.Value

@@ -1,4 +1,5 @@
-// Package wire watches the requests that clients send to a broker, and lets tests disturb both directions: see Fault.
+// Package wire watches the requests of clients at a broker, and lets tests disturb both directions: see
+// Fault.
 package wire
 
 import (
@@ -14,13 +15,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Request is one request as it came over the wire.
+// Request is a request as received.
 type Request struct {
-	Client string // client id of its header
+	Client string // client id in the header
 	kmsg.Request
 }
 
-// Wire keeps the requests that reach a broker, and can hold them back. Its methods may be called from any goroutine.
+// Wire stores the requests at a broker, and can delay them. Methods are safe for concurrent use.
 type Wire struct {
 	mtx    sync.Mutex
 	all    []Request
@@ -30,12 +31,12 @@ type Wire struct {
 	open   map[*Conn]struct{}
 }
 
-// New makes one that has seen nothing.
+// New returns a Wire without requests.
 func New() *Wire {
 	return &Wire{grown: make(chan struct{}), held: map[kmsg.Key]chan struct{}{}, open: map[*Conn]struct{}{}}
 }
 
-// Listen makes the connections of a listener be watched. They must be in plaintext; others are passed on unread.
+// Listen wraps a listener to watch its connections. Plaintext is required; other connections pass unread.
 func (w *Wire) Listen(l net.Listener) net.Listener { return watchedListener{l, w} }
 
 type watchedListener struct {
@@ -51,7 +52,7 @@ func (l watchedListener) Accept() (net.Conn, error) {
 	return l.wire.Watch(conn), nil
 }
 
-// Proxy is a listener in front of a broker. The connections that it takes are watched by the wire in use at that moment.
+// Proxy is a listener in front of a broker. The wire in use at an accept watches the connection.
 type Proxy struct {
 	Address string
 
@@ -63,7 +64,7 @@ type Proxy struct {
 	all      sync.WaitGroup
 }
 
-// NewProxy listens; Use says for whom.
+// NewProxy listens; Use sets the broker.
 func NewProxy() (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -112,7 +113,7 @@ func (p *Proxy) pass(to, from net.Conn) {
 	})
 }
 
-// Close ends it and its connections.
+// Close ends the proxy and its connections.
 func (p *Proxy) Close() {
 	p.listener.Close()
 	p.mtx.Lock()
@@ -123,7 +124,7 @@ func (p *Proxy) Close() {
 	p.all.Wait()
 }
 
-// parse reads a request behind its header.
+// parse decodes a request behind its header.
 func parse(h Header, body []byte) (Request, bool) {
 	request := kmsg.RequestForKey(int16(h.Key))
 	if request == nil {
@@ -136,21 +137,21 @@ func parse(h Header, body []byte) (Request, bool) {
 		}
 		body = body[1:]
 	}
-	// A request's records are not copied, so they need memory of their own.
+	// Decoded records refer to the bytes, so the request needs its own memory.
 	if err := request.ReadFrom(append([]byte{}, body...)); err != nil {
 		return Request{}, false
 	}
 	return Request{h.Client, request}, true
 }
 
-// passed is for requests that are not held back.
+// passed is for requests without a delay.
 var passed = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// take keeps a request and gives what has to be waited for before the broker may see it.
+// take stores a request and returns the channel to wait for before the broker may see the request.
 func (w *Wire) take(r Request) <-chan struct{} {
 	w.mtx.Lock()
 	defer w.mtx.Unlock()
@@ -177,7 +178,7 @@ func (w *Wire) Hold(key kmsg.Key) (release func()) {
 	})
 }
 
-// End ends all connections that are open.
+// End ends all open connections.
 func (w *Wire) End(how Ending) {
 	w.mtx.Lock()
 	open := slices.Collect(maps.Keys(w.open))
@@ -187,7 +188,7 @@ func (w *Wire) End(how Ending) {
 	}
 }
 
-// Seen gives the requests so far for which match is true.
+// Seen returns the requests so far that match.
 func (w *Wire) Seen(match func(Request) bool) []Request {
 	w.mtx.Lock()
 	defer w.mtx.Unlock()
@@ -200,7 +201,7 @@ func (w *Wire) Seen(match func(Request) bool) []Request {
 	return some
 }
 
-// Await waits for the first request for which match is true, those that have been seen included.
+// Await waits for the first request that matches, including earlier requests.
 func (w *Wire) Await(ctx context.Context, match func(Request) bool) (Request, error) {
 	for looked := 0; ; {
 		w.mtx.Lock()

@@ -1,5 +1,6 @@
-// Package world runs an engine in the test's own process and drives it as the module does: kafka.conf as Asterisk's
-// loader lists it, frames as the stage hands them over, subscriptions as their threads ask for messages.
+// Package world runs an engine in the test's own process, with the calls of the module: kafka.conf in the
+// form of Asterisk's loader, frames in the form of the stage, and subscriptions with the requests of their
+// threads.
 package world
 
 import (
@@ -26,20 +27,20 @@ type World struct {
 	Ctx    context.Context
 	Engine *engine.Engine
 	Log    *Log
-	Topic  string // that producers and subscriptions use
+	Topic  string // of producers and subscriptions
 
 	numbers *numbers
 }
 
-// numbers are those that the module would have given out.
+// numbers are the numbers assigned by the module.
 type numbers struct {
 	mtx        sync.Mutex
-	producers  map[string]uint64 // by the names of their connections
+	producers  map[string]uint64 // by connection name
 	subscribed uint64            // the latest
 }
 
-// New starts an engine, which the test's end stops. Nothing waits longer than patience. spool is the default of
-// spool_dir; without one, records stay in memory unless the configuration says otherwise.
+// New starts an engine, stopped at the test's end. No wait is longer than patience. spool is the default of
+// spool_dir; without one, records stay in memory unless configured otherwise.
 func New(t testing.TB, topic, spool string, patience time.Duration) *World {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	w := &World{TB: t, Ctx: ctx, Topic: topic, Log: NewLog(), numbers: &numbers{producers: map[string]uint64{}}}
@@ -60,12 +61,12 @@ func (w *World) Configure(text string) error {
 	return nil
 }
 
-// Producer stands in for the C stage of a connection: it counts as stage/ does, and hands over at once.
+// Producer replaces the C stage of a connection: it counts like stage/, and hands over at once.
 type Producer struct {
 	engine.Gate
 	HeldFrames held.Count
 	Key        func(value string) []byte // of a record; nil = all have the same
-	Ahead      time.Duration             // how far the clock is ahead that records are accepted by
+	Ahead      time.Duration             // offset of the clock of acceptance
 	id         uint64
 	name       string
 	w          *World
@@ -92,7 +93,7 @@ func (n *numbers) producer(name string) uint64 {
 	return n.producers[key]
 }
 
-// subscription returns a number that no subscription has yet.
+// subscription returns an unused number of a subscription.
 func (n *numbers) subscription() uint64 {
 	n.mtx.Lock()
 	defer n.mtx.Unlock()
@@ -120,14 +121,14 @@ func (p *Producer) Put(values ...string) {
 	p.Handed.Add(int64(len(values)))
 }
 
-// Settled waits until everything has its outcome and returns how many records were acknowledged.
+// Settled waits until every record has its outcome and returns the number of acknowledged records.
 func (p *Producer) Settled() (acknowledged int, err error) {
 	err = p.w.Until("every record has its outcome", func() bool { return p.HeldFrames.Load() == 0 })
 	status, _ := p.w.Engine.Connection(p.name)
 	return int(status.Numbers.Sum(metrics.RecordsAcknowledged)), err
 }
 
-// Until waits for a state that nothing announces.
+// Until polls for a state without a notification.
 func (w *World) Until(what string, so func() bool) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -141,7 +142,7 @@ func (w *World) Until(what string, so func() bool) error {
 	return nil
 }
 
-// progress is what a subscription's thread and the engine share.
+// progress is the memory shared by a subscription's thread and the engine.
 type progress struct {
 	mtx       sync.Mutex
 	delivered uint64
@@ -203,7 +204,7 @@ func (w *World) Subscribe(name string, callback func(consume.Message)) (*Subscri
 	return s, nil
 }
 
-// Pause holds all messages back, or lets them go on.
+// Pause pauses or resumes all messages.
 func (s *Subscription) Pause(on bool) error { return s.w.Engine.Pause(s.id, "", on) }
 
 // End unsubscribes and waits for the thread.
@@ -212,7 +213,7 @@ func (s *Subscription) End() {
 	<-s.ended
 }
 
-// Await waits for one value of a channel.
+// Await waits for a value of a channel.
 func Await[T any](w *World, from <-chan T) (T, error) {
 	select {
 	case v := <-from:
