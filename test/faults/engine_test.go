@@ -185,7 +185,7 @@ func starved(t *testing.T, name string, set, lift func(s *site, pid int), do fun
 	run(t, row{
 		name: name, on: onEmbedded, full: onApache, options: large(nil), promise: undisturbed(memory, overflow, disk), watched: true,
 		fault: func(s *site) {
-			rounds, births, serving, born := s.size.pick(1, 2), s.size.pick(2, 3), 0, 0
+			rounds, births, serving, born := s.size.pick(1, 2), 2, 0, 0
 			for range rounds {
 				a, b := s.starve(births, func(pid int) { set(s, pid) }, func(pid int) { lift(s, pid) }, func() { do(s) })
 				serving, born = serving+a, born+b

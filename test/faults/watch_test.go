@@ -163,7 +163,7 @@ func (w *watch) end(r row) {
 	w.judge(counts)
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) { // the last ones come after the calls
 		records := w.callRecords()
-		if records == w.calls+w.failed {
+		if records == w.calls+w.failed || records < w.calls && w.lanes[0].ledger.sum(offRefused) > 0 { // a full queue refuses them too
 			break
 		}
 		if records > w.calls+w.failed || time.Now().After(deadline) {
