@@ -29,7 +29,7 @@
 #define RESK_LINE 64
 
 #define RESK_CONTROL_MAGIC  UINT64_C(0x4c525443534b4552) /* "RESKCTRL" where the lowest byte comes first */
-#define RESK_CONTROL_LAYOUT 1                            /* of struct resk_control; the engine refuses any other */
+#define RESK_CONTROL_LAYOUT 2                            /* of struct resk_control; the engine refuses any other */
 
 /* Numbers of gates and progress records. Number 0 is unused and means "none". */
 #define RESK_GATES    4096
@@ -128,7 +128,12 @@ struct resk_gate {
 	 * into the states. Before the first entry for a new engine, the module sets both from the states. */
 	_Alignas(RESK_LINE) int64_t done_frames; /* frames ever done */
 	int64_t done_charge;                     /* charge of these frames */
-	int64_t unused_done[6];
+	/* The engine writes these for the next engine, which continues the identity with the next epoch, so that brokers refuse late
+	 * requests of the dead engine. The module never reads them. */
+	int64_t producer_id;    /* of the idempotent producer */
+	int64_t producer_epoch; /* 1 more than its epoch; 0 = there is no identity. Set to 0 while the other two are written */
+	uint64_t cluster;       /* a hash of the id of the cluster that issued producer_id */
+	int64_t unused_done[3];
 
 	/* Written by the module, at each look of the pump and in stage_publish, and never read by the module. */
 	_Alignas(RESK_LINE) int64_t admitted; /* frames ever admitted */
@@ -150,6 +155,9 @@ SHARED_AT(resk_gate, shared, 48);
 SHARED_AT(resk_gate, memory, 56);
 SHARED_AT(resk_gate, done_frames, 64);
 SHARED_AT(resk_gate, done_charge, 72);
+SHARED_AT(resk_gate, producer_id, 80);
+SHARED_AT(resk_gate, producer_epoch, 88);
+SHARED_AT(resk_gate, cluster, 96);
 SHARED_AT(resk_gate, admitted, 128);
 SHARED_AT(resk_gate, handed, 136);
 SHARED_AT(resk_gate, unshared, 144);

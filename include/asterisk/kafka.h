@@ -104,8 +104,9 @@ struct ast_kafka_consumer;
  *
  * Everything is valid only during the callback. Callbacks of one consumer come one at a time, from a thread that serves
  * this consumer alone, in the order of the offsets of each partition. The message counts as delivered once the
- * callback has returned: after a crash of Asterisk or the engine it comes again rather than being left out. A callback that runs for longer than
- * max_poll_interval_ms costs the consumer its partitions until it returns, and the message comes again.
+ * callback has returned. After a crash of Asterisk or the engine no message is left out, but messages since the last commit come again:
+ * up to auto_commit_interval_ms of them. A callback that runs for longer than max_poll_interval_ms costs the consumer its partitions
+ * until it returns, and the message comes again.
  */
 typedef void (*ast_kafka_message_cb)(const char *topic, int32_t partition, int64_t offset, const void *payload, size_t len,
 	const void *key, size_t key_len, void *userdata);

@@ -61,6 +61,7 @@ func (c *client) made() (*produce.Producer, error) {
 	if c.acknowledge != nil {
 		p.AcknowledgeBy(c.acknowledge)
 	}
+	p.RememberBy(&identities{connection: c.connection, first: c.connection.produced.CompareAndSwap(false, true)})
 	c.producer.Store(p)
 	if c.told {
 		host.Logf(c.connection.engine.log, host.Notice, "connection '%s': its client can be made again; records go", c.connection.name)

@@ -31,6 +31,8 @@ type connection struct {
 	settings atomic.Pointer[config.Connection] // nil = not in the configuration in force
 	gate     atomic.Pointer[Gate]              // one of its own until a stage brings one
 	failed   atomic.Bool                       // its outbox panicked and delivers nothing any more
+	produced atomic.Bool                       // it has had a producer
+	stored   atomic.Pointer[Gate]              // where its producer's identity is stored; nil = no producer was opened
 
 	leftSpool atomic.Bool // an earlier run left something on disk
 	closing   atomic.Bool // Stop has begun

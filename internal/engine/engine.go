@@ -301,6 +301,7 @@ func (e *Engine) OpenProducer(name string, id uint64, gate *Gate) error {
 		host.Logf(e.log, host.Error, "no producer for connection '%s': %s", name, e.whyNone(name))
 		return err
 	}
+	c.stored.Store(gate) // before records on disk are sent
 	if err = c.open(); err == nil {
 		err = e.admit(c, id, gate)
 	}

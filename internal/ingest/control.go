@@ -12,7 +12,7 @@ import (
 // What boundary/shared.h says. TestLayout compares it with the header.
 const (
 	controlMagic  = 0x4c525443534b4552 // RESK_CONTROL_MAGIC
-	controlLayout = 1                  // RESK_CONTROL_LAYOUT
+	controlLayout = 2                  // RESK_CONTROL_LAYOUT
 	gateCount     = 4096               // RESK_GATES
 	progressCount = 1024               // RESK_PROGRESS
 	ringEntries   = 1024               // RESK_RING
@@ -79,7 +79,11 @@ type Gate struct {
 	// The engine adds to these.
 	DoneFrames atomic.Int64
 	DoneCharge atomic.Int64
-	_          [6]int64
+	// The engine writes these, for the next engine.
+	producerID    atomic.Int64
+	producerEpoch atomic.Int64
+	cluster       atomic.Uint64
+	_             [3]int64
 
 	// The module writes these from time to time.
 	Admitted atomic.Int64
@@ -97,6 +101,24 @@ func (g *Gate) SetMemory(frames, charge int64) {
 func (g *Gate) Finish(frames, charge int64) {
 	g.DoneCharge.Add(charge)
 	g.DoneFrames.Add(frames)
+}
+
+// SetProducer stores the identity of the connection's idempotent producer: its id and epoch, and the cluster of the id. The next
+// engine reads either all of it or, when this one dies meanwhile, nothing.
+func (g *Gate) SetProducer(id int64, epoch int16, cluster uint64) {
+	g.producerEpoch.Store(0)
+	g.producerID.Store(id)
+	g.cluster.Store(cluster)
+	g.producerEpoch.Store(int64(epoch) + 1)
+}
+
+// Producer returns the stored identity. It reports false when there is none.
+func (g *Gate) Producer() (id int64, epoch int16, cluster uint64, ok bool) {
+	after := g.producerEpoch.Load() // 0 = none
+	if after < 1 || after > math.MaxInt16 {
+		return 0, 0, 0, false
+	}
+	return g.producerID.Load(), int16(after - 1), g.cluster.Load(), true
 }
 
 // Progress is struct resk_progress. It implements consume.Progress.

@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
@@ -42,19 +41,20 @@ func (p *Producer) identified() bool {
 func (p *Producer) identify() {
 	defer host.Guard(p.log, "asking for a producer id")
 	for failures := 1; ; failures++ {
-		answer, err := kmsg.NewPtrInitProducerIDRequest().RequestWith(p.ctx, p.client)
-		if err == nil {
-			if err = client.AnswerOf(answer.ErrorCode, nil, client.ToProduce); err != nil {
-				p.unidentified(err, failures)
-			}
+		next, succeeds, err := p.successor()
+		if err == nil && !succeeds {
+			next, err = p.issued(failures)
 		}
 		if err == nil {
 			p.hooks.Recovered(noProducerID)
 			p.mtx.Lock()
-			defer p.mtx.Unlock()
-			p.identity, p.identifying = identity{answer.ProducerID, answer.ProducerEpoch, true}, false
-			p.debug.Logf("eos", "producer id %d, epoch %d", answer.ProducerID, answer.ProducerEpoch)
+			p.identity, p.identifying = next, false
+			p.debug.Logf("eos", "producer id %d, epoch %d", next.id, next.epoch)
 			p.dispatchAll()
+			p.mtx.Unlock()
+			if !succeeds {
+				p.keep(next)
+			}
 			return
 		}
 		if p.ctx.Err() != nil {

@@ -69,6 +69,8 @@ type Producer struct {
 	learning    bool
 	identity    identity
 	identifying bool
+	identities  Identities // nil = none is stored
+	last        Identity   // of an earlier process, to be continued; zero = there is none
 	recalled    bool
 	closed      bool
 	timer       *time.Timer // calls tick
