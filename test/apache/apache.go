@@ -1,6 +1,6 @@
-// Package apache runs Apache Kafka for tests: one KRaft node or several on loopback, from the folder of jars that
-// scripts/provision-kafka makes, with the listeners, certificates and users that a test asks for. Nodes can be stopped,
-// killed, paused and started again one by one. Whatever it starts ends with the process that started it.
+// Package apache runs Apache Kafka for tests: one or several KRaft nodes on loopback, from the folder of jars
+// of scripts/provision-kafka, with the listeners, certificates and users of a test. Nodes can be stopped,
+// killed, paused and restarted one by one. All processes end with the process that started them.
 package apache
 
 import (
@@ -17,44 +17,45 @@ import (
 	"reskafka/test/port"
 )
 
-// Config says what kind of cluster to run.
+// Config describes a cluster.
 type Config struct {
-	Dir    string // where its data, logs and certificates go; made when it is not there, and left there by Close
-	Kafka  string // the folder that scripts/provision-kafka printed
+	Dir    string // data, logs and certificates; created if missing, and kept by Close
+	Kafka  string // the folder printed by scripts/provision-kafka
 	Nodes  int    // each is broker and controller; 0 = 1
 	HeapMB int    // largest heap of each node in MiB; 0 = 256, with which a node takes about 200 MiB in all
 
 	Listeners []Listener // besides Internal; nil = Plaintext
 	Users     []User     // who may log in at listeners with SASL, by any mechanism
-	// SuperUsers turns authorization on: these users may do everything, whoever came through a listener without
-	// authentication too, and others what ACLs allow them. nil = everybody may do everything.
+	// SuperUsers turns authorization on: these users may do everything, and so may clients of a listener
+	// without authentication; others need ACLs. nil = no authorization.
 	SuperUsers []string
 
-	Properties map[string]string // added to server.properties of every node, or instead of what is there
+	Properties map[string]string // additions to server.properties of every node, or replacements
 	Loggers    map[string]string // levels of the nodes' log by logger, such as "kafka.request.logger": "DEBUG"
 
-	archive string // where a node leaves an archive when it ends, see Archive
+	archive string // archive written by a node at its end, see Archive
 }
 
-// User is somebody who logs in. Both parts are ASCII without any of `[]",=` and spaces: Kafka's tool splits at them.
+// User is a user for logins. Both parts are ASCII without any of `[]",=` and spaces: Kafka's tool splits at
+// them.
 type User struct{ Name, Password string }
 
-// Cluster is a running cluster. Its nodes are numbered from 1 on; its methods panic for others. They may be called from
-// several goroutines, those that start and end the same node only one after the other.
+// Cluster is a running cluster. Nodes are numbered from 1; methods panic for other numbers. Methods are safe
+// for concurrent use, except concurrent starts and ends of the same node.
 type Cluster struct {
 	config    Config
 	nodes     []*node
 	authority *Authority
 }
 
-// Start makes a new cluster in config.Dir and waits until each of its nodes has joined it and answers. When ctx ends
-// before that or a node fails, the error tells what it logged last, and nothing is left running.
+// Start creates a new cluster in config.Dir and waits until each node has joined and answers. If ctx ends
+// earlier or a node fails, the error has the node's last log lines, and no process is left running.
 func Start(ctx context.Context, config Config) (*Cluster, error) {
 	config.Nodes = max(config.Nodes, 1)
 	if config.Listeners == nil {
 		config.Listeners = []Listener{Plaintext}
 	}
-	// The nodes have working directories of their own.
+	// The nodes have their own working directories.
 	var notDir, notKafka error
 	config.Dir, notDir = filepath.Abs(config.Dir)
 	config.Kafka, notKafka = filepath.Abs(config.Kafka)
@@ -73,7 +74,7 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 		return c, nil
 	}
 	if crashed := c.Close(); crashed != nil {
-		err = crashed // the reason for which waiting for it, or for another node, has failed
+		err = crashed // the cause of a failed wait for this or another node
 	}
 	return nil, fmt.Errorf("starting Apache Kafka: %w", err)
 }
@@ -82,7 +83,7 @@ func (c *Cluster) path(elements ...string) string {
 	return filepath.Join(append([]string{c.config.Dir}, elements...)...)
 }
 
-// layOut writes everything that nodes find when they start:
+// layOut writes the files of the nodes:
 //
 //	etc/      the log's configuration, the authority, the brokers' certificates
 //	node<N>/  server.properties, data/, kafka.log
@@ -127,7 +128,7 @@ func (c *Cluster) layOut() error {
 	return nil
 }
 
-// command is the command line of a node, without the class it runs and that one's arguments.
+// command returns the command line of a node, without the class and its arguments.
 func (c *Cluster) command() ([]string, error) {
 	java := "java"
 	if home := os.Getenv("JAVA_HOME"); home != "" {
@@ -147,8 +148,8 @@ func (c *Cluster) command() ([]string, error) {
 		heap = 256
 	}
 	command := []string{
-		// What takes least time to start: a node of a test does not live long enough to gain from the better compiler,
-		// and there are few processors to collect garbage with.
+		// Fastest start: a node of a test does not live long enough to gain from the better compiler, and
+		// there are few processors for garbage collection.
 		java, "-Xmx" + strconv.Itoa(heap) + "m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto",
 		// Not on the class path: an archive is of no use with folders there.
 		"-Dlog4j.configuration=" + (&url.URL{Scheme: "file", Path: c.path("etc", "log4j.properties")}).String(),
@@ -165,7 +166,7 @@ func (c *Cluster) node(id int) *node { return c.nodes[id-1] }
 // Nodes is how many nodes there are, running or not.
 func (c *Cluster) Nodes() int { return len(c.nodes) }
 
-// Address is where a node listens at the listener of that name, host:port. It panics when there is none.
+// Address returns a node's address at a listener, host:port. It panics for an unknown listener.
 func (c *Cluster) Address(id int, listener string) string {
 	port, found := c.node(id).ports[listener]
 	if !found {
@@ -174,8 +175,8 @@ func (c *Cluster) Address(id int, listener string) string {
 	return address(port)
 }
 
-// Brokers is what the option brokers of a client is: the addresses of all nodes at the listener of that name, with
-// commas between them.
+// Brokers returns the value of a client's option brokers: the addresses of all nodes at a listener, separated
+// by commas.
 func (c *Cluster) Brokers(listener string) string {
 	var addresses []string
 	for _, n := range c.nodes {
@@ -184,13 +185,13 @@ func (c *Cluster) Brokers(listener string) string {
 	return strings.Join(addresses, ",")
 }
 
-// Authority is who signed the certificates of this cluster's brokers, and whose client certificates they accept.
+// Authority returns the signer of this cluster's broker certificates and of accepted client certificates.
 func (c *Cluster) Authority() *Authority { return c.authority }
 
 // CAFile is the PEM file of Authority's certificate.
 func (c *Cluster) CAFile() string { return c.path("etc", "ca.pem") }
 
-// Close kills all nodes and returns when they are gone. The error tells of nodes that had ended by themselves.
+// Close kills all nodes and returns after their end. The error names nodes that had ended by themselves.
 func (c *Cluster) Close() error {
 	var errs []error
 	for _, n := range c.nodes {

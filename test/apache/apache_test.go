@@ -46,7 +46,7 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// start runs a cluster that is gone when the test is.
+// start runs a cluster until the end of the test.
 func start(t *testing.T, config Config) *Cluster {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -66,7 +66,7 @@ func start(t *testing.T, config Config) *Cluster {
 	return c
 }
 
-// memory is what a process has in memory.
+// memory returns a process's resident memory.
 func memory(t *testing.T, pid int) string {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -184,7 +184,7 @@ func TestThreeNodesLoseOne(t *testing.T) {
 		}
 		t.Logf("node %d restarted in %v", leader, time.Since(began).Round(time.Millisecond))
 		waitInSync(t, admin, 3)
-		// Another may go now: what was produced while it was away is there.
+		// Another node may stop now: it has the records produced during its absence.
 		produce(t, ours, "four")
 		c.Kill(leader%3 + 1)
 		produce(t, ours, "five")
@@ -194,7 +194,7 @@ func TestThreeNodesLoseOne(t *testing.T) {
 	})
 }
 
-// leaderOf is the node that leads the first partition of the topic.
+// leaderOf returns the leader of the topic's first partition.
 func leaderOf(t *testing.T, admin *kadm.Client) int {
 	t.Helper()
 	details, err := admin.ListTopics(testContext(t), "test")
@@ -204,8 +204,8 @@ func leaderOf(t *testing.T, admin *kadm.Client) int {
 	return int(details["test"].Partitions[0].Leader)
 }
 
-// waitInSync waits until each partition of the topic has that many replicas in sync. Kafka tells nobody, it has to be
-// asked; each question is a request that takes its time.
+// waitInSync polls until each partition of the topic has this number of replicas in sync. Kafka has no
+// notification, and each request takes its time.
 func waitInSync(t *testing.T, admin *kadm.Client, replicas int) {
 	t.Helper()
 	for ctx := testContext(t); ; {
@@ -287,7 +287,7 @@ func TestSecurity(t *testing.T) {
 	})
 }
 
-// roundTrip produces a record and reads it, with all before it.
+// roundTrip produces a record and reads all records up to it.
 func roundTrip(t *testing.T, brokers string, options ...kgo.Opt) {
 	t.Helper()
 	record := client(t, brokers, options...).ProduceSync(testContext(t), kgo.StringRecord(t.Name()))
@@ -300,10 +300,10 @@ func roundTrip(t *testing.T, brokers string, options ...kgo.Opt) {
 	}
 }
 
-// What Java 17 and Java 25 say to a client that shows no certificate.
+// Answers of Java 17 and Java 25 to a client without a certificate.
 var withoutCertificate = regexp.MustCompile(`tls: (bad certificate|certificate required)$`)
 
-// refused tries what must not succeed.
+// refused tries forbidden operations.
 func refused(t *testing.T, c *Cluster, trust *tls.Config) {
 	stranger, err := NewAuthority("Somebody")
 	if err != nil {
@@ -338,7 +338,7 @@ func refused(t *testing.T, c *Cluster, trust *tls.Config) {
 	}
 }
 
-// allowed gives bob, who may do nothing, the right to write.
+// allowed grants bob, a user without rights, the right to write.
 func allowed(t *testing.T, c *Cluster) {
 	bob := client(t, c.Brokers("SASL_PLAINTEXT"), kgo.SASL(mechanism("PLAIN", "bob", `b\ob's#!`)))
 	err := bob.ProduceSync(testContext(t), kgo.StringRecord("before")).FirstErr()

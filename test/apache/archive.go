@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// archiveSuffix is what files with an archive end in.
+// archiveSuffix is the suffix of archive files.
 const archiveSuffix = ".jsa"
 
-// Archive runs a node once, which leaves the classes that it has loaded in a file in the folder kafka, the one that
-// scripts/provision-kafka made. From there on every node takes them from that file, laid out as Java wants them in memory
-// (class data sharing), and starts in three fifths of the time; one whose Java cannot use it does without. name should tell
-// which Java that was: archives of other names are removed.
+// Archive runs a node once to write its loaded classes to a file in the folder kafka, the folder of
+// scripts/provision-kafka. Later nodes map the classes from this file (class data sharing) and start in three
+// fifths of the time; a node with another Java ignores the file. name should identify the Java version:
+// archives of other names are removed.
 func Archive(ctx context.Context, kafka, name string) error {
 	dir, err := os.MkdirTemp("", "apache-kafka-")
 	if err != nil {
 		return fmt.Errorf("archiving classes: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	// Under another name in the same folder until it is complete.
+	// Under another name in the same folder until complete.
 	part := filepath.Join(kafka, name+".new")
 	c, err := Start(ctx, Config{
 		Dir: dir, Kafka: kafka, Listeners: []Listener{Plaintext, SSL, SASLPlaintext, SASLSSL, MutualTLS},
@@ -41,7 +41,7 @@ func Archive(ctx context.Context, kafka, name string) error {
 	}
 	for _, other := range others {
 		if strings.TrimSuffix(filepath.Base(other), archiveSuffix) != name {
-			// One that stays is used as little as it was.
+			// A remaining old archive is harmless.
 			_ = os.Remove(other)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Flaw is what is wrong with a certificate.
+// Flaw is a fault of a certificate.
 type Flaw string
 
 // The flaws.
@@ -22,21 +22,21 @@ const (
 	NoFlaw    Flaw = ""
 	Expired   Flaw = "expired"    // since yesterday
 	WrongHost Flaw = "wrong-host" // made out to elsewhere.invalid
-	UnknownCA Flaw = "unknown-ca" // signed by somebody of whom nobody has heard
+	UnknownCA Flaw = "unknown-ca" // signed by an unknown authority
 )
 
-// Authority signs certificates. Its methods may be called from several goroutines.
+// Authority signs certificates. Methods are safe for concurrent use.
 type Authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-// Pair is a certificate and its key, as PEM.
+// Pair is a certificate and its key, in PEM.
 type Pair struct{ Certificate, Key []byte }
 
 const day = 24 * time.Hour
 
-// NewAuthority makes an authority of its own.
+// NewAuthority creates an authority.
 func NewAuthority(name string) (*Authority, error) {
 	a := &Authority{}
 	pair, err := a.sign(x509.Certificate{
@@ -55,8 +55,8 @@ func (a *Authority) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
 }
 
-// Issue makes a certificate for a broker on this machine (127.0.0.1, localhost) as well as for a client, with a flaw
-// unless that is NoFlaw. Brokers know a client that shows it as User:CN=<name>.
+// Issue creates a certificate for a broker on this machine (127.0.0.1, localhost) and for a client, with a
+// flaw unless NoFlaw. To brokers, a client with the certificate is User:CN=<name>.
 func (a *Authority) Issue(name string, flaw Flaw) (Pair, error) {
 	template := x509.Certificate{
 		Subject:     pkix.Name{CommonName: name},
@@ -80,7 +80,7 @@ func (a *Authority) Issue(name string, flaw Flaw) (Pair, error) {
 	return a.sign(template)
 }
 
-// sign completes a certificate. The first one of an authority is its own.
+// sign completes a certificate. The first certificate of an authority is its own.
 func (a *Authority) sign(template x509.Certificate) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -110,10 +110,10 @@ func (a *Authority) sign(template x509.Certificate) (Pair, error) {
 	}, nil
 }
 
-// keyStore is the PEM file with key and certificate of brokers with that flaw.
+// keyStore returns the PEM file with key and certificate of brokers with this flaw.
 func (c *Cluster) keyStore(flaw Flaw) string { return c.path("etc", "broker"+string(flaw)+".pem") }
 
-// certificates makes the authority and what listeners need of it: files by path.
+// certificates creates the authority and the listeners' certificates: files by path.
 func (c *Cluster) certificates() (map[string][]byte, error) {
 	var err error
 	if c.authority, err = NewAuthority("The authority of this cluster"); err != nil {

@@ -14,8 +14,9 @@ import (
 	"reskafka/test/world"
 )
 
-// TestDamagedLog_Consumer_PausesPartition flips a bit of the first batch in a partition's log while the node is down. Apache Kafka
-// returns the batch as it is. That partition alone pauses, the log says how to skip the batch, and consuming goes on behind it.
+// TestDamagedLog_Consumer_PausesPartition flips a bit of the first batch in a partition's log while the node
+// is down. Apache Kafka returns the batch unchanged. Only this partition pauses, the log has the command to
+// skip the batch, and consumption continues behind it.
 func TestDamagedLog_Consumer_PausesPartition(t *testing.T) {
 	eachVersion(t, func(t *testing.T, folder string) {
 		c := start(t, Config{Kafka: folder})

@@ -14,8 +14,9 @@ import (
 	"reskafka/test/world"
 )
 
-// TestIdle_BrokerClosesIdleConnections_NothingIsLogged has Apache Kafka itself end connections that were idle, in plaintext and in
-// TLS, whose end lies before that of TCP: with every kind of acknowledgement the next record goes at once, and no line is written.
+// TestIdle_BrokerClosesIdleConnections_NothingIsLogged has Apache Kafka itself end idle connections, in
+// plaintext and in TLS, where TLS's end comes before TCP's. With every kind of acknowledgement the next
+// record is sent at once, without a log line.
 func TestIdle_BrokerClosesIdleConnections_NothingIsLogged(t *testing.T) {
 	const limit, rounds = 5 * time.Second, 2
 	eachVersion(t, func(t *testing.T, folder string) {

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// Listener is a port that every node listens on.
+// Listener is a port of every node.
 type Listener struct {
 	Name       string   // unique; upper-case letters, digits and underscores
 	Protocol   string   // PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL
-	Flaw       Flaw     // with SSL: what is wrong with the broker's certificate
+	Flaw       Flaw     // with SSL: the fault of the broker's certificate
 	ClientAuth bool     // with SSL: the client must show a certificate of the cluster's Authority
-	Advertised string   // host:port that clients are told in place of its own, with one node: that of a proxy in front
+	Advertised string   // host:port advertised instead of the listener's own, with a single node: a proxy's address
 	Mechanisms []string // with SASL; nil = PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512
 }
 
@@ -29,8 +29,8 @@ var (
 	MutualTLS     = Listener{Name: "MTLS", Protocol: "SSL", ClientAuth: true}
 )
 
-// Internal is the name of the listener that every cluster has: the nodes use it between them, in plaintext. Who comes
-// through it may do everything, so tests can make ACLs there.
+// Internal is the name of the listener in every cluster for traffic between nodes, in plaintext. Clients of
+// this listener may do everything, so tests create ACLs there.
 const Internal = "INTERNAL"
 
 // controller is the name of the listener at which the nodes elect.
@@ -39,7 +39,7 @@ const controller = "CONTROLLER"
 func (l Listener) ssl() bool  { return strings.HasSuffix(l.Protocol, "SSL") }
 func (l Listener) sasl() bool { return strings.HasPrefix(l.Protocol, "SASL") }
 
-// listeners are all listeners, those between the nodes first.
+// listeners returns all listeners, starting with Internal.
 func (c *Cluster) listeners() []Listener {
 	own := []Listener{{Name: controller, Protocol: "PLAINTEXT"}, {Name: Internal, Protocol: "PLAINTEXT"}}
 	return append(own, c.config.Listeners...)
@@ -64,14 +64,14 @@ func (c *Cluster) properties(n *node) string {
 		// Groups do not wait for further members, and short session timeouts are allowed.
 		"group.initial.rebalance.delay.ms": "0",
 		"group.min.session.timeout.ms":     "500",
-		// How long a killed node keeps its partitions, and is not let in again: a third of Kafka's own 9 s.
+		// How long a killed node keeps its partitions and cannot rejoin: a third of Kafka's own 9 s.
 		"broker.session.timeout.ms":    "3000",
 		"broker.heartbeat.interval.ms": "500",
 
 		"num.network.threads": "2",
 		"num.io.threads":      "4",
 		"background.threads":  "2",
-		// Reserved on the heap at the start; Kafka's own 128 MiB is half of what a node has here.
+		// Reserved on the heap at the start; Kafka's own 128 MiB is half of a node's heap here.
 		"log.cleaner.dedupe.buffer.size": "2097152",
 	}
 	maps.Copy(properties, c.listenerProperties(n))
@@ -143,12 +143,12 @@ func (c *Cluster) login(mechanism string) string {
 	return text + ";"
 }
 
-// logging is the configuration of the nodes' log, without the hundreds of settings that each start would list.
+// logging is the configuration of the nodes' log, without the hundreds of settings listed at each start.
 func (c *Cluster) logging() string {
 	properties := map[string]string{
 		"log4j.rootLogger":                            "INFO, out",
 		"log4j.appender.out":                          "org.apache.log4j.ConsoleAppender",
-		"log4j.appender.out.encoding":                 "UTF-8", // whatever the locale
+		"log4j.appender.out.encoding":                 "UTF-8", // in any locale
 		"log4j.appender.out.layout":                   "org.apache.log4j.PatternLayout",
 		"log4j.appender.out.layout.ConversionPattern": "%d{ISO8601} %p %m (%c)%n",
 		"log4j.logger.kafka.server.KafkaConfig":       "WARN",
@@ -160,7 +160,7 @@ func (c *Cluster) logging() string {
 	return render(properties)
 }
 
-// render writes properties as Java reads them: the escapes of a Go string in ASCII are understood there.
+// render writes properties in Java's syntax, which understands the escapes of an ASCII Go string.
 func render(properties map[string]string) string {
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(properties)) {

@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// nodeLog takes what a node prints into a file and tells whoever waits that there is more.
+// nodeLog writes a node's output to a file and notifies waiters of growth.
 type nodeLog struct {
 	file *os.File
 
@@ -45,7 +45,7 @@ func (l *nodeLog) size() int64 {
 	return l.length
 }
 
-// growth is closed at the next write. Ask for it before reading, so that none is missed.
+// growth is closed at the next write. Get the channel before a read, so no write is missed.
 func (l *nodeLog) growth() <-chan struct{} {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -54,7 +54,7 @@ func (l *nodeLog) growth() <-chan struct{} {
 
 // since reads the log from an offset on.
 func (l *nodeLog) since(offset int64) (string, error) {
-	// Opened again, so that the log of a closed cluster can still be looked at.
+	// A new descriptor, so the log of a closed cluster is still readable.
 	file, err := os.Open(l.file.Name())
 	if err != nil {
 		return "", fmt.Errorf("reading a node's log: %w", err)
@@ -80,30 +80,30 @@ func (l *nodeLog) tail() string {
 	return "its log ends with\n" + strings.Join(lines[max(0, len(lines)-most):], "")
 }
 
-// Log is what a node has logged so far, in all its runs.
+// Log returns a node's log so far, over all its runs.
 func (c *Cluster) Log(id int) (string, error) { return c.node(id).log.since(0) }
 
 // LogMark is the present end of a node's log, for WaitLogSince.
 func (c *Cluster) LogMark(id int) int64 { return c.node(id).log.size() }
 
-// WaitLog waits for a line of a node's log that pattern matches and returns it; one that its present run has logged
-// already counts. It ends early, with an error, when the node does.
+// WaitLog waits for a line of a node's log that matches, and returns the line; earlier lines of the present
+// run count. WaitLog ends early, with an error, when the node ends.
 func (c *Cluster) WaitLog(ctx context.Context, id int, pattern *regexp.Regexp) (string, error) {
 	return c.WaitLogSince(ctx, id, c.node(id).run.Load().logStart, pattern)
 }
 
-// WaitLogSince is WaitLog for what was logged after LogMark gave mark.
+// WaitLogSince is WaitLog for lines after the mark of LogMark.
 func (c *Cluster) WaitLogSince(ctx context.Context, id int, mark int64, pattern *regexp.Regexp) (string, error) {
 	n := c.node(id)
 	run := n.run.Load()
 	for {
-		// Before reading, so that nothing comes between that is not noticed.
+		// Before the read, so no event is missed.
 		ended, grown := run.hasEnded(), n.log.growth()
 		text, err := n.log.since(mark)
 		if err != nil {
 			return "", err
 		}
-		// A line that is still being written is for the next time.
+		// An incomplete line is for the next read.
 		whole := text[:strings.LastIndexByte(text, '\n')+1]
 		mark += int64(len(whole))
 		for line := range strings.Lines(whole) {

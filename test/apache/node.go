@@ -24,18 +24,18 @@ type node struct {
 	id      int
 	dir     string
 	command []string
-	archive string         // where it leaves an archive when it ends; empty = nowhere
+	archive string         // archive written at its end; empty = none
 	ports   map[string]int // by listener
 	log     *nodeLog
-	run     atomic.Pointer[run] // the present or last one, nil before the first
+	run     atomic.Pointer[run] // the present or last run, nil before the first
 }
 
-// run is one process of a node.
+// run is a process of a node.
 type run struct {
 	cmd      *exec.Cmd
 	logStart int64         // offset in the log at which this run begins
-	asked    atomic.Bool   // somebody wanted it to end
-	ended    chan struct{} // closed once it has been waited for; err is set by then
+	asked    atomic.Bool   // the end was requested
+	ended    chan struct{} // closed after the wait for the process; err is set by then
 	err      error
 }
 
@@ -51,18 +51,18 @@ func (r *run) hasEnded() bool {
 func (n *node) properties() string { return filepath.Join(n.dir, "server.properties") }
 func (n *node) data() string       { return filepath.Join(n.dir, "data") }
 
-// java is a process that runs one of Kafka's classes. It ends with the thread that starts it.
+// java returns a process for a class of Kafka. The process ends with the thread that starts it.
 func (n *node) java(ctx context.Context, class string, args ...string) *exec.Cmd {
 	all := append(n.command[1:len(n.command):len(n.command)], class)
 	cmd := exec.CommandContext(ctx, n.command[0], append(all, args...)...)
 	cmd.Dir = n.dir // where a dump of memory would go
-	// Its own process group: what a terminal sends to ours is not for it.
+	// A separate process group: a terminal's signals to our group are not for the node.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
-// format prepares the nodes' data directories, with the users of SCRAM in them. Kafka's tool does it for the first node;
-// the others get copies under names of their own, because the tool takes a second or more each time.
+// format prepares the nodes' data directories, with the users of SCRAM. Kafka's tool prepares the first node;
+// the others get renamed copies, because the tool takes a second or more each time.
 func (c *Cluster) format(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -103,16 +103,16 @@ func (n *node) formatLike(first *node) error {
 	return os.WriteFile(path, text, 0o600)
 }
 
-// newID is a random id as Kafka writes them. It never begins with a hyphen, which the tool would take for an option, and
-// is none of those that Kafka keeps for itself, which are small numbers.
+// newID returns a random id in Kafka's form. An id never begins with a hyphen, which the tool would take for
+// an option, and is none of Kafka's reserved ids, which are small numbers.
 func newID() string {
 	var id [16]byte
-	_, _ = rand.Read(id[:]) // it never fails
+	_, _ = rand.Read(id[:]) // never fails
 	id[0] = id[0]&0x3f | 0x40
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
-// launch starts the process and whoever waits for its end.
+// launch starts the process and the goroutine that waits for its end.
 func (n *node) launch() error {
 	cmd := n.java(context.Background(), "kafka.Kafka", n.properties())
 	cmd.Stdout, cmd.Stderr = n.log, n.log
@@ -130,11 +130,11 @@ func (n *node) launch() error {
 	return nil
 }
 
-// started is the line that a node logs once it has been let into the cluster and its listeners are open.
+// started matches the log line of a node that has joined the cluster and opened its listeners.
 var started = regexp.MustCompile(`Kafka Server started`)
 
-// Restart starts nodes, all when none is named, at the ports and with the data they had, after stopping those that run,
-// and waits until all of them have joined the cluster. Nodes that need each other for a majority must be started together.
+// Restart stops and starts nodes, all without arguments, with their ports and data, and waits until all have
+// joined the cluster. Nodes that need each other for a majority must be started together.
 func (c *Cluster) Restart(ctx context.Context, ids ...int) error {
 	if len(ids) == 0 {
 		for _, n := range c.nodes {
@@ -159,15 +159,15 @@ func (c *Cluster) Restart(ctx context.Context, ids ...int) error {
 	return nil
 }
 
-// Stop ends a node in an orderly way: it hands its partitions over first. When ctx ends before it has ended, it is
-// killed and that is the error. Stopping one that does not run does nothing.
+// Stop ends a node in an orderly way: its partitions move first. When ctx ends earlier, Stop kills the node
+// and returns an error. Stopping a stopped node does nothing.
 func (c *Cluster) Stop(ctx context.Context, id int) error {
 	run := c.node(id).run.Load()
 	if run == nil || run.hasEnded() {
 		return nil
 	}
 	run.asked.Store(true)
-	// The only error is that it has ended just now. A paused one could not hear the first signal.
+	// The only error is an end just now. A paused node could not handle the first signal.
 	_ = run.cmd.Process.Signal(syscall.SIGTERM)
 	_ = run.cmd.Process.Signal(syscall.SIGCONT)
 	select {
@@ -179,23 +179,23 @@ func (c *Cluster) Stop(ctx context.Context, id int) error {
 	}
 }
 
-// Kill ends a node by SIGKILL, and returns when it is gone. Killing one that does not run does nothing.
+// Kill ends a node by SIGKILL and returns after its end. Killing a stopped node does nothing.
 func (c *Cluster) Kill(id int) {
 	if run := c.node(id).run.Load(); run != nil {
 		run.asked.Store(true)
-		// The only error is that it has ended already.
+		// The only error is an earlier end.
 		_ = run.cmd.Process.Kill()
 		<-run.ended
 	}
 }
 
-// Pause stops a node's execution (SIGSTOP) and returns when all of its threads stand still: its connections stay open,
-// and nothing answers.
+// Pause stops a node (SIGSTOP) and returns once all of its threads have stopped: connections stay open, and
+// no request is answered.
 func (c *Cluster) Pause(id int) error {
 	if err := c.signal(id, syscall.SIGSTOP); err != nil {
 		return err
 	}
-	// waitid(2); not consumed, so that it is about the state the process is in and not about the news of it.
+	// waitid(2) without consuming: about the state of the process, not about its change.
 	const byPID = 1
 	for {
 		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, byPID, uintptr(c.PID(id)), 0, syscall.WSTOPPED|syscall.WNOWAIT, 0, 0)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// The test binary runs itself with these variables set to be the parent that is killed.
+// With these variables set, the test binary runs itself as the parent to kill.
 const orphanDir, orphanKafka = "APACHE_TEST_ORPHAN_DIR", "APACHE_TEST_ORPHAN_KAFKA"
 
 func TestNodesEndWithTheirParent(t *testing.T) {
@@ -38,7 +38,7 @@ func TestNodesEndWithTheirParent(t *testing.T) {
 		if err != nil {
 			t.Fatalf("the parent printed %q", line)
 		}
-		// No child of ours, so it has to be opened to see its end (pidfd_open(2)).
+		// The process is not our child, so its end is visible through pidfd_open(2) only.
 		const sysPidfdOpen = 434
 		fd, _, errno := syscall.Syscall(sysPidfdOpen, uintptr(pid), 0, 0)
 		if errno != 0 {
@@ -59,7 +59,7 @@ func TestNodesEndWithTheirParent(t *testing.T) {
 	})
 }
 
-// beParent runs a cluster until it is killed itself.
+// beParent runs a cluster until the process is killed.
 func beParent(t *testing.T, config Config) {
 	c, err := Start(testContext(t), config)
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"reskafka/test/world"
 )
 
-// TestRefusals_ClocksAndLongRequests_LoseNothing has Apache Kafka itself refuse times, records and long requests: records of a clock
-// that is two hours ahead and records that are too old get another time, a record without a key for a compacted topic is refused
-// alone, and a broker with a low socket.request.max.bytes gets every record, after at most two connections that it closes, but for one
-// record over that limit, which becomes a dead letter.
+// TestRefusals_ClocksAndLongRequests_LoseNothing has Apache Kafka itself refuse times, records and long
+// requests. Records of a clock two hours ahead, and too old records, get another time. A record without a key
+// for a compacted topic is refused alone. A broker with a low socket.request.max.bytes gets every record,
+// after two closed connections at most, except a single record over the limit, which becomes a dead letter.
 func TestRefusals_ClocksAndLongRequests_LoseNothing(t *testing.T) {
 	const many = 2000
-	limits := regexp.MustCompile(`should be within \[-?\d+, \d+\]`) // as internal/kafka/produce reads them
+	limits := regexp.MustCompile(`should be within \[-?\d+, \d+\]`) // in the form read by internal/kafka/produce
 	eachVersion(t, func(t *testing.T, folder string) {
 		c := start(t, Config{Kafka: folder, Listeners: []Listener{Plaintext}, Properties: map[string]string{"socket.request.max.bytes": "300000"}})
 		admin := kadm.NewClient(client(t, c.Brokers(Plaintext.Name)))

@@ -60,9 +60,9 @@ func (a *account) wait(n int) {
 	}
 }
 
-// TestNothingTwice has the leader freeze for longer than anybody waits for an answer, all replicas but the leader too, the
-// leader killed, and the client replaced as by a reload in each of these, while records come all the time: with idempotence
-// each arrives once, and in order.
+// TestNothingTwice freezes the leader for longer than any wait for an answer, freezes all other replicas, and
+// kills the leader. In each case the client is replaced, like in a reload, under constant traffic. With
+// idempotence each record arrives once, and in order.
 func TestNothingTwice(t *testing.T) {
 	list := os.Getenv("RES_KAFKA_APACHE")
 	if list == "" {

@@ -14,9 +14,10 @@ import (
 	"reskafka/test/wire"
 )
 
-// TestOneBrokerAway_OtherPartitions_AreCompared checks that a consumer looks at the log of a partition that does not move while the leader
-// of another one is away: a NOTICE names the open transaction, and kafka show consumer has the end of the log.
-// TestConsumer_OneBrokerAway_OthersAreCompared is the same by a clock of its own.
+// TestOneBrokerAway_OtherPartitions_AreCompared checks that a consumer compares a partition without progress
+// with its log while another partition's leader is away: a NOTICE names the open transaction, and kafka show
+// consumer has the end of the log. TestConsumer_OneBrokerAway_OthersAreCompared is the same test with its own
+// clock.
 func TestOneBrokerAway_OtherPartitions_AreCompared(t *testing.T) {
 	if !long() {
 		t.Skip("skipped: it takes a minute; make test-long runs it")
@@ -32,7 +33,7 @@ func TestOneBrokerAway_OtherPartitions_AreCompared(t *testing.T) {
 	}
 }
 
-// oneAway has one of two leaders go away while a transaction is open at the other one.
+// oneAway stops one of two leaders during an open transaction at the other leader.
 func oneAway(what string, how wire.Ending, lines ...string) Row {
 	return Row{
 		Name: "one broker " + what, Partitions: 2, Patience: 2 * time.Minute,
@@ -74,7 +75,7 @@ func oneAway(what string, how wire.Ending, lines ...string) Row {
 	}
 }
 
-// openTransaction writes n records to partition 0 in a transaction that stays open.
+// openTransaction writes n records to partition 0 in a transaction and leaves it open.
 func (b *Bench) openTransaction(n int) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.TransactionalID("open"), kgo.TransactionTimeout(10*time.Minute), kgo.DisableClientMetrics())

@@ -12,8 +12,9 @@ import (
 	"reskafka/test/wire"
 )
 
-// TestDamage_Bombs_StayWithinMemory runs an engine as TestDamage does, against a broker whose every fourth answer has as
-// many elements as fit into it, or claims more. maxDamagedMemory bounds what that costs.
+// TestDamage_Bombs_StayWithinMemory runs an engine like TestDamage, against a broker with inflated answers:
+// every fourth answer has the maximum number of elements for its size, or claims more. maxDamagedMemory
+// bounds the cost.
 func TestDamage_Bombs_StayWithinMemory(t *testing.T) {
 	t.Parallel()
 	duration, sizes := 2*time.Second, []int{1 << 10, 250 << 10, 4 << 20}
@@ -26,7 +27,7 @@ func TestDamage_Bombs_StayWithinMemory(t *testing.T) {
 		mtx.Lock()
 		pass, size := random.IntN(4) > 0, sizes[random.IntN(len(sizes))]
 		mtx.Unlock()
-		if pass || !making.TryLock() { // one at a time: making a bomb takes the memory that decoding it would
+		if pass || !making.TryLock() { // one at a time: building a bomb takes as much memory as decoding it
 			return answer
 		}
 		defer making.Unlock()
@@ -39,8 +40,8 @@ func TestDamage_Bombs_StayWithinMemory(t *testing.T) {
 	}}}, duration)
 }
 
-// bombOf is an answer of about size bytes that takes many times as much memory; nil = there is none to that request.
-// Of elements that take twenty times their bytes, 15 MiB have to do.
+// bombOf returns an answer of about size bytes that takes many times the memory; nil = no such answer to the
+// request. For elements of twenty times their bytes, 15 MiB are the limit.
 func bombOf(to wire.Header, size int) kmsg.Response {
 	response := kmsg.ResponseForKey(int16(to.Key))
 	response.SetVersion(to.Version)

@@ -1,8 +1,8 @@
-// Package brokers is the bench of bad brokers: a table of quirks, each with what a broker does, what must come out and
-// what the log says.
+// Package brokers is the bench of bad brokers: a table of quirks, each with a broker's behaviour, the
+// expected outcome and the expected log.
 //
-// A quirk is a Row. Rows stand in files of their own, rows_<area>_test.go, each of which adds them in an init function;
-// TestBrokers runs all of them side by side:
+// A quirk is a Row. Rows are in files of their own, rows_<area>_test.go, which add rows in an init function;
+// TestBrokers runs all rows in parallel:
 //
 //	func init() { rows = append(rows, hostileRows...) }
 //
@@ -15,20 +15,20 @@
 //		Shown:   []string{"Throttled:"},
 //	}}
 //
-// A row starts an embedded broker whose connections pass its faults, and an engine in the test's own process with the
-// connection "tested". Without Steps it produces Records, consumes them where Consume is set, and checks that each was
-// acknowledged and is in the topic once and in order, which an undisturbed client of its own reads. It then compares the
-// log: every text of Log must appear, and no other WARNING or ERROR.
+// A row starts an embedded broker with faults on its connections, and an engine in the test's own process
+// with the connection "tested". Without Steps, a row produces Records, consumes them with Consume set, and
+// checks with an undisturbed client that each was acknowledged and is in the topic once and in order. The row
+// then compares the log: every text of Log must appear, and no other WARNING or ERROR.
 //
 // The building blocks:
 //
-//   - wire.Fault: SizeLimit, IdleLimit (FIN, RST, Silence), Delay, Damage (with a seed), Rewrite (bytes of an answer),
-//     Change (fields of an answer); Of, Key, While and Times limit a fault to a client, a kind of request, a condition,
-//     a number of answers. Faults can also be set later: b.Wire.Disturb.
-//   - Row.Kafka: options of the embedded broker (more brokers, partitions, SASL), and b.Kafka in Steps for its own
-//     scripts (ControlKey, MoveTopicPartition, RemoveNode).
-//   - Row.TLS: the listener speaks TLS; faults see what is inside.
-//   - Row.Steps: takes the place of the produce and consume described above.
+//   - wire.Fault: SizeLimit, IdleLimit (FIN, RST, Silence), Delay, Damage (with a seed), Rewrite (bytes of an
+//     answer), Change (fields of an answer); Of, Key, While and Times limit a fault to a client, a kind of
+//     request, a condition, a number of answers. Faults can also be set later: b.Wire.Disturb.
+//   - Row.Kafka: options of the embedded broker (more brokers, partitions, SASL), and b.Kafka in Steps for
+//     custom scripts (ControlKey, MoveTopicPartition, RemoveNode).
+//   - Row.TLS: a listener with TLS; faults see the decrypted bytes.
+//   - Row.Steps: replaces the produce and consume described above.
 package brokers
 
 import (
@@ -53,7 +53,7 @@ import (
 	"reskafka/test/world"
 )
 
-// patience is how long a row waits; only a failing row reaches it.
+// patience is a row's longest wait; only a failing row reaches the limit.
 const patience = 60 * time.Second
 
 // Row is a quirk of a broker, a service or a network.
@@ -61,27 +61,27 @@ type Row struct {
 	Name    string
 	Finding string // for example "C4"
 
-	Broker     []wire.Fault // what it does, to the client id "tested" alone
+	Broker     []wire.Fault // behaviour towards the client id "tested" only
 	Kafka      []kfake.Opt  // of the embedded broker
 	Partitions int32        // of the topic; 0 = 1
 	TLS        *tls.Config  // of the listener; nil = plaintext
 	Conf       []string     // lines of the connection; @DIR@ is the folder of Files
-	Client     []kgo.Opt    // of the undisturbed client: how it gets in
+	Client     []kgo.Opt    // of the undisturbed client: its access
 	Host       string       // the broker's name in kafka.conf; empty = its address
 
-	Files map[string][]byte // that the connection's options name
+	Files map[string][]byte // named by the connection's options
 
 	Patience time.Duration // how long the row may take; 0 = patience
 
 	Records int                // to produce
-	Consume bool               // consume them too
+	Consume bool               // consume the records too
 	Steps   func(*Bench) error // instead of the two above
 	After   func(*Bench) error // further checks, with the engine still there
-	Log     []string           // texts that must be in the log; each stands for any number of lines
-	Shown   []string           // texts that `kafka show connection tested` must have at the end
+	Log     []string           // texts required in the log; each covers any number of lines
+	Shown   []string           // texts required in `kafka show connection tested` at the end
 }
 
-// Bench is what a row happens on: an embedded broker and an engine.
+// Bench is the environment of a row: an embedded broker and an engine.
 type Bench struct {
 	*world.World
 	Wire   *wire.Wire
@@ -235,8 +235,8 @@ func (r *Row) produceAndConsume(b *Bench) error {
 	return nil
 }
 
-// Read returns the values in the world's topic, partition by partition, as the undisturbed client reads them. It waits
-// until there are n.
+// Read returns the values in the world's topic, partition by partition, from the undisturbed client. It waits
+// for n values.
 func (b *Bench) Read(n int) ([]string, error) {
 	b.Client.AddConsumeTopics(b.Topic)
 	ctx, cancel := context.WithTimeout(b.Ctx, patience/2)

@@ -5,7 +5,7 @@ import "testing"
 // rows are the rows of all files.
 var rows []Row
 
-// TestBrokers checks that every quirk has the outcome and the log lines of its row.
+// TestBrokers checks the outcome and the log lines of every row.
 func TestBrokers(t *testing.T) {
 	for i := range rows {
 		row := &rows[i]

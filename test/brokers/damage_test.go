@@ -22,13 +22,13 @@ import (
 	"reskafka/test/wire"
 )
 
-// TestDamage_Seeds_EverythingIsAccountedFor runs an engine in a process of its own, with producers of every kind, a consumer
-// and administration, against a broker whose answers are damaged from a seed. It checks that the process lives, that its
-// memory and goroutines are bounded, that every accepted record is accounted for by a client of its own, and that
-// everything works again once the answers are sound.
+// TestDamage_Seeds_EverythingIsAccountedFor runs an engine in its own process, with producers of every kind,
+// a consumer and administration, against a broker with damaged answers from a seed. It checks that the
+// process lives, that its memory and goroutines are bounded, that an independent client accounts for every
+// accepted record, and that everything works again with intact answers.
 //
-// RES_KAFKA_LONG=1 runs 20 seeds of 60 s, RES_KAFKA_DAMAGE="FIRST COUNT SECONDS" what it says. With RES_KAFKA_DAMAGE_LOG a
-// failing run shows the client library's log of the consumer.
+// RES_KAFKA_LONG=1 runs 20 seeds of 60 s, RES_KAFKA_DAMAGE="FIRST COUNT SECONDS" a range of seeds. With
+// RES_KAFKA_DAMAGE_LOG a failing run shows the client library's log of the consumer.
 func TestDamage_Seeds_EverythingIsAccountedFor(t *testing.T) {
 	first, count, seconds, sample := seedsToRun(t)
 	for seed := first; seed < first+count; seed++ {
@@ -39,7 +39,7 @@ func TestDamage_Seeds_EverythingIsAccountedFor(t *testing.T) {
 	}
 }
 
-// TestDamage_Lies_EverythingIsAccountedFor is the same with answers that can be decoded and are not true in a field.
+// TestDamage_Lies_EverythingIsAccountedFor is the same with decodable answers with an untrue field.
 func TestDamage_Lies_EverythingIsAccountedFor(t *testing.T) {
 	first, count, seconds, sample := seedsToRun(t)
 	if sample {
@@ -53,8 +53,8 @@ func TestDamage_Lies_EverythingIsAccountedFor(t *testing.T) {
 	}
 }
 
-// throttled returns a fault without long throttle times for most seeds of a long run: each lasts up to a minute, in which little
-// happens. A pause ends with the connection, so the sample has them.
+// throttled returns a fault without long throttle times for most seeds of a long run: each lasts up to a
+// minute, with little traffic. A pause ends with the connection, so the sample includes pauses.
 func throttled(fault wire.Fault, seed uint64, sample bool) []wire.Fault {
 	if sample || seed%5 == 0 {
 		return []wire.Fault{fault}
@@ -62,7 +62,7 @@ func throttled(fault wire.Fault, seed uint64, sample bool) []wire.Fault {
 	return []wire.Fault{fault, wire.Unthrottled()}
 }
 
-// seedsToRun returns which seeds to run for how long, and whether that is the sample of make test.
+// seedsToRun returns the seeds, their duration, and whether this is the sample of make test.
 func seedsToRun(t *testing.T) (first, count uint64, seconds int, sample bool) {
 	if own := os.Getenv("RES_KAFKA_DAMAGE"); own != "" {
 		if _, err := fmt.Sscan(own, &first, &count, &seconds); err != nil {
@@ -80,13 +80,13 @@ func seedsToRun(t *testing.T) (first, count uint64, seconds int, sample bool) {
 const (
 	maxDamagedMemory = 256 << 20
 	maxGoroutines    = 400
-	healing          = 3 * time.Minute // for everything to work again; a failing run alone reaches it
+	healing          = 3 * time.Minute // for everything to work again; only a failing run reaches the limit
 )
 
 // raceDetector is set where the race detector multiplies memory.
 var raceDetector bool
 
-// outcome is what the engine's process reports at its end.
+// outcome is the report of the engine's process at its end.
 type outcome struct {
 	Connections map[string]account
 	Consumed    int
@@ -94,14 +94,14 @@ type outcome struct {
 	Goroutines  int      // at the most
 	Left        int      // goroutines after the engine's stop
 	Memory      int      // largest resident size, bytes
-	Late        []string // what took long to work again
+	Late        []string // parts slow to work again
 	Log         []string
 	Failure     string
 }
 
 // account is where the records of a connection are.
 type account struct {
-	Put                                      int // records of this run; a dead letter that is retried is accepted again
+	Put                                      int // records of this run; a retried dead letter is accepted again
 	Accepted, Acknowledged, Dropped, Retried uint64
 }
 
@@ -115,7 +115,7 @@ var producers = map[string][]string{
 	"strict":     {"enable_idempotence = yes", "durability = disk", "compression_codec = zstd"},
 }
 
-// damage is one run.
+// damage is a run.
 func damage(t *testing.T, faults []wire.Fault, duration time.Duration) {
 	var damaging atomic.Bool
 	damaging.Store(true)
@@ -178,7 +178,7 @@ func feed(ctx context.Context, client *kgo.Client) {
 	}
 }
 
-// check compares an outcome with what a run must come to.
+// check compares an outcome with the requirements of a run.
 func (o *outcome) check(t *testing.T) {
 	if o.Failure != "" {
 		t.Errorf("%s; the last lines of the log:\n%s", o.Failure, strings.Join(o.Log, "\n"))
@@ -196,8 +196,8 @@ func (o *outcome) check(t *testing.T) {
 	}
 }
 
-// checkTopic reads a topic to its end and compares it with the account: no record is missing but those dropped, and each is
-// in its place when it comes for the first time. With acks = 0 nobody knows what the broker has.
+// checkTopic reads a topic to its end and compares it with the account: only dropped records are missing, and
+// the first copy of each record is in order. With acks = 0 the broker's content is unknown.
 func checkTopic(t *testing.T, client *kgo.Client, cluster *kfake.Cluster, name string, a account) {
 	seen, repeats, last := map[uint64]bool{}, 0, -1
 	info := cluster.PartitionInfo(name, 0)
@@ -268,7 +268,7 @@ func startDamaged(t *testing.T, brokers []string) *damaged {
 	return p
 }
 
-// wait lets the process run for a time. It may end before, but only well and with a report.
+// wait lets the process run for a time. An earlier end must be a success with a report.
 func (p *damaged) wait(t *testing.T, d time.Duration) {
 	t.Helper()
 	select {

@@ -22,7 +22,7 @@ import (
 	"reskafka/test/world"
 )
 
-// TestDamagedEngine is the process of the engine under damage. It ends with a report, in a file.
+// TestDamagedEngine is the process of the engine under damage. It ends with a report in a file.
 func TestDamagedEngine(t *testing.T) {
 	brokers, report := os.Getenv("RES_KAFKA_DAMAGED"), os.Getenv("RES_KAFKA_REPORT")
 	if brokers == "" {
@@ -45,9 +45,9 @@ type damagedEngine struct {
 	*world.World
 	producers map[string]*world.Producer
 	consumed  atomic.Int64
-	strange   atomic.Pointer[string] // a message that nobody produced
+	strange   atomic.Pointer[string] // a message never produced
 	most      int                    // goroutines
-	late      []string               // what took long, and the state then
+	late      []string               // slow parts, with their state
 }
 
 func (e *damagedEngine) configure(brokers string) {
@@ -77,7 +77,7 @@ func (e *damagedEngine) view(topic string) *world.World {
 	return &view
 }
 
-// run produces, consumes and makes topics until the answers are sound, and then until all of it works.
+// run produces, consumes and creates topics until the answers are intact, and then until everything works.
 func (e *damagedEngine) run() (o outcome) {
 	for name := range producers {
 		p, err := e.view(name).Open(name)
@@ -135,8 +135,8 @@ func (e *damagedEngine) run() (o outcome) {
 	return o
 }
 
-// load produces some records every 20 ms on each connection, and makes topics meanwhile, until the answers are sound. It
-// returns how many records there are for each.
+// load produces some records every 20 ms on each connection, and creates topics meanwhile, until the answers
+// are intact. It returns the number of records for each connection.
 func (e *damagedEngine) load(sound <-chan struct{}) int {
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -177,7 +177,7 @@ func (e *damagedEngine) put(number, n int) int {
 	return number + n
 }
 
-// heal checks that everything works once the answers are sound.
+// heal checks that everything works with intact answers.
 func (e *damagedEngine) heal(number int) error {
 	ctx, cancel := context.WithTimeout(e.Ctx, healing-20*time.Second)
 	defer cancel()
@@ -186,7 +186,7 @@ func (e *damagedEngine) heal(number int) error {
 	e.put(number, 3)
 	for name, p := range e.producers {
 		settled := func() bool {
-			_, _ = e.Engine.RetrySpool(name, "") // what damage made dead letters
+			_, _ = e.Engine.RetrySpool(name, "") // dead letters because of damage
 			s, _ := e.Engine.Connection(name)
 			return p.HeldFrames.Load() == 0 && s.Numbers.Sum(metrics.RecordsWaiting, metrics.RecordsSending, metrics.RecordsSpooled) == 0
 		}
@@ -203,7 +203,7 @@ func (e *damagedEngine) heal(number int) error {
 	return e.until("a topic is made", func() bool { return e.Engine.EnsureTopic("all", "made", 1, 1, true) == nil })
 }
 
-// until waits for a state and says what the connections look like when it does not come.
+// until waits for a state and, on failure, reports the state of the connections.
 func (e *damagedEngine) until(what string, so func() bool) error {
 	late := time.NewTimer(10 * time.Second)
 	defer late.Stop()
@@ -219,7 +219,7 @@ func (e *damagedEngine) until(what string, so func() bool) error {
 	return nil
 }
 
-// shown is what the console shows of the connections.
+// shown returns the console's view of the connections.
 func (e *damagedEngine) shown() string {
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(producers)) {
@@ -229,7 +229,7 @@ func (e *damagedEngine) shown() string {
 	return text.String()
 }
 
-// peak returns the largest resident size that this process had.
+// peak returns the largest resident size of this process.
 func peak() int {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // The name servers of nameRows: the first never answers, the second has a habit for each name.
 const silentServer, oddServer = "127.0.0.54", "127.0.0.53"
 
-// habits are what the second server does, by the first label of the name it is asked for.
+// habits are the behaviours of the second server, by the first label of the queried name.
 var habits = map[string]func(nameserver.Question) nameserver.Answer{
 	"honest":   nameserver.Honest("127.0.0.1"),
 	"formerr":  onEDNS(nameserver.Answer{Code: nameserver.FormErr}),
@@ -53,7 +53,7 @@ func onEDNS(a nameserver.Answer) func(nameserver.Question) nameserver.Answer {
 	}
 }
 
-// answerByName answers names of the search domain by their habit, and knows no others.
+// answerByName answers names of the search domain by their habit, and knows no other names.
 func answerByName(q nameserver.Question) nameserver.Answer {
 	label, rest, _ := strings.Cut(q.Name, ".")
 	if habit := habits[label]; habit != nil && rest == "kafka.example" {
@@ -62,7 +62,8 @@ func answerByName(q nameserver.Question) nameserver.Answer {
 	return nameserver.Answer{Code: nameserver.NXDomain}
 }
 
-// nameRows are DNS servers with habits. They run in a network namespace with a resolv.conf and a hosts file of its own.
+// nameRows are DNS servers with habits. The rows run in a network namespace with a private resolv.conf and
+// hosts file.
 var nameRows = []Row{
 	{Name: "an honest DNS server behind a silent one", Host: "honest", Records: 10, Consume: true},
 	{Name: "DNS: EDNS0 answered with FORMERR", Host: "formerr.kafka.example", Records: 10},
@@ -102,10 +103,10 @@ var nameRows = []Row{
 	},
 }
 
-// inNamespace is set in the environment of the process that TestNameServers runs in a namespace.
+// inNamespace is set in the environment of TestNameServers' process inside the namespace.
 const inNamespace = "RES_KAFKA_TEST_NAMESPACE"
 
-// TestNameServers checks nameRows. It starts itself again where /etc/resolv.conf and /etc/hosts are its own.
+// TestNameServers checks nameRows. It runs itself again with private /etc/resolv.conf and /etc/hosts.
 func TestNameServers(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		t.Parallel()

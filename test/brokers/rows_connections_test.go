@@ -26,11 +26,11 @@ import (
 
 func init() { rows = append(append(rows, idleRows()...), connectionRows()...) }
 
-// long reports whether rows are to take the time that they have in the wild.
+// long reports whether rows use realistic times.
 func long() bool { return os.Getenv("RES_KAFKA_LONG") != "" }
 
-// idleRows are brokers, balancers and routers that end connections that were idle. Whatever the way, the kind of
-// acknowledgement and the side, nothing is lost, nothing is logged, and no request goes into silence.
+// idleRows are brokers, balancers and routers that end idle connections. For every kind of end,
+// acknowledgement and side, nothing is lost, nothing is logged, and no request goes unanswered.
 func idleRows() []Row {
 	var all []Row
 	for _, end := range []struct {
@@ -136,14 +136,14 @@ func restAndProduce(b *Bench, rest time.Duration) error {
 	return nil
 }
 
-// connectionRows are brokers that cannot be reached or used, and say so or not.
+// connectionRows are unreachable or unusable brokers, with and without an error.
 func connectionRows() []Row { return []Row{advertised(), versions(), outage(), session(), closing()} }
 
-// advertised is a cluster that names its brokers as only its own network knows them. Who reads the log must not look for the
-// address in kafka.conf.
+// advertised is a cluster with addresses valid in its own network only. A reader of the log must not look for
+// the address in kafka.conf.
 func advertised() Row {
 	const words = "the cluster itself gives this address: see advertised.listeners of its brokers"
-	var inner atomic.Int32 // a port at which nobody listens
+	var inner atomic.Int32 // a port without a listener
 	return Row{
 		Name: "the cluster advertises an address that cannot be reached from here", Finding: "A8",
 		Broker: []wire.Fault{wire.Change(func(r *kmsg.MetadataResponse) {
@@ -178,8 +178,8 @@ func advertised() Row {
 	}
 }
 
-// versions is a broker, or a proxy in front of one, that offers other versions of a kind of request than this client knows. The
-// library fails before it writes anything.
+// versions is a broker, or a proxy in front of a broker, with other versions of a request than this client's.
+// The library fails before any write.
 func versions() Row {
 	const words = "the versions of the protocol that the broker offers do not fit"
 	var key atomic.Int32 // of the kind
@@ -234,9 +234,9 @@ func versions() Row {
 	}
 }
 
-// opened keeps the connections to a broker, to end them all at once.
+// opened has the connections to a broker, to end all at once.
 type opened struct {
-	down  atomic.Bool // new ones end too
+	down  atomic.Bool // new connections end too
 	conns sync.Map
 }
 
@@ -256,7 +256,7 @@ func (o *opened) end() {
 	})
 }
 
-// outage is a cluster that was away, reached by another name than its brokers have.
+// outage is a cluster that was away, with other names of its brokers than in the configuration.
 func outage() Row {
 	o := &opened{}
 	return Row{
@@ -298,7 +298,8 @@ func outage() Row {
 	}
 }
 
-// session is a broker that ends a login after a while. The login is renewed without a word, under load and after a rest.
+// session is a broker that ends a login after a while. The login is renewed silently, under load and after a
+// rest.
 func session() Row {
 	const lifetime = 1500 * time.Millisecond
 	return Row{
@@ -342,7 +343,7 @@ func session() Row {
 	}
 }
 
-// closing is a broker that says what it can do and closes, some times.
+// closing is a broker that closes the connection after its answer to ApiVersions, several times.
 func closing() Row {
 	var closed atomic.Int64
 	return Row{

@@ -20,7 +20,7 @@ import (
 
 func init() { rows = append(rows, consumerRows...) }
 
-// firstBatch changes the batch at offset 0 of partition 0 whenever it is fetched; data begins with it.
+// firstBatch changes the batch at offset 0 of partition 0 in each fetch response; data begins with the batch.
 func firstBatch(change func(p *kmsg.FetchResponseTopicPartition)) wire.Fault {
 	return wire.Change(func(r *kmsg.FetchResponse) {
 		for i := range r.Topics {
@@ -74,7 +74,7 @@ var consumerRows = []Row{
 	},
 }
 
-// pastTheEnd gives the first batch the last possible offset, and refuses later fetches as out of range.
+// pastTheEnd sets the first batch to the last possible offset, and refuses later fetches as out of range.
 func pastTheEnd() wire.Fault {
 	var fetched atomic.Int32
 	return firstBatch(func(p *kmsg.FetchResponseTopicPartition) {
@@ -86,7 +86,7 @@ func pastTheEnd() wire.Fault {
 	})
 }
 
-// fill writes n records to each of the first partitions of the topic, one batch each.
+// fill writes n records to each of the first partitions of the topic, a batch each.
 func (b *Bench) fill(partitions int32, n int) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Kafka.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(50*time.Millisecond), kgo.DisableClientMetrics())
@@ -118,7 +118,7 @@ func (b *Bench) receive(received <-chan consume.Message, n int, expected func(co
 	return nil
 }
 
-// skipUnreadable consumes beside an unreadable batch, and goes on behind it by the CLI.
+// skipUnreadable consumes beside an unreadable batch, and skips the batch by the CLI.
 func skipUnreadable(b *Bench) error {
 	received := make(chan consume.Message, 1000)
 	for range 2 {

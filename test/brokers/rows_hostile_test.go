@@ -17,7 +17,7 @@ import (
 
 func init() { rows = append(rows, hostileRows...) }
 
-// hostileRows are brokers that lie and networks that damage what passes.
+// hostileRows are brokers with untrue answers and networks with damage.
 var hostileRows = []Row{
 	{
 		Name: "an honest broker", Records: 100, Consume: true,
@@ -205,10 +205,10 @@ var hostileRows = []Row{
 	},
 }
 
-// replica numbers the replicas that a consumer is sent to.
+// replica numbers the preferred replicas for a consumer.
 var replica atomic.Int32
 
-// batches changes the record batches of partition 0 in the first n responses that have some.
+// batches changes the record batches of partition 0 in the first n responses with batches.
 func batches(n int64, change func(batch []byte)) wire.Fault {
 	var left atomic.Int64
 	left.Store(n)

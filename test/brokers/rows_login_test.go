@@ -26,7 +26,7 @@ var loginRows = []Row{
 		"SASL: the login by SCRAM failed: server iterations 1 less than minimum 4096"),
 }
 
-// loginRow is a broker whose first answer to a login has another number of rounds, three times.
+// loginRow is a broker with another number of rounds in its first answer to a login, three times.
 func loginRow(name, mechanism, rounds, want string) Row {
 	lying := wire.Key(kmsg.SASLAuthenticate, wire.Times(3, wire.Change(func(r *kmsg.SASLAuthenticateResponse) {
 		r.SASLAuthBytes = scramRounds.ReplaceAll(bytes.Clone(r.SASLAuthBytes), []byte(rounds))

@@ -37,8 +37,8 @@ func requestRows() (all []Row) {
 	return append(all, requestRow(1_046_528, 2, 500, "request_max_bytes = 2000000"))
 }
 
-// requestRow checks that a service which closes the connection on requests over the limit gets 10 MB of records, after
-// at most two connections that it closes, and that the log names the limit's option.
+// requestRow checks a service that closes the connection on requests over the limit: it gets 10 MB of
+// records, after two closed connections at most, and the log names the limit's option.
 func requestRow(limit int, partitions int32, size int, conf ...string) Row {
 	var closed atomic.Int32
 	var each sync.Map
@@ -98,7 +98,8 @@ func eachOnce(b *Bench, count int) error {
 	return nil
 }
 
-// longRecordRows are services that end the connection on a request with one record: because of its length, or on any.
+// longRecordRows are services that end the connection on a request with a single record: because of its
+// length, or on any.
 func longRecordRows() (all []Row) {
 	const limit, size = 1_046_528, 1_500_000
 	for _, durability := range []string{"memory", "overflow", "disk"} {
@@ -136,7 +137,8 @@ func longRecordRows() (all []Row) {
 	})
 }
 
-// longRecords produces 20 records, one of them of size bytes, and checks that all arrive in order, or all but the long one.
+// longRecords produces 20 records, one with size bytes, and checks that all arrive in order, or all except
+// the long record.
 func longRecords(b *Bench, at, size, refused int) error {
 	p, err := b.Open("tested")
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 
 func init() { rows = append(rows, rightsRows()...) }
 
-// rightsRows are users whose right to write is taken away and given back, or never given.
+// rightsRows are users without a right to write, or with a right revoked and granted again.
 func rightsRows() (all []Row) {
 	for _, durability := range []string{"memory", "overflow", "disk"} {
 		all = append(all, Row{
@@ -103,8 +103,8 @@ func (b *Bench) withoutRight() (p *world.Producer, refused *atomic.Bool, err err
 	return p, refused, err
 }
 
-// rightTakenAway takes the right away under load, for a second or, with RES_KAFKA_LONG, for a minute. Nothing is lost, becomes a
-// dead letter or changes its place, and a single refusal before that costs nothing.
+// rightTakenAway revokes the right under load, for a second or, with RES_KAFKA_LONG, for a minute. No record
+// is lost, dead-lettered or reordered, and a single earlier refusal costs nothing.
 func rightTakenAway(b *Bench) error {
 	away, every := time.Second, 5*time.Millisecond
 	if os.Getenv("RES_KAFKA_LONG") != "" {

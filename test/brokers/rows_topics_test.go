@@ -18,7 +18,7 @@ import (
 
 func init() { rows = append(rows, topicRows...) }
 
-// topicRows are brokers whose metadata is not true.
+// topicRows are brokers with untrue metadata.
 var topicRows = []Row{
 	emptyTopic(),
 	{
@@ -35,14 +35,15 @@ func surplusOnce() wire.Fault {
 		for i := range r.Topics {
 			if t := &r.Topics[i]; len(t.Partitions) == 1 && !done.Swap(true) {
 				surplus := t.Partitions[0]
-				surplus.Partition = 1 // the key of the bench's records belongs to it
+				surplus.Partition = 1 // the partition of the key of the bench's records
 				t.Partitions = append(t.Partitions, surplus)
 			}
 		}
 	})
 }
 
-// unknownTopic is a topic that does not exist and is not created, with records on disk. It takes half a minute until that is said.
+// unknownTopic is a missing topic, never created, with records on disk. The log line comes after half a
+// minute.
 var unknownTopic = Row{
 	Name: "a topic that nobody creates", Finding: "A7",
 	Kafka: []kfake.Opt{kfake.BrokerConfigs(map[string]string{"auto.create.topics.enable": "false"})},

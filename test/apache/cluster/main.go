@@ -1,11 +1,12 @@
-// Command cluster runs Apache Kafka to try things with, until it is interrupted:
+// Command cluster runs Apache Kafka for experiments, until an interrupt:
 //
 //	go run ./test/apache/cluster --nodes 3 $(scripts/provision-kafka)
 //
 //	go run ./test/apache/cluster --archive NAME FOLDER
 //
-// It prints the brokers of each listener once all nodes are ready. Its data is gone when it ends. alice and bob may log in
-// with the password "secret". --archive makes what lets nodes start faster, see apache.Archive, and ends.
+// It prints the brokers of each listener once all nodes are ready. Its data is removed at the end. alice and
+// bob may log in with the password "secret". --archive only creates the archive for faster starts, see
+// apache.Archive.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package options makes the observations of test/options with Apache Kafka, where they are not about the client alone.
+// Package options repeats the observations of test/options with Apache Kafka, where the broker matters.
 package options
 
 import (
@@ -19,7 +19,7 @@ import (
 	"reskafka/test/wire"
 )
 
-// TestOptions runs the rows of test/options that are for Apache Kafka too, one after the other on one node.
+// TestOptions runs the rows of test/options for Apache Kafka, one after another on one node.
 func TestOptions(t *testing.T) {
 	list := os.Getenv("RES_KAFKA_APACHE")
 	if list == "" {
