@@ -1,5 +1,5 @@
 /*
- * res_kafka: time that nobody can set (CLOCK_MONOTONIC), and waiting by it. Knows nothing of Asterisk.
+ * res_kafka: time on CLOCK_MONOTONIC, which no user can set, and timed waits. Knows nothing of Asterisk.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.

@@ -1,5 +1,5 @@
 /*
- * res_kafka: one process of the engine: how it is born, and how it is told apart from all others.
+ * res_kafka: a process of the engine: its start and its identity.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -32,10 +32,10 @@
 #define SYS_pidfd_send_signal 424
 #endif
 
-/* Descriptors below this are the numbers that an engine is born with. */
+/* Descriptors below this have fixed numbers in the engine. */
 #define FREE_DESCRIPTORS 16
 
-/* The number of the binary's descriptor in the child, where the C library can close all others. */
+/* Number of the program's descriptor in the child, where the C library can close all others. */
 #define BINARY (SUPERVISOR_SHARED + SUPERVISOR_HANDED)
 
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 34)
@@ -44,7 +44,7 @@
 #define HAS_CLOSEFROM 0
 #endif
 
-/* The child's ends of what the two share. */
+/* The child's ends of shared objects. */
 enum { CHILD_ERRORS, CHILD_SOCKET, CHILD_HANDED, CHILD_BINARY = CHILD_HANDED + SUPERVISOR_HANDED, CHILD_ALL };
 
 static void close_all(int *descriptors, int count)
@@ -59,7 +59,7 @@ static void close_all(int *descriptors, int count)
 	}
 }
 
-/* Duplicates a descriptor out of the way of the numbers that it may get in the child. */
+/* Duplicates a descriptor to a number outside the child's fixed numbers. */
 static int duplicate(int descriptor)
 {
 	return fcntl(descriptor, F_DUPFD_CLOEXEC, FREE_DESCRIPTORS);
@@ -79,8 +79,8 @@ static int open_ends(const struct spawn_source *source, struct spawned *engine, 
 		errno = saved;
 		return -1;
 	}
-	/* A dying Go program writes the stacks of its goroutines, more than a page. With a pipe of one page the process
-	 * exists until the supervisor reads, so its limits can be read before. */
+	/* A dying Go program writes the stacks of its goroutines, more than a page. With a pipe of one page the
+	 * process exists until the supervisor reads, so the supervisor can read its limits before. */
 	fcntl(pipes[0], F_SETPIPE_SZ, 4096);
 	engine->socket = sockets[0];
 	engine->errors = pipes[0];
@@ -135,7 +135,7 @@ static int fill_attributes(posix_spawnattr_t *attributes)
 	error = posix_spawnattr_setsigdefault(attributes, &signals);
 	sigemptyset(&signals);
 	error = error ? error : posix_spawnattr_setsigmask(attributes, &signals);
-	/* Asterisk with -p is real-time, and so would be its children. */
+	/* Under -p Asterisk is real-time, and children would inherit the class. */
 	if (sched_getscheduler(0) != SCHED_OTHER) {
 		flags |= POSIX_SPAWN_SETSCHEDULER;
 		error = error ? error : posix_spawnattr_setschedpolicy(attributes, SCHED_OTHER);
@@ -147,7 +147,7 @@ static int fill_attributes(posix_spawnattr_t *attributes)
 	return error ? error : posix_spawnattr_setflags(attributes, flags);
 }
 
-/* Starts the binary by its descriptor, or by its path where /proc is missing. Returns an errno. */
+/* Starts the program by its descriptor, or by its path without /proc. Returns an errno. */
 static int start(const struct spawn_source *source, struct spawned *engine, const int child[CHILD_ALL])
 {
 	char *const arguments[] = { (char *) source->path, "engine", NULL };
@@ -187,7 +187,7 @@ int spawn_engine(const struct spawn_source *source, struct spawned *engine, char
 	*engine = (struct spawned) { .pidfd = -1, .socket = -1, .errors = -1 };
 	error = open_ends(source, engine, child) ? errno : 0;
 	if (!error) {
-		/* Nobody may reap it before there is a pidfd, or the number might be another process's by then. */
+		/* A child reaped before the pidfd is opened could make the number another process's. */
 		if (source->keep_children) {
 			source->keep_children(1);
 		}

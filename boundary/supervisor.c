@@ -1,5 +1,5 @@
 /*
- * res_kafka: starts the engine's process and watches it: what other threads call.
+ * res_kafka: starts and watches the engine's process: functions for other threads.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -71,7 +71,7 @@ void supervisor_free(struct supervisor *supervisor)
 		close(supervisor->binary);
 	}
 	if (supervisor->engine.pidfd >= 0) {
-		close(supervisor->engine.pidfd); /* of an engine that is left behind */
+		close(supervisor->engine.pidfd); /* of an abandoned engine */
 	}
 	trace_forget(&supervisor->trace);
 	free_environment(supervisor->environment);
@@ -114,7 +114,7 @@ static struct supervisor *create(const struct supervisor_options *options)
 	return supervisor;
 }
 
-/* Starts the thread with every signal blocked, so that none of Asterisk's is handled on it. */
+/* Starts the thread with every signal blocked, so the thread handles none of Asterisk's signals. */
 static int start_thread(struct supervisor *supervisor)
 {
 	sigset_t all, before;
