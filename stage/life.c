@@ -1,5 +1,5 @@
 /*
- * res_kafka: how pumps and stages come and go, and how others wait for the pump.
+ * res_kafka: creation and end of pumps and stages, and waits for the pump.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -54,8 +54,8 @@ static void pump_free(struct stage_pump *pump)
 	free(pump);
 }
 
-/* create_thread starts the pump's thread with every signal blocked from its first instruction on: it
- * inherits the mask of its creator, who gets back its own. */
+/* create_thread starts the pump's thread with every signal blocked from its first instruction: the thread
+ * inherits the mask of its creator, which is restored afterwards. */
 static int create_thread(struct stage_pump *pump, const char *name)
 {
 	char short_name[16]; /* the kernel's limit, NUL included */
@@ -122,7 +122,7 @@ struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_not
 	return pump;
 }
 
-/* release gives up a reference; the last one, whoever has it, frees the pump. */
+/* release drops a reference; the last release frees the pump. */
 static void release(struct stage_pump *pump)
 {
 	bool last;
@@ -146,7 +146,7 @@ void stage_pump_stop(struct stage_pump *pump)
 	release(pump);
 }
 
-/* clear_gate sets all fields to 0. It also allocates the gate's page, so that no put has to. */
+/* clear_gate sets all fields to 0. It also allocates the gate's page, so no put has to. */
 static void clear_gate(struct resk_gate *gate)
 {
 	int64_t *field = (int64_t *) gate;
@@ -159,7 +159,7 @@ static void clear_gate(struct resk_gate *gate)
 
 struct stage *stage_create(struct stage_pump *pump, void *owner, const char *label)
 {
-	/* Whole cache lines of its own, so that two stages do not slow each other down. */
+	/* Separate cache lines, so two stages do not slow each other down. */
 	struct stage *stage = aligned_alloc(_Alignof(struct stage), sizeof(*stage));
 
 	if (!stage) {
@@ -209,13 +209,13 @@ void stage_destroy(struct stage *stage)
 	}
 	__atomic_fetch_sub(&pump->waiters, 1, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&pump->lock);
-	/* Nothing to unlink when the pump has ended: it was the only one to walk the list. */
+	/* No unlink after the pump's end: no other thread walks the list. */
 	pthread_mutex_destroy(&stage->lock);
 	free(stage);
 	release(pump);
 }
 
-/* caught_up reports whether the pump has handed over that many frames and notes of the stage. Without an
+/* caught_up reports whether the pump has handed over this many frames and notes of the stage. Without an
  * engine only done frames count as handed over. */
 static bool caught_up(const struct stage *stage, int64_t frames, uint64_t notes)
 {
@@ -227,7 +227,7 @@ static bool caught_up(const struct stage *stage, int64_t frames, uint64_t notes)
 			== (uint64_t) __atomic_load_n(&stage->gate->done_frames, __ATOMIC_RELAXED));
 }
 
-/* anew gives the word that says the same as word and is not it. */
+/* anew returns an equivalent word with another value. */
 static uint64_t anew(uint64_t word)
 {
 	return stage_word(STAGE_WORD_SLAB(word), STAGE_WORD_COUNT(word), STAGE_WORD_USED(word), word, true);
@@ -243,7 +243,7 @@ bool stage_flush(struct stage *stage, int64_t patience)
 	uint64_t word;
 	bool done;
 
-	/* Who has found the gate open before it was closed has got its place before this, or does not get it. */
+	/* A writer that found the gate open before its close has reserved its place by now, or will fail. */
 	word = __atomic_load_n(&stage->word, __ATOMIC_SEQ_CST);
 	do {
 		frames = stage_total(stage, word);

@@ -1,27 +1,25 @@
 /*
- * res_kafka: the stage, where a caller leaves its bytes and goes on.
+ * res_kafka: the stage, the place of a caller's bytes on their way to the engine.
  *
- * A thread that carries a call puts a frame of bytes into a stage and returns. One pump thread hands the
- * frames of all stages over to the engine, another process, through a ring in memory that both share:
- * boundary/shared.h has the layout. The stage knows bytes and limits and nothing else, not what a frame
- * means.
+ * A thread of a call puts a frame of bytes into a stage and returns. One pump thread hands the frames of all
+ * stages over to the engine, another process, through a ring in shared memory: boundary/shared.h has the
+ * layout. The stage knows bytes and limits, not the meaning of a frame.
  *
  *     writers ──stage_put──► current slab ──full, or lingered──► pump thread ──► ring ──► engine
  *                                ▲                                                          │
  *                                └──────────── reused when every frame is done ◄────────────┘
  *
- * A writer waits for nobody: space is reserved by a single exchange of a word, so that a writer that loses
- * its processor anywhere in here holds up no other, but only the pump and what is behind its frame. A
- * spare slab is always ready; only when the pump has fallen behind does a writer allocate memory itself. A
- * stage at its limits refuses at once.
+ * A writer waits for no thread. A single exchange of a word reserves space, so a preempted writer delays no
+ * other writer, only the pump and later frames. A spare slab is always ready; a writer allocates memory
+ * itself only if the pump has fallen behind. A stage at its limits refuses at once.
  *
- * A frame stays where it is until the engine says in its state that it is done. When an engine dies, every
- * frame that is not done is handed over to the next one. So the stage is the queue while there is no
- * engine, bounded by the gate's limits and by the bytes of all stages together.
+ * A frame stays in place until the engine marks its state as done. After the death of an engine, every
+ * unfinished frame is handed over to the next engine. Without an engine the stage is the queue, bounded by
+ * the gate's limits and by the bytes of all stages together.
  *
- * A slab lies in a memfd, which ends with the two processes, or is a durable one: then it lies in a folder
- * on a memory file system and outlives them. Whoever finds the files of processes that are gone reads them
- * by struct stage_slab.
+ * A plain slab lies in a memfd, which ends with the two processes. A durable slab lies in a folder on a
+ * memory file system and outlives both. A later process reads the files of dead processes by struct
+ * stage_slab.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -34,14 +32,14 @@
 
 #include "../boundary/shared.h"
 
-/* Upper bound for the bytes of all slabs of one pump. It is lower on 32-bit machines, where the module
- * shares a small address space with the PBX. Tests set it lower. */
+/* Upper bound for the bytes of all slabs of one pump, lower on 32-bit machines, where the module shares a
+ * small address space with the PBX. Tests set a lower value. */
 #ifndef STAGE_BYTES_MAX
 #define STAGE_BYTES_MAX ((size_t) (sizeof(void *) > 4 ? 1024 : 192) * 1024 * 1024)
 #endif
 
-/* Upper bound for the bytes of durable slabs of one pump. Half of their file system's size is the other
- * bound. Tests set it lower. */
+/* Upper bound for the bytes of durable slabs of one pump. The other bound is half of the file system's size.
+ * Tests set a lower value. */
 #ifndef STAGE_SHARED_MAX
 #define STAGE_SHARED_MAX (64u * 1024 * 1024)
 #endif
@@ -58,13 +56,13 @@ enum stage_result {
 struct stage;
 struct stage_pump;
 
-/* The memory that module and engine share, except for the staging folder. The descriptors are
- * close-on-exec; the engine inherits copies. */
+/* The memory shared by module and engine, except the staging folder. The descriptors are close-on-exec; the
+ * engine inherits copies. */
 struct stage_memory {
 	struct resk_control *control; /* mapped; not in children of fork */
 	int control_file;
 	int plain_file;
-	int wake; /* an eventfd that does not block */
+	int wake; /* a non-blocking eventfd */
 };
 
 /* stage_memory_open creates both files and the eventfd, and writes the head. Returns 0 or an errno value;
@@ -74,105 +72,101 @@ int stage_memory_open(struct stage_memory *memory);
 /* stage_memory_close unmaps and closes the memory. The pump must be stopped and all stages destroyed. */
 void stage_memory_close(struct stage_memory *memory);
 
-/* stage_note_cb reports the notes of one slot since the last report: their number and the text of the
- * first. text ends with NUL and is valid during the call. Runs on the pump's thread. */
+/* stage_note_cb reports the notes of one slot since the last report: their number and the first text. text
+ * ends with NUL and is valid during the call. Runs on the pump's thread. */
 typedef void (*stage_note_cb)(void *owner, unsigned int slot, uint64_t count, const char *text);
 
 /* stage_pump_start creates the thread that empties stages. memory serves one pump and must stay open. The
  * thread blocks all signals and has the name `name`, at most 15 bytes. folder is the folder for durable
- * slabs, on a memory file system and private to this process; NULL or empty means no durable slabs. A
- * folder that cannot be opened counts as full. bytes limits all slabs together; 0 = STAGE_BYTES_MAX. The
- * pump starts without an engine. Returns NULL with errno without memory, thread or address space. */
+ * slabs, on a memory file system and private to this process; NULL or empty means no durable slabs. A folder
+ * that cannot be opened counts as full. bytes limits all slabs together; 0 = STAGE_BYTES_MAX. The pump starts
+ * without an engine. Returns NULL with errno without memory, thread or address space. */
 struct stage_pump *stage_pump_start(const struct stage_memory *memory, stage_note_cb note, const char *name,
 	const char *folder, uint64_t bytes);
 
 /* stage_pump_engine_new lets the pump hand over frames. The pump first sets done_frames and done_charge of
- * each gate from the states of the frames. Then it hands over every frame that is not done, stage by
- * stage, oldest first, before newer frames. The engine must have opened its connections. Any thread; does
- * not block. */
+ * each gate from the states of the frames. The pump then hands over every unfinished frame, stage by stage,
+ * oldest first, before newer frames. The engine must have opened its connections. Any thread; does not
+ * block. */
 void stage_pump_engine_new(struct stage_pump *pump);
 
-/* stage_again_cb shows a frame that is not done, after a new engine has come and before any frame is handed over
- * again. content has length bytes; the engine may change them at any time. content is NULL after the last frame.
- * Runs on the pump's thread. */
+/* stage_again_cb shows an unfinished frame, after the arrival of a new engine and before any frame is handed
+ * over again. content has length bytes; the engine may change them at any time. content is NULL after the
+ * last frame. Runs on the pump's thread. */
 typedef void (*stage_again_cb)(const void *content, uint32_t length);
 
 /* stage_pump_again sets this callback. Before the first stage_pump_engine_new. */
 void stage_pump_again(struct stage_pump *pump, stage_again_cb again);
 
-/* stage_pump_engine_lost stops the pump from handing over frames. When it returns, the ring is empty and
- * stays empty, and the head of control memory is restored. The old engine must be dead and the next one
- * not started, because both write to this memory. Any thread; waits for no other process. Idempotent, also
- * without stage_pump_engine_new. */
+/* stage_pump_engine_lost stops the hand-over. After its return the ring is empty and stays empty, and the
+ * head of control memory is restored. The old engine must be dead and the next engine not started, because
+ * both write to this memory. Any thread; waits for no other process. Idempotent, also without
+ * stage_pump_engine_new. */
 void stage_pump_engine_lost(struct stage_pump *pump);
 
-/* stage_pump_stop hands over what every stage still holds, frames and notes, ends the thread and waits for
- * it, at most a second longer than a call of note takes. What the engine has no room for, or none is there
- * for, is not handed over. The pump's stages must have been closed (gate.open = 0, stage_shut) and no put
- * may be under way or be admitted later; they are destroyed before or after this call. The last of these
- * calls unmaps all slabs. Durable slabs with frames that are not done stay in the folder. Not from the
- * pump's thread. pump may be NULL. */
+/* stage_pump_stop hands over the remaining frames and notes of every stage, ends the thread and waits for it,
+ * at most a second longer than a call of note. Frames without space in the ring, or without an engine, are
+ * not handed over. The pump's stages must be closed (gate.open = 0, stage_shut), without a running or later
+ * put; they are destroyed before or after this call. The last of these calls unmaps all slabs. Durable slabs
+ * with unfinished frames stay in the folder. Not from the pump's thread. pump may be NULL. */
 void stage_pump_stop(struct stage_pump *pump);
 
-/* stage_create makes an empty stage with a gate of its own, in which open and all limits are 0. owner is
- * passed to note. label stands in its slabs, for whoever finds them; without one (NULL, empty) or with one
- * longer than STAGE_LABEL_MAX it has no durable slabs. Any thread. Returns NULL when there is no memory,
- * or after RESK_GATES - 1 stages of one pump: no gate is used twice. */
+/* stage_create makes an empty stage with its own gate, with open and all limits 0. owner is passed to note.
+ * label is written into the stage's slabs, for later processes; without a label (NULL, empty), or with one
+ * longer than STAGE_LABEL_MAX, the stage has no durable slabs. Any thread. Returns NULL without memory, or
+ * after RESK_GATES - 1 stages of one pump: no gate is reused. */
 struct stage *stage_create(struct stage_pump *pump, void *owner, const char *label);
 
-/* stage_destroy frees a stage that is no longer used. Its pump first hands over remaining frames and
- * notes, with the time limit of stage_pump_stop. Frames that are not done are not handed over to a later
- * engine. Any thread but the pump's. Blocks until the pump is not inside a callback for this stage. stage
- * may be NULL. */
+/* stage_destroy frees an unused stage. The pump first hands over remaining frames and notes, with the time
+ * limit of stage_pump_stop. Unfinished frames are not handed over to a later engine. Any thread but the
+ * pump's. Blocks until the pump is not inside a callback for this stage. stage may be NULL. */
 void stage_destroy(struct stage *stage);
 
-/* stage_gate returns the stage's gate, valid as long as the stage. stage_number is its number, which the
- * engine knows the stage by. */
+/* stage_gate returns the stage's gate, valid as long as the stage. stage_number returns its number, the
+ * engine's name of the stage. */
 struct resk_gate *stage_gate(struct stage *stage);
 uint32_t stage_number(const struct stage *stage);
 
 /* stage_admitted returns how many frames were ever admitted. Any thread. */
 int64_t stage_admitted(const struct stage *stage);
 
-/* stage_publish updates the module's line of the gate. The pump calls it at each look. Any thread. */
+/* stage_publish updates the module's line of the gate. The pump calls stage_publish at each look. Any
+ * thread. */
 void stage_publish(struct stage *stage);
 
 /* stage_hold keeps the stage's frames from being handed over while held is true, because the engine does not
  * know the gate yet. Any thread; returns at once. */
 void stage_hold(struct stage *stage, bool held);
 
-/* stage_shut refuses every later put with STAGE_CLOSED, for good, whatever gate.open says from now on. Any
- * thread. */
+/* stage_shut refuses every later put with STAGE_CLOSED, permanently, for any gate.open. Any thread. */
 void stage_shut(struct stage *stage);
 
-/* stage_ready has the pump see to it that the stage's first put finds a slab of the kind that the gate
- * asks for. Any thread, after the gate was filled in or gate.shared was changed; does not wait for it. */
+/* stage_ready asks the pump for a slab of the gate's kind before the stage's first put. Any thread, after the
+ * gate was filled in or gate.shared was changed; does not wait. */
 void stage_ready(struct stage *stage);
 
-/* stage_put admits one frame made of the n parts, in order, and copies them; the caller may reuse its
- * memory at once. n may be 0. memory_only: the frame is to wait in memory only, so gate.memory limits it
- * as well. Any thread, the pump's included, but no signal handler; waits for nobody, and makes no system
- * call but the pump's wake-up, which a busy stage does not need, and those for memory when there is no
- * spare slab. Frames of one thread keep their order. Returns STAGE_OK or why it was refused, in which case
- * nothing has been counted or kept; of several reasons the first in the order of enum stage_result.
- * Content longer than 32 bits can say with its header is STAGE_TOO_LONG. */
+/* stage_put admits a frame made of the n parts, in order, and copies them; the caller may reuse its memory at
+ * once. n may be 0. memory_only: the frame waits in memory only, so gate.memory is a limit too. Any thread,
+ * including the pump's, but no signal handler. stage_put waits for no thread. System calls: only the pump's
+ * wake-up, unnecessary in a busy stage, and memory calls without a spare slab. Frames of one thread keep
+ * their order. Returns STAGE_OK or the reason of a refusal, the first in the order of enum stage_result;
+ * after a refusal nothing has been counted or kept. Content too long for 32 bits with its header is
+ * STAGE_TOO_LONG. */
 enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int n, uint32_t charge, bool memory_only);
 
-/* How many kinds of note a stage tells apart, and how much text it keeps of the first of a kind (with the
- * NUL). */
+/* Number of kinds of notes in a stage, and stored text of the first note of a kind (with the NUL). */
 #define STAGE_NOTE_SLOTS 8
 #define STAGE_NOTE_TEXT  128
 
-/* stage_note counts an event worth a line in the log without writing one in this thread: the pump reports
- * it to the pump's note about 50 ms later, the count since its last report and the first text. Text beyond
- * STAGE_NOTE_TEXT is cut; text may be NULL if length is 0. A slot of STAGE_NOTE_SLOTS or more is ignored.
- * Any thread, the pump's included. Works on a closed stage too. */
+/* stage_note counts an event worth a line in the log, without a line from this thread. About 50 ms later the
+ * pump reports the count since the last report and the first text to note. Text beyond STAGE_NOTE_TEXT is
+ * cut; text may be NULL if length is 0. A slot of STAGE_NOTE_SLOTS or more is ignored. Any thread, including
+ * the pump's. Works on a closed stage too. */
 void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t length);
 
-/* stage_flush waits until every frame admitted and every note made before the call has been handed over,
- * and does not let them linger; for at most patience (ns). By a thread that has set gate.open = 0, or
- * called stage_shut, before: until the last frame there will be. Not from the pump's thread. Returns
- * whether all was handed over. */
+/* stage_flush waits until every frame and note from before the call has been handed over, without linger; for
+ * at most patience (ns). After gate.open = 0 or stage_shut in the same thread, it waits for the very last
+ * frame. Not from the pump's thread. Returns whether all was handed over. */
 bool stage_flush(struct stage *stage, int64_t patience);
 
 #endif /* RES_KAFKA_STAGE_H */
