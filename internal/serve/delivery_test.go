@@ -7,8 +7,8 @@ import (
 	"reskafka/internal/serve/servetest"
 )
 
-// TestDelivery_Forgotten_LeavesTheMemory guards offsets: the consumer of a subscription that has ended must not count the callbacks of
-// the next one with the same number.
+// TestDelivery_Forgotten_LeavesTheMemory guards offsets: the consumer of an ended subscription must not count
+// the callbacks of the next subscription with the same number.
 func TestDelivery_Forgotten_LeavesTheMemory(t *testing.T) {
 	memory := servetest.NewMemory(t)
 	control, slabs, wake := memory.Duplicates()

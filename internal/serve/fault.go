@@ -9,18 +9,18 @@ import (
 	"reskafka/internal/host"
 )
 
-// fault makes the engine fail, for tests of what watches it.
+// fault makes the engine fail, for tests of its supervision.
 func fault(s *Server, q *boundary.FaultRequest) boundary.Body {
 	switch q.How {
-	case "panic": // in a request, where it is caught; a nil pointer is a fault that comes as a signal
+	case "panic": // in a request, which recovers it; a nil pointer is a fault by signal
 		var none *engine.Engine
 		none.Stop(0)
-	case "crash": // where nobody catches it
+	case "crash": // uncaught
 		go func() { panic("a fault that a test asked for") }()
 		select {}
 	case "exit":
 		s.exit(statusFault)
-	case "hang": // so that no record is taken and no ping answered
+	case "hang": // no record is taken and no ping answered
 		s.hang.Lock()
 		select {}
 	case "memory":

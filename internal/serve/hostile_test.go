@@ -31,7 +31,7 @@ func hostileTime() time.Duration {
 
 // TestServer_HostileModule_Unharmed verifies that no frame and no word of shared memory makes the engine
 // panic, hang, or send an unreadable answer. Requests have random fields, are damaged, repeated or unknown,
-// and shared memory is overwritten meanwhile.
+// during writes to shared memory.
 func TestServer_HostileModule_Unharmed(t *testing.T) {
 	before := runtime.NumGoroutine()
 	broker := port.Refused(t)
@@ -45,7 +45,7 @@ func TestServer_HostileModule_Unharmed(t *testing.T) {
 	servetest.Eventually(t, "the goroutines of all servers have ended", func() bool { return runtime.NumGoroutine() <= before+2 })
 }
 
-// hostile is a module that sends anything.
+// hostile is a module with arbitrary messages.
 type hostile struct {
 	t      *testing.T
 	rng    *rand.Rand
@@ -95,7 +95,7 @@ func hostileRound(t *testing.T, rng *rand.Rand, broker string) {
 	}
 }
 
-// read checks that the module could read whatever the engine sends, and that it tells of no panic.
+// read checks that the module can read every frame of the engine, and that no frame reports a panic.
 func (m *hostile) read(done chan<- struct{}) {
 	defer close(done)
 	for {
@@ -119,7 +119,7 @@ func (m *hostile) read(done chan<- struct{}) {
 	}
 }
 
-// begin is what a good module does first.
+// begin sends the first messages of a good module.
 func (m *hostile) begin(dir, broker string) {
 	m.request(boundary.HelloKind, &boundary.HelloRequest{ABI: boundary.ABIVersion, Build: boundary.Build, SpoolDir: dir})
 	m.request(boundary.ConfigureKind, &boundary.ConfigureRequest{Entries: entriesOf(
@@ -146,7 +146,7 @@ func (m *hostile) send() error {
 		if m.rng.IntN(50) > 0 {
 			return nil
 		}
-	case boundary.FaultKind: // does what it is asked to
+	case boundary.FaultKind: // would obey the request
 		return nil
 	}
 	body := boundary.NewRequest(row.Kind)
@@ -170,7 +170,7 @@ func (m *hostile) send() error {
 	return err
 }
 
-// makeSense gives fields values that lead somewhere.
+// makeSense sets fields to meaningful values.
 func (m *hostile) makeSense(body reflect.Value) {
 	for name, values := range map[string][]any{
 		"ID": {uint64(0), uint64(1), uint64(2), uint64(4095)}, "Name": {"one", "two", "one", ""}, "Topics": {"topic", "^t.*", "a,b,,", ""},

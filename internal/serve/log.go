@@ -9,20 +9,20 @@ import (
 	"reskafka/internal/host"
 )
 
-// longestLine is how many bytes of a line are logged: more than Asterisk's log writes of one.
+// longestLine is the limit of a line, bytes: more than Asterisk's log writes of a line.
 const longestLine = 8 << 10
 
-// lines is a host.Logger whose lines go to the module. A line that is logged before an answer is sent comes before the answer.
-// Nothing in the engine waits for Asterisk's log: while the module does not read, lines are lost and counted. It is safe for
-// concurrent use.
+// lines is a host.Logger with the module as destination. A line logged before an answer arrives before the
+// answer. No part of the engine waits for Asterisk's log: while the module does not read, lines are dropped
+// and counted. lines is safe for concurrent use.
 type lines struct {
 	conn *boundary.Conn
-	lost atomic.Uint64 // lines since the last one that was queued
+	lost atomic.Uint64 // lines since the last queued line
 }
 
 var _ host.Logger = (*lines)(nil)
 
-// Log implements host.Logger. It does not block.
+// Log implements host.Logger. It never blocks.
 func (l *lines) Log(level host.Level, file string, line int, function, text string) {
 	l.count()
 	if len(text) > longestLine {

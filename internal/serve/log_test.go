@@ -11,8 +11,8 @@ import (
 	"reskafka/internal/serve/servetest"
 )
 
-// TestLines_ModuleDoesNotRead_LostAndCounted verifies that nothing in the engine waits for Asterisk's log, and that the log says
-// what it misses.
+// TestLines_ModuleDoesNotRead_LostAndCounted verifies that no part of the engine waits for Asterisk's log,
+// and that the log counts dropped lines.
 func TestLines_ModuleDoesNotRead_LostAndCounted(t *testing.T) {
 	ours, theirs := servetest.Sockets(t)
 	l := &lines{conn: boundary.NewConn(theirs, boundary.EngineSide)}
@@ -53,7 +53,8 @@ func TestLines_ModuleDoesNotRead_LostAndCounted(t *testing.T) {
 	}
 }
 
-// TestLines_BeforeAnAnswer_ComeFirst verifies that the reason of a refusal is in the log when the module hears of the refusal.
+// TestLines_BeforeAnAnswer_ComeFirst verifies that the reason of a refusal is logged before the module gets
+// the refusal.
 func TestLines_BeforeAnAnswer_ComeFirst(t *testing.T) {
 	s := greeted(t)
 	for i := range 100 {
@@ -65,7 +66,7 @@ func TestLines_BeforeAnAnswer_ComeFirst(t *testing.T) {
 	}
 }
 
-// TestLines_Long_Cut verifies that one line cannot fill the queue.
+// TestLines_Long_Cut verifies that a single line cannot fill the queue.
 func TestLines_Long_Cut(t *testing.T) {
 	ours, theirs := servetest.Sockets(t)
 	l, m := &lines{conn: boundary.NewConn(theirs, boundary.EngineSide)}, servetest.NewModule(t, ours)
@@ -79,7 +80,8 @@ func TestLines_Long_Cut(t *testing.T) {
 	}
 }
 
-// TestLines_ModuleStopped_EndDoesNotWait verifies that the end has a limit when the module neither reads nor goes.
+// TestLines_ModuleStopped_EndDoesNotWait verifies that the end has a limit with a module that neither reads
+// nor ends.
 func TestLines_ModuleStopped_EndDoesNotWait(t *testing.T) {
 	_, theirs := servetest.Sockets(t)
 	l := &lines{conn: boundary.NewConn(theirs, boundary.EngineSide)}

@@ -20,18 +20,18 @@ import (
 	"reskafka/test/port"
 )
 
-// site is a server under test with a module in front of it.
+// site is a server under test with a module as its peer.
 type site struct {
 	*servetest.Module
 	memory  *servetest.Memory
 	server  *Server
 	t       testing.TB
 	signals chan os.Signal
-	done    chan error // what Run returns
+	done    chan error // result of Run
 	dir     string     // for spools
 }
 
-// start starts a server whose module has not said hello.
+// start starts a server before the module's hello.
 func start(t testing.TB) *site {
 	t.Helper()
 	ours, theirs := servetest.Sockets(t)
@@ -54,7 +54,7 @@ func start(t testing.TB) *site {
 	return s
 }
 
-// greeted starts a server that has answered hello.
+// greeted starts a server after an answered hello.
 func greeted(t testing.TB) *site {
 	t.Helper()
 	s := start(t)
@@ -64,7 +64,7 @@ func greeted(t testing.TB) *site {
 	return s
 }
 
-// ended waits until Run has returned, and returns its error.
+// ended waits for the return of Run, and returns its error.
 func (s *site) ended() error {
 	s.t.Helper()
 	select {
@@ -114,7 +114,7 @@ func (s *site) open(name string, id uint64) {
 	}
 }
 
-// numbered are records whose values count from from to to-1.
+// numbered returns records with the values from, …, to-1.
 func numbered(topic string, from, to int) []frametest.Frame {
 	var frames []frametest.Frame
 	for i := from; i < to; i++ {
@@ -123,7 +123,7 @@ func numbered(topic string, from, to int) []frametest.Frame {
 	return frames
 }
 
-// broker is a cluster of one broker.
+// broker returns a cluster of one broker.
 func broker(t testing.TB, topics ...string) *kfake.Cluster {
 	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topics...))
@@ -134,7 +134,7 @@ func broker(t testing.TB, topics ...string) *kfake.Cluster {
 	return c
 }
 
-// values reads n records of a topic from its beginning.
+// values reads n records of a topic from the beginning.
 func values(t testing.TB, c *kfake.Cluster, topic string, n int) []string {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.DisableClientMetrics(),
@@ -164,7 +164,8 @@ func counting(from, to int) []string {
 	return all
 }
 
-// TestServer_OtherBuild_Refused verifies that the module can tell an engine of another build, and that such an engine serves nothing.
+// TestServer_OtherBuild_Refused verifies that the module can recognize an engine of another build, and that
+// such an engine serves nothing.
 func TestServer_OtherBuild_Refused(t *testing.T) {
 	for name, q := range map[string]*boundary.HelloRequest{
 		"boundary": {ABI: boundary.ABIVersion + 1, Build: boundary.Build},
@@ -186,7 +187,8 @@ func TestServer_OtherBuild_Refused(t *testing.T) {
 	}
 }
 
-// TestServer_Damage_Ends verifies that what no module sends ends the engine, with the reason in the log, and nothing worse.
+// TestServer_Damage_Ends verifies that impossible messages end the engine, with the reason in the log, and
+// nothing worse.
 func TestServer_Damage_Ends(t *testing.T) {
 	encoded := func(kind boundary.Kind, number uint64, q boundary.Body) []byte {
 		var w boundary.Writer
@@ -235,8 +237,8 @@ func TestServer_Damage_Ends(t *testing.T) {
 	}
 }
 
-// TestServer_Signal_WaitsForTheModule verifies that a stop of the whole service, which signals all its processes, costs none of
-// Asterisk's last records.
+// TestServer_Signal_WaitsForTheModule verifies that a stop of the whole service, which signals all its
+// processes, costs none of Asterisk's last records.
 func TestServer_Signal_WaitsForTheModule(t *testing.T) {
 	b, s := broker(t, "t"), greeted(t)
 	s.configure(section("one", b.ListenAddrs()[0]))
@@ -254,8 +256,8 @@ func TestServer_Signal_WaitsForTheModule(t *testing.T) {
 	}
 }
 
-// TestServer_SignalModuleStays_LeavesRecordsToTheNext verifies that an engine ends when it alone gets a signal, and that it
-// neither drops queued records nor refuses new ones.
+// TestServer_SignalModuleStays_LeavesRecordsToTheNext verifies that a signal to the engine alone ends the
+// engine, without dropped or refused records.
 func TestServer_SignalModuleStays_LeavesRecordsToTheNext(t *testing.T) {
 	s := start(t)
 	s.server.times.signal = 200 * time.Millisecond
@@ -282,7 +284,8 @@ func TestServer_SignalModuleStays_LeavesRecordsToTheNext(t *testing.T) {
 	s.server.engine.Stop(0) // in place of the end of the process
 }
 
-// TestServer_SignalThenStop_StopIsFinished verifies that a signal does not cut short what the module asks for later.
+// TestServer_SignalThenStop_StopIsFinished verifies that a signal does not shorten a later stop of the
+// module.
 func TestServer_SignalThenStop_StopIsFinished(t *testing.T) {
 	s := start(t)
 	s.server.times.signal = 200 * time.Millisecond
@@ -299,8 +302,8 @@ func TestServer_SignalThenStop_StopIsFinished(t *testing.T) {
 	}
 }
 
-// TestServer_SocketEnds_DeliversTheRest verifies that all records of a killed Asterisk arrive, whether or not the pump has
-// handed them over.
+// TestServer_SocketEnds_DeliversTheRest verifies that all records of a killed Asterisk arrive, handed over by
+// the pump or not.
 func TestServer_SocketEnds_DeliversTheRest(t *testing.T) {
 	b := broker(t, "t")
 	s := greeted(t)
@@ -320,8 +323,8 @@ func TestServer_SocketEnds_DeliversTheRest(t *testing.T) {
 	}
 }
 
-// TestServer_SocketEndsNobodyThere_Spools verifies the same when the brokers are away: what is not to be lost is on disk, and the end
-// has a limit.
+// TestServer_SocketEndsNobodyThere_Spools verifies the same without brokers: durable records are on disk, and
+// the end has a limit.
 func TestServer_SocketEndsNobodyThere_Spools(t *testing.T) {
 	nobody := port.Refused(t)
 	s := start(t)
@@ -350,8 +353,8 @@ func TestServer_SocketEndsNobodyThere_Spools(t *testing.T) {
 	}
 }
 
-// TestServer_NextAsterisk_WaitsForTheEngine verifies that records of a new Asterisk do not overtake those that the engine of a killed
-// one is still bringing to safety.
+// TestServer_NextAsterisk_WaitsForTheEngine verifies that records of a new Asterisk do not overtake the last
+// records of a killed Asterisk's engine.
 func TestServer_NextAsterisk_WaitsForTheEngine(t *testing.T) {
 	s := start(t)
 	s.server.times.gone = time.Second

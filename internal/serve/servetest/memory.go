@@ -12,7 +12,7 @@ import (
 	"reskafka/internal/frame/frametest"
 )
 
-// Parts of boundary/shared.h that a module writes.
+// Parts of boundary/shared.h written by a module.
 const (
 	controlBytes = 917760
 	atRing       = 64
@@ -22,7 +22,7 @@ const (
 	atProgress   = 852224
 )
 
-// Memory is what the module shares with the engine.
+// Memory is the memory shared by module and engine.
 type Memory struct {
 	t                    testing.TB
 	control, slabs, wake int // descriptors
@@ -61,7 +61,7 @@ func NewMemory(t testing.TB) *Memory {
 // memfdCreate is the number of memfd_create, which package syscall does not have.
 var memfdCreate = map[string]uintptr{"386": 356, "amd64": 319, "arm": 385, "arm64": 279}
 
-// memfd makes a file in memory and maps it.
+// memfd creates a file in memory and maps it.
 func (m *Memory) memfd(name string, size int, seals uintptr) (fd int, bytes []byte) {
 	m.t.Helper()
 	const cloexec, allowSealing, addSeals = 1, 2, 1033
@@ -87,7 +87,7 @@ func (m *Memory) memfd(name string, size int, seals uintptr) (fd int, bytes []by
 	return fd, bytes
 }
 
-// Duplicates returns the descriptors again, for an owner of its own.
+// Duplicates returns duplicates of the descriptors, for another owner.
 func (m *Memory) Duplicates() (control, slabs, wake int) {
 	m.t.Helper()
 	var fds [3]int
@@ -114,7 +114,8 @@ func (m *Memory) Gate(id uint64, word int) *atomic.Uint64 {
 // Returned counts a callback of a subscription.
 func (m *Memory) Returned(id uint64) { m.word(atProgress + int(id)*64).Add(1) }
 
-// Stage writes frames into a slab of their own and returns where they begin in the file. Nobody is told of them.
+// Stage writes frames into a separate slab and returns their place in the file, without a notice to the
+// engine.
 func (m *Memory) Stage(id uint64, label string, frames ...frametest.Frame) (slab, start, length int) {
 	m.t.Helper()
 	var bytes []byte
@@ -152,7 +153,7 @@ func (m *Memory) Put(id uint64, label string, frames ...frametest.Frame) {
 	}
 }
 
-// Ready counts the frames that are not done.
+// Ready counts the unfinished frames.
 func (m *Memory) Ready() int {
 	n := 0
 	for at := 0; at < m.used*frame.SlabBytes; at += frame.SlabBytes {

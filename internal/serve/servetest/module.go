@@ -13,7 +13,7 @@ import (
 	"reskafka/internal/boundary"
 )
 
-// Patience is how long a test waits for an event; it is reached only by a failing one.
+// Patience is a test's longest wait for an event; only a failing test reaches the limit.
 const Patience = 20 * time.Second
 
 // Module is the other end of the socket, as res_kafka.so is.
@@ -23,7 +23,7 @@ type Module struct {
 
 	t testing.TB
 
-	mtx     sync.Mutex // guards what follows
+	mtx     sync.Mutex // guards the fields below
 	number  uint64
 	waiting map[uint64]chan boundary.Frame
 	lines   []boundary.LogRequest
@@ -47,7 +47,7 @@ func Sockets(t testing.TB) (ours, theirs *os.File) {
 	return ours, theirs
 }
 
-// NewModule is a module at its end of a socket, before its hello.
+// NewModule returns a module at its end of a socket, before its hello.
 func NewModule(t testing.TB, end *os.File) *Module {
 	m := &Module{
 		t: t, Conn: boundary.NewConn(end, boundary.ModuleSide), Raw: end,
@@ -92,14 +92,14 @@ func (m *Module) read() {
 	}
 }
 
-// Member returns as which member the engine said that a subscription is in its group, "" if it did not.
+// Member returns the reported member id of a subscription, or "".
 func (m *Module) Member(id uint64) string {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
 	return m.members[id]
 }
 
-// Post sends a request; its answer comes on the channel.
+// Post sends a request; the channel gets the answer.
 func (m *Module) Post(kind boundary.Kind, request boundary.Body) <-chan boundary.Frame {
 	m.t.Helper()
 	came := make(chan boundary.Frame, 1)
@@ -114,7 +114,7 @@ func (m *Module) Post(kind boundary.Kind, request boundary.Body) <-chan boundary
 	return came
 }
 
-// Await waits for an answer and reads it into answer, which is nil for one without fields.
+// Await waits for an answer and decodes it into answer, which is nil for an answer without fields.
 func (m *Module) Await(came <-chan boundary.Frame, answer boundary.Body) {
 	m.t.Helper()
 	select {
@@ -122,7 +122,7 @@ func (m *Module) Await(came <-chan boundary.Frame, answer boundary.Body) {
 		m.decode(f, answer)
 	case <-m.closed:
 		select {
-		case f := <-came: // it came before the end
+		case f := <-came: // arrived before the end
 			m.decode(f, answer)
 		default:
 			m.t.Fatalf("the engine has closed the socket: %q", m.With())
@@ -145,7 +145,7 @@ func (m *Module) Ask(kind boundary.Kind, request, answer boundary.Body) {
 	m.Await(m.Post(kind, request), answer)
 }
 
-// Hello begins the connection, as a module that keeps nothing on disk but below dir.
+// Hello begins the connection, for a module with all files below dir.
 func (m *Module) Hello(dir string) *boundary.HelloAnswer {
 	m.t.Helper()
 	var a boundary.HelloAnswer
@@ -188,7 +188,7 @@ func (m *Module) Line(parts ...string) {
 	}
 }
 
-// Eventually waits for a state that nothing announces.
+// Eventually polls for a state without a notification.
 func Eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(Patience); !so(); time.Sleep(time.Millisecond) {
@@ -198,7 +198,7 @@ func Eventually(t testing.TB, what string, so func() bool) {
 	}
 }
 
-// Lines returns the log lines that came.
+// Lines returns the received log lines.
 func (m *Module) Lines() []boundary.LogRequest {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
