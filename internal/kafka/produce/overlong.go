@@ -8,41 +8,43 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// How often in a row a broker must have closed the connection on a record before the record is refused as too large. The second is
-// for a record at least as long as one that was refused so.
+// Number of closes in a row by a broker before a record is refused as too large. The second number is for a
+// record at least as long as an earlier refused record.
 const (
 	overlongCloses      = 10
 	overlongClosesAgain = 2
 )
 
-// suspicion is what a producer knows of a record on which a broker closed the connection. Some services do so for ever with a request
-// over their limit. An outage closes connections too, so a close counts only if
+// suspicion is a producer's evidence about a record on which a broker closed the connection. Some services
+// always close on a request over their limit. An outage closes connections too, so a close counts only if
 //
-//   - the request had this record alone, and no other request was under way to the broker,
-//   - the broker answered a probe right before, and answers one after it,
-//   - no other request to the broker failed since the first close that counts, and
+//   - the request had this record alone, and no other request was in flight to the broker,
+//   - the broker answered a probe right before and right after,
+//   - no other request to the broker failed since the first counted close, and
 //   - the broker never answered a request of this length.
 //
-// A probe is a request to produce without records: it takes the record's connection and login. Answers to other kinds of request do
-// not count, because a broker may answer those while it takes no records. The producer's mtx guards a suspicion.
+// A probe is a produce request without records, with the record's connection and login. Answers to other
+// kinds of request do not count, because a broker may answer them without accepting records. The producer's
+// mtx guards a suspicion.
 type suspicion struct {
 	node   *node
 	bytes  int  // length of the request on the wire
-	closes int  // that count
+	closes int  // counted closes
 	failed int  // node.failed at the last close
 	probed bool // the broker has answered a probe since
 }
 
-// suspected reports whether the partition's first batch is a record on which its broker closed the connection.
+// suspected reports whether the partition's first batch is a record on which the broker closed the
+// connection.
 func (part *partition) suspected() bool {
 	s := part.queue[0].suspect
 	return s != nil && s.node == part.listed
 }
 
-// single reports whether a flight has one record.
+// single reports whether a flight has a single record.
 func (f *flight) single() bool { return len(f.cargo) == 1 && len(f.cargo[0].batch.records) == 1 }
 
-// test loads a flight for a suspected record: a probe, or the record after the answer to one.
+// test loads a flight for a suspected record: a probe, or the record after an answered probe.
 func (f *flight) test(part *partition) (probe bool) {
 	b := part.queue[0]
 	f.node.alone = true
@@ -54,7 +56,7 @@ func (f *flight) test(part *partition) (probe bool) {
 	return false
 }
 
-// suspect notes that a request failed.
+// suspect notes a failed request.
 func (p *Producer) suspect(f *flight, err error) {
 	n, wrote := f.node, int(f.wrote.Load())
 	switch {
@@ -65,7 +67,7 @@ func (p *Producer) suspect(f *flight, err error) {
 		return
 	}
 	part, b := f.cargo[0].partition, f.cargo[0].batch
-	if part.flight != f { // it was given up meanwhile
+	if part.flight != f { // dropped meanwhile
 		return
 	}
 	if s := b.suspect; s != nil && s.node == n && s.failed == n.failed {
@@ -77,7 +79,7 @@ func (p *Producer) suspect(f *flight, err error) {
 	part.resume = p.now().Add(p.retryPause(b.suspect.closes + 1))
 }
 
-// passed notes that a broker answered a request. An answer to a probe refuses a record if enough closes count.
+// passed notes an answered request. An answer to a probe refuses a record with enough counted closes.
 func (p *Producer) passed(f *flight) []outcome {
 	n, wrote := f.node, int(f.wrote.Load())
 	n.longest = max(n.longest, wrote)

@@ -15,7 +15,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// longRecords are n records of size bytes in topic t, and one short record behind them in the same partition.
+// longRecords returns n records of size bytes in topic t, and a later short record of the same partition.
 func longRecords(n, size int) []*outbox.Record {
 	records := kafkatest.Numbers("t", 0, n+1)
 	for i := range n {
@@ -24,7 +24,7 @@ func longRecords(n, size int) []*outbox.Record {
 	return kafkatest.Minted(records...)
 }
 
-// next returns the next request to broker 0, as long on the wire as it is counted.
+// next returns the next request to broker 0, after a check of its counted length on the wire.
 func (b *bench) next() *flight {
 	b.t.Helper()
 	b.later(2 * time.Second) // past the pause after a close
@@ -33,7 +33,8 @@ func (b *bench) next() *flight {
 	return f
 }
 
-// closes has broker 0 close the connection on the next request, and returns how many records that had.
+// closes makes broker 0 close the connection on the next request, and returns the request's number of
+// records.
 func (b *bench) closes() int {
 	b.t.Helper()
 	f := b.next()
@@ -51,7 +52,8 @@ func (b *bench) answersProbe() {
 	b.answers(f, nil)
 }
 
-// closesOn has broker 0 close the connection so many times on the first record, with an answered probe before each.
+// closesOn makes broker 0 close the connection this many times on the first record, with an answered probe
+// before each.
 func (b *bench) closesOn(times int) {
 	b.t.Helper()
 	for range times {
@@ -62,8 +64,8 @@ func (b *bench) closesOn(times int) {
 	}
 }
 
-// TestProducer_RecordOverBrokersLimit_IsRefused checks that a record ends on which alone a broker always closes the connection, that
-// the records behind it are sent, and that a second such record costs fewer connections.
+// TestProducer_RecordOverBrokersLimit_IsRefused checks the end of a record on which alone a broker always
+// closes the connection. Later records are sent, and a second such record costs fewer connections.
 func TestProducer_RecordOverBrokersLimit_IsRefused(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		b := playing(t, idempotence)
@@ -114,8 +116,8 @@ func TestProducer_RecordOverBrokersLimit_IsRefused(t *testing.T) {
 	})
 }
 
-// TestProducer_ClosesWithoutProof_KeepRecord checks that connections which end for another reason than a record's length cost no
-// record: what happens between its closes shows an outage, and the count begins anew.
+// TestProducer_ClosesWithoutProof_KeepRecord checks that connections ended for other reasons than a record's
+// length cost no record: an event between the closes proves an outage, and the count starts again.
 func TestProducer_ClosesWithoutProof_KeepRecord(t *testing.T) {
 	other := func(b *bench, size int) *flight { // a request of the other partition, which is ready first
 		b.send(kafkatest.ExpectOutcomes(b.t, 1), kafkatest.Minted(outbox.Record{Topic: "t", Key: key(1, 2), Value: make([]byte, size)})...)
@@ -127,8 +129,8 @@ func TestProducer_ClosesWithoutProof_KeepRecord(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		between func(b *bench)
-		ends    bool // the count goes on
-		last    bool // it happens after the last close
+		ends    bool // the count continues
+		last    bool // after the last close
 	}{
 		"nothing":                    {func(*bench) {}, true, false},
 		"a short request is closed":  {func(b *bench) { b.deliver(b.landed(other(b, 1), nil, io.EOF)) }, false, false},
@@ -177,7 +179,8 @@ func TestProducer_ClosesWithoutProof_KeepRecord(t *testing.T) {
 	}
 }
 
-// moves makes broker 1 the leader of the first partition, has it close the connection on the record, and makes broker 0 the leader again.
+// moves makes broker 1 the leader of the first partition, closes its connection on the record, and makes
+// broker 0 the leader again.
 func (b *bench) moves() {
 	b.look(func() { b.nodes[1] = &node{id: 1, resume: b.nodes[0].resume} })
 	b.learn(b.topics["t"], told([16]byte{1}, 1, 0))
@@ -187,7 +190,8 @@ func (b *bench) moves() {
 	b.learn(b.topics["t"], told([16]byte{1}, 0, 0))
 }
 
-// TestProducer_ClosesEverything_NeverTests checks that a broker which closes the connection on each request, probes too, costs no record.
+// TestProducer_ClosesEverything_NeverTests checks that a broker that closes the connection on each request,
+// including probes, costs no record.
 func TestProducer_ClosesEverything_NeverTests(t *testing.T) {
 	b := playing(t, false)
 	b.topic(0)
@@ -203,8 +207,8 @@ func TestProducer_ClosesEverything_NeverTests(t *testing.T) {
 	o.AllSent()
 }
 
-// TestProducer_SuspectedRecord_HasTheConnectionToItself checks that no other request is under way beside a suspected record, and that
-// the batches of other partitions are in other requests.
+// TestProducer_SuspectedRecord_HasTheConnectionToItself checks that no other request is in flight beside a
+// suspected record, and that batches of other partitions are in other requests.
 func TestProducer_SuspectedRecord_HasTheConnectionToItself(t *testing.T) {
 	b := playing(t, false)
 	b.topic(0, 0)
