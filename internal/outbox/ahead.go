@@ -1,6 +1,6 @@
 package outbox
 
-// leaveMemory is for a record that has been waiting in memory and from now on is on disk only.
+// leaveMemory handles a waiting record that is on disk only from now on.
 func (o *Outbox) leaveMemory(l *lane, r *Record) {
 	o.waiting--
 	o.away++
@@ -13,10 +13,11 @@ func (o *Outbox) leaveMemory(l *lane, r *Record) {
 	}
 }
 
-// evict forgets from the end of the queue what is on disk too, while memory holds too much, or when it is not going to be
-// sent soon: a record in memory keeps there all that was staged with it, of other topics too.
+// evict removes records that are on disk too from the end of the queue, while memory is too full, or the
+// records will not be sent soon: a record in memory pins its whole staging block there, with records of other
+// topics.
 func (o *Outbox) evict(l *lane) {
-	if len(l.write) > l.behind { // what is to be sent from memory will stand behind it
+	if len(l.write) > l.behind { // the next record to send from memory will be behind
 		return
 	}
 	for n := len(l.queue); n-l.head > readAhead && (o.half() || l.failures > 0); n-- {
@@ -32,8 +33,8 @@ func (o *Outbox) evict(l *lane) {
 	}
 }
 
-// loaded books what the keeper read from a lane's log: records up to, but not including, position next, of which some may be
-// missing because they are damaged.
+// loaded enters the records read by the keeper from a lane's log: records up to position next, except damaged
+// records.
 func (o *Outbox) loaded(l *lane, records []*Record, positions []uint64, next uint64) (gone []outcome) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -62,8 +63,8 @@ func (o *Outbox) loaded(l *lane, records []*Record, positions []uint64, next uin
 	return gone
 }
 
-// lost drops what is on disk only from one position up to, but not including, another: nobody knows these records any
-// more, but for their number and who wants to hear of them.
+// lost drops records on disk only, from one position up to another: only their number, and the receivers of
+// reports, are known.
 func (o *Outbox) lost(l *lane, from, to uint64, reason string) (gone []outcome) {
 	if from >= to {
 		return nil
@@ -81,9 +82,9 @@ func (o *Outbox) lost(l *lane, from, to uint64, reason string) (gone []outcome) 
 	return append(gone, outcome{topic: l.topic, reason: reason, records: n})
 }
 
-// promote makes ready what is behind, once nothing stands before it: it is in memory, so it need not wait for the disk. While
-// memory is half full, it is only as much as a queue may keep then, for what is in a queue stays there until it has been sent, also
-// when the disk has given it up.
+// promote makes records behind ready once no earlier record is left: they are in memory and need not wait for
+// the disk. In half-full memory it promotes only as many as a queue may keep then, because a queued record
+// stays until sent, even after its loss on disk.
 func (o *Outbox) promote(l *lane) {
 	if l.behind == 0 || l.read < l.next {
 		return
@@ -104,7 +105,7 @@ func (o *Outbox) promote(l *lane) {
 			if r.behind {
 				r.behind = false
 				l.behind--
-				l.place(r) // after those that came from the disk meanwhile
+				l.place(r) // after records read from disk meanwhile
 				l.queue = append(l.queue, r)
 			}
 		}

@@ -10,14 +10,14 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// Durability says how safe a record is to be while it has no outcome.
+// Durability is the safety of a record without an outcome.
 type Durability int8
 
-// The values of the option durability. Of those that the records of one topic ask for, the strictest counts until
-// the topic's lane is empty.
+// The values of the option durability. The strictest request of a topic's records counts until the topic's
+// lane is empty.
 const (
 	Unsaid   Durability = iota // of a record: the connection's; of a connection: Memory
-	Memory                     // in memory only: dropped when its time is up or the outbox is closed
+	Memory                     // in memory only: dropped at its deadline or at the outbox's close
 	Overflow                   // in memory, and on disk rather than lost
 	Disk                       // on disk at once
 )
@@ -35,45 +35,45 @@ func DurabilityOf(word string) Durability {
 	return Unsaid
 }
 
-// shelf is a lane's part on disk, and what leads there and back. A lane is made durable by
+// shelf is a lane's part on disk, with the transitions. A lane becomes durable by
 //
 //   - a record that asks for Disk, or
-//   - with Overflow, a queue at its limits, a record whose time is up, and Spill, and
-//   - what is found on disk at the beginning;
+//   - with Overflow, a queue at its limits, an expired record, and Spill, and
+//   - records found on disk at the beginning.
 //
-// every record it holds then goes to its log, in order, and it is volatile again once it is empty. Sending does not wait for
-// writing: a record may have its outcome before it is written, and is not written any more then.
+// Every record of the lane then goes to its log, in order. An empty lane is volatile again. A send does not
+// wait for a write: a record with an outcome before its write is not written any more.
 //
-// Memory holds the beginning of the log, up to position read, and what is not written yet. Records that are
-// only in write, and not to be sent from there, are behind:
+// Memory has the beginning of the log, up to position read, and the unwritten records. Records only in write,
+// and not to be sent from there, are behind:
 //
 //	        in memory                  on disk only             in memory
 //	sending │ front │ queue │ [read ················ next) │ write, behind │ later
 //
-// What is in later nobody has looked at yet. The feeder takes from there what is to be sent, when nothing else is left and nothing
-// older is on disk only (peek), and the keeper what is to be written (fetch).
+// Records in later are untouched. The feeder takes records to send from there, if no other record is left and
+// no older record is on disk only (peek). The keeper takes records to write (fetch).
 //
-// Everything is guarded by the outbox's mutex.
+// The outbox's mutex guards everything.
 type shelf struct {
 	durable   bool
-	strictest Durability // of what was accepted since the lane was empty
+	strictest Durability // among records accepted since the lane was empty
 
 	write  []*Record // to be written, in order
-	stale  int       // how many of them, at least, have their outcome by now, those being written counted too
-	behind int       // how many of them, and of those being written, are behind
+	stale  int       // lower bound of records in write with an outcome, including records being written
+	behind int       // records behind, in write or being written
 
-	from   uint64 // every position before has its outcome
+	from   uint64 // every earlier position has its outcome
 	read   uint64 // from here on, up to next, records are on disk only
-	next   uint64 // the position of the next record that is written
-	told   uint64 // the from that the spool was last told
-	done   marks  // positions from from on that have their outcome
-	cached int    // records in memory that are on disk too, those in the client not counted
-	shown  int    // the same of those in the client
+	next   uint64 // position of the next written record
+	told   uint64 // the last from passed to the spool
+	done   marks  // positions from from on with an outcome
+	cached int    // records in memory and on disk, except records in the client
+	shown  int    // the same in the client
 
-	left uint64 // records that a stop could not write to disk, but whose frame another run finds
+	left uint64 // records not written by a stop, with frames for another run
 
-	flight  struct{ first, last *Record } // what is in the client, in the order of sending
-	reports map[uint64]report             // of records that are on disk only, by position
+	flight  struct{ first, last *Record } // records in the client, in the order of sending
+	reports map[uint64]report             // of records on disk only, by position
 
 	listed struct{ write, read, settle bool } // is in the keeper's list
 	again  bool                               // the last reading failed
@@ -85,7 +85,7 @@ type report struct {
 	opaque uint64
 }
 
-// stand makes a record for a report about one that is not in memory.
+// stand creates a record for a report about a record outside memory.
 func (w report) stand(l *lane) *Record {
 	return &Record{Topic: l.topic, Report: w.tell, Opaque: w.opaque, Offset: -1}
 }
@@ -94,25 +94,25 @@ func (w report) stand(l *lane) *Record {
 const (
 	never = time.Duration(math.MaxInt64)
 
-	readMost   = 2048    // records that are read at once
-	readLeast  = 16      // the same while memory is full of others
-	readBytes  = 1 << 20 // and bytes; one record may be larger
+	readMost   = 2048    // limit of records in one read
+	readLeast  = 16      // the same while other records fill memory
+	readBytes  = 1 << 20 // limit of bytes in one read; a single record may be larger
 	readTight  = 64 << 10
-	staleMost  = 1024 // records that wait to be written although they have their outcome
-	writeMost  = 4096 // records that are written at once
+	staleMost  = 1024 // records with an outcome in write
+	writeMost  = 4096 // limit of records in one write
 	writeBytes = 4 << 20
 )
 
-// readAhead: a lane with fewer records ready to be sent asks for more from the disk. Tests change it.
+// readAhead: a lane with fewer records ready to send reads more from disk. Tests change it.
 var readAhead = 512
 
 // onDisk is how many of the lane's records are on disk and have no outcome.
 func (s *shelf) onDisk() uint64 { return s.next - s.from - s.done.count }
 
-// spooling says whether there is a disk to turn to.
+// spooling reports whether there is a disk.
 func (o *Outbox) spooling() bool { return o.open != nil }
 
-// join puts a record that has just been accepted into its lane. An outcome it has at once is given.
+// join adds an accepted record to its lane. It returns an immediate outcome.
 func (o *Outbox) join(l *lane, r *Record, following []Record, memory []byte) (gone outcome, ended bool) {
 	want := cmp.Or(r.Durability, o.settings.Durability, Memory)
 	if !o.spooling() {
@@ -124,7 +124,7 @@ func (o *Outbox) join(l *lane, r *Record, following []Record, memory []byte) (go
 		l.probes++
 	}
 	switch {
-	case r.Lifetime > 0: // nobody wants it any more after that, so it is not written
+	case r.Lifetime > 0: // useless afterwards, so never written
 		l.own++
 	case want == Memory && !l.durable && r.Durability != Unsaid && o.spooling() && o.full(): // otherwise the gate keeps the limits
 		o.waiting--
@@ -138,7 +138,7 @@ func (o *Outbox) join(l *lane, r *Record, following []Record, memory []byte) (go
 			o.listWrite(l)
 		}
 	}
-	if r.Lifetime > 0 && l.durable { // whatever is on disk: there is no time for that
+	if r.Lifetime > 0 && l.durable { // no time for records on disk
 		own := r.clone()
 		l.place(own)
 		l.queue = append(l.queue, own)
@@ -150,11 +150,11 @@ func (o *Outbox) join(l *lane, r *Record, following []Record, memory []byte) (go
 	return outcome{}, false
 }
 
-// full says whether the queue's limits are passed by what is in memory.
+// full reports whether memory exceeds the queue's limits.
 func (o *Outbox) full() bool { return o.beyond(int64(o.settings.QueueRecords), o.settings.QueueBytes) }
 
-// half says whether memory holds so much that what is on disk need not be there too: the other half of the queue is
-// for what is not.
+// half reports whether memory is half full: records on disk then leave memory, and the other half is for
+// unwritten records.
 func (o *Outbox) half() bool {
 	return o.beyond(int64(o.settings.QueueRecords)/2, o.settings.QueueBytes/2)
 }
@@ -163,7 +163,7 @@ func (o *Outbox) beyond(records, bytes int64) bool {
 	return o.settings.QueueRecords > 0 && int64(o.waiting+o.sending) > records || o.settings.QueueBytes > 0 && o.bytes > bytes
 }
 
-// spillFull makes the largest lanes durable while what may not be lost fills the queue.
+// spillFull makes the largest lanes durable while records that must not be lost fill the queue.
 func (o *Outbox) spillFull() {
 	if !o.spooling() || !o.full() {
 		return
@@ -190,9 +190,9 @@ func (o *Outbox) spillFull() {
 	}
 }
 
-// makeDurable has everything that a lane holds written, in its order. Again for a durable one, it has written what is
-// not: what was in the client when the spool was opened late. As long as something older is on disk only, that can wait for
-// the end.
+// makeDurable queues every record of a lane for its log, in order. For a durable lane it queues the unwritten
+// records, which were in the client when the spool was opened late. While an older record is on disk only,
+// these can wait for the end.
 func (o *Outbox) makeDurable(l *lane) {
 	if l.durable && !o.ended && (l.read < l.next || l.behind > 0) {
 		return
@@ -216,12 +216,12 @@ func (o *Outbox) makeDurable(l *lane) {
 	}
 }
 
-// unwritten says whether there is something to be written. What is packed of a volatile lane is not, though records that it had
-// while it was durable may still be in write.
+// unwritten reports whether there are records to write. Packed records of a volatile lane do not count,
+// though records of its durable time may still be in write.
 func (l *lane) unwritten() bool { return len(l.write) > 0 || l.durable && l.later.n > 0 }
 
-// fetch takes out what is packed, if it is to be written: as much as is written at once. It is to be sent from memory unless
-// something older is on disk only, or memory is half full.
+// fetch unpacks records for the next write, as many as fit one write. They are sent from memory unless an
+// older record is on disk only, or memory is half full.
 func (o *Outbox) fetch(l *lane) {
 	if !l.durable {
 		return
@@ -249,7 +249,8 @@ func (o *Outbox) fetch(l *lane) {
 	}
 }
 
-// unlist forgets now and then what need not be written any more, should the disk take nothing for long.
+// unlist occasionally removes records with an outcome from write, for a disk that accepts nothing for a long
+// time.
 func (l *lane) unlist() {
 	if l.stale++; l.stale >= staleMost && 2*l.stale >= len(l.write) {
 		l.write, l.stale = slices.DeleteFunc(l.write, func(r *Record) bool {
@@ -262,7 +263,7 @@ func (l *lane) unlist() {
 	}
 }
 
-// toWrite adds a record to what is to be written.
+// toWrite adds a record to write.
 func (l *lane) toWrite(r *Record) {
 	r.toWrite = true
 	if r.chunk != nil {
@@ -271,7 +272,7 @@ func (l *lane) toWrite(r *Record) {
 	l.write = append(l.write, r)
 }
 
-// Spill has everything that must not be lost written to disk, as a stop wants it. It returns at once.
+// Spill queues all records that must not be lost for the disk, before a stop. It returns at once.
 func (o *Outbox) Spill() {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -285,7 +286,7 @@ func (o *Outbox) Spill() {
 	}
 }
 
-// rest makes a lane that has become empty volatile.
+// rest makes an empty lane volatile.
 func (o *Outbox) rest(l *lane) {
 	if l.memory() > 0 || l.read < l.next {
 		return
@@ -296,12 +297,13 @@ func (o *Outbox) rest(l *lane) {
 	}
 }
 
-// written books what the keeper wrote to a lane's log, and gives the records that the stage need not answer for any more.
+// written enters the records written by the keeper to a lane's log, and returns the records the stage may
+// release.
 func (o *Outbox) written(l *lane, batch []*Record, first uint64) (release []*Record) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	stored := o.spool.Now()
-	if l.next != first && l.from == l.next { // the log's numbers go on where those of a log that was emptied ended
+	if l.next != first && l.from == l.next { // the numbers of an emptied log continue
 		l.from, l.read, l.told = first, first, first
 	}
 	for i, r := range batch {
@@ -344,7 +346,7 @@ func (o *Outbox) moveOn(l *lane) {
 	}
 }
 
-// listWrite has the keeper write what the lane has for it.
+// listWrite schedules the lane's write.
 func (o *Outbox) listWrite(l *lane) {
 	if !l.listed.write {
 		l.listed.write = true
@@ -361,7 +363,7 @@ func (o *Outbox) nudge() {
 	}
 }
 
-// takeOver enters what the spool held when it was opened. What was accepted before goes behind it.
+// takeOver enters the spool's content at its opening. Records accepted before follow behind.
 func (o *Outbox) takeOver(logs []SpoolLog) {
 	for _, found := range logs {
 		l := o.lane(found.Topic)
@@ -371,7 +373,7 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 		l.count.Add(metrics.RecordsAccepted, int(n))
 		l.count.Add(metrics.RecordsRestored, int(n))
 		o.away += int(n)
-		// What the client has had already is not written: it would come after what is older.
+		// Records already in the client are not written: their place would be behind older records.
 		var behind []*Record
 		for _, part := range []*[]*Record{&l.front, &l.queue} {
 			*part = slices.DeleteFunc(*part, func(r *Record) bool {
@@ -400,7 +402,7 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 	}
 }
 
-// gaveUp books that the spool gave up everything of a topic before a position.
+// gaveUp enters the spool's loss of all records of a topic before a position.
 func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -410,7 +412,7 @@ func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 		gone = o.lost(l, l.read, before, ReasonSpoolFull)
 		l.read = before
 	}
-	// What is in memory too can still be sent.
+	// Records also in memory can still be sent.
 	forget := func(r *Record, counted *int) {
 		if r.position != 0 && r.position < before {
 			l.done.set(r.position)
@@ -429,7 +431,7 @@ func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 	o.moveOn(l)
 	o.promote(l)
 	o.listRead(l)
-	o.markReady(l) // nothing may be before what is packed any more
+	o.markReady(l) // no older record is before the packed records any more
 	o.signal()
 	return gone
 }

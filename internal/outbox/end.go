@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// endKeeping has everything that must not be lost written, and ends the keeper. A disk that hangs is left alone.
+// endKeeping writes all records that must not be lost, and ends the keeper. It abandons a hanging disk.
 func (o *Outbox) endKeeping() {
 	if !o.Attached() {
 		return
@@ -33,16 +33,16 @@ func (o *Outbox) endKeeping() {
 	o.saying.Unlock()
 }
 
-// errDiskHangs is why something that ought to be on disk is not.
+// errDiskHangs is why a durable record is not on disk.
 var errDiskHangs = errors.New("the disk does not answer; what is not written is given up")
 
-// lastRound writes what is still to be written, unless the disk fails, and closes the spool.
+// lastRound writes the remaining records, unless the disk fails, and closes the spool.
 func (o *Outbox) lastRound() {
 	if o.spool == nil && !o.opened() {
 		return
 	}
 	o.mtx.Lock()
-	o.retry = time.Time{} // one more attempt, whatever happened before
+	o.retry = time.Time{} // a last attempt after any failure
 	o.mtx.Unlock()
 	for {
 		o.round()
@@ -69,8 +69,8 @@ func (o *Outbox) lastRound() {
 	}
 }
 
-// guard ends a panic of the feeder, which would end the engine: the connection takes no more records and gives up those
-// it has, as at the end of the engine. The observer is told, so that callers are refused from then on.
+// guard recovers a panic of the feeder, which would end the engine: the connection refuses all records and
+// drops its own, like at the engine's end. The observer is notified, so callers are refused from then on.
 func (o *Outbox) guard(inSend *bool) {
 	r := recover()
 	if r == nil {
@@ -92,12 +92,12 @@ func (o *Outbox) guard(inSend *bool) {
 	}
 	o.relief.Stop()
 	transport.Close()
-	o.endKeeping() // or it would speak to an observer that may be gone, and keep the disk from the next outbox
+	o.endKeeping() // otherwise the keeper could call a closed observer, and block the next outbox's disk
 	o.giveUp()
 	close(o.stopped)
 }
 
-// guardSender is guard for a sender that is not the feeder: the feeder ends everything.
+// guardSender is guard for a sender other than the feeder: the feeder ends everything.
 func (o *Outbox) guardSender(inSend *bool) {
 	r := recover()
 	if r == nil {
@@ -113,8 +113,8 @@ func (o *Outbox) guardSender(inSend *bool) {
 	o.signal()
 }
 
-// shutDown ends the outbox from the feeder's goroutine: the client's answers come first, then what must not be lost is
-// written to disk, then the rest is given up.
+// shutDown ends the outbox from the feeder's goroutine: first the client's answers, then the write of records
+// that must not be lost, then the drop of the rest.
 func (o *Outbox) shutDown() {
 	o.shut(o.transport)
 	o.awaitSend()
@@ -143,10 +143,10 @@ func (o *Outbox) shut(t Transport) {
 	t.Close()
 }
 
-// giveUp ends the account of whatever still waits: what is on disk stays there, the rest is dropped.
+// giveUp closes the account of all waiting records: records on disk stay there, the rest is dropped.
 func (o *Outbox) giveUp() {
 	var gone []outcome
-	var last []*Record // records that the gate and their owners are the last to look at
+	var last []*Record // records last used by the gate and their owners
 	tell := func() {
 		o.mtx.Unlock()
 		o.tell(gone)
@@ -156,7 +156,7 @@ func (o *Outbox) giveUp() {
 	}
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
-	// Of what came back nobody else has taken a hold: neither who hangs in writing it, nor a Send that a panic left behind.
+	// No other holder has returned records: neither a hanging write, nor a Send left by a panic.
 	alone := o.writing.lane == nil && o.handing == handingNothing
 	for _, l := range o.lanes {
 		durable := l.durable
@@ -170,7 +170,7 @@ func (o *Outbox) giveUp() {
 			}
 			last = append(last, r)
 		}
-		for _, r := range slices.Concat(o.writing.of(l), l.write) { // who hangs in writing them may go on
+		for _, r := range slices.Concat(o.writing.of(l), l.write) { // a hanging write may continue
 			if !r.settled {
 				gone = append(gone, o.abandon(l, r, durable))
 			}
@@ -195,17 +195,17 @@ func (o *Outbox) giveUp() {
 	tell()
 }
 
-// toldAtOnce is how many records an outbox that has ended gives up at once.
+// toldAtOnce is the batch size of drops in an ended outbox.
 const toldAtOnce = 1024
 
-// abandon ends the account of a record that waits.
+// abandon closes the account of a waiting record.
 func (o *Outbox) abandon(l *lane, r *Record, durable bool) outcome {
 	o.waiting--
 	switch {
 	case r.position != 0:
 		l.cached--
 		o.away++
-	case durable && r.Lasting && !r.released: // the next run finds it where it was staged
+	case durable && r.Lasting && !r.released: // the next run finds the staged record
 		l.left++
 	case r.givenUp == purged:
 		return o.settle(l, r, ReasonPurged, nil)

@@ -7,18 +7,18 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// step is what the feeder has to do next.
+// step is the feeder's next action.
 type step struct {
 	closing   bool
 	expired   []outcome
-	old       Transport // to be closed for the next one
+	old       Transport // to close before the next client
 	batch     []*Record // to be sent
 	due       time.Duration
 	wait      time.Duration // how long to sleep if there is nothing to do
 	transport Transport
 }
 
-// feed is the feeder: it sends what feedHere left, and does everything that comes with time or may block.
+// feed is the feeder: it sends the rest of feedHere, and does all timed or blocking work.
 func (o *Outbox) feed() {
 	inSend := false
 	defer o.guard(&inSend)
@@ -34,7 +34,7 @@ func (o *Outbox) feed() {
 		o.dismiss(s.expired)
 		switch {
 		case s.old != nil:
-			s.old.Close() // every done call it owes puts a record back
+			s.old.Close() // every due done call returns a record
 			o.awaitSend()
 			o.finishSwap()
 		case len(s.batch) > 0:
@@ -54,7 +54,7 @@ func (o *Outbox) feed() {
 	}
 }
 
-// decide says what is to be done now, and books what begins with it.
+// decide returns the next action, and enters its start.
 func (o *Outbox) decide() step {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -80,9 +80,9 @@ func (o *Outbox) decide() step {
 	return s
 }
 
-// feedHere sends waiting records from the calling goroutine. To wake the feeder costs more than a small batch does. Only one
-// goroutine sends at a time, so records enter the client in their order. Accept of others meanwhile leaves its records to the sender.
-// The caller must not be inside the transport.
+// feedHere sends waiting records from the calling goroutine, because a wake-up of the feeder costs more than
+// a small batch. A single goroutine sends at a time, so records enter the client in order. A concurrent
+// Accept leaves its records to the sender. The caller must not be inside the transport.
 func (o *Outbox) feedHere() {
 	inSend := false
 	defer o.guardSender(&inSend)
@@ -102,7 +102,7 @@ func (o *Outbox) feedHere() {
 	}
 }
 
-// decideHere is decide for feedHere. It wakes the feeder if that has something to do earlier than it expects.
+// decideHere is decide for feedHere. It wakes the feeder for work earlier than the feeder expects.
 func (o *Outbox) decideHere() (s step) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -122,7 +122,7 @@ func (o *Outbox) decideHere() (s step) {
 	return s
 }
 
-// dismiss tells of records that have left their lane for good, which nobody looks at afterwards.
+// dismiss reports records that have left their lane permanently and have no later reader.
 func (o *Outbox) dismiss(gone []outcome) {
 	if len(gone) == 0 {
 		return
@@ -137,8 +137,8 @@ func (o *Outbox) dismiss(gone []outcome) {
 	}
 }
 
-// collect moves records that may be sent now from their lanes to the client's account, and drops those that have waited on
-// disk for too long. All of one batch fall due in the same second, so that the client needs one deadline for them.
+// collect moves sendable records from their lanes to the client's account, and drops records too old on disk.
+// All records of a batch have deadlines in the same second, so the client needs a single deadline.
 func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Duration, gone []outcome) {
 	if o.next != nil || o.handing != handingNothing || o.holding {
 		return nil, 0, nil
@@ -199,7 +199,7 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 	return batch, bucket, gone
 }
 
-// lend keeps a record that the client is about to be given until its Send has returned.
+// lend keeps a record for the client until its Send has returned.
 func (o *Outbox) lend(r *Record) {
 	if n := len(o.lent); r.chunk != nil && (n == 0 || o.lent[n-1] != r.chunk) {
 		r.chunk.holds++
@@ -207,7 +207,7 @@ func (o *Outbox) lend(r *Record) {
 	}
 }
 
-// returned notes that Send has returned.
+// returned notes the return of Send.
 func (o *Outbox) returned() {
 	for _, c := range o.lent {
 		o.spare.letGo(c, 1)
@@ -216,7 +216,7 @@ func (o *Outbox) returned() {
 	o.lent = o.lent[:0]
 }
 
-// tidy gives back memory that is not used, and says when to look again; 0 = there is nothing to look for.
+// tidy frees unused memory, and returns the time until the next check; 0 = no check needed.
 func (o *Outbox) tidy(now time.Duration) (again time.Duration) {
 	s := &o.spare
 	if s.rests > 0 && s.since != 0 && now >= s.since+spareRest && o.waiting+o.sending == 0 {
@@ -227,7 +227,7 @@ func (o *Outbox) tidy(now time.Duration) (again time.Duration) {
 	return s.trim(now)
 }
 
-// done is the client's answer for one record.
+// done is the client's answer for a record.
 func (o *Outbox) done(r *Record, err error) {
 	reason, permanent := o.judge(err)
 	out, settled := o.book(r, err, reason, permanent)
@@ -259,7 +259,7 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 		reason = ""
 		l.proven, l.failures, l.refusal = true, 0, nil
 	case permanent:
-		// The broker has answered, so the way to it is good.
+		// The broker has answered, so the topic is reachable.
 		l.proven, l.failures = true, 0
 		dead = kept && o.spooling()
 	case r.Lifetime > 0 && refused != "":
@@ -276,11 +276,11 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 			l.refusal = err
 		}
 		l.takeBack(r)
-		if late { // with r, which is older than all the others
+		if late { // together with r, the oldest
 			o.makeDurable(l)
 		}
 		o.dueAt(o.due(r))
-		o.signal() // it may fall due before the rest comes back
+		o.signal() // may expire before the rest is back
 		if !r.Probe {
 			l.count.Add(metrics.RecordsRetried, 1)
 		}
@@ -319,7 +319,7 @@ func (o *Outbox) judge(err error) (string, bool) {
 	return transport.Permanent(err)
 }
 
-// afterAnswer decides what an answer makes possible for its lane, and wakes the feeder only if there is something.
+// afterAnswer decides the consequences of an answer for the lane, and wakes the feeder only if there are any.
 func (o *Outbox) afterAnswer(l *lane, now time.Duration) {
 	if l.draining {
 		if l.sending > 0 {
@@ -345,7 +345,7 @@ func (o *Outbox) afterAnswer(l *lane, now time.Duration) {
 	}
 }
 
-// backoff is the wait after so many failed rounds in a row.
+// backoff returns the wait after this number of failed rounds in a row.
 func (o *Outbox) backoff(failures int) time.Duration {
 	wait := max(o.settings.Backoff, 10*time.Millisecond)
 	for range failures - 1 {
@@ -357,13 +357,13 @@ func (o *Outbox) backoff(failures int) time.Duration {
 	return min(wait, max(o.settings.BackoffMax, 10*time.Millisecond))
 }
 
-// refusalBackoff is the least wait after so many rounds in a row that brokers refused. The connection is fine then, so the limits
-// for reconnecting, which may be 0, do not bound how often a broker is asked what it has refused.
+// refusalBackoff returns the least wait after this number of refused rounds in a row. The connection works
+// then, so the limits for reconnection, which may be 0, do not limit repeated requests to a refusing broker.
 func refusalBackoff(failures int) time.Duration {
 	return min(100*time.Millisecond<<min(failures-1, 4), time.Second)
 }
 
-// expire drops waiting records whose time is up, or has their lane written to disk if they must not be lost.
+// expire drops waiting records at their deadline, or makes their lane durable if they must not be lost.
 func (o *Outbox) expire(now time.Duration) []outcome {
 	if o.expiry == 0 || now < o.expiry {
 		return nil
@@ -389,7 +389,7 @@ func (o *Outbox) expire(now time.Duration) []outcome {
 	return gone
 }
 
-// patience is how long the feeder may sleep if nobody wakes it.
+// patience returns the feeder's longest sleep without a wake-up.
 func (o *Outbox) patience(now time.Duration) time.Duration {
 	wait := time.Hour
 	sooner := func(at time.Duration) {
@@ -408,7 +408,7 @@ func (o *Outbox) patience(now time.Duration) time.Duration {
 	return wait
 }
 
-// startSwap says which client is to be closed for the next one: the present one, once it is empty or out of patience.
+// startSwap returns the client to close before the next: the present client, once empty or out of patience.
 func (o *Outbox) startSwap(now time.Duration) Transport {
 	if o.next == nil || ((o.sending > 0 || o.handing != handingNothing) && now < o.next.deadline) {
 		return nil
@@ -416,7 +416,7 @@ func (o *Outbox) startSwap(now time.Duration) Transport {
 	return o.transport
 }
 
-// finishSwap puts the next client in the place of the closed one.
+// finishSwap replaces the closed client with the next.
 func (o *Outbox) finishSwap() {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()

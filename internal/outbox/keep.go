@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// keeping is what the keeper needs: the goroutine that does everything that may wait for the disk. Guarded by the
-// outbox's mutex unless said otherwise.
+// keeping is the state of the keeper, the goroutine for all work that may wait for the disk. The outbox's
+// mutex guards it unless noted otherwise.
 type keeping struct {
 	open    func() (Spool, error)    // nil = nothing is ever kept on disk
 	spool   Spool                    // the keeper's; nil = not open
-	holding bool                     // nothing is sent before it is known what the spool holds
-	failing [chore(len(doing))]error // what cannot be done for now
-	trouble error                    // one of these
+	holding bool                     // no sends before the content of the spool is known
+	failing [chore(len(doing))]error // errors of work that fails for now
+	trouble error                    // one of failing
 	retry   time.Time                // when to try again
 	limits  *SpoolLimits             // the latest, for when the spool is open
-	owed    func() error             // forgets dead letters that were taken, once these are on disk elsewhere; the keeper's
+	owed    func() error             // removes taken dead letters once they are elsewhere on disk; used by the keeper
 	chores  chores
 	writing writing
 
 	toKeep chan struct{} // holds a token when the keeper has something to look at
 	orders chan func()   // to be run by the keeper
 	finish chan struct{} // closed when the keeper is to end
-	kept   chan struct{} // closed when it has
+	kept   chan struct{} // closed at its end
 
 	finishing sync.Once
 
-	moved  atomic.Uint64 // counts what the keeper has got done
+	moved  atomic.Uint64 // counts the keeper's progress
 	saying sync.RWMutex  // held for reading over the keeper's calls to gate, observer and reports
-	mute   bool          // under saying: there are to be none any more
+	mute   bool          // under saying: no further calls
 }
 
-// chores are what is to be done on disk, in this order: a record must not leave its log before it is a dead letter.
+// chores are the keeper's work lists, in this order: a record must be a dead letter before it leaves its log.
 type chores struct {
 	bury   []DeadLetter
 	write  []*lane
@@ -42,10 +42,10 @@ type chores struct {
 	settle []*lane
 }
 
-// none says whether there is nothing to do.
+// none reports whether all lists are empty.
 func (c *chores) none() bool { return len(c.bury)+len(c.write)+len(c.read)+len(c.settle) == 0 }
 
-// writing is what is being written just now.
+// writing is the write in progress.
 type writing struct {
 	lane  *lane
 	batch []*Record
@@ -58,15 +58,15 @@ func (w *writing) of(l *lane) []*Record {
 	return nil
 }
 
-// diskPatience is how long a disk may hang before others go on without it: what the spool may hold is not waited for any
-// longer at the beginning, and at the end what is not written is given up.
+// diskPatience is the limit of waits for a hanging disk: at the beginning for the spool's content, and at the
+// end for unwritten records, which are then dropped.
 const diskPatience = 3 * time.Second
 
 // orderPatience is how long a command waits for the disk.
 const orderPatience = 30 * time.Second
 
-// say makes calls to gate, observer and reports for the keeper, which a hanging disk may keep from knowing that the outbox
-// has been closed.
+// say runs calls to gate, observer and reports for the keeper, which may learn late of the outbox's close
+// because of a hanging disk.
 func (o *Outbox) say(calls func()) {
 	o.saying.RLock()
 	defer o.saying.RUnlock()
@@ -75,15 +75,16 @@ func (o *Outbox) say(calls func()) {
 	}
 }
 
-// spoolRetry is how long the keeper waits before it tries again what failed.
+// spoolRetry is the keeper's wait before a retry.
 const spoolRetry = time.Second
 
-// lettersMost is how many dead letters wait in memory while the disk takes none; older ones are given up.
+// lettersMost is the limit of dead letters in memory while the disk accepts none; older letters are dropped.
 const lettersMost = 10_000
 
-// Attach gives the outbox a disk: open is called by the keeper, on a goroutine of the outbox, and again every second while it
-// fails. Nothing is sent before it has been tried once, because what the spool holds comes first, unless the disk hangs. What
-// comes while it fails waits in memory and is written when it succeeds. A second call has no effect. The outbox closes the spool.
+// Attach adds a disk to the outbox. The keeper calls open on a goroutine of the outbox, and again every
+// second after a failure. Nothing is sent before the first attempt, because the spool's records come first,
+// unless the disk hangs. Records accepted during failures wait in memory and are written after a success. A
+// second call has no effect. The outbox closes the spool.
 func (o *Outbox) Attach(open func() (Spool, error)) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -96,7 +97,7 @@ func (o *Outbox) Attach(open func() (Spool, error)) {
 	time.AfterFunc(diskPatience, o.letGo)
 }
 
-// letGo ends the wait for what the spool holds.
+// letGo ends the wait for the spool's content.
 func (o *Outbox) letGo() {
 	o.mtx.Lock()
 	o.holding = false
@@ -104,7 +105,7 @@ func (o *Outbox) letGo() {
 	o.signal()
 }
 
-// Attached says whether there is a disk.
+// Attached reports whether there is a disk.
 func (o *Outbox) Attached() bool {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -131,8 +132,9 @@ func (o *Outbox) keep() {
 	}
 }
 
-// guardKeeper ends a panic of the keeper, which would end the engine. Nothing is kept on disk from then on, and the
-// connection fails like one whose feeder has. The spool is closed, so that it is free for the next start.
+// guardKeeper recovers a panic of the keeper, which would end the engine. Nothing is written to disk from
+// then on, and the connection fails as after a panic of the feeder. The spool is closed, to be free for the
+// next start.
 func (o *Outbox) guardKeeper() {
 	r := recover()
 	if r == nil {
@@ -145,12 +147,12 @@ func (o *Outbox) guardKeeper() {
 	o.say(func() { o.observer.Panicked(r) })
 	o.signal()
 	if spool != nil {
-		defer func() { _ = recover() }() // it may be what is broken
+		defer func() { _ = recover() }() // the spool itself may be broken
 		_ = spool.Close()
 	}
 }
 
-// round does what is to be done once, and says how long there is nothing to do unless somebody nudges.
+// round runs all due work once, and returns the time until the next work without a nudge.
 func (o *Outbox) round() time.Duration {
 	if !o.opened() {
 		return max(0, time.Until(o.retry))
@@ -180,8 +182,8 @@ func (o *Outbox) round() time.Duration {
 	return o.pause()
 }
 
-// rotate puts the lane that could not be written behind the others, or one with a record that has no room would keep
-// smaller ones from the disk for ever.
+// rotate moves a lane with a failed write behind the others: a record without space would block smaller
+// records forever.
 func (o *Outbox) rotate() {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -203,12 +205,12 @@ func (o *Outbox) pause() time.Duration {
 	return max(0, time.Until(o.retry))
 }
 
-// opened opens the spool if that has not been done.
+// opened opens the spool unless open.
 func (o *Outbox) opened() bool {
 	if o.spool != nil {
 		return true
 	}
-	if time.Now().Before(o.retry) { // only the keeper writes it while there is no spool
+	if time.Now().Before(o.retry) { // only the keeper writes it without a spool
 		return false
 	}
 	spool, err := o.open()
@@ -225,7 +227,7 @@ func (o *Outbox) opened() bool {
 		o.takeOverDead(dead)
 	}
 	o.mtx.Unlock()
-	if limits != nil { // changed while it was being opened
+	if limits != nil { // changed during the opening
 		spool.Configure(*limits)
 	}
 	o.note(err, toOpen)
@@ -245,10 +247,10 @@ func (o *Outbox) read(l *lane) {
 	}
 	before := l.next
 	most, bytes := readMost, readBytes
-	if o.half() { // so that a thousand topics do not bring as many times that into memory
+	if o.half() { // a thousand topics must not read as many times this amount into memory
 		most, bytes = readLeast, readTight
 	}
-	if o.settings.QueueRecords > 0 { // leave room for what is in memory only
+	if o.settings.QueueRecords > 0 { // leaves space for records in memory only
 		most = min(most, max(1, o.settings.QueueRecords/4))
 	}
 	o.mtx.Unlock()
@@ -275,7 +277,7 @@ func (o *Outbox) read(l *lane) {
 	o.signal()
 }
 
-// settleLog tells the spool how far a lane's records have their outcome.
+// settleLog passes the end of a lane's records with an outcome to the spool.
 func (o *Outbox) settleLog(l *lane) {
 	o.mtx.Lock()
 	l.listed.settle = false
@@ -301,7 +303,7 @@ func (o *Outbox) settleLog(l *lane) {
 	}
 }
 
-// Usage says what is on disk; ok = false when nothing is ever kept there. trouble is why the spool cannot be used for
+// Usage returns the state of the disk; ok = false without a disk. trouble is why the spool is unusable for
 // now.
 func (o *Outbox) Usage() (usage SpoolUsage, trouble error, ok bool) {
 	o.mtx.Lock()
@@ -313,14 +315,14 @@ func (o *Outbox) Usage() (usage SpoolUsage, trouble error, ok bool) {
 	return usage, trouble, ok
 }
 
-// Adjust changes settings without changing the client, those of a swap under way too. limits are the spool's.
+// Adjust changes settings without a change of the client, also of a swap in progress. limits are the spool's.
 func (o *Outbox) Adjust(change func(*Settings), limits SpoolLimits) {
 	o.mtx.Lock()
 	change(&o.settings)
 	if o.next != nil {
 		change(&o.next.settings)
 	}
-	for _, l := range o.lanes { // what waits profits too; what was promised more keeps it
+	for _, l := range o.lanes { // waiting records profit from longer limits; earlier promises stay
 		if o.spooling() && l.memory() > 0 {
 			l.strictest = max(l.strictest, o.settings.Durability)
 		}

@@ -9,22 +9,22 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// lane is the queue of one topic. Order matters per key, so per topic at most; a lane of its own for each keeps a
-// topic that cannot be delivered from holding up the others. Everything in it is guarded by the outbox's mutex.
+// lane is the queue of a topic. Order matters per key, so per topic at most; separate lanes prevent an
+// undeliverable topic from blocking others. The outbox's mutex guards everything.
 type lane struct {
 	topic string
 
-	front []*Record // to be sent before queue: what came back from the client, in order
-	queue []*Record // never sent; queue[head:] is what is left
+	front []*Record // to be sent before queue: returned by the client, in order
+	queue []*Record // never sent; queue[head:] is left
 	head  int
-	later pack   // what was accepted behind it, and behind what is to be written
-	seq   uint64 // counts the records that left it, and those from the disk
+	later pack   // accepted behind queue and write
+	seq   uint64 // counts records taken from later or from disk
 
-	own   int           // records of front, queue, later and returned with a lifetime of their own
-	swept time.Duration // when all of the queue was last looked at for them
+	own   int           // records of front, queue, later and returned with a Lifetime
+	swept time.Duration // time of the last scan of the whole queue for own
 
-	probes     int // among all those in memory
-	probesSent int // and those in the client
+	probes     int // among all records in memory
+	probesSent int // and among records in the client
 
 	sending      int // records inside the client, which are linked in flight
 	sendingBytes int
@@ -32,8 +32,8 @@ type lane struct {
 	returned []*Record     // failed with time left while draining, in no order
 	draining bool          // a record is to be tried again: nothing is sent until the client has returned the rest
 	proven   bool          // the last answer was an acknowledgement: the whole window may be used
-	failures int           // rounds that failed since the last acknowledgement
-	refusal  error         // the brokers' last word in those, if it was a Refusal: why records wait
+	failures int           // failed rounds since the last acknowledgement
+	refusal  error         // the brokers' last answer in those rounds, if a Refusal: why records wait
 	resume   time.Duration // not to be sent before
 	ready    bool          // is in the feeder's list
 
@@ -43,15 +43,15 @@ type lane struct {
 	count metrics.Counts
 }
 
-// ahead is how many records are there that are sent next.
+// ahead returns the number of records ready to send next.
 func (l *lane) ahead() int { return len(l.front) + len(l.queue) - l.head }
 
 func (l *lane) waiting() int { return l.ahead() + l.later.n }
 
-// memory is how many records the lane holds in memory, those in the client included.
+// memory returns the number of the lane's records in memory, including the client.
 func (l *lane) memory() int { return l.waiting() + len(l.returned) + l.behind + l.sending }
 
-// How many records are taken out of a pack at once: few for a topic of which only one may be sent. Tests change it.
+// Number of records unpacked at once: few for a topic with a window of one. Tests change it.
 var (
 	unpackMost  = 64
 	unpackFirst = 4
@@ -71,13 +71,13 @@ func (l *lane) peek() *Record {
 	return nil
 }
 
-// place gives a record its place behind those that are there.
+// place assigns a record its place behind the present records.
 func (l *lane) place(r *Record) {
 	r.seq = l.seq
 	l.seq++
 }
 
-// unpack moves what was accepted first of all that is packed behind what is to be sent, and to be written if that is so.
+// unpack moves the oldest packed records behind the queue, and into write if necessary.
 func (l *lane) unpack(most int) {
 	if !l.proven {
 		most = min(most, unpackFirst)
@@ -92,7 +92,7 @@ func (l *lane) unpack(most int) {
 	}
 }
 
-// unpacked takes out what was accepted first of all that is packed.
+// unpacked removes and returns the oldest packed records.
 func (l *lane) unpacked(most int) []Record {
 	records := l.later.take(most)
 	for i := range records {
@@ -114,7 +114,7 @@ func (l *lane) pop() {
 	}
 	l.queue[l.head] = nil
 	l.head++
-	// Give the consumed part back once it is half of a queue worth the copy.
+	// Drop the consumed part once it is half of a queue worth the copy.
 	if l.head == len(l.queue) {
 		l.queue, l.head = l.queue[:0], 0
 	} else if l.head >= 1024 && l.head*2 >= len(l.queue) {
@@ -127,9 +127,9 @@ func (l *lane) pop() {
 // sweepPause is the least time between two looks at a whole queue, which may be long.
 const sweepPause = 5 * time.Millisecond
 
-// expire takes out what waits past its time and says when to look again, 0 = nothing is waiting. The queues are in
-// the order of falling due, so that their heads are enough; what came back while draining is not, and neither is a
-// queue in which some record has a lifetime of its own.
+// expire removes expired records and returns the time of the next check, 0 = nothing waits. The queues are in
+// the order of deadlines, so their heads suffice; exceptions are records returned during a drain, and queues
+// with a record with its own Lifetime.
 func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late []*Record, again time.Duration) {
 	for r := l.peek(); r != nil; r = l.peek() {
 		if again = due(r); now < again {
@@ -179,12 +179,12 @@ func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late 
 	return late, again
 }
 
-// laterDue is when the first record that is packed falls due unless it has a lifetime of its own. There is one.
+// laterDue returns the deadline of the first packed record without its Lifetime. There must be one.
 func (l *lane) laterDue(due func(*Record) time.Duration) time.Duration {
 	return due(&Record{lane: l, born: l.later.born()})
 }
 
-// launch notes that the record at the head, taken off by pop, goes into the client.
+// launch notes that the record popped from the head enters the client.
 func (l *lane) launch(r *Record) {
 	r.sent = int64(r.size())
 	l.sending++
@@ -205,7 +205,7 @@ func (l *lane) launch(r *Record) {
 	l.flight.last = r
 }
 
-// land notes that the client has answered for a record.
+// land notes the client's answer for a record.
 func (l *lane) land(r *Record) {
 	l.sending--
 	if r.Probe {
@@ -229,7 +229,7 @@ func (l *lane) land(r *Record) {
 	r.inFlight, r.priorSent, r.nextSent = false, nil, nil
 }
 
-// takeBack keeps a record that is to be tried again until the client has returned the rest. Its memory is not used again.
+// takeBack stores a record for a retry until the client has returned the rest. Its memory is not reused.
 func (l *lane) takeBack(r *Record) {
 	r.stay()
 	if r.Lifetime > 0 {
@@ -240,8 +240,8 @@ func (l *lane) takeBack(r *Record) {
 	l.withdrawn.Store(true)
 }
 
-// putBack returns what the client gave back to its place before everything that was accepted later. All of it was
-// sent before anything that is in front or queue now, so only the returned records need sorting.
+// putBack restores the client's returned records to their place before all later records. All were sent
+// before any record now in front or queue, so only the returned records need sorting.
 func (l *lane) putBack() {
 	slices.SortFunc(l.returned, func(a, b *Record) int { return cmp.Compare(a.seq, b.seq) })
 	l.front = append(l.returned, l.front...)
@@ -250,7 +250,7 @@ func (l *lane) putBack() {
 	l.withdrawn.Store(false)
 }
 
-// overdue says whether a record that need not be dropped is late.
+// overdue reports whether a record that must not be dropped is late.
 func (l *lane) overdue(now time.Duration, due func(*Record) time.Duration) bool {
 	late := func(r *Record) bool { return r.Lifetime == 0 && now >= due(r) }
 	if r := l.peek(); l.own == 0 && len(l.returned) == 0 {
@@ -260,15 +260,16 @@ func (l *lane) overdue(now time.Duration, due func(*Record) time.Duration) bool 
 		l.later.n > 0 && now >= l.laterDue(due)
 }
 
-// takeAll empties the lane of what may be sent and is not packed.
+// takeAll empties the lane of sendable, unpacked records.
 func (l *lane) takeAll() []*Record {
 	all := slices.Concat(l.returned, l.front, l.queue[l.head:])
 	l.returned, l.front, l.queue, l.head = nil, nil, nil, 0
 	return all
 }
 
-// room says whether the lane may hand r to the client now. A window of one until the way has proven good bounds what
-// an unreachable or unknown topic holds in the client; a record larger than the window's bytes goes alone.
+// room reports whether the lane may pass r to the client now. Until the first acknowledgement, a window of
+// one bounds the records of an unreachable or unknown topic in the client. A record larger than the window's
+// bytes goes alone.
 func (l *lane) room(r *Record, s Settings) bool {
 	if l.sending == 0 {
 		return true

@@ -2,15 +2,15 @@ package outbox
 
 import "math/bits"
 
-// marks remembers which positions of a log have their outcome although an earlier one has not. Positions are small
-// whole numbers close to each other, so a bit each is enough.
+// marks stores positions with an outcome behind a position without. Positions are small, dense integers, so a
+// bit each is enough.
 type marks struct {
 	base  uint64 // position of bit 0 of words[0], a multiple of 64
 	words []uint64
-	count uint64 // bits that are set
+	count uint64 // number of set bits
 }
 
-// set marks a position, which is not below the one that advance last gave.
+// set marks a position, which must not be below the last result of advance.
 func (m *marks) set(position uint64) {
 	if m.count == 0 {
 		m.base, m.words = position&^63, m.words[:0]
@@ -32,7 +32,7 @@ func (m *marks) set(position uint64) {
 	}
 }
 
-// advance takes the unbroken run of marks that begins at from, and gives the first position behind it.
+// advance removes the unbroken run of marks from from on, and returns the first position behind.
 func (m *marks) advance(from uint64) uint64 {
 	for m.count > 0 && from >= m.base {
 		word := int((from - m.base) / 64)

@@ -9,10 +9,10 @@ import (
 // errBusy is the answer to a command while the disk hangs. The command is carried out all the same.
 var errBusy = errors.New("the disk does not answer; it is done when it does")
 
-// errNotTaken is the answer to one that the keeper did not even hear.
+// errNotTaken is the answer to an order that the keeper never took.
 var errNotTaken = errors.New("the disk does not answer; try again when it does")
 
-// order has the keeper do something, waits for it and gives its results.
+// order makes the keeper execute do, waits, and returns the results.
 func (o *Outbox) order(do func(Spool) (int, error)) (n int, err error) {
 	if !o.Attached() {
 		return 0, errNoSpool
@@ -51,8 +51,8 @@ func (o *Outbox) order(do func(Spool) (int, error)) (n int, err error) {
 	}
 }
 
-// Purge drops everything that waits on disk, or to get there, and the dead letters, and says how many that were: of one topic, or
-// of all with an empty one. It waits for the disk.
+// Purge drops all records on disk, all records waiting for the disk, and the dead letters, of one topic, or
+// of all topics for "". It returns their numbers. It waits for the disk.
 func (o *Outbox) Purge(topic string) (records, dead int, err error) {
 	records, err = o.order(func(Spool) (n int, err error) {
 		var gone []outcome
@@ -90,8 +90,8 @@ func (o *Outbox) cannotWrite() error {
 	return o.failing[toWrite]
 }
 
-// purge drops what waits in a durable lane. What the client has goes its way, but is not on disk any more: it would keep
-// everything behind it there, to be sent after the next start.
+// purge drops the waiting records of a durable lane. Records in the client continue, but leave the disk:
+// otherwise they would keep later records there, to be sent after the next start.
 func (o *Outbox) purge(l *lane) (gone []outcome) {
 	if !l.durable {
 		return nil
@@ -140,11 +140,11 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 	return gone
 }
 
-// Retry sends the dead letters again and ends every wait before another attempt, of one topic, or of all with an empty one. It
-// says how many dead letters there were, and how many topics were waiting, and waits for the disk.
+// Retry requeues the dead letters and ends every wait before a retry, of one topic, or of all topics for "".
+// It returns the numbers of dead letters and of waiting topics. It waits for the disk.
 func (o *Outbox) Retry(topic string) (dead, topics int, err error) {
 	dead, err = o.order(func(spool Spool) (int, error) {
-		if err := o.cannotWrite(); err != nil { // they are safer where they are
+		if err := o.cannotWrite(); err != nil { // the letters are safer on disk
 			return 0, err
 		}
 		return o.exhume(spool, topic, func(letters []DeadLetter) error {
@@ -173,7 +173,7 @@ func (o *Outbox) Retry(topic string) (dead, topics int, err error) {
 	return dead, topics, err
 }
 
-// unwritten says whether something is to be written.
+// unwritten reports whether there are records to write.
 func (o *Outbox) unwritten() bool {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()

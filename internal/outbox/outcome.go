@@ -9,23 +9,23 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// outcome is what became of one record, carried out of the locked part to be told to the gate, the record's owner and
-// the observer.
+// outcome is the outcome of a record, for the calls to the gate, the record's owner and the observer outside
+// the lock.
 type outcome struct {
-	record *Record // nil: of records that nobody knows any more
+	record *Record // nil: of unknown records
 	reason string  // empty = acknowledged
 	err    error
 
-	dead    bool   // it became a dead letter
-	release bool   // the stage need not answer for the record any more
+	dead    bool   // became a dead letter
+	release bool   // the stage may release the record
 	spooled bool   // no outcome, but the end: the record stays on disk
-	unknown bool   // the record stands for one that is counted among those that nobody knows
-	topic   string // without a record: whose records they were,
+	unknown bool   // the record stands for a record counted as unknown
+	topic   string // without a record: the topic of the records,
 	records int    // and how many
 }
 
-// verdict is the outcome as an error. Where the outbox itself gave up, errors.Is finds the DroppedError in it, and the
-// client's last word is added unless that only says the same.
+// verdict returns the outcome as an error. For a drop by the outbox itself, errors.Is finds the DroppedError,
+// and the client's last error is added unless redundant.
 func (out *outcome) verdict() error {
 	switch {
 	case out.spooled:
@@ -44,13 +44,13 @@ func (out *outcome) verdict() error {
 	return fmt.Errorf("%w (%w)", DroppedError(out.reason), out.err)
 }
 
-// tooOld reports whether a record has been on disk for longer than it may. What a clock says that somebody may set does not
-// count: the spool has a clock of its own.
+// tooOld reports whether a record has exceeded its time on disk. The spool's clock counts, which no user can
+// set.
 func (o *Outbox) tooOld(r *Record) bool {
 	return o.settings.MaxAge > 0 && r.position != 0 && o.spool != nil && o.spool.Now()-r.Stored > o.settings.MaxAge
 }
 
-// buryOld makes a dead letter of a record that is too old.
+// buryOld makes a too old record a dead letter.
 func (o *Outbox) buryOld(l *lane, r *Record) outcome {
 	o.waiting--
 	if r.position != 0 {
@@ -60,7 +60,8 @@ func (o *Outbox) buryOld(l *lane, r *Record) outcome {
 		(o.spool.Now()-r.Stored).Truncate(time.Second), o.settings.MaxAge.Hours()))
 }
 
-// settle gives a record its outcome. It has left the lane's queues and the totals of waiting or sending already.
+// settle assigns a record its outcome. The record must have left the lane's queues and the totals of waiting
+// and sending.
 func (o *Outbox) settle(l *lane, r *Record, reason string, err error) outcome {
 	n := 1
 	if r.Probe {
@@ -70,7 +71,7 @@ func (o *Outbox) settle(l *lane, r *Record, reason string, err error) outcome {
 	return o.conclude(l, outcome{record: r, reason: reason, err: err})
 }
 
-// conclude ends everything about a record but its place in the account.
+// conclude ends everything about a record except its count.
 func (o *Outbox) conclude(l *lane, out outcome) outcome {
 	r := out.record
 	out.release = !r.released
@@ -108,10 +109,10 @@ func (o *Outbox) tally(l *lane, reason string, n int) {
 	}
 }
 
-// empty says whether there is nothing left that has no outcome.
+// empty reports whether no record without an outcome is left.
 func (o *Outbox) empty() bool { return o.waiting+o.sending+o.away == 0 }
 
-// tell gives outcomes to those who wait for them, without the lock.
+// tell reports outcomes to their receivers, without the lock.
 func (o *Outbox) tell(outcomes []outcome) {
 	var observed []outcome
 	for i := range outcomes {
@@ -138,7 +139,7 @@ func (o *Outbox) tell(outcomes []outcome) {
 	}
 }
 
-// addUp adds an outcome to those that the observer is told of: one for each topic and reason, with the first error.
+// addUp adds an outcome to the observer's outcomes: one for each topic and reason, with the first error.
 func (out *outcome) addUp(observed []outcome) []outcome {
 	if out.reason == "" || out.unknown || out.spooled {
 		return observed
@@ -158,7 +159,7 @@ func (out *outcome) addUp(observed []outcome) []outcome {
 	return append(observed, outcome{topic: topic, records: records, reason: out.reason, err: out.err, dead: out.dead})
 }
 
-// DroppedError is the outcome of a record that the outbox itself dropped: the reason.
+// DroppedError is the outcome of a record dropped by the outbox itself: the reason.
 type DroppedError string
 
 // Error implements error.

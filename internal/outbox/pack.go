@@ -10,56 +10,56 @@ import (
 	"unsafe"
 )
 
-// pack holds records that nobody works on yet, in the order in which they were accepted: all that makes up a record is
-// written into blocks of bytes. So a million that wait for a broker weigh little more than their keys and values, and the
-// garbage collector, which has nothing to look at inside a block, does the same work for them as for none. What a record
-// brings along that cannot be written down stands beside its block.
+// pack has untouched records, in the order of acceptance, written into blocks of bytes. A million records
+// waiting for a broker weigh little more than their keys and values. The garbage collector finds no pointers
+// in a block, so its work is the same with a million records as without. Parts of a record that are no bytes
+// are beside its block.
 //
-// A record that is taken out refers to its block's bytes. What becomes of both once nobody needs them is said at spare.
+// An unpacked record refers to its block's bytes. spare describes the reuse of both.
 //
-// Records whose bytes stay where they are may be kept as references while many wait, see reference.go.
+// Records with bytes in shared memory may be kept as references while many wait, see reference.go.
 //
-// Layout of a record: flags; how much later than the one before it in the block it was accepted by the wall clock, ns, and
-// on the outbox's clock, ns; of a boxed one nothing more. Then its charge, the lengths of key and value, with headers their
-// number and the lengths of each one's name and value, the latter one too high, 0 = null; then the bytes: key, value, and
-// each header's name and value. Numbers are varints.
+// Layout of a record: flags; the difference to the previous record's acceptance on the wall clock, ns, and on
+// the outbox's clock, ns; for a boxed record nothing more. Then its charge, the lengths of key and value,
+// with headers their number and the lengths of each name and value, the latter plus one, 0 = null. Then the
+// bytes: key, value, and each header's name and value. Numbers are varints.
 type pack struct {
 	blocks []block // the oldest first
 	n      int     // records
-	boxes  int     // of those, boxed ones
+	boxes  int     // boxed records among them
 	latest int     // room in the block made last
 
 	spare *spare // where rooms and chunks come from
-	open  *chunk // that records are made in; nil = none
-	rests bool   // it is empty and keeps a block
+	open  *chunk // for new records; nil = none
+	rests bool   // empty, with a block
 }
 
 // block is a run of records.
 type block struct {
 	bytes   []byte
-	room    *room  // whose they are; nil = the garbage collector's
+	room    *room  // owner of the bytes; nil = the garbage collector
 	written clocks // of the record written last
-	read    clocks // of the one read last
-	at      int    // where the next one to be read begins
+	read    clocks // of the last record read
+	at      int    // offset of the next record
 	extras  []extra
-	extra   int              // the first of them that has not been read
-	states  []*atomic.Uint32 // of the frames of those records that have one
+	extra   int              // first unread element
+	states  []*atomic.Uint32 // states of the frames of these records
 	state   int              // the same
 
-	*references // what is to come into bytes; nil = nothing
+	*references // not yet copied into bytes; nil = none
 }
 
-// clocks are the two times of a record that others are told relative to.
+// clocks are the two times of a record that other times are relative to.
 type clocks struct {
 	accepted int64 // ns since 1970
 	born     time.Duration
 }
 
-// extra is what a record brings along that is not bytes.
+// extra is the part of a record that is no bytes.
 type extra struct {
 	report func(*Record, error)
 	opaque uint64
-	boxed  *Record // the whole record; nil for a boxed one that is not there any more
+	boxed  *Record // the whole record; nil for a removed boxed record
 }
 
 const (
@@ -67,23 +67,23 @@ const (
 	packValue               // the value is not null
 	packHeaders             // there are headers
 	packExtra               // there is an extra
-	packBoxed               // and the record is in it
+	packBoxed               // the record is in the extra
 	packStaged              // there is a state
 	packLasting             // of a frame that outlives Asterisk's process
 )
 
-// blockMost is the most room that a block has for records that share it: as much as one slab of the stage. Tests change it.
+// blockMost is the largest block shared by records: the size of a slab of the stage. Tests change it.
 var blockMost = 64 << 10
 
-// Estimates for the numbers of a record, and of one header, that is to come: a bad one wastes room in a block, or makes
-// another one.
+// Estimated sizes of a future record's numbers, and of a future header's: a bad estimate wastes space in a
+// block, or costs another block.
 const (
 	packNumbers       = 14
 	packHeaderNumbers = 3
 )
 
-// add puts a record behind the others. The record and its bytes are copied, unless these stay in memory, which may be nil: see
-// AcceptStaying. following are those that may come next, for a good guess of what room is needed.
+// add appends a record. The record and its bytes are copied, except bytes that stay in memory, which may be
+// nil: see AcceptStaying. following are probable next records, for an estimate of the space.
 func (p *pack) add(r *Record, topic string, following []Record, memory []byte) {
 	box := r.Lifetime > 0 || r.released || !time.Unix(0, r.Accepted.UnixNano()).Equal(r.Accepted)
 	now := clocks{r.Accepted.UnixNano(), r.born}
@@ -114,7 +114,7 @@ func (p *pack) add(r *Record, topic string, following []Record, memory []byte) {
 	b.write(r, now, box)
 }
 
-// rewind begins a block anew whose records have all gone back.
+// rewind restarts a block whose records have all gone back.
 func (b *block) rewind(now clocks) {
 	if b.room == nil || b.references != nil || b.room.chunks > 0 || b.at == 0 || b.at < len(b.bytes) {
 		return
@@ -137,11 +137,12 @@ func (r *Record) clone() *Record {
 	return &own
 }
 
-// newBlock makes a block of at least so much room: for what comes next of the same topic too, and the more the more there is
-// already. A large one comes from the spare ones, and of few lanes also a small one, which will be used again.
+// newBlock creates a block of at least this size, with space for the next records of the same topic, more for
+// a larger pack. A large block comes from the spare blocks; with few lanes a small block too, because it will
+// be reused.
 func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
 	large := size > blockMost/8
-	if large && blockMost%size > blockMost/8 && (size > blockMost/2 || len(p.blocks) >= blocksFlowing) { // of its own it wastes nothing
+	if large && blockMost%size > blockMost/8 && (size > blockMost/2 || len(p.blocks) >= blocksFlowing) { // a separate block wastes nothing
 		p.blocks = append(p.blocks, block{bytes: make([]byte, 0, size)})
 		return
 	}
@@ -166,8 +167,8 @@ func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
 	p.blocks = append(p.blocks, block{bytes: from.bytes[:0], room: from, extras: from.extras[:0], states: from.states[:0]})
 }
 
-// blocksFlowing is how many blocks there may be of a pack whose records are going to be sent soon: large ones share blocks then,
-// also when that wastes more than an eighth of each, and no record is kept as a reference. Tests change it.
+// blocksFlowing is the largest number of blocks in a pack whose records will be sent soon: large records then
+// share blocks, even if more than an eighth is wasted, and no record is a reference. Tests change it.
 var blocksFlowing = 16
 
 // packed is how long the record is in a block behind one of these times.
@@ -246,7 +247,7 @@ func (b *block) write(r *Record, now clocks, box bool) {
 	b.bytes = to
 }
 
-// take takes out the first records, at most so many, and at least one if there is any.
+// take removes and returns the first records, at most `most`, and at least one if there is any.
 func (p *pack) take(most int) (records []Record) {
 	if most = min(most, p.n); most == 0 {
 		return nil
@@ -259,7 +260,7 @@ func (p *pack) take(most int) (records []Record) {
 	n := 0
 	for ; n < len(records); n++ {
 		if room := p.present().room; room != nil {
-			if p.open == nil { // none of these goes back, and neither could what they refer to
+			if p.open == nil { // such records do not go back, and neither do their chunks
 				break
 			}
 			p.open.refer(room)
@@ -279,7 +280,7 @@ func (p *pack) take(most int) (records []Record) {
 	return records
 }
 
-// places gives room for records, at most so many, in the chunk that is open.
+// places returns space for at most `most` records in the open chunk.
 func (p *pack) places(most int) []Record {
 	if c := p.open; c != nil && (c.given == len(c.records) || len(c.rooms) >= chunkRooms) {
 		p.spare.close(c)
@@ -292,7 +293,7 @@ func (p *pack) places(most int) []Record {
 	return left[:min(most, len(left))]
 }
 
-// first is the block that is read next. There is one.
+// first returns the next block to read. There must be one.
 func (p *pack) first() *block {
 	for p.blocks[0].at == len(p.blocks[0].bytes) {
 		if p.blocks[0].references != nil {
@@ -325,7 +326,7 @@ func (p *pack) dropBytes(b *block) {
 	p.spare.leave(b.room)
 }
 
-// present is the block of the first record that is still there. There is one.
+// present returns the block of the first record left. There must be one.
 func (p *pack) present() *block {
 	for {
 		b := p.first()
@@ -337,7 +338,7 @@ func (p *pack) present() *block {
 	}
 }
 
-// next reads what comes next into r, which is empty, unless it is not there any more.
+// next decodes the next record into the empty r, and reports false for a removed record.
 func (p *pack) next(r *Record) (there bool) {
 	if poisoning {
 		*r = Record{}
@@ -384,7 +385,7 @@ func (p *pack) next(r *Record) (there bool) {
 		numbers.uvarint()
 		for i := range r.Headers {
 			name, value := from.take(numbers.uvarint(), true), numbers.uvarint()
-			// What stands in a block does not change, as is asked of a string.
+			// Bytes of a block never change, as a string requires.
 			r.Headers[i] = Header{unsafe.String(unsafe.SliceData(name), len(name)), from.take(max(value, 1)-1, value > 0)}
 		}
 	}
@@ -392,7 +393,7 @@ func (p *pack) next(r *Record) (there bool) {
 	return true
 }
 
-// born is when the first record was accepted. There is one.
+// born returns the time of the first record's acceptance. There must be one.
 func (p *pack) born() time.Duration {
 	b := p.present()
 	from := reader{bytes: b.bytes, at: b.at + 1}
@@ -400,7 +401,7 @@ func (p *pack) born() time.Duration {
 	return b.read.born + time.Duration(from.varint())
 }
 
-// remove takes out those boxed records of which gone says so.
+// remove removes the boxed records selected by gone.
 func (p *pack) remove(gone func(*Record) bool) {
 	if p.boxes == 0 {
 		return
@@ -417,7 +418,7 @@ func (p *pack) remove(gone func(*Record) bool) {
 	p.reset()
 }
 
-// reset lets go of the blocks once there are no records, but for one of which there is something left.
+// reset releases the blocks of a pack without records, except a block still in use.
 func (p *pack) reset() {
 	if p.n > 0 || p.rests {
 		return
@@ -427,7 +428,7 @@ func (p *pack) reset() {
 	}
 	if p.latest = 0; len(p.blocks) == 1 && p.blocks[0].room != nil && p.spare.rests < restsMost {
 		b := &p.blocks[0]
-		b.at, b.read = len(b.bytes), b.written // behind those that were removed
+		b.at, b.read = len(b.bytes), b.written // behind removed records
 		clear(b.extras)
 		b.extras, b.extra = b.extras[:0], 0
 		b.states, b.state = b.states[:0], 0
@@ -438,7 +439,7 @@ func (p *pack) reset() {
 	p.rest()
 }
 
-// rest lets go of all that an empty pack has.
+// rest releases everything of an empty pack.
 func (p *pack) rest() {
 	p.awake()
 	for len(p.blocks) > 0 {
@@ -453,7 +454,7 @@ func (p *pack) rest() {
 	}
 }
 
-// awake is for a pack that is not to keep a block because it is empty.
+// awake marks a pack that must not keep a block while empty.
 func (p *pack) awake() {
 	if p.rests {
 		p.rests = false
@@ -467,7 +468,7 @@ const extrasKept = 1024
 // blocksKept is for how many blocks an empty pack keeps the list.
 const blocksKept = 64
 
-// reader reads what block.write wrote.
+// reader decodes the output of block.write.
 type reader struct {
 	bytes []byte
 	at    int
@@ -490,7 +491,7 @@ func (r *reader) varint() int64 {
 	return n
 }
 
-// take gives so many bytes, whose capacity ends with them; nil unless there are any at all.
+// take returns n bytes without spare capacity; nil unless there.
 func (r *reader) take(n uint64, there bool) []byte {
 	if !there {
 		return nil

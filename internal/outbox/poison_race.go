@@ -4,12 +4,12 @@ package outbox
 
 import "time"
 
-// poisoning: with the race detector, whoever looks at a record that has gone back to be used again finds out.
+// poisoning: the race detector's build detects readers of reused records.
 const poisoning = true
 
 var usedAgain = []byte("used again")
 
-// poisonRecords makes records useless, in a way that the race detector sees too.
+// poisonRecords makes records invalid, visibly for the race detector.
 func poisonRecords(records []Record) {
 	for i := range records {
 		r := &records[i]
@@ -18,7 +18,7 @@ func poisonRecords(records []Record) {
 	}
 }
 
-// poisonBytes does it to the bytes of a block.
+// poisonBytes does the same to the bytes of a block.
 func poisonBytes(bytes []byte) {
 	for i := range bytes {
 		bytes[i] = 0xDB

@@ -9,25 +9,25 @@ import (
 	"unsafe"
 )
 
-// references are records at the end of a pack whose bytes stay in shared memory while they wait, so an outage holds each
-// record once. A record is copied into the block when its turn comes, because another process can change shared memory. Its
-// frame is released at its outcome, or when it is on disk.
+// references are records at the end of a pack whose bytes stay in shared memory during the wait, so an outage
+// stores each record once. A record is copied into the block at its turn, because another process can change
+// shared memory. Its frame is released at its outcome, or once the record is on disk.
 //
-// A reference is some fifteen bytes of numbers, as varints: flags as in pack.go; how much later than the one before it
-// the record was accepted, ns; what to add to that on the outbox's clock, ns; its charge; where the state of its frame
-// lies, behind that of the one before. Then, for key, value and each header, the place behind the state and the length;
-// a header has the number of its name first, and a length that is one too high, 0 = null.
+// A reference is some fifteen bytes of numbers, as varints: flags as in pack.go; the difference to the
+// previous record's acceptance, ns; a correction for the outbox's clock, ns; its charge; the place of its
+// frame's state, relative to the previous state. Then, for key, value and each header, the place relative to
+// the state and the length; a header has the number of its name first, and its length plus one, 0 = null.
 type references struct {
 	memory  []byte
 	numbers []byte
 	names   []string // of headers
 	extras  []extra
-	lasting bool // of all of them
+	lasting bool // of all references
 	written mark // of the reference written last
-	next    mark // of the one to be read next
+	next    mark // of the next reference to read
 }
 
-// mark is a place in references, and what the numbers there are relative to.
+// mark is a place in references, with the base of its relative numbers.
 type mark struct {
 	clocks
 	staged int64 // where the state lies in memory
@@ -35,10 +35,11 @@ type mark struct {
 	extra  int
 }
 
-// referenceRest is an estimate for a reference behind the first one: how much longer its times and place are, bytes.
+// referenceRest is the estimated additional size of the times and the place in references after the first,
+// bytes.
 const referenceRest = 6
 
-// refer puts a record behind the others as a reference, if that can be.
+// refer appends a record as a reference, if possible.
 func (p *pack) refer(r *Record, topic string, following []Record, memory []byte) bool {
 	if memory == nil || r.Staged == nil {
 		return false
@@ -127,7 +128,7 @@ func (f *references) place(to, b []byte, staged int64, more int) []byte {
 	return binary.AppendVarint(to, placeIn(f.memory, b)-staged)
 }
 
-// namesNear is how many names back one is looked for: the records of a slab mostly have the same.
+// namesNear is the length of the search backwards for a name: the records of a slab mostly share names.
 const namesNear = 8
 
 // name returns the number of a header's name.
@@ -140,7 +141,7 @@ func (f *references) name(name string) uint64 {
 	return uint64(len(f.names) - 1)
 }
 
-// lastReferences returns those of the last block, or nil.
+// lastReferences returns the references of the last block, or nil.
 func (p *pack) lastReferences() *references {
 	if len(p.blocks) == 0 {
 		return nil
@@ -150,7 +151,7 @@ func (p *pack) lastReferences() *references {
 
 const nowhere = math.MinInt64
 
-// placeIn returns where b begins in memory, nowhere if it does not lie in it. What is empty lies anywhere.
+// placeIn returns the offset of b in memory, or nowhere outside of it. An empty b is anywhere.
 func placeIn(memory, b []byte) int64 {
 	if len(b) == 0 {
 		return 0
@@ -165,7 +166,7 @@ func placeIn(memory, b []byte) int64 {
 // rest is how many bytes of references there are.
 func (f *references) rest() int { return len(f.numbers) - f.next.at }
 
-// record reads the next reference. The record points into memory, and its headers are a part of headers.
+// record decodes the next reference. The record points into memory, and its headers are a part of headers.
 func (f *references) record(headers []Header) (Record, []Header) {
 	from := reader{bytes: f.numbers, at: f.next.at}
 	flags := from.byte()
@@ -204,8 +205,8 @@ func (f *references) record(headers []Header) (Record, []Header) {
 	return r, headers
 }
 
-// unfold copies the next records of a block's references into the block, whose bytes have been read: as many as a room has room
-// for, and at least one.
+// unfold copies the next records of a block's references into the block, whose bytes have been read: as many
+// as a room has space for, and at least one.
 func (p *pack) unfold(b *block) {
 	p.dropBytes(b)
 	f := b.references
@@ -228,7 +229,7 @@ func (p *pack) unfold(b *block) {
 	b.references = nil
 }
 
-// furnish gives an empty block memory for its first references, as newBlock does.
+// furnish allocates an empty block's memory for its first references, like newBlock.
 func (p *pack) furnish(b *block) {
 	first, size := 0, 0
 	var headers []Header

@@ -2,7 +2,7 @@ package outbox
 
 import "time"
 
-// sendPatience is how long a client may sit on a Send before another goroutine takes over what else the feeder does.
+// sendPatience is a Send's time before another goroutine takes over the feeder's other work.
 const sendPatience = 5 * time.Millisecond
 
 // handing says how far the feeder is with giving a batch to the client.
@@ -11,11 +11,11 @@ type handing int
 const (
 	handingNothing handing = iota
 	handingOn              // a goroutine is inside the transport's Send, or about to be
-	handingAlone           // and it is not the feeder, or not any more
+	handingAlone           // not the feeder, or no longer
 )
 
-// relieve makes its goroutine the feeder in place of one whom the client has not let go: time passes for the waiting
-// records, a swap and the end come when they are due, only nothing is sent until that Send has returned.
+// relieve makes its goroutine the feeder in place of a feeder blocked in the client: deadlines of waiting
+// records, a swap and the end happen in time, but nothing is sent until the return of that Send.
 func (o *Outbox) relieve() {
 	o.mtx.Lock()
 	needed := o.handing == handingOn
@@ -28,7 +28,7 @@ func (o *Outbox) relieve() {
 	}
 }
 
-// relieved notes that Send has returned, and says whether another goroutine has become the feeder meanwhile.
+// relieved notes the return of Send, and reports whether another goroutine has become the feeder meanwhile.
 func (o *Outbox) relieved() bool {
 	o.relief.Stop()
 	o.mtx.Lock()
@@ -42,14 +42,14 @@ func (o *Outbox) relieved() bool {
 	return alone
 }
 
-// hurry has the feeder relieved soon, should it be stuck in Send, because there is something to attend to.
+// hurry schedules the relief of a feeder blocked in Send, because there is work.
 func (o *Outbox) hurry() {
 	if o.handing == handingOn {
 		o.relief.Reset(sendPatience)
 	}
 }
 
-// awaitSend waits, once the client is closed, for a Send that it held to return.
+// awaitSend waits for the return of a blocked Send after the client's close.
 func (o *Outbox) awaitSend() {
 	for {
 		o.mtx.Lock()

@@ -5,36 +5,36 @@ import (
 	"time"
 )
 
-// spare is what an outbox uses again: records that the client was given, and the blocks that their bytes are in. Without it
-// every million records of 300 bytes costs half a second of zeroing, page faults and collecting.
+// spare is the outbox's pool: records used by the client, and the blocks of their bytes. Without the pool, a
+// million records of 300 bytes cost half a second of zeroing, page faults and collections.
 //
-// A chunk holds records that were taken out of one pack, a room the bytes of one block. A chunk goes back once nobody can look
-// at its records any more, all of them: it has holds, which are
+// A chunk has the records unpacked from one pack, a room the bytes of one block. A chunk goes back once no
+// reader of any of its records is left. Its holds are
 //
-//   - one of each record, until its outcome has been told to the gate and to whoever wants a report,
-//   - one more while it is in its lane's write, or being written, and the gate is told of that,
-//   - one of each Send that was given any of them, until it has returned.
+//   - one for each record, until its outcome was reported to the gate and the receiver of its report,
+//   - another while the record is in its lane's write, or being written, until the gate's notice of that,
+//   - one for each Send with any of the records, until its return.
 //
-// A room goes back once its pack is done with it and each chunk with a record in it has gone back. Whatever else becomes of a
-// record, that it becomes a dead letter, is sent again or leaves memory, its hold is never let go, and the garbage collector gets
-// its chunk and what that refers to. So a place that was not thought of costs memory and no record.
+// A room goes back once its pack is done with it and each chunk with a record in it has gone back. A record
+// that is dead-lettered, retried or spilled never releases its hold, so its chunk is garbage-collected
+// instead of reused. An unforeseen path thus costs memory and no record.
 //
-// Everything is guarded by the outbox's mutex.
+// The outbox's mutex guards everything.
 type spare struct {
 	chunks stock[chunk]
 	rooms  stock[room]
-	since  time.Duration // when the stocks' least was counted from; 0 = it is not counted
+	since  time.Duration // start of the count for the stocks' least; 0 = no count
 	lanes  int           // of the outbox
-	rests  int           // packs that are empty and keep a room
+	rests  int           // empty packs with a room
 
-	numbers []byte // of a reference that is being written
+	numbers []byte // of the reference being written
 }
 
 // chunk is some records.
 type chunk struct {
 	records []Record
-	given   int     // how many of them there are, from the first
-	rooms   []*room // that the bytes of these are in
+	given   int     // number of used records, from the first
+	rooms   []*room // rooms with bytes of these records
 	holds   int
 	open    bool // a pack makes more records here
 }
@@ -44,24 +44,24 @@ type room struct {
 	bytes  []byte
 	extras []extra          // of the block
 	states []*atomic.Uint32 // the same
-	chunks int              // that have a record in it
-	open   int              // how many use it besides: a pack that writes or reads there
+	chunks int              // with a record in the room
+	open   int              // number of other users: a writing or reading pack
 }
 
-// chunkRecords is how many records a chunk has. Tests change it.
+// chunkRecords is the number of records in a chunk. Tests change it.
 var chunkRecords = 64
 
 const (
-	roomsMost  = 256 // rooms that are kept while there is traffic: 16 MiB, as much as a client has of a topic
+	roomsMost  = 256 // rooms kept under traffic: 16 MiB, a client's share of a topic
 	chunksMost = 512 // and chunks: 8 MiB
-	chunkRooms = 16  // rooms that a chunk refers to before another one is begun
+	chunkRooms = 16  // limit of a chunk's rooms; then another chunk begins
 	spareKept  = 2   // of both, for as long as there is none
 	spareRest  = 2 * time.Second
-	restsMost  = 16 // packs that may keep a room although they are empty
-	lanesFew   = 16 // an outbox with no more lanes has a room for each of them, however little they carry
+	restsMost  = 16 // limit of empty packs with a room
+	lanesFew   = 16 // an outbox with no more lanes has a room for each, at any traffic
 )
 
-// chunk gives one for a pack to make records in.
+// chunk returns a chunk for a pack's records.
 func (s *spare) chunk() *chunk {
 	c := s.chunks.take()
 	if c == nil {
@@ -71,7 +71,7 @@ func (s *spare) chunk() *chunk {
 	return c
 }
 
-// room gives one for a pack's next block.
+// room returns a room for a pack's next block.
 func (s *spare) room() *room {
 	r := s.rooms.take()
 	if r == nil {
@@ -89,14 +89,14 @@ func (c *chunk) refer(r *room) {
 	}
 }
 
-// stay has a record not go back, because somebody is going to look at it. More than once does no harm.
+// stay excludes a record from reuse, because of a later reader. Idempotent.
 func (r *Record) stay() {
 	if r.chunk != nil {
 		r.home, r.chunk = r.chunk, nil
 	}
 }
 
-// letGo ends so many holds of a chunk. nil: of records that do not go back.
+// letGo releases holds of a chunk. nil: of records without reuse.
 func (s *spare) letGo(c *chunk, holds int) {
 	if c == nil {
 		return
@@ -121,7 +121,7 @@ func (s *spare) letGo(c *chunk, holds int) {
 	}
 }
 
-// letGoAll ends one hold of each record.
+// letGoAll releases a hold of each record.
 func (s *spare) letGoAll(records []*Record) {
 	var c *chunk
 	holds := 0
@@ -135,14 +135,14 @@ func (s *spare) letGoAll(records []*Record) {
 	s.letGo(c, holds)
 }
 
-// close ends that a pack makes records in a chunk.
+// close ends a pack's use of a chunk.
 func (s *spare) close(c *chunk) {
 	if c.open = false; c.holds == 0 {
 		s.letGo(c, 0)
 	}
 }
 
-// leave ends that a pack has a room.
+// leave ends a pack's use of a room.
 func (s *spare) leave(r *room) {
 	if r.open--; r.open == 0 && r.chunks == 0 {
 		s.putRoom(r)
@@ -156,13 +156,13 @@ func (s *spare) putRoom(r *room) {
 	s.rooms.put(r, roomsMost)
 }
 
-// surplus reports whether there is something that trim may find to be unused.
+// surplus reports whether trim may find unused memory.
 func (s *spare) surplus() bool {
 	return s.rests > 0 || len(s.rooms.list) > spareKept || len(s.chunks.list) > spareKept
 }
 
-// trim gives the garbage collector what was not needed for spareRest, and says when to look again; 0 = there is nothing to
-// look for.
+// trim releases memory not needed for spareRest, and returns the time until the next check; 0 = no check
+// needed.
 func (s *spare) trim(now time.Duration) (again time.Duration) {
 	if !s.surplus() {
 		s.since = 0
@@ -180,13 +180,13 @@ func (s *spare) trim(now time.Duration) (again time.Duration) {
 	return s.since + spareRest
 }
 
-// stock is what there is of one kind.
+// stock is the free list of one kind.
 type stock[T any] struct {
 	list  []*T
-	least int // how many there were at all times since it was counted
+	least int // minimum since the start of the count
 }
 
-// take gives what was put there last, or nil.
+// take returns the last element put, or nil.
 func (s *stock[T]) take() (one *T) {
 	n := len(s.list) - 1
 	if n >= 0 {
@@ -203,7 +203,7 @@ func (s *stock[T]) put(one *T, most int) {
 	}
 }
 
-// trim lets go of what was not taken.
+// trim releases the unused elements.
 func (s *stock[T]) trim() {
 	n := max(len(s.list)-s.least, spareKept)
 	if n < len(s.list) {

@@ -1,23 +1,24 @@
 package outbox
 
-// acknowledger is what a Transport may be too: one that tells of records of one topic that were acknowledged together by
-// one call of acknowledge, and then not by their done. It must not be called with a record whose Send has another outbox's
-// done; it does not block and does not keep the slice. The records are used again as with done.
+// acknowledger is an optional interface of a Transport that reports jointly acknowledged records of one topic
+// by a single call of acknowledge, instead of their done. The call must not include a record whose Send has
+// another outbox's done. acknowledge does not block and does not keep the slice. The records are reused as
+// after done.
 type acknowledger interface {
 	AcknowledgeBy(acknowledge func(records []*Record))
 }
 
-// groupGate is what a Gate may be too: Release for many records at once.
+// groupGate is an optional interface of a Gate: Release for many records at once.
 type groupGate interface{ ReleaseAll(records []*Record) }
 
-// attend has a transport tell of acknowledged records together, if it can.
+// attend makes a capable transport report acknowledged records jointly.
 func (o *Outbox) attend(t Transport) {
 	if t, ok := t.(acknowledger); ok {
 		t.AcknowledgeBy(o.acknowledged)
 	}
 }
 
-// acknowledged is done for records of one topic that were acknowledged together: each costs its own entry only.
+// acknowledged is done for jointly acknowledged records of one topic: each costs only its own entry.
 func (o *Outbox) acknowledged(records []*Record) {
 	release, reports := o.bookAll(records)
 	if gate, ok := o.gate.(groupGate); ok {
@@ -39,15 +40,15 @@ func (o *Outbox) acknowledged(records []*Record) {
 	o.mtx.Unlock()
 }
 
-// bookAll enters acknowledged records of one topic into the account. It gives those that the gate has to be told of, and
-// says whether any wants a report.
+// bookAll enters acknowledged records of one topic into the account. It returns the records for the gate, and
+// whether any wants a report.
 func (o *Outbox) bookAll(records []*Record) (release []*Record, reports bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	l := records[0].lane
 	release = records
 	counted := len(records)
-	var durable []*Record // those of records that are to be released, once some are not
+	var durable []*Record // records to release, if not all
 	for i, r := range records {
 		l.land(r)
 		o.bytes -= r.sent

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// chore is a kind of what the keeper does.
+// chore is a kind of the keeper's work.
 type chore int
 
 const (
@@ -24,7 +24,7 @@ var doing = [...]string{
 	"closing the spool",
 }
 
-// note remembers that something fails on the disk, or works again, and tells the observer of a change.
+// note records that work on the disk fails, or succeeds again, and notifies the observer of a change.
 func (o *Outbox) note(err error, what chore) {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", doing[what], err)
@@ -42,7 +42,7 @@ func (o *Outbox) note(err error, what chore) {
 	}
 }
 
-// sumUp says whether there has come to be trouble, or to be none: latest, or what else is failing.
+// sumUp reports whether a trouble began or ended: latest, or another failing chore.
 func (o *Outbox) sumUp(latest error) (changed bool) {
 	for _, err := range o.failing {
 		latest = cmp.Or(latest, err)
@@ -52,10 +52,10 @@ func (o *Outbox) sumUp(latest error) (changed bool) {
 	return changed
 }
 
-// putOff says whether what failed is not to be tried again yet.
+// putOff reports whether a failed chore is not due for a retry yet.
 func (o *Outbox) putOff(what chore) bool { return o.failing[what] != nil && time.Now().Before(o.retry) }
 
-// over ends the trouble with what is not to be done any more: what fails stays on the lists.
+// over ends the troubles of chores without work: failing work stays on the lists.
 func (o *Outbox) over() {
 	o.mtx.Lock()
 	changed := false

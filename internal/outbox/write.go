@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// write writes to a lane's log what waits for it, or puts that off.
+// write writes a lane's waiting records to its log, or postpones the write.
 func (o *Outbox) write(l *lane) {
 	o.mtx.Lock()
-	if o.putOff(toWrite) { // before anything is looked at: what waits may be much
+	if o.putOff(toWrite) { // before any scan: the list may be long
 		l.listed.write = false
 		o.relist(l)
 		o.mtx.Unlock()
@@ -45,7 +45,7 @@ func (o *Outbox) write(l *lane) {
 	}
 	was := o.failing[toWrite]
 	if err == nil && was != nil && len(o.chores.write) > 0 {
-		o.retry = time.Now() // it is over when everything is written, and not with what just fitted
+		o.retry = time.Now() // over only when everything is written, not after a partial success
 		was = nil
 	}
 	o.mtx.Unlock()
@@ -54,8 +54,8 @@ func (o *Outbox) write(l *lane) {
 	}
 }
 
-// appendSome writes a batch to a lane's log, or as much of its beginning as there is room for; what it leaves has to be
-// written next. A spool that is to drop what is oldest does so in small steps, so that it gives up no more than it must.
+// appendSome writes a batch to a lane's log, or as many of its first records as fit; the rest must be written
+// next. A spool with drop_oldest drops in small steps, to drop no more than necessary.
 func (o *Outbox) appendSome(l *lane, batch []*Record, drop bool) (tried []*Record, first uint64, err error) {
 	const step = 64 << 10
 	bytes := 0
@@ -87,7 +87,8 @@ func (o *Outbox) appendSome(l *lane, batch []*Record, drop bool) (tried []*Recor
 	return batch, first, err
 }
 
-// relist has the keeper write more in its next round. Unlike listWrite it wakes nobody: only the keeper calls it.
+// relist schedules another write for the keeper's next round. Unlike listWrite it wakes no goroutine: only
+// the keeper calls it.
 func (o *Outbox) relist(l *lane) {
 	if !l.listed.write {
 		l.listed.write = true
@@ -95,7 +96,7 @@ func (o *Outbox) relist(l *lane) {
 	}
 }
 
-// nextBatch takes from a lane what is to be written next. What has its outcome already need not be.
+// nextBatch removes the next records to write from a lane. Records with an outcome are skipped.
 func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
 	l.listed.write = false
 	o.fetch(l)
@@ -128,7 +129,7 @@ func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
 	return batch
 }
 
-// makeRoom has the spool give up its oldest records.
+// makeRoom makes the spool drop its oldest records.
 func (o *Outbox) makeRoom() bool {
 	topic, before, ok := o.spool.DropOldest()
 	if ok {
