@@ -29,7 +29,7 @@
 #define RESK_LINE 64
 
 #define RESK_CONTROL_MAGIC  UINT64_C(0x4c525443534b4552) /* "RESKCTRL" where the lowest byte comes first */
-#define RESK_CONTROL_LAYOUT 2                            /* of struct resk_control; the engine refuses any other */
+#define RESK_CONTROL_LAYOUT 3                            /* of struct resk_control; the engine refuses any other */
 
 /* Numbers of gates and progress records. Number 0 is unused and means "none". */
 #define RESK_GATES    4096
@@ -133,7 +133,8 @@ struct resk_gate {
 	int64_t producer_id;    /* of the idempotent producer */
 	int64_t producer_epoch; /* 1 more than its epoch; 0 = there is no identity. Set to 0 while the other two are written */
 	uint64_t cluster;       /* a hash of the id of the cluster that issued producer_id */
-	int64_t unused_done[3];
+	int64_t dropped;        /* records that engines have dropped. The next engine's account begins with them */
+	int64_t unused_done[2];
 
 	/* Written by the module, at each look of the pump and in stage_publish, and never read by the module. */
 	_Alignas(RESK_LINE) int64_t admitted; /* frames ever admitted */
@@ -158,6 +159,7 @@ SHARED_AT(resk_gate, done_charge, 72);
 SHARED_AT(resk_gate, producer_id, 80);
 SHARED_AT(resk_gate, producer_epoch, 88);
 SHARED_AT(resk_gate, cluster, 96);
+SHARED_AT(resk_gate, dropped, 104);
 SHARED_AT(resk_gate, admitted, 128);
 SHARED_AT(resk_gate, handed, 136);
 SHARED_AT(resk_gate, unshared, 144);

@@ -109,12 +109,30 @@ func (c *connection) box() *outbox.Outbox {
 
 // bind makes gate the connection's gate and opens it. The engine's configuring is held.
 func (c *connection) bind(gate *Gate) {
-	if c.gate.Swap(gate) != gate { // an engine before this one may have logged these
+	if old := c.gate.Swap(gate); old != gate { // an engine before this one may have logged these
 		c.mtx.Lock()
 		c.alone = gate.Unshared.Load()
 		c.mtx.Unlock()
+		c.inherit(gate.Dropped.Load())
+		gate.Dropped.Add(old.Dropped.Load())
 	}
 	c.setGate()
+}
+
+// droppedEarlier is the reason for records that engines before this one have dropped. The log may lack them: an engine that is
+// killed cannot log the lines that it holds back.
+const droppedEarlier = "dropped by an earlier engine"
+
+// inherit begins the account with the records that earlier engines have dropped.
+func (c *connection) inherit(dropped int64) {
+	if dropped <= 0 || dropped > math.MaxInt32 { // the memory is shared with another process
+		return
+	}
+	c.mtx.Lock()
+	c.counts.Add(metrics.RecordsAccepted, int(dropped))
+	c.counts.AddFor(metrics.RecordsDropped, droppedEarlier, int(dropped))
+	c.mtx.Unlock()
+	host.Logf(c.engine.log, host.Notice, "connection '%s': engines before this one dropped %d record(s) in all", c.name, dropped)
 }
 
 // setGate tells the stage its limits.
@@ -188,6 +206,9 @@ func (c *connection) Dropped(topic, reason string, records int, err error) {
 		}
 		c.givenUp[topic] += records
 		return
+	}
+	if gate := c.gate.Load(); gate != nil {
+		gate.Dropped.Add(int64(records))
 	}
 	of := fmt.Sprintf("for topic '%s'", topic)
 	if topic == "" {

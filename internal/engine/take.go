@@ -307,6 +307,7 @@ func (t *taking) damaged(f *frame.Frame, err error) { t.drop("that cannot be rea
 // drop counts a frame that is no record, gives back what it held, and says so.
 func (t *taking) drop(what string, f *frame.Frame, err error) {
 	t.broken++
+	t.connection.gate.Load().Dropped.Add(1)
 	t.handed.State(f.At).Store(frame.Done)
 	if !t.recovered {
 		t.connection.gate.Load().Finish(1, int64(f.Charge))

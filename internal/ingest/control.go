@@ -12,7 +12,7 @@ import (
 // What boundary/shared.h says. TestLayout compares it with the header.
 const (
 	controlMagic  = 0x4c525443534b4552 // RESK_CONTROL_MAGIC
-	controlLayout = 2                  // RESK_CONTROL_LAYOUT
+	controlLayout = 3                  // RESK_CONTROL_LAYOUT
 	gateCount     = 4096               // RESK_GATES
 	progressCount = 1024               // RESK_PROGRESS
 	ringEntries   = 1024               // RESK_RING
@@ -83,7 +83,8 @@ type Gate struct {
 	producerID    atomic.Int64
 	producerEpoch atomic.Int64
 	cluster       atomic.Uint64
-	_             [3]int64
+	Dropped       atomic.Int64 // records, ever
+	_             [2]int64
 
 	// The module writes these from time to time.
 	Admitted atomic.Int64

@@ -57,6 +57,7 @@ func TestLayout_GoAndC_Alike(t *testing.T) {
 		{"offsetof(struct resk_gate, producer_id)", at(unsafe.Offsetof(Gate{}.producerID))},
 		{"offsetof(struct resk_gate, producer_epoch)", at(unsafe.Offsetof(Gate{}.producerEpoch))},
 		{"offsetof(struct resk_gate, cluster)", at(unsafe.Offsetof(Gate{}.cluster))},
+		{"offsetof(struct resk_gate, dropped)", at(unsafe.Offsetof(Gate{}.Dropped))},
 		{"offsetof(struct resk_gate, max_frames)", at(unsafe.Offsetof(Gate{}.MaxFrames))},
 		{"offsetof(struct resk_gate, max_charge)", at(unsafe.Offsetof(Gate{}.MaxCharge))},
 		{"offsetof(struct resk_gate, max_length)", at(unsafe.Offsetof(Gate{}.MaxLength))},

@@ -41,6 +41,7 @@ var rowNames = []string{
 	"kill -9 of the engine with a full disk, again and again",
 	"kill -9 of Asterisk in traffic, no other started",
 	"kill -9 of Asterisk and the engine in traffic",
+	"kill -9 of the engine while records expire",
 }
 
 // everything is what a cell promises that loses nothing, whatever it may refuse.
