@@ -10,7 +10,7 @@
 
 #include "spawn.h"
 
-#include "limits.h"
+#include "kernel_limits.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -31,6 +31,12 @@
 #define CRASHES_WITHIN_MS 60000
 #define PAUSE_CRASHES_MS 10000
 
+/* Whether SIGKILL may have ended the engine, and this process did not send it. */
+static bool was_killed(const struct supervisor *s, const struct spawn_end *end)
+{
+	return !s->killed && !s->trace.head_length && (!end->known || (WIFSIGNALED(end->status) && WTERMSIG(end->status) == SIGKILL));
+}
+
 /* Puts how an engine ended into words. Returns whether it met a limit of the kernel. */
 static bool describe(const struct supervisor *s, const struct spawn_end *end, char *text, size_t size)
 {
@@ -45,6 +51,9 @@ static bool describe(const struct supervisor *s, const struct spawn_end *end, ch
 	error = limits_of_reason(reason);
 	if (error) {
 		limits_words(error, &s->limits, words, sizeof(words));
+	} else if (was_killed(s, end) && limits_kills() > s->kills) {
+		limits_memory_words(words, sizeof(words));
+		error = ENOMEM;
 	}
 	if (!end->known) {
 		snprintf(status, sizeof(status), "ended");

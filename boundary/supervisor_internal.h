@@ -11,7 +11,7 @@
 #include <stdbool.h>
 
 #include "clock.h"
-#include "limits.h"
+#include "kernel_limits.h"
 #include "spawn.h"
 #include "supervisor.h"
 #include "trace.h"
@@ -44,6 +44,7 @@ struct supervisor {
 	struct spawned engine;
 	struct trace trace;
 	struct limits limits; /* of the engine, as they were when it first wrote to standard error */
+	uint64_t kills;       /* limits_kills before the engine's start */
 	char why[LIMITS_WORDS]; /* reason of an end decided here */
 	int64_t due;         /* the next thing to do by the clock: of a pause, the start; of an end, the kill */
 	bool killed;         /* the last signal was sent */

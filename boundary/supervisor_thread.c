@@ -53,9 +53,12 @@ void supervisor_launch(struct supervisor *s)
 		.binary = s->binary, .path = s->path, .environment = s->environment, .handed = s->options.handed,
 		.keep_children = s->options.keep_children,
 	};
-	int error = spawn_engine(&source, &s->engine, s->why, sizeof(s->why));
-	int64_t now = clock_now();
+	int64_t now;
+	int error;
 
+	s->kills = limits_kills();
+	error = spawn_engine(&source, &s->engine, s->why, sizeof(s->why));
+	now = clock_now();
 	pthread_mutex_lock(&s->lock);
 	s->ready_at = 0;
 	s->alive = false;

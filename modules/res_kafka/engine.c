@@ -26,7 +26,7 @@
 #include "asterisk/utils.h"
 
 #include "build.h"
-#include "boundary/limits.h"
+#include "boundary/kernel_limits.h"
 #include "engine_internal.h"
 #include "internal.h"
 

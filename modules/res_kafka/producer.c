@@ -27,7 +27,7 @@
 #include "asterisk/module.h"
 #include "asterisk/utils.h"
 
-#include "boundary/limits.h"
+#include "boundary/kernel_limits.h"
 #include "internal.h"
 
 struct slot {

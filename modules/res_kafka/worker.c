@@ -23,7 +23,7 @@
 #include "asterisk/lock.h"
 #include "asterisk/utils.h"
 
-#include "boundary/limits.h"
+#include "boundary/kernel_limits.h"
 #include "boundary/thread.h"
 #include "internal.h"
 

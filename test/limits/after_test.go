@@ -2,6 +2,7 @@ package limits
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -50,7 +51,7 @@ func (s *site) begin(load kind) {
 	s.until(`(?m)^Local/s@standing`, "core show channels concise")
 	s.until(`Message sent successfully`, "kafka test send connection producing topic %s message x", "first")
 	rate := 50
-	if load != quiet {
+	if load != quiet && load != subscribed {
 		rate = 4000
 	}
 	s.expect(`ensure 0`, "kafka probe ensure producing %s 4 1 wait", topic)
@@ -117,6 +118,8 @@ func (s *site) squeeze(r row, index, more int) string {
 	switch r.load {
 	case killed:
 		_ = syscall.Kill(before, syscall.SIGKILL)
+	case subscribed:
+		s.expect(`subscribe (0|-1)`, "kafka probe subscribe listening t %s 0", filepath.Join(s.dir, "received"))
 	case opened:
 		s.cli("kafka test send connection spare%d topic t message x", index)
 	}
@@ -131,6 +134,9 @@ func (s *site) squeeze(r row, index, more int) string {
 	}
 	if s.ticks() <= ticks {
 		s.Errorf("+%d: the media thread stands still", more)
+	}
+	if r.load == subscribed {
+		s.cli("kafka probe end")
 	}
 	s.cli("module reload res_kafka.so") // ends the pause before the next engine
 	after := s.engine()
@@ -165,7 +171,7 @@ func (s *site) ticks() int {
 var (
 	ours     = regexp.MustCompile(`(ERROR|WARNING)\[.*(kafka|Kafka)`)
 	byTest   = regexp.MustCompile(`\(pid \d+\) was ended by signal 9; another one|\(pid \d+\) ended; another one`)
-	notStart = regexp.MustCompile(`cannot be started`)
+	notStart = regexp.MustCompile(`engine cannot be started`)
 )
 
 // judge reads the log since mark: each failure has to name the limit, its value and the remedy.

@@ -62,7 +62,8 @@ func (s *site) footprint() (f footprint) {
 	return f
 }
 
-// beyond returns the part of a footprint that was not there before. Asterisk's pools of threads may get smaller.
+// beyond returns the part of a footprint that was not there before. Asterisk's pools of threads may get
+// smaller.
 func (f footprint) beyond(before footprint) string {
 	var more []string
 	if len(f.threads) > len(before.threads) {
@@ -113,6 +114,20 @@ func (s *site) load(r row, more int) string {
 // loader are the sentences of Asterisk and its loader when not even the file of the module can be loaded.
 var loader = regexp.MustCompile(`Error loading module.*|Memory Allocation Failure|[Cc]annot allocate memory`)
 
+// oneSentence checks that the module has logged one error, and nothing about a limit in further words.
+func (s *site) oneSentence(lines []string, more int) {
+	s.Helper()
+	var errors []string
+	for _, l := range lines {
+		if ours.MatchString(l) && !strings.Contains(l, "loader.c") {
+			errors = append(errors, l)
+		}
+	}
+	if len(errors) != 1 {
+		s.Errorf("+%d: %d lines instead of one sentence:\n%s", more, len(errors), strings.Join(errors, "\n"))
+	}
+}
+
 // declined checks the reason in the log, and returns who gave it.
 func (s *site) declined(r row, mark, more int, limit uint64) string {
 	s.Helper()
@@ -122,6 +137,7 @@ func (s *site) declined(r row, mark, more int, limit uint64) string {
 		for _, l := range lines {
 			if r.explains(l, []uint64{limit}) {
 				s.Logf("+%d: %s", more, l)
+				s.oneSentence(lines, more)
 				return "declined"
 			}
 		}

@@ -154,32 +154,54 @@ func status(pid int, name string) string {
 // skipped where that cannot be done.
 func newGroup(t *testing.T, controller, file string) string {
 	t.Helper()
-	group, err := makeGroup(controller)
-	if err == nil {
-		t.Cleanup(func() { _ = os.Remove(group) })
-		_, err = os.Stat(filepath.Join(group, file))
-	}
+	group, err := makeGroup(controller, file)
 	if err != nil {
 		t.Skipf("SKIPPED: no control group with %s can be made here: %v", file, err)
 	}
+	t.Cleanup(func() { _ = os.Remove(group) })
 	return group
 }
 
-func makeGroup(controller string) (string, error) {
-	own, err := os.ReadFile("/proc/self/cgroup")
+// makeGroup makes a group below this process's own, or below one above that: in version 2 a group has only
+// the controllers that the group above gives it, and one with processes gives none.
+func makeGroup(controller, file string) (group string, err error) {
+	base, top, err := ownGroup(controller)
 	if err != nil {
 		return "", err
 	}
-	base := ""
+	for ; strings.HasPrefix(base, top); base = filepath.Dir(base) {
+		if group, err = os.MkdirTemp(base, "res-kafka-test-"); err != nil {
+			continue
+		}
+		if _, err = os.Stat(filepath.Join(group, file)); err == nil {
+			return group, nil
+		}
+		_ = os.Remove(group)
+	}
+	return "", err
+}
+
+// ownGroup returns the folder of this process's group with a controller, version 1 or 2, and the top of the
+// hierarchy.
+func ownGroup(controller string) (base, top string, err error) {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", "", err
+	}
+	const mount = "/sys/fs/cgroup"
 	for line := range strings.Lines(string(own)) {
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		switch {
 		case len(fields) < 3:
 		case fields[1] == controller:
-			base = filepath.Join("/sys/fs/cgroup", controller, fields[2])
-		case fields[0] == "0" && base == "":
-			base = filepath.Join("/sys/fs/cgroup", fields[2])
+			top = filepath.Join(mount, controller)
+			return filepath.Join(top, fields[2]), top, nil
+		case fields[0] == "0":
+			base, top = filepath.Join(mount, fields[2]), mount
 		}
 	}
-	return os.MkdirTemp(base, "res-kafka-test-")
+	if base == "" {
+		return "", "", errors.New("this process is in no control group")
+	}
+	return base, top, nil
 }

@@ -31,10 +31,11 @@ const (
 type kind int
 
 const (
-	quiet  kind = iota // a call a second
-	flood              // 4,000 records a second
-	killed             // the same, and the engine is killed while the limit holds
-	opened             // the same, and a connection is used for the first time while the limit holds
+	quiet      kind = iota // 50 records a second
+	flood                  // 4,000 records a second
+	killed                 // the same, and the engine is killed while the limit holds
+	subscribed             // a few records a second, and a module subscribes while the limit holds
+	opened                 // a flood, and a connection is used for the first time while the limit holds
 )
 
 func upTo(last int) (all []int) {
@@ -53,10 +54,13 @@ var afterRows = []row{
 	{"pids.max, flood", groupThreads, both, flood, upTo(20), []int{0, 2}},
 	{"pids.max, engine killed", groupThreads, both, killed, upTo(20), []int{0, 7}},
 	{"pids.max below the present count, engine killed", groupThreads, both, killed, []int{-20, -16, -12, -10, -9, -8, -7, -6, -5, -4, -3, -2, -1}, []int{-12, -5}},
+	{"pids.max, a connection is opened", groupThreads, both, opened, upTo(20), nil},
+	{"pids.max, a module subscribes", groupThreads, both, subscribed, upTo(20), []int{0, 3}},
 	{"RLIMIT_NPROC, quiet", userThreads, both, quiet, upTo(20), nil},
 	{"RLIMIT_NPROC, flood", userThreads, both, flood, upTo(20), []int{0}},
 	{"RLIMIT_NPROC, engine killed", userThreads, both, killed, upTo(20), []int{1}},
 	{"RLIMIT_NPROC below the present count, engine killed", userThreads, both, killed, []int{-20, -16, -12, -10, -9, -8, -7, -6, -5, -4, -3, -2, -1}, []int{-12}},
+	{"RLIMIT_NPROC, a module subscribes", userThreads, both, subscribed, upTo(20), nil},
 	{"RLIMIT_NOFILE of Asterisk, quiet", descriptors, asterisk, quiet, upTo(20), nil},
 	{"RLIMIT_NOFILE of Asterisk, flood", descriptors, asterisk, flood, upTo(20), []int{0}},
 	{"RLIMIT_NOFILE of Asterisk, engine killed", descriptors, asterisk, killed, upTo(20), []int{0, 8}},
@@ -65,8 +69,10 @@ var afterRows = []row{
 	{"RLIMIT_AS of Asterisk, quiet", addresses, asterisk, quiet, megabytes, nil},
 	{"RLIMIT_AS of Asterisk, flood", addresses, asterisk, flood, megabytes, []int{0}},
 	{"RLIMIT_AS of Asterisk, engine killed", addresses, asterisk, killed, megabytes, []int{64}},
+	{"RLIMIT_AS of Asterisk, a module subscribes", addresses, asterisk, subscribed, megabytes, nil},
 	{"RLIMIT_AS of the engine, quiet", addresses, engine, quiet, megabytes, nil},
 	{"RLIMIT_AS of the engine, flood", addresses, engine, flood, megabytes, []int{0}},
+	{"RLIMIT_AS of the engine, a connection is opened", addresses, engine, opened, megabytes, nil},
 }
 
 // beforeRows are limits under which the module is loaded.

@@ -53,7 +53,8 @@ var ourModules = []string{"res_kafka", "cdr_kafka", "kafka_probe"}
 
 var defaultFiles = map[string]string{
 	"kafka.conf": "[producing]\ntype = connection\nbrokers = %BROKER%\n\n[consuming]\ntype = connection\nbrokers = %BROKER%\n" +
-		"group_id = limits\nauto_offset_reset = earliest\nsession_timeout_ms = 6000\nauto_commit_interval_ms = 200\n",
+		"group_id = limits\nauto_offset_reset = earliest\nsession_timeout_ms = 6000\nauto_commit_interval_ms = 200\n" +
+		"\n[listening]\ntype = connection\nbrokers = %BROKER%\ngroup_id = listening\n",
 	"cdr_kafka.conf": "[global]\nconnection = producing\n",
 	"extensions.conf": "[calls]\nexten => s,1,Answer()\n same => n,Echo()\n" +
 		"[standing]\nexten => s,1,Answer()\n same => n,Echo()\n",

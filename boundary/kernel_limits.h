@@ -4,8 +4,8 @@
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
  */
-#ifndef RES_KAFKA_LIMITS_H
-#define RES_KAFKA_LIMITS_H
+#ifndef RES_KAFKA_KERNEL_LIMITS_H
+#define RES_KAFKA_KERNEL_LIMITS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,4 +31,11 @@ const char *limits_words(int error, const struct limits *engine, char *text, siz
 /* limits_of_reason returns the errno behind a line of the Go runtime: EAGAIN, EMFILE, ENOMEM, or 0 for other lines. */
 int limits_of_reason(const char *reason);
 
-#endif /* RES_KAFKA_LIMITS_H */
+/* limits_kills returns how many processes of this control group the kernel has killed for want of memory; 0 also when this is
+ * not known. */
+uint64_t limits_kills(void);
+
+/* limits_memory_words writes that the kernel killed the engine, the limit of memory, and how to raise it. Returns text. */
+const char *limits_memory_words(char *text, size_t size);
+
+#endif /* RES_KAFKA_KERNEL_LIMITS_H */

@@ -8,7 +8,7 @@
 #define _GNU_SOURCE
 #endif
 
-#include "limits.h"
+#include "kernel_limits.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -29,6 +29,9 @@
 
 #define GROUPS "/sys/fs/cgroup"
 
+/* Version 1 has a number near INT64_MAX for "no limit". */
+#define UNLIMITED (1ULL << 60)
+
 static uint64_t soft_limit(pid_t pid, int resource)
 {
 	struct rlimit limit;
@@ -46,44 +49,14 @@ void limits_read(pid_t pid, struct limits *limits)
 	limits->addresses = soft_limit(pid, RLIMIT_AS);
 }
 
-/* Reads a number from a file of a control group. Returns UINT64_MAX when there is none. */
-static uint64_t number(const char *folder, const char *name)
-{
-	char path[PATH_MAX], text[32];
-	uint64_t value = UINT64_MAX;
-	FILE *file;
+/* A control group of this process, version 1 or 2, or one above it. */
+struct group {
+	char folder[PATH_MAX];
+	size_t top; /* bytes of folder that are the root of the hierarchy */
+};
 
-	if (snprintf(path, sizeof(path), "%s/%s", folder, name) >= (int) sizeof(path) || !(file = fopen(path, "re"))) {
-		return value;
-	}
-	if (fgets(text, sizeof(text), file) && sscanf(text, "%" SCNu64, &value) != 1) {
-		value = UINT64_MAX; /* "max" */
-	}
-	fclose(file);
-	return value;
-}
-
-/* Looks from folder upwards for a group without room for more threads. A container may see its own group as the top
- * of the hierarchy, and not at the path that the kernel gives. */
-static bool find_full(char *folder, const char *top, uint64_t *max)
-{
-	for (;;) {
-		uint64_t now = number(folder, "pids.current");
-		char *slash = strrchr(folder, '/');
-
-		*max = number(folder, "pids.max");
-		if (*max != UINT64_MAX && now != UINT64_MAX && now + GROUP_ROOM > *max) {
-			return true;
-		}
-		if (strlen(folder) <= strlen(top) || !slash) {
-			return false;
-		}
-		*slash = '\0';
-	}
-}
-
-/* Finds a control group of this process, version 1 or 2, that has no room for more threads. */
-static bool full_group(char *folder, size_t size, uint64_t *max)
+/* Finds the group of this process with a controller. */
+static bool group_find(struct group *group, const char *controller)
 {
 	FILE *file = fopen("/proc/self/cgroup", "re");
 	char line[PATH_MAX];
@@ -94,20 +67,113 @@ static bool full_group(char *folder, size_t size, uint64_t *max)
 
 		version = strsep(&rest, ":");
 		controllers = strsep(&rest, ":");
-		if (!rest) {
+		if (!rest || (strcmp(controllers, controller) && (strcmp(version, "0") || *controllers))) {
 			continue;
 		}
 		rest[strcspn(rest, "\n")] = '\0';
-		if (!strcmp(controllers, "pids")) {
-			found = snprintf(folder, size, GROUPS "/pids%s", rest) < (int) size && find_full(folder, GROUPS "/pids", max);
-		} else if (!strcmp(version, "0") && !*controllers) {
-			found = snprintf(folder, size, GROUPS "%s", rest) < (int) size && find_full(folder, GROUPS, max);
-		}
+		group->top = sizeof(GROUPS) - 1 + (*controllers ? 1 + strlen(controllers) : 0);
+		found = snprintf(group->folder, sizeof(group->folder), GROUPS "%s%s%s", *controllers ? "/" : "", controllers, rest)
+			< (int) sizeof(group->folder);
 	}
 	if (file) {
 		fclose(file);
 	}
 	return found;
+}
+
+/* Goes to the group above. A container may see its own group as the top of the hierarchy, and not at the path that the
+ * kernel gives. */
+static bool group_up(struct group *group)
+{
+	char *slash = strrchr(group->folder, '/');
+
+	if (strlen(group->folder) <= group->top || !slash) {
+		return false;
+	}
+	*slash = '\0';
+	return true;
+}
+
+/* Reads a number from a file of the group: the first word, or the one behind key. Returns UINT64_MAX for a missing file and
+ * for "max". */
+static uint64_t group_number(const struct group *group, const char *name, const char *key)
+{
+	char path[PATH_MAX], text[64];
+	uint64_t value = UINT64_MAX;
+	size_t skip = key ? strlen(key) : 0;
+	FILE *file;
+
+	if (snprintf(path, sizeof(path), "%s/%s", group->folder, name) >= (int) sizeof(path) || !(file = fopen(path, "re"))) {
+		return value;
+	}
+	while (fgets(text, sizeof(text), file)) {
+		if (key && (strncmp(text, key, skip) || text[skip] != ' ')) {
+			continue;
+		}
+		if (sscanf(text + skip, "%" SCNu64, &value) != 1) {
+			value = UINT64_MAX;
+		}
+		break;
+	}
+	fclose(file);
+	return value;
+}
+
+/* Finds the group that has no room for more threads. */
+static bool find_full(struct group *group, uint64_t *max)
+{
+	if (!group_find(group, "pids")) {
+		return false;
+	}
+	do {
+		uint64_t now = group_number(group, "pids.current", NULL);
+
+		*max = group_number(group, "pids.max", NULL);
+		if (*max != UINT64_MAX && now != UINT64_MAX && now + GROUP_ROOM > *max) {
+			return true;
+		}
+	} while (group_up(group));
+	return false;
+}
+
+uint64_t limits_kills(void)
+{
+	struct group group;
+	uint64_t kills = UINT64_MAX;
+
+	if (group_find(&group, "memory")) {
+		do {
+			kills = group_number(&group, "memory.oom_control", "oom_kill"); /* version 1 */
+			if (kills == UINT64_MAX) {
+				kills = group_number(&group, "memory.events", "oom_kill");
+			}
+		} while (kills == UINT64_MAX && group_up(&group));
+	}
+	return kills == UINT64_MAX ? 0 : kills;
+}
+
+const char *limits_memory_words(char *text, size_t size)
+{
+	static const char *const names[] = { "memory.limit_in_bytes", "memory.max" };
+	struct group group;
+	size_t i;
+
+	snprintf(text, size, "the kernel killed it for want of memory");
+	if (!group_find(&group, "memory")) {
+		return text;
+	}
+	do {
+		for (i = 0; i < sizeof(names) / sizeof(*names); i++) {
+			uint64_t limit = group_number(&group, names[i], NULL);
+
+			if (limit < UNLIMITED) {
+				snprintf(text, size, "the kernel killed it for want of memory: %s of the control group %.200s is %" PRIu64 " MB; "
+					"raise it, MemoryMax= in Asterisk's unit, or the container's limit", names[i], group.folder, limit >> 20);
+				return text;
+			}
+		}
+	} while (group_up(&group));
+	return text;
 }
 
 /* How many bytes of addresses this process has left. */
@@ -129,12 +195,12 @@ static uint64_t addresses_left(uint64_t limit)
 
 static void threads_words(uint64_t limit, char *text, size_t size)
 {
-	char folder[256];
+	struct group group;
 	uint64_t max;
 
-	if (full_group(folder, sizeof(folder), &max)) {
-		snprintf(text, size, "no thread is left: pids.max of the control group %s is %" PRIu64 "; raise it, or TasksMax= in Asterisk's unit",
-			folder, max);
+	if (find_full(&group, &max)) {
+		snprintf(text, size, "no thread is left: pids.max of the control group %.200s is %" PRIu64 "; raise it, or TasksMax= in "
+			"Asterisk's unit", group.folder, max);
 	} else if (limit == RLIM_INFINITY) {
 		snprintf(text, size, "no thread is left; raise kernel.threads-max and kernel.pid_max");
 	} else {
