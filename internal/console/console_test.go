@@ -19,13 +19,13 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 var testNow = time.Unix(1795333900, 0)
 
-// sent is what a command gave to TestSend.
+// sent are a command's arguments to TestSend.
 type sent struct {
 	name, topic, message string
 	key                  *string
 }
 
-// fakeEnv is an engine that holds still.
+// fakeEnv is an engine in a constant state.
 type fakeEnv struct {
 	disabled    bool
 	connections []ConnectionStatus
@@ -39,7 +39,7 @@ type fakeEnv struct {
 	purged      PurgeResult
 	changeError error
 	created     bool
-	changed     []string // what was to be changed
+	changed     []string // requested changes
 }
 
 func (e *fakeEnv) Spools() []SpoolStatus { return e.spools }
@@ -110,7 +110,7 @@ func settings(brokers string) []config.Setting {
 	}
 }
 
-// busyEnv has a connection in every state that the commands tell apart.
+// busyEnv has a connection in every state distinguished by commands.
 func busyEnv() *fakeEnv {
 	const two = "kafka1:9092,kafka2:9092"
 	refused := "dial tcp 10.0.0.7:9092: connect: connection refused"
@@ -168,7 +168,7 @@ func busyEnv() *fakeEnv {
 	}
 }
 
-// run runs the command whose words the line begins with; the words that follow are taken apart at blanks.
+// run runs the command at the beginning of line; the rest is split at blanks.
 func run(t *testing.T, env Env, line string, more ...string) (string, bool) {
 	t.Helper()
 	for _, c := range Commands {
@@ -186,7 +186,7 @@ func TestGolden(t *testing.T) {
 		name string
 		env  *fakeEnv
 		line string
-		more string // an argument that holds blanks
+		more string // an argument with blanks
 	}{
 		{name: "status", env: busyEnv(), line: "kafka show status"},
 		{name: "status_empty", env: &fakeEnv{}, line: "kafka show status"},
@@ -234,7 +234,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// checkText holds what every output must keep: whole lines that a terminal can show.
+// checkText checks the rule of every output: whole, printable lines.
 func checkText(t *testing.T, text string) {
 	t.Helper()
 	if !strings.HasSuffix(text, "\n") || !utf8.ValidString(text) {
@@ -276,7 +276,7 @@ func TestSpecLines(t *testing.T) {
 	}
 }
 
-// The options' own labels leave every value in its column, and the two fixed lines appear once.
+// The options' labels keep every value in its column, and the two fixed lines appear once.
 func TestOptionsOfARealConnection(t *testing.T) {
 	k, problems := config.ParseKafka([]config.Entry{
 		{Section: "my-kafka"},
@@ -305,7 +305,7 @@ func TestOptionsOfARealConnection(t *testing.T) {
 	seen := map[string]bool{}
 	for _, l := range strings.Split(options, "\n") {
 		label, value, _ := strings.Cut(l, ":")
-		want := max(valueColumn, len(label)+2) // a label that is longer moves its own value only
+		want := max(valueColumn, len(label)+2) // a longer label moves its own value only
 		if seen[label] || value != "" && len(l)-len(strings.TrimLeft(value, " ")) != want {
 			t.Errorf("there twice, or with its value out of column: %q", l)
 		}
@@ -394,7 +394,7 @@ func TestWrongCallsShowTheUsage(t *testing.T) {
 func TestComplete(t *testing.T) {
 	env := busyEnv()
 	env.connections = append(env.connections, ConnectionStatus{Name: "My-Other"})
-	all := []string{"my-kafka", "up", "down", "My-Other"} // not those that would have to be quoted
+	all := []string{"my-kafka", "up", "down", "My-Other"} // without names that need quotes
 	for _, c := range []struct {
 		before, word string
 		want         []string
@@ -471,7 +471,7 @@ func TestCommandsAreComplete(t *testing.T) {
 	}
 }
 
-// TestConsumerSkip checks the arguments that the command passes on, its answer and its completion.
+// TestConsumerSkip checks the command's arguments to the engine, its answer and its completion.
 func TestConsumerSkip(t *testing.T) {
 	env := busyEnv()
 	text, ok := run(t, env, "kafka consumer skip MY-kafka topic events partition 1")

@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-// failingEnv has one connection, on which nothing works.
+// failingEnv has a connection with failures only.
 type failingEnv struct{ *fakeEnv }
 
 var errTest = errors.New("broker kafka1:9092: not authorized")
 
 func (e failingEnv) TestSend(context.Context, string, string, string, *string) error { return errTest }
 
-// TestFailure_EveryCommand_BeginsWithError guards the first word that scripts look at: asterisk -rx exits with 0 whatever a
-// command prints. The golden file has the answer of every command to everything that can go wrong.
+// TestFailure_EveryCommand_BeginsWithError guards the first word for scripts: asterisk -rx exits with 0 after
+// any output. The golden file has the answer of every command to every failure.
 func TestFailure_EveryCommand_BeginsWithError(t *testing.T) {
 	arguments := map[string]string{
 		"kafka show status": "", "kafka show consumers": "",
@@ -39,7 +39,7 @@ func TestFailure_EveryCommand_BeginsWithError(t *testing.T) {
 			what string
 			env  Env
 			name string
-			only string // the commands that it is a failure of; empty = of all that name a connection
+			only string // commands with this failure; empty = all with a connection
 		}{
 			{"an unknown connection", busyEnv(), "nope", ""},
 			{"enabled = no", &fakeEnv{disabled: true}, "my-kafka", ""},
@@ -61,7 +61,7 @@ func TestFailure_EveryCommand_BeginsWithError(t *testing.T) {
 	checkGolden(t, "failures", all.String())
 }
 
-// checkGolden compares a text with its golden file.
+// checkGolden compares a text with a golden file.
 func checkGolden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name+".golden")

@@ -9,7 +9,7 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// values are numbers with their labels: "topic events, partition 1".
+// values are numbers with labels: "topic events, partition 1".
 type values []struct {
 	metric *metrics.Metric
 	n      uint64
@@ -33,10 +33,10 @@ func (list values) add(v *metrics.Values) *metrics.Values {
 // of has the numbers of a connection.
 func of(connection string, list values) *metrics.Values { return list.add(metrics.Of(connection)) }
 
-// at is a moment that long ago, as a number.
+// at returns a time in the past as a number.
 func at(d time.Duration) uint64 { return uint64(ago(d).UnixNano()) }
 
-// busyNumbers has something of everything that is printed about messages.
+// busyNumbers has every printed number about messages.
 func busyNumbers() *metrics.Values {
 	const cdr = "topic asterisk_cdr"
 	return of("my-kafka", values{
@@ -54,7 +54,7 @@ func busyNumbers() *metrics.Values {
 	})
 }
 
-// memberNumbers has partitions in every state that is told apart.
+// memberNumbers has partitions in every distinguished state.
 func memberNumbers() *metrics.Values {
 	place := func(topic, partition string, position, stable, end, lag uint64) values {
 		labels := "topic " + topic + ", partition " + partition
@@ -79,7 +79,7 @@ func memberNumbers() *metrics.Values {
 }
 
 // TestShowConsumer_ManyPartitions_PrintsFifty guards that a consumer with thousands of partitions does not
-// flood a console, and that what is not shown is counted.
+// flood a console, and that hidden partitions are counted.
 func TestShowConsumer_ManyPartitions_PrintsFifty(t *testing.T) {
 	const all = 1000
 	m := MemberStatus{Topics: []string{"t"}, State: "stable", Joined: true, Numbers: metrics.Of("c").In(metrics.Subscription, "1")}

@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// busySpools has a spool in every state that the commands tell apart.
+// busySpools has a spool in every state distinguished by commands.
 func busySpools() []SpoolStatus {
 	const mib = 1 << 20
 	return []SpoolStatus{
@@ -61,7 +61,7 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// The line of kafka show connection says all that needs attention and nothing that does not.
+// The line of kafka show connection has exactly the facts in need of attention.
 func TestSpoolSummary(t *testing.T) {
 	s := busySpools()[0]
 	for want, change := range map[string]func(){
@@ -106,7 +106,7 @@ func TestRetrySpool(t *testing.T) {
 	}
 }
 
-// One topic may be named, and nothing else.
+// A command accepts a single topic, and nothing else.
 func TestSpoolChange_Topic_IsPassedOn(t *testing.T) {
 	env := busyEnv()
 	for _, line := range []string{"retry my-kafka topic calls", "purge my-kafka TOPIC calls"} {
@@ -127,7 +127,7 @@ func TestSpoolChange_Topic_IsPassedOn(t *testing.T) {
 	}
 }
 
-// What is thrown away is said, also when only a part of it could be.
+// The answer has the deleted records, also after a partial failure.
 func TestPurgeSpool(t *testing.T) {
 	for _, c := range []struct {
 		purged PurgeResult
@@ -152,7 +152,7 @@ func TestPurgeSpool(t *testing.T) {
 	}
 }
 
-// A name that no connection has changes nothing, however close it is.
+// An unknown name changes nothing, however similar.
 func TestChangeOfNoSpool(t *testing.T) {
 	for _, words := range []string{"kafka spool retry", "kafka spool purge"} {
 		for _, name := range []string{"nope", "my-kafk", "MY-KAFKA", "my-kafka2"} {
@@ -169,7 +169,7 @@ func TestChangeOfNoSpool(t *testing.T) {
 	}
 }
 
-// Spooled messages are accounted for: with them the sum is right, without them it is not, and then it is said.
+// Spooled messages count: with them the sum is right; without them the sum is wrong, and the output says so.
 func TestSpooledIsAccountedFor(t *testing.T) {
 	env := busyEnv()
 	got, _ := run(t, env, "kafka show connection my-kafka")

@@ -8,8 +8,8 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// TestStates_EachState_IsToldApart guards that a broker that swallows packets is not called unused, that an idle connection and an
-// address that is not needed are no failures, and that a failure is not hidden by either.
+// TestStates_EachState_IsToldApart guards that a broker that swallows packets is not shown as unused, that an
+// idle connection and an unneeded address are no failures, and that neither hides a failure.
 func TestStates_EachState_IsToldApart(t *testing.T) {
 	now := time.Now()
 	before := func(d time.Duration) time.Time { return now.Add(-d) }

@@ -33,7 +33,7 @@ func TestAge(t *testing.T) {
 	}
 }
 
-// Whatever is typed and whatever a connection is called, commands answer with lines fit for a terminal.
+// For any input and any names of connections, commands answer with printable lines.
 func FuzzCommands(f *testing.F) {
 	f.Add(0, "", "kafka show status", "")
 	f.Add(1, "my-kafka", "my-kafka", "m")

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestTopicCreate_Call_AsksEngineAndSaysOutcome checks what the command asks the engine for, and its words.
+// TestTopicCreate_Call_AsksEngineAndSaysOutcome checks the command's request to the engine, and its words.
 func TestTopicCreate_Call_AsksEngineAndSaysOutcome(t *testing.T) {
 	for _, c := range []struct {
 		line    string

@@ -25,8 +25,9 @@ func habit(odd func(nameserver.Question) *nameserver.Answer) func(nameserver.Que
 	}
 }
 
-// TestResolver_ServersWithHabits_AnswerOrAreNamed asks servers that reject or drop EDNS0, leave the question for IPv6 addresses
-// unanswered, are slow, or cut their answers. Addresses are found wherever there are any, and else the error names the server.
+// TestResolver_ServersWithHabits_AnswerOrAreNamed queries servers that reject or drop EDNS0, ignore questions
+// for IPv6 addresses, are slow, or truncate answers. Existing addresses are found; otherwise the error names
+// the server.
 func TestResolver_ServersWithHabits_AnswerOrAreNamed(t *testing.T) {
 	onEDNS := func(a nameserver.Answer) func(nameserver.Question) nameserver.Answer {
 		return habit(func(q nameserver.Question) *nameserver.Answer {
@@ -106,8 +107,8 @@ func TestResolver_ServersWithHabits_AnswerOrAreNamed(t *testing.T) {
 	}
 }
 
-// TestResolver_SilentServer_WaitsLessWhenAnotherAnswers guards a lookup with many search domains against spending the whole
-// patience on the same dead server for each of them.
+// TestResolver_SilentServer_WaitsLessWhenAnotherAnswers guards a lookup with many search domains against a
+// full wait for the same dead server in each.
 func TestResolver_SilentServer_WaitsLessWhenAnotherAnswers(t *testing.T) {
 	r := &Resolver{}
 	l := &lookup{resolver: r, heard: map[string]string{}}
@@ -125,7 +126,7 @@ func TestResolver_SilentServer_WaitsLessWhenAnotherAnswers(t *testing.T) {
 	}
 }
 
-// TestResolver_Addresses_NeedNoServer checks that an address and a name of /etc/hosts are not asked for.
+// TestResolver_Addresses_NeedNoServer checks that an address and a name of /etc/hosts cause no question.
 func TestResolver_Addresses_NeedNoServer(t *testing.T) {
 	server := nameserver.Start(t, "127.0.0.1:0", nameserver.Honest("192.0.2.7"))
 	r := &Resolver{Redirect: func(string) string { return server.Address }}
@@ -155,8 +156,8 @@ func TestResolver_CallerGivesUp_ReturnsItsError(t *testing.T) {
 	}
 }
 
-// TestResolver_CallersTimeIsUp_NamesServer guards `kafka topic create`, whose time is shorter than that of two silent servers: it said
-// only that nothing had answered in time.
+// TestResolver_CallersTimeIsUp_NamesServer guards `kafka topic create`, whose limit is shorter than the wait
+// for two silent servers: the error named no server.
 func TestResolver_CallersTimeIsUp_NamesServer(t *testing.T) {
 	t.Parallel()
 	server := nameserver.Start(t, "127.0.0.1:0", func(nameserver.Question) nameserver.Answer { return nameserver.Answer{Drop: true} })
@@ -170,8 +171,8 @@ func TestResolver_CallersTimeIsUp_NamesServer(t *testing.T) {
 	}
 }
 
-// TestResolver_NameUnknownToDNS_AsksOtherSources guards names of mDNS or LDAP: a static program does not load the C library's modules.
-// "127.1" stands for such a name, because the C library knows it and DNS does not.
+// TestResolver_NameUnknownToDNS_AsksOtherSources guards names of mDNS or LDAP: a static program does not load
+// the C library's modules. "127.1" replaces such a name, known to the C library and unknown to DNS.
 func TestResolver_NameUnknownToDNS_AsksOtherSources(t *testing.T) {
 	server := nameserver.Start(t, "127.0.0.1:0", func(nameserver.Question) nameserver.Answer { return nameserver.Answer{Code: nameserver.NXDomain} })
 	r := &Resolver{Redirect: func(string) string { return server.Address }}

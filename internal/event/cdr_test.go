@@ -33,7 +33,7 @@ func variable(name, value string) Field {
 	return Field{Name: name, Kind: Variable, Text: []byte(value)}
 }
 
-// answered is a call as the tap lists it: every field, in the order of the C module's table.
+// answered is a call in the form of the tap: every field, in the order of the C module's table.
 func answered() []Field {
 	return []Field{
 		text("clid", `"Alice" <100>`), text("src", "100"), text("dst", "200"), text("dcontext", "internal"),
@@ -48,7 +48,7 @@ func answered() []Field {
 	}
 }
 
-// with gives fields with some replaced by others of the same name, or added.
+// with returns fields with some replaced by name, or added.
 func with(fields []Field, others ...Field) []Field {
 	for _, other := range others {
 		at := slices.IndexFunc(fields, func(f Field) bool { return f.Name == other.Name && other.Kind != Variable })
@@ -65,7 +65,7 @@ func without(fields []Field, names ...string) []Field {
 	return slices.DeleteFunc(fields, func(f Field) bool { return slices.Contains(names, f.Name) })
 }
 
-// newCDR makes a source that prints UTC, or the zone of that name.
+// newCDR creates a source for UTC, or for the named zone.
 func newCDR(t *testing.T, c config.CDR, system host.System, zone string) *CDR {
 	t.Helper()
 	if c.Topic == "" {
@@ -79,7 +79,7 @@ func newCDR(t *testing.T, c config.CDR, system host.System, zone string) *CDR {
 	return s
 }
 
-// madeUp is a call that never was, and how it is to be published.
+// madeUp is an invented call, with its expected record.
 type madeUp struct {
 	name   string
 	config config.CDR
@@ -140,8 +140,9 @@ func madeUpCalls() []madeUp {
 	}
 }
 
-// Call records are byte for byte those of the module on librdkafka. The table was compared with what Jansson 2.15.1, which that
-// module makes its JSON with, prints of objects set in its order; only "not UTF-8" is lost there.
+// Call records equal the records of the module on librdkafka byte for byte. The table was compared with the
+// output of Jansson 2.15.1, the JSON library of that module, for objects set in its order; only "not UTF-8"
+// is lost there.
 func TestCDRValues_OfMadeUpCalls_AreThoseOfTheCModule(t *testing.T) {
 	var table bytes.Buffer
 	for _, c := range madeUpCalls() {
@@ -189,8 +190,8 @@ func notUTF8(fields []Field) []Field {
 	return fields
 }
 
-// The tap names a variable as the record does. No call shows it: Asterisk cuts underscores off when it copies the variables
-// of a channel, and only a record that another module posts can have some.
+// The tap and the record have the same name for a variable. No call shows this: Asterisk cuts underscores
+// when it copies the variables of a channel, and only a record of another module can have underscores.
 func TestTap_NamesVariables_InFull(t *testing.T) {
 	source, err := os.ReadFile("../../modules/cdr_kafka.c")
 	if err != nil {
@@ -201,7 +202,7 @@ func TestTap_NamesVariables_InFull(t *testing.T) {
 	}
 }
 
-// The tap sends everything; whatever it sends beside the contract stays inside.
+// The tap sends all fields; fields outside the contract are not published.
 func TestCDRLeavesOutWhatTheContractDoesNotName(t *testing.T) {
 	s := newCDR(t, config.CDR{}, testSystem, "")
 	plain, _ := s.Encode(answered(), testNow)
@@ -219,7 +220,7 @@ func TestCDRKeys(t *testing.T) {
 	}{
 		{"", answered(), nil},
 		{"linkedid", answered(), []byte("1795333839.1")},
-		{"uniqueid", answered(), []byte("1795333839.1")}, // also when it is not in the value
+		{"uniqueid", answered(), []byte("1795333839.1")}, // even without uniqueid in the value
 		{"channel", answered(), []byte("PJSIP/alice-00000001")},
 		{"dstchannel", answered(), []byte("PJSIP/bob-00000002")},
 		{"accountcode", answered(), []byte("acme")},
@@ -264,7 +265,7 @@ func TestCDRHeaders(t *testing.T) {
 	}
 }
 
-// The frame that the fields point into is reused as soon as Encode has returned.
+// The frame of the fields is reused after the return of Encode.
 func TestMessageOwnsItsBytes(t *testing.T) {
 	fields := append(answered(), variable("v", "value"))
 	s := newCDR(t, config.CDR{Key: "channel"}, testSystem, "")
@@ -328,7 +329,7 @@ func TestOpenCDR(t *testing.T) {
 	}
 }
 
-// Every key that the configuration knows must be a field that is there to be the key, and the other way round.
+// Every key of the configuration must be a usable field, and vice versa.
 func TestKeysOfTheConfigurationAreFields(t *testing.T) {
 	cdr, _ := Lookup("cdr")
 	for _, f := range cdrFields {
@@ -374,8 +375,8 @@ func TestLocalZone(t *testing.T) {
 	}
 }
 
-// TestCallRecordNeedsTheMemoryOfItsMessage holds what encoding one allocates: its value and key, in one piece, and nothing
-// that grows with the number of its fields. Measured with Go 1.26: 1.0.
+// TestCallRecordNeedsTheMemoryOfItsMessage checks the allocations of an encoded record: value and key in one
+// piece, independent of the number of fields. Measured with Go 1.26: 1.0.
 func TestCallRecordNeedsTheMemoryOfItsMessage(t *testing.T) {
 	const ceiling = 4 // the race detector has sync.Pool forget at random, which then costs two or three more
 	s := NewCDR(&config.CDR{Connection: "c", Topic: "t", Key: "linkedid"}, testSystem)

@@ -39,7 +39,7 @@ func TestObjectTellsNothingFromEmpty(t *testing.T) {
 	}
 }
 
-// Beyond indexFrom members names are found another way; what comes out must not change.
+// Above indexFrom members the lookup changes; the output must not.
 func TestObjectWithManyMembers(t *testing.T) {
 	var o object
 	for round := range 2 {
@@ -79,7 +79,7 @@ func TestStrings(t *testing.T) {
 	}
 }
 
-// The wanted texts are what Asterisk 22 printed for these times and zones with STRFTIME(…,…,%FT%T.%q%z).
+// The expected texts are the output of Asterisk 22 for these times and zones with STRFTIME(…,…,%FT%T.%q%z).
 func TestTimesAreAsterisks(t *testing.T) {
 	at := time.Unix(1795333839, 123_900_000)
 	for _, c := range []struct {
@@ -124,7 +124,7 @@ func FuzzObject(f *testing.F) {
 		o.set(Field{Name: n3, Kind: Integer, Integer: number})
 		out := o.append(nil, time.UTC)
 
-		// Converting to runes gives U+FFFD for each bad byte, which is what is promised.
+		// A conversion to runes yields the promised U+FFFD for each bad byte.
 		clean := func(s string) string { return string([]rune(s)) }
 		want := map[string]any{clean(n1): clean(string(v1))}
 		want[clean(n2)] = clean(string(v2))

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// fakeClock is a machine's clock: time passes on both, the wall clock can be set, and a boot starts the uptime anew.
+// fakeClock is a machine's clock: time passes on both clocks, the wall clock can be set, and a boot restarts
+// the uptime.
 type fakeClock struct {
 	wall   time.Time
 	uptime time.Duration
@@ -27,7 +28,7 @@ func (c *fakeClock) clock() *Clock {
 	return &Clock{Wall: func() time.Time { return c.wall }, Uptime: func() time.Duration { return c.uptime }, Boot: c.boot}
 }
 
-// today is what the wall clock says when it is right.
+// today is the correct time of the wall clock.
 var today = time.Date(2026, time.November, 30, 12, 0, 0, 0, time.UTC)
 
 // agesOf reads the ages of all records of topic calls.
@@ -40,8 +41,9 @@ func agesOf(t *testing.T, s *Spool) (ages []time.Duration) {
 	return ages
 }
 
-// TestAges_ClockIsSet_NothingGetsOlder guards spool_max_hours against clocks: what was accepted by a clock at 1970 or 2106, or
-// before a step of hours, is as old as it is, over a kill too. A machine that was off counts by the wall clock, if that can be.
+// TestAges_ClockIsSet_NothingGetsOlder guards spool_max_hours against clocks: the age of a record is correct
+// after an acceptance in 1970 or 2106, after a step of hours, and after a kill. Across a power-off the wall
+// clock counts, if plausible.
 func TestAges_ClockIsSet_NothingGetsOlder(t *testing.T) {
 	const hour = time.Hour
 	set := func(to time.Time) func(*fakeClock) { return func(c *fakeClock) { c.wall = to } }
@@ -54,7 +56,7 @@ func TestAges_ClockIsSet_NothingGetsOlder(t *testing.T) {
 		start time.Time
 		then  func(*fakeClock) // half an hour after the record was stored
 		ended func(*fakeClock) // between the end of this run and the next, half an hour later
-		want  time.Duration    // its age, another half an hour later
+		want  time.Duration    // age after another half hour
 	}{
 		{"right", today, nothing, nothing, 90 * time.Minute},
 		{"1970, set to today", year1970, set(today), nothing, 90 * time.Minute},
@@ -105,7 +107,7 @@ func TestAges_ClockIsSet_NothingGetsOlder(t *testing.T) {
 	}
 }
 
-// TestAges_NewBoot_BeginsASegment guards that a segment holds times of one boot only.
+// TestAges_NewBoot_BeginsASegment guards that a segment has times of a single boot.
 func TestAges_NewBoot_BeginsASegment(t *testing.T) {
 	machine, dir := newFakeClock(today), newDir(t)
 	for n := range 3 {
@@ -122,8 +124,8 @@ func TestAges_NewBoot_BeginsASegment(t *testing.T) {
 	}
 }
 
-// TestVersion1_IsRead_AndGoesOn guards what the version before has on disk: all of it is read, and what comes now goes into
-// files of its own.
+// TestVersion1_IsRead_AndGoesOn guards files of the previous version: all of them are read, and new records
+// go to new files.
 func TestVersion1_IsRead_AndGoesOn(t *testing.T) {
 	dir := newDir(t)
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "version1"))); err != nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// slowDisk is a file system whose disk takes nothing before it is let.
+// slowDisk is a file system whose disk blocks until released.
 type slowDisk struct {
 	FS
 	let     chan struct{}
@@ -39,8 +39,8 @@ func (f slowFile) Sync() error {
 	return f.File.Sync()
 }
 
-// TestCloseDoesNotWaitForASlowDisk holds that a stop has an end whatever the disk does, also while the spool syncs by
-// itself, and that the next process finds everything and may have the spool at once.
+// TestCloseDoesNotWaitForASlowDisk checks that a stop ends with any disk, also during the spool's own sync,
+// and that the next process finds all records and can open the spool at once.
 func TestCloseDoesNotWaitForASlowDisk(t *testing.T) {
 	for name, syncing := range map[string]bool{"at the end": false, "meanwhile": true} {
 		t.Run(name, func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestCloseDoesNotWaitForASlowDisk(t *testing.T) {
 			if lost > 0 {
 				t.Errorf("%d are lost", lost)
 			}
-			close(disk.let) // what still goes on changes nothing
+			close(disk.let) // later syncs change nothing
 			s.running.Wait()
 			appendAll(t, again, batchOf("calls", 10, 20)...)
 			got, _, _ = readAll(t, again, "calls", 4)
@@ -75,7 +75,7 @@ func TestCloseDoesNotWaitForASlowDisk(t *testing.T) {
 	}
 }
 
-// TestClose_WarningsHeldBack_AreCounted guards that the number of warnings that the log's throttle held back is not lost.
+// TestClose_WarningsHeldBack_AreCounted guards the number of warnings suppressed by the log's throttle.
 func TestClose_WarningsHeldBack_AreCounted(t *testing.T) {
 	var log lines
 	s := open(t, newDir(t), Options{Log: &log})

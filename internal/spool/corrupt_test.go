@@ -13,7 +13,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// laid is a spool as the corruption tests find it: 100 records of one topic in several segments.
+// laid is the spool of the corruption tests: 100 records of one topic in several segments.
 type laid struct {
 	t     *testing.T
 	dir   string
@@ -28,7 +28,7 @@ func lay(t *testing.T) *laid {
 	for n := 0; n < laidRecords; n += 5 {
 		appendAll(t, s, batchOf("calls", n, n+5)...)
 	}
-	if err := s.Settle("calls", 2); err != nil { // so that there is a file that says so
+	if err := s.Settle("calls", 2); err != nil { // creates the file
 		t.Fatal(err)
 	}
 	closeSpool(t, s)
@@ -39,7 +39,7 @@ func lay(t *testing.T) *laid {
 	return l
 }
 
-// frames gives where the records of a segment stand.
+// frames returns the places of a segment's records.
 func (l *laid) frames(file string) []frame {
 	l.t.Helper()
 	b := l.read(file)
@@ -74,7 +74,7 @@ func (l *laid) write(file string, b []byte) {
 // change rewrites a segment.
 func (l *laid) change(file string, f func([]byte) []byte) { l.write(file, f(l.read(file))) }
 
-// flip turns a bit over at some place of the nth record of a file, from its beginning, and gives its position.
+// flip flips a bit at a place of the nth record of a file, and returns the record's position.
 func (l *laid) flip(file string, n, at int) uint64 {
 	f := l.frames(file)[n]
 	l.change(file, func(b []byte) []byte {
@@ -86,7 +86,7 @@ func (l *laid) flip(file string, n, at int) uint64 {
 
 func (l *laid) last() string { return l.files[len(l.files)-1] }
 
-// positionsOf are those of all records of a file.
+// positionsOf returns the positions of all records of a file.
 func (l *laid) positionsOf(file string) []uint64 {
 	var p []uint64
 	for _, f := range l.frames(file) {
@@ -95,8 +95,8 @@ func (l *laid) positionsOf(file string) []uint64 {
 	return p
 }
 
-// corruptions is what can happen to the files. corrupt does it and gives the positions that are lost by it; those of
-// records that had not been accepted are not among them.
+// corruptions are possible events for the files. corrupt executes an event and returns the lost positions,
+// without records never accepted.
 var corruptions = []struct {
 	name    string
 	corrupt func(l *laid) []uint64
@@ -129,7 +129,7 @@ var corruptions = []struct {
 	{"bit in a position", func(l *laid) []uint64 { return []uint64{l.flip(l.files[1], 3, 12)} }, "damaged at byte", true},
 	{"bit in the first record", func(l *laid) []uint64 { return []uint64{l.flip(l.files[2], 0, frameHead+1)} }, "damaged at byte", true},
 	{"bits in two neighbours", func(l *laid) []uint64 {
-		return []uint64{l.flip(l.files[1], 4, 2), l.flip(l.files[1], 3, 9)} // from the back: frames finds only what is right
+		return []uint64{l.flip(l.files[1], 4, 2), l.flip(l.files[1], 3, 9)} // from the back: frames finds valid records only
 	}, "2 records are lost", true},
 	{"bit in the very last record", func(l *laid) []uint64 {
 		n := len(l.frames(l.last())) - 1
@@ -194,7 +194,7 @@ var corruptions = []struct {
 	{"missing first segment", func(l *laid) []uint64 {
 		p := l.positionsOf(l.files[0])
 		l.remove(l.files[0])
-		return p[1:] // the first one is settled
+		return p[1:] // the first is settled
 	}, "missing", false},
 	{"missing last segment", func(l *laid) []uint64 {
 		p := l.positionsOf(l.last())
@@ -279,7 +279,7 @@ var corruptions = []struct {
 	}, "", false},
 }
 
-// positions counts from one up to, but not including, the other.
+// positions returns the numbers from from up to to, exclusive.
 func positions(from, to uint64) []uint64 {
 	var p []uint64
 	for ; from < to; from++ {
@@ -302,7 +302,7 @@ func (l *laid) remove(file string) {
 	}
 }
 
-// Whatever happens to the files, what is not damaged is read, what is lost is counted, and the spool goes on.
+// After any event, undamaged records are read, lost records are counted, and the spool continues.
 func TestCorruption(t *testing.T) {
 	for _, c := range corruptions {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
@@ -319,7 +319,7 @@ func TestCorruption(t *testing.T) {
 					want = append(want, record("calls", int(p)-1))
 				}
 			}
-			for range 2 { // what is lost counts once
+			for range 2 { // a loss counts once
 				var got []*outbox.Record
 				if next := logNext(s, "calls"); next != 0 {
 					got, _, _ = readAll(t, s, "calls", 2)
@@ -349,7 +349,7 @@ func countLost(damages []Damage) int {
 	return n
 }
 
-// goOn appends to a spool that was damaged, settles everything and opens it again.
+// goOn appends to a damaged spool, settles everything and opens the spool again.
 func goOn(t *testing.T, s *Spool, l *laid, aside bool) {
 	t.Helper()
 	more := batchOf("calls", 1000, 1040)
@@ -389,7 +389,7 @@ func resealHeader(b []byte) []byte {
 	return b
 }
 
-// Both cells gone: records come again rather than being lost, and somebody is told.
+// Both cells lost: records come again instead of being lost, with a log line.
 func TestNothingSaysWhatIsSettled(t *testing.T) {
 	l := lay(t)
 	l.write(filepath.Join(filepath.Dir(l.last()), settledName), []byte("neither of the two"))
@@ -408,8 +408,8 @@ func TestNothingSaysWhatIsSettled(t *testing.T) {
 	}
 }
 
-// The end of a log that nothing of was ever settled: what was accepted and is cut off is counted and told of, whether
-// the process ended in order or not. Behind what was accepted it is the rest of a write that was interrupted.
+// The end of a log without any settled record: the loss of accepted records is counted and logged, after an
+// orderly end or a kill. Bytes behind the accepted records are the rest of an interrupted write.
 func TestEndOfALogThatNothingWasSettledOf(t *testing.T) {
 	for name, killed := range map[string]bool{"closed": false, "killed": true} {
 		t.Run(name, func(t *testing.T) {
@@ -466,7 +466,7 @@ func TestEndOfALogThatNothingWasSettledOf(t *testing.T) {
 	}
 }
 
-// What looks like records inside of a damaged record is not taken for records.
+// Bytes in the form of records inside a damaged record are not taken for records.
 func TestRecordsInsideOfADamagedRecord(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, Options{})
@@ -496,7 +496,7 @@ func TestRecordsInsideOfADamagedRecord(t *testing.T) {
 	}
 }
 
-// Damage in the dead letters costs the damaged ones.
+// Damage in the dead letters costs the damaged letters only.
 func TestDamagedDeadLetters(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, Options{})
@@ -526,7 +526,7 @@ func TestDamagedDeadLetters(t *testing.T) {
 	wait(t, "the damaged file is set aside", func() bool { return s.Usage().SetAside == 1 })
 }
 
-// What is set aside is bounded too, but for what a later version can read.
+// Files set aside have a limit too, except files of a later version.
 func TestWhatIsSetAsideIsBounded(t *testing.T) {
 	dir := newDir(t)
 	const limit = 256 << 10

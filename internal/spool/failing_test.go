@@ -13,16 +13,16 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// failingFS is a file system whose changes are counted, and fail from the count at up to, but not including, the count
-// until. A write that fails has written a part of its bytes.
+// failingFS is a file system with counted changes. Changes fail from the count at up to until, exclusive. A
+// failed write has written a part of its bytes.
 type failingFS struct {
 	FS
 	mtx       sync.Mutex
 	count     int
 	at, until int
 	err       error
-	reads     bool // opening for reading and reading fails too, as in a process that is no more
-	syncs     int  // that many calls of Sync from now on fail
+	reads     bool // opening and reading fail too, like in a dead process
+	syncs     int  // number of failing calls of Sync from now on
 	files     int  // open
 	synced    map[string]int
 	broken    string // files of this name cannot be made or written
@@ -34,14 +34,14 @@ func (f *failingFS) over(inner FS) FS {
 	return f
 }
 
-// reached says whether the first failure has been.
+// reached reports whether the first failure has happened.
 func (f *failingFS) reached() bool {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
 	return f.count >= f.at
 }
 
-// syncedAll says whether segment and directories of the topic "calls" are on the disk.
+// syncedAll reports whether segment and directories of the topic "calls" are on disk.
 func (f *failingFS) syncedAll() bool {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
@@ -117,7 +117,7 @@ type failingFile struct {
 
 func (f *failingFile) WriteAt(b []byte, off int64) (int, error) {
 	if err := f.fs.change(); err != nil {
-		n, _ := f.File.WriteAt(b[:f.fs.at*7919%len(b)], off) // 7919: from none of it to nearly all
+		n, _ := f.File.WriteAt(b[:f.fs.at*7919%len(b)], off) // 7919: from nothing to nearly everything
 		return n, err
 	}
 	return f.File.WriteAt(b, off)
@@ -146,7 +146,7 @@ func (f *failingFile) Sync() error {
 	if err := f.fs.change(); err != nil {
 		return err
 	}
-	return nil // what a real one does is not under test
+	return nil // the real result is not under test
 }
 
 func (f *failingFile) Close() error {
@@ -156,13 +156,13 @@ func (f *failingFile) Close() error {
 	return f.File.Close()
 }
 
-// account is what a test knows of a topic's log.
+// account is a test's knowledge of a topic's log.
 type account struct {
-	records map[uint64]*outbox.Record // by position, those whose Append has returned
-	next    uint64                    // behind the last of them
+	records map[uint64]*outbox.Record // accepted records by position
+	next    uint64                    // behind the last accepted record
 	settled uint64                    // asked for
-	certain uint64                    // asked for so long ago that it does not come again
-	failed  []*outbox.Record          // of the last Append that failed
+	certain uint64                    // settled long enough ago to be final
+	failed  []*outbox.Record          // of the last failed Append
 }
 
 type accounts map[string]*account
@@ -202,14 +202,14 @@ func (a accounts) settle(t *testing.T, s *Spool, topic string, before uint64) {
 	a.of(topic).settled = max(a.of(topic).settled, before)
 }
 
-// certain makes everything that was settled certain to stay so.
+// certain makes all settlements final.
 func (a accounts) certain() {
 	for _, topic := range a {
 		topic.certain = topic.settled
 	}
 }
 
-// check compares a spool with the accounts. extras: records of an Append that did not return may be there.
+// check compares a spool with the accounts. extras: records of an interrupted Append may exist.
 func (a accounts) check(t *testing.T, s *Spool, extras bool) {
 	t.Helper()
 	logs := map[string]outbox.SpoolLog{}
@@ -233,7 +233,7 @@ func (a accounts) check(t *testing.T, s *Spool, extras bool) {
 		}
 		for i, p := range positions {
 			r := want.records[p]
-			if p >= want.next && p-want.next < uint64(len(want.failed)) { // the beginning of what was being written
+			if p >= want.next && p-want.next < uint64(len(want.failed)) { // the beginning of the interrupted write
 				r = want.failed[p-want.next]
 			}
 			if r == nil || !sameRecord(r, records[i]) {
@@ -249,7 +249,7 @@ func (a accounts) check(t *testing.T, s *Spool, extras bool) {
 	}
 }
 
-// short is a short run of everything a spool does. It goes on after errors.
+// short is a short run with every operation of a spool. It continues after errors.
 func short(t *testing.T, s *Spool, a accounts, dead func() bool) {
 	t.Helper()
 	settle := func(topic string, before uint64) {
@@ -291,8 +291,8 @@ func short(t *testing.T, s *Spool, a accounts, dead func() bool) {
 
 var errDead = errors.New("the process is dead")
 
-// The process dies at every change of a short run, in the middle of it when it is a write: nothing that Append had
-// accepted is lost, nothing that was settled some time ago comes again, no position is given twice.
+// The process dies at every change of a short run, in the middle of a write: no accepted record is lost, no
+// record settled some time ago comes again, and no position is reused.
 func TestDeathAtEveryWrite(t *testing.T) {
 	for _, sync := range []outbox.SpoolSync{outbox.SyncInterval, outbox.SyncAlways} {
 		runs := 0
@@ -334,8 +334,8 @@ func TestDeathAtEveryWrite(t *testing.T) {
 	}
 }
 
-// One change, or three in a row, fail, of every kind and at every place of a short run: an Append that fails has left
-// nothing behind, what follows is not lost, and nothing is there twice.
+// A change, or three in a row, fail, of every kind and at every place of a short run: a failed Append leaves
+// nothing behind, later records are not lost, and nothing is duplicated.
 func TestFailureAtEveryWrite(t *testing.T) {
 	for _, c := range []struct {
 		err    error
@@ -382,7 +382,7 @@ func TestFailureAtEveryWrite(t *testing.T) {
 	}
 }
 
-// When the disk does not take what was written, Append says so, and what follows goes to another file.
+// After a failed sync Append returns an error, and later records go to another file.
 func TestSyncFails(t *testing.T) {
 	dir := newDir(t)
 	var log lines
@@ -418,8 +418,7 @@ func TestSyncFails(t *testing.T) {
 	wantRecords(t, got, batchOf("calls", 0, 20))
 }
 
-// As long as it cannot be noted down that records are settled, their segments stay: they are what says which positions
-// have been given.
+// While settlements cannot be written, segments stay: they show the used positions.
 func TestSegmentsStayUntilSettlingIsWritten(t *testing.T) {
 	dir := newDir(t)
 	var log lines
@@ -451,7 +450,7 @@ func TestSegmentsStayUntilSettlingIsWritten(t *testing.T) {
 	}
 }
 
-// The policy says when what was written is forced to the disk.
+// The policy decides when written records are synced.
 func TestSyncPolicy(t *testing.T) {
 	for _, c := range []struct {
 		sync          outbox.SpoolSync

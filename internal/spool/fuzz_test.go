@@ -25,7 +25,7 @@ func segmentBytesOf(first uint64, records ...*outbox.Record) []byte {
 }
 
 func addSeeds(f *testing.F, add func([]byte)) {
-	var small []*outbox.Record // what is small is fuzzed faster
+	var small []*outbox.Record // small input is fuzzed faster
 	for n := range 6 {
 		r := record("calls", n)
 		r.Value = r.Value[:n]
@@ -50,8 +50,8 @@ func addSeeds(f *testing.F, add func([]byte)) {
 	add(huge)
 }
 
-// Of any bytes the scanner gives records whose checksums are right, in the order of their positions; together with what
-// it says it has skipped they are the whole file, and it takes what they are made of apart without a panic.
+// For any bytes the scanner returns records with valid checksums, in the order of positions. Records and
+// skipped parts together are the whole file. The decoding of records never panics.
 func FuzzScanner(f *testing.F) {
 	addSeeds(f, func(b []byte) { f.Add(b, uint16(0)) })
 	f.Fuzz(func(t *testing.T, b []byte, window uint16) {
@@ -92,7 +92,7 @@ func FuzzScanner(f *testing.F) {
 	})
 }
 
-// Whatever stands in the files of a log, a spool opens, counts what it cannot read, and takes and gives records.
+// With any content of a log's files, a spool opens, counts unreadable parts, and stores and returns records.
 func FuzzOpen(f *testing.F) {
 	cells := cell{1, 3, 9}.append(make([]byte, cellApart))
 	addSeeds(f, func(b []byte) { f.Add(b, segmentBytesOf(9, record("calls", 8)), cells) })
@@ -125,7 +125,7 @@ func FuzzOpen(f *testing.F) {
 		want := batchOf("calls", 100, 103)
 		at, err := s.Append("calls", want)
 		if errors.Is(err, errPositions) {
-			return // only a segment made for it gets there
+			return // only a purpose-made segment gets there
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -17,10 +17,10 @@ import (
 
 const connection = "eu-west"
 
-// newDir gives a directory for the spool of connection.
+// newDir returns a directory for the spool of connection.
 func newDir(t *testing.T) string { return Dir(t.TempDir(), connection) }
 
-// lines is a host.Logger that keeps what it is given.
+// lines is a host.Logger that stores its lines.
 type lines struct {
 	mtx  sync.Mutex
 	text []string
@@ -32,7 +32,7 @@ func (l *lines) Log(_ host.Level, _ string, _ int, _, text string) {
 	l.text = append(l.text, text)
 }
 
-// count says how many lines have the text in them.
+// count returns the number of lines that contain part.
 func (l *lines) count(part string) int {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -51,8 +51,8 @@ func (l *lines) String() string {
 	return strings.Join(l.text, "\n")
 }
 
-// open opens a spool of the connection that dir is named for, or of "eu-west". At the end of the test it is closed and
-// verified.
+// open opens a spool of the connection named by dir, or of "eu-west". The test's end closes and verifies the
+// spool.
 func open(t *testing.T, dir string, o Options) *Spool {
 	t.Helper()
 	if o.Connection == "" {
@@ -80,7 +80,7 @@ func closeSpool(t *testing.T, s *Spool) {
 	}
 }
 
-// record makes the nth record of a topic. They differ in what is nil and what is empty.
+// record returns the nth record of a topic. Records differ in nil and empty parts.
 func record(topic string, n int) *outbox.Record {
 	r := &outbox.Record{Topic: topic, Accepted: time.Unix(1_700_000_000, int64(n))}
 	r.Value = fmt.Appendf(nil, "%s %d %s", topic, n, strings.Repeat("v", n*37%300))
@@ -157,7 +157,7 @@ func wantRecords(t *testing.T, got []*outbox.Record, want []*outbox.Record) {
 	}
 }
 
-// segments gives the files of a topic's segments in their order.
+// segments returns the files of a topic's segments, in order.
 func segments(t *testing.T, dir, topic string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, topicsName, element(topic), "*"+segmentEnd))
@@ -169,7 +169,7 @@ func segments(t *testing.T, dir, topic string) []string {
 
 var ours = regexp.MustCompile(`^(settled|[0-9]{20}\.seg.*)$`)
 
-// onDisk adds up what the files of a spool take, without the lock and what is not its own.
+// onDisk returns the size of a spool's files, without the lock and foreign files.
 func onDisk(t *testing.T, dir string) int64 {
 	t.Helper()
 	bytes := int64(0)
@@ -192,7 +192,7 @@ func wantUsage(t *testing.T, s *Spool, dir string) {
 	}
 }
 
-// verify looks at a closed spool: nothing may be wrong with it.
+// verify checks a closed spool for damage.
 func verify(t *testing.T, dir string) {
 	t.Helper()
 	if wrong := damagesOf(t, dir); len(wrong) > 0 {
@@ -200,7 +200,7 @@ func verify(t *testing.T, dir string) {
 	}
 }
 
-// damagesOf is what the verifier finds, but for what is harmless.
+// damagesOf returns the verifier's findings, except harmless ones.
 func damagesOf(t *testing.T, dir string) []Damage {
 	t.Helper()
 	v, err := OpenView(dir)

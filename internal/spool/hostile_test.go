@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// obstacles are what may stand in the place of a file or a directory. outside is a directory that nobody may touch.
+// obstacles may be in the place of a file or a directory. outside is a directory that must stay untouched.
 var obstacles = map[string]func(path, outside string) error{
 	"named pipe":          func(path, _ string) error { return syscall.Mkfifo(path, 0o666) },
 	"link to a directory": func(path, outside string) error { return os.Symlink(outside, path) },
@@ -22,15 +22,16 @@ var obstacles = map[string]func(path, outside string) error{
 	"device":              func(path, _ string) error { return syscall.Mknod(path, syscall.S_IFCHR|0o666, 1<<8|5) }, // /dev/zero
 }
 
-// places are the paths that the engine and the offline tool open, below spool_dir.
+// places are the paths opened by the engine and the offline tool, below spool_dir.
 var places = []string{
 	".", "main", "main/lock", "main/topics", "main/topics/calls", "main/topics/calls/00000000000000000001.seg",
 	"main/topics/calls/settled", "main/dead-letters", "main/dead-letters/00000000000000000001.seg", "main/damaged",
 	"main/damaged/topics",
 }
 
-// Whatever stands in a place of the spool: nothing hangs, and nothing outside is touched. The lock was opened as it came,
-// so a named pipe hung the offline tool, and a link in the place of a directory was followed.
+// With any obstacle in any place of the spool, nothing hangs, and nothing outside is touched. The lock was
+// opened without a check, so a named pipe hung the offline tool, and a link in the place of a directory was
+// followed.
 func TestOpen_ObstacleAtEachPath_NeitherHangsNorLeaves(t *testing.T) {
 	for name, lay := range obstacles {
 		for _, place := range places {
@@ -65,12 +66,12 @@ func TestOpen_ObstacleAtEachPath_NeitherHangsNorLeaves(t *testing.T) {
 	}
 }
 
-// linkByOwner reports whether an administrator means a link: spool_dir itself may be one.
+// linkByOwner reports whether a link is the administrator's intention: spool_dir itself may be a link.
 func linkByOwner(place, obstacle string) bool {
 	return place == "." && obstacle == "link to a directory"
 }
 
-// fill makes a spool that has a file at every place.
+// fill creates a spool with a file at every place.
 func fill(t *testing.T, dir string) {
 	t.Helper()
 	s, err := Open(dir, Options{Connection: "main"})
@@ -87,7 +88,7 @@ func fill(t *testing.T, dir string) {
 	closeSpool(t, s)
 }
 
-// use does all that the engine and the offline tool do with a spool, whatever comes of it.
+// use executes all operations of the engine and the offline tool on a spool, with any result.
 func use(root string) {
 	_, _ = List(root)
 	_, _ = Find(root)
@@ -109,7 +110,7 @@ func use(root string) {
 	_ = s.Close()
 }
 
-// A sparse file of 200 GB hung the offline tool, which looked for records in all of it.
+// A sparse file of 200 GB hung the offline tool, which searched all of it for records.
 func TestOpen_SegmentOf200GB_SetAsideUnread(t *testing.T) {
 	for _, place := range []string{"topics/calls/00000000000000000001.seg", "topics/calls/00000000000000000099.seg", "dead-letters/00000000000000000001.seg"} {
 		dir := newDir(t)
@@ -148,7 +149,7 @@ func TestOpen_SegmentOf200GB_SetAsideUnread(t *testing.T) {
 	}
 }
 
-// Root followed links in another user's spool, and gave away what it made.
+// Root followed links in another user's spool, and changed the owner of its files.
 func TestOpen_SpoolOfOtherUser_RefusedWithRemedy(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: only root can give files to another user")
@@ -171,7 +172,7 @@ func TestOpen_SpoolOfOtherUser_RefusedWithRemedy(t *testing.T) {
 	}
 }
 
-// A link that an attacker owns leads nobody, one of the administrator's does.
+// A link of an attacker is not followed; a link of the administrator is.
 func TestOpen_SpoolDirIsLink_FollowedWhenOwnersOrRoots(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: only root can give files to another user")

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// helperDir, in the environment, makes the test's program the one that is killed.
+// helperDir, in the environment, makes the test's program the process to kill.
 const helperDir = "RESKAFKA_TEST_SPOOL_DIR"
 
 func TestMain(m *testing.M) {
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// untilKilled appends and settles without end. It prints what it has done.
+// untilKilled appends and settles forever, and prints its progress.
 func untilKilled(dir string) error {
 	s, err := Open(dir, Options{Connection: connection, SegmentBytes: 32 << 10})
 	if err != nil {
@@ -44,8 +44,8 @@ func untilKilled(dir string) error {
 	}
 }
 
-// A process is killed in the middle of its work, several times on the same directory: whatever Append had accepted is
-// there, in its place.
+// A process is killed during its work, several times on the same directory: every accepted record is there,
+// in its place.
 func TestKill9(t *testing.T) {
 	dir := newDir(t)
 	wanted := map[uint64]int{} // the record at each position
@@ -85,7 +85,8 @@ type accepted struct {
 	from, to int
 }
 
-// killAfter runs the helper until it has printed so many lines, kills it, and gives all that it had printed.
+// killAfter runs the helper until it has printed count lines, kills the process, and returns everything
+// printed.
 func killAfter(t *testing.T, dir string, count int) []accepted {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])

@@ -9,7 +9,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// model is what a spool is asked to be, in memory.
+// model is the required behaviour of a spool, in memory.
 type model struct {
 	t    *testing.T
 	rand *rand.Rand
@@ -44,7 +44,7 @@ func (m *model) topic() (string, *modelLog) {
 	return name, m.logs[name]
 }
 
-// settled takes over where the spool's logs begin after its process has died: what was settled last may have been
+// settled adopts the starts of the spool's logs after the death of its process: the last settlements may be
 // forgotten, and nothing else.
 func (m *model) settled() {
 	begin := map[string]outbox.SpoolLog{}
@@ -137,7 +137,7 @@ func (m *model) letters() string {
 	return "exhume"
 }
 
-// reopen opens the spool anew after it was closed, or after its process has died.
+// reopen opens the spool again after a close or after the death of its process.
 func (m *model) reopen(closed bool) string {
 	if closed {
 		if err := m.s.Close(); err != nil {
@@ -164,7 +164,7 @@ func (m *model) reopen(closed bool) string {
 	m.settled()
 	if n := int(m.s.Usage().Dead); n < len(m.dead) {
 		m.t.Errorf("%d dead letters, want %d", n, len(m.dead))
-	} else { // what was exhumed last may be there again
+	} else { // the last exhumed letters may be there again
 		letters, _, forget, _ := m.s.Exhume(n - len(m.dead))
 		if err := forget(); err != nil || len(letters) != n-len(m.dead) {
 			m.t.Error(err)
@@ -173,7 +173,7 @@ func (m *model) reopen(closed bool) string {
 	return "die and open"
 }
 
-// Random histories, checked against the model. The seed of one that fails is in its name.
+// Random histories, checked against the model. A failure has its seed in its name.
 func TestHistories(t *testing.T) {
 	seeds := []uint64{1, 2, 3, uint64(time.Now().UnixNano())}
 	for _, seed := range seeds {

@@ -110,7 +110,7 @@ func TestPositionsGoOnWhenAllIsSettled(t *testing.T) {
 	}
 }
 
-// What is settled is written by itself, and the room of it comes back, also when nothing else happens.
+// Settlements are written without a further call, and their space is freed, also without other activity.
 func TestSettlingNeedsNoFurtherCall(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, Options{SegmentBytes: 8 << 10})
@@ -266,7 +266,7 @@ func TestAFullSpoolRefusesAndDropsTheOldest(t *testing.T) {
 	}
 }
 
-// Settled records give their room back when it is needed, and not only some time later.
+// A need for space frees settled records at once.
 func TestRoomComesBackWhenItIsNeeded(t *testing.T) {
 	s := open(t, newDir(t), Options{Limits: outbox.SpoolLimits{MaxBytes: 256 << 10}})
 	for n := 0; n < 20_000; n += 100 {
@@ -396,7 +396,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// A topic whose name is too long for a directory's is found again by what its segments say.
+// A topic with a name too long for a directory is found by the headers of its segments.
 func TestTopicsWithLongNames(t *testing.T) {
 	dir := newDir(t)
 	topic := ""

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// clock is a time that only moves when told to.
+// clock is a manual clock.
 type clock struct{ t time.Time }
 
 func (c *clock) now() time.Time           { return c.t }
@@ -32,16 +32,16 @@ func TestOnePerInterval(t *testing.T) {
 	c.advance(29 * time.Second)
 	expect(t, th, "a", 0, false)
 	c.advance(time.Second)
-	expect(t, th, "a", 2, true) // the two that were held back come with the next
+	expect(t, th, "a", 2, true) // the two suppressed events come with the next line
 	expect(t, th, "a", 0, false)
-	c.advance(59 * time.Second) // it goes on: twice as long now
+	c.advance(59 * time.Second) // still going on: the pause is doubled
 	expect(t, th, "a", 0, false)
 	c.advance(time.Second)
 	expect(t, th, "a", 2, true)
 }
 
-// TestRarerWhileItGoesOn has a cause every second for hours: a line after 30 s, 1, 2, 5, 10 and 30 minutes, then one an
-// hour. Every event is in one of them.
+// TestRarerWhileItGoesOn has a cause every second for hours: a line after 30 s, 1, 2, 5, 10 and 30 minutes,
+// then a line an hour. The lines cover every event.
 func TestRarerWhileItGoesOn(t *testing.T) {
 	for name, line := range map[string]func(*Throttle) (int, bool){
 		"by itself": func(th *Throttle) (int, bool) {
@@ -80,7 +80,7 @@ func TestRarerWhileItGoesOn(t *testing.T) {
 	}
 }
 
-// goOn lets a cause go on until its interval is an hour, and one second more.
+// goOn continues a cause until its pause is an hour, and for a second more.
 func goOn(th *Throttle, c *clock) {
 	for range 6511 {
 		th.Allow("a")
@@ -88,7 +88,7 @@ func goOn(th *Throttle, c *clock) {
 	}
 }
 
-// TestQuietEnds holds that what comes after a while without events is new: it has its line and its first interval.
+// TestQuietEnds checks that an event after a quiet time is new: it has a line and the first pause.
 func TestQuietEnds(t *testing.T) {
 	th, c := newTest(30 * time.Second)
 	goOn(th, c)
@@ -103,8 +103,8 @@ func TestQuietEnds(t *testing.T) {
 	expect(t, th, "a", 1, true)
 }
 
-// TestDue holds that a count is told once when its events have ended, its interval is over or its cause is, and neither before
-// nor again.
+// TestDue checks that a count is returned once: when its events have ended, its pause is over or its cause is
+// over.
 func TestDue(t *testing.T) {
 	th, c := newTest(30 * time.Second)
 	due := func(want string) {
@@ -132,11 +132,11 @@ func TestDue(t *testing.T) {
 	wait(time.Hour)
 	th.Allow("a")
 	c.advance(27 * time.Second)
-	due("[]") // one sum is enough until the next line
+	due("[]") // a single sum until the next line
 	wait(time.Second)
 	c.advance(time.Second)
 	due("[{a 1}]")
-	expect(t, th, "a", 0, false) // that was its line
+	expect(t, th, "a", 0, false) // it had its line
 	wait(2 * time.Second)
 	c.advance(2 * time.Second)
 	due("[{a 1}]")
@@ -146,7 +146,7 @@ func TestDue(t *testing.T) {
 	c.advance(time.Second)
 	due("[{a 1}]")
 
-	// At an interval of an hour, nobody waits that long for the number of something that is over.
+	// With a pause of an hour, the number of an ended cause does not wait that long.
 	goOn(th, c)
 	th.Allow("a")
 	c.advance(5 * time.Minute)
@@ -159,7 +159,7 @@ func TestDue(t *testing.T) {
 	expect(t, th, "a", 0, true)
 }
 
-// TestForgetIsANewBeginning holds that a cause that is over comes back with its first interval.
+// TestForgetIsANewBeginning checks that a forgotten cause returns with its first pause.
 func TestForgetIsANewBeginning(t *testing.T) {
 	th, c := newTest(30 * time.Second)
 	goOn(th, c)
@@ -221,7 +221,7 @@ func TestKeysAreBounded(t *testing.T) {
 	if got := th.Flush(); got != nil {
 		t.Fatalf("the evicted count comes again: %v", got)
 	}
-	// Keys whose interval is over go all at once.
+	// All keys with an expired pause go at once.
 	c.advance(time.Minute)
 	expect(t, th, "new", 0, true)
 	if len(th.entries) != 1 {
