@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// window is a client that keeps some records and copies the bytes of all, and acknowledges the older half together from a
-// goroutine of its own, as a broker's answers come.
+// window is a client that keeps some records, copies their bytes, and acknowledges the older half jointly
+// from its own goroutine, like a broker's answers.
 type window struct {
 	most        int
 	acknowledge func([]*Record)
@@ -77,9 +77,9 @@ func (c *window) Close() {
 	<-c.ended
 }
 
-// BenchmarkWay is the way of records that come as a busy stage brings them, and wait inside a client for a while.
+// BenchmarkWay measures the path of records in the form of a busy stage's, with a wait inside a client.
 func BenchmarkWay(b *testing.B) {
-	ballast := make([]byte, 128<<20) // as the engine has it
+	ballast := make([]byte, 128<<20) // like the engine
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	defer runtime.KeepAlive(ballast)
 	for _, size := range []int{50, 300, 2000, 10_000} {
@@ -115,14 +115,14 @@ func BenchmarkWay(b *testing.B) {
 	}
 }
 
-// cpu is what the process has used.
+// cpu returns the process's processor time.
 func cpu() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// limit is a gate that lets in what has room.
+// limit is a gate that admits records within a limit.
 type limit struct {
 	mtx  sync.Mutex
 	free sync.Cond

@@ -36,7 +36,7 @@ func TestSwapOfAnIdleOutboxIsImmediate(t *testing.T) {
 	})
 }
 
-// What a client still holds when patience runs out goes to the next one, in order.
+// Records left in a client after its patience go to the next client, in order.
 func TestSwapRunsOutOfPatience(t *testing.T) {
 	for _, blocked := range []bool{false, true} {
 		old := newClient("old", usual, firstlyHang(1))
@@ -60,7 +60,7 @@ func TestSwapRunsOutOfPatience(t *testing.T) {
 	}
 }
 
-// A client that has answered everything and still has not returned from Send is given its time, too.
+// A client with all answers sent, still inside Send, also gets its time.
 func TestSwapWaitsForSend(t *testing.T) {
 	old := newClient("old", usual, fixed(answer{inline: true}))
 	old.linger = func() time.Duration { return time.Second }
@@ -78,7 +78,7 @@ func TestSwapWaitsForSend(t *testing.T) {
 	})
 }
 
-// lateClient answers what it was sent a moment after Close: its Send was about to begin when Close was called.
+// lateClient answers a moment after Close: its Send was about to begin at the Close.
 type lateClient struct {
 	*client
 	judged int
@@ -97,7 +97,7 @@ func (c *lateClient) Permanent(err error) (string, bool) {
 	return "", false
 }
 
-// Even then the answers are in, and judged by the client that gave them, before the next one takes over.
+// Even then the answers arrive, and their own client judges them, before the next client takes over.
 func TestASendThatOutlivesClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := &countGate{}
@@ -117,7 +117,7 @@ func TestASendThatOutlivesClose(t *testing.T) {
 	})
 }
 
-// firstlyHang is a script that acknowledges the first n records and hangs on the others.
+// firstlyHang is a script that acknowledges the first n records and hangs on all others.
 func firstlyHang(n int) func(*Record) answer {
 	return func(*Record) answer {
 		n--
@@ -159,7 +159,7 @@ func TestSwapsInARow(t *testing.T) {
 	})
 }
 
-// The new settings are in force for what was accepted under the old ones.
+// The new settings apply to records accepted under the old settings.
 func TestSwapChangesTheSettings(t *testing.T) {
 	old := newClient("old", usual, fixed(answer{err: errRetry}))
 	bubble(t, old, func(t *testing.T, g *ledger) {
@@ -193,7 +193,7 @@ func TestSwapChangesTheSettings(t *testing.T) {
 	})
 }
 
-// A swap forgets the backoff: the new client is tried at once, with one record.
+// A swap resets the backoff: the new client is tried at once, with one record.
 func TestSwapTriesTheNewClientAtOnce(t *testing.T) {
 	old := newClient("old", usual, fixed(answer{err: errRetry}))
 	bubble(t, old, func(t *testing.T, g *ledger) {
@@ -255,7 +255,7 @@ func TestCloseWhileSendBlocks(t *testing.T) {
 		g.put("t", 3)
 		done := make(chan struct{})
 		go func() { g.outbox.Drain(nil); close(done) }()
-		g.end() // complains if it takes longer than a few ms
+		g.end() // fails after more than a few ms
 		<-done
 		g.want("t", "stopped=3")
 		g.finished = 0

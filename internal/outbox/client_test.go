@@ -12,19 +12,19 @@ var (
 	errClosed  = errors.New("client closed")
 )
 
-// reasonRefused is the name the fake client gives to errRefused.
+// reasonRefused is the fake client's name of errRefused.
 const reasonRefused = "refused"
 
-// answer is what the fake client does with one record.
+// answer is the fake client's treatment of a record.
 type answer struct {
 	after     time.Duration // how long the broker takes
 	hang      bool          // until the deadline or Close, then errRetry
 	err       error         // nil, errRetry or errRefused
-	delivered bool          // with errRetry: the broker has it all the same
+	delivered bool          // with errRetry: the broker has the record anyway
 	inline    bool          // answered from inside Send
 }
 
-// handed is one record as Send got it.
+// handed is a record as passed to Send.
 type handed struct {
 	record   *Record
 	deadline time.Time
@@ -32,15 +32,15 @@ type handed struct {
 	answer   answer
 }
 
-// client is a fake transport that keeps what a real one promises: records of one topic and key reach the broker in
-// order, so that a record that failed takes along those of its key that came after it.
+// client is a fake transport with the promises of a real one: records of a topic and key reach the broker in
+// order, so a failed record fails all later records of its key.
 type client struct {
 	name     string
 	settings Settings
 	script   func(r *Record) answer
 	sending  func() time.Duration             // how long this Send blocks; nil = not at all
-	linger   func() time.Duration             // how long it blocks after that, and a little beyond Close; nil = not at all
-	shuffle  func(n int, swap func(i, j int)) // order of the answers of one round; nil = as sent
+	linger   func() time.Duration             // time blocked afterwards, and slightly beyond Close; nil = none
+	shuffle  func(n int, swap func(i, j int)) // order of the answers in a round; nil = as sent
 	split    bool                             // two goroutines answer each round
 	closing  time.Duration                    // how long Close takes
 	watch    watcher
@@ -56,13 +56,13 @@ type client struct {
 	parts     map[[2]string]*part
 }
 
-// part is a partition of the fake: one topic and key.
+// part is a partition of the fake: a topic and key.
 type part struct {
 	queue  []handed
-	broken time.Time // until this moment has passed, whatever comes fails: see client.fate
+	broken time.Time // every record fails until this moment has passed: see client.fate
 }
 
-// watcher sees everything that passes between an outbox and its client.
+// watcher sees all calls between an outbox and its client.
 type watcher interface {
 	send(c *client, records []*Record)
 	deliver(c *client, r *Record)
@@ -86,7 +86,7 @@ func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, 
 	if c.closed > 0 {
 		c.watch.misuse(c, "Send after Close")
 	}
-	kept := make([]*Record, len(records)) // which outlive their outcome
+	kept := make([]*Record, len(records)) // copies that outlive the outcome
 	for i, r := range records {
 		kept[i] = r.written()
 	}
@@ -121,7 +121,7 @@ func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, 
 	c.mtx.Unlock()
 }
 
-// take puts a record into its partition and sees that somebody works there.
+// take puts a record into its partition and starts a worker if necessary.
 func (c *client) take(h handed) {
 	key := [2]string{h.record.Topic, string(h.record.Key)}
 	c.mtx.Lock()
@@ -147,7 +147,7 @@ func (c *client) take(h handed) {
 	c.mtx.Unlock()
 }
 
-// work answers what a partition holds once the broker has taken its time over the first.
+// work answers a partition's records after the broker's time for the first.
 func (c *client) work(p *part) {
 	c.mtx.Lock()
 	first := p.queue[0]
@@ -168,8 +168,8 @@ func (c *client) work(p *part) {
 	c.reply(hs, errs)
 }
 
-// fate decides a record's answer. A partition that failed stays broken until the clock has moved on: a record whose
-// Send crossed the failure must not slip through before the failed one comes again.
+// fate decides a record's answer. A failed partition stays broken until the clock has advanced: a record
+// whose Send crossed the failure must not pass before the retry of the failed record.
 func (c *client) fate(p *part, h handed) error {
 	a := h.answer
 	switch {
@@ -212,8 +212,8 @@ func (c *client) reply(hs []handed, errs []error) {
 	wg.Wait()
 }
 
-// pause waits, but not beyond Close. No timer is started for no time: with the race detector on, Go 1.26 crashes when
-// two goroutines of a bubble receive from timers that were due at once.
+// pause waits, but not beyond Close. A zero wait starts no timer: with the race detector, Go 1.26 crashes
+// when two goroutines of a bubble receive from timers due at once.
 func (c *client) pause(d time.Duration) {
 	if d <= 0 {
 		return
@@ -263,7 +263,7 @@ func (c *client) closings() int {
 	return c.closed
 }
 
-// busy says whether a Send is under way.
+// busy reports whether a Send is running.
 func (c *client) busy() bool {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()

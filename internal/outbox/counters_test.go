@@ -8,13 +8,13 @@ import (
 	records "reskafka/test/account"
 )
 
-// Counters are the account of one topic.
+// Counters are the account of a topic.
 type Counters struct {
 	Topic string
 	records.Account
 }
 
-// Counters returns what Collect adds, a topic after the other, by name.
+// Counters returns the values of Collect by topic, in order of names.
 func (o *Outbox) Counters() []Counters {
 	v := metrics.Of("test")
 	o.Collect(v)

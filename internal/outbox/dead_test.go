@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// graveyard is an outbox whose client refuses every record for good until good is set.
+// graveyard is an outbox whose client refuses every record permanently until good is set.
 type graveyard struct {
 	*Outbox
 	t    *testing.T
@@ -21,7 +21,7 @@ type graveyard struct {
 	sent []string
 }
 
-// heard counts what the observer is told of, by reason.
+// heard counts the observer's calls by reason.
 type heard struct {
 	trouble
 	counts map[string]int
@@ -68,7 +68,7 @@ func (g *graveyard) put(topic string, from, to int) {
 	}
 }
 
-// want checks an account, whose sum has to be right.
+// want checks an account, including its sum.
 func (g *graveyard) want(topic string, accepted, acknowledged int, dead, dropped map[string]uint64) {
 	g.t.Helper()
 	for _, c := range g.Counters() {
@@ -105,7 +105,8 @@ func counts(pairs ...any) map[string]uint64 {
 	return m
 }
 
-// TestDeadLetters_NoRoom_OldestCountAsDropped guards that no dead letter leaves the account silently when the spool makes room.
+// TestDeadLetters_NoRoom_OldestCountAsDropped guards that no dead letter leaves the account silently when the
+// spool makes space.
 func TestDeadLetters_NoRoom_OldestCountAsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
@@ -123,8 +124,8 @@ func TestDeadLetters_NoRoom_OldestCountAsDropped(t *testing.T) {
 	})
 }
 
-// TestDeadLetters_OfAnEarlierRun_AreRestored guards the account over a restart: they are there from the beginning, and become
-// those of their topic when they are sent again.
+// TestDeadLetters_OfAnEarlierRun_AreRestored guards the account over a restart: dead letters count from the
+// beginning, and for their topic after a retry.
 func TestDeadLetters_OfAnEarlierRun_AreRestored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
@@ -148,7 +149,8 @@ func TestDeadLetters_OfAnEarlierRun_AreRestored(t *testing.T) {
 	})
 }
 
-// TestDeadLetters_OneTopic_OthersStay guards that a command for one topic leaves the dead letters of others what they are.
+// TestDeadLetters_OneTopic_OthersStay guards that a command for a topic leaves the dead letters of other
+// topics unchanged.
 func TestDeadLetters_OneTopic_OthersStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
@@ -183,7 +185,7 @@ func TestDeadLetters_OneTopic_OthersStay(t *testing.T) {
 	})
 }
 
-// unburying is a disk that writes no dead letters while it fails.
+// unburying is a disk that writes no dead letters while failing.
 type unburying struct {
 	*disk
 	fails atomic.Bool
@@ -196,8 +198,8 @@ func (u *unburying) Bury(letters []DeadLetter) (written int, err error) {
 	return u.disk.Bury(letters)
 }
 
-// TestDeadLetters_OthersCannotBeWritten_CommandSaysSo guards the answer of a command for one topic while the dead letters of others
-// cannot be written again: it was that there were none, and no error.
+// TestDeadLetters_OthersCannotBeWritten_CommandSaysSo guards the answer of a command for a topic while other
+// topics' dead letters cannot be rewritten: the answer was zero letters, without an error.
 func TestDeadLetters_OthersCannotBeWritten_CommandSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
@@ -225,7 +227,8 @@ func TestDeadLetters_OthersCannotBeWritten_CommandSaysSo(t *testing.T) {
 	})
 }
 
-// TestDeadLetters_Damaged_CountAsDropped guards that one that cannot be read does not stay in the account for ever.
+// TestDeadLetters_Damaged_CountAsDropped guards that an unreadable dead letter does not stay in the account
+// forever.
 func TestDeadLetters_Damaged_CountAsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
@@ -242,7 +245,8 @@ func TestDeadLetters_Damaged_CountAsDropped(t *testing.T) {
 	})
 }
 
-// TestDeadLetters_DiskFailsUntilTheEnd_CountAsDropped guards that those that never got to the disk are not counted as kept.
+// TestDeadLetters_DiskFailsUntilTheEnd_CountAsDropped guards that dead letters never written to disk are not
+// counted as kept.
 func TestDeadLetters_DiskFailsUntilTheEnd_CountAsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
@@ -261,7 +265,8 @@ func TestDeadLetters_DiskFailsUntilTheEnd_CountAsDropped(t *testing.T) {
 	})
 }
 
-// TestDeadLetters_Report_SaysSo guards that who asked for a report can tell a dead letter from a record that is lost.
+// TestDeadLetters_Report_SaysSo guards that the receiver of a report can distinguish a dead letter from a
+// lost record.
 func TestDeadLetters_Report_SaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGraveyard(t, onDiskSettings(), newDisk(func(what string) { t.Error(what) }))
@@ -278,8 +283,8 @@ func TestDeadLetters_Report_SaysSo(t *testing.T) {
 	})
 }
 
-// TestTooOld_ClockOfTheRecord_DoesNotCount guards that only the spool's own clock makes a record too old, whatever time it was
-// accepted at, and that the log has age and option.
+// TestTooOld_ClockOfTheRecord_DoesNotCount guards that only the spool's own clock makes a record too old, for
+// any time of acceptance, and that the log has age and option.
 func TestTooOld_ClockOfTheRecord_DoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := onDiskSettings()
@@ -303,7 +308,7 @@ func TestTooOld_ClockOfTheRecord_DoesNotCount(t *testing.T) {
 		if err := g.errs["dead, "+ReasonTooOld]; err == nil || !strings.Contains(err.Error(), "waited 2h0m") || !strings.Contains(err.Error(), "spool_max_hours = 2") {
 			t.Errorf("the log is told %v", err)
 		}
-		// A retry gives them their hours anew.
+		// A retry restarts their hours.
 		if n, _, err := g.Retry(""); n != 4 || err != nil {
 			t.Errorf("%d sent again, %v", n, err)
 		}

@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// disk is a fake Spool. What it holds outlives the outbox: boot makes the spool of the next run.
+// disk is a fake Spool. Its content outlives the outbox: boot creates the spool of the next run.
 type disk struct {
 	mtx      sync.Mutex
 	logs     map[string]*diskLog
 	dead     []DeadLetter
-	buried   uint64               // position behind the last of the dead ones
-	mostDead int                  // dead letters it has room for; 0 = any number
-	most     int                  // records it has room for; 0 = any number
-	trouble  error                // what every call fails with
+	buried   uint64               // position behind the last dead letter
+	mostDead int                  // limit of dead letters; 0 = none
+	most     int                  // limit of records; 0 = none
+	trouble  error                // error of every call
 	slow     func() time.Duration // how long a call takes; nil = no time
 	misuse   func(what string)
 	inCall   int
 	closed   int
-	gone     bool // the process is: nothing has an effect any more
+	gone     bool // the process is dead: calls have no effect
 	damage   func(topic string, position uint64) bool
 	limits   SpoolLimits
 	appends  int
@@ -30,7 +30,7 @@ type disk struct {
 }
 
 type diskLog struct {
-	first, next uint64 // of what has not been settled
+	first, next uint64 // of unsettled records
 	records     map[uint64]*Record
 }
 
@@ -40,7 +40,7 @@ func newDisk(misuse func(string)) *disk {
 	return &disk{logs: map[string]*diskLog{}, misuse: misuse, buried: 3}
 }
 
-// boot gives the spool to the next run.
+// boot returns the spool for the next run.
 func (d *disk) boot() *disk {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
@@ -54,7 +54,7 @@ func (d *disk) boot() *disk {
 	return next
 }
 
-// begin is called by every method that one goroutine at a time may call.
+// begin is called by every method limited to one goroutine at a time.
 func (d *disk) begin() error {
 	d.mtx.Lock()
 	d.inCall++
@@ -128,7 +128,7 @@ func (d *disk) Append(topic string, records []*Record) (uint64, error) {
 	return first, nil
 }
 
-// written is a copy of what of a record is written.
+// written returns a copy of a record's written parts.
 func (r *Record) written() *Record {
 	return (&Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Accepted: r.Accepted}).clone()
 }
@@ -282,7 +282,7 @@ func (d *disk) Close() error {
 	return err
 }
 
-// values are what a topic's log holds, in order.
+// values returns a topic's log, in order.
 func (d *disk) values(topic string) (all []string) {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
@@ -296,7 +296,7 @@ func (d *disk) values(topic string) (all []string) {
 	return all
 }
 
-// all gives what is packed, and how much of it is boxed, without changing anything.
+// all returns the packed records, and the number of boxed ones, without a change.
 func (p *pack) all() (records []*Record, boxes int) {
 	copied := pack{blocks: slices.Clone(p.blocks), n: p.n, boxes: p.boxes, spare: &spare{}}
 	for i := range copied.blocks {
@@ -318,7 +318,7 @@ func (p *pack) all() (records []*Record, boxes int) {
 	return records, boxes
 }
 
-// verify holds a lane's numbers against its lists. Nothing may be running.
+// verify compares a lane's numbers with its lists. No goroutine may be running.
 func (o *Outbox) verify() (faults []string) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()

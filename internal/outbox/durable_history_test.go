@@ -11,30 +11,30 @@ import (
 	"time"
 )
 
-// TestDurableHistories runs random lives of a connection with a disk, over stops, kills, and failures of client and disk.
-// A failing one is named by its seed, as those of TestHistories are.
+// TestDurableHistories runs random lives of a connection with a disk, over stops, kills, and failures of
+// client and disk. A failure has its seed in its name, as in TestHistories.
 func TestDurableHistories(t *testing.T) { runHistories(t, 2, liveOnDisk) }
 
 // FuzzDurableHistory lets the fuzzer choose the decisions.
 func FuzzDurableHistory(f *testing.F) { fuzzHistories(f, 3, 128, liveOnDisk) }
 
-// item is what the diary knows about one record, over all runs.
+// item is the diary's knowledge of a record, over all runs.
 type item struct {
 	id         int
 	topic, key string
 	want       Durability
-	run        int // in which it was accepted
-	released   int // by the gate, in that run
+	run        int // run of its acceptance
+	released   int // by the gate, in this run
 	delivered  int
 	reports    int
 	last       error
 	lifetime   bool
-	refused    bool           // a kill may undo that, and the record come late
-	frame      *atomic.Uint32 // what it is staged in; nil = it is not
+	refused    bool           // a kill may undo the refusal, and the record arrives late
+	frame      *atomic.Uint32 // its frame in the stage; nil = none
 	atKill     bool           // was alive when the process was killed
 }
 
-// diary follows every record through several runs of an outbox over one disk. It is gate, observer and watcher.
+// diary follows every record through several runs of an outbox over a disk. It is gate, observer and watcher.
 type diary struct {
 	*dice
 	t        *testing.T
@@ -42,24 +42,24 @@ type diary struct {
 	mtx      sync.Mutex
 	items    []*item
 	run      int
-	deaf     bool // the run has been killed: what it still says has no meaning
+	deaf     bool // the run was killed: its calls have no meaning
 	last     map[string]int
 	client   *client
 	disk     *disk
 	outbox   *Outbox
 	moods    []string
-	revived  bool              // dead letters were sent again: their order is not kept
+	revived  bool              // dead letters were sent again, out of order
 	unknown  map[string]uint64 // dropped by reason
 	trouble  error
-	died     int // records that the observer heard of as dead letters
-	account  int // records that this run accepted, without probes, if counting
+	died     int // dead letters reported to the observer
+	account  int // records accepted in this run, without probes, if counting
 	counting bool
 	fails    int
 	names    int
 
-	lossless bool // everything is staged and nothing may be dropped: it arrives, and in order
+	lossless bool // every record is staged and none may be dropped: all arrive in order
 	late     bool // the disk has not been attached yet
-	wasLate  bool // in this run: what came before stays in memory
+	wasLate  bool // in this run: earlier records stay in memory
 }
 
 func (g *diary) errorf(format string, args ...any) {
@@ -149,7 +149,7 @@ func (g *diary) answer(_ *client, h handed, err error) {
 func (g *diary) misuse(c *client, what string) { g.errorf("%s: %s", c.name, what) }
 func (g *diary) close(*client)                 {}
 
-// script is what clients do.
+// script is the clients' behaviour.
 func (g *diary) script(r *Record) answer {
 	g.mtx.Lock()
 	mood := "good"
@@ -206,7 +206,7 @@ func (g *diary) open() {
 	g.outbox = New(s, g.client, g, g)
 	g.late = !g.lossless && g.one(8)
 	if g.wasLate = g.late; !g.late {
-		g.attach() // what is on disk comes first
+		g.attach() // records on disk come first
 	} else {
 		g.mtx.Lock()
 		g.revived = true
@@ -215,7 +215,7 @@ func (g *diary) open() {
 	g.readopt()
 }
 
-// readopt has the outbox accept what an earlier run left staged.
+// readopt makes the outbox accept the staged records of an earlier run.
 func (g *diary) readopt() {
 	var records []Record
 	g.mtx.Lock()
@@ -233,7 +233,7 @@ func (g *diary) readopt() {
 	}
 }
 
-// attach gives the outbox its disk.
+// attach adds the disk to the outbox.
 func (g *diary) attach() {
 	g.late = false
 	opens := g.roll(3)
@@ -242,7 +242,7 @@ func (g *diary) attach() {
 		if opens > 0 && g.one(2) && !g.lossless {
 			opens--
 			g.mtx.Lock()
-			g.revived = true // what is sent meanwhile overtakes what is on disk
+			g.revived = true // records sent meanwhile overtake records on disk
 			g.mtx.Unlock()
 			return nil, errDisk
 		}
@@ -333,7 +333,7 @@ func (g *diary) check() {
 	g.checkDead(accepted, dead)
 }
 
-// checkDead checks the dead letters of the account against the disk, and that no record was accepted twice.
+// checkDead compares the account's dead letters with the disk, and checks that no record was accepted twice.
 func (g *diary) checkDead(accepted, dead int) {
 	g.mtx.Lock()
 	produced, troubled := g.account, g.trouble != nil
@@ -361,7 +361,7 @@ func (g *diary) end() {
 	}
 }
 
-// stop ends a run as a module does that is unloaded.
+// stop ends a run like an unload of the module.
 func (g *diary) stop() {
 	g.accept.Lock()
 	defer g.accept.Unlock()
@@ -394,8 +394,8 @@ func (g *diary) stop() {
 	}
 }
 
-// kill ends a run as kill -9 does: nothing of it has an effect any more. What the gate released must be on disk, in
-// order, unless it had its outcome.
+// kill ends a run like kill -9: its calls have no effect any more. Records released by the gate must be on
+// disk, in order, unless they had their outcome.
 func (g *diary) kill() {
 	synctest.Wait()
 	next := g.disk.boot()
@@ -427,7 +427,7 @@ func (g *diary) kill() {
 	g.disk = next
 }
 
-// outboxHas says whether the report of a record is still to come, so that it has no outcome.
+// outboxHas reports whether a record's report is still due, so it has no outcome.
 func (g *diary) outboxHas(it *item) bool { return it.reports == 0 }
 
 func (g *diary) step() {
@@ -481,7 +481,7 @@ func (g *diary) step() {
 			g.revived = true // a kill may undo it
 			g.mtx.Unlock()
 			g.disk.mtx.Lock()
-			g.disk.dropped = true // what is in the client leaves the disk too
+			g.disk.dropped = true // records in the client leave the disk too
 			g.disk.mtx.Unlock()
 			g.outbox.Purge(pick(g.dice, "", "", "topic0"))
 		}
@@ -498,7 +498,7 @@ func (g *diary) step() {
 		switch {
 		case g.late:
 			g.mtx.Lock()
-			g.revived = true // what was sent before overtakes what is on disk
+			g.revived = true // earlier sends overtake records on disk
 			g.mtx.Unlock()
 			g.attach()
 		case !g.lossless:
@@ -510,7 +510,7 @@ func (g *diary) step() {
 	}
 }
 
-// liveOnDisk runs one history in a synctest bubble.
+// liveOnDisk runs a history in a synctest bubble.
 func liveOnDisk(t *testing.T, d *dice) {
 	g := &diary{dice: d, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
 	g.disk = newDisk(func(what string) { g.errorf("%s", what) })
@@ -536,7 +536,7 @@ func liveOnDisk(t *testing.T, d *dice) {
 		}
 		g.mtx.Lock()
 		if g.unknown[ReasonDamaged] > 0 || g.died > 0 {
-			g.revived = true // they come again, after others, if what was before them is still on disk
+			g.revived = true // they come again, after others, if earlier records are still on disk
 		}
 		g.mtx.Unlock()
 		if d.one(3) {
@@ -552,11 +552,11 @@ func liveOnDisk(t *testing.T, d *dice) {
 	if !g.lossless {
 		g.last = map[string]int{}
 	}
-	// of the last run, which delivers what is left
+	// after the last run, which delivers the rest
 	g.recover()
 }
 
-// getWell makes client and disk well and waits until everything has its outcome.
+// getWell repairs client and disk and waits until every record has its outcome.
 func (g *diary) getWell() {
 	g.mtx.Lock()
 	g.moods = nil
@@ -565,14 +565,14 @@ func (g *diary) getWell() {
 	g.disk.trouble, g.disk.slow, g.disk.most = nil, nil, 0
 	g.disk.mtx.Unlock()
 	cancel := make(chan struct{})
-	timer := time.AfterFunc(2*time.Hour, func() { close(cancel) }) // a client that hangs does so for an hour
+	timer := time.AfterFunc(2*time.Hour, func() { close(cancel) }) // a hanging client hangs for an hour
 	defer timer.Stop()
 	if !g.outbox.Drain(cancel) {
 		g.errorf("not empty after everything got well: %+v", g.outbox.Counters())
 	}
 }
 
-// recover runs once more with a client and a disk that are well: everything that is on disk arrives.
+// recover is a further run with a working client and disk: every record on disk arrives.
 func (g *diary) recover() {
 	g.run++
 	g.mtx.Lock()

@@ -10,9 +10,9 @@ func TestALifetimeOfItsOwn(t *testing.T) {
 	ms := time.Millisecond
 	tests := []struct {
 		name      string
-		lifetimes []time.Duration // of the records in their order; 0 = the connection's 10s
+		lifetimes []time.Duration // of the records in order; 0 = the connection's 10s
 		step      time.Duration
-		want      string // of the others, behind one that is inside the client
+		want      string // of the others, behind a record inside the client
 		early     string // just before step
 	}{
 		{"short behind usual", []time.Duration{0, 0, 500 * ms}, 500 * ms, "waiting=2 sending=1 expired=1", "waiting=3 sending=1"},
@@ -37,7 +37,7 @@ func TestALifetimeOfItsOwn(t *testing.T) {
 	}
 }
 
-// A record that came back waits for the rest of its round no longer than its time.
+// A returned record waits for the rest of its round no longer than its own time.
 func TestExpiryWhileDraining(t *testing.T) {
 	n := 0
 	c := newClient("client", usual, func(r *Record) answer {
@@ -99,7 +99,8 @@ func TestTheDeadlineCountsFromTheStamp(t *testing.T) {
 	})
 }
 
-// A record that lay in the stage longer than the one before it has that one's time: the queue falls due in its order.
+// A record staged for longer than the previous record has the previous record's deadline: the queue expires
+// in order.
 func TestTheQueueFallsDueInItsOrder(t *testing.T) {
 	c := newClient("client", usual, firstly(1, answer{after: 6 * time.Second}))
 	bubble(t, c, func(t *testing.T, g *ledger) {
@@ -113,7 +114,7 @@ func TestTheQueueFallsDueInItsOrder(t *testing.T) {
 	})
 }
 
-// Records of one queue fall due one by one, each at its own time.
+// Records of a queue expire one by one, each at its own deadline.
 func TestEachRecordHasItsOwnDeadline(t *testing.T) {
 	c := newClient("client", usual, fixed(answer{err: errRetry}))
 	bubble(t, c, func(t *testing.T, g *ledger) {
@@ -132,7 +133,7 @@ func TestEachRecordHasItsOwnDeadline(t *testing.T) {
 	})
 }
 
-// What a client does not let go of must not hold up the clock.
+// A blocked client must not delay deadlines.
 func TestABlockedSendHoldsUpNoDeadline(t *testing.T) {
 	c := newClient("client", usual, fixed(answer{}))
 	c.sending = func() time.Duration { return time.Hour }
@@ -152,7 +153,7 @@ func TestABlockedSendHoldsUpNoDeadline(t *testing.T) {
 	})
 }
 
-// Once a blocked Send returns, everything goes on with one feeder, time after time.
+// After the return of a blocked Send, work continues with a single feeder, each time.
 func TestABlockedSendReturns(t *testing.T) {
 	c := newClient("client", usual, fixed(answer{}))
 	c.sending = func() time.Duration { return 3 * time.Second }
@@ -193,7 +194,7 @@ func TestNoLockIsHeldOverACall(t *testing.T) {
 	})
 }
 
-// lockWatch looks at the outbox's lock in every call. Only one goroutine of the test is at work at a time.
+// lockWatch checks the outbox's lock in every call. A single goroutine of the test runs at a time.
 type lockWatch struct {
 	t      *testing.T
 	outbox *Outbox

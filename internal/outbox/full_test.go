@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// narrow is a disk that has no room for one topic.
+// narrow is a disk without space for one topic.
 type narrow struct {
 	*disk
 	without string
@@ -21,7 +21,7 @@ func (n narrow) Append(topic string, records []*Record) (uint64, error) {
 	return n.disk.Append(topic, records)
 }
 
-// fullRig is an outbox whose client takes no record and answers for none.
+// fullRig is an outbox whose client neither accepts nor answers.
 func fullRig(t *testing.T, drop bool, spool func(*disk) Spool) *diary {
 	g := &diary{dice: &dice{}, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
 	g.disk = newDisk(func(what string) { t.Error(what) })
@@ -49,8 +49,8 @@ func (g *diary) putPadded(topic string, n, pad int) {
 	synctest.Wait()
 }
 
-// TestMoreThanTheSpoolHolds holds that of what is written at once as much as there is room for comes to be on disk, and that a
-// spool that drops what is oldest takes everything new, however much that is.
+// TestMoreThanTheSpoolHolds checks that of a large write as much as fits goes to disk, and that a spool with
+// drop_oldest accepts any number of new records.
 func TestMoreThanTheSpoolHolds(t *testing.T) {
 	for _, drop := range []bool{false, true} {
 		t.Run(fmt.Sprintf("drop %v", drop), func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestMoreThanTheSpoolHolds(t *testing.T) {
 				switch {
 				case !drop && (c.Spooled != 50 || c.Waiting+c.Sending != 150 || on[0] != "0" || g.trouble == nil):
 					t.Errorf("account %+v, on disk %q, trouble %v", c, on, g.trouble)
-				case drop && (c.Spooled < 40 || on[len(on)-1] != "199" || g.trouble != nil): // memory has the others still
+				case drop && (c.Spooled < 40 || on[len(on)-1] != "199" || g.trouble != nil): // the others are still in memory
 					t.Errorf("account %+v, on disk %q, trouble %v", c, on, g.trouble)
 				}
 				g.check()
@@ -72,8 +72,8 @@ func TestMoreThanTheSpoolHolds(t *testing.T) {
 	}
 }
 
-// TestQueueWhileRoomIsMade holds that memory keeps no more than a queue may hold of what a full spool gives up, also when
-// records come to be sent while the first of them are being written.
+// TestQueueWhileRoomIsMade checks that memory keeps no more records of a full spool than a queue allows, also
+// when records become sendable while the first of them are being written.
 func TestQueueWhileRoomIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const queue, room, all = 100, 50, 2000
@@ -86,7 +86,7 @@ func TestQueueWhileRoomIsMade(t *testing.T) {
 		g.disk.most = room
 		g.disk.slow = func() time.Duration {
 			if appends++; appends == 1 {
-				return 2 * time.Second // it comes back while this one waits
+				return 2 * time.Second // returns while this record waits
 			}
 			return 0
 		}
@@ -105,7 +105,7 @@ func TestQueueWhileRoomIsMade(t *testing.T) {
 	})
 }
 
-// TestLargeRecordsDropOldest holds that room is made for large records too.
+// TestLargeRecordsDropOldest checks that space is made for large records too.
 func TestLargeRecordsDropOldest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fullRig(t, true, func(d *disk) Spool { return d })
@@ -119,8 +119,8 @@ func TestLargeRecordsDropOldest(t *testing.T) {
 	})
 }
 
-// TestOutOfTimeInTheClient holds that a record which comes back from the client when its time is up goes to disk,
-// also when it is the only one.
+// TestOutOfTimeInTheClient checks that a record returned by the client after its deadline goes to disk, also
+// as the only record.
 func TestOutOfTimeInTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fullRig(t, false, func(d *disk) Spool { return d })
@@ -140,7 +140,8 @@ func TestOutOfTimeInTheClient(t *testing.T) {
 	})
 }
 
-// TestOneThatDoesNotFit holds that a topic whose next record has no room on disk keeps no other from it for long.
+// TestOneThatDoesNotFit checks that a topic whose next record does not fit on disk does not block other
+// topics for long.
 func TestOneThatDoesNotFit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fullRig(t, false, func(d *disk) Spool { return narrow{d, "big"} })
@@ -165,7 +166,8 @@ func TestOneThatDoesNotFit(t *testing.T) {
 	})
 }
 
-// The gate counts values only, and the queue counted keys too: what the gate had accepted within the limit was dropped.
+// The gate counts values only, and the queue used to count keys too: accepted records within the gate's limit
+// were dropped.
 func TestQueueFull_NoDisk_GateDecides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &diary{dice: &dice{}, t: t, last: map[string]int{}, unknown: map[string]uint64{}}

@@ -14,7 +14,7 @@ func (c *brokenClient) Send([]*Record, time.Time, func(*Record, error)) {
 	nothing.name = "x"
 }
 
-// tardyClient panics in Send after somebody else has become the feeder.
+// tardyClient panics in Send after another goroutine has become the feeder.
 type tardyClient struct{ *client }
 
 func (c *tardyClient) Send([]*Record, time.Time, func(*Record, error)) {

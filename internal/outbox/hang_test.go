@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// trouble is an observer and gate that remembers what it hears of the spool.
+// trouble is an observer and gate that stores the spool's reports.
 type trouble struct {
 	mtx sync.Mutex
 	countGate
@@ -42,12 +42,12 @@ func (h *trouble) Spooling(err error) {
 	h.said = append(h.said, err)
 }
 
-// a record of a topic whose value is its number.
+// a record of a topic with its number as value.
 func numbered(topic string, n int, d Durability) Record {
 	return Record{Topic: topic, Key: []byte("k"), Value: fmt.Appendf(nil, "%d", n), Accepted: time.Now(), Durability: d}
 }
 
-// hung makes every call of the disk wait until it is released.
+// hung makes every call of the disk wait until release.
 func (d *disk) hung() (release func()) {
 	gone := make(chan struct{})
 	d.mtx.Lock()
@@ -56,8 +56,8 @@ func (d *disk) hung() (release func()) {
 	return func() { close(gone) }
 }
 
-// A disk that hangs when it is opened holds up the records of memory for a moment only, and one that hangs at the end
-// holds up Close no longer. What it says later is heard by nobody.
+// A disk that hangs at its opening delays records in memory for a moment only, and at the end it delays Close
+// no longer. Its later answers have no reader.
 func TestAHangingDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, c := &trouble{}, newClient("client", usual, fixed(answer{}))
@@ -103,7 +103,7 @@ func TestAHangingDisk(t *testing.T) {
 	})
 }
 
-// While a disk hangs, its connection goes on: what is to be on disk is sent before it is.
+// While a disk hangs, its connection continues: durable records are sent before they are on disk.
 func TestSendingDoesNotWaitForTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, c := &trouble{}, newClient("client", usual, fixed(answer{}))
@@ -136,7 +136,7 @@ func orders(o *Outbox) (int, error) {
 	return records, err
 }
 
-// What makes a lane durable, and what does not: the order on disk is the order of accepting.
+// What makes a lane durable, and what does not: the order on disk is the order of acceptance.
 func TestWhatGoesToDisk(t *testing.T) {
 	down := fixed(answer{err: errRetry})
 	s := usual
@@ -188,7 +188,8 @@ func TestWhatGoesToDisk(t *testing.T) {
 	}
 }
 
-// A refused record becomes a dead letter before it leaves the log, stands in nobody's way, and comes again when asked.
+// A refused record becomes a dead letter before it leaves the log, blocks no other record, and is sent again
+// on request.
 func TestDeadLetters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
@@ -227,7 +228,7 @@ func TestDeadLetters(t *testing.T) {
 	})
 }
 
-// A record that has been on disk for too long becomes a dead letter.
+// A record too long on disk becomes a dead letter.
 func TestTooOldOnDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual

@@ -16,14 +16,14 @@ var (
 	seed      = flag.Uint64("seed", 1, "seed of the first history")
 )
 
-// dice decides. It is used by several goroutines.
+// dice decides. It is safe for concurrent use.
 type dice struct {
 	mtx   sync.Mutex
 	bytes []byte     // decisions to take first,
 	rand  *rand.Rand // then these; nil = always 0
 }
 
-// roll gives a number below n.
+// roll returns a number below n.
 func (d *dice) roll(n int) int {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
@@ -38,7 +38,7 @@ func (d *dice) roll(n int) int {
 	return d.rand.IntN(n)
 }
 
-// one says yes once in n.
+// one returns true once in n.
 func (d *dice) one(n int) bool { return d.roll(n) == n-1 }
 
 func pick[T any](d *dice, from ...T) T { return from[d.roll(len(from))] }
@@ -49,14 +49,14 @@ func (d *dice) left() bool {
 	return d.rand != nil || len(d.bytes) > 0
 }
 
-// TestHistories runs random lives of an outbox. A failing one is named by its seed: -run 'TestHistories/seed=N$'
-// with -seed=N -histories=1 repeats its decisions.
+// TestHistories runs random lives of an outbox. A failure has its seed in its name: -run
+// 'TestHistories/seed=N$' with -seed=N -histories=1 repeats its decisions.
 func TestHistories(t *testing.T) { runHistories(t, 0, live) }
 
 // FuzzHistory lets the fuzzer choose the decisions.
 func FuzzHistory(f *testing.F) { fuzzHistories(f, 1, 64, live) }
 
-// runHistories runs lives whose decisions are drawn from a stream of their own, each in a synctest bubble.
+// runHistories runs lives with decisions from the stream, each in a synctest bubble.
 func runHistories(t *testing.T, stream uint64, live func(*testing.T, *dice)) {
 	for s := *seed; s < *seed+uint64(*histories); s++ {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
@@ -66,7 +66,7 @@ func runHistories(t *testing.T, stream uint64, live func(*testing.T, *dice)) {
 	}
 }
 
-// fuzzHistories begins with decisions of so many words from a stream of their own.
+// fuzzHistories begins with decisions of this many words from the stream.
 func fuzzHistories(f *testing.F, stream uint64, words int, live func(*testing.T, *dice)) {
 	for s := range uint64(8) {
 		r := rand.New(rand.NewPCG(s, stream))
@@ -92,17 +92,17 @@ func packing(d *dice) (undo func()) {
 	}
 }
 
-// life is one random history.
+// life is a random history.
 type life struct {
 	*dice
 	*ledger
 	t     *testing.T
-	moods []string // of the client: how it treats records; drawn anew now and then
+	moods []string // of the client: its treatment of records; changed occasionally
 	names int
 	wg    sync.WaitGroup
 }
 
-// live runs one history in a synctest bubble, which fails if a goroutine is left.
+// live runs a history in a synctest bubble, which fails if a goroutine is left.
 func live(t *testing.T, d *dice) {
 	defer packing(d)()
 	l := &life{dice: d, ledger: newLedger(t), t: t}
@@ -148,7 +148,7 @@ func live(t *testing.T, d *dice) {
 	}
 }
 
-// step does one thing to the outbox.
+// step executes a random operation on the outbox.
 func (l *life) step(stop chan struct{}) {
 	switch l.roll(12) {
 	case 0, 1, 2, 3:
@@ -163,7 +163,7 @@ func (l *life) step(stop chan struct{}) {
 		l.mood()
 	case 10:
 		if l.one(3) {
-			synctest.Wait() // the ledger must know which client is the present one
+			synctest.Wait() // the ledger must know the present client
 			l.swap(l.newClient(), pick(l.dice, 0, 5*time.Millisecond, 200*time.Millisecond, 5*time.Second))
 		}
 	case 11:
@@ -191,7 +191,7 @@ func (l *life) step(stop chan struct{}) {
 // produce accepts a few records.
 func (l *life) produce() { l.accepted()() }
 
-// accepted has the outbox accept them, and returns what sends them.
+// accepted makes the outbox accept the records, and returns a function to send them.
 func (l *life) accepted() (send func()) {
 	l.accept.Lock()
 	defer l.accept.Unlock()
@@ -230,7 +230,7 @@ func (l *life) mood() {
 	l.ledger.mtx.Unlock()
 }
 
-// script is what clients do with a record.
+// script is the clients' treatment of a record.
 func (l *life) script(r *Record) answer {
 	l.ledger.mtx.Lock()
 	mood := "good"

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A queue that a broker's outage made long gives its consumed part back while it shrinks, and stays in order.
+// A queue grown in an outage frees its consumed part as it shrinks, and stays in order.
 func TestALongQueue(t *testing.T) {
 	const n = 100_000
 	l := &lane{}
@@ -41,7 +41,7 @@ func TestALongQueue(t *testing.T) {
 	}
 }
 
-// The same through the outbox: a long outage, then a client that works.
+// The same through the outbox: a long outage, then a working client.
 func TestAHundredThousandRecordsWaitOutAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 100_000
@@ -94,7 +94,7 @@ func (c *orderClient) Send(records []*Record, _ time.Time, done func(*Record, er
 func (c *orderClient) Permanent(error) (string, bool) { return "", false }
 func (c *orderClient) Close()                         {}
 
-// countGate adds up what is released. Everything here happens on one goroutine at a time.
+// countGate sums up releases. A single goroutine runs at a time.
 type countGate struct{ records, charge, dropped, died, panics int64 }
 
 func (g *countGate) Release(r *Record)                         { g.records++; g.charge += r.Charge }
@@ -130,7 +130,7 @@ func newPass(size int) *pass {
 	return p
 }
 
-// Release implements Gate; the client answers on one goroutine.
+// Release implements Gate; the client answers on a single goroutine.
 func (p *pass) Release(*Record) {
 	if p.left--; p.left == 0 {
 		p.done <- struct{}{}
@@ -156,8 +156,8 @@ func (p *pass) batch() {
 	<-p.done
 }
 
-// What a batch of 100 records may allocate on its way: the slice that Send is given, and the function it is given. Measured
-// with Go 1.26: 2, also with the race detector.
+// Allocations of a batch of 100 records: the slice for Send, and its function. Measured with Go 1.26: 2, also
+// with the race detector.
 func TestAllocations(t *testing.T) {
 	const ceiling = 5
 	p := newPass(100)
@@ -173,7 +173,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// BenchmarkRecord is the way of one record from Accept to its outcome, by the size of the batches that come in.
+// BenchmarkRecord measures the path of a record from Accept to its outcome, by the size of incoming batches.
 func BenchmarkRecord(b *testing.B) {
 	for _, size := range []int{1, 10, 100, 1000} {
 		b.Run(map[int]string{1: "1", 10: "10", 100: "100", 1000: "1000"}[size], func(b *testing.B) {

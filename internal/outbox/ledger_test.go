@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// slack is how much later than its time a waiting record may be dropped.
+// slack is the tolerance for a late drop of a waiting record.
 const slack = 20 * time.Millisecond
 
 // place is where a record is, as seen from outside.
@@ -17,17 +17,17 @@ type place int
 const (
 	waiting place = iota
 	inside
-	answering // its done call is under way
+	answering // its done call is running
 	settled
 )
 
-// entry is what the ledger knows about one record.
+// entry is the ledger's knowledge of a record.
 type entry struct {
 	topic    string
 	key      string
 	size     int
-	number   int       // among those of its topic
-	from     time.Time // its time counts from here at the earliest,
+	number   int       // index in its topic
+	from     time.Time // earliest start of its time,
 	latest   time.Time // and from here at the latest
 	lifetime time.Duration
 	place    place
@@ -35,11 +35,11 @@ type entry struct {
 	reports  int
 	reported error
 	last     error // the client's last answer
-	direct   bool  // that answer was the outcome
+	direct   bool  // the answer was the outcome
 	silent   bool  // has no Report
 }
 
-// account is the ledger's view of one topic.
+// account is the ledger's view of a topic.
 type account struct {
 	records   []*entry // all, by number
 	first     int      // everything before is settled
@@ -52,30 +52,30 @@ type account struct {
 
 	proven  bool
 	retried bool      // a record of the present round is to be tried again
-	failed  time.Time // when one was last: a Send may cross the answer
-	goods   int       // answers that prove the way, begun
+	failed  time.Time // time of the last failure: a Send may cross the answer
+	goods   int       // started answers that prove the topic reachable
 	goodNow int       // and under way
 }
 
-// ledger follows every record from the outside and complains when a promise of the outbox is broken. It is the gate,
-// the observer and the watcher of all clients of one outbox.
+// ledger follows every record from the outside and reports broken promises of the outbox. It is gate,
+// observer and watcher of all clients of an outbox.
 type ledger struct {
 	t      *testing.T
 	outbox *Outbox
 
-	accept sync.Mutex // making records and accepting them are one step, so that the ledger knows their order
+	accept sync.Mutex // creating and accepting records is a single step, so the ledger knows their order
 
 	mtx      sync.Mutex
-	entries  []*entry // by charge - 1: every record has a charge of its own
+	entries  []*entry // by charge - 1: every record has its own charge
 	topics   map[string]*account
 	newest   time.Time // a stamp no record accepted so far is later than
 	current  *client
-	next     *client // the last one given to Swap
+	next     *client // last client passed to Swap
 	since    time.Time
 	asked    time.Time // when next was given
 	clients  []*client
 	closing  bool // Close has been called
-	finished int  // Close has returned and may not be followed by outcomes of the first so many records
+	finished int  // Close has returned: no more outcomes of this number of first records
 	complain int
 }
 
@@ -118,7 +118,7 @@ func (g *ledger) swap(c *client, patience time.Duration) {
 	g.mtx.Lock()
 	g.adopt(c)
 	if replaces && g.next == nil {
-		g.current = c // the client before is closed and its successor not yet in its place
+		g.current = c // the previous client is closed and its successor not yet in place
 	} else {
 		g.next, g.asked = c, time.Now()
 	}
@@ -126,8 +126,8 @@ func (g *ledger) swap(c *client, patience time.Duration) {
 	g.outbox.Swap(c, c.settings, patience)
 }
 
-// record makes a record whose outcome is followed. The charge identifies it. Records must be accepted in the order
-// in which they were made.
+// record creates a record with a followed outcome. The charge identifies it. Records must be accepted in the
+// order of creation.
 func (g *ledger) record(topic, key string, size int, staged, lifetime time.Duration, silent bool) Record {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
@@ -182,7 +182,7 @@ func (g *ledger) Release(r *Record) {
 		g.errorf("%s/%d released after Close", e.topic, e.number)
 	}
 	g.mtx.Unlock()
-	g.checkSums() // and nobody holds the outbox's lock
+	g.checkSums() // without the outbox's lock
 }
 
 // timeLimit is when a record's time is up, at the earliest and at the latest.
@@ -193,12 +193,12 @@ func (g *ledger) timeLimit(e *entry) (from, latest time.Time) {
 	timeout := g.current.settings.Timeout
 	from, latest = e.from.Add(timeout), e.latest.Add(timeout)
 	if latest.Before(g.since) {
-		latest = g.since // a swap to a shorter timeout ended it
+		latest = g.since // ended by a swap to a shorter timeout
 	}
 	return from, latest
 }
 
-// checkExpiry looks at a record that is being dropped from the queue.
+// checkExpiry checks a record at its drop from the queue.
 func (g *ledger) checkExpiry(e *entry) {
 	now := time.Now()
 	from, latest := g.timeLimit(e)
@@ -284,7 +284,7 @@ func (g *ledger) send(c *client, records []*Record) {
 	}
 }
 
-// checkWindow holds e, about to enter the client, against what may be in there.
+// checkWindow compares e, about to enter the client, with the window.
 func (g *ledger) checkWindow(c *client, a *account, e *entry) {
 	switch {
 	case a.inside == 0:
@@ -297,7 +297,7 @@ func (g *ledger) checkWindow(c *client, a *account, e *entry) {
 	}
 }
 
-// checkEarlier says whether something accepted before e is still to be sent.
+// checkEarlier reports whether a record accepted before e is still unsent.
 func (g *ledger) checkEarlier(a *account, e *entry) {
 	for a.first < len(a.records) && a.records[a.first].place == settled {
 		a.first++
@@ -367,7 +367,7 @@ func (g *ledger) answer(_ *client, h handed, err error) {
 	}
 	if !good && quiet && a.goods == goods {
 		a.proven = false
-		a.failed = time.Now() // a batch that was collected before may come to its Send only now
+		a.failed = time.Now() // an earlier batch may reach its Send only now
 	}
 	if a.inside == 0 && a.retried {
 		a.proven, a.retried = false, false
@@ -451,7 +451,7 @@ func (g *ledger) checkEntry(e *entry) {
 	}
 }
 
-// end closes the outbox and looks at what is left of the records accepted before: nothing.
+// end closes the outbox and checks that no earlier record is left.
 func (g *ledger) end() {
 	g.accept.Lock()
 	g.mtx.Lock()
@@ -479,7 +479,7 @@ func (g *ledger) end() {
 	g.checkEnded(before)
 }
 
-// checkEnded looks at the first n records, which must have had their outcome.
+// checkEnded checks that the first n records have had their outcome.
 func (g *ledger) checkEnded(n int) {
 	for _, e := range g.entries[:n] {
 		if e.place != settled || e.released != 1 || (!e.silent && e.reports != 1) {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestLeftInTheStageIsOnlyWhatTheStageHas holds that a record whose frame is done, because it was on disk once, does not
-// count as left for the next run when it is not on disk any more: nobody would find it.
+// TestLeftInTheStageIsOnlyWhatTheStageHas checks that a record with a done frame, once on disk and no longer
+// there, does not count as left for the next run: no process would find it.
 func TestLeftInTheStageIsOnlyWhatTheStageHas(t *testing.T) {
 	for _, c := range []struct {
 		reason string
@@ -45,8 +45,8 @@ func TestLeftInTheStageIsOnlyWhatTheStageHas(t *testing.T) {
 	}
 }
 
-// TestAfterAPanicOfTheFeederNothingIsSaid holds that the keeper ends with the outbox too: the gate's memory goes when Close
-// has returned, and the disk must be free for another one.
+// TestAfterAPanicOfTheFeederNothingIsSaid checks that the keeper ends with the outbox too: the gate's memory
+// is gone after Close, and the disk must be free for another outbox.
 func TestAfterAPanicOfTheFeederNothingIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, d := &trouble{}, newDisk(func(what string) { t.Error(what) })
@@ -75,12 +75,12 @@ func TestAfterAPanicOfTheFeederNothingIsSaid(t *testing.T) {
 	})
 }
 
-// A spool that panics, as a defect of ours could.
+// A spool that panics, like a defect of ours.
 type brokenDisk struct{ *disk }
 
 func (brokenDisk) Append(string, []*Record) (uint64, error) { panic(errors.New("a defect")) }
 
-// TestAPanicOfTheKeeperFreesTheDisk holds that another outbox can have the disk after that.
+// TestAPanicOfTheKeeperFreesTheDisk checks that another outbox can open the disk afterwards.
 func TestAPanicOfTheKeeperFreesTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate, d := &countGate{}, newDisk(func(what string) { t.Error(what) })

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A record whose time is up inside the client is the first of those that go to disk for it.
+// A record that expires inside the client is the first of the records that go to disk because of it.
 func TestTheLateRecordComesFirstOnDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
@@ -21,7 +21,7 @@ func TestTheLateRecordComesFirstOnDisk(t *testing.T) {
 		o.Accept([]Record{numbered("t", 0, Unsaid)})
 		after(s.Timeout / 2)
 		o.Accept([]Record{numbered("t", 1, Unsaid)})
-		after(s.Timeout/2 + 2*time.Second) // the second one has time left
+		after(s.Timeout/2 + 2*time.Second) // the second record has time left
 		if got := d.values("t"); !slices.Equal(got, []string{"0", "1"}) {
 			t.Errorf("on disk: %v", got)
 		}
@@ -32,7 +32,7 @@ func TestTheLateRecordComesFirstOnDisk(t *testing.T) {
 	})
 }
 
-// While a disk hangs and the brokers do not, memory does not grow with what is delivered or refused.
+// While a disk hangs and the brokers do not, memory does not grow with delivered or refused records.
 func TestAHangingDiskLeavesNothingInMemory(t *testing.T) {
 	for _, refused := range []bool{false, true} {
 		t.Run(fmt.Sprintf("refused %v", refused), func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestAHangingDiskLeavesNothingInMemory(t *testing.T) {
 	}
 }
 
-// After an outage with many topics no more of what is on disk is brought into memory than the queue is for.
+// After an outage with many topics, memory gets no more records from disk than the queue's limit.
 func TestManyTopicsOnDiskStayThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const topics, each = 300, 500
@@ -112,7 +112,7 @@ func TestManyTopicsOnDiskStayThere(t *testing.T) {
 	})
 }
 
-// Of a topic that cannot be delivered only what would be sent first stays in memory.
+// Of an undeliverable topic, only the first records to send stay in memory.
 func TestAStuckTopicLeavesMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
@@ -145,7 +145,7 @@ func TestAStuckTopicLeavesMemory(t *testing.T) {
 	})
 }
 
-// drained waits an hour for everything to have its outcome.
+// drained waits an hour for all outcomes.
 func drained(o *Outbox) bool {
 	cancel := make(chan struct{})
 	timer := time.AfterFunc(time.Hour, func() { close(cancel) })

@@ -14,7 +14,7 @@ import (
 	"reskafka/test/allocs"
 )
 
-// sample makes any kind of record that there is, one kind after the other.
+// sample returns a record, a different kind for each i.
 func sample(dice *rand.Rand, i int, born time.Duration) Record {
 	some := func(most int) []byte {
 		switch dice.IntN(4) {
@@ -55,7 +55,7 @@ func sample(dice *rand.Rand, i int, born time.Duration) Record {
 	return r
 }
 
-// same says whether what was taken out is what was put in.
+// same reports whether an unpacked record equals the packed one.
 func (r *Record) same(other *Record) bool {
 	a, b := *r, *other
 	report := (a.Report == nil) == (b.Report == nil)
@@ -67,8 +67,8 @@ func (r *Record) same(other *Record) bool {
 	return report && accepted && reflect.DeepEqual(a, b)
 }
 
-// Whatever goes into a pack comes out again as it was, in order, null and empty apart, though what it was made of has
-// been used for something else meanwhile; and what has come out does not change.
+// Every record leaves a pack unchanged, in order, with null and empty distinct, after the reuse of its
+// source; an unpacked record never changes.
 func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 	defer func(before int) { blockMost = before }(blockMost)
 	for seed := range uint64(80) {
@@ -128,7 +128,7 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 	}
 }
 
-// Those whose own time is up leave from between the others.
+// Expired records with their own Lifetime leave the middle.
 func TestPackRemoves(t *testing.T) {
 	p := pack{spare: &spare{}}
 	for i := range 100 {
@@ -180,10 +180,9 @@ func (c *silent) Close() {
 	}
 }
 
-// What a record of 300 bytes with a key of 14 may weigh while it waits, and how many objects there may be in memory for a
-// thousand of them, which is what the collector has to do for them. Measured with Go 1.26: 326 bytes and 10 objects, of many
-// topics 377 and 22, as the last block of each has room left; the records as such would be 256 bytes and two pointers
-// more, each.
+// Weight of a waiting record of 300 bytes with a key of 14, and objects in memory for a thousand of them,
+// which is the collector's work. Measured with Go 1.26: 326 bytes and 10 objects; of many topics 377 and 22,
+// because the last block of each has free space. A plain record would take 256 bytes and two pointers more.
 func TestWhatAWaitingRecordWeighs(t *testing.T) {
 	const n = 100_000
 	for _, row := range []struct {
@@ -221,8 +220,7 @@ func TestWhatAWaitingRecordWeighs(t *testing.T) {
 	}
 }
 
-// Records that must not be lost go to disk when their time is up, also when they are packed behind others that have more of
-// it.
+// Records that must not be lost go to disk at their deadline, also when packed behind records with more time.
 func TestWhatIsPackedIsOverdueToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, d := &trouble{}, newDisk(func(what string) { t.Error(what) })

@@ -5,8 +5,8 @@ import (
 	"testing/synctest"
 )
 
-// TestPurgeFreesTheDisk holds that nothing is left on disk although the client still has a record, so that no later
-// start sends what was thrown away.
+// TestPurgeFreesTheDisk checks that nothing is left on disk although the client still has a record, so no
+// later start sends deleted records.
 func TestPurgeFreesTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fullRig(t, false, func(d *disk) Spool { return d })
@@ -32,8 +32,8 @@ func TestPurgeFreesTheDisk(t *testing.T) {
 	})
 }
 
-// TestWhatComesAfterAPurge holds that records which are to stay in memory do so, and fall due, also when the keeper still has
-// their topic in its list: for records that were purged before the disk took them.
+// TestWhatComesAfterAPurge checks that volatile records stay in memory, and expire, also while the keeper's
+// list still has their topic because of purged records.
 func TestWhatComesAfterAPurge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fullRig(t, false, func(d *disk) Spool { return d })

@@ -12,10 +12,10 @@ import (
 	"unsafe"
 )
 
-// staying is where layOut has put records, by the states of their frames.
+// staying maps the states of frames to the places of layOut.
 var staying sync.Map
 
-// layOut moves the keys and values of records into memory where they stay until spoil.
+// layOut moves keys and values of records into memory that stays until spoil.
 func layOut(records []Record) []byte {
 	size := 0
 	for i := range records {
@@ -51,7 +51,7 @@ func layOut(records []Record) []byte {
 	return memory
 }
 
-// spoil overwrites the frame of a released record, as a stage that reuses the memory does.
+// spoil overwrites the frame of a released record, like a stage that reuses the memory.
 func spoil(r *Record) {
 	if memory, ok := staying.LoadAndDelete(r.Staged); ok {
 		for i := range memory.([]byte) {
@@ -60,7 +60,8 @@ func spoil(r *Record) {
 	}
 }
 
-// offer accepts records as the stage brings them. send does what Accept does without a lock: the client's Send may block then.
+// offer accepts records like the stage's. send does the unlocked part of Accept: the client's Send may block
+// then.
 func offer(o *Outbox, records []Record, stay bool) (send func()) {
 	var memory []byte
 	if stay {
@@ -70,7 +71,8 @@ func offer(o *Outbox, records []Record, stay bool) (send func()) {
 	return func() { o.entered(gone, open) }
 }
 
-// Whatever goes into a pack by reference comes out as it was, in order, and a copy: null and empty apart, with others between.
+// Every record leaves a pack of references unchanged, in order, and as a copy: with null and empty distinct,
+// and other records in between.
 func TestPack_References_ComeOutAsCopies(t *testing.T) {
 	defer func(most, flowing int) { blockMost, blocksFlowing = most, flowing }(blockMost, blocksFlowing)
 	referred := 0
@@ -178,7 +180,8 @@ func keepsReferencesOnly(t *testing.T, headers bool, most int) {
 	}
 }
 
-// TestAcceptStaying_FrameUsedAgain_NobodyLooks verifies that the outbox does not read a frame after its release.
+// TestAcceptStaying_FrameUsedAgain_NobodyLooks verifies that the outbox does not read a frame after its
+// release.
 func TestAcceptStaying_FrameUsedAgain_NobodyLooks(t *testing.T) {
 	defer func(flowing int) { blocksFlowing = flowing }(blocksFlowing)
 	blocksFlowing = 0
@@ -211,7 +214,7 @@ func TestAcceptStaying_FrameUsedAgain_NobodyLooks(t *testing.T) {
 	}
 }
 
-// spoiler is a looker whose stage uses frames again at once.
+// spoiler is a looker whose stage reuses frames at once.
 type spoiler struct{ looker }
 
 func (k *spoiler) Release(r *Record) {

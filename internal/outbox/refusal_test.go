@@ -17,7 +17,7 @@ type noRight struct{}
 func (noRight) Error() string   { return "no right to write" }
 func (noRight) Refused() string { return "not authorized" }
 
-// refusals is an observer that keeps what it hears.
+// refusals is an observer that stores its calls.
 type refusals struct {
 	mtx   sync.Mutex
 	lines []string
@@ -33,8 +33,8 @@ func (h *refusals) Dropped(topic, reason string, records int, err error) {
 	h.lines = append(h.lines, fmt.Sprint(topic, " ", reason, " ", records, " ", err))
 }
 
-// TestOutbox_Refusal_EndsOwnLifetimesOnly checks that a topic that is refused keeps its records until their time is up, which is
-// then told with the broker's reason, and that a record with a lifetime of its own ends with the refusal.
+// TestOutbox_Refusal_EndsOwnLifetimesOnly checks that a refused topic keeps its records until their deadline,
+// reported with the broker's reason, and that a record with its own Lifetime ends with the refusal.
 func TestOutbox_Refusal_EndsOwnLifetimesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var refuse atomic.Bool
@@ -78,8 +78,8 @@ func TestOutbox_Refusal_EndsOwnLifetimesOnly(t *testing.T) {
 	})
 }
 
-// TestOutbox_RefusedWithoutBackoff_IsTriedOnceASecond guards brokers against a topic that they refuse for good on a connection with
-// reconnect_backoff_max_ms = 0: they were asked a hundred times a second.
+// TestOutbox_RefusedWithoutBackoff_IsTriedOnceASecond guards brokers against a permanently refused topic on a
+// connection with reconnect_backoff_max_ms = 0: they got a hundred requests a second.
 func TestOutbox_RefusedWithoutBackoff_IsTriedOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual

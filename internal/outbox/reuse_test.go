@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// looker is gate, owner of reports and client, and looks at each record for as long as it may.
+// looker is gate, owner of reports and client, and reads each record as long as allowed.
 type looker struct {
 	nobodyElse
 	t         *testing.T
-	late      bool // the client answers after Send, when the gate has been told that a record is on disk
+	late      bool // the client answers after Send, and after the gate's release of a record on disk
 	together  bool // by acknowledge
 	dawdle    time.Duration
 	mtx       sync.Mutex
@@ -64,8 +64,8 @@ func (k *looker) Send(records []*Record, _ time.Time, done func(*Record, error))
 	k.look("send", records...)
 }
 
-// TestNothingGoesBackWhileSomebodyLooksAtIt holds that a record is there for the gate, for its report, and for the client's
-// Send until they have returned, also when it is acknowledged while it is being written to disk.
+// TestNothingGoesBackWhileSomebodyLooksAtIt checks that a record is intact for the gate, for its report, and
+// for the client's Send until their return, also for an acknowledgement during its write to disk.
 func TestNothingGoesBackWhileSomebodyLooksAtIt(t *testing.T) {
 	for _, row := range []struct {
 		name           string
@@ -111,7 +111,7 @@ func TestNothingGoesBackWhileSomebodyLooksAtIt(t *testing.T) {
 	}
 }
 
-// TestIdleKeepsLittle holds that what traffic needed is given back when it is over, and that while it lasts the same is used.
+// TestIdleKeepsLittle checks that memory for traffic is freed afterwards and reused meanwhile.
 func TestIdleKeepsLittle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := &limit{}

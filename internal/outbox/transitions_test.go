@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// usual are settings that most tests here share.
+// usual are the settings of most tests here.
 var usual = Settings{Timeout: 10 * time.Second, WindowRecords: 4, Backoff: 100 * time.Millisecond, BackoffMax: time.Second}
 
 // fixed is a script that treats all records alike.
 func fixed(a answer) func(*Record) answer { return func(*Record) answer { return a } }
 
-// byTopic is a script that treats the topics named differently and acknowledges the others.
+// byTopic is a script that treats the listed topics differently and acknowledges all others.
 func byTopic(topics map[string]answer) func(*Record) answer {
 	return func(r *Record) answer { return topics[r.Topic] }
 }
@@ -24,7 +24,7 @@ func byTopic(topics map[string]answer) func(*Record) answer {
 func bubble(t *testing.T, c *client, f func(t *testing.T, g *ledger)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c.gone = make(chan struct{}) // one of this bubble
+		c.gone = make(chan struct{}) // a channel of this bubble
 		g := newLedger(t)
 		g.open(c)
 		f(t, g)
@@ -35,7 +35,8 @@ func bubble(t *testing.T, c *client, f func(t *testing.T, g *ledger)) {
 	})
 }
 
-// put accepts n records of one byte and one key, and waits until nothing moves. The client's Send may still block then.
+// put accepts n records of one byte and one key, and waits until all goroutines block. The client's Send may
+// still block then.
 func (g *ledger) put(topic string, n int) []*entry { return g.putFor(topic, n, 0, 0) }
 
 func (g *ledger) putFor(topic string, n int, staged, lifetime time.Duration) []*entry {
@@ -50,7 +51,8 @@ func (g *ledger) putFor(topic string, n int, staged, lifetime time.Duration) []*
 	return g.entries[from:]
 }
 
-// A record that may be sent is in the client when Accept returns: to wake the feeder for it would cost more than to send it.
+// A sendable record is in the client when Accept returns: a wake-up of the feeder would cost more than the
+// send.
 func TestAccept_RoomInTheWindow_Sends(t *testing.T) {
 	c := newClient("client", usual, fixed(answer{}))
 	bubble(t, c, func(t *testing.T, g *ledger) {
@@ -172,7 +174,7 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
-// firstly is a script whose first n answers are a; then everything is acknowledged.
+// firstly is a script with the answer a for the first n records, and then acknowledgements.
 func firstly(n int, a answer) func(*Record) answer {
 	return func(*Record) answer {
 		if n > 0 {
@@ -268,7 +270,7 @@ func TestWindowIsOneUntilProven(t *testing.T) {
 		after(time.Second)
 		g.want("t", "waiting=7 sending=4 ack=1")
 		after(time.Second)
-		// It is filled up when half of it is free, which may be before or after the last answer.
+		// The window is refilled once half of it is free, before or after the last answer.
 		if all := g.outbox.Counters()[0]; all.Acknowledged != 5 || all.Sending < 3 || all.Sending > 4 {
 			t.Errorf("%+v", all)
 		}
@@ -276,7 +278,7 @@ func TestWindowIsOneUntilProven(t *testing.T) {
 	})
 }
 
-// A round in which some failed and some were acknowledged has not proven the way good: one record probes it.
+// A round with failures and acknowledgements has not proven the topic reachable: a single record probes it.
 func TestAMixedRoundIsFollowedByAProbe(t *testing.T) {
 	bad := false
 	c := newClient("client", usual, func(r *Record) answer {
@@ -318,7 +320,7 @@ func TestWindowBytes(t *testing.T) {
 		synctest.Wait()
 		g.want("t", "waiting=4 sending=2 ack=1")
 		after(time.Second)
-		g.want("t", "waiting=3 sending=1 ack=3") // the third; the large one must be alone
+		g.want("t", "waiting=3 sending=1 ack=3") // the third; the large record must be alone
 		after(time.Second)
 		g.want("t", "waiting=2 sending=1 ack=4")
 		after(time.Second)
@@ -327,7 +329,7 @@ func TestWindowBytes(t *testing.T) {
 	})
 }
 
-// One batch has one deadline, however much has piled up: after the time of each of its records, by a second at most.
+// A batch of any size has one deadline: after the deadline of each record, by a second at most.
 func TestDeadlineOfABatch(t *testing.T) {
 	s := usual
 	s.WindowRecords = 1000
@@ -356,7 +358,8 @@ func TestDeadlineOfABatch(t *testing.T) {
 	})
 }
 
-// The client's Send may still be handing a batch over when an earlier record fails: the rest must not overtake it.
+// The client's Send may still be passing a batch on when an earlier record fails: the rest must not overtake
+// it.
 func TestNothingOvertakesARecordThatFailsDuringSend(t *testing.T) {
 	fail := false
 	c := newClient("client", usual, func(*Record) answer {

@@ -34,7 +34,7 @@ func (f *faulty) Append(topic string, records []*Record) (uint64, error) {
 	return f.disk.Append(topic, records)
 }
 
-// holding gives a disk that holds records of a topic.
+// holding returns a disk with records of a topic.
 func holding(t *testing.T, topic string, n int) *disk {
 	d := newDisk(func(what string) { t.Error(what) })
 	l := &diskLog{first: 1, next: uint64(n) + 1, records: map[uint64]*Record{}}
@@ -80,8 +80,8 @@ func TestTroubleWithReading(t *testing.T) {
 	})
 }
 
-// What is asked to be sent again while the spool takes nothing is not sent twice for it, whether that is known before or
-// found out with it.
+// A retry while the spool is full sends nothing twice, whether the trouble is known before or found during
+// the retry.
 func TestRetryWhileTheSpoolIsFull(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		t.Run(fmt.Sprintf("known %v", known), func(t *testing.T) {
@@ -133,7 +133,7 @@ func retryWhileFull(t *testing.T, known bool) {
 	o.Close()
 }
 
-// Dead letters that are refused again at once are sent again once for each time somebody asks.
+// Dead letters refused again at once are sent once for each request.
 func TestRetryOfWhatIsRefusedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
@@ -165,7 +165,7 @@ func TestRetryOfWhatIsRefusedAgain(t *testing.T) {
 	})
 }
 
-// A stop counts as left for the next run only what is still staged, and not what a full spool has given up.
+// A stop counts as left for the next run only records still staged, not records lost by a full spool.
 func TestGivenUpIsNotLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
@@ -231,7 +231,7 @@ func TestADefectFreesTheSpool(t *testing.T) {
 	}
 }
 
-// Limits that are changed while the spool is being opened are in force when it is.
+// Limits changed during the opening of the spool apply after it.
 func TestLimitsWhileOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, c := &trouble{}, newClient("client", usual, fixed(answer{}))
