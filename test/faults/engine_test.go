@@ -300,8 +300,8 @@ func TestEngineKilledWithAFullDisk(t *testing.T) {
 			}
 			until() // what the brokers may have
 			for range s.size.pick(2, 20) {
-				s.produced(s.size.around / 10)
 				pid := s.engine()
+				s.lasts(2500 * time.Millisecond) // the pause before the next engine grows otherwise
 				s.must(syscall.Kill(pid, syscall.SIGKILL))
 				s.until("the engine's end", func() bool { return s.pbx.EnginePID() != pid })
 				s.engine()
