@@ -1,5 +1,5 @@
 /*
- * res_kafka: what a put costs its caller. Prints, checks nothing; run it by hand on a quiet machine.
+ * res_kafka: cost of a put for its caller. Prints, checks nothing; for manual runs on a quiet machine.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -14,7 +14,7 @@
 
 #define LENGTH 300
 
-/* Whole slabs are done some time after they were taken, and somewhere else. */
+/* Whole slabs become done some time after the hand-over, on another processor. */
 #define SPANS 65536
 
 struct span {
@@ -103,8 +103,8 @@ static void take_over(void *context, void *frames, size_t length, int durable)
 	__atomic_store_n(&load->taken, load->taken + 1, __ATOMIC_RELEASE);
 }
 
-/* put_one says whether the frame went in. A full stage is left some time to empty: the cost of a put is measured, not
- * how fast the pump is. */
+/* put_one returns whether the frame was admitted. A full stage gets some time to empty: the benchmark
+ * measures a put, not the pump's speed. */
 static bool put_one(struct load *load, const struct iovec *parts)
 {
 	if (stage_put(load->owner.stage, parts, 2, LENGTH, false) == STAGE_OK) {
@@ -192,7 +192,7 @@ static void run(const char *title, int threads, int64_t interval, int64_t puts, 
 	owner_open(&load.owner, pump, linger);
 	set(&load.owner.gate->max_frames, 100000);
 	set(&load.owner.gate->shared, shared);
-	/* Fault the results in, so that their pages are not counted. */
+	/* Touch the results, so their page faults are not counted. */
 	memset(all, 1, total * sizeof(*all));
 	began = now();
 	busy = processor_time();

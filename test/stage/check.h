@@ -1,5 +1,6 @@
 /*
- * res_kafka: what the stage's tests share: checks, cases, an owner that counts what the engine gets of its stage.
+ * res_kafka: common parts of the stage's tests: checks, cases, an owner that counts the engine's frames of
+ * its stage.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -24,7 +25,7 @@
 #define SECOND      (1000 * MILLISECOND)
 #define HOUR        (3600 * SECOND)
 
-/* Nothing here takes this long unless it never happens. */
+/* No successful wait takes this long. */
 #define FOREVER_SECONDS 20
 
 #define CHECK(condition) \
@@ -67,7 +68,7 @@ static inline void add(int64_t *field, int64_t value)
 	__atomic_fetch_add(field, value, __ATOMIC_RELAXED);
 }
 
-/* random_next is a small generator (xorshift), one state per thread so that runs can be repeated. */
+/* random_next is a small generator (xorshift), with a state per thread, for repeatable runs. */
 static inline uint64_t random_next(uint64_t *state)
 {
 	*state ^= *state << 13;
@@ -76,7 +77,8 @@ static inline uint64_t random_next(uint64_t *state)
 	return *state;
 }
 
-/* An owner: a stage, its gate, and counts that others can wait for. A test's own taker may embed it. */
+/* An owner: a stage, its gate, and counts for other threads to wait for. A test's own taker may embed an
+ * owner. */
 struct owner {
 	struct stage *stage;
 	struct resk_gate *gate;
@@ -87,12 +89,12 @@ struct owner {
 	int64_t bytes;
 	int64_t calls;
 	int64_t notes;
-	bool done_elsewhere; /* the test itself says what is done */
+	bool done_elsewhere; /* the test marks frames as done */
 	void (*frame)(struct owner *owner, const struct stage_frame *frame); /* NULL = only count; without the lock */
 	void (*noted)(struct owner *owner, unsigned int slot, uint64_t count, const char *text);
 };
 
-/* frame_done says that a frame is not needed any more. */
+/* frame_done marks a frame as no longer needed. */
 static inline void frame_done(const struct stage_frame *frame)
 {
 	__atomic_store_n((uint32_t *) &frame->state, STAGE_FRAME_DONE, __ATOMIC_RELEASE);
@@ -136,7 +138,7 @@ static inline void owner_take(void *context, void *frames, size_t length, int du
 	pthread_mutex_unlock(&owner->lock);
 }
 
-/* test_folder is where the slabs of a test go that was built with SHARED, else NULL. */
+/* test_folder returns the folder of slabs in a test built with SHARED, else NULL. */
 static inline const char *test_folder(void);
 
 static inline void owner_note(void *context, unsigned int slot, uint64_t count, const char *text)
@@ -156,7 +158,7 @@ static inline void owner_note(void *context, unsigned int slot, uint64_t count, 
 }
 
 
-/* owner_open gives the owner a stage with no limits to speak of. */
+/* owner_open creates the owner's stage, practically without limits. */
 static inline void owner_open(struct owner *owner, struct stage_pump *pump, int64_t linger)
 {
 	pthread_mutex_init(&owner->lock, NULL);
@@ -174,7 +176,7 @@ static inline void owner_open(struct owner *owner, struct stage_pump *pump, int6
 	set(&owner->gate->open, 1);
 }
 
-/* owner_destroy destroys the stage; the engine has got everything when it returns. */
+/* owner_destroy destroys the stage; the engine has all frames at its return. */
 static inline void owner_destroy(struct owner *owner)
 {
 	stage_destroy(owner->stage);
@@ -219,7 +221,7 @@ static inline int64_t owner_get(struct owner *owner, const int64_t *field)
 	return value;
 }
 
-/* held_frames and held_charge are what counts against the stage's limits. */
+/* held_frames and held_charge return the stage's use of its limits. */
 static inline int64_t held_frames(const struct stage *stage)
 {
 	return __atomic_load_n(&stage->put_frames, __ATOMIC_RELAXED) - get(&stage->gate->done_frames);
@@ -230,7 +232,7 @@ static inline int64_t held_charge(const struct stage *stage)
 	return __atomic_load_n(&stage->put_charge, __ATOMIC_RELAXED) - get(&stage->gate->done_charge);
 }
 
-/* put_bytes puts one frame of length bytes, all of them `byte`, that weighs charge. */
+/* put_bytes puts a frame of length bytes, all equal to `byte`, with this charge. */
 static inline enum stage_result put_bytes(struct stage *stage, int byte, size_t length, uint32_t charge)
 {
 	unsigned char *bytes = malloc(length + 1);

@@ -1,5 +1,5 @@
 /*
- * res_kafka: reading the slabs that lie in a folder, as another process does.
+ * res_kafka: reads the slabs of a folder, like another process.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -36,7 +36,7 @@ static inline int by_first(const void *left, const void *right)
 	return a->stage != b->stage ? (a->stage > b->stage) - (a->stage < b->stage) : (a->first > b->first) - (a->first < b->first);
 }
 
-/* copy_slab copies one slab of a file, if there is one, and returns its size, or that of the smallest. */
+/* copy_slab copies a slab of a file, if there is one, and returns its size, or the smallest size. */
 static inline size_t copy_slab(struct copies *copies, int file, off_t at, size_t most)
 {
 	struct copy *copy = &copies->list[copies->count];
@@ -55,12 +55,12 @@ static inline size_t copy_slab(struct copies *copies, int file, off_t at, size_t
 	copy->size = head.size;
 	copy->file = calloc(1, head.size + 1);
 	CHECK(copy->file != NULL);
-	CHECK(pread(file, copy->file, head.size, at) > 0); /* of a larger plain one the file may not have all */
+	CHECK(pread(file, copy->file, head.size, at) > 0); /* the file may not have all of a larger plain slab */
 	copies->count++;
 	return head.size;
 }
 
-/* copy_places copies the slabs that lie side by side in a file. */
+/* copy_places copies the adjacent slabs of a file. */
 static inline void copy_places(struct copies *copies, int file)
 {
 	off_t at = lseek(file, 0, SEEK_DATA);
@@ -80,7 +80,7 @@ static inline void copy_file(struct copies *copies, int folder, const char *name
 	struct stat status;
 
 	if (file < 0) {
-		return; /* the pump has just given it up */
+		return; /* just released by the pump */
 	}
 	CHECK_EQUAL(fstat(file, &status), 0);
 	if (strcmp(name, STAGE_SLABS_FILE) == 0) {
@@ -97,7 +97,7 @@ static inline void copies_sort(struct copies *copies)
 	qsort(copies->list, copies->count, sizeof(copies->list[0]), by_first);
 }
 
-/* copies_read_plain copies all plain slabs, in their order. */
+/* copies_read_plain copies all plain slabs, in order. */
 static inline void copies_read_plain(struct copies *copies, int file)
 {
 	copies->count = copies->unfinished = copies->bytes = 0;
@@ -105,7 +105,7 @@ static inline void copies_read_plain(struct copies *copies, int file)
 	copies_sort(copies);
 }
 
-/* copies_read copies all slabs of a folder, in their order. */
+/* copies_read copies all slabs of a folder, in order. */
 static inline void copies_read(struct copies *copies, const char *path)
 {
 	DIR *folder = opendir(path);
@@ -129,7 +129,7 @@ static inline void copies_free(struct copies *copies)
 	}
 }
 
-/* copies_each calls visit for every frame that is whole, in order, whatever its state. */
+/* copies_each calls visit for every complete frame, in order, in any state. */
 static inline void copies_each(const struct copies *copies, void (*visit)(void *context, const struct copy *copy,
 	const struct stage_frame *frame), void *context)
 {

@@ -1,8 +1,8 @@
 /*
- * res_kafka: an engine in a process of its own, which is killed at any of its steps.
+ * res_kafka: an engine in its own process, killed at any step.
  *
- * The process is a fork of the test. It maps control memory and slabs by their descriptors and calls nothing that needs a lock of
- * the C library, for another thread of the test may have held it.
+ * The process is a fork of the test. It maps control memory and slabs by their descriptors and calls nothing
+ * that needs a lock of the C library, which another thread of the test may have held.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -26,23 +26,23 @@ struct mark {
 	uint32_t sequence;
 };
 
-/* What test and engine share beside what module and engine do. */
+/* Memory shared by test and engine, beside the memory of module and engine. */
 struct ledger {
 	uint64_t steps;   /* of this engine */
-	uint64_t kill_at; /* the step that it does not survive */
-	char error[256];  /* what an engine found wrong */
+	uint64_t kill_at; /* the last step */
+	char error[256];  /* a fault found by an engine */
 	bool stop;        /* the engine ends when there is nothing left */
 	int64_t begun[WRITERS];
-	int64_t returned[WRITERS];        /* puts that returned STAGE_OK */
-	bool marking[WRITERS][MOST];      /* frames that are being marked as done, or have been, */
-	bool finished[WRITERS][MOST];     /* and that have been */
-	int64_t again;                    /* frames that an earlier engine had got */
+	int64_t returned[WRITERS];        /* puts with the result STAGE_OK */
+	bool marking[WRITERS][MOST];      /* frames being marked as done, or marked, */
+	bool finished[WRITERS][MOST];     /* and marked */
+	int64_t again;                    /* frames already seen by an earlier engine */
 	bool handed[WRITERS][MOST];
 };
 
 static struct ledger *ledger;
 
-/* One frame that the engine has and is not done with. */
+/* An unfinished frame of the engine. */
 struct held {
 	struct stage_frame *frame;
 	struct resk_gate *gate;
@@ -51,7 +51,7 @@ struct held {
 #define HELD 256
 
 struct engine {
-	int64_t last[WRITERS]; /* sequence number of the last frame that this engine got */
+	int64_t last[WRITERS]; /* sequence number of this engine's last frame */
 	struct held held[HELD];
 	uint64_t random;
 };
@@ -87,7 +87,8 @@ static inline void be_done(const struct held *held)
 	engine_step();
 }
 
-/* check_order checks a frame that is handed over: never again when it is done, and nothing that is not done is left out. */
+/* check_order checks a frame at its hand-over: no finished frame comes again, and no unfinished frame is left
+ * out. */
 static inline void check_order(struct engine *engine, struct mark mark)
 {
 	int64_t earlier;
@@ -120,7 +121,7 @@ static inline void get_frame(struct engine *engine, struct resk_gate *gate, stru
 	memcpy(&mark, frame + 1, sizeof(mark));
 	check_order(engine, mark);
 	engine_step();
-	if (lot % 3 == 0) { /* this one later, and one that waits now */
+	if (lot % 3 == 0) { /* this frame later, and a waiting frame now */
 		struct held swapped = engine->held[lot / 3 % HELD];
 
 		engine->held[lot / 3 % HELD] = held;
@@ -141,7 +142,7 @@ static inline void get_range(struct engine *engine, const struct resk_ring_entry
 	while (at < entry->length) {
 		struct stage_frame *frame = (struct stage_frame *) (frames + at);
 		uint32_t state = __atomic_load_n(&frame->state, __ATOMIC_ACQUIRE);
-		uint32_t size = frame->size; /* the slab may be used again as soon as its last frame is done */
+		uint32_t size = frame->size; /* the slab may be reused as soon as its last frame is done */
 
 		if (size < sizeof(*frame) || size % 8 || size > entry->length - at) {
 			wrong("a frame runs past its range", none);
@@ -197,7 +198,7 @@ static inline void engine_live(void)
 		}
 		__atomic_store_n(&ring->asleep, 0, __ATOMIC_SEQ_CST);
 		if (read(rig.memory.wake, &count, sizeof(count)) < 0) {
-			continue; /* it was not woken */
+			continue; /* no wake-up */
 		}
 	}
 	for (i = 0; i < HELD; i++) {
@@ -223,7 +224,7 @@ static inline pid_t engine_start(uint64_t kill_at)
 	return child;
 }
 
-/* engine_wait waits for its end, and returns whether it was killed. */
+/* engine_wait waits for its end, and returns whether the engine was killed. */
 static inline bool engine_wait(pid_t child)
 {
 	int status;

@@ -1,6 +1,7 @@
 /*
- * res_kafka: an engine in a thread of the test. It maps the files by itself, as the real one does, takes ranges of frames from the
- * ring and gives them to a function of the test. test_engine.c has one in a process of its own.
+ * res_kafka: an engine in a thread of the test. It maps the files itself, like the real engine, takes ranges
+ * of frames from the ring and passes them to a function of the test. test_engine.c has an engine in its own
+ * process.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -19,7 +20,7 @@
 
 #include "../../stage/internal.h"
 
-/* What a test does with a range of frames. durable: they lie in a durable slab. */
+/* A test's treatment of a range of frames. durable: the frames lie in a durable slab. */
 typedef void (*rig_take)(void *owner, void *frames, size_t length, int durable);
 
 struct rig {
@@ -27,7 +28,7 @@ struct rig {
 	struct stage_pump *pump;
 	pthread_t thread;
 	rig_take take;
-	void *owners[RESK_GATES]; /* by the number of their gate */
+	void *owners[RESK_GATES]; /* by the number of the gate */
 	unsigned char *usual[2];  /* mappings of usual slabs, by pool */
 	size_t mapped[2];
 	const char *folder;
@@ -64,7 +65,7 @@ static inline int rig_file(const char *folder, uint64_t pool, uint64_t number)
 	return open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 }
 
-/* rig_frames maps what an entry of the ring names. */
+/* rig_frames maps the range of a ring entry. */
 static inline unsigned char *rig_frames(const struct resk_ring_entry *entry)
 {
 	uint64_t usual = rig.memory.control->head.usual_bytes;
@@ -125,7 +126,7 @@ static inline void *rig_run(void *argument)
 	}
 }
 
-/* rig_begin starts a pump with that engine in memory that has been opened. */
+/* rig_begin starts a pump with this engine in open memory. */
 static inline struct stage_pump *rig_begin(rig_take take, stage_note_cb note, const char *name, const char *folder, uint64_t bytes)
 {
 	rig.take = take;
@@ -134,14 +135,14 @@ static inline struct stage_pump *rig_begin(rig_take take, stage_note_cb note, co
 	RIG_CHECK(rig.pump);
 	RIG_CHECK(!pthread_create(&rig.thread, NULL, rig_run, NULL));
 	stage_pump_engine_new(rig.pump);
-	/* Tests count frames as done that the engine has not got; the pump does not know of those. */
+	/* Tests mark frames as done that the engine does not have; the pump does not know of such frames. */
 	while (!__atomic_load_n(&rig.pump->ring.open, __ATOMIC_ACQUIRE)) {
 		sched_yield();
 	}
 	return rig.pump;
 }
 
-/* rig_start opens memory and starts a pump with that engine. */
+/* rig_start opens memory and starts a pump with this engine. */
 static inline struct stage_pump *rig_start(rig_take take, stage_note_cb note, const char *name, const char *folder, uint64_t bytes)
 {
 	RIG_CHECK(!rig.pump);
@@ -156,7 +157,7 @@ static inline void rig_remap(void)
 	rig.memory.control = rig_map(rig.memory.control_file, 0, sizeof(*rig.memory.control));
 }
 
-/* rig_settle waits until the engine has taken everything that was handed over. */
+/* rig_settle waits until the engine has taken everything handed over. */
 static inline void rig_settle(void)
 {
 	struct resk_ring *ring = &rig.memory.control->ring;
@@ -166,7 +167,7 @@ static inline void rig_settle(void)
 	}
 }
 
-/* rig_halt ends the engine when it has taken everything. */
+/* rig_halt ends the engine after it has taken everything. */
 static inline void rig_halt(void)
 {
 	const uint64_t one = 1;
@@ -190,7 +191,7 @@ static inline void rig_end(void)
 	rig.pump = NULL;
 }
 
-/* rig_stop stops pump and engine. Of a stage that outlives them no gate is there any more after rig_close. */
+/* rig_stop stops pump and engine. A stage that outlives both has no gate after rig_close. */
 static inline void rig_stop(void)
 {
 	stage_pump_stop(rig.pump);

@@ -1,6 +1,6 @@
 /*
- * res_kafka: the engine dies at every step and at any time, and a new one takes over. Every frame is handed over until it is
- * done, in the order of its writer, and not afterwards.
+ * res_kafka: the engine dies at every step and at any time, and a new engine takes over. Every frame is
+ * handed over until done, in the order of its writer, and not afterwards.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -23,10 +23,10 @@ struct world {
 
 static struct world world;
 
-/* What the pump shows for a new engine: the number of the engine, by frame. */
+/* Frames shown by the pump for a new engine: the number of the engine, by frame. */
 static int shown[WRITERS][MOST];
 static int generation;
-static int ends; /* times that it said that these were all */
+static int ends; /* number of ends of the list */
 
 static void show_frame(const void *content, uint32_t length)
 {
@@ -44,7 +44,7 @@ static void show_frame(const void *content, uint32_t length)
 	shown[mark.writer][mark.sequence] = generation;
 }
 
-/* check_shown checks that the pump has shown every frame that it hands over again. */
+/* check_shown checks that the pump has shown every frame of the repeated hand-over. */
 static void check_shown(const int64_t returned[WRITERS])
 {
 	int i;
@@ -59,7 +59,7 @@ static void check_shown(const int64_t returned[WRITERS])
 	}
 }
 
-/* Mostly some hundred bytes; now and then one slab's worth and more. */
+/* Usually some hundred bytes; sometimes a slab's size and more. */
 static size_t length_of(uint64_t *random)
 {
 	return sizeof(struct mark) + random_next(random) % (random_next(random) % 100 ? 800 : 150000);
@@ -115,8 +115,8 @@ static void world_open(int64_t linger)
 	}
 }
 
-/* check_gates checks what the module says is done before a new engine gets something: no less than what is known to be, and no
- * more than what may be. */
+/* check_gates checks the module's counts of done frames before a new engine gets its first entry: no less
+ * than certainly done, and no more than possibly done. */
 static void check_gates(void)
 {
 	int64_t done[STAGES] = { 0 };
@@ -147,7 +147,7 @@ static void wait_until_open(void)
 	}
 }
 
-/* one_engine lets an engine live until kill_at, or for so many microseconds. */
+/* one_engine lets an engine live until kill_at, or for this many microseconds. */
 static void one_engine(uint64_t kill_at, useconds_t after, bool early)
 {
 	int64_t returned[WRITERS];
@@ -158,7 +158,7 @@ static void one_engine(uint64_t kill_at, useconds_t after, bool early)
 	for (i = 0; i < WRITERS; i++) {
 		returned[i] = get(&ledger->returned[i]);
 	}
-	/* It may begin to read the ring before or after the pump has put something there. */
+	/* The engine may begin to read the ring before or after the pump's first entry. */
 	if (early) {
 		child = engine_start(kill_at);
 		stage_pump_engine_new(rig.pump);
@@ -180,7 +180,7 @@ static void one_engine(uint64_t kill_at, useconds_t after, bool early)
 	stage_pump_engine_lost(rig.pump);
 }
 
-/* world_close lets a last engine have the rest, and checks that nothing is left. */
+/* world_close lets a last engine take the rest, and checks that nothing is left. */
 static void world_close(void)
 {
 	int64_t puts[STAGES] = { 0 };
@@ -204,7 +204,7 @@ static void world_close(void)
 		int64_t frame;
 
 		for (frame = 0; frame < ledger->returned[i]; frame++) {
-			/* An engine may have been killed just behind the mark; then the gates below count it. */
+			/* A kill right after the mark is possible; the gates below count the frame. */
 			CHECK(ledger->marking[i][frame]);
 		}
 	}
@@ -260,7 +260,7 @@ static void killed_at_any_time(void)
 	CHECK(ledger->again > 0);
 }
 
-/* Without an engine writers fill the stage and are refused then; nobody waits, and the pump sleeps. */
+/* Without an engine writers fill the stage and are then refused; no thread waits, and the pump sleeps. */
 static void no_engine_for_long(void)
 {
 	world_open(MILLISECOND);

@@ -1,6 +1,6 @@
 /*
- * res_kafka: an engine that writes anything anywhere: into ring, gates and slabs, while writers put and the pump works. The module
- * is unharmed, waits for nothing, and works with the next engine.
+ * res_kafka: an engine that writes anything anywhere: into ring, gates and slabs, during puts and the pump's
+ * work. The module is unharmed, waits for nothing, and works with the next engine.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -51,7 +51,7 @@ static void scribble(unsigned char *memory, size_t size, int many, uint64_t *ran
 	}
 }
 
-/* scribble_frames writes to the heads of frames, where they can be found. */
+/* scribble_frames writes to reachable heads of frames. */
 static void scribble_frames(unsigned char *slab, size_t end, uint64_t *random)
 {
 	size_t at = sizeof(struct stage_slab);
@@ -100,7 +100,7 @@ static size_t size_of(int file)
 	return fstat(file, &status) ? 0 : status.st_size;
 }
 
-/* hostile_live is the engine. It may well end itself by what it does. */
+/* hostile_live is the engine. Its own writes may end it. */
 static void hostile_live(uint64_t random)
 {
 	int durable = rig_file(shared_folder, RESK_POOL_DURABLE, 0);
@@ -157,7 +157,7 @@ static void *write_frames(void *argument)
 	return (void *) puts;
 }
 
-/* An engine that knows what it reads has been spoilt: it is done with every frame that it can find. */
+/* An engine that expects damage: it finishes every frame it can find. */
 static void tolerate(void *context, void *frames, size_t length, int durable)
 {
 	struct owner *owner = context;
@@ -191,7 +191,7 @@ static void open_gate(struct owner *owner, int64_t durable)
 	set(&owner->gate->open, 1);
 }
 
-/* do_everything calls what the module calls, beside the writers. */
+/* do_everything makes all calls of the module, in parallel with the writers. */
 static void do_everything(int64_t until)
 {
 	while (stage_now() < until) {
@@ -223,7 +223,7 @@ static void hostile_round(int round)
 	CHECK_EQUAL(memcmp(&head, &rig.memory.control->head, sizeof(head)), 0);
 }
 
-/* works_again checks that a stage takes frames, that they come through, and that nothing is held then. */
+/* works_again checks that a stage admits frames, that they arrive, and that nothing is in use afterwards. */
 static void works_again(struct owner *owner, int frames)
 {
 	int64_t admitted = stage_admitted(owner->stage);
@@ -237,7 +237,7 @@ static void works_again(struct owner *owner, int frames)
 			CHECK(tries < FOREVER_SECONDS * 1000);
 			usleep(1000);
 		}
-		/* Whatever was written to the heads of slabs, those that are in use again can be read by others. */
+		/* After any writes to their heads, reused slabs are readable for others. */
 		slab = slab_of(&rig.pump->slabs, __atomic_load_n(&owner->stage->word, __ATOMIC_SEQ_CST));
 		if (slab) {
 			CHECK_EQUAL(slab->head->magic, STAGE_SLAB_MAGIC);
@@ -249,7 +249,7 @@ static void works_again(struct owner *owner, int frames)
 	flush(owner->stage);
 }
 
-/* let_reclaim waits until the pump has found out that all slabs of a stage are done. */
+/* let_reclaim waits until the pump has found all slabs of a stage done. */
 static void let_reclaim(struct owner *owner)
 {
 	int64_t tries;
@@ -287,7 +287,7 @@ static void scribbles_everywhere(void)
 		pthread_join(writers[i], &puts);
 		CHECK((intptr_t) puts > 0);
 	}
-	/* Now one that is not hostile; and one more, before which the module counts what is done. */
+	/* Now a good engine; and another, before which the module counts the done frames. */
 	rig.take = tolerate;
 	for (i = 0; i < STAGES; i++) {
 		open_gate(&owners[i], i % 2);

@@ -1,9 +1,9 @@
 /*
- * res_kafka: a process that stages frames is killed, at every step and at any time, and what it leaves is read.
+ * res_kafka: a process that stages frames is killed, at every step and at any time, and its files are read.
  *
- * Built with STAGE_STEPS, the stage calls stage_step wherever a reader of the files could tell the moment from the one
- * before. A child is killed at its first step, its second, and so on, later at steps drawn by lot. What must be there
- * it has written into memory that it shares with its parent.
+ * Built with STAGE_STEPS, the stage calls stage_step at every moment distinguishable for a reader of the
+ * files. A child is killed at its first step, its second, and so on, later at random steps. The child records
+ * its required frames in memory shared with its parent.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -27,19 +27,19 @@
 
 void stage_step(bool writer);
 
-/* What child and parent share. */
+/* Memory shared by child and parent. */
 struct ledger {
 	uint64_t steps;
-	uint64_t kill_at;  /* the step that the child does not survive */
-	uint64_t stall_at; /* from this step on, the first writer that is in a put stops there for good */
+	uint64_t kill_at;  /* the child's last step */
+	uint64_t stall_at; /* from this step on, the first writer inside a put stops there permanently */
 	bool stalled;
 	int64_t begun[WRITERS];
-	int64_t returned[WRITERS]; /* puts that returned STAGE_OK */
-	bool done[WRITERS][PUTS];  /* frames that are being marked as done, or have been */
+	int64_t returned[WRITERS]; /* puts with the result STAGE_OK */
+	bool done[WRITERS][PUTS];  /* frames being marked as done, or marked */
 };
 
 static struct ledger *ledger;
-static bool durable; /* whether what is staged lies in durable slabs */
+static bool durable; /* whether frames are in durable slabs */
 static __thread bool writing;
 
 /* Part of every content. */
@@ -63,7 +63,7 @@ void stage_step(bool writer)
 	}
 }
 
-/* Mostly some hundred bytes, so that there are several slabs; now and then one slab's worth and more. */
+/* Usually some hundred bytes, for several slabs; sometimes a slab's size and more. */
 static size_t length_of(struct mark mark)
 {
 	uint64_t random = (((uint64_t) mark.writer << 32) | mark.sequence) * 0x9e3779b97f4a7c15u + 1;
@@ -164,7 +164,7 @@ static void live(const char *folder)
 		threads[i] = start(write_frames, (void *) i);
 	}
 	for (i = 0; i < WRITERS; i++) {
-		/* One that has been stalled is left behind when the others are through. */
+		/* A stalled writer is left behind after the end of the others. */
 		while (pthread_tryjoin_np(threads[i], NULL)) {
 			if (__atomic_load_n(&ledger->stalled, __ATOMIC_SEQ_CST)
 				&& get(&ledger->returned[0]) + get(&ledger->returned[1]) + get(&ledger->returned[2]) >= (WRITERS - 1) * PUTS) {
@@ -205,7 +205,7 @@ static void check_frame(void *context, const struct copy *copy, const struct sta
 	found->ready[mark.writer][mark.sequence] = true;
 }
 
-/* inspect checks what is left. Returns how many frames were ready. */
+/* inspect checks the files. Returns the number of ready frames. */
 static int inspect(const char *folder)
 {
 	static struct copies copies;
@@ -233,8 +233,8 @@ static int inspect(const char *folder)
 	return ready;
 }
 
-/* kill_one lets a child live until kill_at, or for so many microseconds, and reads what it leaves. Returns the steps
- * that it took. */
+/* kill_one lets a child live until kill_at, or for this many microseconds, and reads its files. Returns the
+ * number of steps. */
 static uint64_t kill_one(uint64_t kill_at, uint64_t stall_at, useconds_t after, int64_t *ready)
 {
 	char folder[] = "/dev/shm/res_kafka-test-XXXXXX";
@@ -264,7 +264,7 @@ static uint64_t kill_one(uint64_t kill_at, uint64_t stall_at, useconds_t after, 
 	return ledger->steps;
 }
 
-static uint64_t steps; /* of a child that nobody kills */
+static uint64_t steps; /* of an unkilled child */
 
 static void every_early_step(void)
 {
@@ -290,7 +290,7 @@ static void steps_by_lot(void)
 	CHECK(ready > 0);
 }
 
-/* A writer that has lost its processor anywhere in a put holds up no other, but for frames behind its own, and costs none. */
+/* A writer without a processor anywhere in a put delays only frames behind its own, and costs none. */
 static void a_writer_in_the_middle(void)
 {
 	uint64_t random = 815;

@@ -1,5 +1,5 @@
 /*
- * res_kafka: flush, close, stop and destroy, and what the engine may do meanwhile.
+ * res_kafka: flush, close, stop and destroy, and the engine's possible actions meanwhile.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -24,7 +24,7 @@ struct work {
 	struct owner owner;
 	atomic_bool enough;
 	atomic_llong admitted;
-	struct owner *other;   /* where the taker puts a frame for each it is given */
+	struct owner *other;   /* destination of a frame for each taken frame */
 	atomic_bool held;      /* the taker waits as long as this is set */
 	atomic_bool in_taker;
 };
@@ -38,7 +38,7 @@ static void *put_until_closed(void *argument)
 		if (result == STAGE_OK) {
 			atomic_fetch_add(&work->admitted, 1);
 		} else {
-			/* The pump has no processor: let it have this one. */
+			/* The pump has no processor: yield this one. */
 			CHECK_EQUAL(result, STAGE_NO_MEMORY);
 			sched_yield();
 		}
@@ -79,7 +79,7 @@ static void close_and_flush(void)
 	rig_stop();
 }
 
-/* Stop takes what is there, also what would have lingered, and notes; the stages may outlive the pump. */
+/* Stop hands over everything, including lingering frames and notes; the stages may outlive the pump. */
 static void stop_takes_everything(void)
 {
 	int round;
@@ -111,7 +111,7 @@ static void stop_takes_everything(void)
 			CHECK_EQUAL(works[i].owner.frames, works[i].admitted);
 			CHECK_EQUAL(works[i].owner.notes, 1);
 			if (i != 1 || round % 2 == 0) {
-				/* Nothing of this can be handed to anyone any more, but nothing hangs. */
+				/* None of this can be handed over any more, but nothing hangs. */
 				CHECK_EQUAL(put_bytes(works[i].owner.stage, 'a', 10, 1), STAGE_CLOSED);
 				stage_note(works[i].owner.stage, 2, "late", 4);
 				CHECK(stage_flush(works[i].owner.stage, SECOND) == false);
@@ -185,7 +185,7 @@ static void destroy_while_others_work(void)
 			stage_note(passing.stage, 0, "note", 4);
 		}
 		owner_close(&passing);
-		/* Nobody calls back any more. */
+		/* No callback comes any more. */
 		CHECK_EQUAL(passing.frames, frames);
 		CHECK_EQUAL(passing.notes, i % 7 == 0);
 	}
@@ -207,8 +207,8 @@ static void hold(struct owner *owner, const struct stage_frame *frame)
 	}
 }
 
-/* While the pump hangs in its taker, puts go on, refuse by limits, and in the end for want of memory; nothing that
- * was admitted is lost. */
+/* While the pump hangs in its taker, puts continue, are refused by limits, and in the end by memory; no
+ * admitted frame is lost. */
 static void an_engine_that_hangs(void)
 {
 	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), LIMIT);
@@ -233,7 +233,7 @@ static void an_engine_that_hangs(void)
 	CHECK(admitted * 10000 > (int64_t) LIMIT / 2);
 	CHECK_EQUAL(held_frames(work.owner.stage), admitted);
 	CHECK_EQUAL(held_charge(work.owner.stage), admitted);
-	/* What still fits a slab that was begun is admitted. */
+	/* A frame that fits a started slab is admitted. */
 	CHECK_EQUAL(put_bytes(other.stage, 'c', 10000, 1), STAGE_OK);
 	set(&work.owner.gate->max_frames, admitted);
 	CHECK_EQUAL(put_bytes(work.owner.stage, 'd', 10, 1), STAGE_FULL_FRAMES);
@@ -242,7 +242,7 @@ static void an_engine_that_hangs(void)
 	flush(work.owner.stage);
 	CHECK_EQUAL(work.owner.frames, admitted);
 	while (put_bytes(work.owner.stage, 'e', 10000, 1) != STAGE_OK) {
-		sched_yield(); /* until the pump has found out what is done */
+		sched_yield(); /* until the pump has found the done frames */
 	}
 	owner_close(&work.owner);
 	owner_close(&other);
@@ -270,7 +270,7 @@ static void note_again(struct owner *owner, unsigned int slot, uint64_t count, c
 	}
 }
 
-/* Puts and notes from the engine's side, and from the pump's thread on the stage that it reports for. */
+/* Puts and notes from the engine's side, and from the pump's thread on its reporting stage. */
 static void puts_from_everywhere(void)
 {
 	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
@@ -297,7 +297,7 @@ static void puts_from_everywhere(void)
 	rig_stop();
 }
 
-/* dies_of reports by what signal a child is ended that writes to memory. */
+/* dies_of returns the signal that ends a child which writes to memory. */
 static int dies_of(volatile unsigned char *memory)
 {
 	pid_t child = fork();
@@ -305,7 +305,7 @@ static int dies_of(volatile unsigned char *memory)
 
 	CHECK(child >= 0);
 	if (!child) {
-		signal(SIGSEGV, SIG_DFL); /* a sanitizer has another use for it */
+		signal(SIGSEGV, SIG_DFL); /* sanitizers use the signal differently */
 		signal(SIGBUS, SIG_DFL);
 		*memory = 1;
 		_exit(0);
@@ -328,7 +328,7 @@ static void not_in_a_child(void)
 	CHECK_EQUAL(dies_of((unsigned char *) owner.gate), SIGSEGV);
 	CHECK_EQUAL(dies_of(slab->frames), SIGSEGV);
 	CHECK_EQUAL(put_bytes(owner.stage, 'b', 200000, 1), STAGE_OK);
-	/* It was made by this thread, and the pump may have taken it out of the stage. */
+	/* This thread made the slab, and the pump may have removed it from the stage. */
 	for (slab = &pump->slabs.slabs[1]; !slab_is_large(slab); slab++) {
 		CHECK(slab < &pump->slabs.slabs[pump->slabs.numbers]);
 	}

@@ -93,7 +93,7 @@ static void lengths_that_no_frame_can_say(void)
 	struct iovec wrapping[] = { { byte, 1 }, { byte, SIZE_MAX }, { byte, 1 } };
 
 	owner_open(&owner, pump, 0);
-	/* None of these bytes exist: a put that read any would crash. */
+	/* These bytes do not exist: any read would crash. */
 	CHECK_EQUAL(stage_put(owner.stage, &huge, 1, 0, false), STAGE_TOO_LONG);
 	CHECK_EQUAL(stage_put(owner.stage, wrapping, 3, 0, false), STAGE_TOO_LONG);
 	CHECK_EQUAL(stage_put(owner.stage, NULL, 0, 0, false), STAGE_OK);
@@ -103,8 +103,8 @@ static void lengths_that_no_frame_can_say(void)
 	rig_stop();
 }
 
-/* What the engine says is done counts only if it can be: nothing it says lets more in than the limits, and what is right again
- * counts again. */
+/* The engine's count of done frames is used only if possible: no value admits more than the limits, and a
+ * correct value counts again. */
 static void counts_that_cannot_be(void)
 {
 	static const int64_t wrong[] = { -1, INT64_MIN, INT64_MAX, 4, 100 };
@@ -132,7 +132,7 @@ static void counts_that_cannot_be(void)
 	set(&gate->done_charge, 10);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 10), STAGE_OK);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 10), STAGE_FULL_FRAMES);
-	/* Nor do limits that cannot be. */
+	/* Nor do impossible limits. */
 	set(&gate->done_frames, 4);
 	set(&gate->done_charge, 40);
 	set(&gate->max_frames, INT64_MIN);
@@ -147,7 +147,7 @@ static void counts_that_cannot_be(void)
 	rig_stop();
 }
 
-/* The crowd: writers that never let up, one thread that gives back what the pump took, one that watches. */
+/* The crowd: constant writers, a thread that finishes taken frames, a thread that watches. */
 struct crowd {
 	struct owner owner;
 	int64_t max_frames;
@@ -179,7 +179,7 @@ static void *give_back(void *argument)
 		long long frames;
 
 		done = atomic_load(&crowd->done);
-		/* Frames first: each one counted has its charge in the other counter already. */
+		/* Frames first: the charge of each counted frame is already in the other counter. */
 		frames = atomic_exchange(&crowd->given, 0);
 		charge = atomic_exchange(&crowd->given_charge, 0);
 		add(&crowd->owner.gate->done_charge, charge);
@@ -189,7 +189,7 @@ static void *give_back(void *argument)
 	return NULL;
 }
 
-/* watch_one checks what is held when put is read: what is done only grows. */
+/* watch_one checks the number in use at the read of put: done only grows. */
 static void watch_one(const uint64_t *put_field, const int64_t *done_field, int64_t most)
 {
 	int64_t before = __atomic_load_n(done_field, __ATOMIC_ACQUIRE);
@@ -235,7 +235,7 @@ static void *hammer(void *argument)
 	return NULL;
 }
 
-/* crowd_at runs eight writers against the limits; watch_charge is the most that may ever be held. */
+/* crowd_at runs eight writers against the limits; watch_charge is the maximum ever in use. */
 static void crowd_at(int64_t max_frames, int64_t max_charge, uint32_t charge, int64_t watch_charge, int64_t watch_frames)
 {
 	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
@@ -290,7 +290,7 @@ static void crowd_of_heavy_frames(void)
 
 static char block[1024 * 1024];
 
-/* large puts one frame of so many MiB. */
+/* large puts a frame of this many MiB. */
 static enum stage_result large(struct owner *owner, int many)
 {
 	struct iovec parts[512];
@@ -302,7 +302,7 @@ static enum stage_result large(struct owner *owner, int many)
 	return stage_put(owner->stage, parts, many, 1, false);
 }
 
-/* A frame for which there is no memory is refused and not counted; smaller ones go on. */
+/* A frame without memory is refused and not counted; smaller frames continue. */
 static void all_stages_together(void)
 {
 	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 64 * sizeof(block));
@@ -352,7 +352,7 @@ static void limits_of_the_process(void)
 
 	CHECK_EQUAL(setrlimit(RLIMIT_AS, &addresses), 0);
 	pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
-	CHECK(rig.memory.control->head.usual_bytes <= 64 * sizeof(block)); /* an eighth of what is left */
+	CHECK(rig.memory.control->head.usual_bytes <= 64 * sizeof(block)); /* an eighth of the rest */
 	addresses.rlim_cur = RLIM_INFINITY; /* the engine of this test is in the same process */
 	CHECK_EQUAL(setrlimit(RLIMIT_AS, &addresses), 0);
 	owner_open(&owner, pump, 0);
@@ -376,7 +376,7 @@ static void limits_of_the_process(void)
 	exit(0);
 }
 
-/* In a process of its own, which the limits do not outlive. */
+/* In a separate process, because of the process's limits. */
 static void no_memory(void)
 {
 	pid_t child = fork();
@@ -401,7 +401,7 @@ int main(void)
 	RUN(crowd_of_heavy_frames);
 	RUN(all_stages_together);
 	if (!SANITIZED) {
-		/* Sanitizers need more address space than any limit that would show something. */
+		/* Sanitizers need more address space than any useful limit. */
 		RUN(no_memory);
 	}
 	return 0;

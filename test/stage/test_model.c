@@ -16,12 +16,12 @@
 struct model {
 	struct owner owner;
 	uint64_t random;
-	/* What the stage should be. */
+	/* Required state of the stage. */
 	bool open;
 	int64_t max_frames;
 	int64_t max_charge;
 	int64_t max_length;
-	int64_t memory_frames; /* the limits of frames that are to wait in memory only */
+	int64_t memory_frames; /* the limits of frames that wait in memory only */
 	int64_t memory_charge;
 	int64_t held_frames;
 	int64_t held_charge;
@@ -29,8 +29,8 @@ struct model {
 	uint32_t charges[STEPS];
 	int64_t admitted;
 	int64_t noted[STAGE_NOTE_SLOTS];
-	int64_t released; /* of the admitted, the first so many were given back */
-	/* What the pump's thread has seen, under the owner's lock or after a flush. */
+	int64_t released; /* number of released frames, the first of the admitted */
+	/* Frames seen by the pump's thread, under the owner's lock or after a flush. */
 	int64_t seen;
 	int64_t reported[STAGE_NOTE_SLOTS];
 };
@@ -55,7 +55,7 @@ static void see_note(struct owner *owner, unsigned int slot, uint64_t count, con
 	struct model *model = (struct model *) owner;
 	char expected[STAGE_NOTE_TEXT];
 
-	/* The text is that of the first note that was not reported before. */
+	/* The text is from the first unreported note. */
 	snprintf(expected, sizeof(expected), "%u/%lld", slot, (long long) model->reported[slot]);
 	CHECK(strcmp(text, expected) == 0);
 	model->reported[slot] += count;
@@ -159,7 +159,7 @@ static void step_note(struct model *model)
 	unsigned int slot = random_next(&model->random) % (STAGE_NOTE_SLOTS + 1);
 	char text[STAGE_NOTE_TEXT];
 
-	/* One slot too many, which is ignored. */
+	/* An invalid slot, which is ignored. */
 	if (slot == STAGE_NOTE_SLOTS) {
 		stage_note(model->owner.stage, slot, "nobody", 6);
 		return;
@@ -216,7 +216,7 @@ static void history(struct stage_pump *pump, uint64_t seed)
 		}
 		compare(model, kind >= 97);
 	}
-	/* Destroying takes what is left. */
+	/* Destruction hands over the rest. */
 	owner_destroy(&model->owner);
 	CHECK_EQUAL(model->seen, model->admitted);
 	CHECK(model->admitted > STEPS / 20);

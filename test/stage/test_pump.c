@@ -17,7 +17,7 @@
 
 #define SLAB (64 * 1024)
 
-/* A frame that waits for an hour's linger is not taken, however often the pump comes for others. */
+/* A frame with a linger of an hour is not taken, at any number of the pump's visits to other stages. */
 static void lingers_of_their_own(void)
 {
 	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
@@ -64,7 +64,7 @@ static void keep_time(struct owner *owner, const struct stage_frame *frame)
 	((struct timed *) owner)->taken = clock_now();
 }
 
-/* A frame lingers from when it was put, give or take an eighth, and not from when the pump came last. */
+/* A frame lingers from its put, plus or minus an eighth, not from the pump's last visit. */
 static void lingers_from_its_own_put(void)
 {
 	const int64_t linger = 40 * MILLISECOND;
@@ -80,17 +80,18 @@ static void lingers_from_its_own_put(void)
 		CHECK_EQUAL(put_bytes(timed.owner.stage, 'a', 10, 1), STAGE_OK);
 		owner_wait(&timed.owner, &timed.owner.frames, i);
 		CHECK(timed.taken - put >= linger - linger / 8);
-		nanosleep(&half, NULL); /* between two looks of a pump that counts from its own last one */
+		nanosleep(&half, NULL); /* between two looks of a pump that counts from its own last look */
 	}
 	owner_close(&timed.owner);
 	rig_stop();
 }
 
-/* The next frame is expected as soon as one came the last two times, within limits, and at once by who knows nothing. */
+/* The next frame is expected after the shorter of the last two delays, within limits, and at once without a
+ * history. */
 static void expects_what_came_before(void)
 {
 	static const struct {
-		int64_t gap; /* from when all was taken until the next frame; -1 = none came, -2 = it is not known */
+		int64_t gap; /* from the last taking to the next frame; -1 = no frame, -2 = unknown */
 		int64_t linger;
 		int64_t expected;
 	} steps[] = {
@@ -135,10 +136,10 @@ static void a_full_slab_does_not_linger(void)
 	}
 	owner_wait(&owner, &owner.frames, 6);
 	CHECK_EQUAL(owner_get(&owner, &owner.calls), 1);
-	/* A slab of its own is full by itself, and what was before it goes first. */
+	/* A separate slab is full by itself, and earlier frames go first. */
 	CHECK_EQUAL(put_bytes(owner.stage, 'b', 3 * SLAB, 1), STAGE_OK);
 	owner_wait(&owner, &owner.frames, 8);
-	/* What comes after is gathered by the slab again. */
+	/* The slab gathers later frames again. */
 	for (i = 0; i < 7; i++) {
 		CHECK_EQUAL(put_bytes(owner.stage, 'c', 10000, 1), STAGE_OK);
 	}
@@ -149,14 +150,15 @@ static void a_full_slab_does_not_linger(void)
 	rig_stop();
 }
 
-/* Every length around a slab's size goes through, one by one and in company. */
+/* Every length around a slab's size passes, alone and among others. */
 struct late {
 	struct owner owner;
 	sem_t asked;
 	int64_t seen;
 };
 
-/* Holds the pump at the first frame, and puts another one at the end of the look that answers a flush, of 16 slabs. */
+/* Holds the pump at the first frame, and puts another frame at the end of the look that answers a flush, of
+ * 16 slabs. */
 static void put_while_flushed(struct owner *owner, const struct stage_frame *frame)
 {
 	struct late *late = (struct late *) owner;
@@ -178,8 +180,8 @@ static void *let_go(void *argument)
 	return NULL;
 }
 
-/* More than the pump takes in one look is flushed too, whoever puts something between two looks: the frame that comes then
- * lingers, and what was there before it does not. */
+/* More slabs than one look takes are flushed too, in spite of puts between two looks: a later frame lingers,
+ * and earlier frames do not. */
 static void a_flush_of_many_slabs(void)
 {
 	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
@@ -224,8 +226,8 @@ static void lengths_around_a_slab(void)
 	rig_stop();
 }
 
-/* round_trip returns when the pump has heard all calls made before: it may come to `immediate` first among those that
- * called, but not twice. */
+/* round_trip returns after the pump has handled all earlier calls: it may visit `immediate` first among the
+ * callers, but not twice. */
 static void round_trip(struct owner *immediate)
 {
 	int64_t frames = owner_get(immediate, &immediate->frames);
@@ -283,7 +285,7 @@ static void notes(void)
 
 	owner_open(&noted.owner, pump, HOUR);
 	set(&noted.owner.gate->open, 0);
-	/* They come by themselves, also from a closed stage and whatever the linger. */
+	/* The notes come by themselves, also from a closed stage and with any linger. */
 	stage_note(noted.owner.stage, 3, "first", 5);
 	owner_wait(&noted.owner, &noted.owner.notes, 1);
 	CHECK(strcmp(noted.texts[3], "first") == 0);
@@ -306,7 +308,8 @@ static void notes(void)
 	rig_stop();
 }
 
-/* pump_status reads one number of the pump thread's /proc/self/task/.../status; the thread is found by its name. */
+/* pump_status reads a number of the pump thread's /proc/self/task/.../status; the thread is found by its
+ * name. */
 static unsigned long long pump_status(const char *name, const char *field, int base)
 {
 	DIR *tasks = opendir("/proc/self/task");
@@ -351,12 +354,12 @@ static void the_thread(void)
 	owner_open(&owner, pump, 0);
 	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
 	owner_wait(&owner, &owner.frames, 1);
-	/* All but SIGKILL, SIGSTOP and those that the C library keeps for itself. */
+	/* All except SIGKILL, SIGSTOP and the C library's own. */
 	for (number = 32; number < SIGRTMIN; number++) {
 		others |= 1ull << (number - 1);
 	}
 	CHECK_EQUAL(pump_status("a name that is ", "SigBlk:", 16) | others, ~0ull);
-	/* The creator's own mask is as it was. */
+	/* The creator's own mask is unchanged. */
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	CHECK_EQUAL(sigismember(&mask, SIGTERM), 0);
 	owner_close(&owner);
@@ -386,7 +389,7 @@ static void idle(void)
 		owner_open(&owners[i], pump, lingers[i]);
 	}
 	for (i = 0; i < 3; i++) {
-		/* Enough for spares that an idle pump does not keep. */
+		/* Enough for spares beyond an idle pump's. */
 		for (j = 0; j < 40; j++) {
 			CHECK_EQUAL(put_bytes(owners[i].stage, 'a', 40000, 1), STAGE_OK);
 		}
@@ -397,8 +400,8 @@ static void idle(void)
 		owner_wait(&owners[i], &owners[i].frames, 41);
 		owner_wait(&owners[i], &owners[i].notes, 1);
 	}
-	/* Nothing can be waited for here: that nothing happens is what is to be seen. How soon it comes to that depends on the
-	 * machine; one that looks around would be seen in every half second. */
+	/* There is no event to wait for: the test must see that nothing happens. The delay depends on the
+	 * machine; a pump that looks around would be seen in every half second. */
 	for (i = 0; i < 60 && !quiet; i++) {
 		before = pump_status("idle pump", "voluntary_ctxt_switches:", 10);
 		rest_for(500 * MILLISECOND);
@@ -419,7 +422,8 @@ static void idle(void)
 	rig_stop();
 }
 
-/* An engine that takes nothing for a while: the ring gets full, and what has no room in it comes later, all of it and in order. */
+/* An engine that takes nothing for a while: the ring gets full, and frames without space come later, all of
+ * them in order. */
 struct slow {
 	struct owner owner;
 	sem_t go_on;
@@ -447,7 +451,7 @@ static void a_full_ring(void)
 
 	sem_init(&slow.go_on, 0, 0);
 	owner_open(&slow.owner, pump, 0);
-	/* Each of these is an entry of its own, until there is no room. */
+	/* Each of these is a separate entry, until the ring is full. */
 	do {
 		CHECK_EQUAL(put_bytes(slow.owner.stage, 'a', 10, frames++), STAGE_OK);
 		CHECK(frames < RESK_RING + 10);
@@ -511,7 +515,7 @@ static void sixty_four_stages_on_one_pump(void)
 #ifdef SHARED
 #define PINNED 200
 
-/* Stages whose frames are not done for long share the pump's looks at them, whenever each was used last. */
+/* Stages with long unfinished frames share the pump's checks, at any times of their last use. */
 static void many_that_wait(void)
 {
 	struct stage_pump *pump = rig_start(owner_take, owner_note, "waiting pump", test_folder(), 0);
@@ -526,8 +530,8 @@ static void many_that_wait(void)
 		CHECK_EQUAL(put_bytes(owners[i].stage, 'a', 10, 1), STAGE_OK);
 		rest_for(MILLISECOND);
 	}
-	rest_for(1500 * MILLISECOND); /* until it looks as seldom as it ever does, which is two or three times then */
-	/* A busy machine may take longer to come to that. Not much longer: looks that are late come to be shared anyhow. */
+	rest_for(1500 * MILLISECOND); /* until the longest interval, with two or three checks in this time */
+	/* A busy machine takes longer to get there, but not much longer: late checks are shared anyway. */
 	for (i = 0; i < 5 && !seldom; i++) {
 		before = pump_status("waiting pump", "voluntary_ctxt_switches:", 10);
 		rest_for(650 * MILLISECOND);

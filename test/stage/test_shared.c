@@ -1,5 +1,5 @@
 /*
- * res_kafka: durable slabs: what stays, when it is used again, and what happens when there is no room.
+ * res_kafka: durable slabs: their life, their reuse, and the lack of space.
  *
  * Built with a STAGE_SHARED_MAX of 1 MiB and a STAGE_RETRY_NS of 1 ms.
  *
@@ -19,7 +19,7 @@
 /* Frames are numbered by their charge and filled with its lowest byte. */
 struct keeper {
 	struct owner owner;
-	const struct stage_frame *frames[MOST]; /* that were taken and are not done, by number; the engine's until a flush */
+	const struct stage_frame *frames[MOST]; /* taken, unfinished frames, by number; the engine's until a flush */
 	int64_t taken;
 	int64_t durable;
 	int64_t plain;
@@ -98,7 +98,7 @@ static int bytes_used(void)
 	return bytes;
 }
 
-/* wait_for_spares waits until an idle pump has nothing but its spares left. */
+/* wait_for_spares waits until an idle pump has only its spares left. */
 static void wait_for_spares(void)
 {
 	int64_t tries;
@@ -118,7 +118,7 @@ static int64_t unshared_frames(struct keeper *of)
 
 static struct keeper keeper;
 
-/* Whatever else is done, a slab with a frame that is not is not touched, and nothing behind it. */
+/* A slab with an unfinished frame stays untouched from this frame on, whatever else is done. */
 static void used_again_when_all_is_done(void)
 {
 	const unsigned char *first;
@@ -146,12 +146,12 @@ static void used_again_when_all_is_done(void)
 	CHECK_EQUAL(bytes_used(), 0);
 }
 
-/* One frame that is not done holds up its own slab, and none behind it, however much comes meanwhile. */
+/* An unfinished frame pins its own slab, and no later slab, under any traffic. */
 static void one_holds_up_no_other(void)
 {
 	keeper_open(&keeper, shared_folder, MILLISECOND);
 	keeper_put_many(&keeper, 1);
-	/* Many times what there may be of shared memory. */
+	/* Many times the limit of shared memory. */
 	while (keeper.durable < 20 * (int64_t) STAGE_SHARED_MAX / LENGTH) {
 		int64_t from = keeper.taken;
 
@@ -167,7 +167,7 @@ static void one_holds_up_no_other(void)
 	rig_stop();
 }
 
-/* The slab of a stage that is seldom used starts anew instead of filling up. */
+/* The slab of a rarely used stage is reset instead of filling up. */
 static void a_slab_starts_anew(void)
 {
 	int i;
@@ -185,7 +185,7 @@ static void a_slab_starts_anew(void)
 	rig_stop();
 }
 
-/* When no more may be had records go on in plain slabs, and come back to durable ones. */
+/* Without space for durable slabs records continue in plain slabs, and return to durable slabs later. */
 static void falls_back_when_full(void)
 {
 	int64_t unshared;
@@ -214,7 +214,7 @@ static void falls_back_when_full(void)
 	rig_stop();
 }
 
-/* What a flood has taken of plain memory goes back when it is over, larger slabs too. */
+/* Plain memory of a flood is released afterwards, larger slabs too. */
 static void plain_pages_go_back(void)
 {
 	struct stat status;
@@ -239,7 +239,7 @@ static void plain_pages_go_back(void)
 	rig_stop();
 }
 
-/* Without a place for shared slabs, every record that ought to be in one is counted. */
+/* Without a folder for shared slabs, every record that needs one is counted. */
 static void nowhere(const char *folder, const char *label)
 {
 	struct stage_pump *pump = rig_start(keep, owner_note, "test pump", folder, 0);
@@ -264,7 +264,7 @@ static void nowhere(const char *folder, const char *label)
 	rig_stop();
 }
 
-/* All slabs together stay under the pump's limit, and a stage goes on when there is room again. */
+/* All slabs together stay under the pump's limit, and a stage continues with new space. */
 static void limited(void)
 {
 	struct stage_pump *pump = rig_start(keep, owner_note, "test pump", shared_folder, 4 * STAGE_SLAB_BYTES);
@@ -299,7 +299,8 @@ static void limited(void)
 	rig_stop();
 }
 
-/* What another user may have put where the folder ought to be: the pump neither waits for it nor writes into it. */
+/* Another user's preparations in place of the folder: the pump neither waits for them nor writes into
+ * them. */
 static void occupied(void)
 {
 	char place[] = "/dev/shm/res_kafka-test-XXXXXX";
@@ -344,7 +345,7 @@ static void no_place(void)
 	nowhere(shared_folder, NULL);
 	nowhere(shared_folder, "");
 	nowhere(shared_folder, longest);
-	/* A folder that goes while it is in use. */
+	/* A folder removed during its use. */
 	CHECK(mkdtemp(gone) != NULL);
 	keeper_open(&keeper, gone, 0);
 	keeper_put_many(&keeper, 10);
@@ -372,7 +373,7 @@ static void changes_its_mind(void)
 
 		set(&gate->shared, round % 2);
 		keeper_put_many(&keeper, round);
-		keeper_put_many(&keeper, 300); /* more than the slab that is being filled can hold */
+		keeper_put_many(&keeper, 300); /* more than the current slab can store */
 		CHECK((round % 2 ? keeper.durable - durable : keeper.plain - plain) > 0);
 		keeper_done(&keeper, from, keeper.taken);
 	}
@@ -383,7 +384,7 @@ static void changes_its_mind(void)
 	rig_stop();
 }
 
-/* A stage with little to do changes too, before its slab is full. */
+/* A stage with little traffic changes too, before its slab is full. */
 static void changes_in_little_traffic(void)
 {
 	int change;
@@ -400,14 +401,14 @@ static void changes_in_little_traffic(void)
 			keeper_put(&keeper, 40);
 			flush(keeper.owner.stage);
 			keeper_done(&keeper, keeper.taken - 1, keeper.taken);
-			usleep(tries < 100 ? 100 : 5 * 1000); /* the pump looks between two frames, also when it is slow */
+			usleep(tries < 100 ? 100 : 5 * 1000); /* the pump looks between two frames, also when slow */
 		}
 	}
 	owner_close(&keeper.owner);
 	rig_stop();
 }
 
-/* Only what ought to be shared counts as not shared, also in a slab that was begun when it ought to have been. */
+/* Only records that need a shared slab count as unshared, also in a slab started under another setting. */
 static void counts_what_is_wanted(void)
 {
 	int i;
@@ -422,7 +423,7 @@ static void counts_what_is_wanted(void)
 	rig_stop();
 }
 
-/* A stage that is going to want shared slabs has one ready before the first put, if it is told. */
+/* A stage that will need shared slabs has one ready before the first put, if asked. */
 static void ready_before_the_first_put(void)
 {
 	int64_t tries;
@@ -463,14 +464,14 @@ static void check_left(void *context, const struct copy *copy, const struct stag
 	left->next++;
 }
 
-/* What nobody was done with when the pump ended is there for the next process, large frames too, in its order. */
+/* Frames unfinished at the pump's end are there for the next process, large frames too, in order. */
 static void stays_behind(void)
 {
 	struct left left = { .step = 3 };
 	int64_t i;
 
 	keeper_open(&keeper, shared_folder, HOUR);
-	/* Little enough of STAGE_SHARED_MAX that spares, which a pump that has fallen behind makes more of, leave room for it. */
+	/* Little enough of STAGE_SHARED_MAX to leave space for spares, which a late pump increases. */
 	for (i = 0; i < 300; i++) {
 		keeper_put(&keeper, i % 100 == 50 ? 70000 : (size_t) i * 3);
 	}
@@ -489,7 +490,7 @@ static void stays_behind(void)
 	CHECK_EQUAL(mkdir(shared_folder, 0700), 0);
 }
 
-/* A stage that is destroyed leaves what is not done to its pump, which goes on looking after it. */
+/* A destroyed stage leaves its unfinished frames to its pump, which continues to check them. */
 static void outlives_its_stage(void)
 {
 	static struct keeper other;

@@ -1,6 +1,6 @@
 /*
- * res_kafka: no frame is forgotten by a pump that goes to sleep, whenever it is put. Built with a short
- * STAGE_QUIET_NS, so that the moment of going to sleep comes thousands of times.
+ * res_kafka: no frame is forgotten by a pump about to sleep, at any time of the put. Built with a short
+ * STAGE_QUIET_NS, for thousands of such moments.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -33,7 +33,7 @@ static void spin(int64_t duration)
 	} while (now.tv_sec * SECOND + now.tv_nsec < end);
 }
 
-/* One at a time: the pump may go to sleep between any two, and nothing that comes later would help it. */
+/* One at a time: the pump may go to sleep between any two, and no later frame would help. */
 static void *put_with_pauses(void *argument)
 {
 	struct pause *pause = argument;
@@ -110,7 +110,7 @@ static void pauses_with_a_linger_of_5_ms(void)
 	pauses(5 * MILLISECOND, 12 * MILLISECOND, 80);
 }
 
-/* Several writers on one stage: one arms it, the others rely on that one to call. */
+/* Several writers on one stage: the first arms the stage, the others rely on its call. */
 static void *put_and_wait(void *argument)
 {
 	struct pause *pause = argument;
@@ -158,9 +158,9 @@ static void rivals_with_linger(void)
 	rivals_on_one_stage(200000, 1000000, 800);
 }
 
-static struct owner *put_into; /* atomic; NULL = nobody */
+static struct owner *put_into; /* atomic; NULL = none */
 
-/* While the pump disarms a stage: whoever comes at that moment. */
+/* During the pump's disarming of a stage: a put at this moment. */
 void stage_step(bool writer)
 {
 	struct owner *owner = writer ? NULL : __atomic_exchange_n(&put_into, NULL, __ATOMIC_SEQ_CST);

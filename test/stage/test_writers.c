@@ -1,5 +1,5 @@
 /*
- * res_kafka: every byte that went into a stage comes out once, and in order for each writer.
+ * res_kafka: every byte put into a stage comes out once, and in order for each writer.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -18,7 +18,7 @@ struct crowd {
 	struct owner owner;
 	unsigned int frames;
 	int64_t expected[WRITERS]; /* the pump's thread only: next sequence number of each writer */
-	int64_t bytes[WRITERS];    /* each writer its own */
+	int64_t bytes[WRITERS];    /* separate for each writer */
 };
 
 struct writer {
@@ -26,7 +26,7 @@ struct writer {
 	unsigned int number;
 };
 
-/* Content is made from who and what, so that the taker can tell it without being told. */
+/* Content is derived from writer and sequence, so the taker can verify it alone. */
 static uint64_t seed_of(unsigned int writer, unsigned int sequence)
 {
 	return ((uint64_t) writer << 32 | sequence) * 0x9e3779b97f4a7c15u + 1;
