@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// bench is one run of the whole.
+// bench is a run of the whole benchmark.
 type bench struct {
 	root      string // of the Asterisk
 	build     string // where the reskafka command is
 	install   string // DESTDIR of ours
-	reference string // DESTDIR of the reference; "" = there is none, and it is left out
+	reference string // DESTDIR of the reference; "" = none, left out
 	dir       string // private, for everything
 	share     float64
-	rounds    int // of a row that does not say how many
+	rounds    int // default number of rounds of a row
 	keep      bool
 	progress  io.Writer
 
@@ -29,20 +29,20 @@ type bench struct {
 	started         atomic.Int64 // how many rounds there were
 }
 
-// roundTimeout is how long one round may take before it counts as hung.
+// roundTimeout is the limit of a round, above which it counts as hung.
 const roundTimeout = 5 * time.Minute
 
-// result is what a row has given: for each variant what each of its rounds has found.
+// result has a row's values: for each variant the values of each round.
 type result struct {
 	row    *row
 	rounds map[variant][]values
-	err    error // why it was given up
+	err    error // cause of an aborted row
 }
 
-// median is that of a value over a variant's rounds, NaN when none has it.
+// median returns the median of a value over a variant's rounds, NaN without any.
 func (r *result) median(of variant, key string) float64 { return median(r.all(of, key)) }
 
-// all is a value of each of a variant's rounds that has it.
+// all returns the values of a variant's rounds, where present.
 func (r *result) all(of variant, key string) []float64 {
 	var numbers []float64
 	for _, found := range r.rounds[of] {
@@ -53,7 +53,7 @@ func (r *result) all(of variant, key string) []float64 {
 	return numbers
 }
 
-// measure runs a row: its variants in turn, again and again, so that what changes on the machine meanwhile changes all of them.
+// measure runs a row: its variants in turn, repeatedly, so a change of the machine affects all variants.
 func (b *bench) measure(ctx context.Context, row *row) *result {
 	found := &result{row: row, rounds: map[variant][]values{}}
 	rounds := b.rounds
@@ -78,7 +78,7 @@ func (b *bench) measure(ctx context.Context, row *row) *result {
 	return found
 }
 
-// one is one round.
+// one runs a round.
 func (b *bench) one(ctx context.Context, row *row, v variant, number int) (values, error) {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
@@ -90,7 +90,7 @@ func (b *bench) one(ctx context.Context, row *row, v variant, number int) (value
 	return r.values, errors.Join(err, r.end())
 }
 
-// brief is what is shown of a round while the measurement goes on.
+// brief is the progress line of a round.
 func brief(row *row, found values) string {
 	var parts, keys []string
 	for _, m := range row.metrics {
@@ -102,7 +102,7 @@ func brief(row *row, found values) string {
 	return strings.Join(parts, ", ")
 }
 
-// in gives a value in the metric's unit.
+// in returns a value in the metric's unit.
 func (m metric) in(value float64) float64 {
 	if m.scale == 0 {
 		return value

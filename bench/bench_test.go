@@ -95,7 +95,7 @@ func TestWhatCommandsPrint(t *testing.T) {
 	}
 }
 
-// TestPauses holds that the first and the last phase of a collection count, and nothing else that is printed.
+// TestPauses checks that only the first and the last phase of a collection count.
 func TestPauses(t *testing.T) {
 	longest, cycles := pauses(`something else
 gc 1 @0.010s 2%: 0.021+0.55+0.004 ms clock, 0.042+0.1/0.5/0.9+0.009 ms cpu, 4->4->1 MB, 4 MB goal, 0 MB stacks, 0 MB globals, 2 P
@@ -107,7 +107,7 @@ gc 13 @3.900s 1%: 0.5+9.1+0.02 ms clock, 0.060+0.1/0.5/0.9+2.5 ms cpu, 40->44->2
 	}
 }
 
-// example is a row with rounds whose medians are known.
+// example returns a row with rounds of known medians.
 func example() *result {
 	return &result{
 		row: &row{
@@ -161,7 +161,7 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
-// TestInTurn holds that variants take turns, that each round counts, and that a failure ends a row.
+// TestInTurn checks that variants alternate, that each round counts, and that a failure ends a row.
 func TestInTurn(t *testing.T) {
 	var order []string
 	r := row{name: "r", variants: []variant{ours, reference}, metrics: []metric{callP50}, measure: func(_ context.Context, r *round) error {
@@ -189,7 +189,7 @@ func TestInTurn(t *testing.T) {
 	}
 }
 
-// TestKafkaConf holds that both variants have the same settings, but for what only ours knows.
+// TestKafkaConf checks that both variants have the same settings, except options unknown to the reference.
 func TestKafkaConf(t *testing.T) {
 	for _, v := range []variant{ours, disk, reference} {
 		text := kafkaConf("h:1", v, 2, settings{"linger_ms": "0"})
@@ -212,7 +212,7 @@ func TestKafkaConf(t *testing.T) {
 	}
 }
 
-// TestPlot holds that the plot is well-formed and has a curve of each variant in each panel.
+// TestPlot checks that the plot is well-formed, with a curve of each variant in each panel.
 func TestPlot(t *testing.T) {
 	s := series{of: "topics", points: []int{1, 10, 100}}
 	made := s.row()
@@ -240,7 +240,7 @@ func TestPlot(t *testing.T) {
 	}
 }
 
-// TestObstacles holds that what stands in the way does so of goals that there are, and that each missed one is listed.
+// TestObstacles checks that obstacles belong to existing goals, and that each missed goal is listed.
 func TestObstacles(t *testing.T) {
 	goals := map[goalOf]bool{}
 	for _, r := range rows() {
@@ -265,7 +265,7 @@ func TestObstacles(t *testing.T) {
 	}
 }
 
-// TestWrite holds that what is written has the facts, the table, the plot and the settings.
+// TestWrite checks that the written file has the facts, the table, the plot and the settings.
 func TestWrite(t *testing.T) {
 	dir := t.TempDir()
 	b := &bench{rounds: 5, root: dir}

@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// broker is one that both variants talk to, in all rounds. It is started when it is first needed.
+// broker is a broker of both variants, in all rounds. It is started on first use.
 type broker struct {
 	start func(context.Context) (address string, stop func() error, err error)
 
@@ -27,7 +27,7 @@ type broker struct {
 	client  *kgo.Client
 }
 
-// swallowing is an embedded broker that acknowledges records and keeps none.
+// swallowing returns an embedded broker that acknowledges and discards records.
 func swallowing(command, dir string) *broker {
 	return &broker{start: func(ctx context.Context) (string, func() error, error) {
 		b, err := pbx.StartBroker(ctx, pbx.BrokerConfig{Command: command, Dir: dir, Partitions: partitions, Swallow: true})
@@ -38,7 +38,7 @@ func swallowing(command, dir string) *broker {
 	}}
 }
 
-// apacheKafka is one node of Apache Kafka; jars is the folder that scripts/provision-kafka made.
+// apacheKafka returns a node of Apache Kafka; jars is the folder of scripts/provision-kafka.
 func apacheKafka(jars, dir string) *broker {
 	return &broker{start: func(ctx context.Context) (string, func() error, error) {
 		if jars == "" {
@@ -52,14 +52,14 @@ func apacheKafka(jars, dir string) *broker {
 	}}
 }
 
-// newestApache is the folder of the first version that RES_KAFKA_APACHE names, "" when it names none.
+// newestApache returns the folder of the first version in RES_KAFKA_APACHE, or "".
 func newestApache() string {
 	first, _, _ := strings.Cut(os.Getenv("RES_KAFKA_APACHE"), ":")
 	_, folder, _ := strings.Cut(first, "=")
 	return folder
 }
 
-// up starts the broker if it does not run, and gives its address.
+// up starts the broker unless running, and returns its address.
 func (b *broker) up(ctx context.Context) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,10 +90,10 @@ func (b *broker) down() error {
 	return err
 }
 
-// partitions is how many the topics of a single one have.
+// partitions is the number of partitions of a single topic.
 const partitions = 3
 
-// names are the topics that a word stands for in a command of kafka_bench: itself, or itself with numbers behind it.
+// names returns the topics of a word in a command of kafka_bench: the word itself, or the word with numbers.
 func names(topic string, count int) []string {
 	if count <= 1 {
 		return []string{topic}
@@ -105,7 +105,7 @@ func names(topic string, count int) []string {
 	return all
 }
 
-// create makes topics, so that making them is in no measurement.
+// create creates topics, so their creation is outside all measurements.
 func (b *broker) create(ctx context.Context, topics []string) error {
 	each := int32(partitions)
 	if len(topics) > 1 {
@@ -121,7 +121,7 @@ func (b *broker) create(ctx context.Context, topics []string) error {
 	return nil
 }
 
-// remove gives back the disk that topics take.
+// remove frees the disk space of topics.
 func (b *broker) remove(ctx context.Context, topics []string) error {
 	if _, err := kadm.NewClient(b.client).DeleteTopics(ctx, topics...); err != nil {
 		return fmt.Errorf("removing topics: %w", err)
@@ -144,14 +144,14 @@ func (b *broker) arrived(ctx context.Context, topics []string) (int64, error) {
 }
 
 const (
-	// pollEvery is how often a broker is asked whether all has come: what a throughput is wrong by at most.
+	// pollEvery is the interval of questions for the last record: the maximum error of a throughput.
 	pollEvery = 5 * time.Millisecond
-	// arrivalTimeout is how long that may take.
+	// arrivalTimeout is the limit of the wait for all records.
 	arrivalTimeout = 2 * time.Minute
 )
 
-// await waits until topics have had as many records as count says, and gives when that was. What is asked takes processor time from what is
-// measured, so a question that takes long is asked less often.
+// await waits until topics have count() records, and returns the time. Questions take processor time from the
+// measurement, so slow questions are asked less often.
 func (b *broker) await(ctx context.Context, topics []string, count func() int64) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, arrivalTimeout)
 	defer cancel()

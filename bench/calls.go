@@ -15,19 +15,19 @@ import (
 // frozen is ours while the broker does not answer. Records about calls are kept on disk, as is the default.
 const frozen variant = "res_kafka, broker frozen"
 
-// idleBackend is an Asterisk without any module of ours that has a backend for call records, which does nothing: what it
-// costs beside one with none is Asterisk's own, whoever the records are for.
+// idleBackend is an Asterisk without our modules, with an empty backend for call records: its extra cost is
+// Asterisk's own, for any receiver of the records.
 const idleBackend variant = "a CDR backend that does nothing"
 
-// The calls of a round. An Asterisk and one without any module of ours run side by side and are called in turn, for a short
-// time each, so that what changes on the machine meanwhile changes both; a pair of such turns gives one ratio.
+// The calls of a round. An Asterisk with the module and one without run side by side and are called in short
+// turns, so a change of the machine affects both; each pair of turns yields a ratio.
 const (
 	callPairs      = 5
-	callsPerSecond = 200 // of the caller whose time to the first audio is measured
-	callers        = 8   // that together place as many calls as the PBX manages
+	callsPerSecond = 200 // of the caller with the measured time to the first audio
+	callers        = 8   // concurrent callers that saturate the PBX
 	callSeconds    = 0.3 // of each
-	// callTolerance is how many times as long as without the module counts as not to be told apart. The control, of which
-	// both Asterisks are without, shows how much of it is the measurement's own.
+	// callTolerance is the largest ratio to the time without the module that counts as equal. The control,
+	// with two Asterisks without the module, shows the measurement's own noise.
 	callTolerance = 1.05
 )
 
@@ -36,8 +36,8 @@ exten => s,1,Answer()
  same => n,Echo()
 `
 
-// callRows are what a caller notices of it that all that happens is published. The Asterisk that it is compared with makes
-// call records too; they go nowhere.
+// callRows measure the cost of publication for a caller. The compared Asterisk creates call records too,
+// without a destination.
 func callRows() []row {
 	var metrics []metric
 	for _, of := range []struct {
@@ -73,7 +73,7 @@ func callRows() []row {
 	}}
 }
 
-// callBroker is the broker of a round: everybody's, or one of its own that can be frozen.
+// callBroker returns the broker of a round: the shared broker, or a separate one to freeze.
 func callBroker(r *round, pid *int) *broker {
 	if r.variant != frozen {
 		return r.bench.swallow
@@ -90,7 +90,7 @@ func callBroker(r *round, pid *int) *broker {
 	}}
 }
 
-// measureCalls places calls in turn and then holds that a record of each has come.
+// measureCalls places calls in turn and then checks that each call has a record.
 func measureCalls(ctx context.Context, r *round) (err error) {
 	var pid int
 	b := callBroker(r, &pid)
@@ -138,7 +138,7 @@ func measureCalls(ctx context.Context, r *round) (err error) {
 	return with.published(ctx, b, topic)
 }
 
-// called is an Asterisk that is called, and what each of its turns has found.
+// called is a called Asterisk with the values of its turns.
 type called struct {
 	*round
 	calls float64 // placed up to now
@@ -161,7 +161,7 @@ func inTurn(with, other *called, pairs int) error {
 	return nil
 }
 
-// turn is one caller's time to the first audio, then several callers flat out.
+// turn measures one caller's time to the first audio, then several callers flat out.
 func (c *called) turn() error {
 	one, err := c.place(1, callsPerSecond, callSeconds)
 	if err != nil {
@@ -178,7 +178,7 @@ func (c *called) turn() error {
 	return nil
 }
 
-// medians is what the turns come to, and how they compare with those of the other, pair by pair.
+// medians returns the medians of the turns, and of the ratios to the other's turns, pair by pair.
 func (c *called) medians(other *called) values {
 	found := values{}
 	for key := range c.turns[0] {
@@ -198,14 +198,14 @@ func (c *called) medians(other *called) values {
 	return found
 }
 
-// thaw lets a broker that may be frozen go on, so that it can end.
+// thaw continues a possibly frozen broker, to let it end.
 func thaw(pid int) {
 	if pid > 0 {
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
 }
 
-// callLaunch is an Asterisk that can be called, with the module that publishes unless there is to be none.
+// callLaunch starts a callable Asterisk, with the publishing module unless the variant has none.
 func callLaunch(v variant, address, topic string) launch {
 	l := launch{brokers: address, modules: []string{"call_probe"}, files: map[string]string{
 		"extensions.conf": callsConf,
@@ -222,7 +222,7 @@ func callLaunch(v variant, address, topic string) launch {
 	return l
 }
 
-// place has calls placed. One that gets no audio is a failure, and no number.
+// place places calls. A call without audio is a failure, not a number.
 func (c *called) place(callers, perSecond int, seconds float64) (values, error) {
 	command := fmt.Sprintf("call load s@calls/n %d %d %g", callers, perSecond, seconds)
 	engine := c.asterisk.EnginePID()
@@ -250,7 +250,7 @@ func (c *called) place(callers, perSecond int, seconds float64) (values, error) 
 	return found, nil
 }
 
-// published waits until there is a record of each call, where there is a module to publish it.
+// published waits for a record of each call, if there is a publishing module.
 func (c *called) published(ctx context.Context, b *broker, topic string) error {
 	if c.variant == bare || c.variant == idleBackend {
 		return nil

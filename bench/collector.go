@@ -6,11 +6,12 @@ import (
 	"strings"
 )
 
-// collection is what the Go runtime prints of one with GODEBUG=gctrace=1 (package runtime, "Environment Variables"): behind
-// the colon the times of its three phases, of which the first and the last stop the world.
+// collection matches the Go runtime's line about a collection with GODEBUG=gctrace=1 (package runtime,
+// "Environment Variables"): behind the colon the times of three phases; the first and the last stop the
+// world.
 var collection = regexp.MustCompile(`^gc \d+ @[0-9.]+s \d+%: ([0-9.]+)\+[0-9.]+\+([0-9.]+) ms clock`)
 
-// pauses gives the longest time that the world was stopped, milliseconds, and the number of collections.
+// pauses returns the longest stop of the world, milliseconds, and the number of collections.
 func pauses(trace string) (longest, cycles float64) {
 	for line := range strings.Lines(trace) {
 		found := collection.FindStringSubmatch(line)

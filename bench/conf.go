@@ -10,8 +10,8 @@ import (
 // settings are options of a connection by name.
 type settings map[string]string
 
-// common is what every connection of both variants has, whatever the defaults of either are. The queue is large enough that
-// nothing is refused flat out: a call that is refused is short.
+// common has the settings of every connection of both variants, at any defaults. The queue is large enough to
+// refuse nothing flat out, because a refused call is short.
 var common = settings{
 	"acks":                         "-1",
 	"enable_idempotence":           "no",
@@ -24,7 +24,7 @@ var common = settings{
 	"queue_buffering_max_kbytes":   "2000000",
 }
 
-// ofVariant is what only ours understands. The other keeps nothing on disk.
+// ofVariant returns the options of our variant only. The reference has no disk.
 func ofVariant(v variant) settings {
 	switch v {
 	case ours:
@@ -57,5 +57,5 @@ func kafkaConf(brokers string, v variant, numbered int, more settings) string {
 	return text.String()
 }
 
-// connection is the name of the connection that most rows use.
+// connection is the usual connection's name.
 const connection = "bench"

@@ -15,7 +15,7 @@ const (
 	drainCount     = 1_000_000
 )
 
-// consumerRows are about messages that come out of Apache Kafka.
+// consumerRows measure messages from Apache Kafka.
 func consumerRows() []row {
 	both := []variant{ours, reference}
 	late := metric{unit: "ms", scale: 1e-6, headline: true}
@@ -44,7 +44,7 @@ func consumerRows() []row {
 	}
 }
 
-// measureLatency has one Asterisk produce and consume.
+// measureLatency produces and consumes in a single Asterisk.
 func measureLatency(ctx context.Context, r *round) error {
 	address, err := r.bench.apache.up(ctx)
 	if err != nil {
@@ -65,13 +65,13 @@ func measureLatency(ctx context.Context, r *round) error {
 	return errors.Join(err, r.bench.apache.remove(ctx, []string{topic}))
 }
 
-// topicOnce is a topic that is filled when it is first asked for.
+// topicOnce is a topic filled on first use.
 type topicOnce struct {
 	mu   sync.Mutex
 	name string
 }
 
-// get gives the topic with count records.
+// get returns the topic with count records.
 func (t *topicOnce) get(ctx context.Context, r *round, count int) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -89,7 +89,7 @@ func (t *topicOnce) get(ctx context.Context, r *round, count int) (string, error
 	return name, nil
 }
 
-// fill produces records of 300 bytes that look a little like calls.
+// fill produces records of 300 bytes similar to call records.
 func fill(ctx context.Context, client *kgo.Client, topic string, count int) error {
 	var failed error
 	var once sync.Once
@@ -111,7 +111,7 @@ func fill(ctx context.Context, client *kgo.Client, topic string, count int) erro
 	return nil
 }
 
-// measureDrain reads a full topic from its beginning, as a group of its own.
+// measureDrain reads a full topic from the beginning, in a new group.
 func measureDrain(ctx context.Context, r *round, filled *topicOnce) error {
 	address, err := r.bench.apache.up(ctx)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"reskafka/test/pbx"
 )
 
-// facts is what results depend on: the machine, versions, the date.
+// facts are the conditions of the results: the machine, versions, the date.
 func (b *bench) facts(began time.Time) [][2]string {
 	return [][2]string{
 		{"date", began.UTC().Format("2006-01-02 15:04 UTC") + ", took " + time.Since(began).Round(time.Second).String()},
@@ -34,12 +34,12 @@ func machine() string {
 	kernel := firstMatch("/proc/sys/kernel/osrelease", `^(.*)`)
 	memory := firstMatch("/proc/meminfo", `(?m)^MemTotal:\s*(\d+) kB`)
 	var kb int
-	// The only error is that there is no number, which then is 0.
+	// The only error is a missing number, which then is 0.
 	_, _ = fmt.Sscan(memory, &kb)
 	return fmt.Sprintf("%d processors (%s), %d GB, Linux %s", runtime.NumCPU(), model, (kb+512*1024)/1024/1024, kernel)
 }
 
-// firstMatch is what the pattern's group matches first in a file, "unknown" when it does not.
+// firstMatch returns the first match of the pattern's group in a file, or "unknown".
 func firstMatch(file, pattern string) string {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -65,7 +65,8 @@ func (b *bench) asteriskVersion() string {
 	return strings.TrimPrefix(strings.TrimSpace(string(printed)), "Asterisk ")
 }
 
-// librdkafkaVersion is that of the header that the reference is compiled with: two digits each of major, minor and revision.
+// librdkafkaVersion returns the version in the reference's header: two digits each of major, minor and
+// revision.
 func librdkafkaVersion(root string) string {
 	text := firstMatch(filepath.Join(root, "usr/include/librdkafka/rdkafka.h"), `(?m)^#define RD_KAFKA_VERSION\s+0x([0-9a-f]{6})`)
 	number, err := strconv.ParseUint(text, 16, 32)
@@ -75,7 +76,7 @@ func librdkafkaVersion(root string) string {
 	return fmt.Sprintf("%d.%d.%d, Debian's", number>>16, number>>8&0xff, number&0xff)
 }
 
-// moduleVersion is the version of a Go module that this command, and so the engine, is built with.
+// moduleVersion returns the version of a Go module in this command's build, and therefore the engine's.
 func moduleVersion(path string) string {
 	if info, found := debug.ReadBuildInfo(); found {
 		for _, module := range info.Deps {
@@ -87,7 +88,7 @@ func moduleVersion(path string) string {
 	return "unknown"
 }
 
-// revision is the commit, and whether there is more than it has.
+// revision returns the commit, with a mark for uncommitted changes.
 func revision() string {
 	printed, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude=*").Output()
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// load is what is produced in a round, by `kafka bench produce`.
+// load is the production of a round, by `kafka bench produce`.
 type load struct {
 	broker      func(*bench) *broker
 	bytes       int
@@ -19,14 +19,14 @@ type load struct {
 	settings    settings
 }
 
-// scaled is the load with a share of its messages.
+// scaled returns the load with a share of its messages.
 func (l load) scaled(share float64) load {
 	l.count = max(l.topics, l.connections, l.threads, 20, int(float64(l.count)*share))
 	return l
 }
 
-// measure is the row of a load: a fresh Asterisk, the load once, small, so that connections are made and metadata is there,
-// then the load.
+// measure runs the row of a load: a fresh Asterisk, a small load to make connections and metadata, then the
+// load.
 func (l load) measure(ctx context.Context, r *round) error {
 	address, err := l.broker(r.bench).up(ctx)
 	if err != nil {
@@ -56,7 +56,7 @@ func (l load) run(ctx context.Context, r *round, topic string) (values, error) {
 	if _, err := b.await(ctx, topics, func() int64 { return int64(warm.count) }); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
-	// What the engine has used by now is what it has used when the calls begin: nothing waits.
+	// The engine's usage at this point is its usage at the begin of the calls: no record waits.
 	engine, err := usedBy(r.asterisk.EnginePID())
 	if err != nil {
 		return nil, err
@@ -75,14 +75,15 @@ func (l load) run(ctx context.Context, r *round, topic string) (values, error) {
 	return found, b.remove(ctx, topics)
 }
 
-// produce makes the calls, and returns when they have been made.
+// produce makes the calls, and returns at their end.
 func (l load) produce(r *round, topic string) (values, error) {
 	return r.command("produce %s %s %d %d %d %d %d %d", connection, topic, l.bytes, l.perSecond, l.count, l.threads, l.topics, l.connections)
 }
 
-// produceAndAwait makes the calls and gives when all that was not refused had come to the broker, which had so many records
-// before. Flat out it is asked while the calls are made, because the last may have come when the command has ended; at a
-// steady rate afterwards, because nobody wants to know when that was, and asking costs processor time.
+// produceAndAwait makes the calls and returns the time when the last accepted record reached the broker,
+// which had `before` records. Flat out it polls during the calls, because the last record may arrive before
+// the command's end. At a steady rate it polls afterwards, because the time has no use and polling costs
+// processor time.
 func (l load) produceAndAwait(ctx context.Context, r *round, topic string, before int) (values, time.Time, error) {
 	b, topics := l.broker(r.bench), names(topic, l.topics)
 	type arrival struct {
@@ -106,7 +107,7 @@ func (l load) produceAndAwait(ctx context.Context, r *round, topic string, befor
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	wanted.Add(-int64(found["refused"])) // so many will never come
+	wanted.Add(-int64(found["refused"])) // refused records never arrive
 	if !early {
 		await()
 	}
@@ -114,8 +115,8 @@ func (l load) produceAndAwait(ctx context.Context, r *round, topic string, befor
 	return found, a.at, a.err
 }
 
-// derive adds what follows from what was used when the calls began, and after: everything counts that happened until all was
-// at the broker, arrival seconds after the first call began.
+// derive adds values derived from the usage at the begin of the calls and afterwards: everything counts until
+// the last record is at the broker, arrival seconds after the first call's begin.
 func (l load) derive(found, after values, arrival float64) {
 	accepted := found["calls"] - found["refused"]
 	used := func(names ...string) (sum float64) {
@@ -127,7 +128,7 @@ func (l load) derive(found, after values, arrival float64) {
 	cpu := used("user_us", "system_us")
 	found["per_second"] = accepted / arrival
 	found["cpu_us_each"] = cpu / accepted
-	// Of the time that the calls took: what comes after it is part of what they cost.
+	// Relative to the duration of the calls: later work is part of their cost.
 	found["cpu_share"] = cpu / 1e6 / found["seconds"]
 	found["voluntary_per_second"] = used("voluntary") / found["seconds"]
 	for _, name := range []string{"resident_kb", "peak_kb", "threads"} {

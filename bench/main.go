@@ -1,9 +1,11 @@
-// Command bench measures res_kafka against a module on librdkafka, in a real Asterisk: both are driven by the same module
-// (bench/modules/kafka_bench.c) through asterisk/kafka.h, in turn, against the same broker, with the same settings. It
-// prints a table with a verdict on each goal. `make bench` builds what it needs, runs it, and has it write bench/RESULTS.md.
+// Command bench measures res_kafka against a module on librdkafka, in a real Asterisk. The same module
+// (bench/modules/kafka_bench.c) drives both through asterisk/kafka.h, in turn, against the same broker, with
+// the same settings. The command prints a table with a verdict on each goal. `make bench` builds the
+// requirements, runs the command, and has it write bench/RESULTS.md.
 //
-// It reads from its environment RES_KAFKA_ROOT, RES_KAFKA_BUILD and RES_KAFKA_INSTALL as tests do (see scripts/test),
-// RES_KAFKA_APACHE, and RES_KAFKA_REFERENCE, the DESTDIR that the reference was installed with; without it ours is measured alone.
+// Its environment: RES_KAFKA_ROOT, RES_KAFKA_BUILD and RES_KAFKA_INSTALL as for tests (see scripts/test),
+// RES_KAFKA_APACHE, and RES_KAFKA_REFERENCE, the DESTDIR of the reference's installation; without a
+// reference, ours is measured alone.
 package main
 
 import (
@@ -49,7 +51,7 @@ func main() {
 	}
 }
 
-// selected is the rows that were asked for.
+// selected returns the requested rows.
 func (o *options) selected() ([]row, error) {
 	pattern, err := regexp.Compile(o.row)
 	if err != nil {
@@ -107,7 +109,7 @@ func (o *options) run(ctx context.Context) error {
 	return err
 }
 
-// bench is what the environment and the command line say.
+// bench returns the benchmark of the environment and the command line.
 func (o *options) bench() (*bench, error) {
 	b := &bench{
 		root: os.Getenv("RES_KAFKA_ROOT"), install: os.Getenv("RES_KAFKA_INSTALL"), reference: os.Getenv("RES_KAFKA_REFERENCE"),
@@ -125,7 +127,7 @@ func (o *options) bench() (*bench, error) {
 	return b, nil
 }
 
-// run measures rows one after the other. A row that fails is given up, the others go on.
+// run measures rows one after another. A failed row is aborted, the others continue.
 func (b *bench) run(ctx context.Context, selected []row) (results []*result, err error) {
 	if b.dir, err = os.MkdirTemp("", "rkb"); err != nil {
 		return nil, err
@@ -141,7 +143,7 @@ func (b *bench) run(ctx context.Context, selected []row) (results []*result, err
 	b.apache = apacheKafka(newestApache(), filepath.Join(b.dir, "apache"))
 	defer func() { err = errors.Join(err, b.down()) }()
 	for i := range selected {
-		if ctx.Err() != nil { // what was measured before is worth its table
+		if ctx.Err() != nil { // earlier results deserve their table
 			results = append(results, &result{row: &selected[i], err: fmt.Errorf("row %q: %w", selected[i].name, context.Cause(ctx))})
 			continue
 		}

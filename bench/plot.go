@@ -6,20 +6,20 @@ import (
 	"strings"
 )
 
-// The plot is drawn by this file. gonum.org/v1/plot (0.17, BSD-3) draws the like, and has go.mod ask for itself and eight
-// modules more, among them fonts, PDF and LaTeX, from hosts besides those that clones and checks fetch from now: for four
+// This file draws the plot itself. gonum.org/v1/plot (0.17, BSD-3) draws similar plots, and adds itself and
+// eight modules to go.mod, among them fonts, PDF and LaTeX, from new hosts for clones and checks: for four
 // kinds of SVG elements.
 
-// A panel is one series and one cost: both axes logarithmic, so that linear growth of the whole is a level line and one that
-// is not shows at once.
+// A panel is a series and a cost, with logarithmic axes: linear growth of the whole is a level line, and any
+// other growth is visible.
 const (
 	panelWidth, panelHeight = 400, 260
-	marginLeft, marginRight = 62, 34 // half of "900,000" stands beyond the end of its axis
+	marginLeft, marginRight = 62, 34 // half of "900,000" is beyond the end of its axis
 	marginTop, marginBottom = 34, 42
 	legendHeight            = 30
 )
 
-// What variants are drawn with. The reference is dashed, so that it can be told apart without colours.
+// Styles of the variants. The reference is dashed, for readers without colours.
 var (
 	colours = map[variant]string{ours: "#0060b0", reference: "#c04000"}
 	strokes = map[variant]string{
@@ -28,20 +28,20 @@ var (
 	}
 )
 
-// curve is what one variant's points are: NaN is one that there is none of.
+// curve has the points of a variant; NaN = missing.
 type curve struct {
 	of variant
 	y  []float64
 }
 
-// panel is what one part of the plot shows.
+// panel is a part of the plot.
 type panel struct {
 	title  string
 	x      []int
 	curves []curve
 }
 
-// plot renders what the rows with a series have found, a line of panels for each, as SVG. Without any it is empty.
+// plot renders the rows with a series as SVG, a line of panels for each. Without any the result is empty.
 func plot(results []*result) string {
 	var body strings.Builder
 	drawn := 0
@@ -68,7 +68,7 @@ func plot(results []*result) string {
 	return svg.String()
 }
 
-// panels is one for each cost of a row's series.
+// panels returns a panel for each cost of a row's series.
 func (r *result) panels() []panel {
 	var all []panel
 	s := r.row.series
@@ -86,14 +86,14 @@ func (r *result) panels() []panel {
 	return all
 }
 
-// axis maps values to places, by their logarithms.
+// axis maps values to places, by logarithm.
 type axis struct{ low, high, from, to float64 }
 
 func (a axis) at(value float64) float64 {
 	return a.from + (math.Log(value)-math.Log(a.low))/(math.Log(a.high)-math.Log(a.low))*(a.to-a.from)
 }
 
-// ticks are the powers of ten on an axis, and 2 and 5 times them where there are few.
+// ticks returns the powers of ten on an axis, with their multiples by 2 and 5 on a short axis.
 func (a axis) ticks() []float64 {
 	steps := []float64{1, 2, 5}
 	if a.high/a.low > 1000 {
@@ -110,7 +110,7 @@ func (a axis) ticks() []float64 {
 	return found
 }
 
-// span is the axis over what curves have, with some room; one decade at least, so that noise does not look like growth.
+// span returns the axis of all curves, with a margin; a decade at least, so noise does not look like growth.
 func (p panel) span() axis {
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, c := range p.curves {
@@ -129,7 +129,7 @@ func (p panel) span() axis {
 	return axis{low / 1.2, high * 1.2, panelHeight - marginBottom, marginTop}
 }
 
-// tickLabel is a tick's value as the other axis has it.
+// tickLabel returns a tick's value in the form of the other axis.
 func tickLabel(tick float64) string {
 	if tick >= 1000 {
 		return thousands(int(math.Round(tick)))

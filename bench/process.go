@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// used is what the threads that a process has now have used.
+// used is the usage of a process's present threads.
 type used struct {
 	cpu       time.Duration
-	voluntary int64 // how often they have waited for something
+	voluntary int64 // number of waits
 }
 
-// usedBy returns what a process has used; nothing for process 0, which stands for an engine that a variant does not have.
+// usedBy returns the usage of a process; zero for process 0, a variant without an engine.
 func usedBy(pid int) (used, error) {
 	var total used
 	if pid == 0 {
@@ -40,7 +40,7 @@ func usedBy(pid int) (used, error) {
 	return total, nil
 }
 
-// procNumber returns the number behind a name in a file of /proc, 0 when it is not there.
+// procNumber returns the number behind a name in a file of /proc, 0 if missing.
 func procNumber(file, name string) (n int64) {
 	text, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(text)) {
@@ -51,15 +51,15 @@ func procNumber(file, name string) (n int64) {
 	return n
 }
 
-// usedByBoth returns what Asterisk and its engine have used.
+// usedByBoth returns the usage of Asterisk and its engine.
 func (r *round) usedByBoth() (used, error) {
 	asterisk, err := usedBy(r.asterisk.PID())
 	engine, engineErr := usedBy(r.asterisk.EnginePID())
 	return used{asterisk.cpu + engine.cpu, asterisk.voluntary + engine.voluntary}, errors.Join(err, engineErr)
 }
 
-// usage returns what `kafka bench usage` prints of Asterisk's process, with the engine's added. Memory that both have mapped counts
-// once: Linux counts it as resident in each (proc(5), RssShmem).
+// usage returns the output of `kafka bench usage` for Asterisk's process, plus the engine's usage. Memory
+// mapped by both counts once: Linux counts it as resident in each (proc(5), RssShmem).
 func (r *round) usage() (values, error) {
 	found, err := r.command("usage")
 	pid := r.asterisk.EnginePID()

@@ -12,7 +12,7 @@ import (
 // A row of the reference's table of options: name, librdkafka's property, default.
 var referenceOption = regexp.MustCompile(`(?m)^\t\{ "(\w+)", "([\w.]*)", "([^"]*)", `)
 
-// Both modules run with the same kafka.conf, so what it does not say has to be the same too.
+// Both modules run with the same kafka.conf, so their defaults must be equal.
 func TestReferenceHasTheSameDefaults(t *testing.T) {
 	source, err := os.ReadFile("reference/res_kafka/config.c")
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// everything is all that a row's rounds have found, medians, one value a line and a column for each variant.
+// everything renders all values of a row's rounds, as medians, with a line for each value and a column for
+// each variant.
 func (r *result) everything() string {
 	keys := map[string]bool{}
 	for _, rounds := range r.rounds {
@@ -49,7 +50,7 @@ func (b *bench) write(dir string, results []*result, lines []line, began time.Ti
 	for _, r := range results {
 		fmt.Fprintf(&text, "- %s: %s.\n", r.row.name, r.row.about)
 		if r.err != nil {
-			reason, _, _ := strings.Cut(r.err.Error(), "\n") // what follows is the log
+			reason, _, _ := strings.Cut(r.err.Error(), "\n") // the rest is the log
 			fmt.Fprintf(&text, "  Not measured, or not to the end: %s\n", reason)
 		}
 	}

@@ -15,16 +15,16 @@ import (
 	"reskafka/test/pbx"
 )
 
-// round is one run of a row with one variant, in a fresh Asterisk.
+// round is a run of a row with a variant, in a fresh Asterisk.
 type round struct {
 	bench    *bench
 	row      *row
 	variant  variant
 	number   int
-	values   values // what it has found
+	values   values // results
 	dir      string
 	asterisk *pbx.PBX      // nil before start
-	booted   time.Duration // how long its start took
+	booted   time.Duration // duration of the start
 }
 
 // launch is how an Asterisk is started.
@@ -33,11 +33,11 @@ type launch struct {
 	numbered int // connections besides the first, see kafkaConf
 	settings settings
 	env      []string
-	modules  []string          // besides those of the variant
+	modules  []string          // besides the variant's modules
 	files    map[string]string // further configuration files
 }
 
-// start makes the round's Asterisk and waits until it has booted.
+// start creates the round's Asterisk and waits for its boot.
 func (r *round) start(ctx context.Context, l launch) error {
 	files := map[string]string{"kafka.conf": kafkaConf(l.brokers, r.variant, l.numbered, l.settings)}
 	for name, content := range l.files {
@@ -64,7 +64,7 @@ func (r *round) start(ctx context.Context, l launch) error {
 	return err
 }
 
-// end ends the round's Asterisk and removes what it left. It is killed: how long an orderly end takes is no row.
+// end kills the round's Asterisk and removes its files: no row measures an orderly end.
 func (r *round) end() error {
 	var err error
 	if r.asterisk != nil {
@@ -83,7 +83,7 @@ func (r *round) end() error {
 // printed is a line of kafka_bench.
 var printed = regexp.MustCompile(`(?m)^([a-z0-9_]+) (-?[0-9.]+)$`)
 
-// command runs a command of kafka_bench and gives what it printed.
+// command runs a command of kafka_bench and returns its values.
 func (r *round) command(format string, args ...any) (values, error) {
 	command := "kafka bench " + fmt.Sprintf(format, args...)
 	text, err := r.asterisk.CLI(command)
@@ -97,7 +97,7 @@ func (r *round) command(format string, args ...any) (values, error) {
 	return found, nil
 }
 
-// parse reads what a command of kafka_bench printed.
+// parse reads the output of a command of kafka_bench.
 func parse(text string) (values, error) {
 	for line := range strings.Lines(text) {
 		if what, found := strings.CutPrefix(line, "error "); found {
@@ -122,12 +122,12 @@ func lastLines(lines []string) string {
 	return strings.Join(lines[max(0, len(lines)-10):], "\n")
 }
 
-// topic is the name of a topic that is this round's alone.
+// topic returns the name of a topic unique to this round.
 func (r *round) topic(name string) string {
 	return fmt.Sprintf("%s-%d-%s", name, r.bench.topics.Add(1), strings.Map(letters, string(r.variant)))
 }
 
-// letters leaves out of a topic's name what may not be in it.
+// letters removes characters forbidden in a topic's name.
 func letters(c rune) rune {
 	if c >= 'a' && c <= 'z' {
 		return c
@@ -135,7 +135,7 @@ func letters(c rune) rune {
 	return '_'
 }
 
-// trace ends the engine and returns what it has written to standard error, which the module keeps then.
+// trace ends the engine and returns its standard error, saved by the module.
 func (r *round) trace(ctx context.Context) (string, error) {
 	if err := syscall.Kill(r.asterisk.EnginePID(), syscall.SIGQUIT); err != nil {
 		return "", fmt.Errorf("having the engine end with a trace: %w", err)

@@ -2,7 +2,7 @@ package main
 
 import "context"
 
-// variant is one of the things that are compared: an Asterisk with or without a module that offers asterisk/kafka.h.
+// variant is a compared configuration: an Asterisk with or without a module that offers asterisk/kafka.h.
 type variant string
 
 const (
@@ -12,19 +12,19 @@ const (
 	bare      variant = "no module" // Asterisk without either
 )
 
-// metric is one of the numbers that a row shows.
+// metric is a number of a row.
 type metric struct {
-	key      string  // its name in values
-	label    string  // its name for people
-	unit     string  // that it is shown in, and that goals are in
-	scale    float64 // what a value is multiplied with to be in that unit; 0 = 1
-	of       variant // whose it is; "" = ours
-	against  variant // what it is compared with; "" = reference
+	key      string  // name in values
+	label    string  // name for people
+	unit     string  // of the display, and of goals
+	scale    float64 // factor from the value to the unit; 0 = 1
+	of       variant // owner; "" = ours
+	against  variant // compared variant; "" = reference
 	goal     goal
-	headline bool // is shown while the measurement goes on
+	headline bool // shown during the measurement
 }
 
-// owner is whose the metric is.
+// owner returns the variant of the metric.
 func (m metric) owner() variant {
 	if m.of == "" {
 		return ours
@@ -32,7 +32,7 @@ func (m metric) owner() variant {
 	return m.of
 }
 
-// opponent is what it is compared with.
+// opponent returns the compared variant.
 func (m metric) opponent() variant {
 	if m.against == "" {
 		return reference
@@ -40,24 +40,24 @@ func (m metric) opponent() variant {
 	return m.against
 }
 
-// must gives the metric a goal.
+// must sets the metric's goal.
 func (m metric) must(how comparison, limit float64) metric {
 	m.goal = goal{how, limit}
 	return m
 }
 
-// row is one measurement: what is done in each round, and what is shown of it.
+// row is a measurement: the work of each round, and its metrics.
 type row struct {
 	name     string
-	about    string // what is done, for people
+	about    string // description for people
 	variants []variant
 	rounds   int // at least; 0 = the common number
 	measure  func(context.Context, *round) error
 	metrics  []metric
-	series   *series // what the plot is drawn of; nil = it is not in the plot
+	series   *series // data of the plot; nil = not in the plot
 }
 
-// metrics that several rows have.
+// metrics of several rows.
 var (
 	callP50     = metric{key: "p50_ns", label: "call, median", unit: "µs", scale: 1e-3, headline: true}
 	callP99     = metric{key: "p99_ns", label: "call, p99", unit: "µs", scale: 1e-3, headline: true}

@@ -17,7 +17,7 @@ const (
 	steadyHigh = 8_000   // 4 s at 2,000/s
 )
 
-// onDisk is what a row is to be with durability = disk, which the reference has not: it keeps nothing.
+// onDisk returns metrics for durability = disk, missing in the reference, which stores nothing.
 func onDisk(metrics ...metric) []metric {
 	var all []metric
 	for _, m := range metrics {
@@ -99,13 +99,13 @@ func payloadRows(variants []variant) []row {
 	return all
 }
 
-// What is counted in growthRows.
+// Counts in growthRows.
 const (
 	growthCount = 200_000
-	growthBytes = 200_000_000 // at most so many, which makes large messages fewer
+	growthBytes = 200_000_000 // limit, which reduces the number of large messages
 )
 
-// growthRows are how the cost of one message grows with the numbers of things; the plot is drawn from them.
+// growthRows measure the growth of a message's cost with the numbers of things; the plot has their data.
 func growthRows() []row {
 	ones := load{broker: swallow, bytes: 300, count: growthCount, threads: 1}
 	all := []series{

@@ -2,8 +2,8 @@ package main
 
 import "testing"
 
-// TestEveryGoalHasARow holds that what the module is to be measured by is measured: a row that is renamed or loses its goal
-// must be renamed or lose it here as well.
+// TestEveryGoalHasARow checks that every agreed measurement exists: a rename of a row, or a removed goal,
+// needs the same change here.
 func TestEveryGoalHasARow(t *testing.T) {
 	atMost := func(limit float64) goal { return goal{ratioAtMost, limit} }
 	atLeast := func(limit float64) goal { return goal{ratioAtLeast, limit} }
@@ -81,7 +81,7 @@ func shows(all []row, name, key string, of variant, g goal) bool {
 	return false
 }
 
-// TestRows holds that every row can be asked for and told apart, and measures all that it shows.
+// TestRows checks that every row can be selected and distinguished, and measures all its metrics.
 func TestRows(t *testing.T) {
 	seen := map[string]bool{}
 	for _, r := range rows() {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// series is one kind of growth: a load for each of several numbers of something.
+// series is a kind of growth: a load for each of several numbers.
 type series struct {
 	of     string
 	points []int
@@ -13,7 +13,7 @@ type series struct {
 	load   func(int) load
 }
 
-// The costs of one message that are followed over a series.
+// The costs of a message in a series.
 var costs = []struct{ key, label, unit string }{
 	{"cpu_us_each", "CPU for a message", "µs"},
 	{"p50_us", "call, median", "µs"},
@@ -24,7 +24,7 @@ func (s series) pointKey(cost string, point int) string {
 	return fmt.Sprintf("%s %s %d", cost, s.of, point)
 }
 
-// row is the series' row of the table: how much more than linear its costs grow at the worst.
+// row returns the series' row of the table: the largest growth of its costs beyond linear.
 func (s series) row() row {
 	last := s.points[len(s.points)-1]
 	made := row{
@@ -41,7 +41,7 @@ func (s series) row() row {
 	return made
 }
 
-// measure puts the loads on one Asterisk, one after the other.
+// measure runs the loads on a single Asterisk, one after another.
 func (s series) measure(ctx context.Context, r *round) error {
 	address, err := r.bench.swallow.up(ctx)
 	if err != nil {

@@ -12,14 +12,14 @@ const (
 	idleConnections  = 10
 	startConnections = 50
 	waiting          = 1_000_000
-	// settling is how long an Asterisk is left alone before it counts as idle: the first requests of each connection are
-	// over by then.
+	// settling is the time until an Asterisk counts as idle: the first requests of each connection are over
+	// by then.
 	settling = 2 * time.Second
-	// idling is how long it is watched.
+	// idling is the time of observation.
 	idling = 5 * time.Second
 )
 
-// standingRows are about what the module costs while nothing much happens, or nothing can.
+// standingRows measure the module's cost at rest, and without a broker.
 func standingRows() []row {
 	resident := metric{key: "resident_kb", label: "resident memory", unit: "MB", scale: 1.0 / 1024, headline: true}
 	threads := metric{key: "threads", label: "threads"}
@@ -102,7 +102,7 @@ func measureIdle(connections int, watch bool) func(context.Context, *round) erro
 	}
 }
 
-// watch counts what Asterisk and its engine use while nobody asks anything of it, from outside: a command would be most of it.
+// watch measures Asterisk and its engine at rest, from outside: a command would be most of the cost.
 func (r *round) watch(ctx context.Context) error {
 	before, err := r.usedByBoth()
 	if err != nil {
@@ -128,13 +128,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// nowhere is an address at which no broker is: nobody listens at a port that was free a moment ago.
+// nowhere returns an address without a broker: a port free a moment ago.
 func nowhere() (string, error) {
 	port, err := pbx.FreePort()
 	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
-// measureWaiting has many messages accepted that nobody takes.
+// measureWaiting produces many messages without a broker.
 func measureWaiting(ctx context.Context, r *round) error {
 	address, err := nowhere()
 	if err != nil {
@@ -143,13 +143,13 @@ func measureWaiting(ctx context.Context, r *round) error {
 	if err := r.start(ctx, launch{brokers: address}); err != nil {
 		return err
 	}
-	// Not flat out: what is refused does not wait.
+	// Not flat out: refused messages do not wait.
 	l := load{bytes: 300, count: waiting, perSecond: waiting / 4, threads: 1, topics: 1, connections: 1}.scaled(r.bench.share)
 	found, err := l.produce(r, r.topic("waiting"))
 	if err != nil {
 		return err
 	}
-	// What is behind the call takes the messages over and has to keep them somewhere.
+	// The code behind the call takes the messages and stores them.
 	if err := sleep(ctx, settling); err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func measureStart(ctx context.Context, r *round) error {
 	return err
 }
 
-// measureCollector has the Go runtime tell of each of its collections.
+// measureCollector makes the Go runtime log each of its collections.
 func measureCollector(ctx context.Context, r *round) error {
 	address, err := r.bench.swallow.up(ctx)
 	if err != nil {
@@ -192,7 +192,7 @@ func measureCollector(ctx context.Context, r *round) error {
 	if err != nil {
 		return err
 	}
-	found["pause_ms"], found["cycles"] = pauses(trace) // those of the start are a few of hundreds
+	found["pause_ms"], found["cycles"] = pauses(trace) // collections of the start are a few of hundreds
 	found["cycles"] /= found["calls"] / 1e6
 	r.values = found
 	return nil

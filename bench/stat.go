@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// values is what one round has found, by name. What was not measured is not there.
+// values are a round's results by name, without unmeasured ones.
 type values map[string]float64
 
 // median is the middle of some numbers, the mean of the two in the middle of an even count; NaN of none.
@@ -22,7 +22,7 @@ func median(numbers []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// comparison is how a goal compares what is measured.
+// comparison is the kind of a goal's comparison.
 type comparison int
 
 const (
@@ -33,7 +33,7 @@ const (
 	differenceAtMost                   // measured - other
 )
 
-// goal is what a metric is to be. Limits of absoluteAtMost and differenceAtMost are in the metric's unit.
+// goal is the goal of a metric. Limits of absoluteAtMost and differenceAtMost are in the metric's unit.
 type goal struct {
 	how   comparison
 	limit float64
@@ -60,11 +60,11 @@ type verdict string
 const (
 	met     verdict = "met"
 	missed  verdict = "**missed**"
-	unknown verdict = "?" // something it takes was not measured
+	unknown verdict = "?" // a necessary value was not measured
 	shown   verdict = ""  // there is no goal
 )
 
-// judge says whether a goal is met by two medians, either of which may be NaN.
+// judge compares two medians, either of which may be NaN, with a goal.
 func (g goal) judge(measured, other float64) verdict {
 	var found float64
 	switch g.how {
@@ -95,9 +95,10 @@ func ratio(measured, other float64) float64 {
 	return measured / other
 }
 
-// growth is how much more than linear a cost grows over the points of a series: for numbers of things, how many times
-// that of the first the cost of one message is at the worst point; for sizes, how many times it multiplies between two
-// points beyond what the size does. Costs are in the order of the points; NaN when one is missing.
+// growth returns the growth of a cost beyond linear over the points of a series. For numbers of things, it is
+// the largest ratio of a message's cost to the cost at the first point. For sizes, it is the largest ratio
+// between two points divided by the ratio of the sizes. Costs are in the order of the points; NaN if one is
+// missing.
 func growth(points []int, costs []float64, bySize bool) float64 {
 	worst := math.NaN()
 	for i := 1; i < len(points); i++ {

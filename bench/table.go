@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// line is one line of the table: a metric of a row, judged.
+// line is a line of the table: a metric of a row, judged.
 type line struct {
 	row, what, measured, other, ratio, goal string
 	verdict                                 verdict
@@ -21,7 +21,7 @@ func (l line) cells() []string {
 	return []string{l.row, l.what, l.measured, l.other, l.ratio, l.goal, string(l.verdict)}
 }
 
-// lines judges all metrics of a row. A row that was given up has one line.
+// lines judges all metrics of a row. An aborted row has one line.
 func (r *result) lines() []line {
 	if r.err != nil {
 		return []line{{row: r.row.name, what: "not measured, see below", verdict: unknown}}
@@ -45,7 +45,7 @@ func (r *result) lines() []line {
 	return all
 }
 
-// refused tells whose calls were refused in how many rounds; "" = nobody's.
+// refused names the variants with refused calls, and their rounds; "" = none.
 func (r *result) refused() string {
 	var found []string
 	for _, v := range r.row.variants {
@@ -56,7 +56,7 @@ func (r *result) refused() string {
 	return strings.Join(found, ", ")
 }
 
-// cell is the median of a metric with, in brackets, its least and its largest of all rounds.
+// cell returns the median of a metric, with the least and the largest of all rounds in brackets.
 func (r *result) cell(m metric, v variant) string {
 	all := r.all(v, m.key)
 	if len(all) < 2 {
@@ -81,7 +81,7 @@ func (m metric) show(value float64) string {
 	return strings.TrimSpace(number(m.in(value), 3) + " " + m.unit)
 }
 
-// number renders a number with so many digits that count, and none behind the fourth decimal.
+// number renders a number with this many significant digits, and at most four decimals.
 func number(value float64, digits int) string {
 	if math.IsNaN(value) {
 		return "–"
@@ -93,7 +93,7 @@ func number(value float64, digits int) string {
 	return fmt.Sprintf("%.*f", decimals, value)
 }
 
-// markdown renders lines as a table, aligned also where it is read as it is. The name of a row stands in its first line.
+// markdown renders lines as a table, also aligned as plain text. A row's name is in its first line.
 func markdown(lines []line) string {
 	table := [][]string{heads}
 	last := ""

@@ -1,5 +1,5 @@
 /*
- * cdr_nothing: a CDR backend that does nothing, for measuring only.
+ * cdr_nothing: an empty CDR backend, for measurements only.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief What a call costs beside it is what any backend for call records makes Asterisk itself do.
+ * \brief The baseline of a call's cost: any backend for call records causes this work in Asterisk itself.
  */
 
 /*** MODULEINFO

@@ -1,5 +1,6 @@
 /*
- * The reference that res_kafka is measured against: the same API on librdkafka. FOR MEASURING ONLY, never installed.
+ * The reference of res_kafka's measurements: the same API on librdkafka. FOR MEASUREMENTS ONLY, never
+ * installed.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.

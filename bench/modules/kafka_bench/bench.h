@@ -8,8 +8,8 @@
 #ifndef KAFKA_BENCH_BENCH_H
 #define KAFKA_BENCH_BENCH_H
 
-/* Each prints "name value" lines, or one line "error WHAT". argv is what stands behind the command's name, argc how
- * many words that are; it is checked by the caller. */
+/* Each prints "name value" lines, or one line "error WHAT". argv has the words after the command's name, argc
+ * is their number, checked by the caller. */
 
 void bench_produce(int fd, int argc, const char *const *argv);
 void bench_latency(int fd, const char *const *argv);
@@ -19,10 +19,10 @@ void bench_usage(int fd);
 
 struct rusage;
 
-/*! \brief Print what getrusage() has given, each name with a prefix. */
+/*! \brief Print the result of getrusage(), each name with a prefix. */
 void usage_print(int fd, const char *prefix, const struct rusage *used);
 
-/*! \brief Release what bench_open() has kept. */
+/*! \brief Release the producers of bench_open(). */
 void bench_close(void);
 
 #endif

@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief How long a message takes from the call that produces it to the callback, and how fast a topic is drained.
+ * \brief Time of a message from the producing call to the callback, and speed of draining a topic.
  */
 
 #include "asterisk.h"
@@ -29,12 +29,13 @@
 #define PATIENCE_NS 50000000000LL
 #define BYTES 300
 
-/* What callbacks count. Written by the callback's thread alone, but for the first two; read by the command's. */
+/* Counts of callbacks. Written by the callback's thread only, except the first two; read by the command's
+ * thread. */
 struct arrivals {
-	int64_t run;   /* tells this command's messages from those of an earlier one */
+	int64_t run;   /* identifies this command's messages among those of an earlier command */
 	long wanted;   /* of drain */
 	long count;
-	int64_t first, last; /* when the first and the wanted one came, ns */
+	int64_t first, last; /* arrival of the first and of the wanted message, ns */
 	struct times times;
 };
 
@@ -43,7 +44,7 @@ static long load_long(const long *of)
 	return __atomic_load_n(of, __ATOMIC_ACQUIRE);
 }
 
-/* Waits until so many have come; -1 when time is up. */
+/* Waits for count arrivals; -1 after the deadline. */
 static int await(struct arrivals *arrivals, long count, int64_t until)
 {
 	while (load_long(&arrivals->count) < count) {
@@ -55,7 +56,7 @@ static int await(struct arrivals *arrivals, long count, int64_t until)
 	return 0;
 }
 
-/* A message of this command: which run it is of, and when it was produced; 0 is one that is only waited for. */
+/* A message of this command: the number of its run, and the time of production; 0 = a warm-up message. */
 static void on_stamped(const char *topic, int32_t partition, int64_t offset, const void *payload, size_t len,
 	const void *key, size_t key_len, void *userdata)
 {
@@ -88,7 +89,8 @@ static int produce_stamped(struct ast_kafka_producer *producer, const char *topi
 	return ast_kafka_produce(producer, topic, payloads->keys[i % PAYLOAD_KEYS], value, sizeof(value));
 }
 
-/* Until the group is joined and the first message has come, one after the other; gives how many were sent, -1 = none came. */
+/* Sends single messages until the group is joined and the first message has arrived; returns their number, -1
+ * = no arrival. */
 static long warm_up(struct ast_kafka_producer *producer, const char *topic, const struct payloads *payloads, struct arrivals *arrivals)
 {
 	int64_t until = now_ns() + PATIENCE_NS / 2;
@@ -115,7 +117,8 @@ static void measure_latency(int fd, struct ast_kafka_producer *producer, const c
 		payloads_free(&payloads);
 		return;
 	}
-	/* Those of the warming up may have been sent before the subscription began: what has not come by now never will. */
+	/* Warm-up messages may have been sent before the subscription began: a message missing by now never
+	 * arrives. */
 	usleep(500000);
 	early = load_long(&arrivals->count);
 	next = now_ns();

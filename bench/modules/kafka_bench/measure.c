@@ -39,7 +39,7 @@ int64_t times_percentile(const struct times *times, double share)
 	for (i = 0; i < TIMES_POWERS * TIMES_PARTS; i++) {
 		seen += times->buckets[i];
 		if (seen > wanted) {
-			/* The inverse of times_add(): the lower end of a bucket, and half of its width. */
+			/* The inverse of times_add(): the lower end of a bucket, plus half of its width. */
 			int power = MAX(i / TIMES_PARTS - 1, 0);
 			int64_t parts = i - power * TIMES_PARTS;
 
@@ -62,7 +62,7 @@ double clock_cost_ns(void)
 	int64_t least = INT64_MAX;
 	int try, i;
 
-	/* The least of several tries, so that no wait for a processor is in it. */
+	/* The minimum of several tries, without any wait for a processor. */
 	for (try = 0; try < TRIES; try++) {
 		int64_t in_pairs = 0;
 

@@ -1,5 +1,5 @@
 /*
- * kafka_bench: what is produced.
+ * kafka_bench: the payloads.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,8 +7,8 @@
 
 /*! \file
  *
- * \brief Payloads that look like call records as JSON. Names repeat and values vary as they do in a PBX, so that
- * compression has as much to do as it has there: neither the nothing of one repeated byte nor the all of random ones.
+ * \brief Payloads similar to call records as JSON. Names repeat and values vary like in a PBX, so compression
+ * has a realistic task: neither one repeated byte nor random bytes.
  */
 
 #include "asterisk.h"
@@ -19,12 +19,12 @@
 
 #include "payload.h"
 
-/* What all different payloads may take, bytes; more than a batch, so that no batch has a payload twice. */
+/* Limit of all different payloads, bytes; more than a batch, so no batch has a payload twice. */
 #define POOL (8 * 1024 * 1024)
 #define FEWEST 16
 #define MOST 8192
 
-/* A sequence that is the same in every process (xorshift, as Marsaglia published it). */
+/* A sequence equal in every process (xorshift, as published by Marsaglia). */
 static uint32_t next(uint32_t *state)
 {
 	*state ^= *state << 13;
@@ -33,7 +33,7 @@ static uint32_t next(uint32_t *state)
 	return *state;
 }
 
-/* One field of a record, with the comma behind it. */
+/* A field of a record, with a comma. */
 static int field(char *text, size_t size, int which, long number, uint32_t *state)
 {
 	static const char *const dispositions[] = { "ANSWERED", "ANSWERED", "ANSWERED", "NO ANSWER", "BUSY", "FAILED" };
@@ -64,7 +64,7 @@ static int field(char *text, size_t size, int which, long number, uint32_t *stat
 	}
 }
 
-/* Whole fields while they fit, then the number in one that fills what is left. */
+/* Whole fields while they fit, then the number in a final field of the remaining size. */
 static void fill(char *value, size_t bytes, long number)
 {
 	uint32_t state = 2463534242u + 977 * (uint32_t) number;
@@ -85,7 +85,7 @@ static void fill(char *value, size_t bytes, long number)
 		used += length;
 	}
 	snprintf(text, sizeof(text), "\"n\":\"%0100ld", number);
-	/* The number's last digits, whatever the room is. */
+	/* The last digits of the number that fit. */
 	if (used < bytes) {
 		size_t room = bytes - used, head = MIN(room, sizeof("\"n\":\"") - 1), tail = MIN(room - head, 2), middle = room - head - tail;
 

@@ -1,5 +1,5 @@
 /*
- * kafka_bench: what is produced.
+ * kafka_bench: the payloads.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -17,14 +17,17 @@
 struct payloads {
 	size_t bytes;  /* of each payload */
 	long count;    /* of different payloads */
-	char *values;  /* one behind the other */
+	char *values;  /* contiguous */
 	char (*keys)[40];
 };
 
-/*! \brief Make payloads of so many bytes, as many different ones as are needed or fit in a few megabytes. -1 without memory. */
+/*!
+ * \brief Make payloads of this size, as many different ones as needed or as fit in a few megabytes. -1
+ * without memory.
+ */
 int payloads_make(struct payloads *payloads, size_t bytes, long needed);
 
-/*! \brief Free what payloads_make() made; also when it failed, or all is zero. */
+/*! \brief Free the payloads of payloads_make(), also after a failure, or for all zero. */
 void payloads_free(struct payloads *payloads);
 
 /*! \brief The payload of message number i. */

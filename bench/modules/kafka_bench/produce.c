@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief Threads that produce at a rate, or as fast as they can, and time every call.
+ * \brief Threads that produce at a rate, or flat out, and time every call.
  */
 
 #include "asterisk.h"
@@ -32,9 +32,9 @@
 #define MOST_TOPICS 1000
 #define MOST_THREADS 64
 
-/* A time, of a call or between two, from which on one may have waited for a processor, nanoseconds. */
+/* Shortest time, of a call or between two calls, that may include a wait for a processor, nanoseconds. */
 #define SUSPECT_NS 20000
-/* After so many calls it is asked anew what was waited for up to now, however short all of them were. */
+/* Number of calls after which the waits are read again, even if all calls were short. */
 #define ASK_EVERY 256
 
 struct load {
@@ -51,11 +51,11 @@ struct load {
 		long number, refused;
 		pthread_t id;
 		int64_t begun, ended;
-		struct times times; /* of the calls that were not refused */
+		struct times times; /* of accepted calls */
 	} callers[MOST_THREADS];
 };
 
-/* Produces message number i, and gives what the call took. */
+/* Produces message number i, and returns the duration of the call. */
 static int64_t call(const struct load *load, long i, int64_t *before, int *refused)
 {
 	const char *value = payload_of(&load->payloads, i), *key = load->payloads.keys[i / load->topics % PAYLOAD_KEYS];
@@ -74,9 +74,9 @@ static void at(int64_t ns)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL);
 }
 
-/* The calls of one thread. What the worst took is told apart from what it took beyond waiting for a processor: nothing
- * can be done about that on a machine that has more to do than processors for it. Asking how long was waited costs as
- * much as a call, so it is asked after a sleep, and else only where a time is long enough for a wait to be in it. */
+/* The calls of a thread. The longest call is reported with and without waits for a processor, because no code
+ * can prevent waits on an overloaded machine. A read of the waits costs as much as a call, so it happens only
+ * after a sleep, and after a time long enough to include a wait. */
 static void *run(void *data)
 {
 	struct caller *caller = data;
@@ -105,7 +105,7 @@ static void *run(void *data)
 		if (took > SUSPECT_NS || gap > SUSPECT_NS) {
 			int64_t now = queued_ns(schedstat);
 
-			/* As much of it as may have been waited before the call counts as if it had been. */
+			/* The part of the wait that may have happened before the call is not subtracted. */
 			own -= MIN(MAX(now - queued - (gap > SUSPECT_NS ? gap : 0), 0), took);
 			queued = now;
 		}
@@ -136,7 +136,7 @@ static void load_free(struct load *load)
 	ast_free(load);
 }
 
-/* The names that a word stands for: itself, or itself with numbers behind it. */
+/* The names of a word: the word itself, or the word with numbers. */
 static void name(char *text, size_t size, const char *word, long number, long count)
 {
 	if (count > 1) {
@@ -146,7 +146,7 @@ static void name(char *text, size_t size, const char *word, long number, long co
 	}
 }
 
-/* The command's words, checked, with all that calls need; NULL after saying why not. */
+/* The command's checked words, with all data for the calls; NULL after an error message. */
 static struct load *load_make(int fd, int argc, const char *const *argv)
 {
 	struct load *load = ast_calloc(1, sizeof(*load));
@@ -213,7 +213,7 @@ static void load_print(int fd, struct load *load)
 		refused += load->callers[i].refused;
 	}
 	ast_cli(fd, "calls %ld\nrefused %ld\nseconds %.6f\n", load->count, refused, (ended - begun) / 1e9);
-	/* The wall clock's, because another process wants to know how long ago that was. */
+	/* The wall clock's, for another process. */
 	ast_cli(fd, "begun_ns %lld\n", (long long) (wall_ns() - now_ns() + begun));
 	usage_print(fd, "begun_", &load->used);
 	times_print(fd, all);
@@ -242,7 +242,7 @@ void bench_produce(int fd, int argc, const char *const *argv)
 		ast_cli(fd, "error no thread\n");
 		load->count = 0;
 	}
-	/* Making the payloads and the threads is no part of what the calls cost. */
+	/* The creation of payloads and threads is no part of the calls' cost. */
 	load->clock_ns = clock_cost_ns();
 	getrusage(RUSAGE_SELF, &load->used);
 	ast_rwlock_unlock(&load->gate);

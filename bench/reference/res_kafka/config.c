@@ -1,5 +1,5 @@
 /*
- * The reference that res_kafka is measured against: its configuration. For measuring only.
+ * The reference of res_kafka's measurements: its configuration. For measurements only.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,11 +7,11 @@
 
 /*! \file
  *
- * \brief kafka.conf, and what of it librdkafka is given.
+ * \brief kafka.conf, and its translation for librdkafka.
  *
- * Every option of the module that is stood in for is in the table with its default, so that librdkafka's own defaults
- * never apply; a test holds the defaults against those of internal/config. An option that is not in the table goes to
- * librdkafka under its own name with dots for underscores, so that a measurement can try any.
+ * Every option of the replaced module is in the table with its default, so librdkafka's own defaults never
+ * apply; a test compares the defaults with internal/config. An option outside the table goes to librdkafka
+ * under its own name with dots for underscores, so a measurement can try any option.
  */
 
 #include "asterisk.h"
@@ -108,7 +108,7 @@ int client_may_log(struct client *client)
 		&& __atomic_compare_exchange_n(&client->logged, &before, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
-/* librdkafka's levels are those of syslog, whose names Asterisk's logger has taken: 4 is a warning, 7 is debug. */
+/* librdkafka's levels are syslog's, with the names of Asterisk's logger: 4 is a warning, 7 is debug. */
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
 	struct client *client = rd_kafka_opaque(rk);
@@ -156,7 +156,7 @@ static int set(rd_kafka_conf_t *conf, const char *property, const char *value)
 	return 0;
 }
 
-/* Those of the table, as given or by default. */
+/* The options of the table, as set or by default. */
 static int set_known(rd_kafka_conf_t *conf, const char *name, enum role role)
 {
 	const struct ast_variable *given = ast_variable_browse(config, name);
@@ -164,7 +164,7 @@ static int set_known(rd_kafka_conf_t *conf, const char *name, enum role role)
 
 	for (i = 0; i < ARRAY_LEN(options); i++) {
 		const struct option *option = &options[i];
-		/* The last line counts, so that a section may override its template. */
+		/* The last line counts, so a section may override its template. */
 		const char *value = S_OR(ast_variable_find_last_in_list(given, option->name), option->fallback);
 
 		if ((option->roles & role) && option->property[0] && value[0] && set(conf, option->property, value)) {

@@ -1,5 +1,5 @@
 /*
- * The reference that res_kafka is measured against: consuming. For measuring only.
+ * The reference of res_kafka's measurements: consumers. For measurements only.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,10 +7,10 @@
 
 /*! \file
  *
- * \brief Consumers that one thread polls in turn, each until it has no more.
+ * \brief Consumers polled in turn by one thread, each until it is empty.
  *
- * A consumer's own lock is held over its share of a turn, so that no callback comes after ast_kafka_consumer_unsubscribe();
- * it is recursive, so a callback may call whatever it likes.
+ * A consumer's own lock is held during its share of a turn, so no callback comes after
+ * ast_kafka_consumer_unsubscribe(); the lock is recursive, so a callback may call any function.
  */
 
 #include "asterisk.h"
@@ -24,7 +24,7 @@
 #define HEADERS_MAX 64
 
 struct ast_kafka_consumer {
-	struct client client; /* first, so that a container of clients takes it */
+	struct client client; /* first, for a container of clients */
 	ast_kafka_message_cb message; /* either of both while there is a subscription */
 	ast_kafka_record_cb record;
 	void *userdata;
@@ -134,7 +134,7 @@ int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer)
 	if (!consumer) {
 		return -1;
 	}
-	/* Before the lock, so that a turn that never runs out of messages ends. */
+	/* Before the lock, to end a turn under constant traffic. */
 	if (__atomic_exchange_n(&consumer->subscribed, 0, __ATOMIC_ACQ_REL)) {
 		ao2_lock(consumer);
 		rd_kafka_unsubscribe(consumer->client.rk);

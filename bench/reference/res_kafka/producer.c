@@ -1,5 +1,5 @@
 /*
- * The reference that res_kafka is measured against: producing. For measuring only.
+ * The reference of res_kafka's measurements: producers. For measurements only.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -21,7 +21,7 @@
 #define FULL_POLL_MS 100
 
 struct ast_kafka_producer {
-	struct client client; /* first, so that a container of clients takes it */
+	struct client client; /* first, for a container of clients */
 };
 
 static struct ao2_container *producers;
@@ -90,7 +90,7 @@ int ast_kafka_produce_hdrs(struct ast_kafka_producer *producer, const char *topi
 		if (client_may_log(&producer->client)) {
 			ast_log(LOG_WARNING, "The queue of connection '%s' is full\n", producer->client.name);
 		}
-		/* In the caller's thread, as the module that is stood in for does it. */
+		/* In the caller's thread, like the replaced module. */
 		rd_kafka_poll(producer->client.rk, FULL_POLL_MS);
 		error = produce(producer, topic, key, payload, len, copy);
 	}
