@@ -10,8 +10,8 @@
  * \brief Named Kafka connections for other modules.
  *
  * Connections are sections of kafka.conf. A handle names a connection and is an AO2 object: release it with
- * ao2_cleanup(). It stays valid through reloads and outages until its last reference is released; until then
- * res_kafka.so cannot be unloaded. A module that calls this API declares `.requires = "res_kafka"`.
+ * ao2_cleanup(). A handle stays valid through reloads and outages until its last reference is released; until then
+ * res_kafka.so cannot be unloaded. A module with calls of this API declares `.requires = "res_kafka"`.
  *
  * Every function may be called from any thread. In a forked child, every function does nothing and returns -1 or NULL.
  */
@@ -26,8 +26,8 @@
 extern "C" {
 #endif
 
-/*! \brief Version of this header, 10000 * major + 100 * minor + patch. A C module written for another
- * implementation knows no such macro and uses none of what came after. */
+/*! \brief Version of this header, 10000 * major + 100 * minor + patch. C modules written for another implementation know
+ * no such macro, and use only the calls without a version below. */
 #define AST_KAFKA_VERSION 200
 
 /*! \brief A producer of one connection. */
@@ -42,21 +42,21 @@ struct ast_kafka_header {
 /*!
  * \brief Get the producer of a connection.
  *
- * Created on first use and cached: two calls with the same name give the same object. The network is never touched
- * before it returns, so an unreachable broker costs nothing here.
+ * Created on first use and cached: two calls with the same name return the same object. The call never touches the
+ * network, so an unreachable broker costs nothing here.
  *
  * \param name Name of the connection, a section of kafka.conf, in any case.
  *
  * \return A reference to the producer, to be released with ao2_cleanup().
- * \retval NULL when there is no such connection or Kafka is disabled; the log says why.
+ * \retval NULL the connection does not exist or Kafka is disabled; the log has the reason.
  *
  * \note The first call for a name blocks for 10 ms at most, until the engine has opened the connection; not meant for a
- * thread that carries a call. Get the producer when your module loads and keep it.
+ * thread of a call. Get the producer during your module's load and keep the handle.
  */
 struct ast_kafka_producer *ast_kafka_get_producer(const char *name);
 
 /*!
- * \brief Produce a record without headers. The same as ast_kafka_produce_hdrs() with none.
+ * \brief Produce a record without headers: ast_kafka_produce_hdrs() without headers.
  *
  * \retval 0 the record is accepted
  * \retval -1 the record is refused
@@ -67,46 +67,47 @@ int ast_kafka_produce(struct ast_kafka_producer *producer, const char *topic, co
 /*!
  * \brief Produce a record.
  *
- * Everything is copied; the caller may free it at once. Records of one thread with the same topic and key reach the
- * broker in the order of the calls. An accepted record is delivered in the background: for up to message_timeout_ms,
- * or without limit where the connection's durability keeps it on disk. `kafka show connection` counts its outcome.
+ * All arguments are copied; the caller may free them at once. Records of one thread with the same topic and key reach
+ * the broker in the order of the calls. An accepted record is delivered in the background: for up to
+ * message_timeout_ms, or without limit where the connection's durability stores the record on disk. `kafka show
+ * connection` counts the outcome.
  *
  * \param producer From ast_kafka_get_producer().
  * \param topic Name of the topic: 1 to 249 letters, digits, dots, underscores and hyphens.
  * \param key The record's key; NULL is no key (null in Kafka), "" is an empty key. Records with the same key go to
  *        the same partition.
- * \param payload The record's value; NULL with length 0 is a null value (a tombstone), not NULL with length 0 an
- *        empty one.
+ * \param payload The record's value; NULL with length 0 is a null value (a tombstone), any other pointer with length 0
+ *        an empty value.
  * \param len Length of payload, bytes.
  * \param headers The record's headers, or NULL.
- * \param header_count How many; 0 is none.
+ * \param header_count Number of headers; 0 is none.
  *
  * \retval 0 the record is accepted
- * \retval -1 the record is refused and the log says why: producer or topic is NULL, the topic's name is not valid,
+ * \retval -1 the record is refused, with the reason in the log: producer or topic is NULL, the topic's name is invalid,
  *         the record is larger than message_max_bytes, or the connection's queue is full
  *
- * \note Blocks on nothing: not the network, not a disk, not another module. It costs a few microseconds, so it may be
- * called from a thread that carries a call. The log line about a refusal is written by another thread, one for many.
+ * \note Blocks on nothing: not the network, not a disk, not another module. The call costs a few microseconds and is
+ * suitable for a thread of a call. Another thread logs refusals, one line for many.
  */
 int ast_kafka_produce_hdrs(struct ast_kafka_producer *producer, const char *topic, const char *key,
 	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count);
 
-/*! \brief A consumer of one connection: a member of the consumer group that its group_id names. */
+/*! \brief A consumer of one connection: a member of the consumer group group_id. */
 struct ast_kafka_consumer;
 
 /*!
  * \brief One message.
  *
- * \param topic, partition, offset Where it stands.
- * \param payload, len Its value; NULL, 0 is a null value, not NULL with length 0 an empty one.
- * \param key, key_len Its key; NULL, 0 is no key.
+ * \param topic, partition, offset Place of the message.
+ * \param payload, len The value; NULL, 0 is a null value, any other pointer with length 0 an empty value.
+ * \param key, key_len The key; NULL, 0 is no key.
  * \param userdata As given to ast_kafka_consumer_subscribe().
  *
- * Everything is valid only during the callback. Callbacks of one consumer come one at a time, from a thread that serves
- * this consumer alone, in the order of the offsets of each partition. The message counts as delivered once the
- * callback has returned. After a crash of Asterisk or the engine no message is left out, but messages since the last commit come again:
- * up to auto_commit_interval_ms of them. A callback that runs for longer than max_poll_interval_ms costs the consumer its partitions
- * until it returns, and the message comes again.
+ * All pointers are valid only during the callback. Callbacks of one consumer run one at a time, on a thread of this
+ * consumer alone, in the order of the offsets of each partition. The message counts as delivered after the return of
+ * the callback. A crash of Asterisk or the engine skips no message, but messages since the last commit come again,
+ * for up to auto_commit_interval_ms. A callback longer than max_poll_interval_ms costs the consumer its partitions
+ * until the return, and the message comes again.
  */
 typedef void (*ast_kafka_message_cb)(const char *topic, int32_t partition, int64_t offset, const void *payload, size_t len,
 	const void *key, size_t key_len, void *userdata);
@@ -114,13 +115,13 @@ typedef void (*ast_kafka_message_cb)(const char *topic, int32_t partition, int64
 /*!
  * \brief Get the consumer of a connection.
  *
- * Cached: two calls with the same name give the same object. The network is not touched.
+ * Cached: two calls with the same name return the same object. The call never touches the network.
  *
- * \return A reference to the consumer, to be released with ao2_cleanup(). A subscription keeps its consumer: after the
- *         last reference has been released, callbacks continue until ast_kafka_consumer_unsubscribe() or until res_kafka is
- *         unloaded, which such a consumer does not prevent. To unsubscribe, get the consumer again by its name. Unsubscribe
- *         before freeing what userdata points to and before unloading the code of callback.
- * \retval NULL when there is no such connection, it has no group_id, or Kafka is disabled; the log says why.
+ * \return A reference to the consumer, to be released with ao2_cleanup(). A subscription outlives the last
+ *         reference: callbacks continue until ast_kafka_consumer_unsubscribe() or the unload of res_kafka, which such a
+ *         consumer does not prevent. To unsubscribe, get the consumer again by its name. Unsubscribe before freeing
+ *         userdata's memory and before unloading the code of callback.
+ * \retval NULL the connection does not exist or has no group_id, or Kafka is disabled; the log has the reason.
  */
 struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name);
 
@@ -128,30 +129,30 @@ struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name);
  * \brief Subscribe to topics. Ends the previous subscription of the consumer first.
  *
  * \param consumer From ast_kafka_get_consumer() or ast_kafka_create_consumer().
- * \param topics Names, comma-separated; blanks around them are trimmed and empty names ignored. A name that begins with
- *        ^ is a regular expression.
+ * \param topics Names, comma-separated; blanks around names are trimmed and empty names ignored. A name with a
+ *        leading ^ is a regular expression.
  * \param callback Called for each message.
  * \param userdata Passed to callback.
  *
  * \retval 0 subscribed; the group is joined in the background
  * \retval -1 an argument is NULL, or no topic is left
  *
- * \note May be called from inside the callback. Otherwise it blocks until a callback of the previous subscription has
- * returned.
+ * \note May be called from inside the callback. Any other thread blocks until a running callback of the previous
+ * subscription has returned.
  */
 int ast_kafka_consumer_subscribe(struct ast_kafka_consumer *consumer, const char *topics, ast_kafka_message_cb callback,
 	void *userdata);
 
 /*!
- * \brief End the subscription. No callback comes after this has returned.
+ * \brief End the subscription. No callback runs after the return.
  *
- * What was delivered is committed where enable_auto_commit is on, and the group is left.
+ * Delivered offsets are committed where enable_auto_commit is on, and the consumer leaves the group.
  *
- * \retval 0 there is no subscription any more, or there was none
+ * \retval 0 there is no subscription now
  * \retval -1 consumer is NULL
  *
- * \note Blocks until a running callback has returned, and then for about a second at most. From inside the callback it
- * returns at once; the subscription then ends when the callback has returned.
+ * \note Blocks until a running callback has returned, and then for about a second at most. From inside the callback the
+ * call returns at once; the subscription then ends after the callback.
  */
 int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer);
 
@@ -159,14 +160,14 @@ int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer);
  * \brief Create a topic unless it exists.
  *
  * \param producer From ast_kafka_get_producer().
- * \param topic Its name.
- * \param num_partitions, replication_factor 0 or less leaves the number to the broker.
+ * \param topic Name of the topic.
+ * \param num_partitions, replication_factor 0 or less: the broker chooses.
  *
  * \retval 0 the topic exists
- * \retval -1 it does not, or an argument is NULL; the log has the broker's own reason
+ * \retval -1 the topic does not exist, or an argument is NULL; the log has the broker's own reason
  *
- * \note Blocks until the broker has answered, request_timeout_ms plus two seconds at most: not for a thread that
- * carries a call.
+ * \note Blocks until the broker has answered, request_timeout_ms plus two seconds at most: not for a thread of a
+ * call.
  */
 int ast_kafka_ensure_topic(struct ast_kafka_producer *producer, const char *topic, int num_partitions,
 	int replication_factor);
@@ -183,7 +184,7 @@ int ast_kafka_ensure_topic_async(struct ast_kafka_producer *producer, const char
 	int replication_factor);
 
 /*!
- * \name Since AST_KAFKA_VERSION 200: more than the module on librdkafka has
+ * \name Since AST_KAFKA_VERSION 200: additions to the API of the module on librdkafka
  * @{
  */
 
@@ -192,21 +193,21 @@ struct ast_kafka_reports;
 
 /*! \brief The outcome of one record. Valid only during the callback. Members are only ever added at the end. */
 struct ast_kafka_report {
-	const char *topic; /*!< "" when not known: the engine died before it said what became of the record */
-	int32_t partition; /*!< of the record in the topic; -1 when not known */
-	int64_t offset;    /*!< -1 when not known: the record was not acknowledged, or acks = 0 */
-	const char *error; /*!< NULL = acknowledged as `acks` asks; else why not, for people to read. A record whose error begins
-	                    * with "dead letter" stays on disk until an administrator sends it again or deletes it. An error that
-	                    * begins with "not known" means that the engine died: the record may be delivered. */
+	const char *topic; /*!< "" = unknown: the engine died before it reported the outcome */
+	int32_t partition; /*!< of the record in the topic; -1 = unknown */
+	int64_t offset;    /*!< -1 = unknown: the record was not acknowledged, or acks = 0 */
+	const char *error; /*!< NULL = acknowledged by the rule of `acks`; else the reason, for people. A record with an error that
+	                    * begins with "dead letter" stays on disk until an administrator sends or deletes the record.
+	                    * "not known" at the beginning means: the engine died, and the record may be delivered. */
 	void *opaque;      /*!< as given to ast_kafka_produce_reported() */
 };
 
 /*!
- * \brief Called once for each accepted record, when it is acknowledged or dropped, or becomes a dead letter.
+ * \brief Called once for each accepted record, after its acknowledgement, its drop or its change to a dead letter.
  *
- * Callbacks of one ast_kafka_reports are called one at a time, from a thread that serves it alone, in no promised order. A
- * callback may produce, also the same record again. A slow callback delays the reports behind it and nothing else. When
- * queue_buffering_max_messages reports are outstanding, ast_kafka_produce_reported() refuses records.
+ * Callbacks of one ast_kafka_reports run one at a time, on a thread of these reports alone, in no promised order. A
+ * callback may produce, also the same record again. A slow callback delays later reports and nothing else. With
+ * queue_buffering_max_messages outstanding reports, ast_kafka_produce_reported() refuses records.
  */
 typedef void (*ast_kafka_report_cb)(const struct ast_kafka_report *report, void *userdata);
 
@@ -217,43 +218,42 @@ typedef void (*ast_kafka_report_cb)(const struct ast_kafka_report *report, void 
  * \param callback Called for each record.
  * \param userdata Passed to callback.
  *
- * \return An AO2 object to be released with ao2_cleanup(). Releasing the last reference ends it without waiting for a
- *         running callback: call ast_kafka_reports_end() before freeing what userdata points to and before unloading
- *         the code of callback.
+ * \return An AO2 object to be released with ao2_cleanup(). The release of the last reference ends the reports without
+ *         waiting for a running callback: call ast_kafka_reports_end() before freeing userdata's memory and before
+ *         unloading the code of callback.
  * \retval NULL an argument is NULL, no thread can be created, or Asterisk ends
  */
 struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *producer, ast_kafka_report_cb callback,
 	void *userdata);
 
 /*!
- * \brief Like ast_kafka_produce_hdrs(), with one report for each record that is accepted and none for one that is not.
+ * \brief Like ast_kafka_produce_hdrs(), with one report for each accepted record and none for a refused record.
  *
- * When Asterisk ends, records that could not be delivered are reported as dropped. The end waits half a second for the
- * callbacks.
+ * At the end of Asterisk, undelivered records are reported as dropped. The end waits half a second for the callbacks.
  *
  * \param opaque Copied into the report.
  *
  * \retval 0 the record is accepted
- * \retval -1 the record is refused as there, or because reports is NULL, has been ended, or has too many outstanding
+ * \retval -1 the record is refused as in ast_kafka_produce_hdrs(), or reports is NULL, has ended, or has too many outstanding
  */
 int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *topic, const char *key,
 	const void *payload, size_t len, const struct ast_kafka_header *headers, size_t header_count, void *opaque);
 
 /*!
- * \brief End the reports. No callback is called after this has returned, and nothing can be produced with the handle.
+ * \brief End the reports. No callback runs after the return, and the handle produces no more records.
  *
- * \param reports The handle. It still has to be released.
- * \param wait_ms How long to wait for outstanding reports, milliseconds; 0 = not at all.
+ * \param reports The handle. The caller must still release it.
+ * \param wait_ms Longest wait for outstanding reports, milliseconds; 0 = none.
  *
- * \return How many records were left without a report. Their delivery continues.
+ * \return Number of records without a report. Their delivery continues.
  * \retval -1 reports is NULL
  *
- * \note Blocks for wait_ms at most, and until a running callback has returned. From inside the callback it does not
- * wait, and no other callback follows. When another thread ends the reports first, the wait is over.
+ * \note Blocks for wait_ms at most, and until a running callback has returned. From inside the callback the call
+ * does not wait, and no other callback follows. An end by another thread ends the wait.
  */
 int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms);
 
-/*! \brief A header of a message. value is NULL for null; otherwise a NUL follows it. */
+/*! \brief A header of a message. value is NULL for null; any other value is followed by a NUL. */
 struct ast_kafka_record_header {
 	const char *name;
 	const void *value;
@@ -283,18 +283,18 @@ typedef void (*ast_kafka_record_cb)(struct ast_kafka_consumer *consumer, const s
 int ast_kafka_consumer_subscribe_records(struct ast_kafka_consumer *consumer, const char *topics,
 	ast_kafka_record_cb callback, void *userdata);
 
-/*! \brief Create another consumer of a connection, for another subscription. It is another member of the group and has its
- * own thread. Otherwise like ast_kafka_get_consumer(), but it cannot be got again by its name: after its last reference has
- * been released, its subscription lasts until res_kafka is unloaded. */
+/*! \brief Create another consumer of a connection, for another subscription: another member of the group, with its own
+ * thread. Like ast_kafka_get_consumer(), except that no name finds this consumer again: after the release of its last
+ * reference, the subscription lasts until the unload of res_kafka. */
 struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name);
 
 /*!
- * \brief Commit what has been delivered, for a connection with enable_auto_commit = no.
+ * \brief Commit delivered offsets, for a connection with enable_auto_commit = no.
  *
- * From inside the callback, the message that is being delivered counts as delivered.
+ * From inside the callback, the callback's own message counts as delivered.
  *
  * \retval 0 committed, or there was nothing to commit
- * \retval -1 consumer is NULL or not subscribed, or the broker refused; the log says why
+ * \retval -1 consumer is NULL or not subscribed, or the broker refused; the log has the reason
  *
  * \note Blocks until the broker has answered, request_timeout_ms at most.
  */
@@ -304,7 +304,7 @@ int ast_kafka_consumer_commit(struct ast_kafka_consumer *consumer);
  * \brief Pause or resume messages. The consumer stays in its group and keeps its partitions.
  *
  * \param consumer The consumer.
- * \param topics Comma-separated; NULL or "" is all of the subscription's.
+ * \param topics Comma-separated; NULL or "" = all topics of the subscription.
  * \param paused 1 to pause, 0 to resume.
  *
  * \retval 0 done

@@ -1,5 +1,5 @@
 /*
- * res_kafka: event sources, for the modules that turn calls and events into records.
+ * res_kafka: event sources, for modules that publish calls and events as records.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,11 +7,11 @@
 
 /*! \file
  *
- * \brief What a tap needs: leave the fields of an event, and go on.
+ * \brief The API for taps: leave the fields of an event, and continue.
  *
- * A tap is a module that registers with Asterisk for some kind of event (call detail records, manager events, …) and
- * passes its fields on. Which of them go out, under which name, topic and key, is decided by the engine's tables and the
- * source's configuration file. The kinds of source are the rows of a table in the engine.
+ * A tap is a module that registers with Asterisk for a kind of event (call detail records, manager events, …) and
+ * passes the fields on. The engine's tables and the source's configuration file decide the published fields, their
+ * names, the topic and the key. The kinds of source are the rows of a table in the engine.
  */
 
 #ifndef _ASTERISK_KAFKA_SOURCE_H
@@ -29,7 +29,7 @@ enum ast_kafka_field_kind {
 	AST_KAFKA_TEXT,     /*!< text; NULL is no value */
 	AST_KAFKA_INTEGER,  /*!< integer */
 	AST_KAFKA_TIME,     /*!< time */
-	AST_KAFKA_VARIABLE, /*!< text, under a name that a user chose */
+	AST_KAFKA_VARIABLE, /*!< text, under a name of a user's choice */
 };
 
 /*! \brief One field of an event. Text ends with NUL and need not be UTF-8. */
@@ -43,19 +43,19 @@ struct ast_kafka_field {
 	};
 };
 
-/*! \brief A source of events: a kind, its configuration, and the producer it publishes on. An AO2 object. */
+/*! \brief A source of events: a kind, its configuration, and a producer. An AO2 object. */
 struct ast_kafka_source;
 
 /*!
  * \brief Open a source and read its configuration file.
  *
- * \param kind Which kind of source, "cdr" for call detail records.
+ * \param kind Kind of source, "cdr" for call detail records.
  * \param file Name of the configuration file.
  *
  * \return A reference, to be released with ao2_cleanup().
  * \retval NULL with the reasons in the log. The calling module declines to load.
  *
- * \note Not for a thread that carries a call.
+ * \note Not for a thread of a call.
  */
 struct ast_kafka_source *ast_kafka_source_open(const char *kind, const char *file);
 
@@ -63,7 +63,7 @@ struct ast_kafka_source *ast_kafka_source_open(const char *kind, const char *fil
  * \brief Read the source's configuration file again.
  *
  * \retval 0 the new configuration is in force
- * \retval -1 the one before stays in force; the reasons are in the log
+ * \retval -1 the previous configuration stays in force; the log has the reasons
  */
 int ast_kafka_source_reload(struct ast_kafka_source *source);
 
@@ -72,10 +72,10 @@ int ast_kafka_source_reload(struct ast_kafka_source *source);
  *
  * \param source From ast_kafka_source_open().
  * \param fields The event's fields; copied.
- * \param count How many.
+ * \param count Number of fields.
  *
  * \retval 0 accepted
- * \retval -1 refused: the connection's queue is full, or the event is too large; the log says so
+ * \retval -1 refused: the connection's queue is full, or the event is too large; the log has a line
  *
  * \note Blocks on nothing, like ast_kafka_produce_hdrs().
  */
