@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"reskafka/test/pbx"
 )
 
 func TestWithoutABroker(t *testing.T) {
@@ -120,4 +122,35 @@ func TestFullQueue(t *testing.T) {
 	w.expect(`accepted 1500 refused 0`, "kafka probe file two t %s", path)
 	w.until(`(?m)^\s*Spooled +1500\b`, "kafka show connection two")
 	w.until(`(?m)^\s*t +1,?500\b`, "kafka show spool two")
+}
+
+// TestStop_ThrottledNumbers_AreLogged checks that the lines of the engine's end reach Asterisk's log: records that a throttled line has
+// not counted yet, and records that the end drops. The engine writes them to its socket while Asterisk stops.
+func TestStop_ThrottledNumbers_AreLogged(t *testing.T) {
+	w := newWorld(t, options{noBroker: true, modules: []string{"res_kafka", "kafka_probe"}, files: map[string]string{
+		"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\nqueue_buffering_max_messages = 1000\ndurability = memory\n" +
+			"flush_timeout_ms = 100\n",
+	}})
+	records := make([][2][]byte, 1500)
+	for i := range records {
+		records[i] = [2][]byte{nil, []byte("v")}
+	}
+	path := w.probeFile(records...)
+	w.expect(`accepted 1000 refused 500`, "kafka probe file one t %s", path)
+	w.until(`(?m)^\s*Waiting +1000\b`, "kafka show connection one")
+	w.until(`(?m)^\s*Refused +500 `, "kafka show connection one")
+	w.expect(`accepted 0 refused 1500`, "kafka probe file one t %s", path)
+	w.must(w.pbx.Stop(pbx.Now))
+	refused, dropped := 0, 0
+	for _, line := range w.pbx.LogLines() {
+		for count, pattern := range map[*int]string{&refused: `refused (\d+) (?:more )?record`, &dropped: `(\d+) record\(s\) .*dropped`} {
+			if m := regexp.MustCompile(pattern).FindStringSubmatch(line); m != nil {
+				n, _ := strconv.Atoi(m[1])
+				*count += n
+			}
+		}
+	}
+	if refused != 2000 || dropped != 1000 {
+		t.Errorf("the log has %d refused and %d dropped records, not 2000 and 1000:\n%s", refused, dropped, strings.Join(w.pbx.LogLines(), "\n"))
+	}
 }
