@@ -51,10 +51,10 @@ func undisturbed(modes ...mode) map[mode]promise {
 	return promises
 }
 
-// notSlow wants no call over 5 ms. The time in which the caller's thread waited for a processor does not count.
+// notSlow wants no call over 5 ms of its own time. Waits for a processor do not count.
 func notSlow(o *outcome) (broken []string) {
 	if o.slowOwn > 0 {
-		broken = append(broken, fmt.Sprintf("%d calls took more than 5 ms without waiting for a processor, the longest %v", o.slowOwn, o.own))
+		broken = append(broken, fmt.Sprintf("%d calls took more than 5 ms of their own time, the longest %v", o.slowOwn, o.own))
 	}
 	return broken
 }

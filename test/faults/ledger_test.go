@@ -82,7 +82,7 @@ func (l *ledger) fate(thread, number int) fate {
 
 func (l *ledger) accepted() int { return int(l.sum(offAccepted)) }
 
-// worst is how long the longest call took, by offWorst, or offWorstOwn for the time that it did not wait for a processor.
+// worst is how long the longest call took, by offWorst, or offWorstOwn for its own time: see steady.h.
 func (l *ledger) worst(offset int) (longest time.Duration) {
 	for thread := range threads {
 		longest = max(longest, time.Duration(l.number(thread, offset)))
@@ -112,7 +112,7 @@ func (l *ledger) distribution() string {
 	for _, share := range []float64{0.5, 0.99, 0.999, 0.9999} {
 		fmt.Fprintf(&text, "%g %% of the calls took less than %v, ", 100*share, l.percentile(share))
 	}
-	fmt.Fprintf(&text, "the longest %v; %d took more than 5 ms, %d of them without waiting for a processor, the longest of these %v",
+	fmt.Fprintf(&text, "the longest %v; %d took more than 5 ms, %d of them by their own time, the longest own time was %v",
 		l.worst(offWorst).Round(time.Microsecond), l.sum(offSlow), l.sum(offSlowOwn), l.worst(offWorstOwn).Round(time.Microsecond))
 	return text.String()
 }

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -203,12 +205,19 @@ func (s *site) makeTopic(topic string, assignment []int32) {
 		}
 	}
 	ask.Topics, ask.TimeoutMillis = append(ask.Topics, of), 30000
-	response, err := ask.RequestWith(ctx, c)
-	if err != nil {
-		s.Fatal(err)
-	}
-	if code := response.Topics[0].ErrorCode; code != 0 {
-		s.Fatalf("making topic %s: error %d", topic, code)
+	for {
+		response, err := ask.RequestWith(ctx, c)
+		if err != nil {
+			s.Fatal(err)
+		}
+		err = kerr.ErrorForCode(response.Topics[0].ErrorCode)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, kerr.InvalidReplicationFactor) { // a node that an earlier row has restarted is not known yet
+			s.Fatalf("making topic %s: %v", topic, err)
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 	s.waitTopic(topic, func(d kadm.TopicDetail) bool {
 		for _, p := range d.Partitions {

@@ -25,6 +25,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -86,14 +87,40 @@ static struct steady_thread *page_of(const struct load *load, long thread)
 	return (void *) ((char *) load->ledger + STEADY_PAGE + thread * (STEADY_PAGE + load->ledger->capacity));
 }
 
-/* Produces one message and writes down what became of it. What the call took is told apart from what it took beyond
- * waiting for a processor: nothing can be done about that on a machine that has more to do than processors for it. */
+/* What this thread has used of the machine. */
+struct usage {
+	int64_t cpu_ns; /* without interrupts and the time that a hypervisor took, where the kernel tells them apart */
+	long slept;     /* times that it gave up its processor: it waited for a lock, a page or a device */
+};
+
+static struct usage usage_now(void)
+{
+	struct timespec cpu;
+	struct rusage used;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+	getrusage(RUSAGE_THREAD, &used);
+	return (struct usage) { .cpu_ns = cpu.tv_sec * 1000000000LL + cpu.tv_nsec, .slept = used.ru_nvcsw };
+}
+
+/* The part of a call's time that is its own. Of a call that never slept it is the processor time: the rest went to other threads,
+ * to interrupts or to a hypervisor. A call that slept is charged with all but its waits for a processor. */
+static int64_t own_ns(int64_t took, int64_t queued, const struct usage *before)
+{
+	struct usage after = usage_now();
+
+	return after.slept == before->slept ? MIN(after.cpu_ns - before->cpu_ns, took) : took - queued;
+}
+
+/* Produces one message and writes down what became of it. The call's own time is told apart from the rest: nothing can be done about
+ * that on a machine that has more to do than processors for it. */
 static void produce_one(struct load *load, long thread, struct steady_thread *page, char *value, int schedstat)
 {
 	unsigned char *outcomes = (unsigned char *) page + STEADY_PAGE;
 	uint64_t number = page->begun;
-	int64_t before, took, queued;
+	int64_t before, took, queued, own;
 	int refused, bucket;
+	struct usage used;
 	char key[48];
 
 	memset(value, 'x', load->bytes);
@@ -101,10 +128,14 @@ static void produce_one(struct load *load, long thread, struct steady_thread *pa
 	snprintf(key, sizeof(key), "%ld.%llu", thread, (unsigned long long) number % load->keys);
 	SET(page->begun, number + 1);
 	queued = queued_ns(schedstat);
+	used = usage_now();
 	before = now_ns();
 	refused = ast_kafka_produce(load->producer, load->topic, key, value, load->bytes) != 0;
 	took = now_ns() - before;
-	queued = took > MIN((int64_t) page->own_ns, STEADY_SLOW_NS) ? queued_ns(schedstat) - queued : 0;
+	own = took;
+	if (took > MIN((int64_t) page->own_ns, STEADY_SLOW_NS)) {
+		own = own_ns(took, queued_ns(schedstat) - queued, &used);
+	}
 	SET(outcomes[number], refused ? STEADY_REFUSED : STEADY_ACCEPTED);
 	if (refused) {
 		SET(page->refused, page->refused + 1);
@@ -113,10 +144,10 @@ static void produce_one(struct load *load, long thread, struct steady_thread *pa
 	}
 	if (took > STEADY_SLOW_NS) {
 		SET(page->slow, page->slow + 1);
-		SET(page->slow_own, page->slow_own + (took - queued > STEADY_SLOW_NS));
+		SET(page->slow_own, page->slow_own + (own > STEADY_SLOW_NS));
 	}
-	if (took - queued > (int64_t) page->own_ns) {
-		SET(page->own_ns, took - queued);
+	if (own > (int64_t) page->own_ns) {
+		SET(page->own_ns, own);
 	}
 	if (took > (int64_t) page->worst_ns) {
 		SET(page->worst_ns, took);

@@ -41,8 +41,8 @@ struct steady_thread {
 	uint64_t refused;
 	uint64_t worst_ns; /* the longest call */
 	uint64_t slow;     /* calls that took longer than STEADY_SLOW_NS */
-	uint64_t slow_own; /* calls that took longer than that without the time in which they waited for a processor */
-	uint64_t own_ns;   /* the longest call without that time */
+	uint64_t slow_own; /* calls whose own time was longer than that: without waits for a processor, interrupts, and so on */
+	uint64_t own_ns;   /* the longest own time */
 	uint64_t took[STEADY_BUCKETS]; /* calls by the binary logarithm of their nanoseconds */
 };
 
