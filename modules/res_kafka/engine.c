@@ -27,7 +27,6 @@
 
 #include "build.h"
 #include "boundary/kernel_limits.h"
-#include "engine_internal.h"
 #include "internal.h"
 
 /* The engine's place, seen from this module's own directory. A folder of its own keeps it away from autoload, which
@@ -42,15 +41,18 @@
 #define END_MS 1000
 #define END_UNASKED_MS 5000
 
+/* How long a thread sleeps that waits for an engine, ms: an end that comes meanwhile is noticed by then. */
+#define ENDED_MS 200
+
 struct peer *engine_peer;
 
 static struct supervisor *supervisor;
-static struct stage_memory memory;
+struct record_limits engine_limits;
+struct stage_memory engine_memory;
 static bool has_memory;
-static struct resk_limits the_limits;
-static char *folder; /* limits.stage_folder */
+static char *folder; /* of durable slabs */
 static int folder_lock = -1;
-static bool stopped; /* resk_stop has returned */
+static bool stopped; /* engine_stop has returned */
 
 AST_MUTEX_DEFINE_STATIC(pump_lock);
 static struct stage_pump *pump; /* under the lock, as is */
@@ -99,14 +101,13 @@ static void serve(void)
 		stage_pump_engine_new(pump);
 	}
 	ast_mutex_unlock(&pump_lock);
-	refusals_send();
 }
 
 /* Reads what the engine says of itself. Returns NULL, or why it is unacceptable; "" = it refuses this module, and has a line
  * in the log about it before it ends. */
 static const char *read_hello(const unsigned char *fields, size_t length)
 {
-	struct resk_limits limits = { 0 };
+	struct record_limits limits = { 0 };
 	struct boundary_reader reader;
 	const char *build, *bytes, *stage_folder;
 	size_t byte_count;
@@ -137,8 +138,7 @@ static const char *read_hello(const unsigned char *fields, size_t length)
 	if (!folder) {
 		memcpy(limits.topic_bytes, bytes, sizeof(limits.topic_bytes));
 		folder = ast_strdup(stage_folder);
-		limits.stage_folder = folder;
-		the_limits = limits;
+		engine_limits = limits;
 		lock_folder();
 	}
 	return NULL;
@@ -240,7 +240,7 @@ static int engine_path(char *path, size_t size)
 	return 0;
 }
 
-int engine_open(struct resk_limits *limits)
+int engine_open(void)
 {
 	char path[PATH_MAX];
 	struct supervisor_options options = {
@@ -255,7 +255,7 @@ int engine_open(struct resk_limits *limits)
 	if (engine_path(path, sizeof(path))) {
 		return -1;
 	}
-	error = stage_memory_open(&memory);
+	error = stage_memory_open(&engine_memory);
 	has_memory = !error;
 	engine_peer = has_memory ? peer_create(engine_says, NULL) : NULL;
 	if (!engine_peer) {
@@ -264,9 +264,9 @@ int engine_open(struct resk_limits *limits)
 		return -1;
 	}
 	options.peer = engine_peer;
-	options.handed[0] = memory.control_file;
-	options.handed[1] = memory.plain_file;
-	options.handed[2] = memory.wake;
+	options.handed[0] = engine_memory.control_file;
+	options.handed[1] = engine_memory.plain_file;
+	options.handed[2] = engine_memory.wake;
 	if (supervisor_start(&options, &supervisor)) {
 		return -1;
 	}
@@ -277,18 +277,12 @@ int engine_open(struct resk_limits *limits)
 	if (error) {
 		return -1;
 	}
-	*limits = the_limits;
 	return 0;
 }
 
-const struct stage_memory *engine_memory(void)
+const char *engine_stage_folder(void)
 {
-	return &memory;
-}
-
-const struct resk_limits *engine_limits(void)
-{
-	return &the_limits;
+	return S_OR(folder, "");
 }
 
 uint64_t engine_now(void)
@@ -306,47 +300,75 @@ void engine_pump(struct stage_pump *new_pump)
 	ast_mutex_unlock(&pump_lock);
 }
 
-void engine_await(int timeout_ms)
+uint64_t engine_await(int timeout_ms)
 {
-	if (!engine_now()) {
+	uint64_t generation = engine_now();
+
+	if (!generation) {
 		supervisor_hurry(supervisor);
-		peer_wait(engine_peer, timeout_ms);
+		generation = peer_wait(engine_peer, timeout_ms);
 	}
+	return generation;
 }
 
-enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation, int timeout_ms, const void *tag,
-	struct peer_answer *answer)
+uint64_t engine_await_until(const int *ended)
+{
+	uint64_t generation = 0;
+
+	while (!__atomic_load_n(ended, __ATOMIC_SEQ_CST) && !(generation = peer_wait(engine_peer, ENDED_MS)) && !peer_is_closed(engine_peer)) {
+	}
+	return generation;
+}
+
+enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation, int timeout_ms, const void *tag, size_t most,
+	struct answer *answer)
 {
 	enum peer_result result = PEER_NO_MEMORY;
+	struct peer_answer received = { 0 };
 
-	answer->fields = NULL;
 	if (!boundary_finish(request)) {
-		result = peer_call(engine_peer, generation, request->bytes, request->used, timeout_ms, tag, answer);
+		result = peer_call(engine_peer, generation, request->bytes, request->used, timeout_ms, tag, most, &received);
 	}
 	boundary_free(request);
+	answer->fields = received.fields;
+	boundary_read(&answer->reader, received.fields, received.length);
 	return result;
 }
 
-int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *peer_result)
+int answer_end(struct answer *answer)
 {
-	struct boundary_reader reader;
-	struct peer_answer answer;
-	enum peer_result asked = engine_ask(request, generation, timeout_ms, NULL, &answer);
-	int32_t result = RESK_ESTATE;
+	int broken = boundary_end(&answer->reader);
 
-	if (asked == PEER_OK) {
-		boundary_read(&reader, answer.fields, answer.length);
-		result = boundary_get_int32(&reader);
-		if (boundary_end(&reader)) {
-			engine_broken();
-			result = RESK_ESTATE;
-		}
-		peer_free(answer.fields);
+	if (broken) {
+		engine_broken();
 	}
-	if (peer_result) {
-		*peer_result = asked;
+	peer_free(answer->fields);
+	answer->fields = NULL;
+	return broken;
+}
+
+int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *asked)
+{
+	struct answer answer;
+	int32_t result;
+
+	*asked = engine_ask(request, generation, timeout_ms, NULL, 0, &answer);
+	if (*asked != PEER_OK) {
+		return RESK_ESTATE;
 	}
-	return result;
+	result = boundary_get_int32(&answer.reader);
+	return answer_end(&answer) ? RESK_ESTATE : result;
+}
+
+void engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms)
+{
+	struct boundary_writer request = { 0 };
+	struct answer answer;
+
+	boundary_begin(&request, kind, 0, 1);
+	boundary_put_number(&request, number);
+	engine_ask(&request, generation, timeout_ms, NULL, 0, &answer);
+	peer_free(answer.fields);
 }
 
 /* The engine bounds a stop itself, by grace_ms, each connection's flush_timeout_ms and a second for the closing, and one that hangs
@@ -357,10 +379,10 @@ int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, 
  * it takes all that is staged, which the pump may not have handed over yet, delivers it or writes it to disk, and ends. */
 #define SUCCESSOR_MS 3000
 
-void resk_stop(uint32_t grace_ms)
+void engine_stop(uint32_t grace_ms)
 {
 	struct boundary_writer request = { 0 };
-	struct peer_answer answer;
+	struct answer answer;
 	enum peer_result asked;
 
 	if (!engine_peer || !supervisor || stopped) {
@@ -369,7 +391,7 @@ void resk_stop(uint32_t grace_ms)
 	supervisor_hasten(supervisor);
 	boundary_begin(&request, BOUNDARY_STOP, 0, 1);
 	boundary_put_number(&request, grace_ms);
-	asked = engine_ask(&request, 0, STOP_MS, NULL, &answer);
+	asked = engine_ask(&request, 0, STOP_MS, NULL, 0, &answer);
 	if (asked == PEER_OK) {
 		stopped = true;
 		peer_free(answer.fields);
@@ -396,13 +418,13 @@ void engine_close(int forget)
 	peer_destroy(engine_peer);
 	engine_peer = NULL;
 	if (has_memory) {
-		stage_memory_close(&memory);
+		stage_memory_close(&engine_memory);
 		has_memory = false;
 	}
 	replay_clear();
-	names_clear();
+	connections_clear();
 	commands_clear();
-	deliveries_clear();
+	subscriptions_clear();
 	ast_free(folder);
 	folder = NULL;
 }

@@ -15,11 +15,6 @@
 
 #include "asterisk.h"
 
-#include <pthread.h>
-
-#include "asterisk/astobj2.h"
-#include "asterisk/linkedlists.h"
-#include "asterisk/lock.h"
 #include "asterisk/logger.h"
 #include "asterisk/module.h"
 #include "asterisk/time.h"
@@ -29,7 +24,6 @@
 
 struct teller {
 	AST_LIST_ENTRY(teller) next; /* of those with a thread */
-	uint64_t generation; /* of the engine that the thread asks */
 	uint64_t id; /* of the engine's queue of reports */
 	struct worker *worker;
 	ast_kafka_report_cb callback;
@@ -54,17 +48,20 @@ static uint32_t deaths, shown;
 /* How long the end of Asterisk waits for callbacks with the last reports. */
 #define STOP_WAIT_MS 500
 
-/* Signalled when a teller has nothing outstanding, has been ended or its thread ends; with the lock, for busy alone. */
+/* Signalled when a teller has nothing outstanding, has been ended or its thread ends; of those in the list. */
 AST_MUTEX_DEFINE_STATIC(settling);
 static ast_cond_t settled = PTHREAD_COND_INITIALIZER;
-static int busy; /* tellers with a thread */
+static uint64_t last_id; /* of a queue, ever: atomic */
+
+/* How long to wait for memory, or for an engine to end that broke the rules, ms. */
+#define RETRY_MS 200
 
 static void teller_destroy(void *obj)
 {
 	struct teller *teller = obj;
 
 	ao2_cleanup(teller->worker);
-	turn_destroy(&teller->turn);
+	ast_mutex_destroy(&teller->turn.lock);
 	tickets_destroy(&teller->tickets);
 }
 
@@ -86,25 +83,10 @@ static void drop_outstanding(struct teller *teller)
 /* Calls back, unless the teller has been ended. */
 static void call_back(struct teller *teller, const struct ast_kafka_report *report)
 {
-	turn_take(&teller->turn);
-	if (!__atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
-		turn_enter(&teller->turn);
+	if (!turn_begin(&teller->turn, &teller->ended)) {
 		teller->callback(report, teller->userdata);
-		turn_leave(&teller->turn);
 		drop_outstanding(teller);
-	}
-	turn_give(&teller->turn);
-}
-
-/* Tells one report, unless it was told already. */
-static void tell(struct teller *teller, const struct resk_report *r)
-{
-	struct ast_kafka_report report = {
-		.topic = r->topic, .partition = r->partition, .offset = r->offset, .error = r->error,
-	};
-
-	if (tickets_redeem(&teller->tickets, r->opaque, &report.opaque)) {
-		call_back(teller, &report);
+		turn_end(&teller->turn);
 	}
 }
 
@@ -176,28 +158,58 @@ static void tell_lost(struct teller *teller)
 	}
 }
 
+/* Reads reports and calls back with each, unless that was done already. */
+static void tell(struct teller *teller, struct boundary_reader *reader, uint32_t count)
+{
+	struct ast_kafka_report report;
+	uint64_t number;
+
+	for (; count; count--) {
+		number = boundary_get_number(reader);
+		report.topic = boundary_get_string(reader);
+		report.partition = boundary_get_int32(reader);
+		report.offset = (int64_t) boundary_get_number(reader);
+		report.error = boundary_get_text(reader, NULL);
+		if (!reader->failed && tickets_redeem(&teller->tickets, number, &report.opaque)) {
+			call_back(teller, &report);
+		}
+	}
+}
+
 static void run(void *object)
 {
 	struct teller *teller = object;
-	struct resk_report_batch *batch;
-	size_t i;
+	struct boundary_writer request = { 0 };
+	uint64_t generation, known = 0;
+	struct answer answer;
+	uint32_t count = 1;
+	bool lost = false; /* the last answer was */
 
-	while ((batch = resk_reports_next(teller->id, &teller->ended, &teller->generation))) {
-		if (batch->engine_died) {
+	while (count && (generation = engine_await_until(&teller->ended))) {
+		if (known && known != generation) {
 			tell_lost(teller);
 		}
-		for (i = 0; i < batch->count; i++) {
-			tell(teller, &batch->reports[i]);
+		lost = lost && known == generation;
+		known = generation;
+		boundary_begin(&request, BOUNDARY_REPORTS_NEXT, 0, 1);
+		boundary_put_number(&request, teller->id);
+		boundary_put_number(&request, lost);
+		lost = engine_ask(&request, generation, LOST_MS, &teller->ended, 0, &answer) != PEER_OK;
+		if (!lost) {
+			count = boundary_get_count(&answer.reader, 2 * sizeof(uint32_t) + 3 * sizeof(uint64_t));
+			tell(teller, &answer.reader, count);
+			if (answer_end(&answer)) {
+				count = 1;
+				usleep(RETRY_MS * 1000);
+			}
+		} else if (engine_now() == generation && !__atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
+			usleep(RETRY_MS * 1000); /* memory comes back */
 		}
-		resk_reports_free(batch);
 	}
 	AST_LIST_LOCK(&tellers);
 	AST_LIST_REMOVE(&tellers, teller, next);
 	AST_LIST_UNLOCK(&tellers);
-	ast_mutex_lock(&settling);
-	busy--;
-	ast_cond_broadcast(&settled);
-	ast_mutex_unlock(&settling);
+	settle();
 }
 
 static int nothing_to_come(const struct teller *teller)
@@ -207,7 +219,7 @@ static int nothing_to_come(const struct teller *teller)
 
 static int nobody_busy(const struct teller *unused)
 {
-	return !busy;
+	return AST_LIST_EMPTY(&tellers);
 }
 
 /* Waits for at most that long until so it is. */
@@ -228,12 +240,14 @@ void reports_stop(void)
 	await(nobody_busy, NULL, STOP_WAIT_MS);
 }
 
-/* Ends a teller without waiting for anything. */
+/* Ends a teller without waiting for a callback. */
 static void end(struct teller *teller)
 {
 	__atomic_store_n(&teller->ended, 1, __ATOMIC_SEQ_CST);
 	settle();
-	resk_reports_close(teller->id, &teller->ended);
+	replay_drop(REPLAY_REPORTS, teller->id);
+	engine_send_number(BOUNDARY_REPORTS_CLOSE, 0, teller->id, ASK_MS);
+	peer_cancel(engine_peer, &teller->ended);
 }
 
 int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms)
@@ -269,6 +283,12 @@ static void reports_destroy(void *obj)
 	ao2_cleanup(reports->producer);
 }
 
+/* How many records the producer's connection may hold. */
+static int64_t queue_limit(struct ast_kafka_producer *producer)
+{
+	return __atomic_load_n(&stage_gate(producer_stage(producer))->max_frames, __ATOMIC_RELAXED);
+}
+
 /* Counts a record as outstanding, unless too many are. Inside a callback the record that it is about, which is outstanding
  * until it returns, leaves its place to another. */
 static int add_outstanding(struct teller *teller, int64_t limit)
@@ -282,30 +302,31 @@ static int add_outstanding(struct teller *teller, int64_t limit)
 	return -1;
 }
 
-/* Starts the thread of a teller that has its callback. */
+/* Has this engine and each later one make the queue, and starts the teller's thread. */
 static int start(struct teller *teller)
 {
-	if (resk_reports_open(&teller->id) != RESK_OK) {
+	struct boundary_writer request = { 0 };
+	int error;
+
+	teller->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_SEQ_CST);
+	boundary_begin(&request, BOUNDARY_REPORTS_OPEN, 0, 1);
+	boundary_put_number(&request, teller->id);
+	error = peer_is_closed(engine_peer) || boundary_finish(&request)
+		|| replay_keep(REPLAY_REPORTS, teller->id, &request, 0, NULL);
+	boundary_free(&request);
+	if (error) {
 		return -1;
 	}
-	ast_mutex_lock(&settling);
-	busy++;
-	ast_mutex_unlock(&settling);
 	AST_LIST_LOCK(&tellers);
-	AST_LIST_INSERT_TAIL(&tellers, teller, next);
-	AST_LIST_UNLOCK(&tellers);
 	teller->worker = worker_start(run, teller);
 	if (teller->worker) {
-		return 0;
+		AST_LIST_INSERT_TAIL(&tellers, teller, next);
 	}
-	AST_LIST_LOCK(&tellers);
-	AST_LIST_REMOVE(&tellers, teller, next);
 	AST_LIST_UNLOCK(&tellers);
-	ast_mutex_lock(&settling);
-	busy--;
-	ast_mutex_unlock(&settling);
-	resk_reports_close(teller->id, &teller->ended);
-	return -1;
+	if (!teller->worker) {
+		end(teller);
+	}
+	return teller->worker ? 0 : -1;
 }
 
 struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *producer, ast_kafka_report_cb callback,
@@ -324,7 +345,7 @@ struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *pr
 		ao2_cleanup(reports);
 		return NULL;
 	}
-	turn_init(&teller->turn);
+	ast_mutex_init(&teller->turn.lock);
 	tickets_init(&teller->tickets);
 	teller->callback = callback;
 	teller->userdata = userdata;
@@ -354,16 +375,16 @@ int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *to
 		return -1;
 	}
 	if (!teller || __atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
-		return producer_refuse(teller ? reports->producer : NULL, RESK_REFUSED_ARGUMENT, topic);
+		return stages_refuse(producer_stage(teller ? reports->producer : NULL), RESK_REFUSED_ARGUMENT, topic);
 	}
 	/* A report that nobody takes keeps a record's place, or a callback that hangs would let them pile up without end. */
-	if (add_outstanding(teller, producer_queue_limit(reports->producer))) {
-		return producer_refuse(reports->producer, RESK_REFUSED_FULL_FRAMES, topic);
+	if (add_outstanding(teller, queue_limit(reports->producer))) {
+		return stages_refuse(producer_stage(reports->producer), RESK_REFUSED_FULL_FRAMES, topic);
 	}
 	report.opaque = tickets_take(&teller->tickets, opaque, __atomic_load_n(&deaths, __ATOMIC_SEQ_CST));
 	if (!report.opaque) {
 		drop_outstanding(teller);
-		return producer_refuse(reports->producer, RESK_REFUSED_NO_MEMORY, topic);
+		return stages_refuse(producer_stage(reports->producer), RESK_REFUSED_NO_MEMORY, topic);
 	}
 	if (producer_record(reports->producer, &record)) {
 		tickets_redeem(&teller->tickets, report.opaque, &opaque);

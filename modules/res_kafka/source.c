@@ -12,7 +12,6 @@
 
 #include "asterisk.h"
 
-#include "asterisk/astobj2.h"
 #include "asterisk/logger.h"
 #include "asterisk/utils.h"
 
@@ -35,17 +34,11 @@ static void source_destroy(void *obj)
 
 int ast_kafka_source_reload(struct ast_kafka_source *source)
 {
-	struct ast_kafka_producer *producer = NULL, *old;
-	struct entries entries;
+	struct ast_kafka_producer *producer;
 	char *connection = NULL;
-	int res;
 
-	if (in_forked_child() || !producers_running("event source", source->kind) || entries_load(source->file, &entries)) {
-		return -1;
-	}
-	res = resk_source_open(source->kind, entries.list, entries.count, &source->number, &connection);
-	entries_free(&entries);
-	if (res != RESK_OK) {
+	if (in_forked_child() || !stages_running("event source", source->kind)
+		|| config_source(source->kind, source->file, &source->number, &connection)) {
 		return -1;
 	}
 	producer = ast_kafka_get_producer(connection);
@@ -54,10 +47,9 @@ int ast_kafka_source_reload(struct ast_kafka_source *source)
 		return -1;
 	}
 	ao2_lock(source);
-	old = source->producer;
-	source->producer = producer;
+	SWAP(source->producer, producer);
 	ao2_unlock(source);
-	ao2_cleanup(old);
+	ao2_cleanup(producer);
 	return 0;
 }
 

@@ -119,42 +119,29 @@ int workers_busy(void)
 	return count;
 }
 
-void turn_init(struct turn *turn)
-{
-	ast_mutex_init(&turn->lock);
-}
-
-void turn_destroy(struct turn *turn)
-{
-	ast_mutex_destroy(&turn->lock);
-}
-
-void turn_take(struct turn *turn)
+int turn_begin(struct turn *turn, const int *ended)
 {
 	ast_mutex_lock(&turn->lock);
-}
-
-void turn_give(struct turn *turn)
-{
-	ast_mutex_unlock(&turn->lock);
-}
-
-void turn_enter(struct turn *turn)
-{
+	if (__atomic_load_n(ended, __ATOMIC_SEQ_CST)) {
+		ast_mutex_unlock(&turn->lock);
+		return -1;
+	}
 	turn->inside = pthread_self();
 	turn->is_inside = 1;
+	return 0;
 }
 
-void turn_leave(struct turn *turn)
+void turn_end(struct turn *turn)
 {
 	turn->is_inside = 0;
+	ast_mutex_unlock(&turn->lock);
 }
 
 int turn_is_mine(struct turn *turn)
 {
 	int mine = 0;
 
-	/* The lock is recursive: whoever is inside gets it again, and nobody else does. */
+	/* The lock is recursive: the thread inside gets it again, and no other thread does. */
 	if (!ast_mutex_trylock(&turn->lock)) {
 		mine = turn->is_inside && pthread_equal(turn->inside, pthread_self());
 		ast_mutex_unlock(&turn->lock);
@@ -164,6 +151,6 @@ int turn_is_mine(struct turn *turn)
 
 void turn_wait(struct turn *turn)
 {
-	turn_take(turn);
-	turn_give(turn);
+	ast_mutex_lock(&turn->lock);
+	ast_mutex_unlock(&turn->lock);
 }

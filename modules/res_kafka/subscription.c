@@ -1,0 +1,415 @@
+/*
+ * res_kafka: subscriptions.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+/*! \file
+ *
+ * \brief Subscriptions, across the deaths of engines. Each has a thread that fetches messages and calls back.
+ *
+ * The thread subscribes again at a new engine (bound). No callback runs then; the new engine would count its end for one of
+ * its own messages.
+ */
+
+#include "asterisk.h"
+
+#include "asterisk/logger.h"
+#include "asterisk/utils.h"
+
+#include "internal.h"
+
+/* How long to wait for memory, or for an engine to end that broke the rules, ms. */
+#define PAUSE_MS 200
+
+/* How long a subscription waits that the new engine cannot serve, because a reload has removed its connection, in steps of
+ * PAUSE_MS. */
+#define RETRY_STEPS 5
+
+/* How long the end may take, ms; the engine itself takes about one second at most. */
+#define END_MS 2000
+
+/* The longest id of a member that is kept, bytes: Kafka's are the client's id, at most 249 here, and a UUID. */
+#define MEMBER_MAX 1024
+
+/* The most bytes of pauses that are kept. */
+#define PAUSES_MAX 65536
+
+struct subscription {
+	struct worker *worker;
+	struct seat *seat; /* a reference */
+	ast_kafka_message_cb callback;
+	ast_kafka_record_cb record_callback; /* the one or the other */
+	void *userdata;
+	uint64_t id; /* of its progress record; 0 = there is none */
+	struct resk_progress *progress;
+	char *topics;
+	char *pauses; /* lines for the next engine, see the message subscribe */
+	char *member; /* which it is in its group, for the next engine to take out if this one is killed */
+	uint64_t generation; /* of the engine that knows it, 0 = none; atomic */
+	int ended;           /* no callback begins any more; atomic */
+	struct ast_kafka_record_header *headers; /* the thread's alone */
+	size_t header_room;
+};
+
+AST_MUTEX_DEFINE_STATIC(lock); /* of member and pauses, and of what follows */
+static uint64_t last_number;   /* of a progress record */
+static struct subscription *users[RESK_PROGRESS]; /* by the number of their progress record */
+
+void subscriptions_clear(void)
+{
+	ast_mutex_lock(&lock);
+	memset(users, 0, sizeof(users));
+	last_number = 0;
+	ast_mutex_unlock(&lock);
+}
+
+/* Finds a free progress record, the one longest unused. Returns its number, 0 = there is none. */
+static uint64_t number_get(struct subscription *s)
+{
+	uint64_t number = 0;
+	int i;
+
+	ast_mutex_lock(&lock);
+	for (i = 1; i < RESK_PROGRESS && !number; i++) {
+		last_number = last_number % (RESK_PROGRESS - 1) + 1;
+		if (!users[last_number]) {
+			number = last_number;
+			users[number] = s;
+		}
+	}
+	ast_mutex_unlock(&lock);
+	return number;
+}
+
+void subscriptions_member(uint64_t number, const char *member)
+{
+	char *copy = strlen(member) <= MEMBER_MAX ? ast_strdup(member) : NULL;
+
+	ast_mutex_lock(&lock);
+	if (copy && number < RESK_PROGRESS && users[number]) {
+		SWAP(users[number]->member, copy);
+	}
+	ast_mutex_unlock(&lock);
+	ast_free(copy);
+}
+
+static int has_ended(const struct subscription *s)
+{
+	return __atomic_load_n(&s->ended, __ATOMIC_SEQ_CST);
+}
+
+/* Adds a pause, or the end of one. It replaces earlier ones of the same topics, and of all when topics is "". Returns 0 or -1. */
+static int note_pause(struct subscription *s, const char *topics, int on)
+{
+	size_t length = strlen(topics), room;
+	const char *line, *next;
+	char *noted, *at;
+	int result = -1;
+
+	ast_mutex_lock(&lock);
+	room = strlen(S_OR(s->pauses, "")) + length + 3;
+	noted = at = room <= PAUSES_MAX && !strchr(topics, '\n') ? ast_malloc(room) : NULL;
+	if (noted) {
+		for (line = S_OR(s->pauses, ""); *line; line = next) {
+			next = strchr(line, '\n') + 1;
+			if (length && (next - line != (ssize_t) length + 2 || memcmp(line + 1, topics, length))) {
+				at = mempcpy(at, line, next - line);
+			}
+		}
+		sprintf(at, "%c%s\n", on ? '+' : '-', topics);
+		SWAP(s->pauses, noted);
+		result = 0;
+	}
+	ast_mutex_unlock(&lock);
+	ast_free(noted);
+	return result;
+}
+
+/* Tells an engine of a subscription. Only the subscription's thread, or before there is one. */
+static int32_t introduce(struct subscription *s, uint64_t generation, enum peer_result *asked)
+{
+	struct boundary_writer request = { 0 };
+	int32_t result;
+
+	__atomic_store_n(&s->progress->delivered, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&s->progress->hurry, 0, __ATOMIC_SEQ_CST);
+	boundary_begin(&request, BOUNDARY_SUBSCRIBE, 0, 1);
+	boundary_put_string(&request, s->seat->name);
+	boundary_put_string(&request, s->topics);
+	boundary_put_number(&request, s->id);
+	ast_mutex_lock(&lock);
+	boundary_put_string(&request, S_OR(s->member, ""));
+	boundary_put_string(&request, S_OR(s->pauses, ""));
+	ast_mutex_unlock(&lock);
+	result = engine_ask_result(&request, generation, ASK_MS, asked);
+	if (result == RESK_OK) {
+		__atomic_store_n(&s->generation, generation, __ATOMIC_SEQ_CST);
+	} else if (*asked == PEER_LATE) {
+		engine_send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS); /* so that it can be asked again */
+	}
+	return result;
+}
+
+/* Waits until the subscription is known to the engine that serves. Returns the generation, 0 = it has ended. */
+static uint64_t bound(struct subscription *s)
+{
+	enum peer_result asked;
+	uint64_t generation;
+	int steps;
+
+	while ((generation = engine_await_until(&s->ended)) && generation != __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST)
+		&& introduce(s, generation, &asked) != RESK_OK) {
+		for (steps = 0; steps < RETRY_STEPS && !has_ended(s) && !peer_is_closed(engine_peer); steps++) {
+			usleep(PAUSE_MS * 1000);
+		}
+	}
+	return has_ended(s) ? 0 : generation;
+}
+
+/* Reads a message, which stays where it was received. Returns -1 without memory for its headers. */
+static int get_message(struct subscription *s, struct boundary_reader *reader, struct ast_kafka_record *m)
+{
+	size_t i;
+
+	m->topic = boundary_get_string(reader);
+	m->partition = boundary_get_int32(reader);
+	m->offset = (int64_t) boundary_get_number(reader);
+	m->timestamp_ms = (int64_t) boundary_get_number(reader);
+	m->key = boundary_get_text(reader, &m->key_len);
+	m->payload = boundary_get_text(reader, &m->len);
+	m->header_count = boundary_get_count(reader, 2 * sizeof(uint32_t));
+	if (m->header_count > s->header_room) {
+		ast_free(s->headers);
+		s->headers = ast_calloc(m->header_count, sizeof(*s->headers));
+		s->header_room = s->headers ? m->header_count : 0;
+		if (!s->headers) {
+			return -1;
+		}
+	}
+	m->headers = m->header_count ? s->headers : NULL;
+	for (i = 0; i < m->header_count; i++) {
+		s->headers[i].name = boundary_get_string(reader);
+		s->headers[i].value = boundary_get_text(reader, &s->headers[i].value_len);
+	}
+	return 0;
+}
+
+/* Counts a message as delivered. */
+static void count_delivered(struct subscription *s)
+{
+	__atomic_add_fetch(&s->progress->delivered, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Calls back with one message, unless the subscription has ended: then -1. consumer is lent to callbacks that take one. */
+static int deliver(struct subscription *s, struct ast_kafka_consumer *consumer, const struct ast_kafka_record *m)
+{
+	if (turn_begin(&s->seat->turn, &s->ended)) {
+		return -1;
+	}
+	if (s->callback) {
+		s->callback(m->topic, m->partition, m->offset, m->payload, m->len, m->key, m->key_len, s->userdata);
+	} else {
+		s->record_callback(consumer, m, s->userdata);
+	}
+	count_delivered(s);
+	turn_end(&s->seat->turn);
+	return 0;
+}
+
+/* Delivers messages of an answer, until the engine is in a hurry or gone. Messages that are not delivered come again. Returns -1 when
+ * they cannot be read. */
+static int deliver_all(struct subscription *s, struct boundary_reader *reader, uint32_t count, uint64_t generation)
+{
+	struct ast_kafka_consumer *consumer = s->record_callback ? consumer_lend(s->seat) : NULL;
+	int result = s->record_callback && !consumer ? -1 : 0;
+	struct ast_kafka_record message = { 0 };
+	uint32_t i;
+
+	for (i = 0; i < count && !result; i++) {
+		result = get_message(s, reader, &message);
+		if (reader->failed) {
+			engine_broken();
+			result = -1;
+		}
+		if (result || __atomic_load_n(&s->progress->hurry, __ATOMIC_SEQ_CST) || generation != engine_now()
+			|| deliver(s, consumer, &message)) {
+			break;
+		}
+	}
+	if (consumer) {
+		consumer_return(consumer);
+	}
+	return result;
+}
+
+/* A message is longer than the connection's limit: it is left out. The limit was another one when the answer was asked for if a reload
+ * came meanwhile: then it is asked for again. */
+static void leave_out(struct subscription *s, struct boundary_reader *reader, uint64_t needed)
+{
+	struct ast_kafka_record message = { 0 };
+
+	usleep(PAUSE_MS * 1000); /* so that an engine that says so for ever costs nothing */
+	if (get_message(s, reader, &message) || reader->failed || needed <= connection_most(s->seat->name)) {
+		return;
+	}
+	ast_log(LOG_ERROR, "A message of Kafka connection '%s' is left out, topic '%s' partition %d offset %lld: it needs %llu bytes, more than %zu; "
+		"a larger message_max_bytes raises the limit\n", s->seat->name, message.topic, message.partition, (long long) message.offset,
+		(unsigned long long) needed, connection_most(s->seat->name));
+	count_delivered(s);
+}
+
+static void run(void *object)
+{
+	struct subscription *s = object;
+	struct boundary_writer request = { 0 };
+	enum peer_result asked;
+	struct answer answer;
+	uint64_t generation, needed;
+	uint32_t count = 1;
+
+	while (count && (generation = bound(s))) {
+		size_t most = connection_most(s->seat->name);
+
+		boundary_begin(&request, BOUNDARY_NEXT, 0, 1);
+		boundary_put_number(&request, s->id);
+		boundary_put_number(&request, most);
+		asked = engine_ask(&request, generation, LOST_MS, s, most, &answer);
+		if (asked == PEER_OK) {
+			needed = boundary_get_number(&answer.reader);
+			count = boundary_get_count(&answer.reader, 4 * sizeof(uint32_t) + 3 * sizeof(uint64_t));
+			if (answer.reader.failed) {
+				engine_broken();
+				count = 1;
+			} else if (needed) {
+				leave_out(s, &answer.reader, needed);
+			} else if (deliver_all(s, &answer.reader, count, generation)) {
+				usleep(PAUSE_MS * 1000); /* its engine is being ended, or memory comes back */
+			}
+			peer_free(answer.fields);
+		} else if (asked == PEER_NO_MEMORY) {
+			usleep(PAUSE_MS * 1000);
+		}
+	}
+	__atomic_store_n(&s->ended, 1, __ATOMIC_SEQ_CST);
+	if ((generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST))) {
+		engine_send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS);
+	}
+}
+
+static void subscription_destroy(void *obj)
+{
+	struct subscription *s = obj;
+
+	if (s->id) {
+		ast_mutex_lock(&lock);
+		users[s->id] = NULL;
+		ast_mutex_unlock(&lock);
+	}
+	ao2_cleanup(s->worker);
+	ao2_cleanup(s->seat);
+	ast_free(s->topics);
+	ast_free(s->pauses);
+	ast_free(s->member);
+	ast_free(s->headers);
+}
+
+struct subscription *subscription_start(struct seat *seat, const char *topics, ast_kafka_message_cb callback,
+	ast_kafka_record_cb record_callback, void *userdata)
+{
+	struct subscription *s = ao2_alloc_options(sizeof(*s), subscription_destroy, AO2_ALLOC_OPT_LOCK_NOLOCK);
+	enum peer_result asked = PEER_AWAY;
+	uint64_t generation = engine_now();
+	int32_t result = RESK_ESTATE;
+
+	if (!s || !(s->topics = ast_strdup(topics))) {
+		ao2_cleanup(s);
+		return NULL;
+	}
+	s->seat = ao2_bump(seat);
+	s->callback = callback;
+	s->record_callback = record_callback;
+	s->userdata = userdata;
+	s->id = number_get(s);
+	s->progress = &engine_memory.control->progress[s->id];
+	if (!s->id) {
+		ast_log(LOG_ERROR, "No more than %d Kafka subscriptions are possible\n", RESK_PROGRESS - 1);
+	} else if (topics[strspn(topics, " \t,")] == '\0') {
+		ast_log(LOG_ERROR, "No topic to subscribe to on Kafka connection '%s'\n", seat->name);
+	} else if (!connection_can(seat->name, true, true)) {
+		result = RESK_ENOENT;
+	} else {
+		result = generation ? introduce(s, generation, &asked) : RESK_OK;
+		result = asked == PEER_OK ? result : RESK_OK; /* else the thread asks the next engine */
+	}
+	if (result == RESK_OK && !(s->worker = worker_start(run, s))) {
+		ast_log(LOG_ERROR, "Kafka connection '%s' is not subscribed to, without a thread for its messages\n", seat->name);
+		engine_send_number(BOUNDARY_SUBSCRIPTION_FREE, 0, s->id, ASK_MS);
+		result = RESK_ESTATE;
+	}
+	if (result != RESK_OK) {
+		ao2_ref(s, -1);
+		return NULL;
+	}
+	return s;
+}
+
+void subscription_end(struct subscription *s)
+{
+	uint64_t generation;
+
+	if (__atomic_exchange_n(&s->ended, 1, __ATOMIC_SEQ_CST)) {
+		return;
+	}
+	/* The thread stores the generation and then looks whether it has ended. */
+	generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
+	if (generation) {
+		engine_send_number(BOUNDARY_UNSUBSCRIBE, generation, s->id, END_MS);
+	}
+	peer_cancel(engine_peer, s); /* its thread, if the engine has not let it go by now */
+}
+
+void subscription_join(struct subscription *s)
+{
+	worker_join(s->worker);
+}
+
+int subscription_commit(struct subscription *s, int current)
+{
+	struct boundary_writer request = { 0 };
+	uint64_t generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
+	int32_t result = RESK_ESTATE;
+	enum peer_result asked;
+
+	if (generation) {
+		boundary_begin(&request, BOUNDARY_COMMIT, 0, 1);
+		boundary_put_number(&request, s->id);
+		boundary_put_number(&request, !!current);
+		result = engine_ask_result(&request, generation, connection_patience(s->seat->name), &asked);
+	}
+	if (result == RESK_ESTATE) {
+		ast_log(LOG_ERROR, "Nothing is committed for the subscription to '%s': the Kafka engine is being restarted, or stops\n", s->topics);
+	}
+	return result == RESK_OK ? 0 : -1;
+}
+
+int subscription_pause(struct subscription *s, const char *topics, int on)
+{
+	struct boundary_writer request = { 0 };
+	uint64_t generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
+	enum peer_result asked = PEER_AWAY;
+	int32_t result = RESK_OK;
+
+	if (note_pause(s, topics, on)) {
+		return -1;
+	}
+	if (generation) {
+		boundary_begin(&request, BOUNDARY_PAUSE, 0, 1);
+		boundary_put_number(&request, s->id);
+		boundary_put_string(&request, topics);
+		boundary_put_number(&request, !!on);
+		result = engine_ask_result(&request, generation, ASK_MS, &asked);
+	}
+	return asked == PEER_OK && result != RESK_OK ? -1 : 0;
+}
