@@ -10,7 +10,7 @@
 #define RES_KAFKA_MESSAGES_H
 
 /* Of the messages and of the shared memory; both sides refuse a peer of another number. */
-#define RESK_ABI_VERSION 11
+#define RESK_ABI_VERSION 13
 
 /* The longest frame, bytes, and the longest answer to a message marked "bulk", without the length itself. */
 #define BOUNDARY_FRAME_MAX    67108864u
@@ -51,6 +51,7 @@ enum resk_log_level {
 /* element Connection: name text, no_producer text, no_consumer text, request_timeout_ms uint32, messages_max
  * number, max_frames number, max_charge number, max_length number, linger_ns number, max_weight number,
  * shared number, memory number */
+/* element Position: topic text, partition int32, next int64 */
 /* element Header: name text, value text */
 /* element Received: topic text, partition int32, offset int64, timestamp_ms int64, key text, value text,
  * headers list of Header */
@@ -70,7 +71,8 @@ enum boundary_kind {
 	/* source_open: kind text, source number, entries list of Entry; answer: result int32, source number,
 	 * connection text */
 	BOUNDARY_SOURCE_OPEN = 4,
-	/* subscribe: name text, topics text, id number, member text, pauses text; answer: result int32 */
+	/* subscribe: name text, topics text, id number, member text, pauses text, positions list of Position;
+	 * answer: result int32 */
 	BOUNDARY_SUBSCRIBE = 6,
 	/* next (bulk): id number, most number; answer: needed number, messages list of Received */
 	BOUNDARY_NEXT = 7,

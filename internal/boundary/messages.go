@@ -165,6 +165,27 @@ func (m *Connection) Get(r *Reader) {
 	m.Memory = r.Number()
 }
 
+// Position is how far a subscription's callbacks have come in a partition.
+type Position struct {
+	Topic     string
+	Partition int32
+	Next      int64 // the offset behind the last message that was delivered
+}
+
+// Put implements Body.
+func (m *Position) Put(w *Writer) {
+	w.Text(m.Topic)
+	w.Number(uint64(m.Partition))
+	w.Number(uint64(m.Next))
+}
+
+// Get implements Body.
+func (m *Position) Get(r *Reader) {
+	m.Topic = r.Text()
+	m.Partition = r.Int32()
+	m.Next = int64(r.Number())
+}
+
 // Header is one header of a message.
 type Header struct {
 	Name  string
@@ -492,11 +513,12 @@ func (m *SourceOpenAnswer) Get(r *Reader) {
 
 // SubscribeRequest is the request subscribe, which makes a connection a member of its group.
 type SubscribeRequest struct {
-	Name   string // of the connection
-	Topics string // separated by commas
-	ID     uint64 // the delivery's number
-	Member string // which the engine before was in the group and had no time to leave; empty = none
-	Pauses string // a line for each pause, oldest first: + or - as pause is on or off, and its topics
+	Name      string     // of the connection
+	Topics    string     // separated by commas
+	ID        uint64     // the delivery's number
+	Member    string     // which the engine before was in the group and had no time to leave; empty = none
+	Pauses    string     // a line for each pause, oldest first: + or - as pause is on or off, and its topics
+	Positions []Position // after earlier engines; the offsets may not be committed
 }
 
 // Put implements Body.
@@ -506,6 +528,10 @@ func (m *SubscribeRequest) Put(w *Writer) {
 	w.Number(m.ID)
 	w.Text(m.Member)
 	w.Text(m.Pauses)
+	w.Count(len(m.Positions))
+	for i := range m.Positions {
+		m.Positions[i].Put(w)
+	}
 }
 
 // Get implements Body.
@@ -515,6 +541,15 @@ func (m *SubscribeRequest) Get(r *Reader) {
 	m.ID = r.Number()
 	m.Member = r.Text()
 	m.Pauses = r.Text()
+	{
+		n := r.Count(20)
+		m.Positions = make([]Position, 0, capacity(n))
+		for ; n > 0 && r.more(); n-- {
+			var e Position
+			e.Get(r)
+			m.Positions = append(m.Positions, e)
+		}
+	}
 }
 
 // SubscribeAnswer is the answer to subscribe.

@@ -4,7 +4,7 @@ import "slices"
 
 // ABIVersion numbers the table of messages and the layout of the shared memory. A change of either raises it: the
 // module refuses an engine of another number, and the engine such a module.
-const ABIVersion = 11
+const ABIVersion = 13
 
 // Type is the Go type of a field. On the wire there are numbers, texts and lists only.
 type Type int
@@ -138,6 +138,12 @@ var messageRecord = &Record{"Received", "Received is one message that a consumer
 	{Name: "headers", Type: List, Of: headerRecord},
 }}
 
+var positionRecord = &Record{"Position", "Position is how far a subscription's callbacks have come in a partition.", []Field{
+	{Name: "topic", Type: Text},
+	{Name: "partition", Type: Int32},
+	{Name: "next", Type: Int64, Meaning: "the offset behind the last message that was delivered"},
+}}
+
 var reportRecord = &Record{"Report", "Report is the outcome of one record whose frame asked for it.", []Field{
 	{Name: "opaque", Type: Uint64, Meaning: "as the frame has it"},
 	{Name: "topic", Type: Text},
@@ -210,6 +216,7 @@ var Messages = []Message{
 			id("delivery"),
 			{Name: "member", Type: Text, Meaning: "which the engine before was in the group and had no time to leave; empty = none"},
 			{Name: "pauses", Type: Text, Meaning: "a line for each pause, oldest first: + or - as pause is on or off, and its topics"},
+			{Name: "positions", Type: List, Of: positionRecord, Meaning: "after earlier engines; the offsets may not be committed"},
 		},
 		Answer: []Field{result}},
 	{Kind: 7, Name: "next", From: ModuleSide, Bulk: true,

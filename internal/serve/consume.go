@@ -20,7 +20,8 @@ type delivery struct {
 	shared *ingest.Progress // nil = forgotten
 	last   uint64           // delivered when it was forgotten
 
-	predecessor string // the member that a killed engine was, until it is asked for
+	predecessor string             // the member that a killed engine was, until it is asked for
+	positions   []consume.Position // the same of its messages
 	joined      func(member string)
 }
 
@@ -57,6 +58,15 @@ func (d *delivery) Predecessor() string {
 	return predecessor
 }
 
+// Positions implements consume.Membership.
+func (d *delivery) Positions() []consume.Position {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	positions := d.positions
+	d.positions = nil
+	return positions
+}
+
 // Joined implements consume.Membership.
 func (d *delivery) Joined(member string) {
 	d.mtx.Lock()
@@ -89,6 +99,9 @@ func subscribe(s *Server, q *boundary.SubscribeRequest) boundary.Body {
 	d := &delivery{shared: shared, predecessor: q.Member, joined: func(member string) {
 		s.conn.Post(boundary.MemberKind, &boundary.MemberRequest{ID: q.ID, Member: member})
 	}}
+	for _, p := range q.Positions {
+		d.positions = append(d.positions, consume.Position{Topic: p.Topic, Partition: p.Partition, Next: p.Next})
+	}
 	err := s.engine.Subscribe(q.Name, q.Topics, q.ID, d)
 	if err == nil {
 		s.mtx.Lock()

@@ -33,6 +33,9 @@
 /* The longest id of a member that is kept, bytes: Kafka's are the client's id, at most 249 here, and a UUID. */
 #define MEMBER_MAX 1024
 
+/* The most partitions whose positions are kept. */
+#define POSITIONS_MAX 4096
+
 /* The most bytes of pauses that are kept. */
 #define PAUSES_MAX 65536
 
@@ -49,8 +52,15 @@ struct subscription {
 	char *member; /* which it is in its group, for the next engine to take out if this one is killed */
 	uint64_t generation; /* of the engine that knows it, 0 = none; atomic */
 	int ended;           /* no callback begins any more; atomic */
-	struct ast_kafka_record_header *headers; /* the thread's alone */
+	/* The thread's alone. */
+	struct ast_kafka_record_header *headers;
 	size_t header_room;
+	struct position {
+		char *topic;
+		int32_t partition;
+		int64_t next; /* the offset behind the last message that was delivered */
+	} *positions;         /* for the next engine, if this one is killed before it has committed */
+	uint32_t position_count, position_at; /* the last one */
 };
 
 AST_MUTEX_DEFINE_STATIC(lock); /* of member and pauses, and of what follows */
@@ -132,6 +142,7 @@ static int32_t introduce(struct subscription *s, uint64_t generation, enum peer_
 {
 	struct boundary_writer request = { 0 };
 	int32_t result;
+	uint32_t i;
 
 	__atomic_store_n(&s->progress->delivered, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&s->progress->hurry, 0, __ATOMIC_SEQ_CST);
@@ -143,6 +154,12 @@ static int32_t introduce(struct subscription *s, uint64_t generation, enum peer_
 	boundary_put_string(&request, S_OR(s->member, ""));
 	boundary_put_string(&request, S_OR(s->pauses, ""));
 	ast_mutex_unlock(&lock);
+	boundary_put_count(&request, s->position_count);
+	for (i = 0; i < s->position_count; i++) {
+		boundary_put_string(&request, s->positions[i].topic);
+		boundary_put_number(&request, (int64_t) s->positions[i].partition);
+		boundary_put_number(&request, s->positions[i].next);
+	}
 	result = engine_ask_result(&request, generation, ASK_MS, asked);
 	if (result == RESK_OK) {
 		__atomic_store_n(&s->generation, generation, __ATOMIC_SEQ_CST);
@@ -196,9 +213,36 @@ static int get_message(struct subscription *s, struct boundary_reader *reader, s
 	return 0;
 }
 
-/* Counts a message as delivered. */
-static void count_delivered(struct subscription *s)
+/* Finds the position of a message's partition, or makes one. NULL without memory, or when there are too many. */
+static struct position *position_of(struct subscription *s, const struct ast_kafka_record *m)
 {
+	struct position *p;
+	uint32_t i;
+
+	for (i = 0; i < s->position_count; i++) {
+		p = &s->positions[(s->position_at + i) % s->position_count];
+		if (p->partition == m->partition && !strcmp(p->topic, m->topic)) {
+			return p;
+		}
+	}
+	if (i == POSITIONS_MAX || !(p = ast_realloc(s->positions, (i + 1) * sizeof(*p)))) {
+		return NULL;
+	}
+	s->positions = p;
+	p[i] = (struct position) { .topic = ast_strdup(m->topic), .partition = m->partition };
+	s->position_count += p[i].topic != NULL;
+	return p[i].topic ? &p[i] : NULL;
+}
+
+/* Counts a message as delivered. */
+static void count_delivered(struct subscription *s, const struct ast_kafka_record *m)
+{
+	struct position *p = position_of(s, m);
+
+	if (p) {
+		p->next = m->offset + 1;
+		s->position_at = p - s->positions;
+	}
 	__atomic_add_fetch(&s->progress->delivered, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -213,7 +257,7 @@ static int deliver(struct subscription *s, struct ast_kafka_consumer *consumer, 
 	} else {
 		s->record_callback(consumer, m, s->userdata);
 	}
-	count_delivered(s);
+	count_delivered(s, m);
 	turn_end(&s->seat->turn);
 	return 0;
 }
@@ -257,7 +301,7 @@ static void leave_out(struct subscription *s, struct boundary_reader *reader, ui
 	ast_log(LOG_ERROR, "A message of Kafka connection '%s' is left out, topic '%s' partition %d offset %lld: it needs %llu bytes, more than %zu; "
 		"a larger message_max_bytes raises the limit\n", s->seat->name, message.topic, message.partition, (long long) message.offset,
 		(unsigned long long) needed, connection_most(s->seat->name));
-	count_delivered(s);
+	count_delivered(s, &message);
 }
 
 static void run(void *object)
@@ -313,6 +357,10 @@ static void subscription_destroy(void *obj)
 	ast_free(s->pauses);
 	ast_free(s->member);
 	ast_free(s->headers);
+	while (s->position_count) {
+		ast_free(s->positions[--s->position_count].topic);
+	}
+	ast_free(s->positions);
 }
 
 struct subscription *subscription_start(struct seat *seat, const char *topics, ast_kafka_message_cb callback,

@@ -74,6 +74,7 @@ void refuses_bad_calls(void)
 		boundary_put_number(&request, i == 2 ? UINT64_MAX : i);
 		boundary_put_string(&request, "");
 		boundary_put_string(&request, "");
+		boundary_put_count(&request, 0);
 		CHECK(ask() != RESK_OK); /* "nobody" is without a group_id */
 	}
 	begin(BOUNDARY_NEXT);
@@ -162,6 +163,7 @@ void lets_waiting_threads_go(void)
 		boundary_put_number(&request, ids[i]);
 		boundary_put_string(&request, "");
 		boundary_put_string(&request, "+b\n-b\n");
+		boundary_put_count(&request, 0);
 		CHECK(ask() == RESK_OK);
 		pthread_create(&threads[i], NULL, fetch, &ids[i]);
 	}
