@@ -302,17 +302,25 @@ static int add_outstanding(struct teller *teller, int64_t limit)
 	return -1;
 }
 
-/* Has this engine and each later one make the queue, and starts the teller's thread. */
+/* Has this engine and each later one make the queue, and starts the teller's thread. The answer is awaited: the ring may be faster than
+ * the socket, and a report without a queue is lost. */
 static int start(struct teller *teller)
 {
+	uint64_t generation = engine_now();
 	struct boundary_writer request = { 0 };
+	struct peer_answer answer = { 0 };
+	enum peer_result asked = PEER_AWAY;
 	int error;
 
 	teller->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_SEQ_CST);
 	boundary_begin(&request, BOUNDARY_REPORTS_OPEN, 0, 1);
 	boundary_put_number(&request, teller->id);
-	error = peer_is_closed(engine_peer) || boundary_finish(&request)
-		|| replay_keep(REPLAY_REPORTS, teller->id, &request, 0, NULL);
+	error = peer_is_closed(engine_peer) || boundary_finish(&request);
+	if (!error) {
+		asked = generation ? peer_call(engine_peer, generation, request.bytes, request.used, ASK_MS, NULL, 0, &answer) : PEER_AWAY;
+		error = replay_keep(REPLAY_REPORTS, teller->id, &request, asked == PEER_AWAY ? 0 : generation, NULL);
+	}
+	peer_free(answer.fields);
 	boundary_free(&request);
 	if (error) {
 		return -1;
