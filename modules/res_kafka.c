@@ -46,17 +46,18 @@
 
 #include "internal.h"
 
-/* How long what is waiting may take to be delivered when Asterisk ends or the module is unloaded, but for what is in memory
- * only, which has flush_timeout_ms. With closing the clients, which takes a moment, or 0.3 seconds when a broker hangs, it
- * is what a stop may take longer. */
+/* Time for the delivery of waiting records at Asterisk's end or the module's unload; records in memory only
+ * have flush_timeout_ms. The close of the clients takes a moment more, or 0.3 seconds with a hanging broker.
+ * Both together are a stop's extra time. */
 #define STOP_GRACE_MS 300
 
-/* With cdr.conf's batch = yes and safeshutdown = no Asterisk posts its call records from a thread of its own while exit
- * handlers run. It is over when nothing came for the first time, or for the second in all. */
+/* With batch = yes and safeshutdown = no in cdr.conf, Asterisk posts its call records from a separate thread
+ * during the exit handlers. Its posting counts as over after SETTLE_QUIET_MS without a record, and at the
+ * latest after SETTLE_LIMIT_MS. */
 #define SETTLE_QUIET_MS 40
 #define SETTLE_LIMIT_MS 300
 
-/* Asterisk ends without unloading its modules when it is told to stop now. */
+/* A stop with "now" ends Asterisk without unloading its modules. */
 static void at_exit(void)
 {
 	stages_settle(SETTLE_QUIET_MS, SETTLE_LIMIT_MS);
@@ -74,7 +75,7 @@ static int unload_module(void)
 			producers_held(), consumers_held());
 		return -1;
 	}
-	/* Subscriptions that nobody else can end any more. */
+	/* Subscriptions without a handle. */
 	consumers_stop();
 	workers_reap();
 	if (consumers_held() || workers_busy()) {

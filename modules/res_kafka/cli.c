@@ -20,16 +20,16 @@
 
 #include "internal.h"
 
-/* Most commands that an engine may have, so that its table is bounded. */
+/* Limit of commands per engine; bounds the table. */
 #define COMMANDS_MAX 256
 
-/* How commands of this module begin: the engine must not take the place of others. */
+/* The prefix of this module's commands. The engine must not replace commands of other modules. */
 #define COMMAND_PREFIX "kafka "
 
 /* How long completion waits for the engine, ms. */
 #define COMPLETE_MS 1000
 
-/* The command that also shows the engine. */
+/* This command also shows the engine. */
 #define STATUS_COMMAND "kafka show status"
 
 static struct command {
@@ -66,7 +66,7 @@ int commands_read(struct boundary_reader *reader)
 		const char *usage = boundary_get_string(reader);
 
 		if (!first) {
-			continue; /* an engine of the same build has the same ones */
+			continue; /* an engine of the same build has the same commands */
 		}
 		if (strncmp(words, COMMAND_PREFIX, strlen(COMMAND_PREFIX))) {
 			return -1;
@@ -92,7 +92,7 @@ static void put_words(struct boundary_writer *request, uint16_t kind, uint32_t i
 	}
 }
 
-/* Prints what is known without an engine. */
+/* Prints the state known without an engine. */
 static void print_without_engine(bool status, struct ast_str **text)
 {
 	char *name;
@@ -120,7 +120,7 @@ static char *run(uint32_t index, struct ast_cli_args *a)
 	if (!text) {
 		return CLI_FAILURE;
 	}
-	stages_publish(); /* what is staged counts as waiting */
+	stages_publish(); /* staged records count as waiting */
 	put_words(&request, BOUNDARY_RUN, index, a, a->argc);
 	if (engine_ask(&request, 0, connection_patience(NULL), NULL, 0, &answer) == PEER_OK) {
 		printed = boundary_get_text(&answer.reader, NULL);
@@ -150,7 +150,7 @@ static char *complete(uint32_t index, struct ast_cli_args *a)
 	uint32_t count, n = a->n, i;
 	char *copy;
 
-	/* While completing, argv ends with the word that is being typed, if any of it has been. */
+	/* During completion argv ends with the partial word, if there is one. */
 	put_words(&request, BOUNDARY_COMPLETE, index, a, MIN(a->pos, a->argc));
 	boundary_put_string(&request, a->word);
 	if (engine_ask(&request, 0, COMPLETE_MS, NULL, 0, &answer) != PEER_OK) {
@@ -171,7 +171,7 @@ static char *handle(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 
 	switch (cmd) {
 	case CLI_INIT:
-		e->command = commands[index].words; /* Asterisk makes a copy of it */
+		e->command = commands[index].words; /* Asterisk copies the words */
 		e->usage = commands[index].usage;
 		return NULL;
 	case CLI_GENERATE:

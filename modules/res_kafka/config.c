@@ -7,8 +7,8 @@
 
 /*! \file
  *
- * \brief Reads files with Asterisk's own loader, so that templates, #include and #exec work, and sends the lines to the engine,
- * which alone interprets them. Keeps the table of connections that the engine answers with.
+ * \brief Reads files with Asterisk's own loader: templates, #include and #exec work. Sends the lines to the
+ * engine, their only interpreter. Keeps the table of connections from the engine's answer.
  */
 
 #include "asterisk.h"
@@ -23,21 +23,21 @@
 
 #define CONF_FILE "kafka.conf"
 
-/* How long the engine may take to read a configuration, ms: it opens spools, which wait for a disk. */
+/* Limit for the engine to read a configuration, ms. The engine opens spools then and waits for the disk. */
 #define CONFIGURE_MS 60000
 
-/* How long an answer that needs a broker may take beyond request_timeout_ms, ms; and the longest request_timeout_ms that is waited
- * for. */
+/* Time beyond request_timeout_ms for an answer that needs a broker, ms, and the limit of
+ * request_timeout_ms. */
 #define GRACE_MS 2000
 #define TIMEOUT_MAX_MS (24 * 3600 * 1000)
 
-/* What one batch of messages may have when the connection is not in the table any more, bytes. */
+/* Limit of a batch of messages after its connection has left the table, bytes. */
 #define MOST_BYTES (4u * 1024 * 1024)
 
-/* A connection of the configuration in force. Texts point into the answer that the table was read from. */
+/* A connection of the present configuration. Texts point into the table's answer. */
 struct connection {
 	const char *name;
-	const char *no[2]; /* why it has no producer, no consumer; empty = it has one */
+	const char *no[2]; /* why there is no producer, no consumer; empty = there is one */
 	uint32_t request_timeout_ms;
 	uint64_t messages_max;
 	uint64_t gate[7]; /* the fields of struct resk_gate from max_frames on */
@@ -72,7 +72,8 @@ void connections_clear(void)
 	table_replace(NULL);
 }
 
-/* Reads the table from the rest of an answer, whose fields become the table's. NULL when it cannot be read. */
+/* Reads the table from the rest of an answer. The table takes the answer's memory. NULL for an unreadable
+ * answer. */
 static struct table *table_read(struct answer *answer)
 {
 	struct boundary_reader *reader = &answer->reader;
@@ -232,7 +233,8 @@ static int put_file(struct boundary_writer *request, const char *file)
 	return 0;
 }
 
-/* Asks for what a file changes. The request stays the caller's. Returns the result, RESK_ESTATE without an answer. */
+/* Asks for the change of a file. The caller keeps the request. Returns the result, RESK_ESTATE without an
+ * answer. */
 static int32_t ask(struct boundary_writer *request, uint64_t *generation, struct answer *answer)
 {
 	struct peer_answer received = { 0 };
@@ -307,7 +309,7 @@ int config_source(const char *kind, const char *file, uint64_t *source, char **c
 	}
 	if (result == RESK_OK && *connection) {
 		*source = number;
-		boundary_set_number(&request, at, number); /* a later engine gives it the same one */
+		boundary_set_number(&request, at, number); /* a later engine gives the source the same number */
 		replay_keep(REPLAY_SOURCE, number, &request, generation, NULL);
 	} else {
 		ast_free(*connection);

@@ -9,14 +9,15 @@
  *
  * \brief Consumer handles.
  *
- * A consumer is the handle of other modules, and keeps this module from being unloaded. Its seat holds the turn of its callbacks
- * and its subscription. A seat with a subscription outlives its consumer, as the modules of the reference expect, which release
- * theirs once they are subscribed. The next caller that asks for the consumer gets a new handle of the same seat. All seats are in a
- * list, where the unload finds the subscriptions that nobody else can end.
+ * A consumer is the handle of other modules and prevents the unload of this module. The seat holds the turn
+ * of the callbacks and the subscription. A seat with a subscription outlives its consumer: the modules of the
+ * reference release their consumer after subscribing. The next request for the consumer gets a new handle of
+ * the same seat. A list holds all seats; the unload finds the remaining subscriptions there.
  *
- * No callback begins once a subscription has ended, which is decided under the turn. So a thread that has ended one and then has had
- * the turn knows that none is under way. It joins the thread of the subscription, unless it is inside a callback of the same consumer;
- * then the next caller does (worker.c). AO2 runs a consumer's destructor with the seat locked, so the destructor waits for nothing.
+ * No callback begins after the end of a subscription. The turn guards this decision. A thread ends a
+ * subscription and then takes the turn: no callback runs after that. The thread then joins the subscription's
+ * thread, except from inside a callback of the same consumer; the next caller joins then (worker.c). AO2 runs
+ * a consumer's destructor with the seat locked, so the destructor never waits.
  */
 
 #include "asterisk.h"
@@ -34,10 +35,10 @@
 
 struct ast_kafka_consumer {
 	struct seat *seat;
-	int pins; /* it keeps the module from being unloaded; under the seat's AO2 lock */
+	int pins; /* prevents the unload of the module; under the seat's AO2 lock */
 };
 
-/* The seats that have a consumer or a subscription, and some that had. */
+/* All seats with a consumer or a subscription, and some former ones. */
 static AST_LIST_HEAD_STATIC(seats, seat);
 static int held;
 
@@ -75,7 +76,8 @@ static void pin(struct ast_kafka_consumer *consumer)
 	}
 }
 
-/* Returns a reference to the seat's consumer, made if there is none. pinned: it keeps the module from being unloaded. */
+/* Returns a reference to the seat's consumer, a new one if necessary. pinned: the consumer prevents the
+ * unload. */
 static struct ast_kafka_consumer *sit(struct seat *seat, int pinned)
 {
 	struct ast_kafka_consumer *consumer;
@@ -109,14 +111,14 @@ void consumer_return(struct ast_kafka_consumer *consumer)
 
 	ao2_lock(seat);
 	if (ao2_ref(consumer, 0) > seat->alone) {
-		pin(consumer); /* a callback has kept it */
+		pin(consumer); /* a callback kept the consumer */
 	}
 	ao2_unlock(seat);
 	ao2_ref(consumer, -1);
 }
 
-/* Puts a subscription, or NULL, in the place of the present one, which ends. Waits until no callback of that one is under way and its
- * thread has ended, unless this is called from inside one. */
+/* Replaces and ends the present subscription; with may be NULL. Waits for its callback and its thread, except
+ * from inside a callback. */
 static void replace(struct seat *seat, struct subscription *with)
 {
 	struct subscription *old;
@@ -143,7 +145,7 @@ static struct seat *seat_create(const char *name, int shared)
 		ast_mutex_init(&seat->turn.lock);
 		ast_mutex_init(&seat->lock);
 		seat->shared = shared;
-		strcpy(seat->name, name); /* Safe: the memory was sized for it */
+		strcpy(seat->name, name); /* Safe: the memory has the name's size */
 	}
 	return seat;
 }
@@ -164,8 +166,8 @@ static int seat_empty(struct seat *seat)
 	return empty;
 }
 
-/* Takes seats out of the list that are empty and finds the shared one of a name, NULL for none. Caller must hold the list's
- * lock, which is what keeps an empty seat from being used again. */
+/* Removes empty seats from the list and finds the shared seat of a name, NULL for none. Caller must hold the
+ * list's lock: the lock prevents new use of an empty seat. */
 static struct seat *find(const char *name)
 {
 	struct seat *found = NULL, *seat;
@@ -182,7 +184,7 @@ static struct seat *find(const char *name)
 	return found;
 }
 
-/* Returns a reference to a consumer: the one of that name, or another one. */
+/* Returns a reference to the consumer of a name, or to a separate one. */
 static struct ast_kafka_consumer *consumer_get(const char *name, int shared)
 {
 	struct ast_kafka_consumer *consumer = NULL;
@@ -202,7 +204,7 @@ static struct ast_kafka_consumer *consumer_get(const char *name, int shared)
 	return consumer;
 }
 
-/* Returns a reference to a consumer of a connection that can consume. */
+/* Returns a reference to a consumer, if the connection has one. */
 static struct ast_kafka_consumer *consumer_for(const char *name, int shared)
 {
 	if (in_forked_child() || !stages_running("consumer", name)) {
@@ -229,7 +231,7 @@ void consumers_stop(void)
 {
 	struct seat *seat;
 
-	/* The list is not held meanwhile: a callback that is waited for may ask for a consumer. */
+	/* The list is unlocked here: a callback may ask for a consumer meanwhile. */
 	for (;;) {
 		AST_LIST_LOCK(&seats);
 		seat = AST_LIST_REMOVE_HEAD(&seats, next);
@@ -256,7 +258,7 @@ static int subscribe(struct ast_kafka_consumer *consumer, const char *topics, as
 	if (!subscription) {
 		return -1;
 	}
-	replace(consumer->seat, subscription); /* of another thread that has subscribed meanwhile */
+	replace(consumer->seat, subscription); /* another thread's, subscribed meanwhile */
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /*
- * res_kafka: the engine's process: its start, its successors and its end.
+ * res_kafka: the engine's process: start, restart and end.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -9,8 +9,8 @@
  *
  * \brief Finds the engine's binary beside this module and connects the supervisor with Asterisk.
  *
- * An engine serves once it was greeted (hello) and was told everything that its predecessor knew (replay.c). Until then
- * calls are refused, but for those that wait for an engine.
+ * An engine serves after hello and after the replay of its predecessor's requests (replay.c). Earlier calls
+ * are refused; a few calls wait for an engine.
  */
 
 #include "asterisk.h"
@@ -29,19 +29,19 @@
 #include "boundary/kernel_limits.h"
 #include "internal.h"
 
-/* The engine's place, seen from this module's own directory. A folder of its own keeps it away from autoload, which
- * tries every *.so in the modules directory. */
+/* The engine's place, relative to this module's directory. Asterisk's autoload tries every *.so in the
+ * modules directory; the separate folder hides the binary. */
 #define ENGINE_FILE "res_kafka/reskafka"
 
 /* How long a module may take to load, ms. The engine itself is there after some 30. */
 #define LOAD_MS 10000
 
-/* How long the engine may take to end after it has answered the request to stop, ms; and without that answer, when it sees only
- * that the connection is gone and has still to write to disk what it holds. */
+/* Limit for the engine's end, ms: after the answer to the request to stop, or after a lost connection. In the
+ * second case the engine first writes its records to disk. */
 #define END_MS 1000
 #define END_UNASKED_MS 5000
 
-/* How long a thread sleeps that waits for an engine, ms: an end that comes meanwhile is noticed by then. */
+/* A waiting thread looks for its own end this often, ms. */
 #define ENDED_MS 200
 
 struct peer *engine_peer;
@@ -75,7 +75,7 @@ void engine_supervised(struct supervisor_status *status)
 	}
 }
 
-/* Takes a lock on the folder of durable slabs, so that no other engine takes it for that of a killed run. */
+/* Locks the folder of durable slabs. No other engine takes the folder for a killed run's. */
 static void lock_folder(void)
 {
 	char path[PATH_MAX];
@@ -90,7 +90,7 @@ static void lock_folder(void)
 	}
 }
 
-/* Everything that an engine has to be told, it was told. */
+/* The replay to the engine is complete. */
 static void serve(void)
 {
 	ast_mutex_lock(&pump_lock);
@@ -103,8 +103,8 @@ static void serve(void)
 	ast_mutex_unlock(&pump_lock);
 }
 
-/* Reads what the engine says of itself. Returns NULL, or why it is unacceptable; "" = it refuses this module, and has a line
- * in the log about it before it ends. */
+/* Reads the engine's hello. Returns NULL, or the reason for a refusal. "" = the engine refuses this module
+ * and logs the reason before its end. */
 static const char *read_hello(const unsigned char *fields, size_t length)
 {
 	struct record_limits limits = { 0 };
@@ -149,7 +149,7 @@ static void greeted(void *owner, enum peer_result result, const unsigned char *f
 	const char *why;
 
 	if (result != PEER_OK) {
-		return; /* it is dead, or will be */
+		return; /* the engine is dead, or soon will be */
 	}
 	why = read_hello(fields, length);
 	if (why && *why) {
@@ -189,7 +189,7 @@ static void engine_died(void)
 {
 	ast_mutex_lock(&pump_lock);
 	if (pump) {
-		stage_pump_engine_lost(pump); /* also for one that never served: it may have written to the shared memory */
+		stage_pump_engine_lost(pump); /* also for an engine that never served: the shared memory may have changed */
 	}
 	serving = false;
 	ast_mutex_unlock(&pump_lock);
@@ -214,7 +214,7 @@ static void ping(void)
 	boundary_free(&request);
 }
 
-/* Has Asterisk's handler of SIGCHLD reap nobody's children for a moment. */
+/* Suspends Asterisk's handler of SIGCHLD for a moment: the handler reaps every child. */
 static void keep_children(int on)
 {
 	if (on) {
@@ -371,12 +371,14 @@ void engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int
 	peer_free(answer.fields);
 }
 
-/* The engine bounds a stop itself, by grace_ms, each connection's flush_timeout_ms and a second for the closing, and one that hangs
- * is ended after seconds. This is for one that answers pings and does not stop. */
+/* Limit of a stop, ms. The engine itself limits a stop by grace_ms, each connection's flush_timeout_ms and
+ * one second for the closing; the supervisor ends a hanging engine after seconds. This limit is for an engine
+ * that answers pings and never stops. */
 #define STOP_MS 60000
 
-/* How long to wait for another engine when one died while it stopped, ms. That one is not asked to stop: when the connection is closed
- * it takes all that is staged, which the pump may not have handed over yet, delivers it or writes it to disk, and ends. */
+/* Limit of the wait for a successor after a death during the stop, ms. The successor gets no request to stop.
+ * At the end of the connection the successor takes all staged records, also those not yet handed over,
+ * delivers them or writes them to disk, and ends. */
 #define SUCCESSOR_MS 3000
 
 void engine_stop(uint32_t grace_ms)

@@ -1,5 +1,5 @@
 /*
- * res_kafka: what the engine says of its own accord.
+ * res_kafka: the engine's log and state.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -41,7 +41,7 @@ void engine_supervisor_says(int level, const char *text)
 	write_log(level, __FILE__, __LINE__, "supervisor", text);
 }
 
-/* Copies a text of the engine's, without what a log must not have. */
+/* Copies a text of the engine without characters unfit for a log. */
 static char *printable(char *copy, size_t size, const char *text)
 {
 	char *at;
@@ -103,7 +103,8 @@ static int read_usage(pid_t pid, long *kilobytes, double *seconds)
 	if (file) {
 		fclose(file);
 	}
-	/* After the name: state, and ten numbers that are of no interest here; then times, and eight numbers later the pages. */
+	/* Fields of /proc/PID/stat after the name: state, ten numbers, the two times, eight numbers, the
+	 * pages. */
 	if (!end || sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %*u %*u %ld",
 		&user, &system, kilobytes) != 3) {
 		return -1;

@@ -7,10 +7,11 @@
 
 /*! \file
  *
- * \brief Producer handles, and the way of a record from a caller into its connection's stage.
+ * \brief Producer handles, and the path of a record from a caller into its connection's stage.
  *
- * A producer is the handle of other modules; each one holds a reference to the module. Its slot (stages.c) is its weak
- * proxy: the slot finds the producer while another module holds it, and the next caller gets a new one after that.
+ * A producer is the handle of other modules and holds a reference to the module. Its slot (stages.c) is its
+ * weak proxy: the slot finds the producer as long as another module holds a reference. The next caller then
+ * gets a new producer.
  */
 
 #include "asterisk.h"
@@ -91,7 +92,7 @@ struct ast_kafka_producer *ast_kafka_get_producer(const char *name)
 	return producer;
 }
 
-/* The engine's rule of what a topic is called, looked up. Gives the name's length, or -1. */
+/* Applies the engine's rule for topic names, from a table. Returns the name's length, or -1. */
 static int topic_length(const char *topic)
 {
 	uint32_t length = 0;
@@ -117,12 +118,12 @@ int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *he
 	clock_gettime(CLOCK_REALTIME, &now);
 	head->accepted_ns = now.tv_sec * 1000000000LL + now.tv_nsec;
 	parts[0] = (struct iovec) { head, sizeof(*head) };
-	/* Events have a durability of their own, which the engine sees to. */
+	/* The engine handles the durability of events. */
 	result = stage_put(stage, parts, count, charge, !head->source);
 	return result == STAGE_OK ? 0 : stages_refuse(stage, (enum resk_refusal) result, topic);
 }
 
-/* Adds the headers to the parts of a record and what they weigh to weight. -1 when a pointer is NULL. */
+/* Adds the headers to a record's parts and their weight to weight. -1 for a NULL pointer. */
 static int add_headers(const struct ast_kafka_header *headers, size_t count, struct resk_field_head *heads,
 	struct iovec *parts, size_t *weight)
 {
@@ -145,13 +146,13 @@ static int add_headers(const struct ast_kafka_header *headers, size_t count, str
 	return 0;
 }
 
-/* Records with up to this many headers need no memory of their own while they are staged. */
+/* A record with at most this many headers is staged without allocation. */
 #define HEADERS_ON_STACK 16
 
-/* What describes a record before its headers: the frame's head, topic, key, value, and who wants a report. */
+/* The parts before a record's headers: the frame's head, topic, key, value, and the report's address. */
 #define PARTS_BEFORE 6
 
-/* Stages a record whose parts have been checked and have room; heads describe its headers. */
+/* Stages a record with checked parts; heads describe its headers. */
 static int put(struct ast_kafka_producer *producer, const struct record *record, size_t topic_len, struct iovec *parts,
 	struct resk_field_head *heads)
 {

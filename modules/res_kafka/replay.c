@@ -1,5 +1,5 @@
 /*
- * res_kafka: what a new engine is told.
+ * res_kafka: the requests for a new engine.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,10 +7,10 @@
 
 /*! \file
  *
- * \brief The requests that an engine has to know before it serves, encoded as they were sent first, in their order.
+ * \brief The requests needed by an engine before it serves, in their first encoding and in their order.
  *
- * An item is sent when an engine was greeted, and to an engine that serves when it is new. Whether the engine that serves
- * knows an item is decided under the lock, and so is that an engine serves: none is left out.
+ * An item is sent to each engine after its hello; a new item also goes to the serving engine. The lock covers
+ * the engine's change to serving and the test whether the engine has an item, so no item is left out.
  */
 
 #include "asterisk.h"
@@ -21,7 +21,7 @@
 
 #include "internal.h"
 
-/* Most items that wait for an engine's answer to be forgotten: topics to be created in the background. */
+/* Limit of items in wait for their only answer: topics to be created in the background. */
 #define ONCE_MAX 1000
 
 struct item {
@@ -29,7 +29,7 @@ struct item {
 	enum replay_rank rank;
 	uint64_t key;
 	uint64_t serial;     /* of no other item, ever */
-	uint64_t generation; /* of the engine that it was sent to last */
+	uint64_t generation; /* of the engine with the last copy */
 	struct stage *stage; /* of a REPLAY_PRODUCER */
 	bool refused;        /* by that engine */
 	size_t length;
@@ -40,13 +40,13 @@ AST_MUTEX_DEFINE_STATIC(lock);
 static struct item *items;
 static uint64_t serials;
 static int once;
-static uint64_t greeted;    /* the generation of the engine that is told everything, until it serves; else 0 */
-static int outstanding;     /* its answers that have not come */
+static uint64_t greeted;    /* the generation of the engine in replay; 0 outside a replay */
+static int outstanding;     /* missing answers of that engine */
 static void (*call_when_ready)(void);
 
 static void proceed(void);
 
-/* Finds an item, or the place for one. Caller must hold the lock. */
+/* Finds an item, or its place. Caller must hold the lock. */
 static struct item **find(enum replay_rank rank, uint64_t key)
 {
 	struct item **at;
@@ -65,14 +65,15 @@ static const char *name_of(const struct item *item)
 	return boundary_get_string(&reader);
 }
 
-/* Whether an engine is to be told. The producer of a connection that a reload has removed comes back with the connection. */
+/* Whether to send an item. The producer of a removed connection waits until a reload restores the
+ * connection. */
 static bool is_wanted(const struct item *item)
 {
 	return item->rank != REPLAY_PRODUCER || connection_can(name_of(item), false, false);
 }
 
-/* Reads the answer to the request that opens a gate. A gate that the engine refuses is shut: nobody would take its frames. It is asked for
- * again when the configuration changes, or a producer is asked for. Caller must hold the lock. */
+/* Reads the answer to the request for a gate. A refused gate is shut, because nothing takes its frames. A new
+ * configuration or a new producer repeats the request. Caller must hold the lock. */
 static void opened(struct item *item, const unsigned char *fields, size_t length)
 {
 	struct resk_gate *gate = stage_gate(item->stage);
@@ -117,7 +118,7 @@ static void answered(void *owner, enum peer_result result, const unsigned char *
 	ast_mutex_unlock(&lock);
 }
 
-/* Sends one item. Caller must hold the lock. Returns whether an answer will come. */
+/* Sends one item. Caller must hold the lock. Returns whether to expect an answer. */
 static bool post(struct item *item, uint64_t generation)
 {
 	item->generation = generation;
@@ -128,7 +129,7 @@ static bool post(struct item *item, uint64_t generation)
 	return peer_post(engine_peer, item->frame, item->length, answered, (void *) (uintptr_t) item->serial) == PEER_OK;
 }
 
-/* Sends what the greeted engine does not know yet, or has it serve. Caller must hold the lock. */
+/* Sends the rest of the replay, or lets the engine serve. Caller must hold the lock. */
 static void proceed(void)
 {
 	struct item *item;
@@ -159,7 +160,7 @@ void replay_start(uint64_t generation, void (*ready)(void))
 	ast_mutex_unlock(&lock);
 }
 
-/* Puts an item into its place. Caller must hold the lock. Returns the item that was there before. */
+/* Puts an item into its place. Caller must hold the lock. Returns the former item. */
 static struct item *put(struct item *item)
 {
 	bool is_once = item->rank == REPLAY_ONCE;

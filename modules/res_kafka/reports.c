@@ -7,10 +7,11 @@
 
 /*! \file
  *
- * \brief Delivery reports: handles, and the one thread each has that tells what became of records.
+ * \brief Delivery reports: handles, and one thread per handle for the callbacks.
  *
- * A handle is what other modules hold. The teller is what it shares with its thread, and outlives it. The turn is held
- * over each callback: who has set ended and then has had the turn knows that no callback is under way and none begins.
+ * A handle belongs to another module. The teller is shared by handle and thread, and outlives the handle. The
+ * thread holds the turn during each callback. Set ended, then take the turn: after that no callback runs or
+ * begins.
  */
 
 #include "asterisk.h"
@@ -23,15 +24,15 @@
 #include "internal.h"
 
 struct teller {
-	AST_LIST_ENTRY(teller) next; /* of those with a thread */
+	AST_LIST_ENTRY(teller) next; /* in the list of tellers with a thread */
 	uint64_t id; /* of the engine's queue of reports */
 	struct worker *worker;
 	ast_kafka_report_cb callback;
 	void *userdata;
 	struct turn turn; /* of callbacks */
-	struct tickets tickets; /* of the pointers that reports bring back */
-	int ended;           /* no callback begins any more */
-	int64_t outstanding; /* records accepted, or about to be, whose callback has not returned */
+	struct tickets tickets; /* for the pointers in reports */
+	int ended;           /* prevents further callbacks */
+	int64_t outstanding; /* records, accepted or nearly so, before the return of their callback */
 };
 
 struct ast_kafka_reports {
@@ -39,21 +40,21 @@ struct ast_kafka_reports {
 	struct teller *teller;
 };
 
-/* Those with a thread, so that the pump finds them by their number. */
+/* Tellers with a thread; the pump finds a teller by number. */
 static AST_LIST_HEAD_STATIC(tellers, teller);
 
-/* How many engines have died, and after how many deaths the pump has shown all that it hands over again: atomic, both. */
+/* The number of engine deaths, and that number at the end of the pump's last repetition; both atomic. */
 static uint32_t deaths, shown;
 
 /* How long the end of Asterisk waits for callbacks with the last reports. */
 #define STOP_WAIT_MS 500
 
-/* Signalled when a teller has nothing outstanding, has been ended or its thread ends; of those in the list. */
+/* Signalled when a listed teller has nothing outstanding, is ended, or its thread ends. */
 AST_MUTEX_DEFINE_STATIC(settling);
 static ast_cond_t settled = PTHREAD_COND_INITIALIZER;
 static uint64_t last_id; /* of a queue, ever: atomic */
 
-/* How long to wait for memory, or for an engine to end that broke the rules, ms. */
+/* Wait for memory, or for the end of a broken engine, ms. */
 #define RETRY_MS 200
 
 static void teller_destroy(void *obj)
@@ -72,7 +73,7 @@ static void settle(void)
 	ast_mutex_unlock(&settling);
 }
 
-/* A record that was counted as outstanding is so no more. */
+/* Ends a record's outstanding state. */
 static void drop_outstanding(struct teller *teller)
 {
 	if (!__atomic_sub_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST)) {
@@ -111,7 +112,7 @@ void reports_again(const void *content, uint32_t length)
 	if (length < sizeof(head)) {
 		return;
 	}
-	memcpy(&head, content, sizeof(head)); /* once: the engine may write to it */
+	memcpy(&head, content, sizeof(head)); /* once: the engine can write there */
 	at += (uint64_t) head.topic_length + (head.key_length == RESK_NULL ? 0 : head.key_length)
 		+ (head.value_length == RESK_NULL ? 0 : head.value_length);
 	if (head.source || !head.field_count || at + sizeof(field) + sizeof(to) > length) {
@@ -132,11 +133,11 @@ void reports_again(const void *content, uint32_t length)
 	AST_LIST_UNLOCK(&tellers);
 }
 
-/* How long the pump may take to show what it hands over again, ms, and how often to look. */
+/* Limit of the wait for the pump's repetition, and the interval of looks, ms. */
 #define SHOW_LIMIT_MS 10000
 #define SHOW_STEP_MS 5
 
-/* Reports what an engine that died had finished without anybody having heard of it. */
+/* Reports the lost tickets: a dead engine finished their records, and the report never came. */
 static void tell_lost(struct teller *teller)
 {
 	uint32_t dead = __atomic_load_n(&deaths, __ATOMIC_SEQ_CST), from = 0;
@@ -158,7 +159,7 @@ static void tell_lost(struct teller *teller)
 	}
 }
 
-/* Reads reports and calls back with each, unless that was done already. */
+/* Reads reports and calls back once for each. */
 static void tell(struct teller *teller, struct boundary_reader *reader, uint32_t count)
 {
 	struct ast_kafka_report report;
@@ -222,7 +223,7 @@ static int nobody_busy(const struct teller *unused)
 	return AST_LIST_EMPTY(&tellers);
 }
 
-/* Waits for at most that long until so it is. */
+/* Waits until so returns true, for a limited time. */
 static void await(int (*so)(const struct teller *teller), const struct teller *teller, int wait_ms)
 {
 	struct timeval until = ast_tvadd(ast_tvnow(), ast_samp2tv(wait_ms, 1000));
@@ -230,7 +231,7 @@ static void await(int (*so)(const struct teller *teller), const struct teller *t
 
 	ast_mutex_lock(&settling);
 	while (!so(teller) && !ast_cond_timedwait(&settled, &settling, &limit)) {
-		/* Somebody else may have been meant. */
+		/* The signal may have been for another thread. */
 	}
 	ast_mutex_unlock(&settling);
 }
@@ -289,8 +290,8 @@ static int64_t queue_limit(struct ast_kafka_producer *producer)
 	return __atomic_load_n(&stage_gate(producer_stage(producer))->max_frames, __ATOMIC_RELAXED);
 }
 
-/* Counts a record as outstanding, unless too many are. Inside a callback the record that it is about, which is outstanding
- * until it returns, leaves its place to another. */
+/* Counts a record as outstanding, up to the limit. Inside a callback the callback's own record gives its
+ * place to the new one. */
 static int add_outstanding(struct teller *teller, int64_t limit)
 {
 	int64_t outstanding = __atomic_add_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST);
@@ -302,8 +303,8 @@ static int add_outstanding(struct teller *teller, int64_t limit)
 	return -1;
 }
 
-/* Has this engine and each later one make the queue, and starts the teller's thread. The answer is awaited: the ring may be faster than
- * the socket, and a report without a queue is lost. */
+/* Registers the queue with this engine and each later one, and starts the teller's thread. Waits for the
+ * answer: the ring can be faster than the socket, and a report without a queue is lost. */
 static int start(struct teller *teller)
 {
 	uint64_t generation = engine_now();
@@ -385,7 +386,8 @@ int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *to
 	if (!teller || __atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
 		return stages_refuse(producer_stage(teller ? reports->producer : NULL), RESK_REFUSED_ARGUMENT, topic);
 	}
-	/* A report that nobody takes keeps a record's place, or a callback that hangs would let them pile up without end. */
+	/* An undelivered report keeps its record's place. Otherwise a hanging callback would let reports pile up
+	 * without limit. */
 	if (add_outstanding(teller, queue_limit(reports->producer))) {
 		return stages_refuse(producer_stage(reports->producer), RESK_REFUSED_FULL_FRAMES, topic);
 	}

@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief The way of an event's fields from a tap into the stage of the connection that its source publishes on.
+ * \brief The path of an event's fields from a tap into the stage of its source's connection.
  */
 
 #include "asterisk.h"
@@ -71,7 +71,7 @@ struct ast_kafka_source *ast_kafka_source_open(const char *kind, const char *fil
 	return source;
 }
 
-/* The bytes of a field's value, as the frame carries them. Integers and times are written to number. */
+/* The bytes of a field's value in the frame. number gets integers and times. */
 static struct iovec field_bytes(const struct ast_kafka_field *field, int64_t number[2], uint32_t *kind)
 {
 	switch (field->kind) {
@@ -108,7 +108,7 @@ int ast_kafka_source_publish(struct ast_kafka_source *source, const struct ast_k
 	if (in_forked_child()) {
 		return -1;
 	}
-	/* One block for everything that describes the fields; the values themselves are copied once, into the stage. */
+	/* One block describes all fields; the values are copied once, into the stage. */
 	values = ast_malloc(count * sizeof(*values) + (1 + 3 * count) * sizeof(*parts));
 	if (!values) {
 		return -1;

@@ -20,14 +20,14 @@
 
 struct slots slots = AST_LIST_HEAD_INIT_VALUE;
 static struct stage_pump *pump;
-static struct stage *nowhere; /* notes of refusals that belong to no connection */
-static int closing; /* no stage is opened any more; under the lock of slots */
+static struct stage *nowhere; /* for refusals without a connection */
+static int closing; /* prevents new stages; under the lock of slots */
 static int forked;
-static int64_t late;  /* records that came when their stage was shut: atomic */
-static int told_late; /* how many there were is logged, and so is the next one: atomic */
+static int64_t late;  /* records after the shutting of their stage; atomic */
+static int told_late; /* the number is logged, and so is the next one: atomic */
 
-/* How long the end waits for the engine to take what is staged, ms. The rest stays in shared memory, if its durability is disk, and
- * is lost otherwise. */
+/* Wait for the engine to take staged records at the end, ms. The rest stays in shared memory with durability
+ * disk, and is lost otherwise. */
 #define FLUSH_MS 2000
 
 #define SETTLE_STEP_MS 5
@@ -42,7 +42,7 @@ static void after_fork_in_child(void)
 	forked = 1;
 }
 
-/* Refusals that no engine was there to count and log. */
+/* Limit of refusals kept in wait for an engine's log and counters. */
 #define REFUSALS_MAX 64
 
 static struct refusal {
@@ -70,7 +70,7 @@ static int send_refusal(const struct refusal *refusal)
 	return sent == PEER_OK ? 0 : -1;
 }
 
-/* Sends what was kept, the latest first. */
+/* Sends the kept refusals, the latest first. */
 static void send_refusals(void)
 {
 	while (refusal_count && !send_refusal(&refusals[refusal_count - 1])) {
@@ -78,7 +78,7 @@ static void send_refusals(void)
 	}
 }
 
-/* The pump's: reports refusals of one kind. owner is the slot, NULL for nowhere. */
+/* The pump's callback: reports refusals of one kind. owner is the slot, or NULL for none. */
 static void note(void *owner, unsigned int reason, uint64_t count, const char *text)
 {
 	struct slot *slot = owner;
@@ -99,7 +99,7 @@ static void note(void *owner, unsigned int reason, uint64_t count, const char *t
 	}
 }
 
-/* The pump's: a frame that is handed over again to a new engine, NULL after the last one. */
+/* The pump's callback: a frame for repetition to a new engine, NULL after the last one. */
 static void again(const void *content, uint32_t length)
 {
 	reports_again(content, length);
@@ -166,7 +166,7 @@ static int64_t admitted(struct stage *stage)
 
 static int64_t shut(struct stage *stage)
 {
-	stage_shut(stage); /* and not its gate, which the engine may open until it is stopped */
+	stage_shut(stage); /* but not its gate: the engine may open the gate until its stop */
 	return 0;
 }
 
@@ -214,10 +214,10 @@ int stages_refuse(struct stage *stage, enum resk_refusal reason, const char *top
 {
 	topic = S_OR(topic, "");
 	stage = stage ? stage : nowhere;
-	if (stage) { /* else the module declined to load, and nobody counts */
+	if (stage) { /* NULL after a declined load, without counters */
 		stage_note(stage, reason, topic, strnlen(topic, STAGE_NOTE_TEXT));
 	}
-	/* The engine cannot log a record that comes too late. */
+	/* The engine cannot log a late record. */
 	if (reason == RESK_REFUSED_CLOSED && __atomic_load_n(&closing, __ATOMIC_SEQ_CST)) {
 		__atomic_add_fetch(&late, 1, __ATOMIC_SEQ_CST);
 		if (__atomic_exchange_n(&told_late, 0, __ATOMIC_SEQ_CST)) {
@@ -277,7 +277,7 @@ static struct slot *slot_create(const char *name)
 	if (!slot) {
 		return NULL;
 	}
-	strcpy(slot->name, name); /* Safe: the memory was sized for it */
+	strcpy(slot->name, name); /* Safe: the memory has the name's size */
 	slot->stage = stage_create(pump, slot, slot->name);
 	if (!slot->stage) {
 		ao2_ref(slot, -1);
@@ -287,7 +287,8 @@ static struct slot *slot_create(const char *name)
 	return slot;
 }
 
-/* Has this engine and each later one open the gate. Frames of a new gate wait in the stage for this engine. Returns 0 or -1. */
+/* Requests the gate from this engine and each later one. The stage holds frames of a new gate until the
+ * answer. Returns 0 or -1. */
 static int open_gate(struct slot *slot)
 {
 	struct resk_gate *gate = stage_gate(slot->stage);

@@ -7,10 +7,11 @@
 
 /*! \file
  *
- * \brief Subscriptions, across the deaths of engines. Each has a thread that fetches messages and calls back.
+ * \brief Subscriptions, across the deaths of engines. Each has a thread for fetching messages and for
+ * callbacks.
  *
- * The thread subscribes again at a new engine (bound). No callback runs then; the new engine would count its end for one of
- * its own messages.
+ * The thread subscribes again at a new engine (bound). No callback runs then: the new engine would count the
+ * callback's end for one of its own messages.
  */
 
 #include "asterisk.h"
@@ -20,50 +21,49 @@
 
 #include "internal.h"
 
-/* How long to wait for memory, or for an engine to end that broke the rules, ms. */
+/* Wait for memory, or for the end of a broken engine, ms. */
 #define PAUSE_MS 200
 
-/* How long a subscription waits that the new engine cannot serve, because a reload has removed its connection, in steps of
- * PAUSE_MS. */
+/* Attempts at a new engine after the removal of the connection by a reload, one per PAUSE_MS. */
 #define RETRY_STEPS 5
 
-/* How long the end may take, ms; the engine itself takes about one second at most. */
+/* Limit of the end, ms; the engine itself takes about one second at most. */
 #define END_MS 2000
 
-/* The longest id of a member that is kept, bytes: Kafka's are the client's id, at most 249 here, and a UUID. */
+/* Limit of a kept member id, bytes: Kafka's ids are the client id, at most 249 here, and a UUID. */
 #define MEMBER_MAX 1024
 
-/* The most partitions whose positions are kept. */
+/* Limit of partitions with a kept position. */
 #define POSITIONS_MAX 4096
 
-/* The most bytes of pauses that are kept. */
+/* Limit of kept pauses, bytes. */
 #define PAUSES_MAX 65536
 
 struct subscription {
 	struct worker *worker;
 	struct seat *seat; /* a reference */
 	ast_kafka_message_cb callback;
-	ast_kafka_record_cb record_callback; /* the one or the other */
+	ast_kafka_record_cb record_callback; /* one of the two */
 	void *userdata;
-	uint64_t id; /* of its progress record; 0 = there is none */
+	uint64_t id; /* of its progress record; 0 = none */
 	struct resk_progress *progress;
 	char *topics;
 	char *pauses; /* lines for the next engine, see the message subscribe */
-	char *member; /* which it is in its group, for the next engine to take out if this one is killed */
-	uint64_t generation; /* of the engine that knows it, 0 = none; atomic */
-	int ended;           /* no callback begins any more; atomic */
+	char *member; /* its id in the group; the next engine removes the member of a killed engine */
+	uint64_t generation; /* of the engine with this subscription, 0 = none; atomic */
+	int ended;           /* prevents further callbacks; atomic */
 	/* The thread's alone. */
 	struct ast_kafka_record_header *headers;
 	size_t header_room;
 	struct position {
 		char *topic;
 		int32_t partition;
-		int64_t next; /* the offset behind the last message that was delivered */
-	} *positions;         /* for the next engine, if this one is killed before it has committed */
-	uint32_t position_count, position_at; /* the last one */
+		int64_t next; /* the offset behind the last delivered message */
+	} *positions;         /* for the next engine after a kill before the commit */
+	uint32_t position_count, position_at; /* position_at: index of the last one */
 };
 
-AST_MUTEX_DEFINE_STATIC(lock); /* of member and pauses, and of what follows */
+AST_MUTEX_DEFINE_STATIC(lock); /* of member and pauses, and of the next fields */
 static uint64_t last_number;   /* of a progress record */
 static struct subscription *users[RESK_PROGRESS]; /* by the number of their progress record */
 
@@ -75,7 +75,7 @@ void subscriptions_clear(void)
 	ast_mutex_unlock(&lock);
 }
 
-/* Finds a free progress record, the one longest unused. Returns its number, 0 = there is none. */
+/* Finds a free progress record, the one longest unused. Returns its number, 0 = none. */
 static uint64_t number_get(struct subscription *s)
 {
 	uint64_t number = 0;
@@ -110,7 +110,8 @@ static int has_ended(const struct subscription *s)
 	return __atomic_load_n(&s->ended, __ATOMIC_SEQ_CST);
 }
 
-/* Adds a pause, or the end of one. It replaces earlier ones of the same topics, and of all when topics is "". Returns 0 or -1. */
+/* Adds a pause or its end. The new entry replaces earlier ones for the same topics, and all with topics "".
+ * Returns 0 or -1. */
 static int note_pause(struct subscription *s, const char *topics, int on)
 {
 	size_t length = strlen(topics), room;
@@ -137,7 +138,7 @@ static int note_pause(struct subscription *s, const char *topics, int on)
 	return result;
 }
 
-/* Tells an engine of a subscription. Only the subscription's thread, or before there is one. */
+/* Subscribes at an engine. Only for the subscription's thread, or before its start. */
 static int32_t introduce(struct subscription *s, uint64_t generation, enum peer_result *asked)
 {
 	struct boundary_writer request = { 0 };
@@ -164,12 +165,13 @@ static int32_t introduce(struct subscription *s, uint64_t generation, enum peer_
 	if (result == RESK_OK) {
 		__atomic_store_n(&s->generation, generation, __ATOMIC_SEQ_CST);
 	} else if (*asked == PEER_LATE) {
-		engine_send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS); /* so that it can be asked again */
+		engine_send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS); /* for a second attempt */
 	}
 	return result;
 }
 
-/* Waits until the subscription is known to the engine that serves. Returns the generation, 0 = it has ended. */
+/* Waits until the serving engine has the subscription. Returns the generation, 0 = the subscription has
+ * ended. */
 static uint64_t bound(struct subscription *s)
 {
 	enum peer_result asked;
@@ -185,7 +187,7 @@ static uint64_t bound(struct subscription *s)
 	return has_ended(s) ? 0 : generation;
 }
 
-/* Reads a message, which stays where it was received. Returns -1 without memory for its headers. */
+/* Reads a message in place. Returns -1 without memory for its headers. */
 static int get_message(struct subscription *s, struct boundary_reader *reader, struct ast_kafka_record *m)
 {
 	size_t i;
@@ -213,7 +215,7 @@ static int get_message(struct subscription *s, struct boundary_reader *reader, s
 	return 0;
 }
 
-/* Finds the position of a message's partition, or makes one. NULL without memory, or when there are too many. */
+/* Finds or makes the position of a message's partition. NULL without memory, or at the limit. */
 static struct position *position_of(struct subscription *s, const struct ast_kafka_record *m)
 {
 	struct position *p;
@@ -246,7 +248,8 @@ static void count_delivered(struct subscription *s, const struct ast_kafka_recor
 	__atomic_add_fetch(&s->progress->delivered, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Calls back with one message, unless the subscription has ended: then -1. consumer is lent to callbacks that take one. */
+/* Calls back with one message; -1 after the subscription's end. Callbacks with a consumer get the lent
+ * one. */
 static int deliver(struct subscription *s, struct ast_kafka_consumer *consumer, const struct ast_kafka_record *m)
 {
 	if (turn_begin(&s->seat->turn, &s->ended)) {
@@ -262,8 +265,8 @@ static int deliver(struct subscription *s, struct ast_kafka_consumer *consumer, 
 	return 0;
 }
 
-/* Delivers messages of an answer, until the engine is in a hurry or gone. Messages that are not delivered come again. Returns -1 when
- * they cannot be read. */
+/* Delivers messages of an answer, until the engine is in a hurry or gone. The rest comes again. Returns -1
+ * for unreadable messages. */
 static int deliver_all(struct subscription *s, struct boundary_reader *reader, uint32_t count, uint64_t generation)
 {
 	struct ast_kafka_consumer *consumer = s->record_callback ? consumer_lend(s->seat) : NULL;
@@ -288,13 +291,13 @@ static int deliver_all(struct subscription *s, struct boundary_reader *reader, u
 	return result;
 }
 
-/* A message is longer than the connection's limit: it is left out. The limit was another one when the answer was asked for if a reload
- * came meanwhile: then it is asked for again. */
+/* Leaves out a message above the connection's limit. A reload may have changed the limit since the request:
+ * then the request is repeated. */
 static void leave_out(struct subscription *s, struct boundary_reader *reader, uint64_t needed)
 {
 	struct ast_kafka_record message = { 0 };
 
-	usleep(PAUSE_MS * 1000); /* so that an engine that says so for ever costs nothing */
+	usleep(PAUSE_MS * 1000); /* limits the cost of an engine that repeats this answer */
 	if (get_message(s, reader, &message) || reader->failed || needed <= connection_most(s->seat->name)) {
 		return;
 	}
@@ -329,7 +332,7 @@ static void run(void *object)
 			} else if (needed) {
 				leave_out(s, &answer.reader, needed);
 			} else if (deliver_all(s, &answer.reader, count, generation)) {
-				usleep(PAUSE_MS * 1000); /* its engine is being ended, or memory comes back */
+				usleep(PAUSE_MS * 1000); /* during the engine's end, or until there is memory */
 			}
 			peer_free(answer.fields);
 		} else if (asked == PEER_NO_MEMORY) {
@@ -410,12 +413,12 @@ void subscription_end(struct subscription *s)
 	if (__atomic_exchange_n(&s->ended, 1, __ATOMIC_SEQ_CST)) {
 		return;
 	}
-	/* The thread stores the generation and then looks whether it has ended. */
+	/* The thread stores the generation and then looks for the end. */
 	generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
 	if (generation) {
 		engine_send_number(BOUNDARY_UNSUBSCRIBE, generation, s->id, END_MS);
 	}
-	peer_cancel(engine_peer, s); /* its thread, if the engine has not let it go by now */
+	peer_cancel(engine_peer, s); /* its thread, if the engine has not done so */
 }
 
 void subscription_join(struct subscription *s)

@@ -7,10 +7,10 @@
 
 /*! \file
  *
- * \brief Numbers in place of the pointers that modules have come back in a report.
+ * \brief Numbers in place of the modules' pointers in reports.
  *
- * A pointer never leaves this process. The engine gets a number that is valid for one report. A repeated report, after the
- * death of an engine, or an invented one has an invalid number and is dropped.
+ * A pointer never leaves this process. The engine gets a number valid for one report. A repeated report,
+ * after the death of an engine, or an invented one has an invalid number and is dropped.
  */
 
 #include "asterisk.h"
@@ -26,8 +26,8 @@
 struct ticket {
 	void *opaque;
 	uint32_t serial; /* odd = outstanding; grows with each use */
-	uint32_t engine; /* how many engines had died when it was taken, or when its record was handed over again */
-	uint32_t free;   /* the next free one, plus 1 */
+	uint32_t engine; /* number of engine deaths at the ticket's start, or at the last repetition of its record */
+	uint32_t free;   /* the next free ticket, plus 1 */
 };
 
 void tickets_init(struct tickets *tickets)
@@ -81,7 +81,7 @@ uint64_t tickets_take(struct tickets *tickets, void *opaque, uint32_t engine)
 	return number;
 }
 
-/* Finds an outstanding ticket by its number, NULL for none. Caller must hold the lock. */
+/* Finds an outstanding ticket by number, NULL for none. Caller must hold the lock. */
 static struct ticket *find(struct tickets *tickets, uint64_t number)
 {
 	uint32_t index = number, serial = number >> 32;

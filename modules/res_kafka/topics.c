@@ -19,7 +19,7 @@
 
 #include "internal.h"
 
-/* Encodes a request; the caller frees it. Returns 0, or -1 without memory. */
+/* Encodes a request, for the caller to free. Returns 0, or -1 without memory. */
 static int encode(struct boundary_writer *request, const char *name, const char *topic, int partitions, int replication, bool wait)
 {
 	boundary_begin(request, BOUNDARY_ENSURE_TOPIC, 0, 1);
@@ -47,7 +47,7 @@ static int ensure(struct ast_kafka_producer *producer, const char *topic, int pa
 		ast_log(LOG_ERROR, "No Kafka topic is made without a producer and a name\n");
 		return -1;
 	}
-	/* The request is repeated once if the engine dies over it: creating a topic twice does no harm. */
+	/* One repetition after the engine's death: a second creation of a topic does no harm. */
 	deadline = clock_now() + (wait ? connection_patience(name) : ASK_MS);
 	for (tries = 0; tries < 2 && asked == PEER_AWAY; tries++) {
 		if (wait) {

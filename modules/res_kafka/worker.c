@@ -1,5 +1,5 @@
 /*
- * res_kafka: threads that call back into other modules.
+ * res_kafka: threads for callbacks into other modules.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,11 +7,11 @@
 
 /*! \file
  *
- * \brief Threads that call back into other modules, and how their end is awaited.
+ * \brief Threads for callbacks into other modules, and the wait for their end.
  *
- * A worker ends by itself, soon after what it works for has been ended. It must be joined before this module's code can
- * go, but not by whoever cannot wait for a callback: a callback of the worker itself, and a destructor. What they leave
- * is joined by whoever comes next (workers_reap). The turn says who is inside a callback.
+ * A worker ends soon after the end of its handle or subscription. It must be joined before the module's
+ * unload, but not from its own callback and not from a destructor. workers_reap joins the workers left there,
+ * at the next call. The turn names the thread inside a callback.
  */
 
 #include "asterisk.h"
@@ -28,7 +28,7 @@
 #include "internal.h"
 
 struct worker {
-	AST_LIST_ENTRY(worker) next; /* of those that have not been joined; the list has a reference */
+	AST_LIST_ENTRY(worker) next; /* in the list of workers to join; the list has a reference */
 	pthread_t thread;
 	int done; /* the thread returns within a moment; under the list's lock */
 	void (*work)(void *object);
@@ -141,7 +141,7 @@ int turn_is_mine(struct turn *turn)
 {
 	int mine = 0;
 
-	/* The lock is recursive: the thread inside gets it again, and no other thread does. */
+	/* The lock is recursive: only the thread inside a callback gets it again. */
 	if (!ast_mutex_trylock(&turn->lock)) {
 		mine = turn->is_inside && pthread_equal(turn->inside, pthread_self());
 		ast_mutex_unlock(&turn->lock);
