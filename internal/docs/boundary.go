@@ -46,19 +46,21 @@ func messagesH() []byte {
 		}
 		b.WriteString("};\n\n")
 	}
-	b.WriteString("/* The fields of each message in their order; table.go has their meanings. A number has 8 bytes, a truth is 0 or 1. */\n")
+	b.WriteString("/* Elements of lists. A number has 8 bytes; C reads one that is a truth as 0 or 1. */\n")
 	for _, r := range boundary.Records() {
-		b.WriteString(wrap("/* element ", r.Name+": "+fieldsC(r.Fields)+" */"))
+		fmt.Fprintf(&b, "\n/* %s\n%s */\n", r.Meaning, fieldsC(" ", r.Fields))
 	}
 	b.WriteString("\nenum boundary_kind {\n")
 	for i := range boundary.Messages {
 		m := &boundary.Messages[i]
-		text := m.Name + traits(m) + ": " + fieldsC(m.Request)
-		if !m.OneWay {
-			text += "; answer: " + fieldsC(m.Answer)
+		fmt.Fprintf(&b, "\t/* %s %s%s.\n", m.Name, m.Meaning, traits(m))
+		if len(m.Request) > 0 {
+			fmt.Fprintf(&b, "\t * request:\n%s\n", fieldsC("\t ", m.Request))
 		}
-		b.WriteString(wrap("\t/* ", text+" */"))
-		fmt.Fprintf(&b, "\tBOUNDARY_%s = %d,\n", strings.ToUpper(m.Name), m.Kind)
+		if len(m.Answer) > 0 {
+			fmt.Fprintf(&b, "\t * answer:\n%s\n", fieldsC("\t ", m.Answer))
+		}
+		fmt.Fprintf(&b, "\t */\n\tBOUNDARY_%s = %d,\n", strings.ToUpper(m.Name), m.Kind)
 	}
 	b.WriteString("};\n\n#endif /* RES_KAFKA_MESSAGES_H */\n")
 	return b.Bytes()
@@ -88,31 +90,20 @@ func comment(meaning string) string {
 	return " /* " + meaning + " */"
 }
 
-// fieldsC renders the names and types of fields for a C comment.
-func fieldsC(fields []boundary.Field) string {
-	var list []string
-	for _, f := range fields {
-		list = append(list, f.Name+" "+wireType(&f))
-	}
-	if len(list) == 0 {
-		return "nothing"
-	}
-	return strings.Join(list, ", ")
-}
-
-// wrap breaks a C comment into lines of at most 110 columns, a tab counted as 4.
-func wrap(start, text string) string {
-	const columns = 110
+// fieldsC renders the fields as lines of a C comment.
+func fieldsC(indent string, fields []boundary.Field) string {
 	var lines []string
-	text = strings.ReplaceAll(text, " */", "\x00*/") // which stays at the last word
-	for line := start; ; line = start[:strings.Index(start, "/*")] + " * " {
-		room := columns - len(strings.ReplaceAll(line, "\t", "    "))
-		if len(text) <= room {
-			return strings.ReplaceAll(strings.Join(append(lines, line+text), "\n"), "\x00", " ") + "\n"
+	for _, f := range fields {
+		line := indent + "*     " + f.Name + ": " + wireType(&f)
+		if f.Enum != nil {
+			line += ", enum " + f.Enum.CName
 		}
-		at := strings.LastIndexByte(text[:room], ' ')
-		lines, text = append(lines, line+text[:at]), text[at+1:]
+		if f.Meaning != "" {
+			line += ", " + f.Meaning
+		}
+		lines = append(lines, line)
 	}
+	return strings.Join(lines, "\n")
 }
 
 func wireType(f *boundary.Field) string {
@@ -120,13 +111,13 @@ func wireType(f *boundary.Field) string {
 	case boundary.Uint64:
 		return "number"
 	case boundary.Uint32:
-		return "uint32"
+		return "number of 32 bits"
 	case boundary.Int64:
-		return "int64"
+		return "number, signed"
 	case boundary.Int32:
-		return "int32"
+		return "number of 32 bits, signed"
 	case boundary.Bool:
-		return "truth"
+		return "0 or 1"
 	case boundary.Texts:
 		return "list of texts"
 	case boundary.List:

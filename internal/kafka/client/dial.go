@@ -40,7 +40,6 @@ type Dialer struct {
 	Observer  ResponseObserver // nil for a client of one request
 	reconnect *reconnect
 	attempt   func(addr string) (over func()) // notes an attempt to connect
-	Pauses    *Pauses                         // nil for a client that does not produce
 	log       *Logger
 }
 
@@ -93,6 +92,15 @@ func (d *Dialer) Backoff(failures int) time.Duration { return d.reconnect.wait(f
 // Dial connects to addr, host:port, when that has its turn. Every failure is a *net.OpError of Op "dial", which is what
 // kgo goes by to tell an unreachable broker, whose records wait, from one that answered, whose records fail.
 func (d *Dialer) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := d.dial(ctx, network, addr, func(conn net.Conn) net.Conn { return conn })
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// dial is Dial with a function that wraps the TCP connection.
+func (d *Dialer) dial(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (*Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.closing, cancel)()
@@ -100,7 +108,7 @@ func (d *Dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
 	over := d.attempt(addr)
-	conn, err := d.connect(ctx, network, addr)
+	conn, err := d.connect(ctx, network, addr, wrap)
 	if err != nil {
 		over()
 		if ctx.Err() == nil { // else it was given up, which says nothing about the broker
@@ -113,7 +121,7 @@ func (d *Dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 }
 
 // connect makes the connection, ready for the client's first request.
-func (d *Dialer) connect(ctx context.Context, network, addr string) (*Conn, error) {
+func (d *Dialer) connect(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (*Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
@@ -129,6 +137,7 @@ func (d *Dialer) connect(ctx context.Context, network, addr string) (*Conn, erro
 		return nil, err
 	}
 	socket := socketOf(conn)
+	conn = wrap(conn)
 	s := &setup{Facts: d.facts}
 	if d.files == nil {
 		d.log.Logf("security", "%s: connected in plaintext", addr)
@@ -141,7 +150,7 @@ func (d *Dialer) connect(ctx context.Context, network, addr string) (*Conn, erro
 		conn = &loginConn{Conn: conn, setup: s}
 	}
 	c := &Conn{
-		Conn: conn, silence: d.Silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }), pauses: d.Pauses,
+		Conn: conn, silence: d.Silence, setup: s, failed: sync.OnceFunc(func() { d.reconnect.failed(addr) }),
 		usage: usage{limit: d.idle, socket: socket}, pause: pause{wake: make(chan struct{}, 1)},
 	}
 	checked.pause = c.throttled
@@ -197,10 +206,7 @@ type Conn struct {
 	setup   *setup
 	usage   usage
 	pause   pause
-	pauses  *Pauses // nil = nobody asks
-
-	node  int32 // the broker's number, once known is set
-	known bool  // it is ready for requests
+	known   bool // it is ready for requests
 
 	answered atomic.Bool // something was read
 	over     func()      // ends the attempt to connect, in the status
@@ -209,13 +215,18 @@ type Conn struct {
 
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
-	if err := c.rest(); err != nil {
-		return 0, err
-	}
-	if err := c.usage.writing(); err != nil {
+	if err := c.ready(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)
+}
+
+// ready waits until the connection may be written to. It returns an error if another one is to be made instead.
+func (c *Conn) ready() error {
+	if err := c.rest(); err != nil {
+		return err
+	}
+	return c.usage.writing()
 }
 
 // Read implements net.Conn.
@@ -235,7 +246,6 @@ func (c *Conn) Close() error {
 	if c.over != nil {
 		c.over()
 	}
-	c.pauses.closed(c)
 	c.pause.deadline(time.Unix(0, 1)) // ends a write that waits
 	return c.Conn.Close()
 }

@@ -38,8 +38,6 @@ type Hooks struct {
 	facts   Facts
 	purpose string // what a failure means for the administrator: "records wait"
 
-	Unwritten func(node int32) // called when nothing of a produce request to a broker could be written; nil = nobody asks
-
 	log     host.Logger
 	status  *Status
 	lines   *throttle.Throttle
@@ -116,9 +114,6 @@ func (h *Hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2
 	defer host.Guard(h.log, "the account of a broker")
 	if IsSetup(key) {
 		return
-	}
-	if kmsg.Key(key) == kmsg.Produce && e2e.WriteErr != nil && e2e.BytesWritten == 0 && h.Unwritten != nil {
-		h.Unwritten(meta.NodeID)
 	}
 	if err := e2e.Err(); err != nil {
 		if kmsg.Key(key) == kmsg.Produce && ConnectionLost(err) && e2e.BytesWritten >= LargeRequest {

@@ -1,12 +1,9 @@
 package client
 
 import (
-	"maps"
 	"os"
 	"sync"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // A throttle time in a response asks the client to send nothing on that connection for a while (KIP-219). The library would
@@ -105,51 +102,8 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-// throttled begins a pause that the broker asked for when it answered a request with that key.
-func (c *Conn) throttled(answered kmsg.Key, d time.Duration) {
-	c.pause.ask(d)
-	if answered == kmsg.Produce && c.known {
-		c.pauses.began(c)
-	}
-}
+// throttled begins a pause that the broker asked for.
+func (c *Conn) throttled(d time.Duration) { c.pause.ask(d) }
 
 // ThrottledFor returns how long the pause that the broker asked for lasts from now on.
 func (c *Conn) ThrottledFor() time.Duration { return c.pause.left() }
-
-// Pauses are the connections that brokers have asked for a pause on when they answered produce requests, by broker. A broker answers
-// each kind of request with the time for the connection that it came by, and the client has several connections to a broker. The
-// methods of nil do nothing. They are safe for concurrent use.
-type Pauses struct {
-	mtx   sync.Mutex
-	conns map[int32]*Conn
-}
-
-// began notes that a pause has begun on a connection.
-func (p *Pauses) began(c *Conn) {
-	if p == nil {
-		return
-	}
-	p.mtx.Lock()
-	defer p.mtx.Unlock()
-	if p.conns == nil {
-		p.conns = map[int32]*Conn{}
-	}
-	p.conns[c.node] = c
-}
-
-// closed notes the end of a connection, and of its pause with it.
-func (p *Pauses) closed(c *Conn) {
-	if p == nil {
-		return
-	}
-	p.mtx.Lock()
-	defer p.mtx.Unlock()
-	maps.DeleteFunc(p.conns, func(_ int32, one *Conn) bool { return one == c }) // its number may be being set
-}
-
-// On returns the connection to a broker with the last pause that a broker asked for, which may be over; nil = there is none.
-func (p *Pauses) On(node int32) *Conn {
-	p.mtx.Lock()
-	defer p.mtx.Unlock()
-	return p.conns[node]
-}

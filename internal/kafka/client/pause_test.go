@@ -2,31 +2,10 @@ package client
 
 import (
 	"errors"
-	"net"
 	"os"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
-
-// TestPause_OtherConnection_ProducerSends checks that a pause on a connection that carries no produce requests does not hold up records.
-func TestPause_OtherConnection_ProducerSends(t *testing.T) {
-	p := &Pauses{}
-	for key, connection := range map[kmsg.Key]*Conn{kmsg.Metadata: {}, kmsg.Produce: {}} {
-		connection.Conn, _ = net.Pipe()
-		connection.pauses, connection.known = p, true
-		connection.answered.Store(true)
-		connection.throttled(key, time.Minute)
-		if held := p.On(0) != nil; held != (key == kmsg.Produce) || connection.pause.left() == 0 {
-			t.Errorf("%s: held up %v", key.Name(), held)
-		}
-		_ = connection.Close()
-		if p.On(0) != nil {
-			t.Errorf("%s: held up after the connection's end", key.Name())
-		}
-	}
-}
 
 // TestPause_Deadline_EndsTheWrite checks that a write that waits ends with its deadline's change, as when a context ends or the
 // client closes.

@@ -109,7 +109,7 @@ func (d *Dialer) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn 
 	case err == nil:
 		d.reconnect.worked(Address(meta))
 		if ours {
-			c.node, c.known = meta.NodeID, true
+			c.known = true
 		}
 	case ours: // without one dial has counted it
 		c.failed()

@@ -53,7 +53,7 @@ type checkedConn struct {
 	addr     string
 	tokens   int // that the login's mechanism sends
 	observer ResponseObserver
-	pause    func(answered kmsg.Key, pause time.Duration) // keeps a pause that the broker asks for; nil = nobody does
+	pause    func(pause time.Duration) // keeps a pause that the broker asks for; nil = nobody does
 
 	mtx     sync.Mutex
 	waiting []sentRequest // without a response so far
@@ -77,16 +77,23 @@ func newCheckedConn(conn net.Conn, addr string, c *config.Connection, observer R
 	return checked
 }
 
-// Write implements net.Conn. The library writes each request as a whole.
+// Write implements net.Conn. The library writes each request as a whole, a link several ones together.
 func (c *checkedConn) Write(p []byte) (int, error) {
-	c.note(p)
+	c.mtx.Lock()
+	for rest := p; len(rest) >= 4; {
+		n := len(rest)
+		if size := int64(binary.BigEndian.Uint32(rest)); size < int64(n-4) {
+			n = 4 + int(size)
+		}
+		c.note(rest[:n])
+		rest = rest[n:]
+	}
+	c.mtx.Unlock()
 	return c.Conn.Write(p)
 }
 
-// note remembers a request that is answered.
+// note remembers a request that is answered. The caller holds mtx.
 func (c *checkedConn) note(p []byte) {
-	c.mtx.Lock()
-	defer c.mtx.Unlock()
 	if c.raw > 0 {
 		c.raw--
 		c.waiting = append(c.waiting, sentRequest{key: kmsg.SASLAuthenticate, raw: true})
@@ -248,7 +255,7 @@ func (c *checkedConn) report() {
 	if pause := c.check.throttle; pause > 0 {
 		c.check.throttle = 0
 		if c.pause != nil && pausesAfter(c.current) {
-			c.pause(c.current.key, min(pause, maxThrottle))
+			c.pause(min(pause, maxThrottle))
 		}
 		if c.observer != nil {
 			c.observer.throttled(c.addr, pause)

@@ -3,13 +3,13 @@ package produce
 import (
 	"errors"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
 )
 
@@ -22,12 +22,15 @@ const (
 
 // flight is one produce request, with the first batch of each of some partitions.
 type flight struct {
-	node  *node
+	producer *Producer
+	node     *node
+
 	cargo []cargo
 	probe cargo // the suspected record that an answer is a proof for; the flight has no records then
 	size  int   // of the request before its batches are compressed, at most
 
 	closes int          // of the broker's limit when it left
+	packed sync.Once    // by pack
 	wrote  atomic.Int64 // how long the request is
 	state  atomic.Int32
 }
@@ -52,7 +55,7 @@ func (p *Producer) dispatch(n *node) {
 	}
 	for len(n.ready) > 0 && (n.flights == 0 || p.pipelines(n)) {
 		n.flights++
-		go p.carry(p.load(n))
+		p.queue(n, p.load(n))
 	}
 }
 
@@ -83,7 +86,7 @@ func (p *Producer) rested(n *node) bool {
 // load makes a request of what is ready for a broker. A batch that is longer than the limit by itself goes alone, and so does a
 // suspected record, after a probe.
 func (p *Producer) load(n *node) *flight {
-	f := &flight{node: n, size: p.overhead, closes: n.limit.closes}
+	f := &flight{producer: p, node: n, size: p.overhead, closes: n.limit.closes}
 	taken, limit := 0, p.maxRequestBytes(n)
 	for _, part := range n.ready {
 		p.fit(n, part)
@@ -115,108 +118,12 @@ func (p *Producer) load(n *node) *flight {
 	return f
 }
 
-// carry takes a request to its broker and sees to what comes of it.
-func (p *Producer) carry(f *flight) {
-	defer host.Guard(p.log, "carrying records")
-	answer, err := p.exchange(f)
-	switch n := f.node; {
-	case err == nil && n.objected.Load() && n.objected.Swap(false):
-		p.hooks.Recovered(n.about())
-	case err != nil && p.hooks.ReportUnsent(n.about(), err):
-		n.objected.Store(true)
-	}
-	p.deliver(p.landed(f, answer, err))
-}
-
-// produceRequest is a request that notes when it may have been written.
-type produceRequest struct {
-	*kmsg.ProduceRequest
-	flight *flight
-}
-
-// AppendTo implements kmsg.Request. Nothing of a request can be written before the library has asked for its bytes here. Of a flight
-// that was recalled there is nothing to write any more: a request without topics does no harm.
-func (r *produceRequest) AppendTo(to []byte) []byte {
-	f := r.flight
-	switch {
-	case f.state.CompareAndSwap(boarding, departed):
-		f.node.leaving.Store(f)
-	case f.state.Load() == recalled:
-		empty := *r.ProduceRequest
-		empty.Topics = nil
-		return empty.AppendTo(to)
-	default: // the bytes that it was asked for before may have been written
-		f.node.leaving.Store(nil)
-	}
-	to = r.ProduceRequest.AppendTo(to)
-	f.wrote.Store(int64(len(to)))
-	return to
-}
-
-// unwritten notes that nothing of a produce request to a broker could be written. The request is known if it is the only one: no
-// broker has it then, though the library has asked for its bytes. Of several requests none is known, and all count as departed.
-func (p *Producer) unwritten(id int32) {
-	p.mtx.Lock()
-	defer p.mtx.Unlock()
-	n := p.nodes[id]
-	if n == nil || n.flights != 1 {
-		return
-	}
-	if f := n.leaving.Load(); f != nil {
-		f.state.CompareAndSwap(departed, boarding)
-	}
-}
-
-// exchange sends a flight's request and waits for the answer.
-func (p *Producer) exchange(f *flight) (response *kmsg.ProduceResponse, err error) {
-	defer func() {
-		if r := recover(); r != nil { // or nobody would ever land
-			host.LogPanic(p.log, "carrying records", r)
-			err = errDefect
-		}
-	}()
-	request := kmsg.NewPtrProduceRequest()
-	request.Acks, request.TimeoutMillis = p.acks, int32(p.requestTimeout.Milliseconds())
-	at := map[*topic]int{}
-	records := 0
-	for _, c := range f.cargo {
-		t := c.partition.topic
-		i, ok := at[t]
-		if !ok {
-			i = len(request.Topics)
-			at[t] = i
-			one := kmsg.NewProduceRequestTopic()
-			one.Topic, one.TopicID = t.name, c.topicID
-			request.Topics = append(request.Topics, one)
-		}
-		c.batch.pack(p.compression)
-		one := kmsg.NewProduceRequestTopicPartition()
-		one.Partition, one.Records = c.partition.number, c.batch.wire
-		request.Topics[i].Partitions = append(request.Topics[i].Partitions, one)
-		records += len(c.batch.records)
-	}
-	if p.debug.Enabled("msg") {
-		p.debug.Logf("msg", "%d record(s) for %d partition(s) go to broker %d", records, len(f.cargo), f.node.id)
-	}
-	var wanted kmsg.Request = &produceRequest{request, f}
-	if p.acks == 0 { // the library knows from the type that there is no answer: see kgo.Client.Request
-		f.state.CompareAndSwap(boarding, departed)
-		wanted = request
-	}
-	answer, err := p.client.Broker(int(f.node.id)).Request(p.ctx, wanted)
-	if err != nil {
-		return nil, err
-	}
-	return answer.(*kmsg.ProduceResponse), nil
-}
-
 // landed books what became of a flight. The next one leaves before anybody is told.
 func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (ended []outcome) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	f.node.flights--
 	f.node.alone = false
-	f.node.leaving.CompareAndSwap(f, nil)
 	if p.closed {
 		return nil // who closed it has seen to the records
 	}
@@ -227,7 +134,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 		f.node.limit.answered(f.size)
 		p.throttled(f.node)
 		ended = p.passed(f)
-	} else {
+	} else if err != errRecalled {
 		p.unreachable(f, err)
 		ended = p.cutOff(f, err)
 		p.suspect(f, err)

@@ -52,6 +52,7 @@ func (p *Producer) identify() {
 			p.debug.Logf("eos", "producer id %d, epoch %d", next.id, next.epoch)
 			p.dispatchAll()
 			p.mtx.Unlock()
+			p.flush()
 			if !succeeds {
 				p.keep(next)
 			}

@@ -22,6 +22,7 @@ const (
 	retryBackoffMax    = time.Second            // and retry.backoff.max.ms
 	windowRecords      = 20000                  // some batches of calls' records
 	windowBytes        = 16 << 20
+	minProduceVersion  = 3 // the first with the format of our batches, Kafka 0.11
 )
 
 // producerOptions are the options of a client that produces. The records' batches and requests are ours, so that they are few.

@@ -31,8 +31,9 @@ type outcome struct {
 	say       func() // logs something, also without an outcome
 }
 
-// deliver tells of outcomes. It is called without mtx.
+// deliver has what was dispatched written, and tells of outcomes. It is called without mtx.
 func (p *Producer) deliver(ended []outcome) {
+	p.flush()
 	if len(ended) == 0 {
 		return
 	}

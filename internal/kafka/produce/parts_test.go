@@ -193,13 +193,10 @@ func TestRecalledUnwritten(t *testing.T) {
 	if len(late.Wait()) != 1 || f.state.Load() != recalled {
 		t.Error("it was not recalled")
 	}
-	request := kmsg.NewPtrProduceRequest()
-	request.Topics = []kmsg.ProduceRequestTopic{{Topic: "t"}}
-	var read kmsg.ProduceRequest
-	if err := read.ReadFrom((&produceRequest{request, f}).AppendTo(nil)); err != nil || len(read.Topics) != 0 {
-		t.Errorf("written: %+v, %v", read, err)
+	if _, err := f.Append(nil, 9, 0); err != errRecalled {
+		t.Errorf("it is written: %v", err)
 	}
-	b.deliver(b.landed(f, &kmsg.ProduceResponse{}, nil))
+	f.Ended(0, nil, errRecalled)
 	other.None()
 	b.look(func() {
 		if part := topic.partitions[0]; part.next != 0 {

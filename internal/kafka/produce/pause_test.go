@@ -103,6 +103,24 @@ func TestPause_OtherDeadlinePasses_ProducerStillLooks(t *testing.T) {
 	waiting.AllSent()
 }
 
+// TestPause_OtherConnection_ProducerSends checks that a pause on a connection that carries no produce requests does not hold up records.
+func TestPause_OtherConnection_ProducerSends(t *testing.T) {
+	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
+	p := open(t, kafkatest.Connection(cluster.ListenAddrs()...), nil, nil)
+	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
+	cluster.ControlKey(int16(kmsg.Heartbeat), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		answer := request.ResponseKind().(*kmsg.HeartbeatResponse)
+		answer.ThrottleMillis = math.MaxInt32
+		return answer, nil, true
+	})
+	request := kmsg.NewPtrHeartbeatRequest()
+	request.Group = "g"
+	if _, err := p.client.Broker(0).Request(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 1, 2)...)
+}
+
 // TestPause_ConnectionEnds_RequestsGoOn checks the same of a request that waits in the library, as a consumer's and the
 // administration's do.
 func TestPause_ConnectionEnds_RequestsGoOn(t *testing.T) {

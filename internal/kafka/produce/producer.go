@@ -1,5 +1,5 @@
-// Package produce carries the outbox's records to the brokers. Batches, requests and their outcomes are ours, over the client library's
-// connections: records go from the outbox into the bytes of a batch and from there to the broker, nothing is allocated for each of
+// Package produce carries the outbox's records to the brokers. Batches, requests and their outcomes are ours, over
+// connections of our own: records go from the outbox into the bytes of a batch and from there to the broker, nothing is allocated for each of
 // them on the way, and it is known at any moment which records a broker may have. consistentRandom keeps keys on the partitions that
 // librdkafka puts them on.
 package produce
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/config"
 	"reskafka/internal/dns"
@@ -29,8 +30,8 @@ import (
 // partitions are known (topic.go). Whenever its broker can take a request, the first batches of what is ready go
 // in one (flight.go), and its answer ends them or has them sent again.
 type Producer struct {
-	client      *kgo.Client
-	pauses      client.Pauses
+	client      *kgo.Client   // metadata and producer ids
+	links       *client.Links // produce requests
 	hooks       *client.Hooks
 	log         host.Logger
 	debug       *client.Logger
@@ -62,10 +63,12 @@ type Producer struct {
 	mtx         sync.Mutex // guards what follows; never held over a call to the client or to whoever waits for an outcome
 	topics      map[string]*topic
 	nodes       map[int32]*node
-	pausing     []*partition // that are to be tried again at their resume
-	inside      int          // records without an outcome
-	telling     int          // outcomes that are being told
-	sends       uint64       // counts the calls of Send
+	addresses   map[int32]address // of the brokers that the cluster lists
+	unflushed   []*client.Link    // with requests that dispatch has queued
+	pausing     []*partition      // that are to be tried again at their resume
+	inside      int               // records without an outcome
+	telling     int               // outcomes that are being told
+	sends       uint64            // counts the calls of Send
 	learning    bool
 	identity    identity
 	identifying bool
@@ -75,6 +78,8 @@ type Producer struct {
 	closed      bool
 	timer       *time.Timer // calls tick
 	wakeAt      time.Time   // when; zero = not at all
+
+	flushes atomic.Bool // unflushed is not empty
 
 	ended   chan struct{} // closed when Close has finished
 	allTold chan struct{} // closed by tellAll: every outcome was told
@@ -163,8 +168,6 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 		d.Resolver = t.resolver
 	}
 	d.Observer = p.hooks
-	d.Pauses = &p.pauses
-	p.hooks.Unwritten = p.unwritten
 	opts, err := client.Options(c, d, p.debug)
 	if err != nil {
 		return err
@@ -173,6 +176,10 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 		return err
 	}
 	opts = append(opts, producerOptions(c)...)
+	if p.links, err = client.NewLinks(c, d, p.hooks, p.debug); err != nil {
+		return err
+	}
+	p.links.Key, p.links.MinVersion, p.links.Unanswered, p.links.Closed = kmsg.Produce, minProduceVersion, p.acks == 0, p.disconnected
 	p.client, err = kgo.NewClient(append(opts, kgo.WithHooks(p.hooks))...)
 	if err != nil {
 		return fmt.Errorf("setting up the client: %w", err)
@@ -294,6 +301,7 @@ func (p *Producer) CloseWithin(limit time.Duration) {
 	shut := make(chan struct{})
 	go func() {
 		p.client.Close()
+		p.links.Wait()
 		close(shut)
 	}()
 	select {
@@ -317,6 +325,11 @@ func (p *Producer) giveUp() (left []outcome, first bool) {
 				part.flight.state.CompareAndSwap(boarding, recalled)
 			}
 			left = append(left, p.handBack(part, 0, ErrClosed, ErrClosed)...)
+		}
+	}
+	for _, n := range p.nodes {
+		if n.link != nil {
+			n.link.Close()
 		}
 	}
 	p.closed = true

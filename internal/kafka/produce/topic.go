@@ -75,12 +75,12 @@ type partition struct {
 // node is a broker that leads partitions.
 type node struct {
 	id      int32
+	link    *client.Link // nil = no request was sent to it
 	ready   []*partition // with a batch that can go
 	bytes   int          // of their queues
 	flights int
 	resume  time.Time    // after a connection failed; zero = it did not
 	paused  *client.Conn // whose pause resume is the end of; nil = it is of none
-	look    time.Time    // when to look again whether that connection has ended
 
 	failures int // in a row, of requests that had been written
 	limit    requestLimit
@@ -92,8 +92,12 @@ type node struct {
 	alone bool // a flight tests a suspected record, and no other may be under way
 
 	objected atomic.Bool // it was logged that nothing can be sent to it
+}
 
-	leaving atomic.Pointer[flight] // the last one that departed; nil = it has landed, or was asked for its bytes once more
+// address is where a broker is.
+type address struct {
+	host string
+	port int32
 }
 
 // about is what is said of a node that nothing can be sent to.
@@ -233,6 +237,7 @@ func (p *Producer) learned(topics []*topic, answer *kmsg.MetadataResponse) (ende
 	if p.closed {
 		return nil
 	}
+	p.located(answer)
 	now := p.now()
 	told := make(map[string]*kmsg.MetadataResponseTopic, len(answer.Topics))
 	for i := range answer.Topics {

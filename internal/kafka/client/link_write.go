@@ -1,0 +1,201 @@
+package client
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// retainedBytes is the largest buffer that a link keeps for its next requests.
+const retainedBytes = 2 << 20
+
+// write writes the queue to the connection, for whoever has set writing. inline ends it before a write that may block.
+func (l *Link) write(c *linkConn, inline bool) {
+	for {
+		err := guarded(l.all.hooks.log, "writing to a broker", func() error { return l.writeSome(c) })
+		if err != nil {
+			l.fail(c, err)
+			c.Close() // wakes the reading goroutine, which ends the requests
+		}
+		l.mtx.Lock()
+		if l.conn != c || len(l.queue) == 0 || l.expired(c) {
+			l.settle()
+			l.mtx.Unlock()
+			return
+		}
+		blocks := inline && !l.inline(c)
+		l.mtx.Unlock()
+		if blocks {
+			go l.write(c, false)
+			return
+		}
+	}
+}
+
+// settle ends the turn of a writer. The caller holds mtx.
+func (l *Link) settle() {
+	l.writing = false
+	l.settled.Broadcast()
+}
+
+// writeSome writes the first requests of the queue. An error ends the connection.
+func (l *Link) writeSome(c *linkConn) error {
+	if err := c.ready(); err != nil {
+		return err
+	}
+	if c.version < 0 {
+		l.end(l.take(true), VersionsDoNotFit)
+		return nil
+	}
+	sent := l.append(c, l.take(false))
+	if len(sent) == 0 {
+		return nil
+	}
+	if !l.begin(c, sent) {
+		l.requeue(c, sent, errDied)
+		return nil
+	}
+	if l.all.Unanswered {
+		_ = c.Conn.Conn.SetWriteDeadline(time.Now().Add(l.all.timeout))
+	}
+	n, err := c.Conn.Conn.Write(l.buf)
+	if cap(l.buf) > retainedBytes {
+		l.buf = nil
+	}
+	if err != nil {
+		l.cut(c, sent, n)
+		return err
+	}
+	l.wrote(c, sent)
+	return nil
+}
+
+// take takes the first requests of the queue that are written together, or all.
+func (l *Link) take(all bool) []entry {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	n, size := 0, 0
+	for ; n < len(l.queue); n++ {
+		if size += l.queue[n].Size(); n > 0 && size > combinedBytes && !all {
+			break
+		}
+	}
+	taken := l.queue[:n:n]
+	l.queue = l.queue[n:]
+	return taken
+}
+
+// append makes the bytes of requests. Requests that are not to be written end.
+func (l *Link) append(c *linkConn, requests []entry) (sent []entry) {
+	l.buf = l.buf[:0]
+	for _, e := range requests {
+		from := len(l.buf)
+		buf, err := e.Append(l.buf, c.version, correlation(c.number))
+		if err != nil {
+			l.end([]entry{e}, err)
+			continue
+		}
+		l.buf = buf
+		e.number, e.wrote = c.number, len(buf)-from
+		c.number++
+		sent = append(sent, e)
+	}
+	return sent
+}
+
+// correlation is the number of a request in its header.
+func correlation(number int64) int32 { return int32(number & math.MaxInt32) }
+
+// begin notes requests whose answers may come from now on. It reports whether the connection still takes them.
+func (l *Link) begin(c *linkConn, sent []entry) bool {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	if l.conn != c {
+		return false
+	}
+	c.fresh = false
+	if l.all.Unanswered {
+		return true
+	}
+	if len(c.pending) == 0 {
+		c.since = time.Now()
+		c.arm(c.since.Add(c.silence), false)
+	}
+	c.pending = append(c.pending, sent...)
+	return true
+}
+
+// arm sets the deadline of reads. Without move it only ever comes earlier: the reading goroutine looks again when it has passed.
+// The caller holds the link's mtx.
+func (c *linkConn) arm(at time.Time, move bool) {
+	if move || c.armed.IsZero() || at.Before(c.armed) {
+		c.armed = at
+		_ = c.Conn.Conn.SetReadDeadline(at)
+	}
+}
+
+// wrote notes that requests were written.
+func (l *Link) wrote(c *linkConn, sent []entry) {
+	if l.all.log.Enabled("protocol") {
+		l.all.log.Logf("protocol", "wrote %d %s v%d to broker %d, %d bytes", len(sent), l.all.Key.Name(), c.version, l.node, total(sent))
+	}
+	if !l.all.Unanswered {
+		l.mtx.Lock()
+		defer l.mtx.Unlock()
+		if len(c.pending) > 0 && c.pending[0].number >= sent[0].number {
+			c.since = time.Now() // a long request is written for a while
+		}
+		return
+	}
+	for _, e := range sent {
+		l.observe(c, kgo.BrokerE2E{BytesWritten: e.wrote})
+		e.Ended(c.version, nil, nil)
+	}
+}
+
+func total(sent []entry) (bytes int) {
+	for i := range sent {
+		bytes += sent[i].wrote
+	}
+	return bytes
+}
+
+// cut notes that only the first n bytes of requests were written.
+func (l *Link) cut(c *linkConn, sent []entry, n int) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	if l.all.Unanswered {
+		c.pending = sent // for the reading goroutine, which ends them
+	}
+	c.unwritten = c.number
+	for i := range c.pending {
+		e := &c.pending[i]
+		switch {
+		case e.number < sent[0].number:
+		case n == 0:
+			c.unwritten = min(c.unwritten, e.number)
+		default:
+			e.cut = n < e.wrote
+			e.wrote = min(n, e.wrote)
+			n -= e.wrote
+		}
+	}
+}
+
+// expired reports whether the connection needs another login before it takes a request, and has that done. The caller holds mtx.
+func (l *Link) expired(c *linkConn) bool {
+	if c.expires.IsZero() || c.fresh || time.Now().Before(c.expires) {
+		return false
+	}
+	if l.all.Unanswered { // unexpected answers could be in between
+		l.breakOff(&IdleEnded{errors.New("the login has expired")})
+		return true
+	}
+	c.renew = true
+	if len(c.pending) == 0 {
+		c.arm(time.Unix(1, 0), true) // wakes the reading goroutine
+	}
+	return true
+}
