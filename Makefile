@@ -230,6 +230,10 @@ test-asterisk: ## Scenarios in a real Asterisk, against the embedded broker and 
 test-limits: ## Every value of each limit: threads, addresses, descriptors, memory, one processor
 	@RES_KAFKA_LONG=1 RES_KAFKA_RESULTS='$(abspath $(PRIVATE)/limits.md)' scripts/test limits; status=$$?; cat '$(abspath $(PRIVATE)/limits.md)'; exit $$status
 
+.PHONY: test-arch
+test-arch: ## Modules for musl, armhf and arm64, and the engine as a program of 32 bits
+	@RES_KAFKA_LONG=1 scripts/test arch
+
 .PHONY: test-long
 test-long: ## What make test has a sample of, in full: 20 seeds of damaged answers of a minute each, and the like
 	@scripts/test long

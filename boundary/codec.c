@@ -89,6 +89,13 @@ void boundary_put_number(struct boundary_writer *writer, uint64_t number)
 	}
 }
 
+void boundary_set_number(struct boundary_writer *writer, size_t at, uint64_t number)
+{
+	if (!writer->failed) {
+		store(writer->bytes + at, number, 8);
+	}
+}
+
 void boundary_put_text(struct boundary_writer *writer, const char *data, size_t length)
 {
 	unsigned char *at;

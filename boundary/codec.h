@@ -47,6 +47,9 @@ void boundary_begin(struct boundary_writer *writer, uint16_t kind, uint16_t flag
 /* boundary_put_number appends a number; a signed number as two's complement, a bool as 0 or 1. */
 void boundary_put_number(struct boundary_writer *writer, uint64_t number);
 
+/* boundary_set_number replaces the number that was put when `at` bytes of the frame were used. */
+void boundary_set_number(struct boundary_writer *writer, size_t at, uint64_t number);
+
 /* boundary_put_text appends length bytes, which may hold NUL. data NULL: the text is none. */
 void boundary_put_text(struct boundary_writer *writer, const char *data, size_t length);
 

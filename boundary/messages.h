@@ -10,7 +10,7 @@
 #define RES_KAFKA_MESSAGES_H
 
 /* Of the messages and of the shared memory; both sides refuse a peer of another number. */
-#define RESK_ABI_VERSION 11
+#define RESK_ABI_VERSION 13
 
 /* The longest frame, bytes, and the longest answer to a message marked "bulk", without the length itself. */
 #define BOUNDARY_FRAME_MAX    67108864u
@@ -45,234 +45,69 @@ enum resk_log_level {
 	RESK_LOG_ERROR = 3,
 };
 
-/* Elements of lists. A number has 8 bytes; C reads one that is a truth as 0 or 1. */
-
-/* Command is one command of the CLI. Its place in the list is its index.
- *     words: text, may hold the alternatives and <placeholders> of Asterisk's CLI
- *     summary: text
- *     usage: text */
-
-/* Entry is one line of a configuration file, templates and includes applied.
- *     file: text, none = the file itself rather than an included one
- *     line: number of 32 bits, signed, 0 = not known
- *     section: text
- *     name: text, none = the section begins; comes also for a section without lines
- *     value: text
- *     inherited: 0 or 1, the line comes from a template */
-
-/* Connection is one section of the kafka.conf in force.
- *     name: text
- *     produces: 0 or 1
- *     consumes: 0 or 1, it has a group_id
- *     request_timeout_ms: number of 32 bits, how long its brokers may take for an answer */
-
-/* Header is one header of a message.
- *     name: text
- *     value: text, none = null */
-
-/* Received is one message that a consumer received.
- *     topic: text
- *     partition: number of 32 bits, signed
- *     offset: number, signed
- *     timestamp_ms: number, signed, milliseconds since 1970, -1 = none
- *     key: text, none = no key
- *     value: text, none = null
- *     headers: list of Header */
-
-/* Report is the outcome of one record whose frame asked for it.
- *     opaque: number, as the frame has it
- *     topic: text
- *     partition: number of 32 bits, signed, -1 = not known
- *     offset: number, signed, -1 = not known
- *     error: text, none = acknowledged; else why the record was dropped */
+/* The fields of each message in their order; table.go has their meanings. A number has 8 bytes, a truth is 0 or 1. */
+/* element Command: words text, summary text, usage text */
+/* element Entry: file text, line int32, section text, name text, value text, inherited truth */
+/* element Connection: name text, no_producer text, no_consumer text, request_timeout_ms uint32, messages_max
+ * number, max_frames number, max_charge number, max_length number, linger_ns number, max_weight number,
+ * shared number, memory number */
+/* element Position: topic text, partition int32, next int64 */
+/* element Header: name text, value text */
+/* element Received: topic text, partition int32, offset int64, timestamp_ms int64, key text, value text,
+ * headers list of Header */
+/* element Report: opaque number, topic text, partition int32, offset int64, error text */
 
 enum boundary_kind {
-	/* hello begins a connection: the first request, sent once.
-	 * request:
-	 *     abi: number, RESK_ABI_VERSION of the module
-	 *     build: text, what the module was built from
-	 *     entity_id: text, Asterisk's EID as text
-	 *     system_name: text, systemname of asterisk.conf, may be empty
-	 *     version: text, Asterisk's version
-	 *     hostname: text
-	 *     spool_dir: text, astspooldir of asterisk.conf
-	 *     log_dir: text, astlogdir of asterisk.conf
-	 *     stage_folder: text, as the previous engine answered; empty = there was none
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 *     abi: number, RESK_ABI_VERSION of the engine
-	 *     build: text, what the engine was built from
-	 *     topic_bytes: text, 256 bytes, 1 = allowed in a topic's name
-	 *     topic_length_max: number of 32 bits, bytes
-	 *     record_overhead: number of 32 bits, bytes that a record weighs beside its content
-	 *     header_overhead: number of 32 bits, bytes that a header weighs beside its content
-	 *     stage_folder: text, for slabs in files; empty = there is none
-	 *     stage_bytes: number, most bytes of slabs in files, 0 = no limit
-	 *     commands: list of Command
-	 */
+	/* hello: abi number, build text, entity_id text, system_name text, version text, hostname text,
+	 * spool_dir text, log_dir text, stage_folder text; answer: result int32, abi number, build text,
+	 * topic_bytes text, topic_length_max uint32, record_overhead uint32, header_overhead uint32,
+	 * stage_folder text, stage_bytes number, commands list of Command */
 	BOUNDARY_HELLO = 1,
-	/* configure puts a kafka.conf in force; when it is refused, the previous one stays in force.
-	 * request:
-	 *     entries: list of Entry
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 *     connections: list of Connection, those in force
-	 */
+	/* configure: entries list of Entry; answer: result int32, otherwise text, connections list of
+	 * Connection */
 	BOUNDARY_CONFIGURE = 2,
-	/* producer_open binds a gate to a connection and opens it.
-	 * request:
-	 *     name: text, of the connection
-	 *     id: number, the gate's number
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 */
+	/* producer_open: name text, id number; answer: result int32 */
 	BOUNDARY_PRODUCER_OPEN = 3,
-	/* source_open reads the configuration of an event source.
-	 * request:
-	 *     kind: text, cdr
-	 *     source: number, the source's number, 0 = a new one
-	 *     entries: list of Entry
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 *     source: number, the source's number, from 1
-	 *     connection: text, the connection that the source publishes on
-	 */
+	/* source_open: kind text, source number, entries list of Entry; answer: result int32, source number,
+	 * connection text */
 	BOUNDARY_SOURCE_OPEN = 4,
-	/* consumer_check reports whether a connection can consume.
-	 * request:
-	 *     name: text, of the connection
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 */
-	BOUNDARY_CONSUMER_CHECK = 5,
-	/* subscribe makes a connection a member of its group.
-	 * request:
-	 *     name: text, of the connection
-	 *     topics: text, separated by commas
-	 *     id: number, the delivery's number
-	 *     member: text, which the engine before was in the group and had no time to leave; empty = none
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 */
+	/* subscribe: name text, topics text, id number, member text, pauses text, positions list of Position;
+	 * answer: result int32 */
 	BOUNDARY_SUBSCRIBE = 6,
-	/* next returns the next messages of a subscription; blocks until there are some (bulk).
-	 * request:
-	 *     id: number, the delivery's number
-	 * answer:
-	 *     messages: list of Received, in order; no messages = the subscription has ended
-	 */
+	/* next (bulk): id number, most number; answer: needed number, messages list of Received */
 	BOUNDARY_NEXT = 7,
-	/* unsubscribe ends a subscription: commits, leaves the group; blocks for a second at most.
-	 * request:
-	 *     id: number, the delivery's number
-	 */
+	/* unsubscribe: id number; answer: nothing */
 	BOUNDARY_UNSUBSCRIBE = 8,
-	/* subscription_free ends a subscription and forgets it.
-	 * request:
-	 *     id: number, the delivery's number
-	 */
+	/* subscription_free: id number; answer: nothing */
 	BOUNDARY_SUBSCRIPTION_FREE = 9,
-	/* commit commits what was delivered; blocks for request_timeout_ms at most.
-	 * request:
-	 *     id: number, the delivery's number
-	 *     current: 0 or 1, the message in the callback counts as delivered
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 */
+	/* commit: id number, current truth; answer: result int32 */
 	BOUNDARY_COMMIT = 10,
-	/* pause pauses or resumes topics of a subscription.
-	 * request:
-	 *     id: number, the delivery's number
-	 *     topics: text, separated by commas; none = all
-	 *     on: 0 or 1, pause; else resume
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 */
+	/* pause: id number, topics text, on truth; answer: result int32 */
 	BOUNDARY_PAUSE = 11,
-	/* reports_open makes a queue of delivery reports.
-	 * request:
-	 *     id: number, the queue's number
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 */
+	/* reports_open: id number; answer: result int32 */
 	BOUNDARY_REPORTS_OPEN = 12,
-	/* reports_next returns the next reports of a queue; blocks until there are some.
-	 * request:
-	 *     id: number, the queue's number
-	 * answer:
-	 *     reports: list of Report, no reports = the queue has ended
-	 */
+	/* reports_next: id number, again truth; answer: reports list of Report */
 	BOUNDARY_REPORTS_NEXT = 13,
-	/* reports_close forgets a queue and its reports.
-	 * request:
-	 *     id: number, the queue's number
-	 */
+	/* reports_close: id number; answer: nothing */
 	BOUNDARY_REPORTS_CLOSE = 14,
-	/* ensure_topic creates a topic unless it exists; with wait it blocks for request_timeout_ms plus 2 s at most.
-	 * request:
-	 *     name: text, of the connection
-	 *     topic: text
-	 *     partitions: number of 32 bits, signed, 0 or less = the broker's default
-	 *     replication: number of 32 bits, signed, 0 or less = the broker's default
-	 *     wait: 0 or 1, answer when the outcome is known, else at once
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 */
+	/* ensure_topic: name text, topic text, partitions int32, replication int32, wait truth; answer: result
+	 * int32 */
 	BOUNDARY_ENSURE_TOPIC = 15,
-	/* run runs a command of the CLI; blocks as long as the command does.
-	 * request:
-	 *     index: number of 32 bits, of the command in hello
-	 *     words: list of texts
-	 * answer:
-	 *     printed: text, none = show the usage
-	 */
+	/* run: index uint32, words list of texts; answer: printed text */
 	BOUNDARY_RUN = 16,
-	/* complete completes a word of a command line.
-	 * request:
-	 *     index: number of 32 bits, of the command in hello
-	 *     words: list of texts, the complete words before it
-	 *     word: text
-	 * answer:
-	 *     candidates: list of texts
-	 */
+	/* complete: index uint32, words list of texts, word text; answer: candidates list of texts */
 	BOUNDARY_COMPLETE = 17,
-	/* refused counts and logs refused calls to produce (one-way).
-	 * request:
-	 *     id: number, the gate's number, 0 = there was no connection
-	 *     reason: number of 32 bits, signed, enum resk_refusal
-	 *     count: number, calls
-	 *     sample: text, the topic of the first one, may be none
-	 */
+	/* refused (one-way): id number, reason int32, count number, sample text */
 	BOUNDARY_REFUSED = 18,
-	/* stop delivers what is queued, closes all clients, and answers; blocks for grace_ms and the closing.
-	 * request:
-	 *     grace_ms: number of 32 bits, milliseconds
-	 */
+	/* stop: grace_ms uint32; answer: nothing */
 	BOUNDARY_STOP = 19,
-	/* fault makes the engine fail, for tests.
-	 * request:
-	 *     how: text, panic, crash, exit, hang, memory
-	 * answer:
-	 *     result: number of 32 bits, signed, enum resk_result
-	 */
+	/* fault: how text; answer: result int32 */
 	BOUNDARY_FAULT = 20,
-	/* ping is answered when the engine took all that the ring had.
-	 */
+	/* ping: nothing; answer: nothing */
 	BOUNDARY_PING = 21,
-	/* log writes one line to Asterisk's log (from the engine, one-way).
-	 * request:
-	 *     level: number of 32 bits, signed, enum resk_log_level
-	 *     file: text, of the engine's source
-	 *     line: number of 32 bits, signed, of that file
-	 *     function: text
-	 *     text: text, without a newline at its end
-	 */
+	/* log (from the engine, one-way): level int32, file text, line int32, function text, text text */
 	BOUNDARY_LOG = 64,
-	/* member says as which member a subscription is in its group (from the engine, one-way).
-	 * request:
-	 *     id: number, the delivery's number
-	 *     member: text, as the broker named it
-	 */
+	/* member (from the engine, one-way): id number, member text */
 	BOUNDARY_MEMBER = 65,
 };
 

@@ -172,10 +172,10 @@ static enum peer_result begin(struct peer *peer, struct pending *pending, unsign
 }
 
 enum peer_result peer_call(struct peer *peer, uint64_t generation, unsigned char *frame, size_t length, int timeout_ms,
-	const void *tag, struct peer_answer *answer)
+	const void *tag, size_t most, struct peer_answer *answer)
 {
 	int64_t deadline = clock_deadline(timeout_ms);
-	struct pending pending = { .result = PEER_LATE, .tag = tag };
+	struct pending pending = { .result = PEER_LATE, .tag = tag, .most = most ? most : PEER_ANSWER_MAX };
 	enum peer_result result = PEER_AWAY;
 
 	*answer = (struct peer_answer) { NULL, 0 };
@@ -233,6 +233,7 @@ enum peer_result peer_post(struct peer *peer, unsigned char *frame, size_t lengt
 	}
 	pending->done = done;
 	pending->owner = owner;
+	pending->most = PEER_ANSWER_MAX;
 	pthread_mutex_lock(&peer->lock);
 	result = begin(peer, pending, frame, length);
 	pthread_mutex_unlock(&peer->lock);

@@ -23,6 +23,9 @@
 /* Longest unsolicited message, bytes: a line of the log. */
 #define PEER_UNASKED_MAX (1024u * 1024)
 
+/* Limit of an answer without another limit, bytes. */
+#define PEER_ANSWER_MAX (16u * 1024 * 1024)
+
 /* Limit of bytes queued for a slow engine: two of the longest requests. */
 #define PEER_QUEUE_MAX (128u * 1024 * 1024)
 
@@ -57,9 +60,10 @@ void peer_destroy(struct peer *peer);
 
 /* peer_call sends a request and waits for the answer, timeout_ms at most, without limit if negative. It
  * returns PEER_AWAY while the peer is not ready, and for a generation other than 0 or the present engine's.
- * The number is written into the frame. tag may be NULL, see peer_cancel. Any thread but the reader. */
+ * The number is written into the frame. tag may be NULL, see peer_cancel. An answer of more than `most` bytes
+ * (0 = PEER_ANSWER_MAX) ends the connection before memory is allocated for it. Any thread but the reader. */
 enum peer_result peer_call(struct peer *peer, uint64_t generation, unsigned char *frame, size_t length, int timeout_ms,
-	const void *tag, struct peer_answer *answer);
+	const void *tag, size_t most, struct peer_answer *answer);
 
 /* peer_free frees the fields of an answer. NULL is allowed. */
 void peer_free(unsigned char *fields);

@@ -19,6 +19,7 @@ struct pending {
 	struct pending *next;
 	uint64_t number;
 	uint16_t kind;
+	size_t most; /* bytes of the answer's fields */
 	peer_done done; /* of a post; NULL = a thread waits */
 	void *owner;
 	const void *tag;        /* this and the rest: of a call */

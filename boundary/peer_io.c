@@ -36,8 +36,8 @@ static struct pending **find(struct peer *peer, uint64_t number)
 	return at;
 }
 
-/* Whether a request waits for this answer. */
-static bool is_awaited(struct peer *peer, const struct boundary_head *answer)
+/* Reports whether a request waits for this answer, and the most bytes that it may have. */
+static bool is_awaited(struct peer *peer, const struct boundary_head *answer, size_t *most)
 {
 	struct pending *pending;
 	bool awaited;
@@ -45,6 +45,7 @@ static bool is_awaited(struct peer *peer, const struct boundary_head *answer)
 	pthread_mutex_lock(&peer->lock);
 	pending = *find(peer, answer->number);
 	awaited = pending && pending->kind == answer->kind;
+	*most = awaited ? pending->most : answer->length;
 	pthread_mutex_unlock(&peer->lock);
 	return awaited;
 }
@@ -98,6 +99,7 @@ static void deliver(struct peer *peer)
 static int begin_body(struct peer *peer, const unsigned char *bytes, const char **why)
 {
 	struct boundary_head *head = &peer->body.head;
+	size_t most = PEER_UNASKED_MAX;
 	bool answer, wanted;
 
 	if (boundary_parse_head(bytes, head)) {
@@ -105,11 +107,11 @@ static int begin_body(struct peer *peer, const unsigned char *bytes, const char 
 		return -1;
 	}
 	answer = head->flags == BOUNDARY_ANSWER;
-	if (!answer && head->length > PEER_UNASKED_MAX) {
+	wanted = !answer || is_awaited(peer, head, &most);
+	if (head->length > most) {
 		*why = "it sent a message that is too long";
 		return -1;
 	}
-	wanted = !answer || is_awaited(peer, head);
 	peer->body.have = 0;
 	/* One byte more, so empty fields have an address too. */
 	peer->body.block = wanted ? malloc(head->length + 1) : NULL;

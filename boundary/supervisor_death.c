@@ -136,7 +136,7 @@ void supervisor_bury(struct supervisor *s, const struct spawn_end *end)
 {
 	int64_t now = clock_now();
 	bool crashed = has_crashed(s, end), stopping, first, limited;
-	char text[1024], who[32] = "";
+	char text[1024], who[32] = "", often[96] = "";
 	int pause_ms = 0;
 
 	limited = describe(s, end, text, sizeof(text));
@@ -152,11 +152,10 @@ void supervisor_bury(struct supervisor *s, const struct spawn_end *end)
 	}
 	if (!stopping && !first) {
 		pause_ms = next_pause(s, crashed, now);
-		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine %s%s; another one is started in %d ms", who, text, pause_ms);
 		if (crashed && !limited && pause_ms >= PAUSE_CRASHES_MS) {
-			supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine has died %u times, again and again within a minute; please report the trace that the line above names",
-				s->status.deaths + 1);
+			snprintf(often, sizeof(often), "; it has died %u times, again and again: please report the trace", s->status.deaths + 1);
 		}
+		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine %s%s; another one is started in %d ms%s", who, text, pause_ms, often);
 	} else if (first || s->trace.head_length) {
 		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine %s%s", who, text);
 	}

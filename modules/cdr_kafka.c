@@ -7,8 +7,8 @@
 
 /*! \file
  *
- * \brief Lists the fields of each call detail record. What becomes of them is decided by the engine: the table of
- * fields is in internal/event, cdr_kafka.conf is interpreted there.
+ * \brief Lists the fields of each call detail record. The engine does the rest: internal/event has the table
+ * of fields, and the engine interprets cdr_kafka.conf.
  */
 
 /*** MODULEINFO
@@ -82,8 +82,9 @@ static int cdr_log(struct ast_cdr *cdr)
 	return res;
 }
 
-/* post_batch has Asterisk post the call records that it holds back (cdr.conf: batch = yes): those of a backend that has gone are
- * lost. It may do so in a thread of its own (safeshutdown = no), which is over when it posted nothing for some time. */
+/* post_batch makes Asterisk post its pending call records (cdr.conf: batch = yes); the records of a missing
+ * backend are lost. Asterisk may use a separate thread for this (safeshutdown = no). A quiet time marks the
+ * thread's end. */
 static void post_batch(void)
 {
 	int before = -1;

@@ -12,23 +12,20 @@
  * The engine is a process beside Asterisk, written in Go. It may die; Asterisk then goes on, and another engine is
  * started. These files connect the engine with Asterisk; docs/boundary.md describes both processes.
  *
- *   res_kafka/engine.c    starts the engine's process, and the next one when it dies
- *   res_kafka/engine_log.c    writes the engine's log lines
- *   res_kafka/engine_status.c prints the engine's state
+ *   res_kafka/engine.c    starts the engine's process, and the next one when it dies; requests
+ *   res_kafka/engine_log.c    writes the engine's log lines and state
  *   res_kafka/replay.c    requests that are repeated for each new engine
- *   res_kafka/calls.c     requests: configuration, producers, sources, topics
- *   res_kafka/fetch.c     requests for messages
- *   res_kafka/report_queue.c  requests for delivery reports
- *   res_kafka/tickets.c   numbers of outstanding reports
- *   res_kafka/commands.c  requests for CLI commands
- *   res_kafka/config.c    reads a configuration file with Asterisk's loader; the engine interprets the lines
- *   res_kafka/cli.c       registers the CLI commands of the engine's table
+ *   res_kafka/config.c    reads configuration files with Asterisk's loader; the engine interprets the lines
+ *   res_kafka/cli.c       the CLI commands of the engine's table
+ *   res_kafka/stages.c    the stages of all connections
  *   res_kafka/producer.c  producer handles; puts records into the stage
  *   res_kafka/source.c    the same for the fields of an event
  *   res_kafka/reports.c   report handles and their threads
- *   res_kafka/consumer.c  consumer handles and the threads of subscriptions
+ *   res_kafka/tickets.c   numbers of outstanding reports
+ *   res_kafka/consumer.c  consumer handles
+ *   res_kafka/subscription.c  the threads of subscriptions
  *   res_kafka/worker.c    threads that call back into other modules
- *   res_kafka/admin.c     topics
+ *   res_kafka/topics.c    topics
  *   ../boundary           the socket to the engine, its process, and the memory that both share
  *   ../stage              where callers leave records, and the thread that hands them to the engine
  *
@@ -49,40 +46,26 @@
 
 #include "internal.h"
 
-#define CONF_FILE "kafka.conf"
-
-/* How long what is waiting may take to be delivered when Asterisk ends or the module is unloaded, but for what is in memory
- * only, which has flush_timeout_ms. With closing the clients, which takes a moment, or 0.3 seconds when a broker hangs, it
- * is what a stop may take longer. */
+/* Time for the delivery of waiting records at Asterisk's end or the module's unload; records in memory only
+ * have flush_timeout_ms. The close of the clients takes a moment more, or 0.3 seconds with a hanging broker.
+ * Both together are a stop's extra time. */
 #define STOP_GRACE_MS 300
 
-static int configure(void)
-{
-	struct entries entries;
-	int res;
-
-	if (entries_load(CONF_FILE, &entries)) {
-		return -1;
-	}
-	res = resk_configure(entries.list, entries.count);
-	entries_free(&entries);
-	return res == RESK_OK ? 0 : -1;
-}
-
-/* With cdr.conf's batch = yes and safeshutdown = no Asterisk posts its call records from a thread of its own while exit
- * handlers run. It is over when nothing came for the first time, or for the second in all. */
+/* With batch = yes and safeshutdown = no in cdr.conf, Asterisk posts its call records from a separate thread
+ * during the exit handlers. Its posting counts as over after SETTLE_QUIET_MS without a record, and at the
+ * latest after SETTLE_LIMIT_MS. */
 #define SETTLE_QUIET_MS 40
 #define SETTLE_LIMIT_MS 300
 
-/* Asterisk ends without unloading its modules when it is told to stop now. */
+/* A stop with "now" ends Asterisk without unloading its modules. */
 static void at_exit(void)
 {
-	producers_settle(SETTLE_QUIET_MS, SETTLE_LIMIT_MS);
-	producers_close();
-	resk_stop(STOP_GRACE_MS);
+	stages_settle(SETTLE_QUIET_MS, SETTLE_LIMIT_MS);
+	stages_close();
+	engine_stop(STOP_GRACE_MS);
 	reports_stop();
 	engine_close(0);
-	producers_tell_late();
+	stages_tell_late();
 }
 
 static int unload_module(void)
@@ -92,7 +75,7 @@ static int unload_module(void)
 			producers_held(), consumers_held());
 		return -1;
 	}
-	/* Subscriptions that nobody else can end any more. */
+	/* Subscriptions without a handle. */
 	consumers_stop();
 	workers_reap();
 	if (consumers_held() || workers_busy()) {
@@ -102,26 +85,24 @@ static int unload_module(void)
 	}
 	ast_unregister_atexit(at_exit);
 	cli_unregister();
-	producers_close();
-	resk_stop(STOP_GRACE_MS);
-	producers_stop();
+	stages_close();
+	engine_stop(STOP_GRACE_MS);
+	stages_stop();
 	engine_close(1);
 	return 0;
 }
 
 static int load_module(void)
 {
-	struct resk_limits limits;
-
-	if (engine_open(&limits)) {
+	if (engine_open()) {
 		engine_close(1);
 		return AST_MODULE_LOAD_DECLINE;
 	}
-	if (producers_start(&limits) || cli_register() || configure()) {
+	if (stages_start() || cli_register() || config_load()) {
 		cli_unregister();
-		producers_close();
-		resk_stop(0);
-		producers_stop();
+		stages_close();
+		engine_stop(0);
+		stages_stop();
 		engine_close(1);
 		return AST_MODULE_LOAD_DECLINE;
 	}
@@ -131,10 +112,10 @@ static int load_module(void)
 
 static int reload_module(void)
 {
-	if (configure()) {
+	if (config_load()) {
 		return AST_MODULE_RELOAD_ERROR;
 	}
-	producers_ready();
+	stages_ready();
 	return AST_MODULE_RELOAD_SUCCESS;
 }
 

@@ -174,7 +174,7 @@ func (r *replayer) topics(ctx context.Context, only string) error {
 			r.lost += end - next - uint64(len(records))
 			left, err := r.send(ctx, records)
 			if err == nil {
-				err = r.bury(left)
+				err = r.writeDeadLetters(left)
 			}
 			if err != nil { // records behind the first unacknowledged record may be sent again
 				for i, record := range records {
@@ -196,8 +196,8 @@ func (r *replayer) topics(ctx context.Context, only string) error {
 	return nil
 }
 
-// bury stores permanently refused records.
-func (r *replayer) bury(letters []outbox.DeadLetter) error {
+// writeDeadLetters stores permanently refused records.
+func (r *replayer) writeDeadLetters(letters []outbox.DeadLetter) error {
 	if len(letters) == 0 {
 		return nil
 	}
@@ -238,8 +238,8 @@ func (r *replayer) letters(ctx context.Context, only string) error {
 			r.refused += uint64(len(left))
 		}
 		if len(keep) < len(letters) {
-			if _, burying := r.spool.Bury(keep); burying != nil {
-				return errors.Join(err, burying)
+			if _, storing := r.spool.Bury(keep); storing != nil {
+				return errors.Join(err, storing)
 			}
 			err = errors.Join(err, forget())
 		} else if err == nil && len(keep) > 0 { // all stay: behind the others, not tried yet

@@ -8,9 +8,8 @@ const (
 	ConfigureKind        Kind = 2  // puts a kafka.conf in force; when it is refused, the previous one stays in force
 	ProducerOpenKind     Kind = 3  // binds a gate to a connection and opens it
 	SourceOpenKind       Kind = 4  // reads the configuration of an event source
-	ConsumerCheckKind    Kind = 5  // reports whether a connection can consume
 	SubscribeKind        Kind = 6  // makes a connection a member of its group
-	NextKind             Kind = 7  // returns the next messages of a subscription; blocks until there are some
+	NextKind             Kind = 7  // returns the next messages of a subscription; blocks until there are some; a second one replaces the first
 	UnsubscribeKind      Kind = 8  // ends a subscription: commits, leaves the group; blocks for a second at most
 	SubscriptionFreeKind Kind = 9  // ends a subscription and forgets it
 	CommitKind           Kind = 10 // commits what was delivered; blocks for request_timeout_ms at most
@@ -118,28 +117,73 @@ func (m *Entry) Get(r *Reader) {
 	m.Inherited = r.Bool()
 }
 
-// Connection is one section of the kafka.conf in force.
+// Connection is one section of kafka.conf, with what the module answers itself.
 type Connection struct {
 	Name             string
-	Produces         bool
-	Consumes         bool   // it has a group_id
+	NoProducer       string // why it has no producer; empty = it has one
+	NoConsumer       string // why it has no consumer; empty = it has one
 	RequestTimeoutMS uint32 // how long its brokers may take for an answer
+	MessagesMax      uint64 // most bytes of an answer to next
+	MaxFrames        uint64 // this and the following: limits of a new gate, see struct resk_gate
+	MaxCharge        uint64
+	MaxLength        uint64
+	LingerNs         uint64
+	MaxWeight        uint64
+	Shared           uint64
+	Memory           uint64
 }
 
 // Put implements Body.
 func (m *Connection) Put(w *Writer) {
 	w.Text(m.Name)
-	w.Bool(m.Produces)
-	w.Bool(m.Consumes)
+	w.Text(m.NoProducer)
+	w.Text(m.NoConsumer)
 	w.Number(uint64(m.RequestTimeoutMS))
+	w.Number(m.MessagesMax)
+	w.Number(m.MaxFrames)
+	w.Number(m.MaxCharge)
+	w.Number(m.MaxLength)
+	w.Number(m.LingerNs)
+	w.Number(m.MaxWeight)
+	w.Number(m.Shared)
+	w.Number(m.Memory)
 }
 
 // Get implements Body.
 func (m *Connection) Get(r *Reader) {
 	m.Name = r.Text()
-	m.Produces = r.Bool()
-	m.Consumes = r.Bool()
+	m.NoProducer = r.Text()
+	m.NoConsumer = r.Text()
 	m.RequestTimeoutMS = r.Uint32()
+	m.MessagesMax = r.Number()
+	m.MaxFrames = r.Number()
+	m.MaxCharge = r.Number()
+	m.MaxLength = r.Number()
+	m.LingerNs = r.Number()
+	m.MaxWeight = r.Number()
+	m.Shared = r.Number()
+	m.Memory = r.Number()
+}
+
+// Position is how far a subscription's callbacks have come in a partition.
+type Position struct {
+	Topic     string
+	Partition int32
+	Next      int64 // the offset behind the last message that was delivered
+}
+
+// Put implements Body.
+func (m *Position) Put(w *Writer) {
+	w.Text(m.Topic)
+	w.Number(uint64(m.Partition))
+	w.Number(uint64(m.Next))
+}
+
+// Get implements Body.
+func (m *Position) Get(r *Reader) {
+	m.Topic = r.Text()
+	m.Partition = r.Int32()
+	m.Next = int64(r.Number())
 }
 
 // Header is one header of a message.
@@ -352,12 +396,14 @@ func (m *ConfigureRequest) Get(r *Reader) {
 // ConfigureAnswer is the answer to configure.
 type ConfigureAnswer struct {
 	Result      Result
-	Connections []Connection // those in force
+	Otherwise   string       // why a connection that is not listed has neither producer nor consumer
+	Connections []Connection // those in force, and those that are left out
 }
 
 // Put implements Body.
 func (m *ConfigureAnswer) Put(w *Writer) {
 	w.Number(uint64(m.Result))
+	w.Text(m.Otherwise)
 	w.Count(len(m.Connections))
 	for i := range m.Connections {
 		m.Connections[i].Put(w)
@@ -367,8 +413,9 @@ func (m *ConfigureAnswer) Put(w *Writer) {
 // Get implements Body.
 func (m *ConfigureAnswer) Get(r *Reader) {
 	m.Result = Result(r.Int32())
+	m.Otherwise = r.Text()
 	{
-		n := r.Count(28)
+		n := r.Count(84)
 		m.Connections = make([]Connection, 0, capacity(n))
 		for ; n > 0 && r.more(); n-- {
 			var e Connection
@@ -464,42 +511,14 @@ func (m *SourceOpenAnswer) Get(r *Reader) {
 	m.Connection = r.Text()
 }
 
-// ConsumerCheckRequest is the request consumer_check, which reports whether a connection can consume.
-type ConsumerCheckRequest struct {
-	Name string // of the connection
-}
-
-// Put implements Body.
-func (m *ConsumerCheckRequest) Put(w *Writer) {
-	w.Text(m.Name)
-}
-
-// Get implements Body.
-func (m *ConsumerCheckRequest) Get(r *Reader) {
-	m.Name = r.Text()
-}
-
-// ConsumerCheckAnswer is the answer to consumer_check.
-type ConsumerCheckAnswer struct {
-	Result Result
-}
-
-// Put implements Body.
-func (m *ConsumerCheckAnswer) Put(w *Writer) {
-	w.Number(uint64(m.Result))
-}
-
-// Get implements Body.
-func (m *ConsumerCheckAnswer) Get(r *Reader) {
-	m.Result = Result(r.Int32())
-}
-
 // SubscribeRequest is the request subscribe, which makes a connection a member of its group.
 type SubscribeRequest struct {
-	Name   string // of the connection
-	Topics string // separated by commas
-	ID     uint64 // the delivery's number
-	Member string // which the engine before was in the group and had no time to leave; empty = none
+	Name      string     // of the connection
+	Topics    string     // separated by commas
+	ID        uint64     // the delivery's number
+	Member    string     // which the engine before was in the group and had no time to leave; empty = none
+	Pauses    string     // a line for each pause, oldest first: + or - as pause is on or off, and its topics
+	Positions []Position // after earlier engines; the offsets may not be committed
 }
 
 // Put implements Body.
@@ -508,6 +527,11 @@ func (m *SubscribeRequest) Put(w *Writer) {
 	w.Text(m.Topics)
 	w.Number(m.ID)
 	w.Text(m.Member)
+	w.Text(m.Pauses)
+	w.Count(len(m.Positions))
+	for i := range m.Positions {
+		m.Positions[i].Put(w)
+	}
 }
 
 // Get implements Body.
@@ -516,6 +540,16 @@ func (m *SubscribeRequest) Get(r *Reader) {
 	m.Topics = r.Text()
 	m.ID = r.Number()
 	m.Member = r.Text()
+	m.Pauses = r.Text()
+	{
+		n := r.Count(20)
+		m.Positions = make([]Position, 0, capacity(n))
+		for ; n > 0 && r.more(); n-- {
+			var e Position
+			e.Get(r)
+			m.Positions = append(m.Positions, e)
+		}
+	}
 }
 
 // SubscribeAnswer is the answer to subscribe.
@@ -533,28 +567,33 @@ func (m *SubscribeAnswer) Get(r *Reader) {
 	m.Result = Result(r.Int32())
 }
 
-// NextRequest is the request next, which returns the next messages of a subscription; blocks until there are some.
+// NextRequest is the request next, which returns the next messages of a subscription; blocks until there are some; a second one replaces the first.
 type NextRequest struct {
-	ID uint64 // the delivery's number
+	ID   uint64 // the delivery's number
+	Most uint64 // bytes that the answer may have
 }
 
 // Put implements Body.
 func (m *NextRequest) Put(w *Writer) {
 	w.Number(m.ID)
+	w.Number(m.Most)
 }
 
 // Get implements Body.
 func (m *NextRequest) Get(r *Reader) {
 	m.ID = r.Number()
+	m.Most = r.Number()
 }
 
 // NextAnswer is the answer to next.
 type NextAnswer struct {
+	Needed   uint64     // not 0 = bytes that the one message needs, which comes without key, value and headers
 	Messages []Received // in order; no messages = the subscription has ended
 }
 
 // Put implements Body.
 func (m *NextAnswer) Put(w *Writer) {
+	w.Number(m.Needed)
 	w.Count(len(m.Messages))
 	for i := range m.Messages {
 		m.Messages[i].Put(w)
@@ -563,6 +602,7 @@ func (m *NextAnswer) Put(w *Writer) {
 
 // Get implements Body.
 func (m *NextAnswer) Get(r *Reader) {
+	m.Needed = r.Number()
 	{
 		n := r.Count(40)
 		m.Messages = make([]Received, 0, capacity(n))
@@ -705,17 +745,20 @@ func (m *ReportsOpenAnswer) Get(r *Reader) {
 
 // ReportsNextRequest is the request reports_next, which returns the next reports of a queue; blocks until there are some.
 type ReportsNextRequest struct {
-	ID uint64 // the queue's number
+	ID    uint64 // the queue's number
+	Again bool   // the previous answer was lost: its reports come again
 }
 
 // Put implements Body.
 func (m *ReportsNextRequest) Put(w *Writer) {
 	w.Number(m.ID)
+	w.Bool(m.Again)
 }
 
 // Get implements Body.
 func (m *ReportsNextRequest) Get(r *Reader) {
 	m.ID = r.Number()
+	m.Again = r.Bool()
 }
 
 // ReportsNextAnswer is the answer to reports_next.
@@ -995,8 +1038,6 @@ func NewRequest(kind Kind) Body {
 		return new(ProducerOpenRequest)
 	case SourceOpenKind:
 		return new(SourceOpenRequest)
-	case ConsumerCheckKind:
-		return new(ConsumerCheckRequest)
 	case SubscribeKind:
 		return new(SubscribeRequest)
 	case NextKind:
@@ -1046,8 +1087,6 @@ func NewAnswer(kind Kind) Body {
 		return new(ProducerOpenAnswer)
 	case SourceOpenKind:
 		return new(SourceOpenAnswer)
-	case ConsumerCheckKind:
-		return new(ConsumerCheckAnswer)
 	case SubscribeKind:
 		return new(SubscribeAnswer)
 	case NextKind:

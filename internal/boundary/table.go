@@ -4,7 +4,7 @@ import "slices"
 
 // ABIVersion numbers the table of messages and the layout of the shared memory. A change of either raises it: the
 // module refuses an engine of another number, and the engine such a module.
-const ABIVersion = 11
+const ABIVersion = 13
 
 // Type is the Go type of a field. On the wire there are numbers, texts and lists only.
 type Type int
@@ -102,11 +102,19 @@ var entryRecord = &Record{"Entry", "Entry is one line of a configuration file, t
 	{Name: "inherited", Type: Bool, Meaning: "the line comes from a template"},
 }}
 
-var connectionRecord = &Record{"Connection", "Connection is one section of the kafka.conf in force.", []Field{
+var connectionRecord = &Record{"Connection", "Connection is one section of kafka.conf, with what the module answers itself.", []Field{
 	{Name: "name", Type: Text},
-	{Name: "produces", Type: Bool},
-	{Name: "consumes", Type: Bool, Meaning: "it has a group_id"},
+	{Name: "no_producer", Type: Text, Meaning: "why it has no producer; empty = it has one"},
+	{Name: "no_consumer", Type: Text, Meaning: "why it has no consumer; empty = it has one"},
 	{Name: "request_timeout_ms", Type: Uint32, Meaning: "how long its brokers may take for an answer"},
+	{Name: "messages_max", Type: Uint64, Meaning: "most bytes of an answer to next"},
+	{Name: "max_frames", Type: Uint64, Meaning: "this and the following: limits of a new gate, see struct resk_gate"},
+	{Name: "max_charge", Type: Uint64},
+	{Name: "max_length", Type: Uint64},
+	{Name: "linger_ns", Type: Uint64},
+	{Name: "max_weight", Type: Uint64},
+	{Name: "shared", Type: Uint64},
+	{Name: "memory", Type: Uint64},
 }}
 
 var commandRecord = &Record{"Command", "Command is one command of the CLI. Its place in the list is its index.", []Field{
@@ -128,6 +136,12 @@ var messageRecord = &Record{"Received", "Received is one message that a consumer
 	{Name: "key", Type: Bytes, Meaning: "none = no key"},
 	{Name: "value", Type: Bytes, Meaning: "none = null"},
 	{Name: "headers", Type: List, Of: headerRecord},
+}}
+
+var positionRecord = &Record{"Position", "Position is how far a subscription's callbacks have come in a partition.", []Field{
+	{Name: "topic", Type: Text},
+	{Name: "partition", Type: Int32},
+	{Name: "next", Type: Int64, Meaning: "the offset behind the last message that was delivered"},
 }}
 
 var reportRecord = &Record{"Report", "Report is the outcome of one record whose frame asked for it.", []Field{
@@ -177,7 +191,10 @@ var Messages = []Message{
 	{Kind: 2, Name: "configure", From: ModuleSide,
 		Meaning: "puts a kafka.conf in force; when it is refused, the previous one stays in force",
 		Request: []Field{{Name: "entries", Type: List, Of: entryRecord}},
-		Answer:  []Field{result, {Name: "connections", Type: List, Of: connectionRecord, Meaning: "those in force"}}},
+		Answer: []Field{result,
+			{Name: "otherwise", Type: Text, Meaning: "why a connection that is not listed has neither producer nor consumer"},
+			{Name: "connections", Type: List, Of: connectionRecord, Meaning: "those in force, and those that are left out"},
+		}},
 	{Kind: 3, Name: "producer_open", From: ModuleSide, Meaning: "binds a gate to a connection and opens it",
 		Request: []Field{{Name: "name", Type: Text, Meaning: "of the connection"}, id("gate")},
 		Answer:  []Field{result}},
@@ -192,21 +209,23 @@ var Messages = []Message{
 			{Name: "source", Type: Uint64, Meaning: "the source's number, from 1"},
 			{Name: "connection", Type: Text, Meaning: "the connection that the source publishes on"},
 		}},
-	{Kind: 5, Name: "consumer_check", From: ModuleSide, Meaning: "reports whether a connection can consume",
-		Request: []Field{{Name: "name", Type: Text, Meaning: "of the connection"}},
-		Answer:  []Field{result}},
 	{Kind: 6, Name: "subscribe", From: ModuleSide, Meaning: "makes a connection a member of its group",
 		Request: []Field{
 			{Name: "name", Type: Text, Meaning: "of the connection"},
 			{Name: "topics", Type: Text, Meaning: "separated by commas"},
 			id("delivery"),
 			{Name: "member", Type: Text, Meaning: "which the engine before was in the group and had no time to leave; empty = none"},
+			{Name: "pauses", Type: Text, Meaning: "a line for each pause, oldest first: + or - as pause is on or off, and its topics"},
+			{Name: "positions", Type: List, Of: positionRecord, Meaning: "after earlier engines; the offsets may not be committed"},
 		},
 		Answer: []Field{result}},
 	{Kind: 7, Name: "next", From: ModuleSide, Bulk: true,
-		Meaning: "returns the next messages of a subscription; blocks until there are some",
-		Request: []Field{id("delivery")},
-		Answer:  []Field{{Name: "messages", Type: List, Of: messageRecord, Meaning: "in order; no messages = the subscription has ended"}}},
+		Meaning: "returns the next messages of a subscription; blocks until there are some; a second one replaces the first",
+		Request: []Field{id("delivery"), {Name: "most", Type: Uint64, Meaning: "bytes that the answer may have"}},
+		Answer: []Field{
+			{Name: "needed", Type: Uint64, Meaning: "not 0 = bytes that the one message needs, which comes without key, value and headers"},
+			{Name: "messages", Type: List, Of: messageRecord, Meaning: "in order; no messages = the subscription has ended"},
+		}},
 	{Kind: 8, Name: "unsubscribe", From: ModuleSide,
 		Meaning: "ends a subscription: commits, leaves the group; blocks for a second at most",
 		Request: []Field{id("delivery")}},
@@ -230,7 +249,7 @@ var Messages = []Message{
 		Request: []Field{id("queue")}, Answer: []Field{result}},
 	{Kind: 13, Name: "reports_next", From: ModuleSide,
 		Meaning: "returns the next reports of a queue; blocks until there are some",
-		Request: []Field{id("queue")},
+		Request: []Field{id("queue"), {Name: "again", Type: Bool, Meaning: "the previous answer was lost: its reports come again"}},
 		Answer:  []Field{{Name: "reports", Type: List, Of: reportRecord, Meaning: "no reports = the queue has ended"}}},
 	{Kind: 14, Name: "reports_close", From: ModuleSide, Meaning: "forgets a queue and its reports",
 		Request: []Field{id("queue")}},

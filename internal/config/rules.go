@@ -21,7 +21,7 @@ var connectionRules = []rule[Connection]{
 	{"compression level", []string{"compression_codec", "compression_level"}, checkLevel},
 	{"spool holds a message", []string{"spool_max_mbytes", "message_max_bytes"}, checkSpoolSize},
 	{"idempotence", []string{"enable_idempotence", "acks", "retries"}, checkIdempotence},
-	{"least the client can do", nil, checkLeast},
+	{"least the client can do", nil, checkMinimums},
 	{"debug contexts in use", []string{"debug"}, checkDebug},
 	{"session within poll interval", []string{"session_timeout_ms", "max_poll_interval_ms"}, checkPollInterval},
 }
@@ -201,10 +201,10 @@ func checkSpoolSize(sc *scope[Connection]) {
 	}
 }
 
-// least has the lowest effective values of options. The first two are limits of the client library
+// minimums has the lowest effective values of options. The first two are limits of the client library
 // (kgo.ProduceRequestTimeout, kgo.AutoCommitInterval). Below the third, an unreachable broker would keep a
 // processor busy.
-var least = []struct {
+var minimums = []struct {
 	option, means string
 	value         func(*Connection) time.Duration
 	is            time.Duration
@@ -214,8 +214,8 @@ var least = []struct {
 	{"reconnect_backoff_ms", "the first wait is", func(c *Connection) time.Duration { return c.ReconnectBackoff }, 10 * time.Millisecond},
 }
 
-func checkLeast(sc *scope[Connection]) {
-	for _, l := range least {
+func checkMinimums(sc *scope[Connection]) {
+	for _, l := range minimums {
 		if !sc.failed[l.option] && l.value(sc.value) < l.is {
 			sc.report(Warning, l.option, fmt.Sprintf("is less than this client can do: %s %d ms, give at least that",
 				l.means, l.is.Milliseconds()))

@@ -46,21 +46,19 @@ func messagesH() []byte {
 		}
 		b.WriteString("};\n\n")
 	}
-	b.WriteString("/* Elements of lists. A number has 8 bytes; C reads one that is a truth as 0 or 1. */\n")
+	b.WriteString("/* The fields of each message in their order; table.go has their meanings. A number has 8 bytes, a truth is 0 or 1. */\n")
 	for _, r := range boundary.Records() {
-		fmt.Fprintf(&b, "\n/* %s\n%s */\n", r.Meaning, fieldsC(" ", r.Fields))
+		b.WriteString(wrap("/* element ", r.Name+": "+fieldsC(r.Fields)+" */"))
 	}
 	b.WriteString("\nenum boundary_kind {\n")
 	for i := range boundary.Messages {
 		m := &boundary.Messages[i]
-		fmt.Fprintf(&b, "\t/* %s %s%s.\n", m.Name, m.Meaning, traits(m))
-		if len(m.Request) > 0 {
-			fmt.Fprintf(&b, "\t * request:\n%s\n", fieldsC("\t ", m.Request))
+		text := m.Name + traits(m) + ": " + fieldsC(m.Request)
+		if !m.OneWay {
+			text += "; answer: " + fieldsC(m.Answer)
 		}
-		if len(m.Answer) > 0 {
-			fmt.Fprintf(&b, "\t * answer:\n%s\n", fieldsC("\t ", m.Answer))
-		}
-		fmt.Fprintf(&b, "\t */\n\tBOUNDARY_%s = %d,\n", strings.ToUpper(m.Name), m.Kind)
+		b.WriteString(wrap("\t/* ", text+" */"))
+		fmt.Fprintf(&b, "\tBOUNDARY_%s = %d,\n", strings.ToUpper(m.Name), m.Kind)
 	}
 	b.WriteString("};\n\n#endif /* RES_KAFKA_MESSAGES_H */\n")
 	return b.Bytes()
@@ -90,20 +88,31 @@ func comment(meaning string) string {
 	return " /* " + meaning + " */"
 }
 
-// fieldsC renders the fields as lines of a C comment.
-func fieldsC(indent string, fields []boundary.Field) string {
-	var lines []string
+// fieldsC renders the names and types of fields for a C comment.
+func fieldsC(fields []boundary.Field) string {
+	var list []string
 	for _, f := range fields {
-		line := indent + "*     " + f.Name + ": " + wireType(&f)
-		if f.Enum != nil {
-			line += ", enum " + f.Enum.CName
-		}
-		if f.Meaning != "" {
-			line += ", " + f.Meaning
-		}
-		lines = append(lines, line)
+		list = append(list, f.Name+" "+wireType(&f))
 	}
-	return strings.Join(lines, "\n")
+	if len(list) == 0 {
+		return "nothing"
+	}
+	return strings.Join(list, ", ")
+}
+
+// wrap breaks a C comment into lines of at most 110 columns, a tab counted as 4.
+func wrap(start, text string) string {
+	const columns = 110
+	var lines []string
+	text = strings.ReplaceAll(text, " */", "\x00*/") // which stays at the last word
+	for line := start; ; line = start[:strings.Index(start, "/*")] + " * " {
+		room := columns - len(strings.ReplaceAll(line, "\t", "    "))
+		if len(text) <= room {
+			return strings.ReplaceAll(strings.Join(append(lines, line+text), "\n"), "\x00", " ") + "\n"
+		}
+		at := strings.LastIndexByte(text[:room], ' ')
+		lines, text = append(lines, line+text[:at]), text[at+1:]
+	}
 }
 
 func wireType(f *boundary.Field) string {
@@ -111,13 +120,13 @@ func wireType(f *boundary.Field) string {
 	case boundary.Uint64:
 		return "number"
 	case boundary.Uint32:
-		return "number of 32 bits"
+		return "uint32"
 	case boundary.Int64:
-		return "number, signed"
+		return "int64"
 	case boundary.Int32:
-		return "number of 32 bits, signed"
+		return "int32"
 	case boundary.Bool:
-		return "0 or 1"
+		return "truth"
 	case boundary.Texts:
 		return "list of texts"
 	case boundary.List:

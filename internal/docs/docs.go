@@ -81,13 +81,13 @@ func accepted(o *config.Info) string {
 	return o.Accepts()
 }
 
-// saysNothing reports whether an option accepts any text, which needs no mention.
-func saysNothing(o *config.Info) bool {
+// acceptsAnyText reports whether an option accepts any text, which needs no mention.
+func acceptsAnyText(o *config.Info) bool {
 	return (o.Kind == config.Text || o.Kind == config.SecretText) && o.Max == 0
 }
 
-// described reports whether a word of an option has an explanation.
-func described(o *config.Info) bool {
+// hasExplanations reports whether a word of an option has an explanation.
+func hasExplanations(o *config.Info) bool {
 	for _, w := range o.Words {
 		if w.Short != "" {
 			return true

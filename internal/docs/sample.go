@@ -60,7 +60,7 @@ func sampleSection(b *bytes.Buffer, s config.Section) {
 func sampleOption(b *bytes.Buffer, o *config.Info) {
 	prose(b, "; ", "; ", o.Short+". "+o.Long)
 	switch {
-	case described(o):
+	case hasExplanations(o):
 		for _, w := range o.Words {
 			line := w.Text
 			if w.Short != "" {
@@ -69,7 +69,7 @@ func sampleOption(b *bytes.Buffer, o *config.Info) {
 			prose(b, ";   ", ";     ", line)
 		}
 		prose(b, "; ", "; ", defaultSentence(o))
-	case saysNothing(o):
+	case acceptsAnyText(o):
 		prose(b, "; ", "; ", defaultSentence(o))
 	default:
 		prose(b, "; ", "; ", "Accepted: "+accepted(o)+". "+defaultSentence(o))

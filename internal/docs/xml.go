@@ -76,7 +76,7 @@ func (x *xmlWriter) option(o *config.Info) {
 	x.open("description")
 	x.text("para", o.Long)
 	switch {
-	case described(o):
+	case hasExplanations(o):
 		x.open("enumlist")
 		for _, w := range o.Words {
 			x.open("enum", "name", w.Text)
@@ -86,7 +86,7 @@ func (x *xmlWriter) option(o *config.Info) {
 			x.close("enum")
 		}
 		x.close("enumlist")
-	case !saysNothing(o):
+	case !acceptsAnyText(o):
 		x.text("para", "Accepted: "+accepted(o)+".")
 	}
 	if o.Required {

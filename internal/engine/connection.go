@@ -14,6 +14,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
+	"reskafka/internal/ingest"
 	kafka "reskafka/internal/kafka/client"
 	"reskafka/internal/kafka/produce"
 	"reskafka/internal/metrics"
@@ -135,7 +136,34 @@ func (c *connection) inherit(dropped int64) {
 	host.Logf(c.engine.log, host.Notice, "connection '%s': engines before this one dropped %d record(s) in all", c.name, dropped)
 }
 
-// setGate tells the stage its limits.
+// Limits are what a stage lets in: the first fields of ingest.Gate.
+type Limits struct{ Frames, Charge, Length, LingerNS, Weight, Shared, Memory int64 }
+
+// limits returns what the connection's stage may let in with these settings.
+func (c *connection) limits(settings *config.Connection) Limits {
+	records, queued := c.queueLimits(settings)
+	l := Limits{
+		Frames: int64(records), Charge: queued, Length: int64(settings.MessageMaxBytes) + frameAllowance,
+		LingerNS: int64(settings.Linger), Weight: int64(settings.MessageMaxBytes), Memory: ingest.MemoryLimit(math.MaxInt64, math.MaxInt64),
+		Shared: c.engine.sharing(c.name, settings.Durability == "disk" || c.strictest() == outbox.Disk),
+	}
+	spools := c.keepsOnDisk(settings)
+	c.mtx.Lock()
+	spools = spools && c.trouble == nil && (c.spool != "" || c.outbox == nil && c.engine.spoolRoot(settings) != "") // it will have one
+	c.mtx.Unlock()
+	if spools {
+		l.Frames, l.Charge = max(l.Frames, spooledFrames), max(l.Charge, spooledCharge)
+		if share := c.engine.queueBytes(); share > 0 {
+			l.Frames, l.Charge = min(l.Frames, max(int64(records), share/recordBytes)), min(l.Charge, share)
+		}
+	}
+	if settings.Durability == "memory" {
+		l.Memory = ingest.MemoryLimit(int64(records), queued)
+	}
+	return l
+}
+
+// setGate sets the limits of the stage, and opens it.
 func (c *connection) setGate() {
 	c.gating.Lock()
 	defer c.gating.Unlock()
@@ -144,29 +172,14 @@ func (c *connection) setGate() {
 		gate.Open.Store(0)
 		return
 	}
-	records, charge := c.queueLimits(settings)
-	frames, queued := int64(records), charge
-	spools := c.keepsOnDisk(settings)
-	c.mtx.Lock()
-	spools = spools && c.spool != "" && c.trouble == nil
-	c.mtx.Unlock()
-	if spools {
-		frames, charge = max(frames, spooledFrames), max(charge, spooledCharge)
-		if share := c.engine.queueBytes(); share > 0 {
-			frames, charge = min(frames, max(int64(records), share/recordBytes)), min(charge, share)
-		}
-	}
-	if settings.Durability == "memory" {
-		gate.SetMemory(int64(records), queued)
-	} else {
-		gate.SetMemory(math.MaxInt64, math.MaxInt64)
-	}
-	gate.MaxFrames.Store(frames)
-	gate.MaxCharge.Store(charge)
-	gate.MaxWeight.Store(int64(settings.MessageMaxBytes))
-	gate.MaxLength.Store(int64(settings.MessageMaxBytes) + frameAllowance)
-	gate.LingerNS.Store(int64(settings.Linger))
-	gate.Shared.Store(c.engine.sharing(c.name, settings.Durability == "disk" || c.strictest() == outbox.Disk))
+	l := c.limits(settings)
+	gate.Memory.Store(l.Memory)
+	gate.MaxFrames.Store(l.Frames)
+	gate.MaxCharge.Store(l.Charge)
+	gate.MaxWeight.Store(l.Weight)
+	gate.MaxLength.Store(l.Length)
+	gate.LingerNS.Store(l.LingerNS)
+	gate.Shared.Store(l.Shared)
 	if !c.closing.Load() {
 		gate.Open.Store(1)
 	}

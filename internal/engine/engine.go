@@ -66,7 +66,6 @@ type Engine struct {
 	producers   atomic.Pointer[[]*connection] // by the number of their gate; nil = none. Read without the mutex on the way of records
 	sources     atomic.Pointer[[]openSource]  // by the lower half of their numbers - 1; an element is replaced when its source is reloaded
 
-	early     early
 	staging   staging
 	producing atomic.Int64 // connections that have an outbox
 
@@ -241,9 +240,9 @@ func (e *Engine) connection(name string) (*connection, error) {
 // whyNone says why the configuration in force has no connection of that name.
 func (e *Engine) whyNone(name string) string {
 	if why, ok := e.LeftOut(name); ok {
-		return "it is left out, " + why
+		return leftOut + why
 	}
-	return "kafka.conf has no such section of type = connection"
+	return unknown
 }
 
 // byID returns the connection whose producer was opened with this number, or nil.
@@ -295,7 +294,7 @@ func (e *Engine) OpenProducer(name string, id uint64, gate *Gate) error {
 	case ErrStopped:
 		return err
 	case ErrDisabled:
-		host.Logf(e.log, host.Error, "no producer for connection '%s': Kafka is disabled (enabled = no in section [general] of kafka.conf)", name)
+		host.Logf(e.log, host.Error, "no producer for connection '%s': %s", name, disabled)
 		return err
 	default:
 		host.Logf(e.log, host.Error, "no producer for connection '%s': %s", name, e.whyNone(name))
@@ -303,12 +302,14 @@ func (e *Engine) OpenProducer(name string, id uint64, gate *Gate) error {
 	}
 	c.stored.Store(gate) // before records on disk are sent
 	if err = c.open(); err == nil {
-		err = e.admit(c, id, gate)
+		err = e.number(c, id)
 	}
 	if err != nil {
 		host.Logf(e.log, host.Error, "no producer for connection '%s': %v", name, err)
 		return ErrInvalid
 	}
+	e.adopt() // frames of killed runs precede those of the gate, which the module hands over after the answer
+	c.bind(gate)
 	return nil
 }
 

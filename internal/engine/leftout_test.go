@@ -39,7 +39,7 @@ func TestConfigure_OneBadConnectionAtLoad_OthersServe(t *testing.T) {
 		t.Errorf("the producer of what is left out: %v", err)
 	}
 	r.log.want(t, 1, "error: no producer for connection 'BAD': it is left out, kafka.conf:", "[bad] ssl_ca_location")
-	if err := r.CheckConsumer("bad"); err != ErrNotFound {
+	if err := r.checkConsumer("bad"); err != ErrNotFound {
 		t.Errorf("the consumer of what is left out: %v", err)
 	}
 	if why, ok := r.LeftOut("Bad"); !ok || !strings.Contains(why, "ssl_ca_location") {
@@ -90,7 +90,7 @@ func TestConfigure_MistakeOfOneSide_OtherSideServes(t *testing.T) {
 	s.put(numbered("t", "k", 0, 2)...)
 	s.settled()
 	b.consumed(t, "t", 2)
-	if err := r.CheckConsumer("produces"); err != ErrInvalid {
+	if err := r.checkConsumer("produces"); err != ErrInvalid {
 		t.Errorf("the consumer: %v", err)
 	}
 	r.log.want(t, 1, "error: no consumer for connection 'produces': kafka.conf:",

@@ -1,21 +1,46 @@
 package engine
 
-import "time"
+import (
+	"time"
 
-// Offer is what a connection of the configuration in force can be used for.
+	"reskafka/internal/kafka/consume"
+)
+
+// Offer is a connection of kafka.conf as the module knows it: it answers while the engine is slow or away.
 type Offer struct {
-	Name               string
-	Produces, Consumes bool
-	RequestTimeout     time.Duration
+	Name           string
+	NoProducer     string // why it has none; empty = it has one
+	NoConsumer     string // why it has none; empty = it has one
+	RequestTimeout time.Duration
+	MessagesMax    int    // most bytes of one batch of messages
+	Limits         Limits // of a gate that is opened now
 }
 
-// Offers lists the connections of the configuration in force, in its order. A disabled configuration has none.
-func (e *Engine) Offers() []Offer {
-	var all []Offer
+// Offers lists the connections of the configuration in force, in its order, and then those that are left out. otherwise is why no
+// other name has a producer or a consumer.
+func (e *Engine) Offers() (all []Offer, otherwise string) {
 	for _, c := range e.inForce() {
 		if s := c.settings.Load(); s != nil {
-			all = append(all, Offer{c.name, s.NoProducer == "", s.GroupID != "" && s.NoConsumer == "", s.RequestTimeout})
+			all = append(all, Offer{c.name, s.NoProducer, noConsumer(s), s.RequestTimeout, consume.BatchMax(s), c.limits(s)})
 		}
 	}
-	return all
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	if e.config != nil && !e.config.Enabled {
+		return nil, disabled
+	}
+	if e.config != nil {
+		for _, l := range e.config.LeftOut {
+			why := leftOut + l.Why
+			all = append(all, Offer{Name: l.Name, NoProducer: why, NoConsumer: why})
+		}
+	}
+	return all, unknown
 }
+
+// Sentences about connections that cannot be used.
+const (
+	disabled = "Kafka is disabled (enabled = no in section [general] of kafka.conf)"
+	unknown  = "kafka.conf has no such section of type = connection"
+	leftOut  = "it is left out, "
+)

@@ -27,7 +27,8 @@ type Reports struct {
 	mtx    sync.Mutex
 	more   sync.Cond // queue or ended changed
 	queue  []Report
-	ended  bool // nothing will be added
+	last   []Report // of the last Next
+	ended  bool     // nothing will be added
 	engine *Engine
 
 	tell func(*outbox.Record, error) // add, made a value once
@@ -51,20 +52,24 @@ func (e *Engine) OpenReports(id uint64) (*Reports, error) {
 	return r, nil
 }
 
-// Next takes what is there, at most so many, and blocks until there is something. False when nothing will come any
-// more: after Close, or when Stop has finished and all was taken. Usable after Stop.
-func (r *Reports) Next(most int) ([]Report, bool) {
+// Next takes what is there, at most so many, and blocks until there is something. With again it returns what the last call did,
+// which the caller has lost, if that was anything. False when nothing will come any more: after Close, or when Stop has finished
+// and all was taken. Usable after Stop.
+func (r *Reports) Next(most int, again bool) ([]Report, bool) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
+	if again && len(r.last) > 0 {
+		return r.last, true
+	}
 	for len(r.queue) == 0 && !r.ended {
 		r.more.Wait()
 	}
-	next := r.queue[:min(most, len(r.queue))]
-	r.queue = r.queue[len(next):]
+	r.last = r.queue[:min(most, len(r.queue))]
+	r.queue = r.queue[len(r.last):]
 	if len(r.queue) == 0 {
-		r.queue = nil // its memory goes with next
+		r.queue = nil // its memory goes with last
 	}
-	return next, len(next) > 0
+	return r.last, len(r.last) > 0
 }
 
 // Close empties the queue for good; Next answers false. The records go on. Idempotent, usable after Stop.
@@ -81,7 +86,7 @@ func (r *Reports) end(now bool) {
 	defer r.mtx.Unlock()
 	r.ended = true
 	if now {
-		r.queue = nil
+		r.queue, r.last = nil, nil
 	}
 	r.more.Broadcast()
 }

@@ -47,7 +47,7 @@ func take(t *testing.T, r *Reports, n int) []Report {
 	go func() {
 		var list []Report
 		for len(list) < n {
-			next, ok := r.Next(7)
+			next, ok := r.Next(7, false)
 			if !ok {
 				break
 			}
@@ -92,7 +92,7 @@ func TestReportsOfAcknowledged(t *testing.T) {
 		}
 	}
 	first.Close()
-	if next, ok := first.Next(1); ok {
+	if next, ok := first.Next(1, false); ok {
 		t.Errorf("after Close: %v", next)
 	}
 	s.put(reported(first, "t", 0, 10)...)
@@ -149,7 +149,7 @@ func TestReportsOfDropped(t *testing.T) {
 			t.Errorf("report %+v, want %+v", got, want)
 		}
 	}
-	if next, ok := reports.Next(1); ok {
+	if next, ok := reports.Next(1, false); ok {
 		t.Errorf("after the last: %v", next)
 	}
 	if _, err := r.OpenReports(99); err != ErrStopped {
@@ -169,7 +169,7 @@ func TestReportsEndAWait(t *testing.T) {
 			reports := r.openReports()
 			ended := make(chan bool, 1)
 			go func() {
-				_, ok := reports.Next(1)
+				_, ok := reports.Next(1, false)
 				ended <- ok
 			}()
 			end(r, reports)

@@ -314,7 +314,7 @@ func TestReportsOfSpooled(t *testing.T) {
 					t.Errorf("report %+v, want %+v", got, want)
 				}
 			}
-			if next, ok := reports.Next(1); ok {
+			if next, ok := reports.Next(1, false); ok {
 				t.Errorf("after the last: %v", next)
 			}
 		})

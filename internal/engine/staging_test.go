@@ -208,7 +208,7 @@ func TestLeftoverEventsWaitForTheirSource(t *testing.T) {
 	if !exists(folder) {
 		t.Error("what nobody could read is gone")
 	}
-	if got, ok := reports.Next(10); ok || reports.ID != 1 {
+	if got, ok := reports.Next(10, false); ok || reports.ID != 1 {
 		t.Errorf("queue number %d has reports of another run: %v", reports.ID, got)
 	}
 }

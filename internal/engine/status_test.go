@@ -1,10 +1,11 @@
 package engine
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
-	"time"
 )
 
 // TestConnection_NoSpoolDir_ShowsTheDirectoryInUse guards that an administrator need not know the default to find the spool.
@@ -25,20 +26,34 @@ func TestConnection_NoSpoolDir_ShowsTheDirectoryInUse(t *testing.T) {
 	}
 }
 
-// TestOffers_EachConnection_SaysWhatItIsFor verifies what the module knows without asking.
+// TestOffers_EachConnection_SaysWhatItIsFor verifies what the module knows without asking: what each connection is for, and the
+// limits of a gate before the engine has answered. The module used limits of its own meanwhile.
 func TestOffers_EachConnection_SaysWhatItIsFor(t *testing.T) {
 	r := start(t, newLines())
-	if got := r.Offers(); len(got) != 0 {
+	if got, _ := r.Offers(); len(got) != 0 {
 		t.Errorf("without a configuration: %v", got)
 	}
-	r.configure(section("both", "h:1", "group_id = g"), section("producer", "h:1"),
-		section("consumer", "h:1", "group_id = g", "enable_idempotence = yes", "acks = 1"))
-	const d = 5 * time.Second // the default
-	if got, want := r.Offers(), []Offer{{"both", true, true, d}, {"producer", true, false, d}, {"consumer", false, true, d}}; !slices.Equal(got, want) {
-		t.Errorf("the offers are %v, want %v", got, want)
+	r.configure(section("both", "h:1", "group_id = g", "queue_buffering_max_messages = 10", inMemory), section("producer", "h:1", "linger_ms = 7"),
+		section("consumer", "h:1", "group_id = g", "enable_idempotence = yes", "acks = 1"), section("bad", "h:1", "security_protocol = none"))
+	offers, otherwise := r.Offers()
+	var got []string
+	for _, o := range offers {
+		got = append(got, fmt.Sprintf("%s %t %t %v", o.Name, o.NoProducer == "", o.NoConsumer == "", o.RequestTimeout))
+	}
+	if want := []string{"both true true 5s", "producer true false 5s", "consumer false true 5s", "bad false false 0s"}; !slices.Equal(got, want) {
+		t.Errorf("the offers are %q, want %q", got, want)
+	}
+	if otherwise != unknown || !strings.HasPrefix(offers[3].NoProducer, leftOut) {
+		t.Errorf("otherwise: %q, bad: %q", otherwise, offers[3].NoProducer)
+	}
+	for _, o := range offers[:2] {
+		g := r.open(o.Name)
+		if got := (Limits{g.MaxFrames.Load(), g.MaxCharge.Load(), g.MaxLength.Load(), g.LingerNS.Load(), g.MaxWeight.Load(), g.Shared.Load(), g.Memory.Load()}); got != o.Limits {
+			t.Errorf("%s: the gate has %+v, the offer %+v", o.Name, got, o.Limits)
+		}
 	}
 	r.configure("[general]\nenabled = no\n", section("both", "h:1"))
-	if got := r.Offers(); len(got) != 0 {
-		t.Errorf("disabled: %v", got)
+	if got, otherwise := r.Offers(); len(got) != 0 || otherwise != disabled {
+		t.Errorf("disabled: %v, %s", got, otherwise)
 	}
 }

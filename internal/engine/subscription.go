@@ -32,21 +32,29 @@ type subscription struct {
 // bytes are bounded by the consumer.
 const batchMost = 4000
 
-// CheckConsumer says whether a connection can consume, and logs why not.
-func (e *Engine) CheckConsumer(name string) error {
+// noConsumer is why a connection cannot consume; empty = it can.
+func noConsumer(settings *config.Connection) string {
+	if settings.GroupID == "" {
+		return "it has no group_id in kafka.conf"
+	}
+	return settings.NoConsumer
+}
+
+// checkConsumer logs why a connection cannot consume, and returns that as an error.
+func (e *Engine) checkConsumer(name string) error {
 	c, err := e.connection(name)
 	switch {
 	case err == ErrStopped:
 	case err == ErrDisabled:
-		host.Logf(e.log, host.Error, "no consumer for connection '%s': Kafka is disabled (enabled = no in section [general] of kafka.conf)", name)
+		host.Logf(e.log, host.Error, "no consumer for connection '%s': %s", name, disabled)
 	case err != nil:
 		host.Logf(e.log, host.Error, "no consumer for connection '%s': %s", name, e.whyNone(name))
 	default:
-		why := "it has no group_id in kafka.conf"
-		if settings := c.settings.Load(); settings != nil && settings.GroupID != "" {
-			why = settings.NoConsumer
+		settings := c.settings.Load()
+		if settings == nil {
+			return ErrNotFound // removed just now
 		}
-		if why != "" {
+		if why := noConsumer(settings); why != "" {
 			host.Logf(e.log, host.Error, "no consumer for connection '%s': %s", name, why)
 			return ErrInvalid
 		}
@@ -57,7 +65,7 @@ func (e *Engine) CheckConsumer(name string) error {
 // Subscribe makes a connection a member of its group for topics, a comma-separated list. id is the number of the
 // subscription for every other call; no other subscription has it. Subscribe touches no network.
 func (e *Engine) Subscribe(name, topics string, id uint64, progress consume.Progress) error {
-	if err := e.CheckConsumer(name); err != nil {
+	if err := e.checkConsumer(name); err != nil {
 		return err
 	}
 	wanted := splitTopics(topics)

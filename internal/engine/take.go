@@ -20,21 +20,18 @@ import (
 )
 
 // Take takes over frames for the connection of that number: for each of them frame.Done is stored into its state when its
-// record is on disk or has had its outcome, or when the frame was dropped. Frames that come before OpenProducer wait for it.
-// Take blocks for no I/O.
+// record is on disk or has had its outcome, or when the frame was dropped. The module hands frames over after OpenProducer has
+// returned. Take blocks for no I/O.
 func (e *Engine) Take(id uint64, r ingest.Range) {
 	e.living.RLock()
 	defer e.living.RUnlock()
 	if e.ended {
 		return
 	}
-	if c := e.byID(id); c != nil && e.early.busy.Load() == 0 {
+	if c := e.byID(id); c != nil {
 		e.takeRange(c, r)
-	} else if err := e.takeInTurn(id, r); err != nil {
-		// Cannot happen while the module keeps to the contract. If it does, the frames stay in the stage.
-		if _, ok := e.dropped.Allow(throttleKey("(none)", "of a connection that is not open")); ok {
-			host.Logf(e.log, host.Error, "%d bytes of records came for connection number %d, which is not open", len(r.Frames), id)
-		}
+	} else if _, ok := e.dropped.Allow(throttleKey("(none)", "of a connection that is not open")); ok { // a module that breaks the contract
+		host.Logf(e.log, host.Error, "%d bytes of records came for connection number %d, which is not open", len(r.Frames), id)
 	}
 }
 

@@ -388,26 +388,3 @@ func TestCallRecordsNeedNoMemoryForTheirFields(t *testing.T) {
 		t.Errorf("account %+v, want %d waiting", c, (slabs+1)*frames)
 	}
 }
-
-// TestTake_BeforeOpenProducer_KeepsOrder guards the first records of a connection: the module opens a gate by itself when the engine
-// takes longer than 10 ms, so the ring may bring them before the socket brings the request.
-func TestTake_BeforeOpenProducer_KeepsOrder(t *testing.T) {
-	b := newBroker(t, kfake.SeedTopics(1, "calls"))
-	r := start(t, newLines())
-	r.configure(section("one", b.address()))
-	s := r.stage("one")
-	const records = 100
-	for i := range records {
-		if i == records/2 {
-			r.bind(s)
-		}
-		s.put(frametest.Frame{Topic: "calls", Value: fmt.Appendf(nil, "%d", i)})
-	}
-	s.settled()
-	for i, got := range b.consumed(t, "calls", records) {
-		if string(got.Value) != fmt.Sprint(i) {
-			t.Fatalf("record %d is %q", i, got.Value)
-		}
-	}
-	r.log.want(t, 0, "error: ")
-}

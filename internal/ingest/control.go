@@ -93,9 +93,9 @@ type Gate struct {
 	_        [5]int64
 }
 
-// SetMemory sets the limits for records that are to wait in memory only: frames, and charge in bytes.
-func (g *Gate) SetMemory(frames, charge int64) {
-	g.Memory.Store(min(frames, math.MaxInt32) | min(max(charge>>10, 1), math.MaxInt32)<<32)
+// MemoryLimit returns the value of Gate.Memory for these limits: frames, and charge in bytes.
+func MemoryLimit(frames, charge int64) int64 {
+	return min(frames, math.MaxInt32) | min(max(charge>>10, 1), math.MaxInt32)<<32
 }
 
 // Finish counts frames whose states are frame.Done, and their charge. They no longer count against the stage's limits.

@@ -158,7 +158,7 @@ func runReader(log, folder string, durable bool) {
 		if durable {
 			g.Shared.Store(1)
 		}
-		g.SetMemory(1<<30, 1<<40)
+		g.Memory.Store(MemoryLimit(1<<30, 1<<40))
 		g.Open.Store(1)
 	}
 	fmt.Println("ready")

@@ -1,9 +1,11 @@
 package serve
 
 import (
+	"strings"
 	"sync"
 
 	"reskafka/internal/boundary"
+	"reskafka/internal/config"
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
 	"reskafka/internal/kafka/consume"
@@ -12,11 +14,14 @@ import (
 // delivery is what a subscription's consumer reads of the thread that calls back. The shared memory is another subscription's
 // as soon as this one is forgotten, and the consumer may read it for a while longer.
 type delivery struct {
+	waiter
+
 	mtx    sync.Mutex
 	shared *ingest.Progress // nil = forgotten
 	last   uint64           // delivered when it was forgotten
 
-	predecessor string // the member that a killed engine was, until it is asked for
+	predecessor string             // the member that a killed engine was, until it is asked for
+	positions   []consume.Position // the same of its messages
 	joined      func(member string)
 }
 
@@ -53,6 +58,15 @@ func (d *delivery) Predecessor() string {
 	return predecessor
 }
 
+// Positions implements consume.Membership.
+func (d *delivery) Positions() []consume.Position {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	positions := d.positions
+	d.positions = nil
+	return positions
+}
+
 // Joined implements consume.Membership.
 func (d *delivery) Joined(member string) {
 	d.mtx.Lock()
@@ -77,10 +91,6 @@ func (s *Server) noNumber(of string, id uint64) boundary.Result {
 	return boundary.ResultEINVAL
 }
 
-func consumerCheck(s *Server, q *boundary.ConsumerCheckRequest) boundary.Body {
-	return &boundary.ConsumerCheckAnswer{Result: result(s.engine.CheckConsumer(q.Name))}
-}
-
 func subscribe(s *Server, q *boundary.SubscribeRequest) boundary.Body {
 	shared := s.ingest.Progress(q.ID)
 	if shared == nil {
@@ -89,13 +99,42 @@ func subscribe(s *Server, q *boundary.SubscribeRequest) boundary.Body {
 	d := &delivery{shared: shared, predecessor: q.Member, joined: func(member string) {
 		s.conn.Post(boundary.MemberKind, &boundary.MemberRequest{ID: q.ID, Member: member})
 	}}
+	for _, p := range q.Positions {
+		d.positions = append(d.positions, consume.Position{Topic: p.Topic, Partition: p.Partition, Next: p.Next})
+	}
 	err := s.engine.Subscribe(q.Name, q.Topics, q.ID, d)
 	if err == nil {
 		s.mtx.Lock()
 		s.deliveries[q.ID] = d
 		s.mtx.Unlock()
+		s.pauseAll(q.ID, q.Pauses)
 	}
 	return &boundary.SubscribeAnswer{Result: result(err)}
+}
+
+// pauseAll pauses what the module has paused at the previous engine.
+func (s *Server) pauseAll(id uint64, pauses string) {
+	for line := range strings.Lines(pauses) {
+		if topics, on := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "+"); on {
+			_ = s.engine.Pause(id, topics, true)
+		} else {
+			_ = s.engine.Pause(id, strings.TrimPrefix(topics, "-"), false)
+		}
+	}
+}
+
+// delivery returns that of a subscription, or nil.
+func (s *Server) delivery(id uint64) *delivery {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	return s.deliveries[id]
+}
+
+func deliveryOf(s *Server, q *boundary.NextRequest) *waiter {
+	if d := s.delivery(q.ID); d != nil {
+		return &d.waiter
+	}
+	return nil
 }
 
 func next(s *Server, q *boundary.NextRequest) boundary.Body {
@@ -103,18 +142,29 @@ func next(s *Server, q *boundary.NextRequest) boundary.Body {
 	if !ok {
 		return &boundary.NextAnswer{}
 	}
-	return messages{batch}
+	m := messages{batch}
+	if needed := m.size(); uint64(needed) > q.Most && batch.Len() == 1 {
+		for r := range batch.All() {
+			return &boundary.NextAnswer{Needed: uint64(needed), Messages: []boundary.Received{{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}}}
+		}
+	}
+	return m
 }
 
 // messages is boundary.NextAnswer, encoded straight from the client's records.
 type messages struct{ batch *consume.Batch }
 
+// size returns how many bytes the answer has at most.
+func (m messages) size() int {
+	headers, _, bytes := m.batch.Size()
+	return answerFixed + bytes + m.batch.Len()*messageFixed + headers*headerFixed
+}
+
 // Put implements boundary.Body.
 func (m messages) Put(w *boundary.Writer) {
-	count := m.batch.Len()
-	headers, _, bytes := m.batch.Size()
-	w.Grow(bytes + count*messageFixed + headers*headerFixed)
-	w.Count(count)
+	w.Grow(m.size())
+	w.Number(0)
+	w.Count(m.batch.Len())
 	for r := range m.batch.All() {
 		w.Text(r.Topic)
 		w.Number(uint64(int64(r.Partition)))
@@ -130,9 +180,10 @@ func (m messages) Put(w *boundary.Writer) {
 	}
 }
 
-// What a message and a header have beside their bytes, the name of a topic included, roughly.
+// What the answer, a message and a header have beside their bytes, the name of a topic included.
 const (
-	messageFixed = 64 + 3*8 + 4*5
+	answerFixed  = 16 + 8 + 4
+	messageFixed = config.TopicLengthMax + 3*8 + 3*5 + 4
 	headerFixed  = 2 * 5
 )
 

@@ -3,6 +3,7 @@ package serve
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"reskafka/internal/boundary"
 	"reskafka/internal/engine"
@@ -16,6 +17,7 @@ type row struct {
 	decode func(f *boundary.Frame) (call func(s *Server) boundary.Body, err error)
 	failed boundary.Body // the answer after a panic
 	beside bool          // the call may block: it runs beside all others, not in their order
+	after  bool          // it begins when the calls before it have returned, which made what it asks for
 }
 
 // of returns the row of requests of type Q.
@@ -41,6 +43,43 @@ func beside(r row) row {
 	return r
 }
 
+// waiter is a queue that the module waits for: messages of a subscription, delivery reports.
+type waiter struct{ number atomic.Uint64 } // of the request that is answered when there is something; 0 = none
+
+// waiting returns the row of requests that wait for a queue. The module repeats a request whose answer it has lost: a request
+// that comes while another one waits for the same queue takes its place.
+func waiting[Q any, P interface {
+	*Q
+	boundary.Body
+}](find func(s *Server, q *Q) *waiter, next func(s *Server, q *Q) boundary.Body, failed boundary.Body) row {
+	return row{failed: failed, beside: true, after: true, decode: func(f *boundary.Frame) (func(s *Server) boundary.Body, error) {
+		q, kind, number := new(Q), f.Kind, f.Number
+		err := f.Decode(P(q))
+		return func(s *Server) boundary.Body {
+			w := find(s, q)
+			if w == nil {
+				return failed
+			}
+			if w.number.Swap(number) != 0 {
+				return elsewhere{}
+			}
+			body := failed
+			defer func() { s.answer(request{kind: kind, number: w.number.Swap(0), row: row{failed: failed}}, body) }()
+			body = next(s, q)
+			return elsewhere{}
+		}, err
+	}}
+}
+
+// elsewhere stands for an answer that another request gets.
+type elsewhere struct{}
+
+// Put implements boundary.Body; nobody sends one.
+func (elsewhere) Put(*boundary.Writer) {}
+
+// Get implements boundary.Body; nobody receives one.
+func (elsewhere) Get(*boundary.Reader) {}
+
 // request is one that was decoded.
 type request struct {
 	row    row
@@ -60,7 +99,7 @@ func (s *Server) handle(f *boundary.Frame) error {
 		return err
 	}
 	r := request{row, f.Kind, f.Number, call}
-	if row.beside {
+	if row.beside && !row.after {
 		go s.serve(r)
 	} else {
 		s.ordered <- r
@@ -68,10 +107,14 @@ func (s *Server) handle(f *boundary.Frame) error {
 	return nil
 }
 
-// inOrder serves the requests that run one after the other.
+// inOrder serves the requests that run, or begin, one after the other.
 func (s *Server) inOrder() {
 	for r := range s.ordered {
-		s.serve(r)
+		if r.row.beside {
+			go s.serve(r)
+		} else {
+			s.serve(r)
+		}
 	}
 }
 
@@ -88,7 +131,7 @@ func (s *Server) serve(r request) {
 
 // answer sends the answer to a request.
 func (s *Server) answer(r request, body boundary.Body) {
-	if r.number == 0 {
+	if r.number == 0 || body == (elsewhere{}) {
 		return
 	}
 	if err := s.conn.Answer(r.kind, r.number, body); errors.Is(err, boundary.ErrFormat) {

@@ -9,29 +9,42 @@ import (
 // maxReports is the most reports in one answer: enough to make the cost of the answer negligible for each report.
 const maxReports = 1000
 
+// queue is an open queue of reports.
+type queue struct {
+	waiter
+	*engine.Reports
+}
+
 func reportsOpen(s *Server, q *boundary.ReportsOpenRequest) boundary.Body {
 	r, err := s.engine.OpenReports(q.ID)
 	if err == nil {
 		s.mtx.Lock()
-		s.reports[q.ID] = r
+		s.reports[q.ID] = &queue{Reports: r}
 		s.mtx.Unlock()
 	}
 	return &boundary.ReportsOpenAnswer{Result: result(err)}
 }
 
 // queue returns an open queue of reports, or nil.
-func (s *Server) queue(id uint64) *engine.Reports {
+func (s *Server) queue(id uint64) *queue {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	return s.reports[id]
 }
 
+func queueOf(s *Server, q *boundary.ReportsNextRequest) *waiter {
+	if r := s.queue(q.ID); r != nil {
+		return &r.waiter
+	}
+	return nil
+}
+
 func reportsNext(s *Server, q *boundary.ReportsNextRequest) boundary.Body {
 	r := s.queue(q.ID)
-	if r == nil {
+	if r == nil { // closed just now
 		return &boundary.ReportsNextAnswer{}
 	}
-	list, ok := r.Next(maxReports)
+	list, ok := r.Next(maxReports, q.Again)
 	if !ok {
 		return &boundary.ReportsNextAnswer{}
 	}

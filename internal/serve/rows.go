@@ -15,15 +15,14 @@ var rows = map[boundary.Kind]row{
 	boundary.ConfigureKind:        of(configure, &boundary.ConfigureAnswer{Result: boundary.ResultPanic}),
 	boundary.ProducerOpenKind:     of(producerOpen, &boundary.ProducerOpenAnswer{Result: boundary.ResultPanic}),
 	boundary.SourceOpenKind:       of(sourceOpen, &boundary.SourceOpenAnswer{Result: boundary.ResultPanic}),
-	boundary.ConsumerCheckKind:    of(consumerCheck, &boundary.ConsumerCheckAnswer{Result: boundary.ResultPanic}),
 	boundary.SubscribeKind:        of(subscribe, &boundary.SubscribeAnswer{Result: boundary.ResultPanic}),
-	boundary.NextKind:             beside(of(next, &boundary.NextAnswer{})),
+	boundary.NextKind:             waiting(deliveryOf, next, &boundary.NextAnswer{}),
 	boundary.UnsubscribeKind:      beside(of(unsubscribe, nil)),
 	boundary.SubscriptionFreeKind: of(subscriptionFree, nil),
 	boundary.CommitKind:           beside(of(commit, &boundary.CommitAnswer{Result: boundary.ResultPanic})),
 	boundary.PauseKind:            of(pause, &boundary.PauseAnswer{Result: boundary.ResultPanic}),
 	boundary.ReportsOpenKind:      of(reportsOpen, &boundary.ReportsOpenAnswer{Result: boundary.ResultPanic}),
-	boundary.ReportsNextKind:      beside(of(reportsNext, &boundary.ReportsNextAnswer{})),
+	boundary.ReportsNextKind:      waiting(queueOf, reportsNext, &boundary.ReportsNextAnswer{}),
 	boundary.ReportsCloseKind:     of(reportsClose, nil),
 	boundary.EnsureTopicKind:      beside(of(ensureTopic, &boundary.EnsureTopicAnswer{Result: boundary.ResultPanic})),
 	boundary.RunKind:              beside(of(run, &boundary.RunAnswer{Printed: []byte(console.Failure("The engine failed; the log says more.\n"))})),
@@ -36,9 +35,15 @@ var rows = map[boundary.Kind]row{
 
 func configure(s *Server, q *boundary.ConfigureRequest) boundary.Body {
 	a := &boundary.ConfigureAnswer{Result: result(s.engine.Configure(entries(q.Entries)))}
-	for _, o := range s.engine.Offers() {
+	var offers []engine.Offer
+	offers, a.Otherwise = s.engine.Offers()
+	for _, o := range offers {
+		l := o.Limits
 		a.Connections = append(a.Connections, boundary.Connection{
-			Name: o.Name, Produces: o.Produces, Consumes: o.Consumes, RequestTimeoutMS: uint32(min(o.RequestTimeout.Milliseconds(), math.MaxUint32)),
+			Name: o.Name, NoProducer: o.NoProducer, NoConsumer: o.NoConsumer,
+			RequestTimeoutMS: uint32(min(o.RequestTimeout.Milliseconds(), math.MaxUint32)), MessagesMax: uint64(o.MessagesMax),
+			MaxFrames: uint64(l.Frames), MaxCharge: uint64(l.Charge), MaxLength: uint64(l.Length), LingerNs: uint64(l.LingerNS),
+			MaxWeight: uint64(l.Weight), Shared: uint64(l.Shared), Memory: uint64(l.Memory),
 		})
 	}
 	return a

@@ -50,7 +50,8 @@ func TestServer_EachMessage_Works(t *testing.T) {
 	b := broker(t, "t", "calls")
 	s := greeted(t)
 	offers := s.configure(section("one", b.ListenAddrs()[0], "group_id = g"), section("two", port.Refused(t)))
-	if want := []boundary.Connection{{Name: "one", Produces: true, Consumes: true, RequestTimeoutMS: 5000}, {Name: "two", Produces: true, RequestTimeoutMS: 5000}}; !slices.Equal(offers, want) {
+	if len(offers) != 2 || offers[0].Name != "one" || offers[0].NoProducer+offers[0].NoConsumer != "" || offers[1].NoConsumer == "" ||
+		offers[0].RequestTimeoutMS != 5000 || offers[0].MaxFrames < 100000 || offers[0].MessagesMax < 1<<20 {
 		t.Errorf("the connections are %+v", offers)
 	}
 	s.open("one", 7)
@@ -100,6 +101,12 @@ func (s *site) report() {
 	if want := []boundary.Report{{Opaque: 42, Topic: "t"}}; fmt.Sprint(a.Reports) != fmt.Sprint(want) {
 		s.t.Errorf("the reports are %+v", a.Reports)
 	}
+	s.Ask(boundary.ReportsNextKind, &boundary.ReportsNextRequest{ID: 5, Again: true}, &a)
+	if len(a.Reports) != 1 || a.Reports[0].Opaque != 42 {
+		s.t.Errorf("the reports of an answer that was lost are %+v", a.Reports)
+	}
+	s.Post(boundary.ReportsNextKind, &boundary.ReportsNextRequest{ID: 5}) // lost
+	servetest.Eventually(s.t, "a request waits for reports", func() bool { return s.server.queue(5).number.Load() != 0 })
 	waiting := s.Post(boundary.ReportsNextKind, &boundary.ReportsNextRequest{ID: 5})
 	s.Ask(boundary.ReportsCloseKind, &boundary.ReportsCloseRequest{ID: 5}, nil)
 	s.Await(waiting, &a)
@@ -164,14 +171,14 @@ func (s *site) consume() {
 			s.t.Errorf("subscribe %s as %d: %d, want %d", c.name, c.id, got, c.want)
 		}
 	}
-	var check boundary.ConsumerCheckAnswer
-	s.Ask(boundary.ConsumerCheckKind, &boundary.ConsumerCheckRequest{Name: "one"}, &check)
-	if check.Result != boundary.ResultOK {
-		s.t.Errorf("consumer_check: %d", check.Result)
-	}
 	header := frametest.Text("name", "value")
+	var large boundary.NextAnswer // the record with a report is there
+	s.Ask(boundary.NextKind, &boundary.NextRequest{ID: 9, Most: 100}, &large)
+	if len(large.Messages) != 1 || large.Needed <= 100 || large.Messages[0].Topic != "t" || large.Messages[0].Value != nil {
+		s.t.Errorf("a message that the module has no room for: %+v", large)
+	}
 	s.memory.Put(7, "one", frametest.Frame{AcceptedNS: 1700000000123456789, Topic: "t", Key: []byte{}, Fields: []frame.Field{header}})
-	got := s.receive(9, 2) // the record with a report is there too
+	got := s.receive(9, 2)
 	if s.Member(9) == "" {
 		s.t.Error("the engine did not say which member the subscription is")
 	}
@@ -195,7 +202,9 @@ func (s *site) endSubscription(id uint64) {
 	if paused.Result != boundary.ResultOK || committed.Result != boundary.ResultOK {
 		s.t.Errorf("pause: %d, commit: %d", paused.Result, committed.Result)
 	}
-	waiting := s.Post(boundary.NextKind, &boundary.NextRequest{ID: id})
+	s.Post(boundary.NextKind, &boundary.NextRequest{ID: id}) // lost
+	servetest.Eventually(s.t, "a request waits for messages", func() bool { return s.server.delivery(id).number.Load() != 0 })
+	waiting := s.Post(boundary.NextKind, &boundary.NextRequest{ID: id, Most: 1 << 20})
 	s.Ask(boundary.UnsubscribeKind, &boundary.UnsubscribeRequest{ID: id}, nil)
 	var end boundary.NextAnswer
 	s.Await(waiting, &end)
@@ -210,7 +219,7 @@ func (s *site) receive(id uint64, n int) (got []boundary.Received) {
 	s.t.Helper()
 	for len(got) < n {
 		var a boundary.NextAnswer
-		s.Ask(boundary.NextKind, &boundary.NextRequest{ID: id}, &a)
+		s.Ask(boundary.NextKind, &boundary.NextRequest{ID: id, Most: 1 << 20}, &a)
 		if len(a.Messages) == 0 {
 			s.t.Fatalf("the subscription has ended: %q", s.With())
 		}
@@ -232,7 +241,7 @@ func TestServer_RequestsInOrder_OthersBeside(t *testing.T) {
 	if got := s.subscribe("one", 1); got != boundary.ResultOK {
 		t.Fatal(got)
 	}
-	blocked := s.Post(boundary.NextKind, &boundary.NextRequest{ID: 1})
+	blocked := s.Post(boundary.NextKind, &boundary.NextRequest{ID: 1, Most: 1 << 20})
 	var opened []<-chan boundary.Frame
 	for i := range 20 {
 		name := fmt.Sprintf("c%d", i)

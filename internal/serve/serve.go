@@ -56,7 +56,7 @@ type Server struct {
 
 	mtx        sync.Mutex           // guards deliveries and reports
 	deliveries map[uint64]*delivery // of subscriptions, by number
-	reports    map[uint64]*engine.Reports
+	reports    map[uint64]*queue
 }
 
 // times are the limits above; tests have shorter ones.
@@ -73,7 +73,7 @@ func New(conn *boundary.Conn) *Server {
 		times:    times{graceGone, patienceOld, patienceSocket, patienceSignal, endLimit},
 		gone:     make(chan struct{}),
 		stopping: make(chan struct{}, 1), stopped: make(chan struct{}, 1), ordered: make(chan request, orderedLength),
-		deliveries: map[uint64]*delivery{}, reports: map[uint64]*engine.Reports{},
+		deliveries: map[uint64]*delivery{}, reports: map[uint64]*queue{},
 	}
 }
 

@@ -41,8 +41,8 @@ func (b letterBatch) put(to []byte, i int) []byte { return appendLetter(to, &b[i
 func (b letterBatch) accepted(i int) int64        { return nanos(b[i].At) }
 func (b letterBatch) since() int64                { return unknownSince }
 
-// bodyMost is above the largest record Kafka can carry, which is a request of 2 GiB.
-const bodyMost = 1<<31 - 1
+// maxBodyBytes is above the largest record Kafka can carry, which is a request of 2 GiB.
+const maxBodyBytes = 1<<31 - 1
 
 var errPositions = errors.New("the log's positions are used up")
 
@@ -99,7 +99,7 @@ func (s *Spool) logOf(topic string) (*topicLog, error) {
 	if l := s.logs[topic]; l != nil {
 		return l, nil
 	}
-	if len(topic) > nameMost {
+	if len(topic) > maxNameBytes {
 		return nil, fmt.Errorf("the name of topic %.40s... is too long for a spool", topic)
 	}
 	// The directory may exist without the full name of its topic, if the name is too long for a directory.
@@ -118,7 +118,7 @@ func (s *Spool) logOf(topic string) (*topicLog, error) {
 			l.cells.Store(int64(len(b)))
 		}
 	} else {
-		s.mend(l, f)
+		s.repair(l, f)
 	}
 	l.topic = strings.Clone(topic)
 	s.books.Lock()
@@ -129,7 +129,7 @@ func (s *Spool) logOf(topic string) (*topicLog, error) {
 
 // need returns a batch's size on disk, in bytes.
 func (s *Spool) need(l *topicLog, b batch) (need int64, err error) {
-	if l.next+uint64(b.count()) >= positionMost { // only reachable with files made by hand
+	if l.next+uint64(b.count()) >= maxPosition { // only reachable with files made by hand
 		return 0, errPositions
 	}
 	head, limit := headerSize(s.connection, l.topic), s.segmentLimit(l.kind)
@@ -141,7 +141,7 @@ func (s *Spool) need(l *topicLog, b batch) (need int64, err error) {
 	}
 	for i := range b.count() {
 		n := b.size(i)
-		if n > bodyMost {
+		if n > maxBodyBytes {
 			return 0, fmt.Errorf("a record of %d bytes is too large for a spool", n)
 		}
 		if !fresh && size+frameHead+n > limit {
@@ -165,7 +165,7 @@ func (s *Spool) segmentLimit(k kind) int64 {
 	if k == kindDead {
 		pieces = partOfLimit * piecesOfLimit
 	}
-	return min(s.segmentBytes, max(limit/pieces, segmentBytesLeast))
+	return min(s.segmentBytes, max(limit/pieces, minSegmentBytes))
 }
 
 // append writes a whole batch to a log, or nothing.
@@ -188,7 +188,7 @@ func (s *Spool) append(l *topicLog, b batch) (first uint64, err error) {
 			return 0, err
 		}
 	}
-	if cap(s.out) > keptBufferMost {
+	if cap(s.out) > maxKeptBuffer {
 		s.out = nil
 	}
 	l.publish()
@@ -210,7 +210,7 @@ func (s *Spool) write(l *topicLog, b batch) error {
 				return err
 			}
 			g = s.begin(l, b.accepted(i), b.since())
-		} else if len(s.out) > 0 && int64(len(s.out))+n > writeMost {
+		} else if len(s.out) > 0 && int64(len(s.out))+n > maxWriteBytes {
 			if err := s.flush(l, g); err != nil {
 				return err
 			}

@@ -63,7 +63,7 @@ func (s *Spool) setAside(path string, later bool) {
 	s.aside = append(s.aside, asideFile{to, size, time.Now(), later})
 	s.asideAll.Add(size)
 	s.asides.Add(1)
-	s.boundAside()
+	s.limitAside()
 }
 
 func (s *Spool) moveAside(path string, later bool) (to string, err error) {
@@ -98,9 +98,9 @@ func (s *Spool) moveAside(path string, later bool) (to string, err error) {
 	return to, nil
 }
 
-// boundAside removes the oldest files set aside while their size exceeds their part of the limit; the newest
+// limitAside removes the oldest files set aside while their size exceeds their part of the limit; the newest
 // stays.
-func (s *Spool) boundAside() {
+func (s *Spool) limitAside() {
 	limit := s.limit().MaxBytes / partOfLimit
 	for i := 0; limit > 0 && s.asideAll.Load() > limit && i < len(s.aside)-1; {
 		a := s.aside[i]
@@ -109,10 +109,10 @@ func (s *Spool) boundAside() {
 			continue
 		}
 		if err := s.fs.Remove(a.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.warn("giving up", "what was set aside cannot be removed: %v", err)
+			s.warn("removing up", "what was set aside cannot be removed: %v", err)
 			return
 		}
-		s.warn("giving up", "%s was removed: what is set aside may have %d bytes", a.path, limit)
+		s.warn("removing up", "%s was removed: what is set aside may have %d bytes", a.path, limit)
 		s.aside = slices.Delete(s.aside, i, i+1)
 		s.asideAll.Add(-a.size)
 		s.asides.Add(-1)

@@ -39,7 +39,7 @@ func parseCell(b []byte) (c cell, ok bool) {
 		return c, false
 	}
 	c = cell{binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])}
-	return c, c.settled > 0 && c.settled <= c.next && c.next < positionMost
+	return c, c.settled > 0 && c.settled <= c.next && c.next < maxPosition
 }
 
 // parseCells returns the newer valid cell of the file. ok = false: there is none.

@@ -44,7 +44,7 @@ func (l *laid) frames(file string) []frame {
 	l.t.Helper()
 	b := l.read(file)
 	var s scanner
-	s.begin(bytes.NewReader(b), int64(len(b)), 0, 1, positionMost)
+	s.begin(bytes.NewReader(b), int64(len(b)), 0, 1, maxPosition)
 	var frames []frame
 	for {
 		f, ok := s.next()

@@ -14,11 +14,11 @@ func (s *Spool) Bury(letters []outbox.DeadLetter) (written int, err error) {
 		return 0, errClosed
 	}
 	for i := range letters {
-		if err := s.makeDeadRoom(letterBatch(letters[i : i+1])); err != nil {
-			return i, fmt.Errorf("burying %d of %d dead letters: %w", len(letters)-i, len(letters), err)
+		if err := s.freeDeadLetters(letterBatch(letters[i : i+1])); err != nil {
+			return i, fmt.Errorf("writing %d of %d dead letters: %w", len(letters)-i, len(letters), err)
 		}
 		if _, err := s.append(s.dead, letterBatch(letters[i:i+1])); err != nil {
-			return i, fmt.Errorf("burying %d of %d dead letters: %w", len(letters)-i, len(letters), err)
+			return i, fmt.Errorf("writing %d of %d dead letters: %w", len(letters)-i, len(letters), err)
 		}
 	}
 	return len(letters), nil
@@ -31,8 +31,8 @@ func (s *Spool) DeadLog() outbox.SpoolLog {
 	return outbox.SpoolLog{First: s.dead.first, Next: s.dead.next}
 }
 
-// makeDeadRoom removes the oldest dead letters until there is space for another.
-func (s *Spool) makeDeadRoom(b letterBatch) error {
+// freeDeadLetters removes the oldest dead letters until there is space for another.
+func (s *Spool) freeDeadLetters(b letterBatch) error {
 	limit := s.limit().MaxBytes / partOfLimit
 	if limit <= 0 {
 		return nil

@@ -18,14 +18,14 @@ const (
 	magic   = "RKSPOOL\n"
 	version = 2
 
-	headerFixed  = 52       // bytes of a segment's header before the names
-	headerFixed1 = 36       // the same in version 1, which has neither boot nor stored
-	headerMost   = 64 << 10 // bytes a header may have
-	frameHead    = 20       // bytes of a record before the body
-	nameMost     = 16 << 10 // bytes a connection's or a topic's name may have
+	headerFixed    = 52       // bytes of a segment's header before the names
+	headerFixed1   = 36       // the same in version 1, which has neither boot nor stored
+	maxHeaderBytes = 64 << 10 // bytes a header may have
+	frameHead      = 20       // bytes of a record before the body
+	maxNameBytes   = 16 << 10 // bytes a connection's or a topic's name may have
 
-	// positionMost is above every reachable position; larger positions are damage.
-	positionMost = 1 << 62
+	// maxPosition is above every reachable position; larger positions are damage.
+	maxPosition = 1 << 62
 )
 
 // kind is the kind of a log.
@@ -108,7 +108,7 @@ func parseHeader(b []byte) (h header, size int, err error) {
 		return h, 0, errHeaderDamaged
 	}
 	size = int(binary.LittleEndian.Uint32(b[12:]))
-	if size < headerFixed1+8 || size > headerMost {
+	if size < headerFixed1+8 || size > maxHeaderBytes {
 		return h, 0, errHeaderDamaged
 	}
 	if size > len(b) {
@@ -140,7 +140,7 @@ func parseHeader(b []byte) (h header, size int, err error) {
 		n := int(binary.LittleEndian.Uint16(rest))
 		*name, rest = string(rest[2:2+n]), rest[2+n:]
 	}
-	if len(rest) > 0 || h.first == 0 || h.first >= positionMost {
+	if len(rest) > 0 || h.first == 0 || h.first >= maxPosition {
 		return h, 0, errHeaderDamaged
 	}
 	return h, size, nil

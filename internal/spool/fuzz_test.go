@@ -44,7 +44,7 @@ func addSeeds(f *testing.F, add func([]byte)) {
 	add(append(slices.Clone(whole), whole...))
 	add(slices.Concat(whole, make([]byte, 50)))
 	add(bytes.Repeat(marker, 50))
-	add(segmentBytesOf(positionMost-1, record("calls", 1), record("calls", 2)))
+	add(segmentBytesOf(maxPosition-1, record("calls", 1), record("calls", 2)))
 	huge := slices.Clone(whole)
 	binary.LittleEndian.PutUint32(huge[68:], 0xffffffff)
 	add(huge)
@@ -62,7 +62,7 @@ func FuzzScanner(f *testing.F) {
 		parseCells(b)
 		var s scanner
 		s.window = int(window)
-		s.begin(bytes.NewReader(b), int64(len(b)), 0, 1, positionMost)
+		s.begin(bytes.NewReader(b), int64(len(b)), 0, 1, maxPosition)
 		at, low := int64(0), uint64(1)
 		s.skipped = func(off, n int64) {
 			if off != at || n <= 0 {
@@ -75,7 +75,7 @@ func FuzzScanner(f *testing.F) {
 			if !ok {
 				break
 			}
-			if r.offset != at || r.position < low || r.position >= positionMost {
+			if r.offset != at || r.position < low || r.position >= maxPosition {
 				t.Fatalf("position %d at %d, want %d at %d", r.position, r.offset, low, at)
 			}
 			at, low = at+r.size(), r.position+1

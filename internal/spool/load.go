@@ -199,7 +199,7 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 		f.note(Damage{File: ld.rel(path), Offset: -1, What: "is empty and is removed", Harmless: true})
 		return nil
 	}
-	if g.size > headerMost+frameHead+bodyMost {
+	if g.size > maxHeaderBytes+frameHead+maxBodyBytes {
 		ld.reject(f, path, false, fmt.Sprintf("has %d bytes, more than any segment", g.size))
 		return nil
 	}
@@ -253,13 +253,13 @@ func (ld *loader) reject(f *findings, path string, later bool, why string) {
 }
 
 func (ld *loader) header(path string, size int64) (header, int, error) {
-	for _, n := range []int64{1 << 10, headerMost} {
+	for _, n := range []int64{1 << 10, maxHeaderBytes} {
 		b, err := ld.read(path, int(min(n, size)))
 		if err != nil {
 			return header{}, 0, err
 		}
 		h, used, err := parseHeader(b)
-		if !errors.Is(err, errHeaderShort) || n == headerMost || int64(len(b)) == size {
+		if !errors.Is(err, errHeaderShort) || n == maxHeaderBytes || int64(len(b)) == size {
 			return h, used, err
 		}
 	}
@@ -288,7 +288,7 @@ func (ld *loader) lastSegment(l *topicLog, f *findings, g *segment, known bool) 
 	lazy := &lazyFile{fs: ld.fs, path: filepath.Join(l.dir, ld.nameNow(f, g))}
 	defer lazy.close()
 	s := &ld.scan
-	s.begin(lazy, g.size, g.body, g.first, positionMost)
+	s.begin(lazy, g.size, g.body, g.first, maxPosition)
 	end, records, damaged := g.body, 0, false
 	s.skipped = func(off, n int64) { damaged = damaged || off+n < g.size }
 	for {
@@ -335,7 +335,7 @@ func (ld *loader) lastSegment(l *topicLog, f *findings, g *segment, known bool) 
 	return true, nil
 }
 
-// nameNow is the name under which a segment is to be found as long as nothing was mended.
+// nameNow is the name under which a segment is to be found as long as nothing was repaired.
 func (ld *loader) nameNow(f *findings, g *segment) string {
 	for from, to := range f.rename {
 		if to == g.name {

@@ -22,9 +22,9 @@ const (
 )
 
 const (
-	segmentDigits = 20  // digits of a segment's name, all a position can have
-	elementMost   = 240 // bytes of an element of a path; file systems allow 255
-	elementKept   = 150 // bytes kept of a too long name
+	segmentDigits   = 20  // digits of a segment's name, all a position can have
+	maxElementBytes = 240 // bytes of an element of a path; file systems allow 255
+	elementKept     = 150 // bytes kept of a too long name
 )
 
 // Dir is the directory of a connection's spool below root, the option spool_dir.
@@ -51,7 +51,7 @@ func element(name string) string {
 	switch {
 	case name == "":
 		return "%~"
-	case b.Len() <= elementMost:
+	case b.Len() <= maxElementBytes:
 		return b.String()
 	}
 	sum := sha256.Sum256([]byte(name))
@@ -96,7 +96,7 @@ func firstOf(name string) (first uint64, ok bool) {
 		return 0, false
 	}
 	first, err := strconv.ParseUint(digits, 10, 64)
-	return first, err == nil && first > 0 && first < positionMost && segmentName(first) == name
+	return first, err == nil && first > 0 && first < maxPosition && segmentName(first) == name
 }
 
 // Found is a connection with a spool.

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	windowLeast = 16 << 10  // bytes read at once, at least and at most; a larger record is read as a whole
-	windowMost  = 256 << 10 //
-	pageSize    = 4096      // unit of skipping around an unreadable place
+	minWindow = 16 << 10  // bytes read at once, at least and at most; a larger record is read as a whole
+	maxWindow = 256 << 10 //
+	pageSize  = 4096      // unit of skipping around an unreadable place
 )
 
 // frame is a record in its file. body is valid until the scanner's next step.
@@ -54,7 +54,7 @@ func (s *scanner) begin(file io.ReaderAt, size, off int64, low, high uint64) {
 	s.budget = 16*size + 1<<20
 	s.skipped = nil
 	if s.window == 0 {
-		s.window = windowMost
+		s.window = maxWindow
 	}
 }
 

@@ -22,7 +22,7 @@ func (s *Spool) Read(topic string, from uint64, max, maxBytes int) (records []*o
 	if l == nil || max <= 0 {
 		return nil, nil, from, nil
 	}
-	s.read.scan.window = min(windowMost, larger(windowLeast, maxBytes+maxBytes/4))
+	s.read.scan.window = min(maxWindow, larger(minWindow, maxBytes+maxBytes/4))
 	bytes := 0
 	next, err = s.read.walk(l, from, func(f frame) verdict {
 		// A body is slightly larger than the record's weight, and is known before the record is decoded.

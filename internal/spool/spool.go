@@ -32,16 +32,16 @@ import (
 
 // Sizes and times.
 const (
-	segmentBytesMost  = 4 << 20 // of a segment, unless a record is larger
-	segmentBytesLeast = 4 << 10
-	piecesOfLimit     = 8  // least number of segments within the limit, for every log, so there is always one to drop
-	partOfLimit       = 8  // dead letters, and files set aside, may each have this part of the limit
-	openFilesMost     = 64 // files kept open for writing
-	writeMost         = 256 << 10
-	keptBufferMost    = 4 << 20
+	maxSegmentBytes = 4 << 20 // of a segment, unless a record is larger
+	minSegmentBytes = 4 << 10
+	piecesOfLimit   = 8  // least number of segments within the limit, for every log, so there is always one to drop
+	partOfLimit     = 8  // dead letters, and files set aside, may each have this part of the limit
+	maxOpenFiles    = 64 // files kept open for writing
+	maxWriteBytes   = 256 << 10
+	maxKeptBuffer   = 4 << 20
 
 	cellDelay = 10 * time.Millisecond // longest delay from Settle to the write of the file
-	tidyDelay = time.Second           // from writing to syncing, and from Settle to giving room back, at most
+	tidyDelay = time.Second           // from writing to syncing, and from Settle to removing room back, at most
 	lineEvery = 30 * time.Second      // between two log lines of a kind
 )
 
@@ -103,7 +103,7 @@ var _ outbox.Spool = (*Spool)(nil)
 // spool in use. Open reads the headers of all segments and the last segment of each log, repairs the rest of
 // an interrupted write, and reports all other faults to the log. No such fault is an error.
 func Open(dir string, o Options) (*Spool, error) {
-	if len(o.Connection) > nameMost {
+	if len(o.Connection) > maxNameBytes {
 		return nil, fmt.Errorf("the name of connection %.40s... is too long for a spool", o.Connection)
 	}
 	own, err := openSpool(dir, true)
@@ -128,9 +128,9 @@ func Open(dir string, o Options) (*Spool, error) {
 	}
 	s.segmentBytes = o.SegmentBytes
 	if s.segmentBytes <= 0 {
-		s.segmentBytes = segmentBytesMost
+		s.segmentBytes = maxSegmentBytes
 	}
-	s.open = newOpenFiles(s.fs, openFilesMost)
+	s.open = newOpenFiles(s.fs, maxOpenFiles)
 	s.read = reader{fs: s.fs, dir: dir, found: s.foundDamage}
 	s.deadRead = reader{fs: s.fs, dir: dir, found: s.foundDamage}
 	s.cells = task{after: cellDelay, what: "writing what is settled of a spool", run: s.writeCellsLater}
@@ -162,11 +162,11 @@ func (s *Spool) load() error {
 	s.dead = dead
 	logs, found = append(logs, dead), append(found, deadFound)
 	for i, l := range logs {
-		s.tell(found[i])
+		s.reportFindings(found[i])
 		if l == nil {
 			continue
 		}
-		s.mend(l, found[i])
+		s.repair(l, found[i])
 		if l.kind == kindTopic {
 			s.logs[l.topic] = l
 		}
@@ -190,8 +190,8 @@ func (l *topicLog) firstKept() int {
 	return n
 }
 
-// tell reports the findings of a log.
-func (s *Spool) tell(f *findings) {
+// reportFindings reports the findings of a log.
+func (s *Spool) reportFindings(f *findings) {
 	for _, d := range f.damages {
 		level := host.Warning
 		if d.Harmless {
@@ -202,16 +202,16 @@ func (s *Spool) tell(f *findings) {
 	s.damaged.Add(f.lost)
 }
 
-// mend executes the repairs of findings. A log with a failed repair is not written again, which is
+// repair executes the repairs of findings. A log with a failed repair is not written again, which is
 // sufficient. Segments of another boot or of version 1 are not written either: one clock stores all records
 // of a segment.
-func (s *Spool) mend(l *topicLog, f *findings) {
+func (s *Spool) repair(l *topicLog, f *findings) {
 	if g := l.active(); g != nil && g.boot != s.ages.clock.Boot {
 		g.sealed = true
 	}
 	for from, to := range f.rename {
 		if err := s.fs.Rename(filepath.Join(l.dir, from), filepath.Join(l.dir, to)); err != nil {
-			s.warn("mending", "a segment's name cannot be mended: %v", err)
+			s.warn("repair", "a segment's name cannot be repaired: %v", err)
 		}
 	}
 	for _, a := range f.aside {
@@ -219,13 +219,13 @@ func (s *Spool) mend(l *topicLog, f *findings) {
 	}
 	for _, name := range f.remove {
 		if err := s.fs.Remove(filepath.Join(l.dir, name)); err != nil {
-			s.warn("mending", "what an interrupted write left cannot be removed: %v", err)
+			s.warn("repair", "what an interrupted write left cannot be removed: %v", err)
 		}
 	}
 	if n := len(l.segs); f.cut > 0 && n > 0 {
 		g := l.segs[n-1]
 		if err := s.truncate(l.path(g), f.cut); err != nil {
-			s.warn("mending", "what an interrupted write left cannot be cut off: %v", err)
+			s.warn("repair", "what an interrupted write left cannot be cut off: %v", err)
 			g.sealed = true
 		} else {
 			l.bytes.Add(f.cut - g.size)
@@ -326,8 +326,8 @@ func (s *Spool) Close() error {
 	err := s.writeCells()
 	done, syncing := s.syncLast()
 	if done {
-		if giving := s.giveBack(); syncing == nil {
-			syncing = giving
+		if removing := s.removeSettled(); syncing == nil {
+			syncing = removing
 		}
 		if err == nil {
 			err = syncing
@@ -338,7 +338,7 @@ func (s *Spool) Close() error {
 		_ = s.own.dir.Close() // otherwise a goroutine still uses it
 	}
 	if closing := s.lock.Close(); err == nil && closing != nil {
-		err = fmt.Errorf("giving the lock free: %w", closing)
+		err = fmt.Errorf("removing the lock free: %w", closing)
 	}
 	return err
 }

@@ -349,7 +349,7 @@ func TestDeadLettersAreBounded(t *testing.T) {
 func TestManyTopicsNeedFewOpenFiles(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, Options{})
-	topics := 3 * openFilesMost
+	topics := 3 * maxOpenFiles
 	for round := range 2 {
 		for i := range topics {
 			topic := "topic-" + string(rune('a'+i%26)) + string(rune('a'+i/26))
@@ -362,7 +362,7 @@ func TestManyTopicsNeedFewOpenFiles(t *testing.T) {
 	s.mtx.Lock()
 	n := len(s.open.files)
 	s.mtx.Unlock()
-	if n > openFilesMost {
+	if n > maxOpenFiles {
 		t.Errorf("%d files are open", n)
 	}
 	closeSpool(t, s)

@@ -90,7 +90,7 @@ func (s *Spool) tidyLater() {
 	for i, err := range failed {
 		s.warn("syncing", "%s cannot be forced to the disk: %v", paths[i], err)
 	}
-	if err := s.giveBack(); err != nil {
+	if err := s.removeSettled(); err != nil {
 		s.warn("reclaiming", "room cannot be given back: %v", err)
 	}
 	if len(s.dirty) > 0 {
@@ -145,8 +145,8 @@ func (s *Spool) sync(path string) error {
 	return err
 }
 
-// giveBack removes segments whose settlement is on disk.
-func (s *Spool) giveBack() error {
+// removeSettled removes segments whose settlement is on disk.
+func (s *Spool) removeSettled() error {
 	var first error
 	for l := range s.dirty {
 		if err := s.undoRest(l); err != nil && first == nil {
@@ -190,7 +190,7 @@ func (s *Spool) reclaim() error {
 	if err := s.syncAll(s.takeUnsynced()); first == nil {
 		first = err
 	}
-	if err := s.giveBack(); first == nil {
+	if err := s.removeSettled(); first == nil {
 		first = err
 	}
 	return first

@@ -7,8 +7,7 @@
 
 /*! \file
  *
- * \brief Registers every command that the engine's table lists and passes words through, so that another command
- * needs nothing here.
+ * \brief Registers the commands of the engine's table, passes words through, and answers while there is no engine.
  */
 
 #include "asterisk.h"
@@ -16,65 +15,165 @@
 #include "asterisk/cli.h"
 #include "asterisk/logger.h"
 #include "asterisk/module.h"
+#include "asterisk/strings.h"
 #include "asterisk/utils.h"
 
 #include "internal.h"
 
-static struct ast_cli_entry *commands;
-static int command_count;
+/* Limit of commands per engine; bounds the table. */
+#define COMMANDS_MAX 256
 
-static char *describe(struct ast_cli_entry *e, uint32_t index)
+/* The prefix of this module's commands. The engine must not replace commands of other modules. */
+#define COMMAND_PREFIX "kafka "
+
+/* How long completion waits for the engine, ms. */
+#define COMPLETE_MS 1000
+
+/* This command also shows the engine. */
+#define STATUS_COMMAND "kafka show status"
+
+static struct command {
+	char *words, *summary, *usage;
+} *commands;
+static uint32_t command_count;
+static struct ast_cli_entry *entries;
+
+void commands_clear(void)
 {
-	struct resk_command command = { 0 };
+	uint32_t i;
 
-	if (resk_command_at(index, &command) == RESK_OK) {
-		e->command = (char *) command.words; /* Asterisk makes a copy of it */
-		e->usage = command.usage;
+	for (i = 0; i < command_count; i++) {
+		ast_free(commands[i].words);
+		ast_free(commands[i].summary);
+		ast_free(commands[i].usage);
 	}
-	return NULL;
+	ast_free(commands);
+	commands = NULL;
+	command_count = 0;
 }
 
-static void words_of(struct ast_cli_args *a, int count, struct resk_text *words)
+int commands_read(struct boundary_reader *reader)
+{
+	uint32_t count = boundary_get_count(reader, 3 * sizeof(uint32_t)), i;
+	bool first = !commands;
+
+	if (!count || count > COMMANDS_MAX || (first && !(commands = ast_calloc(count, sizeof(*commands))))) {
+		return -1;
+	}
+	for (i = 0; i < count; i++) {
+		const char *words = boundary_get_string(reader);
+		const char *summary = boundary_get_string(reader);
+		const char *usage = boundary_get_string(reader);
+
+		if (!first) {
+			continue; /* an engine of the same build has the same commands */
+		}
+		if (strncmp(words, COMMAND_PREFIX, strlen(COMMAND_PREFIX))) {
+			return -1;
+		}
+		command_count = i + 1;
+		commands[i] = (struct command) { ast_strdup(words), ast_strdup(summary), ast_strdup(usage) };
+		if (!commands[i].words || !commands[i].summary || !commands[i].usage) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static void put_words(struct boundary_writer *request, uint16_t kind, uint32_t index, const struct ast_cli_args *a, int count)
 {
 	int i;
 
+	boundary_begin(request, kind, 0, 1);
+	boundary_put_number(request, index);
+	boundary_put_count(request, count);
 	for (i = 0; i < count; i++) {
-		words[i] = (struct resk_text) { a->argv[i], strlen(a->argv[i]) };
+		boundary_put_string(request, a->argv[i]);
 	}
 }
 
-static char *complete(uint32_t index, struct ast_cli_args *a)
+/* Prints the state known without an engine. */
+static void print_without_engine(bool status, struct ast_str **text)
 {
-	/* While completing, argv ends with the word that is being typed, if any of it has been. */
-	int count = MIN(a->pos, a->argc);
-	struct resk_text words[count + 1];
+	char *name;
+	uint32_t n;
 
-	words_of(a, count, words);
-	return resk_complete(index, words, count, a->word, a->n);
+	if (!status) {
+		ast_str_append(text, 0, "Error: the Kafka engine is not there to answer.\n");
+		return;
+	}
+	ast_str_append(text, 0, "Connections:\n%-15s %s\n", "Name", "Brokers");
+	for (n = 0; (name = connection_nth("", n)); n++) {
+		ast_str_append(text, 0, "%-15s (not known without the engine)\n", name);
+		ast_free(name);
+	}
 }
 
 static char *run(uint32_t index, struct ast_cli_args *a)
 {
-	struct resk_text words[a->argc + 1];
-	char *printed;
+	bool status = !strcmp(commands[index].words, STATUS_COMMAND);
+	struct ast_str *text = ast_str_create(1024);
+	struct boundary_writer request = { 0 };
+	struct answer answer;
+	const char *printed;
 
-	words_of(a, a->argc, words);
-	printed = resk_run(index, words, a->argc);
-	if (!printed) {
-		return CLI_SHOWUSAGE;
+	if (!text) {
+		return CLI_FAILURE;
 	}
-	ast_cli(a->fd, "%s", printed);
-	ast_free(printed);
+	stages_publish(); /* staged records count as waiting */
+	put_words(&request, BOUNDARY_RUN, index, a, a->argc);
+	if (engine_ask(&request, 0, connection_patience(NULL), NULL, 0, &answer) == PEER_OK) {
+		printed = boundary_get_text(&answer.reader, NULL);
+		if (printed) {
+			ast_str_append(&text, 0, "%s", printed);
+		}
+		if (!answer_end(&answer) && !printed) {
+			ast_free(text);
+			return CLI_SHOWUSAGE;
+		}
+	} else {
+		print_without_engine(status, &text);
+	}
+	if (status || !engine_now()) {
+		engine_status(&text);
+	}
+	ast_cli(a->fd, "%s", ast_str_buffer(text));
+	ast_free(text);
 	return CLI_SUCCESS;
+}
+
+static char *complete(uint32_t index, struct ast_cli_args *a)
+{
+	struct boundary_writer request = { 0 };
+	const char *candidate = NULL;
+	struct answer answer;
+	uint32_t count, n = a->n, i;
+	char *copy;
+
+	/* During completion argv ends with the partial word, if there is one. */
+	put_words(&request, BOUNDARY_COMPLETE, index, a, MIN(a->pos, a->argc));
+	boundary_put_string(&request, a->word);
+	if (engine_ask(&request, 0, COMPLETE_MS, NULL, 0, &answer) != PEER_OK) {
+		return connection_nth(a->word, n);
+	}
+	count = boundary_get_count(&answer.reader, sizeof(uint32_t));
+	for (i = 0; i < count && i <= n; i++) {
+		candidate = boundary_get_string(&answer.reader);
+	}
+	copy = n < count && !answer.reader.failed ? ast_strdup(candidate) : NULL;
+	peer_free(answer.fields);
+	return copy;
 }
 
 static char *handle(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 {
-	uint32_t index = e - commands;
+	uint32_t index = e - entries;
 
 	switch (cmd) {
 	case CLI_INIT:
-		return describe(e, index);
+		e->command = commands[index].words; /* Asterisk copies the words */
+		e->usage = commands[index].usage;
+		return NULL;
 	case CLI_GENERATE:
 		return complete(index, a);
 	default:
@@ -84,33 +183,26 @@ static char *handle(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 
 int cli_register(void)
 {
-	struct resk_command command = { 0 };
-	int i;
+	uint32_t i;
 
-	while (resk_command_at(command_count, &command) == RESK_OK) {
-		command_count++;
-	}
-	commands = ast_calloc(command_count, sizeof(*commands));
-	if (!commands) {
-		command_count = 0;
+	entries = ast_calloc(command_count, sizeof(*entries));
+	if (!entries) {
 		return -1;
 	}
 	for (i = 0; i < command_count; i++) {
-		resk_command_at(i, &command);
 		/* The members are const, so a filled-in entry is copied over. */
-		struct ast_cli_entry entry = { .handler = handle, .summary = command.summary };
+		struct ast_cli_entry entry = { .handler = handle, .summary = commands[i].summary };
 
-		memcpy(&commands[i], &entry, sizeof(entry));
+		memcpy(&entries[i], &entry, sizeof(entry));
 	}
-	return ast_cli_register_multiple(commands, command_count);
+	return ast_cli_register_multiple(entries, command_count);
 }
 
 void cli_unregister(void)
 {
-	if (commands) {
-		ast_cli_unregister_multiple(commands, command_count);
-		ast_free(commands);
+	if (entries) {
+		ast_cli_unregister_multiple(entries, command_count);
+		ast_free(entries);
 	}
-	commands = NULL;
-	command_count = 0;
+	entries = NULL;
 }

@@ -7,19 +7,17 @@
 
 /*! \file
  *
- * \brief Consumer handles, and the one thread that delivers a subscription's messages.
+ * \brief Consumer handles.
  *
- * A consumer is the handle that other modules hold, and what keeps this module from being unloaded. A subscription is
- * what the last subscribe asked for, with a thread of its own that fetches batches from the engine and calls back. The seat
- * is what the two share: the consumer's weak proxy, and the turn, which is held over each callback, so that they come one at
- * a time whatever subscribes and unsubscribes. A seat with a subscription outlives its consumer, as the modules of the
- * reference expect, which release theirs once they are subscribed; whoever asks for the consumer again gets a new handle of
- * the same seat. All seats are in a list, where the unload finds the subscriptions that nobody else can end.
+ * A consumer is the handle of other modules and prevents the unload of this module. The seat holds the turn
+ * of the callbacks and the subscription. A seat with a subscription outlives its consumer: the modules of the
+ * reference release their consumer after subscribing. The next request for the consumer gets a new handle of
+ * the same seat. A list holds all seats; the unload finds the remaining subscriptions there.
  *
- * No callback begins once a subscription is stopped, which is decided under the turn; so whoever has stopped one and then has had
- * the turn knows that none is under way. A thread is joined by whoever ended its subscription, or, when that was
- * a callback of the same consumer, by whoever comes next (worker.c). AO2 runs a consumer's destructor with the seat locked, so
- * it waits for nothing.
+ * No callback begins after the end of a subscription. The turn guards this decision. A thread ends a
+ * subscription and then takes the turn: no callback runs after that. The thread then joins the subscription's
+ * thread, except from inside a callback of the same consumer; the next caller joins then (worker.c). AO2 runs
+ * a consumer's destructor with the seat locked, so the destructor never waits.
  */
 
 #include "asterisk.h"
@@ -35,39 +33,12 @@
 
 #include "internal.h"
 
-/* The engine's headers are handed to callbacks as they are. */
-_Static_assert(sizeof(struct ast_kafka_record_header) == sizeof(struct resk_message_header)
-	&& offsetof(struct ast_kafka_record_header, value) == offsetof(struct resk_message_header, value)
-	&& offsetof(struct ast_kafka_record_header, value_len) == offsetof(struct resk_message_header, value_length),
-	"the public and the engine's header of a message differ");
-
-struct seat {
-	AO2_WEAKPROXY();
-	AST_LIST_ENTRY(seat) next;
-	struct turn turn;             /* of callbacks */
-	ast_mutex_t lock;             /* of what follows; taken after the turn */
-	struct subscription *current; /* a reference, or NULL */
-	int alone;  /* the consumer's count of references while a single one is held; AO2 counts the weak proxy's too */
-	int shared; /* ast_kafka_get_consumer() gives it to whoever asks for its name */
-	char name[];
-};
-
-struct subscription {
-	struct worker *worker;
-	struct resk_subscription engine; /* what the engine knows of it */
-	struct seat *seat;
-	ast_kafka_message_cb callback;
-	ast_kafka_record_cb record_callback; /* the one or the other */
-	void *userdata;
-	int stopped; /* no callback begins any more */
-};
-
 struct ast_kafka_consumer {
 	struct seat *seat;
-	int pins; /* it keeps the module from being unloaded; under the seat's AO2 lock */
+	int pins; /* prevents the unload of the module; under the seat's AO2 lock */
 };
 
-/* The seats that have a consumer or a subscription, and some that had. */
+/* All seats with a consumer or a subscription, and some former ones. */
 static AST_LIST_HEAD_STATIC(seats, seat);
 static int held;
 
@@ -80,45 +51,8 @@ static void seat_destroy(void *obj)
 {
 	struct seat *seat = obj;
 
-	turn_destroy(&seat->turn);
+	ast_mutex_destroy(&seat->turn.lock);
 	ast_mutex_destroy(&seat->lock);
-}
-
-static void subscription_destroy(void *obj)
-{
-	struct subscription *subscription = obj;
-
-	ao2_cleanup(subscription->worker);
-	ao2_cleanup(subscription->seat);
-}
-
-/* Calls back with one message, unless the subscription has been ended: then -1. consumer is lent to callbacks that take one. */
-static int deliver(struct subscription *subscription, struct ast_kafka_consumer *consumer, const struct resk_message *m)
-{
-	struct turn *turn = &subscription->seat->turn;
-
-	turn_take(turn);
-	if (__atomic_load_n(&subscription->stopped, __ATOMIC_SEQ_CST)) {
-		turn_give(turn);
-		return -1;
-	}
-	turn_enter(turn);
-	if (subscription->callback) {
-		subscription->callback(m->topic, m->partition, m->offset, m->value, m->value_length, m->key, m->key_length,
-			subscription->userdata);
-	} else {
-		struct ast_kafka_record record = {
-			.topic = m->topic, .partition = m->partition, .offset = m->offset, .timestamp_ms = m->timestamp_ms,
-			.payload = m->value, .len = m->value_length, .key = m->key, .key_len = m->key_length,
-			.headers = (const struct ast_kafka_record_header *) m->headers, .header_count = m->header_count,
-		};
-
-		subscription->record_callback(consumer, &record, subscription->userdata);
-	}
-	turn_leave(turn);
-	__atomic_add_fetch(&subscription->engine.progress->delivered, 1, __ATOMIC_SEQ_CST);
-	turn_give(turn);
-	return 0;
 }
 
 static void consumer_destroy(void *obj)
@@ -142,7 +76,8 @@ static void pin(struct ast_kafka_consumer *consumer)
 	}
 }
 
-/* Returns a reference to the seat's consumer, made if there is none. pinned: it keeps the module from being unloaded. */
+/* Returns a reference to the seat's consumer, a new one if necessary. pinned: the consumer prevents the
+ * unload. */
 static struct ast_kafka_consumer *sit(struct seat *seat, int pinned)
 {
 	struct ast_kafka_consumer *consumer;
@@ -165,77 +100,41 @@ static struct ast_kafka_consumer *sit(struct seat *seat, int pinned)
 	return consumer;
 }
 
-/* Ends what sit() has lent. Whoever has kept the consumer beyond its callback keeps the module too. */
-static void rise(struct ast_kafka_consumer *consumer)
+struct ast_kafka_consumer *consumer_lend(struct seat *seat)
+{
+	return sit(seat, 0);
+}
+
+void consumer_return(struct ast_kafka_consumer *consumer)
 {
 	struct seat *seat = consumer->seat;
 
 	ao2_lock(seat);
 	if (ao2_ref(consumer, 0) > seat->alone) {
-		pin(consumer);
+		pin(consumer); /* a callback kept the consumer */
 	}
 	ao2_unlock(seat);
 	ao2_ref(consumer, -1);
 }
 
-/* Delivers a batch, or as much of it as is wanted. */
-static void deliver_batch(struct subscription *subscription, const struct resk_batch *batch)
-{
-	struct ast_kafka_consumer *consumer = subscription->record_callback ? sit(subscription->seat, 0) : NULL;
-	size_t i;
-
-	if (!consumer && subscription->record_callback) {
-		return;
-	}
-	for (i = 0; i < batch->count; i++) {
-		if (__atomic_load_n(&subscription->engine.progress->hurry, __ATOMIC_SEQ_CST) || resk_is_stale(batch)
-			|| deliver(subscription, consumer, &batch->messages[i])) {
-			break;
-		}
-	}
-	if (consumer) {
-		rise(consumer);
-	}
-}
-
-static void run(void *object)
-{
-	struct subscription *subscription = object;
-	const struct resk_batch *batch;
-
-	while ((batch = resk_next(&subscription->engine))) {
-		deliver_batch(subscription, batch);
-	}
-	resk_subscription_free(&subscription->engine);
-}
-
-/* Puts a subscription, or NULL, in the place of the present one, which is stopped and returned with its reference. */
-static struct subscription *replace(struct seat *seat, struct subscription *with)
+/* Replaces and ends the present subscription; with may be NULL. Waits for its callback and its thread, except
+ * from inside a callback. */
+static void replace(struct seat *seat, struct subscription *with)
 {
 	struct subscription *old;
 
 	ast_mutex_lock(&seat->lock);
 	old = seat->current;
 	seat->current = with;
-	if (old) {
-		__atomic_store_n(&old->stopped, 1, __ATOMIC_SEQ_CST);
-	}
 	ast_mutex_unlock(&seat->lock);
 	if (old) {
-		resk_unsubscribe(&old->engine);
+		subscription_end(old);
 	}
-	return old;
-}
-
-/* Waits until a stopped subscription has come to its end, and until no callback is under way, unless this is called
- * from inside one. subscription may be NULL: somebody else has ended it. */
-static void finish(struct seat *seat, struct subscription *subscription)
-{
 	turn_wait(&seat->turn);
-	if (subscription && !turn_is_mine(&seat->turn)) {
-		worker_join(subscription->worker);
+	if (old && !turn_is_mine(&seat->turn)) {
+		subscription_join(old);
 	}
-	ao2_cleanup(subscription);
+	ao2_cleanup(old);
 }
 
 static struct seat *seat_create(const char *name, int shared)
@@ -243,10 +142,10 @@ static struct seat *seat_create(const char *name, int shared)
 	struct seat *seat = ao2_weakproxy_alloc(sizeof(*seat) + strlen(name) + 1, seat_destroy);
 
 	if (seat) {
-		turn_init(&seat->turn);
+		ast_mutex_init(&seat->turn.lock);
 		ast_mutex_init(&seat->lock);
 		seat->shared = shared;
-		strcpy(seat->name, name); /* Safe: the memory was sized for it */
+		strcpy(seat->name, name); /* Safe: the memory has the name's size */
 	}
 	return seat;
 }
@@ -267,8 +166,8 @@ static int seat_empty(struct seat *seat)
 	return empty;
 }
 
-/* Takes seats out of the list that are empty and finds the shared one of a name, NULL for none. Caller must hold the list's
- * lock, which is what keeps an empty seat from being used again. */
+/* Removes empty seats from the list and finds the shared seat of a name, NULL for none. Caller must hold the
+ * list's lock: the lock prevents new use of an empty seat. */
 static struct seat *find(const char *name)
 {
 	struct seat *found = NULL, *seat;
@@ -285,7 +184,7 @@ static struct seat *find(const char *name)
 	return found;
 }
 
-/* Returns a reference to a consumer: the one of that name, or another one. */
+/* Returns a reference to the consumer of a name, or to a separate one. */
 static struct ast_kafka_consumer *consumer_get(const char *name, int shared)
 {
 	struct ast_kafka_consumer *consumer = NULL;
@@ -305,34 +204,34 @@ static struct ast_kafka_consumer *consumer_get(const char *name, int shared)
 	return consumer;
 }
 
-/* Whether the connection can consume; the log says why not. */
-static int can_consume(const char *name)
+/* Returns a reference to a consumer, if the connection has one. */
+static struct ast_kafka_consumer *consumer_for(const char *name, int shared)
 {
-	if (in_forked_child() || !producers_running("consumer", name)) {
-		return 0;
+	if (in_forked_child() || !stages_running("consumer", name)) {
+		return NULL;
 	}
 	if (ast_strlen_zero(name)) {
 		ast_log(LOG_ERROR, "No Kafka consumer without the name of a connection in kafka.conf\n");
-		return 0;
+		return NULL;
 	}
-	return resk_consumer_check(name) == RESK_OK;
+	return connection_can(name, true, true) ? consumer_get(name, shared) : NULL;
 }
 
 struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name)
 {
-	return can_consume(name) ? consumer_get(name, 0) : NULL;
+	return consumer_for(name, 0);
 }
 
 struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name)
 {
-	return can_consume(name) ? consumer_get(name, 1) : NULL;
+	return consumer_for(name, 1);
 }
 
 void consumers_stop(void)
 {
 	struct seat *seat;
 
-	/* The list is not held meanwhile: a callback that is waited for may ask for a consumer. */
+	/* The list is unlocked here: a callback may ask for a consumer meanwhile. */
 	for (;;) {
 		AST_LIST_LOCK(&seats);
 		seat = AST_LIST_REMOVE_HEAD(&seats, next);
@@ -340,7 +239,7 @@ void consumers_stop(void)
 		if (!seat) {
 			break;
 		}
-		finish(seat, replace(seat, NULL));
+		replace(seat, NULL);
 		ao2_ref(seat, -1);
 	}
 }
@@ -349,36 +248,17 @@ static int subscribe(struct ast_kafka_consumer *consumer, const char *topics, as
 	ast_kafka_record_cb record_callback, void *userdata)
 {
 	struct subscription *subscription;
-	struct seat *seat;
 
 	if (in_forked_child() || !consumer || !topics || (!callback && !record_callback)) {
 		return -1;
 	}
 	workers_reap();
-	seat = consumer->seat;
-	subscription = ao2_alloc_options(sizeof(*subscription), subscription_destroy, AO2_ALLOC_OPT_LOCK_NOLOCK);
+	replace(consumer->seat, NULL);
+	subscription = subscription_start(consumer->seat, topics, callback, record_callback, userdata);
 	if (!subscription) {
 		return -1;
 	}
-	subscription->seat = ao2_bump(seat);
-	subscription->callback = callback;
-	subscription->record_callback = record_callback;
-	subscription->userdata = userdata;
-	finish(seat, replace(seat, NULL));
-	if (resk_subscribe(&subscription->engine, seat->name, topics) != RESK_OK) {
-		resk_subscription_free(&subscription->engine);
-		ao2_ref(subscription, -1);
-		return -1;
-	}
-	subscription->worker = worker_start(run, subscription);
-	if (!subscription->worker) {
-		ast_log(LOG_ERROR, "Kafka connection '%s' is not subscribed to, without a thread for its messages\n", seat->name);
-		resk_subscription_free(&subscription->engine);
-		ao2_ref(subscription, -1);
-		return -1;
-	}
-	/* Another thread may have subscribed meanwhile: the later one stays. */
-	finish(seat, replace(seat, subscription));
+	replace(consumer->seat, subscription); /* another thread's, subscribed meanwhile */
 	return 0;
 }
 
@@ -399,7 +279,7 @@ int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer)
 	if (in_forked_child() || !consumer) {
 		return -1;
 	}
-	finish(consumer->seat, replace(consumer->seat, NULL));
+	replace(consumer->seat, NULL);
 	workers_reap();
 	return 0;
 }
@@ -418,25 +298,25 @@ static struct subscription *subscribed(struct ast_kafka_consumer *consumer)
 int ast_kafka_consumer_commit(struct ast_kafka_consumer *consumer)
 {
 	struct subscription *subscription;
-	int32_t result;
+	int result;
 
 	if (in_forked_child() || !consumer || !(subscription = subscribed(consumer))) {
 		return -1;
 	}
-	result = resk_commit(&subscription->engine, turn_is_mine(&consumer->seat->turn));
+	result = subscription_commit(subscription, turn_is_mine(&consumer->seat->turn));
 	ao2_ref(subscription, -1);
-	return result == RESK_OK ? 0 : -1;
+	return result;
 }
 
 int ast_kafka_consumer_pause(struct ast_kafka_consumer *consumer, const char *topics, int paused)
 {
 	struct subscription *subscription;
-	int32_t result;
+	int result;
 
 	if (in_forked_child() || !consumer || !(subscription = subscribed(consumer))) {
 		return -1;
 	}
-	result = resk_pause(&subscription->engine, topics, paused);
+	result = subscription_pause(subscription, S_OR(topics, ""), paused);
 	ao2_ref(subscription, -1);
-	return result == RESK_OK ? 0 : -1;
+	return result;
 }

@@ -1,5 +1,5 @@
 /*
- * res_kafka: the engine's process: its start, its successors and its end.
+ * res_kafka: the engine's process: start, restart and end.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -9,8 +9,8 @@
  *
  * \brief Finds the engine's binary beside this module and connects the supervisor with Asterisk.
  *
- * An engine serves once it was greeted (hello) and was told everything that its predecessor knew (replay.c). Until then
- * calls are refused, but for those that wait for an engine.
+ * An engine serves after hello and after the replay of its predecessor's requests (replay.c). Earlier calls
+ * are refused; a few calls wait for an engine.
  */
 
 #include "asterisk.h"
@@ -27,30 +27,32 @@
 
 #include "build.h"
 #include "boundary/kernel_limits.h"
-#include "engine_internal.h"
 #include "internal.h"
 
-/* The engine's place, seen from this module's own directory. A folder of its own keeps it away from autoload, which
- * tries every *.so in the modules directory. */
+/* The engine's place, relative to this module's directory. Asterisk's autoload tries every *.so in the
+ * modules directory; the separate folder hides the binary. */
 #define ENGINE_FILE "res_kafka/reskafka"
 
 /* How long a module may take to load, ms. The engine itself is there after some 30. */
 #define LOAD_MS 10000
 
-/* How long the engine may take to end after it has answered the request to stop, ms; and without that answer, when it sees only
- * that the connection is gone and has still to write to disk what it holds. */
+/* Limit for the engine's end, ms: after the answer to the request to stop, or after a lost connection. In the
+ * second case the engine first writes its records to disk. */
 #define END_MS 1000
 #define END_UNASKED_MS 5000
+
+/* A waiting thread looks for its own end this often, ms. */
+#define ENDED_MS 200
 
 struct peer *engine_peer;
 
 static struct supervisor *supervisor;
-static struct stage_memory memory;
+struct record_limits engine_limits;
+struct stage_memory engine_memory;
 static bool has_memory;
-static struct resk_limits the_limits;
-static char *folder; /* limits.stage_folder */
+static char *folder; /* of durable slabs */
 static int folder_lock = -1;
-static bool stopped; /* resk_stop has returned */
+static bool stopped; /* engine_stop has returned */
 
 AST_MUTEX_DEFINE_STATIC(pump_lock);
 static struct stage_pump *pump; /* under the lock, as is */
@@ -73,7 +75,7 @@ void engine_supervised(struct supervisor_status *status)
 	}
 }
 
-/* Takes a lock on the folder of durable slabs, so that no other engine takes it for that of a killed run. */
+/* Locks the folder of durable slabs. No other engine takes the folder for a killed run's. */
 static void lock_folder(void)
 {
 	char path[PATH_MAX];
@@ -88,7 +90,7 @@ static void lock_folder(void)
 	}
 }
 
-/* Everything that an engine has to be told, it was told. */
+/* The replay to the engine is complete. */
 static void serve(void)
 {
 	ast_mutex_lock(&pump_lock);
@@ -99,14 +101,13 @@ static void serve(void)
 		stage_pump_engine_new(pump);
 	}
 	ast_mutex_unlock(&pump_lock);
-	refusals_send();
 }
 
-/* Reads what the engine says of itself. Returns NULL, or why it is unacceptable; "" = it refuses this module, and has a line
- * in the log about it before it ends. */
+/* Reads the engine's hello. Returns NULL, or the reason for a refusal. "" = the engine refuses this module
+ * and logs the reason before its end. */
 static const char *read_hello(const unsigned char *fields, size_t length)
 {
-	struct resk_limits limits = { 0 };
+	struct record_limits limits = { 0 };
 	struct boundary_reader reader;
 	const char *build, *bytes, *stage_folder;
 	size_t byte_count;
@@ -137,8 +138,7 @@ static const char *read_hello(const unsigned char *fields, size_t length)
 	if (!folder) {
 		memcpy(limits.topic_bytes, bytes, sizeof(limits.topic_bytes));
 		folder = ast_strdup(stage_folder);
-		limits.stage_folder = folder;
-		the_limits = limits;
+		engine_limits = limits;
 		lock_folder();
 	}
 	return NULL;
@@ -149,7 +149,7 @@ static void greeted(void *owner, enum peer_result result, const unsigned char *f
 	const char *why;
 
 	if (result != PEER_OK) {
-		return; /* it is dead, or will be */
+		return; /* the engine is dead, or soon will be */
 	}
 	why = read_hello(fields, length);
 	if (why && *why) {
@@ -189,7 +189,7 @@ static void engine_died(void)
 {
 	ast_mutex_lock(&pump_lock);
 	if (pump) {
-		stage_pump_engine_lost(pump); /* also for one that never served: it may have written to the shared memory */
+		stage_pump_engine_lost(pump); /* also for an engine that never served: the shared memory may have changed */
 	}
 	serving = false;
 	ast_mutex_unlock(&pump_lock);
@@ -214,7 +214,7 @@ static void ping(void)
 	boundary_free(&request);
 }
 
-/* Has Asterisk's handler of SIGCHLD reap nobody's children for a moment. */
+/* Suspends Asterisk's handler of SIGCHLD for a moment: the handler reaps every child. */
 static void keep_children(int on)
 {
 	if (on) {
@@ -240,7 +240,7 @@ static int engine_path(char *path, size_t size)
 	return 0;
 }
 
-int engine_open(struct resk_limits *limits)
+int engine_open(void)
 {
 	char path[PATH_MAX];
 	struct supervisor_options options = {
@@ -255,7 +255,7 @@ int engine_open(struct resk_limits *limits)
 	if (engine_path(path, sizeof(path))) {
 		return -1;
 	}
-	error = stage_memory_open(&memory);
+	error = stage_memory_open(&engine_memory);
 	has_memory = !error;
 	engine_peer = has_memory ? peer_create(engine_says, NULL) : NULL;
 	if (!engine_peer) {
@@ -264,9 +264,9 @@ int engine_open(struct resk_limits *limits)
 		return -1;
 	}
 	options.peer = engine_peer;
-	options.handed[0] = memory.control_file;
-	options.handed[1] = memory.plain_file;
-	options.handed[2] = memory.wake;
+	options.handed[0] = engine_memory.control_file;
+	options.handed[1] = engine_memory.plain_file;
+	options.handed[2] = engine_memory.wake;
 	if (supervisor_start(&options, &supervisor)) {
 		return -1;
 	}
@@ -277,18 +277,12 @@ int engine_open(struct resk_limits *limits)
 	if (error) {
 		return -1;
 	}
-	*limits = the_limits;
 	return 0;
 }
 
-const struct stage_memory *engine_memory(void)
+const char *engine_stage_folder(void)
 {
-	return &memory;
-}
-
-const struct resk_limits *engine_limits(void)
-{
-	return &the_limits;
+	return S_OR(folder, "");
 }
 
 uint64_t engine_now(void)
@@ -306,61 +300,91 @@ void engine_pump(struct stage_pump *new_pump)
 	ast_mutex_unlock(&pump_lock);
 }
 
-void engine_await(int timeout_ms)
+uint64_t engine_await(int timeout_ms)
 {
-	if (!engine_now()) {
+	uint64_t generation = engine_now();
+
+	if (!generation) {
 		supervisor_hurry(supervisor);
-		peer_wait(engine_peer, timeout_ms);
+		generation = peer_wait(engine_peer, timeout_ms);
 	}
+	return generation;
 }
 
-enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation, int timeout_ms, const void *tag,
-	struct peer_answer *answer)
+uint64_t engine_await_until(const int *ended)
+{
+	uint64_t generation = 0;
+
+	while (!__atomic_load_n(ended, __ATOMIC_SEQ_CST) && !(generation = peer_wait(engine_peer, ENDED_MS)) && !peer_is_closed(engine_peer)) {
+	}
+	return generation;
+}
+
+enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation, int timeout_ms, const void *tag, size_t most,
+	struct answer *answer)
 {
 	enum peer_result result = PEER_NO_MEMORY;
+	struct peer_answer received = { 0 };
 
-	answer->fields = NULL;
 	if (!boundary_finish(request)) {
-		result = peer_call(engine_peer, generation, request->bytes, request->used, timeout_ms, tag, answer);
+		result = peer_call(engine_peer, generation, request->bytes, request->used, timeout_ms, tag, most, &received);
 	}
 	boundary_free(request);
+	answer->fields = received.fields;
+	boundary_read(&answer->reader, received.fields, received.length);
 	return result;
 }
 
-int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *peer_result)
+int answer_end(struct answer *answer)
 {
-	struct boundary_reader reader;
-	struct peer_answer answer;
-	enum peer_result asked = engine_ask(request, generation, timeout_ms, NULL, &answer);
-	int32_t result = RESK_ESTATE;
+	int broken = boundary_end(&answer->reader);
 
-	if (asked == PEER_OK) {
-		boundary_read(&reader, answer.fields, answer.length);
-		result = boundary_get_int32(&reader);
-		if (boundary_end(&reader)) {
-			engine_broken();
-			result = RESK_ESTATE;
-		}
-		peer_free(answer.fields);
+	if (broken) {
+		engine_broken();
 	}
-	if (peer_result) {
-		*peer_result = asked;
-	}
-	return result;
+	peer_free(answer->fields);
+	answer->fields = NULL;
+	return broken;
 }
 
-/* The engine bounds a stop itself, by grace_ms, each connection's flush_timeout_ms and a second for the closing, and one that hangs
- * is ended after seconds. This is for one that answers pings and does not stop. */
-#define STOP_MS 60000
+int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *asked)
+{
+	struct answer answer;
+	int32_t result;
 
-/* How long to wait for another engine when one died while it stopped, ms. That one is not asked to stop: when the connection is closed
- * it takes all that is staged, which the pump may not have handed over yet, delivers it or writes it to disk, and ends. */
-#define SUCCESSOR_MS 3000
+	*asked = engine_ask(request, generation, timeout_ms, NULL, 0, &answer);
+	if (*asked != PEER_OK) {
+		return RESK_ESTATE;
+	}
+	result = boundary_get_int32(&answer.reader);
+	return answer_end(&answer) ? RESK_ESTATE : result;
+}
 
-void resk_stop(uint32_t grace_ms)
+void engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms)
 {
 	struct boundary_writer request = { 0 };
-	struct peer_answer answer;
+	struct answer answer;
+
+	boundary_begin(&request, kind, 0, 1);
+	boundary_put_number(&request, number);
+	engine_ask(&request, generation, timeout_ms, NULL, 0, &answer);
+	peer_free(answer.fields);
+}
+
+/* Limit of a stop, ms. The engine itself limits a stop by grace_ms, each connection's flush_timeout_ms and
+ * one second for the closing; the supervisor ends a hanging engine after seconds. This limit is for an engine
+ * that answers pings and never stops. */
+#define STOP_MS 60000
+
+/* Limit of the wait for a successor after a death during the stop, ms. The successor gets no request to stop.
+ * At the end of the connection the successor takes all staged records, also those not yet handed over,
+ * delivers them or writes them to disk, and ends. */
+#define SUCCESSOR_MS 3000
+
+void engine_stop(uint32_t grace_ms)
+{
+	struct boundary_writer request = { 0 };
+	struct answer answer;
 	enum peer_result asked;
 
 	if (!engine_peer || !supervisor || stopped) {
@@ -369,7 +393,7 @@ void resk_stop(uint32_t grace_ms)
 	supervisor_hasten(supervisor);
 	boundary_begin(&request, BOUNDARY_STOP, 0, 1);
 	boundary_put_number(&request, grace_ms);
-	asked = engine_ask(&request, 0, STOP_MS, NULL, &answer);
+	asked = engine_ask(&request, 0, STOP_MS, NULL, 0, &answer);
 	if (asked == PEER_OK) {
 		stopped = true;
 		peer_free(answer.fields);
@@ -396,13 +420,13 @@ void engine_close(int forget)
 	peer_destroy(engine_peer);
 	engine_peer = NULL;
 	if (has_memory) {
-		stage_memory_close(&memory);
+		stage_memory_close(&engine_memory);
 		has_memory = false;
 	}
 	replay_clear();
-	names_clear();
+	connections_clear();
 	commands_clear();
-	deliveries_clear();
+	subscriptions_clear();
 	ast_free(folder);
 	folder = NULL;
 }

@@ -1,5 +1,5 @@
 /*
- * res_kafka: what the engine says of its own accord.
+ * res_kafka: the engine's log and state.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief Lines for Asterisk's log, and which members subscriptions are.
+ * \brief Lines for Asterisk's log, which members subscriptions are, and the engine's state.
  */
 
 #include "asterisk.h"
@@ -16,7 +16,7 @@
 #include "asterisk/strings.h"
 #include "asterisk/utils.h"
 
-#include "engine_internal.h"
+#include "internal.h"
 
 static void write_log(int level, const char *file, int line, const char *function, const char *text)
 {
@@ -41,7 +41,7 @@ void engine_supervisor_says(int level, const char *text)
 	write_log(level, __FILE__, __LINE__, "supervisor", text);
 }
 
-/* Copies a text of the engine's, without what a log must not have. */
+/* Copies a text of the engine without characters unfit for a log. */
 static char *printable(char *copy, size_t size, const char *text)
 {
 	char *at;
@@ -70,7 +70,7 @@ void engine_says(void *owner, uint16_t kind, const unsigned char *fields, size_t
 			engine_broken();
 			return;
 		}
-		deliveries_note(number, text);
+		subscriptions_member(number, text);
 		return;
 	}
 	if (kind != BOUNDARY_LOG) {
@@ -87,4 +87,51 @@ void engine_says(void *owner, uint16_t kind, const unsigned char *fields, size_t
 		return;
 	}
 	write_log(level, file, line, function, text);
+}
+
+/* Reads memory and processor time of a process. Returns 0, or -1. */
+static int read_usage(pid_t pid, long *kilobytes, double *seconds)
+{
+	unsigned long user, system;
+	char path[64], line[1024];
+	char *end;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
+	file = fopen(path, "re");
+	end = file && fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+	if (file) {
+		fclose(file);
+	}
+	/* Fields of /proc/PID/stat after the name: state, ten numbers, the two times, eight numbers, the
+	 * pages. */
+	if (!end || sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %*u %*u %ld",
+		&user, &system, kilobytes) != 3) {
+		return -1;
+	}
+	*kilobytes *= sysconf(_SC_PAGESIZE) / 1024;
+	*seconds = (double) (user + system) / sysconf(_SC_CLK_TCK);
+	return 0;
+}
+
+void engine_status(struct ast_str **text)
+{
+	struct supervisor_status status = { 0 };
+	long kilobytes;
+	double seconds;
+
+	engine_supervised(&status);
+	ast_str_append(text, 0, "\nEngine:\n");
+	if (!status.pid || !engine_now()) {
+		ast_str_append(text, 0, "  restarting, attempt %u, since %lld s\n", status.attempt, (long long) status.since_ms / 1000);
+	} else {
+		ast_str_append(text, 0, "  Process id:      %d\n  Running for:     %lld s\n", (int) status.pid, (long long) status.since_ms / 1000);
+		if (!read_usage(status.pid, &kilobytes, &seconds)) {
+			ast_str_append(text, 0, "  Memory:          %ld kB\n  Processor time:  %.2f s\n", kilobytes, seconds);
+		}
+	}
+	ast_str_append(text, 0, "  Restarts:        %u\n", status.deaths);
+	if (status.deaths) {
+		ast_str_append(text, 0, "  The last one:    %s\n", status.last);
+	}
 }

@@ -1,5 +1,5 @@
 /*
- * res_kafka: what a new engine is told.
+ * res_kafka: the requests for a new engine.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,22 +7,21 @@
 
 /*! \file
  *
- * \brief The requests that an engine has to know before it serves, encoded as they were sent first, in their order.
+ * \brief The requests needed by an engine before it serves, in their first encoding and in their order.
  *
- * An item is sent when an engine was greeted, and to an engine that serves when it is new. Whether the engine that serves
- * knows an item is decided under the lock, and so is that an engine serves: none is left out.
+ * An item is sent to each engine after its hello; a new item also goes to the serving engine. The lock covers
+ * the engine's change to serving and the test whether the engine has an item, so no item is left out.
  */
 
 #include "asterisk.h"
 
 #include "asterisk/lock.h"
 #include "asterisk/logger.h"
-#include "asterisk/time.h"
 #include "asterisk/utils.h"
 
-#include "engine_internal.h"
+#include "internal.h"
 
-/* Most items that wait for an engine's answer to be forgotten: topics to be created in the background. */
+/* Limit of items in wait for their only answer: topics to be created in the background. */
 #define ONCE_MAX 1000
 
 struct item {
@@ -30,26 +29,24 @@ struct item {
 	enum replay_rank rank;
 	uint64_t key;
 	uint64_t serial;     /* of no other item, ever */
-	uint64_t generation; /* of the engine that it was sent to last */
+	uint64_t generation; /* of the engine with the last copy */
 	struct stage *stage; /* of a REPLAY_PRODUCER */
-	bool answered;       /* by that engine, and */
-	int32_t result;      /* how */
+	bool refused;        /* by that engine */
 	size_t length;
 	unsigned char frame[];
 };
 
 AST_MUTEX_DEFINE_STATIC(lock);
-static ast_cond_t opened = PTHREAD_COND_INITIALIZER; /* a REPLAY_PRODUCER was answered */
 static struct item *items;
 static uint64_t serials;
 static int once;
-static uint64_t greeted;    /* the generation of the engine that is told everything, until it serves; else 0 */
-static int outstanding;     /* its answers that have not come */
+static uint64_t greeted;    /* the generation of the engine in replay; 0 outside a replay */
+static int outstanding;     /* missing answers of that engine */
 static void (*call_when_ready)(void);
 
 static void proceed(void);
 
-/* Finds an item, or the place for one. Caller must hold the lock. */
+/* Finds an item, or its place. Caller must hold the lock. */
 static struct item **find(enum replay_rank rank, uint64_t key)
 {
 	struct item **at;
@@ -59,37 +56,44 @@ static struct item **find(enum replay_rank rank, uint64_t key)
 	return at;
 }
 
-/* Whether an engine is to be told. The producer of a connection that a reload has removed comes back with the connection. */
-static bool is_wanted(const struct item *item)
+/* The connection of a REPLAY_PRODUCER. */
+static const char *name_of(const struct item *item)
 {
 	struct boundary_reader reader;
 
-	if (item->rank != REPLAY_PRODUCER) {
-		return true;
-	}
 	boundary_read(&reader, item->frame + BOUNDARY_HEAD_SIZE, item->length - BOUNDARY_HEAD_SIZE);
-	return names_have(boundary_get_string(&reader), false);
+	return boundary_get_string(&reader);
 }
 
-/* Notes the answer to the request that opens a gate. What was refused is sent again when the configuration changes. Caller must
- * hold the lock. */
-static void note_opened(struct item *item, const unsigned char *fields, size_t length)
+/* Whether to send an item. The producer of a removed connection waits until a reload restores the
+ * connection. */
+static bool is_wanted(const struct item *item)
 {
+	return item->rank != REPLAY_PRODUCER || connection_can(name_of(item), false, false);
+}
+
+/* Reads the answer to the request for a gate. A refused gate is shut, because nothing takes its frames. A new
+ * configuration or a new producer repeats the request. Caller must hold the lock. */
+static void opened(struct item *item, const unsigned char *fields, size_t length)
+{
+	struct resk_gate *gate = stage_gate(item->stage);
 	struct boundary_reader reader;
+	int32_t result;
 
 	boundary_read(&reader, fields, length);
-	item->result = boundary_get_int32(&reader);
+	result = boundary_get_int32(&reader);
 	if (boundary_end(&reader)) {
 		engine_broken();
 		return;
 	}
-	item->answered = true;
-	if (item->result == RESK_OK) {
+	if (result == RESK_OK) {
 		stage_hold(item->stage, false);
-	} else {
-		item->generation = 0;
+		return;
 	}
-	ast_cond_broadcast(&opened);
+	item->refused = true;
+	__atomic_store_n(&gate->open, 0, __ATOMIC_SEQ_CST);
+	ast_log(LOG_ERROR, "Connection '%s' refuses records, and %lld record(s) wait until it has a producer; the engine's line above says why it has none\n",
+		name_of(item), (long long) (stage_admitted(item->stage) - __atomic_load_n(&gate->done_frames, __ATOMIC_SEQ_CST)));
 }
 
 static void answered(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
@@ -105,7 +109,7 @@ static void answered(void *owner, enum peer_result result, const unsigned char *
 		once--;
 		ast_free(item);
 	} else if (result == PEER_OK && item && item->rank == REPLAY_PRODUCER) {
-		note_opened(item, fields, length);
+		opened(item, fields, length);
 	}
 	if (greeted && result != PEER_AWAY) {
 		outstanding--;
@@ -114,15 +118,18 @@ static void answered(void *owner, enum peer_result result, const unsigned char *
 	ast_mutex_unlock(&lock);
 }
 
-/* Sends one item. Caller must hold the lock. Returns whether an answer will come. */
+/* Sends one item. Caller must hold the lock. Returns whether to expect an answer. */
 static bool post(struct item *item, uint64_t generation)
 {
 	item->generation = generation;
-	item->answered = false;
+	item->refused = false;
+	if (item->stage) {
+		stage_hold(item->stage, true); /* until this engine knows the gate */
+	}
 	return peer_post(engine_peer, item->frame, item->length, answered, (void *) (uintptr_t) item->serial) == PEER_OK;
 }
 
-/* Sends what the greeted engine does not know yet, or has it serve. Caller must hold the lock. */
+/* Sends the rest of the replay, or lets the engine serve. Caller must hold the lock. */
 static void proceed(void)
 {
 	struct item *item;
@@ -153,88 +160,50 @@ void replay_start(uint64_t generation, void (*ready)(void))
 	ast_mutex_unlock(&lock);
 }
 
-static struct item *create(enum replay_rank rank, uint64_t key, const unsigned char *frame, size_t length)
-{
-	struct item *item = ast_malloc(sizeof(*item) + length);
-
-	if (item) {
-		*item = (struct item) { .rank = rank, .key = key, .length = length };
-		memcpy(item->frame, frame, length);
-	}
-	return item;
-}
-
-/* Puts an item into its place and sends it to an engine that serves and does not know it. Caller must hold the lock. Returns the item
- * that was there before. */
+/* Puts an item into its place. Caller must hold the lock. Returns the former item. */
 static struct item *put(struct item *item)
 {
-	enum replay_rank rank = item->rank;
-	struct item **at, *old;
-	uint64_t now;
+	bool is_once = item->rank == REPLAY_ONCE;
+	struct item **at = find(item->rank, is_once ? UINT64_MAX : item->key), *old = *at;
 
-	item->serial = ++serials;
-	once += rank == REPLAY_ONCE;
-	at = find(rank, rank == REPLAY_ONCE ? UINT64_MAX : item->key);
-	old = *at;
-	if (old && old->rank == rank && old->key == item->key && rank != REPLAY_ONCE) {
-		item->next = old->next;
-	} else {
+	if (!old || is_once || old->rank != item->rank || old->key != item->key) {
 		item->next = old;
 		old = NULL;
+	} else {
+		item->next = old->next;
 	}
 	*at = item;
-	now = engine_now();
-	if (now && now != item->generation) {
-		post(item, now);
-	}
+	once += is_once;
 	return old;
 }
 
-int replay_keep(enum replay_rank rank, uint64_t key, const unsigned char *frame, size_t length, uint64_t generation)
+int replay_keep(enum replay_rank rank, uint64_t key, const struct boundary_writer *request, uint64_t generation, struct stage *stage)
 {
-	struct item *item = create(rank, key, frame, length), *old;
+	struct item *item = ast_malloc(sizeof(*item) + request->used), *old;
+	uint64_t now;
 
 	if (!item) {
 		return -1;
 	}
-	item->generation = generation;
+	*item = (struct item) { .rank = rank, .key = key, .length = request->used, .generation = generation, .stage = stage };
+	memcpy(item->frame, request->bytes, request->used);
 	ast_mutex_lock(&lock);
 	if (rank == REPLAY_ONCE && once >= ONCE_MAX) {
 		ast_mutex_unlock(&lock);
 		ast_free(item);
 		return -1;
 	}
+	item->serial = ++serials;
 	old = put(item);
+	now = engine_now();
+	if (now && now != generation) {
+		post(item, now);
+	} else if (stage && !now) {
+		stage_hold(stage, true);
+	}
 	ast_mutex_unlock(&lock);
 	ast_free(old);
 	return 0;
-}
-
-int32_t replay_open(struct stage *stage, const unsigned char *frame, size_t length, int timeout_ms)
-{
-	struct item *item = create(REPLAY_PRODUCER, stage_number(stage), frame, length), *old;
-	struct timeval until = ast_tvadd(ast_tvnow(), ast_samp2tv(timeout_ms, 1000));
-	struct timespec limit = { .tv_sec = until.tv_sec, .tv_nsec = until.tv_usec * 1000 };
-	int32_t result = RESK_ESTATE;
-
-	if (!item) {
-		return RESK_ESTATE;
-	}
-	item->stage = stage;
-	ast_mutex_lock(&lock);
-	old = put(item);
-	/* Only the caller, who has the list of producers locked, replaces the item or drops it. */
-	while (!item->answered && item->generation && !ast_cond_timedwait(&opened, &lock, &limit)) {
-	}
-	if (item->answered) {
-		result = item->result;
-	}
-	ast_mutex_unlock(&lock);
-	ast_free(old);
-	if (result != RESK_OK && result != RESK_ESTATE) {
-		replay_drop(REPLAY_PRODUCER, stage_number(stage));
-	}
-	return result;
 }
 
 void replay_rest(void)
@@ -245,7 +214,7 @@ void replay_rest(void)
 	ast_mutex_lock(&lock);
 	now = engine_now();
 	for (item = items; now && item; item = item->next) {
-		if (item->generation != now && is_wanted(item)) {
+		if ((item->generation != now || item->refused) && is_wanted(item)) {
 			post(item, now);
 		}
 	}

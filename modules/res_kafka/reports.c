@@ -7,19 +7,15 @@
 
 /*! \file
  *
- * \brief Delivery reports: handles, and the one thread each has that tells what became of records.
+ * \brief Delivery reports: handles, and one thread per handle for the callbacks.
  *
- * A handle is what other modules hold. The teller is what it shares with its thread, and outlives it. The turn is held
- * over each callback: who has set ended and then has had the turn knows that no callback is under way and none begins.
+ * A handle belongs to another module. The teller is shared by handle and thread, and outlives the handle. The
+ * thread holds the turn during each callback. Set ended, then take the turn: after that no callback runs or
+ * begins.
  */
 
 #include "asterisk.h"
 
-#include <pthread.h>
-
-#include "asterisk/astobj2.h"
-#include "asterisk/linkedlists.h"
-#include "asterisk/lock.h"
 #include "asterisk/logger.h"
 #include "asterisk/module.h"
 #include "asterisk/time.h"
@@ -28,16 +24,15 @@
 #include "internal.h"
 
 struct teller {
-	AST_LIST_ENTRY(teller) next; /* of those with a thread */
-	uint64_t generation; /* of the engine that the thread asks */
+	AST_LIST_ENTRY(teller) next; /* in the list of tellers with a thread */
 	uint64_t id; /* of the engine's queue of reports */
 	struct worker *worker;
 	ast_kafka_report_cb callback;
 	void *userdata;
 	struct turn turn; /* of callbacks */
-	struct tickets tickets; /* of the pointers that reports bring back */
-	int ended;           /* no callback begins any more */
-	int64_t outstanding; /* records accepted, or about to be, whose callback has not returned */
+	struct tickets tickets; /* for the pointers in reports */
+	int ended;           /* prevents further callbacks */
+	int64_t outstanding; /* records, accepted or nearly so, before the return of their callback */
 };
 
 struct ast_kafka_reports {
@@ -45,26 +40,29 @@ struct ast_kafka_reports {
 	struct teller *teller;
 };
 
-/* Those with a thread, so that the pump finds them by their number. */
+/* Tellers with a thread; the pump finds a teller by number. */
 static AST_LIST_HEAD_STATIC(tellers, teller);
 
-/* How many engines have died, and after how many deaths the pump has shown all that it hands over again: atomic, both. */
+/* The number of engine deaths, and that number at the end of the pump's last repetition; both atomic. */
 static uint32_t deaths, shown;
 
 /* How long the end of Asterisk waits for callbacks with the last reports. */
 #define STOP_WAIT_MS 500
 
-/* Signalled when a teller has nothing outstanding, has been ended or its thread ends; with the lock, for busy alone. */
+/* Signalled when a listed teller has nothing outstanding, is ended, or its thread ends. */
 AST_MUTEX_DEFINE_STATIC(settling);
 static ast_cond_t settled = PTHREAD_COND_INITIALIZER;
-static int busy; /* tellers with a thread */
+static uint64_t last_id; /* of a queue, ever: atomic */
+
+/* Wait for memory, or for the end of a broken engine, ms. */
+#define RETRY_MS 200
 
 static void teller_destroy(void *obj)
 {
 	struct teller *teller = obj;
 
 	ao2_cleanup(teller->worker);
-	turn_destroy(&teller->turn);
+	ast_mutex_destroy(&teller->turn.lock);
 	tickets_destroy(&teller->tickets);
 }
 
@@ -75,7 +73,7 @@ static void settle(void)
 	ast_mutex_unlock(&settling);
 }
 
-/* A record that was counted as outstanding is so no more. */
+/* Ends a record's outstanding state. */
 static void drop_outstanding(struct teller *teller)
 {
 	if (!__atomic_sub_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST)) {
@@ -86,25 +84,10 @@ static void drop_outstanding(struct teller *teller)
 /* Calls back, unless the teller has been ended. */
 static void call_back(struct teller *teller, const struct ast_kafka_report *report)
 {
-	turn_take(&teller->turn);
-	if (!__atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
-		turn_enter(&teller->turn);
+	if (!turn_begin(&teller->turn, &teller->ended)) {
 		teller->callback(report, teller->userdata);
-		turn_leave(&teller->turn);
 		drop_outstanding(teller);
-	}
-	turn_give(&teller->turn);
-}
-
-/* Tells one report, unless it was told already. */
-static void tell(struct teller *teller, const struct resk_report *r)
-{
-	struct ast_kafka_report report = {
-		.topic = r->topic, .partition = r->partition, .offset = r->offset, .error = r->error,
-	};
-
-	if (tickets_redeem(&teller->tickets, r->opaque, &report.opaque)) {
-		call_back(teller, &report);
+		turn_end(&teller->turn);
 	}
 }
 
@@ -129,7 +112,7 @@ void reports_again(const void *content, uint32_t length)
 	if (length < sizeof(head)) {
 		return;
 	}
-	memcpy(&head, content, sizeof(head)); /* once: the engine may write to it */
+	memcpy(&head, content, sizeof(head)); /* once: the engine can write there */
 	at += (uint64_t) head.topic_length + (head.key_length == RESK_NULL ? 0 : head.key_length)
 		+ (head.value_length == RESK_NULL ? 0 : head.value_length);
 	if (head.source || !head.field_count || at + sizeof(field) + sizeof(to) > length) {
@@ -150,11 +133,11 @@ void reports_again(const void *content, uint32_t length)
 	AST_LIST_UNLOCK(&tellers);
 }
 
-/* How long the pump may take to show what it hands over again, ms, and how often to look. */
+/* Limit of the wait for the pump's repetition, and the interval of looks, ms. */
 #define SHOW_LIMIT_MS 10000
 #define SHOW_STEP_MS 5
 
-/* Reports what an engine that died had finished without anybody having heard of it. */
+/* Reports the lost tickets: a dead engine finished their records, and the report never came. */
 static void tell_lost(struct teller *teller)
 {
 	uint32_t dead = __atomic_load_n(&deaths, __ATOMIC_SEQ_CST), from = 0;
@@ -176,28 +159,58 @@ static void tell_lost(struct teller *teller)
 	}
 }
 
+/* Reads reports and calls back once for each. */
+static void tell(struct teller *teller, struct boundary_reader *reader, uint32_t count)
+{
+	struct ast_kafka_report report;
+	uint64_t number;
+
+	for (; count; count--) {
+		number = boundary_get_number(reader);
+		report.topic = boundary_get_string(reader);
+		report.partition = boundary_get_int32(reader);
+		report.offset = (int64_t) boundary_get_number(reader);
+		report.error = boundary_get_text(reader, NULL);
+		if (!reader->failed && tickets_redeem(&teller->tickets, number, &report.opaque)) {
+			call_back(teller, &report);
+		}
+	}
+}
+
 static void run(void *object)
 {
 	struct teller *teller = object;
-	struct resk_report_batch *batch;
-	size_t i;
+	struct boundary_writer request = { 0 };
+	uint64_t generation, known = 0;
+	struct answer answer;
+	uint32_t count = 1;
+	bool lost = false; /* the last answer was */
 
-	while ((batch = resk_reports_next(teller->id, &teller->ended, &teller->generation))) {
-		if (batch->engine_died) {
+	while (count && (generation = engine_await_until(&teller->ended))) {
+		if (known && known != generation) {
 			tell_lost(teller);
 		}
-		for (i = 0; i < batch->count; i++) {
-			tell(teller, &batch->reports[i]);
+		lost = lost && known == generation;
+		known = generation;
+		boundary_begin(&request, BOUNDARY_REPORTS_NEXT, 0, 1);
+		boundary_put_number(&request, teller->id);
+		boundary_put_number(&request, lost);
+		lost = engine_ask(&request, generation, LOST_MS, &teller->ended, 0, &answer) != PEER_OK;
+		if (!lost) {
+			count = boundary_get_count(&answer.reader, 2 * sizeof(uint32_t) + 3 * sizeof(uint64_t));
+			tell(teller, &answer.reader, count);
+			if (answer_end(&answer)) {
+				count = 1;
+				usleep(RETRY_MS * 1000);
+			}
+		} else if (engine_now() == generation && !__atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
+			usleep(RETRY_MS * 1000); /* memory comes back */
 		}
-		resk_reports_free(batch);
 	}
 	AST_LIST_LOCK(&tellers);
 	AST_LIST_REMOVE(&tellers, teller, next);
 	AST_LIST_UNLOCK(&tellers);
-	ast_mutex_lock(&settling);
-	busy--;
-	ast_cond_broadcast(&settled);
-	ast_mutex_unlock(&settling);
+	settle();
 }
 
 static int nothing_to_come(const struct teller *teller)
@@ -207,10 +220,10 @@ static int nothing_to_come(const struct teller *teller)
 
 static int nobody_busy(const struct teller *unused)
 {
-	return !busy;
+	return AST_LIST_EMPTY(&tellers);
 }
 
-/* Waits for at most that long until so it is. */
+/* Waits until so returns true, for a limited time. */
 static void await(int (*so)(const struct teller *teller), const struct teller *teller, int wait_ms)
 {
 	struct timeval until = ast_tvadd(ast_tvnow(), ast_samp2tv(wait_ms, 1000));
@@ -218,7 +231,7 @@ static void await(int (*so)(const struct teller *teller), const struct teller *t
 
 	ast_mutex_lock(&settling);
 	while (!so(teller) && !ast_cond_timedwait(&settled, &settling, &limit)) {
-		/* Somebody else may have been meant. */
+		/* The signal may have been for another thread. */
 	}
 	ast_mutex_unlock(&settling);
 }
@@ -228,12 +241,14 @@ void reports_stop(void)
 	await(nobody_busy, NULL, STOP_WAIT_MS);
 }
 
-/* Ends a teller without waiting for anything. */
+/* Ends a teller without waiting for a callback. */
 static void end(struct teller *teller)
 {
 	__atomic_store_n(&teller->ended, 1, __ATOMIC_SEQ_CST);
 	settle();
-	resk_reports_close(teller->id, &teller->ended);
+	replay_drop(REPLAY_REPORTS, teller->id);
+	engine_send_number(BOUNDARY_REPORTS_CLOSE, 0, teller->id, ASK_MS);
+	peer_cancel(engine_peer, &teller->ended);
 }
 
 int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms)
@@ -269,8 +284,14 @@ static void reports_destroy(void *obj)
 	ao2_cleanup(reports->producer);
 }
 
-/* Counts a record as outstanding, unless too many are. Inside a callback the record that it is about, which is outstanding
- * until it returns, leaves its place to another. */
+/* How many records the producer's connection may hold. */
+static int64_t queue_limit(struct ast_kafka_producer *producer)
+{
+	return __atomic_load_n(&stage_gate(producer_stage(producer))->max_frames, __ATOMIC_RELAXED);
+}
+
+/* Counts a record as outstanding, up to the limit. Inside a callback the callback's own record gives its
+ * place to the new one. */
 static int add_outstanding(struct teller *teller, int64_t limit)
 {
 	int64_t outstanding = __atomic_add_fetch(&teller->outstanding, 1, __ATOMIC_SEQ_CST);
@@ -282,30 +303,39 @@ static int add_outstanding(struct teller *teller, int64_t limit)
 	return -1;
 }
 
-/* Starts the thread of a teller that has its callback. */
+/* Registers the queue with this engine and each later one, and starts the teller's thread. Waits for the
+ * answer: the ring can be faster than the socket, and a report without a queue is lost. */
 static int start(struct teller *teller)
 {
-	if (resk_reports_open(&teller->id) != RESK_OK) {
+	uint64_t generation = engine_now();
+	struct boundary_writer request = { 0 };
+	struct peer_answer answer = { 0 };
+	enum peer_result asked = PEER_AWAY;
+	int error;
+
+	teller->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_SEQ_CST);
+	boundary_begin(&request, BOUNDARY_REPORTS_OPEN, 0, 1);
+	boundary_put_number(&request, teller->id);
+	error = peer_is_closed(engine_peer) || boundary_finish(&request);
+	if (!error) {
+		asked = generation ? peer_call(engine_peer, generation, request.bytes, request.used, ASK_MS, NULL, 0, &answer) : PEER_AWAY;
+		error = replay_keep(REPLAY_REPORTS, teller->id, &request, asked == PEER_AWAY ? 0 : generation, NULL);
+	}
+	peer_free(answer.fields);
+	boundary_free(&request);
+	if (error) {
 		return -1;
 	}
-	ast_mutex_lock(&settling);
-	busy++;
-	ast_mutex_unlock(&settling);
 	AST_LIST_LOCK(&tellers);
-	AST_LIST_INSERT_TAIL(&tellers, teller, next);
-	AST_LIST_UNLOCK(&tellers);
 	teller->worker = worker_start(run, teller);
 	if (teller->worker) {
-		return 0;
+		AST_LIST_INSERT_TAIL(&tellers, teller, next);
 	}
-	AST_LIST_LOCK(&tellers);
-	AST_LIST_REMOVE(&tellers, teller, next);
 	AST_LIST_UNLOCK(&tellers);
-	ast_mutex_lock(&settling);
-	busy--;
-	ast_mutex_unlock(&settling);
-	resk_reports_close(teller->id, &teller->ended);
-	return -1;
+	if (!teller->worker) {
+		end(teller);
+	}
+	return teller->worker ? 0 : -1;
 }
 
 struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *producer, ast_kafka_report_cb callback,
@@ -324,7 +354,7 @@ struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *pr
 		ao2_cleanup(reports);
 		return NULL;
 	}
-	turn_init(&teller->turn);
+	ast_mutex_init(&teller->turn.lock);
 	tickets_init(&teller->tickets);
 	teller->callback = callback;
 	teller->userdata = userdata;
@@ -354,16 +384,17 @@ int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *to
 		return -1;
 	}
 	if (!teller || __atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)) {
-		return producer_refuse(teller ? reports->producer : NULL, RESK_REFUSED_ARGUMENT, topic);
+		return stages_refuse(producer_stage(teller ? reports->producer : NULL), RESK_REFUSED_ARGUMENT, topic);
 	}
-	/* A report that nobody takes keeps a record's place, or a callback that hangs would let them pile up without end. */
-	if (add_outstanding(teller, producer_queue_limit(reports->producer))) {
-		return producer_refuse(reports->producer, RESK_REFUSED_FULL_FRAMES, topic);
+	/* An undelivered report keeps its record's place. Otherwise a hanging callback would let reports pile up
+	 * without limit. */
+	if (add_outstanding(teller, queue_limit(reports->producer))) {
+		return stages_refuse(producer_stage(reports->producer), RESK_REFUSED_FULL_FRAMES, topic);
 	}
 	report.opaque = tickets_take(&teller->tickets, opaque, __atomic_load_n(&deaths, __ATOMIC_SEQ_CST));
 	if (!report.opaque) {
 		drop_outstanding(teller);
-		return producer_refuse(reports->producer, RESK_REFUSED_NO_MEMORY, topic);
+		return stages_refuse(producer_stage(reports->producer), RESK_REFUSED_NO_MEMORY, topic);
 	}
 	if (producer_record(reports->producer, &record)) {
 		tickets_redeem(&teller->tickets, report.opaque, &opaque);

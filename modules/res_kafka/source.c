@@ -7,12 +7,11 @@
 
 /*! \file
  *
- * \brief The way of an event's fields from a tap into the stage of the connection that its source publishes on.
+ * \brief The path of an event's fields from a tap into the stage of its source's connection.
  */
 
 #include "asterisk.h"
 
-#include "asterisk/astobj2.h"
 #include "asterisk/logger.h"
 #include "asterisk/utils.h"
 
@@ -35,17 +34,11 @@ static void source_destroy(void *obj)
 
 int ast_kafka_source_reload(struct ast_kafka_source *source)
 {
-	struct ast_kafka_producer *producer = NULL, *old;
-	struct entries entries;
+	struct ast_kafka_producer *producer;
 	char *connection = NULL;
-	int res;
 
-	if (in_forked_child() || !producers_running("event source", source->kind) || entries_load(source->file, &entries)) {
-		return -1;
-	}
-	res = resk_source_open(source->kind, entries.list, entries.count, &source->number, &connection);
-	entries_free(&entries);
-	if (res != RESK_OK) {
+	if (in_forked_child() || !stages_running("event source", source->kind)
+		|| config_source(source->kind, source->file, &source->number, &connection)) {
 		return -1;
 	}
 	producer = ast_kafka_get_producer(connection);
@@ -54,10 +47,9 @@ int ast_kafka_source_reload(struct ast_kafka_source *source)
 		return -1;
 	}
 	ao2_lock(source);
-	old = source->producer;
-	source->producer = producer;
+	SWAP(source->producer, producer);
 	ao2_unlock(source);
-	ao2_cleanup(old);
+	ao2_cleanup(producer);
 	return 0;
 }
 
@@ -79,7 +71,7 @@ struct ast_kafka_source *ast_kafka_source_open(const char *kind, const char *fil
 	return source;
 }
 
-/* The bytes of a field's value, as the frame carries them. Integers and times are written to number. */
+/* The bytes of a field's value in the frame. number gets integers and times. */
 static struct iovec field_bytes(const struct ast_kafka_field *field, int64_t number[2], uint32_t *kind)
 {
 	switch (field->kind) {
@@ -116,7 +108,7 @@ int ast_kafka_source_publish(struct ast_kafka_source *source, const struct ast_k
 	if (in_forked_child()) {
 		return -1;
 	}
-	/* One block for everything that describes the fields; the values themselves are copied once, into the stage. */
+	/* One block describes all fields; the values are copied once, into the stage. */
 	values = ast_malloc(count * sizeof(*values) + (1 + 3 * count) * sizeof(*parts));
 	if (!values) {
 		return -1;

@@ -7,10 +7,10 @@
 
 /*! \file
  *
- * \brief Numbers in place of the pointers that modules have come back in a report.
+ * \brief Numbers in place of the modules' pointers in reports.
  *
- * A pointer never leaves this process. The engine gets a number that is valid for one report. A repeated report, after the
- * death of an engine, or an invented one has an invalid number and is dropped.
+ * A pointer never leaves this process. The engine gets a number valid for one report. A repeated report,
+ * after the death of an engine, or an invented one has an invalid number and is dropped.
  */
 
 #include "asterisk.h"
@@ -20,14 +20,14 @@
 
 #include "internal.h"
 
-/* How many are allocated at a time. */
-#define CHUNK 1024
+/* How many are allocated first. Later allocations double the number. */
+#define FIRST 1024
 
 struct ticket {
 	void *opaque;
 	uint32_t serial; /* odd = outstanding; grows with each use */
-	uint32_t engine; /* how many engines had died when it was taken, or when its record was handed over again */
-	uint32_t free;   /* the next free one, plus 1 */
+	uint32_t engine; /* number of engine deaths at the ticket's start, or at the last repetition of its record */
+	uint32_t free;   /* the next free ticket, plus 1 */
 };
 
 void tickets_init(struct tickets *tickets)
@@ -38,43 +38,24 @@ void tickets_init(struct tickets *tickets)
 
 void tickets_destroy(struct tickets *tickets)
 {
-	uint32_t i;
-
-	for (i = 0; i < tickets->count / CHUNK; i++) {
-		ast_free(tickets->chunks[i]);
-	}
-	ast_free(tickets->chunks);
+	ast_free(tickets->list);
 	ast_mutex_destroy(&tickets->lock);
 }
 
-static struct ticket *at(struct tickets *tickets, uint32_t index)
-{
-	return &tickets->chunks[index / CHUNK][index % CHUNK];
-}
-
-/* Adds a chunk. Caller must hold the lock. */
+/* Adds free tickets, when there are none. Caller must hold the lock. */
 static void grow(struct tickets *tickets)
 {
-	uint32_t chunk = tickets->count / CHUNK, i;
-	struct ticket **chunks;
+	uint32_t count = tickets->count ? 2 * tickets->count : FIRST, i;
+	struct ticket *list = count > UINT32_MAX / 2 ? NULL : ast_realloc(tickets->list, count * sizeof(*list));
 
-	if (tickets->count > UINT32_MAX - CHUNK - 1) {
-		return;
+	if (list) {
+		for (i = tickets->count; i < count; i++) {
+			list[i] = (struct ticket) { .free = i + 1 < count ? i + 2 : 0 };
+		}
+		tickets->list = list;
+		tickets->free = tickets->count + 1;
+		tickets->count = count;
 	}
-	chunks = ast_realloc(tickets->chunks, (chunk + 1) * sizeof(*chunks));
-	if (!chunks) {
-		return;
-	}
-	tickets->chunks = chunks;
-	chunks[chunk] = ast_calloc(CHUNK, sizeof(**chunks));
-	if (!chunks[chunk]) {
-		return;
-	}
-	for (i = 0; i < CHUNK; i++) {
-		chunks[chunk][i].free = i + 1 < CHUNK ? tickets->count + i + 2 : 0;
-	}
-	tickets->free = tickets->count + 1;
-	tickets->count += CHUNK;
 }
 
 uint64_t tickets_take(struct tickets *tickets, void *opaque, uint32_t engine)
@@ -89,7 +70,7 @@ uint64_t tickets_take(struct tickets *tickets, void *opaque, uint32_t engine)
 	}
 	if (tickets->free) {
 		index = tickets->free - 1;
-		ticket = at(tickets, index);
+		ticket = &tickets->list[index];
 		tickets->free = ticket->free;
 		ticket->opaque = opaque;
 		ticket->engine = engine;
@@ -100,11 +81,11 @@ uint64_t tickets_take(struct tickets *tickets, void *opaque, uint32_t engine)
 	return number;
 }
 
-/* Finds an outstanding ticket by its number, NULL for none. Caller must hold the lock. */
+/* Finds an outstanding ticket by number, NULL for none. Caller must hold the lock. */
 static struct ticket *find(struct tickets *tickets, uint64_t number)
 {
 	uint32_t index = number, serial = number >> 32;
-	struct ticket *ticket = index < tickets->count ? at(tickets, index) : NULL;
+	struct ticket *ticket = index < tickets->count ? &tickets->list[index] : NULL;
 
 	return ticket && serial % 2 && ticket->serial == serial ? ticket : NULL;
 }
@@ -149,7 +130,7 @@ int tickets_lost(struct tickets *tickets, uint32_t engine, uint32_t *from, void 
 
 	ast_mutex_lock(&tickets->lock);
 	for (; *from < tickets->count && !ticket; (*from)++) {
-		ticket = at(tickets, *from);
+		ticket = &tickets->list[*from];
 		if (ticket->serial % 2 && ticket->engine < engine) {
 			*opaque = end(tickets, ticket, *from);
 		} else {

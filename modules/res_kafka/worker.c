@@ -1,5 +1,5 @@
 /*
- * res_kafka: threads that call back into other modules.
+ * res_kafka: threads for callbacks into other modules.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,11 +7,11 @@
 
 /*! \file
  *
- * \brief Threads that call back into other modules, and how their end is awaited.
+ * \brief Threads for callbacks into other modules, and the wait for their end.
  *
- * A worker ends by itself, soon after what it works for has been ended. It must be joined before this module's code can
- * go, but not by whoever cannot wait for a callback: a callback of the worker itself, and a destructor. What they leave
- * is joined by whoever comes next (workers_reap). The turn says who is inside a callback.
+ * A worker ends soon after the end of its handle or subscription. It must be joined before the module's
+ * unload, but not from its own callback and not from a destructor. workers_reap joins the workers left there,
+ * at the next call. The turn names the thread inside a callback.
  */
 
 #include "asterisk.h"
@@ -28,7 +28,7 @@
 #include "internal.h"
 
 struct worker {
-	AST_LIST_ENTRY(worker) next; /* of those that have not been joined; the list has a reference */
+	AST_LIST_ENTRY(worker) next; /* in the list of workers to join; the list has a reference */
 	pthread_t thread;
 	int done; /* the thread returns within a moment; under the list's lock */
 	void (*work)(void *object);
@@ -119,42 +119,29 @@ int workers_busy(void)
 	return count;
 }
 
-void turn_init(struct turn *turn)
-{
-	ast_mutex_init(&turn->lock);
-}
-
-void turn_destroy(struct turn *turn)
-{
-	ast_mutex_destroy(&turn->lock);
-}
-
-void turn_take(struct turn *turn)
+int turn_begin(struct turn *turn, const int *ended)
 {
 	ast_mutex_lock(&turn->lock);
-}
-
-void turn_give(struct turn *turn)
-{
-	ast_mutex_unlock(&turn->lock);
-}
-
-void turn_enter(struct turn *turn)
-{
+	if (__atomic_load_n(ended, __ATOMIC_SEQ_CST)) {
+		ast_mutex_unlock(&turn->lock);
+		return -1;
+	}
 	turn->inside = pthread_self();
 	turn->is_inside = 1;
+	return 0;
 }
 
-void turn_leave(struct turn *turn)
+void turn_end(struct turn *turn)
 {
 	turn->is_inside = 0;
+	ast_mutex_unlock(&turn->lock);
 }
 
 int turn_is_mine(struct turn *turn)
 {
 	int mine = 0;
 
-	/* The lock is recursive: whoever is inside gets it again, and nobody else does. */
+	/* The lock is recursive: only the thread inside a callback gets it again. */
 	if (!ast_mutex_trylock(&turn->lock)) {
 		mine = turn->is_inside && pthread_equal(turn->inside, pthread_self());
 		ast_mutex_unlock(&turn->lock);
@@ -164,6 +151,6 @@ int turn_is_mine(struct turn *turn)
 
 void turn_wait(struct turn *turn)
 {
-	turn_take(turn);
-	turn_give(turn);
+	ast_mutex_lock(&turn->lock);
+	ast_mutex_unlock(&turn->lock);
 }

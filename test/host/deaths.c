@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <time.h>
@@ -136,6 +137,8 @@ void ends_with_its_module(void)
 	CHECK(!pipe(ends));
 	module = fork();
 	if (!module) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* the alarm of this program may end it first */
+
 		pid_t pid = host_enter() && configure(NULL) == RESK_OK ? engine_pid() : 0;
 
 		if (write(ends[1], &pid, sizeof(pid)) == sizeof(pid)) {

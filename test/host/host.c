@@ -243,7 +243,7 @@ bool ask_more(struct boundary_reader *reader)
 	peer_free(last_answer.fields);
 	last_answer.fields = NULL;
 	if (!boundary_finish(&request)) {
-		result = peer_call(peer, 0, request.bytes, request.used, 60000, NULL, &last_answer);
+		result = peer_call(peer, 0, request.bytes, request.used, 60000, NULL, 0, &last_answer);
 	}
 	boundary_free(&request);
 	boundary_read(reader, last_answer.fields, result == PEER_OK ? last_answer.length : 0);

@@ -25,6 +25,17 @@ func (p *PBX) EnginePID() int {
 	return 0
 }
 
+// Children returns the process ids of Asterisk's children, zombies included.
+func (p *PBX) Children() (pids []int) {
+	folders, _ := filepath.Glob("/proc/[0-9]*")
+	for _, folder := range folders {
+		if pid, _ := strconv.Atoi(filepath.Base(folder)); parentOf(pid) == p.PID() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 // parentOf returns the process id of a process's parent, 0 when the process has gone.
 func parentOf(pid int) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

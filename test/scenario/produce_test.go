@@ -151,7 +151,7 @@ func TestWrongCallsAreRefused(t *testing.T) {
 		`ERROR.*connection 'one': refused 3 record\(s\), topic 'topic': .*NULL`,
 		`ERROR.*connection 'one': refused 1 record\(s\), topic 'topic': larger than message_max_bytes`,
 		`ERROR.*No Kafka producer without the name`,
-		`ERROR.*no producer for connection 'no such connection'`,
+		`ERROR.*No Kafka producer for connection 'no such connection': kafka.conf has no such section`,
 	} {
 		w.waitLog(mark, pattern)
 	}

@@ -110,7 +110,8 @@ static void crashes_make_the_pause_longer(void)
 	kill_engine();
 	CHECK(SOON(was_logged("another one is started in 800 ms")), "%s", logged);
 	CHECK(SOON(was_logged("another one is started in 10000 ms")), "%s", logged);
-	CHECK(was_logged("again and again"), "%s", logged);
+	/* One line has the reason, the trace and the request. */
+	CHECK(SOON(was_logged(".trace); another one is started in 10000 ms; it has died 6 times, again and again")), "%s", logged);
 	behave("answer");
 	supervisor_hurry(supervisor);
 	CHECK(SOON(peer_wait(peer, 0)));
@@ -193,6 +194,15 @@ static void engine_that_does_not_serve_is_replaced(void)
 	DONE();
 }
 
+/* A broken engine made Asterisk allocate a gigabyte. */
+static void long_answer_ends_the_connection(void)
+{
+	CHECK(enter("large"), "%s", logged);
+	CHECK(ask(BOUNDARY_RUN, 10, 20000, NULL) == PEER_AWAY);
+	CHECK(SOON(was_logged("it sent a message that is too long")), "%s", logged);
+	DONE();
+}
+
 static void stop_kills_who_does_not_end(void)
 {
 	struct timespec before, after;
@@ -236,6 +246,7 @@ void run_cases(int slow)
 	traces_are_bounded();
 	noise_harms_nobody();
 	engine_that_does_not_serve_is_replaced();
+	long_answer_ends_the_connection();
 	stop_kills_who_does_not_end();
 	if (slow) {
 		silence_ends_an_engine();

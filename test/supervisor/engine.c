@@ -133,6 +133,9 @@ int be_engine(void)
 			|| (!strcmp(behaviour, "cold") && parsed.kind == BOUNDARY_HELLO)) {
 			continue;
 		}
+		if (!strcmp(behaviour, "large") && parsed.kind == BOUNDARY_RUN) {
+			write_frame(parsed.kind, BOUNDARY_ANSWER, parsed.number, calloc(1, PEER_ANSWER_MAX + 1), PEER_ANSWER_MAX + 1);
+		}
 		if (parsed.kind == BOUNDARY_FAULT) {
 			raise(SIGKILL);
 		}

@@ -178,7 +178,7 @@ enum peer_result ask(uint16_t kind, size_t bytes, int timeout_ms, const void *ta
 	boundary_begin(&frame, kind, 0, 1);
 	boundary_put_text(&frame, content, bytes);
 	boundary_finish(&frame);
-	result = peer_call(peer, ask_generation, frame.bytes, frame.used, timeout_ms, tag, &answer);
+	result = peer_call(peer, ask_generation, frame.bytes, frame.used, timeout_ms, tag, 0, &answer);
 	boundary_free(&frame);
 	free(content);
 	if (result == PEER_OK) {

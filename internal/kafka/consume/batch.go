@@ -85,6 +85,9 @@ func (b *Batch) All() iter.Seq2[*Message, bool] {
 	}
 }
 
+// headerBytes is the cost of a header beside its bytes. The smallest header of Kafka has 2 bytes.
+const headerBytes = 10
+
 // add appends records of r up to most messages in the batch, and returns the number of appended records.
 func (b *Batch) add(r run, most int) int {
 	n := 0
@@ -94,7 +97,7 @@ func (b *Batch) add(r run, most int) int {
 		for _, h := range record.Headers {
 			size += len(h.Key) + len(h.Value)
 		}
-		if b.count > 0 && b.bytes+size > maxBatchBytes {
+		if b.count > 0 && b.bytes+size+headerBytes*(b.headers+len(record.Headers)) > maxBatchBytes {
 			break
 		}
 		b.count++

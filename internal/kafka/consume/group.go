@@ -25,7 +25,11 @@ func (c *Consumer) groupOptions(s *session) []kgo.Opt {
 		}),
 		kgo.AdjustFetchOffsetsFn(func(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 			defer host.Guard(c.log, "the offsets of an assignment")
+			moved := c.resume(offsets)
 			c.begins(s, offsets)
+			if len(moved) > 0 && c.auto {
+				go c.commit(s, moved) // the client waits for this function
+			}
 			return offsets, nil
 		}),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, _ map[string][]int32) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"reskafka/internal/host"
 )
 
@@ -15,8 +17,39 @@ type Membership interface {
 	// Predecessor returns the id of the killed member, or "". Only the first call returns the id.
 	Predecessor() string
 
+	// Positions returns the offsets behind the messages that were delivered by killed engines, whose commits may be
+	// missing. Only the first call returns them.
+	Positions() []Position
+
 	// Joined notes the member id of the consumer at the brokers. Joined never blocks.
 	Joined(member string)
+}
+
+// Position is the offset behind the last delivered message of a partition.
+type Position struct {
+	Topic     string
+	Partition int32
+	Next      int64
+}
+
+// resume moves the offsets of an assignment behind the messages that killed engines have delivered. It returns the moved offsets,
+// which are not committed.
+func (c *Consumer) resume(offsets map[string]map[int32]kgo.Offset) map[string]map[int32]kgo.EpochOffset {
+	membership, ok := c.progress.(Membership)
+	if !ok {
+		return nil
+	}
+	moved := map[string]map[int32]kgo.EpochOffset{}
+	for _, p := range membership.Positions() {
+		if at, ok := offsets[p.Topic][p.Partition]; ok && p.Next > at.EpochOffset().Offset {
+			offsets[p.Topic][p.Partition] = kgo.NewOffset().At(p.Next)
+			if moved[p.Topic] == nil {
+				moved[p.Topic] = map[int32]kgo.EpochOffset{}
+			}
+			moved[p.Topic][p.Partition] = kgo.EpochOffset{Epoch: -1, Offset: p.Next}
+		}
+	}
+	return moved
 }
 
 // predecessorLimit bounds the removal of the predecessor, which includes the search for the group's

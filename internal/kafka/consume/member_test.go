@@ -4,7 +4,9 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,6 +19,7 @@ type successor struct {
 	*module
 	mtx         sync.Mutex
 	predecessor string
+	positions   []Position
 	joined      string
 }
 
@@ -26,6 +29,14 @@ func (s *successor) Predecessor() string {
 	predecessor := s.predecessor
 	s.predecessor = ""
 	return predecessor
+}
+
+func (s *successor) Positions() []Position {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	positions := s.positions
+	s.positions = nil
+	return positions
 }
 
 func (s *successor) Joined(member string) {
@@ -82,5 +93,31 @@ func TestPredecessor_Killed_IsTakenOut(t *testing.T) {
 	s.mtx.Unlock()
 	if id, _ := s.session.client.GroupMetadata(); joined == "" || joined != id {
 		t.Errorf("the module knows member %q, the brokers %q", joined, id)
+	}
+}
+
+// TestPositions_OffsetsNotCommitted_NotDeliveredAgain guards the messages between the last commit of a killed engine and its death:
+// each of them was delivered again.
+func TestPositions_OffsetsNotCommitted_NotDeliveredAgain(t *testing.T) {
+	cluster := kafkatest.Broker(t, kfake.SeedTopics(2, "t"))
+	client := kafkatest.Writer(t, cluster)
+	write(t, client, "t", 2, 0, 10)
+	s := &successor{positions: []Position{{"t", 0, 7}, {"other", 0, 7}, {"t", 1, 9}}}
+	s.module = newModule(t)
+	s.start(consuming(cluster.ListenAddrs()...), kafkatest.NewLines(), []string{"t"}, s)
+	s.run(nil)
+	for _, m := range s.waitFor(3 + 1) {
+		if want := map[int32]int64{0: 7, 1: 9}[m.Partition]; m.Offset < want {
+			t.Errorf("partition %d: offset %d comes again", m.Partition, m.Offset)
+		}
+	}
+	for deadline := time.Now().Add(kafkatest.Patience); ; time.Sleep(5 * time.Millisecond) {
+		offsets, err := kadm.NewClient(client).FetchOffsets(t.Context(), "g")
+		if at, ok := offsets.Lookup("t", 0); err == nil && ok && at.At >= 7 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("committed: %v, %v", offsets, err)
+		}
 	}
 }

@@ -31,10 +31,20 @@ const (
 	metadataAge = 30 * time.Second
 )
 
+// maxFetch returns the limit of an answer to a fetch, before decompression.
+func maxFetch(c *config.Connection) int {
+	return client.Clamp(c.MessageMaxBytes, fetchMaxBytes, client.MaxWireBytes-readSlack)
+}
+
+// BatchMax returns the limit of a Batch in bytes. Only a batch of one message can be that long.
+func BatchMax(c *config.Connection) int {
+	return max(client.BatchBudget(c), maxFetch(c)) + readSlack
+}
+
 // consumerOptions returns the options of a consuming client. Unlike a producing client, a consuming client
 // may not create topics by requests for metadata.
 func consumerOptions(c *config.Connection, topics []string) ([]kgo.Opt, error) {
-	fetch := client.Clamp(c.MessageMaxBytes, fetchMaxBytes, client.MaxWireBytes-readSlack)
+	fetch := maxFetch(c)
 	opts := []kgo.Opt{
 		kgo.ConsumerGroup(c.GroupID),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),

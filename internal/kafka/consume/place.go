@@ -382,10 +382,16 @@ func (c *Consumer) stepOver(s *session, steps map[topicPartition]kgo.EpochOffset
 		s.client.SetOffsets(offsets)
 		c.hooks.Recovered(where.String())
 		if c.auto {
-			s.client.CommitOffsets(s.life, offsets, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
-				defer host.Guard(c.log, "a commit")
-				c.committed(req, resp, err)
-			})
+			c.commit(s, offsets)
 		}
 	}
+}
+
+// commit requests a commit without waiting for the answer.
+func (c *Consumer) commit(s *session, offsets map[string]map[int32]kgo.EpochOffset) {
+	defer host.Guard(c.log, "a commit")
+	s.client.CommitOffsets(s.life, offsets, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		defer host.Guard(c.log, "a commit")
+		c.committed(req, resp, err)
+	})
 }

@@ -91,7 +91,7 @@ static void ask(struct boundary_writer *writer, uint64_t id)
 	if (boundary_finish(writer)) {
 		die("no memory");
 	}
-	result = peer_call(peer, 0, writer->bytes, writer->used, served ? 60000 : 10, NULL, &answer);
+	result = peer_call(peer, 0, writer->bytes, writer->used, served ? 60000 : 10, NULL, 0, &answer);
 	if (result != PEER_OK) {
 		if (answer.fields) {
 			die("an answer comes with a failure");

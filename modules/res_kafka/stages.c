@@ -1,0 +1,339 @@
+/*
+ * res_kafka: the pump and the stages.
+ *
+ * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
+ * LICENSE file at the top of the source tree.
+ */
+
+/*! \file
+ *
+ * \brief The stages of all connections, from the load to the end of Asterisk, and refused records.
+ */
+
+#include "asterisk.h"
+
+#include "asterisk/logger.h"
+#include "asterisk/utils.h"
+
+#include "boundary/kernel_limits.h"
+#include "internal.h"
+
+struct slots slots = AST_LIST_HEAD_INIT_VALUE;
+static struct stage_pump *pump;
+static struct stage *nowhere; /* for refusals without a connection */
+static int closing; /* prevents new stages; under the lock of slots */
+static int forked;
+static int64_t late;  /* records after the shutting of their stage; atomic */
+static int told_late; /* the number is logged, and so is the next one: atomic */
+
+/* Wait for the engine to take staged records at the end, ms. The rest stays in shared memory with durability
+ * disk, and is lost otherwise. */
+#define FLUSH_MS 2000
+
+#define SETTLE_STEP_MS 5
+
+int in_forked_child(void)
+{
+	return forked;
+}
+
+static void after_fork_in_child(void)
+{
+	forked = 1;
+}
+
+/* Limit of refusals kept in wait for an engine's log and counters. */
+#define REFUSALS_MAX 64
+
+static struct refusal {
+	uint64_t id;
+	uint32_t reason;
+	uint64_t count;
+	char sample[STAGE_NOTE_TEXT];
+} refusals[REFUSALS_MAX];
+static unsigned int refusal_count; /* the pump's alone, as is the list */
+
+static int send_refusal(const struct refusal *refusal)
+{
+	struct boundary_writer request = { 0 };
+	enum peer_result sent = PEER_NO_MEMORY;
+
+	boundary_begin(&request, BOUNDARY_REFUSED, 0, 0);
+	boundary_put_number(&request, refusal->id);
+	boundary_put_number(&request, refusal->reason);
+	boundary_put_number(&request, refusal->count);
+	boundary_put_string(&request, refusal->sample);
+	if (!boundary_finish(&request)) {
+		sent = peer_send(engine_peer, request.bytes, request.used);
+	}
+	boundary_free(&request);
+	return sent == PEER_OK ? 0 : -1;
+}
+
+/* Sends the kept refusals, the latest first. */
+static void send_refusals(void)
+{
+	while (refusal_count && !send_refusal(&refusals[refusal_count - 1])) {
+		refusal_count--;
+	}
+}
+
+/* The pump's callback: reports refusals of one kind. owner is the slot, or NULL for none. */
+static void note(void *owner, unsigned int reason, uint64_t count, const char *text)
+{
+	struct slot *slot = owner;
+	struct refusal refusal = { .id = slot ? stage_number(slot->stage) : 0, .reason = reason, .count = count };
+	unsigned int i;
+
+	ast_copy_string(refusal.sample, text, sizeof(refusal.sample));
+	if (!send_refusal(&refusal)) {
+		return;
+	}
+	for (i = 0; i < refusal_count && (refusals[i].id != refusal.id || refusals[i].reason != reason); i++) {
+	}
+	if (i < refusal_count) {
+		refusals[i].count += count;
+	} else if (refusal_count < REFUSALS_MAX) {
+		refusals[refusal_count++] = refusal;
+		ast_log(LOG_WARNING, "Records are refused, the first for topic '%s', and " AWAY "\n", refusal.sample);
+	}
+}
+
+/* The pump's callback: a frame for repetition to a new engine, NULL after the last one. */
+static void again(const void *content, uint32_t length)
+{
+	reports_again(content, length);
+	if (!content) {
+		send_refusals();
+	}
+}
+
+int stages_start(void)
+{
+	static int fork_handler; /* once for each time the module's code is mapped */
+	char words[LIMITS_WORDS];
+
+	if (!fork_handler && !pthread_atfork(NULL, NULL, after_fork_in_child)) {
+		fork_handler = 1;
+	}
+	closing = 0;
+	late = told_late = 0;
+	refusal_count = 0;
+	pump = stage_pump_start(&engine_memory, note, "kafka-pump", engine_stage_folder(), engine_limits.stage_bytes);
+	if (pump) {
+		stage_pump_again(pump, again);
+	}
+	nowhere = pump ? stage_create(pump, NULL, NULL) : NULL;
+	if (!nowhere) {
+		ast_log(LOG_ERROR, "The thread that hands records to the Kafka engine cannot be started: %s\n",
+			limits_words(errno, NULL, words, sizeof(words)));
+		return -1;
+	}
+	engine_pump(pump);
+	return 0;
+}
+
+/* Calls a function for each stage. Returns the sum of the results. */
+static int64_t each(int64_t (*do_it)(struct stage *stage))
+{
+	int64_t sum = 0;
+	struct slot *slot;
+
+	AST_LIST_LOCK(&slots);
+	AST_LIST_TRAVERSE(&slots, slot, next) {
+		sum += do_it(slot->stage);
+	}
+	AST_LIST_UNLOCK(&slots);
+	return sum;
+}
+
+static int64_t ready(struct stage *stage)
+{
+	stage_ready(stage);
+	return 0;
+}
+
+static int64_t publish(struct stage *stage)
+{
+	stage_publish(stage);
+	return 0;
+}
+
+static int64_t admitted(struct stage *stage)
+{
+	return stage_admitted(stage);
+}
+
+static int64_t shut(struct stage *stage)
+{
+	stage_shut(stage); /* but not its gate: the engine may open the gate until its stop */
+	return 0;
+}
+
+static int64_t flush(struct stage *stage)
+{
+	return stage_flush(stage, FLUSH_MS * 1000000LL);
+}
+
+void stages_ready(void)
+{
+	each(ready);
+}
+
+void stages_publish(void)
+{
+	each(publish);
+}
+
+void stages_settle(int quiet_ms, int limit_ms)
+{
+	int64_t before = each(admitted), now;
+	int quiet = 0, waited;
+
+	for (waited = 0; producers_held() && quiet < quiet_ms && waited < limit_ms; waited += SETTLE_STEP_MS) {
+		usleep(SETTLE_STEP_MS * 1000);
+		now = each(admitted);
+		quiet = now == before ? quiet + SETTLE_STEP_MS : 0;
+		before = now;
+	}
+}
+
+#define LATE_ADVICE "Asterisk produced %s after res_kafka had ended; safeshutdown = yes in cdr.conf makes it wait for its call records"
+
+void stages_tell_late(void)
+{
+	int64_t count = __atomic_load_n(&late, __ATOMIC_SEQ_CST);
+
+	if (count) {
+		ast_log(LOG_ERROR, "%lld record(s) are lost: " LATE_ADVICE "\n", (long long) count, "them");
+	}
+	__atomic_store_n(&told_late, 1, __ATOMIC_SEQ_CST);
+}
+
+int stages_refuse(struct stage *stage, enum resk_refusal reason, const char *topic)
+{
+	topic = S_OR(topic, "");
+	stage = stage ? stage : nowhere;
+	if (stage) { /* NULL after a declined load, without counters */
+		stage_note(stage, reason, topic, strnlen(topic, STAGE_NOTE_TEXT));
+	}
+	/* The engine cannot log a late record. */
+	if (reason == RESK_REFUSED_CLOSED && __atomic_load_n(&closing, __ATOMIC_SEQ_CST)) {
+		__atomic_add_fetch(&late, 1, __ATOMIC_SEQ_CST);
+		if (__atomic_exchange_n(&told_late, 0, __ATOMIC_SEQ_CST)) {
+			ast_log(LOG_ERROR, "A record for topic '%s' is lost, and so are later ones: " LATE_ADVICE "\n", topic, "it");
+		}
+	}
+	return -1;
+}
+
+void stages_close(void)
+{
+	AST_LIST_LOCK(&slots);
+	__atomic_store_n(&closing, 1, __ATOMIC_SEQ_CST);
+	AST_LIST_UNLOCK(&slots);
+	each(shut);
+	if (pump) {
+		engine_await(AWAIT_END_MS);
+	}
+	each(flush);
+	if (nowhere) {
+		flush(nowhere);
+	}
+}
+
+void stages_stop(void)
+{
+	struct slot *slot;
+
+	engine_pump(NULL);
+	stage_pump_stop(pump);
+	pump = NULL;
+	stage_destroy(nowhere);
+	nowhere = NULL;
+	AST_LIST_LOCK(&slots);
+	while ((slot = AST_LIST_REMOVE_HEAD(&slots, next))) {
+		replay_drop(REPLAY_PRODUCER, stage_number(slot->stage));
+		stage_destroy(slot->stage);
+		ao2_ref(slot, -1);
+	}
+	AST_LIST_UNLOCK(&slots);
+}
+
+int stages_running(const char *what, const char *name)
+{
+	if (!__atomic_load_n(&pump, __ATOMIC_SEQ_CST)) {
+		ast_log(LOG_ERROR, "No Kafka %s for connection '%s': res_kafka.so is not running, the log of its loading says why\n",
+			what, S_OR(name, ""));
+		return 0;
+	}
+	return 1;
+}
+
+static struct slot *slot_create(const char *name)
+{
+	struct slot *slot = ao2_weakproxy_alloc(sizeof(*slot) + strlen(name) + 1, NULL);
+
+	if (!slot) {
+		return NULL;
+	}
+	strcpy(slot->name, name); /* Safe: the memory has the name's size */
+	slot->stage = stage_create(pump, slot, slot->name);
+	if (!slot->stage) {
+		ao2_ref(slot, -1);
+		return NULL;
+	}
+	AST_LIST_INSERT_TAIL(&slots, slot, next);
+	return slot;
+}
+
+/* Requests the gate from this engine and each later one. The stage holds frames of a new gate until the
+ * answer. Returns 0 or -1. */
+static int open_gate(struct slot *slot)
+{
+	struct resk_gate *gate = stage_gate(slot->stage);
+	struct boundary_writer request = { 0 };
+	bool is_new = !__atomic_load_n(&gate->max_frames, __ATOMIC_RELAXED);
+	int64_t is_shut = 0;
+	int error;
+
+	if (is_new) {
+		connection_fill(slot->name, gate);
+	}
+	boundary_begin(&request, BOUNDARY_PRODUCER_OPEN, 0, 1);
+	boundary_put_string(&request, slot->name);
+	boundary_put_number(&request, stage_number(slot->stage));
+	error = boundary_finish(&request)
+		|| replay_keep(REPLAY_PRODUCER, stage_number(slot->stage), &request, 0, slot->stage);
+	boundary_free(&request);
+	if (!error && is_new) {
+		__atomic_compare_exchange_n(&gate->open, &is_shut, 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	}
+	return error;
+}
+
+struct slot *slot_open(const char *name)
+{
+	struct slot *slot;
+
+	if (closing) {
+		ast_log(LOG_ERROR, "No Kafka producer for connection '%s': Asterisk ends, or res_kafka.so is being unloaded\n", name);
+		return NULL;
+	}
+	if (!connection_can(name, false, true)) {
+		return NULL;
+	}
+	AST_LIST_TRAVERSE(&slots, slot, next) {
+		if (!strcasecmp(slot->name, name)) {
+			break;
+		}
+	}
+	if (slot && __atomic_load_n(&stage_gate(slot->stage)->open, __ATOMIC_SEQ_CST)) {
+		return slot;
+	}
+	if ((!slot && !(slot = slot_create(name))) || open_gate(slot)) {
+		return NULL;
+	}
+	stage_ready(slot->stage);
+	return slot;
+}
