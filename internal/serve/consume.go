@@ -11,16 +11,16 @@ import (
 	"reskafka/internal/kafka/consume"
 )
 
-// delivery is what a subscription's consumer reads of the thread that calls back. The shared memory is another subscription's
-// as soon as this one is forgotten, and the consumer may read it for a while longer.
+// delivery is the progress of the subscription's thread, for the subscription's consumer. After forget the
+// shared memory serves another subscription, while the consumer may read for a while longer.
 type delivery struct {
 	waiter
 
 	mtx    sync.Mutex
 	shared *ingest.Progress // nil = forgotten
-	last   uint64           // delivered when it was forgotten
+	last   uint64           // delivered at forget
 
-	predecessor string             // the member that a killed engine was, until it is asked for
+	predecessor string             // the member of a killed engine, until it is asked for
 	positions   []consume.Position // the same of its messages
 	joined      func(member string)
 }
@@ -85,7 +85,7 @@ func (d *delivery) forget() {
 	}
 }
 
-// noNumber logs a number that the shared memory has no place for.
+// noNumber logs a number without a place in the shared memory.
 func (s *Server) noNumber(of string, id uint64) boundary.Result {
 	host.Logf(s.log, host.Error, "the module asks for %s %d, which the shared memory does not have", of, id)
 	return boundary.ResultEINVAL
@@ -112,7 +112,7 @@ func subscribe(s *Server, q *boundary.SubscribeRequest) boundary.Body {
 	return &boundary.SubscribeAnswer{Result: result(err)}
 }
 
-// pauseAll pauses what the module has paused at the previous engine.
+// pauseAll repeats the module's pauses at the previous engine.
 func (s *Server) pauseAll(id uint64, pauses string) {
 	for line := range strings.Lines(pauses) {
 		if topics, on := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "+"); on {
@@ -123,7 +123,7 @@ func (s *Server) pauseAll(id uint64, pauses string) {
 	}
 }
 
-// delivery returns that of a subscription, or nil.
+// delivery returns a subscription's delivery, or nil.
 func (s *Server) delivery(id uint64) *delivery {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
@@ -180,14 +180,15 @@ func (m messages) Put(w *boundary.Writer) {
 	}
 }
 
-// What the answer, a message and a header have beside their bytes, the name of a topic included.
+// Bytes of the answer, of a message and of a header beside their contents; a message includes its topic's
+// name.
 const (
 	answerFixed  = 16 + 8 + 4
 	messageFixed = config.TopicLengthMax + 3*8 + 3*5 + 4
 	headerFixed  = 2 * 5
 )
 
-// Get implements boundary.Body; nobody receives one.
+// Get implements boundary.Body; never received.
 func (m messages) Get(*boundary.Reader) {}
 
 func unsubscribe(s *Server, q *boundary.UnsubscribeRequest) boundary.Body {

@@ -10,14 +10,14 @@ import (
 	"reskafka/internal/host"
 )
 
-// row is how the requests of one kind are handled.
+// row is the handling of one kind of request.
 type row struct {
-	// decode reads the fields and returns the call of the engine that makes the answer. The call returns nil for a message
-	// that has no answer, or one without fields.
+	// decode reads the fields and returns the engine's call. The call returns the answer, or nil for an empty
+	// answer or none.
 	decode func(f *boundary.Frame) (call func(s *Server) boundary.Body, err error)
 	failed boundary.Body // the answer after a panic
-	beside bool          // the call may block: it runs beside all others, not in their order
-	after  bool          // it begins when the calls before it have returned, which made what it asks for
+	beside bool          // the call may block: it runs beside all others, out of order
+	after  bool          // the call begins after the earlier calls have returned, as it depends on their results
 }
 
 // of returns the row of requests of type Q.
@@ -37,17 +37,17 @@ func plain(call func(s *Server) boundary.Body) row {
 	return row{decode: func(f *boundary.Frame) (func(s *Server) boundary.Body, error) { return call, f.Decode(nil) }}
 }
 
-// beside returns a row whose calls may block.
+// beside returns a row for calls that may block.
 func beside(r row) row {
 	r.beside = true
 	return r
 }
 
-// waiter is a queue that the module waits for: messages of a subscription, delivery reports.
-type waiter struct{ number atomic.Uint64 } // of the request that is answered when there is something; 0 = none
+// waiter is a queue of messages or of delivery reports; the module waits for its contents.
+type waiter struct{ number atomic.Uint64 } // of the waiting request; 0 = none
 
-// waiting returns the row of requests that wait for a queue. The module repeats a request whose answer it has lost: a request
-// that comes while another one waits for the same queue takes its place.
+// waiting returns the row of requests on a queue. The module repeats a request after a lost answer: the new
+// request takes the place of the one in wait.
 func waiting[Q any, P interface {
 	*Q
 	boundary.Body
@@ -71,16 +71,16 @@ func waiting[Q any, P interface {
 	}}
 }
 
-// elsewhere stands for an answer that another request gets.
+// elsewhere stands for an answer to another request.
 type elsewhere struct{}
 
-// Put implements boundary.Body; nobody sends one.
+// Put implements boundary.Body; never sent.
 func (elsewhere) Put(*boundary.Writer) {}
 
-// Get implements boundary.Body; nobody receives one.
+// Get implements boundary.Body; never received.
 func (elsewhere) Get(*boundary.Reader) {}
 
-// request is one that was decoded.
+// request is a decoded request.
 type request struct {
 	row    row
 	kind   boundary.Kind
@@ -107,7 +107,7 @@ func (s *Server) handle(f *boundary.Frame) error {
 	return nil
 }
 
-// inOrder serves the requests that run, or begin, one after the other.
+// inOrder runs, or begins, the ordered requests one after the other.
 func (s *Server) inOrder() {
 	for r := range s.ordered {
 		if r.row.beside {

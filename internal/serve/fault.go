@@ -9,10 +9,10 @@ import (
 	"reskafka/internal/host"
 )
 
-// fault makes the engine fail, for tests of its supervision.
+// fault makes the engine fail, for tests of the supervision.
 func fault(s *Server, q *boundary.FaultRequest) boundary.Body {
 	switch q.How {
-	case "panic": // in a request, which recovers it; a nil pointer is a fault by signal
+	case "panic": // in a request: recovered; a nil pointer is a fault by signal
 		var none *engine.Engine
 		none.Stop(0)
 	case "crash": // uncaught

@@ -11,8 +11,8 @@ import (
 	"reskafka/internal/serve/servetest"
 )
 
-// TestLines_ModuleDoesNotRead_LostAndCounted verifies that no part of the engine waits for Asterisk's log,
-// and that the log counts dropped lines.
+// TestLines_ModuleDoesNotRead_LostAndCounted verifies that the engine never waits for Asterisk's log, and
+// that the log counts dropped lines.
 func TestLines_ModuleDoesNotRead_LostAndCounted(t *testing.T) {
 	ours, theirs := servetest.Sockets(t)
 	l := &lines{conn: boundary.NewConn(theirs, boundary.EngineSide)}
@@ -53,8 +53,8 @@ func TestLines_ModuleDoesNotRead_LostAndCounted(t *testing.T) {
 	}
 }
 
-// TestLines_BeforeAnAnswer_ComeFirst verifies that the reason of a refusal is logged before the module gets
-// the refusal.
+// TestLines_BeforeAnAnswer_ComeFirst verifies the order of a refusal: first the log line with the reason,
+// then the answer.
 func TestLines_BeforeAnAnswer_ComeFirst(t *testing.T) {
 	s := greeted(t)
 	for i := range 100 {
@@ -80,8 +80,8 @@ func TestLines_Long_Cut(t *testing.T) {
 	}
 }
 
-// TestLines_ModuleStopped_EndDoesNotWait verifies that the end has a limit with a module that neither reads
-// nor ends.
+// TestLines_ModuleStopped_EndDoesNotWait verifies the limit of the end with a module that neither reads nor
+// ends.
 func TestLines_ModuleStopped_EndDoesNotWait(t *testing.T) {
 	_, theirs := servetest.Sockets(t)
 	l := &lines{conn: boundary.NewConn(theirs, boundary.EngineSide)}

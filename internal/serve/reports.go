@@ -6,7 +6,8 @@ import (
 	"reskafka/internal/host"
 )
 
-// maxReports is the most reports in one answer: enough to make the cost of the answer negligible for each report.
+// maxReports is the limit of reports in one answer; at this number the answer's own cost per report is
+// negligible.
 const maxReports = 1000
 
 // queue is an open queue of reports.
@@ -71,7 +72,7 @@ func (o outcomes) Put(w *boundary.Writer) {
 	}
 }
 
-// Get implements boundary.Body; nobody receives one.
+// Get implements boundary.Body; never received.
 func (o outcomes) Get(*boundary.Reader) {}
 
 func reportsClose(s *Server, q *boundary.ReportsCloseRequest) boundary.Body {

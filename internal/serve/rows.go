@@ -107,7 +107,7 @@ func stop(s *Server, q *boundary.StopRequest) boundary.Body {
 	return nil
 }
 
-// note leaves a token, unless there is one of an earlier stop.
+// note leaves a token, unless an earlier stop has left one.
 func note(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -115,7 +115,7 @@ func note(c chan struct{}) {
 	}
 }
 
-// ping answers when the records that the ring had were taken: an engine that hangs there does not answer.
+// ping answers after the records present in the ring are taken, so a hanging ring means no answer.
 func ping(s *Server) boundary.Body {
 	s.hang.RLock()
 	defer s.hang.RUnlock()

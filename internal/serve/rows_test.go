@@ -18,7 +18,7 @@ import (
 	"reskafka/test/port"
 )
 
-// TestServer_Hello_TellsLimitsAndCommands verifies what the module needs before there is a configuration.
+// TestServer_Hello_TellsLimitsAndCommands verifies the module's data before the first configuration.
 func TestServer_Hello_TellsLimitsAndCommands(t *testing.T) {
 	s := start(t)
 	a := s.Hello(s.dir)
@@ -38,14 +38,14 @@ func TestServer_Hello_TellsLimitsAndCommands(t *testing.T) {
 	}
 }
 
-// reported is a record whose outcome is to be reported.
+// reported is a record with a request for its outcome.
 func reported(queue, opaque uint64) frametest.Frame {
 	return frametest.Frame{Topic: "t", Value: []byte("0"), Fields: []frame.Field{{
 		Kind: frame.KindReport, Value: binary.NativeEndian.AppendUint64(binary.NativeEndian.AppendUint64(nil, queue), opaque),
 	}}}
 }
 
-// TestServer_EachMessage_Works goes the way of a module that uses everything once.
+// TestServer_EachMessage_Works uses every message once, in a module's order.
 func TestServer_EachMessage_Works(t *testing.T) {
 	b := broker(t, "t", "calls")
 	s := greeted(t)
@@ -231,8 +231,8 @@ func (s *site) receive(id uint64, n int) (got []boundary.Received) {
 	return got
 }
 
-// TestServer_RequestsInOrder_OthersBeside verifies that a module may configure an engine without waiting for each answer, and that
-// none of it waits for a request that blocks.
+// TestServer_RequestsInOrder_OthersBeside verifies a configuration without a wait for each answer, beside a
+// request that blocks.
 func TestServer_RequestsInOrder_OthersBeside(t *testing.T) {
 	s := greeted(t)
 	nobody := port.Refused(t)
@@ -278,7 +278,7 @@ func TestServer_Panic_AnswersAndGoesOn(t *testing.T) {
 	s.Ask(boundary.PingKind, nil, nil)
 }
 
-// TestServer_Hang_NoPing verifies that the module can tell an engine that takes no records.
+// TestServer_Hang_NoPing verifies that the module notices an engine with a hanging ring.
 func TestServer_Hang_NoPing(t *testing.T) {
 	s := greeted(t)
 	s.Post(boundary.FaultKind, &boundary.FaultRequest{How: "hang"})
@@ -290,7 +290,7 @@ func TestServer_Hang_NoPing(t *testing.T) {
 		return true
 	})
 	ping := s.Post(boundary.PingKind, nil)
-	s.configure(section("one", port.Refused(t))) // it runs otherwise
+	s.configure(section("one", port.Refused(t))) // other requests work meanwhile
 	select {
 	case <-ping:
 		t.Error("a ping is answered")
@@ -298,7 +298,7 @@ func TestServer_Hang_NoPing(t *testing.T) {
 	}
 }
 
-// TestRows_EachRequest_HasAnAnswerAfterAPanic verifies that the module can read the answer to every request, whatever becomes of it.
+// TestRows_EachRequest_HasAnAnswerAfterAPanic verifies a readable answer to every request, with a panic too.
 func TestRows_EachRequest_HasAnAnswerAfterAPanic(t *testing.T) {
 	for i := range boundary.Messages {
 		m := &boundary.Messages[i]
@@ -325,8 +325,8 @@ func TestRows_EachRequest_HasAnAnswerAfterAPanic(t *testing.T) {
 	}
 }
 
-// TestServer_Stop_AnswersThenWaits verifies that a stopped engine still hands out the last reports, answers that it is stopped, and
-// ends by itself if the module forgets the socket.
+// TestServer_Stop_AnswersThenWaits verifies a stopped engine: the last reports are still available, requests
+// get the answer "stopped", and a forgotten socket does not prevent the end.
 func TestServer_Stop_AnswersThenWaits(t *testing.T) {
 	s := start(t)
 	s.server.times.socket = 500 * time.Millisecond

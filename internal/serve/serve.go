@@ -1,9 +1,10 @@
-// Package serve is the engine's end of the boundary to Asterisk's module. It answers each message of the socket with a call of
-// package engine, sends the log lines, and ends the engine when the module asks for the end or is gone.
+// Package serve is the engine's end of the boundary to Asterisk's module. The package answers each message of
+// the socket with a call of package engine, sends the log lines, and ends the engine on the module's request
+// or after the module's end.
 //
-// Threads: one goroutine reads the socket. Requests about the configuration, and requests that open or close something, run in
-// the order of the socket on a second goroutine, so the module may send them without waiting for answers. Every other request
-// may block and runs on its own goroutine. Another goroutine sends log lines.
+// Threads: one goroutine reads the socket. Requests about the configuration and requests to open or close
+// something run in the order of the socket on a second goroutine, so the module need not wait for answers.
+// Every other request may block and runs on its own goroutine. Another goroutine sends log lines.
 package serve
 
 import (
@@ -25,14 +26,14 @@ import (
 // Times of the end. All are shorter than the 90 seconds after which systemd kills the rest of a service.
 const (
 	graceGone      = 2 * time.Second  // for deliveries when the module is gone
-	patienceOld    = 5 * time.Second  // for the engine of an Asterisk that is gone to do that: half of the time of a load
+	patienceOld    = 5 * time.Second  // for the end of a dead Asterisk's engine: half of the time of a load
 	patienceSocket = 5 * time.Second  // until the module closes the socket after stop
 	patienceLog    = time.Second      // until the module has read the last log lines
 	patienceSignal = 10 * time.Second // until the module ends after SIGTERM
 	endLimit       = 75 * time.Second // for the whole end, if a disk hangs: more than the longest flush_timeout_ms
 )
 
-// statusHung is the exit status of a process whose end took longer than endLimit.
+// statusHung is the exit status of a process with an end longer than endLimit.
 const statusHung = 3
 
 // Server is one run of the engine behind one socket. Create it with New.
@@ -49,7 +50,7 @@ type Server struct {
 	broken   error         // why the module was refused; set before gone is closed
 	stopping chan struct{} // holds a token when stop has begun
 	stopped  chan struct{} // holds a token when stop was answered
-	ordered  chan request  // requests that run in the order of the socket
+	ordered  chan request  // requests in the order of the socket
 	closing  sync.Once     // of the ingest
 	hang     sync.RWMutex  // held for writing by the fault "hang", for ever
 	spool    string        // Asterisk's directory for spools; set with engine
@@ -62,11 +63,11 @@ type Server struct {
 // times are the limits above; tests have shorter ones.
 type times struct{ gone, old, socket, signal, end time.Duration }
 
-// orderedLength is how many requests may wait for one that runs in order. The module waits for most answers, so there are
-// few; the socket is not read while there are more.
+// orderedLength is the limit of ordered requests in the queue. The module waits for most answers, so requests
+// are few; a full queue stops the reading of the socket.
 const orderedLength = 1024
 
-// New returns a server of the connection, which it takes ownership of.
+// New returns a server of the connection and takes ownership of the connection.
 func New(conn *boundary.Conn) *Server {
 	return &Server{
 		conn: conn, log: &lines{conn: conn}, exit: os.Exit,
@@ -77,13 +78,14 @@ func New(conn *boundary.Conn) *Server {
 	}
 }
 
-// Log returns the logger whose lines go to Asterisk's log.
+// Log returns the logger for Asterisk's log.
 func (s *Server) Log() host.Logger { return s.log }
 
-// Run serves the module until the end. It takes ownership of in. The end comes with that of the socket, 5 seconds after stop,
-// or 10 seconds after a signal: systemd signals Asterisk and the engine at once, and Asterisk's last records are still to come
-// then. The error is a *boundary.VersionError for a module of another build, or wraps boundary.ErrFormat for one that broke
-// the rules of the socket. The process must end when Run returns. Called once.
+// Run serves the module until the end. It takes ownership of in. The end comes with the socket's end, 5
+// seconds after stop, or 10 seconds after a signal: systemd signals Asterisk and the engine at once, and
+// Asterisk's last records follow. The error is a *boundary.VersionError for a module of another build, or
+// wraps boundary.ErrFormat after a violation of the socket's rules. The process must end after Run returns.
+// Called once.
 func (s *Server) Run(in *ingest.Door, signals <-chan os.Signal) error {
 	s.ingest = in
 	go s.read()
@@ -94,7 +96,7 @@ func (s *Server) Run(in *ingest.Door, signals <-chan os.Signal) error {
 	return s.end()
 }
 
-// wait returns when the end has come. It reports whether a signal is the only reason.
+// wait returns at the end, with true if a signal is the only reason.
 func (s *Server) wait(signals <-chan os.Signal) (signaled bool) {
 	var limit <-chan time.Time
 	for {
@@ -122,8 +124,8 @@ func (s *Server) awaitClose() (signaled bool) {
 	return false
 }
 
-// leave ends the process while Asterisk goes on. Gates stay open and unfinished frames stay in shared memory for the next
-// engine. Engine.Stop would refuse records meanwhile, and drop records that are in memory only.
+// leave ends the process while Asterisk continues. Gates stay open and unfinished frames stay in shared
+// memory for the next engine. Engine.Stop would refuse new records meanwhile, and drop records in memory.
 func (s *Server) leave() {
 	host.Logf(s.log, host.Notice, "the engine ends on a signal; the next one goes on with all records that are queued")
 	s.log.end(patienceLog)
@@ -131,8 +133,8 @@ func (s *Server) leave() {
 	<-s.gone
 }
 
-// end delivers the records that the module has left and stops the engine. It closes the connection last, because log lines
-// about the end still use it.
+// end delivers the module's remaining records and stops the engine. The connection is closed last, because
+// the end still writes log lines.
 func (s *Server) end() error {
 	defer time.AfterFunc(s.times.end, func() { s.exit(statusHung) }).Stop()
 	if s.engine != nil { // no longer written: the socket has ended, or stop was answered
@@ -145,7 +147,7 @@ func (s *Server) end() error {
 	return s.broken
 }
 
-// takeRest passes the frames that the module has left in shared memory to the engine. The engine of the next Asterisk waits
+// takeRest passes the remaining frames in shared memory to the engine. The engine of the next Asterisk waits
 // until the returned lock is released.
 func (s *Server) takeRest() (lock *ingest.Succession) {
 	lock = ingest.HoldSuccession(s.spool)
@@ -228,7 +230,7 @@ func (s *Server) start(q *boundary.HelloRequest, answer *boundary.HelloAnswer) {
 	answer.Commands = commands()
 }
 
-// take gives the engine a slab. The goroutine of the ring calls it.
+// take passes a slab to the engine. The goroutine of the ring calls it.
 func (s *Server) take(id uint64, r ingest.Range) {
 	defer host.Guard(s.log, "taking records")
 	s.hang.RLock()
@@ -236,7 +238,7 @@ func (s *Server) take(id uint64, r ingest.Range) {
 	s.engine.Take(id, r)
 }
 
-// topicBytes tells for each byte whether a topic's name may have it.
+// topicBytes has a true byte for each byte allowed in a topic's name.
 func topicBytes() []byte {
 	allowed := make([]byte, 256)
 	for b := range allowed {

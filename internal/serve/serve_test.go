@@ -165,7 +165,7 @@ func counting(from, to int) []string {
 }
 
 // TestServer_OtherBuild_Refused verifies that the module can recognize an engine of another build, and that
-// such an engine serves nothing.
+// the engine serves nothing then.
 func TestServer_OtherBuild_Refused(t *testing.T) {
 	for name, q := range map[string]*boundary.HelloRequest{
 		"boundary": {ABI: boundary.ABIVersion + 1, Build: boundary.Build},
@@ -187,8 +187,7 @@ func TestServer_OtherBuild_Refused(t *testing.T) {
 	}
 }
 
-// TestServer_Damage_Ends verifies that impossible messages end the engine, with the reason in the log, and
-// nothing worse.
+// TestServer_Damage_Ends verifies that impossible messages only end the engine, with the reason in the log.
 func TestServer_Damage_Ends(t *testing.T) {
 	encoded := func(kind boundary.Kind, number uint64, q boundary.Body) []byte {
 		var w boundary.Writer
@@ -237,8 +236,8 @@ func TestServer_Damage_Ends(t *testing.T) {
 	}
 }
 
-// TestServer_Signal_WaitsForTheModule verifies that a stop of the whole service, which signals all its
-// processes, costs none of Asterisk's last records.
+// TestServer_Signal_WaitsForTheModule verifies that Asterisk's last records survive a stop of the whole
+// service, with signals to all its processes.
 func TestServer_Signal_WaitsForTheModule(t *testing.T) {
 	b, s := broker(t, "t"), greeted(t)
 	s.configure(section("one", b.ListenAddrs()[0]))
@@ -257,7 +256,7 @@ func TestServer_Signal_WaitsForTheModule(t *testing.T) {
 }
 
 // TestServer_SignalModuleStays_LeavesRecordsToTheNext verifies that a signal to the engine alone ends the
-// engine, without dropped or refused records.
+// engine without dropped or refused records.
 func TestServer_SignalModuleStays_LeavesRecordsToTheNext(t *testing.T) {
 	s := start(t)
 	s.server.times.signal = 200 * time.Millisecond
@@ -284,8 +283,7 @@ func TestServer_SignalModuleStays_LeavesRecordsToTheNext(t *testing.T) {
 	s.server.engine.Stop(0) // in place of the end of the process
 }
 
-// TestServer_SignalThenStop_StopIsFinished verifies that a signal does not shorten a later stop of the
-// module.
+// TestServer_SignalThenStop_StopIsFinished verifies that a signal does not shorten the module's later stop.
 func TestServer_SignalThenStop_StopIsFinished(t *testing.T) {
 	s := start(t)
 	s.server.times.signal = 200 * time.Millisecond
@@ -302,8 +300,8 @@ func TestServer_SignalThenStop_StopIsFinished(t *testing.T) {
 	}
 }
 
-// TestServer_SocketEnds_DeliversTheRest verifies that all records of a killed Asterisk arrive, handed over by
-// the pump or not.
+// TestServer_SocketEnds_DeliversTheRest verifies that all records of a killed Asterisk arrive, with and
+// without the pump's work.
 func TestServer_SocketEnds_DeliversTheRest(t *testing.T) {
 	b := broker(t, "t")
 	s := greeted(t)
@@ -353,8 +351,8 @@ func TestServer_SocketEndsNobodyThere_Spools(t *testing.T) {
 	}
 }
 
-// TestServer_NextAsterisk_WaitsForTheEngine verifies that records of a new Asterisk do not overtake the last
-// records of a killed Asterisk's engine.
+// TestServer_NextAsterisk_WaitsForTheEngine verifies that a new Asterisk's records do not overtake the last
+// records of a killed one.
 func TestServer_NextAsterisk_WaitsForTheEngine(t *testing.T) {
 	s := start(t)
 	s.server.times.gone = time.Second
