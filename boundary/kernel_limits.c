@@ -1,5 +1,5 @@
 /*
- * res_kafka: names the limit of the kernel that a call has met, for the log.
+ * res_kafka: names the kernel's limit behind a failed call, for the log.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -19,8 +19,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* A control group with less room than this counts as full. An engine that has died made room for its own threads,
- * which are 10 to 20. */
+/* A control group with less room than this counts as full. A dead engine has freed the room of its 10 to 20
+ * threads. */
 #define GROUP_ROOM 32
 
 /* With less address space than this, pthread_create has no room for a stack. The C library reports EAGAIN then, as
@@ -52,7 +52,7 @@ void limits_read(pid_t pid, struct limits *limits)
 /* A control group of this process, version 1 or 2, or one above it. */
 struct group {
 	char folder[PATH_MAX];
-	size_t top; /* bytes of folder that are the root of the hierarchy */
+	size_t top; /* bytes of folder for the root of the hierarchy */
 };
 
 /* Finds the group of this process with a controller. */
@@ -81,8 +81,8 @@ static bool group_find(struct group *group, const char *controller)
 	return found;
 }
 
-/* Goes to the group above. A container may see its own group as the top of the hierarchy, and not at the path that the
- * kernel gives. */
+/* Goes to the group above. A container may see its own group at the top of the hierarchy, instead of the
+ * kernel's path. */
 static bool group_up(struct group *group)
 {
 	char *slash = strrchr(group->folder, '/');
@@ -94,8 +94,8 @@ static bool group_up(struct group *group)
 	return true;
 }
 
-/* Reads a number from a file of the group: the first word, or the one behind key. Returns UINT64_MAX for a missing file and
- * for "max". */
+/* Reads a number from a file of the group: the first word, or the word after key. Returns UINT64_MAX for a
+ * missing file and for "max". */
 static uint64_t group_number(const struct group *group, const char *name, const char *key)
 {
 	char path[PATH_MAX], text[64];
@@ -119,7 +119,7 @@ static uint64_t group_number(const struct group *group, const char *name, const 
 	return value;
 }
 
-/* Finds the group that has no room for more threads. */
+/* Finds the group without room for more threads. */
 static bool find_full(struct group *group, uint64_t *max)
 {
 	if (!group_find(group, "pids")) {

@@ -1,5 +1,5 @@
 /*
- * res_kafka: names the limit of the kernel that a call has met, for the log. Knows nothing of Asterisk.
+ * res_kafka: names the kernel's limit behind a failed call, for the log. Independent of Asterisk.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -20,12 +20,12 @@ struct limits {
 	uint64_t threads, descriptors, addresses;
 };
 
-/* limits_read reads the limits of a process, which may have ended. It does not block. */
+/* limits_read reads the limits of a process; the process may have ended. Never blocks. */
 void limits_read(pid_t pid, struct limits *limits);
 
-/* limits_words writes the limit behind an errno, its value, and how to raise it. For an errno without a limit it writes
- * the text of strerror. engine are the limits of the engine if the engine met the limit; NULL = this process did. Reads
- * files of /proc and of the control groups. Returns text. */
+/* limits_words writes the limit behind an errno, its value, and how to raise it. For an errno without a
+ * limit: the text of strerror. engine: the limits of the engine, for a failed call of the engine; NULL = of
+ * this process. Reads files of /proc and of the control groups. Returns text. */
 const char *limits_words(int error, const struct limits *engine, char *text, size_t size);
 
 /* limits_of_reason returns the errno behind a line of the Go runtime: EAGAIN, EMFILE, ENOMEM, or 0 for other lines. */
@@ -35,7 +35,8 @@ int limits_of_reason(const char *reason);
  * not known. */
 uint64_t limits_kills(void);
 
-/* limits_memory_words writes that the kernel killed the engine, the limit of memory, and how to raise it. Returns text. */
+/* limits_memory_words writes that the kernel killed the engine, the limit of memory, and how to raise it.
+ * Returns text. */
 const char *limits_memory_words(char *text, size_t size);
 
 #endif /* RES_KAFKA_KERNEL_LIMITS_H */

@@ -255,7 +255,7 @@ enum peer_result peer_send(struct peer *peer, unsigned char *frame, size_t lengt
 	return result;
 }
 
-/* Updates what peer_serving returns. Caller must hold the lock. */
+/* Updates the result of peer_serving. Caller must hold the lock. */
 static void set_serving(struct peer *peer)
 {
 	__atomic_store_n(&peer->serving, peer->ready && !peer->closed ? peer->generation : 0, __ATOMIC_SEQ_CST);

@@ -36,7 +36,7 @@ static struct pending **find(struct peer *peer, uint64_t number)
 	return at;
 }
 
-/* Reports whether a request waits for this answer, and the most bytes that it may have. */
+/* Reports whether a request waits for this answer, and the answer's limit of bytes. */
 static bool is_awaited(struct peer *peer, const struct boundary_head *answer, size_t *most)
 {
 	struct pending *pending;
@@ -113,7 +113,7 @@ static int begin_body(struct peer *peer, const unsigned char *bytes, const char 
 		return -1;
 	}
 	peer->body.have = 0;
-	/* One byte more, so empty fields have an address too. */
+	/* One more byte: empty fields have an address too. */
 	peer->body.block = wanted ? malloc(head->length + 1) : NULL;
 	if (wanted && !peer->body.block && answer) {
 		settle(peer, head->number, PEER_NO_MEMORY, NULL, 0);

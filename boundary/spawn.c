@@ -1,5 +1,5 @@
 /*
- * res_kafka: a process of the engine: its start and its identity.
+ * res_kafka: a process of the engine: start and identity.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -35,7 +35,7 @@
 /* Descriptors below this have fixed numbers in the engine. */
 #define FREE_DESCRIPTORS 16
 
-/* Number of the program's descriptor in the child, where the C library can close all others. */
+/* Number of the program's descriptor in the child, because the C library can then close all others. */
 #define BINARY (SUPERVISOR_SHARED + SUPERVISOR_HANDED)
 
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 34)
@@ -79,8 +79,8 @@ static int open_ends(const struct spawn_source *source, struct spawned *engine, 
 		errno = saved;
 		return -1;
 	}
-	/* A dying Go program writes the stacks of its goroutines, more than a page. With a pipe of one page the
-	 * process exists until the supervisor reads, so the supervisor can read its limits before. */
+	/* A dying Go program writes more than a page of stacks. With a pipe of one page the process exists until
+	 * the supervisor reads, so the supervisor can read its limits before. */
 	fcntl(pipes[0], F_SETPIPE_SZ, 4096);
 	engine->socket = sockets[0];
 	engine->errors = pipes[0];

@@ -1,5 +1,5 @@
 /*
- * res_kafka: starts the engine's process and watches it: what follows a death.
+ * res_kafka: starts and watches the engine's process: the steps after a death.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -20,8 +20,8 @@
 
 #include "messages.h"
 
-/* The pause before the next engine: doubled with each death of an engine that has not served for HEALTHY_MS, or for ten
- * times the last pause where that is less. */
+/* The pause before the next engine. It doubles with each death before HEALTHY_MS of service, or before ten
+ * times the last pause if less. */
 #define PAUSE_MIN_MS 100
 #define PAUSE_MAX_MS 60000
 #define HEALTHY_MS 60000
@@ -31,13 +31,13 @@
 #define CRASHES_WITHIN_MS 60000
 #define PAUSE_CRASHES_MS 10000
 
-/* Whether SIGKILL may have ended the engine, and this process did not send it. */
+/* Whether the engine may have died from another process's SIGKILL. */
 static bool was_killed(const struct supervisor *s, const struct spawn_end *end)
 {
 	return !s->killed && !s->trace.head_length && (!end->known || (WIFSIGNALED(end->status) && WTERMSIG(end->status) == SIGKILL));
 }
 
-/* Puts how an engine ended into words. Returns whether it met a limit of the kernel. */
+/* Describes the engine's end. Returns whether the cause was a limit of the kernel. */
 static bool describe(const struct supervisor *s, const struct spawn_end *end, char *text, size_t size)
 {
 	char reason[160], status[128], words[LIMITS_WORDS] = "";
@@ -68,7 +68,7 @@ static bool describe(const struct supervisor *s, const struct spawn_end *end, ch
 	return error;
 }
 
-/* Whether the engine failed by itself. One that was killed from outside, and had nothing to say, did not. */
+/* Whether the engine failed by itself, as opposed to a kill from outside without last words. */
 static bool has_crashed(const struct supervisor *s, const struct spawn_end *end)
 {
 	if (!end || s->killed || s->trace.head_length) {
@@ -100,7 +100,7 @@ static int next_pause(struct supervisor *s, bool crashed, int64_t now)
 	return s->pause_ms;
 }
 
-/* Saves the engine's last words and appends to text where they are. */
+/* Saves the engine's last words and appends their place to text. */
 static void save(struct supervisor *s, char *text, size_t size)
 {
 	char title[512], path[512], now[32];
@@ -120,7 +120,7 @@ static void save(struct supervisor *s, char *text, size_t size)
 	}
 }
 
-/* Closes what the engine has left. */
+/* Closes the engine's remains. */
 static void clean(struct supervisor *s)
 {
 	if (s->engine.errors >= 0) {

@@ -1,5 +1,5 @@
 /*
- * res_kafka: starts the engine's process and watches it: the thread.
+ * res_kafka: starts and watches the engine's process: the thread.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -19,32 +19,32 @@
 #include "messages.h"
 #include "thread.h"
 
-/* The time between two pings, and the longest silence: longer than the pauses of a machine that swaps, and shorter than the
- * time in which 1,000 records a second fill a queue of the default size. */
+/* The time between two pings, and the longest silence: longer than the pauses of a swapping machine, and
+ * shorter than the time for 1,000 records a second to fill a queue of the default size. */
 #define PING_EVERY_MS 10000
 #define SILENCE_MS 30000
 
 /* The same while the engine is to stop: Asterisk waits. */
 #define SILENCE_HASTENED_MS 3000
 
-/* How long an engine may take until it serves, ms: reading a configuration opens spools, which waits for a disk. An engine
- * that answers pings and does not serve has lost an answer, or refuses this module and does not end. Tests set it lower. */
+/* Limit for an engine to serve, ms: the configuration opens spools and waits for the disk. Beyond this limit
+ * an engine with answers to pings has lost an answer, or has refused this module without ending. Tests have a
+ * lower limit. */
 #ifndef SUPERVISOR_SERVE_MS
 #define SUPERVISOR_SERVE_MS 120000
 #endif
 
-/* The most time between two looks that counts as silence. When this process was stopped itself (SIGSTOP), the time of the
- * stop does not count. */
+/* The most time between two looks counted as silence. A stop of this process (SIGSTOP) does not count. */
 #define LOOK_MS 1000
 
-/* How long the engine may take to end after its connection was closed, or to write its trace after SIGQUIT, ms. */
+/* Limit for the engine's end after the close of its connection, or for its trace after SIGQUIT, ms. */
 #define END_MS 2000
 #define END_HASTENED_MS 500
 
 /* Without a pidfd the thread has to look whether the engine has ended, this often, ms. */
 #define LOOK_FOR_DEATH_MS 20
 
-/* How long supervisor_stop waits for a killed engine, ms. An engine that waits for a disk takes longer. */
+/* supervisor_stop waits this long for a killed engine, ms. An engine in a wait for the disk takes longer. */
 #define GONE_MS 1000
 
 void supervisor_launch(struct supervisor *s)
@@ -74,7 +74,7 @@ void supervisor_launch(struct supervisor *s)
 	s->silent_ms = -1;
 	s->unready_ms = 0;
 	s->watched = now;
-	s->pinged = now; /* the first ping goes out at once: who does not answer it never served */
+	s->pinged = now; /* the first ping goes out at once; without an answer the engine never served */
 	if (error) {
 		supervisor_bury(s, NULL);
 		return;
@@ -98,7 +98,7 @@ static void end(struct supervisor *s, const char *why, int wait_ms)
 	s->due = clock_now() + wait_ms;
 }
 
-/* Takes what the engine has sent and said, to the end if it is dead. */
+/* Takes the engine's messages and output, all of them after its death. */
 static void move(struct supervisor *s, bool dead)
 {
 	const char *why;
@@ -119,13 +119,13 @@ static void move(struct supervisor *s, bool dead)
 	}
 }
 
-/* The part of the time since the last look that counts. */
+/* The counted part of the time since the last look. */
 static int counted(int64_t now, int64_t last)
 {
 	return now - last < LOOK_MS ? (int) (now - last) : LOOK_MS;
 }
 
-/* Asks whether the engine works, and ends it when it has not answered, or does not serve, for too long. */
+/* Pings the engine, and ends the engine after too long a time without an answer or without serving. */
 static void watch(struct supervisor *s, int64_t now)
 {
 	bool alive, ready, hasten;
@@ -156,7 +156,7 @@ static void watch(struct supervisor *s, int64_t now)
 		s->silent_ms += counted(now, s->pinged);
 		s->pinged = now;
 		if (s->silent_ms >= limit_ms) {
-			spawn_signal(&s->engine, SIGQUIT); /* Go writes what each goroutine does, and ends */
+			spawn_signal(&s->engine, SIGQUIT); /* Go writes the stacks of all goroutines, and ends */
 			end(s, hasten ? "it did not answer for 3 seconds" : "it did not answer for 30 seconds",
 				hasten ? END_HASTENED_MS : END_MS);
 		}
@@ -167,7 +167,7 @@ static void watch(struct supervisor *s, int64_t now)
 	}
 }
 
-/* Does what other threads have asked for. */
+/* Executes the requests of other threads. */
 static void obey(struct supervisor *s, int64_t now)
 {
 	const char *refused;
@@ -196,7 +196,7 @@ static void obey(struct supervisor *s, int64_t now)
 	end(s, "", grace_ms);
 }
 
-/* Does what is due by the clock. */
+/* Takes the steps due by the clock. */
 static void act(struct supervisor *s, int64_t now)
 {
 	switch (s->state) {
