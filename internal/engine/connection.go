@@ -21,60 +21,61 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// connection is a name of kafka.conf, for as long as the engine runs: handles outside name it, and the client behind
-// it comes and goes with the configuration. A connection that a reload removed keeps delivering what it has accepted
-// and takes nothing more, until a later reload brings it back.
+// connection is a name of kafka.conf, for the engine's life: outside handles refer to the name, and the
+// client changes with the configuration. A connection removed by a reload delivers its accepted records and
+// takes no more, until a later reload restores the connection.
 type connection struct {
 	engine *Engine
 	id     uint64 // of its gate; 0 = no producer was opened. Guarded by the engine's configuring
 	name   string
 
 	settings atomic.Pointer[config.Connection] // nil = not in the configuration in force
-	gate     atomic.Pointer[Gate]              // one of its own until a stage brings one
-	failed   atomic.Bool                       // its outbox panicked and delivers nothing any more
+	gate     atomic.Pointer[Gate]              // a gate outside shared memory until a stage brings one
+	failed   atomic.Bool                       // its outbox panicked and delivers nothing since
 	produced atomic.Bool                       // it has had a producer
-	stored   atomic.Pointer[Gate]              // where its producer's identity is stored; nil = no producer was opened
+	stored   atomic.Pointer[Gate]              // stores its producer's identity; nil = no producer was opened
 
 	leftSpool atomic.Bool // an earlier run left something on disk
 	closing   atomic.Bool // Stop has begun
 	gating    sync.Mutex  // held while the gate's limits are set
 
-	mtx     sync.Mutex // guards what follows; never held over a call that waits
+	mtx     sync.Mutex // guards the next fields; not held during calls that wait
 	outbox  *outbox.Outbox
-	made    *config.Connection // what the client was made with
+	made    *config.Connection // the client's settings
 	status  *kafka.Status
-	counts  metrics.Counts // of what the outbox never gets: refused records and broken frames
-	alone   int64          // frames that are known to have found no place in shared memory
-	spool   string         // the directory of its spool; empty = it has none
+	counts  metrics.Counts // of records outside the outbox: refused records and broken frames
+	alone   int64          // known frames without a place in shared memory
+	spool   string         // the directory of its spool; empty = none
 	trouble error          // why the spool cannot be used for now
 	told    bool           // the log says so
-	givenUp map[string]int // records that Stop could not deliver, by topic, until it has logged them
+	givenUp map[string]int // records undelivered by Stop, by topic, until their log line
 }
 
-// How long a reload lets the old client of a changed connection finish what it has under way.
+// Time for the old client of a changed connection to finish its work, at a reload.
 const swapPatience = 5 * time.Second
 
-// The same with idempotence, where only records that a broker may have are waited for: to give one up may bring it twice. It
-// has an end, because the old login or address may never work again.
+// The same with idempotence. The wait is for records with an unknown outcome only: giving up may duplicate
+// such a record. The time is limited, because the old login or address may never work again.
 const swapPatienceOnce = 60 * time.Second
 
-// How much longer than the largest message a frame may be: its topic, and the lengths that go with its parts. The
-// exact limit is the weight, which writers check first.
+// Allowance of a frame beyond the largest message: its topic, and the lengths of its parts. The exact limit
+// is the weight; writers check the weight first.
 const frameAllowance = 64 << 10
 
-// How long a stop lets the client of a connection close, brokers that hang included.
+// Limit for the close of a connection's client at a stop, with hanging brokers too.
 const closeLimit = 300 * time.Millisecond
 
-// How long it waits for a slow disk to have what was written last, once the client is closed.
+// Wait for a slow disk to store the last writes, after the close of the client.
 const spoolCloseLimit = 200 * time.Millisecond
 
 // errNoSpoolDir is why a connection cannot keep anything on disk.
 var errNoSpoolDir = errors.New("there is no directory for it; give spool_dir")
 
-// errFailed is what a connection answers whose outbox has panicked.
+// errFailed is the error of a connection with a panicked outbox.
 var errFailed = errors.New("it has failed, which is a defect that the log tells more of; unload and load the module to use it again")
 
-// open makes the outbox if there is none yet; its client is made when there is something to send. The engine's configuring is held.
+// open creates the outbox if there is none; the outbox creates its client at the first record. Caller must
+// hold the engine's configuring.
 func (c *connection) open() error {
 	if c.failed.Load() {
 		return errFailed
@@ -101,16 +102,16 @@ func (c *connection) open() error {
 	return nil
 }
 
-// box is the connection's outbox, or nil. Once there is one it stays the same.
+// box returns the connection's outbox, or nil. The outbox never changes after its creation.
 func (c *connection) box() *outbox.Outbox {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	return c.outbox
 }
 
-// bind makes gate the connection's gate and opens it. The engine's configuring is held.
+// bind makes gate the connection's gate and opens it. Caller must hold the engine's configuring.
 func (c *connection) bind(gate *Gate) {
-	if old := c.gate.Swap(gate); old != gate { // an engine before this one may have logged these
+	if old := c.gate.Swap(gate); old != gate { // an earlier engine may have logged these
 		c.mtx.Lock()
 		c.alone = gate.Unshared.Load()
 		c.mtx.Unlock()
@@ -120,11 +121,11 @@ func (c *connection) bind(gate *Gate) {
 	c.setGate()
 }
 
-// droppedEarlier is the reason for records that engines before this one have dropped. The log may lack them: an engine that is
-// killed cannot log the lines that it holds back.
+// droppedEarlier is the reason for records dropped by earlier engines. The log may lack these records: a
+// killed engine cannot log its suppressed lines.
 const droppedEarlier = "dropped by an earlier engine"
 
-// inherit begins the account with the records that earlier engines have dropped.
+// inherit begins the account with the records dropped by earlier engines.
 func (c *connection) inherit(dropped int64) {
 	if dropped <= 0 || dropped > math.MaxInt32 { // the memory is shared with another process
 		return
@@ -136,10 +137,10 @@ func (c *connection) inherit(dropped int64) {
 	host.Logf(c.engine.log, host.Notice, "connection '%s': engines before this one dropped %d record(s) in all", c.name, dropped)
 }
 
-// Limits are what a stage lets in: the first fields of ingest.Gate.
+// Limits are the limits of a stage: the first fields of ingest.Gate.
 type Limits struct{ Frames, Charge, Length, LingerNS, Weight, Shared, Memory int64 }
 
-// limits returns what the connection's stage may let in with these settings.
+// limits returns the limits of the connection's stage with these settings.
 func (c *connection) limits(settings *config.Connection) Limits {
 	records, queued := c.queueLimits(settings)
 	l := Limits{
@@ -149,7 +150,7 @@ func (c *connection) limits(settings *config.Connection) Limits {
 	}
 	spools := c.keepsOnDisk(settings)
 	c.mtx.Lock()
-	spools = spools && c.trouble == nil && (c.spool != "" || c.outbox == nil && c.engine.spoolRoot(settings) != "") // it will have one
+	spools = spools && c.trouble == nil && (c.spool != "" || c.outbox == nil && c.engine.spoolRoot(settings) != "") // there will be a spool
 	c.mtx.Unlock()
 	if spools {
 		l.Frames, l.Charge = max(l.Frames, spooledFrames), max(l.Charge, spooledCharge)
@@ -163,7 +164,7 @@ func (c *connection) limits(settings *config.Connection) Limits {
 	return l
 }
 
-// setGate sets the limits of the stage, and opens it.
+// setGate sets the limits of the stage, and opens the gate.
 func (c *connection) setGate() {
 	c.gating.Lock()
 	defer c.gating.Unlock()
@@ -183,7 +184,7 @@ func (c *connection) setGate() {
 	if !c.closing.Load() {
 		gate.Open.Store(1)
 	}
-	if c.failed.Load() { // also when it failed just now
+	if c.failed.Load() { // also after a failure during the call
 		gate.Open.Store(0)
 	}
 }
@@ -235,27 +236,29 @@ func (c *connection) Died(topic, reason string, records int, err error) {
 	c.tellDropped(fmt.Sprintf("for topic '%s' became dead letters (kafka spool retry %s sends them again), %s", topic, c.name, reason), records, err)
 }
 
-// tellDropped logs, throttled, that records were dropped or became dead letters: what says which and why.
+// tellDropped logs, throttled, the number of records dropped or made dead letters: `what` names them and the
+// reason.
 func (c *connection) tellDropped(what string, records int, err error) {
 	suppressed, ok := c.engine.allow(c.engine.dropped, throttleKey(c.name, what), records)
 	if !ok {
 		return
 	}
 	cause := ""
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) { // which what says already
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) { // already part of `what`
 		cause = ": " + err.Error()
 	}
 	host.Logf(c.engine.log, host.Error, "connection '%s': %d record(s) %s%s", c.name, records+suppressed, what, cause)
 }
 
-// Panicked implements outbox.Observer: no record is taken that nobody would deliver.
+// Panicked implements outbox.Observer. It closes the gate, because the outbox delivers no record after a
+// panic.
 func (c *connection) Panicked(recovered any) {
 	c.failed.Store(true)
 	c.gate.Load().Open.Store(0)
 	host.LogPanic(c.engine.log, "the outbox of connection '"+c.name+"'", recovered)
 }
 
-// shutGate lets nothing in any more.
+// shutGate closes the gate for all records.
 func (c *connection) shutGate() {
 	c.closing.Store(true)
 	c.gating.Lock()
@@ -263,8 +266,8 @@ func (c *connection) shutGate() {
 	c.gate.Load().Open.Store(0)
 }
 
-// drain shuts the gate, has what must not be lost written to disk, and waits until everything has its outcome: as long as
-// grace, or flush_timeout_ms for what is in memory only.
+// drain shuts the gate, writes durable records to disk, and waits for the outcome of all records: at most
+// grace, or flush_timeout_ms for records in memory only.
 func (c *connection) drain(grace time.Duration) {
 	c.shutGate()
 	box := c.box()
@@ -281,7 +284,7 @@ func (c *connection) drain(grace time.Duration) {
 	box.Drain(patience)
 }
 
-// close ends the client and logs what it could not deliver any more.
+// close ends the client and logs the undelivered records.
 func (c *connection) close() {
 	box := c.box()
 	if box == nil {
@@ -302,7 +305,7 @@ func (c *connection) close() {
 	}
 }
 
-// outboxSettings are the options that the outbox obeys.
+// outboxSettings returns the options for the outbox.
 func (c *connection) outboxSettings(settings *config.Connection) outbox.Settings {
 	records, bytes := produce.Window()
 	s := outbox.Settings{
@@ -316,7 +319,7 @@ func (c *connection) outboxSettings(settings *config.Connection) outbox.Settings
 	return s
 }
 
-// spoolSettings sets the options that are in force without another client.
+// spoolSettings sets the options that change without a new client.
 func (c *connection) spoolSettings(settings *config.Connection, s *outbox.Settings) {
 	s.Durability = outbox.DurabilityOf(settings.Durability)
 	s.QueueRecords, s.QueueBytes = c.queueLimits(settings)
@@ -324,15 +327,15 @@ func (c *connection) spoolSettings(settings *config.Connection, s *outbox.Settin
 	s.MaxAge = time.Duration(settings.SpoolMaxHours) * time.Hour
 }
 
-// change is what a reload does to one connection: everything that can fail has been done.
+// change is the effect of a reload on one connection. Every step with a possible failure is done before.
 type change struct {
 	connection *connection
 	settings   *config.Connection // nil = removed
-	client     *client            // nil = the client stays, or there never was one
+	client     *client            // nil = the client stays, or there was none
 }
 
-// prepare makes the clients that a configuration needs in place of others. With errors nothing has changed. The
-// engine's configuring is held.
+// prepare creates the clients for a new configuration. After errors nothing has changed. Caller must hold the
+// engine's configuring.
 func prepare(known []*connection, wanted map[string]*config.Connection) ([]change, []error) {
 	var changes []change
 	var failed []error
@@ -352,8 +355,8 @@ func prepare(known []*connection, wanted map[string]*config.Connection) ([]chang
 	return changes, nil
 }
 
-// outdated says whether there is a client that was made with other options than next has. One of a connection that is
-// back as it was before it was removed is not.
+// outdated reports whether the client's options differ from those of next. The client of a restored
+// connection with its earlier options is current.
 func (c *connection) outdated(next *config.Connection) bool {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()

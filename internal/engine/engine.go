@@ -1,8 +1,9 @@
-// Package engine is res_kafka without Asterisk: it owns the configuration, the connections and the event sources, and
-// everything that the messages of boundary/messages.h ask for is a method here. It knows no C and no Asterisk type.
+// Package engine is res_kafka without Asterisk. The package owns the configuration, the connections and the
+// event sources, and has a method for each message of boundary/messages.h. No C and no Asterisk type occurs
+// here.
 //
-// Threads: every method may be called from any goroutine or thread. None of them waits for the network but TestSend
-// and Stop, which say for how long.
+// Threads: every method is safe for any goroutine or thread. Only TestSend and Stop wait for the network, for
+// a documented time.
 package engine
 
 import (
@@ -21,41 +22,42 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// logEvery is how often one cause may write a line to the log at first; internal/throttle makes it rarer while it goes on.
+// logEvery is the first interval between two log lines of one cause; internal/throttle lengthens the interval
+// while the cause lasts.
 const logEvery = 30 * time.Second
 
 // Engine is one run of the engine, from the module's load to its unload. Create it with Start.
 type Engine struct {
 	log     host.Logger
 	system  host.System
-	refused *throttle.Throttle // lines about calls to produce that were refused
-	dropped *throttle.Throttle // lines about accepted records that were dropped
+	refused *throttle.Throttle // lines about refused calls to produce
+	dropped *throttle.Throttle // lines about dropped records
 	spools  *throttle.Throttle // lines about spools and clients that cannot be used
 
 	heldBack chan struct{} // holds a token when refused or dropped have come to hold something back
 
-	encodePanic sync.Once // the log has the first one
+	encodePanic sync.Once // the log has the first panic
 
 	arrivals func() // see Arrivals
 
-	// configuring is held by whoever opens connections or changes what is configured: what a reload finds open is what it
-	// changes, and nothing is opened any more once Stop has had it. Never held while waiting for the network.
+	// configuring is held to open connections and to change the configuration: a reload changes every open
+	// connection, and after Stop's turn nothing opens. Not held during waits for the network.
 	configuring sync.Mutex
 
-	// living is held for reading by what comes from the pump, and for writing to set ended: none of it is under way
-	// afterwards and what comes later has no effect.
+	// living is held for reading by calls of the pump, and for writing to set ended. No call runs after that,
+	// and later calls have no effect.
 	living sync.RWMutex
 	ended  bool
 	over   chan struct{} // closed when Stop has finished
 	rest   chan struct{} // closed when the goroutine of Start is to end
-	rested chan struct{} // closed when it has
+	rested chan struct{} // closed at its end
 
 	life       context.Context // done when Stop begins
 	endLife    context.CancelFunc
-	background sync.WaitGroup // what goes on when a call has returned
+	background sync.WaitGroup // work that outlasts its call
 	departures *consume.Departures
 
-	mtx           sync.Mutex // guards what follows; taken after configuring, never held over a call out
+	mtx           sync.Mutex // guards the next fields; taken after configuring, not held during calls to other packages
 	config        *config.Kafka
 	byName        map[string]*connection
 	subscriptions map[uint64]*subscription
@@ -63,20 +65,20 @@ type Engine struct {
 	stopped       bool
 
 	connections atomic.Pointer[[]*connection] // only ever grows
-	producers   atomic.Pointer[[]*connection] // by the number of their gate; nil = none. Read without the mutex on the way of records
-	sources     atomic.Pointer[[]openSource]  // by the lower half of their numbers - 1; an element is replaced when its source is reloaded
+	producers   atomic.Pointer[[]*connection] // by the number of their gate; nil = none. Records are taken without the mutex
+	sources     atomic.Pointer[[]openSource]  // by the lower half of their numbers - 1; a reload replaces its source's element
 
 	staging   staging
-	producing atomic.Int64 // connections that have an outbox
+	producing atomic.Int64 // connections with an outbox
 
-	clock *spool.Clock // that spools go by; nil = this machine's. Tests set it before the first connection is opened.
+	clock *spool.Clock // the clock of spools; nil = this machine's. Tests set it before the first connection.
 }
 
-// How long a stop lets members leave their groups, brokers that hang included. It is over while records are delivered and
-// clients close.
+// Limit for the members to leave their groups at a stop, with hanging brokers too; in parallel with the
+// delivery of records and the close of clients.
 const leaveLimit = 500 * time.Millisecond
 
-// Start brings up an engine without any configuration. Stop ends the goroutine that it starts.
+// Start starts an engine without a configuration and one goroutine. Stop ends the goroutine.
 func Start(system host.System, log host.Logger) *Engine {
 	e := &Engine{
 		log: log, system: system, arrivals: func() {},
@@ -104,11 +106,11 @@ func Start(system host.System, log host.Logger) *Engine {
 	return e
 }
 
-// maxNumber is the highest number of a producer, a subscription, a queue of reports or a source that the engine accepts. The caller
-// chooses the numbers, so that they survive an engine that was replaced; the limit bounds the tables that they index.
+// maxNumber is the highest accepted number of a producer, a subscription, a queue of reports or a source. The
+// caller chooses the numbers, so numbers survive a restart of the engine; maxNumber limits the tables.
 const maxNumber = 1 << 16
 
-// Errors that requests of the module are answered with.
+// Errors in answers to the module's requests.
 var (
 	ErrNotFound = fmt.Errorf("not found")
 	ErrDisabled = fmt.Errorf("disabled")
@@ -116,10 +118,10 @@ var (
 	ErrStopped  = fmt.Errorf("stopped")
 )
 
-// Configure puts a configuration in force. The first one may have errors: the connections that it can use serve, the others
-// are left out. With errors in a later one nothing changes. Connections whose options are the same go on as they are; what
-// would keep a changed one from having a client is found before anything is touched. Every problem is logged; the last line
-// says what follows.
+// Configure puts a configuration in force. The first configuration may have errors: its valid connections
+// serve, the others are left out. An error in a later configuration prevents every change. Connections with
+// the same options continue as before; obstacles to a changed connection's client are found before any
+// change. Every problem is logged; the last line names the consequence.
 func (e *Engine) Configure(entries []config.Entry) error {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -170,12 +172,12 @@ func (e *Engine) Configure(entries []config.Entry) error {
 	e.mtx.Unlock()
 	e.logMemory(wanted)
 	e.findLeftovers()
-	e.adoptSpools() // before adopt: what is on disk is older
+	e.adoptSpools() // before adopt: records on disk are older
 	e.adopt()
 	return nil
 }
 
-// judge says whether a configuration that was read may be put in force, and logs what follows from its errors.
+// judge decides whether a configuration may be put in force, and logs the consequence of its errors.
 func (e *Engine) judge(parsed *config.Kafka, errors bool) error {
 	e.mtx.Lock()
 	first := e.config == nil
@@ -210,7 +212,7 @@ func (e *Engine) add(settings *config.Connection) {
 	e.connections.Store(&list)
 }
 
-// report writes the problems of a configuration file to the log, each with its severity.
+// report logs the problems of a configuration file, each with its severity.
 func (e *Engine) report(problems []config.Problem) {
 	for _, p := range problems {
 		level := host.Warning
@@ -221,7 +223,7 @@ func (e *Engine) report(problems []config.Problem) {
 	}
 }
 
-// connection finds one that the configuration in force has, whatever the case of its name.
+// connection finds a connection of the present configuration; the case of name is ignored.
 func (e *Engine) connection(name string) (*connection, error) {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
@@ -237,7 +239,7 @@ func (e *Engine) connection(name string) (*connection, error) {
 	}
 }
 
-// whyNone says why the configuration in force has no connection of that name.
+// whyNone returns the reason for a missing connection.
 func (e *Engine) whyNone(name string) string {
 	if why, ok := e.LeftOut(name); ok {
 		return leftOut + why
@@ -245,7 +247,7 @@ func (e *Engine) whyNone(name string) string {
 	return unknown
 }
 
-// byID returns the connection whose producer was opened with this number, or nil.
+// byID returns the connection of an opened producer's number, or nil.
 func (e *Engine) byID(id uint64) *connection {
 	list := *e.producers.Load()
 	if id >= uint64(len(list)) {
@@ -254,7 +256,7 @@ func (e *Engine) byID(id uint64) *connection {
 	return list[id]
 }
 
-// number binds a connection to the number of its gate. configuring must be held.
+// number binds a connection to the number of its gate. Caller must hold configuring.
 func (e *Engine) number(c *connection, id uint64) error {
 	list := *e.producers.Load()
 	switch known := e.byID(id); {
@@ -274,17 +276,17 @@ func (e *Engine) number(c *connection, id uint64) error {
 	return nil
 }
 
-// isStopped says whether Stop has been called.
+// isStopped reports whether Stop has been called.
 func (e *Engine) isStopped() bool {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	return e.stopped
 }
 
-// OpenProducer binds a gate and its number, which Take gets, to the connection of that name. It sets the gate's limits
-// and opens it. A connection has one gate: a second call for it brings the same gate and number. OpenProducer never
-// touches the network. Errors: ErrNotFound, ErrDisabled, ErrInvalid (no client can be made, or another number), each
-// logged; ErrStopped.
+// OpenProducer binds a gate and its number, for Take, to the connection of that name. It sets the gate's
+// limits and opens the gate. A connection has one gate: a second call must have the same gate and number.
+// OpenProducer never touches the network. Errors: ErrNotFound, ErrDisabled, ErrInvalid (no possible client,
+// or another number), each logged; ErrStopped.
 func (e *Engine) OpenProducer(name string, id uint64, gate *Gate) error {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -308,15 +310,15 @@ func (e *Engine) OpenProducer(name string, id uint64, gate *Gate) error {
 		host.Logf(e.log, host.Error, "no producer for connection '%s': %v", name, err)
 		return ErrInvalid
 	}
-	e.adopt() // frames of killed runs precede those of the gate, which the module hands over after the answer
+	e.adopt() // frames of killed runs come before the gate's frames; the module passes those after the answer
 	c.bind(gate)
 	return nil
 }
 
-// Stop delivers what is waiting for at most grace, and what is in memory only for flush_timeout_ms; meanwhile what must not
-// be lost is written to disk. Then it closes every client, which takes about 0.3 seconds at most, and counts and logs
-// what could not be delivered. Afterwards nothing of the host and no gate is used any more, and every other method answers
-// ErrStopped or does nothing. A second call waits for the first.
+// Stop delivers waiting records for at most grace, and records in memory only for flush_timeout_ms; meanwhile
+// durable records are written to disk. Then Stop closes every client, in about 0.3 seconds at most, and
+// counts and logs the undelivered records. After Stop the engine uses nothing of the host and no gate; every
+// other method returns ErrStopped or does nothing. A second call waits for the first.
 func (e *Engine) Stop(grace time.Duration) {
 	e.configuring.Lock()
 	e.mtx.Lock()
@@ -350,7 +352,7 @@ func (e *Engine) Stop(grace time.Duration) {
 	e.closeStaging()
 }
 
-// listSubscriptions gives those there are now.
+// listSubscriptions returns the present subscriptions.
 func (e *Engine) listSubscriptions() []*subscription {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()

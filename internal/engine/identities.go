@@ -2,8 +2,8 @@ package engine
 
 import "reskafka/internal/kafka/produce"
 
-// identities stores the identity of a connection's producer in the gate, which outlives the engine. It implements
-// produce.Identities.
+// identities stores the identity of a connection's producer in the gate; the gate outlives the engine.
+// Implements produce.Identities.
 type identities struct {
 	connection *connection
 	first      bool // the producer is the first of this engine, and may continue the identity of a dead one

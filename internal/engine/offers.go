@@ -6,10 +6,10 @@ import (
 	"reskafka/internal/kafka/consume"
 )
 
-// Offer is a connection of kafka.conf as the module knows it: it answers while the engine is slow or away.
+// Offer is a connection of the present configuration and its uses.
 type Offer struct {
 	Name           string
-	NoProducer     string // why it has none; empty = it has one
+	NoProducer     string // Offers lists the connections of the present configuration, in its order. A disabled configuration has none.
 	NoConsumer     string // why it has none; empty = it has one
 	RequestTimeout time.Duration
 	MessagesMax    int    // most bytes of one batch of messages

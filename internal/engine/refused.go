@@ -12,7 +12,7 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// Reason is why a call to produce was refused before its record existed: enum resk_refusal of
+// Reason is the cause of a refused call to produce, before its record existed: enum resk_refusal of
 // boundary/messages.h.
 type Reason uint32
 
@@ -78,9 +78,9 @@ func (e *Engine) allow(t *throttle.Throttle, key string, n int) (suppressed int,
 	return suppressed, ok
 }
 
-// tellRestNowAndThen logs suppressed events of the throttles, because the next event may never come. It also
-// checks the shared memory, sets the collector's policy, and cleans up after earlier runs. It runs until
-// Stop.
+// tellRestNowAndThen logs the throttles' suppressed events in intervals, because the next event may never
+// come. It also checks the shared memory, sets the collector's policy, and cleans up after earlier runs. It
+// runs until Stop.
 func (e *Engine) tellRestNowAndThen() {
 	defer close(e.rested)
 	defer host.Guard(e.log, "the log's throttle")

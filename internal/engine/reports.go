@@ -9,20 +9,19 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Report is what became of one record whose caller wants to know.
+// Report is the outcome of one record, for its caller.
 type Report struct {
-	Opaque    uint64 // as the caller gave it
+	Opaque    uint64 // the caller's value
 	Topic     string
 	Partition int32 // -1 when not known
 	Offset    int64 // -1 when not known
 	Err       error // nil = acknowledged
 }
 
-// Reports is a queue of reports for one of those who want them. Outcomes are put in by the outboxes, which must not wait,
-// and taken out by Next. It holds one entry for each record at most; whoever stages the records keeps that number
-// in bounds.
+// Reports is a queue of reports for one receiver. Outboxes add outcomes and must not wait; Next removes
+// outcomes. A record has one entry at most; the module limits the number of records.
 type Reports struct {
-	ID uint64 // what frames name
+	ID uint64 // the queue's number in frames
 
 	mtx    sync.Mutex
 	more   sync.Cond // queue or ended changed
@@ -34,7 +33,7 @@ type Reports struct {
 	tell func(*outbox.Record, error) // add, made a value once
 }
 
-// OpenReports makes the queue of that number. Errors: ErrStopped; ErrInvalid for a number that is used, which is logged.
+// OpenReports creates the queue of that number. Errors: ErrStopped; ErrInvalid for a number in use, logged.
 func (e *Engine) OpenReports(id uint64) (*Reports, error) {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
@@ -52,9 +51,9 @@ func (e *Engine) OpenReports(id uint64) (*Reports, error) {
 	return r, nil
 }
 
-// Next takes what is there, at most so many, and blocks until there is something. With again it returns what the last call did,
-// which the caller has lost, if that was anything. False when nothing will come any more: after Close, or when Stop has finished
-// and all was taken. Usable after Stop.
+// Next removes present reports, up to a limit, and blocks until there is one. again repeats the last result,
+// lost by the caller, unless the last result was empty. False means that no more reports follow: after Close,
+// or at the end of the queue after Stop. Usable after Stop.
 func (r *Reports) Next(most int, again bool) ([]Report, bool) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -67,12 +66,12 @@ func (r *Reports) Next(most int, again bool) ([]Report, bool) {
 	r.last = r.queue[:min(most, len(r.queue))]
 	r.queue = r.queue[len(r.last):]
 	if len(r.queue) == 0 {
-		r.queue = nil // its memory goes with last
+		r.queue = nil // last keeps its memory
 	}
 	return r.last, len(r.last) > 0
 }
 
-// Close empties the queue for good; Next answers false. The records go on. Idempotent, usable after Stop.
+// Close empties the queue for good; Next returns false. The records continue. Idempotent, usable after Stop.
 func (r *Reports) Close() {
 	r.engine.mtx.Lock()
 	delete(r.engine.reports, r.ID)
@@ -80,7 +79,7 @@ func (r *Reports) Close() {
 	r.end(true)
 }
 
-// end lets nothing in any more; with now set, nothing out either.
+// end refuses further entries; now also removes the present ones.
 func (r *Reports) end(now bool) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -91,7 +90,7 @@ func (r *Reports) end(now bool) {
 	r.more.Broadcast()
 }
 
-// add is the outbox.Record.Report of every record that names the queue.
+// add is the outbox.Record.Report of every record with this queue's number.
 func (r *Reports) add(record *outbox.Record, err error) {
 	report := Report{Opaque: record.Opaque, Topic: record.Topic, Partition: record.Partition, Offset: record.Offset, Err: err}
 	if err != nil {
@@ -115,8 +114,8 @@ func (e *Engine) endReports() {
 	}
 }
 
-// reportTo reads the field that asks for a report: it fills in the record's part. ok is false for one that is no such
-// field's value. A queue that is closed by now gets nothing.
+// reportTo reads the field with the report's address and sets the record's part. ok is false for an invalid
+// value. A closed queue gets nothing.
 func (t *taking) reportTo(r *outbox.Record, value []byte) (ok bool) {
 	if len(value) != frame.ReportSize {
 		return false

@@ -10,10 +10,9 @@ import (
 
 // OpenSource reads an event source's configuration file. It opens a new source for number 0, and otherwise
 // replaces the source of that number. An unknown number belongs to a source opened by an earlier engine: its
-// upper half is the kind. OpenSource returns the number, and the name of the connection to publish on, as in
-// kafka.conf. After a failure all problems have been logged, and the previous source of the number stays in
-// force. Errors: ErrNotFound (unknown kind, number of another kind), ErrInvalid; ErrStopped, which is not
-// logged.
+// upper half is the kind. OpenSource returns the number, and the connection's name, as in kafka.conf. After a
+// failure all problems are logged, and the previous source of the number stays in force. Errors: ErrNotFound
+// (unknown kind, number of another kind), ErrInvalid; ErrStopped, not logged.
 func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) (uint64, string, error) {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()

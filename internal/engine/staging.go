@@ -20,7 +20,7 @@ type staging struct {
 	run       *ingest.Run // nil = there is no shared memory, because of
 	err       error       // which is set before removed
 	removed   atomic.Bool // the folder is gone
-	warned    sync.Map    // connections whose records should be in shared memory and are not, by name
+	warned    sync.Map    // connections with records outside shared memory despite the option, by name
 	dead      []*ingest.Dead
 	leftovers map[string][]*leftover // by label, in order
 	told      map[string]bool        // logged lines about leftovers, once each
@@ -235,8 +235,7 @@ func (t *taking) adopt(l *leftover) (accepted int) {
 	return t.added - before
 }
 
-// sweep removes the folders of earlier runs that are no longer needed. Caller must hold the engine's
-// configuring.
+// sweep removes unneeded folders of earlier runs. Caller must hold the engine's configuring.
 func (e *Engine) sweep() {
 	e.staging.dead = slices.DeleteFunc(e.staging.dead, func(d *ingest.Dead) bool {
 		if d.Waiting() > 0 {

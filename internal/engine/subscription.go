@@ -12,9 +12,9 @@ import (
 	"reskafka/internal/kafka/consume"
 )
 
-// subscription is one membership of a connection's consumer group, for as long as a module wants it. The consumer
-// behind it is replaced when a reload changes the connection, and there is none while the connection is not in the
-// configuration in force.
+// subscription is one membership of a connection's consumer group, from a module's subscribe to its end. A
+// reload with a changed connection replaces the consumer; without the connection in the configuration there
+// is no consumer.
 type subscription struct {
 	connection *connection
 	topics     []string
@@ -23,16 +23,16 @@ type subscription struct {
 	mtx      sync.Mutex
 	consumer *consume.Consumer  // nil = there is none now
 	status   *kafka.Status      // of the last consumer
-	settings *config.Connection // what the next consumer is made with; nil = wait for a reload
+	settings *config.Connection // for the next consumer; nil = wait for a reload
 	changed  chan struct{}      // closed when settings or ended change
 	ended    bool
 }
 
-// batchMost is the most messages that one call of Next gives: enough that the call costs a message next to nothing. Their
-// bytes are bounded by the consumer.
+// batchMost is the limit of messages in one result of Next; at this number the cost of the call per message
+// is negligible. The consumer limits the bytes.
 const batchMost = 4000
 
-// noConsumer is why a connection cannot consume; empty = it can.
+// noConsumer returns the obstacle to a connection's consumer; empty = none.
 func noConsumer(settings *config.Connection) string {
 	if settings.GroupID == "" {
 		return "it has no group_id in kafka.conf"
@@ -40,7 +40,7 @@ func noConsumer(settings *config.Connection) string {
 	return settings.NoConsumer
 }
 
-// checkConsumer logs why a connection cannot consume, and returns that as an error.
+// checkConsumer logs the obstacle to a connection's consumer, and returns it as an error.
 func (e *Engine) checkConsumer(name string) error {
 	c, err := e.connection(name)
 	switch {
@@ -62,8 +62,8 @@ func (e *Engine) checkConsumer(name string) error {
 	return err
 }
 
-// Subscribe makes a connection a member of its group for topics, a comma-separated list. id is the number of the
-// subscription for every other call; no other subscription has it. Subscribe touches no network.
+// Subscribe makes a connection a member of its group for topics, a comma-separated list. id is the
+// subscription's number in every other call; no other subscription has it. Subscribe touches no network.
 func (e *Engine) Subscribe(name, topics string, id uint64, progress consume.Progress) error {
 	if err := e.checkConsumer(name); err != nil {
 		return err
@@ -105,7 +105,7 @@ func splitTopics(list string) []string {
 	return topics
 }
 
-// open makes the consumer. The subscription's mutex is held, or nobody else knows it yet.
+// open creates the consumer. Caller must hold the subscription's mutex, unless the subscription is new.
 func (s *subscription) open() error {
 	e := s.connection.engine
 	status := &kafka.Status{}
@@ -119,15 +119,15 @@ func (s *subscription) open() error {
 	return err
 }
 
-// subscription finds one by its number.
+// subscription finds a subscription by number.
 func (e *Engine) subscription(id uint64) *subscription {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	return e.subscriptions[id]
 }
 
-// Next blocks until the subscription has messages; false when it has ended. Only its own thread calls it. What
-// Progress does not count of the batch before comes again.
+// Next blocks until the subscription has messages; false after its end. Only for the subscription's own
+// thread. Messages of the last batch beyond Progress come again.
 func (e *Engine) Next(id uint64) (*consume.Batch, bool) {
 	s := e.subscription(id)
 	if s == nil {
@@ -149,7 +149,7 @@ func (e *Engine) Next(id uint64) (*consume.Batch, bool) {
 	}
 }
 
-// current gives the consumer, made anew when a reload has ended the one before.
+// current returns the consumer, a new one after a reload has ended the last one.
 func (s *subscription) current() (consumer *consume.Consumer, changed <-chan struct{}, ended bool) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
@@ -170,8 +170,8 @@ func (s *subscription) forget(consumer *consume.Consumer) {
 	}
 }
 
-// change puts other settings in force: the consumer ends once the callback under way has returned, and Next makes the
-// next one. nil = there is no such connection for now.
+// change puts other settings in force. The consumer ends after the running callback, and Next creates the
+// next one. nil = the connection is missing for now.
 func (s *subscription) change(settings *config.Connection) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
@@ -192,7 +192,7 @@ func (s *subscription) change(settings *config.Connection) {
 	s.changed = make(chan struct{})
 }
 
-// end has the subscription end as soon as the callback under way has returned; now = without waiting for that.
+// end ends the subscription after the running callback; now = at once.
 func (s *subscription) end(now bool) {
 	switch consumer := s.finish(); {
 	case consumer == nil:
@@ -203,14 +203,14 @@ func (s *subscription) end(now bool) {
 	}
 }
 
-// endWithin is end without waiting for a callback, and with a limit for what the brokers may take.
+// endWithin ends the subscription at once, with a limit for the brokers.
 func (s *subscription) endWithin(limit time.Duration) {
 	if consumer := s.finish(); consumer != nil {
 		consumer.CloseWithin(limit)
 	}
 }
 
-// finish lets no other consumer be made, and gives the one there is.
+// finish prevents further consumers, and returns the present one.
 func (s *subscription) finish() *consume.Consumer {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
@@ -221,15 +221,15 @@ func (s *subscription) finish() *consume.Consumer {
 	return s.consumer
 }
 
-// Unsubscribe ends a subscription: no callback begins any more, what was delivered is committed where auto-commit is on,
-// and Next answers false after that. It does not wait for a callback under way.
+// Unsubscribe ends a subscription: no callback begins after that, delivered messages are committed if
+// auto-commit is on, and Next returns false. Unsubscribe does not wait for a running callback.
 func (e *Engine) Unsubscribe(id uint64) {
 	if s := e.subscription(id); s != nil {
 		s.end(false)
 	}
 }
 
-// FreeSubscription ends a subscription if need be and forgets it.
+// FreeSubscription ends a subscription if necessary and forgets it.
 func (e *Engine) FreeSubscription(id uint64) {
 	s := e.subscription(id)
 	if s == nil {
@@ -241,8 +241,8 @@ func (e *Engine) FreeSubscription(id uint64) {
 	delete(e.subscriptions, id)
 }
 
-// Commit commits what a subscription has delivered; with current set, the message whose callback is under way counts as
-// delivered. It blocks until the broker has answered, request_timeout_ms at most.
+// Commit commits the delivered messages of a subscription; with current, the running callback's message
+// counts as delivered. It blocks until the broker's answer, for request_timeout_ms at most.
 func (e *Engine) Commit(id uint64, current bool) error {
 	s := e.subscription(id)
 	if s == nil {
@@ -261,7 +261,7 @@ func (e *Engine) Commit(id uint64, current bool) error {
 	return nil
 }
 
-// Pause holds the messages of some topics of a subscription back, of all when topics is empty, or lets them go on.
+// Pause withholds the messages of some topics of a subscription, of all for empty topics, or releases them.
 func (e *Engine) Pause(id uint64, topics string, on bool) error {
 	s := e.subscription(id)
 	if s == nil {

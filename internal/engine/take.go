@@ -19,9 +19,9 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Take takes over frames for the connection of that number: for each of them frame.Done is stored into its state when its
-// record is on disk or has had its outcome, or when the frame was dropped. The module hands frames over after OpenProducer has
-// returned. Take blocks for no I/O.
+// Take takes over frames for the connection of that number. frame.Done is stored into a frame's state after
+// its record is on disk or has its outcome, or after the frame is dropped. The module passes frames after
+// OpenProducer has returned. Take never blocks for I/O.
 func (e *Engine) Take(id uint64, r ingest.Range) {
 	e.living.RLock()
 	defer e.living.RUnlock()
@@ -30,18 +30,18 @@ func (e *Engine) Take(id uint64, r ingest.Range) {
 	}
 	if c := e.byID(id); c != nil {
 		e.takeRange(c, r)
-	} else if _, ok := e.dropped.Allow(throttleKey("(none)", "of a connection that is not open")); ok { // a module that breaks the contract
+	} else if _, ok := e.dropped.Allow(throttleKey("(none)", "of a connection that is not open")); ok { // after a violation of the module's contract
 		host.Logf(e.log, host.Error, "%d bytes of records came for connection number %d, which is not open", len(r.Frames), id)
 	}
 }
 
-// takeRange is Take for a connection that is open.
+// takeRange is Take for an open connection.
 func (e *Engine) takeRange(c *connection, r ingest.Range) {
 	t := takings.Get().(*taking)
 	defer t.putBack()
 	t.connection, t.handed = c, r
 	if err := frame.Walk(r.Frames, t.frame, t.damaged); err != nil {
-		// Cannot happen while the stage is right: the frames behind it are lost, which must not go unseen.
+		// Impossible with a correct stage. The log reports the frames lost behind it.
 		if _, ok := e.dropped.Allow(throttleKey(c.name, "behind one that cannot be read")); ok {
 			host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v; what is behind it is lost", c.name, err)
 		}
@@ -50,7 +50,7 @@ func (e *Engine) takeRange(c *connection, r ingest.Range) {
 	c.tellAlone()
 }
 
-// finish hands over to the outbox what it does not have yet.
+// finish passes the remaining records to the outbox.
 func (t *taking) finish() {
 	c := t.connection
 	if t.broken > 0 {
@@ -64,7 +64,7 @@ func (t *taking) finish() {
 	}
 }
 
-// handOver gives the outbox the records that there are.
+// handOver passes the collected records to the outbox.
 func (t *taking) handOver() {
 	c := t.connection
 	if t.recovered {
@@ -78,7 +78,7 @@ func (t *taking) handOver() {
 	t.forget()
 }
 
-// tellAlone logs, throttled, that there was no room for records in shared memory.
+// tellAlone logs, throttled, the records without room in shared memory.
 func (c *connection) tellAlone() {
 	now := c.gate.Load().Unshared.Load()
 	c.mtx.Lock()
@@ -90,7 +90,7 @@ func (c *connection) tellAlone() {
 	}
 }
 
-// takings are for one slab after the other: what they make of a slab is gone when the outbox has it.
+// takings are reused from slab to slab: they need their memory only until the outbox has the records.
 var takings = sync.Pool{New: func() any { return &taking{records: make([]outbox.Record, 0, takenMost)} }}
 
 // takenMost is how many records of a slab are handed to the outbox at once: few enough to stay in a processor's cache on the
@@ -107,10 +107,10 @@ func (t *taking) putBack() {
 	}
 }
 
-// ownKept is the most memory that is kept for the content of the next event.
+// ownKept is the limit of memory kept for the content of the next event.
 const ownKept = 64 << 10
 
-// forget lets go of the records that the outbox has.
+// forget drops the records passed to the outbox.
 func (t *taking) forget() {
 	clear(t.records)
 	clear(t.headed)
@@ -125,21 +125,21 @@ func (t *taking) forgetFields() {
 	}
 }
 
-// taking turns the frames of one slab into records, which point into the slab.
+// taking converts the frames of one slab to records. The records point into the slab.
 type taking struct {
 	connection *connection
 	records    []outbox.Record
-	headed     []outbox.Header // what the records' headers stand in
-	topic      string          // the last frame's, so that a run of one topic makes one string
+	headed     []outbox.Header // memory of the records' headers
+	topic      string          // the last frame's: a run of one topic needs one string
 	fields     []event.Field
-	reports    *Reports // of the last record that asked for one
+	reports    *Reports // of the last record with an address for its report
 	broken     int
 
 	own       []byte       // the content of an event's frame
 	handed    ingest.Range // the frames
-	recovered bool         // they are those of a leftover
+	recovered bool         // the frames of a leftover
 	added     int          // records
-	waiting   int          // frames of leftovers that wait for their source
+	waiting   int          // frames of leftovers in wait for their source
 }
 
 // add adds the record of a frame.
@@ -171,7 +171,7 @@ func (t *taking) frame(f *frame.Frame) {
 	if f.FieldCount() > 0 {
 		if err := t.headers(&r, f); err != nil {
 			t.lose(f, err)
-			if lost := r; lost.Report != nil { // a copy: only one that is lost is worth memory of its own
+			if lost := r; lost.Report != nil { // a copy: only a lost record is worth an allocation
 				lost.Report(&lost, err)
 			}
 			return
@@ -180,8 +180,8 @@ func (t *taking) frame(f *frame.Frame) {
 	t.add(f, &r)
 }
 
-// isTopic reports whether Kafka could have a topic of this name. The module has checked it, but a damaged one must not make queues
-// for names that nobody has chosen.
+// isTopic reports whether Kafka allows this name for a topic. The module checks the name too; this check
+// prevents queues for a damaged module's random names.
 func isTopic(name string) bool {
 	for i := range len(name) {
 		if !config.TopicByte(name[i]) {
@@ -193,7 +193,7 @@ func isTopic(name string) bool {
 
 var errNoTopic = errors.New("its topic is no name that Kafka allows")
 
-// headers adds what a frame of a record has fields for.
+// headers adds the fields of a record's frame.
 func (t *taking) headers(r *outbox.Record, f *frame.Frame) error {
 	var fault error
 	from := len(t.headed)
@@ -201,7 +201,7 @@ func (t *taking) headers(r *outbox.Record, f *frame.Frame) error {
 		switch {
 		case fd.Kind != frame.KindReport:
 			t.headed = append(t.headed, outbox.Header{Name: t.name(fd.Name), Value: fd.Value})
-		case t.recovered: // who asked for it is gone
+		case t.recovered: // its receiver is gone
 		case !t.reportTo(r, fd.Value):
 			fault = errNoReport
 		}
@@ -210,7 +210,8 @@ func (t *taking) headers(r *outbox.Record, f *frame.Frame) error {
 	return cmp.Or(err, fault)
 }
 
-// name makes a string of a header's name, or takes that of a header before it: most records of a slab have the same ones.
+// name returns a header's name as a string, if possible that of an earlier header: most records of a slab
+// have the same names.
 func (t *taking) name(name []byte) string {
 	for i := range min(len(t.headed), namesMost) {
 		if known := t.headed[len(t.headed)-1-i].Name; known == string(name) {
@@ -225,7 +226,7 @@ const namesMost = 8
 
 var errNoReport = errors.New("what asks for a report cannot be read")
 
-// event has the frame's source make a record of its fields.
+// event makes a record from the frame's fields, with the frame's source.
 func (t *taking) event(f *frame.Frame) {
 	find := t.connection.engine.source
 	if t.recovered {
@@ -236,7 +237,7 @@ func (t *taking) event(f *frame.Frame) {
 		t.lose(f, ErrNotFound)
 		return
 	}
-	// The encoder looks at some bytes twice, so they must not change meanwhile.
+	// The encoder reads some bytes twice, so the bytes must stay constant.
 	var err error
 	if t.own, err = f.Own(t.own); err != nil {
 		t.lose(f, err)
@@ -247,7 +248,7 @@ func (t *taking) event(f *frame.Frame) {
 		t.lose(f, err)
 		return
 	}
-	accepted := time.Unix(0, f.AcceptedNS) // and not now: a header that says the time agrees with the record's own
+	accepted := time.Unix(0, f.AcceptedNS) // as opposed to now: equals the record's own time
 	message, err := t.encode(source, accepted)
 	if err != nil {
 		t.lose(f, err)
@@ -259,8 +260,8 @@ func (t *taking) event(f *frame.Frame) {
 	})
 }
 
-// addField adds a field of an event. Its name is that of the event before, which had it in the same place, if it is the
-// same: a string for each name would be most of what a call record allocates.
+// addField adds a field of an event. An equal name in the same place of the last event is reused: new strings
+// for names would be most of a call record's allocations.
 func (t *taking) addField(fd frame.Field) {
 	at := len(t.fields)
 	t.fields = slices.Grow(t.fields, 1)[:at+1]
@@ -271,8 +272,8 @@ func (t *taking) addField(fd frame.Field) {
 	t.fields[at] = eventField(name, fd)
 }
 
-// encode ends a panic at the one event that it is about: the others of its slab go their way, and the next start does not
-// come to the same one again.
+// encode limits a panic to one event: the other events of the slab continue, and the next start does not
+// repeat the panic.
 func (t *taking) encode(source event.Source, accepted time.Time) (m event.Message, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -286,10 +287,10 @@ func (t *taking) encode(source event.Source, accepted time.Time) (m event.Messag
 
 var errPanic = errors.New("a defect of the event source")
 
-// notEncodable is the reason for dropping a frame that could not become a record.
+// notEncodable is the reason for a dropped frame without a possible record.
 const notEncodable = "not encodable"
 
-// lose is for a frame that cannot become a record.
+// lose drops a frame without a possible record.
 func (t *taking) lose(f *frame.Frame, err error) {
 	what := fmt.Sprintf("for topic '%s'", f.Topic)
 	if f.Source != 0 {
@@ -298,10 +299,10 @@ func (t *taking) lose(f *frame.Frame, err error) {
 	t.drop(what, f, err)
 }
 
-// damaged is for a frame that cannot even be read.
+// damaged drops an unreadable frame.
 func (t *taking) damaged(f *frame.Frame, err error) { t.drop("that cannot be read", f, err) }
 
-// drop counts a frame that is no record, gives back what it held, and says so.
+// drop counts a frame without a record, releases its memory, and logs the reason.
 func (t *taking) drop(what string, f *frame.Frame, err error) {
 	t.broken++
 	t.connection.gate.Load().Dropped.Add(1)
@@ -312,7 +313,7 @@ func (t *taking) drop(what string, f *frame.Frame, err error) {
 	t.connection.tellDropped(what+" dropped, "+notEncodable, 1, err)
 }
 
-// eventField reads one field as its kind says; a value of the wrong length is left as text.
+// eventField reads one field by its kind; a value of the wrong length stays text.
 func eventField(name string, fd frame.Field) event.Field {
 	field := event.Field{Name: name, Kind: event.Kind(fd.Kind), Text: fd.Value}
 	switch {

@@ -71,8 +71,8 @@ func (e *Engine) CreateTopic(ctx context.Context, name, topic string, partitions
 	return admin.CreateTopic(ctx, settings, topic, partitions, replication, e.log)
 }
 
-// createLater creates the topic of an event source in the background, with retries: brokers may be away at
-// Asterisk's start. It ends with the source. Caller must hold configuring.
+// createLater creates the topic of an event source in the background, with retries: the brokers may be
+// unreachable at Asterisk's start. It ends with the source. Caller must hold configuring.
 func (e *Engine) createLater(c *connection, source event.Source) {
 	topic := source.Topic()
 	if topic.Partitions == 0 && topic.Replication == 0 {
