@@ -13,7 +13,7 @@ import (
 	"reskafka/internal/ingest"
 )
 
-// slabOf is a slab as a busy stage hands it over: 64 KiB of one kind of frame.
+// slabOf is a slab of a busy stage: 64 KiB of one kind of frame.
 func slabOf(f frametest.Frame) (slab []byte, frames int) {
 	f.Charge = uint32(len(f.Value))
 	for len(slab) < 60<<10 {
@@ -23,7 +23,7 @@ func slabOf(f frametest.Frame) (slab []byte, frames int) {
 	return slab, frames
 }
 
-// callRecord is what modules/cdr_kafka.c leaves in the stage.
+// callRecord is a frame of modules/cdr_kafka.c.
 var callRecord = frametest.Frame{AcceptedNS: 1, Source: 1, Fields: []frame.Field{
 	frametest.Text("clid", "\"Alice\" <100>"), frametest.Text("src", "100"), frametest.Text("dst", "200"),
 	frametest.Text("dcontext", "default"), frametest.Text("channel", "PJSIP/100-00000001"),
@@ -35,13 +35,12 @@ var callRecord = frametest.Frame{AcceptedNS: 1, Source: 1, Fields: []frame.Field
 	frametest.Text("uniqueid", "1700000000.1"), frametest.Text("userfield", ""),
 }}
 
-// anyStates stand for the states of frames that come again and again.
+// anyStates are states for repeated frames.
 var anyStates [1 << 13]atomic.Uint32
 
 func anyState(at int) *atomic.Uint32 { return &anyStates[at/8%len(anyStates)] }
 
-// BenchmarkTake measures the way of records from Take to their acknowledgement. The broker, which throws them away, is
-// in the same process and counts too.
+// BenchmarkTake measures records from Take to their acknowledgement, with the broker in the same process.
 func BenchmarkTake(b *testing.B) {
 	value := make([]byte, 100)
 	for name, f := range map[string]frametest.Frame{
@@ -63,7 +62,7 @@ func BenchmarkTake(b *testing.B) {
 			runtime.ReadMemStats(&before)
 			b.ResetTimer()
 			for range b.N {
-				for s.HeldFrames.Load() > 50_000 { // as callers do at the limit: they come again
+				for s.HeldFrames.Load() > 50_000 { // as for callers at the limit
 					time.Sleep(100 * time.Microsecond)
 				}
 				s.HeldFrames.Add(int64(frames))

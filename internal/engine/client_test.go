@@ -12,12 +12,12 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// TestClientHasWhatAnOutboxLooksFor holds that nothing of the producer's is hidden by what stands for it.
+// TestClientHasWhatAnOutboxLooksFor verifies that client has all of the producer's methods.
 func TestClientHasWhatAnOutboxLooksFor(t *testing.T) {
 	without := map[string]bool{
 		"Underway":   true, // for tests
-		"Carries":    true, // for whoever makes one
-		"RememberBy": true, // for the client, which makes one
+		"Carries":    true, // for the producer's owner
+		"RememberBy": true, // for client, the producer's owner
 	}
 	ours, theirs := reflect.TypeFor[*client](), reflect.TypeFor[*produce.Producer]()
 	for theirs := range theirs.Methods() {
@@ -54,7 +54,7 @@ func (r *rig) clientOf(t *testing.T, name string) *client {
 	return client
 }
 
-// sent has a client carry one record and gives its outcome.
+// sent sends one record through a client and returns its outcome.
 func sent(t *testing.T, c *client) error {
 	t.Helper()
 	outcome := make(chan error, 1)
@@ -83,7 +83,7 @@ func TestClientIsMadeByTheFirstRecord(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		acknowledged <- 1 // as a client may that does not know the bounds of a batch
+		acknowledged <- 1 // valid for a client without knowledge of a batch's limits
 	})
 	select {
 	case <-acknowledged:
@@ -114,8 +114,8 @@ func TestClientThatEndsBeforeThereIsARecord(t *testing.T) {
 	}
 }
 
-// TestClientWhoseFilesAreGone takes a key away between who opened the producer and the first record: what is produced waits, and
-// the log says for what.
+// TestClientWhoseFilesAreGone removes a key between OpenProducer and the first record: the records wait, and
+// the log names the missing file.
 func TestClientWhoseFilesAreGone(t *testing.T) {
 	certificate, key := writeCertificate(t)
 	secret, err := os.ReadFile(key)

@@ -13,7 +13,7 @@ import (
 	"reskafka/internal/spool"
 )
 
-// machine is the clock of a machine that is set while engines run on it.
+// machine is the clock of a machine, set during the run of engines.
 type machine struct {
 	mtx    sync.Mutex
 	wall   time.Time
@@ -40,7 +40,7 @@ func (m *machine) set(to time.Time) {
 	m.wall = to
 }
 
-// putAt stages records as the machine's clock stamps them.
+// putAt stages records with the machine's time.
 func (s *stage) putAt(m *machine, from, to int) {
 	frames := numbered("t", "k", from, to)
 	for i := range frames {
@@ -49,15 +49,15 @@ func (s *stage) putAt(m *machine, from, to int) {
 	s.put(frames...)
 }
 
-// TestSpoolMaxHours_ClockIsSet_AllDelivered guards call records against clocks: with spool_max_hours = 1 and an outage of 50
-// minutes, over which the clock is set and the process is killed, no record may become a dead letter.
+// TestSpoolMaxHours_ClockIsSet_AllDelivered verifies that no clock makes call records dead letters:
+// spool_max_hours = 1, an outage of 50 minutes, the clock set meanwhile, and a kill.
 func TestSpoolMaxHours_ClockIsSet_AllDelivered(t *testing.T) {
 	today := time.Date(2026, time.November, 30, 12, 0, 0, 0, time.UTC)
 	year1970, year2106 := time.Unix(60, 0), time.Date(2106, 2, 7, 6, 28, 15, 0, time.UTC)
 	for _, c := range []struct {
 		name         string
 		start        time.Time
-		outage, kill func(before time.Time) time.Time // what the clock is set to in the outage, and over the kill
+		outage, kill func(before time.Time) time.Time // the clock's settings in the outage, and across the kill
 	}{
 		{"1970, set in the outage", year1970, func(time.Time) time.Time { return today }, nil},
 		{"1970, killed, today", year1970, nil, func(time.Time) time.Time { return today }},
@@ -90,7 +90,7 @@ func TestSpoolMaxHours_ClockIsSet_AllDelivered(t *testing.T) {
 			s.putAt(m, 20, 40)
 			r.spooled("one", 40)
 			m.pass(20 * time.Minute)
-			if err := os.CopyFS(killed, os.DirFS(dir)); err != nil { // as a kill leaves it
+			if err := os.CopyFS(killed, os.DirFS(dir)); err != nil { // the state after a kill
 				t.Fatal(err)
 			}
 			r.Stop(0)
@@ -113,8 +113,8 @@ func TestSpoolMaxHours_ClockIsSet_AllDelivered(t *testing.T) {
 	}
 }
 
-// TestSpoolMaxHours_TimeIsOver_LogHasCountAgeAndOption guards the line about what has waited for too long, and the command that it
-// names: a retry gives everything its hours anew.
+// TestSpoolMaxHours_TimeIsOver_LogHasCountAgeAndOption verifies the log line for expired records, and its
+// command: a retry gives the records their full time again.
 func TestSpoolMaxHours_TimeIsOver_LogHasCountAgeAndOption(t *testing.T) {
 	m := &machine{wall: time.Date(2026, time.November, 30, 12, 0, 0, 0, time.UTC), uptime: time.Minute}
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
@@ -122,7 +122,7 @@ func TestSpoolMaxHours_TimeIsOver_LogHasCountAgeAndOption(t *testing.T) {
 	r := startIn(t, newLines(), t.TempDir())
 	r.clock = m.clock()
 	r.configure(section("one", b.address(), onDisk, "spool_max_hours = 1", "reconnect_backoff_max_ms = 100",
-		"message_timeout_ms = 1000")) // after which the client returns what it tries again
+		"message_timeout_ms = 1000")) // after this time the client returns its retries
 	s := r.open("one")
 	s.putAt(m, 0, 39)
 	r.spooled("one", 39)

@@ -9,7 +9,7 @@ import (
 	"unsafe"
 )
 
-// The policy is in force soon after an engine has been started, and its ballast is addresses only: nobody has touched it.
+// The policy is in force soon after the engine's start, and the ballast has addresses only, no memory.
 func TestTheCollectorsPolicy(t *testing.T) {
 	start(t, newLines())
 	select {

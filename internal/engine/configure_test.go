@@ -57,7 +57,7 @@ func TestGateFollowsTheConfiguration(t *testing.T) {
 		want(one, tight)
 		want(two, standard)
 	}
-	// What the module does when it finds a slot shut: it opens it again.
+	// The module opens a shut slot again.
 	r.configure(changed)
 	if err := r.OpenProducer("one", one.id, &one.Gate); err != nil {
 		t.Error(err)
@@ -65,7 +65,7 @@ func TestGateFollowsTheConfiguration(t *testing.T) {
 	want(one, tight)
 }
 
-// TestOutcomesGiveBack holds that nothing stays counted against the limits, whatever became of it.
+// TestOutcomesGiveBack verifies that every outcome frees its share of the limits.
 func TestOutcomesGiveBack(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000"}))
 	r := start(t, newLines())
@@ -96,7 +96,7 @@ func TestOutcomesGiveBack(t *testing.T) {
 	})
 }
 
-// TestStagedCountsAsWaiting holds that what the engine has not taken yet is accounted for.
+// TestStagedCountsAsWaiting verifies that records in the stage are accounted for.
 func TestStagedCountsAsWaiting(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t)))
@@ -108,7 +108,7 @@ func TestStagedCountsAsWaiting(t *testing.T) {
 	}
 }
 
-// TestNothingIsBetweenStageAndEngine holds that what has left the stage and has not been taken yet is waited for.
+// TestNothingIsBetweenStageAndEngine verifies the wait for records between the stage and Take.
 func TestNothingIsBetweenStageAndEngine(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t)))
@@ -165,7 +165,7 @@ func TestFaultyFileChangesNothing(t *testing.T) {
 	b.consumed(t, "t", 2)
 }
 
-// TestFaultyFirstFile holds that an engine goes without connections until it gets a file that is right.
+// TestFaultyFirstFile verifies an engine without connections until its first correct file.
 func TestFaultyFirstFile(t *testing.T) {
 	r := start(t, newLines())
 	if err := r.Configure(configtest.Read("[one]\ntype = connection\nacks = many\n")); err != ErrInvalid {
@@ -178,8 +178,8 @@ func TestFaultyFirstFile(t *testing.T) {
 	r.open("one")
 }
 
-// TestSameClient holds that a client stays, with its connection to the broker, through every reload that changes none
-// of the options it was made with.
+// TestSameClient verifies that a client, with its connection to the broker, survives every reload without a
+// change of its options.
 func TestSameClient(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	nobody := refusedAddress(t)
@@ -217,7 +217,7 @@ func TestSameClient(t *testing.T) {
 			t.Errorf("%s: states %s, before %s", what, got, states)
 		}
 	}
-	for i, between := range []string{one, section("two", nobody)} { // changed where it is, and while it was away
+	for i, between := range []string{one, section("two", nobody)} { // changed in place, and while it was missing
 		r.configure(between)
 		r.configure(section("one", b.address(), fmt.Sprintf("client_id = other%d", i)))
 		put()
@@ -255,8 +255,8 @@ func writeCertificate(t *testing.T) (certificate, key string) {
 	return certificate, key
 }
 
-// TestClientThatCannotBeMade takes a key file away between the check of the configuration and its use: while the line
-// about another problem is written. No connection may have changed.
+// TestClientThatCannotBeMade removes a key file between the check and the use of a configuration, during
+// another problem's log line. No connection may change.
 func TestClientThatCannotBeMade(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	certificate, key := writeCertificate(t)
@@ -268,7 +268,7 @@ func TestClientThatCannotBeMade(t *testing.T) {
 		}
 	}
 	r := start(t, log)
-	names := []string{"a", "b", "c", "d", "e"} // whichever is looked at first
+	names := []string{"a", "b", "c", "d", "e"} // for any order
 	conf := func(options ...string) string {
 		var text strings.Builder
 		for _, name := range names {
@@ -302,8 +302,8 @@ func TestClientThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// TestOpenWhileConfiguring opens a connection while its options change: whichever comes first, the client must be of
-// the options in force.
+// TestOpenWhileConfiguring opens a connection during a change of its options: in each order the client must
+// have the present options.
 func TestOpenWhileConfiguring(t *testing.T) {
 	nobody := refusedAddress(t)
 	for i := range 200 {
@@ -320,7 +320,7 @@ func TestOpenWhileConfiguring(t *testing.T) {
 		})
 		both.Go(func() {
 			<-begin
-			time.Sleep(time.Duration(i) * time.Microsecond) // where in the reload it comes
+			time.Sleep(time.Duration(i) * time.Microsecond) // a different moment of the reload
 			if err := r.OpenProducer("one", 1, &gate); err != nil {
 				t.Error(err)
 			}
@@ -342,7 +342,7 @@ func remove(t *testing.T, path string) {
 	}
 }
 
-// TestFailedConnection holds that a connection whose outbox has panicked takes nothing more, whatever is tried.
+// TestFailedConnection verifies that a connection with a panicked outbox accepts no record by any call.
 func TestFailedConnection(t *testing.T) {
 	nobody := refusedAddress(t)
 	r := start(t, newLines())
@@ -351,7 +351,7 @@ func TestFailedConnection(t *testing.T) {
 	c := r.byID(s.id)
 	c.Panicked("boom")
 	r.log.want(t, 1, "error: the engine panicked in the outbox of connection 'one', this is a defect: boom")
-	c.Dropped("t", "engine stopped", 3, nil) // it gives up what it has at once, not when the engine stops
+	c.Dropped("t", "engine stopped", 3, nil) // its records are given up at once, before the engine's stop
 	r.log.want(t, 1, "error: connection 'one': 3 record(s) for topic 't' dropped, engine stopped")
 	r.configure(section("one", nobody, "linger_ms = 7"))
 	if err := r.OpenProducer("one", s.id, &s.Gate); err != ErrInvalid || s.Open.Load() != 0 {

@@ -56,7 +56,7 @@ func TestDoor_OutageThenKill_RecordsArriveAsPut(t *testing.T) {
 			time.Sleep(time.Second) // the outage
 			release()
 			time.Sleep(300 * time.Millisecond)
-			w.Tell('s') // so that what it counts is exact; the last frames still linger
+			w.Tell('s') // makes the counts exact; the last frames still linger
 			w.Kill()
 			d.Drain()
 			r.TakeRest(d.Rest())

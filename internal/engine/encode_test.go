@@ -22,8 +22,8 @@ func (brokenSource) Encode([]event.Field, time.Time) (event.Message, error) {
 	panic("cannot do it")
 }
 
-// TestAnEventThatCannotBeEncodedIsLostAlone holds that a panic costs its own event, and neither the other records of its
-// slab nor the next start, which finds the frame again if nobody is done with it.
+// TestAnEventThatCannotBeEncodedIsLostAlone verifies that a panic costs one event only: the other records of
+// its slab arrive, and the next start does not find the frame again.
 func TestAnEventThatCannotBeEncodedIsLostAlone(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	spool := t.TempDir()

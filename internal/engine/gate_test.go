@@ -7,8 +7,9 @@ import (
 	"reskafka/internal/config/configtest"
 )
 
-// TestGate_MemoryBesideDisk_KeepsTheQueuesLimits guards that a record that waits in memory only is refused at the queue's limits
-// although call records of the same connection, which go to disk, are let in beyond them: it was accepted and dropped later.
+// TestGate_MemoryBesideDisk_KeepsTheQueuesLimits verifies that records in memory only are refused at the
+// queue's limits, while call records of the same connection go to disk beyond the limits. Such records were
+// accepted and dropped later.
 func TestGate_MemoryBesideDisk_KeepsTheQueuesLimits(t *testing.T) {
 	queue := []string{"queue_buffering_max_messages = 1000", "queue_buffering_max_kbytes = 5"}
 	r := startIn(t, newLines(), t.TempDir())

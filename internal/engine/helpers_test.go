@@ -33,19 +33,19 @@ import (
 	"reskafka/test/port"
 )
 
-// busy is how much longer than it ought to something may take on a machine with much else to do. What the tests with it hold would
-// else take a minute or more, socket_timeout_ms for example.
+// busy is the allowed delay on a busy machine. The tested faults would take a minute or more,
+// socket_timeout_ms for example.
 const busy = 15 * time.Second
 
 // inTime is an option with which a test message is sent however busy the machine is.
 const inTime = "request_timeout_ms = 20000"
 
-// patience is how long a test waits for what must happen; it is reached only by a failing one.
+// patience is the limit of a wait; only a failing test reaches the limit.
 const patience = 20 * time.Second
 
 var theSystem = host.System{EntityID: "00:11:22:33:44:55", Name: "pbx", Version: "22.5.0", Hostname: "host.example"}
 
-// broker is a cluster of one broker that counts who connects.
+// broker is a cluster of one broker and counts connections.
 type broker struct {
 	*kfake.Cluster
 	connects atomic.Int64
@@ -82,7 +82,7 @@ func newBroker(t testing.TB, opts ...kfake.Opt) *broker {
 
 func (b *broker) address() string { return b.ListenAddrs()[0] }
 
-// hold keeps every produce request unanswered until release is called; asked gets one for each.
+// hold withholds the answers to produce requests until release is called; asked gets a value for each.
 func (b *broker) hold(t *testing.T) (asked <-chan struct{}, release func()) {
 	seen, gone := make(chan struct{}, 1000), make(chan struct{})
 	b.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -96,7 +96,7 @@ func (b *broker) hold(t *testing.T) (asked <-chan struct{}, release func()) {
 	return seen, release
 }
 
-// consumed is all there is of a topic, read once it holds n records; the test fails if it holds more.
+// consumed returns all records of a topic after its record n; more records fail the test.
 func (b *broker) consumed(t *testing.T, topic string, n int) []*kgo.Record {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.DisableClientMetrics(),
@@ -127,10 +127,10 @@ func (b *broker) consumed(t *testing.T, topic string, n int) []*kgo.Record {
 	return records
 }
 
-// refusedAddress is one where nobody listens.
+// refusedAddress is an address without a listener.
 func refusedAddress(t testing.TB) string { return port.Refused(t) }
 
-// silentAddress is one where connections are accepted and nobody says a word.
+// silentAddress accepts connections and sends nothing.
 func silentAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -155,7 +155,7 @@ func silentAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// section is a connection of kafka.conf that is quick to try again.
+// section is a connection of kafka.conf with short retry times.
 func section(name, brokers string, options ...string) string {
 	lines := []string{"[" + name + "]", "type = connection", "brokers = " + brokers, "reconnect_backoff_ms = 20",
 		"reconnect_backoff_max_ms = 100"}
@@ -165,14 +165,14 @@ func section(name, brokers string, options ...string) string {
 // inMemory is the option with which nothing of a connection goes to disk.
 const inMemory = "durability = memory"
 
-// lines is a host.Logger that keeps what it is given.
+// lines is a host.Logger and stores its lines.
 type lines struct {
 	on func(text string) // called with every line, if not nil
 
 	mtx    sync.Mutex
 	all    []string // level: text
 	closed bool
-	late   []string // that came when closed
+	late   []string // lines after the close
 	woken  chan struct{}
 }
 
@@ -195,7 +195,7 @@ func (l *lines) Log(level host.Level, _ string, _ int, _, text string) {
 	}
 }
 
-// with gives the lines that contain all of the parts.
+// with returns the lines with all of the parts.
 func (l *lines) with(parts ...string) []string {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -228,7 +228,7 @@ type rig struct {
 	numbers atomic.Uint64 // how many were given to subscriptions and queues of reports
 }
 
-// start starts an engine that the test's end stops.
+// start starts an engine for the time of the test.
 func start(t testing.TB, log *lines) *rig { return startIn(t, log, t.TempDir()) }
 
 // startIn is start with the directory for spools of another engine.
@@ -240,7 +240,7 @@ func startIn(t testing.TB, log *lines, dir string) *rig {
 	return r
 }
 
-// configure puts a configuration in force that must be right.
+// configure puts a valid configuration in force.
 func (r *rig) configure(text ...string) {
 	r.t.Helper()
 	if err := r.Configure(configtest.Read(strings.Join(text, ""))); err != nil {
@@ -248,11 +248,11 @@ func (r *rig) configure(text ...string) {
 	}
 }
 
-// stage stands in for the stage of a connection: it counts as stage/ does, and hands over at once.
+// stage replaces a connection's stage: it has the counts of stage/, and hands slabs over at once.
 type stage struct {
 	Gate
 	HeldFrames, HeldCharge held.Count
-	turn                   int // of put: whether the engine may use the slab where it is
+	turn                   int // of put: whether the engine may use the slab in place
 
 	id   uint64
 	name string
@@ -266,7 +266,7 @@ func (r *rig) open(name string) *stage {
 	return s
 }
 
-// stage is a stage that the engine does not know yet.
+// stage returns a stage still unknown to the engine.
 func (r *rig) stage(name string) *stage {
 	s := &stage{name: name, rig: r, id: number(name)}
 	s.HeldFrames.Of(&s.DoneFrames)
@@ -281,21 +281,21 @@ func (r *rig) bind(s *stage) {
 	}
 }
 
-// number is the gate's number of a connection: each name has its own.
+// number is the gate's number of a connection, unique to the name.
 func number(name string) uint64 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(strings.ToLower(name)))
 	return uint64(h.Sum32()%maxNumber) + 1
 }
 
-// subscribe is Subscribe with a number that no other subscription has.
+// subscribe calls Subscribe with a number of its own.
 func (r *rig) subscribe(name, topics string, progress consume.Progress) (uint64, error) {
 	id := r.numbers.Add(1)
 	return id, r.Subscribe(name, topics, id, progress)
 }
 
-// put stages frames and has the engine take them as one slab. Every second slab is spoilt at once, as one that does not stay. The
-// charge of a frame is the length of its value.
+// put stages frames and passes them to the engine as one slab. Every second slab is spoilt at once, as a
+// temporary slab is. The charge of a frame is the length of its value.
 func (s *stage) put(frames ...frametest.Frame) {
 	var slab []byte
 	for _, f := range frames {
@@ -305,7 +305,7 @@ func (s *stage) put(frames ...frametest.Frame) {
 	s.take(slab, len(frames), charge(frames))
 }
 
-// take hands over a slab that counts as so many frames.
+// take passes a slab with that count of frames.
 func (s *stage) take(slab []byte, frames int, charge int64) {
 	s.HeldFrames.Add(int64(frames))
 	s.HeldCharge.Add(charge)
@@ -319,7 +319,7 @@ func (s *stage) take(slab []byte, frames int, charge int64) {
 	s.Handed.Add(int64(frames))
 }
 
-// spoil overwrites all of a slab but the states of its frames.
+// spoil overwrites a slab except the states of its frames.
 func spoil(slab []byte) {
 	for at := 0; len(slab)-at >= frame.HeaderSize; {
 		size := int(binary.NativeEndian.Uint32(slab[at:]))
@@ -340,7 +340,7 @@ func charge(frames []frametest.Frame) int64 {
 	return sum
 }
 
-// numbered are records of one key whose values count from from to to-1.
+// numbered returns records of one key with the values from from to to-1.
 func numbered(topic, key string, from, to int) []frametest.Frame {
 	var frames []frametest.Frame
 	for i := from; i < to; i++ {
@@ -351,7 +351,7 @@ func numbered(topic, key string, from, to int) []frametest.Frame {
 	return frames
 }
 
-// eventually waits until something is so that tells nobody.
+// eventually waits for a state without a notice.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
@@ -363,20 +363,20 @@ func eventually(t testing.TB, what string, so func() bool) {
 	}
 }
 
-// settled waits until everything staged has had its outcome and has been given back.
+// settled waits until every staged record has its outcome and its memory is free.
 func (s *stage) settled() {
 	s.rig.t.Helper()
 	eventually(s.rig.t, "all is given back", func() bool { return s.HeldFrames.Load() == 0 && s.HeldCharge.Load() == 0 })
 }
 
-// shown is what commands see of a connection, and its accounts.
+// shown is a connection's status and its accounts.
 type shown struct {
 	console.ConnectionStatus
 	Totals account.Account
 	Topics map[string]account.Account
 }
 
-// status is what commands see of a connection; its account is checked.
+// status returns a connection's status; its account is checked.
 func (r *rig) status(name string) shown {
 	r.t.Helper()
 	s, ok := r.Connection(name)
@@ -412,12 +412,12 @@ func (r *rig) onDisk(name string) *metrics.Values {
 	return s.Numbers
 }
 
-// dropped is how many records a connection has dropped for that reason.
+// dropped is the number of a connection's records dropped for that reason.
 func dropped(c account.Account, reason string) uint64 { return c.Dropped[reason] }
 
 var recordCount = regexp.MustCompile(`\b(\d+) (?:more )?record\(s\) `)
 
-// records adds up the numbers of records in the lines that have all of these parts.
+// records adds up the numbers of records in the lines with all of these parts.
 func (l *lines) records(parts ...string) (sum int) {
 	for _, line := range l.with(parts...) {
 		if m := recordCount.FindStringSubmatch(line); m != nil {
@@ -428,8 +428,8 @@ func (l *lines) records(parts ...string) (sum int) {
 	return sum
 }
 
-// swallowingAddress is one whose machine drops every attempt to connect, as a firewall does: the queue of a listener that nobody
-// accepts from is full.
+// swallowingAddress drops every attempt to connect, as a firewall does: its listener never accepts, and its
+// queue is full.
 func swallowingAddress(t *testing.T) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

@@ -18,7 +18,7 @@ func (l *lines) lastLine() string {
 	return l.all[len(l.all)-1]
 }
 
-// A PBX that records calls must not stop because one of several connections is wrong.
+// One faulty connection of several must not stop a PBX.
 func TestConfigure_OneBadConnectionAtLoad_OthersServe(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
@@ -57,7 +57,7 @@ func TestConfigure_OneBadConnectionAtLoad_OthersServe(t *testing.T) {
 		t.Errorf("call records go to %q, %v", name, err)
 	}
 
-	// With the mistake still in it a reload changes nothing; without it the connection comes.
+	// A reload with the mistake changes nothing; a reload without it adds the connection.
 	faulty := section("two", b.address()) + section("bad", b.address(), "acks = some")
 	if err := r.Configure(configtest.Read(faulty)); err != ErrInvalid {
 		t.Errorf("a reload with an error: %v", err)

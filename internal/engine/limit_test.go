@@ -10,12 +10,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// iceListener is a broker's listener that can be frozen, as a process that was stopped: what comes is not read any more, and
-// connections are made by the kernel alone.
+// iceListener is a broker's listener with a switch for a freeze, as of a stopped process: nothing is read,
+// and only the kernel accepts connections.
 type iceListener struct {
 	net.Listener
 	mtx sync.Mutex
-	ice chan struct{} // while it is open nothing is read; nil = never frozen
+	ice chan struct{} // an open channel stops the reading; nil = never frozen
 }
 
 type iceConn struct {
@@ -44,7 +44,7 @@ func (c *iceConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// freezing is a broker, and what freezes it until the test ends.
+// freezing returns a broker, and its freeze until the test's end.
 func freezing(t *testing.T, opts ...kfake.Opt) (b *broker, freeze func()) {
 	l := &iceListener{}
 	b = newBroker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {
@@ -61,8 +61,8 @@ func freezing(t *testing.T, opts ...kfake.Opt) (b *broker, freeze func()) {
 	}
 }
 
-// TestStopIsLimited holds that a stop takes a second whatever the brokers do, with all there is in flight: records, a
-// member of a group, a topic that is being made.
+// TestStopIsLimited verifies a stop within a second for any state of the brokers, with work of every kind in
+// flight: records, a group's member, a new topic.
 func TestStopIsLimited(t *testing.T) {
 	for name, test := range map[string]struct {
 		options []string

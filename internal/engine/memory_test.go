@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// startWithin starts an engine that may have so much memory.
+// startWithin starts an engine with that much memory.
 func startWithin(t *testing.T, log *lines, bytes int64) *rig {
 	system := theSystem
 	system.SpoolDir, system.MemoryBytes, system.MemoryBy = t.TempDir(), bytes, "a test"
@@ -18,7 +18,8 @@ func startWithin(t *testing.T, log *lines, bytes int64) *rig {
 	return r
 }
 
-// The queues were bounded by options alone, a gigabyte for each connection, and the kernel killed a PBX that may have 256 MB.
+// Options alone limited the queues, to a gigabyte for each connection, and the kernel killed a PBX with 256
+// MB.
 func TestQueues_MemoryLimited_ShareAQuarter(t *testing.T) {
 	log := newLines()
 	r := startWithin(t, log, 256<<20)

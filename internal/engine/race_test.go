@@ -16,8 +16,8 @@ import (
 	"reskafka/test/account"
 )
 
-// TestEverythingAtOnce calls every method from goroutines of its own until the end comes in the midst of it: the
-// accounts must add up all the while, and nothing may be held, called or left afterwards.
+// TestEverythingAtOnce calls every method from a separate goroutine until Stop in the middle: the accounts
+// must add up all the time, and no lock, call or goroutine may remain.
 func TestEverythingAtOnce(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(2, "t", "u", "asterisk_cdr"))
 	r := start(t, newLines())
@@ -64,7 +64,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	reloadAt := int64(0)
 	again(func(i int) {
-		// A reload that comes before the last one's client has sent anything holds up everything: leave it some.
+		// A reload before the last client's first record would stop all traffic: the traffic goes first.
 		if one.Handed.Load() < reloadAt && one.Open.Load() != 0 {
 			time.Sleep(time.Millisecond)
 			return

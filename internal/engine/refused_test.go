@@ -42,7 +42,7 @@ func TestOpenProducerErrors(t *testing.T) {
 	}
 }
 
-// TestClientThatCannotBeOpened holds that a file that has gone since the configuration was read is said to be missing.
+// TestClientThatCannotBeOpened verifies the message for a file removed after the configuration's check.
 func TestClientThatCannotBeOpened(t *testing.T) {
 	r := start(t, newLines())
 	certificate, key := writeCertificate(t)
@@ -66,8 +66,8 @@ func TestConsumers(t *testing.T) {
 	}
 }
 
-// TestRefused holds that every refusal is counted by its reason, and that of each reason one line comes at once and
-// the others as a number.
+// TestRefused verifies that every refusal is counted by its reason: one line per reason at once, the others
+// as a number.
 func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, newLines())
@@ -94,13 +94,13 @@ func TestRefused(t *testing.T) {
 		}
 		r.log.want(t, 4, "error")
 
-		// What was held back comes soon although nothing follows it, and is not said again.
+		// Suppressed lines follow soon without another event, and only once.
 		time.Sleep(logEvery / 15)
 		synctest.Wait()
 		r.log.want(t, 1, "error: connection 'one': refused 3 more record(s): queue_buffering_max_messages")
 		r.log.want(t, 1, "error: connection '(none)': refused 1 more record(s): ")
 		r.log.want(t, 6, "error")
-		r.Refused(one, FullFrames, 5, "v") // the cause has had its line and its sum, and goes on
+		r.Refused(one, FullFrames, 5, "v") // the cause has had its line and its sum, and continues
 		time.Sleep(logEvery / 2)
 		synctest.Wait()
 		r.log.want(t, 6, "error")
@@ -120,7 +120,7 @@ func TestRefused(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Errorf("counted %v, want %v", got, want)
 		}
-		r.Refused(math.MaxUint64, 0, math.MaxUint64, "") // nothing a module does, and nothing that may panic
+		r.Refused(math.MaxUint64, 0, math.MaxUint64, "") // no module does this; a panic is forbidden
 		r.Stop(0)
 		r.log.want(t, 1, "error: connection 'one': refused 7 more record(s): queue_buffering_max_messages")
 		before := len(r.log.with())
@@ -132,7 +132,7 @@ func TestRefused(t *testing.T) {
 	})
 }
 
-// TestEveryReasonIsSaid holds that no reason of the contract goes by its number.
+// TestEveryReasonIsSaid verifies a text for every reason of the contract.
 func TestEveryReasonIsSaid(t *testing.T) {
 	for reason := Closed; reason <= BadArgument; reason++ {
 		if refusals[reason].name == "" || refusals[reason].text == "" {
@@ -141,7 +141,8 @@ func TestEveryReasonIsSaid(t *testing.T) {
 	}
 }
 
-// TestThrottleMakesRoom checks that every record is in the log, by name or in a sum, when there are more causes than the throttle keeps.
+// TestThrottleMakesRoom verifies that the log has every record, by name or in a sum, with more causes than
+// the throttle stores.
 func TestThrottleMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, newLines())
@@ -171,7 +172,8 @@ func TestThrottleMakesRoom(t *testing.T) {
 	})
 }
 
-// TestOpenProducer_NumberOfAnother_Refused verifies that no connection gets records of another, whatever numbers the module sends.
+// TestOpenProducer_NumberOfAnother_Refused verifies that no number of the module moves records to another
+// connection.
 func TestOpenProducer_NumberOfAnother_Refused(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t)), section("two", refusedAddress(t)))

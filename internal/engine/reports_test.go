@@ -22,13 +22,13 @@ func (r *rig) openReports() *Reports {
 	return reports
 }
 
-// reportTo is the field that asks for a report.
+// reportTo is the field with a report's address.
 func reportTo(r *Reports, opaque uint64) frame.Field {
 	return frame.Field{Kind: frame.KindReport, Value: binary.NativeEndian.AppendUint64(
 		binary.NativeEndian.AppendUint64(nil, r.ID), opaque)}
 }
 
-// reported are records that ask for a report with opaque from from to to-1, which is also their value's first byte.
+// reported returns records with reports to opaque from to to-1, also the first byte of their value.
 func reported(r *Reports, topic string, from, to int) []frametest.Frame {
 	var frames []frametest.Frame
 	for i := from; i < to; i++ {
@@ -40,7 +40,7 @@ func reported(r *Reports, topic string, from, to int) []frametest.Frame {
 	return frames
 }
 
-// take gets n reports, in the order of their opaque numbers.
+// take takes n reports, in the order of their opaque numbers.
 func take(t *testing.T, r *Reports, n int) []Report {
 	t.Helper()
 	all := make(chan []Report, 1)
@@ -68,8 +68,8 @@ func take(t *testing.T, r *Reports, n int) []Report {
 	}
 }
 
-// TestReportsOfAcknowledged holds that each record brings one report to the queue that it names, with the place at which
-// a consumer finds it, and that what asks for a report is no header.
+// TestReportsOfAcknowledged verifies one report per record in the named queue, with the record's position for
+// a consumer, and that the report's field makes no header.
 func TestReportsOfAcknowledged(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(3, "t"))
 	r := start(t, newLines())
@@ -103,7 +103,7 @@ func TestReportsOfAcknowledged(t *testing.T) {
 	b.consumed(t, "t", 85)
 }
 
-// TestReportsWithoutAnswer holds that with acks = 0, where no broker says where a record stands, none is made up.
+// TestReportsWithoutAnswer verifies reports without a position for acks = 0: the broker sends none.
 func TestReportsWithoutAnswer(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
@@ -117,8 +117,8 @@ func TestReportsWithoutAnswer(t *testing.T) {
 	}
 }
 
-// TestReportsOfDropped holds that what is out of time, what is given up when the engine stops, and what cannot be read
-// are reported as such, and that the last of it can be had after Stop.
+// TestReportsOfDropped verifies the reports of expired records, of records given up at the stop, and of
+// unreadable frames; the last ones are available after Stop.
 func TestReportsOfDropped(t *testing.T) {
 	log := newLines()
 	r := start(t, log)
@@ -158,7 +158,7 @@ func TestReportsOfDropped(t *testing.T) {
 	reports.Close()
 }
 
-// TestReportsEndAWait holds that Close and Stop end a Next that waits.
+// TestReportsEndAWait verifies that Close and Stop end a waiting Next.
 func TestReportsEndAWait(t *testing.T) {
 	for name, end := range map[string]func(*rig, *Reports){
 		"close": func(_ *rig, reports *Reports) { reports.Close() },

@@ -15,7 +15,8 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// TestGateWithSpool holds that the stage lets in more than the queue holds where what does not fit goes to disk, and only there.
+// TestGateWithSpool verifies that the stage admits more than the queue's limit only with a spool for the
+// excess.
 func TestGateWithSpool(t *testing.T) {
 	dir, nobody := t.TempDir(), refusedAddress(t)
 	r := startIn(t, newLines(), dir)
@@ -117,7 +118,7 @@ func TestReloadOfDurability(t *testing.T) {
 	}
 }
 
-// TestReloadOfSpoolDir holds that a spool stays where it is, which the log says.
+// TestReloadOfSpoolDir verifies that a spool keeps its place, with a line in the log.
 func TestReloadOfSpoolDir(t *testing.T) {
 	dir, other, nobody := t.TempDir(), t.TempDir(), refusedAddress(t)
 	r := startIn(t, newLines(), dir)
@@ -127,7 +128,7 @@ func TestReloadOfSpoolDir(t *testing.T) {
 	r.configure(section("one", nobody, onDisk, "spool_dir = "+other), section("two", nobody, onDisk, "spool_dir = "+other))
 	r.log.want(t, 1, "warning: connection 'one': spool_dir is "+filepath.Join(dir, "kafka")+" until the module has been unloaded and loaded")
 	r.log.want(t, 0, "'two'")
-	two := r.open("two") // its spool has not been there yet
+	two := r.open("two") // its spool is new
 	two.put(numbered("t", "k", 0, 10)...)
 	r.spooled("two", 10)
 	for name, want := range map[string]string{"one": filepath.Join(dir, "kafka", "one"), "two": filepath.Join(other, "two")} {
@@ -137,11 +138,11 @@ func TestReloadOfSpoolDir(t *testing.T) {
 	}
 }
 
-// heavy is a key that makes a record weigh 2 kB.
+// heavy is a key of 2 kB, for a record of that weight.
 var heavy = strings.Repeat("k", 2000)
 
-// TestFullSpoolRefuses holds that a spool at its limit has the stage let in as much as the queue holds and no more, and
-// that all that was let in arrives when there is a broker.
+// TestFullSpoolRefuses verifies that the stage admits just the queue's limit beside a full spool, and that
+// all admitted records arrive at a later broker.
 func TestFullSpoolRefuses(t *testing.T) {
 	r := start(t, newLines())
 	conf := func(address string) string {
@@ -172,7 +173,8 @@ func TestFullSpoolRefuses(t *testing.T) {
 	r.log.want(t, 0, "dropped")
 }
 
-// TestFullSpoolDropsOldest holds that a spool at its limit gives up what is oldest, which is counted, and takes what is new.
+// TestFullSpoolDropsOldest verifies that a full spool drops and counts its oldest records and accepts new
+// ones.
 func TestFullSpoolDropsOldest(t *testing.T) {
 	r := start(t, newLines())
 	conf := func(address string) string {

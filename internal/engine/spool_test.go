@@ -20,13 +20,13 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Options of the two that keep records on disk.
+// The two values of the option for records on disk.
 const (
 	overflowing = "durability = overflow"
 	onDisk      = "durability = disk"
 )
 
-// counts fails unless a topic holds the records of one key from 0 to n-1, each once and in this order.
+// counts fails unless a topic has the records of one key from 0 to n-1, each once and in this order.
 func (b *broker) counts(t *testing.T, topic string, n int) {
 	t.Helper()
 	for i, got := range b.consumed(t, topic, n) {
@@ -36,7 +36,7 @@ func (b *broker) counts(t *testing.T, topic string, n int) {
 	}
 }
 
-// refusing answers every produce request with a code until the function it gives is called.
+// refusing answers every produce request with a code until accept is called.
 func (b *broker) refusing(code int16) (accept func()) {
 	over := make(chan struct{})
 	b.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
@@ -72,14 +72,14 @@ func (r *rig) acknowledged(name string, n int) {
 	}
 }
 
-// spooled waits until so many records of a connection are on disk.
+// spooled waits for that number of a connection's records on disk.
 func (r *rig) spooled(name string, n int) {
 	r.t.Helper()
 	eventually(r.t, fmt.Sprintf("%d are on disk", n), func() bool { return r.status(name).Totals.Spooled == uint64(n) })
 }
 
-// TestStopKeeps holds that what a stop finds unsent is on disk afterwards, which the log says, and that the next
-// engine sends all of it, once and in order per key, and before what comes then, without being asked for the connection.
+// TestStopKeeps verifies that a stop writes unsent records to disk, with a line in the log. The next engine
+// sends all of them once, in order per key, before newer records, and without a request for the connection.
 func TestStopKeeps(t *testing.T) {
 	for _, durability := range []string{overflowing, onDisk} {
 		for name, address := range map[string]string{"nobody there": refusedAddress(t), "silence": silentAddress(t)} {
@@ -131,8 +131,8 @@ func TestStopKeeps(t *testing.T) {
 	}
 }
 
-// TestLeftIsSent holds that a connection nobody asks for is opened when an earlier run left something for it, whatever
-// its durability is now.
+// TestLeftIsSent verifies that records of an earlier run open their connection without a request, for any
+// present durability.
 func TestLeftIsSent(t *testing.T) {
 	for _, durability := range []string{inMemory, overflowing, onDisk} {
 		t.Run(durability, func(t *testing.T) {
@@ -154,8 +154,8 @@ func TestLeftIsSent(t *testing.T) {
 	}
 }
 
-// TestLeftForNobody holds that the log says once what lies in a spool whose connection the configuration does not have,
-// and that it is sent when it has it again.
+// TestLeftForNobody verifies one log line for a spool with an unknown connection. After the connection's
+// return the records are sent.
 func TestLeftForNobody(t *testing.T) {
 	dir, nobody := t.TempDir(), refusedAddress(t)
 	first := startIn(t, newLines(), dir)
@@ -175,8 +175,8 @@ func TestLeftForNobody(t *testing.T) {
 	b.counts(t, "t", 100)
 }
 
-// TestOverflow holds that what would be lost goes to disk when a connection keeps what does not fit: a full queue, a
-// record whose time is up. The stage need not answer for any of it, and all of it comes in order once there is a broker.
+// TestOverflow verifies a connection with the overflow on disk: records beyond a full queue and expired
+// records go to disk. The stage frees their frames, and all records arrive in order at a later broker.
 func TestOverflow(t *testing.T) {
 	for name, test := range map[string]struct{ option, durability string }{
 		"queue full":            {"queue_buffering_max_messages = 10", overflowing},
@@ -210,8 +210,8 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
-// TestDeadLetters holds that what a broker refuses for good does not hold up what is behind it and is kept, that it
-// can be sent again later, and that it can be thrown away.
+// TestDeadLetters verifies that a record refused for good is stored and does not block later ones, and that
+// dead letters can be sent again, or deleted.
 func TestDeadLetters(t *testing.T) {
 	for reason, code := range map[string]int16{"message too large": 10, "invalid record": 87} {
 		for _, durability := range []string{overflowing, onDisk} {
@@ -255,7 +255,7 @@ func TestDeadLetters(t *testing.T) {
 				s.put(numbered("t", "k", 10, 17)...)
 				letters(7)
 				accept()
-				r.Stop(patience) // they stay, and are not sent again
+				r.Stop(patience) // the dead letters stay, and are not sent again
 				b.counts(t, "t", 10)
 				r = startIn(t, newLines(), dir)
 				r.configure(section("one", b.address(), durability))
@@ -277,7 +277,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
-// TestPurge holds that everything on disk can be thrown away, and is counted.
+// TestPurge verifies that a purge deletes and counts all records on disk.
 func TestPurge(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t), onDisk))
@@ -295,8 +295,8 @@ func TestPurge(t *testing.T) {
 	r.log.want(t, 0, "are kept")
 }
 
-// TestReportsOfSpooled holds that who waits for a report hears at the end that the record is on disk, and nothing
-// before, however little time the record had.
+// TestReportsOfSpooled verifies the only report of a spooled record: it comes at the end and says that the
+// record is on disk, for any lifetime of the record.
 func TestReportsOfSpooled(t *testing.T) {
 	for _, durability := range []string{overflowing, onDisk} {
 		t.Run(durability, func(t *testing.T) {
@@ -321,8 +321,9 @@ func TestReportsOfSpooled(t *testing.T) {
 	}
 }
 
-// TestSpoolInUse holds that of two engines with one directory the second says who has it, goes on in memory, as much as
-// the queue holds, and takes the spool over with all that is in it when the first one ends.
+// TestSpoolInUse verifies two engines with one directory: the second engine logs the first one's process,
+// continues in memory up to the queue's limit, and takes over the spool with its records after the first
+// engine's end.
 func TestSpoolInUse(t *testing.T) {
 	dir, nobody := t.TempDir(), refusedAddress(t)
 	first := startIn(t, newLines(), dir)
@@ -366,7 +367,7 @@ func TestSpoolInUse(t *testing.T) {
 	second.acknowledged("one", 100)
 	s.settled()
 	var order [2]int
-	for _, got := range b.consumed(t, "t", 100) { // each engine's in order: the second has begun before it saw the first one's
+	for _, got := range b.consumed(t, "t", 100) { // in order for each engine: the second began before the first one's records came
 		n, _ := strconv.Atoi(string(got.Value))
 		if whose := n / 50; n%50 != order[whose] {
 			t.Errorf("record %d of engine %d comes where %d is due", n%50, whose, order[whose])
@@ -376,7 +377,7 @@ func TestSpoolInUse(t *testing.T) {
 	}
 }
 
-// TestSpoolInUseByAnother holds that the log names the process that has the spool.
+// TestSpoolInUseByAnother verifies that the log names the spool's process.
 func TestSpoolInUseByAnother(t *testing.T) {
 	dir := t.TempDir()
 	spool := filepath.Join(dir, "kafka", "one")
@@ -398,13 +399,13 @@ func TestSpoolInUseByAnother(t *testing.T) {
 	r := startIn(t, newLines(), dir)
 	r.configure(section("one", b.address()))
 	r.open("one").put(numbered("t", "k", 0, 100)...)
-	r.acknowledged("one", 100) // it needs no disk for that
+	r.acknowledged("one", 100) // without a disk
 	r.log.want(t, 1, "error: connection 'one': the spool cannot be used", spool+" is in use by process 4711")
 	b.counts(t, "t", 100)
 }
 
-// TestCallRecordsOnDisk holds that what an event source wants on disk is there, on a connection that itself keeps nothing: the
-// rest is dropped by a stop.
+// TestCallRecordsOnDisk verifies that an event source's durable records are on disk although the connection
+// is durability = memory: the stop drops the other records.
 func TestCallRecordsOnDisk(t *testing.T) {
 	dir, nobody := t.TempDir(), refusedAddress(t)
 	first := startIn(t, newLines(), dir)

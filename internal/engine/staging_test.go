@@ -24,7 +24,7 @@ func startAt(t testing.TB, log *lines, spool string) *rig {
 	return r
 }
 
-// leave leaves slabs in shared memory as a run does that is killed, and gives its folder.
+// leave leaves slabs in shared memory as a killed run does, and returns their folder.
 func leave(t *testing.T, spool string, slabs ...[]byte) string {
 	t.Helper()
 	run, err := ingest.NewRun(ingest.Base, spool)
@@ -57,7 +57,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// states are those of a slab's frames.
+// states returns the states of a slab's frames.
 func states(slab []byte) (all []uint32) {
 	for at := 0; at < len(slab); {
 		all = append(all, frame.State(slab, at).Load())
@@ -66,7 +66,7 @@ func states(slab []byte) (all []uint32) {
 	return all
 }
 
-// A frame of a kept slab stays ready until its record has had its outcome; one that is no record is done at once.
+// A frame of a shared slab stays ready until its record's outcome; a frame without a record is done at once.
 func TestKeptFramesAreDoneWhenTheirRecordsAre(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	asked, release := b.hold(t)
@@ -91,8 +91,8 @@ func TestKeptFramesAreDoneWhenTheirRecordsAre(t *testing.T) {
 	b.consumed(t, "t", 3)
 }
 
-// What a killed run left comes first, in its order, without what it had not finished or was done with; its folder goes
-// when all of it is delivered.
+// Records of a killed run come first, in order, without its unfinished and its done frames; their folder is
+// removed after the last delivery.
 func TestLeftoversAreSentFirst(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	spool := t.TempDir()
@@ -139,8 +139,8 @@ func TestLeftoversAreSentFirst(t *testing.T) {
 	}
 }
 
-// What an earlier run left on disk comes before what it left in shared memory, also for a connection that keeps nothing
-// any more. A connection that a reload removes while it delivers is not said to have left something.
+// Records on disk come before records in shared memory, also for a connection with durability = memory now. A
+// reload may remove a connection during its delivery: the log reports no leftovers then.
 func TestLeftOnDiskComesBeforeLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	r := startAt(t, newLines(), dir)
@@ -178,7 +178,7 @@ func lastFrame(t *testing.T, file []byte) (at int) {
 	return at
 }
 
-// Events wait for a source of their kind, whatever number it had; who wanted a report is not there any more.
+// Events wait for a source of their kind, with any number; the receivers of reports are gone.
 func TestLeftoverEventsWaitForTheirSource(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t", "asterisk_cdr"))
 	spool := t.TempDir()
@@ -190,7 +190,7 @@ func TestLeftoverEventsWaitForTheirSource(t *testing.T) {
 	folder := leave(t, spool, slabOfFrames("one", 0, call, record, unknown))
 
 	r := startAt(t, log, spool)
-	reports := r.openReports() // has the number that another had then
+	reports := r.openReports() // has a former queue's number
 	r.configure(section("one", b.address()))
 	if got := b.consumed(t, "t", 1)[0]; len(got.Headers) != 1 {
 		t.Errorf("headers %v", got.Headers)
@@ -213,7 +213,7 @@ func TestLeftoverEventsWaitForTheirSource(t *testing.T) {
 	}
 }
 
-// Records for a connection that there is no more wait until it is back, over restarts.
+// Records wait for the return of a removed connection, across restarts.
 func TestLeftoversWaitForTheirConnection(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	spool := t.TempDir()
@@ -237,10 +237,10 @@ func TestLeftoversWaitForTheirConnection(t *testing.T) {
 	eventually(t, "the folder is removed", func() bool { return !exists(folder) })
 }
 
-// What was taken over and is not delivered yet is still there for whoever comes after another kill.
+// Adopted and undelivered records survive another kill.
 func TestLeftoversSurviveAnotherKill(t *testing.T) {
 	spool := t.TempDir()
-	unknown := frametest.Frame{Source: 1 << 60} // for which all of them are looked at again
+	unknown := frametest.Frame{Source: 1 << 60} // its frame makes the engine look at all of them again
 	folder := leave(t, spool, slabOfFrames("one", 0, append(numbered("t", "k", 0, 5), unknown)...))
 	r := startAt(t, newLines(), spool)
 	for range 3 {
@@ -263,7 +263,7 @@ func TestLeftoversSurviveAnotherKill(t *testing.T) {
 	}
 }
 
-// rest is a slab of which nothing was handed over, in memory that ends with this process or not.
+// rest is a slab before its handover, in memory that ends with this process or survives.
 func rest(t *testing.T, label string, stage, first uint64, lasting bool, frames ...frametest.Frame) *frame.Slab {
 	t.Helper()
 	var bytes []byte
@@ -279,8 +279,8 @@ func rest(t *testing.T, label string, stage, first uint64, lasting bool, frames 
 	return s
 }
 
-// Asterisk was killed: what it had staged and not handed over is delivered behind what was, each record once. What cannot be
-// delivered is counted.
+// After a kill of Asterisk the staged records follow the handed over ones, each once. Undeliverable records
+// are counted.
 func TestTakeRest_AsteriskKilled_DeliversIt(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	log := newLines()
@@ -352,7 +352,7 @@ func TestStop_DiskFails_CountsOnlyLastingFramesAsLeft(t *testing.T) {
 	}
 }
 
-// A new engine goes on with the folder that Asterisk's process uses, and leaves it to nobody.
+// A new engine continues with the folder of Asterisk's process and does not remove the folder.
 func TestStart_StageFolderGiven_UsesIt(t *testing.T) {
 	spool := t.TempDir()
 	asterisk, err := ingest.NewRun(ingest.Base, spool)
@@ -385,7 +385,7 @@ func TestStart_StageFolderGiven_UsesIt(t *testing.T) {
 
 func TestNoSharedMemoryIsSaidOnce(t *testing.T) {
 	log := newLines()
-	r := startAt(t, log, "") // of a PBX whose spool directory is not known
+	r := startAt(t, log, "") // of a PBX with an unknown spool directory
 	r.configure(section("one", refusedAddress(t), "durability = disk"), section("two", refusedAddress(t)))
 	s, other := r.open("one"), r.open("two")
 	r.configure(section("one", refusedAddress(t), "durability = disk", "linger_ms = 7"), section("two", refusedAddress(t)))
@@ -395,8 +395,8 @@ func TestNoSharedMemoryIsSaidOnce(t *testing.T) {
 	}
 }
 
-// TestARemovedFolderIsNoticed holds that nobody goes on trusting slabs that no later run can find, as when a session
-// manager cleans up what its users left in shared memory.
+// TestARemovedFolderIsNoticed verifies that the engine notices the removal of its folder: no later run can
+// find such slabs. A session manager removes its users' files in shared memory, for example.
 func TestARemovedFolderIsNoticed(t *testing.T) {
 	log, spool := newLines(), t.TempDir()
 	r := startAt(t, log, spool)
@@ -442,7 +442,7 @@ func TestSharedMemoryFollowsTheConfiguration(t *testing.T) {
 	log.want(t, 1, "connection 'one': 3 record(s) staged in memory that is lost when Asterisk is killed")
 }
 
-// What an engine logged of a gate its successor does not log again.
+// A new engine does not log its predecessor's lines about a gate again.
 func TestOpenProducer_GateOfEarlierEngine_LogsNothingTwice(t *testing.T) {
 	log := newLines()
 	r := start(t, log)
@@ -461,7 +461,7 @@ func TestOpenProducer_GateOfEarlierEngine_LogsNothingTwice(t *testing.T) {
 	log.want(t, 1, "connection 'one': 2 record(s) staged in memory that is lost")
 }
 
-// Records that were staged as another user stayed in shared memory without a word.
+// Records staged by another user stayed in shared memory without a line in the log.
 func TestLeftovers_FolderOfOtherUser_SentAfterChownAndReload(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: only root can give files to another user")

@@ -43,8 +43,8 @@ func (r *rig) shows(line string, patterns ...string) {
 	}
 }
 
-// TestShowConsumer_SlowCallback_ShowsLag guards that a module that cannot keep up is seen: in the partition,
-// in the time its callback takes, and in the list of consumers.
+// TestShowConsumer_SlowCallback_ShowsLag verifies the signs of a slow module: in the partition, in the
+// callback's duration, and in the list of consumers.
 func TestShowConsumer_SlowCallback_ShowsLag(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
@@ -85,8 +85,8 @@ func TestShowConsumer_SlowCallback_ShowsLag(t *testing.T) {
 	r.shows("kafka show consumers", `c +g +Yes +stable +1 +0 +10`)
 }
 
-// TestShowConsumer_NoBroker_ShowsTheError guards that the status is there without a broker, at once, and says
-// why nothing comes.
+// TestShowConsumer_NoBroker_ShowsTheError verifies an immediate status without a broker, with the reason for
+// missing messages.
 func TestShowConsumer_NoBroker_ShowsTheError(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(consuming(refusedAddress(t)))
@@ -106,8 +106,7 @@ func TestShowConsumer_NoBroker_ShowsTheError(t *testing.T) {
 	r.shows("kafka show consumers", `c +g +No +- +0 +0 +0`)
 }
 
-// TestShowConsumer_NextMember_ChangesAssignment guards that the partitions that are shown are those that the
-// group gives now.
+// TestShowConsumer_NextMember_ChangesAssignment verifies that the status has the group's present partitions.
 func TestShowConsumer_NextMember_ChangesAssignment(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(2, "t"), kfake.GroupMinSessionTimeout(0))
 	r := start(t, newLines())

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestConnection_NoSpoolDir_ShowsTheDirectoryInUse guards that an administrator need not know the default to find the spool.
+// TestConnection_NoSpoolDir_ShowsTheDirectoryInUse verifies that the status names the default spool
+// directory.
 func TestConnection_NoSpoolDir_ShowsTheDirectoryInUse(t *testing.T) {
 	dir := t.TempDir()
 	r := startIn(t, newLines(), dir)
@@ -26,8 +27,8 @@ func TestConnection_NoSpoolDir_ShowsTheDirectoryInUse(t *testing.T) {
 	}
 }
 
-// TestOffers_EachConnection_SaysWhatItIsFor verifies what the module knows without asking: what each connection is for, and the
-// limits of a gate before the engine has answered. The module used limits of its own meanwhile.
+// TestOffers_EachConnection_SaysWhatItIsFor verifies the module's data before any request: the uses of each
+// connection, and the limits of a gate before the engine's answer. The module had its own limits before.
 func TestOffers_EachConnection_SaysWhatItIsFor(t *testing.T) {
 	r := start(t, newLines())
 	if got, _ := r.Offers(); len(got) != 0 {

@@ -24,7 +24,7 @@ func noGoroutines(t *testing.T) {
 		text := make([]byte, 16<<20)
 		text = text[:runtime.Stack(text, true)]
 		var some []string
-		for _, stack := range strings.Split(string(text), "\n\n")[1:] { // the first is this one
+		for _, stack := range strings.Split(string(text), "\n\n")[1:] { // the first is this goroutine
 			if strings.Contains(stack, "franz-go/pkg/kgo.") || strings.Contains(stack, "reskafka/internal/outbox.") ||
 				strings.Contains(stack, "reskafka/internal/engine.(*Engine)") || strings.Contains(stack, "reskafka/internal/kafka/") {
 				some = append(some, stack)
@@ -84,7 +84,7 @@ func TestStopDeliversEverything(t *testing.T) {
 	noGoroutines(t)
 }
 
-// TestSecondStopWaits holds that whoever calls Stop may rely on the end when it returns.
+// TestSecondStopWaits verifies that every call of Stop returns after the end.
 func TestSecondStopWaits(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	asked, release := b.hold(t)
@@ -105,11 +105,11 @@ func TestSecondStopWaits(t *testing.T) {
 		}
 	})
 	<-began
-	time.AfterFunc(50*time.Millisecond, release) // time enough for a second call that does not wait
+	time.AfterFunc(50*time.Millisecond, release) // time enough for a second call without a wait
 	both.Wait()
 }
 
-// TestStopGivesUp holds that the end comes when the time for delivering what is in memory only is over, and that what is lost is logged.
+// TestStopGivesUp verifies the end after the limit for records in memory, with the lost records in the log.
 func TestStopGivesUp(t *testing.T) {
 	held := newBroker(t, kfake.SeedTopics(1, "t", "u"))
 	_, release := held.hold(t)
@@ -135,14 +135,14 @@ func TestStopGivesUp(t *testing.T) {
 			r.log.want(t, 1, "error: connection 'one': 1 record(s) for topic 'u' dropped, engine stopped")
 			r.log.want(t, 2, "engine stopped")
 			if address == held.address() {
-				release() // or the fake broker never lets go of what it was asked
+				release() // without it the fake broker keeps the request for ever
 			}
 			noGoroutines(t)
 		})
 	}
 }
 
-// TestStopTellsTheRest holds that the last of what the log held back is in it.
+// TestStopTellsTheRest verifies that a stop logs the last suppressed lines.
 func TestStopTellsTheRest(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t), "message_timeout_ms = 1000", inMemory))
@@ -191,7 +191,7 @@ func TestAfterStop(t *testing.T) {
 	noGoroutines(t)
 }
 
-// TestStopWithNothing holds for engines that never got as far as a connection.
+// TestStopWithNothing verifies the stop of engines without a connection.
 func TestStopWithNothing(t *testing.T) {
 	Start(theSystem, newLines()).Stop(time.Hour)
 	r := start(t, newLines())
@@ -211,7 +211,7 @@ func TestStopWhileOpening(t *testing.T) {
 		begin := make(chan struct{})
 		all.Go(func() {
 			<-begin
-			time.Sleep(time.Duration(i) * time.Microsecond) // where in the end it comes
+			time.Sleep(time.Duration(i) * time.Microsecond) // a different moment of the end
 			if err := r.OpenProducer("one", 1, &gate); err != nil && err != ErrStopped {
 				t.Error(err)
 			}

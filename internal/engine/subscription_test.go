@@ -17,7 +17,7 @@ type counter struct{ delivered atomic.Uint64 }
 func (c *counter) Delivered() uint64 { return c.delivered.Load() }
 func (c *counter) Hurry(bool)        {}
 
-// listen does what a subscription's thread does, and gives the values that it was called back with.
+// listen replaces a subscription's thread and returns the values of its callbacks.
 func listen(e *Engine, id uint64, c *counter) <-chan string {
 	values := make(chan string, 100)
 	go func() {
@@ -37,7 +37,7 @@ func listen(e *Engine, id uint64, c *counter) <-chan string {
 	return values
 }
 
-// receive takes so many values, or fails.
+// receive takes n values, or fails.
 func receive(t *testing.T, values <-chan string, n int) (got []string) {
 	t.Helper()
 	limit := time.After(patience)
@@ -99,7 +99,7 @@ func TestSubscriptionOutlivesItsConnection(t *testing.T) {
 	}
 }
 
-// A subscription that has been ended but not yet noticed by its thread must not disturb a reload.
+// A subscription between its end and its thread's notice must not disturb a reload.
 func TestReloadMeetsAnEndedSubscription(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
@@ -134,8 +134,8 @@ func TestStopEndsSubscriptions(t *testing.T) {
 	}
 }
 
-// TestStopGivesUpLeaving holds that a member that waits in the background for a broker to tell it its id, so that it can
-// leave, does not outlive the engine.
+// TestStopGivesUpLeaving verifies that a member in the background wait for its id, needed for leaving, ends
+// with the engine.
 func TestStopGivesUpLeaving(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	asked, never := make(chan struct{}, 10), make(chan struct{})
@@ -183,7 +183,7 @@ func TestSubscribeRefuses(t *testing.T) {
 	}
 }
 
-// TestSubscribe_NumberInUse_Refused verifies that a number names one subscription, and another one when that is forgotten.
+// TestSubscribe_NumberInUse_Refused verifies that a number belongs to one subscription until it is forgotten.
 func TestSubscribe_NumberInUse_Refused(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(consuming(refusedAddress(t)))

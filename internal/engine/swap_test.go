@@ -10,8 +10,8 @@ import (
 	"reskafka/internal/frame/frametest"
 )
 
-// TestSwapInTraffic changes a connection's options again and again while records come all the time: each arrives once,
-// and those of a key in their order.
+// TestSwapInTraffic changes a connection's options repeatedly during traffic: each record arrives once, and
+// the records of a key in order.
 func TestSwapInTraffic(t *testing.T) {
 	const keys, rounds, burst = 5, 400, 10
 	topics := []string{"a", "b"}

@@ -22,7 +22,7 @@ import (
 	"reskafka/test/allocs"
 )
 
-// TestRecordsArrive holds that what a caller staged is what a consumer reads, with null and empty kept apart.
+// TestRecordsArrive verifies that a consumer reads the caller's bytes, with null and empty distinct.
 func TestRecordsArrive(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "calls", "other"))
 	r := start(t, newLines())
@@ -132,7 +132,7 @@ func TestEventsArrive(t *testing.T) {
 		t.Errorf("headers %v", headers)
 	}
 
-	// A reload takes the place of the source; a faulty one leaves it.
+	// A valid reload replaces the source; a faulty one keeps it.
 	if _, _, err := r.OpenSource("cdr", configtest.Read("[global]\ntopic = nowhere\n"), source); err != ErrInvalid {
 		t.Errorf("a file without connection: %v", err)
 	}
@@ -152,8 +152,8 @@ func TestEventsArrive(t *testing.T) {
 	r.log.want(t, 1, "error: there is no event source number 2")
 }
 
-// TestOpenSource_NumberOfAnEarlierEngine_Kept verifies that frames which an earlier engine left can be read: the module opens their
-// source by its old number, in any order.
+// TestOpenSource_NumberOfAnEarlierEngine_Kept verifies that frames of an earlier engine are readable: the
+// module opens their source by its old number, in any order.
 func TestOpenSource_NumberOfAnEarlierEngine_Kept(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "first", "third"))
 	r := start(t, newLines())
@@ -181,7 +181,7 @@ func TestOpenSource_NumberOfAnEarlierEngine_Kept(t *testing.T) {
 	}
 }
 
-// TestFieldsOfWrongLength holds that a number or a time that is not one goes out as the text it is.
+// TestFieldsOfWrongLength verifies that a number or a time of the wrong length is sent as text.
 func TestFieldsOfWrongLength(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "asterisk_cdr"))
 	r := start(t, newLines())
@@ -204,8 +204,8 @@ func TestFieldsOfWrongLength(t *testing.T) {
 	}
 }
 
-// TestFramesThatCannotBeRead holds that a frame that can never be a record is counted, logged and given back, and that
-// those around it are not touched.
+// TestFramesThatCannotBeRead verifies that an unreadable frame is counted, logged and freed without effect on
+// its neighbours.
 func TestFramesThatCannotBeRead(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
@@ -238,7 +238,7 @@ func TestFramesThatCannotBeRead(t *testing.T) {
 	r.log.want(t, 1, "error: connection 'one': 1 record(s) of event source 99 dropped, not encodable: ")
 }
 
-// A damaged module must not make queues for names that nobody has chosen.
+// A damaged module must not create queues for random names.
 func TestTake_TopicThatCannotBe_DroppedAlone(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
@@ -255,7 +255,7 @@ func TestTake_TopicThatCannotBe_DroppedAlone(t *testing.T) {
 	r.log.want(t, 1, "error: connection 'one': 1 record(s) that cannot be read dropped, not encodable: its topic is no name that Kafka allows")
 }
 
-// TestNoise gives the engine slabs that no stage would: nothing but a line in the log may come of it.
+// TestNoise passes impossible slabs to the engine: the only effect is a line in the log.
 func TestNoise(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t)), section("never opened", refusedAddress(t)))
@@ -291,7 +291,7 @@ func TestNoise(t *testing.T) {
 // record comes, on another goroutine, nor what the client does to reach the broker.
 var taken = []string{"reskafka/internal/engine.(*Engine).Take", "reskafka/internal/outbox.(*Outbox).decide"}
 
-// forgetful: the race detector makes pools forget a quarter of what is put into them, at random.
+// forgetful: under the race detector, pools drop a random quarter of their elements.
 var forgetful bool
 
 // TestRecordsNeedNoMemoryOfTheirOwn checks what a slab of records that have to wait costs: of records without headers references

@@ -65,7 +65,7 @@ func TestTestSend(t *testing.T) {
 	}
 }
 
-// TestTestSendGivesNothingBack holds that a test message, which never was in the stage, leaves the gate alone.
+// TestTestSendGivesNothingBack verifies that a test message, never in the stage, does not change the gate.
 func TestTestSendGivesNothingBack(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
@@ -86,8 +86,8 @@ func TestTestSendGivesNothingBack(t *testing.T) {
 	}
 }
 
-// TestTestSendFails holds that a message nobody acknowledges ends in the broker's own reason or the best guess at it,
-// and in time.
+// TestTestSendFails verifies that an unacknowledged message ends in time with the broker's own reason or the
+// most likely one.
 func TestTestSendFails(t *testing.T) {
 	refusing := newBroker(t, kfake.SeedTopics(1, "t"))
 	refusing.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -111,7 +111,7 @@ func TestTestSendFails(t *testing.T) {
 		{"refused", refusing.address(), "t", []string{"TOPIC_AUTHORIZATION_FAILED"}, false},
 		{"unknown topic", plain.address(), "nowhere", []string{"no broker acknowledged it within 500 ms; the brokers can be reached", "topic 'nowhere'"}, true},
 		{"nobody there", refusedAddress(t), "t", []string{"no broker acknowledged it within 500 ms; broker 127.0.0.1:", ": connection refused"}, true},
-		// With idempotence the client cannot give up what the broker may have.
+		// With idempotence the client cannot give up records possibly at the broker.
 		{"no answer to produce", held.address(), "t", []string{"no broker acknowledged it within 500 ms"}, true},
 		{"packets are swallowed", swallowingAddress(t), "t", []string{"no broker acknowledged it within 500 ms; broker 127.0.0.1:", ": connecting for 0s (see brokers; "}, true},
 		{"silence", silentAddress(t), "t", []string{"no broker acknowledged it within 500 ms; broker 127.0.0.1:", ": connecting for 0s (see brokers; "}, true},
@@ -139,7 +139,7 @@ func TestTestSendFails(t *testing.T) {
 	}
 }
 
-// TestManyTestSends holds that the answer is the same whether the outbox or the caller finds first that time is up.
+// TestManyTestSends verifies one answer for an expired message, noticed first by the outbox or by the caller.
 func TestManyTestSends(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(section("one", refusedAddress(t), "request_timeout_ms = 100"))
@@ -154,8 +154,8 @@ func TestManyTestSends(t *testing.T) {
 	all.Wait()
 }
 
-// TestTestSendBehindABacklog holds that a test message waits for its turn no longer than its time, and does not come
-// after it.
+// TestTestSendBehindABacklog verifies that a test message waits for its turn no longer than its time, and is
+// not sent after that.
 func TestTestSendBehindABacklog(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	asked, release := b.hold(t)
@@ -193,7 +193,7 @@ func TestTestSendIsCalledOff(t *testing.T) {
 	if err := r.TestSend(ctx, "one", "t", "m", nil); err != context.Canceled {
 		t.Errorf("the answer is %v", err)
 	}
-	// The end of the engine calls it off as well.
+	// The engine's end cancels the wait too.
 	answer := make(chan error)
 	go func() { answer <- r.TestSend(context.Background(), "one", "t", "m", nil) }()
 	eventually(t, "the message was sent", func() bool { return len(r.status("one").States) > 0 })

@@ -11,8 +11,8 @@ import (
 	"reskafka/internal/config/configtest"
 )
 
-// TestSource_TopicPartitions_CreatesTopic checks that cdr_kafka.conf has its topic created, that a refusal does not end that, and that
-// without the options nothing is created.
+// TestSource_TopicPartitions_CreatesTopic verifies that cdr_kafka.conf creates its topic, that retries follow
+// a refusal, and that nothing is created without the options.
 func TestSource_TopicPartitions_CreatesTopic(t *testing.T) {
 	b := newBroker(t)
 	refusals := 0
@@ -48,7 +48,7 @@ func TestSource_TopicPartitions_CreatesTopic(t *testing.T) {
 	}
 }
 
-// TestCreateTopic_Outcomes checks what `kafka topic create` is told.
+// TestCreateTopic_Outcomes verifies the answers of `kafka topic create`.
 func TestCreateTopic_Outcomes(t *testing.T) {
 	b := newBroker(t)
 	r := start(t, newLines())
