@@ -9,28 +9,28 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// Identity is a producer id with its epoch, and the cluster that issued the id.
+// Identity is a producer id with its epoch and the cluster of its origin.
 type Identity struct {
 	ID      int64
 	Epoch   int16
 	Cluster uint64 // a hash of the cluster's id; 0 = the cluster has none
 }
 
-// Identities stores the identity of a producer where it outlives the process. Its methods are called from goroutines of the
-// producer and must not block.
+// Identities stores the identity of a producer beyond the process. The producer calls the methods from its
+// goroutines; they must not block.
 type Identities interface {
-	// Last returns the stored identity, of a process that has ended. It reports false when there is none.
+	// Last returns the stored identity of an ended process, false for none.
 	Last() (Identity, bool)
-	// Keep stores an identity. It must be stored when Keep returns: no later process may use the same one.
+	// Keep stores an identity before it returns: no later process may use the same identity.
 	Keep(Identity)
 }
 
-// maxEpoch is the last epoch that is used. Brokers count epochs in 16 bits and reserve the highest ones.
+// maxEpoch is the highest epoch in use. Brokers count epochs in 16 bits and reserve the highest ones.
 const maxEpoch = math.MaxInt16 - 2
 
-// RememberBy has the producer continue the last identity of store with the next epoch, and store its own identities. Brokers
-// then refuse requests of the earlier process that arrive late, in each partition that this producer has written to. It must be
-// called before the first Send, and has no effect without idempotence.
+// RememberBy makes the producer continue the last identity of store with the next epoch, and store its own
+// identities. Brokers then refuse late requests of the earlier process, in each partition with a batch from
+// this producer. It must be called before the first Send, and has no effect without idempotence.
 func (p *Producer) RememberBy(store Identities) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -40,8 +40,8 @@ func (p *Producer) RememberBy(store Identities) {
 	}
 }
 
-// successor returns the identity that follows the last one of an earlier process. It reports false when there is none, or when
-// the brokers are of another cluster: there the id may belong to someone else.
+// successor returns the identity after the last one of an earlier process, or false without one or for
+// another cluster: the id may belong to another producer there.
 func (p *Producer) successor() (identity, bool, error) {
 	p.mtx.Lock()
 	last := p.last
@@ -77,7 +77,7 @@ func (p *Producer) issued(failures int) (identity, error) {
 	return identity{answer.ProducerID, answer.ProducerEpoch, true}, nil
 }
 
-// keep stores an identity that the brokers have issued. Without an answer about the cluster nothing is stored.
+// keep stores an identity from the brokers. Without the cluster's id nothing is stored.
 func (p *Producer) keep(i identity) {
 	p.mtx.Lock()
 	store := p.identities
@@ -90,7 +90,7 @@ func (p *Producer) keep(i identity) {
 	}
 }
 
-// cluster asks the brokers for the id of their cluster and returns a hash of it, 0 when they have none.
+// cluster asks the brokers for the id of their cluster and returns its hash, 0 for none.
 func (p *Producer) cluster() (uint64, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	request.Topics = []kmsg.MetadataRequestTopic{} // none; nil would be all

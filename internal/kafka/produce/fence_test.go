@@ -32,7 +32,8 @@ func (s *storage) all() []Identity {
 	return append([]Identity{}, s.kept...)
 }
 
-// identitiesSeen lists the producer ids and epochs of the batches that reach a cluster, and what was stored by then.
+// identitiesSeen lists the producer ids and epochs of the batches at a cluster, and the number stored by
+// then.
 type identitiesSeen struct {
 	storage *storage
 	mtx     sync.Mutex
@@ -57,8 +58,8 @@ func (s *identitiesSeen) watch(cluster *kfake.Cluster) {
 	})
 }
 
-// deliver produces one record with an idempotent producer that remembers by s, and returns the identity of its batch and how many
-// identities were stored when it arrived.
+// deliver produces one record with an idempotent producer and the store s, and returns the identity of its
+// batch and the number of stored identities at its arrival.
 func (s *storage) deliver(t *testing.T, cluster *kfake.Cluster) (sent Identity, kept int) {
 	t.Helper()
 	seen := &identitiesSeen{storage: s}
@@ -79,8 +80,9 @@ func (s *storage) deliver(t *testing.T, cluster *kfake.Cluster) (sent Identity, 
 	return seen.batches[0], seen.kept[0]
 }
 
-// TestProducer_Successor_NextEpoch guards that brokers can tell late requests of a dead engine: the next one has its producer id
-// and a higher epoch, stored before the first batch, for no epoch may be used by two processes.
+// TestProducer_Successor_NextEpoch verifies that brokers can refuse a dead engine's late requests: the next
+// engine has its producer id and a higher epoch, stored before the first batch, because no two processes may
+// use one epoch.
 func TestProducer_Successor_NextEpoch(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	var first storage

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// fullRequest is how many bytes have to be ready for a request to be sent while another one is not answered.
+	// fullRequest is the number of bytes needed for a request beside an unanswered one.
 	fullRequest = 256 << 10
-	// maxFlights is how many requests one broker may owe answers to, as with librdkafka and idempotence.
+	// maxFlights is the limit of unanswered requests per broker, as with librdkafka and idempotence.
 	maxFlights = 5
 )
 
@@ -26,10 +26,10 @@ type flight struct {
 	node     *node
 
 	cargo []cargo
-	probe cargo // the suspected record that an answer is a proof for; the flight has no records then
-	size  int   // of the request before its batches are compressed, at most
+	probe cargo // the suspected record behind an answer; the flight has no records then
+	size  int   // limit of the request's size before the compression of its batches
 
-	closes int          // of the broker's limit when it left
+	closes int          // the broker's closes at the start of the flight
 	packed sync.Once    // by pack
 	wrote  atomic.Int64 // how long the request is
 	state  atomic.Int32
@@ -37,18 +37,18 @@ type flight struct {
 
 type cargo struct {
 	partition *partition
-	topicID   [16]byte // when it was loaded
+	topicID   [16]byte // at the load
 	batch     *recordBatch
 }
 
 // How far a flight has come.
 const (
-	boarding = iota // nothing of it has been written
-	departed        // it may have been
-	recalled        // nothing of it was, and nothing is going to be
+	boarding = iota // nothing is written
+	departed        // some of it may be written
+	recalled        // nothing was or will be written
 )
 
-// dispatch sends what is ready for a broker. The caller holds mtx.
+// dispatch sends the ready batches for a broker. Caller must hold mtx.
 func (p *Producer) dispatch(n *node) {
 	if p.closed || !p.identified() || !n.resume.IsZero() && !p.rested(n) {
 		return
@@ -59,7 +59,7 @@ func (p *Producer) dispatch(n *node) {
 	}
 }
 
-// pipelines reports whether a request may be sent to a broker beside others.
+// pipelines reports whether a further request to a broker is allowed beside others.
 func (p *Producer) pipelines(n *node) bool {
 	return n.flights < maxFlights && n.bytes >= fullRequest && !n.alone && !n.ready[0].suspected() &&
 		n.limit.pipelines(n.bytes, p.requestBytes)
@@ -71,7 +71,7 @@ func (p *Producer) dispatchAll() {
 	}
 }
 
-// rested says whether the broker may be tried again after a failure, and sees to it that it is once that is so.
+// rested reports whether the broker's pause after a failure is over, and sets the alarm for its end.
 func (p *Producer) rested(n *node) bool {
 	if p.now().Before(n.resume) && (n.paused == nil || !p.resumed(n)) {
 		if n.paused == nil {
@@ -83,8 +83,8 @@ func (p *Producer) rested(n *node) bool {
 	return true
 }
 
-// load makes a request of what is ready for a broker. A batch that is longer than the limit by itself goes alone, and so does a
-// suspected record, after a probe.
+// load makes a request of the ready batches for a broker. A batch longer than the limit goes alone, and so
+// does a suspected record, after a probe.
 func (p *Producer) load(n *node) *flight {
 	f := &flight{producer: p, node: n, size: p.overhead, closes: n.limit.closes}
 	taken, limit := 0, p.maxRequestBytes(n)
@@ -118,14 +118,14 @@ func (p *Producer) load(n *node) *flight {
 	return f
 }
 
-// landed books what became of a flight. The next one leaves before anybody is told.
+// landed books the outcome of a flight. The next flight starts before any done call.
 func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (ended []outcome) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	f.node.flights--
 	f.node.alone = false
 	if p.closed {
-		return nil // who closed it has seen to the records
+		return nil // Close has handled the records
 	}
 	var read answers
 	if err == nil {
@@ -140,7 +140,7 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 		p.suspect(f, err)
 	}
 	for _, c := range f.cargo {
-		if c.partition.flight != f { // it was given up meanwhile
+		if c.partition.flight != f { // given up meanwhile
 			continue
 		}
 		c.partition.flight = nil
@@ -161,8 +161,8 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 	return ended
 }
 
-// unreachable notes that a broker could not be asked. Its partitions may be with another one by now.
-// One that connections can be made to and that then fails is asked ever less often; for the others the dialer sees to that.
+// unreachable notes a failed request to a broker. Its partitions may have another broker by now. A reachable
+// broker with repeated failures gets longer pauses; for unreachable ones the dialer does the same.
 func (p *Producer) unreachable(f *flight, err error) {
 	n := f.node
 	if n.resume.IsZero() && !client.EndedIdle(err) {
@@ -175,7 +175,7 @@ func (p *Producer) unreachable(f *flight, err error) {
 	p.debug.Logf("broker", "broker %d: %v", n.id, err)
 }
 
-// answers finds what a response says of partitions, which it usually does in the order of the request.
+// answers finds a partition in a response, usually in the order of the request.
 type answers struct {
 	of              *kmsg.ProduceResponse
 	topic, position int
@@ -184,7 +184,7 @@ type answers struct {
 // about is nil if the response says nothing of the partition.
 func (a *answers) about(c cargo) *kmsg.ProduceResponseTopicPartition {
 	part := c.partition
-	for range 2 { // from where the last one stood, then from the beginning
+	for range 2 { // from the last position, then from the beginning
 		for ; a.topic < len(a.of.Topics); a.topic++ {
 			t := &a.of.Topics[a.topic]
 			if t.Topic == part.topic.name || t.Topic == "" && t.TopicID == c.topicID {
@@ -213,16 +213,16 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 	switch {
 	case err == nil:
 		return []outcome{p.acknowledged(part, said.BaseOffset)}
-	case p.idempotent && errors.Is(err, kerr.DuplicateSequenceNumber): // it has it, and has forgotten where
+	case p.idempotent && errors.Is(err, kerr.DuplicateSequenceNumber): // the broker has the batch, without its offset
 		return []outcome{p.acknowledged(part, -1)}
 	case errors.Is(err, kerr.RequestTimedOut), errors.Is(err, kerr.NotEnoughReplicasAfterAppend):
-		b.doubtful = true // the leader has it
+		b.doubtful = true // the leader has the batch
 	case b.whole != nil && errors.Is(err, kerr.OutOfOrderSequenceNumber):
 		p.rejoin(part)
 		return nil
 	case p.idempotent && lostSequence(err):
 		p.debug.Logf("eos", "topic %s, partition %d: %v; it goes by a new producer id", part.topic.name, part.number, err)
-		if p.identity == b.identity { // else there is a new one already
+		if p.identity == b.identity { // otherwise there is a new identity already
 			p.identity = identity{}
 		}
 		b.sequenced, b.wire, b.whole = false, nil, nil
@@ -230,7 +230,7 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 		return p.refusedTime(part, said, err)
 	case client.IsVerdict(err, client.OnTopic) && p.kept(part) == 0:
 		return p.refusedTopic(part.topic, err)
-	case client.IsVerdict(err, client.OnTopic): // a broker may have it
+	case client.IsVerdict(err, client.OnTopic): // a broker may have the batch
 		return append(p.refused(part, err), p.objection(part.topic, err))
 	case ofBatch(err):
 		return p.refusedRecord(part, said, err)
@@ -240,8 +240,7 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 	return p.refused(part, err)
 }
 
-// refused has the first batch of a partition, which a broker did not take for now, sent again after a while, unless its records
-// have been refused too often.
+// refused repeats a partition's first batch after a pause, unless its records have used up their retries.
 func (p *Producer) refused(part *partition, err error) (ended []outcome) {
 	b := part.queue[0]
 	part.refused++
@@ -266,7 +265,7 @@ func (p *Producer) countRetry(part *partition) {
 	p.wantMetadata(part.topic) // the leader may be another by now
 }
 
-// onceMore offers what a partition has, unless another client is to carry it.
+// onceMore offers a partition's batches, unless another client takes over.
 func (p *Producer) onceMore(part *partition) []outcome {
 	if p.recalled && p.kept(part) == 0 {
 		return p.handBack(part, 0, ErrClosed, ErrClosed)
@@ -275,13 +274,13 @@ func (p *Producer) onceMore(part *partition) []outcome {
 	return nil
 }
 
-// spend counts a refusal of the first batch's records against `retries`, and ends those that have none left.
+// spend counts a refusal of the first batch's records against `retries`, and ends records without retries.
 func (p *Producer) spend(part *partition, err error) (ended []outcome) {
 	if !p.limited || client.UnknownTopic(err) || lostSequence(err) || errors.Is(err, client.ErrNoAnswer) || client.IsVerdict(err, client.OnTopic) {
 		return nil // which say nothing about the records
 	}
 	b := part.queue[0]
-	spent := 0 // from the first on: those that were refused most are the oldest
+	spent := 0 // from the first on: the oldest records have the most refusals
 	for i, r := range b.records {
 		if r.Refusals++; int(r.Refusals) > p.retries && i == spent {
 			spent++

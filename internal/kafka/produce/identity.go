@@ -10,22 +10,22 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// passing is how often in a row brokers may answer with what passes by itself, such as a leader that is being elected, before
-// it is worth a line: some seconds.
+// passing is the number of consecutive temporary answers, during the election of a leader for example, before
+// the first log line: some seconds.
 const passing = 10
 
-// noProducerID is what is said when the brokers refuse an identity.
+// noProducerID is the subject of log lines about a refused identity.
 const noProducerID = "getting a producer id"
 
-// identity is whom brokers take records to be from, with idempotence: they know a batch that they have by it, the partition and
-// the sequence number. The zero value is nobody.
+// identity is the producer's identity at the brokers, with idempotence: brokers recognize a repeated batch by
+// the identity, the partition and the sequence number. The zero value is no identity.
 type identity struct {
 	id    int64
 	epoch int16
 	given bool
 }
 
-// identified says whether the producer may send, and sees to it that it can.
+// identified reports whether the producer may send, and requests an identity if necessary.
 func (p *Producer) identified() bool {
 	if !p.idempotent || p.identity.given {
 		return true
@@ -37,7 +37,7 @@ func (p *Producer) identified() bool {
 	return false
 }
 
-// identify asks for an identity until there is one.
+// identify requests an identity until the brokers give one.
 func (p *Producer) identify() {
 	defer host.Guard(p.log, "asking for a producer id")
 	for failures := 1; ; failures++ {
@@ -67,8 +67,7 @@ func (p *Producer) identify() {
 	}
 }
 
-// unidentified notes on all that waits why it does, and tells the administrator: the brokers have refused an identity so many
-// times in a row.
+// unidentified notes the reason on all waiting records, and logs repeated refusals of an identity.
 func (p *Producer) unidentified(err error, failures int) {
 	if errors.Is(err, kerr.ClusterAuthorizationFailed) {
 		err = client.WithSentence(err, client.NoRightToWrite)
@@ -87,7 +86,8 @@ func (p *Producer) unidentified(err error, failures int) {
 	}
 }
 
-// number gives a batch its sequence numbers, if it has none. One that is sent again keeps them: by them the broker knows it.
+// number gives a batch its sequence numbers, if it has none. A repeated batch keeps its numbers, because the
+// broker recognizes the batch by them.
 func (p *Producer) number(part *partition, b *recordBatch) {
 	if b.sequenced {
 		return
@@ -99,13 +99,13 @@ func (p *Producer) number(part *partition, b *recordBatch) {
 	part.next = following(part.next, len(b.records))
 }
 
-// following is the sequence number so many records behind another one.
+// following returns the sequence number that many records after another one.
 func following(number int32, records int) int32 {
 	return int32((int64(number) + int64(records)) & math.MaxInt32)
 }
 
-// forgo is for a batch that is not going to be sent with its sequence numbers any more. If no broker can have it, the next one
-// takes them; else only another identity is certain to meet no other batch under its numbers.
+// forgo ends the use of a batch's sequence numbers. If no broker can have the batch, the next one takes its
+// numbers; otherwise only a new identity excludes another batch under the same numbers.
 func (p *Producer) forgo(part *partition, b *recordBatch) {
 	switch {
 	case !b.sequenced:
@@ -116,8 +116,8 @@ func (p *Producer) forgo(part *partition, b *recordBatch) {
 	}
 }
 
-// lostSequence says whether a broker does not know the producer, or not as far as it has come: after a loss of records, or of
-// what it remembers.
+// lostSequence reports whether a broker has lost the producer's state or a part: after a loss of records, or
+// of the state itself.
 func lostSequence(err error) bool {
 	for _, lost := range []error{kerr.OutOfOrderSequenceNumber, kerr.UnknownProducerID, kerr.InvalidProducerEpoch, kerr.InvalidProducerIDMapping} {
 		if errors.Is(err, lost) {

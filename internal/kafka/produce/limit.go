@@ -10,33 +10,34 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// minRequestBytes is the least limit that is learned, bytes.
+// minRequestBytes is the lowest learned limit, bytes.
 const minRequestBytes = 32 << 10
 
-// closesApart is how long after another one the end of a connection is no sign of a limit: brokers are restarted now and then. A
-// limit shows within seconds, because a long request is sent again at once.
+// closesApart is the time after which a second close is no sign of a limit: brokers restart now and then. A
+// limit shows within seconds, because a long request is repeated at once.
 const closesApart = 10 * time.Minute
 
-// What a produce request has beside its batches, in bytes: upper bounds over all versions of the protocol.
+// Bytes of a produce request beside its batches: upper bounds over all versions of the protocol.
 const (
 	requestOverhead   = 64 // the header without the client's id, and the request's own fields
 	partitionOverhead = 64 // the fields of a partition and of its topic, without the topic's name
 )
 
-// requestLimit is what a producer knows of the longest produce request that a broker takes. Some services close the connection on
-// a longer one without an answer, so the limit is learned: each close after a large request halves the next request, and after
-// a second one within closesApart the limit stays for the producer's lifetime. The producer's mtx guards it.
+// requestLimit is the producer's estimate of the longest produce request accepted by a broker. Some services
+// close the connection on a longer one without an answer, so the limit is learned: each close after a large
+// request halves the next request, and after a second close within closesApart the limit stays for the
+// producer's lifetime. The producer's mtx guards it.
 type requestLimit struct {
 	bytes    int       // learned; 0 = request_max_bytes
-	taken    int       // length of the longest request that was answered
-	closedAt int       // length of the request after which the broker closed the connection; 0 = none, or it has answered one as long since
+	taken    int       // length of the longest answered request
+	closedAt int       // length of the last request with a close; 0 = none, or a request as long was answered since
 	trial    bool      // no request of a quarter of that length was answered since
-	passed   int       // length of the longest request that was answered since
-	closedOn time.Time // when the broker last did that
-	closes   int       // connections closed after a large request; requests sent earlier than the last close are part of it
+	passed   int       // length of the longest request answered since
+	closedOn time.Time // time of the last such close
+	closes   int       // closes after a large request; requests sent before the last close belong to it
 }
 
-// max is the longest request that the broker is sent, if it has more than one record.
+// max returns the limit of a request with several records.
 func (l *requestLimit) max(configured int) int {
 	most := cmp.Or(l.bytes, configured)
 	if l.trial {
@@ -45,13 +46,14 @@ func (l *requestLimit) max(configured int) int {
 	return most
 }
 
-// pipelines reports whether a request with so many bytes may be sent beside another one. A broker that never answered one of about
-// this length may close the connection, and each request under way could make another one that it closes.
+// pipelines reports whether a request of this size may be sent beside another one. Without an answered
+// request of about this length the broker may close the connection, and each request in flight could count as
+// another close.
 func (l *requestLimit) pipelines(bytes, configured int) bool {
 	return !l.trial && l.taken >= min(bytes, l.max(configured))/2
 }
 
-// answered notes that the broker answered a request of so many bytes.
+// answered books an answered request of this size.
 func (l *requestLimit) answered(size int) {
 	l.taken, l.passed = max(l.taken, size), max(l.passed, size)
 	if size >= l.closedAt {
@@ -62,8 +64,8 @@ func (l *requestLimit) answered(size int) {
 	}
 }
 
-// closed notes that the broker closed the connection now on a request of so many bytes, which was sent when l.closes was before. It
-// reports whether the learned limit changed.
+// closed books a close of the connection on a request of this size, sent when l.closes was before. It reports
+// whether the learned limit changed.
 func (l *requestLimit) closed(size, before int, now time.Time) (learned bool) {
 	if before < l.closes { // another request on the same connection
 		if l.trial {
@@ -81,7 +83,7 @@ func (l *requestLimit) closed(size, before int, now time.Time) (learned bool) {
 	half := l.closedAt / 2
 	if size <= half { // the broker does not even take half
 		l.bytes = size / 2
-	} else { // it takes half, or less than that is certain
+	} else { // half, or less if certain
 		l.bytes = min(max(l.passed, half/2), half)
 	}
 	l.bytes = max(l.bytes, minRequestBytes)
@@ -89,7 +91,7 @@ func (l *requestLimit) closed(size, before int, now time.Time) (learned bool) {
 	return true
 }
 
-// maxRequestBytes is the longest request that a broker is sent; nil = a broker that is not known yet.
+// maxRequestBytes returns the limit of a broker's requests; nil = an unknown broker.
 func (p *Producer) maxRequestBytes(n *node) int {
 	if n == nil {
 		return p.requestBytes
@@ -97,17 +99,17 @@ func (p *Producer) maxRequestBytes(n *node) int {
 	return n.limit.max(p.requestBytes)
 }
 
-// overhead is what the partition adds to a request beside its batch.
+// overhead is the partition's part of a request beside its batch.
 func (part *partition) overhead() int { return partitionOverhead + len(part.topic.name) }
 
-// maxBatchBytes is the most bytes that a new batch of the partition has, if it has more than one record: a request with nothing
-// else in it must stay within the broker's limit.
+// maxBatchBytes is the limit of a new batch with several records: a request with this batch alone must stay
+// within the broker's limit.
 func (p *Producer) maxBatchBytes(part *partition) int {
 	return max(min(p.batchBytes, p.maxRequestBytes(part.leader)-p.overhead-part.overhead()), 1)
 }
 
-// fit splits the first batch of a partition if the broker takes no request with it. A batch in doubt is sent once more as it is
-// while the limit is not certain: with idempotence the broker recognizes only the same batch.
+// fit splits the first batch of a partition if it exceeds the broker's limit. A batch in doubt is repeated
+// unchanged while the limit is uncertain: with idempotence the broker recognizes only the same batch.
 func (p *Producer) fit(n *node, part *partition) {
 	b, most := part.queue[0], p.maxBatchBytes(part)
 	if len(b.records) == 1 || len(b.encoded) <= most || b.intact || n.limit.trial && p.idempotent && b.doubtful {
@@ -116,8 +118,8 @@ func (p *Producer) fit(n *node, part *partition) {
 	p.cut(part, math.MaxInt, most)
 }
 
-// cutOff learns from a connection that the broker closed on a request. A record that is longer than the limit by itself proves
-// nothing about shorter requests.
+// cutOff learns from a broker's close on a request. A single record above the limit proves nothing about
+// shorter requests.
 func (p *Producer) cutOff(f *flight, err error) (told []outcome) {
 	if !client.ConnectionLost(err) || f.state.Load() != departed || f.size < client.LargeRequest ||
 		f.single() && f.size > p.maxRequestBytes(f.node) {

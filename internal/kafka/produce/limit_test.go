@@ -18,8 +18,8 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestRequestLimit_Closes_Halve checks what a producer makes of a broker that answers some requests and closes the connection
-// on others: the limit after each, and whether another request may be under way beside a long one.
+// TestRequestLimit_Closes_Halve verifies the limit after each answer or close of a broker, and whether a
+// second request may be in flight beside a long one.
 func TestRequestLimit_Closes_Halve(t *testing.T) {
 	const configured = 1_000_000
 	type step struct {
@@ -70,8 +70,8 @@ func TestRequestLimit_Closes_Halve(t *testing.T) {
 	}
 }
 
-// TestProducer_LongQueues_RequestsStayWithinLimit checks requests as they are on the wire, in every version, against
-// request_max_bytes: full batches of several partitions, and batches that were filled before the limit was learned.
+// TestProducer_LongQueues_RequestsStayWithinLimit compares requests on the wire, in every version, with
+// request_max_bytes: full batches of several partitions, and batches filled before the limit was learned.
 func TestProducer_LongQueues_RequestsStayWithinLimit(t *testing.T) {
 	id := strings.Repeat("c", 200)
 	format := kmsg.NewRequestFormatter(kmsg.FormatterClientID(id))
@@ -124,9 +124,9 @@ func (b *bench) request(f *flight, version int16) *kmsg.ProduceRequest {
 	return request
 }
 
-// TestProducer_BatchInDoubtOverLimit_KeepsSequence checks that with idempotence a batch in doubt is sent once more as it is while
-// the limit is not certain, and then in pieces that continue its sequence numbers: a broker that has the batch refuses them.
-// Neither the deadline nor a reload returns a piece that a broker may have.
+// TestProducer_BatchInDoubtOverLimit_KeepsSequence verifies that with idempotence a batch in doubt is
+// repeated unchanged while the limit is uncertain, and then in pieces with its sequence numbers: a broker
+// with the batch refuses the pieces. Neither the deadline nor a reload returns a piece possibly at a broker.
 func TestProducer_BatchInDoubtOverLimit_KeepsSequence(t *testing.T) {
 	const many = 200
 	b := playing(t, true)
@@ -146,7 +146,7 @@ func TestProducer_BatchInDoubtOverLimit_KeepsSequence(t *testing.T) {
 		b.deliver(b.landed(f, nil, io.EOF))
 	}
 	b.log.WaitFor(t, host.Warning, "closed the connection again after a request of")
-	b.send(o, kafkatest.Numbered("t", many, many+1)...) // nobody has this one
+	b.send(o, kafkatest.Numbered("t", many, many+1)...) // at no broker
 	b.later(30 * time.Minute)
 	for next := int32(7); next < 7+many; {
 		f := b.leaves(0, true)
@@ -169,15 +169,15 @@ func TestProducer_BatchInDoubtOverLimit_KeepsSequence(t *testing.T) {
 	o.Wait()
 }
 
-// expired is what the deadlines of a partition's batches return now.
+// expired returns the outcomes of a partition's expired batches.
 func (b *bench) expired(part *partition) []outcome {
 	b.mtx.Lock()
 	defer b.mtx.Unlock()
 	return b.expire(part, b.now().Add(2*time.Hour))
 }
 
-// TestProducer_SplitWithoutDoubt_NumbersGoOn checks that the pieces of a split batch have the sequence numbers of the whole, one
-// after the other.
+// TestProducer_SplitWithoutDoubt_NumbersGoOn verifies that the pieces of a split batch have the sequence
+// numbers of the whole, one after the other.
 func TestProducer_SplitWithoutDoubt_NumbersGoOn(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]
@@ -196,8 +196,9 @@ func TestProducer_SplitWithoutDoubt_NumbersGoOn(t *testing.T) {
 	returned(t, o)
 }
 
-// TestProducer_AnswersToLongBatchLost_NothingTwice guards idempotence against a network that ends connections before the answers
-// come: two ends after long requests look like a broker's limit, and a batch that is divided for it is another one to the broker.
+// TestProducer_AnswersToLongBatchLost_NothingTwice verifies idempotence in a network with lost answers: two
+// closes after long requests look like a broker's limit, and the broker does not recognize the pieces of a
+// batch.
 func TestProducer_AnswersToLongBatchLost_NothingTwice(t *testing.T) {
 	t.Parallel()
 	const many = 200
@@ -232,8 +233,9 @@ func TestProducer_AnswersToLongBatchLost_NothingTwice(t *testing.T) {
 	}
 }
 
-// TestProducer_PiecesOutOfOrder_EndsWithNewProducerID checks that a broker that does not take a batch as a whole, and neither its first
-// piece because it lost what it knew of the producer, gets the records after some attempts under another producer id.
+// TestProducer_PiecesOutOfOrder_EndsWithNewProducerID verifies a broker that lost the producer's state and
+// refuses a batch both as a whole and in pieces: it gets the records after some attempts under another
+// producer id.
 func TestProducer_PiecesOutOfOrder_EndsWithNewProducerID(t *testing.T) {
 	const many = 200
 	b := playing(t, true)

@@ -11,12 +11,12 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// Limits of a client that produces.
+// Limits of a producing client.
 const (
 	unknownTopicTime   = 30 * time.Second       // librdkafka's topic.metadata.propagation.max.ms
 	maxBatchRecords    = 1000000                // librdkafka's largest batch.num.messages
-	batchOverheadBytes = 128                    // a batch of one record is up to this much larger than librdkafka's 36 bytes say
-	recordSlack        = 1 << 20                // a request of one record is less than this larger than message_max_bytes
+	batchOverheadBytes = 128                    // allowance for a batch of one record beyond librdkafka's 36 bytes
+	recordSlack        = 1 << 20                // allowance for a request of one record beyond message_max_bytes
 	metadataMaxAge     = 5 * time.Minute        // librdkafka's topic.metadata.refresh.interval.ms: partitions may have been added
 	retryBackoff       = 100 * time.Millisecond // librdkafka's retry.backoff.ms,
 	retryBackoffMax    = time.Second            // and retry.backoff.max.ms
@@ -25,7 +25,8 @@ const (
 	minProduceVersion  = 3 // the first with the format of our batches, Kafka 0.11
 )
 
-// producerOptions are the options of a client that produces. The records' batches and requests are ours, so that they are few.
+// producerOptions returns the options of a producing client. The producer makes its own batches and requests,
+// so the options are few.
 func producerOptions(c *config.Connection) []kgo.Opt {
 	return []kgo.Opt{
 		// A request has at most request_max_bytes, or one record.
@@ -36,7 +37,7 @@ func producerOptions(c *config.Connection) []kgo.Opt {
 	}
 }
 
-// batchMost is the most bytes a batch has, if it holds more than one record: batch_size, and message_max_bytes.
+// batchMost is the limit of a batch with several records, bytes: batch_size, and message_max_bytes.
 func batchMost(c *config.Connection) int {
 	return client.Clamp(min(c.BatchSize, c.MessageMaxBytes+batchOverheadBytes), 1, client.MaxWireBytes)
 }
@@ -61,17 +62,17 @@ func acks(n int) kgo.Acks {
 	}
 }
 
-// codec maps librdkafka's compression_level to the libraries under kgo, whose scales differ. -1 is the codec's default,
-// but for zstd: there it is the fastest level, which makes of call records about what libzstd makes of them at its
-// default, for two thirds of the work of the level that has the same name.
+// codec converts librdkafka's compression_level to the scales of kgo's libraries. -1 is the codec's default,
+// except for zstd: there -1 is the fastest level. For call records it compresses about as well as libzstd's
+// default, with two thirds of the work of the level of that name.
 func codec(c *config.Connection) (kgo.CompressionCodecType, kgo.CompressionCodec) {
 	level := c.CompressionLevel
 	switch c.CompressionCodec {
 	case "gzip":
 		switch {
 		case level == 0:
-			// Level 0 stores without compressing. A batch that compression did not shrink is sent uncompressed, so this
-			// is the same.
+			// Level 0 stores without compression. A batch no smaller after compression is sent uncompressed,
+			// so both are the same.
 			return kgo.CodecNone, kgo.NoCompression()
 		case level < 0:
 			return kgo.CodecGzip, kgo.GzipCompression()

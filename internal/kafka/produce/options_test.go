@@ -13,7 +13,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestOptions reads back from the client what a connection's options became.
+// TestOptions compares the client's options with those of the connection.
 func TestOptions(t *testing.T) {
 	type change = func(*config.Connection)
 	for _, test := range []struct {
@@ -42,8 +42,8 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestCompressionLevels holds that a level has the effect it has in librdkafka's scale: the libraries below kgo number
-// theirs otherwise and take a wrong number for their default without a word.
+// TestCompressionLevels verifies librdkafka's scale of levels: the libraries of kgo have other numbers, and
+// silently use the default for a wrong one.
 func TestCompressionLevels(t *testing.T) {
 	var text bytes.Buffer
 	for i := range 4000 {

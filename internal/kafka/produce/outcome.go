@@ -13,14 +13,16 @@ import (
 )
 
 const (
-	// reusedMost is how much memory a batch may have that is kept for other records, bytes: some of batch_size's default.
+	// reusedMost is the limit of a batch's memory kept for other records, bytes: some of batch_size's
+	// default.
 	reusedMost = 4 << 20
-	// tickLeast is the least between two looks at all partitions: those of a cluster in trouble have a time of their own each.
+	// tickLeast is the shortest interval between two looks at all partitions: in a cluster in trouble each
+	// partition has a different time.
 	tickLeast = 5 * time.Millisecond
 )
 
-// outcome is what became of a batch, or of one record, carried out of the locked part to be told. Whoever makes one holds mtx,
-// and passes it on to deliver.
+// outcome is the outcome of a batch, or of one record, taken out of the locked section for the done call.
+// Caller must hold mtx to make an outcome, and must pass the outcome to deliver.
 type outcome struct {
 	batch     *recordBatch
 	partition *partition
@@ -31,7 +33,7 @@ type outcome struct {
 	say       func() // logs something, also without an outcome
 }
 
-// deliver has what was dispatched written, and tells of outcomes. It is called without mtx.
+// deliver writes the dispatched requests and calls done for outcomes. Caller must not hold mtx.
 func (p *Producer) deliver(ended []outcome) {
 	p.flush()
 	if len(ended) == 0 {
@@ -43,7 +45,7 @@ func (p *Producer) deliver(ended []outcome) {
 	p.told(ended)
 }
 
-// tell tells of one outcome. A panic of who is told costs no other its own.
+// tell calls done for one outcome. A panic inside does not affect other outcomes.
 func (p *Producer) tell(out *outcome) {
 	defer host.Guard(p.log, "the outcome of records")
 	if out.say != nil {
@@ -61,7 +63,7 @@ func (p *Producer) tell(out *outcome) {
 	}
 }
 
-// reuse keeps a batch for other records, unless it holds so much memory that they would hardly need it.
+// reuse keeps a batch for other records, up to a limit of memory.
 func (p *Producer) reuse(b *recordBatch) {
 	if cap(b.encoded)+cap(b.small) <= reusedMost {
 		b.reset()
@@ -69,7 +71,7 @@ func (p *Producer) reuse(b *recordBatch) {
 	}
 }
 
-// told books that outcomes were told.
+// told counts the finished done calls.
 func (p *Producer) told(ended []outcome) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -83,7 +85,7 @@ func (p *Producer) told(ended []outcome) {
 	}
 }
 
-// acknowledge tells of a batch that a broker has.
+// acknowledge calls done for an acknowledged batch.
 func (p *Producer) acknowledge(out *outcome) {
 	p.status.SetAcknowledged(p.now())
 	if t := out.partition.topic; t.objected.Load() && t.objected.Swap(false) {
@@ -103,14 +105,14 @@ func (p *Producer) acknowledge(out *outcome) {
 	b.each(func(r *outbox.Record, done func(*outbox.Record, error)) { done(r, nil) })
 }
 
-// outcomeOf is the outcome of a batch, which has left its queue.
+// outcomeOf is the outcome of a batch removed from its queue.
 func (p *Producer) outcomeOf(part *partition, b *recordBatch, err error) outcome {
 	p.telling++
 	p.inside -= len(b.records)
 	return outcome{batch: b, partition: part, offset: -1, err: err}
 }
 
-// outcomeOfOne is an outcome of a record that is in no batch.
+// outcomeOfOne is an outcome of a record outside a batch.
 func (p *Producer) outcomeOfOne(a arrival, err error) outcome {
 	p.telling++
 	p.inside--
@@ -123,7 +125,8 @@ func (p *Producer) outcomeToSay(say func()) outcome {
 	return outcome{say: say}
 }
 
-// place puts a record into its partition's queue. ok = false: it must not enter now, and this is its outcome.
+// place puts a record into its partition's queue. ok = false: the record cannot enter now, and out is its
+// outcome.
 func (p *Producer) place(t *topic, a arrival) (out outcome, ok bool) {
 	if t.returning > 0 {
 		return p.outcomeOfOne(a, errHeldBack), false
@@ -176,7 +179,7 @@ func (p *Producer) newBatch() *recordBatch {
 	return new(recordBatch)
 }
 
-// take takes the first batch out of a partition's queue, and has the next one sent.
+// take removes the first batch from a partition's queue, and offers the next one.
 func (p *Producer) take(part *partition) *recordBatch {
 	b := part.queue[0]
 	part.queue = slices.Delete(part.queue, 0, 1)
@@ -186,30 +189,31 @@ func (p *Producer) take(part *partition) *recordBatch {
 	return b
 }
 
-// acknowledged ends the first batch of a partition, which the broker has from this offset on; -1 = it did not say.
+// acknowledged ends the first batch of a partition, stored by the broker from this offset on; -1 = unknown.
 func (p *Producer) acknowledged(part *partition, offset int64) outcome {
 	out := p.outcomeOf(part, p.take(part), nil)
 	out.offset = offset
 	return out
 }
 
-// refuse ends the first batch of a partition: sending it again could not help.
+// refuse ends the first batch of a partition: a repetition could not succeed.
 func (p *Producer) refuse(part *partition, err error) []outcome {
 	p.forgo(part, part.queue[0])
 	return []outcome{p.outcomeOf(part, p.take(part), client.AnswerTo(client.ToProduce, err))}
 }
 
-// split is for a batch that a broker refused because of a record in it, or as too large: a verdict that says nothing certain
-// about any one record unless it was alone. Each half goes by itself, until the one is found that the verdict is on.
+// split divides a batch refused as too large or because of one of its records: the broker's verdict is
+// certain only for a record alone. Each half is sent separately, until the refused record is found.
 func (p *Producer) split(part *partition) {
 	p.cut(part, len(part.queue[0].records)/2, math.MaxInt)
 }
 
-// cut splits the first batch of a partition's queue: after so many records, and wherever a batch would have more than most bytes.
+// cut splits the first batch of a partition's queue: after that many records, and in pieces of at most `most`
+// bytes.
 //
-// The first piece keeps the sequence number of the whole. A broker that has the whole refuses the piece as out of order instead
-// of appending it once more, because the piece ends with another number, and a broker that does not have it appends the piece.
-// See rejoin.
+// The first piece keeps the sequence number of the whole. A broker with the whole batch refuses the piece as
+// out of order, because its last number differs, and does not append the piece once more. A broker without
+// the batch appends the piece. See rejoin.
 func (p *Producer) cut(part *partition, records, most int) {
 	whole := part.queue[0]
 	var pieces []*recordBatch
@@ -238,17 +242,17 @@ func (p *Producer) cut(part *partition, records, most int) {
 		}
 	}
 	part.queue = slices.Replace(part.queue, 0, 1, pieces...)
-	if !whole.doubtful { // else the library may still be reading its bytes
+	if !whole.doubtful { // otherwise its bytes may still be in use
 		p.reuse(whole)
 	}
 	p.offer(part)
 }
 
-// maxRejoins is how often a batch is put together again. A broker that lost what it knew of the producer refuses pieces, too.
+// maxRejoins is the limit of a batch's rejoins. A broker with a lost producer state refuses pieces, too.
 const maxRejoins = 3
 
-// rejoin puts the first batch of a partition together again of its pieces, the first of which a broker refused as out of order. The
-// broker has the whole and recognizes it, so the limit for requests for which the batch was cut does not hold.
+// rejoin joins the pieces of a partition's first batch after a refusal of the first piece as out of order.
+// The broker has the whole batch and recognizes it, so the limit behind the cut does not matter.
 func (p *Producer) rejoin(part *partition) {
 	whole := part.queue[0].whole
 	pieces := 0
@@ -266,8 +270,8 @@ func (p *Producer) rejoin(part *partition) {
 	p.offer(part)
 }
 
-// handBack ends the batches of a partition from the one at that place in its queue on, for the outbox to try again: with err,
-// and those behind with another, so that they do not overtake.
+// handBack returns a partition's batches to the outbox for a further attempt, starting at `from`: the first
+// with err, the others with behind, so that none overtakes another.
 func (p *Producer) handBack(part *partition, from int, err, behind error) (ended []outcome) {
 	if from >= len(part.queue) {
 		return nil
@@ -287,7 +291,7 @@ func (p *Producer) handBack(part *partition, from int, err, behind error) (ended
 	return p.returning(part.topic, ended)
 }
 
-// handBackArrivals is handBack for records that have no partition yet.
+// handBackArrivals is handBack for records without a partition.
 func (p *Producer) handBackArrivals(t *topic, errOf func(a arrival) error) (ended []outcome) {
 	for _, a := range t.arrivals {
 		ended = append(ended, p.outcomeOfOne(a, errOf(a)))
@@ -305,8 +309,9 @@ func (p *Producer) returning(t *topic, ended []outcome) []outcome {
 	return ended
 }
 
-// handBackAll hands back what a topic has, but for what a broker is being asked to take or may have. Until that has its outcome the
-// outbox sends nothing else of the topic, so a batch whose partition has no leader has the brokers asked about the topic again.
+// handBackAll hands back a topic's records, except those in a request or possibly at a broker. The outbox
+// sends no more of the topic before their outcome; a batch without a leader therefore repeats the request for
+// the topic's metadata.
 func (p *Producer) handBackAll(t *topic, err error) (ended []outcome) {
 	for _, part := range t.partitions {
 		from := p.kept(part)
@@ -319,7 +324,7 @@ func (p *Producer) handBackAll(t *topic, err error) (ended []outcome) {
 	return append(ended, p.handBackArrivals(t, func(arrival) error { return err })...)
 }
 
-// expireBy has the deadlines looked at when this one is past.
+// expireBy sets the alarm for a deadline.
 func (p *Producer) expireBy(deadline time.Time) {
 	if !deadline.IsZero() {
 		p.alarm(deadline)
@@ -334,7 +339,7 @@ func (p *Producer) alarm(at time.Time) {
 	}
 }
 
-// due does what its time has come for.
+// due takes the steps due now.
 func (p *Producer) due() (ended []outcome) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -378,8 +383,8 @@ func (p *Producer) expireArrivals(t *topic, now time.Time) []outcome {
 	})
 }
 
-// expire hands back the batches of a partition from the first on whose deadline is past. With idempotence one that a broker may
-// have stays: to send it as another record would be the duplicate that idempotence rules out.
+// expire hands back a partition's batches with a past deadline, in order. With idempotence a batch possibly
+// at a broker stays: a repetition as another record could be a duplicate.
 func (p *Producer) expire(part *partition, now time.Time) []outcome {
 	for i, b := range part.queue {
 		if !past(b.deadline, now) {
@@ -399,10 +404,10 @@ func (p *Producer) expire(part *partition, now time.Time) []outcome {
 	return nil
 }
 
-// free says whether the first batch of a partition may be given up: no broker can have it, or it does not matter. A request
-// that has not been written is recalled; what else would have been in it goes with another one once this has landed. The
-// library goes on with the connection that it may be making for it: with records that end each second, it would never
-// have one that takes longer to make.
+// free reports whether the first batch of a partition may be given up: no broker can have the batch, or a
+// duplicate is allowed. An unwritten request is recalled; its other batches go with another request after the
+// landing. Its connection continues to open: with deadlines of a second, a slower connection would otherwise
+// never open.
 func (p *Producer) free(part *partition) bool {
 	if p.idempotent && part.queue[0].doubtful {
 		return false

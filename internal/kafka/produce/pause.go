@@ -2,8 +2,8 @@ package produce
 
 import "time"
 
-// throttled has the producer send nothing to a broker that asked for a pause: records that wait inside a connection could neither
-// expire nor move. The caller holds mtx.
+// throttled stops requests to a broker during the pause it asked for: records inside a connection could
+// neither expire nor move. Caller must hold mtx.
 func (p *Producer) throttled(n *node) {
 	if n.link == nil {
 		return
@@ -21,11 +21,11 @@ func (p *Producer) throttled(n *node) {
 	}
 }
 
-// resumed reports whether a broker's pause has ended with its connection. The caller holds mtx.
+// resumed reports whether a broker's pause has ended with its connection. Caller must hold mtx.
 func (p *Producer) resumed(n *node) bool {
 	if n.link.Conn() != n.paused {
 		return true
 	}
-	p.alarm(n.resume) // an earlier alarm may have taken its place
+	p.alarm(n.resume) // an earlier alarm may have replaced this one
 	return false
 }

@@ -1,7 +1,7 @@
-// Package produce carries the outbox's records to the brokers. Batches, requests and their outcomes are ours, over
-// connections of our own: records go from the outbox into the bytes of a batch and from there to the broker, nothing is allocated for each of
-// them on the way, and it is known at any moment which records a broker may have. consistentRandom keeps keys on the partitions that
-// librdkafka puts them on.
+// Package produce sends the outbox's records to the brokers, with batches, requests and connections of its
+// own. Records are copied from the outbox into the bytes of a batch and are written from there, without an
+// allocation per record. The producer always knows the records possibly at a broker. consistentRandom maps
+// keys to the same partitions as librdkafka.
 package produce
 
 import (
@@ -23,12 +23,12 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Producer is the producing client of one connection, an outbox.Transport. One goroutine at a time may call Send;
-// everything else may be called from any.
+// Producer is the producing client of one connection, an outbox.Transport. One goroutine at a time may call
+// Send; every other method is safe for concurrent use.
 //
-// A record's way: Send puts it into the batch at the end of its partition's queue (outcome.go), once the topic's
-// partitions are known (topic.go). Whenever its broker can take a request, the first batches of what is ready go
-// in one (flight.go), and its answer ends them or has them sent again.
+// A record's path: Send puts the record into the last batch of its partition's queue (outcome.go), after the
+// topic's partitions are known (topic.go). The first batches of ready queues go to a broker in one request
+// (flight.go). The answer ends or repeats the batches.
 type Producer struct {
 	client      *kgo.Client   // metadata and producer ids
 	links       *client.Links // produce requests
@@ -38,8 +38,8 @@ type Producer struct {
 	status      *client.Status
 	now         func() time.Time
 	compression *compression                           // nil = none
-	backoff     func(failures int) time.Duration       // between attempts to ask about topics that reached no broker
-	retryPause  func(failures int) time.Duration       // between attempts to have a batch taken that is refused for now
+	backoff     func(failures int) time.Duration       // between failed requests for metadata
+	retryPause  func(failures int) time.Duration       // between attempts with a batch refused for now
 	together    atomic.Pointer[func([]*outbox.Record)] // by AcknowledgeBy
 
 	acks           int16
@@ -49,7 +49,7 @@ type Producer struct {
 	batchRecords   int
 	batchBytes     int
 	requestBytes   int
-	overhead       int  // what a request has beside its partitions, bytes
+	overhead       int  // bytes of a request beside its partitions
 	limited        bool // retries is a limit
 	retries        int
 	unknownRetries int
@@ -60,14 +60,14 @@ type Producer struct {
 	askNow  chan struct{} // holds a token when a topic is to be asked about
 	batches sync.Pool     // *recordBatch, without records
 
-	mtx         sync.Mutex // guards what follows; never held over a call to the client or to whoever waits for an outcome
+	mtx         sync.Mutex // guards the next fields; not held during calls to the client or to done
 	topics      map[string]*topic
 	nodes       map[int32]*node
-	addresses   map[int32]address // of the brokers that the cluster lists
-	unflushed   []*client.Link    // with requests that dispatch has queued
-	pausing     []*partition      // that are to be tried again at their resume
+	addresses   map[int32]address // of the brokers in the cluster's list
+	unflushed   []*client.Link    // with queued requests from dispatch
+	pausing     []*partition      // due for another attempt at their resume
 	inside      int               // records without an outcome
-	telling     int               // outcomes that are being told
+	telling     int               // running done calls
 	sends       uint64            // counts the calls of Send
 	learning    bool
 	identity    identity
@@ -90,7 +90,7 @@ type Producer struct {
 
 var _ outbox.Transport = (*Producer)(nil)
 
-// tuning is what a test sets differently.
+// tuning has the values changed by tests.
 type tuning struct {
 	now            func() time.Time
 	unknownRetries int
@@ -102,9 +102,9 @@ func defaultTuning() tuning {
 	return tuning{now: time.Now, unknownRetries: unknownTopicRetries, closeWait: 900 * time.Millisecond}
 }
 
-// NewProducer returns a client of connection c. It reads the TLS files but never touches the network; connections are
-// opened by the first Send, from goroutines of the client. An error is a sentence that names the option at fault.
-// log may be nil, status too; a status is for this client alone.
+// NewProducer returns a client of connection c. It reads the TLS files but never touches the network; the
+// first Send opens connections, from goroutines of the client. An error is a sentence with the option at
+// fault. log and status may be nil; a status is for this client alone.
 func NewProducer(c *config.Connection, log host.Logger, status *client.Status) (*Producer, error) {
 	return newProducer(c, log, status, defaultTuning())
 }
@@ -187,24 +187,24 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 	return nil
 }
 
-// Window is how much of one topic the outbox may have inside the client: at most so many records, and so many bytes of keys and
-// values. It is enough for batches to fill while others are on their way; a record larger than bytes goes alone.
+// Window returns the outbox's limit of one topic's records inside the client: a number of records, and of
+// bytes of keys and values. Batches fill within the limit while others are in flight; a record larger than
+// bytes goes alone.
 func Window() (records, bytes int) { return windowRecords, windowBytes }
 
-// AcknowledgeBy has the producer tell acknowledge of records that were acknowledged together, instead of the done of
-// their Send. acknowledge must not keep the slice, and must not block. It is for all Sends from then on.
+// AcknowledgeBy replaces the done calls for acknowledged records: acknowledge gets all records of one
+// acknowledgement. acknowledge must not keep the slice, and must not block. For all later calls of Send.
 func (p *Producer) AcknowledgeBy(acknowledge func(records []*outbox.Record)) {
 	p.together.Store(&acknowledge)
 }
 
-// sendPiece is how many records enter at once: while they do, nothing can be sent.
+// sendPiece is the number of records per locked section: no request is sent during the section.
 const sendPiece = 256
 
-// Send implements outbox.Transport. It does not block.
+// Send implements outbox.Transport. Never blocks.
 //
-// deadline is when the attempt ends, give or take a second; zero is never. With idempotence it is not kept for a
-// record that may be on a broker: to give it up would risk the duplicate that idempotence rules out, so only the broker's answer
-// or Close ends that.
+// The attempt ends at deadline, within about a second; zero is never. With idempotence a record possibly at a
+// broker ends only by the broker's answer or by Close: giving up the record could mean a duplicate.
 func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error)) {
 	if len(records) == 0 {
 		return
@@ -219,7 +219,7 @@ func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(
 	}
 }
 
-// enter takes records in. Those that may not enter have their outcome.
+// enter accepts records. The others get their outcome.
 func (p *Producer) enter(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error)) (ended []outcome) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -247,7 +247,7 @@ func (p *Producer) enter(records []*outbox.Record, deadline time.Time, done func
 	return ended
 }
 
-// topicFor is the topic of a record that is to be sent.
+// topicFor returns the topic of a record, new if necessary.
 func (p *Producer) topicFor(name string) *topic {
 	t := p.topics[name]
 	if t == nil {
@@ -278,12 +278,12 @@ func (p *Producer) pause(wait time.Duration, event <-chan struct{}) {
 	}
 }
 
-// Close implements outbox.Transport: it gives up what is under way and returns within about a second, whatever the
-// brokers do. Every record has its outcome by then, ErrClosed for most. Calling it again waits for the first call.
+// Close implements outbox.Transport: it gives up all records and returns within about a second, in any state
+// of the brokers. Every record has its outcome then, mostly ErrClosed. Another call waits for the first one.
 func (p *Producer) Close() { p.CloseWithin(p.closeWait) }
 
-// CloseWithin is Close with another limit, which also holds for a Close that is under way: 0 gives the client no time to
-// end in order. What it still holds then is abandoned; its goroutines end by themselves.
+// CloseWithin is Close with another limit, also for a running Close: 0 gives the client no time for an
+// orderly end. The rest of the client is abandoned; its goroutines end by themselves.
 func (p *Producer) CloseWithin(limit time.Duration) {
 	timer := time.AfterFunc(limit, p.tooLate)
 	defer timer.Stop()
@@ -308,10 +308,10 @@ func (p *Producer) CloseWithin(limit time.Duration) {
 	case <-shut:
 	case <-p.late:
 	}
-	<-p.allTold // done calls that others have begun return soon
+	<-p.allTold // done calls of other goroutines return soon
 }
 
-// giveUp takes back all that there is and ends what needs the lock. first = false: another call has done so.
+// giveUp takes back all records and does the locked part of the end. first = false: another call has done so.
 func (p *Producer) giveUp() (left []outcome, first bool) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -321,7 +321,7 @@ func (p *Producer) giveUp() (left []outcome, first bool) {
 	for _, t := range p.topics {
 		left = append(left, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
 		for _, part := range t.partitions {
-			if part.flight != nil { // one that waits for its turn is not to leave with records that are handed back
+			if part.flight != nil { // a waiting flight must not start with records handed back
 				part.flight.state.CompareAndSwap(boarding, recalled)
 			}
 			left = append(left, p.handBack(part, 0, ErrClosed, ErrClosed)...)

@@ -10,7 +10,7 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// queue queues a request on the connection to its broker. flush has it written.
+// queue queues a request on the connection to its broker. flush writes the queue.
 func (p *Producer) queue(n *node, f *flight) {
 	if n.link == nil {
 		n.link = p.links.To(n.id)
@@ -31,7 +31,7 @@ func (p *Producer) queue(n *node, f *flight) {
 	}
 }
 
-// flush has the queued requests written. It is called without mtx, after each dispatch.
+// flush writes the queued requests. Called without mtx, after each dispatch.
 func (p *Producer) flush() {
 	if !p.flushes.Load() {
 		return
@@ -46,7 +46,7 @@ func (p *Producer) flush() {
 	}
 }
 
-// located notes the brokers' addresses as the cluster lists them.
+// located stores the brokers' addresses from the cluster's list.
 func (p *Producer) located(answer *kmsg.MetadataResponse) {
 	if len(answer.Brokers) == 0 {
 		return
@@ -65,7 +65,7 @@ func (p *Producer) located(answer *kmsg.MetadataResponse) {
 	}
 }
 
-// disconnected has requests sent that wait for the end of a pause: the pause has ended with its connection.
+// disconnected sends the requests in wait for a pause: the pause has ended with its connection.
 func (p *Producer) disconnected() {
 	defer host.Guard(p.log, "the end of a connection")
 	p.mtx.Lock()
@@ -77,7 +77,7 @@ func (p *Producer) disconnected() {
 // Size implements client.Request.
 func (f *flight) Size() int { return f.size }
 
-// errRecalled ends a flight that was recalled before it was written.
+// errRecalled ends a flight recalled before its writing.
 var errRecalled = errors.New("the request was recalled")
 
 // Append implements client.Request. From here on a broker may have the records.
@@ -105,7 +105,7 @@ func (f *flight) Append(buf []byte, version int16, correlation int32) (out []byt
 	return append(buf, out...), nil
 }
 
-// topics are the topics of the request with their batches.
+// topics returns the topics of the request with their batches.
 func (f *flight) topics() (topics []kmsg.ProduceRequestTopic) {
 	var at map[*topic]int
 	for n, c := range f.cargo {
@@ -166,6 +166,6 @@ func (f *flight) Ended(version int16, body []byte, err error) {
 	case err != nil && err != errRecalled && p.hooks.ReportUnsent(n.about(), err):
 		n.objected.Store(true)
 	}
-	f.packed.Do(func() {}) // nobody packs it any more
+	f.packed.Do(func() {}) // no goroutine packs it after this
 	p.deliver(p.landed(f, answer, err))
 }

@@ -14,84 +14,86 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Partitions that were listed once are given up after surplusTime in which every answer had fewer, minFewer at least.
+// A partition missing in the answers is given up after surplusTime and at least minFewer answers with fewer
+// partitions.
 const (
 	surplusTime = 5 * time.Second
 	minFewer    = 3
 )
 
-// topic is what a producer knows of a topic, and its records. The producer's mtx guards it, the partitions and the nodes.
+// topic is the producer's state of a topic, with its records. The producer's mtx guards topics, partitions
+// and nodes.
 type topic struct {
 	name        string
 	id          [16]byte
 	partitions  []*partition
-	usable      []int32 // of those, the ones that have a leader, ascending
+	usable      []int32 // the partitions with a leader, ascending
 	partitioner *consistentRandom
-	arrivals    []arrival // records that wait for the topic's partitions to be known
+	arrivals    []arrival // records in wait for the topic's partitions
 
 	asked   time.Time // when the brokers last told of the topic
-	ask     bool      // they are to be asked
+	ask     bool      // a request for metadata is due
 	askNext time.Time // but not before
-	unknown int       // how many times in a row they did not know it
+	unknown int       // consecutive answers without the topic
 
 	objected   atomic.Bool // a trouble was logged and has not gone
-	fewer      int         // answers in a row that had fewer partitions than are known
-	fewerSince time.Time   // when the first of them came
+	fewer      int         // consecutive answers with fewer partitions than known
+	fewerSince time.Time   // time of the first of these answers
 	gone       error       // the brokers have not known the topic for unknownTopicTime, which is still to be logged
 
-	trouble  error // why its records wait, by what the brokers said last; nil = for nothing that they said
+	trouble  error // the reason in the brokers' last answer for the wait of its records; nil = no reason
 	troubles int   // and how often in a row
 
-	returning int // how many hand-backs are being told of: meanwhile none may enter, or it would overtake
+	returning int // hand-backs with running done calls: no record may enter meanwhile, to keep the order
 }
 
-// arrival is a record that has no partition yet.
+// arrival is a record without a partition.
 type arrival struct {
 	record   *outbox.Record
 	done     func(*outbox.Record, error)
 	deadline time.Time // zero = none
-	send     uint64    // the number of the Send that brought it
+	send     uint64    // the number of its Send
 }
 
-// partition is the way of records to one partition. At most one of its batches is on its way, the first of the queue, with
-// idempotence or without: so none is ever overtaken, whatever becomes of it.
+// partition is the state of one partition. At most one of its batches is in flight, the first of the queue,
+// with idempotence or without: so no batch overtakes another, in any outcome.
 type partition struct {
 	topic  *topic
 	number int32
-	leader *node // nil = none that is known
+	leader *node // nil = unknown
 
 	queue   []*recordBatch
 	bytes   int     // of the queue
-	flight  *flight // that the first of the queue is on
-	listed  *node   // whose ready list holds the partition
+	flight  *flight // with the first of the queue
+	listed  *node   // the broker with this partition in its ready list
 	resume  time.Time
-	pausing bool // is in the producer's list of those that wait for resume
+	pausing bool // the partition is in the producer's list of pausing ones
 	refused int  // how often in a row the first of the queue was
 
 	identity identity // with idempotence: whom the broker takes the records of this partition to be from,
 	next     int32    // and the sequence number of the next
 }
 
-// node is a broker that leads partitions.
+// node is a broker with partitions to lead.
 type node struct {
 	id      int32
-	link    *client.Link // nil = no request was sent to it
-	ready   []*partition // with a batch that can go
+	link    *client.Link // nil = before its first request
+	ready   []*partition // with a batch ready to go
 	bytes   int          // of their queues
 	flights int
-	resume  time.Time    // after a connection failed; zero = it did not
-	paused  *client.Conn // whose pause resume is the end of; nil = it is of none
+	resume  time.Time    // after a failed connection; zero = none
+	paused  *client.Conn // the connection with the pause until resume; nil = none
 
-	failures int // in a row, of requests that had been written
+	failures int // consecutive failures of written requests
 	limit    requestLimit
 
-	longest  int // length of the longest request that was answered, bytes on the wire
-	overlong int // length of the shortest request whose record was refused for it; 0 = none
-	failed   int // requests that failed, but for those that a suspected record was alone in
+	longest  int // length of the longest answered request, bytes on the wire
+	overlong int // length of the shortest request with a record refused for its length; 0 = none
+	failed   int // failed requests, except those with a suspected record alone
 
 	alone bool // a flight tests a suspected record, and no other may be under way
 
-	objected atomic.Bool // it was logged that nothing can be sent to it
+	objected atomic.Bool // the log has the obstacle to any request
 }
 
 // address is where a broker is.
@@ -100,10 +102,10 @@ type address struct {
 	port int32
 }
 
-// about is what is said of a node that nothing can be sent to.
+// about is the subject of log lines about a node's obstacle.
 func (n *node) about() string { return fmt.Sprintf("sending to broker %d", n.id) }
 
-// wantMetadata has the brokers asked about a topic, at once if they have not been for a while.
+// wantMetadata requests a topic's metadata, at once unless the last request was recent.
 func (p *Producer) wantMetadata(t *topic) {
 	t.ask = true
 	if !p.learning {
@@ -159,7 +161,7 @@ func (p *Producer) askAbout(topics []*topic) (ok bool) {
 	return true
 }
 
-// troubled finds a partition whose records wait for its leader, or are refused by it.
+// troubled finds a partition with records in wait for its leader, or refused by its leader.
 func (t *topic) troubled() {
 	for _, part := range t.partitions {
 		switch {
@@ -176,7 +178,7 @@ func (t *topic) troubled() {
 	t.trouble, t.troubles = nil, 0
 }
 
-// tellOfTrouble tells the administrator of topics whose records wait because of what brokers say.
+// tellOfTrouble logs topics with records in wait because of the brokers' answers.
 func (p *Producer) tellOfTrouble(topics []*topic) {
 	for _, t := range topics {
 		p.mtx.Lock()
@@ -184,7 +186,7 @@ func (p *Producer) tellOfTrouble(topics []*topic) {
 		if t.troubles < passing && (kerr.IsRetriable(trouble) || len(t.partitions) > 0) || !t.holds() {
 			trouble = nil
 		}
-		if t.gone != nil { // its records have been handed back
+		if t.gone != nil { // its records are handed back
 			trouble, t.gone = t.gone, nil
 		}
 		p.mtx.Unlock()
@@ -195,11 +197,11 @@ func (p *Producer) tellOfTrouble(topics []*topic) {
 	}
 }
 
-// about is what is said of the topic's trouble.
+// about is the subject of log lines about the topic.
 func (t *topic) about() string { return client.AboutTopic + t.name }
 
-// toAsk gives the topics that are to be asked for now, or how long to wait for the first. more = false: there are none, and
-// learn has ended.
+// toAsk returns the topics due for a metadata request, or the wait until the first. more = false: there are
+// none, and learn has ended.
 func (p *Producer) toAsk() (topics []*topic, wait time.Duration, more bool) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -267,7 +269,7 @@ func (p *Producer) learned(topics []*topic, answer *kmsg.MetadataResponse) (ende
 	return ended
 }
 
-// notKnown is for a topic that the brokers say does not exist: after some time its records come back.
+// notKnown handles a topic missing at the brokers: after some time its records are handed back.
 func (p *Producer) notKnown(t *topic, err error) []outcome {
 	t.unknown++
 	if t.unknown > p.unknownRetries {
@@ -283,7 +285,7 @@ func (p *Producer) notKnown(t *topic, err error) []outcome {
 	return nil
 }
 
-// notUsable is for a topic that the brokers tell nothing about but an error.
+// notUsable handles an error in place of a topic's metadata.
 func (p *Producer) notUsable(t *topic, err error) []outcome {
 	if _, final := p.Permanent(err); final {
 		return p.handBackAll(t, err)
@@ -299,14 +301,14 @@ func (p *Producer) notUsable(t *topic, err error) []outcome {
 	return nil
 }
 
-// holds says whether the topic has records.
+// holds reports whether the topic has records.
 func (t *topic) holds() bool {
 	return len(t.arrivals) > 0 || slices.ContainsFunc(t.partitions, func(part *partition) bool { return len(part.queue) > 0 })
 }
 
-// known takes over what the brokers know of a topic.
+// known takes over a topic's metadata.
 func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Time) (ended []outcome) {
-	count := len(said.Partitions) // their numbers have no gaps
+	count := len(said.Partitions) // partition numbers have no gaps
 	if same := t.id != [16]byte{} && said.TopicID == t.id; same && count < len(t.partitions) && !t.lost(now) {
 		count = len(t.partitions)
 		if t.holds() {
@@ -321,12 +323,12 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	}
 	t.asked, t.unknown = now, 0
 	missing := client.AnswerTo(client.ToProduce, kerr.UnknownTopicOrPartition)
-	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // made anew with fewer
+	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // deleted and created again with fewer
 		gone.leader = nil
 		if len(gone.queue) > 0 {
 			p.free(gone)
 		}
-		p.identity = identity{} // should there be one of this number again, it begins to count anew
+		p.identity = identity{} // a later partition of this number counts from the beginning
 		ended = append(ended, p.handBack(gone, 0, missing, missing)...)
 	}
 	t.partitions = t.partitions[:min(count, len(t.partitions))]
@@ -342,7 +344,7 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	for _, part := range t.partitions {
 		if part.leader != nil {
 			t.usable = append(t.usable, part.number)
-		} else if len(part.queue) > 0 { // in flight too: what follows it has nowhere to go
+		} else if len(part.queue) > 0 { // in flight too: the batches behind it have no broker
 			p.wantMetadata(t)
 		}
 	}
@@ -364,8 +366,8 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	return ended
 }
 
-// lost reports whether a topic has fewer partitions than are known. A topic never loses any, so a broker with fewer usually has not
-// learned of all yet; but an earlier answer may have listed one that never was.
+// lost reports whether a topic has fewer partitions than known. A topic never loses partitions, so a broker
+// with fewer usually lags behind; but an earlier answer may have listed a partition in error.
 func (t *topic) lost(now time.Time) bool {
 	if t.fewer == 0 {
 		t.fewerSince = now
@@ -388,11 +390,11 @@ func (p *Producer) led(part *partition, id int32) {
 	}
 	part.leader = leader
 	part.unlist()
-	part.resume = time.Time{} // what another broker refused is no reason to wait
+	part.resume = time.Time{} // another broker's refusal is no reason to wait
 	p.offer(part)
 }
 
-// offer makes a partition's first batch one that can go, if it is.
+// offer adds a partition to its leader's ready list, if its first batch may go.
 func (p *Producer) offer(part *partition) {
 	if part.flight != nil || len(part.queue) == 0 || part.listed != nil {
 		return
@@ -417,7 +419,7 @@ func (p *Producer) offer(part *partition) {
 	part.listed.bytes += part.bytes
 }
 
-// unlist takes a partition out of its leader's list.
+// unlist removes a partition from its leader's list.
 func (part *partition) unlist() {
 	if n := part.listed; n != nil {
 		n.ready = slices.DeleteFunc(n.ready, func(other *partition) bool { return other == part })
@@ -426,7 +428,7 @@ func (part *partition) unlist() {
 	}
 }
 
-// resize notes that the queue has grown or shrunk by so many bytes.
+// resize books a change of the queue's size, bytes.
 func (part *partition) resize(by int) {
 	part.bytes += by
 	if part.listed != nil {
