@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"reskafka/test/confine"
+	"reskafka/test/pbx"
 )
 
 // asteriskUser is the number of the user that Asterisk becomes in these tests. No such user has to exist.
@@ -188,7 +189,10 @@ func (w *world) lives(h home) {
 	w.wait("there is another engine", func() bool { now := w.pbx.EnginePID(); return now != 0 && now != engine })
 	w.waitServes()
 	produce()
-	w.must(w.pbx.Stop(0))
+	// Call records may repeat after the kill.
+	w.until(`(?m)^\s*Acknowledged +[2-9]$`, "kafka show connection one")
+	w.until(`(?m)^\s*Waiting +0\b`, "kafka show connection one")
+	w.must(w.pbx.Stop(pbx.Gracefully))
 	w.read(topic, 4)
 	w.read(w.name("calls"), 2)
 	w.complaints(append(h.expect, `The Kafka engine \(pid \d+\) (ended|was ended by signal 9); another one is started in 100 ms`)...)
@@ -212,7 +216,7 @@ func readStatus(t *testing.T, pid int) string {
 func (w *world) complaints(patterns ...string) {
 	w.Helper()
 	seen := make([]bool, len(patterns))
-	about := regexp.MustCompile(`(?i)(WARNING|ERROR)\[.*kafka`)
+	about := regexp.MustCompile(`(WARNING|ERROR)\[.*([Kk]afka|\.go: )`)
 	for _, line := range w.pbx.LogLines() {
 		if !about.MatchString(line) {
 			continue
