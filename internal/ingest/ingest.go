@@ -81,6 +81,10 @@ type Door struct {
 	logged  time.Time // time of the last log line about an invalid range
 	refused uint64    // such ranges since
 
+	stalled     bool        // the next range cannot be used for the moment
+	stallLogged time.Time   // time of the last log line about a stall
+	retry       *time.Timer // calls empty after a stall
+
 	late late
 }
 
@@ -176,6 +180,9 @@ func (d *Door) Close() {
 	d.mtx.Lock()
 	started := d.take != nil
 	d.take = func(uint64, Range) {}
+	if d.retry != nil {
+		d.retry.Stop()
+	}
 	if !d.closed {
 		d.closed = true
 		d.settle()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"reskafka/internal/frame"
@@ -17,7 +18,7 @@ func (d *Door) empty() {
 		d.Drain()
 		r.asleep.Store(1)
 		d.mtx.Lock()
-		more := r.put.Load() != d.next
+		more := r.put.Load() != d.next && !d.stalled
 		d.mtx.Unlock()
 		if !more || d.broken() {
 			return
@@ -39,6 +40,7 @@ func (d *Door) drain() {
 	if d.take == nil || d.closed {
 		return
 	}
+	d.stalled = false
 	for {
 		put := r.put.Load()
 		if put == d.next {
@@ -50,8 +52,13 @@ func (d *Door) drain() {
 		}
 		for ; d.next != put; r.taken.Store(d.next) {
 			e := r.entries[d.next%ringEntries] // a copy, out of reach of writers
+			err := d.enter(e)
+			if passes(err) {
+				d.stall(err)
+				return
+			}
 			d.next++
-			if err := d.enter(e); err != nil {
+			if err != nil {
 				d.refuse(err)
 			}
 		}
@@ -84,6 +91,29 @@ func (d *Door) refuse(err error) {
 }
 
 const refuseEvery = 30 * time.Second
+
+// passes reports whether an error comes from a limit of this process, so the range can be used later.
+func passes(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+// stallPace is the interval between two attempts to use a range: short beside the time in which a queue fills.
+const stallPace = 100 * time.Millisecond
+
+// stall leaves the next range and all later ones in the ring, in their order, and tries again soon. Caller must
+// hold the mutex.
+func (d *Door) stall(err error) {
+	d.stalled = true
+	if now := time.Now(); now.Sub(d.stallLogged) > refuseEvery {
+		host.Logf(d.log, host.Error, "records of Asterisk's process wait in shared memory: %v", err)
+		d.stallLogged = now
+	}
+	if d.retry == nil {
+		d.retry = time.AfterFunc(stallPace, d.empty)
+	} else {
+		d.retry.Reset(stallPace)
+	}
+}
 
 // slabKey names a slab.
 type slabKey struct{ pool, slab uint64 }
