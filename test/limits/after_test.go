@@ -66,11 +66,26 @@ func (s *site) end() {
 	s.Helper()
 	s.expect(`(?m)^Local/s@standing`, "core show channels concise")
 	s.cli("kafka flood stop")
+	s.allCome()
+}
+
+// allCome waits until all records of the flood have come, and checks their order.
+func (s *site) allCome() {
+	s.Helper()
 	var m []string
-	s.wait("all records come", func() bool {
+	for deadline, last := time.Now().Add(patience), ""; ; time.Sleep(50 * time.Millisecond) {
 		m = s.expect(flooded.String(), "kafka flood show")
-		return m[1] == m[3]
-	})
+		if m[1] == m[3] {
+			break
+		}
+		if m[3] != last { // as long as more come
+			last, deadline = m[3], time.Now().Add(patience)
+		}
+		if time.Now().After(deadline) {
+			s.Fatalf("no more records come: %s\n%s%s%s", m[0], s.cli("kafka show connection producing"),
+				s.cli("kafka show consumer consuming"), strings.Join(s.since(0), "\n"))
+		}
+	}
 	if m[4] != "0" || m[5] != "0" {
 		s.Errorf("records out of order: %s", m[0])
 	}

@@ -1,0 +1,34 @@
+package limits
+
+import (
+	"regexp"
+	"testing"
+	"time"
+)
+
+// TestDescriptors_FirstCallRecord_IsNotLost guards call records that come while the engine has no
+// descriptor left, mostly before it has opened the file of durable slabs.
+func TestDescriptors_FirstCallRecord_IsNotLost(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, setup{load: ourModules})
+	pid := s.engine()
+	s.until(`Message sent successfully`, "kafka test send connection producing topic first message x")
+	s.expect(`ensure 0`, "kafka probe ensure producing %s 4 1 wait", topic)
+	s.expect(`check 0`, "kafka flood check consuming %s 8 1000000 16", topic)
+	s.expect(`start 0`, "kafka flood start producing %s 8 1000000 16 4000 1000000", topic)
+	s.wait("records come", func() bool {
+		return regexp.MustCompile(`came [1-9]`).MatchString(s.cli("kafka flood show"))
+	})
+	descriptors.set(s, pid, 0)
+	s.expect(`completed 2`, "call probe s@calls 2")
+	time.Sleep(acting)
+	descriptors.lift(s, pid)
+	s.expect(`completed 2`, "call probe s@calls 2")
+	time.Sleep(acting)
+	s.cli("kafka flood stop")
+	s.allCome()
+	s.until(`asterisk_cdr +4 +4 +0`, "kafka show connection producing") // one for each call
+	if now := s.engine(); now != pid {
+		t.Errorf("engine %d was replaced by %d", pid, now)
+	}
+}
