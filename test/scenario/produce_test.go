@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"reskafka/test/kafkatest"
 	"reskafka/test/pbx"
 )
 
@@ -175,4 +176,24 @@ func TestForkedChildIsRefused(t *testing.T) {
 	if r := w.read("forked", 1)[0]; text(r.Payload) != "parent" {
 		t.Errorf("the topic holds %s", text(r.Payload))
 	}
+}
+
+// TestProducer_EngineRefusesIt_GateIsShut guards records that no engine would ever send: the module opens a gate by itself, and a gate
+// stayed open that the engine had refused.
+func TestProducer_EngineRefusesIt_GateIsShut(t *testing.T) {
+	w := newWorld(t, options{unbooted: true})
+	ca := kafkatest.NewAuthority(t, "ours").Write(filepath.Join(w.dir, "ca.pem"))
+	text := "[one]\ntype = connection\nbrokers = %BROKER%\n[two]\ntype = connection\nbrokers = %BROKER%\nsecurity_protocol = ssl\nssl_ca_location = " + ca + "\n"
+	w.must(w.pbx.WriteFile("kafka.conf", w.filled(text)))
+	w.boot()
+	w.must(os.Rename(ca, ca+".away"))
+	mark := w.pbx.LogMark()
+	record := w.probeFile([2][]byte{nil, []byte("r")})
+	_ = w.cli("kafka probe file two t %s", record) // accepted, until the engine has answered
+	w.waitLog(mark, `ERROR.*no producer for connection 'two': .*ca.pem: no such file`)
+	w.waitLog(mark, `ERROR.*Connection 'two' refuses records, and [01] record\(s\) wait until it has a producer`)
+	w.expect(`accepted 0 refused 1`, "kafka probe file two t %s", record)
+	w.must(os.Rename(ca+".away", ca))
+	w.cli("module reload res_kafka.so")
+	w.until(`accepted 1 refused 0`, "kafka probe file two t %s", record)
 }
