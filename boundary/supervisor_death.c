@@ -153,7 +153,8 @@ void supervisor_bury(struct supervisor *s, const struct spawn_end *end)
 	if (!stopping && !first) {
 		pause_ms = next_pause(s, crashed, now);
 		if (crashed && !limited && pause_ms >= PAUSE_CRASHES_MS) {
-			snprintf(often, sizeof(often), "; it has died %u times, again and again: please report the trace", s->status.deaths + 1);
+			snprintf(often, sizeof(often), "; it has died %u times, again and again%s", s->status.deaths + 1,
+				s->trace.head_length ? ": please report the trace" : "");
 		}
 		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine %s%s; another one is started in %d ms%s", who, text, pause_ms, often);
 	} else if (first || s->trace.head_length) {

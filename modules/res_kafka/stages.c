@@ -26,9 +26,9 @@ static int forked;
 static int64_t late;  /* records after the shutting of their stage; atomic */
 static int told_late; /* the number is logged, and so is the next one: atomic */
 
-/* Wait for the engine to take staged records at the end, ms. The rest stays in shared memory with durability
+/* Wait for the engine to take staged records at the end, ns. The rest stays in shared memory with durability
  * disk, and is lost otherwise. */
-#define FLUSH_MS 2000
+#define FLUSH_NS 2000000000LL
 
 #define SETTLE_STEP_MS 5
 
@@ -133,66 +133,44 @@ int stages_start(void)
 	return 0;
 }
 
-/* Calls a function for each stage. Returns the sum of the results. */
-static int64_t each(int64_t (*do_it)(struct stage *stage))
-{
-	int64_t sum = 0;
-	struct slot *slot;
-
-	AST_LIST_LOCK(&slots);
-	AST_LIST_TRAVERSE(&slots, slot, next) {
-		sum += do_it(slot->stage);
-	}
-	AST_LIST_UNLOCK(&slots);
-	return sum;
-}
-
-static int64_t ready(struct stage *stage)
-{
-	stage_ready(stage);
-	return 0;
-}
-
-static int64_t publish(struct stage *stage)
-{
-	stage_publish(stage);
-	return 0;
-}
-
-static int64_t admitted(struct stage *stage)
-{
-	return stage_admitted(stage);
-}
-
-static int64_t shut(struct stage *stage)
-{
-	stage_shut(stage); /* but not its gate: the engine may open the gate until its stop */
-	return 0;
-}
-
-static int64_t flush(struct stage *stage)
-{
-	return stage_flush(stage, FLUSH_MS * 1000000LL);
-}
+/* Executes a statement for each stage. */
+#define EACH_STAGE(stage, statement) do { \
+		struct slot *slot; \
+		AST_LIST_LOCK(&slots); \
+		AST_LIST_TRAVERSE(&slots, slot, next) { \
+			struct stage *stage = slot->stage; \
+			statement; \
+		} \
+		AST_LIST_UNLOCK(&slots); \
+	} while (0)
 
 void stages_ready(void)
 {
-	each(ready);
+	EACH_STAGE(stage, stage_ready(stage));
 }
 
 void stages_publish(void)
 {
-	each(publish);
+	EACH_STAGE(stage, stage_publish(stage));
+}
+
+/* How many records were produced since the module was loaded. */
+static int64_t produced(void)
+{
+	int64_t sum = 0;
+
+	EACH_STAGE(stage, sum += stage_admitted(stage));
+	return sum;
 }
 
 void stages_settle(int quiet_ms, int limit_ms)
 {
-	int64_t before = each(admitted), now;
+	int64_t before = produced(), now;
 	int quiet = 0, waited;
 
 	for (waited = 0; producers_held() && quiet < quiet_ms && waited < limit_ms; waited += SETTLE_STEP_MS) {
 		usleep(SETTLE_STEP_MS * 1000);
-		now = each(admitted);
+		now = produced();
 		quiet = now == before ? quiet + SETTLE_STEP_MS : 0;
 		before = now;
 	}
@@ -232,13 +210,13 @@ void stages_close(void)
 	AST_LIST_LOCK(&slots);
 	__atomic_store_n(&closing, 1, __ATOMIC_SEQ_CST);
 	AST_LIST_UNLOCK(&slots);
-	each(shut);
+	EACH_STAGE(stage, stage_shut(stage)); /* but not its gate: the engine may open the gate until its stop */
 	if (pump) {
 		engine_await(AWAIT_END_MS);
 	}
-	each(flush);
+	EACH_STAGE(stage, stage_flush(stage, FLUSH_NS));
 	if (nowhere) {
-		flush(nowhere);
+		stage_flush(nowhere, FLUSH_NS);
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -153,6 +154,37 @@ func TestEngine_KilledWithRecordsOnDisk_OutcomeIsNotKnown(t *testing.T) {
 	w.until(`Spooled +100\b`, "kafka show connection one")
 	w.signalEngine(syscall.SIGKILL)
 	w.until(`accepted 100 acknowledged 0 failed 0 unknown 100 strange 0`, "kafka reported show")
+}
+
+// TestEngine_Killed_DeliveredMessagesDoNotComeAgain guards messages that were delivered and not committed when the engine died: the
+// next engine starts behind them.
+func TestEngine_Killed_DeliveredMessagesDoNotComeAgain(t *testing.T) {
+	w := newWorld(t, options{files: map[string]string{"kafka.conf": strings.Replace(group, "interval_ms = 200", "interval_ms = 600000", 1)}})
+	w.expect(`subscribe 0`, "kafka probe subscribe one t %s 0", filepath.Join(w.dir, "got"))
+	w.send("t", "a", "b", "c")
+	w.waitReceived("got", 3)
+	w.signalEngine(syscall.SIGKILL)
+	w.send("t", "d")
+	if got := payloads(w.waitReceived("got", 4)); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
+		t.Errorf("received: %q", got)
+	}
+}
+
+// TestConsumer_IdleForLong_StillReceives guards the repetition of a request for messages, whose answer may be lost: the engine answers
+// the later request.
+func TestConsumer_IdleForLong_StillReceives(t *testing.T) {
+	if os.Getenv("RES_KAFKA_LONG") == "" {
+		t.Skip("takes more than a minute; see make test-long")
+	}
+	w := newWorld(t, options{files: map[string]string{"kafka.conf": group}})
+	w.expect(`subscribe 0`, "kafka probe subscribe one t %s 0", filepath.Join(w.dir, "got"))
+	w.send("t", "a")
+	w.waitReceived("got", 1)
+	time.Sleep(70 * time.Second) // more than LOST_MS of modules/res_kafka/internal.h
+	w.send("t", "b")
+	if got := payloads(w.waitReceived("got", 2)); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("received: %q", got)
+	}
 }
 
 // TestEngine_Hangs_AsteriskStops guards the end of Asterisk: it waits for seconds for an engine that hangs, and another engine saves
