@@ -11,8 +11,8 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestIdle_Renewed_RecordsAreNotInDoubt guards idempotence: a record whose request was not written because its connection is
-// renewed may be given up. One that a broker may have may not.
+// TestIdle_Renewed_RecordsAreNotInDoubt verifies idempotence: a record may be given up if a new connection
+// comes before its request is written, but not if a broker may have the record.
 func TestIdle_Renewed_RecordsAreNotInDoubt(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	c := kafkatest.Connection(cluster.ListenAddrs()...)

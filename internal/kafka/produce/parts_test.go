@@ -16,7 +16,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// decoded is what the protocol's own description makes of a batch: the batch and its records.
+// decoded decodes a batch by the protocol's own description.
 func decoded(t *testing.T, wire []byte) (batch kmsg.RecordBatch, records []kmsg.Record) {
 	t.Helper()
 	if err := batch.ReadFrom(wire); err != nil {
@@ -36,8 +36,8 @@ func decoded(t *testing.T, wire []byte) (batch kmsg.RecordBatch, records []kmsg.
 	return batch, records
 }
 
-// TestRecordBatch holds what is written against the protocol's own description: null and empty, headers, and times before the
-// first record's.
+// TestRecordBatch compares the written bytes with the protocol's own description: null and empty, headers,
+// and times before the first record's.
 func TestRecordBatch(t *testing.T) {
 	at := time.UnixMilli(1700000000000)
 	records := []*outbox.Record{
@@ -85,7 +85,7 @@ func TestRecordBatch(t *testing.T) {
 	}
 }
 
-// TestCutSends cuts a batch of several Sends anywhere: each record tells its own Send.
+// TestCutSends cuts a batch of several Sends at each place: each record calls its own done.
 func TestCutSends(t *testing.T) {
 	for at := 1; at < 9; at++ {
 		b := playing(t, false)
@@ -113,7 +113,7 @@ func TestCutSends(t *testing.T) {
 	}
 }
 
-// TestExpiry holds when a record whose deadline is past comes back.
+// TestExpiry verifies the return of expired records.
 func TestExpiry(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		for _, test := range []struct {
@@ -149,14 +149,14 @@ func TestExpiry(t *testing.T) {
 				t.Errorf("%s: %v, then %v", test.name, first, second)
 			}
 			if f != nil {
-				b.answers(f, nil) // for nobody: ExpectOutcomes holds that there is one outcome each
+				b.answers(f, nil) // no record left: ExpectOutcomes verifies one outcome each
 			}
 		}
 	})
 }
 
-// TestNothingSlipsIn holds that a record which is sent between a hand-back and its being told comes back too, though its partition
-// is free: it would overtake.
+// TestNothingSlipsIn verifies the order of a hand-back: a record sent before its done calls comes back too,
+// although its partition is free.
 func TestNothingSlipsIn(t *testing.T) {
 	b := playing(t, false)
 	part := b.topic(0).partitions[0]
@@ -180,8 +180,8 @@ func TestNothingSlipsIn(t *testing.T) {
 	})
 }
 
-// TestRecalledUnwritten recalls a request that has not been written: nothing of it is going to be, and what else was in it goes
-// with another one.
+// TestRecalledUnwritten recalls an unwritten request: none of it is written, and its other batches go with
+// another request.
 func TestRecalledUnwritten(t *testing.T) {
 	b := playing(t, true)
 	topic := b.topic(0, 0)
@@ -211,7 +211,7 @@ func TestRecalledUnwritten(t *testing.T) {
 	other.AllSent()
 }
 
-// TestAnswersInAnyOrder looks partitions up in a response that has another order than the request, and not all of them.
+// TestAnswersInAnyOrder finds partitions in a response with an order of its own, and without some of them.
 func TestAnswersInAnyOrder(t *testing.T) {
 	read := answers{of: &kmsg.ProduceResponse{}}
 	for _, name := range []string{"c", "a", "b"} {
@@ -233,7 +233,7 @@ func TestAnswersInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestSequenceNumbers follows a partition's numbers: over their end, through a refusal, and through the loss of them.
+// TestSequenceNumbers follows a partition's numbers: across their end, a refusal, and their loss.
 func TestSequenceNumbers(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]
@@ -267,7 +267,7 @@ func TestSequenceNumbers(t *testing.T) {
 		b.identity = identity{id: 8, given: true}
 	})
 	step(0, 8, kerr.RequestTimedOut)
-	step(0, 8, kerr.InvalidTopicException) // final, and it may be there
+	step(0, 8, kerr.InvalidTopicException) // final, and possibly at the broker
 	b.look(func() {
 		if b.identity.given {
 			t.Error("the numbers of a batch that may be there are used again")
@@ -284,7 +284,7 @@ func TestSequenceNumbers(t *testing.T) {
 	}
 }
 
-// TestPanicOfOne holds that a panic of who is told an outcome costs the others nothing, and Close no end.
+// TestPanicOfOne verifies that a panic in a done call affects neither other outcomes nor Close.
 func TestPanicOfOne(t *testing.T) {
 	b := playing(t, false)
 	b.topic(0)

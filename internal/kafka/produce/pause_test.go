@@ -29,8 +29,8 @@ func answerThrottledFor(cluster *kfake.Cluster, millis int32) {
 	})
 }
 
-// TestPause_ConnectionEnds_ProducerGoesOn checks that a producer forgets a pause of a minute when the broker ends the connection, and
-// that the end is no failure.
+// TestPause_ConnectionEnds_ProducerGoesOn verifies that a broker's pause of a minute ends with its
+// connection, without a failure.
 func TestPause_ConnectionEnds_ProducerGoesOn(t *testing.T) {
 	t.Parallel()
 	cluster, network := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))
@@ -53,8 +53,8 @@ func TestPause_ConnectionEnds_ProducerGoesOn(t *testing.T) {
 	}
 }
 
-// TestPause_Lasts_ProducerWaits checks that nothing is sent in a pause, which lasts a minute here so that a busy machine does not
-// outlast it, and that the producer goes on after one that is short.
+// TestPause_Lasts_ProducerWaits verifies that no request goes out in a pause of a minute, too long for a busy
+// machine's delays, and that the producer continues after a short pause.
 func TestPause_Lasts_ProducerWaits(t *testing.T) {
 	t.Run("a minute", func(t *testing.T) { waitsInPause(t, 60_000, true) })
 	t.Run("short", func(t *testing.T) { waitsInPause(t, 50, false) })
@@ -83,8 +83,8 @@ func waitsInPause(t *testing.T, millis int32, waits bool) {
 	}
 }
 
-// TestPause_OtherDeadlinePasses_ProducerStillLooks checks that a deadline before the next look at the connection does not take the
-// look's place: nothing would ever look again.
+// TestPause_OtherDeadlinePasses_ProducerStillLooks verifies that a deadline before the next look at the
+// connection does not replace the look: the look would never come.
 func TestPause_OtherDeadlinePasses_ProducerStillLooks(t *testing.T) {
 	t.Parallel()
 	cluster, network := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t", "late"))
@@ -103,7 +103,8 @@ func TestPause_OtherDeadlinePasses_ProducerStillLooks(t *testing.T) {
 	waiting.AllSent()
 }
 
-// TestPause_OtherConnection_ProducerSends checks that a pause on a connection that carries no produce requests does not hold up records.
+// TestPause_OtherConnection_ProducerSends verifies that a pause on a connection without produce requests does
+// not stop records.
 func TestPause_OtherConnection_ProducerSends(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	p := open(t, kafkatest.Connection(cluster.ListenAddrs()...), nil, nil)
@@ -121,8 +122,8 @@ func TestPause_OtherConnection_ProducerSends(t *testing.T) {
 	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 1, 2)...)
 }
 
-// TestPause_ConnectionEnds_RequestsGoOn checks the same of a request that waits in the library, as a consumer's and the
-// administration's do.
+// TestPause_ConnectionEnds_RequestsGoOn verifies the same for a request in the library, as in consumers and
+// in the administration.
 func TestPause_ConnectionEnds_RequestsGoOn(t *testing.T) {
 	t.Parallel()
 	cluster, network := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))

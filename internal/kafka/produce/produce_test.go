@@ -17,12 +17,12 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// bench is a producer whose brokers a test plays itself: it reaches none, and nothing leaves before the test takes it along.
+// bench is a producer without brokers: the test plays them, and takes each request.
 type bench struct {
 	*Producer
 	t     *testing.T
 	log   *kafkatest.Lines
-	clock *clock // stands, or what has failed would be due again while the test looks at it
+	clock *clock // stands still: otherwise a failed request would be due again during the test
 }
 
 func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection)) *bench {
@@ -40,8 +40,9 @@ func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection))
 	return &bench{p, t, log, clock}
 }
 
-// topic tells of topic t's partitions: who leads them. Nothing is sent to those brokers. The producer has asked about the topic by
-// then, in vain, and does not ask again for about an hour: only the test changes topic.ask.
+// topic sets the leaders of topic t's partitions. No request goes to those brokers. The producer's own
+// request for the topic has failed before, and the next is due in about an hour: only the test changes
+// topic.ask.
 func (b *bench) topic(leaders ...int32) *topic {
 	b.mtx.Lock()
 	for _, id := range leaders {
@@ -71,7 +72,7 @@ func told(id [16]byte, leaders ...int32) kmsg.MetadataResponseTopic {
 	return said
 }
 
-// leaves has what is ready for a broker leave, written or not.
+// leaves takes the flight of a broker's ready batches, written or not.
 func (b *bench) leaves(id int32, written bool) *flight {
 	b.t.Helper()
 	b.mtx.Lock()
@@ -94,7 +95,7 @@ func (b *bench) later(by time.Duration) {
 	b.tick()
 }
 
-// answered lands a flight with the same answer for all its partitions.
+// answers lands a flight with the same answer for all its partitions.
 func (b *bench) answers(f *flight, verdict *kerr.Error) {
 	answer := &kmsg.ProduceResponse{}
 	for _, c := range f.cargo {
@@ -120,8 +121,8 @@ func (b *bench) send(o *kafkatest.Outcomes, records ...*outbox.Record) {
 	b.Send(records, time.Now().Add(time.Hour), o.Add)
 }
 
-// TestLeaderlessIsAskedFor holds that a record for a partition without a leader has the brokers asked for one, though they have
-// told of the topic a moment ago.
+// TestLeaderlessIsAskedFor verifies that a record for a partition without a leader causes a metadata request,
+// even just after the last one.
 func TestLeaderlessIsAskedFor(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	p := open(t, kafkatest.Connection(cluster.ListenAddrs()...), nil, nil)
@@ -132,8 +133,8 @@ func TestLeaderlessIsAskedFor(t *testing.T) {
 	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 1, 2)...)
 }
 
-// TestLeaderMovesMeanwhile holds that what waits behind a request goes on to the broker that has become the leader, with nothing
-// else happening that would have it sent.
+// TestLeaderMovesMeanwhile verifies that records behind a request go to the new leader, without any further
+// event.
 func TestLeaderMovesMeanwhile(t *testing.T) {
 	b := playing(t, false)
 	topic := b.topic(0, 1)
@@ -154,7 +155,7 @@ func TestLeaderMovesMeanwhile(t *testing.T) {
 	})
 }
 
-// key is one that lies on a partition of n.
+// key returns a key for a partition of n.
 func key(partition int32, n int) []byte {
 	c := newConsistentRandom(0)
 	for i := byte(1); ; i++ {
@@ -164,8 +165,8 @@ func key(partition int32, n int) []byte {
 	}
 }
 
-// TestNumbersAreNeverUsedAgain holds that no two batches carry the same sequence numbers of one producer id, whatever the
-// brokers tell of a topic: a broker would take the second for the first sent again, and drop it.
+// TestNumbersAreNeverUsedAgain verifies that no two batches have the same sequence numbers of one producer
+// id, for any metadata of a topic: a broker would drop the second batch as a repetition.
 func TestNumbersAreNeverUsedAgain(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	c := kafkatest.Connection(cluster.ListenAddrs()...)
@@ -180,7 +181,7 @@ func TestNumbersAreNeverUsedAgain(t *testing.T) {
 	topic := p.topics["t"]
 	id := topic.id
 	p.mtx.Unlock()
-	b.learn(topic, told([16]byte{}, 0)) // of a broker that knows no ids
+	b.learn(topic, told([16]byte{}, 0)) // of a broker without topic ids
 	b.learn(topic, told(id, 0))
 	release()
 	o.AllSent()
@@ -188,7 +189,7 @@ func TestNumbersAreNeverUsedAgain(t *testing.T) {
 	once(t, cluster, 10)
 }
 
-// TestAnswerByOldID holds that an answer is found that names a topic by the id it had when the request was made.
+// TestAnswerByOldID verifies an answer with the topic id from the time of the request.
 func TestAnswerByOldID(t *testing.T) {
 	b := playing(t, false)
 	topic := b.topic(0)
@@ -202,7 +203,7 @@ func TestAnswerByOldID(t *testing.T) {
 	o.AllSent()
 }
 
-// TestCutKeepsAll cuts a batch whose records' times make the rest longer than the whole.
+// TestCutKeepsAll cuts a batch: its records' times make the rest longer than the whole.
 func TestCutKeepsAll(t *testing.T) {
 	b := playing(t, false)
 	part := b.topic(0).partitions[0]
@@ -228,7 +229,7 @@ func TestCutKeepsAll(t *testing.T) {
 	returned(t, o)
 }
 
-// TestInDoubtGoesOn holds that what cannot be given up does not keep its own request from being written.
+// TestInDoubtGoesOn verifies that an open doubt does not stop the batch's own request.
 func TestInDoubtGoesOn(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]
@@ -244,7 +245,7 @@ func TestInDoubtGoesOn(t *testing.T) {
 	}
 }
 
-// TestSetUpIsNoRefusal holds that what a broker says to a login is no verdict on records.
+// TestSetUpIsNoRefusal verifies that an error of the login is no verdict on records.
 func TestSetUpIsNoRefusal(t *testing.T) {
 	b := playing(t, false, func(c *config.Connection) { c.Retries = 0 })
 	b.topic(0)
@@ -259,7 +260,7 @@ func TestSetUpIsNoRefusal(t *testing.T) {
 	}
 }
 
-// TestSilentAnswerWaits holds that a broker whose answers say nothing of a partition is not asked again at once.
+// TestSilentAnswerWaits verifies a pause after an answer without the partition.
 func TestSilentAnswerWaits(t *testing.T) {
 	b := playing(t, false)
 	part := b.topic(0).partitions[0]
@@ -274,8 +275,8 @@ func TestSilentAnswerWaits(t *testing.T) {
 	})
 }
 
-// TestBrokerThatLags holds that a broker that has not learned yet of a topic's new partitions does not have their records sent
-// again, and that a number no partition can have harms nothing.
+// TestBrokerThatLags verifies that a broker without a topic's new partitions does not cause a repetition of
+// their records, and that an impossible number is harmless.
 func TestBrokerThatLags(t *testing.T) {
 	b := playing(t, true)
 	topic := b.topic(0, 0)
@@ -292,7 +293,7 @@ func TestBrokerThatLags(t *testing.T) {
 
 	o = kafkatest.ExpectOutcomes(t, 1)
 	b.send(o, &outbox.Record{Topic: "t", Key: key(1, 2)})
-	b.learn(topic, told([16]byte{2}, 0)) // made anew with fewer
+	b.learn(topic, told([16]byte{2}, 0)) // deleted and created again with fewer
 	for _, err := range o.Wait() {
 		if !client.UnknownTopic(err) {
 			t.Errorf("outcome %v", err)
@@ -300,7 +301,7 @@ func TestBrokerThatLags(t *testing.T) {
 	}
 }
 
-// TestStaleVerdict holds that a broker which has forgotten an earlier producer id does not cost the present one.
+// TestStaleVerdict verifies that an answer about an earlier producer id does not end the present one.
 func TestStaleVerdict(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]
@@ -326,8 +327,7 @@ func TestStaleVerdict(t *testing.T) {
 	o.AllSent()
 }
 
-// TestProducerIDRefused holds that an administrator learns why records wait when the brokers give no producer id, and the
-// records' owners too.
+// TestProducerIDRefused verifies the log line and the records' errors about a refused producer id.
 func TestProducerIDRefused(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	asked := make(chan struct{}, 1000)
@@ -362,7 +362,7 @@ func TestProducerIDRefused(t *testing.T) {
 	}
 }
 
-// TestTopicUnusable is the same of a topic that the brokers tell nothing about but an error.
+// TestTopicUnusable verifies the same for a topic with an error in its metadata.
 func TestTopicUnusable(t *testing.T) {
 	cluster := kafkatest.Broker(t)
 	cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -391,8 +391,7 @@ func TestTopicUnusable(t *testing.T) {
 	}
 }
 
-// TestTroubleIsTold holds that an administrator learns why records wait that the brokers could have had for long, and not of what
-// passes by itself.
+// TestTroubleIsTold verifies the log line for records in a long wait, without lines for temporary trouble.
 func TestTroubleIsTold(t *testing.T) {
 	for _, test := range []struct {
 		want    string

@@ -14,7 +14,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// clock is one that a test sets, so that nothing depends on how fast the machine is.
+// clock is set by the test, so the machine's speed does not matter.
 type clock struct{ at atomic.Int64 }
 
 func newClock() *clock {
@@ -31,8 +31,8 @@ func (c *clock) producer(t *testing.T, to *config.Connection, log host.Logger, s
 	return open(t, to, log, status, c.of)
 }
 
-// TestProducer_ConnectionCutWhileQuiet_SendsOnce checks that records arrive, each once, when the connection ends while no request is
-// under way, and that this is no failure: the connection's end is read at once.
+// TestProducer_ConnectionCutWhileQuiet_SendsOnce verifies that each record arrives once after the end of an
+// idle connection, without a failure: the producer reads the end at once.
 func TestProducer_ConnectionCutWhileQuiet_SendsOnce(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		cluster, network := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))
@@ -54,8 +54,8 @@ func TestProducer_ConnectionCutWhileQuiet_SendsOnce(t *testing.T) {
 	})
 }
 
-// TestProducer_AnswerLost_SendsOnce checks that with idempotence a record whose answer is lost arrives once, and so does the record
-// behind it.
+// TestProducer_AnswerLost_SendsOnce verifies idempotence after a lost answer: the record and the next one
+// arrive once.
 func TestProducer_AnswerLost_SendsOnce(t *testing.T) {
 	cluster, network := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))
 	c := kafkatest.Connection(cluster.ListenAddrs()...)
@@ -77,7 +77,8 @@ func TestProducer_AnswerLost_SendsOnce(t *testing.T) {
 	}
 }
 
-// TestProducer_RequestsOfAllSizes_KeepOrder checks order and number while short requests go alone and long ones beside others.
+// TestProducer_RequestsOfAllSizes_KeepOrder verifies order and number of records in short single requests and
+// long concurrent ones.
 func TestProducer_RequestsOfAllSizes_KeepOrder(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		const many = 200
@@ -88,7 +89,7 @@ func TestProducer_RequestsOfAllSizes_KeepOrder(t *testing.T) {
 		o := kafkatest.ExpectOutcomes(t, many)
 		for i := range many {
 			records := kafkatest.Numbered("t", i, i+1)
-			if i%10 > 5 { // enough for another request beside one that is under way
+			if i%10 > 5 { // enough for a second request beside the one in flight
 				records[0].Key = make([]byte, fullRequest/2)
 			}
 			p.Send(records, time.Time{}, o.Add)
@@ -101,8 +102,8 @@ func TestProducer_RequestsOfAllSizes_KeepOrder(t *testing.T) {
 	})
 }
 
-// TestProducer_NothingWritten_IsReturned checks that a record of whose request nothing could be written is not taken for one that a
-// broker may have while the library makes another connection.
+// TestProducer_NothingWritten_IsReturned verifies that a record of an unwritten request does not count as
+// possibly at a broker during the next attempt to connect.
 func TestProducer_NothingWritten_IsReturned(t *testing.T) {
 	cluster, d := kafkatest.NewDoor(t, kfake.SeedTopics(1, "t"))
 	c := kafkatest.Connection(cluster.ListenAddrs()...)
@@ -110,7 +111,7 @@ func TestProducer_NothingWritten_IsReturned(t *testing.T) {
 	p := newClock().producer(t, c, nil, nil)
 	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
 	d.Cut(true)
-	time.Sleep(client.LookAfter) // then the connection is looked at before it is written to
+	time.Sleep(client.LookAfter) // then the connection is checked before the next write
 	o := kafkatest.ExpectOutcomes(t, 1)
 	p.Send(kafkatest.Numbered("t", 1, 2), time.Time{}, o.Add)
 	kafkatest.Await(t, d.Tries) // the library has begun to make a connection
@@ -120,8 +121,8 @@ func TestProducer_NothingWritten_IsReturned(t *testing.T) {
 	once(t, cluster, 1)
 }
 
-// TestHooks_RequestLost_IsReportedOnce checks that the administrator hears at once, and once, why a request failed, though nothing else
-// is sent to that broker.
+// TestHooks_RequestLost_IsReportedOnce verifies one immediate log line with the reason of a failed request,
+// without another request to that broker.
 func TestHooks_RequestLost_IsReportedOnce(t *testing.T) {
 	cluster, network := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))
 	c := kafkatest.Connection(cluster.ListenAddrs()...)
@@ -146,7 +147,8 @@ func TestHooks_RequestLost_IsReportedOnce(t *testing.T) {
 	if snap := status.Snapshot(); snap.Failures != 1 || snap.LastError.Text == "" {
 		t.Errorf("the status is %+v", snap)
 	}
-	// The line comes before the request has landed. What lands later than the time passes is not due for as long as this clock stands.
+	// The line comes before the landing. After a later landing the retry would not be due on this standing
+	// clock.
 	kafkatest.Soon(t, "the request has landed", func() bool { return flying(p) == 0 })
 	network.Lose(false)
 	network.Cut()
@@ -156,8 +158,8 @@ func TestHooks_RequestLost_IsReportedOnce(t *testing.T) {
 	once(t, cluster, 2)
 }
 
-// TestRecall_RequestLost_ReturnsOtherRecords checks that records which are to follow a lost request are not taken for records that a
-// broker may have.
+// TestRecall_RequestLost_ReturnsOtherRecords verifies that the records behind a lost request do not count as
+// possibly at a broker.
 func TestRecall_RequestLost_ReturnsOtherRecords(t *testing.T) {
 	cluster, d := kafkatest.NewDoor(t, kfake.SeedTopics(1, "t", "other"))
 	c := kafkatest.Connection(cluster.ListenAddrs()...)
