@@ -21,18 +21,18 @@ type Resolver interface {
 	Lookup(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
-// Dialer opens the connections of one client: TCP, TLS, the checks of responses, and the wait between attempts. The exported fields are
-// set before the client is used.
+// Dialer opens the connections of one client: TCP, TLS, the checks of responses, and the wait between
+// attempts. Set the exported fields before the client's use.
 type Dialer struct {
 	TCP      func(ctx context.Context, network, address string) (net.Conn, error) // the system's by default
 	Resolver Resolver                                                             // every client's by default
 
 	setup          time.Duration // for TCP and TLS together
-	unacknowledged time.Duration // longest time that the kernel waits for the other side's kernel
+	unacknowledged time.Duration // limit of the kernel's wait for the other side's kernel
 	Silence        time.Duration // longest wait for an answer
 	idle           time.Duration // longest time without a request
 	files          *tlsFiles     // nil for plaintext
-	names          bool          // whether the host's name must be in its certificate
+	names          bool          // verify the host's name in its certificate
 	facts          Facts
 	closing        context.Context // done when the client closes: kgo's own context of a dial may be a record's deadline
 
@@ -43,11 +43,12 @@ type Dialer struct {
 	log       *Logger
 }
 
-// resolver is every client's: it remembers which DNS servers are silent.
+// resolver serves every client, to remember silent DNS servers.
 var resolver dns.Resolver
 
-// NewDialer returns a dialer for a client of connection c. It reads the TLS files and touches no network. closing ends attempts to
-// connect; status is for this client alone; log may be nil. An error names the option at fault.
+// NewDialer returns a dialer for a client of connection c. It reads the TLS files and touches no network.
+// closing ends attempts to connect; status is for this client alone; log may be nil. An error names the
+// option at fault.
 func NewDialer(c *config.Connection, closing context.Context, status *Status, log *Logger) (*Dialer, error) {
 	files, err := newTLSFiles(c, log)
 	if err != nil {
@@ -73,7 +74,7 @@ func NewDialer(c *config.Connection, closing context.Context, status *Status, lo
 	}, nil
 }
 
-// Until returns a dialer like d whose attempts end with another context.
+// Until returns a copy of d with another context for the end of attempts.
 func (d *Dialer) Until(closing context.Context) *Dialer {
 	other := *d
 	other.closing = closing
@@ -86,11 +87,11 @@ func (d *Dialer) LimitBackoff(longest time.Duration) {
 	d.reconnect = newReconnect(Backoff(min(c.ReconnectBackoff, longest), min(c.ReconnectBackoffMax, longest), rand.Float64))
 }
 
-// Backoff returns the wait before the next attempt to reach a broker after so many failures in a row.
+// Backoff returns the wait for the next attempt at a broker after that many consecutive failures.
 func (d *Dialer) Backoff(failures int) time.Duration { return d.reconnect.wait(failures) }
 
-// Dial connects to addr, host:port, when that has its turn. Every failure is a *net.OpError of Op "dial", which is what
-// kgo goes by to tell an unreachable broker, whose records wait, from one that answered, whose records fail.
+// Dial connects to addr, host:port, at its turn. Every failure is a *net.OpError of Op "dial". kgo takes this
+// type for an unreachable broker, so its records wait; any other type is an answer, so its records fail.
 func (d *Dialer) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := d.dial(ctx, network, addr, func(conn net.Conn) net.Conn { return conn })
 	if err != nil {
@@ -99,7 +100,7 @@ func (d *Dialer) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return c, nil
 }
 
-// dial is Dial with a function that wraps the TCP connection.
+// dial is Dial with a function for a wrapper of the TCP connection.
 func (d *Dialer) dial(ctx context.Context, network, addr string, wrap func(net.Conn) net.Conn) (*Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -111,7 +112,7 @@ func (d *Dialer) dial(ctx context.Context, network, addr string, wrap func(net.C
 	conn, err := d.connect(ctx, network, addr, wrap)
 	if err != nil {
 		over()
-		if ctx.Err() == nil { // else it was given up, which says nothing about the broker
+		if ctx.Err() == nil { // otherwise given up, without a verdict on the broker
 			d.reconnect.failed(addr)
 		}
 		return nil, err
@@ -185,7 +186,7 @@ type HandshakeError struct {
 func (e *HandshakeError) Error() string { return "TLS handshake: " + e.err.Error() }
 func (e *HandshakeError) Unwrap() error { return e.err }
 
-// Timeout and Temporary carry what the cause says through net.OpError, which asks only the error directly below.
+// Timeout and Temporary repeat the cause's values for net.OpError: it asks only the error directly below.
 func (e *HandshakeError) Timeout() bool   { return IsTimeout(e.err) }
 func (e *HandshakeError) Temporary() bool { return IsTimeout(e.err) }
 
@@ -198,15 +199,15 @@ func IsTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// Conn limits how long a read may wait. kgo allows an answer the request's own timeout on top of its overhead;
-// librdkafka's socket.timeout.ms, which is what socket_timeout_ms means, covers both.
+// Conn limits the wait of a read. kgo adds the request's own timeout to its overhead; librdkafka's
+// socket.timeout.ms, the model of socket_timeout_ms, covers both.
 type Conn struct {
 	net.Conn
 	silence time.Duration
 	setup   *setup
 	usage   usage
 	pause   pause
-	known   bool // it is ready for requests
+	known   bool // ready for requests
 
 	answered atomic.Bool // something was read
 	over     func()      // ends the attempt to connect, in the status
@@ -221,7 +222,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// ready waits until the connection may be written to. It returns an error if another one is to be made instead.
+// ready waits for the permission to write. An error means that another connection is to be made.
 func (c *Conn) ready() error {
 	if err := c.rest(); err != nil {
 		return err
@@ -238,7 +239,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, c.usage.read(n, err)
 }
 
-// Close implements net.Conn. A connection that ends without a word of the broker's was none: kgo may try at once again.
+// Close implements net.Conn. A connection without an answer of the broker counts as failed: kgo may try again
+// at once.
 func (c *Conn) Close() error {
 	if !c.answered.Load() {
 		c.failed()
@@ -246,7 +248,7 @@ func (c *Conn) Close() error {
 	if c.over != nil {
 		c.over()
 	}
-	c.pause.deadline(time.Unix(0, 1)) // ends a write that waits
+	c.pause.deadline(time.Unix(0, 1)) // ends a waiting write
 	return c.Conn.Close()
 }
 

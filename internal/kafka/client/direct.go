@@ -8,9 +8,9 @@ import (
 	"unsafe"
 )
 
-// directConn reads and writes a socket by system calls that Go's scheduler does not know of. They do not block, because Go's sockets
-// do not. A system call that the scheduler knows of wakes its monitor thread when the process was idle, so for each of a few hundred
-// requests per second. One goroutine at a time may read, and one write.
+// directConn reads and writes a socket by system calls hidden from Go's scheduler. Go's sockets never block,
+// so neither do the calls. A visible system call wakes the scheduler's monitor thread in an idle process,
+// once for each of a few hundred requests per second. One goroutine at a time may read, and one write.
 type directConn struct {
 	*net.TCPConn
 	raw      syscall.RawConn
@@ -42,7 +42,8 @@ func direct(conn net.Conn) net.Conn {
 	return c
 }
 
-// do makes one system call with the bytes that are left. It reports whether the transfer is over; else the socket is not ready.
+// do makes one system call with the remaining bytes. It reports whether the transfer is over, as opposed to a
+// socket in wait.
 func (t *transfer) do(call, fd uintptr) bool {
 	for {
 		rest := t.p[t.n:]

@@ -20,7 +20,8 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// QuietTime is how long a broker's repeated failure for one cause stays out of the log after the first line about it.
+// QuietTime is the time without further log lines for a broker's repeated failure of one cause, after the
+// first line.
 const QuietTime = 30 * time.Second
 
 // stage is how far a request to a broker gets.
@@ -31,19 +32,19 @@ const (
 	asking                  // a request and its answer
 )
 
-// Hooks watch one client's connections for its status and the log. kgo calls them from many goroutines and expects
-// them to be quick: they take the status's mutex and write a line at most.
+// Hooks watch one client's connections for its status and the log. kgo calls them from many goroutines and
+// expects quick returns: at most they lock the status and write a line.
 type Hooks struct {
 	name    string // the connection
 	facts   Facts
-	purpose string // what a failure means for the administrator: "records wait"
+	purpose string // the effect of a failure for the administrator: "records wait"
 
 	log     host.Logger
 	status  *Status
 	lines   *throttle.Throttle
 	now     func() time.Time
 	closing atomic.Bool
-	keys    sync.Map // of lines, by what they are about: that of the last line in the throttle
+	keys    sync.Map // by subject: the key of the last line in the throttle
 	seen    seen
 }
 
@@ -53,8 +54,8 @@ var (
 	_ kgo.HookBrokerE2E        = (*Hooks)(nil)
 )
 
-// NewHooks returns hooks for one client of connection c. purpose says what a failure means for the administrator, such as "records
-// wait". log may be nil; status is for this client alone; now is the clock.
+// NewHooks returns hooks for one client of connection c. purpose is the effect of a failure for the
+// administrator, such as "records wait". log may be nil; status is for this client alone; now is the clock.
 func NewHooks(c *config.Connection, purpose string, log host.Logger, status *Status, now func() time.Time) *Hooks {
 	status.facts = FactsOf(c)
 	return &Hooks{
@@ -67,7 +68,7 @@ func Address(meta kgo.BrokerMetadata) string {
 	return net.JoinHostPort(meta.Host, strconv.Itoa(int(meta.Port)))
 }
 
-// OnBrokerConnect implements kgo.HookBrokerConnect. It comes after TLS, the exchange of versions and the login.
+// OnBrokerConnect implements kgo.HookBrokerConnect, called after TLS, the exchange of versions and the login.
 func (h *Hooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
 	defer host.Guard(h.log, "the account of a broker")
 	addr := Address(meta)
@@ -92,8 +93,8 @@ func (h *Hooks) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn n
 	h.works(addr, meta.NodeID, connecting, 0)
 }
 
-// OnBrokerDisconnect implements kgo.HookBrokerDisconnect. kgo calls it also for a connection whose set-up failed, and
-// then before OnBrokerConnect.
+// OnBrokerDisconnect implements kgo.HookBrokerDisconnect. kgo also calls it after a failed set-up, before
+// OnBrokerConnect then.
 func (h *Hooks) OnBrokerDisconnect(meta kgo.BrokerMetadata, conn net.Conn) {
 	defer host.Guard(h.log, "the account of a broker")
 	h.status.mtx.Lock()
@@ -118,7 +119,7 @@ func (h *Hooks) OnBrokerE2E(meta kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2
 	if err := e2e.Err(); err != nil {
 		if kmsg.Key(key) == kmsg.Produce && ConnectionLost(err) && e2e.BytesWritten >= LargeRequest {
 			size := strconv.Itoa(e2e.BytesWritten)
-			if e2e.WriteErr != nil { // the broker closed the connection before it had read the whole request
+			if e2e.WriteErr != nil { // the broker closed the connection before the request's end
 				size = "more than " + size
 			}
 			err = WithSentence(err, closedAfterLarge, size)
@@ -138,7 +139,8 @@ func IsSetup(key int16) bool {
 	return false
 }
 
-// failed notes a failure of a broker and logs it, the first of its cause at once. request counts for asking only.
+// failed books a failure of a broker and logs it, the first of its cause at once. request counts for asking
+// only.
 func (h *Hooks) failed(addr string, node int32, in stage, request kmsg.Key, err error) {
 	if h.closing.Load() || Expected(err) {
 		return
@@ -169,11 +171,11 @@ func (h *Hooks) failed(addr string, node int32, in stage, request kmsg.Key, err 
 	if in == asking {
 		what = "does not answer"
 	}
-	h.status.lasting.takeInherited() // this one says it anew
+	h.status.lasting.takeInherited() // this line reports it again
 	host.Logf(h.log, host.Warning, "connection %s: broker %s %s: %s; %s%s", h.name, addr, what, why, h.purpose, inAttempts(suppressed))
 }
 
-// noticedThrottle is the shortest pause that is logged. A broker with a quota asks for shorter ones all the time.
+// noticedThrottle is the shortest logged pause. A broker with a quota asks for shorter ones all the time.
 const noticedThrottle = time.Second
 
 // throttled implements ResponseObserver.
@@ -206,7 +208,7 @@ func (h *Hooks) Log(level host.Level, addr string, why Sentence, more string) {
 	}
 }
 
-// times returns for how many like it a line stands, if for more than one.
+// times returns the number of failures behind a line, if more than one.
 func times(suppressed int) string {
 	if suppressed == 0 {
 		return ""
@@ -214,7 +216,7 @@ func times(suppressed int) string {
 	return fmt.Sprintf(" (%d times)", suppressed+1)
 }
 
-// AddressOf returns the address of a broker by its number, or the number if there was no connection to it.
+// AddressOf returns the address of a broker by its number, or the number before any connection.
 func (h *Hooks) AddressOf(node int32) string {
 	h.status.mtx.Lock()
 	defer h.status.mtx.Unlock()
@@ -226,7 +228,7 @@ func (h *Hooks) AddressOf(node int32) string {
 	return strconv.Itoa(int(node))
 }
 
-// inAttempts says for how many a line stands, if it is more than one.
+// inAttempts returns the number of attempts behind a line, if more than one.
 func inAttempts(suppressed int) string {
 	if suppressed == 0 {
 		return ""
@@ -242,8 +244,8 @@ func (h *Hooks) SetLastError(text string) {
 	h.status.failed++
 }
 
-// Report notes an answer of the brokers that keeps records waiting, and logs it, the first of its cause at once. about is the object
-// that Recovered names when the trouble is over.
+// Report books an answer of the brokers that keeps records waiting, and logs it, the first of its cause at
+// once. about is the subject, repeated by Recovered at the end of the trouble.
 func (h *Hooks) Report(about string, err error) {
 	if h.closing.Load() || Expected(err) {
 		return
@@ -265,8 +267,8 @@ func (h *Hooks) Report(about string, err error) {
 	host.Logf(h.log, level, "connection %s: %s; %s%s", h.name, text, h.purpose, inAttempts(suppressed))
 }
 
-// ReportUnsent notes a request that failed inside the library, before anything was written or after it was answered, of which no other hook
-// hears, and logs it. It reports whether err is such a failure.
+// ReportUnsent books a request that failed inside the library, before its writing or after its answer, and
+// logs it. No other hook gets such a failure. It reports whether err is one.
 func (h *Hooks) ReportUnsent(about string, err error) bool {
 	if err == nil || Expected(err) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), ConnectionDied) || h.saw(err) {
 		return false
@@ -278,18 +280,18 @@ func (h *Hooks) ReportUnsent(about string, err error) bool {
 	return true
 }
 
-// ConnectionDied is the text of the client's error for a request whose connection it ended of its own accord, which it does not
-// export.
+// ConnectionDied is the text of the client's unexported error for a request on a connection closed by the
+// client.
 const ConnectionDied = "the broker connection has died and the request will be retried on a new connection"
 
-// AskingForTopics is the object of the trouble of a metadata request that fails before anything is written.
+// AskingForTopics is the subject of a metadata request that fails before its writing.
 const AskingForTopics = "asking for topics"
 
-// unknownBroker is the text of the client's error for a broker that has left the cluster, which it does not export. The partitions'
-// new leaders are asked for by then.
+// unknownBroker is the text of the client's unexported error for a broker outside the cluster. A request for
+// the partitions' new leaders is on its way then.
 const unknownBroker = "unknown broker"
 
-// seen keeps the last failures that hooks heard of.
+// seen has the last failures from the hooks.
 type seen struct {
 	mtx  sync.Mutex
 	last [16]error
@@ -312,7 +314,7 @@ func (h *Hooks) saw(err error) bool {
 	})
 }
 
-// Recovered notes that the trouble about an object is over, and logs it if there was one.
+// Recovered ends the trouble of a subject, with a log line if there was one.
 func (h *Hooks) Recovered(about string) {
 	if was, ok := h.status.lasting.ended(about); ok {
 		if key, known := h.keys.LoadAndDelete(about); known {
@@ -327,7 +329,7 @@ func (h *Hooks) sayGone(about string, was trouble) {
 		h.name, about, h.now().Sub(was.since).Round(time.Millisecond), was.text)
 }
 
-// SetCluster notes the brokers' addresses as the cluster lists them. Other addresses are no longer needed.
+// SetCluster stores the brokers' addresses from the cluster's list, and drops other addresses.
 func (h *Hooks) SetCluster(answer *kmsg.MetadataResponse) {
 	if len(answer.Brokers) == 0 {
 		return
@@ -348,7 +350,7 @@ func (h *Hooks) SetCluster(answer *kmsg.MetadataResponse) {
 			lines = append(lines, addr)
 		}
 		b.down = false
-		if b.node >= 0 { // its address was another, or it has left the cluster
+		if b.node >= 0 { // its address changed, or the broker left the cluster
 			delete(h.status.brokers, addr)
 		}
 	}
@@ -358,8 +360,8 @@ func (h *Hooks) SetCluster(answer *kmsg.MetadataResponse) {
 	}
 }
 
-// works notes that a broker got as far as in, and logs that it is back if its being away was logged. A broker that
-// failed to answer one kind of request is back when it answers that kind, or takes records.
+// works books that a broker reached the stage, and logs the broker's return after a logged absence. After a
+// failure to answer one kind of request, the return is an answer of that kind, or accepted records.
 func (h *Hooks) works(addr string, node int32, in stage, request kmsg.Key) {
 	now := h.now()
 	if in == asking {

@@ -14,33 +14,35 @@ import (
 	"reskafka/internal/host"
 )
 
-// InlineBytes is the length of the longest request that Link.Flush writes itself. The send buffer of a TCP socket has room for it when
-// it is empty: in Linux 46 KB at first, ten segments of a usual length.
+// InlineBytes is the limit of a request written by Link.Flush itself. An empty send buffer of a TCP socket
+// has room for the request: in Linux 46 KB at first, ten segments of a usual length.
 const InlineBytes = 32 << 10
 
-// combinedBytes limits the requests that are written together.
+// combinedBytes is the limit of requests in one write.
 const combinedBytes = 256 << 10
 
 // Request is one request on a Link. The link calls its methods without a lock, one at a time.
 type Request interface {
 	// Size returns an upper bound of the request's length, bytes.
 	Size() int
-	// Append appends the request to buf, with its length and header. It is called right before the request is written. An error ends
+	// Append appends the request to buf, with its length and header, right before the write. An error ends
 	// the request unwritten.
 	Append(buf []byte, version int16, correlation int32) ([]byte, error)
-	// Unwritten reports that nothing of an appended request was written. The request is appended again, or ends.
+	// Unwritten reports that nothing of an appended request was written. The request is appended again, or
+	// ends.
 	Unwritten()
-	// Ended ends the request. answer is the body of its answer, valid during the call; it is nil where brokers do not answer.
+	// Ended ends the request. answer is the body of the answer, valid during the call; nil for requests
+	// without answers.
 	Ended(version int16, answer []byte, err error)
 }
 
-// Links are the connections of one client for one kind of request, one for each broker. The exported fields are set before
-// the first link is used.
+// Links are the connections of one client for one kind of request, one for each broker. Set the exported
+// fields before the first link's use.
 type Links struct {
 	Key        kmsg.Key // of the requests
-	MinVersion int16    // the oldest version that the requests can have
+	MinVersion int16    // the oldest possible version of the requests
 	Unanswered bool     // brokers do not answer the requests
-	Closed     func()   // called after the end of a connection; nil = nobody asks
+	Closed     func()   // called after the end of a connection; nil = unused
 
 	dialer    *Dialer
 	hooks     *Hooks
@@ -67,24 +69,25 @@ func NewLinks(c *config.Connection, d *Dialer, h *Hooks, log *Logger) (*Links, e
 // Format returns the formatter of requests, with the client's id.
 func (s *Links) Format() *kmsg.RequestFormatter { return s.format }
 
-// SetCluster notes the cluster's id, which brokers are told so that another cluster's broker refuses the connection (KIP-1242).
+// SetCluster sets the cluster's id for the brokers: another cluster's broker refuses the connection
+// (KIP-1242).
 func (s *Links) SetCluster(id *string) { s.cluster.Store(id) }
 
 // Wait waits until all goroutines of closed links have ended.
 func (s *Links) Wait() { s.running.Wait() }
 
-// Link carries requests to one broker, over one connection at a time. A connection is made when a request is queued, and read by
-// one goroutine until it ends. Requests leave in the order of their Queue calls and are answered in that order. The methods are
-// safe for concurrent use.
+// Link carries requests to one broker, over one connection at a time. A queued request starts a connection;
+// one goroutine reads it until its end. Requests and answers have the order of the Queue calls. The methods
+// are safe for concurrent use.
 type Link struct {
 	all  *Links
 	node int32
 
-	// What follows belongs to the goroutine of the link.
-	apiVersion int16 // of ApiVersions, as the broker knows it; -1 = not known
-	resets     int   // connections in a row that were reset by ApiVersions
+	// The next fields belong to the goroutine of the link.
+	apiVersion int16 // of ApiVersions at the broker; -1 = unknown
+	resets     int   // consecutive connections reset by ApiVersions
 
-	buf []byte // of the goroutine that writes
+	buf []byte // of the writing goroutine
 
 	mtx     sync.Mutex
 	settled sync.Cond          // writing is no longer set
@@ -93,26 +96,26 @@ type Link struct {
 	moves   int                // changes of meta
 	cancel  context.CancelFunc // ends the attempt to connect; nil = there is none
 	queue   []entry
-	running bool      // a goroutine makes a connection or reads from it
+	running bool      // a goroutine opens or reads a connection
 	writing bool      // a goroutine writes to the connection, or logs in once more
 	conn    *linkConn // ready for requests; nil = there is none
 	closed  bool
 }
 
-// entry is a request on its way.
+// entry is a request in a link.
 type entry struct {
 	Request
 	number int64 // of the request on its connection
 	wrote  int   // bytes
-	cut    bool  // not all of them
-	again  bool  // nothing of it was written to an earlier connection
+	cut    bool  // only some of them
+	again  bool  // an earlier connection ended before its writing
 }
 
 // linkConn is a connection of a link. The link's mtx guards it.
 type linkConn struct {
 	*Conn
 	meta                    kgo.BrokerMetadata
-	version                 int16     // of the requests; -1 = the broker has none that fits
+	version                 int16     // of the requests; -1 = no common version
 	flexible                bool      // headers of answers have tags
 	handshake, authenticate int16     // versions of the requests of a login; -1 = the broker has none
 	expires                 time.Time // when the login expires; zero = never
@@ -129,15 +132,15 @@ type linkConn struct {
 	in frames // of the reading goroutine
 }
 
-// To returns a link to a broker. It has no address yet.
+// To returns a link to a broker, without an address.
 func (s *Links) To(node int32) *Link {
 	l := &Link{all: s, node: node, apiVersion: -1}
 	l.settled.L = &l.mtx
 	return l
 }
 
-// Move sets the broker's address. Another one than before ends the connection, and so does listed = false: the cluster no longer
-// lists the broker. It does not block.
+// Move sets the broker's address. A changed address ends the connection, and so does listed = false: the
+// cluster no longer lists the broker. Never blocks.
 func (l *Link) Move(broker string, port int32, listed bool) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -152,7 +155,7 @@ func (l *Link) Move(broker string, port int32, listed bool) {
 	l.breakOff(errDied)
 }
 
-// Close ends the connection and all requests. It does not block.
+// Close ends the connection and all requests. Never blocks.
 func (l *Link) Close() {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -160,7 +163,7 @@ func (l *Link) Close() {
 	l.breakOff(context.Canceled)
 }
 
-// breakOff ends the connection, or the attempt to make one. The caller holds mtx.
+// breakOff ends the connection, or the attempt to open one. Caller must hold mtx.
 func (l *Link) breakOff(err error) {
 	if l.cancel != nil {
 		l.cancel()
@@ -171,7 +174,7 @@ func (l *Link) breakOff(err error) {
 	}
 }
 
-// Conn returns the connection; nil = there is none that is ready.
+// Conn returns the ready connection, or nil.
 func (l *Link) Conn() *Conn {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -181,15 +184,16 @@ func (l *Link) Conn() *Conn {
 	return l.conn.Conn
 }
 
-// Queue adds a request. Flush sends it. It does not block.
+// Queue adds a request for Flush. Never blocks.
 func (l *Link) Queue(r Request) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	l.queue = append(l.queue, entry{Request: r})
 }
 
-// Flush has the queued requests written. It writes short ones itself if the connection owes no answer, because those cannot block;
-// everything else is left to goroutines. The caller must not hold a lock that Request's methods take.
+// Flush writes the queued requests. It writes short ones itself on a connection without unanswered requests,
+// because such a write cannot block; goroutines write the rest. The caller must not hold a lock needed by
+// Request's methods.
 func (l *Link) Flush() {
 	l.mtx.Lock()
 	c := l.conn
@@ -232,7 +236,7 @@ func (l *Link) inline(c *linkConn) bool {
 	return size <= InlineBytes
 }
 
-// run makes connections and reads from them as long as requests wait.
+// run opens and reads connections while requests wait.
 func (l *Link) run() {
 	defer l.all.running.Done()
 	for {
@@ -249,7 +253,7 @@ func (l *Link) run() {
 	}
 }
 
-// guarded runs fn and makes its panic an error.
+// guarded runs fn and returns its panic as an error.
 func guarded(log host.Logger, where string, fn func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -260,7 +264,7 @@ func guarded(log host.Logger, where string, fn func() error) (err error) {
 	return fn()
 }
 
-// again reports whether the goroutine of the link goes on, because requests wait.
+// again reports whether the link's goroutine continues, because requests wait.
 func (l *Link) again() bool {
 	l.mtx.Lock()
 	if l.closed || len(l.queue) == 0 {
@@ -275,7 +279,7 @@ func (l *Link) again() bool {
 	return on
 }
 
-// unconnected ends the requests that waited for a connection that could not be made.
+// unconnected ends the waiting requests after a failed attempt to connect.
 func (l *Link) unconnected(err error) {
 	l.mtx.Lock()
 	var rest []entry
@@ -292,7 +296,7 @@ func (l *Link) end(requests []entry, err error) {
 	}
 }
 
-// dispose ends the requests on a connection that has failed with err. Requests of which nothing was written go to the next one, once.
+// dispose ends the requests on a connection failed with err. Unwritten requests go to the next one, once.
 func (l *Link) dispose(c *linkConn, err error) {
 	l.fail(c, err)
 	c.Close()
@@ -321,7 +325,7 @@ func (l *Link) dispose(c *linkConn, err error) {
 	}
 }
 
-// fail notes the first failure of a connection, which takes no request any more.
+// fail stores a connection's first failure; the connection takes no further request.
 func (l *Link) fail(c *linkConn, err error) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -333,8 +337,8 @@ func (l *Link) fail(c *linkConn, err error) {
 	}
 }
 
-// split divides the requests without an answer into those that the broker may have and those of which nothing was written. The
-// caller holds the link's mtx.
+// split divides the unanswered requests into those possibly at the broker and the unwritten ones. Caller must
+// hold the link's mtx.
 func (c *linkConn) split() (lost, back []entry) {
 	for i := range c.pending {
 		if c.pending[i].number >= c.unwritten {
@@ -344,7 +348,7 @@ func (c *linkConn) split() (lost, back []entry) {
 	return c.pending, nil
 }
 
-// requeue has requests of which nothing was written sent on the next connection, or ends those for which that has happened before.
+// requeue moves unwritten requests to the next connection, or ends them the second time.
 func (l *Link) requeue(c *linkConn, requests []entry, err error) {
 	var back []entry
 	for _, e := range requests {

@@ -16,7 +16,7 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// linkBroker is a broker at the other end of links. Its functions may be called by several goroutines.
+// linkBroker is a broker at the other end of links. Several goroutines may call its functions.
 type linkBroker struct {
 	t      *testing.T
 	listen net.Listener
@@ -170,7 +170,7 @@ func (b *linkBroker) link(adjust ...func(*config.Connection)) *Link {
 	return l
 }
 
-// at tells a link that the broker is here.
+// at sets a link's address to the broker's.
 func (b *linkBroker) at(l *Link) {
 	b.start()
 	host, port, _ := net.SplitHostPort(b.listen.Addr().String())

@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Errors with the texts of the client library, by which words_table.go knows them.
+// Errors with the texts of the client library, as in words_table.go.
 const (
 	errDied        = libraryError(ConnectionDied)
 	errUnlisted    = libraryError(unknownBroker)
@@ -24,22 +24,23 @@ const (
 	errLargeAnswer = libraryError("invalid large response size")
 )
 
-// errMoved ends an attempt to connect to a broker whose address has changed.
+// errMoved ends an attempt to connect after a change of the broker's address.
 var errMoved = errors.New("the broker has another address")
 
-// Sizes of the buffer that answers are read into.
+// Sizes of the buffer for answers.
 const (
 	leastRead  = 4 << 10
 	retainRead = 64 << 10
 )
 
-// frames are the bytes that were read from a connection.
+// frames has the bytes read from a connection.
 type frames struct {
 	buf        []byte
 	start, end int // of the bytes without a whole answer
 }
 
-// next returns the next whole answer, without its length, or nil if not all of it was read. It is valid until more is called.
+// next returns the next whole answer, without its length, or nil for an incomplete one. Valid until the next
+// call of more.
 func (f *frames) next() ([]byte, error) {
 	have := f.buf[f.start:f.end]
 	if len(have) < 4 {
@@ -94,7 +95,7 @@ func (f *frames) more(from io.Reader) error {
 	return err
 }
 
-// need returns how long the buffer must be for the answer that is being read.
+// need returns the buffer's length for the incomplete answer.
 func (f *frames) need() int {
 	if f.end < 4 {
 		return leastRead
@@ -160,7 +161,7 @@ func (l *Link) answered(c *linkConn, answer []byte) error {
 	return nil
 }
 
-// overdue looks at what a read's deadline has passed for. timeout is returned if an answer is late.
+// overdue handles a read's passed deadline. It returns timeout for a late answer.
 func (l *Link) overdue(c *linkConn, timeout error) error {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -203,7 +204,7 @@ func (l *Link) renew(c *linkConn) error {
 	c.renew = false
 	c.arm(time.Now().Add(c.silence), true)
 	if err != nil && l.conn == c {
-		l.conn, c.err = nil, &IdleEnded{err} // the requests go to a new connection, and its login tells what is wrong
+		l.conn, c.err = nil, &IdleEnded{err} // the requests go to a new connection, and its login reports the cause
 	}
 	l.settle()
 	l.mtx.Unlock()

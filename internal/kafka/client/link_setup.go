@@ -16,17 +16,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Names of this client in ApiVersions (KIP-511), as the client library's connections have them.
+// This client's names in ApiVersions (KIP-511), the same as the client library's.
 const (
 	softwareName    = "kgo"
 	softwareVersion = "unknown"
 )
 
-// maxResets is how many connections in a row may be reset by ApiVersions before its oldest version is asked for: Azure Event Hubs
-// resets on a version that it does not know.
+// maxResets is the limit of consecutive connections reset by ApiVersions; the next one asks for the oldest
+// version. Azure Event Hubs resets on an unknown version.
 const maxResets = 2
 
-// connect makes a connection that is ready for requests. errMoved: the broker has another address meanwhile.
+// connect opens a connection ready for requests. errMoved: the broker's address has changed meanwhile.
 func (l *Link) connect() (*linkConn, error) {
 	for {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -76,7 +76,7 @@ func reset(err error) bool {
 	return ok
 }
 
-// attempt makes a connection to an address, and has the dialer and the hooks note how that went.
+// attempt opens a connection to an address, and reports the result to the dialer and the hooks.
 func (l *Link) attempt(ctx context.Context, meta kgo.BrokerMetadata) (*linkConn, error) {
 	l.all.log.Logf("broker", "opening connection to broker %d at %s", l.node, Address(meta))
 	conn, err := l.all.dialer.dial(ctx, "tcp", Address(meta), direct)
@@ -127,7 +127,7 @@ func (l *Link) setUp(c *linkConn) error {
 	return l.login(c)
 }
 
-// fitting returns the newest version of a request that the broker and the client know; -1 = there is none.
+// fitting returns the newest common version of a request; -1 = none.
 func fitting(versions []kmsg.ApiVersionsResponseApiKey, key kmsg.Key, newest, oldest int16) int16 {
 	for _, v := range versions {
 		if v.ApiKey == int16(key) {
@@ -139,8 +139,8 @@ func fitting(versions []kmsg.ApiVersionsResponseApiKey, key kmsg.Key, newest, ol
 	return -1
 }
 
-// versions asks for the versions of requests that the broker takes. A broker that does not know the newest ApiVersions answers with
-// the version that it knows (KIP-511), or an old one with none.
+// versions requests the broker's versions of requests. A broker without the newest ApiVersions answers with
+// its own version (KIP-511), an old broker with none.
 func (l *Link) versions(c *linkConn) ([]kmsg.ApiVersionsResponseApiKey, error) {
 	request := kmsg.NewPtrApiVersionsRequest()
 	request.ClientSoftwareName, request.ClientSoftwareVersion = softwareName, softwareVersion
@@ -222,7 +222,7 @@ func (l *Link) exchange(c *linkConn, request kmsg.Request) ([]byte, error) {
 	return body, nil
 }
 
-// converse writes bytes with their length in front and reads as much back, without the length.
+// converse writes bytes behind their length and returns an answer without its length.
 func (l *Link) converse(c *linkConn, p []byte) ([]byte, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(l.all.timeout)); err != nil {
 		return nil, err
@@ -281,8 +281,8 @@ func (l *Link) login(c *linkConn) error {
 	return nil
 }
 
-// authenticate exchanges the messages of the mechanism: in requests, or with a broker older than 1.0 by themselves. It returns when
-// the last one was sent and for how long the login is good; 0 = as long as the connection.
+// authenticate exchanges the messages of the mechanism: in requests, or without them for a broker older than
+// 1.0. It returns the time of the last message and the login's lifetime; 0 = as long as the connection.
 func (l *Link) authenticate(c *linkConn, wrapped bool) (began time.Time, lifetime time.Duration, err error) {
 	session, message, err := l.all.mechanism.Authenticate(l.all.dialer.closing, Address(c.meta))
 	if err != nil {
@@ -294,7 +294,7 @@ func (l *Link) authenticate(c *linkConn, wrapped bool) (began time.Time, lifetim
 		switch {
 		case wrapped:
 			challenge, lifetime, err = l.authenticateBy(c, message)
-		case done: // there is no answer to the last one
+		case done: // the last one has no answer
 			_, err = c.Write(framed(message))
 		default:
 			challenge, err = l.converse(c, framed(message))
@@ -315,7 +315,7 @@ func framed(message []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(message))), message...)
 }
 
-// maxLifetime is the longest lifetime of a login that is reckoned with.
+// maxLifetime is the limit of a login's lifetime here.
 const maxLifetime = 365 * 24 * time.Hour
 
 // authenticateBy sends one message of the mechanism in a request.

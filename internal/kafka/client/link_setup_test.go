@@ -13,7 +13,7 @@ import (
 	"reskafka/internal/config"
 )
 
-// TestLink_VersionsOfApiVersions checks brokers that do not know the newest ApiVersions.
+// TestLink_VersionsOfApiVersions verifies brokers without the newest ApiVersions.
 func TestLink_VersionsOfApiVersions(t *testing.T) {
 	refuse := func(newest ...int16) func(int32, kmsg.Request) kmsg.Response {
 		return func(_ int32, request kmsg.Request) kmsg.Response {

@@ -13,8 +13,8 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestLink_SeveralRequests_AreAnsweredInOrder has a broker read several requests before it answers the first. Answers that belong to
-// the wrong request would acknowledge records that no broker has.
+// TestLink_SeveralRequests_AreAnsweredInOrder verifies a broker that reads several requests before its first
+// answer. A wrong order would acknowledge records missing at the broker.
 func TestLink_SeveralRequests_AreAnsweredInOrder(t *testing.T) {
 	b := newLinkBroker(t)
 	var frames [][]byte
@@ -50,7 +50,8 @@ func TestLink_SeveralRequests_AreAnsweredInOrder(t *testing.T) {
 	}
 }
 
-// TestLink_BrokerDoesNotRead_FlushReturns guards the feeder: a broker whose socket is full must not hold up a caller.
+// TestLink_BrokerDoesNotRead_FlushReturns verifies that a broker with a full socket does not block the
+// caller.
 func TestLink_BrokerDoesNotRead_FlushReturns(t *testing.T) {
 	for size, times := range map[int]int{32 << 20: 2, 30 << 10: 2000} {
 		b := newLinkBroker(t)
@@ -75,7 +76,8 @@ func TestLink_BrokerDoesNotRead_FlushReturns(t *testing.T) {
 	}
 }
 
-// TestLink_WriteFails_KnowsWhatWasWritten checks for each request of one write whether a broker may have it.
+// TestLink_WriteFails_KnowsWhatWasWritten verifies for each request of one write whether a broker may have
+// it.
 func TestLink_WriteFails_KnowsWhatWasWritten(t *testing.T) {
 	for n, want := range map[int]struct {
 		lost int
@@ -92,7 +94,8 @@ func TestLink_WriteFails_KnowsWhatWasWritten(t *testing.T) {
 	}
 }
 
-// TestLink_NothingWritten_NextConnectionTakesIt ends the connection behind its set-up, before and after the request was queued.
+// TestLink_NothingWritten_NextConnectionTakesIt ends the connection after its set-up, before and after the
+// request's Queue.
 func TestLink_NothingWritten_NextConnectionTakesIt(t *testing.T) {
 	b := newLinkBroker(t)
 	l := b.link()
@@ -109,7 +112,7 @@ func TestLink_NothingWritten_NextConnectionTakesIt(t *testing.T) {
 	}
 }
 
-// refusing is a TCP connection whose next writes of records fail before their first byte.
+// refusing is a TCP connection with failing writes of records, before their first byte.
 type refusing struct {
 	net.Conn
 	left *atomic.Int32
@@ -122,7 +125,8 @@ func (c *refusing) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestLink_WriteRefused_NextConnectionTakesIt checks that a request of which nothing was written goes to the next connection, once.
+// TestLink_WriteRefused_NextConnectionTakesIt verifies that an unwritten request goes to the next connection,
+// once.
 func TestLink_WriteRefused_NextConnectionTakesIt(t *testing.T) {
 	for refused := range int32(3) {
 		b := newLinkBroker(t)
@@ -145,7 +149,7 @@ func TestLink_WriteRefused_NextConnectionTakesIt(t *testing.T) {
 	}
 }
 
-// TestLink_Idle_ConnectionIsClosed checks that a connection ends by itself after connections_max_idle_ms.
+// TestLink_Idle_ConnectionIsClosed verifies a connection's end after connections_max_idle_ms.
 func TestLink_Idle_ConnectionIsClosed(t *testing.T) {
 	b := newLinkBroker(t)
 	l := b.link(func(c *config.Connection) {
@@ -158,7 +162,8 @@ func TestLink_Idle_ConnectionIsClosed(t *testing.T) {
 	kafkatest.Soon(t, "it is closed", func() bool { return l.Conn() == nil })
 }
 
-// TestLink_NoAnswer_TimesOut checks socket_timeout_ms, with a request before that was answered, and the requests behind.
+// TestLink_NoAnswer_TimesOut verifies socket_timeout_ms, with an answered request before, and further
+// requests behind.
 func TestLink_NoAnswer_TimesOut(t *testing.T) {
 	b := newLinkBroker(t)
 	var served atomic.Int32
@@ -168,7 +173,7 @@ func TestLink_NoAnswer_TimesOut(t *testing.T) {
 	l.Queue(p)
 	l.Flush()
 	p.succeeds(t)
-	time.Sleep(200 * time.Millisecond) // the deadline of the first request must not be that of the next
+	time.Sleep(200 * time.Millisecond) // the second request needs a deadline of its own
 	first, second, began := newParcel(100), newParcel(100), time.Now()
 	l.Queue(first)
 	l.Queue(second)
@@ -190,7 +195,7 @@ func TestLink_UnansweredRequests_AnswersAreDropped(t *testing.T) {
 	l := b.link()
 	l.all.Unanswered = true
 	for range 20 {
-		time.Sleep(2 * time.Millisecond) // for the answer to the one before
+		time.Sleep(2 * time.Millisecond) // for the last answer
 		p := newParcel(100)
 		p.acks = false
 		l.Queue(p)

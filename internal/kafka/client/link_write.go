@@ -8,10 +8,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// retainedBytes is the largest buffer that a link keeps for its next requests.
+// retainedBytes is the limit of a buffer kept for the next requests.
 const retainedBytes = 2 << 20
 
-// write writes the queue to the connection, for whoever has set writing. inline ends it before a write that may block.
+// write writes the queue to the connection; the caller has set writing. inline ends it before a write that
+// may block.
 func (l *Link) write(c *linkConn, inline bool) {
 	for {
 		err := guarded(l.all.hooks.log, "writing to a broker", func() error { return l.writeSome(c) })
@@ -72,7 +73,7 @@ func (l *Link) writeSome(c *linkConn) error {
 	return nil
 }
 
-// take takes the first requests of the queue that are written together, or all.
+// take removes the first requests of the queue for one write, or all.
 func (l *Link) take(all bool) []entry {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -87,7 +88,7 @@ func (l *Link) take(all bool) []entry {
 	return taken
 }
 
-// append makes the bytes of requests. Requests that are not to be written end.
+// append makes the bytes of requests. Requests with an error end.
 func (l *Link) append(c *linkConn, requests []entry) (sent []entry) {
 	l.buf = l.buf[:0]
 	for _, e := range requests {
@@ -108,7 +109,7 @@ func (l *Link) append(c *linkConn, requests []entry) (sent []entry) {
 // correlation is the number of a request in its header.
 func correlation(number int64) int32 { return int32(number & math.MaxInt32) }
 
-// begin notes requests whose answers may come from now on. It reports whether the connection still takes them.
+// begin books requests before their answers can come. It reports whether the connection still takes them.
 func (l *Link) begin(c *linkConn, sent []entry) bool {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -127,8 +128,8 @@ func (l *Link) begin(c *linkConn, sent []entry) bool {
 	return true
 }
 
-// arm sets the deadline of reads. Without move it only ever comes earlier: the reading goroutine looks again when it has passed.
-// The caller holds the link's mtx.
+// arm sets the deadline of reads. Without move the deadline only gets earlier: the reading goroutine looks
+// again after it. Caller must hold the link's mtx.
 func (c *linkConn) arm(at time.Time, move bool) {
 	if move || c.armed.IsZero() || at.Before(c.armed) {
 		c.armed = at
@@ -136,7 +137,7 @@ func (c *linkConn) arm(at time.Time, move bool) {
 	}
 }
 
-// wrote notes that requests were written.
+// wrote books written requests.
 func (l *Link) wrote(c *linkConn, sent []entry) {
 	if l.all.log.Enabled("protocol") {
 		l.all.log.Logf("protocol", "wrote %d %s v%d to broker %d, %d bytes", len(sent), l.all.Key.Name(), c.version, l.node, total(sent))
@@ -162,12 +163,12 @@ func total(sent []entry) (bytes int) {
 	return bytes
 }
 
-// cut notes that only the first n bytes of requests were written.
+// cut books requests with only the first n bytes written.
 func (l *Link) cut(c *linkConn, sent []entry, n int) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	if l.all.Unanswered {
-		c.pending = sent // for the reading goroutine, which ends them
+		c.pending = sent // for the reading goroutine, to end them
 	}
 	c.unwritten = c.number
 	for i := range c.pending {
@@ -184,7 +185,8 @@ func (l *Link) cut(c *linkConn, sent []entry, n int) {
 	}
 }
 
-// expired reports whether the connection needs another login before it takes a request, and has that done. The caller holds mtx.
+// expired reports whether the connection needs another login before the next request, and starts one. Caller
+// must hold mtx.
 func (l *Link) expired(c *linkConn) bool {
 	if c.expires.IsZero() || c.fresh || time.Now().Before(c.expires) {
 		return false

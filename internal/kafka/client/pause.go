@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// A throttle time in a response asks the client to send nothing on that connection for a while (KIP-219). The library would
-// sleep and not notice the connection's end. So responses reach the library without a throttle time, and the next request
-// waits in the connection's Write until the pause is over or the connection has ended.
+// A throttle time in a response asks the client for a silence on that connection (KIP-219). The library would
+// sleep and not notice the connection's end. So responses reach the library without a throttle time, and the
+// next request waits in the connection's Write for the end of the pause or of the connection.
 
-// pause is the time that a broker asked for on one connection. Its methods are safe for concurrent use.
+// pause is the broker's pause on one connection. Its methods are safe for concurrent use.
 type pause struct {
 	mtx         sync.Mutex
 	until       time.Time     // zero = nothing was asked for
@@ -19,7 +19,7 @@ type pause struct {
 	wake        chan struct{} // has a token when interrupted is set
 }
 
-// ask begins a pause, or prolongs the one that lasts.
+// ask begins or extends a pause.
 func (p *pause) ask(d time.Duration) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -38,7 +38,7 @@ func (p *pause) left() time.Duration {
 	return max(time.Until(p.until), 0)
 }
 
-// deadline notes the deadline of the write to come. One that is past interrupts it.
+// deadline sets the deadline of the next write. A past deadline interrupts the write.
 func (p *pause) deadline(t time.Time) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -54,15 +54,15 @@ func (p *pause) deadline(t time.Time) {
 	}
 }
 
-// state returns whether the write to come was interrupted, and how long it may take.
+// state returns whether the next write was interrupted, and its remaining time.
 func (p *pause) state() (interrupted bool, allowed time.Duration) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	return p.interrupted, p.allowed
 }
 
-// rest waits until the broker's pause is over, and has the deadline of a write begin then. It returns an error when the connection
-// or the write ends first.
+// rest waits until the broker's pause is over, and starts a write's deadline then. An error reports the
+// earlier end of the connection or the write.
 func (c *Conn) rest() error {
 	if !c.known || c.pause.left() == 0 {
 		return nil
@@ -102,8 +102,8 @@ func (c *Conn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-// throttled begins a pause that the broker asked for.
+// throttled begins the broker's pause.
 func (c *Conn) throttled(d time.Duration) { c.pause.ask(d) }
 
-// ThrottledFor returns how long the pause that the broker asked for lasts from now on.
+// ThrottledFor returns the rest of the broker's pause.
 func (c *Conn) ThrottledFor() time.Duration { return c.pause.left() }

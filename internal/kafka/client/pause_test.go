@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestPause_Deadline_EndsTheWrite checks that a write that waits ends with its deadline's change, as when a context ends or the
-// client closes.
+// TestPause_Deadline_EndsTheWrite verifies that a waiting write ends after a change of its deadline, as at a
+// context's end or the client's close.
 func TestPause_Deadline_EndsTheWrite(t *testing.T) {
 	c := &Conn{known: true, pause: pause{wake: make(chan struct{}, 1)}}
 	c.usage.touch()

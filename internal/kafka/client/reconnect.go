@@ -12,36 +12,36 @@ import (
 
 var _ kgo.HookBrokerConnect = (*Dialer)(nil)
 
-// reconnect keeps reconnect_backoff_ms and reconnect_backoff_max_ms for each broker of one client, as librdkafka does:
-// after a failed attempt the next one, whatever asks for it, comes no sooner. The client library knows no such thing. It
-// dials whenever a request needs a connection, several times over when one is closed at once, and waits only before it
-// repeats a request.
+// reconnect applies reconnect_backoff_ms and reconnect_backoff_max_ms to each broker of one client, as
+// librdkafka does: after a failed attempt the next one, for any request, waits. The client library has no
+// such wait. It dials for every request without a connection, several times after an immediate close, and
+// waits only before it repeats a request.
 //
-// An attempt has failed when there was no connection, or when it ended before the broker was ready for requests. It has
-// worked when the broker was.
+// An attempt has failed without a connection, or after a connection's end before the broker was ready for
+// requests. A ready broker is a success.
 type reconnect struct {
 	wait func(failures int) time.Duration
 
 	mtx   sync.Mutex
-	addrs map[string]*attempts // only those that do not work
+	addrs map[string]*attempts // failing addresses only
 }
 
-// forgotten is how long nobody has asked for an address that is remembered no more: brokers may be given a new one each
-// time they start.
+// forgotten is the time without a request after which an address is dropped: brokers may get a new address at
+// each start.
 const forgotten = time.Hour
 
-// attempts are those to reach one address that have failed in a row.
+// attempts are the consecutive failed attempts at one address.
 type attempts struct {
 	failures int
 	next     time.Time
-	worked   chan struct{} // closed when one has worked
+	worked   chan struct{} // closed after a success
 }
 
 func newReconnect(wait func(failures int) time.Duration) *reconnect {
 	return &reconnect{wait: wait, addrs: map[string]*attempts{}}
 }
 
-// turn blocks until an attempt to reach addr may begin, or until ctx is done, whose error it then returns.
+// turn blocks until an attempt at addr may begin, or until ctx is done, and returns ctx's error then.
 func (r *reconnect) turn(ctx context.Context, addr string) error {
 	for {
 		wait, worked := r.take(addr)
@@ -60,7 +60,7 @@ func (r *reconnect) turn(ctx context.Context, addr string) error {
 	}
 }
 
-// take gives an attempt its turn, or says how long to wait before asking again.
+// take starts an attempt, or returns the wait before the next call.
 func (r *reconnect) take(addr string) (wait time.Duration, worked <-chan struct{}) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -72,7 +72,7 @@ func (r *reconnect) take(addr string) (wait time.Duration, worked <-chan struct{
 	if wait := a.next.Sub(now); wait > 0 {
 		return wait, a.worked
 	}
-	a.next = now.Add(r.wait(a.failures)) // others wait as if this one had failed already
+	a.next = now.Add(r.wait(a.failures)) // others wait as after this attempt's failure
 	return 0, nil
 }
 
@@ -98,8 +98,8 @@ func (r *reconnect) worked(addr string) {
 	}
 }
 
-// OnBrokerConnect implements kgo.HookBrokerConnect, for the dialer. It comes after TLS, the exchange of versions and the
-// login.
+// OnBrokerConnect implements kgo.HookBrokerConnect, for the dialer, called after TLS, the exchange of
+// versions and the login.
 func (d *Dialer) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
 	c, ours := conn.(*Conn)
 	if ours && c.over != nil {
@@ -111,7 +111,7 @@ func (d *Dialer) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, conn 
 		if ours {
 			c.known = true
 		}
-	case ours: // without one dial has counted it
+	case ours: // otherwise counted by dial
 		c.failed()
 	}
 }

@@ -15,15 +15,15 @@ import (
 	"reskafka/internal/config"
 )
 
-// ResponseObserver is told what a broker's responses have in them. Its methods must not block.
+// ResponseObserver gets events from a broker's responses. Its methods must not block.
 type ResponseObserver interface {
-	// throttled reports that the broker at addr asks for a pause of so long.
+	// throttled reports a pause requested by the broker at addr.
 	throttled(addr string, pause time.Duration)
-	// refusedBatch reports that a record batch of that broker was made unreadable, and why.
+	// refusedBatch reports that a record batch of that broker was made unreadable, and the reason.
 	refusedBatch(addr string, err error)
 }
 
-// refusedResponse is a response that the client library must not see.
+// refusedResponse is a response hidden from the client library.
 type refusedResponse struct {
 	key kmsg.Key
 	why error
@@ -35,10 +35,10 @@ func (e *refusedResponse) sentence() Sentence {
 	return SentenceOf(responseRefused, e.key.Name(), e.why.Error())
 }
 
-// Unwrap makes the client library try again on another connection, as after one that broke.
+// Unwrap makes the client library try again on another connection, as after a broken one.
 func (e *refusedResponse) Unwrap() []error { return []error{e.why, io.ErrUnexpectedEOF} }
 
-// sentRequest is what has to be known of a request to check its response.
+// sentRequest is the data of a request needed to check its response.
 type sentRequest struct {
 	key     kmsg.Key
 	version int16
@@ -46,20 +46,20 @@ type sentRequest struct {
 	raw     bool  // a token of a login without any header
 }
 
-// checkedConn checks the responses of a broker as they arrive, and before the client library decodes them. It reads what
-// the library writes to know which response comes next: brokers answer the requests of a connection in their order.
+// checkedConn checks a broker's responses at their arrival, before the client library decodes them. It also
+// reads the library's writes to know the next response: brokers answer the requests of a connection in order.
 type checkedConn struct {
 	net.Conn
 	addr     string
-	tokens   int // that the login's mechanism sends
+	tokens   int // tokens of the login's mechanism
 	observer ResponseObserver
-	pause    func(pause time.Duration) // keeps a pause that the broker asks for; nil = nobody does
+	pause    func(pause time.Duration) // receives the broker's pauses; nil = ignored
 
 	mtx     sync.Mutex
 	waiting []sentRequest // without a response so far
 	raw     int           // tokens still to come of a login without headers
 
-	// What follows belongs to the reader.
+	// The next fields belong to the reader.
 	head    [8]byte // the length of a response and its correlation number
 	have    int     // bytes of head
 	current sentRequest
@@ -77,7 +77,7 @@ func newCheckedConn(conn net.Conn, addr string, c *config.Connection, observer R
 	return checked
 }
 
-// Write implements net.Conn. The library writes each request as a whole, a link several ones together.
+// Write implements net.Conn. The library writes one request at a time, a link several.
 func (c *checkedConn) Write(p []byte) (int, error) {
 	c.mtx.Lock()
 	for rest := p; len(rest) >= 4; {
@@ -92,7 +92,7 @@ func (c *checkedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// note remembers a request that is answered. The caller holds mtx.
+// note stores an answered request. Caller must hold mtx.
 func (c *checkedConn) note(p []byte) {
 	if c.raw > 0 {
 		c.raw--
@@ -115,7 +115,7 @@ func (c *checkedConn) note(p []byte) {
 	c.waiting = append(c.waiting, r)
 }
 
-// unanswered reports whether a produce request has acks = 0. They stand behind the client's and the transaction's id.
+// unanswered reports whether a produce request has acks = 0, after the ids of client and transaction.
 func unanswered(p []byte, version int16) bool {
 	if len(p) < 14 {
 		return false
@@ -141,13 +141,14 @@ func (c *checkedConn) Read(p []byte) (int, error) {
 		return n, err
 	}
 	c.refused = &refusedResponse{c.current.key, why}
-	if whole > 0 { // or the refusal would be taken for that of an earlier request
+	if whole > 0 { // otherwise the refusal would count for an earlier request
 		return whole, nil
 	}
 	return 0, c.refused
 }
 
-// follow checks the next bytes and corrects them in place. whole is how many of them belong to responses that end before the refused one.
+// follow checks the next bytes and corrects them in place. whole is the number of bytes before the refused
+// response.
 func (c *checkedConn) follow(p []byte) (whole int, why error) {
 	for rest := p; len(rest) > 0; {
 		if c.check.left == 0 && c.have == 0 {
@@ -198,7 +199,7 @@ func (c *checkedConn) begin() error {
 	if c.known {
 		limit = maxResponseSize(c.current.key)
 	}
-	// A length from something that is no Kafka broker is explained by the library.
+	// The library explains a length from a server other than Kafka.
 	if limit > 0 && size > limit && !plainText(c.head[:4]) {
 		return fmt.Errorf("it has %d bytes, more than %d", uint32(size), limit)
 	}
@@ -235,7 +236,7 @@ func (c *checkedConn) identify() error {
 	return nil
 }
 
-// pausesAfter reports whether a response's throttle time is still to come. Old versions are answered at its end.
+// pausesAfter reports whether a response's throttle time is still to come. Old versions have it at the end.
 func pausesAfter(to sentRequest) bool {
 	response := kmsg.ResponseForKey(int16(to.key))
 	if response == nil {
@@ -250,7 +251,7 @@ func pausesAfter(to sentRequest) bool {
 	return after
 }
 
-// report passes on what was found.
+// report passes on the results.
 func (c *checkedConn) report() {
 	if pause := c.check.throttle; pause > 0 {
 		c.check.throttle = 0
