@@ -257,7 +257,7 @@ func (o *Outbox) revive(letters []DeadLetter) {
 			count.Add(metrics.RecordsRestored, 1)
 		}
 	}
-	gone := o.enter(records, nil)
+	gone := o.enter(records, nil, false)
 	o.mtx.Unlock()
 	o.say(func() { o.tell(gone) })
 	o.signal()

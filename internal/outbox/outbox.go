@@ -129,22 +129,20 @@ func (o *Outbox) entered(gone []outcome, open bool) {
 func (o *Outbox) enqueue(records []Record, memory []byte) (gone []outcome, open bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
-	for i := range records {
-		if !records[i].Probe {
-			o.lane(records[i].Topic).count.Add(metrics.RecordsAccepted, 1)
-		}
-	}
-	return o.enter(records, memory), !o.ended
+	return o.enter(records, memory, true), !o.ended
 }
 
-// enter is enqueue for records that are in the account. The caller holds mtx.
-func (o *Outbox) enter(records []Record, memory []byte) (gone []outcome) {
+// enter is enqueue for records that may be in the account already: count = they are not. The caller holds mtx.
+func (o *Outbox) enter(records []Record, memory []byte, count bool) (gone []outcome) {
 	var l *lane
 	wall, now := time.Now(), o.now()
 	for i := range records {
 		r := &records[i]
 		if l == nil || l.topic != r.Topic {
 			l = o.lane(r.Topic)
+		}
+		if count && !r.Probe {
+			l.count.Add(metrics.RecordsAccepted, 1)
 		}
 		r.Topic, r.lane = l.topic, l
 		o.born = max(o.born, now-staged(r, wall)) // never backwards: queues are in the order of falling due
