@@ -29,7 +29,7 @@
 #define RESK_LINE 64
 
 #define RESK_CONTROL_MAGIC  UINT64_C(0x4c525443534b4552) /* "RESKCTRL" where the lowest byte comes first */
-#define RESK_CONTROL_LAYOUT 3                            /* of struct resk_control; the engine refuses any other */
+#define RESK_CONTROL_LAYOUT 4                            /* of struct resk_control; the engine refuses any other */
 
 /* Numbers of gates and progress records. Number 0 is unused and means "none". */
 #define RESK_GATES    4096
@@ -72,14 +72,18 @@ enum resk_pool {
  * The range has whole, contiguous frames in the order of admission. After the start of a new engine a range
  * may include finished frames: the engine skips each frame with a state other than STAGE_FRAME_READY. The
  * last frame of a range is unfinished. The slab is therefore not reused before the engine has read the range
- * to its end, whichever frames the engine finishes meanwhile. */
+ * to its end, whichever frames the engine finishes meanwhile.
+ *
+ * An engine that follows a slab has taken frames before their entry comes, and then skips these frames. The
+ * slab may even be in use again: the head then has another stage or another `first`. */
 struct resk_ring_entry {
 	uint64_t id;     /* number of the gate, equal to the connection's */
 	uint64_t pool;   /* enum resk_pool */
 	uint64_t slab;   /* see enum resk_pool */
 	uint64_t start;  /* of the first frame, bytes from the beginning of the slab */
 	uint64_t length; /* of the range, bytes */
-	uint64_t unused[3];
+	uint64_t first;  /* frames of the stage before the slab: the `first` of the slab's head */
+	uint64_t unused[2];
 };
 
 SHARED_SIZE(resk_ring_entry, RESK_LINE);
@@ -88,6 +92,7 @@ SHARED_AT(resk_ring_entry, pool, 8);
 SHARED_AT(resk_ring_entry, slab, 16);
 SHARED_AT(resk_ring_entry, start, 24);
 SHARED_AT(resk_ring_entry, length, 32);
+SHARED_AT(resk_ring_entry, first, 40);
 
 /* The module's pump puts entries, the engine takes entries. put, taken and asleep are accessed in sequential
  * order. Entry n is entries[n % RESK_RING]; the ring is full if put - taken is RESK_RING. Between two
@@ -134,7 +139,11 @@ struct resk_gate {
 	int64_t producer_epoch; /* 1 more than its epoch; 0 = there is no identity. Set to 0 while the other two are written */
 	uint64_t cluster;       /* a hash of the id of the cluster that issued producer_id */
 	int64_t dropped;        /* records that engines have dropped. The next engine's account begins with them */
-	int64_t unused_done[2];
+
+	/* Written by the engine, set to 0 by the module for a new engine. Not 0: the engine also takes frames without an entry,
+	 * the further frames of the slab with the gate's last entry, and has got so many of the stage's frames. */
+	int64_t follows;
+	int64_t unused_done[1];
 
 	/* Written by the module, at each look of the pump and in stage_publish, and never read by the module. */
 	_Alignas(RESK_LINE) int64_t admitted; /* frames ever admitted */
@@ -160,6 +169,7 @@ SHARED_AT(resk_gate, producer_id, 80);
 SHARED_AT(resk_gate, producer_epoch, 88);
 SHARED_AT(resk_gate, cluster, 96);
 SHARED_AT(resk_gate, dropped, 104);
+SHARED_AT(resk_gate, follows, 112);
 SHARED_AT(resk_gate, admitted, 128);
 SHARED_AT(resk_gate, handed, 136);
 SHARED_AT(resk_gate, unshared, 144);

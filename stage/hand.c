@@ -82,6 +82,14 @@ bool stage_slab_take_away(struct stage *stage, uint64_t word)
 	return true;
 }
 
+bool stage_is_followed(const struct stage *stage)
+{
+	const struct slab *slab = stage->newest;
+
+	return slab && slab == stage->shown && !slab_is_large(slab)
+		&& __atomic_load_n(&stage->gate->follows, __ATOMIC_RELAXED);
+}
+
 /* hand_slab hands over the complete frames of a slab from `taken` to `end`, where its frame number `total`
  * ends. REST_NONE: nothing is left before `end`. */
 static enum rest hand_slab(struct stage_pump *pump, struct stage *stage, struct slab *slab, size_t end, int64_t total)
@@ -108,8 +116,11 @@ static enum rest hand_slab(struct stage_pump *pump, struct stage *stage, struct 
 		at += size;
 		frames++;
 	}
-	if (behind > start && !stage_ring_put(&pump->ring, stage->number, slab, start, behind - start)) {
-		return REST_BLOCKED;
+	if (behind > start) {
+		if (!stage_ring_put(&pump->ring, stage->number, slab, start, behind - start)) {
+			return REST_BLOCKED;
+		}
+		stage->shown = slab;
 	}
 	if (at == end) {
 		frames = total;

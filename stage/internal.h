@@ -55,6 +55,11 @@
 #define STAGE_QUIET_NS (50 * STAGE_MILLISECOND)
 #endif
 
+/* Pause of the pump before its next look at a stage with a slab that the engine follows. The engine is the
+ * first to take frames there, so the look finds most of them taken. The engine follows for longer than the
+ * pump needs to disarm the stage (followQuiet in internal/ingest/follow.go): this pause and STAGE_QUIET_NS. */
+#define STAGE_FOLLOWED_NS (60 * STAGE_MILLISECOND)
+
 /* Largest extra linger of a frame that arrives before its predicted time, see stage_expect; for a shorter
  * linger, half of the linger. */
 #define STAGE_LATE_NS (5 * STAGE_MILLISECOND / 2)
@@ -169,6 +174,7 @@ struct stage {
 	struct slab *again;          /* slabs for a new engine, linked by next like all lists of slabs */
 	struct slab *oldest;         /* the known slabs */
 	struct slab *newest;
+	const struct slab *shown;    /* the slab of the last entry; NULL = no entry for this engine yet */
 	struct slab *kept;
 	struct slab **kept_end;
 	int64_t done_frames;         /* of slabs no longer in the stage, */
@@ -323,6 +329,10 @@ STAGE_HIDDEN void stage_pump_wake(struct stage_pump *pump);
 
 /* stage_pump_run is the pump's thread, from which alone the following are called. */
 STAGE_HIDDEN void *stage_pump_run(void *pump);
+
+/* stage_is_followed reports whether the engine takes further frames of the slab that is being filled by
+ * itself. The pump's thread. */
+STAGE_HIDDEN bool stage_is_followed(const struct stage *stage);
 
 /* Rest after a hand-out. */
 enum rest {

@@ -129,6 +129,9 @@ static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool
 	}
 	stage->pace = linger;
 	stage->frame_due = rest == REST_MORE ? now : now + linger + stage_expect(stage, now, since, linger);
+	if (rest == REST_NONE && stage_is_followed(stage) && stage->frame_due < now + STAGE_FOLLOWED_NS) {
+		stage->frame_due = now + STAGE_FOLLOWED_NS;
+	}
 	if (rest == REST_NONE && (linger == 0 || now - stage->last_frame >= STAGE_QUIET_NS) && stage_disarm(stage)) {
 		stage->frame_due = STAGE_NEVER;
 	}

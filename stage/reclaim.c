@@ -54,6 +54,10 @@ static bool reclaim_current(struct stage_pump *pump, struct stage *stage)
 	if (!slab || slab != stage->newest || slab_is_large(slab) || slab->taken == 0) {
 		return false;
 	}
+	/* Of another slab the engine would not know before the pump's next look. */
+	if (stage->frame_due != STAGE_NEVER && stage_is_followed(stage)) {
+		return false;
+	}
 	if (!stage_slab_is_done(slab)) {
 		return true;
 	}
@@ -229,6 +233,8 @@ void stage_rewind(struct stage_pump *pump, struct stage *stage)
 	if (pump->again) {
 		show_all(pump, stage, word);
 	}
+	stage->shown = NULL;
+	__atomic_store_n(&stage->gate->follows, 0, __ATOMIC_RELAXED);
 	set_done(stage, frames, charge);
 	stage_publish(stage);
 	__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);

@@ -135,6 +135,7 @@ static void put_entry(struct ring *ring, uint32_t id, const struct slab *slab, s
 		.slab = slab->file,
 		.start = (size_t) (slab->frames - (const unsigned char *) slab->head) + start,
 		.length = length,
+		.first = (uint64_t) __atomic_load_n(&slab->base, __ATOMIC_RELAXED),
 	};
 	__atomic_store_n(&shared->put, ++ring->put, __ATOMIC_SEQ_CST);
 }

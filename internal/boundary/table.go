@@ -4,7 +4,7 @@ import "slices"
 
 // ABIVersion numbers the table of messages and the layout of the shared memory. A change of either raises it: the
 // module refuses an engine of another number, and the engine such a module.
-const ABIVersion = 13
+const ABIVersion = 14
 
 // Type is the Go type of a field. On the wire there are numbers, texts and lists only.
 type Type int

@@ -119,7 +119,7 @@ func (c *connection) collectRecords(box *outbox.Outbox, v *metrics.Values) {
 	// A record that leaves the stage between the two reads counts as staged: for a moment it counts twice,
 	// never zero times.
 	gate := c.gate.Load()
-	handed := gate.Handed.Load()
+	handed := max(gate.Handed.Load(), gate.Follows.Load())
 	c.engine.arrivals()
 	box.Collect(v)
 	if staged := uint64(max(gate.Admitted.Load()-handed, 0)); staged > 0 {

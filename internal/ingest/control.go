@@ -12,7 +12,7 @@ import (
 // What boundary/shared.h says. TestLayout compares it with the header.
 const (
 	controlMagic  = 0x4c525443534b4552 // RESK_CONTROL_MAGIC
-	controlLayout = 3                  // RESK_CONTROL_LAYOUT
+	controlLayout = 4                  // RESK_CONTROL_LAYOUT
 	gateCount     = 4096               // RESK_GATES
 	progressCount = 1024               // RESK_PROGRESS
 	ringEntries   = 1024               // RESK_RING
@@ -41,7 +41,8 @@ type entry struct {
 	slab   uint64
 	start  uint64
 	length uint64
-	_      [3]uint64
+	first  uint64
+	_      [2]uint64
 }
 
 // ring is struct resk_ring.
@@ -84,7 +85,10 @@ type Gate struct {
 	producerEpoch atomic.Int64
 	cluster       atomic.Uint64
 	Dropped       atomic.Int64 // records, ever
-	_             [2]int64
+
+	// Follows: see follow.go.
+	Follows atomic.Int64
+	_       [1]int64
 
 	// The module writes these from time to time.
 	Admitted atomic.Int64

@@ -70,7 +70,8 @@ type Door struct {
 	log     host.Logger
 	control *control
 	wake    *os.File // the eventfd
-	ended   chan struct{}
+	ended   sync.WaitGroup
+	started time.Time
 
 	mtx     sync.Mutex // guards the fields below; held over take, so ranges are taken one after another
 	take    func(id uint64, r Range)
@@ -85,13 +86,18 @@ type Door struct {
 	stallLogged time.Time   // time of the last log line about a stall
 	retry       *time.Timer // calls empty after a stall
 
+	timer     *os.File // of looks; nil = no slab is followed
+	timerFD   uintptr
+	armed     time.Duration // when the timer ends; 0 = it is not set
+	followers map[uint64]*follower
+
 	late late
 }
 
 // Open maps the control memory and the file of plain slabs, and checks the control memory's head. It reads no
 // range yet. The Door takes ownership of the descriptors, even after an error.
 func Open(control, slabs, wake int, log host.Logger) (*Door, error) {
-	d := &Door{log: log, ended: make(chan struct{}), handed: map[slabKey]filled{}}
+	d := &Door{log: log, started: time.Now(), handed: map[slabKey]filled{}, followers: map[uint64]*follower{}}
 	_ = syscall.SetNonblock(wake, true) // for Go's poller
 	if d.wake = os.NewFile(uintptr(wake), "wake"); d.wake == nil {
 		return nil, fmt.Errorf("using the eventfd: %w", os.ErrInvalid)
@@ -155,15 +161,22 @@ func (d *Door) Start(folder string, take func(id uint64, r Range)) error {
 	}
 	d.take = take
 	d.next = d.control.ring.taken.Load()
-	go func() {
-		defer close(d.ended)
-		// The descriptor is never read: the poller is told of every write, and reading would be a call more for each range.
+	d.await(poll, d.empty)
+	if err := d.openTimer(); err != nil {
+		host.Logf(d.log, host.Warning, "records are taken with more processor time: %v", err)
+	}
+	return nil
+}
+
+// await calls do whenever something was written to an eventfd, or a timer has ended. The descriptor is never read: the poller is
+// told of each of these, and reading would be one more system call.
+func (d *Door) await(poll syscall.RawConn, do func()) {
+	d.ended.Go(func() {
 		_ = poll.Read(func(uintptr) bool {
-			d.empty()
+			do()
 			return false
 		})
-	}()
-	return nil
+	})
 }
 
 // Drain takes all entries of the ring.
@@ -178,7 +191,6 @@ func (d *Door) Drain() {
 func (d *Door) Close() {
 	_ = d.wake.Close()
 	d.mtx.Lock()
-	started := d.take != nil
 	d.take = func(uint64, Range) {}
 	if d.retry != nil {
 		d.retry.Stop()
@@ -188,8 +200,10 @@ func (d *Door) Close() {
 		d.settle()
 		d.files.close()
 	}
+	timer := d.timer
 	d.mtx.Unlock()
-	if started {
-		<-d.ended
+	if timer != nil { // without the lock: it waits for the goroutine that looks
+		_ = timer.Close()
 	}
+	d.ended.Wait()
 }

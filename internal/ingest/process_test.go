@@ -245,11 +245,19 @@ func rounds(n int) int {
 // TestEngineKilled_EveryFrameDeliveredInOrder kills engines at random moments while four threads put flat out. It verifies
 // that every accepted frame is delivered, and that the frames of a thread keep their order.
 func TestEngineKilled_EveryFrameDeliveredInOrder(t *testing.T) {
-	for _, durable := range []bool{false, true} {
-		t.Run(fmt.Sprint("durable=", durable), func(t *testing.T) {
+	// With an interval, us, engines follow the slabs before they are killed.
+	for _, interval := range []int{0, 300} {
+		everyFrameInOrder(t, false, interval)
+		everyFrameInOrder(t, true, interval)
+	}
+}
+
+func everyFrameInOrder(t *testing.T, durable bool, interval int) {
+	{
+		t.Run(fmt.Sprint("durable=", durable, ",interval=", interval), func(t *testing.T) {
 			dice := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 2))
 			log := filepath.Join(t.TempDir(), "log")
-			w := startWriter(t, memoryFolder(t), 4, 0, -1)
+			w := startWriter(t, memoryFolder(t), 4, interval, -1)
 			kills := rounds(10)
 			for range kills {
 				r := w.startReader(log, durable)

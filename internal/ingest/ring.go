@@ -75,7 +75,7 @@ func (d *Door) enter(e entry) (err error) {
 		}
 	}()
 	r, err := d.find(e)
-	if err == nil {
+	if err == nil && len(r.Frames) > 0 {
 		d.take(e.id, r)
 	}
 	return err
@@ -122,6 +122,7 @@ type slabKey struct{ pool, slab uint64 }
 type filled struct {
 	stage, first uint64
 	end          uint64 // byte of the slab
+	followed     bool   // frames were taken without an entry
 }
 
 // find returns the range named by an entry.
@@ -141,14 +142,25 @@ func (d *Door) find(e entry) (Range, error) {
 	if err != nil {
 		return Range{}, err
 	}
+	start := e.start
+	if was := d.handed[key]; was.followed && was.stage == e.id && was.first == e.first {
+		if stage, first := filling(memory); stage != was.stage || first != was.first {
+			return Range{}, nil // the slab is in use again, after the end of all its frames
+		}
+		start = min(max(start, was.end), end)
+		end = max(end, was.end)
+	}
 	d.note(key, memory, end)
-	return Range{Frames: memory[e.start:end:end], Stays: true, Lasting: e.pool == poolDurable}, nil
+	d.follow(e.id, key, memory)
+	end = e.start + e.length
+	return Range{Frames: memory[start:end:end], Stays: true, Lasting: e.pool == poolDurable}, nil
 }
 
 // note notes the progress of a slab's hand-over, by the slab's head.
 func (d *Door) note(key slabKey, head []byte, end uint64) {
 	stage, first := filling(head)
-	d.handed[key] = filled{stage, first, end}
+	was := d.handed[key]
+	d.handed[key] = filled{stage, first, end, was.followed && was.stage == stage && was.first == first}
 }
 
 // maxSlab is the longest accepted slab: a record of the largest message_max_bytes, 1000000000, and its

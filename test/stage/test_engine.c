@@ -164,8 +164,14 @@ static void one_engine(uint64_t kill_at, useconds_t after, bool early)
 		stage_pump_engine_new(rig.pump);
 		wait_until_open();
 	} else {
+		for (i = 0; i < STAGES; i++) {
+			set(&world.owners[i].gate->follows, 1); /* as a dead engine may leave it: nobody follows now */
+		}
 		stage_pump_engine_new(rig.pump);
 		wait_until_open();
+		for (i = 0; i < STAGES; i++) {
+			CHECK_EQUAL(get(&world.owners[i].gate->follows), 0);
+		}
 		check_gates();
 		check_shown(returned);
 		child = engine_start(kill_at);

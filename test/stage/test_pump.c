@@ -86,6 +86,29 @@ static void lingers_from_its_own_put(void)
 	rig_stop();
 }
 
+/* The pump leaves the frames of a followed slab to the engine for a while. A stage that was disarmed meanwhile is looked at
+ * after its linger, and a thread may come late: a third of the attempts is enough. */
+static void leaves_a_followed_slab_to_the_engine(void)
+{
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
+	struct timed timed = { .owner.frame = keep_time };
+	int left = 0;
+	int64_t i;
+
+	owner_open(&timed.owner, pump, MILLISECOND);
+	__atomic_store_n(&timed.owner.stage->gate->follows, 1, __ATOMIC_RELAXED);
+	for (i = 1; i <= 15; i++) {
+		int64_t put = clock_now();
+
+		CHECK_EQUAL(put_bytes(timed.owner.stage, 'a', 10, 1), STAGE_OK);
+		owner_wait(&timed.owner, &timed.owner.frames, i);
+		left += timed.taken - put >= STAGE_FOLLOWED_NS / 2;
+	}
+	CHECK(left >= 5);
+	owner_close(&timed.owner);
+	rig_stop();
+}
+
 /* The next frame is expected after the shorter of the last two delays, within limits, and at once without a
  * history. */
 static void expects_what_came_before(void)
@@ -549,6 +572,7 @@ int main(void)
 {
 	RUN(lingers_of_their_own);
 	RUN(lingers_from_its_own_put);
+	RUN(leaves_a_followed_slab_to_the_engine);
 	RUN(expects_what_came_before);
 	RUN(a_full_slab_does_not_linger);
 	RUN(a_flush_of_many_slabs);

@@ -44,7 +44,7 @@ func NewMemory(t testing.TB) *Memory {
 	}
 	m.wake = int(wake)
 	for at, word := range map[int]uint64{
-		0: 0x4c525443534b4552, 8: 3 | 1024<<32, 16: 4096 | 1024<<32, 24: controlBytes, 32: uint64(len(m.plain)),
+		0: 0x4c525443534b4552, 8: 4 | 1024<<32, 16: 4096 | 1024<<32, 24: controlBytes, 32: uint64(len(m.plain)),
 	} {
 		binary.NativeEndian.PutUint64(m.bytes[at:], word)
 	}

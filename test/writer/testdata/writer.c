@@ -62,6 +62,14 @@ static size_t value_size(uint64_t *seed)
 	return dice % 997 == 0 ? 70 * 1024 + dice % (VALUE_MOST - 70 * 1024) : 8 + dice % 1500;
 }
 
+static int64_t wall(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
 static void *put_frames(void *argument)
 {
 	long thread = (long) argument;
@@ -74,7 +82,7 @@ static void *put_frames(void *argument)
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		size_t length = value_size(&seed);
-		struct resk_frame_head head = { .accepted_ns = 1, .topic_length = 1, .key_length = 1, .value_length = length };
+		struct resk_frame_head head = { .accepted_ns = wall(), .topic_length = 1, .key_length = 1, .value_length = length };
 		struct iovec parts[] = { { &head, sizeof(head) }, { "t", 1 }, { &key, 1 }, { value, length } };
 
 		memset(value, (int) (number & 0xff), length);
