@@ -26,14 +26,14 @@ enum resk_result {
 	RESK_PANIC = -5, /* the engine failed; the log has the stack */
 };
 
-/* Refusal is the reason why a call to produce was refused. The first five are those of enum stage_result. */
+/* Refusal is the reason of a refused call to produce. The first five are those of enum stage_result. */
 enum resk_refusal {
 	RESK_REFUSED_CLOSED = 1, /* the gate is shut */
 	RESK_REFUSED_TOO_LONG = 2, /* longer than message_max_bytes */
 	RESK_REFUSED_FULL_FRAMES = 3, /* queue_buffering_max_messages are queued */
 	RESK_REFUSED_FULL_CHARGE = 4, /* queue_buffering_max_kbytes are queued */
 	RESK_REFUSED_NO_MEMORY = 5, /* no memory is left */
-	RESK_REFUSED_TOPIC = 6, /* the topic is NULL, empty, too long, or has a byte that topic_bytes does not allow */
+	RESK_REFUSED_TOPIC = 6, /* the topic is NULL, empty, too long, or has a byte outside topic_bytes */
 	RESK_REFUSED_ARGUMENT = 7, /* NULL where a value is needed */
 };
 

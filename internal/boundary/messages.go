@@ -5,27 +5,27 @@ package boundary
 // The messages of the table.
 const (
 	HelloKind            Kind = 1  // begins a connection: the first request, sent once
-	ConfigureKind        Kind = 2  // puts a kafka.conf in force; when it is refused, the previous one stays in force
-	ProducerOpenKind     Kind = 3  // binds a gate to a connection and opens it
+	ConfigureKind        Kind = 2  // puts a kafka.conf in force, or refuses the file and keeps the previous one
+	ProducerOpenKind     Kind = 3  // binds a gate to a connection and opens the gate
 	SourceOpenKind       Kind = 4  // reads the configuration of an event source
 	SubscribeKind        Kind = 6  // makes a connection a member of its group
-	NextKind             Kind = 7  // returns the next messages of a subscription; blocks until there are some; a second one replaces the first
+	NextKind             Kind = 7  // returns the next messages of a subscription; blocks until there is one; a second request replaces the first
 	UnsubscribeKind      Kind = 8  // ends a subscription: commits, leaves the group; blocks for a second at most
-	SubscriptionFreeKind Kind = 9  // ends a subscription and forgets it
-	CommitKind           Kind = 10 // commits what was delivered; blocks for request_timeout_ms at most
+	SubscriptionFreeKind Kind = 9  // ends and forgets a subscription
+	CommitKind           Kind = 10 // commits the delivered messages; blocks for request_timeout_ms at most
 	PauseKind            Kind = 11 // pauses or resumes topics of a subscription
 	ReportsOpenKind      Kind = 12 // makes a queue of delivery reports
 	ReportsNextKind      Kind = 13 // returns the next reports of a queue; blocks until there are some
 	ReportsCloseKind     Kind = 14 // forgets a queue and its reports
-	EnsureTopicKind      Kind = 15 // creates a topic unless it exists; with wait it blocks for request_timeout_ms plus 2 s at most
+	EnsureTopicKind      Kind = 15 // creates a missing topic; with wait: blocks for request_timeout_ms plus 2 s at most
 	RunKind              Kind = 16 // runs a command of the CLI; blocks as long as the command does
 	CompleteKind         Kind = 17 // completes a word of a command line
 	RefusedKind          Kind = 18 // counts and logs refused calls to produce
-	StopKind             Kind = 19 // delivers what is queued, closes all clients, and answers; blocks for grace_ms and the closing
+	StopKind             Kind = 19 // delivers waiting records, closes all clients, and answers; blocks for grace_ms and the closing
 	FaultKind            Kind = 20 // makes the engine fail, for tests
-	PingKind             Kind = 21 // is answered when the engine took all that the ring had
+	PingKind             Kind = 21 // is answered after the engine has taken the ring's contents
 	LogKind              Kind = 64 // writes one line to Asterisk's log
-	MemberKind           Kind = 65 // says as which member a subscription is in its group
+	MemberKind           Kind = 65 // reports the member id of a subscription in its group
 )
 
 // Result is the outcome of a request. In C it is enum resk_result.
@@ -41,7 +41,7 @@ const (
 	ResultPanic     Result = -5 // the engine failed; the log has the stack
 )
 
-// Refusal is the reason why a call to produce was refused. The first five are those of enum stage_result. In C it is enum resk_refusal.
+// Refusal is the reason of a refused call to produce. The first five are those of enum stage_result. In C it is enum resk_refusal.
 type Refusal int32
 
 // The values of Refusal.
@@ -51,7 +51,7 @@ const (
 	RefusalFullFrames Refusal = 3 // queue_buffering_max_messages are queued
 	RefusalFullCharge Refusal = 4 // queue_buffering_max_kbytes are queued
 	RefusalNoMemory   Refusal = 5 // no memory is left
-	RefusalTopic      Refusal = 6 // the topic is NULL, empty, too long, or has a byte that topic_bytes does not allow
+	RefusalTopic      Refusal = 6 // the topic is NULL, empty, too long, or has a byte outside topic_bytes
 	RefusalArgument   Refusal = 7 // NULL where a value is needed
 )
 
@@ -89,7 +89,7 @@ func (m *Command) Get(r *Reader) {
 
 // Entry is one line of a configuration file, templates and includes applied.
 type Entry struct {
-	File      string // none = the file itself rather than an included one
+	File      string // none = the file itself, as opposed to an included file
 	Line      int32  // 0 = not known
 	Section   string
 	Name      string // none = the section begins; comes also for a section without lines
@@ -120,9 +120,9 @@ func (m *Entry) Get(r *Reader) {
 // Connection is one section of kafka.conf, with what the module answers itself.
 type Connection struct {
 	Name             string
-	NoProducer       string // why it has no producer; empty = it has one
-	NoConsumer       string // why it has no consumer; empty = it has one
-	RequestTimeoutMS uint32 // how long its brokers may take for an answer
+	NoProducer       string // why there is no producer; empty = there is one
+	NoConsumer       string // why there is no consumer; empty = there is one
+	RequestTimeoutMS uint32 // limit of its brokers' answers
 	MessagesMax      uint64 // most bytes of an answer to next
 	MaxFrames        uint64 // this and the following: limits of a new gate, see struct resk_gate
 	MaxCharge        uint64
@@ -169,7 +169,7 @@ func (m *Connection) Get(r *Reader) {
 type Position struct {
 	Topic     string
 	Partition int32
-	Next      int64 // the offset behind the last message that was delivered
+	Next      int64 // the offset behind the last delivered message
 }
 
 // Put implements Body.
@@ -204,7 +204,7 @@ func (m *Header) Get(r *Reader) {
 	m.Value = r.Bytes()
 }
 
-// Received is one message that a consumer received.
+// Received is a message for a consumer.
 type Received struct {
 	Topic       string
 	Partition   int32
@@ -278,7 +278,7 @@ func (m *Report) Get(r *Reader) {
 // HelloRequest is the request hello, which begins a connection: the first request, sent once.
 type HelloRequest struct {
 	ABI         uint64 // RESK_ABI_VERSION of the module
-	Build       string // what the module was built from
+	Build       string // the source of the module's build
 	EntityID    string // Asterisk's EID as text
 	SystemName  string // systemname of asterisk.conf, may be empty
 	Version     string // Asterisk's version
@@ -318,11 +318,11 @@ func (m *HelloRequest) Get(r *Reader) {
 type HelloAnswer struct {
 	Result         Result
 	ABI            uint64 // RESK_ABI_VERSION of the engine
-	Build          string // what the engine was built from
+	Build          string // the source of the engine's build
 	TopicBytes     []byte // 256 bytes, 1 = allowed in a topic's name
 	TopicLengthMax uint32 // bytes
-	RecordOverhead uint32 // bytes that a record weighs beside its content
-	HeaderOverhead uint32 // bytes that a header weighs beside its content
+	RecordOverhead uint32 // a record's weight beside its content, bytes
+	HeaderOverhead uint32 // a header's weight beside its content, bytes
 	StageFolder    string // for slabs in files; empty = there is none
 	StageBytes     uint64 // most bytes of slabs in files, 0 = no limit
 	Commands       []Command
@@ -367,7 +367,7 @@ func (m *HelloAnswer) Get(r *Reader) {
 	}
 }
 
-// ConfigureRequest is the request configure, which puts a kafka.conf in force; when it is refused, the previous one stays in force.
+// ConfigureRequest is the request configure, which puts a kafka.conf in force, or refuses the file and keeps the previous one.
 type ConfigureRequest struct {
 	Entries []Entry
 }
@@ -396,8 +396,8 @@ func (m *ConfigureRequest) Get(r *Reader) {
 // ConfigureAnswer is the answer to configure.
 type ConfigureAnswer struct {
 	Result      Result
-	Otherwise   string       // why a connection that is not listed has neither producer nor consumer
-	Connections []Connection // those in force, and those that are left out
+	Otherwise   string       // why an unlisted connection has neither producer nor consumer
+	Connections []Connection // the connections in force, and the ones left out
 }
 
 // Put implements Body.
@@ -425,7 +425,7 @@ func (m *ConfigureAnswer) Get(r *Reader) {
 	}
 }
 
-// ProducerOpenRequest is the request producer_open, which binds a gate to a connection and opens it.
+// ProducerOpenRequest is the request producer_open, which binds a gate to a connection and opens the gate.
 type ProducerOpenRequest struct {
 	Name string // of the connection
 	ID   uint64 // the gate's number
@@ -494,7 +494,7 @@ func (m *SourceOpenRequest) Get(r *Reader) {
 type SourceOpenAnswer struct {
 	Result     Result
 	Source     uint64 // the source's number, from 1
-	Connection string // the connection that the source publishes on
+	Connection string // the source's connection
 }
 
 // Put implements Body.
@@ -567,10 +567,10 @@ func (m *SubscribeAnswer) Get(r *Reader) {
 	m.Result = Result(r.Int32())
 }
 
-// NextRequest is the request next, which returns the next messages of a subscription; blocks until there are some; a second one replaces the first.
+// NextRequest is the request next, which returns the next messages of a subscription; blocks until there is one; a second request replaces the first.
 type NextRequest struct {
 	ID   uint64 // the delivery's number
-	Most uint64 // bytes that the answer may have
+	Most uint64 // the answer's limit, bytes
 }
 
 // Put implements Body.
@@ -587,7 +587,7 @@ func (m *NextRequest) Get(r *Reader) {
 
 // NextAnswer is the answer to next.
 type NextAnswer struct {
-	Needed   uint64     // not 0 = bytes that the one message needs, which comes without key, value and headers
+	Needed   uint64     // not 0 = bytes needed by the only message; key, value and headers are missing then
 	Messages []Received // in order; no messages = the subscription has ended
 }
 
@@ -629,7 +629,7 @@ func (m *UnsubscribeRequest) Get(r *Reader) {
 	m.ID = r.Number()
 }
 
-// SubscriptionFreeRequest is the request subscription_free, which ends a subscription and forgets it.
+// SubscriptionFreeRequest is the request subscription_free, which ends and forgets a subscription.
 type SubscriptionFreeRequest struct {
 	ID uint64 // the delivery's number
 }
@@ -644,7 +644,7 @@ func (m *SubscriptionFreeRequest) Get(r *Reader) {
 	m.ID = r.Number()
 }
 
-// CommitRequest is the request commit, which commits what was delivered; blocks for request_timeout_ms at most.
+// CommitRequest is the request commit, which commits the delivered messages; blocks for request_timeout_ms at most.
 type CommitRequest struct {
 	ID      uint64 // the delivery's number
 	Current bool   // the message in the callback counts as delivered
@@ -802,7 +802,7 @@ func (m *ReportsCloseRequest) Get(r *Reader) {
 	m.ID = r.Number()
 }
 
-// EnsureTopicRequest is the request ensure_topic, which creates a topic unless it exists; with wait it blocks for request_timeout_ms plus 2 s at most.
+// EnsureTopicRequest is the request ensure_topic, which creates a missing topic; with wait: blocks for request_timeout_ms plus 2 s at most.
 type EnsureTopicRequest struct {
 	Name        string // of the connection
 	Topic       string
@@ -937,7 +937,7 @@ func (m *RefusedRequest) Get(r *Reader) {
 	m.Sample = r.Text()
 }
 
-// StopRequest is the request stop, which delivers what is queued, closes all clients, and answers; blocks for grace_ms and the closing.
+// StopRequest is the request stop, which delivers waiting records, closes all clients, and answers; blocks for grace_ms and the closing.
 type StopRequest struct {
 	GraceMS uint32 // milliseconds
 }
@@ -1009,10 +1009,10 @@ func (m *LogRequest) Get(r *Reader) {
 	m.Text = r.Text()
 }
 
-// MemberRequest is the request member, which says as which member a subscription is in its group.
+// MemberRequest is the request member, which reports the member id of a subscription in its group.
 type MemberRequest struct {
 	ID     uint64 // the delivery's number
-	Member string // as the broker named it
+	Member string // given by the broker
 }
 
 // Put implements Body.

@@ -9,7 +9,7 @@ const ABIVersion = 14
 // Type is the Go type of a field. On the wire there are numbers, texts and lists only.
 type Type int
 
-// The types. A Text that is none on the wire decodes as "". Bytes keep none (nil) and empty apart.
+// The types. A Text for "none" on the wire decodes as "". Bytes distinguish none (nil) from empty.
 const (
 	Uint64 Type = iota
 	Uint32
@@ -22,13 +22,13 @@ const (
 	List  // a list of records
 )
 
-// Field is one field of a message or of a list's elements.
+// Field is a field of a message or of a list's elements.
 type Field struct {
 	Name    string
 	Type    Type
 	Meaning string
 	Of      *Record // the elements of a List
-	Enum    *Enum   // the values of an Int32 that has names
+	Enum    *Enum   // the values of an Int32 with names
 }
 
 // Record is the element of a list.
@@ -38,7 +38,7 @@ type Record struct {
 	Fields  []Field
 }
 
-// Enum is a number whose values have names, in C and in Go.
+// Enum is a number with named values, in C and in Go.
 type Enum struct {
 	Name    string // of the Go type
 	CName   string // of the C enum
@@ -47,14 +47,14 @@ type Enum struct {
 	Values  []EnumValue
 }
 
-// EnumValue is one value of an Enum. Name is the C name without its prefix.
+// EnumValue is a value of an Enum. Name is the C name without its prefix.
 type EnumValue struct {
 	Name    string
 	Value   int32
 	Meaning string
 }
 
-// Message is one row of the table.
+// Message is a row of the table.
 type Message struct {
 	Kind    Kind
 	Name    string
@@ -83,18 +83,18 @@ var levelEnum = &Enum{"Level", "resk_log_level", "RESK_LOG_", "Level is the seve
 }}
 
 var refusalEnum = &Enum{"Refusal", "resk_refusal", "RESK_REFUSED_",
-	"Refusal is the reason why a call to produce was refused. The first five are those of enum stage_result.", []EnumValue{
+	"Refusal is the reason of a refused call to produce. The first five are those of enum stage_result.", []EnumValue{
 		{"CLOSED", 1, "the gate is shut"},
 		{"TOO_LONG", 2, "longer than message_max_bytes"},
 		{"FULL_FRAMES", 3, "queue_buffering_max_messages are queued"},
 		{"FULL_CHARGE", 4, "queue_buffering_max_kbytes are queued"},
 		{"NO_MEMORY", 5, "no memory is left"},
-		{"TOPIC", 6, "the topic is NULL, empty, too long, or has a byte that topic_bytes does not allow"},
+		{"TOPIC", 6, "the topic is NULL, empty, too long, or has a byte outside topic_bytes"},
 		{"ARGUMENT", 7, "NULL where a value is needed"},
 	}}
 
 var entryRecord = &Record{"Entry", "Entry is one line of a configuration file, templates and includes applied.", []Field{
-	{Name: "file", Type: Text, Meaning: "none = the file itself rather than an included one"},
+	{Name: "file", Type: Text, Meaning: "none = the file itself, as opposed to an included file"},
 	{Name: "line", Type: Int32, Meaning: "0 = not known"},
 	{Name: "section", Type: Text},
 	{Name: "name", Type: Text, Meaning: "none = the section begins; comes also for a section without lines"},
@@ -104,9 +104,9 @@ var entryRecord = &Record{"Entry", "Entry is one line of a configuration file, t
 
 var connectionRecord = &Record{"Connection", "Connection is one section of kafka.conf, with what the module answers itself.", []Field{
 	{Name: "name", Type: Text},
-	{Name: "no_producer", Type: Text, Meaning: "why it has no producer; empty = it has one"},
-	{Name: "no_consumer", Type: Text, Meaning: "why it has no consumer; empty = it has one"},
-	{Name: "request_timeout_ms", Type: Uint32, Meaning: "how long its brokers may take for an answer"},
+	{Name: "no_producer", Type: Text, Meaning: "why there is no producer; empty = there is one"},
+	{Name: "no_consumer", Type: Text, Meaning: "why there is no consumer; empty = there is one"},
+	{Name: "request_timeout_ms", Type: Uint32, Meaning: "limit of its brokers' answers"},
 	{Name: "messages_max", Type: Uint64, Meaning: "most bytes of an answer to next"},
 	{Name: "max_frames", Type: Uint64, Meaning: "this and the following: limits of a new gate, see struct resk_gate"},
 	{Name: "max_charge", Type: Uint64},
@@ -128,7 +128,7 @@ var headerRecord = &Record{"Header", "Header is one header of a message.", []Fie
 	{Name: "value", Type: Bytes, Meaning: "none = null"},
 }}
 
-var messageRecord = &Record{"Received", "Received is one message that a consumer received.", []Field{
+var messageRecord = &Record{"Received", "Received is a message for a consumer.", []Field{
 	{Name: "topic", Type: Text},
 	{Name: "partition", Type: Int32},
 	{Name: "offset", Type: Int64},
@@ -141,7 +141,7 @@ var messageRecord = &Record{"Received", "Received is one message that a consumer
 var positionRecord = &Record{"Position", "Position is how far a subscription's callbacks have come in a partition.", []Field{
 	{Name: "topic", Type: Text},
 	{Name: "partition", Type: Int32},
-	{Name: "next", Type: Int64, Meaning: "the offset behind the last message that was delivered"},
+	{Name: "next", Type: Int64, Meaning: "the offset behind the last delivered message"},
 }}
 
 var reportRecord = &Record{"Report", "Report is the outcome of one record whose frame asked for it.", []Field{
@@ -154,20 +154,20 @@ var reportRecord = &Record{"Report", "Report is the outcome of one record whose 
 
 var result = Field{Name: "result", Type: Int32, Enum: resultEnum}
 
-// id returns the field of a number that the module chose and that an engine's restart does not change.
+// id returns the field of a number chosen by the module and stable across an engine's restart.
 func id(of string) Field {
 	return Field{Name: "id", Type: Uint64, Meaning: "the " + of + "'s number"}
 }
 
 // Messages is the table. Both C and Go are generated from it.
 //
-// The first two fields of the request hello, and the first three of its answer, are the same in every version: that is
-// how versions refuse each other.
+// The first two fields of the request hello, and the first three of its answer, are the same in every
+// version, so versions can refuse each other.
 var Messages = []Message{
 	{Kind: 1, Name: "hello", From: ModuleSide, Meaning: "begins a connection: the first request, sent once",
 		Request: []Field{
 			{Name: "abi", Type: Uint64, Meaning: "RESK_ABI_VERSION of the module"},
-			{Name: "build", Type: Text, Meaning: "what the module was built from"},
+			{Name: "build", Type: Text, Meaning: "the source of the module's build"},
 			{Name: "entity_id", Type: Text, Meaning: "Asterisk's EID as text"},
 			{Name: "system_name", Type: Text, Meaning: "systemname of asterisk.conf, may be empty"},
 			{Name: "version", Type: Text, Meaning: "Asterisk's version"},
@@ -179,23 +179,23 @@ var Messages = []Message{
 		Answer: []Field{
 			result,
 			{Name: "abi", Type: Uint64, Meaning: "RESK_ABI_VERSION of the engine"},
-			{Name: "build", Type: Text, Meaning: "what the engine was built from"},
+			{Name: "build", Type: Text, Meaning: "the source of the engine's build"},
 			{Name: "topic_bytes", Type: Bytes, Meaning: "256 bytes, 1 = allowed in a topic's name"},
 			{Name: "topic_length_max", Type: Uint32, Meaning: "bytes"},
-			{Name: "record_overhead", Type: Uint32, Meaning: "bytes that a record weighs beside its content"},
-			{Name: "header_overhead", Type: Uint32, Meaning: "bytes that a header weighs beside its content"},
+			{Name: "record_overhead", Type: Uint32, Meaning: "a record's weight beside its content, bytes"},
+			{Name: "header_overhead", Type: Uint32, Meaning: "a header's weight beside its content, bytes"},
 			{Name: "stage_folder", Type: Text, Meaning: "for slabs in files; empty = there is none"},
 			{Name: "stage_bytes", Type: Uint64, Meaning: "most bytes of slabs in files, 0 = no limit"},
 			{Name: "commands", Type: List, Of: commandRecord},
 		}},
 	{Kind: 2, Name: "configure", From: ModuleSide,
-		Meaning: "puts a kafka.conf in force; when it is refused, the previous one stays in force",
+		Meaning: "puts a kafka.conf in force, or refuses the file and keeps the previous one",
 		Request: []Field{{Name: "entries", Type: List, Of: entryRecord}},
 		Answer: []Field{result,
-			{Name: "otherwise", Type: Text, Meaning: "why a connection that is not listed has neither producer nor consumer"},
-			{Name: "connections", Type: List, Of: connectionRecord, Meaning: "those in force, and those that are left out"},
+			{Name: "otherwise", Type: Text, Meaning: "why an unlisted connection has neither producer nor consumer"},
+			{Name: "connections", Type: List, Of: connectionRecord, Meaning: "the connections in force, and the ones left out"},
 		}},
-	{Kind: 3, Name: "producer_open", From: ModuleSide, Meaning: "binds a gate to a connection and opens it",
+	{Kind: 3, Name: "producer_open", From: ModuleSide, Meaning: "binds a gate to a connection and opens the gate",
 		Request: []Field{{Name: "name", Type: Text, Meaning: "of the connection"}, id("gate")},
 		Answer:  []Field{result}},
 	{Kind: 4, Name: "source_open", From: ModuleSide, Meaning: "reads the configuration of an event source",
@@ -207,7 +207,7 @@ var Messages = []Message{
 		Answer: []Field{
 			result,
 			{Name: "source", Type: Uint64, Meaning: "the source's number, from 1"},
-			{Name: "connection", Type: Text, Meaning: "the connection that the source publishes on"},
+			{Name: "connection", Type: Text, Meaning: "the source's connection"},
 		}},
 	{Kind: 6, Name: "subscribe", From: ModuleSide, Meaning: "makes a connection a member of its group",
 		Request: []Field{
@@ -220,19 +220,19 @@ var Messages = []Message{
 		},
 		Answer: []Field{result}},
 	{Kind: 7, Name: "next", From: ModuleSide, Bulk: true,
-		Meaning: "returns the next messages of a subscription; blocks until there are some; a second one replaces the first",
-		Request: []Field{id("delivery"), {Name: "most", Type: Uint64, Meaning: "bytes that the answer may have"}},
+		Meaning: "returns the next messages of a subscription; blocks until there is one; a second request replaces the first",
+		Request: []Field{id("delivery"), {Name: "most", Type: Uint64, Meaning: "the answer's limit, bytes"}},
 		Answer: []Field{
-			{Name: "needed", Type: Uint64, Meaning: "not 0 = bytes that the one message needs, which comes without key, value and headers"},
+			{Name: "needed", Type: Uint64, Meaning: "not 0 = bytes needed by the only message; key, value and headers are missing then"},
 			{Name: "messages", Type: List, Of: messageRecord, Meaning: "in order; no messages = the subscription has ended"},
 		}},
 	{Kind: 8, Name: "unsubscribe", From: ModuleSide,
 		Meaning: "ends a subscription: commits, leaves the group; blocks for a second at most",
 		Request: []Field{id("delivery")}},
-	{Kind: 9, Name: "subscription_free", From: ModuleSide, Meaning: "ends a subscription and forgets it",
+	{Kind: 9, Name: "subscription_free", From: ModuleSide, Meaning: "ends and forgets a subscription",
 		Request: []Field{id("delivery")}},
 	{Kind: 10, Name: "commit", From: ModuleSide,
-		Meaning: "commits what was delivered; blocks for request_timeout_ms at most",
+		Meaning: "commits the delivered messages; blocks for request_timeout_ms at most",
 		Request: []Field{
 			id("delivery"),
 			{Name: "current", Type: Bool, Meaning: "the message in the callback counts as delivered"},
@@ -254,7 +254,7 @@ var Messages = []Message{
 	{Kind: 14, Name: "reports_close", From: ModuleSide, Meaning: "forgets a queue and its reports",
 		Request: []Field{id("queue")}},
 	{Kind: 15, Name: "ensure_topic", From: ModuleSide,
-		Meaning: "creates a topic unless it exists; with wait it blocks for request_timeout_ms plus 2 s at most",
+		Meaning: "creates a missing topic; with wait: blocks for request_timeout_ms plus 2 s at most",
 		Request: []Field{
 			{Name: "name", Type: Text, Meaning: "of the connection"},
 			{Name: "topic", Type: Text},
@@ -284,12 +284,12 @@ var Messages = []Message{
 			{Name: "sample", Type: Text, Meaning: "the topic of the first one, may be none"},
 		}},
 	{Kind: 19, Name: "stop", From: ModuleSide,
-		Meaning: "delivers what is queued, closes all clients, and answers; blocks for grace_ms and the closing",
+		Meaning: "delivers waiting records, closes all clients, and answers; blocks for grace_ms and the closing",
 		Request: []Field{{Name: "grace_ms", Type: Uint32, Meaning: "milliseconds"}}},
 	{Kind: 20, Name: "fault", From: ModuleSide, Meaning: "makes the engine fail, for tests",
 		Request: []Field{{Name: "how", Type: Text, Meaning: "panic, crash, exit, hang, memory"}},
 		Answer:  []Field{result}},
-	{Kind: 21, Name: "ping", From: ModuleSide, Meaning: "is answered when the engine took all that the ring had"},
+	{Kind: 21, Name: "ping", From: ModuleSide, Meaning: "is answered after the engine has taken the ring's contents"},
 	{Kind: 64, Name: "log", From: EngineSide, OneWay: true, Meaning: "writes one line to Asterisk's log",
 		Request: []Field{
 			{Name: "level", Type: Int32, Enum: levelEnum},
@@ -298,8 +298,8 @@ var Messages = []Message{
 			{Name: "function", Type: Text},
 			{Name: "text", Type: Text, Meaning: "without a newline at its end"},
 		}},
-	{Kind: 65, Name: "member", From: EngineSide, OneWay: true, Meaning: "says as which member a subscription is in its group",
-		Request: []Field{id("delivery"), {Name: "member", Type: Text, Meaning: "as the broker named it"}}},
+	{Kind: 65, Name: "member", From: EngineSide, OneWay: true, Meaning: "reports the member id of a subscription in its group",
+		Request: []Field{id("delivery"), {Name: "member", Type: Text, Meaning: "given by the broker"}}},
 }
 
 // byKind finds a message of the table.
@@ -311,7 +311,7 @@ var byKind = func() map[Kind]*Message {
 	return m
 }()
 
-// Enums returns the enums that fields have, each once.
+// Enums returns the enums of all fields, each once.
 func Enums() []*Enum {
 	var list []*Enum
 	eachField(func(f *Field) {
@@ -333,7 +333,7 @@ func Records() []*Record {
 	return list
 }
 
-// eachField visits every field of every message, and those of lists.
+// eachField visits every field of every message and list.
 func eachField(visit func(*Field)) {
 	var walk func([]Field)
 	walk = func(fields []Field) {
@@ -350,7 +350,7 @@ func eachField(visit func(*Field)) {
 	}
 }
 
-// Least returns the fewest bytes that fields can have.
+// Least returns the lower limit of the fields' bytes.
 func Least(fields []Field) int {
 	least := 0
 	for i := range fields {
