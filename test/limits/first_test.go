@@ -1,25 +1,21 @@
 package limits
 
 import (
-	"regexp"
 	"testing"
 	"time"
 )
 
-// TestDescriptors_FirstCallRecord_IsNotLost guards call records that come while the engine has no
-// descriptor left, mostly before it has opened the file of durable slabs.
-func TestDescriptors_FirstCallRecord_IsNotLost(t *testing.T) {
+// TestDescriptors_FirstRecords_AreNotLost guards records that come while the engine has no descriptor left,
+// before it has opened the file of durable slabs. Their ranges were left out: 1,224 of 2,424 records came.
+func TestDescriptors_FirstRecords_AreNotLost(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, setup{load: ourModules})
 	pid := s.engine()
 	s.until(`Message sent successfully`, "kafka test send connection producing topic first message x")
 	s.expect(`ensure 0`, "kafka probe ensure producing %s 4 1 wait", topic)
 	s.expect(`check 0`, "kafka flood check consuming %s 8 1000000 16", topic)
-	s.expect(`start 0`, "kafka flood start producing %s 8 1000000 16 4000 1000000", topic)
-	s.wait("records come", func() bool {
-		return regexp.MustCompile(`came [1-9]`).MatchString(s.cli("kafka flood show"))
-	})
 	descriptors.set(s, pid, 0)
+	s.expect(`start 0`, "kafka flood start producing %s 8 1000000 16 4000 1000000", topic)
 	s.expect(`completed 2`, "call probe s@calls 2")
 	time.Sleep(acting)
 	descriptors.lift(s, pid)
