@@ -227,7 +227,7 @@ func TestUnknownTopic(t *testing.T) {
 	if client.UnknownTopic(kerr.NotLeaderForPartition) || client.UnknownTopic(nil) {
 		t.Error("another error counts as an unknown topic")
 	}
-	if unknownTopicRetries*int(client.MetadataMinAge) != int(unknownTopicTime) {
+	if time.Duration(unknownTopicRetries)*client.MetadataMinAge != unknownTopicTime {
 		t.Error("the client does not ask for unknownTopicTime")
 	}
 }
