@@ -1,5 +1,5 @@
 /*
- * res_kafka: what the pump does with one stage: hand over its frames, report its notes, find it empty.
+ * res_kafka: the pump's work at one stage: hand over its frames, report its notes, find the stage empty.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -66,7 +66,7 @@ bool stage_slab_take_away(struct stage *stage, uint64_t word)
 {
 	struct slab *slab = stage->newest;
 
-	/* A thread that reads this too early fails to exchange the word. */
+	/* A thread with an earlier read of this fails to exchange the word. */
 	__atomic_store_n(&stage->before, stage_total(stage, word), __ATOMIC_RELAXED);
 	if (!__atomic_compare_exchange_n(&stage->word, &word, stage_word(0, 0, 0, word, true), false, __ATOMIC_SEQ_CST,
 		__ATOMIC_RELAXED)) {
@@ -90,13 +90,13 @@ bool stage_is_followed(const struct stage *stage)
 		&& __atomic_load_n(&stage->gate->follows, __ATOMIC_RELAXED);
 }
 
-/* hand_slab hands over the complete frames of a slab from `taken` to `end`, where its frame number `total`
- * ends. REST_NONE: nothing is left before `end`. */
+/* hand_slab hands over the complete frames of a slab from `taken` to `end`; frame number `total` ends there.
+ * REST_NONE: nothing is left before `end`. */
 static enum rest hand_slab(struct stage_pump *pump, struct stage *stage, struct slab *slab, size_t end, int64_t total)
 {
 	size_t start = slab->taken;
 	size_t at = start;
-	size_t behind = start; /* the last frame that is not done */
+	size_t behind = start; /* the last unfinished frame */
 	int64_t frames = slab->count;
 
 	if (__atomic_load_n(&stage->held, __ATOMIC_SEQ_CST)) {
@@ -134,7 +134,7 @@ static enum rest hand_slab(struct stage_pump *pump, struct stage *stage, struct 
 	return at == end ? REST_NONE : REST_COPYING;
 }
 
-/* hand_again hands over the slabs that a dead engine had not finished. */
+/* hand_again hands over the unfinished slabs of a dead engine. */
 static enum rest hand_again(struct stage_pump *pump, struct stage *stage)
 {
 	struct slab *slab;
@@ -151,8 +151,8 @@ static enum rest hand_again(struct stage_pump *pump, struct stage *stage)
 	return REST_NONE;
 }
 
-/* retire moves the oldest slab to the kept ones after all of it was handed over. The slab that is being
- * filled stays, unless it is a larger one. */
+/* retire moves the oldest slab to the kept ones after the handover of all its frames. The current slab stays,
+ * except a larger one. */
 static void retire(struct stage *stage, uint64_t word)
 {
 	struct slab *slab = stage->oldest;
@@ -165,7 +165,7 @@ static void retire(struct stage *stage, uint64_t word)
 	stage_keep(stage, slab);
 }
 
-/* hand_oldest hands over the oldest slab. *more: there may be another one behind it. */
+/* hand_oldest hands over the oldest slab. *more: another slab may follow. */
 static enum rest hand_oldest(struct stage_pump *pump, struct stage *stage, bool all, bool *more)
 {
 	uint64_t word = stage_look(stage);
@@ -201,7 +201,7 @@ static enum rest hand_out(struct stage_pump *pump, struct stage *stage, bool all
 		if (slabs == STAGE_SLABS_PER_LOOK) {
 			return REST_MORE;
 		}
-		/* The next frame sets it again. */
+		/* The next frame sets this again. */
 		if (all) {
 			__atomic_store_n(&stage->since, 0, __ATOMIC_RELAXED);
 		}
@@ -214,7 +214,7 @@ enum rest stage_hand_out(struct stage_pump *pump, struct stage *stage, bool all)
 {
 	enum rest rest = hand_out(pump, stage, all);
 
-	/* The remaining frames are due, whatever time a writer has stored since. */
+	/* The remaining frames are due, regardless of a writer's later time. */
 	if (rest != REST_NONE && (all || rest != REST_MORE)) {
 		__atomic_store_n(&stage->since, STAGE_LONG_AGO, __ATOMIC_RELAXED);
 	}
@@ -263,7 +263,7 @@ void stage_report(struct stage_pump *pump, struct stage *stage)
 	__atomic_store_n(&stage->reported, noted, __ATOMIC_RELEASE);
 }
 
-/* drained hands over all frames. false: it ran out of time, or there is no engine. */
+/* drained hands over all frames. false: the time is over, or there is no engine. */
 static bool drained(struct stage_pump *pump, struct stage *stage, int64_t until)
 {
 	const struct timespec moment = { .tv_nsec = STAGE_RING_NS };

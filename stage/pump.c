@@ -67,8 +67,8 @@ void stage_pump_call(struct stage *stage, unsigned int asks, int64_t patience)
 	if (!__atomic_exchange_n(&stage->called, true, __ATOMIC_SEQ_CST)) {
 		push(pump, stage);
 	}
-	/* The pump began to sleep before now and will have slept enough sleep_ns after that: soon enough for a
-	 * caller who can wait as long. */
+	/* The pump began to sleep before now and sleeps for sleep_ns: soon enough for a caller with that
+	 * patience. */
 	if (__atomic_load_n(&pump->sleeping, __ATOMIC_SEQ_CST)
 		&& patience < __atomic_load_n(&pump->sleep_ns, __ATOMIC_RELAXED)) {
 		stage_pump_wake(pump);
@@ -85,8 +85,8 @@ int64_t stage_expect(struct stage *stage, int64_t now, int64_t since, int64_t li
 	return expected;
 }
 
-/* look hands over frames, only full slabs unless all, and decides when to look again. Frames that have not
- * lingered long enough stay: a wake-up of the engine costs more than another look of the pump. */
+/* look hands over frames, only full slabs unless all, and sets the time of the next look. Frames within their
+ * linger stay: a wake-up of the engine costs more than another look of the pump. */
 static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool all)
 {
 	int64_t handed = stage->handed;
@@ -137,7 +137,7 @@ static void look(struct stage_pump *pump, struct stage *stage, int64_t now, bool
 	}
 }
 
-/* unlist takes a stage that is to be forgotten out of the list of calls. */
+/* unlist removes a stage from the list of calls before its end. */
 static void unlist(struct stage_pump *pump, const struct stage *stage)
 {
 	struct stage *call = __atomic_exchange_n(&pump->calls, NULL, __ATOMIC_SEQ_CST);
@@ -157,8 +157,8 @@ static void unlist(struct stage_pump *pump, const struct stage *stage)
 static void leave(struct stage_pump *pump, struct stage *stage)
 {
 	stage_drain(pump, stage, stage_now() + STAGE_DRAIN_NS);
-	/* Who destroys the stage holds the lock until it is in the list, or sees that it is: the pump may have
-	 * heard of it before. */
+	/* The destroyer of a stage holds the lock until the stage is in the list, or is found there: the pump may
+	 * have read the call before. */
 	pthread_mutex_lock(&pump->lock);
 	unlist(pump, stage);
 	if (stage->previous) {
@@ -174,8 +174,8 @@ static void leave(struct stage_pump *pump, struct stage *stage)
 	pthread_mutex_unlock(&pump->lock);
 }
 
-/* hear finds out what a stage that called wants. It called after `since`, so that is where its times count
- * from. */
+/* hear reads the requests of a stage after its call. The call came after `since`, so its times count from
+ * there. */
 static void hear(struct stage *stage, int64_t now, int64_t since)
 {
 	unsigned int flags = __atomic_load_n(&stage->flags, __ATOMIC_SEQ_CST);
@@ -202,8 +202,8 @@ static void hear(struct stage *stage, int64_t now, int64_t since)
 	}
 }
 
-/* next_look returns when the pump looks at the stage's frames next: never while the engine is gone or does not
- * know the gate, and not before a full ring is tried again. */
+/* next_look returns the time of the next look at a stage's frames: never without an engine or a gate, and not
+ * before the next attempt at a full ring. */
 static int64_t next_look(const struct stage_pump *pump, const struct stage *stage, int64_t now)
 {
 	int64_t next = stage->filled ? now : stage->frame_due;
@@ -214,15 +214,14 @@ static int64_t next_look(const struct stage_pump *pump, const struct stage *stag
 	return next < pump->ring.retry ? pump->ring.retry : next;
 }
 
-/* visit does what is due at one stage and returns when something will be again. */
+/* visit takes all due steps at one stage and returns the time of the next. */
 static int64_t visit(struct stage_pump *pump, struct stage *stage, int64_t now, int64_t since)
 {
 	if (stage->heard) {
 		hear(stage, now, since);
 	}
 	if (stage_ring_ready(&pump->ring, now) && !__atomic_load_n(&stage->held, __ATOMIC_SEQ_CST)) {
-		/* A look that would be due soon is as well had now: stages with like lingers come to share their
-		 * wake-ups. */
+		/* A look due soon is made now: stages with similar lingers come to share wake-ups. */
 		if (stage->frame_due != STAGE_NEVER && stage->frame_due - stage->pace / 8 <= now) {
 			look(pump, stage, now, true);
 		} else if (stage->filled) {
@@ -236,8 +235,8 @@ static int64_t visit(struct stage_pump *pump, struct stage *stage, int64_t now, 
 	return earlier(next_look(pump, stage, now), stage->note_due);
 }
 
-/* visit_all visits the stages that want to be and forgets about those with no plans. Returns when to come
- * again; *busy says whether somebody is waiting for that, or only slabs are. */
+/* visit_all visits the due stages and drops the ones without plans. Returns the time of the next visit;
+ * *busy: a stage waits for that visit, as opposed to slabs. */
 static int64_t visit_all(struct stage_pump *pump, int64_t now, int64_t since, bool *busy)
 {
 	struct stage **place = &pump->active;
@@ -274,7 +273,7 @@ void stage_activate(struct stage_pump *pump, struct stage *stage)
 	}
 }
 
-/* answer moves the stages that have called to the active ones. */
+/* answer moves the calling stages to the active ones. */
 static void answer(struct stage_pump *pump)
 {
 	struct stage *stage = __atomic_exchange_n(&pump->calls, NULL, __ATOMIC_SEQ_CST);
@@ -282,7 +281,7 @@ static void answer(struct stage_pump *pump)
 	while (stage) {
 		struct stage *next = stage->next_call;
 
-		/* Whoever wants something from now on calls again. */
+		/* Later requests need another call. */
 		__atomic_store_n(&stage->called, false, __ATOMIC_SEQ_CST);
 		stage->heard = true;
 		stage->asked |= __atomic_exchange_n(&stage->asks, 0, __ATOMIC_SEQ_CST);
@@ -291,9 +290,8 @@ static void answer(struct stage_pump *pump)
 	}
 }
 
-/* sleep_until sleeps until a call that cannot wait so long, or not at all if there are calls already.
- * deep: no stage is busy, so that whoever calls is to be heard at once even if the sleep is not meant to
- * last. Returns whether it slept. */
+/* sleep_until sleeps until a call of too little patience, or not at all after a call. deep: no stage is busy,
+ * so a call ends the sleep at once even before a short sleep's end. Returns whether it slept. */
 static bool sleep_until(struct stage_pump *pump, int64_t until, bool deep)
 {
 	struct timespec limit = { .tv_sec = until / STAGE_SECOND, .tv_nsec = until % STAGE_SECOND };
@@ -317,8 +315,8 @@ static bool sleep_until(struct stage_pump *pump, int64_t until, bool deep)
 	return true;
 }
 
-/* finish takes everything from every stage when the pump is to stop. Stages do not come or go during it: who
- * destroys one waits for the pump. */
+/* finish takes everything from every stage at the pump's stop. No stage comes or goes during finish: its
+ * destroyer waits for the pump. */
 static void finish(struct stage_pump *pump)
 {
 	int64_t until = stage_now() + STAGE_DRAIN_NS;
@@ -347,7 +345,7 @@ void *stage_pump_run(void *argument)
 
 	thread_leave_real_time();
 	while (!stop) {
-		/* Whoever calls while stages are busy, or before the pump sleeps, does so after this moment. */
+		/* Calls during busy stages, or before the pump's sleep, come after this moment. */
 		int64_t since = now;
 		bool deep = !busy;
 
@@ -376,7 +374,7 @@ void *stage_pump_run(void *argument)
 		}
 		due = visit_all(pump, now, deep ? now : since, &busy);
 		stage_reclaim_orphans(pump);
-		/* With nothing else to do the pump comes back, for what an idle one does not keep. */
+		/* With nothing else to do the pump returns once to trim what an idle pump does not keep. */
 		if (!pump->active && (stage_slab_surplus(&pump->plain) || stage_slab_surplus(&pump->shared))) {
 			due = now + STAGE_QUIET_NS;
 		}

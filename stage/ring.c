@@ -25,12 +25,12 @@
 
 #include "internal.h"
 
-/* make_file makes a memfd of size bytes with seals. -1: it cannot be made. */
+/* make_file makes a memfd of size bytes with seals. -1 for a failure. */
 static int make_file(const char *name, size_t size, int seals)
 {
 	int file = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	/* Pages are allocated by the first write: those of a gate by stage_create. */
+	/* The first write allocates pages: stage_create writes those of a gate. */
 	if (file >= 0 && (!stage_file_may_reach(size) || ftruncate(file, size) || fcntl(file, F_ADD_SEALS, seals))) {
 		int error = errno;
 
@@ -41,8 +41,8 @@ static int make_file(const char *name, size_t size, int seals)
 	return file;
 }
 
-/* write_head writes the head of control memory. An engine may have spoilt it, and the next one would
- * refuse it. */
+/* write_head writes the head of control memory, because a dead engine may have damaged the head and the next
+ * one would refuse it. */
 static void write_head(struct resk_head *head, uint64_t usual_bytes)
 {
 	*head = (struct resk_head) {
@@ -115,7 +115,7 @@ bool stage_ring_ready(const struct ring *ring, int64_t now)
 	return __atomic_load_n(&ring->open, __ATOMIC_ACQUIRE) && now >= ring->retry;
 }
 
-/* wake_engine writes to the eventfd. A full counter is the only failure, and it wakes the engine as well. */
+/* wake_engine writes to the eventfd. The only failure, a full counter, wakes the engine as well. */
 static void wake_engine(const struct ring *ring)
 {
 	const uint64_t one = 1;
@@ -148,7 +148,7 @@ bool stage_ring_put(struct ring *ring, uint32_t id, const struct slab *slab, siz
 
 	pthread_mutex_lock(&ring->lock);
 	open = __atomic_load_n(&ring->open, __ATOMIC_RELAXED);
-	/* An engine that claims to have taken more than was put gets no more entries. */
+	/* An engine with an impossible `taken` gets no more entries. */
 	room = open && ring->put - __atomic_load_n(&shared->taken, __ATOMIC_SEQ_CST) < RESK_RING;
 	if (room) {
 		put_entry(ring, id, slab, start, length);
