@@ -9,7 +9,7 @@ import (
 	"unsafe"
 )
 
-// What boundary/shared.h says. TestLayout compares it with the header.
+// Copies of boundary/shared.h. TestLayout compares them with the header.
 const (
 	controlMagic  = 0x4c525443534b4552 // RESK_CONTROL_MAGIC
 	controlLayout = 4                  // RESK_CONTROL_LAYOUT
@@ -64,10 +64,10 @@ type control struct {
 	progress [progressCount]Progress
 }
 
-// Gate is struct resk_gate: limits and counters of one connection's stage. Frames held = frames put, which the module counts,
-// minus DoneFrames.
+// Gate is struct resk_gate: limits and counters of one connection's stage. Frames held = frames put, counted
+// by the module, minus DoneFrames.
 type Gate struct {
-	// The engine writes these, and writers read them.
+	// Written by the engine, read by writers.
 	Open      atomic.Int64
 	MaxFrames atomic.Int64
 	MaxCharge atomic.Int64
@@ -102,14 +102,15 @@ func MemoryLimit(frames, charge int64) int64 {
 	return min(frames, math.MaxInt32) | min(max(charge>>10, 1), math.MaxInt32)<<32
 }
 
-// Finish counts frames whose states are frame.Done, and their charge. They no longer count against the stage's limits.
+// Finish counts frames in state frame.Done, and their charge. Both are free for the stage's limits after
+// that.
 func (g *Gate) Finish(frames, charge int64) {
 	g.DoneCharge.Add(charge)
 	g.DoneFrames.Add(frames)
 }
 
-// SetProducer stores the identity of the connection's idempotent producer: its id and epoch, and the cluster of the id. The next
-// engine reads either all of it or, when this one dies meanwhile, nothing.
+// SetProducer stores the identity of the connection's idempotent producer: its id and epoch, and the cluster
+// of the id. After this engine's death in the middle the next engine reads no identity, never a part.
 func (g *Gate) SetProducer(id int64, epoch int16, cluster uint64) {
 	g.producerEpoch.Store(0)
 	g.producerID.Store(id)
@@ -117,7 +118,7 @@ func (g *Gate) SetProducer(id int64, epoch int16, cluster uint64) {
 	g.producerEpoch.Store(int64(epoch) + 1)
 }
 
-// Producer returns the stored identity. It reports false when there is none.
+// Producer returns the stored identity, or false.
 func (g *Gate) Producer() (id int64, epoch int16, cluster uint64, ok bool) {
 	after := g.producerEpoch.Load() // 0 = none
 	if after < 1 || after > math.MaxInt16 {
@@ -126,7 +127,7 @@ func (g *Gate) Producer() (id int64, epoch int16, cluster uint64, ok bool) {
 	return g.producerID.Load(), int16(after - 1), g.cluster.Load(), true
 }
 
-// Progress is struct resk_progress. It implements consume.Progress.
+// Progress is struct resk_progress and implements consume.Progress.
 type Progress struct {
 	delivered atomic.Uint64
 	hurry     atomic.Uint64
@@ -136,7 +137,7 @@ type Progress struct {
 // Delivered returns how many callbacks have returned.
 func (p *Progress) Delivered() uint64 { return p.delivered.Load() }
 
-// Hurry asks the subscription's thread, while it is set, to begin no other callback of its batch.
+// Hurry asks the subscription's thread to begin no further callback of its batch, while set.
 func (p *Progress) Hurry(set bool) {
 	var hurry uint64
 	if set {
@@ -145,7 +146,7 @@ func (p *Progress) Hurry(set bool) {
 	p.hurry.Store(hurry)
 }
 
-// mapControl maps the control memory, for as long as the process, and checks its head.
+// mapControl maps the control memory for the process's life, and checks its head.
 func mapControl(f *file) (*control, error) {
 	const size = uint64(unsafe.Sizeof(control{}))
 	if !f.reaches(size) {

@@ -13,7 +13,8 @@ import (
 	"reskafka/internal/frame"
 )
 
-// A Door that follows needs few entries, so the pump sleeps. Frames come once and in order, and all of them when traffic ends.
+// A following Door needs few entries, so the pump sleeps. Frames arrive once and in order, and all of them at
+// the traffic's end.
 func TestDoor_SteadyTraffic_TakesFramesWithoutEntries(t *testing.T) {
 	w := startWriter(t, memoryFolder(t), 2, 1500, 300)
 	var own [3]int
@@ -71,11 +72,11 @@ func TestDoor_SteadyTraffic_TakesFramesWithoutEntries(t *testing.T) {
 	o.open.Wait()
 }
 
-// followedSlab is a Door that follows a slab with the frames a to h, of which a to d are complete and taken.
+// followedSlab is a Door and a followed slab with the frames a to h; a to d are complete and taken.
 type followedSlab struct {
 	*module
 	at   []uint64 // of the frames, and the end
-	keys []string // of the frames that were taken
+	keys []string // of the taken frames
 }
 
 func newFollowedSlab(t *testing.T) *followedSlab {
@@ -88,7 +89,7 @@ func newFollowedSlab(t *testing.T) *followedSlab {
 		s.mark(i, false)
 	}
 	d := s.door
-	d.take = func(id uint64, r Range) { // no frame is done: the Door itself must know what it has taken
+	d.take = func(id uint64, r Range) { // no frame is done: the Door itself must remember the taken ones
 		must(t, frame.Walk(r.Frames, func(f *frame.Frame) { s.keys = append(s.keys, fmt.Sprint(id, ":", string(f.Key))) }, nil))
 	}
 	d.timer, d.timerFD = os.NewFile(uintptr(duplicate(t, 0)), "no timer"), ^uintptr(0) // the test itself looks
@@ -114,7 +115,7 @@ func (s *followedSlab) mark(frameNumber int, whole bool) {
 	binary.NativeEndian.PutUint64(s.memory[at:], word)
 }
 
-// entry puts an entry with some of the frames, and takes it.
+// entry puts an entry with some of the frames, and takes the entry.
 func (s *followedSlab) entry(from, to int) {
 	s.put(entry{id: 3, start: s.at[from], length: s.at[to] - s.at[from], first: 50})
 	s.door.Drain()
@@ -134,11 +135,11 @@ func (s *followedSlab) want(keys string) {
 	}
 }
 
-// Frames that were taken without an entry are not taken again when their entry comes, nor when the slab is in use again by then.
+// Frames taken without an entry are skipped at their entry, also after the slab's reuse.
 func TestDoor_EntryOfTakenFrames_Skipped(t *testing.T) {
 	s := newFollowedSlab(t)
 	s.mark(4, true)
-	s.mark(6, true) // behind a frame whose writer is not done
+	s.mark(6, true) // behind an unfinished frame
 	s.later(time.Second)
 	s.want("3:a 3:b 3:c 3:d 3:e")
 	s.mark(5, true)
@@ -158,7 +159,7 @@ func TestDoor_EntryOfTakenFrames_Skipped(t *testing.T) {
 	s.want("3:a 3:b 3:c 3:d 3:e 3:f 3:g 3:i 3:j")
 }
 
-// Frames linger, and a slab without new ones is left.
+// Frames linger, and the Door leaves a slab without new frames.
 func TestDoor_Followed_Lingers(t *testing.T) {
 	s := newFollowedSlab(t)
 	s.door.Gate(3).LingerNS.Store(int64(followLinger))
@@ -179,7 +180,7 @@ func TestDoor_Followed_Lingers(t *testing.T) {
 	}
 }
 
-// A frame of an impossible size is left to its entry.
+// A frame of an impossible size is left for its entry.
 func TestDoor_FollowedFrameOfImpossibleSize_NotTaken(t *testing.T) {
 	for _, size := range []uint32{0, 8, 17, frame.SlabBytes, 1<<32 - 8} {
 		s := newFollowedSlab(t)
@@ -190,7 +191,7 @@ func TestDoor_FollowedFrameOfImpossibleSize_NotTaken(t *testing.T) {
 	}
 }
 
-// The number of a stage's frames that the engine has got is what status subtracts from the admitted ones.
+// The status subtracts the number of taken frames from the admitted ones.
 func TestComplete_BitsBeforeAByte(t *testing.T) {
 	memory := make([]byte, frame.SlabBytes)
 	for _, granule := range []uint64{0, 5, 63, 64, 200} {

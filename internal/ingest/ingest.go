@@ -39,7 +39,7 @@ import (
 )
 
 // Range is a contiguous sequence of frames of one slab, handed over by the module. The engine must skip each
-// frame whose state is not frame.Ready.
+// frame in a state other than frame.Ready.
 type Range struct {
 	// Frames may lie in memory written by another process.
 	Frames []byte
@@ -168,8 +168,8 @@ func (d *Door) Start(folder string, take func(id uint64, r Range)) error {
 	return nil
 }
 
-// await calls do whenever something was written to an eventfd, or a timer has ended. The descriptor is never read: the poller is
-// told of each of these, and reading would be one more system call.
+// await calls do after each write to an eventfd, and after each timer. The descriptor is never read: the
+// poller reports each event, and a read would be one more system call.
 func (d *Door) await(poll syscall.RawConn, do func()) {
 	d.ended.Go(func() {
 		_ = poll.Read(func(uintptr) bool {
@@ -186,8 +186,8 @@ func (d *Door) Drain() {
 	d.drain()
 }
 
-// Close ends the reading. After its return take is no longer called. The slabs are unmapped: no part of a
-// Range, no state and no slab of Rest may be used after. Gates and progress records stay.
+// Close ends the reading. take is never called after its return. The slabs are unmapped: no part of a Range,
+// no state and no slab of Rest may be used then. Gates and progress records stay.
 func (d *Door) Close() {
 	_ = d.wake.Close()
 	d.mtx.Lock()
@@ -202,7 +202,7 @@ func (d *Door) Close() {
 	}
 	timer := d.timer
 	d.mtx.Unlock()
-	if timer != nil { // without the lock: it waits for the goroutine that looks
+	if timer != nil { // without the lock, because the timer's goroutine needs it
 		_ = timer.Close()
 	}
 	d.ended.Wait()

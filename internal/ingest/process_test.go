@@ -21,7 +21,7 @@ import (
 	"reskafka/test/writer"
 )
 
-// writing is a process with a real stage, of so many threads.
+// writing is a process with a real stage and several threads.
 type writing struct {
 	*writer.Writer
 	t       testing.TB
@@ -33,14 +33,15 @@ func startWriter(t testing.TB, folder string, threads, interval, size int) *writ
 	return &writing{writer.Start(t, folder, threads, interval, size), t, threads}
 }
 
-// reader is a process with a Door. It writes a line for each frame it got, the key and the number, to a file.
+// reader is a process with a Door. For each frame it writes a line with key and number to a file.
 type reader struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	out   *bufio.Reader
 }
 
-// startReader starts a reader. durable: the stages are to use durable slabs. It returns when the gates are open and the ring is read.
+// startReader starts a reader and returns after the gates are open and the ring is read. durable: the stages
+// use durable slabs.
 func (w *writing) startReader(log string, durable bool) *reader {
 	w.t.Helper()
 	r := &reader{cmd: exec.Command("/proc/self/exe")}
@@ -77,7 +78,7 @@ func (r *reader) kill() {
 	_ = r.cmd.Wait()
 }
 
-// finish has the reader do what an engine does when its socket has ended, and waits for its end.
+// finish ends the reader as an engine ends after its socket, and waits for the end.
 func (r *reader) finish(t testing.TB) {
 	t.Helper()
 	_ = r.stdin.Close()
@@ -92,7 +93,7 @@ type readerLog struct{}
 
 func (readerLog) Log(_ host.Level, _ string, _ int, _, text string) { fmt.Fprintln(os.Stderr, text) }
 
-// outcomes finishes frames after some time, as answers of a broker come, and not in their order.
+// outcomes finishes frames after some time and out of order, as a broker's answers do.
 type outcomes struct {
 	mtx  sync.Mutex
 	dice *rand.Rand
@@ -135,7 +136,7 @@ func runReader(log, folder string, durable bool) {
 		states = append(states, state)
 	}
 	tell := func(gate *Gate, charge int64) {
-		_, err := file.Write(append([]byte("\n"), lines...)) // all of them at once, and before any is done
+		_, err := file.Write(append([]byte("\n"), lines...)) // all at once, before any is done
 		check(err)
 		o.later(gate, states, charge)
 		lines, states = nil, nil
@@ -176,8 +177,8 @@ func runReader(log, folder string, durable bool) {
 	fmt.Println("finished")
 }
 
-// delivered reads a log of readers: the numbers of each key in the order in which they came first, and how many came again. To
-// each reader the frames of a key must have come in order, whatever those before it got.
+// delivered reads a log of readers: the numbers of each key in the order of their first arrival, and the
+// number of repetitions. Each reader must get the frames of a key in order, independent of earlier readers.
 func delivered(t testing.TB, log string) (first map[string][]uint64, again int) {
 	t.Helper()
 	content, err := os.ReadFile(log)
@@ -188,7 +189,7 @@ func delivered(t testing.TB, log string) (first map[string][]uint64, again int) 
 	seen, last := map[string]bool{}, map[string]uint64{}
 	for line := range strings.Lines(string(content)) {
 		line, whole := strings.CutSuffix(strings.TrimSpace(line), ".")
-		if !whole { // its reader was killed in the middle of a write: it was done with none of these
+		if !whole { // its reader was killed during a write: none of these is done
 			continue
 		}
 		var key string
@@ -212,8 +213,8 @@ func delivered(t testing.TB, log string) (first map[string][]uint64, again int) 
 	return first, again
 }
 
-// check checks that every frame that was accepted was delivered, and those of each thread in order. Of a killed writer one frame
-// more of each thread may have been accepted than it counted.
+// check verifies that every accepted frame was delivered, and each thread's frames in order. A killed writer
+// may have one accepted frame more per thread than counted.
 func (w *writing) check(log string, killed bool) (frames, again int) {
 	w.t.Helper()
 	first, again := delivered(w.t, log)
@@ -242,8 +243,9 @@ func rounds(n int) int {
 	return n
 }
 
-// TestEngineKilled_EveryFrameDeliveredInOrder kills engines at random moments while four threads put flat out. It verifies
-// that every accepted frame is delivered, and that the frames of a thread keep their order.
+// TestEngineKilled_EveryFrameDeliveredInOrder kills engines at random moments under the full load of four
+// threads. It verifies that every accepted frame is delivered, and that the frames of a thread keep their
+// order.
 func TestEngineKilled_EveryFrameDeliveredInOrder(t *testing.T) {
 	// With an interval, us, engines follow the slabs before they are killed.
 	for _, interval := range []int{0, 300} {
@@ -332,7 +334,8 @@ func TestWriterKilled_EngineFindsEveryFrame(t *testing.T) {
 	}
 }
 
-// Both are killed: what was accepted into durable slabs was delivered, or the next start finds it.
+// After a kill of both, each frame accepted into durable slabs was delivered, or the next start finds the
+// frame.
 func TestBothKilled_NextStartFindsTheRest(t *testing.T) {
 	dice := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 4))
 	total := 0
@@ -341,7 +344,7 @@ func TestBothKilled_NextStartFindsTheRest(t *testing.T) {
 		run, err := NewRun(base, "/spool")
 		must(t, err)
 		w := startWriter(t, run.Folder(), 4, 50, 200)
-		w.openGates() // before the first engine, so that nothing is in plain slabs
+		w.openGates() // before the first engine: no frame is in plain slabs
 		r := w.startReader(log, true)
 		w.Tell('n')
 		time.Sleep(time.Duration(dice.IntN(30_000)) * time.Microsecond)
@@ -376,7 +379,7 @@ func TestBothKilled_NextStartFindsTheRest(t *testing.T) {
 	t.Logf("%d frames", total)
 }
 
-// openGates says that the stages' slabs are to be durable ones.
+// openGates requests durable slabs for the stages.
 func (w *writing) openGates() {
 	size := int(unsafe.Sizeof(control{}))
 	c := (*control)(unsafe.Pointer(unsafe.SliceData(mapAll(w.t, int(w.Files[0].Fd()), size))))

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestDoor_NoDescriptorLeft_RangesWaitInOrder guards records that come while this process can open no file.
-// Their range was left out for good, so nothing delivered them before the next engine.
+// TestDoor_NoDescriptorLeft_RangesWaitInOrder verifies records that arrive while this process can open no
+// file. Their range was dropped for good, so nothing delivered the records before the next engine.
 func TestDoor_NoDescriptorLeft_RangesWaitInOrder(t *testing.T) {
 	folder := privateFolder(t)
 	m, c := newModule(t), newCollector(t)
