@@ -9,14 +9,14 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// Dead letters are an outcome of their own: such a record is neither delivered nor dropped, and Retry sends it again. Each
-// one is counted for its topic and the reason it died of until it is retried, purged or given up. The spool keeps them in one
-// log, in the order of their death; runs says which positions of it are whose, so that nothing has to be read when the spool
-// gives some up.
+// Dead letters are a separate outcome: such a record is neither delivered nor dropped, and Retry sends it
+// again. Each one is counted for its topic and its reason until it is retried, purged or given up. The spool
+// keeps dead letters in one log, in the order of their death; runs maps positions to topics and reasons, so
+// the spool can give up letters unread.
 type deadLetters struct {
 	burying []DeadLetter   // being written by the spooler
 	runs    []deadRun      // in the spool, by position
-	older   metrics.Counts // those that earlier runs left: nothing says their topics before they are read
+	older   metrics.Counts // of earlier runs: their topics are unknown before a read
 	unsaid  []outcome      // given up, not logged yet
 }
 
@@ -27,7 +27,7 @@ type deadRun struct {
 	reason      string
 }
 
-// reasonEarlier stands for the reason of dead letters that an earlier run left.
+// reasonEarlier is the reason of an earlier run's dead letters.
 const reasonEarlier = "earlier run"
 
 // countedAs is the reason under which a dead letter is counted.
@@ -38,7 +38,7 @@ func (d *DeadLetter) countedAs() string {
 	return d.Reason
 }
 
-// countsOf returns the numbers of a lane, or those of the dead letters that earlier runs left.
+// countsOf returns the counts of a lane, or of earlier runs' dead letters.
 func (o *Outbox) countsOf(l *lane) *metrics.Counts {
 	if l == nil {
 		return &o.older
@@ -46,7 +46,8 @@ func (o *Outbox) countsOf(l *lane) *metrics.Counts {
 	return &l.count
 }
 
-// bury makes a dead letter of a record, which has left its lane's queues and the totals of waiting or sending already.
+// bury makes a record a dead letter; the record has left its lane's queues and the totals of waiting or
+// sending.
 func (o *Outbox) bury(l *lane, r *Record, reason string, err error) outcome {
 	r.stay()
 	letter := DeadLetter{Record: r, Reason: reason, At: time.Now()}
@@ -59,7 +60,7 @@ func (o *Outbox) bury(l *lane, r *Record, reason string, err error) outcome {
 	return o.conclude(l, outcome{record: r, reason: reason, err: err, dead: true})
 }
 
-// queueDead sets what the spooler writes next. While the disk hangs, the oldest dead letters are given up.
+// queueDead sets the spooler's next writes. While the disk hangs, the oldest dead letters are given up.
 func (o *Outbox) queueDead(letters []DeadLetter) {
 	if n := len(letters); n > 2*lettersMost {
 		for i := range letters[:n-lettersMost] {
@@ -70,7 +71,7 @@ func (o *Outbox) queueDead(letters []DeadLetter) {
 	o.chores.bury = letters
 }
 
-// dropDead counts dead letters as dropped, for the reason why they are kept no longer.
+// dropDead counts dead letters as dropped, with the reason.
 func (o *Outbox) dropDead(l *lane, died, reason string, n int) {
 	c, topic := o.countsOf(l), ""
 	c.AddFor(metrics.DeadLetters, died, -n)
@@ -81,7 +82,7 @@ func (o *Outbox) dropDead(l *lane, died, reason string, n int) {
 	o.unsaid = append(o.unsaid, outcome{topic: topic, reason: reason, records: n})
 }
 
-// tellGone logs the dead letters that were given up.
+// tellGone logs the dead letters given up.
 func (o *Outbox) tellGone() {
 	o.mtx.Lock()
 	gone := o.unsaid
@@ -90,7 +91,7 @@ func (o *Outbox) tellGone() {
 	o.say(func() { o.tell(gone) })
 }
 
-// buryAll writes dead letters, or puts that off.
+// buryAll writes dead letters, or postpones the write.
 func (o *Outbox) buryAll(letters []DeadLetter) {
 	o.mtx.Lock()
 	o.burying = letters
@@ -141,7 +142,7 @@ func (o *Outbox) takeRuns(next uint64) (taken []deadRun) {
 	return taken
 }
 
-// takeOverDead enters the dead letters that the spool held when it was opened.
+// takeOverDead enters the dead letters found at the spool's opening.
 func (o *Outbox) takeOverDead(log SpoolLog) {
 	n := int(log.Next - log.First)
 	if n == 0 {
@@ -153,8 +154,8 @@ func (o *Outbox) takeOverDead(log SpoolLog) {
 	o.older.AddFor(metrics.DeadLetters, reasonEarlier, n)
 }
 
-// exhume takes the dead letters that there are now out of the spool once use has done with them, those of one topic, or all with
-// an empty one. Those that die meanwhile, perhaps the same again, are left.
+// exhume removes the present dead letters from the spool after use returns: those of one topic, or all for
+// "". Later dead letters stay, even of the same records.
 func (o *Outbox) exhume(spool Spool, topic string, use func([]DeadLetter) error) (n int, err error) {
 	if o.forgetOwed(); o.owed != nil {
 		return 0, o.cannotForget()
@@ -189,15 +190,15 @@ func (o *Outbox) exhume(spool Spool, topic string, use func([]DeadLetter) error)
 	}
 }
 
-// cannotForget returns why dead letters that were taken are still in the spool.
+// cannotForget returns the reason why taken dead letters are still in the spool.
 func (o *Outbox) cannotForget() error {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	return cmp.Or(o.failing[toWrite], o.failing[toBury])
 }
 
-// unearth enters what was read from the log of dead letters up to next: what is damaged is dropped, the others are divided by
-// topic. They stay counted as dead letters.
+// unearth enters the letters read from the log up to next: damaged ones are dropped, the others are divided
+// by topic. They still count as dead letters.
 func (o *Outbox) unearth(letters []DeadLetter, next uint64, topic string) (wanted, others []DeadLetter) {
 	o.mtx.Lock()
 	i := 0
@@ -225,22 +226,23 @@ func (o *Outbox) unearth(letters []DeadLetter, next uint64, topic string) (wante
 	return wanted, others
 }
 
-// forgetOwed removes dead letters from the spool that have been sent again or written elsewhere, once these are on disk.
+// forgetOwed removes dead letters sent again or written elsewhere from the spool, after these records are on
+// disk.
 func (o *Outbox) forgetOwed() {
 	if o.owed != nil && !o.unwritten() && !o.unburied() && o.owed() == nil {
 		o.owed = nil
 	}
 }
 
-// unburied reports whether there are dead letters that were taken from the spool and are to be written again.
+// unburied reports whether dead letters taken from the spool are due for another write.
 func (o *Outbox) unburied() bool {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	return slices.ContainsFunc(o.chores.bury, func(letter DeadLetter) bool { return letter.written })
 }
 
-// revive has dead letters wait for their delivery again, as records that are kept on disk. Their topic has accepted them
-// before, unless that was an earlier run.
+// revive queues dead letters for delivery again, as records on disk. Their topic has accepted them before,
+// except those of an earlier run.
 func (o *Outbox) revive(letters []DeadLetter) {
 	records := make([]Record, len(letters))
 	o.mtx.Lock()
@@ -263,7 +265,7 @@ func (o *Outbox) revive(letters []DeadLetter) {
 	o.signal()
 }
 
-// purgeDead drops dead letters that were taken from the spool.
+// purgeDead drops dead letters taken from the spool.
 func (o *Outbox) purgeDead(letters []DeadLetter) {
 	o.mtx.Lock()
 	for i := range letters {
@@ -273,7 +275,7 @@ func (o *Outbox) purgeDead(letters []DeadLetter) {
 	o.tellGone()
 }
 
-// giveUpDead drops the dead letters that no longer get to the disk. The caller holds mtx.
+// giveUpDead drops the dead letters that no longer reach the disk. Caller must hold mtx.
 func (o *Outbox) giveUpDead() (gone []outcome) {
 	for _, letter := range slices.Concat(o.burying, o.chores.bury) {
 		if !letter.written {
@@ -285,7 +287,7 @@ func (o *Outbox) giveUpDead() (gone []outcome) {
 	return gone
 }
 
-// ErrDead is the outcome of a record that became a dead letter.
+// ErrDead is the outcome of a dead letter.
 type ErrDead struct {
 	Reason string
 	Cause  error // the broker's words, or nil
@@ -300,7 +302,7 @@ func (e *ErrDead) Error() string {
 	return text
 }
 
-// Unwrap gives the cause, and the reason as a DroppedError.
+// Unwrap returns the cause, and the reason as a DroppedError.
 func (e *ErrDead) Unwrap() []error {
 	if e.Cause == nil {
 		return []error{DroppedError(e.Reason)}

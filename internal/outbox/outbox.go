@@ -8,49 +8,51 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// Settings are the connection's options that the outbox itself obeys.
+// Settings are the connection's options for the outbox itself.
 type Settings struct {
 	Timeout       time.Duration // message_timeout_ms: how long after being accepted a record may still be acknowledged
-	WindowRecords int           // most records of one topic inside the client: no batch can hold more
-	WindowBytes   int           // most bytes of one topic inside the client, one record alone excepted; 0 = no bound
+	WindowRecords int           // limit of one topic's records inside the client: no batch can have more
+	WindowBytes   int           // limit of one topic's bytes inside the client, except a single record; 0 = no limit
 	Backoff       time.Duration // wait after a first failed round, doubling to
 	BackoffMax    time.Duration
 
-	// What follows counts once there is a Spool, see Attach.
-	Durability   Durability    // of the records that do not ask for one themselves
-	QueueRecords int           // most records in memory before those that must not be lost go to disk; 0 = no bound
-	QueueBytes   int64         // and bytes of their keys and values
-	DropOldest   bool          // a full spool gives up what is oldest, rather than not take what is new
-	MaxAge       time.Duration // how long a record may wait on disk; 0 = for as long as it takes
+	// The next fields apply with a Spool, see Attach.
+	Durability   Durability    // of records without a durability of their own
+	QueueRecords int           // limit of records in memory before durable ones go to disk; 0 = no limit
+	QueueBytes   int64         // the same for bytes of keys and values
+	DropOldest   bool          // a full spool drops the oldest records instead of new ones
+	MaxAge       time.Duration // limit of a record's time on disk; 0 = no limit
 }
 
-// Gate is told of each record, once, that the stage need not answer for it any more: it is on disk or has had its
-// outcome, whichever comes first. Release is called from any goroutine, before the record's Report, and must not block. The
-// record must not be looked at afterwards, it is used again; nor must one whose Report has returned.
+// Gate gets each record once, as soon as the stage is no longer responsible: the record is on disk or has its
+// outcome. Release is called from any goroutine, before the record's Report, and must not block. The record
+// is reused after Release, and after its Report: no access is allowed then.
 type Gate interface {
 	Release(r *Record)
 }
 
-// Observer hears of records that were dropped, for the log. It is called from any goroutine, without locks held, and
-// must not block. err is the client's last word, or nil. Without a topic they are dead letters of earlier runs.
+// Observer gets dropped records, for the log. It is called from any goroutine, without locks held, and must
+// not block. err is the client's last error, or nil. Records without a topic are dead letters of earlier
+// runs.
 type Observer interface {
 	Dropped(topic, reason string, records int, err error)
 
-	// Died is Dropped for records that became dead letters.
+	// Died is Dropped for new dead letters.
 	Died(topic, reason string, records int, err error)
 
-	// Spooling is told that the spool cannot be used for now, and why, and with nil that it can again.
+	// Spooling reports that the spool is unusable for now, with the reason, or usable again, with nil.
 	Spooling(trouble error)
 
-	// Panicked is told of a defect: the outbox has failed and drops what it has and what still comes.
+	// Panicked reports a defect: the outbox has failed and drops all present and later records.
 	Panicked(recovered any)
 }
 
-// Outbox is the one way a connection's records leave. Create it with New; all methods may be called from any goroutine.
+// Outbox is the only path of a connection's records to the brokers. Create it with New; all methods are safe
+// for concurrent use.
 type Outbox struct {
 	gate     Gate
 	observer Observer
-	epoch    time.Time // where the outbox's own clock starts: monotonic, so that a step of the wall clock expires nothing
+	epoch    time.Time // start of the outbox's own clock: monotonic, so a step of the wall clock expires nothing
 
 	wake    chan struct{} // holds a token when the feeder has something to look at
 	stopped chan struct{} // closed when the feeder has ended
@@ -58,33 +60,33 @@ type Outbox struct {
 	mtx       sync.Mutex // guards everything below; never held over a call to the transport, gate or observer
 	settings  Settings
 	transport Transport
-	next      *swap // a transport to change to once the present one is empty
+	next      *swap // the next transport, after the end of the present one's records
 	closing   bool
 	ended     bool
 
-	closeLimit time.Duration // how long the clients may take to close; 0 = as long as they like
+	closeLimit time.Duration // limit for the clients' close; 0 = none
 	born       time.Duration // of the record accepted last
 	lanes      map[string]*lane
 	ready      []*lane // lanes with something to send and room for it, as far as known
-	pausing    []*lane // lanes that wait for their resume time
+	pausing    []*lane // lanes before their resume time
 	waiting    int     // in memory and not inside the client, over all lanes
 	sending    int
 	away       int           // on disk only
-	bytes      int64         // of what is waiting or sending
+	bytes      int64         // of waiting and sending records
 	expiry     time.Duration // no waiting record is due earlier; 0 = nothing is waiting
-	idle       chan struct{} // closed when nothing is left anywhere; nil = nobody asked
+	idle       chan struct{} // closed when no record is left; nil = unused
 
 	keeping
 	deadLetters
 	spare   spare
-	lent    []*chunk // that a Send under way was given records of
+	lent    []*chunk // with records lent to a running Send
 	batched int      // how many records were collected last
 	handing handing
 	wakes   time.Duration // when the feeder looks again by itself
 	relief  *time.Timer   // makes another goroutine the feeder when Send takes too long
 }
 
-// swap is a change of client: the new one takes over when the old one is empty, or at the latest at deadline.
+// swap is a change of client: the new client takes over from an empty old one, or at the latest at deadline.
 type swap struct {
 	transport Transport
 	settings  Settings
@@ -103,19 +105,19 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 	return o
 }
 
-// Accept takes responsibility for records, in their order. It keeps a copy: the slice and all bytes it leads to are the
-// caller's when it returns. It sends them at once if that may be, so it blocks as long as the client's Send, but never on the disk.
-// Records that come after Close are dropped and counted like those it gave up.
+// Accept takes responsibility for records, in their order. It keeps a copy: the caller owns the slice and all
+// its bytes after the return. It sends the records at once if possible, so it blocks as long as the client's
+// Send, but never on the disk. Records after Close are dropped and counted like those given up by Close.
 func (o *Outbox) Accept(records []Record) { o.AcceptStaying(records, nil) }
 
-// AcceptStaying is Accept for records whose keys, values and states lie in memory and stay there until the Gate is told of each:
-// they need not be copied while they wait. What does not lie in memory is copied at once; nil is no memory. Another process may
-// write to it: a record's bytes are those that are there when its turn comes, and do not change from then on.
+// AcceptStaying is Accept for records with keys, values and states inside memory, unchanged until the Gate's
+// Release of each: waiting records need no copy. Bytes outside memory are copied at once; nil is no memory.
+// Another process may write to memory: a record has the bytes read at its turn, constant from then on.
 func (o *Outbox) AcceptStaying(records []Record, memory []byte) {
 	o.entered(o.enqueue(records, memory))
 }
 
-// entered tells of records that had their outcome at once and sends the others.
+// entered reports immediate outcomes and sends the other records.
 func (o *Outbox) entered(gone []outcome, open bool) {
 	o.tell(gone)
 	if open {
@@ -125,14 +127,14 @@ func (o *Outbox) entered(gone []outcome, open bool) {
 	}
 }
 
-// enqueue puts records into their lanes. open = false: the outbox has ended, nobody will send them.
+// enqueue puts records into their lanes. open = false: the outbox has ended and sends nothing.
 func (o *Outbox) enqueue(records []Record, memory []byte) (gone []outcome, open bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	return o.enter(records, memory, true), !o.ended
 }
 
-// enter is enqueue for records that may be in the account already: count = they are not. The caller holds mtx.
+// enter is enqueue for records possibly in the account already: count = not yet. Caller must hold mtx.
 func (o *Outbox) enter(records []Record, memory []byte, count bool) (gone []outcome) {
 	var l *lane
 	wall, now := time.Now(), o.now()
@@ -155,10 +157,10 @@ func (o *Outbox) enter(records []Record, memory []byte, count bool) (gone []outc
 	return gone
 }
 
-// Swap changes to another client and other settings without losing or reordering anything: the present client gets
-// no more records and up to patience to return those it has; then it is closed and what it still held is sent by the
-// new one. It returns at once. A swap that is still waiting is replaced, and its transport closed; the patience with
-// the present client does not start anew.
+// Swap changes to another client and other settings without loss or reordering: the present client gets no
+// more records and up to patience to return its records; then it is closed, and the new client sends the
+// rest. Swap returns at once. A later Swap replaces a waiting one and closes its transport; the present
+// client's patience does not start again.
 func (o *Outbox) Swap(transport Transport, settings Settings, patience time.Duration) {
 	o.mtx.Lock()
 	present, replaced, ended := o.transport, o.next, o.closing
@@ -203,7 +205,7 @@ func (o *Outbox) Drain(cancel <-chan struct{}) bool {
 	}
 }
 
-// CloseWithin is Close with a limit for how long a client that can be told so may take to close.
+// CloseWithin is Close with a limit for the client's close, if the client supports one.
 func (o *Outbox) CloseWithin(limit time.Duration) {
 	o.mtx.Lock()
 	o.closeLimit = limit
@@ -211,8 +213,8 @@ func (o *Outbox) CloseWithin(limit time.Duration) {
 	o.Close()
 }
 
-// Close closes the client, has what is left written to disk where it must not be lost, drops the rest and ends the
-// feeder. When it returns, every record has had its outcome or is on disk, and nothing is called any more.
+// Close closes the client, writes durable records to disk, drops the rest and ends the feeder. After its
+// return every record has its outcome or is on disk, and no callback follows.
 func (o *Outbox) Close() {
 	o.mtx.Lock()
 	o.closing = true
@@ -222,9 +224,10 @@ func (o *Outbox) Close() {
 	<-o.stopped
 }
 
-// Collect adds every topic's account to v, in any order. The accounts are of one moment, so that each adds up: accepted =
-// acknowledged + waiting + sending + spooled + dead letters + dropped. A record on disk counts as spooled also while it is in
-// memory or inside the client. Dead letters that earlier runs left have an empty topic. Probes are not counted.
+// Collect adds every topic's account to v, in any order. The accounts are of one moment, so each adds up:
+// accepted = acknowledged + waiting + sending + spooled + dead letters + dropped. A record on disk counts as
+// spooled also while in memory or inside the client. Dead letters of earlier runs have an empty topic. Probes
+// are not counted.
 func (o *Outbox) Collect(v *metrics.Values) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -255,11 +258,11 @@ func (o *Outbox) lane(topic string) *lane {
 	return l
 }
 
-// longestStaging is the most that is believed of a record's age on arrival. It comes from the wall clock, which may
-// have been set in between; the stage hands records over within milliseconds.
+// longestStaging is the limit of a credible age of a record on arrival. The age depends on the wall clock,
+// and the clock may be set in between; the stage hands records over within milliseconds.
 const longestStaging = 10 * time.Second
 
-// staged is how old a record is on arrival. An age that cannot be true is none: rather late than early.
+// staged returns a record's age on arrival. An impossible age counts as none: rather late than early.
 func staged(r *Record, wall time.Time) time.Duration {
 	age := wall.Sub(r.Accepted)
 	if age < 0 || age > longestStaging {
@@ -282,7 +285,7 @@ func (o *Outbox) due(r *Record) time.Duration {
 	return r.born + o.settings.Timeout
 }
 
-// deadline is when an attempt to send a record that begins now is to end.
+// deadline returns the end of an attempt to send a record that begins now.
 func (o *Outbox) deadline(r *Record, now time.Duration) time.Duration {
 	if due := o.due(r); due != never {
 		return due
@@ -290,7 +293,7 @@ func (o *Outbox) deadline(r *Record, now time.Duration) time.Duration {
 	return now + o.settings.Timeout
 }
 
-// dueAt notes that a waiting record falls due then.
+// dueAt sets the alarm for a waiting record.
 func (o *Outbox) dueAt(due time.Duration) {
 	if o.expiry == 0 || due < o.expiry {
 		o.expiry = due
