@@ -56,26 +56,26 @@ static struct {
 	pthread_t ids[THREADS];
 	double rate; /* of each thread, per second */
 	long hold, running;
-	long holding; /* threads that wait, or have ended */
+	long holding; /* threads in wait, or at their end */
 	int stop;
 	long produced, refused;
 	int64_t started;
 } source;
 
-/* Written by the callbacks of one consumer, which come one at a time. */
+/* Written by the callbacks of one consumer, one at a time. */
 static struct {
 	struct plan plan;
 	struct ast_kafka_consumer *consumer;
 	unsigned char *seen;       /* by message */
 	int32_t *last;             /* by key: the highest number so far, -1 = none */
-	int16_t *home;             /* by key: its partition, -1 = not known */
+	int16_t *home;             /* by key: its partition, -1 = unknown */
 	int64_t next[PARTITIONS];  /* the offset after the highest so far */
 	long came;                 /* different messages */
-	long twice;                /* messages that stand in the topic once more */
-	long again;                /* deliveries of an offset that had been delivered */
-	long disordered;           /* messages that came for the first time after a later one of their key */
-	long strange;              /* anything else than what is produced, and keys in two partitions */
-	int64_t at;                /* when the last new one came */
+	long twice;                /* messages with a duplicate in the topic */
+	long again;                /* repeated deliveries of an offset */
+	long disordered;           /* first deliveries after a later message of the same key */
+	long strange;              /* all other messages, and keys in two partitions */
+	int64_t at;                /* time of the last new message */
 } sink;
 
 static int64_t now_ns(void)
@@ -86,7 +86,7 @@ static int64_t now_ns(void)
 	return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* 0 when it is accepted, -1 when the thread is to end before. */
+/* 0 after the message is accepted, -1 after a stop of the thread. */
 static int insist(const char *key, const char *value, int length)
 {
 	while (!GET(source.stop)) {
@@ -173,7 +173,7 @@ static int flood_start(const char *const *argv)
 	return 0;
 }
 
-/* Reads "<thread><separator><number>"; 0 when that is what it is. */
+/* Reads "<thread><separator><number>"; 0 for a text of this form. */
 static int parse(const void *bytes, size_t length, char separator, long *thread, long *number)
 {
 	char text[48], *end;

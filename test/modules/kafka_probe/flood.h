@@ -11,7 +11,7 @@
 /* Registers the commands; 0, or -1. */
 int flood_load(void);
 
-/* Ends everything that the commands began, and unregisters them. */
+/* Ends the work of the commands, and unregisters them. */
 void flood_unload(void);
 
 #endif

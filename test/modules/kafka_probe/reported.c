@@ -38,7 +38,7 @@ static struct {
 	pthread_t thread;
 	int stop;
 	long accepted, acknowledged, failed, unknown, strange;
-	unsigned char told[MOST]; /* its address is what comes back */
+	unsigned char told[MOST]; /* the address is the value in the report */
 } reported;
 
 static void on_report(const struct ast_kafka_report *report, void *userdata)

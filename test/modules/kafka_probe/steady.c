@@ -87,10 +87,10 @@ static struct steady_thread *page_of(const struct load *load, long thread)
 	return (void *) ((char *) load->ledger + STEADY_PAGE + thread * (STEADY_PAGE + load->ledger->capacity));
 }
 
-/* What this thread has used of the machine. */
+/* This thread's use of the machine. */
 struct usage {
-	int64_t cpu_ns; /* without interrupts and the time that a hypervisor took, where the kernel tells them apart */
-	long slept;     /* times that it gave up its processor: it waited for a lock, a page or a device */
+	int64_t cpu_ns; /* without interrupts and a hypervisor's time, if the kernel distinguishes them */
+	long slept;     /* voluntary waits: for a lock, a page or a device */
 };
 
 static struct usage usage_now(void)
@@ -103,8 +103,9 @@ static struct usage usage_now(void)
 	return (struct usage) { .cpu_ns = cpu.tv_sec * 1000000000LL + cpu.tv_nsec, .slept = used.ru_nvcsw };
 }
 
-/* The part of a call's time that is its own. Of a call that never slept it is the processor time: the rest went to other threads,
- * to interrupts or to a hypervisor. A call that slept is charged with all but its waits for a processor. */
+/* The own part of a call's time. For a call without a sleep: the processor time, because the rest belongs to
+ * other threads, to interrupts or to a hypervisor. For a call with a sleep: all time except the waits for a
+ * processor. */
 static int64_t own_ns(int64_t took, int64_t queued, const struct usage *before)
 {
 	struct usage after = usage_now();
@@ -112,8 +113,8 @@ static int64_t own_ns(int64_t took, int64_t queued, const struct usage *before)
 	return after.slept == before->slept ? MIN(after.cpu_ns - before->cpu_ns, took) : took - queued;
 }
 
-/* Produces one message and writes down what became of it. The call's own time is told apart from the rest: nothing can be done about
- * that on a machine that has more to do than processors for it. */
+/* Produces one message and stores the result. The call's own time is separate, because a machine with more
+ * work than processors delays any call. */
 static void produce_one(struct load *load, long thread, struct steady_thread *page, char *value, int schedstat)
 {
 	unsigned char *outcomes = (unsigned char *) page + STEADY_PAGE;
@@ -249,7 +250,7 @@ static void steady_stop(void)
 
 	AST_LIST_LOCK(&loads);
 	AST_LIST_TRAVERSE(&loads, load, entry) {
-		SET(load->stop, 1); /* all at once: those that are joined last must not go on meanwhile */
+		SET(load->stop, 1); /* all at once: none may continue during the joins */
 	}
 	while ((load = AST_LIST_REMOVE_HEAD(&loads, entry))) {
 		load_stop(load);

@@ -34,14 +34,14 @@ struct steady_ledger {
 	uint64_t threads, capacity; /* written by the reader; capacity is a multiple of a page */
 };
 
-/* Written by one thread at a time, always in this order: begun, the byte of the message, the rest. */
+/* Written by one thread at a time, in this order: begun, the message's byte, the rest. */
 struct steady_thread {
-	uint64_t begun;    /* messages whose call has begun: the number of the next one */
+	uint64_t begun;    /* started calls: the number of the next message */
 	uint64_t accepted;
 	uint64_t refused;
 	uint64_t worst_ns; /* the longest call */
-	uint64_t slow;     /* calls that took longer than STEADY_SLOW_NS */
-	uint64_t slow_own; /* calls whose own time was longer than that: without waits for a processor, interrupts, and so on */
+	uint64_t slow;     /* calls longer than STEADY_SLOW_NS */
+	uint64_t slow_own; /* calls with a longer own time: without waits for a processor, interrupts, and so on */
 	uint64_t own_ns;   /* the longest own time */
 	uint64_t took[STEADY_BUCKETS]; /* calls by the binary logarithm of their nanoseconds */
 };

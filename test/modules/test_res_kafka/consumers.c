@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief Consumers and what they subscribe to.
+ * \brief Consumers and their subscriptions.
  */
 
 #include "asterisk.h"

@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief Unsubscribing, and what must not come any more.
+ * \brief The end of subscriptions, and no callback after the end.
  */
 
 #include "asterisk.h"
@@ -25,7 +25,7 @@ struct stream {
 	int stop;
 };
 
-/* Produces until it is told to stop; gives how many were accepted. */
+/* Produces until a stop; returns the number of accepted messages. */
 static void *stream_run(void *data)
 {
 	struct stream *stream = data;
@@ -186,10 +186,10 @@ KAFKA_TEST(subscribe_at_once, "two threads that subscribe leave one subscription
 	pthread_barrier_destroy(&together);
 	CHECK(!produce_text(producer, topic.name, "never"), "refused");
 	if (inbox_quiet(inbox, 0)) {
-		inbox = NULL; /* left: a subscription that nobody can end calls back into it */
+		inbox = NULL; /* leaked: a subscription without a handle calls back into the inbox */
 		CHECK(0, "a subscription was left after unsubscribe");
 	}
-	/* A left-over member may take longer to get its messages: the next consumer sees whether it shares the group. */
+	/* A left-over member may delay the messages: the next consumer notices a shared group. */
 	CHECK(!ast_kafka_consumer_subscribe(inbox->consumer, topic.name, inbox_message, inbox), "subscribe");
 	CHECK(!inbox_wait(inbox, 1) && inbox_is(inbox, 0, "never"), "the message did not come");
 	if (inbox_overlapped(inbox) || inbox->strangers) {

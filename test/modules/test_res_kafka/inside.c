@@ -75,10 +75,10 @@ KAFKA_TEST(unsubscribe_inside_outside, "unsubscribe waits for a callback that ha
 struct replacement {
 	struct inbox *inbox, *watcher;
 	const char *topics, *own;
-	int began; /* the new callback had begun before the old one returned */
+	int began; /* the new callback began before the old one returned */
 };
 
-/* Replaces the subscription from inside the callback, and gives the new one time to begin too early. */
+/* Replaces the subscription from inside the callback, and gives the new one time for an early start. */
 static void replace_hook(struct inbox *inbox, const struct message *message)
 {
 	struct replacement *replacement = inbox->data;
@@ -112,9 +112,9 @@ KAFKA_TEST(subscribe_inside, "replacing the subscription inside the callback",
 	return AST_TEST_PASS;
 }
 
-/* Replaces the subscription, waits until the new one has what it needs to call back, and ends it. The old member keeps
- * the group waiting until max_poll_interval_ms costs it its partitions; when the watcher gets the old topic's message, the
- * others have what is theirs. */
+/* Replaces the subscription, waits until the new one is ready for a callback, and ends the new one. The old
+ * member delays the group until max_poll_interval_ms takes its partitions away; the watcher's message of the
+ * old topic is the sign that the others have their partitions. */
 static void replace_and_end_hook(struct inbox *inbox, const struct message *message)
 {
 	struct replacement *replacement = inbox->data;
@@ -145,7 +145,7 @@ KAFKA_TEST(replace_and_end_inside, "replacing and ending inside one callback",
 	CHECK(!produce_numbers(producer, new.name, 0, 5) && !produce_numbers(producer, old.name, 0, 1), "refused");
 	CHECK(!ast_kafka_consumer_subscribe(consumer, old.name, inbox_message, before), "subscribe");
 	if (inbox_wait_done(before, 1)) {
-		before = after = NULL; /* left, as is the consumer: the callback still has them */
+		before = after = NULL; /* leaked, as is the consumer: the callback still uses both */
 		consumer = NULL;
 		CHECK(0, "the callback did not return");
 	}
@@ -179,13 +179,14 @@ KAFKA_TEST(release_inside, "the last reference goes inside the callback",
 	CHECK(!ast_kafka_consumer_subscribe(inbox->consumer, topic.name, inbox_message, inbox), "subscribe");
 	came = !inbox_wait_done(inbox, 5);
 	without = use_count();
-	inbox->consumer = inbox->consumer ? inbox->consumer : ast_kafka_get_consumer(CONNECTION); /* the inbox must not go before it is unsubscribed */
+	inbox->consumer = inbox->consumer ? inbox->consumer : ast_kafka_get_consumer(CONNECTION); /* the inbox must outlive
+	                                                                                           * its subscription */
 	CHECK(came && !inbox_quiet(inbox, 5), "%zu came", inbox_count(inbox));
 	CHECK(without == before, "the use count is %d, before it was %d", without, before);
 	return AST_TEST_PASS;
 }
 
-/* Everything else that a callback may call. */
+/* All other calls allowed inside a callback. */
 static void busy_hook(struct inbox *inbox, const struct message *message)
 {
 	struct ast_kafka_consumer *consumer = ast_kafka_get_consumer(CONNECTION);

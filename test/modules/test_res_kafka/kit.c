@@ -1,5 +1,5 @@
 /*
- * test_res_kafka: what the tests are made of.
+ * test_res_kafka: topics, inboxes and threads of the tests.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -25,7 +25,7 @@ static struct timespec in_ms(int ms)
 	return (struct timespec) { .tv_sec = at.tv_sec, .tv_nsec = at.tv_usec * 1000L };
 }
 
-/* A copy with a NUL behind it; NULL of NULL. */
+/* A copy with a final NUL; NULL for NULL. */
 static char *copy_bytes(const void *bytes, size_t length)
 {
 	char *copy = bytes ? ast_malloc(length + 1) : NULL;
@@ -59,7 +59,7 @@ void inbox_free(struct inbox *inbox)
 	inbox_open(inbox);
 	ast_kafka_consumer_unsubscribe(inbox->consumer);
 	ao2_cleanup(inbox->consumer);
-	/* Only a consumer that breaks its promises is still inside; the failure is reported, so no crash hides it. */
+	/* Only a faulty consumer is still inside; the failure is reported, so no crash hides it. */
 	ast_mutex_lock(&inbox->lock);
 	while (inbox->inside) {
 		ast_cond_wait(&inbox->changed, &inbox->lock);
@@ -83,7 +83,7 @@ void inbox_free(struct inbox *inbox)
 	ast_free(inbox);
 }
 
-/* Keeps a message; everything in it belongs to the inbox from now on. */
+/* Stores a message; the inbox owns its contents. */
 static void keep(struct inbox *inbox, const struct message *message)
 {
 	ast_mutex_lock(&inbox->lock);
@@ -143,7 +143,7 @@ void inbox_record(struct ast_kafka_consumer *consumer, const struct ast_kafka_re
 		};
 	}
 	if (consumer != ((struct inbox *) userdata)->consumer) {
-		message.offset = -1; /* no test expects that */
+		message.offset = -1; /* no test expects this offset */
 	}
 	keep(userdata, &message);
 }
@@ -322,7 +322,7 @@ int use_count(void)
 	return count;
 }
 
-/* The client_id is what changes: the connection gets another client, and nothing else is different. */
+/* Changes the client_id only: the connection gets another client. */
 int reload(int changed)
 {
 	char path[PATH_MAX];
@@ -387,7 +387,7 @@ int task_wait(struct task *task, int ms)
 	return late;
 }
 
-/* How often a thread has gone to sleep, of one that sleeps; -1 for any other. */
+/* The number of a thread's sleeps, if it sleeps; -1 for any other thread. */
 static long sleeps(int tid)
 {
 	char path[64], line[128], state = 0;

@@ -1,5 +1,5 @@
 /*
- * test_res_kafka: what the tests are made of.
+ * test_res_kafka: topics, inboxes and threads of the tests.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -9,11 +9,11 @@
  *
  * \brief Topics, inboxes and threads for the tests of asterisk/kafka.h.
  *
- * An inbox keeps a copy of each message that its callback gets, and watches over what holds for every consumer: callbacks
- * come one at a time, from one thread. Everything that is waited for is waited for up to PATIENCE_S; reaching that is a
- * failure. QUIET_MS is how long a test watches that nothing happens.
+ * An inbox stores a copy of each message of its callback, and verifies the rule for every consumer: callbacks
+ * come one at a time, from one thread. Every wait has the limit PATIENCE_S; reaching the limit is a failure.
+ * QUIET_MS is the time of a check that nothing happens.
  *
- * A test that ends while a callback may still come must not free the inbox: inbox_free() ends the consumer first.
+ * A test that ends before its last callback must not free the inbox: inbox_free() ends the consumer first.
  */
 
 #ifndef TEST_RES_KAFKA_KIT_H
@@ -48,8 +48,8 @@
 extern ast_test_cb_t *const producer_tests[], *const trip_tests[], *const consumer_tests[], *const ending_tests[],
 	*const inside_tests[], *const group_tests[], *const topic_tests[], *const thread_tests[], *const report_tests[];
 
-/* Defines one test: KAFKA_TEST(name, summary, description) { ... }. Names have 30 characters at most: Asterisk
- * lists no more of them. The body returns AST_TEST_PASS, or fails through CHECK. */
+/* Defines one test: KAFKA_TEST(name, summary, description) { ... }. Names have 30 characters at most, the
+ * limit of Asterisk's list. The body returns AST_TEST_PASS, or fails through CHECK. */
 #define KAFKA_TEST(test_name, test_summary, test_description) \
 	static enum ast_test_result_state test_name##_body(struct ast_test *test); \
 	AST_TEST_DEFINE(test_name) \
@@ -65,7 +65,7 @@ extern ast_test_cb_t *const producer_tests[], *const trip_tests[], *const consum
 	} \
 	static enum ast_test_result_state test_name##_body(struct ast_test *test)
 
-/* Fails the test, with the condition and a text. What is to be cleaned up is so by RAII_VAR. */
+/* Fails the test, with the condition and a text. RAII_VAR does the cleanup. */
 #define CHECK(condition, text, ...) \
 	do { \
 		if (!(condition)) { \
@@ -86,7 +86,7 @@ struct message {
 	int32_t partition;
 	int64_t offset;
 	int64_t timestamp_ms; /* 0 from the plain callback */
-	char *key;            /* NULL = no key; a NUL is added behind it, as behind payload */
+	char *key;            /* NULL = no key; a final NUL is added, as for payload */
 	size_t key_length;
 	char *payload; /* NULL = null value */
 	size_t length;
@@ -102,26 +102,26 @@ typedef void (*inbox_hook)(struct inbox *inbox, const struct message *message);
 struct inbox {
 	ast_mutex_t lock;
 	ast_cond_t changed;
-	struct ast_kafka_consumer *consumer; /* the test's; inbox_free() ends it */
+	struct ast_kafka_consumer *consumer; /* the test's; inbox_free() ends the consumer */
 	struct message *messages;
 	size_t count, capacity;
 	int inside;      /* callbacks under way */
 	int overlapped;  /* how often a callback began while another was under way */
 	int strangers;   /* how often a callback came from another thread than the first */
-	int shut;        /* callbacks wait inside until inbox_open(), after their message was kept */
+	int shut;        /* callbacks wait inside until inbox_open(), after their message is stored */
 	int held;        /* hooks wait in inbox_hold() until inbox_open() */
-	int holding;     /* one does */
-	int done;        /* callbacks that have returned */
+	int holding;     /* a callback waits */
+	int done;        /* returned callbacks */
 	pthread_t thread;
 	inbox_hook hook;
 	void *data; /* the hook's */
-	int64_t result; /* the hook's: what a call inside the callback gave */
+	int64_t result; /* the hook's: the result of a call inside the callback */
 };
 
-/* Makes an inbox for a consumer, whose reference it takes over; NULL when that is NULL. */
+/* Makes an inbox for a consumer and takes its reference; NULL for NULL. */
 struct inbox *inbox_new(struct ast_kafka_consumer *consumer);
 
-/* Ends the consumer, lets what waits inside go, and frees everything. */
+/* Ends the consumer, releases waiting callbacks, and frees everything. */
 void inbox_free(struct inbox *inbox);
 
 /* The callbacks; userdata is the inbox. */
@@ -129,26 +129,27 @@ void inbox_message(const char *topic, int32_t partition, int64_t offset, const v
 	size_t key_len, void *userdata);
 void inbox_record(struct ast_kafka_consumer *consumer, const struct ast_kafka_record *record, void *userdata);
 
-/* Makes callbacks wait inside, or lets them go. */
+/* Makes callbacks wait inside, or releases them. */
 void inbox_shut(struct inbox *inbox);
 void inbox_open(struct inbox *inbox);
 
-/* For a hook: waits where it is while the inbox is held. inbox_wait_holding() waits until one does; 0, or -1 after PATIENCE_S. */
+/* For a hook: waits while the inbox is held. inbox_wait_holding() waits for such a hook; 0, or -1 after
+ * PATIENCE_S. */
 void inbox_hold(struct inbox *inbox);
 int inbox_wait_holding(struct inbox *inbox);
 
-/* Waits until the inbox holds so many messages (inbox_wait) or so many callbacks have returned (inbox_wait_done); 0 when
- * it does, -1 when PATIENCE_S have passed. */
+/* Waits until the inbox has that many messages (inbox_wait) or returned callbacks (inbox_wait_done); 0, or -1
+ * after PATIENCE_S. */
 int inbox_wait(struct inbox *inbox, size_t count);
 int inbox_wait_done(struct inbox *inbox, size_t count);
 
-/* Watches for QUIET_MS, or so long; 0 when the inbox still holds exactly so many messages. */
+/* Waits for QUIET_MS, or the given time; 0 if the inbox still has exactly that many messages. */
 int inbox_quiet(struct inbox *inbox, size_t count);
 int inbox_quiet_for(struct inbox *inbox, size_t count, int ms);
 
 size_t inbox_count(struct inbox *inbox);
 
-/* Message number i; it stays valid as long as the inbox. */
+/* Message number i, valid as long as the inbox. */
 struct message inbox_at(struct inbox *inbox, size_t i);
 
 /* How many messages have this payload. */
@@ -164,7 +165,7 @@ struct topic {
 	char name[128];
 };
 
-/* Creates a topic that nobody had before, of so many partitions; its name is empty when that failed. */
+/* Creates a new topic with that many partitions; its name is empty after a failure. */
 struct topic topic_new(struct ast_kafka_producer *producer, const char *what, int partitions);
 
 /* Produces the numbers from..to-1 as payloads, with the payload as the key; how many were refused. */
@@ -175,10 +176,11 @@ int produce_text(struct ast_kafka_producer *producer, const char *topic, const c
 /* Asterisk's use count of res_kafka.so. */
 int use_count(void);
 
-/* Reloads res_kafka with a connection that is not what it was before (changed = 1) or as it was (0); 0 when it did. */
+/* Reloads res_kafka with a changed connection (changed = 1) or with the original one (0); 0 after a
+ * success. */
 int reload(int changed);
 
-/* A thread that does one thing, and whether it has. */
+/* A thread for one function, and its end. */
 struct task {
 	ast_mutex_t lock;
 	ast_cond_t changed;
@@ -187,25 +189,25 @@ struct task {
 	void *argument;
 	void *result;
 	int finished;
-	int tid; /* 0 = it has not begun */
+	int tid; /* 0 = not started */
 };
 
-/* Starts it; NULL when that is not possible. */
+/* Starts a thread; NULL for a failure. */
 struct task *task_start(void *(*run)(void *), void *argument);
 
-/* Waits until it has finished: -1 after so many milliseconds. */
+/* Waits for the thread's end: -1 after ms. */
 int task_wait(struct task *task, int ms);
 
 /*
- * Waits until it waits for something, and does for QUIET_MS: 0, or -1 when it has finished, or not come to wait in PATIENCE_S.
- * One that only gets no processor is not taken for one that waits.
+ * Waits until the thread sleeps for QUIET_MS: 0, or -1 after the thread's end or PATIENCE_S. A thread without
+ * a processor does not count as asleep.
  */
 int task_asleep(struct task *task);
 
-/* Waits for it without a limit and frees it. */
+/* Waits for the thread without a limit and frees the task. */
 void *task_join(struct task *task);
 
-/* For RAII_VAR: waits for a task if there is one. */
+/* For RAII_VAR: waits for the task, if there is one. */
 void task_cleanup(struct task *task);
 
 #define PRODUCER(name) RAII_VAR(struct ast_kafka_producer *, producer, ast_kafka_get_producer(name), ao2_cleanup)

@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief Handles, and every call that is refused.
+ * \brief Handles, and every refused call.
  */
 
 #include "asterisk.h"
@@ -97,7 +97,7 @@ KAFKA_TEST(produce_refused, "what must be refused is refused",
 	return AST_TEST_PASS;
 }
 
-/* What ast_kafka_produce() says counts besides key, payload and headers. */
+/* The size beside key, payload and headers, as documented for ast_kafka_produce(). */
 #define OVERHEAD 36
 
 KAFKA_TEST(produce_limits, "the limit of a record's size is exact",

@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief One report for each accepted record, what it says, and the end of reports.
+ * \brief One report for each accepted record, its contents, and the end of reports.
  */
 
 #include "asterisk.h"
@@ -18,11 +18,11 @@
 
 #define MOST 256 /* records a test produces */
 
-/* What reports came for, by the number that each record was produced with. */
+/* Contents of reports, by the number of the record. */
 struct desk {
 	ast_mutex_t lock;
 	ast_cond_t changed;
-	struct ast_kafka_reports *reports; /* the test's; desk_free() ends it */
+	struct ast_kafka_reports *reports; /* the test's; desk_free() ends the handle */
 	int shut;    /* callbacks wait inside */
 	int inside;  /* callbacks under way */
 	int overlapped;
@@ -32,7 +32,7 @@ struct desk {
 	int32_t partition[MOST];
 	int64_t offset[MOST];
 	char topic[128]; /* of the last */
-	char error[256]; /* of the last that had one */
+	char error[256]; /* of the last report with an error */
 	void (*hook)(struct desk *desk, int number);
 	int result; /* the hook's */
 };
@@ -102,7 +102,7 @@ static void desk_free(struct desk *desk)
 	ast_free(desk);
 }
 
-/* Waits until so many callbacks have returned (inside = 0), or until one is under way. 0, or -1 after ms. */
+/* Waits until that many callbacks have returned (inside = 0), or until one runs. 0, or -1 after ms. */
 static int desk_wait_for(struct desk *desk, int count, int inside, int ms)
 {
 	struct timeval end = ast_tvadd(ast_tvnow(), ast_samp2tv(ms, 1000));
@@ -307,7 +307,7 @@ KAFKA_TEST(report_piles_up, "reports that nobody takes do not pile up",
 	desk_shut(desk, 1);
 	CHECK(!produce_reported(desk, "piled", 0, 10), "refused");
 	CHECK(!desk_wait_for(desk, 0, 1, PATIENCE_S * 1000), "no report came");
-	/* The queue has room again for each record that was dropped, so it is the reports that are in the way. */
+	/* The queue has room again after each dropped record, so only the reports limit. */
 	for (i = 0; i < PATIENCE_S * 100 && produce_reported(other, "other", 0, 1); i++) {
 		usleep(10000);
 	}
@@ -337,7 +337,7 @@ KAFKA_TEST(reports_keep_the_module, "reports keep res_kafka.so loaded",
 	return AST_TEST_PASS;
 }
 
-/* Opens the desk for threads that are joined after this. */
+/* Opens the desk for threads with a later join. */
 static void desk_release(struct desk *desk)
 {
 	if (desk) {
@@ -349,7 +349,7 @@ static void *end_patiently(void *data)
 {
 	struct desk *desk = data;
 
-	/* Longer than the tests wait for it: to wait to the end is to fail. */
+	/* Longer than the tests wait: reaching the end is a failure. */
 	return (void *) (intptr_t) ast_kafka_reports_end(desk->reports, 2 * PATIENCE_S * 1000);
 }
 
@@ -476,7 +476,7 @@ KAFKA_TEST(report_release_inside, "the last reference can go inside the callback
 struct crowd {
 	struct ast_kafka_producer *producer;
 	const char *topic;
-	int failed; /* handles that could not be made */
+	int failed; /* failed creations of handles */
 	int wrong;  /* callbacks side by side, or under way when the end had come */
 };
 
@@ -489,7 +489,8 @@ static void end_inside(struct desk *desk, int number)
 	}
 }
 
-/* Makes, uses and ends one handle after the other, at another moment each time, with another thread that ends it too. */
+/* Makes, uses and ends one handle after the other, at a different moment each time; another thread ends the
+ * handle too. */
 static void *crowd_run(void *data)
 {
 	struct crowd *crowd = data;

@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief Many threads at once, and a reload under them.
+ * \brief Many threads at once, during reloads.
  */
 
 #include "asterisk.h"
@@ -24,7 +24,7 @@ struct writer {
 	int (*between)(void); /* called by the first writer now and then; 0 is well */
 };
 
-/* Produces EACH records with the writer's number as key; gives how much went wrong. */
+/* Produces EACH records with the writer's number as key; returns the number of failures. */
 static void *write_run(void *data)
 {
 	struct writer *writer = data;
@@ -69,8 +69,8 @@ static int join_writers(struct task **tasks)
 	return wrong;
 }
 
-/* Reads the inbox: what of the writers' records has come for the first time, in order. Gives how many in all; -1 when one
- * came before another of its key that was produced earlier. */
+/* Reads the inbox for the first deliveries of the writers' records, in order. Returns their number; -1 for a
+ * record before an earlier one of its key. */
 static int first_times(struct inbox *inbox)
 {
 	int next[WRITERS] = { 0 }, total = 0, number, value;
@@ -90,7 +90,7 @@ static int first_times(struct inbox *inbox)
 	return total;
 }
 
-/* Waits until all of the writers' records have come; what first_times() gives. */
+/* Waits for all of the writers' records; returns the result of first_times(). */
 static int wait_for_all(struct inbox *inbox)
 {
 	size_t want = WRITERS * EACH;
@@ -118,7 +118,7 @@ KAFKA_TEST(threads_and_subscriptions, "eight threads produce while another subsc
 	for (i = 0; i < 10 && !failed && !late; i++) {
 		size_t count = inbox_count(inbox);
 
-		/* Every third time it is ended before anything can have come. */
+		/* Every third subscription ends before its first message. */
 		failed = ast_kafka_consumer_subscribe(inbox->consumer, topic.name, inbox_message, inbox)
 			|| (i % 3 != 2 && count < WRITERS * EACH && inbox_wait(inbox, count + 1))
 			|| ast_kafka_consumer_unsubscribe(inbox->consumer);
@@ -134,7 +134,7 @@ KAFKA_TEST(threads_and_subscriptions, "eight threads produce while another subsc
 	return AST_TEST_PASS;
 }
 
-/* Changes the connection, or changes it back. */
+/* Changes the connection, or restores it. */
 static int reload_next(void)
 {
 	static int changed;
@@ -173,7 +173,7 @@ KAFKA_TEST(threads_and_reloads, "handles outlive reloads",
 	return AST_TEST_PASS;
 }
 
-/* Gets, uses and releases handles; gives how often that went wrong. */
+/* Gets, uses and releases handles; returns the number of failures. */
 static void *handles_run(void *data)
 {
 	const char *topic = data;

@@ -50,7 +50,7 @@ KAFKA_TEST(ensure_makes, "a topic is made once",
 	return AST_TEST_PASS;
 }
 
-/* More replicas than there are brokers anywhere: whether a topic is there can be asked with it without making it. */
+/* More replicas than any brokers: a request with this number tests a topic's existence and creates none. */
 #define TOO_MANY_REPLICAS 1000
 
 KAFKA_TEST(ensure_refused, "what must be refused is refused",

@@ -7,14 +7,14 @@
 
 /*! \file
  *
- * \brief What was produced is what comes.
+ * \brief The callback gets the produced record.
  */
 
 #include "asterisk.h"
 
 #include "kit.h"
 
-/* NULL and "" apart: 0 when a text of a message is the one that was produced. */
+/* 0 if a text of a message equals the produced one; NULL and "" differ. */
 static int differs(const char *got, size_t got_length, const char *want, size_t want_length)
 {
 	return !got != !want || got_length != want_length || (want && memcmp(got, want, want_length));
@@ -42,7 +42,7 @@ static int produce_apart(struct ast_kafka_producer *producer, const char *topic)
 	return refused;
 }
 
-/* The number of the first message that is not as it was produced, -1 when all are. */
+/* The number of the first changed message, -1 = none. */
 static int not_apart(struct inbox *inbox)
 {
 	size_t i;
@@ -146,7 +146,8 @@ KAFKA_TEST(trip_keys, "a key keeps its partition and its order",
 
 #define HEADERS_MOST 1000
 
-/* Produces one record with so many headers, alternating empty, short and long values, one name for all that are odd. */
+/* Produces one record with that many headers: alternating empty, short and long values, one name for all odd
+ * headers. */
 static int produce_with_headers(struct ast_kafka_producer *producer, const char *topic, int count)
 {
 	struct ast_kafka_header *headers = ast_calloc(count + 1, sizeof(*headers));
@@ -161,7 +162,7 @@ static int produce_with_headers(struct ast_kafka_producer *producer, const char 
 		headers[i] = (struct ast_kafka_header) { names[i], values[i] };
 	}
 	res = ast_kafka_produce_hdrs(producer, topic, "k", "v", 1, headers, count);
-	/* What the caller had is gone at once. */
+	/* The caller may free its memory at once. */
 	memset(names, 'x', count * sizeof(*names));
 	memset(values, 'x', count * sizeof(*values));
 	ast_free(headers);
@@ -170,7 +171,7 @@ static int produce_with_headers(struct ast_kafka_producer *producer, const char 
 	return res;
 }
 
-/* The number of the first header that is not as produce_with_headers() made it, -1 when all are. */
+/* The number of the first header other than produce_with_headers() made, -1 = none. */
 static int wrong_header(const struct message *message)
 {
 	char name[16], value[256];
