@@ -73,7 +73,7 @@ var outcomes = []outcome{
 	}}, prepare: func(w *world) { w.must(os.Chown(filepath.Join(w.pbx.Dir(), "spool"), 0, 0)) }},
 	{home: home{name: "a full /dev/shm", spaces: mountSpace, confined: func(*confinedWorld) *confine.Spec {
 		return &confine.Spec{Mounts: []confine.Mount{{Kind: confine.Empty, Path: "/dev/shm", Text: "size=64k"}}}
-	}, expect: []string{`(WARNING|ERROR).*2 record\(s\) staged in memory that is lost when Asterisk is killed: there is no shared memory left`}}},
+	}, expect: []string{`(WARNING|ERROR).*\d( more)? record\(s\) staged in memory that is lost when Asterisk is killed: there is no shared memory left`}}},
 	{home: home{name: "a read-only /dev/shm", spaces: mountSpace, confined: func(*confinedWorld) *confine.Spec {
 		return &confine.Spec{Mounts: []confine.Mount{{Kind: confine.ReadOnly, Path: "/dev/shm"}}}
 	}, expect: []string{
@@ -100,6 +100,7 @@ func TestOutcomes_FaultOfTheSurroundings_Sentence(t *testing.T) {
 				w.expect(`System uptime`, "core show uptime")
 			} else {
 				w.sends("Message sent successfully")
+				w.sends("Message sent successfully") // the engine sees the first records without shared memory
 			}
 			w.must(w.pbx.Stop(pbx.Now))
 			if o.declines {

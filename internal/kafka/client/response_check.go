@@ -3,6 +3,7 @@ package client
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -354,8 +355,12 @@ func (c *responseCheck) uvarint(p []byte) (value, used int, ok bool, err error) 
 		c.word |= uint64(b&0x7f) << (7 * c.have)
 		c.have++
 		if b < 0x80 {
-			value, c.word, c.have = int(uint32(c.word)), 0, 0
-			return value, used, true, nil
+			number := uint32(c.word)
+			c.word, c.have = 0, 0
+			if uint64(number) > math.MaxInt { // on 32 bits, where it would be negative and pass every limit
+				return 0, used, false, fmt.Errorf("it claims %d", number)
+			}
+			return int(number), used, true, nil
 		}
 		if c.have == 5 || used >= c.room() {
 			return 0, used, false, fmt.Errorf("it has a number without an end")

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -135,7 +136,11 @@ func TestResponseCheck_Bombs_AreRefused(t *testing.T) {
 		l, headerTags := layoutOf(bomb.key, bomb.version)
 		c := &responseCheck{}
 		c.start(len(bomb.body), l, headerTags)
-		if err := c.feed(bomb.body); err == nil || !strings.Contains(err.Error(), bomb.want) {
+		err := c.feed(bomb.body)
+		if strconv.IntSize == 32 && err != nil && strings.Contains(err.Error(), "claims 4294967295") {
+			continue // refused before it is known what the number counts
+		}
+		if err == nil || !strings.Contains(err.Error(), bomb.want) {
 			t.Errorf("%s: %v, want %q", bomb.name, err, bomb.want)
 		}
 	}
