@@ -6,9 +6,8 @@ import (
 	"syscall"
 )
 
-// limitWords returns the limit of the kernel behind a line of the log, with its value and the remedy; empty
-// when there is none. It goes by the text, because many an error is wrapped and worded before it becomes a
-// line.
+// limitWords returns the kernel's limit behind a log line, with its value and the remedy; empty without a
+// limit. It reads the line's text, because many errors are wrapped in words before the log.
 func limitWords(text string) string {
 	var limit syscall.Rlimit
 	switch {

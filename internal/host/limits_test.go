@@ -11,8 +11,7 @@ type lastLine struct{ text string }
 
 func (l *lastLine) Log(_ Level, _ string, _ int, _, text string) { l.text = text }
 
-// TestLogf_TooManyOpenFiles_NamesLimit guards that a line about a limit of the kernel tells people what to
-// raise.
+// TestLogf_TooManyOpenFiles_NamesLimit verifies that a line about a kernel's limit names the remedy.
 func TestLogf_TooManyOpenFiles_NamesLimit(t *testing.T) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

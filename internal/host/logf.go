@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// Logf formats a line and gives it to l with the place it is called from. A nil l drops it.
+// Logf formats a line and passes it to l with the caller's file and line. A nil l drops the line.
 func Logf(l Logger, level Level, format string, args ...any) {
 	LogDepth(l, 1, level, fmt.Sprintf(format, args...))
 }
 
-// LogDepth gives l a finished line with the place depth callers above its own caller, for helpers that log on behalf
-// of their caller: 0 is the caller of LogDepth itself. A nil l drops it. Text
-// from brokers, files and callers is escaped here and nowhere else.
+// LogDepth passes a finished line to l, with the file and line of the caller at depth: 0 is the caller of
+// LogDepth. For helpers with a log line of their caller. A nil l drops the line. Text from brokers, files and
+// callers is escaped only here.
 func LogDepth(l Logger, depth int, level Level, text string) {
 	if l == nil {
 		return
@@ -24,7 +24,8 @@ func LogDepth(l Logger, depth int, level Level, text string) {
 	l.Log(level, shortFile(frame.File), frame.Line, shortFunction(frame.Function), Printable(text)+limitWords(text))
 }
 
-// shortFile keeps a source file's last folder and name: enough to find it, and nothing of the machine that built it.
+// shortFile returns a source file's last folder and name: enough to find the file, without the build
+// machine's paths.
 func shortFile(path string) string {
 	slash := strings.LastIndexByte(path, '/')
 	if slash < 0 {

@@ -11,7 +11,7 @@ import (
 	"unsafe"
 )
 
-// cachestat is the number of Linux's system call (since 6.5), the same on every architecture, and what it gives:
+// cachestat is the number and the result of Linux's system call (since 6.5), the same on every architecture:
 // include/uapi/linux/mman.h.
 const cachestat = 451
 
@@ -19,12 +19,12 @@ type cacheRange struct{ offset, length uint64 }
 
 type cacheState struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64 }
 
-// errUntold is the error of a kernel that does not say, or of a directory that is on no disk: what is written there is
-// never dirty.
+// errUntold is the error of a kernel without this call, or of a directory without a disk: its pages are never
+// dirty.
 var errUntold = errors.New("the kernel does not tell what is on the disk")
 
-// dirtyPages counts the pages below a directory, of files whose names end so, that a power cut would lose, or
-// gives errUntold.
+// dirtyPages counts the pages at risk in a power cut, of files below a directory with that suffix, or returns
+// errUntold.
 func dirtyPages(dir, suffix string) (pages uint64, err error) {
 	probe := filepath.Join(dir, "probe")
 	if err := os.WriteFile(probe, []byte("x"), 0o600); err != nil {

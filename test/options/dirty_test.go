@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestDirtyPages holds that the kernel tells what fsync does, or the row of spool_sync would see nothing.
+// TestDirtyPages verifies that the kernel reports the effect of fsync; the row of spool_sync depends on the
+// report.
 func TestDirtyPages(t *testing.T) {
 	dir := t.TempDir()
 	f, err := os.Create(filepath.Join(dir, "1.seg"))

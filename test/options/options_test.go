@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "write the document")
 
-// TestOptions holds that every row's effect is seen with its option and not seen without.
+// TestOptions verifies that every row's effect occurs with its option and not without.
 func TestOptions(t *testing.T) {
 	for i := range Rows {
 		row := &Rows[i]
@@ -25,7 +25,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestEveryOptionHasARow compares with the tables that kafka.conf is read by.
+// TestEveryOptionHasARow compares the rows with the tables of kafka.conf.
 func TestEveryOptionHasARow(t *testing.T) {
 	rows, names := map[string]bool{}, map[string]bool{}
 	for i := range Rows {
@@ -55,7 +55,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 	}
 }
 
-// TestOtherTestsAreThere holds that the tests which the document names exist.
+// TestOtherTestsAreThere verifies that the tests named in the document exist.
 func TestOtherTestsAreThere(t *testing.T) {
 	for i := range Rows {
 		folder := ""
@@ -72,7 +72,7 @@ func TestOtherTestsAreThere(t *testing.T) {
 	}
 }
 
-// mentioned says whether a file of that name, or with that word in it, is below a folder.
+// mentioned reports whether a file of that name, or with that word inside, is below a folder.
 func mentioned(t *testing.T, folder, name string) bool {
 	t.Helper()
 	found := false

@@ -10,32 +10,33 @@ import (
 	"reskafka/test/world"
 )
 
-// Row is one value of one option, and how its effect is observed.
+// Row is one value of one option, with the observation of its effect.
 type Row struct {
 	Option string
 	Value  string
-	Case   string   // tells it from other rows of the same value
+	Case   string   // distinguishes rows of the same value
 	With   []string // further lines of the section, there whether or not the option is
 
-	// Instead are the lines that take the place of the option's when its effect must not be seen; nil = none, so that
-	// the default is in force.
+	// Instead replaces the option's lines for the observation without the effect; nil = none, so the default
+	// is in force.
 	Instead []string
 	Why     string // of Instead, for the document
 
-	General bool // the option is one of [general]
+	General bool // an option of [general]
 
-	// Effect is what is observed, and Where: on the wire, in the engine's or the broker's log, or in behaviour.
+	// Effect is the observed effect, and Where its place: on the wire, in the engine's or the broker's log,
+	// or in behaviour.
 	Effect, Where string
-	// Beyond names tests elsewhere that hold the part of the effect which is not the engine's.
+	// Beyond names tests elsewhere for the effect's part outside the engine.
 	Beyond string
 
-	// Apache says that the observation is made with Apache Kafka too; Logged is what its log of requests then holds, a
-	// regular expression.
+	// Apache: the observation is made with Apache Kafka too. Logged is a regular expression for a line in its
+	// log of requests then.
 	Apache bool
 	Logged string
 
-	prepare func(w *World) []kfake.Opt // makes what the values name and says how the embedded broker is to be
-	holds   func(w *World) error       // nil when the effect was seen, *unseen when it was not
+	prepare func(w *World) []kfake.Opt // makes the objects of the values and returns the embedded broker's options
+	holds   func(w *World) error       // nil for a seen effect, *unseen for a missing one
 }
 
 // Name is the row's in a test's name.
@@ -58,8 +59,8 @@ func join(parts ...[]Row) []Row {
 	return all
 }
 
-// observe makes the row's observation once. makeBroker starts or gives the broker; given says whether the option's own
-// line is in the file.
+// observe makes the row's observation once. makeBroker starts or returns the broker; given: the file has the
+// option's own line.
 func (r *Row) observe(t testing.TB, makeBroker MakeBroker, topic string, given bool) error {
 	vars := map[string]string{"group": "group-of-" + topic}
 	draft := &World{World: &world.World{TB: t}, vars: vars} // there is no broker yet
@@ -91,10 +92,10 @@ func (r *Row) observe(t testing.TB, makeBroker MakeBroker, topic string, given b
 	return err
 }
 
-// topics numbers the topics, so that rows can share a broker.
+// topics numbers the topics, so rows can share a broker.
 var topics atomic.Int64
 
-// Check holds that the row's effect is seen with the option and is not seen without.
+// Check verifies that the row's effect occurs with the option and not without.
 func (r *Row) Check(t *testing.T, makeBroker MakeBroker, parallel bool) {
 	for _, given := range []bool{true, false} {
 		name := map[bool]string{true: "given", false: "ignored"}[given]

@@ -36,7 +36,7 @@ var consumerRows = []Row{
 			if _, err := w.subscribe("tested", func(m consume.Message) { messages <- string(m.Value) }); err != nil {
 				return err
 			}
-			// Where a consumer begins is settled once it has asked for offsets; what comes after that it gets either way.
+			// The first request for offsets fixes a consumer's beginning; later records arrive in both cases.
 			if _, err := w.request("tested", kmsg.Fetch); err != nil {
 				return err
 			}
@@ -163,7 +163,7 @@ var consumerRows = []Row{
 	},
 }
 
-// join subscribes and gives the request by which the member joins its group.
+// join subscribes and returns the member's request to join its group.
 func (w *World) join() (*kmsg.JoinGroupRequest, error) {
 	if err := w.configure(); err != nil {
 		return nil, err

@@ -9,10 +9,10 @@ import (
 	"reskafka/test/world"
 )
 
-// silent are the contexts that have no counterpart here.
+// silent are the contexts without a counterpart here.
 var silent = []string{"interceptor", "plugin", "mock", "telemetry"}
 
-// debugRows has one for each of librdkafka's contexts.
+// debugRows has a row for each of librdkafka's contexts.
 func debugRows() []Row {
 	var contexts []string
 	for _, section := range config.KafkaFile.Sections {
@@ -52,7 +52,7 @@ func debugRows() []Row {
 	return rows
 }
 
-// debugLines does all there is to do with a connection and looks at the contexts of what the debug log then holds.
+// debugLines uses every part of a connection and compares the contexts in the debug log.
 func (w *World) debugLines(context string, contexts []string) error {
 	if _, err := w.delivered("one"); err != nil {
 		return err

@@ -207,7 +207,7 @@ var networkRows = []Row{
 	},
 }
 
-// delivers says whether a record gets to the broker.
+// delivers reports whether a record reaches the broker.
 func delivers(w *World) error {
 	s, err := w.produce("one")
 	if err != nil {
@@ -222,8 +222,8 @@ func delivers(w *World) error {
 	return nil
 }
 
-// sooner says whether of the connection "tested" and another, both of which produce one record, the first has a line
-// with that text in the log earlier.
+// sooner reports whether "tested" has a line with that text in the log earlier than another connection; both
+// produce one record.
 func (w *World) sooner(text, other string) error {
 	if err := w.configure(section("other", other)); err != nil {
 		return err
@@ -245,10 +245,10 @@ func (w *World) sooner(text, other string) error {
 	return nil
 }
 
-// server is a broker that never answers.
+// server is a broker without answers.
 type server struct {
 	address string
-	ended   chan string // client ids, in the order in which they closed their connections
+	ended   chan string // client ids, in the order of their closed connections
 
 	listener net.Listener
 	mtx      sync.Mutex
@@ -257,7 +257,7 @@ type server struct {
 	all      sync.WaitGroup
 }
 
-// newServer starts one that does with its connections what serve does, until the test's end.
+// newServer starts a server with serve for its connections, until the test's end.
 func newServer(w *World, serve func(*server)) *server {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -284,7 +284,7 @@ func (s *server) times() []time.Time {
 	return append([]time.Time{}, s.called...)
 }
 
-// closeAtOnce takes connections and closes them.
+// closeAtOnce accepts and closes connections.
 func (s *server) closeAtOnce() {
 	for conn, err := s.listener.Accept(); err == nil; conn, err = s.listener.Accept() {
 		s.mtx.Lock()
@@ -294,7 +294,7 @@ func (s *server) closeAtOnce() {
 	}
 }
 
-// waitForTheirEnd takes connections and their requests and notes who gives up.
+// waitForTheirEnd accepts connections and requests, and notes each client's end.
 func (s *server) waitForTheirEnd() {
 	for conn, err := s.listener.Accept(); err == nil; conn, err = s.listener.Accept() {
 		s.mtx.Lock()

@@ -146,8 +146,8 @@ var producerRows = []Row{
 	},
 }
 
-// many produces so many records with values of that size and waits until they are acknowledged. They go into the
-// client while its first request is under way, so that batches become as large as they may be.
+// many produces that many records with values of that size and waits for their acknowledgement. The records
+// enter the client during its first request, so batches grow to their limit.
 func (w *World) many(count, size int) (*Stage, error) {
 	var values []string
 	for range count {
@@ -170,7 +170,7 @@ func (w *World) many(count, size int) (*Stage, error) {
 	return s, err
 }
 
-// eachBatch looks at every batch that a connection has sent.
+// eachBatch visits every batch sent by a connection.
 func (w *World) eachBatch(client string, look func(kmsg.RecordBatch) error) error {
 	some := false
 	for _, r := range w.Wire.Seen(func(r wire.Request) bool { return r.Client == client && kmsg.Key(r.Key()) == kmsg.Produce }) {
@@ -226,7 +226,7 @@ func codecRow(name string, attribute int16) Row {
 	}
 }
 
-// levelRow compares with a connection that has the codec's default level.
+// levelRow compares with the codec's default level.
 func levelRow(codec, level string, smaller bool) Row {
 	than := map[bool]string{true: "smaller", false: "larger"}[smaller]
 	return Row{

@@ -12,7 +12,7 @@ import (
 	"reskafka/test/apache"
 )
 
-// What the brokers of these rows expect.
+// The login data at the brokers of these rows.
 const (
 	user     = "asterisk"
 	password = "correct-horse"
@@ -121,7 +121,7 @@ func mechanismRow(mechanism, other string) Row {
 	}
 }
 
-// login makes a broker want one, by any of the mechanisms.
+// login makes a broker require a login, by any of the mechanisms.
 func login(mechanisms ...string) []kfake.Opt {
 	options := []kfake.Opt{kfake.EnableSASL()}
 	for _, mechanism := range mechanisms {
@@ -130,7 +130,7 @@ func login(mechanisms ...string) []kfake.Opt {
 	return options
 }
 
-// encrypted makes a broker speak TLS, and files for its clients.
+// encrypted makes a broker use TLS, and files for its clients.
 func encrypted(w *World, clients tls.ClientAuthType) []kfake.Opt {
 	return flawed(w, clients, apache.NoFlaw)
 }

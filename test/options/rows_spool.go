@@ -24,7 +24,7 @@ import (
 	"reskafka/test/world"
 )
 
-// needle is a value that no other file holds.
+// needle is a value unique among all files.
 const needle = "needle 6f1d0e52"
 
 // spoolRows are observed while the broker refuses every record for now, in a directory of the observation's own.
@@ -85,7 +85,7 @@ var spoolRows = []Row{
 			if w.account().Spooled == overfillRecords {
 				return unseenf("all is on disk")
 			}
-			if size := w.sizeOf("$spool"); size > 1<<20+4<<10 { // what notes down how far it got comes on top
+			if size := w.sizeOf("$spool"); size > 1<<20+4<<10 { // the allowance is for the record of progress
 				return fmt.Errorf("%d bytes are on disk", size)
 			}
 			return nil
@@ -158,7 +158,7 @@ var spoolRows = []Row{
 	},
 }
 
-// flushed stops the engine and has the broker take records two seconds later, when the time that there is by default is over.
+// flushed stops the engine; the broker takes records two seconds later, after the default time.
 func flushed(w *World) error {
 	accept := w.refuse()
 	if _, err := w.produce("one"); err != nil {
@@ -186,13 +186,13 @@ func flushed(w *World) error {
 	return nil
 }
 
-// spoolDir makes the directories that rows name.
+// spoolDir makes the directories named in rows.
 func spoolDir(w *World) []kfake.Opt {
 	w.vars["spool"], w.vars["elsewhere"] = w.TempDir(), w.TempDir()
 	return nil
 }
 
-// leaveTwoHoursAgo leaves a record in the spool as an earlier boot of the machine stored it.
+// leaveTwoHoursAgo leaves a record in the spool as from an earlier boot of the machine.
 func (w *World) leaveTwoHoursAgo() error {
 	then := time.Now().Add(-2 * time.Hour)
 	earlier := &spool.Clock{Wall: func() time.Time { return then }, Uptime: func() time.Duration { return time.Minute }, Boot: 42}
@@ -217,10 +217,10 @@ func (w *World) refuse() (accept func()) {
 	return func() { accepting.Store(true) }
 }
 
-// manyAttempts take some seconds, because there is a wait before each: what happens at once has happened by then.
+// manyAttempts take some seconds, because each waits before: every immediate effect has occurred by then.
 const manyAttempts = 24
 
-// attempts counts the batches that were sent so far.
+// attempts counts the batches sent so far.
 func (w *World) attempts() int {
 	return len(w.Wire.Seen(func(r wire.Request) bool { return kmsg.Key(r.Key()) == kmsg.Produce }))
 }
@@ -242,7 +242,7 @@ func dropped(c account.Account) (n uint64) {
 	return n
 }
 
-// outOfTime produces a record that the broker refuses, and waits until it is dropped or on disk.
+// outOfTime produces a record refused by the broker, and waits until the record is dropped or on disk.
 func (w *World) outOfTime() (account.Account, error) {
 	if _, err := w.produce(needle); err != nil {
 		return account.Account{}, err
@@ -254,8 +254,8 @@ func (w *World) outOfTime() (account.Account, error) {
 	return w.account(), err
 }
 
-// found produces a record and waits until a file below the directory here holds it; one below elsewhere, or many
-// attempts without either, are the effect's absence. Empty = there is no elsewhere.
+// found produces a record and waits until a file below the directory here has it. A file below elsewhere, or
+// many attempts without either, means no effect. Empty = no elsewhere.
 func (w *World) found(here, elsewhere string) error {
 	if _, err := w.produce(needle); err != nil {
 		return err
@@ -274,7 +274,7 @@ func (w *World) found(here, elsewhere string) error {
 	return nil
 }
 
-// holdsNeedle says whether a file below a directory that a row names holds the needle.
+// holdsNeedle reports whether a file below a row's directory has the needle.
 func (w *World) holdsNeedle(dir string) bool {
 	found := false
 	w.eachFile(dir, func(path string) {
@@ -284,7 +284,7 @@ func (w *World) holdsNeedle(dir string) bool {
 	return found
 }
 
-// sizeOf adds up the files below a directory that a row names.
+// sizeOf adds up the files below a row's directory.
 func (w *World) sizeOf(dir string) int64 {
 	total := int64(0)
 	w.eachFile(dir, func(path string) {
@@ -295,7 +295,7 @@ func (w *World) sizeOf(dir string) int64 {
 	return total
 }
 
-// eachFile walks a directory that may change meanwhile.
+// eachFile walks a directory; the directory may change meanwhile.
 func (w *World) eachFile(dir string, do func(path string)) {
 	_ = filepath.WalkDir(os.Expand(dir, w.value), func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.Type().IsRegular() {
@@ -305,11 +305,11 @@ func (w *World) eachFile(dir string, do func(path string)) {
 	})
 }
 
-// overfillRecords of overfillBytes are eight times what spool_max_mbytes = 1 allows, and more than the part of them that
-// may be in memory as well as on disk.
+// overfillRecords of overfillBytes are eight times the limit spool_max_mbytes = 1, and more than the part
+// both in memory and on disk.
 const overfillRecords, overfillBytes = 2000, 4 << 10
 
-// overfill produces more than a megabyte and waits until so, or until the spool says that it is full.
+// overfill produces more than a megabyte and waits for so, or for a full spool.
 func (w *World) overfill(so func(account.Account) bool) error {
 	w.refuse()
 	if err := w.configure(); err != nil {

@@ -1,7 +1,7 @@
-// Package options holds every option of kafka.conf to an effect that somebody outside can see: on the wire, in the
-// broker's log or in how the engine behaves. Rows is the table; each row's observation is made twice, with the option's
-// line in the file, when it must be seen, and without it, which is what ignoring the option would come to, when it must
-// not. documentation/options-tested.md is made from the table.
+// Package options verifies an effect visible outside for every option of kafka.conf: on the wire, in the
+// broker's log or in the engine's behaviour. Rows is the table. Each row's observation is made twice: with
+// the option's line in the file the effect must occur, and without the line, as for an ignored option, the
+// effect must be absent. documentation/options-tested.md is generated from the table.
 package options
 
 import (
@@ -22,43 +22,43 @@ import (
 	"reskafka/test/world"
 )
 
-// patience is how long an observation waits for what must happen; it is reached only by a failing one.
+// patience is the limit of an observation's wait; only a failing observation reaches the limit.
 const patience = 60 * time.Second
 
-// unseen is the error of an observation that came to its end without the effect. Any other error, a broker that does not
-// start or something that never comes, says nothing about the option.
+// unseen is the error of a complete observation without the effect. Any other error, such as a failed start
+// of the broker, says nothing about the option.
 type unseen struct{ text string }
 
 func (e *unseen) Error() string { return e.text }
 
 func unseenf(format string, args ...any) error { return &unseen{fmt.Sprintf(format, args...)} }
 
-// World is what one observation happens in: a broker, what reaches it, and an engine with the connection "tested" and
-// whatever others the observation adds.
+// World is the environment of one observation: a broker, its clients, and an engine with the connection
+// "tested" and further connections of the observation.
 type World struct {
 	*world.World
 	Wire    *wire.Wire
-	Brokers string            // what the option brokers is
+	Brokers string            // the value of the option brokers
 	Kafka   *kfake.Cluster    // nil for Apache Kafka
-	vars    map[string]string // what $name stands for in a row's lines
-	shown   <-chan string     // whose certificates the broker was shown
+	vars    map[string]string // the values of $name in a row's lines
+	shown   <-chan string     // certificates presented to the broker
 
 	general []string // lines of section [general]
 	tested  []string // lines of section [tested], without brokers and type
 }
 
-// Broker is what one observation is made with.
+// Broker is the broker of one observation.
 type Broker struct {
 	Wire    *wire.Wire // fresh
 	Address string
 	Kafka   *kfake.Cluster // nil for Apache Kafka
 
-	// Logged waits for a line of the broker's log, of which it has written nothing about the observation before; nil
-	// where there is no log.
+	// Logged waits for a new line of the broker's log; nil without a log.
 	Logged func(ctx context.Context, pattern string) error
 }
 
-// MakeBroker gives a broker that has the topic, with one partition and no records. Options are for the embedded one.
+// MakeBroker returns a broker with the topic, one partition and no records. Options are for the embedded
+// broker.
 type MakeBroker func(t testing.TB, topic string, options ...kfake.Opt) *Broker
 
 // Fake starts an embedded broker.
@@ -72,7 +72,7 @@ func Fake(t testing.TB, topic string, options ...kfake.Opt) *Broker {
 		}
 		return watched.Listen(l), nil
 	}
-	// Groups may have the session timeouts that tests have time for.
+	// Groups may have the short session timeouts of tests.
 	cluster, err := kfake.NewCluster(append([]kfake.Opt{
 		kfake.NumBrokers(1), kfake.ListenFn(listen), kfake.SeedTopics(1, topic), kfake.GroupMinSessionTimeout(time.Second),
 	}, options...)...)
@@ -83,12 +83,12 @@ func Fake(t testing.TB, topic string, options ...kfake.Opt) *Broker {
 	return &Broker{Wire: watched, Address: cluster.ListenAddrs()[0], Kafka: cluster}
 }
 
-// newWorld starts an engine that the test's end stops.
+// newWorld starts an engine for the time of the test.
 func newWorld(t testing.TB, broker *Broker, topic string) *World {
 	return &World{World: world.New(t, topic, "", patience), Wire: broker.Wire, Brokers: broker.Address, Kafka: broker.Kafka}
 }
 
-// configure puts a configuration in force: the connection "tested", and other sections as they are given.
+// configure puts a configuration in force: the connection "tested", and the other sections.
 func (w *World) configure(others ...string) error {
 	tested := append([]string{"[tested]"}, w.tested...)
 	text := strings.Join(append([]string{"[general]"}, w.general...), "\n") + "\n" + strings.Join(tested, "\n") + "\n" +
@@ -99,7 +99,7 @@ func (w *World) configure(others ...string) error {
 	return nil
 }
 
-// value is what $name stands for in a row.
+// value returns the value of $name in a row.
 func (w *World) value(name string) string {
 	if name == "brokers" {
 		return w.Brokers
@@ -113,7 +113,7 @@ func section(name string, lines ...string) string {
 	return strings.Join(lines, "\n")
 }
 
-// produce configures, opens the producer of "tested" and hands it records with values.
+// produce configures, opens the producer of "tested" and stages records with values.
 func (w *World) produce(values ...string) (*Stage, error) {
 	if err := w.configure(); err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (w *World) produce(values ...string) (*Stage, error) {
 	return s, err
 }
 
-// delivered is produce, and waits until every record has its outcome.
+// delivered is produce with a wait for every record's outcome.
 func (w *World) delivered(values ...string) (*Stage, error) {
 	s, err := w.produce(values...)
 	if err == nil {
@@ -149,7 +149,7 @@ func (w *World) open(name string) (*Stage, error) {
 	return &Stage{p, w}, nil
 }
 
-// delivered waits until the records put so far are acknowledged; a broker that cannot be used is the effect's absence.
+// delivered waits until the records put so far are acknowledged; an unusable broker means no effect.
 func (s *Stage) delivered() error {
 	err := s.w.Until("the record has its outcome or the broker fails", func() bool {
 		return s.HeldFrames.Load() == 0 || len(s.w.Log.With("connection tested: broker ")) > 0
@@ -174,7 +174,7 @@ func (w *World) subscribe(name string, callback func(consume.Message)) (*world.S
 	return s, nil
 }
 
-// isUnseen says whether an observation ended without the effect.
+// isUnseen reports whether an observation ended without the effect.
 func isUnseen(err error) bool {
 	_, ok := errors.AsType[*unseen](err)
 	return ok
