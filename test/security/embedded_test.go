@@ -14,8 +14,8 @@ import (
 	"reskafka/test/apache"
 )
 
-// startEmbedded starts an embedded broker for every listener that such a broker can be: it has one only, offers all
-// mechanisms, and ends a connection without a word where Apache's says that a password is wrong.
+// startEmbedded starts an embedded broker for every possible listener: an embedded broker has one listener
+// and all mechanisms, and closes a connection silently, while Apache's reports a wrong password.
 func startEmbedded(t *testing.T) *site {
 	t.Helper()
 	s := &site{name: "embedded", files: filepath.Join(t.TempDir(), "files"), fakes: map[string]*kfake.Cluster{}}
@@ -71,7 +71,7 @@ func (s *site) roots() *x509.CertPool {
 	return pool
 }
 
-// admission are the options of an independent client that gets in at a listener.
+// admission returns the options of an independent client with access to a listener.
 func (s *site) admission(t *testing.T, listener string) []kgo.Opt {
 	t.Helper()
 	var options []kgo.Opt
@@ -86,7 +86,7 @@ func (s *site) admission(t *testing.T, listener string) []kgo.Opt {
 			}
 			options = append(options, kgo.DialTLSConfig(&tls.Config{
 				RootCAs: s.roots(), Certificates: []tls.Certificate{keyPair(t, pair)},
-				InsecureSkipVerify: l.Flaw != apache.NoFlaw, // it is the engine's checks that are tested
+				InsecureSkipVerify: l.Flaw != apache.NoFlaw, // the test is for the engine's checks
 			}))
 		}
 		if strings.HasPrefix(l.Protocol, "SASL") {

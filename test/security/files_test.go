@@ -8,7 +8,7 @@ import (
 	"reskafka/internal/config/configtest"
 )
 
-// reconfigure tries options that are wrong and notes what the log says.
+// reconfigure tries wrong options and notes the log lines.
 func (s *scene) reconfigure(what, options string) {
 	s.Helper()
 	if err := s.engine.Configure(configtest.Read(s.text(options))); err == nil {
@@ -17,8 +17,8 @@ func (s *scene) reconfigure(what, options string) {
 	s.note(what, 1)
 }
 
-// filesRefused has a reload bring mistakes in the files of a connection that works. Nothing changes until they are put
-// right; then the connection shows the certificate.
+// filesRefused reloads with mistakes in the files of a working connection. Nothing changes before the
+// corrections; then the connection presents the certificate.
 func filesRefused(t *testing.T, at *site) {
 	s := newScene(t, at, "SSL")
 	at.createTopic(t, s.topic)
@@ -58,7 +58,7 @@ func filesRefused(t *testing.T, at *site) {
 	s.golden()
 }
 
-// fileGone has a file go between the load and the first use: the producer comes as soon as it is back.
+// fileGone removes a file between the load and the first use: the producer comes after the file's return.
 func fileGone(t *testing.T, at *site) {
 	s := newScene(t, at, "SSL")
 	at.createTopic(t, s.topic)

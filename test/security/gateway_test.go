@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// gateway passes connections on to a broker's listener. It counts them and can be led elsewhere, as when the right
-// listener comes up at a port.
+// gateway passes connections on to a broker's listener. It counts them and can change the listener.
 type gateway struct {
 	listener net.Listener
 
@@ -51,7 +50,7 @@ func (g *gateway) serve() {
 	}
 }
 
-// pass copies both ways until one side has ended, and ends the other with it.
+// pass copies both ways until one side ends, and ends the other side too.
 func (g *gateway) pass(client net.Conn, to string) {
 	broker, err := net.Dial("tcp", to)
 	if err != nil {
@@ -98,7 +97,7 @@ func (g *gateway) lead(to string) {
 	g.to = to
 }
 
-// connections is how many there have been, with what is closed at the next one.
+// connections returns the number of connections, and a channel closed at the next one.
 func (g *gateway) connections() (int, <-chan struct{}) {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()

@@ -16,7 +16,7 @@ import (
 // asBob are the options of the user who may do nothing.
 var asBob = "security_protocol = sasl_plaintext, " + plain + login("bob")
 
-// denied waits until the broker has denied bob so many more requests about a resource, and says so in its log.
+// denied waits until the broker has denied that many more of bob's requests for a resource, by its log.
 func (s *scene) denied(resource string, more int) {
 	s.Helper()
 	count := func() int {
@@ -41,7 +41,7 @@ func (s *scene) denied(resource string, more int) {
 	}
 }
 
-// waitVisible waits until bob may see a topic: rights take their time to reach the broker, and nobody tells.
+// waitVisible waits until bob may see a topic: rights reach the broker late and without notice.
 func (s *scene) waitVisible() {
 	s.Helper()
 	bob := kadm.NewClient(s.site.client(s.T, s.site.address("SASL_PLAINTEXT"),
@@ -60,8 +60,8 @@ func (s *scene) waitVisible() {
 	}
 }
 
-// topicRefused has bob produce to a topic and consume it without the right to. What he may do at first decides at which
-// request he is refused. Records wait for the right, and then arrive.
+// topicRefused makes bob produce to a topic and consume it without the right. His first rights decide the
+// refused request. Records wait for the right, and then arrive.
 func topicRefused(before ...kadm.ACLOperation) func(*testing.T, *site) {
 	return func(t *testing.T, at *site) {
 		s := newScene(t, at, "SASL_PLAINTEXT")

@@ -42,7 +42,7 @@ func (l *lines) Log(level host.Level, _ string, _ int, _, text string) {
 	l.grown = make(chan struct{})
 }
 
-// loud are the lines an administrator sees, those above the debug level, with what is closed at the next line.
+// loud returns the lines for an administrator, above the debug level, and a channel closed at the next line.
 func (l *lines) loud() ([]line, <-chan struct{}) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -55,8 +55,8 @@ type progress struct{ delivered atomic.Uint64 }
 func (p *progress) Delivered() uint64 { return p.delivered.Load() }
 func (p *progress) Hurry(bool)        {}
 
-// scene is an engine with one connection, "one", whose brokers are a gateway to a listener of a site. What it does and
-// what the log says is noted down and held against a golden file.
+// scene is an engine with one connection, "one", through a gateway to a site's listener. The scene notes its
+// actions and the log lines and compares them with a golden file.
 type scene struct {
 	*testing.T
 	site     *site
@@ -68,7 +68,7 @@ type scene struct {
 	held     held.Count // frames
 	id       uint64
 	log      *lines
-	noted    int // loud lines that are in the notes
+	noted    int // loud lines in the notes
 	notes    strings.Builder
 	received chan string
 	topic    string
@@ -97,7 +97,7 @@ func newScene(t *testing.T, s *site, listener string) *scene {
 	return sc
 }
 
-// noSecrets fails when a password is in a line, whatever its level. All scenes have the client log all it can.
+// noSecrets fails on a password in any line, of any level. All scenes have the client's full log.
 func (s *scene) noSecrets() {
 	s.log.mtx.Lock()
 	defer s.log.mtx.Unlock()
@@ -108,7 +108,8 @@ func (s *scene) noSecrets() {
 	}
 }
 
-// text is a kafka.conf with the connection. @ in options is the folder of the client's files, # that of the case.
+// text returns a kafka.conf with the connection. @ in options is the folder of the client's files, # that of
+// the case.
 func (s *scene) text(options string) string {
 	options = strings.NewReplacer("@", s.site.files, "#", s.dir).Replace(options)
 	return "[one]\ntype = connection\nbrokers = " + s.brokers + "\ngroup_id = " + s.group + "\n" +
@@ -148,7 +149,7 @@ func (s *scene) put(value string) {
 // settled waits until every record has its outcome.
 func (s *scene) settled() {
 	s.Helper()
-	for s.held.Load() != 0 { // of which nobody is told
+	for s.held.Load() != 0 { // without a notice
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-s.ctx.Done():
@@ -208,8 +209,7 @@ func (s *scene) testSend(message string) string {
 	return "Message sent successfully"
 }
 
-// sendUntilSent repeats `kafka test send` until it succeeds. On a machine with much else to do a message may take longer
-// than it has.
+// sendUntilSent repeats `kafka test send` until it succeeds: a busy machine may exceed the message's time.
 func (s *scene) sendUntilSent() {
 	s.Helper()
 	for s.testSend("sent") != "Message sent successfully" {
@@ -233,7 +233,7 @@ func (s *scene) makeUntilMade() {
 	}
 }
 
-// attempts waits for so many more connections.
+// attempts waits for that many more connections.
 func (s *scene) attempts(more int) {
 	s.Helper()
 	for begun, _ := s.gateway.connections(); ; {
@@ -249,8 +249,8 @@ func (s *scene) attempts(more int) {
 	}
 }
 
-// note notes what is done, then the lines since the last note, once there are that many. Lines that come from several
-// goroutines have no order.
+// note notes the action, then the new lines, after at least that many. Lines of several goroutines have no
+// order.
 func (s *scene) note(what string, least int) {
 	s.Helper()
 	for {
@@ -270,8 +270,8 @@ func (s *scene) note(what string, least int) {
 	}
 }
 
-// toNote leaves out lines that come or not as time goes by: one again after half a minute, with the number it stands
-// for, which no line may do more often than that, and what took too long on a machine with much else to do.
+// toNote leaves out lines that depend on time: repetitions after half a minute, with their number, at most
+// one for each half minute, and time-outs of a busy machine.
 func (s *scene) toNote(some []line) []string {
 	s.Helper()
 	var texts []string
@@ -290,7 +290,7 @@ func (s *scene) toNote(some []line) []string {
 	for base, n := range repeats {
 		most := int(time.Since(s.began) / (30 * time.Second))
 		if moreRecords.MatchString(base) {
-			most = 2*most + 2 // one when it is quiet for a moment, and when the engine ends
+			most = 2*most + 2 // one in a quiet moment, and one at the engine's end
 		}
 		if n > most {
 			s.Errorf("%d times in %v: %s", n, time.Since(s.began), base)
@@ -299,7 +299,7 @@ func (s *scene) toNote(some []line) []string {
 	return texts
 }
 
-// answer notes an answer that is no line.
+// answer notes an answer outside the log.
 func (s *scene) answer(what, text string) {
 	fmt.Fprintf(&s.notes, "# %s\n%s\n", what, s.normal(line{host.Notice, text})[len("NOTICE "):])
 }
@@ -317,7 +317,7 @@ var (
 	loopback    = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 )
 
-// normal is a line as it is the same everywhere.
+// normal returns a line without its variable parts.
 func (s *scene) normal(one line) string {
 	text := strings.NewReplacer(s.gateway.address(), "BROKER:9092", s.site.files, "FILES", s.dir, "FOLDER").Replace(one.text)
 	text = moreTries.ReplaceAllString(text, "")

@@ -1,8 +1,9 @@
-// Package security holds the engine's protocols, logins and certificates against Apache Kafka: what works, what goes
-// wrong with a line that says how, and that it goes on by itself or with a reload once that is put right. Everything but
-// C and Asterisk is real: a kafka.conf as text, the engine, the client, a broker with a listener for each case.
+// Package security tests the engine's protocols, logins and certificates with Apache Kafka: success, failure
+// with a line that names the cause, and recovery by itself or by a reload after the correction. Everything
+// but C and Asterisk is real: a kafka.conf as text, the engine, the client, a broker with a listener for each
+// case.
 //
-// It needs RES_KAFKA_APACHE, as scripts/test sets it, and RES_KAFKA_ROOT for kcat.
+// It needs RES_KAFKA_APACHE, set by scripts/test, and RES_KAFKA_ROOT for kcat.
 package security
 
 import (
@@ -21,15 +22,15 @@ import (
 // trouble is a mistake in the configuration of one side.
 type trouble struct {
 	name     string
-	listener string // that the connection leads to
+	listener string // of the connection
 	options  string // of the connection
 	prepare  func(*scene)
 
-	heal   func(*scene) // puts it right at the broker's side or in a file
-	reload string       // options that are then put in force; empty = it heals by itself
-	leads  string       // the listener that the connection leads to in the end, if it is another
+	heal   func(*scene) // corrects the broker's side or a file
+	reload string       // corrected options; empty = no reload is needed
+	leads  string       // the connection's last listener, if different
 
-	embedded bool // the embedded broker can do it too, in the same way
+	embedded bool // possible with the embedded broker, with the same result
 }
 
 const (
@@ -44,7 +45,7 @@ func login(user string) string {
 	return "sasl_username = " + user + ", sasl_password = " + password(user)
 }
 
-// place copies one of the site's files into the folder of the case, over what is there.
+// place copies one of the site's files into the folder of the case, over an existing file.
 func (s *scene) place(as, file string) {
 	s.Helper()
 	text, err := os.ReadFile(filepath.Join(s.site.files, file))
@@ -153,7 +154,7 @@ func TestSecurity(t *testing.T) {
 	}
 }
 
-// cases are all of them that a site can do, by name.
+// cases returns all cases possible at a site, by name.
 func cases(embedded bool) map[string]func(*testing.T, *site) {
 	all := map[string]func(*testing.T, *site){
 		"files_refused": filesRefused,
@@ -177,7 +178,7 @@ func cases(embedded bool) map[string]func(*testing.T, *site) {
 	return all
 }
 
-// attempted is how many connections are waited for to see that there is no flood.
+// attempted is the number of connections to wait for, as a test against a flood.
 const attempted = 10
 
 func (c *trouble) run(t *testing.T, at *site) {
@@ -206,7 +207,7 @@ func (c *trouble) run(t *testing.T, at *site) {
 		c.heal(s)
 	}
 	if c.reload != "" {
-		s.configure(c.reload) // its lines come at once or with what follows
+		s.configure(c.reload) // its lines come at once or with the next ones
 	}
 	s.settled()
 	s.receive("waited")
@@ -220,11 +221,11 @@ func (c *trouble) run(t *testing.T, at *site) {
 	s.golden()
 }
 
-// passwordChanged has the brokers' password of a user change while records flow, and change back. The topic is known by
-// then, which is when the client library by itself would give up what it holds.
+// passwordChanged changes a user's password at the brokers during traffic, and restores it. The topic is
+// known then; the client library alone would give up its records.
 func passwordChanged(t *testing.T, at *site) {
 	s := newScene(t, at, "REAUTH")
-	s.brokers = at.address("REAUTH") // the one broker is known by one address
+	s.brokers = at.address("REAUTH") // the only broker has one address
 	at.createTopic(t, s.topic)
 	s.configure("security_protocol = sasl_plaintext, " + scram2 + login("erin"))
 	s.open()
@@ -268,7 +269,7 @@ func passwordChanged(t *testing.T, at *site) {
 	}
 }
 
-// trustSites makes the authorities of all sites those of the system. Go reads them once in a process.
+// trustSites makes the authorities of all sites the system's. Go reads them once in a process.
 func trustSites(t *testing.T, sites []*site) {
 	t.Helper()
 	var all []byte

@@ -21,11 +21,11 @@ import (
 	"reskafka/test/apache"
 )
 
-// patience is how long a test waits for what must happen; it is reached only by a failing one.
+// patience is the limit of a wait; only a failing test reaches the limit.
 const patience = 90 * time.Second
 
-// listeners of every site. The last three are flawed in what their name says; at REAUTH a login is good for 3 s, after
-// which the client has to log in again on the connection it has.
+// listeners of every site. The last three have the flaw in their name; a login at REAUTH lasts 3 s, then the
+// client has to log in again on the same connection.
 var listeners = []apache.Listener{
 	apache.Plaintext, apache.SSL, apache.SASLPlaintext, apache.SASLSSL, apache.MutualTLS,
 	{Name: "SCRAM_512", Protocol: "SASL_PLAINTEXT", Mechanisms: []string{"SCRAM-SHA-512"}},
@@ -38,24 +38,24 @@ var listeners = []apache.Listener{
 // secret is part of every password and of nothing else.
 const secret = "s3cret"
 
-// password is that of a user.
+// password returns a user's password.
 func password(user string) string { return user + "-" + secret }
 
-// Who logs in: alice may do everything, bob nothing. carla's password at the brokers is another than her own and dora's
-// is not there at all, until a case puts that right; erin's changes.
+// The users: alice has all rights, bob none. The brokers have another password for carla and none for dora,
+// until a case corrects that; erin's changes.
 var (
 	users = []apache.User{{Name: "alice", Password: password("alice")}, {Name: "bob", Password: password("bob")},
 		{Name: "carla", Password: "another-" + secret}, {Name: "erin", Password: password("erin")}}
 	superUsers = []string{"alice", "carla", "dora", "erin", "CN=client"}
 )
 
-// site is one Kafka to test against: Apache's, or embedded brokers.
+// site is one Kafka under test: Apache's, or embedded brokers.
 type site struct {
 	*apache.Cluster                           // nil = embedded
 	fakes           map[string]*kfake.Cluster // the embedded brokers, one for each listener
 	name            string
 	authority       *apache.Authority // who signed the brokers' certificates
-	files           string            // a folder with what clients need, see layOut
+	files           string            // a folder with the clients' files, see layOut
 	admin           *kadm.Client
 }
 
@@ -67,7 +67,7 @@ func (s *site) address(listener string) string {
 	return s.Address(1, listener)
 }
 
-// folder is a new folder with nothing in it.
+// folder creates an empty folder.
 func folder(t *testing.T, path string) string {
 	t.Helper()
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -95,7 +95,7 @@ func startSites(t *testing.T) []*site {
 			var err error
 			if s.Cluster, err = apache.Start(ctx, apache.Config{
 				Dir: filepath.Join(dir, "cluster"), Kafka: kafka, Listeners: listeners, Users: users, SuperUsers: superUsers,
-				// With more than one, a listener shows its old certificate now and then while it gets a new one.
+				// With more than one, a listener presents its old certificate now and then during a change.
 				Properties: map[string]string{
 					"num.network.threads": "1",
 					"listener.name.reauth.scram-sha-256.connections.max.reauth.ms": "3000",
@@ -152,7 +152,7 @@ func (s *site) layOut() error {
 	return errors.Join(errs...)
 }
 
-// client is an independent client that may do everything.
+// client is an independent client with all rights.
 func (s *site) client(t *testing.T, brokers string, options ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	c, err := kgo.NewClient(append(options, kgo.SeedBrokers(brokers), kgo.MetadataMinAge(100*time.Millisecond))...)
@@ -163,8 +163,8 @@ func (s *site) client(t *testing.T, brokers string, options ...kgo.Opt) *kgo.Cli
 	return c
 }
 
-// read has an independent client read a topic until it has found all these values. Each embedded broker has records of
-// its own: those of the listener are read.
+// read reads a topic with an independent client until all these values are found. Each embedded broker has
+// its own records: read uses the listener's broker.
 func (s *site) read(t *testing.T, listener, topic string, values ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -185,7 +185,7 @@ func (s *site) read(t *testing.T, listener, topic string, values ...string) {
 	}
 }
 
-// renew gives a listener a certificate without flaw, while the broker runs.
+// renew gives a listener a correct certificate, while the broker runs.
 func (s *site) renew(t *testing.T, listener string) {
 	t.Helper()
 	pair, err := s.authority.Issue("broker", apache.NoFlaw)
@@ -195,7 +195,7 @@ func (s *site) renew(t *testing.T, listener string) {
 	if _, err := tls.X509KeyPair(pair.Certificate, pair.Key); err != nil {
 		t.Fatal(err)
 	}
-	path := s.files + "-renewed.pem" // beside the folder, which is one of authorities too and must not change
+	path := s.files + "-renewed.pem" // beside the folder: the folder of authorities must not change
 	if err := os.WriteFile(path, slices.Concat(pair.Key, pair.Certificate), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func (s *site) renew(t *testing.T, listener string) {
 	}
 }
 
-// enrol makes a password the one the brokers know of a user.
+// enrol sets a user's password at the brokers.
 func (s *site) enrol(t *testing.T, user, password string, mechanism kadm.ScramMechanism) {
 	t.Helper()
 	results, err := s.admin.AlterUserSCRAMs(t.Context(), nil, []kadm.UpsertSCRAM{
@@ -255,7 +255,7 @@ func (s *site) createTopic(t *testing.T, topic string) {
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// TestMain lets many cases run at a time: nearly all they do is wait.
+// TestMain runs many cases in parallel: most of their time is waiting.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "32"); err != nil {

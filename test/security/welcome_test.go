@@ -8,7 +8,7 @@ import (
 	"reskafka/test/pbx"
 )
 
-// welcome is every way that a connection can be secured. Records of all are read with kcat.
+// welcome has every way to secure a connection. kcat reads the records of all.
 var welcome = []struct{ name, listener, options string }{
 	{"plaintext", "PLAINTEXT", "security_protocol = plaintext"},
 	{"ssl", "SSL", "security_protocol = SSL, " + trust},
@@ -57,7 +57,7 @@ func welcomed(t *testing.T, at *site) {
 	})
 	got := map[string]int{}
 	if at.Cluster == nil {
-		return // what they consumed is all there is to see: kcat knows no way to log in here
+		return // the consumed records are the only evidence: kcat cannot log in here
 	}
 	root := os.Getenv("RES_KAFKA_ROOT")
 	if root == "" {
