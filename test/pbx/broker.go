@@ -16,23 +16,24 @@ import (
 	"time"
 )
 
-// BrokerConfig says what kind of development broker to run.
+// BrokerConfig is the configuration of a development broker.
 type BrokerConfig struct {
 	Command    string // the reskafka command
-	Dir        string // where its data and complaints go; made when it is not there
-	Ports      []int  // a broker for each; 0 = a free one; nil = one broker at a free one
-	Partitions int    // of topics that are made by being used; 0 = the broker's default
+	Dir        string // for its data and complaints; created if missing
+	Ports      []int  // a broker for each; 0 = a free port; nil = one broker at a free port
+	Partitions int    // of topics created by their first use; 0 = the broker's default
 	Swallow    bool   // records are acknowledged and not kept
-	Detach     bool   // it outlives the process that started it
+	Detach     bool   // the broker outlives its starter
 }
 
 // Broker is a running `reskafka dev-broker`.
 type Broker struct {
-	Address string // host:port, with commas between them when there are several
+	Address string // host:port, several with commas between them
 	cmd     *exec.Cmd
 }
 
-// StartBroker starts a broker and waits until it is ready. Data that an earlier one left in Dir is there again.
+// StartBroker starts a broker and waits until it is ready. It continues with the data of an earlier broker in
+// Dir.
 func StartBroker(ctx context.Context, config BrokerConfig) (*Broker, error) {
 	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the broker's directory: %w", err)
@@ -60,7 +61,7 @@ func StartBroker(ctx context.Context, config BrokerConfig) (*Broker, error) {
 	}
 	cmd := exec.Command(config.Command, args...)
 	cmd.Stderr = complaints
-	// Out of the terminal's process group, so that Ctrl-C ends whoever started the broker and that one ends the broker.
+	// Outside the terminal's process group: Ctrl-C ends the starter, and the starter ends the broker.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if config.Detach {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -82,7 +83,7 @@ func StartBroker(ctx context.Context, config BrokerConfig) (*Broker, error) {
 	return b, nil
 }
 
-// readAddress reads the line that says that the broker is ready.
+// readAddress reads the line of a ready broker.
 func readAddress(ctx context.Context, output io.ReadCloser) (string, error) {
 	stop := context.AfterFunc(ctx, func() { _ = output.Close() })
 	defer stop()
@@ -100,7 +101,7 @@ func readAddress(ctx context.Context, output io.ReadCloser) (string, error) {
 // PID is the broker's process id.
 func (b *Broker) PID() int { return b.cmd.Process.Pid }
 
-// Stop ends the broker and waits until it has ended.
+// Stop ends the broker and waits for its end.
 func (b *Broker) Stop() error {
 	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("ending the broker: %w", err)
@@ -111,7 +112,7 @@ func (b *Broker) Stop() error {
 	return nil
 }
 
-// Record is a record as kcat -J prints it.
+// Record is a record in the form of kcat -J.
 type Record struct {
 	Topic     string   `json:"topic"`
 	Partition int32    `json:"partition"`
@@ -122,8 +123,8 @@ type Record struct {
 	Payload   *string  `json:"payload"` // nil = null
 }
 
-// makeTopic asks about a topic as a producer would, which makes it, until the broker has it: a consumer does not, and
-// fails on one that is being made.
+// makeTopic requests a topic's metadata as a producer does, until the broker has created the topic: a
+// consumer creates none, and fails during a creation.
 func makeTopic(ctx context.Context, root, address, topic string) error {
 	for {
 		listed, err := Kcat(ctx, root, "-L", "-b", address, "-t", topic)
@@ -141,14 +142,14 @@ func makeTopic(ctx context.Context, root, address, topic string) error {
 	}
 }
 
-// ReadTopic has kcat read count records of a topic from its beginning, and waits for them until ctx ends. It makes the
-// topic if the broker lets it. A key or value that is not UTF-8 does not survive kcat's JSON unharmed.
+// ReadTopic reads count records of a topic from its beginning with kcat, and waits for them until ctx ends.
+// It creates the topic if the broker allows that. kcat's JSON damages a key or value other than UTF-8.
 func ReadTopic(ctx context.Context, root, address, topic string, count int) ([]Record, error) {
 	if err := makeTopic(ctx, root, address, topic); err != nil {
 		return nil, err
 	}
 	printed, err := Kcat(ctx, root, "-C", "-q", "-J", "-b", address, "-t", topic, "-o", "beginning", "-c", strconv.Itoa(count))
-	// Brokers of a cluster hear of a new topic one after the other.
+	// The brokers of a cluster learn of a new topic one after the other.
 	for err != nil && strings.Contains(err.Error(), "Unknown topic or partition") && ctx.Err() == nil {
 		printed, err = Kcat(ctx, root, "-C", "-q", "-J", "-b", address, "-t", topic, "-o", "beginning", "-c", strconv.Itoa(count))
 	}

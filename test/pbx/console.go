@@ -10,13 +10,11 @@ import (
 	"time"
 )
 
-// CLI runs one command of the Asterisk console and returns what it printed, without verbose messages. It
-// blocks until the command ends, a minute at most. A command that Asterisk does not know or that fails is
-// no error: its text says so.
+// CLI runs one command of the Asterisk console and returns its output, without verbose messages. It blocks
+// until the command's end, a minute at most. An unknown or failed command is no error: its text reports that.
 //
-// It talks to Asterisk's control socket as `asterisk -rx` does (main/asterisk.c, ast_remotecontrol and
-// netconsole), but without a process for each command: tests ask many times a second whether something has
-// happened.
+// CLI uses Asterisk's control socket as `asterisk -rx` does (main/asterisk.c, ast_remotecontrol and
+// netconsole), without a process for each command: tests poll many times a second.
 func (p *PBX) CLI(command string) (string, error) {
 	printed, err := p.ask(command)
 	if err != nil {
@@ -40,14 +38,14 @@ func (p *PBX) ask(command string) (string, error) {
 		return "", err
 	}
 	answer := bufio.NewReader(console)
-	// It says first who it is: host/pid/version.
+	// The first line is host/pid/version.
 	if _, err := answer.ReadString('\n'); err != nil {
 		return "", fmt.Errorf("hearing who answers: %w", err)
 	}
 	var printed strings.Builder
 	for {
 		line, err := answer.ReadString('\n')
-		// What a verbose message begins with (VERBOSE_MAGIC2LEVEL in logger.h) is no character of ASCII.
+		// A verbose message begins with a byte outside ASCII (VERBOSE_MAGIC2LEVEL in logger.h).
 		if line != "" && line[0] < 0x80 {
 			printed.WriteString(line)
 		}
@@ -60,8 +58,8 @@ func (p *PBX) ask(command string) (string, error) {
 	}
 }
 
-// Console is a connection to Asterisk's control socket that stays open. CLI needs a thread and a descriptor
-// of Asterisk for each command, and Asterisk may be short of both.
+// Console is an open connection to Asterisk's control socket. CLI needs a thread and a descriptor of Asterisk
+// for each command, and Asterisk may be short of both.
 type Console struct {
 	conn    net.Conn
 	reader  *bufio.Reader
@@ -83,11 +81,11 @@ func (p *PBX) OpenConsole() (*Console, error) {
 	return c, nil
 }
 
-// Run runs one command and returns what it printed, and verbose messages that came meanwhile. It blocks
-// until the command ends, a minute at most. It is not safe for concurrent use.
+// Run runs one command and returns its output, and verbose messages of that time. It blocks until the
+// command's end, a minute at most. Not safe for concurrent use.
 func (c *Console) Run(command string) (string, error) {
 	_ = c.conn.SetDeadline(time.Now().Add(cliTimeout))
-	// Nothing marks the end of an answer, so a command that does not exist follows: its answer names it.
+	// Nothing marks the end of an answer, so an unknown command follows: its answer names the command.
 	c.command++
 	end := fmt.Sprintf("end-of-command-%d", c.command)
 	for _, line := range []string{command, end} {

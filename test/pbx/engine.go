@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// EnginePID returns the process id of the engine that the module res_kafka has started, 0 when there is none.
+// EnginePID returns the process id of the engine of res_kafka, 0 for none.
 func (p *PBX) EnginePID() int {
 	children, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range children {

@@ -55,14 +55,15 @@ func (p *PBX) linkModules() error {
 	if p.config.Install == "" {
 		return nil
 	}
-	// The engine's folder: a module finds it in the modules directory. The reference of the benchmark has none.
+	// The engine's folder, searched by the module in the modules directory. The reference of the benchmark
+	// has none.
 	if err := linkFirst(dirs[:1], "res_kafka", p.path("modules")); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// moduleDirs is where modules lie: that of the installation, if there is one, then that of the root.
+// moduleDirs returns the folders of modules: the installation's, if there is one, then the root's.
 func (p *PBX) moduleDirs() ([]string, error) {
 	bases := []string{p.config.Root}
 	if p.config.Install != "" {
@@ -80,8 +81,8 @@ func (p *PBX) moduleDirs() ([]string, error) {
 	return dirs, nil
 }
 
-// linkData makes a data directory of links, because Asterisk looks for documentation in one place only: its own in
-// documentation, everybody else's in documentation/thirdparty.
+// linkData makes a data directory of links, because Asterisk searches documentation in one place only: its
+// own in documentation, everyone else's in documentation/thirdparty.
 func (p *PBX) linkData() error {
 	core := firstMatch(p.config.Root, "usr/share/asterisk/documentation/core-en_US.xml",
 		"var/lib/asterisk/documentation/core-en_US.xml")
@@ -112,7 +113,7 @@ func (p *PBX) writeConfiguration() error {
 		"cdr.conf":         "[general]\nenable = yes\n",
 		"indications.conf": "[general]\ncountry = us\n\n[us]\ndescription = tones\nringcadence = 2000,4000\ndial = 350+440\n",
 	}
-	// What the core misses aloud, so that a log without errors and warnings is one where nothing went wrong.
+	// Without these files the core logs errors; a log without errors and warnings must mean success.
 	for _, name := range []string{
 		"ccss.conf", "cel.conf", "extensions.conf", "features.conf", "manager.conf", "udptl.conf",
 	} {
@@ -137,7 +138,7 @@ func (p *PBX) asteriskConf() string {
 	} {
 		fmt.Fprintf(&text, "%s => %s\n", entry[0], p.path(entry[1]))
 	}
-	// hideconnect keeps each of our own CLI commands out of the log; verbose 1 is what a call says of itself.
+	// hideconnect keeps our own CLI commands out of the log; verbose 1 is a call's own messages.
 	options := map[string]string{"hideconnect": "yes", "nocolor": "yes", "verbose": "1"}
 	maps.Copy(options, p.config.Options)
 	text.WriteString("\n[options]\n")
@@ -147,7 +148,7 @@ func (p *PBX) asteriskConf() string {
 	return text.String()
 }
 
-// modulesConf loads with "load" and not with "require": a module that declines leaves Asterisk running.
+// modulesConf uses "load" instead of "require": Asterisk keeps running after a declined load.
 func (p *PBX) modulesConf() string {
 	var text strings.Builder
 	text.WriteString("[modules]\nautoload = no\n")
@@ -157,7 +158,7 @@ func (p *PBX) modulesConf() string {
 	return text.String()
 }
 
-// writeScripts writes what people look around with. A root without kcat leaves that one out.
+// writeScripts writes the scripts for a look around. A root without kcat has no kcat script.
 func (p *PBX) writeScripts() error {
 	argv, err := p.argv()
 	if err != nil {
@@ -187,7 +188,7 @@ func quote(words []string) string {
 	return strings.Join(quoted, " ")
 }
 
-// firstMatch is the first file under base that one of the patterns matches, or "".
+// firstMatch returns the first file under base for the patterns, or "".
 func firstMatch(base string, patterns ...string) string {
 	for _, pattern := range patterns {
 		// The only error is a malformed pattern.
@@ -198,7 +199,7 @@ func firstMatch(base string, patterns ...string) string {
 	return ""
 }
 
-// linkFirst links name in the first of dirs that has it into target.
+// linkFirst links name into target, from the first of dirs that has it.
 func linkFirst(dirs []string, name, target string) error {
 	for _, dir := range dirs {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
@@ -208,7 +209,7 @@ func linkFirst(dirs []string, name, target string) error {
 	return fmt.Errorf("no %s in %s: %w", name, strings.Join(dirs, " or "), fs.ErrNotExist)
 }
 
-// linkAll links everything in dir into target, but what is there already. A dir that does not exist is empty.
+// linkAll links everything in dir into target, except existing names. A missing dir counts as empty.
 func linkAll(dir, target string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// follower tells whoever waits that a file has grown.
+// follower reports the growth of a file.
 type follower struct {
 	path string
 
@@ -26,7 +26,7 @@ func newFollower(path string) *follower {
 	return &follower{path: path, grown: make(chan struct{})}
 }
 
-// changes is closed at the next change. Ask for it before reading the file, so that no change is missed.
+// changes is closed at the next change. Call it before a read of the file, so no change is missed.
 func (f *follower) changes() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -46,7 +46,7 @@ func (f *follower) follow() (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("watching %s: %w", f.path, err)
 	}
-	// Non-blocking and in the runtime's poller, so that closing it ends a read.
+	// Non-blocking and in the runtime's poller, so a close ends a read.
 	events := os.NewFile(uintptr(fd), "inotify")
 	if _, err := syscall.InotifyAddWatch(fd, filepath.Dir(f.path), syscall.IN_MODIFY|syscall.IN_CREATE); err != nil {
 		_ = events.Close()
@@ -70,7 +70,7 @@ func (f *follower) follow() (stop func(), err error) {
 	}, nil
 }
 
-// from reads the file from an offset on. A file that is not there is empty.
+// from reads the file from an offset on. A missing file counts as empty.
 func (f *follower) from(offset int64) (string, error) {
 	file, err := os.Open(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +87,7 @@ func (f *follower) from(offset int64) (string, error) {
 	return string(data), err
 }
 
-// LogLines is Asterisk's log so far, of all its runs, without newlines. A line that is still being written is not in it.
+// LogLines returns Asterisk's log so far, of all its runs, without newlines and without an incomplete line.
 func (p *PBX) LogLines() []string {
 	text := p.log()
 	return strings.Split(strings.TrimSuffix(text[:strings.LastIndexByte(text, '\n')+1], "\n"), "\n")
@@ -110,7 +110,7 @@ func (p *PBX) LogMark() int64 {
 	return info.Size()
 }
 
-// WaitLog waits for a line that pattern matches and returns it; one that is in the log of this run already counts.
+// WaitLog waits for a line of this run's log that pattern matches, earlier lines included, and returns it.
 func (p *PBX) WaitLog(ctx context.Context, pattern *regexp.Regexp) (string, error) {
 	running := p.latest()
 	if running == nil {
@@ -119,8 +119,8 @@ func (p *PBX) WaitLog(ctx context.Context, pattern *regexp.Regexp) (string, erro
 	return p.WaitLogSince(ctx, running.logStart, pattern)
 }
 
-// WaitLogSince is WaitLog for what was logged after LogMark gave mark. It ends early, with an error, when Asterisk
-// ends.
+// WaitLogSince is WaitLog for lines after the mark from LogMark. It ends early, with an error, at Asterisk's
+// end.
 func (p *PBX) WaitLogSince(ctx context.Context, mark int64, pattern *regexp.Regexp) (string, error) {
 	running := p.latest()
 	if running == nil {
@@ -128,13 +128,13 @@ func (p *PBX) WaitLogSince(ctx context.Context, mark int64, pattern *regexp.Rege
 	}
 	for {
 		grown := p.lines.changes()
-		ended := running.hasEnded() // Asked before reading: what it logged last is read then.
+		ended := running.hasEnded() // Read before the log, so the last lines are included.
 		text, err := p.lines.from(mark)
 		if err != nil {
 			return "", fmt.Errorf("reading the log: %w", err)
 		}
 		for line := range strings.Lines(text) {
-			// A line without its newline is still being written.
+			// A line without its newline is incomplete.
 			if strings.HasSuffix(line, "\n") && pattern.MatchString(line) {
 				return strings.TrimSuffix(line, "\n"), nil
 			}
@@ -154,7 +154,7 @@ func (p *PBX) WaitLogSince(ctx context.Context, mark int64, pattern *regexp.Rege
 // tailLines is how much of the log an error shows.
 const tailLines = 30
 
-// tail is the end of the log and of what the process printed, for an error.
+// tail returns the end of the log and of the process's output, for an error.
 func (p *PBX) tail() string {
 	lines := strings.Split(strings.TrimSuffix(p.log(), "\n"), "\n")
 	lines = lines[max(0, len(lines)-tailLines):]

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The test binary runs itself with this variable set to be the parent that is killed.
+// With this variable the test binary runs itself as the parent to be killed.
 const orphanDir = "PBX_TEST_ORPHAN_DIR"
 
 func TestAsteriskEndsWithItsParent(t *testing.T) {
@@ -49,7 +49,7 @@ func TestAsteriskEndsWithItsParent(t *testing.T) {
 	}
 }
 
-// beParent runs an Asterisk until it is killed itself.
+// beParent runs an Asterisk until its own kill.
 func beParent(t *testing.T, dir string) {
 	p, err := New(Config{Root: testRoot(t), Dir: filepath.Join(dir, "pbx")})
 	if err != nil {
@@ -63,7 +63,7 @@ func beParent(t *testing.T, dir string) {
 	t.Error(p.Crashed())
 }
 
-// openPID opens a process that is no child of ours (pidfd_open(2)), so that its end can be waited for.
+// openPID opens a process other than a child (pidfd_open(2)), for a wait for its end.
 func openPID(t *testing.T, pid int) int {
 	t.Helper()
 	const sysPidfdOpen = 434

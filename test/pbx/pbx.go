@@ -1,9 +1,9 @@
-// Package pbx runs a real Asterisk of its own, for tests and for the demo: with a private configuration, private
+// Package pbx runs a private Asterisk, for tests and for the demo: with a private configuration, private
 // directories and an explicit list of modules, as an ordinary process of the calling user. It never touches
-// /etc/asterisk or an Asterisk that is running, and ends what it started by process id.
+// /etc/asterisk or another running Asterisk, and ends its processes by process id.
 //
-// The Asterisk comes from a root directory as scripts/provision prints it. Programs in it are run by the root's own
-// loader with the root's own libraries; no chroot and no privileges are needed.
+// The Asterisk comes from a root directory in the form of scripts/provision. The root's own loader runs its
+// programs with its own libraries; no chroot and no privileges are needed.
 package pbx
 
 import (
@@ -15,39 +15,38 @@ import (
 	"reskafka/internal/ingest"
 )
 
-// Config says what kind of Asterisk to run.
+// Config is the configuration of a private Asterisk.
 type Config struct {
-	// Dir is where everything private to it goes, but for SharedMemory. Made when it is not there; the caller removes both. The path must be
-	// short enough for a Unix socket below it (see New).
+	// Dir has all private files, except SharedMemory. Created if missing; the caller removes both. The path
+	// must be short enough for a Unix socket below it (see New).
 	Dir string
-	// Root is the root directory whose Asterisk to run; "/" for the machine's own.
+	// Root is the root directory of the Asterisk; "/" for the machine's own.
 	Root string
-	// Install is the DESTDIR that `make install ASTERISK_ROOT=Root` was given, or empty for stock modules only.
+	// Install is the DESTDIR of `make install ASTERISK_ROOT=Root`, or empty for stock modules only.
 	Install string
-	// Modules is every module to load, in this order and without ".so"; those of Install go before those of Root.
-	// nil means StockModules.
+	// Modules lists all modules to load, in this order and without ".so"; those of Install go before those of
+	// Root. nil means StockModules.
 	Modules []string
-	// Files is the content of configuration files by name. What Asterisk cannot do without is written when it is not
-	// among them.
+	// Files is the content of configuration files by name. Missing files required by Asterisk are added.
 	Files map[string]string
-	// Options is the [options] section of asterisk.conf, in addition to what a test needs.
+	// Options is the [options] section of asterisk.conf, in addition to the options for tests.
 	Options map[string]string
 	// Env is added to the environment of the process, NAME=value.
 	Env []string
-	// Group is the folder of a control group that the process is to be in; empty = ours. Only root can.
+	// Group is the folder of the process's control group; empty = ours. Root only.
 	Group string
 	// Args are added to Asterisk's command line, for example -p.
 	Args []string
-	// Prefix is put before Asterisk's command line: a program that changes its own process and executes the rest.
+	// Prefix precedes Asterisk's command line: a program that changes its own process and executes the rest.
 	Prefix []string
-	// Namespaces are those that the process does not share with ours: CLONE_NEWPID and so on. Only root can.
+	// Namespaces are the process's own namespaces: CLONE_NEWPID and so on. Root only.
 	Namespaces uintptr
-	// Detach lets the process outlive the one that started it. Otherwise the kernel kills it with its parent, however
-	// that one ends.
+	// Detach lets the process outlive its parent. Otherwise the kernel kills the process after its parent's
+	// end.
 	Detach bool
 }
 
-// StockModules are the modules of Asterisk that it takes to make a call without a phone:
+// StockModules are the modules of Asterisk for a call without a phone:
 //
 //	channel originate Local/s@some-context application Echo
 func StockModules() []string {
@@ -57,22 +56,23 @@ func StockModules() []string {
 	}
 }
 
-// PBX is one private Asterisk. Its methods may be called from any goroutine, but Start and Stop not concurrently with
-// each other. It may be started again after it has ended.
+// PBX is one private Asterisk. Its methods are safe for concurrent use, except Start with Stop. It may be
+// started again after its end.
 type PBX struct {
 	config Config
 	lines  *follower
-	user   uint32 // that the process runs as; 0 = ours
+	user   uint32 // of the process; 0 = ours
 
 	mu      sync.Mutex
 	process *process // the latest; nil before the first Start
 }
 
-// maxSocketPath is how long the path of a Unix socket may be: sun_path of struct sockaddr_un is 108 bytes with its NUL.
+// maxSocketPath is the limit of a Unix socket's path: sun_path of struct sockaddr_un is 108 bytes with its
+// NUL.
 const maxSocketPath = 107
 
-// New lays out the private directories and configuration files of an Asterisk. Files may be changed (WriteFile)
-// before Start and while it runs. It is an error when a module is nowhere to be found.
+// New creates the private directories and configuration files of an Asterisk. Files may be changed
+// (WriteFile) before Start and during the run. A missing module is an error.
 func New(config Config) (*PBX, error) {
 	var err error
 	if config.Dir, err = filepath.Abs(config.Dir); err != nil {
@@ -95,13 +95,13 @@ func New(config Config) (*PBX, error) {
 // Dir is the private directory.
 func (p *PBX) Dir() string { return p.config.Dir }
 
-// SharedMemory returns the folders in shared memory of its runs: those that go on, and those that were killed.
+// SharedMemory returns the folders in shared memory of its present and killed runs.
 func (p *PBX) SharedMemory() []string {
 	folders, _ := filepath.Glob(p.SharedMemoryPattern())
 	return folders
 }
 
-// SharedMemoryPattern is what filepath.Glob finds those by.
+// SharedMemoryPattern is the pattern of these folders for filepath.Glob.
 func (p *PBX) SharedMemoryPattern() string { return ingest.Pattern(ingest.Base, p.path("spool")) }
 
 // WriteFile writes a configuration file, for a reload.

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// testRoot is the root to test with; without one there is nothing to test.
+// testRoot returns the root for the test, or skips the test.
 func testRoot(t *testing.T) string {
 	t.Helper()
 	root := os.Getenv("RES_KAFKA_ROOT")
@@ -29,7 +29,7 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// start runs an Asterisk that is gone when the test is.
+// start runs an Asterisk for the time of the test.
 func start(t *testing.T, config Config) *PBX {
 	t.Helper()
 	config.Root = testRoot(t)
@@ -69,7 +69,7 @@ func TestCallGoesThrough(t *testing.T) {
 
 func TestOnlyNamedModulesAreLoaded(t *testing.T) {
 	p := start(t, Config{Modules: []string{"app_echo", "app_verbose"}})
-	// The rest of what it shows is the core's.
+	// The other modules are the core's.
 	shown, err := p.CLI("module show like .so")
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +190,7 @@ func TestInstalledModulesAndDocumentationGoFirst(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(p.Dir(), "modules", "res_kafka")); err != nil {
 		t.Error(err)
 	}
-	// Documentation that Asterisk cannot read would be an error here.
+	// Unreadable documentation would be an error here.
 	if shown, err := p.CLI("core show application Echo"); err != nil || !strings.Contains(shown, "Synopsis") {
 		t.Errorf("core show application Echo says %q, %v", shown, err)
 	}
@@ -236,7 +236,8 @@ func TestKcatOfTheRoot(t *testing.T) {
 	}
 }
 
-// TestLogLinesAreWhole holds that what is still being written is no line: a test that compares lines would see half of one.
+// TestLogLinesAreWhole verifies that an incomplete line is no line: a comparison of lines would fail on half
+// of one.
 func TestLogLinesAreWhole(t *testing.T) {
 	p := &PBX{lines: newFollower(filepath.Join(t.TempDir(), "log"))}
 	for _, test := range []struct{ written, want string }{{"", ""}, {"one\ntw", "one"}, {"one\ntwo\n", "one|two"}, {"on", ""}} {

@@ -26,20 +26,20 @@ const (
 	Now
 	// WhenConvenient waits for the end of all calls, and new calls are accepted ("core stop when convenient").
 	WhenConvenient
-	// Terminate is SIGTERM, as a service manager sends it.
+	// Terminate is SIGTERM, as from a service manager.
 	Terminate
-	// Kill is SIGKILL: nothing runs any more.
+	// Kill is SIGKILL: no code of the process runs after it.
 	Kill
 )
 
 var errNotStarted = errors.New("this Asterisk was not started")
 
 const (
-	// outputName is the file in log/ with what the process itself printed.
+	// outputName is the file in log/ with the process's output.
 	outputName = "output.log"
-	// cliTimeout is how long one CLI command may take.
+	// cliTimeout is the limit of one CLI command.
 	cliTimeout = time.Minute
-	// stopTimeout is how long an orderly stop may take before it counts as hung.
+	// stopTimeout is the limit of an orderly stop; beyond it the process counts as hung.
 	stopTimeout = time.Minute
 )
 
@@ -47,10 +47,10 @@ const (
 type process struct {
 	cmd      *exec.Cmd
 	logStart int64         // offset in the log at which this run begins
-	ended    chan struct{} // closed once it has been waited for; err is set by then
+	ended    chan struct{} // closed after the wait for the process; err is set before
 	err      error
 
-	// What Stop asked of it; guarded by PBX.mu.
+	// Stop's request; guarded by PBX.mu.
 	stopping bool
 	killed   bool
 }
@@ -71,7 +71,7 @@ func (p *PBX) latest() *process {
 	return p.process
 }
 
-// argv is the command line of this Asterisk, without what makes it a server or a console.
+// argv is the common command line of server and console.
 func (p *PBX) argv() ([]string, error) {
 	argv, err := Argv(p.config.Root, "usr/sbin/asterisk")
 	if err != nil {
@@ -82,8 +82,8 @@ func (p *PBX) argv() ([]string, error) {
 
 var ready = regexp.MustCompile(`Asterisk Ready\.`)
 
-// Start starts Asterisk and waits until it has fully booted. When it does not before ctx ends, it is killed and the
-// error tells what it logged last. Modules that declined to load are no error.
+// Start starts Asterisk and waits for its full boot. At the end of ctx a slow Asterisk is killed, and the
+// error has its last log lines. A declined module is no error.
 func (p *PBX) Start(ctx context.Context) error {
 	if running := p.latest(); running != nil && !running.hasEnded() {
 		return errors.New("this Asterisk is running already")
@@ -97,7 +97,7 @@ func (p *PBX) Start(ctx context.Context) error {
 	return nil
 }
 
-// launch starts the process and whoever waits for its end.
+// launch starts the process and a goroutine to wait for its end.
 func (p *PBX) launch() error {
 	argv, err := p.argv()
 	if err != nil {
@@ -123,7 +123,7 @@ func (p *PBX) launch() error {
 	cmd.Dir = p.path("run") // where a core file would go
 	cmd.Env = append(os.Environ(), p.config.Env...)
 	cmd.Stdout, cmd.Stderr = output, output
-	// Its own process group: what a terminal sends to ours is not for it.
+	// A separate process group: the terminal's signals are for ours only.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Cloneflags: p.config.Namespaces}
 	if p.config.Detach {
 		cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Setsid = false, true
@@ -155,8 +155,8 @@ func (p *PBX) launch() error {
 	return nil
 }
 
-// restartable makes a command line one after which "core restart" works: Asterisk executes its own name again then. In a
-// root of its own that has to be the name of a script, which calls the root's loader as we do.
+// restartable returns a command line for "core restart": Asterisk then executes its own name again. In a
+// private root the name is a script that calls the root's loader as we do.
 func (p *PBX) restartable(argv []string) ([]string, error) {
 	const loaderAndLibraries = 3 // see Argv
 	if filepath.Clean(p.config.Root) == "/" {
@@ -164,18 +164,19 @@ func (p *PBX) restartable(argv []string) ([]string, error) {
 	}
 	script := p.path("asterisk")
 	named := slices.Insert(slices.Clone(argv), loaderAndLibraries, "--argv0", script)
-	// Its arguments are those that the name was given, the configuration's among them.
+	// It passes on the name's arguments, among them the configuration's.
 	text := "#!/bin/sh\nexec " + quote(named[:len(named)-2]) + " \"$@\"\n"
 	return named, os.WriteFile(script, []byte(text), 0o700)
 }
 
-// RunAs has the next starts run Asterisk as another user, to whom the private directory is given. Only root can.
+// RunAs makes the next starts run Asterisk as another user and gives the private directory to that user. Root
+// only.
 func (p *PBX) RunAs(uid uint32) error {
 	p.user = uid
 	return p.Own(uid)
 }
 
-// Own gives the private directory to a user, for an Asterisk that becomes that user itself. Only root can.
+// Own gives the private directory to a user, for an Asterisk that changes to that user itself. Root only.
 func (p *PBX) Own(uid uint32) error {
 	return filepath.WalkDir(p.config.Dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -188,7 +189,7 @@ func (p *PBX) Own(uid uint32) error {
 // Restart runs "core restart now" and waits until Asterisk, in the same process, has fully booted again.
 func (p *PBX) Restart(ctx context.Context) error {
 	mark := p.LogMark()
-	// The console loses its connection before it has the answer.
+	// The console loses its connection before the answer.
 	_, cliErr := p.CLI("core restart now")
 	if _, err := p.WaitLogSince(ctx, mark, ready); err != nil {
 		return fmt.Errorf("restarting Asterisk: %w", errors.Join(err, cliErr))
@@ -212,8 +213,8 @@ func (p *PBX) Ended() <-chan struct{} {
 	return nil
 }
 
-// Stop ends Asterisk and waits until it has. After Gracefully and Now it is an error when it hung (it is killed
-// then), crashed on its way or ended with a status other than 0. Stopping one that has ended gives what Crashed gives.
+// Stop ends Asterisk and waits for its end. After Gracefully and Now an error reports a hang (followed by a
+// kill), a crash, or a status other than 0. For an ended Asterisk, Stop returns the result of Crashed.
 func (p *PBX) Stop(how How) error {
 	run := p.latest()
 	if run == nil {
@@ -233,7 +234,7 @@ func (p *PBX) Stop(how How) error {
 		return p.terminate(run)
 	}
 	command := map[How]string{Gracefully: "core stop gracefully", Now: "core stop now", WhenConvenient: "core stop when convenient"}[how]
-	// The console may lose its connection before it has the answer; what counts is the end of the process.
+	// The console may lose its connection before the answer; only the process's end counts.
 	_, cliErr := p.CLI(command)
 	select {
 	case <-run.ended:
@@ -263,12 +264,12 @@ func (p *PBX) kill(run *process) {
 	p.mu.Lock()
 	run.killed = true
 	p.mu.Unlock()
-	// The only error is that it has ended just now.
+	// The only error is an end just before.
 	_ = run.cmd.Process.Kill()
 	<-run.ended
 }
 
-// Crashed is nil while Asterisk runs and after it has ended as it was asked to; otherwise it says how it ended, with
+// Crashed is nil during Asterisk's run and after a requested end; otherwise the error has the kind of end and
 // the end of its log.
 func (p *PBX) Crashed() error {
 	run := p.latest()

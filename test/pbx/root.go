@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Argv is the command line that runs a program of a root directory, such as "usr/bin/kcat", from outside of it: the
-// loader the program asks for, that root's, with that root's libraries. For the root "/" it is the program itself.
+// Argv returns the command line for a program of a root directory, such as "usr/bin/kcat", from outside the
+// root: the root's own loader, with its libraries. For the root "/" it is the program itself.
 func Argv(root, program string) ([]string, error) {
 	path := filepath.Join(root, program)
 	if filepath.Clean(root) == "/" {
@@ -42,7 +42,7 @@ func Argv(root, program string) ([]string, error) {
 	}, nil
 }
 
-// interpreter is the loader an ELF program names, as seen from inside its root.
+// interpreter returns the loader named in an ELF program, as a path inside the root.
 func interpreter(path string) (string, error) {
 	file, err := elf.Open(path)
 	if err != nil {
@@ -60,8 +60,8 @@ func interpreter(path string) (string, error) {
 	return string(bytes.TrimRight(data, "\x00")), nil
 }
 
-// Kcat runs kcat, a Kafka client independent of ours, and returns what it printed. It is the one of the root or, when
-// that has none, the one in PATH. It blocks until kcat ends or ctx does.
+// Kcat runs kcat, an independent Kafka client, and returns its output. It is the root's kcat or, without one,
+// the one in PATH. It blocks until the end of kcat or ctx.
 func Kcat(ctx context.Context, root string, args ...string) (string, error) {
 	argv, err := KcatArgv(root)
 	if err != nil {
@@ -78,7 +78,7 @@ func Kcat(ctx context.Context, root string, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// KcatArgv is the command line that runs kcat. The error is exec.ErrNotFound when there is none. root may be empty.
+// KcatArgv returns the command line of kcat, or exec.ErrNotFound. root may be empty.
 func KcatArgv(root string) ([]string, error) {
 	if root != "" {
 		if argv, err := Argv(root, "usr/bin/kcat"); err == nil {
@@ -92,7 +92,7 @@ func KcatArgv(root string) ([]string, error) {
 	return []string{path}, nil
 }
 
-// FreePort is a TCP port of 127.0.0.1 that nobody listened on a moment ago.
+// FreePort returns a TCP port of 127.0.0.1 without a listener a moment ago.
 func FreePort() (int, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
