@@ -22,6 +22,10 @@ func (d *Door) Rest() []*frame.Slab {
 		return nil
 	}
 	d.drain()
+	// The caller takes the rest of each slab: a look at a followed one would take the same frames again.
+	for _, f := range d.followers {
+		d.leave(f)
+	}
 	var all []*frame.Slab
 	add := func(key slabKey, s *frame.Slab, err error) {
 		switch {
