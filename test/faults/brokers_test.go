@@ -19,12 +19,12 @@ import (
 	"reskafka/test/port"
 )
 
-// brokers is what a site produces to.
+// brokers are the brokers of a site.
 type brokers interface {
 	asterisk() string // the option brokers of Asterisk's connections
-	direct() string   // the same for the reader: no proxy is in between, if that is possible
+	direct() string   // the same for the reader, without a proxy if possible
 	stop() error
-	start() error // again, where it was, with what it had
+	start() error // starts again at the same place, with the same data
 	freeze() error
 	thaw() error
 }
@@ -86,7 +86,8 @@ type gated struct {
 
 func (g *gated) asterisk() string { return g.proxy.address() }
 
-// inside is the development broker in this process, behind a proxy. The reader too comes through that, once it is mended.
+// inside is the development broker in this process, behind a proxy. The reader uses the proxy too, after its
+// repair.
 type inside struct{ proxy *proxy }
 
 func (b inside) asterisk() string { return b.proxy.address() }
@@ -138,7 +139,7 @@ func (n *nodes) asterisk() string { return n.cluster.Brokers(apache.Plaintext.Na
 func (n *nodes) direct() string   { return n.cluster.Brokers(apache.Internal) }
 func (n *nodes) start() error     { return n.cluster.Restart(n.ctx) }
 
-// stop ends all nodes. An orderly end would keep those that are left without a majority waiting for minutes.
+// stop ends all nodes. After an orderly end the remaining nodes would wait for a majority for minutes.
 func (n *nodes) stop() error {
 	for id := 1; id <= n.cluster.Nodes(); id++ {
 		n.cluster.Kill(id)
@@ -156,8 +157,8 @@ func (n *nodes) all(do func(int) error) (err error) {
 	return err
 }
 
-// clusters are those of Apache Kafka, by the number of nodes. They are started when they are first asked for, and one
-// row at a time has one.
+// clusters are the clusters of Apache Kafka, by the number of nodes. They start at their first request, and
+// one row at a time uses one.
 var clusters [4]struct {
 	busy    sync.Mutex
 	failed  bool // the last row did, and may have left nodes dead or frozen
@@ -166,7 +167,7 @@ var clusters [4]struct {
 	dir     string
 }
 
-// apacheFolder is that of the first version that RES_KAFKA_APACHE names, or empty.
+// apacheFolder is the folder of the first version in RES_KAFKA_APACHE, or empty.
 func apacheFolder() string {
 	for entry := range strings.SplitSeq(os.Getenv("RES_KAFKA_APACHE"), ":") {
 		if _, path, ok := strings.Cut(entry, "="); ok {
@@ -176,7 +177,7 @@ func apacheFolder() string {
 	return ""
 }
 
-// warmUp starts a cluster before it is asked for. When that fails, who asks for it tries again and says why.
+// warmUp starts a cluster early. After a failure the first user tries again and reports the reason.
 func warmUp(count int) {
 	if apacheFolder() == "" || os.Getenv("RES_KAFKA_ROOT") == "" {
 		return
@@ -187,7 +188,7 @@ func warmUp(count int) {
 	_ = startCluster(context.Background(), count)
 }
 
-// newApache gives a cluster for as long as the test takes. All its nodes run.
+// newApache returns a cluster for the time of the test. All its nodes run.
 func newApache(t *testing.T, ctx context.Context, count int) (*nodes, *proxy, error) {
 	if apacheFolder() == "" {
 		t.Skip("RES_KAFKA_APACHE names no Apache Kafka, and the embedded broker cannot do this")
@@ -210,7 +211,7 @@ func newApache(t *testing.T, ctx context.Context, count int) (*nodes, *proxy, er
 	return n, c.proxy, nil
 }
 
-// startCluster makes and starts one. It is the caller's.
+// startCluster creates and starts a cluster. The caller owns the cluster.
 func startCluster(ctx context.Context, count int) (err error) {
 	c := &clusters[count]
 	if c.dir == "" {
@@ -241,7 +242,7 @@ func startCluster(ctx context.Context, count int) (err error) {
 	return nil
 }
 
-// closeClusters ends them. The error tells of nodes that had ended by themselves.
+// closeClusters ends all clusters. The error names nodes that had ended by themselves.
 func closeClusters() (err error) {
 	for i := range clusters {
 		c := &clusters[i]

@@ -13,8 +13,8 @@ const callFiles = "[calls]\nexten => s,1,Answer()\n same => n,Wait(600)\n"
 
 var measured = regexp.MustCompile(`completed (\d+)( setup .*)`)
 
-// TestCallsWhileTheBrokerIsFrozen holds that calls are set up and ended while records about them are being produced to a
-// broker that does not answer. How long that takes, with our modules and without, stands below the table.
+// TestCallsWhileTheBrokerIsFrozen verifies that calls start and end while their records wait for a frozen
+// broker. The durations, with our modules and without, are below the table.
 func TestCallsWhileTheBrokerIsFrozen(t *testing.T) {
 	size := theSize(t)
 	count := 300

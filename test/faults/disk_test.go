@@ -22,12 +22,12 @@ import (
 
 const (
 	smallDiskMB = 48 // how large the small disk is
-	leftMB      = 2  // what is free on it for each lane when it is about to fill up
+	leftMB      = 2  // free space for each lane on a nearly full disk
 )
 
-// newSmallDisk mounts a file system in memory in a user and mount namespace of its own, which takes no privileges where
-// the kernel lets users have namespaces. Everybody with our user id reaches it by the process that holds it. An error says
-// why there is none.
+// newSmallDisk mounts a file system in memory in a user and mount namespace of its own, without privileges if
+// the kernel allows that. Processes of the same user reach the disk by its holding process. An error gives
+// the reason for none.
 func newSmallDisk(t *testing.T) (dir string, err error) {
 	mount := filepath.Join(t.TempDir(), "disk")
 	if err := os.Mkdir(mount, 0o700); err != nil {
@@ -62,7 +62,7 @@ func newSmallDisk(t *testing.T) (dir string, err error) {
 	return filepath.Join("/proc", strconv.Itoa(holder.Process.Pid), "root", mount), nil
 }
 
-// ballast is a file that takes all of the small disk but what is to be left.
+// ballast is a file that leaves the given space on the small disk.
 func ballast(path string, left int) error {
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(filepath.Dir(path), &disk); err != nil {
@@ -121,7 +121,7 @@ func TestDiskFull(t *testing.T) {
 	})
 }
 
-// marker begins every record in a segment, and a checksum, the length of what follows, and the position come behind it
+// marker begins every record in a segment; a checksum, the length of the rest, and the position follow
 // (documentation/spool-format.md): 20 bytes in all.
 var marker = []byte{0xF5, 'R', 'k', 0xA7}
 
@@ -158,7 +158,7 @@ func settledBefore(t *testing.T, dir string) (position uint64) {
 	return position
 }
 
-// harm is damage that was done to a record which had no outcome yet.
+// harm is damage to a record without an outcome.
 type harm struct {
 	message
 	file string
@@ -168,8 +168,8 @@ type harm struct {
 
 var numbered = regexp.MustCompile(`(\d+) (\d+) x`)
 
-// damage flips bits of records of a lane's log, in their middles and their heads, and cuts the end of the last segment
-// off inside of a record. It says which records that hits, but for those that have had their outcome.
+// damage flips bits of records of a lane's log, in their middles and their heads, and cuts off the end of the
+// last segment inside a record. It returns the damaged records, except those with an outcome.
 func (s *site) damage(l *lane) (harms []harm) {
 	s.Helper()
 	dir := filepath.Join(s.pbx.Dir(), "spool", "kafka", l.name(), "topics", l.topic)
@@ -202,7 +202,7 @@ func (s *site) damage(l *lane) (harms []harm) {
 			}
 			return from
 		}
-		// Neither the first nor the last ones, apart from each other, and not so many that the log has no line for each.
+		// Neither the first nor the last ones, apart from each other, and few enough for a log line each.
 		for i, inside := range []int{frameHead + 60, 4, 8, 0} {
 			text[hit(2+i*(count-6)/4)+inside] ^= 1 << rand.IntN(8)
 		}
@@ -216,7 +216,7 @@ func (s *site) damage(l *lane) (harms []harm) {
 
 var damageLogged = regexp.MustCompile(`WARNING.* spool: \S*/([^/ ]+) is damaged\S* at byte (\d+), for (\d+) bytes: (\d+) records are lost`)
 
-// unreported lists the harms that no line of the log tells of.
+// unreported lists the harms without a log line.
 func (s *site) unreported(l *lane) (silent []string) {
 	for _, h := range l.harms {
 		told := slices.ContainsFunc(s.logged(damageLogged.String()), func(line string) bool {
@@ -275,7 +275,7 @@ func TestDamagedSpool(t *testing.T) {
 	})
 }
 
-// damaged is how many records `kafka show connection` says were dropped for that.
+// damaged is the number of records dropped as damaged, from `kafka show connection`.
 func (c count) damaged() int {
 	m := regexp.MustCompile(`damaged[^:]*: (\d+)`).FindStringSubmatch(c.why)
 	if m == nil {

@@ -13,9 +13,8 @@ import (
 	"reskafka/test/pbx"
 )
 
-// underWay says of each lane how many of its messages have been accepted and not acknowledged, at most: it begins with
-// what had been accepted when this process's counters were asked, and counts everything that is accepted until the
-// function it gives is called.
+// underWay books for each lane the largest number of accepted and unacknowledged messages: the accepted ones
+// at the read of the counters, plus all accepted until the call of until.
 func (s *site) underWay() (until func()) {
 	s.Helper()
 	counts, accepted := map[*lane]count{}, map[*lane]int{}
@@ -31,8 +30,8 @@ func (s *site) underWay() (until func()) {
 	}
 }
 
-// TestKilledInTraffic kills Asterisk while brokers take what it sends: what was in flight may come again, or is lost where nothing but
-// memory has it, and nothing else is.
+// TestKilledInTraffic kills Asterisk during traffic: messages in flight may come again, or are lost from
+// memory only. No other message is lost.
 func TestKilledInTraffic(t *testing.T) {
 	lostInFlight := func(o *outcome) []string {
 		broken := atMostInFlight(o)
@@ -53,7 +52,7 @@ func TestKilledInTraffic(t *testing.T) {
 				s.produced(1 + rand.IntN(s.size.around/4))
 				s.acknowledged()
 				until := s.underWay()
-				s.produced(int(s.size.rate / 20)) // 50 ms: what was settled is written down within 10
+				s.produced(int(s.size.rate / 20)) // 50 ms: settlements are written within 10
 				s.must(s.pbx.Stop(pbx.Kill))
 				until()
 				s.boot()
@@ -64,8 +63,8 @@ func TestKilledInTraffic(t *testing.T) {
 	})
 }
 
-// TestEngineKilled kills the engine while brokers take what it sends. Whatever the durability, the next engine finds every record in
-// shared memory or in the spool; what was in flight may come again.
+// TestEngineKilled kills the engine during traffic. With any durability, the next engine finds every record
+// in shared memory or in the spool; records in flight may come again.
 func TestEngineKilled(t *testing.T) {
 	none := promise{text: "0 lost, twice at most what was in flight", killed: true, broken: func(o *outcome) []string {
 		return append(everything(o), atMostInFlight(o)...)
@@ -92,7 +91,7 @@ func TestEngineKilled(t *testing.T) {
 	})
 }
 
-// dropped adds up what Asterisk's log has given up since a line.
+// dropped adds up the records given up in Asterisk's log since a line.
 func (s *site) dropped(since int) {
 	for _, line := range s.pbx.LogLines()[since:] {
 		if m := givenUp.FindStringSubmatch(line); m != nil {
@@ -106,8 +105,8 @@ func (s *site) dropped(since int) {
 	}
 }
 
-// timed runs a command of the console that is to print something, and says how long it took, the console's own start
-// included.
+// timed runs a console command with an expected output, and returns its duration, including the console's
+// start.
 func (s *site) timed(wanted, command string) time.Duration {
 	s.Helper()
 	started := time.Now()
@@ -119,8 +118,8 @@ func (s *site) timed(wanted, command string) time.Duration {
 	return took.Round(time.Millisecond)
 }
 
-// TestStoppedWhileTheBrokerIsFrozen unloads the modules, and later stops Asterisk, while brokers answer nothing and a
-// consumer is subscribed. How long that takes stands below the table.
+// TestStoppedWhileTheBrokerIsFrozen unloads the modules, and later stops Asterisk, with frozen brokers and a
+// subscribed consumer. The durations are below the table.
 func TestStoppedWhileTheBrokerIsFrozen(t *testing.T) {
 	kept := promise{text: "0 lost", killed: true, broken: func(o *outcome) []string {
 		return append(everything(o), atMostInFlight(o)...)

@@ -25,7 +25,7 @@ func (s *site) engine() (pid int) {
 	return pid
 }
 
-// loseEngine does something to the engine, waits until another one serves, and counts what was under way.
+// loseEngine runs do on the engine, waits until another one serves, and counts the messages in flight.
 func (s *site) loseEngine(do func(pid int)) {
 	s.Helper()
 	lost := s.engine()
@@ -40,7 +40,8 @@ func (s *site) signal(signal syscall.Signal) func(pid int) {
 	return func(pid int) { s.must(syscall.Kill(pid, signal)) }
 }
 
-// undisturbed is the promise of rows in which engines die: every durability finds its records in shared memory or on disk.
+// undisturbed is the promise of rows with dying engines: every durability finds its records in shared memory
+// or on disk.
 func undisturbed(modes ...mode) map[mode]promise {
 	promises := map[mode]promise{}
 	for _, m := range modes {
@@ -51,7 +52,7 @@ func undisturbed(modes ...mode) map[mode]promise {
 	return promises
 }
 
-// notSlow wants no call over 5 ms of its own time. Waits for a processor do not count.
+// notSlow allows no call above 5 ms of its own time. Waits for a processor do not count.
 func notSlow(o *outcome) (broken []string) {
 	if o.slowOwn > 0 {
 		broken = append(broken, fmt.Sprintf("%d calls took more than 5 ms of their own time, the longest %v", o.slowOwn, o.own))
@@ -120,9 +121,9 @@ func (s *site) limit(pid, resource int, value uint64) {
 	call(&now, nil)
 }
 
-// starve sets a limit of the engine that serves, has something done, and lifts the limit. Then it kills the engine and sets the
-// limit of its successors as soon as they are there, before they have what they need; the last one is left alone. It returns how
-// many died of the limit.
+// starve sets a limit of the serving engine, runs do, and lifts the limit. Then it kills the engine and
+// limits its successors at their start, before they have their resources; the last one is unlimited. It
+// returns the number of engines killed by the limit.
 func (s *site) starve(births int, set, lift func(pid int), do func()) (serving, born int) {
 	s.Helper()
 	pid, until := s.engine(), s.underWay()
@@ -180,7 +181,7 @@ func (s *site) childOf(file string) (pid int) {
 	return pid
 }
 
-// starved is a row in which engines lack something. set and lift change the limit of one engine.
+// starved is a row for engines without some resource. set and lift change the limit of one engine.
 func starved(t *testing.T, name string, set, lift func(s *site, pid int), do func(s *site)) {
 	run(t, row{
 		name: name, on: onEmbedded, full: onApache, options: large(nil), promise: undisturbed(memory, overflow, disk), watched: true,
@@ -199,7 +200,8 @@ func starved(t *testing.T, name string, set, lift func(s *site, pid int), do fun
 	})
 }
 
-// TestEngineOutOfAddresses leaves engines no address space while brokers do not answer, so that their memory grows.
+// TestEngineOutOfAddresses leaves engines no address space while brokers are frozen, so that their memory
+// grows.
 func TestEngineOutOfAddresses(t *testing.T) {
 	starved(t, rowNames[16], func(s *site, pid int) { s.limit(pid, limitAddresses, 1<<20) },
 		func(s *site, pid int) { s.limit(pid, limitAddresses, 1<<62) },
@@ -243,14 +245,14 @@ func (s *site) putInto(group string, pid int, file string, limit int) {
 	s.must(os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0))
 }
 
-// TestEngineOutOfThreads gives engines no thread more than they have.
+// TestEngineOutOfThreads allows engines no further thread.
 func TestEngineOutOfThreads(t *testing.T) {
 	group := engineGroup(t, "pids")
 	starved(t, rowNames[18], func(s *site, pid int) { s.putInto(group, pid, "pids.max", 1) },
 		func(s *site, pid int) { s.must(os.WriteFile(filepath.Join(group, "pids.max"), []byte("max"), 0)) }, (*site).reconnected)
 }
 
-// TestEngineOutOfMemory has the kernel kill the engine for its memory.
+// TestEngineOutOfMemory makes the kernel kill the engine for its memory.
 func TestEngineOutOfMemory(t *testing.T) {
 	group := engineGroup(t, "memory")
 	run(t, row{
@@ -298,7 +300,7 @@ func TestEngineKilledWithAFullDisk(t *testing.T) {
 			for _, l := range s.lanes {
 				s.until("the first refusal of "+l.name(), func() bool { return l.ledger.sum(offRefused) > 0 })
 			}
-			until() // what the brokers may have
+			until() // the messages possibly at the brokers
 			for range s.size.pick(2, 20) {
 				pid := s.engine()
 				s.lasts(2500 * time.Millisecond) // the pause before the next engine grows otherwise
@@ -313,7 +315,7 @@ func TestEngineKilledWithAFullDisk(t *testing.T) {
 	})
 }
 
-// TestKilledAndNotStarted kills Asterisk while brokers take what it sends: its engine delivers all that was accepted.
+// TestKilledAndNotStarted kills Asterisk during traffic: its engine delivers all accepted messages.
 func TestKilledAndNotStarted(t *testing.T) {
 	promises := undisturbed(memory, overflow, disk)
 	run(t, row{
@@ -363,7 +365,8 @@ func (s *site) delivered() {
 	}
 }
 
-// TestBothKilled kills Asterisk and its engine at once, every second time with brokers away: the next start finds all.
+// TestBothKilled kills Asterisk and its engine at once, every second time without brokers: the next start
+// finds all messages.
 func TestBothKilled(t *testing.T) {
 	run(t, row{
 		name: rowNames[22], on: onEmbedded, full: onApache, options: large(nil), promise: undisturbed(disk),
@@ -376,7 +379,7 @@ func TestBothKilled(t *testing.T) {
 					s.must(s.brokers.stop())
 				}
 				s.produced(int(s.size.rate / 20))
-				s.must(syscall.Kill(engine, syscall.SIGSTOP)) // or it would deliver what Asterisk leaves
+				s.must(syscall.Kill(engine, syscall.SIGSTOP)) // otherwise the engine would deliver Asterisk's messages
 				s.must(s.pbx.Stop(pbx.Kill))
 				s.must(syscall.Kill(engine, syscall.SIGKILL))
 				for syscall.Kill(engine, 0) == nil {

@@ -10,8 +10,8 @@ import (
 
 var droppedEarlier = regexp.MustCompile(`earlier engine: (\d+)`)
 
-// TestEngineKilledWhileRecordsExpire kills engines that drop expired records and have not logged all of them: the account of the
-// last engine has each lost record.
+// TestEngineKilledWhileRecordsExpire kills engines with expired records not yet in the log: the account of
+// the last engine has each lost record.
 func TestEngineKilledWhileRecordsExpire(t *testing.T) {
 	run(t, row{
 		name: rowNames[23], on: onEmbedded, plain: []mode{memory},

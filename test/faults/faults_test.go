@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if testing.Short() && flag.Lookup("test.run").Value.String() == "" {
-		go warmUp(3) // what a short run would wait for longest
+		go warmUp(3) // the longest wait of a short run
 	}
 	status := m.Run()
 	if err := closeClusters(); err != nil {
@@ -52,16 +52,16 @@ const (
 type size struct {
 	short   bool
 	rate    float64       // messages per second of each lane
-	around  int           // messages of each lane that are produced before and after the fault
-	timeout time.Duration // message_timeout_ms where that is to pass
-	frozen  time.Duration // how long what 30 s are in the table takes
+	around  int           // messages of each lane before and after the fault
+	timeout time.Duration // message_timeout_ms, for rows with expired messages
+	frozen  time.Duration // the time for 30 s in the table
 	kills   int
 	reloads int
 	every   time.Duration // between reloads
-	limit   time.Duration // for all of it
+	limit   time.Duration // for all of the run
 }
 
-// theSize is that of this run, by -short and FAULTS_N.
+// theSize is the size of this run, from -short and FAULTS_N.
 func theSize(t *testing.T) size {
 	if testing.Short() {
 		return size{
@@ -87,26 +87,26 @@ func theSize(t *testing.T) size {
 type row struct {
 	name       string
 	on         place
-	full       place // in full runs, when that is another
+	full       place // in full runs, if different
 	proxy      bool
 	promise    map[mode]promise
 	options    func(size) map[string]string
 	assignment []int32
-	plain      []mode // these are without idempotence, so that duplicates may be
+	plain      []mode // without idempotence, so duplicates are allowed
 	watched    bool   // calls, consoles and a consumer must not notice, see watch; nor may a call to produce take more than 5 ms
-	// fault is done while the load runs. It returns when the fault is over; the load goes on for a while then.
+	// fault runs during the load and returns at the fault's end; the load continues for a while then.
 	fault func(s *site)
 }
 
-// promise is what a cell of the table says.
+// promise is the content of a cell of the table.
 type promise struct {
 	text string
-	// broken lists what is not as promised, besides what is never allowed, see always.
+	// broken lists violations of the promise, besides those of always.
 	broken func(o *outcome) []string
-	killed bool // Asterisk is, or is stopped: what its counters say is not about all of the load
+	killed bool // Asterisk is killed or stopped: its counters do not cover all of the load
 }
 
-// run is one row: in a short run all modes at once in one Asterisk, otherwise one after the other.
+// run runs one row: in a short run all modes at once in one Asterisk, otherwise one after the other.
 func run(t *testing.T, r row) {
 	size := theSize(t)
 	var modes []mode
@@ -135,7 +135,7 @@ func run(t *testing.T, r row) {
 	}
 }
 
-// measure has a site go through the fault and reads what came of it.
+// measure runs the fault at a site and reads the results.
 func measure(t *testing.T, r row, size size, modes []mode) (cells []*outcome) {
 	on := r.on
 	if r.full != "" && !size.short {

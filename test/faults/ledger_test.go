@@ -18,7 +18,7 @@ const (
 	offBegun, offAccepted, offRefused, offWorst, offSlow, offSlowOwn, offWorstOwn, offTook = 0, 8, 16, 24, 32, 40, 48, 56
 )
 
-// fate is what the call for one message returned.
+// fate is the result of the call for one message.
 type fate byte
 
 const (
@@ -27,17 +27,17 @@ const (
 	refused
 )
 
-// threads is how many produce to one connection, as the issue of this table has it.
+// threads is the number of threads per connection, from the issue of this table.
 const threads = 8
 
-// ledger is a file that the load of a connection writes down in what each of its calls returned. It outlives Asterisk.
+// ledger is a file with the result of each call of a connection's load. It outlives Asterisk.
 type ledger struct {
 	path     string
 	capacity int // messages of each thread
 	data     []byte
 }
 
-// newLedger makes one. Its file has holes: what is not used takes no room on the disk.
+// newLedger creates a ledger. Its file has holes: unused parts take no space on the disk.
 func newLedger(path string) (*ledger, error) {
 	l := &ledger{path: path, capacity: 1 << 22}
 	size := ledgerPage + threads*(ledgerPage+l.capacity)
@@ -75,14 +75,14 @@ func (l *ledger) sum(offset int) (n uint64) {
 // begun is how many messages of a thread there are.
 func (l *ledger) begun(thread int) int { return int(l.number(thread, offBegun)) }
 
-// fate is what became of the call for a message.
+// fate returns the result of the call for a message.
 func (l *ledger) fate(thread, number int) fate {
 	return fate(l.data[l.at(thread)+ledgerPage+number])
 }
 
 func (l *ledger) accepted() int { return int(l.sum(offAccepted)) }
 
-// worst is how long the longest call took, by offWorst, or offWorstOwn for its own time: see steady.h.
+// worst returns the duration of the longest call, by offWorst, or offWorstOwn for its own time: see steady.h.
 func (l *ledger) worst(offset int) (longest time.Duration) {
 	for thread := range threads {
 		longest = max(longest, time.Duration(l.number(thread, offset)))
@@ -90,7 +90,7 @@ func (l *ledger) worst(offset int) (longest time.Duration) {
 	return longest
 }
 
-// percentile gives a time that this share of the calls did not exceed, up to a factor of two.
+// percentile returns an upper limit for this share of the calls' durations, within a factor of two.
 func (l *ledger) percentile(share float64) time.Duration {
 	var buckets [ledgerBuckets]uint64
 	total, passed := uint64(0), uint64(0)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// outcome is what became of a lane's messages.
+// outcome is the outcome of a lane's messages.
 type outcome struct {
 	delivery
 	lane       *lane
@@ -28,10 +28,10 @@ type outcome struct {
 	own        time.Duration // the longest own time of a call: see steady.h
 	slowOwn    int           // calls of more than 5 ms of own time
 	broken     []string
-	loggedLost int // what the log said was given up
+	loggedLost int // given up by the log
 }
 
-// outcome reads the lane's topic and everything that was counted. Nothing may be under way any more.
+// outcome reads the lane's topic and all counters. No message may be in flight.
 func (s *site) outcome(r row, on place, l *lane) *outcome {
 	s.Helper()
 	o := &outcome{
@@ -51,7 +51,7 @@ func (s *site) outcome(r row, on place, l *lane) *outcome {
 	return o
 }
 
-// always lists what is never allowed, whatever a cell promises.
+// always lists violations independent of a cell's promise.
 func always(o *outcome) (broken []string) {
 	no := func(what string, count int) {
 		if count != 0 {
@@ -73,7 +73,7 @@ func always(o *outcome) (broken []string) {
 	}
 	no("more accepted by the counters than by the calls", o.counted.accepted-o.accepted)
 	no("more refused by the counters than by the calls", o.counted.refused-o.refused)
-	// What the broker has without our knowing is possible, the other way round is not.
+	// More messages at the broker than acknowledged are possible, fewer are not.
 	if o.delivered < o.counted.acknowledged {
 		broken = append(broken, fmt.Sprintf("%d acknowledged records are not in the topic", o.counted.acknowledged-o.delivered))
 	}
@@ -101,7 +101,7 @@ func (o *outcome) String() string {
 		o.percent, o.slow, o.own.Round(time.Microsecond), o.slowOwn)
 }
 
-// table holds what has been measured, by the order of the rows.
+// table has the results, by the order of the rows.
 var table struct {
 	sync.Mutex
 	outcomes []*outcome
@@ -115,7 +115,7 @@ func note(format string, args ...any) {
 	table.notes = append(table.notes, fmt.Sprintf(format, args...))
 }
 
-// printTable writes the table to the file that RES_KAFKA_RESULTS names, or prints it.
+// printTable writes the table to the file RES_KAFKA_RESULTS, or prints it.
 func printTable() error {
 	if len(table.outcomes)+len(table.notes) == 0 {
 		return nil

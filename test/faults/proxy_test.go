@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// proxy stands in the network between Asterisk and a broker. It can be cut: then it carries nothing on, closes nothing,
-// and accepts connections as before, as a network that loses every packet seems to do. What was under way when it is
-// mended arrives late, as what TCP sends again does.
+// proxy is a network between Asterisk and a broker. A cut proxy forwards nothing, closes nothing, and accepts
+// connections as before, like a network with total packet loss. Bytes in flight arrive late, after the
+// repair, as TCP's retransmissions do.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -26,7 +26,7 @@ const (
 	toAsterisk
 )
 
-// newProxy listens at a free port of 127.0.0.1. It has no target before aim gives it one.
+// newProxy listens at a free port of 127.0.0.1. Its target is set by aim.
 func newProxy() (*proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,7 +48,7 @@ func (p *proxy) aim(target string) {
 	p.target = target
 }
 
-// set cuts the directions that are true and mends the others.
+// set cuts the directions with true and restores the others.
 func (p *proxy) set(broker, asterisk bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +66,7 @@ func (p *proxy) pass(direction int) bool {
 	return !p.closed
 }
 
-// keep has a connection closed with the proxy; false = that is so already.
+// keep closes a connection with the proxy; false = the proxy is closed already.
 func (p *proxy) keep(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,20 +10,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// delivery is what stands in a topic, compared with the ledger of who produced to it.
+// delivery is the content of a topic, compared with its producers' ledger.
 type delivery struct {
 	delivered  int // different messages
-	duplicated int // records of a message that had come before
-	lost       int // accepted messages that are not there
-	disordered int // messages that stand behind a later one of their key
-	ghosts     int // messages that were refused and are there nevertheless
-	strange    int // anything else than what is produced, and keys in two partitions
+	duplicated int // repeated records of a message
+	lost       int // missing accepted messages
+	disordered int // messages behind a later one of the same key
+	ghosts     int // refused messages in the topic
+	strange    int // all other records, and keys in two partitions
 
 	counts [threads][]uint8 // records of each message
-	missed []message        // what is lost
+	missed []message        // the lost messages
 }
 
-// message is one that was produced.
+// message is a produced message.
 type message struct{ thread, number int }
 
 // reader counts the records of one topic in the order of their partitions.
@@ -35,8 +35,8 @@ type reader struct {
 	home   map[string]int32 // by key: its partition
 }
 
-// readTopic reads all partitions of a topic from their beginning to where they end now, by a client that has nothing to
-// do with Asterisk. Nobody may be producing any more.
+// readTopic reads all partitions of a topic from their beginning to their present end, with a client
+// independent of Asterisk. No producer may run.
 func readTopic(ctx context.Context, client *kgo.Client, topic string, l *ledger, keys int) (delivery, error) {
 	r := &reader{ledger: l, keys: keys, last: map[string]int{}, home: map[string]int32{}}
 	for thread := range threads {

@@ -44,7 +44,7 @@ var rowNames = []string{
 	"kill -9 of the engine while records expire",
 }
 
-// everything is what a cell promises that loses nothing, whatever it may refuse.
+// everything is the promise of a cell without losses; refusals are allowed.
 func everything(o *outcome) (broken []string) {
 	if o.lost != 0 {
 		broken = append(broken, fmt.Sprintf("%d lost", o.lost))
@@ -52,7 +52,7 @@ func everything(o *outcome) (broken []string) {
 	return broken
 }
 
-// all promises 0 lost in every mode that is named.
+// all promises 0 lost in every named mode.
 func all(modes ...mode) map[mode]promise {
 	promises := map[mode]promise{}
 	for _, m := range modes {
@@ -67,7 +67,7 @@ func with(promises map[mode]promise, m mode, p promise) map[mode]promise {
 	return promises
 }
 
-// large keeps whatever a fault leaves waiting in memory: refusals are another row's.
+// large keeps all waiting messages of a fault in memory: refusals belong to another row.
 func large(options map[string]string) func(size) map[string]string {
 	return func(size) map[string]string {
 		all := map[string]string{"queue_buffering_max_messages": "1000000"}
@@ -80,8 +80,8 @@ func large(options map[string]string) func(size) map[string]string {
 
 func ms(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// away stops the brokers and notes for each lane how much may have reached them without Asterisk's knowing: that much
-// may be in the topic twice when Asterisk is killed before it knows.
+// away stops the brokers and notes for each lane the messages possibly at the brokers without an
+// acknowledgement: these may be duplicates after a kill of Asterisk.
 func (s *site) away() {
 	s.Helper()
 	for _, l := range s.lanes {
@@ -105,13 +105,13 @@ func TestBrokerStopped(t *testing.T) {
 		options: func(size size) map[string]string {
 			return map[string]string{"queue_buffering_max_messages": "1000000", "message_timeout_ms": ms(size.timeout)}
 		},
-		// Of what is under way with idempotence nothing expires: giving it up would leave a gap in its sequence.
+		// With idempotence no message in flight expires: giving it up would leave a gap in its sequence.
 		plain: []mode{memory},
 		promise: with(all(overflow, disk), memory, promise{text: "expired ones counted", broken: func(o *outcome) (broken []string) {
 			if o.lost == 0 || !strings.Contains(o.counted.why, "message timeout") {
 				broken = append(broken, "nothing expired: this run shows nothing")
 			}
-			return broken // always compares what is lost with what was counted
+			return broken // always compares lost and counted messages
 		}}),
 		fault: func(s *site) {
 			s.away()
@@ -229,7 +229,7 @@ func TestCoreRestart(t *testing.T) {
 	})
 }
 
-// atMostInFlight bounds the duplicates of a lane whose Asterisk did not live.
+// atMostInFlight limits the duplicates of a lane after a kill of Asterisk.
 func atMostInFlight(o *outcome) (broken []string) {
 	if o.duplicated > o.lane.inFlight {
 		broken = append(broken, fmt.Sprintf("%d duplicated, though only %d were in flight", o.duplicated, o.lane.inFlight))
@@ -281,7 +281,7 @@ func (s *site) must(err error) {
 	}
 }
 
-// changeSomething writes another kafka.conf and has it take effect.
+// changeSomething writes another kafka.conf and puts it in force.
 func (s *site) changeSomething(round int) {
 	s.Helper()
 	s.options["client_id"] = fmt.Sprintf("round-%d", round)

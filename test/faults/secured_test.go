@@ -18,8 +18,8 @@ import (
 	"reskafka/test/apache"
 )
 
-// secured is the development broker in this process, with TLS on both sides and logins. What a client needs for it can be
-// changed while it runs.
+// secured is the development broker in this process, with TLS on both sides and logins. The client's files
+// can be changed during the run.
 type secured struct {
 	inside
 	address   string
@@ -83,13 +83,13 @@ func (b *secured) certificate(name string) (tls.Certificate, error) {
 // secret is alice's present password.
 func (b *secured) secret() string { return fmt.Sprintf("secret number %d", b.passwords) }
 
-// renew writes another certificate and its key where Asterisk looks for them.
+// renew writes another certificate and its key to Asterisk's paths.
 func (b *secured) renew() error {
 	pair, err := b.authority.Issue("asterisk", apache.NoFlaw)
 	if err != nil {
 		return err
 	}
-	// Both in one file, and that replaced at once: nobody finds a key that belongs to another certificate.
+	// Both in one file, replaced at once: no reader finds a key of another certificate.
 	path := filepath.Join(b.dir, "client.pem")
 	if err := os.WriteFile(path+".new", append(pair.Certificate, pair.Key...), 0o600); err != nil {
 		return err
@@ -105,7 +105,7 @@ func (b *secured) copyAuthority(i int) error {
 	return os.WriteFile(b.authorityFile(i), b.authority.PEM(), 0o600)
 }
 
-// changePassword gives alice another one. Asterisk has the old one before its configuration is changed too.
+// changePassword gives alice another password. Asterisk has the old one until its configuration changes too.
 func (b *secured) changePassword(ctx context.Context) error {
 	client, err := kgo.NewClient(append(b.reader, kgo.SeedBrokers(b.address))...)
 	if err != nil {
@@ -122,7 +122,7 @@ func (b *secured) changePassword(ctx context.Context) error {
 	return changed.Error()
 }
 
-// login are the options of a connection with which it gets in.
+// login returns the options of a connection with a valid login.
 func (b *secured) login(user string, authority int) map[string]string {
 	options := map[string]string{
 		"security_protocol": "sasl_ssl", "sasl_username": user, "sasl_mechanisms": "SCRAM-SHA-256", "sasl_password": b.secret(),

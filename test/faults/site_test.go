@@ -23,16 +23,16 @@ import (
 	"reskafka/test/pbx"
 )
 
-// patience is how long anything may take that is waited for; reaching it is a failure, never a measurement.
+// patience is the limit of every wait; reaching it is a failure, never a measurement.
 const patience = 2 * time.Minute
 
 const (
-	keys       = 2 // of each thread: few, so that records of one key are close together
+	keys       = 2 // of each thread: few, so records of one key are close together
 	partitions = 4
 	valueBytes = 200
 )
 
-// site is one Asterisk and its brokers. Asterisk has a connection, a topic and a load of its own for each lane.
+// site is one Asterisk and its brokers. Asterisk has a connection, a topic and a load for each lane.
 type site struct {
 	*testing.T
 	ctx     context.Context
@@ -40,12 +40,12 @@ type site struct {
 	dir     string
 	brokers brokers
 	pbx     *pbx.PBX
-	options map[string]string // of every connection, besides what a lane needs
+	options map[string]string // of every connection, besides a lane's own
 	lanes   []*lane
 	size    size
 
 	watched   bool
-	callTopic string // call records and the consumer's group, when it is watched
+	callTopic string // call records and the consumer's group, if watched
 }
 
 // lane is a mode under test.
@@ -56,12 +56,12 @@ type lane struct {
 	ledger     *ledger
 
 	before     count  // the counters when the brokers went away, see site.away
-	inFlight   int    // what may have reached them unnoticed
-	harms      []harm // what was done to its spool
-	loggedLost int    // what Asterisk's log said was given up
+	inFlight   int    // messages possibly at the brokers, unacknowledged
+	harms      []harm // damage to its spool
+	loggedLost int    // given up by Asterisk's log
 }
 
-// name is that of the lane's connection.
+// name is the name of the lane's connection.
 func (l *lane) name() string { return string(l.mode) }
 
 // setup of a site.
@@ -73,12 +73,12 @@ type setup struct {
 	plain      []mode  // without idempotence
 	assignment []int32 // the replicas of every partition; nil = as the brokers like
 	size       size
-	modules    []string // besides what a load needs
+	modules    []string // besides the load's modules
 	files      map[string]string
 	watched    bool // calls, consoles and a consumer go on beside the load, see watch
 }
 
-// sites counts them, so that each has topics of its own.
+// sites numbers the sites, so each has topics of its own.
 var sites atomic.Int64
 
 // newSite starts brokers and Asterisk. Both end with the test.
@@ -173,7 +173,7 @@ func (s *site) kafkaConf() string {
 	return text.String()
 }
 
-// client is a Kafka client that has nothing to do with Asterisk.
+// client is a Kafka client independent of Asterisk.
 func (s *site) client() *kgo.Client {
 	s.Helper()
 	options := []kgo.Opt{kgo.SeedBrokers(strings.Split(s.brokers.direct(), ",")...)}
@@ -214,7 +214,7 @@ func (s *site) makeTopic(topic string, assignment []int32) {
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, kerr.InvalidReplicationFactor) { // a node that an earlier row has restarted is not known yet
+		if !errors.Is(err, kerr.InvalidReplicationFactor) { // a node restarted by an earlier row is still unknown
 			s.Fatalf("making topic %s: %v", topic, err)
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -277,7 +277,7 @@ func (s *site) load() {
 	}
 }
 
-// modes names those of the lanes.
+// modes names the modes of the lanes.
 func (s *site) modes() string {
 	var names []string
 	for _, l := range s.lanes {
@@ -296,7 +296,7 @@ func fileSize(path string) int64 {
 
 func (s *site) unload() { s.Helper(); s.cli("kafka steady stop") }
 
-// produced waits until every lane has called so many times more than now.
+// produced waits until every lane has made that many more calls.
 func (s *site) produced(more int) {
 	s.Helper()
 	for _, l := range s.lanes {
@@ -312,8 +312,8 @@ func (l *lane) calls() (n int) {
 	return n
 }
 
-// until waits for something that only asking tells. It asks less and less often: a command of Asterisk's console is a
-// process of its own, and rows run side by side.
+// until polls for a state, ever more rarely: a command of Asterisk's console is a process of its own, and
+// rows run in parallel.
 func (s *site) until(what string, reached func() bool) {
 	s.Helper()
 	pause := 5 * time.Millisecond
@@ -330,7 +330,7 @@ func (s *site) until(what string, reached func() bool) {
 	}
 }
 
-// lasts keeps a fault up for its time: how long it lasts is part of what is tested.
+// lasts keeps a fault up for a time, a part of the test.
 func (s *site) lasts(d time.Duration) {
 	s.Helper()
 	select {
@@ -342,10 +342,10 @@ func (s *site) lasts(d time.Duration) {
 	}
 }
 
-// count is what `kafka show connection` says about a connection's messages.
+// count has the numbers of a connection's messages from `kafka show connection`.
 type count struct {
 	accepted, acknowledged, waiting, spooled, dead, dropped, unaccounted, refused int
-	why                                                                           string // of what was dropped
+	why                                                                           string // of the dropped messages
 	text                                                                          string
 }
 
@@ -380,7 +380,7 @@ func (s *site) acknowledged() {
 	}
 }
 
-// drain waits until nothing of any lane is under way any more. As long as it gets less, it may take long.
+// drain waits until no lane has a message in flight. Progress extends the wait.
 func (s *site) drain() {
 	s.Helper()
 	for _, l := range s.lanes {

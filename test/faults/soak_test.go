@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// sample is what Asterisk and its engine hold at a moment.
+// sample is the present use by Asterisk and its engine.
 type sample struct{ kilobytes, files int }
 
 func (s *site) sample() sample {
@@ -21,7 +21,7 @@ func (s *site) sample() sample {
 	return sample{asterisk.kilobytes + engine.kilobytes, asterisk.files + engine.files}
 }
 
-// holds returns what a process holds.
+// holds returns a process's use.
 func (s *site) holds(pid int) sample {
 	s.Helper()
 	proc := fmt.Sprintf("/proc/%d", pid)
@@ -37,7 +37,7 @@ func (s *site) holds(pid int) sample {
 	return sample{kilobytes, len(files)}
 }
 
-// soakFaults are what a soak does in random order. Each returns when it is over.
+// soakFaults are the faults of a soak, in random order. Each returns at its end.
 func soakFaults(s *site) map[string]func() {
 	seconds := func(most int) { s.lasts(time.Duration(1+rand.IntN(most)) * time.Second) }
 	round := 0
@@ -58,8 +58,8 @@ func soakFaults(s *site) map[string]func() {
 	return faults
 }
 
-// TestSoak runs random faults for SOAK_MINUTES against one Asterisk under load: at the end every message is accounted
-// for and none is lost, and what the process holds has not kept growing.
+// TestSoak runs random faults for SOAK_MINUTES against one Asterisk under load: at the end every message is
+// accounted for and none is lost, and the process's use has not kept growing.
 func TestSoak(t *testing.T) {
 	minutes, _ := strconv.Atoi(os.Getenv("SOAK_MINUTES"))
 	if minutes < 1 {
@@ -114,8 +114,8 @@ func TestSoak(t *testing.T) {
 	flat(t, samples)
 }
 
-// flat fails when what the process holds in the last third of the time is more than in the second by what chance does
-// not explain: 15 % and 8 MB, 3 descriptors.
+// flat fails if the use in the last third of the time exceeds the second third's by more than chance: 15 %
+// and 8 MB, 3 descriptors.
 func flat(t *testing.T, samples []sample) {
 	t.Helper()
 	third := len(samples) / 3

@@ -16,17 +16,17 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// Limits of what an administrator and a caller may notice while engines die.
+// Limits of the effects of dying engines on an administrator and a caller.
 const (
 	callRate      = 20                     // calls per second
 	callBatch     = 5                      // seconds of one `call load`
 	consoleLimit  = 5 * time.Second        // of a command of Asterisk's own
 	kafkaLimit    = 10 * time.Second       // of a command of ours: request_timeout_ms and 2.5 s, and the rest for a busy machine
 	consolePause  = 250 * time.Millisecond // between two commands
-	threadsMargin = 2                      // Asterisk's own pools may grow by so many threads
+	threadsMargin = 2                      // allowed growth of Asterisk's own pools, threads
 )
 
-// watch is what goes on beside the load: calls, consoles and a consumer.
+// watch runs beside the load: calls, consoles and a consumer.
 type watch struct {
 	*site
 	over chan struct{}
@@ -132,7 +132,7 @@ func (w *watch) ask() {
 	}
 }
 
-// time runs a command and reports whether it printed what is wanted, and how long it took.
+// time runs a command and returns whether its output has wanted, and its duration.
 func (w *watch) time(command, wanted string) (bool, time.Duration) {
 	started := time.Now()
 	printed, err := w.pbx.CLI(command)
@@ -141,7 +141,7 @@ func (w *watch) time(command, wanted string) (bool, time.Duration) {
 
 var heard = regexp.MustCompile(`heard (\d+) skipped (\d+) again (\d+) strange (\d+)`)
 
-// end ends the watch, waits until the consumer has every record, and fails the test for what was disturbed.
+// end ends the watch, waits until the consumer has every record, and fails the test for disturbances.
 func (w *watch) end(r row) {
 	w.Helper()
 	close(w.over)
@@ -163,7 +163,7 @@ func (w *watch) end(r row) {
 	w.judge(counts)
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) { // the last ones come after the calls
 		records := w.callRecords()
-		if records == w.calls+w.failed || records < w.calls && w.lanes[0].ledger.sum(offRefused) > 0 { // a full queue refuses them too
+		if records == w.calls+w.failed || records < w.calls && w.lanes[0].ledger.sum(offRefused) > 0 { // a full queue refuses these records too
 			break
 		}
 		if records > w.calls+w.failed || time.Now().After(deadline) {
@@ -176,7 +176,7 @@ func (w *watch) end(r row) {
 	}
 }
 
-// judge notes what may not be.
+// judge notes violations.
 func (w *watch) judge(counts [4]int) {
 	if w.calls == 0 || len(w.threads) < 3 || counts[0] == 0 {
 		w.fault("%d calls, %d commands and %d messages: this run shows nothing", w.calls, len(w.threads), counts[0])
@@ -198,7 +198,8 @@ func (w *watch) judge(counts [4]int) {
 	}
 }
 
-// leastThreads returns the least threads of the first and of the last third: calls have threads of their own meanwhile.
+// leastThreads returns the least threads of the first and of the last third: calls have threads of their own
+// meanwhile.
 func (w *watch) leastThreads() (first, last int) {
 	third := max(len(w.threads)/3, 1)
 	return slices.Min(w.threads[:third]), slices.Min(w.threads[len(w.threads)-third:])
@@ -209,7 +210,7 @@ func (w *watch) grown() string {
 	return fmt.Sprintf("%d to %d", first, last)
 }
 
-// ends returns the number of offsets in the lanes' topics. Nobody may be producing.
+// ends returns the number of offsets in the lanes' topics. No producer may run.
 func (s *site) ends() (sum int) {
 	s.Helper()
 	c := s.client()
