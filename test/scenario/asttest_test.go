@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// astTestConf has the connections that test/modules/test_res_kafka.c asks for. The included file is rewritten by its
-// tests of reloads.
+// astTestConf has the connections of test/modules/test_res_kafka.c. Tests of reloads rewrite the included
+// file.
 const astTestConf = `
 [base](!)
 type = connection
@@ -61,12 +61,12 @@ group_id = asttest-%ID%
 #include test_res_kafka.conf
 `
 
-// astTestsAtLeast is how many tests the module has: one that is not registered any more is missed here.
+// astTestsAtLeast is the module's number of tests. A test no longer registered is missed here.
 const astTestsAtLeast = 52
 
 const astCategory = "/res/kafka/"
 
-// astResult is one test in the report that Asterisk writes, in the form that JUnit gave its name.
+// astResult is one test in Asterisk's report, in JUnit's format.
 type astResult struct {
 	Name    string `xml:"name,attr"`
 	Class   string `xml:"classname,attr"`
@@ -76,8 +76,8 @@ type astResult struct {
 	Skipped *struct{} `xml:"skipped"`
 }
 
-// TestASTTest runs the tests that test_res_kafka.so registers with Asterisk's own test framework, each as a subtest. They are
-// run one by one: a command of the console may take a minute.
+// TestASTTest runs the tests of test_res_kafka.so in Asterisk's own test framework, each as a subtest. Tests
+// run one by one, because a console command may take a minute.
 func TestASTTest(t *testing.T) { everywhere(t, astTests) }
 
 func astTests(t *testing.T, on kind) {
@@ -105,7 +105,7 @@ func astTests(t *testing.T, on kind) {
 	}
 }
 
-// astTests gives the names of the tests in the category, in the order in which they would run.
+// astTests returns the names of the tests in the category, in their order.
 func (w *world) astTests() []string {
 	w.Helper()
 	var names []string
@@ -117,7 +117,8 @@ func (w *world) astTests() []string {
 	return names
 }
 
-// astTest runs one test and asks Asterisk's report what became of it. It gives false when the test has not ended.
+// astTest runs one test and reads the result from Asterisk's report. The return value is false if the test
+// has not ended.
 func (w *world) astTest(t *testing.T, name string) bool {
 	t.Helper()
 	before := len(w.pbx.LogLines())

@@ -7,9 +7,9 @@ import (
 	"reskafka/test/pbx"
 )
 
-// TestBatchedCallRecords_EachFormOfStop_AllDelivered guards the records that Asterisk posts from a thread of its own while its
-// exit handlers run (cdr.conf: batch = yes, safeshutdown = no). The stages were closed by then, and most records were
-// refused without a line.
+// TestBatchedCallRecords_EachFormOfStop_AllDelivered guards call records posted by Asterisk's own thread
+// during the exit handlers (cdr.conf: batch = yes, safeshutdown = no). The stages were closed by then, and
+// most records were refused without a line.
 func TestBatchedCallRecords_EachFormOfStop_AllDelivered(t *testing.T) {
 	const calls = 60
 	term := func(w *world) error {
@@ -50,7 +50,8 @@ func TestBatchedCallRecords_EachFormOfStop_AllDelivered(t *testing.T) {
 	}
 }
 
-// TestRecordsAfterTheEnd_Counted checks that records which come when Asterisk's exit handler has run are refused and said in a line.
+// TestRecordsAfterTheEnd_Counted checks records posted after Asterisk's exit handler: they are refused and
+// logged in one line.
 func TestRecordsAfterTheEnd_Counted(t *testing.T) {
 	w := newWorld(t, options{parts: 1})
 	go func() { _, _ = w.pbx.CLI("kafka probe rate one " + w.name("t") + " 100 2000 30 2") }()
@@ -65,7 +66,7 @@ func TestRecordsAfterTheEnd_Counted(t *testing.T) {
 			}
 		}
 	}
-	if lines == 0 || lines > 2 { // one at the end of the exit handler, one for the first after that
+	if lines == 0 || lines > 2 { // one at the end of the exit handler, one for the first record after
 		t.Errorf("%d lines about records that came too late", lines)
 	}
 }

@@ -22,7 +22,7 @@ func hostilePhase() time.Duration {
 	return 5 * time.Second
 }
 
-// installHostile puts test/hostile in the engine's place and returns the file that makes it hostile.
+// installHostile replaces the engine with test/hostile and returns the file for its faults.
 func (w *world) installHostile() string {
 	w.Helper()
 	folder := filepath.Join(w.pbx.Dir(), "modules", "res_kafka")
@@ -38,9 +38,9 @@ func (w *world) installHostile() string {
 	return filepath.Join(folder, "on")
 }
 
-// TestEngine_Broken_AsteriskUnharmed guards the promise that nothing an engine sends or writes harms
-// Asterisk: frames are damaged, unasked, or wrong in every field, and shared memory is scribbled over while
-// modules use the whole API. The next good engine works.
+// TestEngine_Broken_AsteriskUnharmed guards a promise: nothing an engine sends or writes harms Asterisk.
+// Frames are damaged, unasked, or wrong in every field. Shared memory is scribbled over while modules use the
+// whole API. The next good engine works.
 func TestEngine_Broken_AsteriskUnharmed(t *testing.T) {
 	for _, c := range []struct{ name, mood string }{
 		{"frames", "11 40 0"},
@@ -72,7 +72,7 @@ func TestEngine_Broken_AsteriskUnharmed(t *testing.T) {
 	}
 }
 
-// running returns the processes that run a program.
+// running returns the processes of a program.
 func running(program string) (pids []int) {
 	links, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, link := range links {
@@ -84,8 +84,8 @@ func running(program string) (pids []int) {
 	return pids
 }
 
-// replaceEngine kills the engine, whatever its state, and waits until another one serves, which has been a
-// good one from its first frame on. After many deaths it is up to a minute away, unless a reload asks for it.
+// replaceEngine kills the engine in any state and waits for a new engine, good from the first frame on. After
+// many deaths the restart takes up to a minute, unless a reload requests an engine.
 func (w *world) replaceEngine(program string) {
 	w.Helper()
 	for _, line := range w.pbx.LogLines() {
@@ -108,7 +108,7 @@ func (w *world) replaceEngine(program string) {
 	})
 }
 
-// noise uses everything that the module has until the time is over. Answers do not matter.
+// noise uses all functions of the module for the given time. Answers do not matter.
 func (w *world) noise(during time.Duration) {
 	var group sync.WaitGroup
 	var over atomic.Bool
@@ -142,7 +142,7 @@ func (w *world) noise(during time.Duration) {
 		select {
 		case <-done:
 			return
-		case <-time.After(time.Second): // a command may wait for an answer that will not come
+		case <-time.After(time.Second): // a command may wait for an answer forever
 			_, _ = w.pbx.CLI("core show uptime")
 		}
 	}

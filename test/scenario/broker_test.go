@@ -15,17 +15,17 @@ import (
 	"reskafka/test/port"
 )
 
-// broker is what a world produces to.
+// broker is the target of a world's records.
 type broker interface {
 	stop() error
-	start() error // again, where it was, with what it had
+	start() error // again, at the same address, with the same data
 }
 
-// embedded is the broker that there always is.
+// embedded names the broker inside the test process.
 const embedded = "embedded"
 
-// kind is a cluster to run scenarios against: a version of Kafka and how many brokers, written 4.x_3. The zero value is
-// one embedded broker.
+// kind is a cluster to run scenarios against: a version of Kafka and a number of brokers, written 4.x_3. The
+// zero value is one embedded broker.
 type kind struct {
 	version string // embedded, or a name in RES_KAFKA_APACHE
 	brokers int
@@ -35,7 +35,8 @@ func (k kind) String() string { return fmt.Sprintf("%s_%d", k.version, k.brokers
 
 func (k kind) embedded() bool { return k.version == "" || k.version == embedded }
 
-// versions are the folders of Apache Kafka that RES_KAFKA_APACHE names, as name=folder:name=folder, in that order.
+// versions returns the folders of Apache Kafka in RES_KAFKA_APACHE (name=folder:name=folder), in the same
+// order.
 func versions() (names []string, folders map[string]string) {
 	folders = map[string]string{}
 	for entry := range strings.SplitSeq(os.Getenv("RES_KAFKA_APACHE"), ":") {
@@ -46,8 +47,8 @@ func versions() (names []string, folders map[string]string) {
 	return names, folders
 }
 
-// kinds lists the clusters that everywhere runs a scenario against: the embedded broker, and Apache Kafka in each
-// version that there is, alone and three together.
+// kinds lists the clusters for everywhere: the embedded broker, and each version of Apache Kafka, alone and
+// three together.
 func kinds() []kind {
 	names, _ := versions()
 	all := []kind{{embedded, 1}, {embedded, 3}}
@@ -69,13 +70,13 @@ func everywhere(t *testing.T, test func(t *testing.T, on kind)) {
 	}
 }
 
-// results counts by kind what has passed and what has failed.
+// results counts passed and failed scenarios by kind.
 var results struct {
 	sync.Mutex
 	passed, failed map[kind]int
 }
 
-// counted has a test counted for its kind when it ends.
+// counted adds a test's result to its kind when the test ends.
 func counted(t *testing.T, on kind) {
 	t.Cleanup(func() {
 		results.Lock()
@@ -88,7 +89,7 @@ func counted(t *testing.T, on kind) {
 	})
 }
 
-// TestMain ends the shared clusters and prints, for each kind, how many scenarios ran against it.
+// TestMain ends the shared clusters and prints the number of scenarios of each kind.
 func TestMain(m *testing.M) {
 	confine.Main()
 	results.passed, results.failed = map[kind]int{}, map[kind]int{}
@@ -105,8 +106,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// startBroker gives the world a cluster of that kind. Topics that are made by being used have so many partitions, 0 = one;
-// a cluster of Apache Kafka knows only one.
+// startBroker gives the world a cluster of the kind. partitions is the number for topics created by use, 0 =
+// one. A cluster of Apache Kafka supports only one.
 func (w *world) startBroker(on kind, partitions int) {
 	w.Helper()
 	if !on.embedded() {
@@ -148,7 +149,7 @@ func (b *embeddedBroker) start() (err error) {
 
 func (b *embeddedBroker) stop() error { return b.running.Stop() }
 
-// clusters are those of Apache Kafka, started when they are first asked for.
+// clusters are the Apache Kafka clusters, started on first use.
 var clusters struct {
 	sync.Mutex
 	running map[kind]*sharedCluster
@@ -161,7 +162,7 @@ type sharedCluster struct {
 	err     error
 }
 
-// shared gives the cluster of that kind. All its nodes run, and do so again when a scenario ends.
+// shared returns the cluster of the kind. All its nodes run, and have to run again when a scenario ends.
 func shared(on kind) (*apache.Cluster, error) {
 	clusters.Lock()
 	if clusters.dir == "" {
@@ -190,7 +191,7 @@ func shared(on kind) (*apache.Cluster, error) {
 	return s.cluster, s.err
 }
 
-// closeShared ends the shared clusters. The error tells of nodes that had ended by themselves.
+// closeShared ends the shared clusters. The error names nodes that had ended early.
 func closeShared() (err error) {
 	for _, s := range clusters.running {
 		if s.cluster != nil {
@@ -214,7 +215,7 @@ type apacheBroker struct {
 func (b *apacheBroker) stop() error {
 	b.world.Cleanup(func() {
 		if !b.world.Failed() {
-			return // it has started them again
+			return // the test has started the nodes again
 		}
 		b.kill()
 		if err := b.cluster.Restart(context.Background()); err != nil {
@@ -225,7 +226,7 @@ func (b *apacheBroker) stop() error {
 	return nil
 }
 
-// kill ends all nodes. An orderly end would keep those that are left without a majority waiting for minutes.
+// kill ends all nodes. In an orderly end, nodes without a majority wait for minutes.
 func (b *apacheBroker) kill() {
 	for id := 1; id <= b.cluster.Nodes(); id++ {
 		b.cluster.Kill(id)

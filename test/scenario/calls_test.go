@@ -20,7 +20,7 @@ var baseFields = []string{
 	"durationsec", "billsec", "disposition", "accountcode", "amaflags", "peeraccount", "linkedid", "sequence",
 }
 
-// fieldsOf returns the base fields of the world's Asterisk: older ones have no tenants.
+// fieldsOf returns the base fields of the world's Asterisk. Older versions have no tenants.
 func fieldsOf(w *world) []string {
 	header, err := os.ReadFile(filepath.Join(w.root, "usr/include/asterisk/channel.h"))
 	if err != nil {
@@ -32,7 +32,7 @@ func fieldsOf(w *world) []string {
 	return append(slices.Clone(baseFields), "tenantid", "peertenantid")
 }
 
-// members gives the names of a JSON object's members in their order.
+// members returns the names of a JSON object's members in order.
 func members(t *testing.T, text string) []string {
 	t.Helper()
 	decoder := json.NewDecoder(strings.NewReader(text))
@@ -63,7 +63,7 @@ func members(t *testing.T, text string) []string {
 // timeLike is how ast_json_timeval prints a time.
 var timeLike = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d{4}$`)
 
-// callRecord checks what every record of a call has and gives its members.
+// callRecord checks the members common to all call records and returns the members.
 func callRecord(w *world, r pbx.Record, extra ...string) map[string]any {
 	w.Helper()
 	value := text(r.Payload)
@@ -100,7 +100,7 @@ func callRecord(w *world, r pbx.Record, extra ...string) map[string]any {
 	return call
 }
 
-// unset is how a time that was never set is printed; the zone is the machine's.
+// unset matches a time without a value. The zone is the machine's.
 var unset = regexp.MustCompile(`^1970-01-01T|^1969-12-31T`)
 
 func TestCallRecords(t *testing.T) { everywhere(t, callRecords) }
@@ -183,7 +183,7 @@ func TestCallRecordKeysTopicsAndReloads(t *testing.T) {
 	}
 	callRecord(w, r, "EntityID")
 
-	// Another topic and key by a reload; a faulty one changes nothing.
+	// A reload sets another topic and key. A faulty reload changes nothing.
 	write := func(text string) {
 		if err := w.pbx.WriteFile("cdr_kafka.conf", text); err != nil {
 			w.Fatal(err)

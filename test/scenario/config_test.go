@@ -11,10 +11,10 @@ import (
 	"reskafka/internal/config/configtest"
 )
 
-// logged is a line of Asterisk's log that the engine wrote about a configuration file: its level and its text.
+// logged matches a line of the engine about a configuration file in Asterisk's log: level and text.
 var logged = regexp.MustCompile(`(WARNING|ERROR)\[\d+\](?:\[C-[0-9a-f]+\])? \S+: (kafka\.conf:(?:\d+:)? \[.*)$`)
 
-// oddFiles returns the odd files of that name in the table that package config keeps.
+// oddFiles returns the odd files of the given name in the table of package config.
 func oddFiles(t *testing.T, name string) []*configtest.Odd {
 	t.Helper()
 	_, table, err := configtest.ReadOdd("../../internal/config/" + configtest.OddFile)
@@ -24,8 +24,8 @@ func oddFiles(t *testing.T, name string) []*configtest.Odd {
 	return slices.DeleteFunc(table, func(o *configtest.Odd) bool { return o.File != name })
 }
 
-// TestFaultyConfigurations reloads every file of the table that has an error in a running Asterisk: the log says what the
-// table says, and the configuration before still produces.
+// TestFaultyConfigurations reloads every erroneous file of the table in a running Asterisk. The log has the
+// lines of the table, and the previous configuration still produces.
 func TestFaultyConfigurations(t *testing.T) {
 	keys := configtest.Keys(t)
 	w := newWorld(t, options{modules: []string{"res_kafka"}})
@@ -33,14 +33,14 @@ func TestFaultyConfigurations(t *testing.T) {
 	sent := 1
 	for _, o := range oddFiles(t, "kafka.conf") {
 		if !strings.Contains(o.Log, "error: ") {
-			continue // only warnings: it would be taken
+			continue // warnings only: Asterisk would load the file
 		}
 		if err := w.pbx.WriteFile("kafka.conf", o.In(keys)); err != nil {
 			t.Fatal(err)
 		}
 		before := len(w.pbx.LogLines())
 		w.expect(`reported a reload failure`, "module reload res_kafka.so")
-		// Asterisk writes its log from a thread of its own, a moment later.
+		// Asterisk's logger thread writes the log a moment later.
 		got := ""
 		for deadline := time.Now().Add(patience); strings.Count(got, "\n") < strings.Count(o.Log, "\n") && time.Now().Before(deadline); {
 			got = ""
@@ -69,13 +69,13 @@ var (
 	brokerAndPort = regexp.MustCompile(`kafka\d(:[+ ]?)9092`)
 	brokerAlone   = regexp.MustCompile(`kafka\d\b`)
 	typeOption    = regexp.MustCompile(`(?mi)^\s*type\s*=>?\s*connection\s*$`)
-	// needsMore is what the test's broker and names cannot serve.
+	// needsMore matches settings beyond the test's broker and names.
 	needsMore    = regexp.MustCompile(`(?m)^security_protocol = s|^brokers = [:\[]|kafka_1`)
 	notLoaded    = regexp.MustCompile(`res_kafka\.so +\S.* 0 +Not Running|0 modules loaded`)
 	notLoadedCDR = regexp.MustCompile(`cdr_kafka\.so +\S.* 0 +Not Running|0 modules loaded`)
 )
 
-// withBroker gives the connections of an odd file the broker of the test, in the place of theirs or of the default.
+// withBroker replaces the brokers of an odd file's connections with the broker of the test.
 func withBroker(text, broker string) string {
 	if !brokerOption.MatchString(text) {
 		return typeOption.ReplaceAllString(text, "${0}\nbrokers = "+broker)
@@ -94,8 +94,8 @@ func inAnotherCase(name string) string {
 	}, name)
 }
 
-// What an odd kafka.conf serves by the table it serves in a real Asterisk, from a fresh load; a module that can serve nothing
-// declines to load.
+// An odd kafka.conf serves the table's connections in a real Asterisk, from a fresh load. A module without
+// any connection declines to load.
 func TestOddFiles_Loaded_DeliverAsTheTableSays(t *testing.T) {
 	keys := configtest.Keys(t)
 	w := newWorld(t, options{modules: []string{"res_kafka"}})
@@ -128,7 +128,7 @@ func TestOddFiles_Loaded_DeliverAsTheTableSays(t *testing.T) {
 	}
 }
 
-// The same of cdr_kafka.conf: the module runs where the table says that records go out, and a call's record goes out.
+// The same for cdr_kafka.conf: the module runs where the table expects records, and a call's record is sent.
 func TestOddCallRecordFiles_Loaded_RunAsTheTableSays(t *testing.T) {
 	const connections = "[my-kafka]\ntype = connection\nbrokers = %BROKER%\n\n[other](my-kafka)\n\n[my kafka](my-kafka)\n"
 	w := newWorld(t, options{files: map[string]string{
@@ -229,7 +229,7 @@ func TestConsole(t *testing.T) {
 		word := line[strings.LastIndex(line, " ")+1:]
 		printed := w.cli(`_command matchesarray "%s" "%s"`, line, word)
 		var got []string
-		// The first is what all have in common, which may be nothing.
+		// The first word is the common part, which may be empty.
 		for _, match := range strings.Split(printed, " ")[1:] {
 			if match = strings.TrimSpace(match); match != "" && match != "_EOF_" {
 				got = append(got, match)

@@ -16,10 +16,11 @@ import (
 	"reskafka/test/pbx"
 )
 
-// group is a connection that can consume, besides the default one.
+// group is a connection with a consumer group, besides the default connection.
 const group = "[one]\ntype = connection\nbrokers = %BROKER%\ngroup_id = calls-%ID%\nauto_offset_reset = earliest\nauto_commit_interval_ms = 200\n"
 
-// received reads what the probe's callback wrote: a line for each message, topic partition offset key payload headers…
+// received reads the lines of the probe's callback, one for each message: topic partition offset key payload
+// headers…
 func (w *world) received(file string) []string {
 	text, err := os.ReadFile(filepath.Join(w.dir, file))
 	if err != nil && !os.IsNotExist(err) {
@@ -42,7 +43,7 @@ func (w *world) waitReceived(file string, count int) []string {
 	}
 }
 
-// payloads gives the payloads of received lines.
+// payloads returns the payloads of received lines.
 func payloads(lines []string) []string {
 	var all []string
 	for _, line := range lines {
@@ -98,7 +99,7 @@ func consume(t *testing.T, on kind) {
 	w.expect(member+"Yes", "kafka show consumers")
 	w.expect(`Unable to unload`, "module unload res_kafka.so")
 
-	// What came later is pushed; what was delivered is not delivered again after another subscription.
+	// Later messages are pushed. Delivered messages do not come again after another subscription.
 	w.send(apart, "later")
 	w.waitReceived("got", 6)
 	w.expect(`unsubscribe 0`, "kafka probe unsubscribe")
@@ -112,7 +113,7 @@ func consume(t *testing.T, on kind) {
 		t.Errorf("after subscribing again came %q", got)
 	}
 
-	// From inside the callback: nothing comes after it.
+	// Unsubscribed inside the callback: no message follows.
 	w.send(apart, "unsubscribe", "never")
 	w.waitReceived("got", 9)
 	w.until(member+"No", "kafka show consumers")
@@ -138,8 +139,9 @@ func consume(t *testing.T, on kind) {
 	w.expect(`Unloaded`, "module unload res_kafka.so")
 }
 
-// TestUnload_SubscriptionAlone_EndsCallbacks checks that a consumer that only its subscription keeps does not prevent the unload, which
-// waits for the callback under way. The module that subscribed requires res_kafka, so the unload has to be forced.
+// TestUnload_SubscriptionAlone_EndsCallbacks checks a consumer referenced only by its subscription. The
+// consumer does not prevent the unload, and the unload waits for the current callback. The subscribing module
+// requires res_kafka, so the unload has to be forced.
 func TestUnload_SubscriptionAlone_EndsCallbacks(t *testing.T) {
 	w := newWorld(t, options{parts: 1, modules: []string{"res_kafka", "kafka_probe"}, files: map[string]string{"kafka.conf": group}})
 	topic := w.name("alone")
@@ -187,7 +189,7 @@ func aSlowCallbackDelaysOnlyItself(t *testing.T, on kind) {
 	if got := w.received("got"); len(got) > 0 {
 		t.Fatalf("the slow callback was over before the fast ones: %q", got)
 	}
-	// Unsubscribing while it sleeps returns when it does.
+	// Unsubscribing during the callback's sleep returns when the callback does.
 	printed := w.expect(`unsubscribe 0 after \d+ ms`, "kafka probe unsubscribe")
 	w.expect(`inside 0`, "kafka probe inside")
 	if got := w.received("got"); len(got) != 1 {
@@ -322,7 +324,7 @@ func ensureTopic(t *testing.T, on kind) {
 	w.expect(`Error: Topic not created: INVALID_REPLICATION_FACTOR`, "kafka topic create one %s replication %d", w.name("wide"), on.brokers+1)
 }
 
-// topicIs waits until a topic is there, and wants it to have so many partitions and, where brokers replicate, replicas.
+// topicIs waits for a topic and checks its number of partitions and, where brokers replicate, of replicas.
 func (w *world) topicIs(topic string, partitions, replicas int) {
 	w.Helper()
 	admin := w.admin()
@@ -340,10 +342,10 @@ func (w *world) topicIs(topic string, partitions, replicas int) {
 	}
 }
 
-// admin is a client that asks the brokers themselves.
+// admin returns a client for direct requests to the brokers.
 func (w *world) admin() *kadm.Client {
 	w.Helper()
-	// What it has heard of topics is not told again for longer than that.
+	// The client caches the metadata of topics for no longer than this.
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(w.address, ",")...), kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {
 		w.Fatal(err)

@@ -8,8 +8,8 @@ import (
 	"reskafka/test/port"
 )
 
-// TestShowConsumer checks what an administrator sees of a consumer whose callback is slow, whose assignment
-// changes, and that finds no broker.
+// TestShowConsumer checks the administrator's view of three consumers: a slow callback, a changing
+// assignment, and no broker.
 func TestShowConsumer(t *testing.T) { everywhere(t, showConsumer) }
 
 func showConsumer(t *testing.T, on kind) {

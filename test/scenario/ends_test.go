@@ -23,8 +23,8 @@ type ending struct {
 	name     string
 	in       home // where Asterisk runs
 	end      func(w *world) error
-	seconds  int  // how long the call lasts that is up; 0 = for ever
-	running  bool // Asterisk runs after it
+	seconds  int  // duration of the open call; 0 = for ever
+	running  bool // Asterisk runs afterwards
 	unloaded bool // but not the module
 }
 
@@ -49,7 +49,7 @@ var endings = []ending{
 	{name: "SIGTERM to process 1", in: homes[0], end: func(w *world) error { return w.pbx.Stop(pbx.Terminate) }},
 }
 
-// hangUp ends all calls and waits for that.
+// hangUp ends all calls and waits for their end.
 func (w *world) hangUp() {
 	w.Helper()
 	w.cli("channel request hangup all")
@@ -134,7 +134,8 @@ func (e *ending) run(t *testing.T, away bool) {
 	if calls < 2 {
 		t.Errorf("Asterisk posted %d call records:\n%s", calls, posted)
 	}
-	// With safeshutdown = no Asterisk posts call records while it ends, and on a busy machine later than res_kafka waits for them.
+	// With safeshutdown = no Asterisk posts call records while ending. On a busy machine some come after
+	// res_kafka's wait.
 	if late := lateRecord.FindString(strings.Join(w.pbx.LogLines(), "\n")); late != "" {
 		t.Logf("note: not all call records came in time: %s", late)
 		return
@@ -144,7 +145,7 @@ func (e *ending) run(t *testing.T, away bool) {
 
 var lateRecord = regexp.MustCompile(`ERROR.* lost.*: Asterisk produced (it|them) after res_kafka had ended.*`)
 
-// withoutSharedMemory is a container whose /dev/shm is mounted from outside.
+// withoutSharedMemory is a container with a /dev/shm mounted from outside.
 func withoutSharedMemory(w *confinedWorld) *confine.Spec {
 	return &confine.Spec{Mounts: slices.DeleteFunc(w.container(), func(m confine.Mount) bool { return m.Path == "/dev/shm" })}
 }
@@ -161,8 +162,8 @@ func (w *world) produceAndSpool(topic string, records, calls int) {
 	w.until(fmt.Sprintf(`Spooled:? +%d\b`, records+calls), "kafka show connection one")
 }
 
-// TestContainer_Process1Killed_NothingDurableLost kills process 1 of a container, and the kernel kills the engine with it. The next
-// start delivers what was on disk, and what was in a /dev/shm that outlives the container.
+// TestContainer_Process1Killed_NothingDurableLost kills process 1 of a container, and the kernel kills the
+// engine too. The next start delivers the records on disk and the records in a surviving /dev/shm.
 func TestContainer_Process1Killed_NothingDurableLost(t *testing.T) {
 	for _, ownMemory := range []bool{false, true} {
 		t.Run(map[bool]string{false: "shared memory from outside", true: "shared memory of its own"}[ownMemory], func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"reskafka/test/pbx"
 )
 
-// engineFile finds the engine's binary below what was installed.
+// engineFile finds the engine's binary among the installed files.
 func engineFile(t *testing.T, install string) (found string) {
 	t.Helper()
 	_ = filepath.WalkDir(install, func(path string, _ fs.DirEntry, _ error) error {
@@ -33,7 +33,7 @@ func engineFile(t *testing.T, install string) (found string) {
 
 var engineID = regexp.MustCompile(`Process id: +(\d+)`)
 
-// engine waits until an engine serves and returns its process id.
+// engine waits for a serving engine and returns its process id.
 func (w *world) engine() int {
 	w.Helper()
 	pid, err := strconv.Atoi(engineID.FindStringSubmatch(w.until(engineID.String(), "kafka show status"))[1])
@@ -43,7 +43,7 @@ func (w *world) engine() int {
 	return pid
 }
 
-// signalEngine sends the engine that serves a signal and returns its process id.
+// signalEngine sends a signal to the serving engine and returns its process id.
 func (w *world) signalEngine(signal syscall.Signal) int {
 	w.Helper()
 	pid := w.engine()
@@ -53,7 +53,8 @@ func (w *world) signalEngine(signal syscall.Signal) int {
 	return pid
 }
 
-// TestEngine_Crashes_TraceIsKept guards that a crash of the engine leaves Asterisk its calls and people the reason.
+// TestEngine_Crashes_TraceIsKept guards two things after a crash of the engine: Asterisk keeps its calls, and
+// the log has the reason.
 func TestEngine_Crashes_TraceIsKept(t *testing.T) {
 	w := newWorld(t, options{})
 	mark := w.pbx.LogMark()
@@ -75,7 +76,7 @@ func TestEngine_Crashes_TraceIsKept(t *testing.T) {
 	w.read("after", 1)
 }
 
-// TestEngine_KilledUnderLoad_LosesNothing guards that a new engine takes over what the killed one had not delivered: staged
+// TestEngine_KilledUnderLoad_LosesNothing guards the takeover of undelivered work by a new engine: staged
 // frames, the spool, subscriptions. Messages may come twice, and nothing overtakes.
 func TestEngine_KilledUnderLoad_LosesNothing(t *testing.T) {
 	for _, durability := range []string{"disk", "overflow"} {
@@ -108,8 +109,8 @@ func TestEngine_KilledUnderLoad_LosesNothing(t *testing.T) {
 	}
 }
 
-// TestEngine_KilledUnderLoad_EachRecordIsReportedOnce guards the pointers of other modules: each comes back exactly once, also when the
-// engine dies before a report, or between a report and its record's end.
+// TestEngine_KilledUnderLoad_EachRecordIsReportedOnce guards the pointers of other modules. Each pointer
+// returns exactly once, also when the engine dies before a report, or between a report and its record's end.
 func TestEngine_KilledUnderLoad_EachRecordIsReportedOnce(t *testing.T) {
 	for _, durability := range []string{"memory", "overflow"} {
 		t.Run(durability, func(t *testing.T) {
@@ -156,8 +157,8 @@ func TestEngine_KilledWithRecordsOnDisk_OutcomeIsNotKnown(t *testing.T) {
 	w.until(`accepted 100 acknowledged 0 failed 0 unknown 100 strange 0`, "kafka reported show")
 }
 
-// TestEngine_Killed_DeliveredMessagesDoNotComeAgain guards messages that were delivered and not committed when the engine died: the
-// next engine starts behind them.
+// TestEngine_Killed_DeliveredMessagesDoNotComeAgain guards delivered, uncommitted messages when the engine
+// dies: the next engine starts behind them.
 func TestEngine_Killed_DeliveredMessagesDoNotComeAgain(t *testing.T) {
 	w := newWorld(t, options{files: map[string]string{"kafka.conf": strings.Replace(group, "interval_ms = 200", "interval_ms = 600000", 1)}})
 	w.expect(`subscribe 0`, "kafka probe subscribe one t %s 0", filepath.Join(w.dir, "got"))
@@ -170,8 +171,8 @@ func TestEngine_Killed_DeliveredMessagesDoNotComeAgain(t *testing.T) {
 	}
 }
 
-// TestConsumer_IdleForLong_StillReceives guards the repetition of a request for messages, whose answer may be lost: the engine answers
-// the later request.
+// TestConsumer_IdleForLong_StillReceives guards the repetition of a request for messages. An answer may be
+// lost, and the engine answers the later request.
 func TestConsumer_IdleForLong_StillReceives(t *testing.T) {
 	if os.Getenv("RES_KAFKA_LONG") == "" {
 		t.Skip("takes more than a minute; see make test-long")
@@ -187,8 +188,8 @@ func TestConsumer_IdleForLong_StillReceives(t *testing.T) {
 	}
 }
 
-// TestEngine_Hangs_AsteriskStops guards the end of Asterisk: it waits for seconds for an engine that hangs, and another engine saves
-// what was staged.
+// TestEngine_Hangs_AsteriskStops guards the end of Asterisk with a hanging engine: Asterisk waits for seconds
+// only, and another engine saves the staged records.
 func TestEngine_Hangs_AsteriskStops(t *testing.T) {
 	w := newWorld(t, options{files: map[string]string{"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = overflow\n"}})
 	w.signalEngine(syscall.SIGSTOP)
@@ -201,7 +202,8 @@ func TestEngine_Hangs_AsteriskStops(t *testing.T) {
 	w.read("t", 1)
 }
 
-// TestEngine_Away_CommandsAnswer guards that commands do not wait for an engine that does not come, and that its names are known.
+// TestEngine_Away_CommandsAnswer guards commands without an engine: commands do not wait, and their names are
+// known.
 func TestEngine_Away_CommandsAnswer(t *testing.T) {
 	w := newWorld(t, options{noBroker: true})
 	for range 6 { // crashes, which make the pause long

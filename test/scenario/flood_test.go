@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// flood is what `kafka flood` does: threads that produce numbered messages, and a consumer in the same Asterisk.
+// flood runs `kafka flood`: threads that produce numbered messages, and a consumer in the same Asterisk.
 type flood struct {
 	*world
 	topic               string
 	threads, each, keys int
 }
 
-// counts are what `kafka flood show` counts; flood.c says what each of them is.
+// counts are the numbers of `kafka flood show`; see flood.c for their meaning.
 type counts struct{ produced, refusals, came, twice, again, disordered, strange, ms int }
 
 var counted7 = regexp.MustCompile(`produced (\d+) refusals (\d+) came (\d+) twice (\d+) again (\d+) disordered (\d+) strange (\d+) after (\d+) ms`)
@@ -36,7 +36,7 @@ func (f *flood) start(partitions, hold int) {
 	f.expect(`start 0`, "kafka flood start producing %s %d %d %d 0 %d", f.topic, f.threads, f.each, f.keys, hold)
 }
 
-// came waits until so many different messages have come, as long as ever more come.
+// came waits for count different messages, while more messages keep coming.
 func (f *flood) came(count int) counts {
 	f.Helper()
 	for last, deadline := 0, time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
@@ -54,8 +54,9 @@ func (f *flood) came(count int) counts {
 	}
 }
 
-// settled waits until every message has come and the producer knows it, and gives the counts then: what is to come
-// twice has come once the producer has every acknowledgement, and the consumer all that is in the topic.
+// settled waits until every message has arrived and is known to the producer, and returns the counts.
+// Duplicates have arrived once the producer has every acknowledgement and the consumer has read the whole
+// topic.
 func (f *flood) settled() counts {
 	f.Helper()
 	total := f.threads * f.each
@@ -80,7 +81,8 @@ func (f *flood) settled() counts {
 	}
 }
 
-// newFlood starts an Asterisk that produces on one connection, with these options, and consumes on another.
+// newFlood starts an Asterisk with a producer on one connection, with these options, and a consumer on
+// another.
 func newFlood(t *testing.T, on kind, messages int, producing string) *flood {
 	w := newWorld(t, options{on: on, modules: []string{"res_kafka", "kafka_probe"}, files: map[string]string{
 		"kafka.conf": "[producing]\ntype = connection\nbrokers = %BROKER%\n" + producing +
@@ -90,7 +92,7 @@ func newFlood(t *testing.T, on kind, messages int, producing string) *flood {
 	return &flood{world: w, topic: w.name("flood"), threads: threads, each: messages / threads, keys: 100}
 }
 
-// leader is a node that leads a partition of the topic.
+// leader returns a node in charge of a partition of the topic.
 func (f *flood) leader() int {
 	f.Helper()
 	topics, err := f.admin().ListTopics(f.ctx, f.topic)
@@ -100,8 +102,9 @@ func (f *flood) leader() int {
 	return int(topics[f.topic].Partitions[0].Leader)
 }
 
-// outage takes a node that leads partitions away when a third has come and the second third begins to be produced, and
-// lets the threads produce the last third when it is back. The node is killed, or stopped in an orderly way.
+// outage removes a node with partitions after a third of the messages, while the second third is produced.
+// The threads produce the last third after the node's return. The node is killed, or stopped in an orderly
+// way.
 func (f *flood) outage(kill bool) {
 	f.Helper()
 	third := f.each / 3
@@ -119,7 +122,7 @@ func (f *flood) outage(kill bool) {
 	f.cli("kafka flood go")
 }
 
-// three lists the kinds of cluster of which one broker can be taken away.
+// three lists the kinds of cluster that survive the loss of one broker.
 func three(t *testing.T) []kind {
 	var all []kind
 	for _, on := range kinds() {
@@ -133,8 +136,9 @@ func three(t *testing.T) []kind {
 	return all
 }
 
-// TestMillionMessagesThroughARestartedBroker holds that of 1,000,000 messages of 16 threads every one arrives, in the
-// order of its key and, as the producer is idempotent, once, though one of three brokers is restarted meanwhile.
+// TestMillionMessagesThroughARestartedBroker checks that 1,000,000 messages of 16 threads all arrive, in the
+// order of their keys, through a restart of one of three brokers. The producer is idempotent, so no message
+// arrives twice.
 func TestMillionMessagesThroughARestartedBroker(t *testing.T) {
 	on := three(t)[0]
 	t.Run(on.String(), func(t *testing.T) {
@@ -149,8 +153,8 @@ func TestMillionMessagesThroughARestartedBroker(t *testing.T) {
 	})
 }
 
-// TestMessagesThroughAKilledBroker holds that without idempotence all arrive in the order of their keys as well, when one
-// of three brokers is killed; some may stand in the topic twice.
+// TestMessagesThroughAKilledBroker checks the same without idempotence and with a killed broker: all arrive
+// in the order of their keys. Some may be in the topic twice.
 func TestMessagesThroughAKilledBroker(t *testing.T) {
 	for _, on := range three(t) {
 		t.Run(on.String(), func(t *testing.T) {

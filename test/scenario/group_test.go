@@ -17,10 +17,10 @@ import (
 	"reskafka/test/pbx"
 )
 
-// delivery is one message as a member of the group got it.
+// delivery is one message received by a member of the group.
 type delivery struct{ number, partition int }
 
-// journal is a file that a member of the group writes a line to for each message, read as it grows.
+// journal is the output file of a group member, one line for each message, read while the file grows.
 type journal struct {
 	path   string
 	parse  func(line string) (delivery, error)
@@ -28,7 +28,7 @@ type journal struct {
 	gotten []delivery
 }
 
-// update reads what is new, up to the last complete line.
+// update reads new lines, up to the last complete line.
 func (j *journal) update() error {
 	file, err := os.Open(j.path)
 	if os.IsNotExist(err) {
@@ -57,7 +57,8 @@ func (j *journal) update() error {
 	return nil
 }
 
-// ourLine is a line of the probe's callback, kcatLine one of kcat: both have the number of `kafka flood`, "0 number".
+// ourLine parses a line of the probe's callback, kcatLine a line of kcat. Both have the number of `kafka
+// flood`, "0 number".
 func ourLine(line string) (delivery, error) {
 	fields := strings.Fields(line)
 	if len(fields) < 5 {
@@ -75,14 +76,14 @@ func kcatLine(line string) (d delivery, err error) {
 	return d, err
 }
 
-// sharedGroup is a group of which one member may be ours and one kcat.
+// sharedGroup is a group with at most one member of ours and one kcat.
 type sharedGroup struct {
 	*world
 	topic        string
 	partitions   int
 	ours, theirs *journal
 	came         map[int]int // how often each number was delivered
-	counted      [2]int      // deliveries of ours and theirs that are in came
+	counted      [2]int      // deliveries of ours and theirs already in came
 }
 
 // update reads both journals.
@@ -119,8 +120,8 @@ func (g *sharedGroup) all(count int) {
 	}
 }
 
-// until waits until messages that are produced from now on come from all partitions, and each partition's to one member
-// only: ours, kcat, or both members have some. It wants everything produced before to have come by then.
+// until waits until new messages arrive from all partitions, and each partition has one member only: ours,
+// kcat, or some for both. All earlier messages have to arrive by then.
 func (g *sharedGroup) until(ours, theirs bool) {
 	g.Helper()
 	const window = 100
@@ -146,7 +147,7 @@ func (g *sharedGroup) until(ours, theirs bool) {
 	}
 }
 
-// kcat starts a member of the group on librdkafka. leave makes it leave the group, and waits for its end.
+// kcat starts a group member on librdkafka. leave makes kcat leave the group, and waits for its end.
 func (g *sharedGroup) kcat() (leave func()) {
 	g.Helper()
 	argv, err := pbx.KcatArgv(g.root)
@@ -162,7 +163,7 @@ func (g *sharedGroup) kcat() (leave func()) {
 		"-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500", "-X", "auto.commit.interval.ms=200", "-G", g.name("calls"), g.topic)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout = out
-	// It ends with these tests, whatever ends them.
+	// kcat dies with these tests, even after a kill.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	ended := make(chan error, 1)
 	if err := child.Start(cmd, func(err error) { ended <- err }); err != nil {
@@ -174,7 +175,7 @@ func (g *sharedGroup) kcat() (leave func()) {
 			return
 		}
 		left = true
-		_ = cmd.Process.Signal(syscall.SIGTERM) // the only error is that it has ended
+		_ = cmd.Process.Signal(syscall.SIGTERM) // the only error is an ended process
 		select {
 		case err := <-ended:
 			if err != nil {
@@ -192,8 +193,8 @@ func (g *sharedGroup) kcat() (leave func()) {
 
 func TestGroupWithKcat(t *testing.T) { everywhere(t, groupWithKcat) }
 
-// groupWithKcat holds that a member of ours and one of kcat share a topic's partitions and hand them over in both
-// directions, and that nothing is lost on the way, while messages are produced all the time.
+// groupWithKcat checks a topic shared by our member and kcat: partitions move in both directions, and no
+// message is lost on the way, while messages are produced all the time.
 func groupWithKcat(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, modules: []string{"res_kafka", "kafka_probe"}, files: map[string]string{
 		"kafka.conf": group + "session_timeout_ms = 6000\n",
@@ -209,7 +210,7 @@ func groupWithKcat(t *testing.T, on kind) {
 	g.until(true, false)
 	leave := g.kcat()
 	g.until(true, true)
-	// kcat loses what it gets at the moment in which it is told to end: it has taken it from librdkafka, which commits it.
+	// kcat loses messages during its end: librdkafka has already handed them over and commits them.
 	g.cli("kafka flood hold")
 	g.all((&flood{world: w}).counts().produced)
 	leave()

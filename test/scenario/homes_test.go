@@ -14,7 +14,7 @@ import (
 	"reskafka/test/pbx"
 )
 
-// asteriskUser is the number of the user that Asterisk becomes in these tests. No such user has to exist.
+// asteriskUser is the user id of Asterisk in these tests. No such user has to exist.
 const asteriskUser = 12345
 
 // passwd and group give the user a name where a test shows these files to Asterisk.
@@ -23,7 +23,8 @@ var passwd = []confine.Mount{
 	{Kind: confine.File, Path: "/etc/group", Text: fmt.Sprintf("root:x:0:\nasterisk:x:%d:\n", asteriskUser)},
 }
 
-// Groups of system calls of systemd. Asterisk itself needs sched_setscheduler, so no unit may kill it for @resources.
+// Groups of system calls of systemd. Asterisk itself needs sched_setscheduler, so a unit must not kill
+// @resources.
 var (
 	privileged = []int{
 		syscall.SYS_FCHOWN, syscall.SYS_FCHOWNAT, syscall.SYS_SETTIMEOFDAY, syscall.SYS_ADJTIMEX, syscall.SYS_ACCT, syscall.SYS_CAPSET,
@@ -42,17 +43,17 @@ type home struct {
 	args     []string
 	spaces   uintptr
 	confined func(w *confinedWorld) *confine.Spec
-	user     int  // the user that Asterisk runs as in the end
+	user     int  // Asterisk's user in the end
 	chown    bool // the private directory belongs to the user
 	files    map[string]string
 	modules  []string // nil = all of ours
-	expect   []string // patterns of the warnings and errors about Kafka, each of which has to come; no others may
+	expect   []string // patterns of all warnings and errors about Kafka; each has to match, and no other line may appear
 }
 
-// confinedWorld is what a Spec can be made of: the folders that Asterisk needs.
+// confinedWorld has the folders of Asterisk, for a Spec.
 type confinedWorld struct{ dir, root, install, self string }
 
-// keep are the folders that a hidden part of the file system has to show again.
+// keep returns the folders to show again in a hidden part of the file system.
 func (w *confinedWorld) keep() []confine.Mount {
 	return []confine.Mount{
 		{Kind: confine.Keep, Path: w.dir}, {Kind: confine.Keep, Path: w.root}, {Kind: confine.Keep, Path: w.install},
@@ -60,7 +61,8 @@ func (w *confinedWorld) keep() []confine.Mount {
 	}
 }
 
-// container is what a container runtime sets up: processes of its own, hidden folders of the machine, 64 MB of shared memory.
+// container is the set-up of a container runtime: processes of its own, hidden folders of the machine, 64 MB
+// of shared memory.
 func (w *confinedWorld) container(more ...confine.Mount) []confine.Mount {
 	return slices.Concat(w.keep(), []confine.Mount{
 		{Kind: confine.Empty, Path: "/tmp"}, {Kind: confine.Empty, Path: "/root"}, {Kind: confine.Empty, Path: "/dev/shm", Text: "size=64m,mode=1777"},
@@ -124,8 +126,8 @@ var homes = []home{
 	},
 }
 
-// TestHomes_RecordsArrive runs Asterisk as containers and units run it. Records and call records arrive, also after an engine's
-// death, and the log complains about nothing else than the row expects.
+// TestHomes_RecordsArrive runs Asterisk in containers and units. Records and call records arrive, also after
+// an engine's death. The log has only the complaints of the row.
 func TestHomes_RecordsArrive(t *testing.T) {
 	for _, h := range homes {
 		t.Run(h.name, func(t *testing.T) {
@@ -137,7 +139,7 @@ func TestHomes_RecordsArrive(t *testing.T) {
 	}
 }
 
-// newHome prepares an Asterisk in a surrounding. The test is skipped where this process may not make it.
+// newHome prepares an Asterisk in a surrounding, or skips the test without the rights to.
 func newHome(t *testing.T, h home) *world {
 	t.Helper()
 	if os.Geteuid() != 0 && (h.spaces != 0 || h.user != 0) {
@@ -212,7 +214,7 @@ func readStatus(t *testing.T, pid int) string {
 	return string(status)
 }
 
-// complaints checks that the warnings and errors about Kafka are these, in any order.
+// complaints checks that the warnings and errors about Kafka match the patterns, in any order.
 func (w *world) complaints(patterns ...string) {
 	w.Helper()
 	seen := make([]bool, len(patterns))

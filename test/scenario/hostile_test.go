@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// obstacles are what another user, or a mistake, may have put at a path that the engine opens. outside is a directory
-// that nobody may touch.
+// obstacles are files at the engine's paths, left by another user or by mistake. outside is a directory to be
+// left untouched.
 var obstacles = []struct {
 	name string
 	lay  func(path, outside string) error
@@ -31,11 +31,12 @@ var obstacles = []struct {
 	}},
 }
 
-// occupied are the places below a connection's spool_dir that are occupied, each in the spool of a connection of its own.
+// occupied are the occupied places below a connection's spool_dir, each in the spool of a separate
+// connection.
 var occupied = []string{"", "NAME", "NAME/lock", "NAME/topics", "NAME/topics/TOPIC", "NAME/dead-letters", "NAME/damaged"}
 
-// TestOccupiedPaths_AsteriskStartsAndKeepsRecords guards against others who prepare paths that the engine opens: Asterisk hung in
-// loading, lost its safety from kill -9, or followed links out of its spool.
+// TestOccupiedPaths_AsteriskStartsAndKeepsRecords guards against other users' files at the engine's paths:
+// Asterisk hung in loading, lost its safety from kill -9, or followed links out of its spool.
 func TestOccupiedPaths_AsteriskStartsAndKeepsRecords(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: only root can give files to another user")
@@ -54,7 +55,8 @@ func TestOccupiedPaths_AsteriskStartsAndKeepsRecords(t *testing.T) {
 			w.must(w.pbx.WriteFile("kafka.conf", text))
 			w.must(os.Mkdir(outside, 0o755))
 
-			// The default spool directory, and the folder in shared memory that earlier versions had, are occupied too.
+			// The default spool directory, and the folder of earlier versions in shared memory, are occupied
+			// too.
 			laid := []string{filepath.Join(spool, "kafka"), strings.Replace(w.pbx.SharedMemoryPattern(), "res_kafka-", "res_kafka-0-", 1)}
 			laid[1] = strings.TrimSuffix(laid[1], "-*")
 			t.Cleanup(func() { _ = os.Remove(laid[1]) })

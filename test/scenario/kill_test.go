@@ -13,7 +13,7 @@ import (
 	"reskafka/test/pbx"
 )
 
-// lingering is a connection whose records stay in the stage: what is there when Asterisk is killed was nowhere else.
+// lingering is a connection with records in the stage only: when Asterisk is killed, no other copy exists.
 const lingering = "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = disk\nmessage_timeout_ms = 3600000\nlinger_ms = "
 
 // runs returns the folders in shared memory of an engine of this world.
@@ -23,7 +23,7 @@ func (w *world) runs(pid int) []string {
 	})
 }
 
-// staged counts the frames that are ready and not done in what an engine of this world has in shared memory.
+// staged counts the ready and unfinished frames in shared memory of an engine of this world.
 func (w *world) staged(pid int) (count int) {
 	w.Helper()
 	for _, folder := range w.runs(pid) {
@@ -74,7 +74,7 @@ func (w *world) killBoth() int {
 // stage leaves records and call records in shared memory, and returns the number of both.
 func (w *world) stage(topic string) (records, calls int) {
 	w.Helper()
-	records, calls = 150, 2 // less than a slab, so that nothing makes the pump come sooner
+	records, calls = 150, 2 // less than a slab, so the pump has no reason to come sooner
 	list := make([][2][]byte, records)
 	for i := range list {
 		list[i] = [2][]byte{[]byte("k"), fmt.Appendf(nil, "%0100d", i)}
@@ -86,7 +86,7 @@ func (w *world) stage(topic string) (records, calls int) {
 	return records, calls
 }
 
-// arrived checks that records and call records arrived, the records in their order.
+// arrived checks that records and call records arrived, the records in order.
 func (w *world) arrived(topic string, records, calls int) {
 	w.Helper()
 	for i, r := range w.read(topic, records) {
@@ -101,15 +101,15 @@ func (w *world) arrived(topic string, records, calls int) {
 	}
 }
 
-// staging is the configuration of a world whose records stay in the stage.
+// staging configures a world with records in the stage.
 var staging = map[string]string{
 	"kafka.conf":      lingering + "60000\n",
 	"cdr_kafka.conf":  "[global]\nconnection = one\ntopic = calls-%ID%\n",
 	"extensions.conf": "[calls]\nexten => s,1,Answer()\n same => n,Hangup()\n",
 }
 
-// TestKilledAsterisk_EngineDelivers kills Asterisk while records and call records lie in shared memory only: its engine
-// delivers them, although no Asterisk is started again.
+// TestKilledAsterisk_EngineDelivers kills Asterisk while records and call records are in shared memory only.
+// The engine delivers these records without another start of Asterisk.
 func TestKilledAsterisk_EngineDelivers(t *testing.T) {
 	w := newWorld(t, options{parts: 1, files: staging})
 	topic, engine := w.name("t"), w.engine()

@@ -16,7 +16,7 @@ import (
 	"reskafka/test/wire"
 )
 
-// late is a broker that keeps the first produce request of an engine back, as a full socket buffer would.
+// late is a broker that delays the first produce request of an engine, like a full socket buffer.
 type late struct {
 	held, release chan struct{}
 	handled       atomic.Int32 // produce requests
@@ -56,9 +56,10 @@ func newLate(t *testing.T) *late {
 	return l
 }
 
-// TestEngine_Killed_LateRequest kills an engine whose request is in a socket buffer of the broker, and has the broker carry it out
-// after the requests of the next engine. With idempotence the next engine continues the producer id with the next epoch, so
-// the broker refuses the late request. Without, the late copy stands behind newer records of its key.
+// TestEngine_Killed_LateRequest kills an engine with a request in the broker's socket buffer. The broker
+// executes this request after the requests of the next engine. With idempotence the next engine continues the
+// producer id with the next epoch, so the broker refuses the late request. Without idempotence, the late copy
+// follows newer records of its key.
 func TestEngine_Killed_LateRequest(t *testing.T) {
 	// The first record of a topic goes alone.
 	for idempotence, want := range map[string]string{"yes": "abcd", "no": "abcda"} {

@@ -14,7 +14,7 @@ import (
 	"reskafka/test/pbx"
 )
 
-// usage is what Asterisk's process holds.
+// usage lists the resources of Asterisk's process.
 type usage struct{ threads, files, mappings, children, folders, kilobytes int }
 
 func (w *world) usage() usage {
@@ -51,8 +51,8 @@ func rounds() (count, from int) {
 	return 5, 2
 }
 
-// TestRoundsOfLoadProduceUnload_Flat guards what a load leaves behind: threads, descriptors, mappings, memory, engines, zombies and
-// folders in shared memory.
+// TestRoundsOfLoadProduceUnload_Flat guards leftovers of a load: threads, descriptors, mappings, memory,
+// engines, zombies and folders in shared memory.
 func TestRoundsOfLoadProduceUnload_Flat(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{modules: []string{"kafka_probe", "res_kafka"}, parts: 1})
@@ -101,7 +101,7 @@ func TestUnloadIsRefusedWhileAProducerIsHeld(t *testing.T) {
 }
 
 func TestLoadDeclinesPlainly(t *testing.T) {
-	// A copy of what was installed, to take things away from.
+	// A copy of the installed files, to remove some of them.
 	broken := func(t *testing.T) string {
 		t.Helper()
 		copied := filepath.Join(t.TempDir(), "install")
@@ -253,8 +253,8 @@ func TestStops(t *testing.T) {
 				return time.Since(started)
 			}
 			files := map[string]string{"extensions.conf": dialplan}
-			// Asterisk itself takes a second, and two with a call. On a machine with much else to do one try may take
-			// longer for that alone.
+			// Asterisk alone takes a second, and two with a call. On a busy machine a single try may take
+			// longer.
 			const tries = 3
 			for try := 1; ; try++ {
 				without := stop(newWorld(t, options{modules: []string{}, noBroker: true, files: files}))
@@ -273,8 +273,8 @@ func TestStops(t *testing.T) {
 	}
 }
 
-// Asterisk wakes the thread of a call out of poll() with SIGURG: a call that waits for ten minutes ends at once when it
-// is told to, with the engine in the process.
+// Asterisk wakes a call's thread out of poll() with SIGURG. A call waiting for ten minutes ends at once on a
+// hangup, with the engine in the process.
 func TestHangupWakesACall(t *testing.T) {
 	w := newWorld(t, options{files: map[string]string{"extensions.conf": "[calls]\nexten => s,1,Answer()\n same => n,Wait(600)\n"}})
 	for range 5 {

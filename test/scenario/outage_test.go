@@ -22,7 +22,7 @@ func TestWithoutABroker(t *testing.T) {
 	}})
 	t.Logf("with a broker (and its start) booted in %v, without in %v", bootedWith, time.Since(started))
 
-	// Nobody has asked for this one: its client is made now.
+	// The first use of this connection: its client is created now.
 	printed := w.expect(`same yes null no`, "kafka probe get fresh")
 	t.Logf("ast_kafka_get_producer: %s", strings.TrimSpace(printed))
 	for _, m := range regexp.MustCompile(`(\d+) us`).FindAllStringSubmatch(printed, -1) {
@@ -83,7 +83,7 @@ func recordsWaitForTheBroker(t *testing.T, on kind) {
 	if got := strings.Join(values, ""); got != "123123123123" {
 		t.Errorf("order %s", got)
 	}
-	// The consumer goes on as well. It has missed nothing, though what it had not committed may come again.
+	// The consumer continues as well. No message is missing; uncommitted messages may come again.
 	first := map[string]bool{}
 	for count := 12; len(first) < 12; count++ {
 		for i, line := range w.waitReceived("got", count) {
@@ -95,14 +95,15 @@ func recordsWaitForTheBroker(t *testing.T, on kind) {
 	}
 }
 
-// TestFullQueue holds that what does not fit the queue is refused at once where there is memory alone, and goes to disk otherwise.
+// TestFullQueue checks records beyond the queue's limit: refused at once with memory alone, and written to
+// disk otherwise.
 func TestFullQueue(t *testing.T) {
 	connection := func(name, durability string) string {
 		return "[" + name + "]\ntype = connection\nbrokers = %BROKER%\nqueue_buffering_max_messages = 1000\ndurability = " + durability + "\n"
 	}
 	w := newWorld(t, options{noBroker: true, files: map[string]string{
 		"kafka.conf":     connection("one", "memory") + connection("two", "overflow") + connection("three", "memory"),
-		"cdr_kafka.conf": "[global]\nconnection = three\n", // which keeps them on disk: its queue has other limits
+		"cdr_kafka.conf": "[global]\nconnection = three\n", // which keeps call records on disk: the queue has other limits
 	}})
 	mark := w.pbx.LogMark()
 	records := make([][2][]byte, 1500)
@@ -114,7 +115,8 @@ func TestFullQueue(t *testing.T) {
 	w.waitLog(mark, `ERROR.*connection 'one': refused \d+ record\(s\), topic 't': queue_buffering_max_messages`)
 	w.until(`(?m)^\s*Waiting +1000\b`, "kafka show connection one")
 
-	// A connection whose call records go to disk lets those in; what waits in memory has the queue's limits all the same.
+	// A connection with call records on disk accepts these. The queue's limits apply to records in memory all
+	// the same.
 	w.expect(`accepted 1000 refused 500`, "kafka probe file three t %s", path)
 	w.until(`(?m)^\s*Waiting +1000\b`, "kafka show connection three")
 	w.until(`(?m)^\s*Dropped +0\b(?s:.*)^\s*Refused +500 `, "kafka show connection three")
@@ -124,8 +126,9 @@ func TestFullQueue(t *testing.T) {
 	w.until(`(?m)^\s*t +1,?500\b`, "kafka show spool two")
 }
 
-// TestStop_ThrottledNumbers_AreLogged checks that the lines of the engine's end reach Asterisk's log: records that a throttled line has
-// not counted yet, and records that the end drops. The engine writes them to its socket while Asterisk stops.
+// TestStop_ThrottledNumbers_AreLogged checks the last lines of the engine in Asterisk's log: records not yet
+// counted by a throttled line, and records dropped at the end. The engine writes these lines to its socket
+// while Asterisk stops.
 func TestStop_ThrottledNumbers_AreLogged(t *testing.T) {
 	w := newWorld(t, options{noBroker: true, modules: []string{"res_kafka", "kafka_probe"}, files: map[string]string{
 		"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\nqueue_buffering_max_messages = 1000\ndurability = memory\n" +

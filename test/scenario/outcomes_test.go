@@ -14,14 +14,14 @@ import (
 	"reskafka/test/pbx"
 )
 
-// outcome is a fault in Asterisk's surroundings, and what the load of the module and the log make of it.
+// outcome is a fault in Asterisk's surroundings, and its effects on the load of the module and the log.
 type outcome struct {
 	home
 	prepare  func(w *world) // before Asterisk starts
 	declines bool           // the module does not load; otherwise records arrive
 }
 
-// outcomes has no rows for surroundings in which nothing is wrong, such as -U and no new privileges: those are homes.
+// outcomes has no rows for faultless surroundings, such as -U and no new privileges: those are homes.
 var outcomes = []outcome{
 	{
 		declines: true, prepare: func(w *world) { w.ownEngine() },
@@ -54,7 +54,7 @@ var outcomes = []outcome{
 	{
 		declines: true, prepare: func(w *world) { w.must(os.WriteFile(w.ownEngine(), []byte("#!/bin/sh\nkill -SYS $$\n"), 0o755)) },
 		home: home{name: "the engine killed by a filter of system calls", expect: []string{
-			// Asterisk may reap the engine first; its status is then not known.
+			// Asterisk may reap the engine first. The engine's status is then unknown.
 			`ERROR.*The Kafka engine.* (was ended by signal 31 .*SystemCallFilter=|ended$)`,
 		}},
 	},
@@ -81,8 +81,8 @@ var outcomes = []outcome{
 	}}},
 }
 
-// TestOutcomes_FaultOfTheSurroundings_Sentence checks for each fault whether the module loads, and that the log says why not, or
-// what is lost, and nothing else.
+// TestOutcomes_FaultOfTheSurroundings_Sentence checks for each fault whether the module loads. The log names
+// the reason or the loss, and nothing else.
 func TestOutcomes_FaultOfTheSurroundings_Sentence(t *testing.T) {
 	for _, o := range outcomes {
 		t.Run(o.name, func(t *testing.T) {
@@ -123,7 +123,8 @@ func (w *world) sends(answer string) {
 	w.read(w.name("calls"), 2*w.sent)
 }
 
-// ownFolder gives the world files of its own in place of links to the installed ones, and returns the folder of the modules.
+// ownFolder replaces links to installed files with copies for this world, and returns the folder of the
+// modules.
 func (w *world) ownFolder(names ...string) (modules string) {
 	w.Helper()
 	modules = filepath.Join(w.pbx.Dir(), "modules")
@@ -143,7 +144,7 @@ func (w *world) ownFolder(names ...string) (modules string) {
 	return modules
 }
 
-// ownEngine gives the world an engine of its own and returns its path.
+// ownEngine installs an engine for this world alone and returns its path.
 func (w *world) ownEngine() string {
 	w.Helper()
 	return filepath.Join(w.ownFolder("res_kafka"), "res_kafka", "reskafka")
@@ -151,7 +152,7 @@ func (w *world) ownEngine() string {
 
 var buildID = regexp.MustCompile(`RESK_BUILD "([0-9a-f]{16})"`)
 
-// otherBuild replaces files by those of another build, as `make install` does it: running programs keep the old ones.
+// otherBuild replaces files with another build, like `make install`: running programs keep the old files.
 func (w *world) otherBuild(paths ...string) {
 	w.Helper()
 	header, err := os.ReadFile(filepath.Join(os.Getenv("RES_KAFKA_BUILD"), "obj/build.h"))
@@ -171,7 +172,7 @@ func (w *world) otherBuild(paths ...string) {
 // otherID is the number of a later build.
 const otherID = "c0ffee5eed0f0a11"
 
-// program returns the content of the file that the engine runs, and whether that file is still in its place.
+// program returns the content of the running engine's file, and whether the file is still installed.
 func (w *world) program() (content []byte, installed bool) {
 	w.Helper()
 	exe := fmt.Sprintf("/proc/%d/exe", w.pbx.EnginePID())
@@ -182,8 +183,8 @@ func (w *world) program() (content []byte, installed bool) {
 	return content, !strings.HasSuffix(path, " (deleted)")
 }
 
-// TestUpgrade_RunningPBX_NextLoadUsesNewFiles replaces module and engine below a running Asterisk. Engines that the loaded module
-// starts are of its own build, also after a reload; a module that is loaded again starts the new engine.
+// TestUpgrade_RunningPBX_NextLoadUsesNewFiles replaces module and engine below a running Asterisk. The loaded
+// module starts engines of its own build, also after a reload. A module loaded again starts the new engine.
 func TestUpgrade_RunningPBX_NextLoadUsesNewFiles(t *testing.T) {
 	t.Parallel()
 	w := newHome(t, home{})

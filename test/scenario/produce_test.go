@@ -67,8 +67,8 @@ func nullAndEmptyAreKeptApart(t *testing.T, on kind) {
 	}
 }
 
-// keysOfEveryKind are keys of every length and byte that a C string can hold, and that kcat takes from a file of
-// lines: no newline, and no separator.
+// keysOfEveryKind returns keys of every length and byte of a C string. kcat reads keys from a file of lines,
+// so newlines and separators are left out.
 func keysOfEveryKind(count int) [][]byte {
 	keys := make([][]byte, 0, count)
 	for b := 1; b < 256; b++ {
@@ -178,8 +178,8 @@ func TestForkedChildIsRefused(t *testing.T) {
 	}
 }
 
-// TestProducer_EngineRefusesIt_GateIsShut guards records that no engine would ever send: the module opens a gate by itself, and a gate
-// stayed open that the engine had refused.
+// TestProducer_EngineRefusesIt_GateIsShut guards records without an engine to send them: the module opens a
+// gate alone, and a gate stayed open after the engine's refusal.
 func TestProducer_EngineRefusesIt_GateIsShut(t *testing.T) {
 	w := newWorld(t, options{unbooted: true})
 	ca := kafkatest.NewAuthority(t, "ours").Write(filepath.Join(w.dir, "ca.pem"))

@@ -23,8 +23,8 @@ import (
 	"reskafka/test/wire"
 )
 
-// quirky is an Asterisk whose connection "one" has an embedded broker in this process with faults. Its client id is "tested";
-// kcat and others are not disturbed.
+// quirky is an Asterisk with an embedded, faulty broker for connection "one" in this process. Faults apply to
+// the client id "tested", not to kcat and other clients.
 type quirky struct {
 	*world
 	kafka *kfake.Cluster
@@ -32,7 +32,8 @@ type quirky struct {
 	sent  int
 }
 
-// newQuirky starts a broker with faults and a topic "t". Asterisk starts with a broker that nobody can reach if away is set.
+// newQuirky starts a broker with faults and a topic "t". With away set, Asterisk starts without a reachable
+// broker.
 func newQuirky(t *testing.T, partitions int32, away bool, conf string, faults ...wire.Fault) *quirky {
 	t.Helper()
 	watched := wire.New()
@@ -66,7 +67,7 @@ func quirkyConf(brokers, conf string) string {
 		"\nreconnect_backoff_ms = 20\nreconnect_backoff_max_ms = 200\n" + conf + "\n"
 }
 
-// put produces numbered records of so many bytes with one key for each partition.
+// put produces count numbered records of the given size with one key for each partition.
 func (q *quirky) put(count, bytes int) {
 	q.Helper()
 	records := make([][2][]byte, count)
@@ -77,7 +78,7 @@ func (q *quirky) put(count, bytes int) {
 	q.expect(fmt.Sprintf(`accepted %d refused 0`, count), "kafka probe file one %s %s", q.topic, q.probeFile(records...))
 }
 
-// complete checks that all records are acknowledged and in the topic once, those of a key in order.
+// complete checks that all records are acknowledged and in the topic once, in order for each key.
 func (q *quirky) complete() {
 	q.Helper()
 	q.acknowledged("one", q.sent)
@@ -93,7 +94,7 @@ func (q *quirky) complete() {
 	}
 }
 
-// loud returns the lines of WARNING and ERROR about the connection that have none of the texts.
+// loud returns the lines of WARNING and ERROR about the connection without any of the texts.
 func (q *quirky) loud(but ...string) (lines []string) {
 	for _, line := range q.pbx.LogLines() {
 		if strings.Contains(line, "connection one") && regexp.MustCompile(`WARNING|ERROR`).MatchString(line) &&
@@ -104,8 +105,8 @@ func (q *quirky) loud(but ...string) (lines []string) {
 	return lines
 }
 
-// TestRequestLimit_Backlog_AllDelivered checks finding A1 in a real Asterisk: a service that closes the connection on requests over
-// 1,046,528 bytes, with 10 MB that waited for it in shared memory.
+// TestRequestLimit_Backlog_AllDelivered checks finding A1 in a real Asterisk: a service closes the connection
+// on requests over 1,046,528 bytes, and 10 MB wait in shared memory.
 func TestRequestLimit_Backlog_AllDelivered(t *testing.T) {
 	for _, partitions := range []int32{2, 8} {
 		t.Run(fmt.Sprint(partitions), func(t *testing.T) {
@@ -131,8 +132,8 @@ func TestRequestLimit_Backlog_AllDelivered(t *testing.T) {
 	}
 }
 
-// TestRightTakenAway_Load_RecordsWaitInOrder checks finding A2 in a real Asterisk: records that wait for a right are in the stage or on
-// disk, and go by themselves when the right is back.
+// TestRightTakenAway_Load_RecordsWaitInOrder checks finding A2 in a real Asterisk: records without the right
+// to write wait in the stage or on disk. They are sent when the right is back.
 func TestRightTakenAway_Load_RecordsWaitInOrder(t *testing.T) {
 	for _, durability := range []string{"memory", "overflow", "disk"} {
 		t.Run(durability, func(t *testing.T) {
@@ -165,7 +166,7 @@ func TestRightTakenAway_Load_RecordsWaitInOrder(t *testing.T) {
 	}
 }
 
-// refusal is an answer that refuses all of a request.
+// refusal refuses a whole request.
 func refusal(req *kmsg.ProduceRequest, code int16) *kmsg.ProduceResponse {
 	answer := req.ResponseKind().(*kmsg.ProduceResponse)
 	for _, t := range req.Topics {
@@ -181,8 +182,8 @@ func refusal(req *kmsg.ProduceRequest, code int16) *kmsg.ProduceResponse {
 	return answer
 }
 
-// TestIdleConnection_EndsEachWay_NothingIsLogged checks finding A5 in a real Asterisk: connections that end while they are idle cost
-// neither a line nor a record, also after the engine has slept.
+// TestIdleConnection_EndsEachWay_NothingIsLogged checks finding A5 in a real Asterisk: the end of an idle
+// connection costs neither a line nor a record, also after the engine has slept.
 func TestIdleConnection_EndsEachWay_NothingIsLogged(t *testing.T) {
 	for name, how := range map[string]wire.Ending{"FIN": wire.FIN, "RST": wire.RST, "silence": wire.Silence} {
 		t.Run(name, func(t *testing.T) {
@@ -211,8 +212,9 @@ func TestIdleConnection_EndsEachWay_NothingIsLogged(t *testing.T) {
 	}
 }
 
-// TestUnreadableBatch_Skipped_GoesOn checks finding A6 in a real Asterisk: a batch with a flipped byte pauses its partition, other
-// partitions go on, and the command of the log line goes past it, also when the engine was replaced meanwhile.
+// TestUnreadableBatch_Skipped_GoesOn checks finding A6 in a real Asterisk: a batch with a flipped byte pauses
+// its partition, and other partitions continue. The command in the log line skips the batch, also with a new
+// engine.
 func TestUnreadableBatch_Skipped_GoesOn(t *testing.T) {
 	flipped := wire.Change(func(r *kmsg.FetchResponse) {
 		for i := range r.Topics {

@@ -9,7 +9,7 @@ import (
 
 func TestOffsetReset(t *testing.T) { everywhere(t, offsetReset) }
 
-// offsetReset holds where a group begins that has committed nothing: auto_offset_reset earliest, latest and none.
+// offsetReset checks the start of a group without commits: auto_offset_reset earliest, latest and none.
 func offsetReset(t *testing.T, on kind) {
 	conf := ""
 	for _, reset := range []string{"earliest", "latest", "none"} {
@@ -29,7 +29,7 @@ func offsetReset(t *testing.T, on kind) {
 	}
 	w.cli("kafka probe end")
 
-	// What is produced before the group has joined may be left out, so there is more until something comes.
+	// Records from before the join may be left out, so records are produced until one arrives.
 	subscribe("latest")
 	last := 3
 	for deadline := time.Now().Add(patience); len(w.received("latest")) == 0; last++ {
@@ -60,7 +60,7 @@ func offsetReset(t *testing.T, on kind) {
 
 func TestSendFromTheConsole(t *testing.T) { everywhere(t, sendFromTheConsole) }
 
-// sendFromTheConsole holds that `kafka test send` says what the broker has: acknowledged with its key, or why not.
+// sendFromTheConsole checks the answer of `kafka test send`: acknowledged with its key, or the reason.
 func sendFromTheConsole(t *testing.T, on kind) {
 	w := newWorld(t, options{on: on, modules: []string{"res_kafka"}})
 	topic := w.name("t")
@@ -72,7 +72,7 @@ func sendFromTheConsole(t *testing.T, on kind) {
 	}
 	w.expect(`^Error: Message not sent: `, "kafka test send connection one topic no/topic message m")
 	if on.embedded() {
-		return // it knows no limit
+		return // no limit to test
 	}
 	if _, err := w.admin().CreateTopics(w.ctx, 1, -1, map[string]*string{"max.message.bytes": ptr("100")}, w.name("small")); err != nil {
 		t.Fatal(err)

@@ -13,8 +13,8 @@ import (
 	"reskafka/test/openssl"
 )
 
-// TestPasswordIsPutRight has the only user mistype a password, over TLS with an authority of its own: one line says so,
-// and the record that came meanwhile arrives after a reload with the right one.
+// TestPasswordIsPutRight has a mistyped password for the only user, over TLS with its own authority. One line
+// names the fault, and a record from the meantime arrives after a reload with the right password.
 func TestPasswordIsPutRight(t *testing.T) {
 	names, folders := versions()
 	if len(names) == 0 {
@@ -31,7 +31,7 @@ func TestPasswordIsPutRight(t *testing.T) {
 
 func passwordIsPutRight(t *testing.T, kafka string) {
 	const right, wrong = "right-s3cret", "mistyped-s3cret"
-	// The broker is this test's own: its log-in listener is for Asterisk, the plain one for kcat.
+	// The broker belongs to this test: its log-in listener is for Asterisk, the plain listener for kcat.
 	w := newWorld(t, options{noBroker: true, unbooted: true})
 	cluster, err := apache.Start(w.ctx, apache.Config{
 		Dir: filepath.Join(w.dir, "broker"), Kafka: kafka, Listeners: []apache.Listener{apache.Plaintext, apache.SASLSSL},
@@ -85,9 +85,9 @@ func passwordIsPutRight(t *testing.T, kafka string) {
 	}
 }
 
-// TestOddCertificates sends from Asterisk to a broker behind OpenSSL with RSA key exchange only, whose certificate and authority have
-// negative serial numbers: both need settings that are linked into the engine. The authority's path is relative to Asterisk's working
-// directory.
+// TestOddCertificates sends from Asterisk to a broker behind OpenSSL with RSA key exchange only. Certificate
+// and authority have negative serial numbers. Both need settings linked into the engine. The authority's path
+// is relative to Asterisk's working directory.
 func TestOddCertificates(t *testing.T) {
 	dir := t.TempDir()
 	openssl.Run(t, dir, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority",

@@ -30,8 +30,8 @@ import (
 	"reskafka/test/wire"
 )
 
-// lifted are the edits that take the limits of internal/kafka out of an engine. The product has no switch for that: the tests
-// compile changed copies of these files. Each old text stands in its file exactly once.
+// lifted are the edits that remove the limits of internal/kafka from an engine. The product has no switch for
+// this, so the tests compile changed copies of these files. Each old text occurs in its file exactly once.
 var lifted = []struct{ file, old, new string }{
 	{"internal/kafka/client/response_check.go", "func (c *responseCheck) feed(p []byte) error {\n",
 		"func (c *responseCheck) feed(p []byte) error {\n\tif c.unchecked = true; c.unchecked {\n\t\tc.left -= len(p)\n\t\treturn nil\n\t}\n"},
@@ -40,7 +40,7 @@ var lifted = []struct{ file, old, new string }{
 	{"internal/kafka/client/scram.go", "maxRounds = 1_000_000", "maxRounds = 1 << 40"},
 	{"internal/kafka/consume/unpack.go", "decompressedBudget = 96 << 20", "decompressedBudget = 1 << 50"},
 	{"internal/kafka/consume/unpack.go", "append(make([]byte, 0, d.batch+1), space...)[:d.batch+1]", "append(space, make([]byte, len(space))...)"},
-	// The machine that runs the test has other things to do with its memory.
+	// The test machine needs its memory for other programs too.
 	{"cmd/reskafka/engine.go", `setUpProcess(memlimit.Read("").Bytes)`, `setUpProcess(min(memlimit.Read("").Bytes, 1<<30))`},
 }
 
@@ -94,16 +94,16 @@ var buildUnlimited = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// outrage is what a broker does to an engine without limits.
+// outrage is a broker's attack on an engine without limits.
 type outrage struct {
 	name, finding string
 	fault         wire.Fault
 	conf          string      // of the connection "evil"
-	kafka         []kfake.Opt // of its broker
-	dies          string      // what the log says of the engine's end; empty = it may live
+	kafka         []kfake.Opt // options of the broker
+	dies          string      // log line of the engine's end; empty = may live
 }
 
-// emptyBomb is a zstd batch of a few kB that decompresses to 900 MiB.
+// emptyBomb is a zstd batch of a few kB, and of 900 MiB when decompressed.
 var emptyBomb = sync.OnceValue(func() []byte {
 	const size = 900 << 20
 	var out bytes.Buffer
@@ -134,7 +134,7 @@ func batchOf(codec, count int, records []byte) []byte {
 	return data
 }
 
-// fetched replaces the batches of each fetch that has some.
+// fetched replaces the batches of each non-empty fetch.
 func fetched(batch func(was []byte) []byte) wire.Fault {
 	return wire.Change(func(r *kmsg.FetchResponse) {
 		for i := range r.Topics {
@@ -153,7 +153,7 @@ var outrages = []outrage{
 		fault: fetched(func([]byte) []byte { return batchOf(int(kgo.CodecZstd), 1, emptyBomb()) }),
 	},
 	{
-		name: "a batch of 2^31-1 records", finding: "C2", // the client library bounds it by now
+		name: "a batch of 2^31-1 records", finding: "C2", // bounded by the client library by now
 		fault: fetched(func(was []byte) []byte {
 			b := slices.Clone(was)
 			binary.BigEndian.PutUint32(b[23:], math.MaxInt32-1)
@@ -204,7 +204,7 @@ var outrages = []outrage{
 	},
 }
 
-// evil starts a broker that commits an outrage while on is true, and returns its address.
+// evil starts a broker and returns its address. The broker commits an outrage while on is true.
 func (w *world) evil(o outrage, on *atomic.Bool) string {
 	w.Helper()
 	watched := wire.New()
@@ -230,8 +230,8 @@ func outrageDuration() time.Duration {
 	return 6 * time.Second
 }
 
-// TestEngine_WithoutLimits_AsteriskUnharmed guards the promise of the engine's own process with the findings about brokers that
-// ended Asterisk: should a limit of the engine be missing, the engine may die or hang, and nothing else happens to calls.
+// TestEngine_WithoutLimits_AsteriskUnharmed guards the promise of the engine's own process with brokers that
+// once ended Asterisk. Without a limit of its own, the engine may die or hang, and calls are unharmed.
 func TestEngine_WithoutLimits_AsteriskUnharmed(t *testing.T) {
 	for _, o := range outrages {
 		t.Run(o.finding+" "+o.name, func(t *testing.T) {
@@ -252,7 +252,7 @@ func TestEngine_WithoutLimits_AsteriskUnharmed(t *testing.T) {
 			w.must(os.Mkdir(folder, 0o755))
 			engine, err := os.ReadFile(program)
 			w.must(err)
-			w.must(os.WriteFile(filepath.Join(folder, "reskafka"), engine, 0o755)) // by its own path, see replaceEngine
+			w.must(os.WriteFile(filepath.Join(folder, "reskafka"), engine, 0o755)) // at this test's path, see replaceEngine
 			w.boot()
 			w.endure(o, &on)
 		})

@@ -16,7 +16,8 @@ import (
 	"reskafka/test/pbx"
 )
 
-// childScript prints what a program that Asterisk starts finds: environment, descriptors, limits, signals, scheduling and rights.
+// childScript prints the surroundings of a program started by Asterisk: environment, descriptors, limits,
+// signals, scheduling and rights.
 const childScript = `#!/bin/sh
 {
 	env | grep -v '^AGI_\|^agi_\|^_=\|^PWD=\|^OLDPWD=\|^SHLVL='
@@ -33,7 +34,7 @@ const childScript = `#!/bin/sh
 mv $FILE.new $FILE
 `
 
-// child has Asterisk start a program, by System() or as an AGI, and returns what the program found.
+// child has Asterisk start a program, by System() or as an AGI, and returns the program's output.
 func (w *world) child(how string) string {
 	w.Helper()
 	file := filepath.Join(w.dir, "child")
@@ -48,7 +49,7 @@ func (w *world) child(how string) string {
 
 var numbered = regexp.MustCompile(`\b(pipe|socket):\[\d+\]`)
 
-// thread is what a thread of Asterisk has that other threads and programs inherit.
+// thread has the inheritable properties of a thread of Asterisk.
 type thread struct{ name, blocked, ignored, caught, policy, nice string }
 
 var statusField = regexp.MustCompile(`(?m)^(Name|SigBlk|SigIgn|SigCgt):\t(.*)$`)
@@ -64,7 +65,7 @@ func threadsOf(t *testing.T, pid int) map[string]thread {
 	for _, task := range tasks {
 		status, err := os.ReadFile(task + "/status")
 		if err != nil {
-			continue // it has ended
+			continue // the thread has ended
 		}
 		stat, err := os.ReadFile(task + "/stat")
 		if err != nil {
@@ -81,7 +82,7 @@ func threadsOf(t *testing.T, pid int) map[string]thread {
 	return found
 }
 
-// state is what the module must not change in Asterisk.
+// state has the properties of Asterisk that the module must not change.
 type state struct {
 	limits, system, agi string
 	threads             map[string]thread
@@ -94,7 +95,8 @@ func (w *world) state() state {
 	return state{string(limits), w.child("system"), w.child("agi"), threadsOf(w.T, w.pbx.PID())}
 }
 
-// ours are the threads of res_kafka by name. The kernel blocks no SIGKILL and no SIGSTOP, and glibc leaves out two of its own.
+// ours matches the threads of res_kafka by name. SIGKILL and SIGSTOP cannot be blocked, and glibc omits two
+// of its own.
 var ours = regexp.MustCompile(`^kafka`)
 
 const allBlocked = "fffffffe7ffbfeff"
@@ -123,7 +125,7 @@ func (w *world) unchanged(when string, before state) {
 	}
 }
 
-// changedThreads says what is different in threads that were there before, and what is wrong with new ones.
+// changedThreads describes changes in existing threads and faults in new threads.
 func changedThreads(before, now map[string]thread) (changes []string) {
 	var any thread // signals are ignored and caught by all threads alike
 	for _, any = range before {
@@ -143,7 +145,7 @@ func changedThreads(before, now map[string]thread) (changes []string) {
 	return changes
 }
 
-// difference returns the lines that only one of two texts has.
+// difference returns the lines in only one of two texts.
 func difference(before, now string) string {
 	var text strings.Builder
 	for sign, pair := range map[string][2]string{"-": {before, now}, "+": {now, before}} {
@@ -157,13 +159,14 @@ func difference(before, now string) string {
 	return text.String()
 }
 
-// childFiles is a dialplan that starts programs.
+// childFiles is a dialplan to start programs.
 var childFiles = map[string]string{
 	"kafka.conf":      "[one]\ntype = connection\nbrokers = %BROKER%\ngroup_id = children\n",
 	"extensions.conf": "[children]\nexten => system,1,Answer()\n same => n,System(%ID%)\nexten => agi,1,Answer()\n same => n,AGI(%ID%)\n",
 }
 
-// childWorld starts an Asterisk that can start programs of its own, and that loads our modules at its start or not yet.
+// childWorld starts an Asterisk able to start programs. With loaded set, our modules load at the start,
+// otherwise not yet.
 func childWorld(t *testing.T, args []string, loaded bool) *world {
 	t.Helper()
 	stock := []string{"app_system", "res_speech", "res_agi"}
@@ -179,8 +182,9 @@ func childWorld(t *testing.T, args []string, loaded bool) *world {
 	return w
 }
 
-// TestAsterisk_ModuleInAnyState_Unchanged checks that limits, handlers and masks of signals, scheduling, and what other programs
-// inherit are the same with and without res_kafka: Go inside Asterisk had changed most of these, for good.
+// TestAsterisk_ModuleInAnyState_Unchanged checks limits, handlers and masks of signals, scheduling, and
+// properties inherited by other programs. All are the same with and without res_kafka. Go inside Asterisk had
+// changed most of these permanently.
 func TestAsterisk_ModuleInAnyState_Unchanged(t *testing.T) {
 	for name, args := range map[string][]string{"ordinary": nil, "real-time": {"-p"}} {
 		t.Run(name, func(t *testing.T) {
@@ -221,7 +225,8 @@ func TestAsterisk_ModuleInAnyState_Unchanged(t *testing.T) {
 	}
 }
 
-// TestAsterisk_ModuleLoadedAtTheStart_Unchanged compares an Asterisk that starts with the module with one that never has it.
+// TestAsterisk_ModuleLoadedAtTheStart_Unchanged compares two Asterisks: one starts with the module, the other
+// never loads the module.
 func TestAsterisk_ModuleLoadedAtTheStart_Unchanged(t *testing.T) {
 	t.Parallel()
 	without, with := childWorld(t, nil, false), childWorld(t, nil, true)

@@ -11,8 +11,9 @@ import (
 	"reskafka/test/port"
 )
 
-// TestChangeOfUser_StagedRecords_AllDelivered kills an Asterisk of root whose spool is full, and starts it as another user
-// who was given its files. The records in shared memory stayed there without a word, and were not found after a chown.
+// TestChangeOfUser_StagedRecords_AllDelivered kills an Asterisk of root with a full spool, and starts
+// Asterisk as another user with ownership of the files. The records in shared memory stayed there without a
+// word, and were not found after a chown.
 func TestChangeOfUser_StagedRecords_AllDelivered(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: only root can become another user")

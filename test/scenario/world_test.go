@@ -1,8 +1,9 @@
-// Package scenario runs res_kafka in a real Asterisk, against brokers in processes of their own, and lets kcat, a client
-// independent of ours, read what came out.
+// Package scenario runs res_kafka in a real Asterisk, against brokers in processes of their own. kcat, an
+// independent client, reads the results.
 //
-// It needs what scripts/test sets: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL, and RES_KAFKA_APACHE for more than
-// the embedded broker. RES_KAFKA_ENV is added to Asterisk's environment: words of the form NAME=value.
+// Environment of scripts/test: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL, and RES_KAFKA_APACHE for
+// more than the embedded broker. RES_KAFKA_ENV is added to Asterisk's environment: words of the form
+// NAME=value.
 package scenario
 
 import (
@@ -24,19 +25,19 @@ import (
 	"reskafka/test/port"
 )
 
-// patience is how long anything may take that is waited for; reaching it is a failure, never a measurement.
+// patience limits every wait. Reaching the limit is a failure, never a measurement.
 const patience = 60 * time.Second
 
-// world is one private Asterisk and a cluster of brokers, its own or shared with other worlds.
+// world is one private Asterisk and a cluster of brokers, private or shared with other worlds.
 type world struct {
 	*testing.T
 	ctx     context.Context
 	root    string
 	dir     string
-	id      string // in every name that the world has in a shared cluster, see name
+	id      string // part of every name in a shared cluster, see name
 	address string // the brokers', host:port,host:port
 	broker  broker
-	cluster *apache.Cluster // what the broker is; nil for the embedded one
+	cluster *apache.Cluster // the Apache cluster; nil for the embedded broker
 	pbx     *pbx.PBX
 	sent    int // how often sends was called
 }
@@ -44,29 +45,29 @@ type world struct {
 // options of a world.
 type options struct {
 	files    map[string]string                  // configuration files besides the defaults; %BROKER% is replaced by the brokers' addresses, %ID% by the world's id
-	modules  []string                           // what to load after the stock modules; nil = all of ours
+	modules  []string                           // modules after the stock modules; nil = all of ours
 	on       kind                               // see everywhere; zero = one embedded broker
 	parts    int                                // partitions of new topics; embedded brokers only
-	noBroker bool                               // %BROKER% is a port where nobody listens
+	noBroker bool                               // %BROKER% is a port without a listener
 	unbooted bool                               // Asterisk is not started yet
 	install  string                             // the DESTDIR to take modules from, if another than usual
 	group    string                             // see pbx.Config
 	args     []string                           // see pbx.Config
 	spaces   uintptr                            // see pbx.Config.Namespaces
-	confine  func(*confinedWorld) *confine.Spec // what Asterisk's process sets up before it becomes Asterisk
+	confine  func(*confinedWorld) *confine.Spec // set-up in Asterisk's process before the exec
 }
 
 // allOurs is every module of this repository, tests' own included.
 var allOurs = []string{"res_kafka", "cdr_kafka", "kafka_probe"}
 
-// defaults are the files of a world that says nothing else.
+// defaults are the files of a world without other options.
 var defaults = map[string]string{
 	"kafka.conf":     "[one]\ntype = connection\nbrokers = %BROKER%\n",
 	"cdr_kafka.conf": "[global]\nconnection = one\n",
 	"cdr.conf":       "[general]\nenable = yes\nunanswered = yes\n",
 }
 
-// worlds counts them, so that each has another id.
+// worlds counts the worlds, for unique ids.
 var worlds atomic.Int64
 
 // newWorld starts a world that ends with the test.
@@ -80,7 +81,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.ctx, cancel = context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	var err error
-	// Not t.TempDir(): with a test's name in it the path is too long for Asterisk's control socket.
+	// Not t.TempDir(): a path with a test's name is too long for Asterisk's control socket.
 	if w.dir, err = os.MkdirTemp("", "rk"); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,8 @@ func newWorld(t *testing.T, o options) *world {
 	return w
 }
 
-// name is what a topic or a group of that name is called in this world: others in the same cluster have their own.
+// name returns the name of a topic or a group in this world. Other worlds in the same cluster have other
+// names.
 func (w *world) name(name string) string { return name + "-" + w.id }
 
 // filled is a configuration file with the world's names in it.
@@ -138,7 +140,7 @@ func (w *world) filled(text string) string {
 	return strings.NewReplacer("%BROKER%", w.address, "%ID%", w.id).Replace(text)
 }
 
-// boot starts Asterisk. It is stopped with the test, which fails if it has crashed before.
+// boot starts Asterisk and stops it at the end of the test. The test fails after an earlier crash.
 func (w *world) boot() {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
@@ -163,7 +165,7 @@ func (w *world) cli(format string, args ...any) string {
 	return printed
 }
 
-// expect runs a command and wants its answer to match.
+// expect runs a command and checks the answer.
 func (w *world) expect(pattern, format string, args ...any) string {
 	w.Helper()
 	printed := w.cli(format, args...)
@@ -173,7 +175,7 @@ func (w *world) expect(pattern, format string, args ...any) string {
 	return printed
 }
 
-// until runs a command until its answer matches.
+// until repeats a command until the answer matches.
 func (w *world) until(pattern, format string, args ...any) string {
 	w.Helper()
 	match := regexp.MustCompile(pattern)
@@ -202,7 +204,7 @@ func (w *world) waitLog(mark int64, pattern string) string {
 	return line
 }
 
-// read has kcat read so many records of a topic.
+// read has kcat read count records of a topic.
 func (w *world) read(topic string, count int) []pbx.Record {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
