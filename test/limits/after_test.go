@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// TestLimitsAfterLoad guards the promise that no limit, set at any time, harms Asterisk through res_kafka.
-// Calls go on; the engine goes on, waits for the end of the limit, or is started again; and the log names
-// the limit. All records arrive.
+// TestLimitsAfterLoad guards a promise: no limit, set at any time, harms Asterisk through res_kafka. Calls
+// continue. The engine continues, waits for the end of the limit, or is restarted. The log names the limit.
+// All records arrive.
 func TestLimitsAfterLoad(t *testing.T) {
 	t.Parallel()
 	each(t, afterRows, func(t *testing.T, r row) {
@@ -32,7 +32,7 @@ func TestLimitsAfterLoad(t *testing.T) {
 	})
 }
 
-// spares are connections that are used for the first time under a limit.
+// spares are connections first used under a limit.
 func spares(values []int) string {
 	var text strings.Builder
 	for i := range values {
@@ -43,7 +43,7 @@ func spares(values []int) string {
 
 const topic = "flood"
 
-// begin places the call that has to survive everything, and begins to produce.
+// begin places the call to survive everything, and starts to produce.
 func (s *site) begin(load kind) {
 	s.Helper()
 	s.cli("media start")
@@ -61,7 +61,7 @@ func (s *site) begin(load kind) {
 
 var flooded = regexp.MustCompile(`produced (\d+) refusals (\d+) came (\d+) twice \d+ again \d+ disordered (\d+) strange (\d+)`)
 
-// end checks that every record has come, in the order of its key, and that the call still goes on.
+// end checks that every record has arrived, in the order of its key, and the call is still up.
 func (s *site) end() {
 	s.Helper()
 	s.expect(`(?m)^Local/s@standing`, "core show channels concise")
@@ -69,7 +69,7 @@ func (s *site) end() {
 	s.allCome()
 }
 
-// allCome waits until all records of the flood have come, and checks their order.
+// allCome waits for all records of the flood and checks their order.
 func (s *site) allCome() {
 	s.Helper()
 	var m []string
@@ -92,11 +92,10 @@ func (s *site) allCome() {
 	s.Logf("%s", m[0])
 }
 
-// calls are those that were placed under a limit.
+// calls counts calls placed under a limit.
 type calls struct{ placed, failed int }
 
-// startCalls places calls for some time. Nothing has to be opened or started for them later but by Asterisk
-// itself.
+// startCalls places calls for some time. Only Asterisk itself opens or starts anything for these calls later.
 func (s *site) startCalls(seconds float64) <-chan calls {
 	result := make(chan calls, 1)
 	go func() {
@@ -117,7 +116,7 @@ const (
 	acting = 300 * time.Millisecond
 )
 
-// squeeze sets the limit for a moment and returns what became of the engine.
+// squeeze sets the limit for a moment and returns the engine's fate.
 func (s *site) squeeze(r row, index, more int) string {
 	s.Helper()
 	before, mark := s.engine(), s.lines()
@@ -162,7 +161,7 @@ func (s *site) squeeze(r row, index, more int) string {
 	return outcome
 }
 
-// pids returns the processes that the limit is set on.
+// pids returns the processes under the limit.
 func (r row) pids(ofAsterisk, ofEngine int) []int {
 	switch {
 	case r.lever.rlimit < 0:
@@ -182,14 +181,14 @@ func (s *site) ticks() int {
 	return n
 }
 
-// ours are lines about limits that the log should explain; lines about the kill that the test did are none.
+// ours matches the lines about limits to be explained in the log, except lines about the test's own kill.
 var (
 	ours     = regexp.MustCompile(`(ERROR|WARNING)\[.*(kafka|Kafka)`)
 	byTest   = regexp.MustCompile(`\(pid \d+\) was ended by signal 9; another one|\(pid \d+\) ended; another one`)
 	notStart = regexp.MustCompile(`engine cannot be started`)
 )
 
-// judge reads the log since mark: each failure has to name the limit, its value and the remedy.
+// judge reads the log since mark. Each failure has to name the limit, its value and the remedy.
 func (s *site) judge(r row, mark, more int, limits []uint64, same bool) string {
 	s.Helper()
 	var unexplained []string

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestLimitsBeforeLoad guards the promise that `module load` works or declines with a sentence, however few
-// threads, descriptors and addresses are left, and that Asterisk is as before afterwards.
+// TestLimitsBeforeLoad guards two promises, however few threads, descriptors and addresses are left: `module
+// load` works or declines with a sentence, and Asterisk's state afterwards equals the state before.
 func TestLimitsBeforeLoad(t *testing.T) {
 	t.Parallel()
 	each(t, beforeRows, func(t *testing.T, r row) {
@@ -20,7 +20,7 @@ func TestLimitsBeforeLoad(t *testing.T) {
 		s.cli("media start")
 		s.cli("channel originate Local/s@standing application Echo")
 		s.until(`(?m)^Local/s@standing`, "core show channels concise")
-		// What Asterisk and the loader set up once stays.
+		// One-time set-up of Asterisk and the loader stays.
 		s.cli("module load res_kafka.so")
 		s.engine()
 		s.cli("module unload res_kafka.so")
@@ -33,7 +33,7 @@ func TestLimitsBeforeLoad(t *testing.T) {
 	})
 }
 
-// footprint is what a module may leave behind.
+// footprint lists permitted leftovers of a module.
 type footprint struct {
 	threads     []string
 	descriptors []string
@@ -62,8 +62,7 @@ func (s *site) footprint() (f footprint) {
 	return f
 }
 
-// beyond returns the part of a footprint that was not there before. Asterisk's pools of threads may get
-// smaller.
+// beyond returns the new part of a footprint. Asterisk's thread pools may shrink.
 func (f footprint) beyond(before footprint) string {
 	var more []string
 	if len(f.threads) > len(before.threads) {
@@ -80,7 +79,7 @@ func (f footprint) beyond(before footprint) string {
 	return strings.Join(more, ", ")
 }
 
-// load loads the module under the limit, and returns what came of it.
+// load loads the module under the limit, and returns the outcome.
 func (s *site) load(r row, more int) string {
 	s.Helper()
 	before, mark, pid := s.footprint(), s.lines(), s.pbx.PID()
@@ -111,10 +110,10 @@ func (s *site) load(r row, more int) string {
 	return outcome
 }
 
-// loader are the sentences of Asterisk and its loader when not even the file of the module can be loaded.
+// loader matches the sentences of Asterisk and its loader when even the module's file cannot be loaded.
 var loader = regexp.MustCompile(`Error loading module.*|Memory Allocation Failure|[Cc]annot allocate memory`)
 
-// oneSentence checks that the module has logged one error, and nothing about a limit in further words.
+// oneSentence checks that the module logged exactly one error and no further line about a limit.
 func (s *site) oneSentence(lines []string, more int) {
 	s.Helper()
 	var errors []string
@@ -128,7 +127,7 @@ func (s *site) oneSentence(lines []string, more int) {
 	}
 }
 
-// declined checks the reason in the log, and returns who gave it.
+// declined checks the reason in the log, and returns the module or loader that logged the reason.
 func (s *site) declined(r row, mark, more int, limit uint64) string {
 	s.Helper()
 	var lines []string

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestDescriptors_FirstRecords_AreNotLost guards records that come while the engine has no descriptor left,
-// before it has opened the file of durable slabs. Their ranges were left out: 1,224 of 2,424 records came.
+// TestDescriptors_FirstRecords_AreNotLost guards records written while the engine has no free descriptor for
+// the file of durable slabs. Their ranges were left out: 1,224 of 2,424 records arrived.
 func TestDescriptors_FirstRecords_AreNotLost(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, setup{load: ourModules})
@@ -23,7 +23,7 @@ func TestDescriptors_FirstRecords_AreNotLost(t *testing.T) {
 	time.Sleep(acting)
 	s.cli("kafka flood stop")
 	s.allCome()
-	s.until(`asterisk_cdr +4 +4 +0`, "kafka show connection producing") // one for each call
+	s.until(`asterisk_cdr +4 +4 +0`, "kafka show connection producing") // one per call
 	if now := s.engine(); now != pid {
 		t.Errorf("engine %d was replaced by %d", pid, now)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// The layout of a ledger is that of test/modules/kafka_probe/steady.h.
+// The layout of a ledger matches test/modules/kafka_probe/steady.h.
 const (
 	ledgerPage     = 4096
 	ledgerThreads  = 4
@@ -28,13 +28,13 @@ func (s *site) newLedger(path string) {
 	s.must(os.Truncate(path, ledgerSize))
 }
 
-// ledger is what the calls of a load have returned.
+// ledger has the return values of a load's calls.
 type ledger struct {
 	begun, accepted, refused int
 	data                     []byte
 }
 
-// readLedger reads one that the load still writes, or has written.
+// readLedger reads a ledger, complete or still in use by the load.
 func (s *site) readLedger(path string) (l ledger) {
 	s.Helper()
 	data, err := os.ReadFile(path)
@@ -54,7 +54,7 @@ func (l ledger) wasAccepted(thread, number int) bool {
 	return l.data[ledgerPage+thread*(ledgerPage+ledgerCapacity)+ledgerPage+number] == fateAccepted
 }
 
-// arrived reads the topic until all accepted messages have come, and returns how many records that were.
+// arrived reads the topic until all accepted messages have arrived, and returns the number of records.
 func (s *site) arrived(topic string, l ledger) (records int) {
 	s.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Address), kgo.ConsumeTopics(topic),

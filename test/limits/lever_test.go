@@ -17,14 +17,14 @@ import (
 
 // lever is one limit of the kernel.
 type lever struct {
-	name   string // of the limit, as the log has to name it
-	remedy string // a regular expression: what the log has to advise
+	name   string // of the limit, as in the log
+	remedy string // a regular expression for the advice in the log
 	rlimit int    // -1: pids.max of a control group
-	// limit returns the limit that allows the processes so much more than they use now.
+	// limit returns the limit with room for more beyond the present use of the processes.
 	limit func(s *site, pid, more int) uint64
 }
 
-// Numbers of Linux that package syscall does not have (asm-generic/resource.h).
+// Numbers of Linux missing in package syscall (asm-generic/resource.h).
 const rlimitNproc = 6
 
 var (
@@ -34,7 +34,7 @@ var (
 	descriptors  = lever{name: "RLIMIT_NOFILE", remedy: "maxfiles|LimitNOFILE", rlimit: syscall.RLIMIT_NOFILE, limit: descriptorCount}
 )
 
-// set allows the process, or its control group, so much more than it uses, and returns the limit.
+// set allows the process, or its control group, more units beyond the present use, and returns the limit.
 func (l lever) set(s *site, pid, more int) uint64 {
 	s.Helper()
 	limit := l.limit(s, pid, more)
@@ -58,8 +58,8 @@ func (l lever) lift(s *site, pid int) {
 	}
 }
 
-// prlimit sets the soft limit of a process, to the hard limit at most. Without CAP_SYS_RESOURCE only the
-// user of the process may, so the thread that does it becomes that user, and ends.
+// prlimit sets the soft limit of a process, to the hard limit at most. Without CAP_SYS_RESOURCE only the user
+// of the process may, so the thread becomes the same user, and ends.
 func (s *site) prlimit(pid, resource int, soft uint64) error {
 	result := make(chan error)
 	go func() {
@@ -117,7 +117,7 @@ func addressCount(_ *site, pid, more int) uint64 {
 	return kilobytes<<10 + uint64(more)<<20
 }
 
-// descriptorCount leaves so many numbers below the limit free. A descriptor may be open far above.
+// descriptorCount leaves more numbers below the limit free. A descriptor may be open far above.
 func descriptorCount(_ *site, pid, more int) uint64 {
 	open := descriptorsOf(pid)
 	for n := 0; ; n++ {
@@ -151,8 +151,8 @@ func status(pid int, name string) string {
 	return ""
 }
 
-// newGroup makes a control group of version 1 or 2 with a controller, and returns its folder. The test is
-// skipped where that cannot be done.
+// newGroup makes a control group of version 1 or 2 with a controller, and returns its folder. Without the
+// right to, the test is skipped.
 func newGroup(t *testing.T, controller, file string) string {
 	t.Helper()
 	group, err := makeGroup(controller, file)
@@ -168,8 +168,8 @@ func newGroup(t *testing.T, controller, file string) string {
 	return group
 }
 
-// makeGroup makes a group below this process's own, or below one above that: in version 2 a group has only
-// the controllers that the group above gives it, and one with processes gives none.
+// makeGroup makes a group below this process's own group, or below an ancestor. In version 2 a group has only
+// the controllers enabled by its parent, and a group with processes enables none.
 func makeGroup(controller, file string) (group string, err error) {
 	base, top, err := ownGroup(controller)
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 	"reskafka/test/port"
 )
 
-// TestMemory_OutageUnderLoad_NothingLost guards the promise that a control group without memory never takes
-// the PBX: 256 MB or less for Asterisk and the engine, and no broker while records of 3 kB come. If the
-// kernel kills something, it is the engine. Every accepted record arrives.
+// TestMemory_OutageUnderLoad_NothingLost guards a promise: a control group without memory never takes the
+// PBX. Asterisk and the engine have 256 MB or less, and no broker while records of 3 kB arrive. The kernel
+// may kill the engine only. Every accepted record arrives.
 func TestMemory_OutageUnderLoad_NothingLost(t *testing.T) {
 	t.Parallel()
 	const bytes = 3000
@@ -68,9 +68,8 @@ func TestMemory_OutageUnderLoad_NothingLost(t *testing.T) {
 	}
 }
 
-// TestMemory_Full_EngineIsKilled guards the choice of the kernel: a control group that other programs have
-// filled takes the engine and not the PBX. The log names the limit, another engine is started, and every
-// accepted record arrives.
+// TestMemory_Full_EngineIsKilled guards the kernel's choice in a control group filled by other programs: the
+// engine, not the PBX. The log names the limit, another engine is started, and every accepted record arrives.
 func TestMemory_Full_EngineIsKilled(t *testing.T) {
 	t.Parallel()
 	const megabytes = 160
@@ -84,7 +83,7 @@ func TestMemory_Full_EngineIsKilled(t *testing.T) {
 	t.Cleanup(func() { _ = os.Remove(hog.Name()); _ = hog.Close() })
 	const script = `echo $$ >"$0"/cgroup.procs && exec dd if=/dev/zero of="$1" bs=1M count=2 oflag=append conv=notrunc status=none`
 	s.wait("the group is full", func() bool {
-		_ = exec.Command("/bin/sh", "-c", script, s.group, hog.Name()).Run() // the kernel may kill it
+		_ = exec.Command("/bin/sh", "-c", script, s.group, hog.Name()).Run() // the kernel may kill the shell
 		return s.pbx.EnginePID() != first
 	})
 	s.must(hog.Truncate(0))
@@ -104,7 +103,7 @@ func TestMemory_Full_EngineIsKilled(t *testing.T) {
 	t.Logf("%d accepted, %d refused, %d arrived", l.accepted, l.refused, records)
 }
 
-// memoryGroup makes a control group that may have so much memory.
+// memoryGroup makes a control group limited to bytes of memory.
 func memoryGroup(t *testing.T, bytes int64) string {
 	t.Helper()
 	file := "memory.limit_in_bytes" // version 1
@@ -118,7 +117,7 @@ func memoryGroup(t *testing.T, bytes int64) string {
 	return group
 }
 
-// peak returns the most memory that the group has used, page cache included.
+// peak returns the group's peak memory, page cache included.
 func (s *site) peak() string {
 	for _, name := range []string{"memory.max_usage_in_bytes", "memory.peak"} {
 		if text, err := os.ReadFile(filepath.Join(s.group, name)); err == nil {

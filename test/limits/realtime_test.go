@@ -15,9 +15,9 @@ import (
 )
 
 // TestRealTime_OneProcessor_MediaFirst guards media threads under `asterisk -p` (highpriority) on one
-// processor: no thread and no process of ours may run above SCHED_OTHER. How late a media thread wakes
-// without the module, with it, and under a flood of records is printed. It is no condition, because other
-// programs of the machine have a part in it.
+// processor: no thread and no process of ours may run above SCHED_OTHER. The test prints the wake-up delay of
+// a media thread without the module, with the module, and under a flood of records. The delay is no
+// condition, because other programs of the machine contribute.
 func TestRealTime_OneProcessor_MediaFirst(t *testing.T) {
 	t.Parallel()
 	rounds, during := 1, 2*time.Second
@@ -52,7 +52,7 @@ func TestRealTime_OneProcessor_MediaFirst(t *testing.T) {
 	line(t, "media thread, asterisk -p, one processor", result)
 }
 
-// loadOrdinary loads the modules, uses them, and checks that their threads have ordinary scheduling.
+// loadOrdinary loads and uses the modules, and checks their threads for ordinary scheduling.
 func (s *site) loadOrdinary() {
 	s.Helper()
 	before := tasks(s.pbx.PID())
@@ -67,7 +67,7 @@ func (s *site) loadOrdinary() {
 	for _, task := range tasks(s.pbx.PID()) {
 		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", task))
 		if slices.Contains(before, task) || !strings.HasPrefix(string(name), "kafka-") {
-			continue // one of Asterisk's own
+			continue // a thread of Asterisk
 		}
 		ours = append(ours, strings.TrimSpace(string(name)))
 		if p := policy(task); p > schedOther {
@@ -82,7 +82,7 @@ func (s *site) loadOrdinary() {
 
 const schedOther = 0
 
-// policy returns the scheduling policy of a thread, -1 when it has ended.
+// policy returns the scheduling policy of a thread, or -1 for an ended thread.
 func policy(task int) int {
 	p, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_GETSCHEDULER, uintptr(task), 0, 0)
 	if errno != 0 {
@@ -101,7 +101,7 @@ func tasks(pid int) (all []int) {
 	return all
 }
 
-// pin leaves every thread of Asterisk, and all that these start, one processor.
+// pin restricts every thread of Asterisk, and all their later threads, to one processor.
 func (s *site) pin() {
 	s.Helper()
 	mask := [16]uint64{1}
@@ -122,7 +122,7 @@ func (l late) String() string {
 	return fmt.Sprintf("p50 %d us, p99 %d us, worst %d us", l.p50, l.p99, l.worst)
 }
 
-// median returns the round whose p99 lies in the middle.
+// median returns the round with the median p99.
 func median(rounds []late) late {
 	slices.SortFunc(rounds, func(a, b late) int { return a.p99 - b.p99 })
 	return rounds[len(rounds)/2]

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// row is one limit on one process, at many values one after the other.
+// row is one limit on one process, tried at many values in turn.
 type row struct {
 	name   string
 	lever  lever
@@ -18,16 +18,16 @@ type row struct {
 	sample []int // make test
 }
 
-// target is the process that a limit is set on.
+// target is the process under the limit.
 type target int
 
 const (
-	asterisk target = iota // and, inherited, engines that it starts later
+	asterisk target = iota // and later engines, by inheritance
 	engine
 	both
 )
 
-// kind is what Asterisk and the engine have to do meanwhile.
+// kind is the work of Asterisk and the engine meanwhile.
 type kind int
 
 const (
@@ -45,10 +45,11 @@ func upTo(last int) (all []int) {
 	return all
 }
 
-// megabytes covers what the module maps (up to some 100 MB), and the 1.3 GB that Go reserves for the engine.
+// megabytes covers the module's mappings (up to some 100 MB) and the 1.3 GB of Go's reservation in the
+// engine.
 var megabytes = []int{0, 1, 2, 4, 8, 16, 32, 48, 60, 64, 80, 100, 128, 200, 256, 400, 512, 700, 900, 1100, 1300, 1500, 2000}
 
-// afterRows are limits that are set on running processes, with prlimit(2) or by writing pids.max.
+// afterRows are limits on running processes, set with prlimit(2) or by writing pids.max.
 var afterRows = []row{
 	{"pids.max, quiet", groupThreads, both, quiet, upTo(20), []int{0}},
 	{"pids.max, flood", groupThreads, both, flood, upTo(20), []int{0, 2}},
@@ -83,7 +84,7 @@ var beforeRows = []row{
 	{"RLIMIT_AS, module load", addresses, asterisk, quiet, megabytes, []int{0, 8, 64, 900}},
 }
 
-// values are those of this run.
+// values are the values of this run.
 func (r row) values() []int {
 	if long() {
 		return r.all
@@ -104,7 +105,7 @@ func each(t *testing.T, rows []row, run func(t *testing.T, r row)) {
 	}
 }
 
-// setup makes what the row's limit needs.
+// setup prepares the needs of the row's limit.
 func (r row) setup(t *testing.T) (o setup) {
 	t.Helper()
 	switch {
@@ -146,7 +147,7 @@ func (c *tally) String() string {
 
 var resultsLock sync.Mutex
 
-// report prints the outcomes of a row, and appends them to the table that RES_KAFKA_RESULTS names.
+// report prints the outcomes of a row, and appends them to the table in RES_KAFKA_RESULTS.
 func (c *tally) report(t *testing.T) {
 	t.Helper()
 	t.Logf("note: %s: %v", c.row, c)

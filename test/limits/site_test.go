@@ -1,10 +1,9 @@
 // Package limits checks a real Asterisk with res_kafka at the limits of the kernel: threads, address space,
-// descriptors, memory, and one processor under `asterisk -p`. A table of rows says which limit is set on
-// which process at which time.
+// descriptors, memory, and one processor under `asterisk -p`. A row of the table sets one limit on one
+// process at one time.
 //
-// It needs what scripts/test sets: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL. With RES_KAFKA_LONG
-// each row has all of its values, otherwise a sample. RES_KAFKA_RESULTS names a file for the table of
-// outcomes.
+// Environment of scripts/test: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL. With RES_KAFKA_LONG each
+// row has all of its values, otherwise a sample. RES_KAFKA_RESULTS names a file for the table of outcomes.
 package limits
 
 import (
@@ -24,10 +23,10 @@ import (
 	"reskafka/test/pbx"
 )
 
-// patience is how long anything may take that is waited for; reaching it is a failure, never a measurement.
+// patience limits every wait. Reaching the limit is a failure, never a measurement.
 const patience = 60 * time.Second
 
-// site is one Asterisk and one broker, in processes of their own.
+// site is one Asterisk and one broker in separate processes.
 type site struct {
 	*testing.T
 	ctx     context.Context
@@ -36,14 +35,14 @@ type site struct {
 	pbx     *pbx.PBX
 	console *pbx.Console
 	group   string // the control group of Asterisk and engine; empty = ours
-	user    uint32 // that Asterisk runs as; 0 = ours
+	user    uint32 // Asterisk's user; 0 = ours
 }
 
 // setup of a site.
 type setup struct {
 	group   string
 	user    uint32            // 0 = ours
-	load    []string          // which modules Asterisk loads at its start, besides the stock modules and call_probe
+	load    []string          // modules loaded at Asterisk's start, besides the stock modules and call_probe
 	files   map[string]string // %BROKER% is replaced
 	options map[string]string // of asterisk.conf
 	refused string            // an address where no broker is, instead of a broker
@@ -71,7 +70,7 @@ func newSite(t *testing.T, o setup) *site {
 	s.ctx, cancel = context.WithTimeout(context.Background(), 30*time.Minute)
 	t.Cleanup(cancel)
 	var err error
-	// Not t.TempDir(): with a test's name in it the path is too long for Asterisk's control socket.
+	// Not t.TempDir(): a path with a test's name is too long for Asterisk's control socket.
 	s.dir, err = os.MkdirTemp("", "rk")
 	s.must(err)
 	t.Cleanup(s.remove)
@@ -113,8 +112,7 @@ func modulesConf(load []string) string {
 // users are different for each site: RLIMIT_NPROC counts all threads of a user.
 var users atomic.Uint32
 
-// aUser returns a user that has no process. Root is not bound by RLIMIT_NPROC; anybody else has to do with
-// the own user.
+// aUser returns a user without processes. RLIMIT_NPROC does not bind root, and any other user has processes.
 func aUser() uint32 {
 	if os.Geteuid() != 0 {
 		return 0
@@ -134,7 +132,7 @@ func (s *site) startBroker() {
 	s.Cleanup(func() { _ = s.broker.Stop() })
 }
 
-// boot starts Asterisk. It is stopped with the test, which fails if it has crashed before.
+// boot starts Asterisk and stops it at the end of the test. The test fails after an earlier crash.
 func (s *site) boot() {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
@@ -167,7 +165,7 @@ func (s *site) must(err error) {
 	}
 }
 
-// cli runs a command on the console that was opened at the start.
+// cli runs a command on the console opened at the start.
 func (s *site) cli(format string, args ...any) string {
 	s.Helper()
 	printed, err := s.console.Run(fmt.Sprintf(format, args...))
@@ -178,7 +176,7 @@ func (s *site) cli(format string, args ...any) string {
 	return printed
 }
 
-// expect runs a command and wants its answer to match; it returns the match.
+// expect runs a command, checks the answer, and returns the match.
 func (s *site) expect(pattern, format string, args ...any) []string {
 	s.Helper()
 	printed := s.cli(format, args...)
@@ -189,7 +187,7 @@ func (s *site) expect(pattern, format string, args ...any) []string {
 	return match
 }
 
-// until runs a command until its answer matches, and returns the match.
+// until repeats a command until the answer matches, and returns the match.
 func (s *site) until(pattern, format string, args ...any) []string {
 	s.Helper()
 	match := regexp.MustCompile(pattern)
@@ -234,7 +232,7 @@ func (s *site) number(file string) uint64 {
 	return n
 }
 
-// engine waits until an engine serves and returns its process id.
+// engine waits for a serving engine and returns its process id.
 func (s *site) engine() int {
 	s.Helper()
 	pid, _ := strconv.Atoi(s.until(`Process id: +(\d+)`, "kafka show status")[1])

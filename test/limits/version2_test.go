@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestWords_ControlGroups_AreFound guards the sentences about control groups on machines other than this
-// one: version 2, its parents, and a container that sees its own group as the top. Files stand in for the
-// kernel's, in a mount namespace.
+// TestWords_ControlGroups_AreFound guards the sentences about control groups of other machines: version 2,
+// parent groups, and a container with its own group as the root. Files in a mount namespace replace the
+// kernel's.
 func TestWords_ControlGroups_AreFound(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
@@ -57,7 +57,7 @@ func TestWords_ControlGroups_AreFound(t *testing.T) {
 	}
 }
 
-// inGroups runs a program that finds these files of control groups. It needs the right to mount.
+// inGroups runs a program with the given files of control groups, and needs the right to mount.
 func inGroups(t *testing.T, program, own string, files map[string]string) string {
 	t.Helper()
 	folder := t.TempDir()
