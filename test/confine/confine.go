@@ -1,8 +1,9 @@
-// Package confine runs a program as a container or a hardened service runs it: with mounts of its own, another user, fewer rights
-// and fewer system calls. The settings are made in the process that then executes the program, so its process id stays.
+// Package confine runs a program like a container or a hardened service: with mounts of its own, another
+// user, fewer rights and fewer system calls. The process makes its settings and then executes the program, so
+// its process id stays.
 //
-// A test program calls Main at its start and puts Command before the command line that is to be confined. Mounts need namespaces
-// that the starter makes (CLONE_NEWNS), and root.
+// A test program calls Main at its start and puts Command before the command line to confine. Mounts need
+// root, and namespaces made by the starter (CLONE_NEWNS).
 package confine
 
 import (
@@ -14,23 +15,23 @@ import (
 	"unsafe"
 )
 
-// Spec is what the process sets up, in the order of its fields.
+// Spec lists the settings of the process, applied in the order of the fields.
 type Spec struct {
 	Mounts []Mount // need a mount namespace
 
 	NoNewPrivileges  bool  // as systemd's NoNewPrivileges=
-	NoBoundingSet    bool  // programs that are executed later get no capability: CapabilityBoundingSet=
+	NoBoundingSet    bool  // later programs get no capability: CapabilityBoundingSet=
 	User             int   // the user and group to become; 0 = none. All capabilities go with root
 	DenyWriteExecute bool  // no memory is writable and executable: MemoryDenyWriteExecute=. Linux 6.3
-	Families         []int // the families of addresses that socket() has: RestrictAddressFamilies=. nil = all
-	Denied           []int // the numbers of system calls that fail with EPERM: SystemCallFilter= with SystemCallErrorNumber=EPERM
-	Killed           []int // the numbers of system calls that end the process: SystemCallFilter= without it
+	Families         []int // the address families of socket(): RestrictAddressFamilies=. nil = all
+	Denied           []int // numbers of system calls refused with EPERM: SystemCallFilter= with SystemCallErrorNumber=EPERM
+	Killed           []int // numbers of fatal system calls: SystemCallFilter= without SystemCallErrorNumber=
 }
 
-// verb is the argument by which Main knows that the process is to be confined.
+// verb is the argument by which Main recognizes a process to confine.
 const verb = "confined-process"
 
-// Command returns the words that confine the command line that follows them. The present program has to call Main.
+// Command returns the words to put before a command line to confine. The present program has to call Main.
 func Command(spec Spec) ([]string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -40,13 +41,14 @@ func Command(spec Spec) ([]string, error) {
 	return []string{self, verb, string(text)}, err
 }
 
-// Main confines the process and executes its command line if the process was started by Command. Otherwise it returns at once.
+// Main confines a process started by Command and executes its command line. In other processes Main returns
+// at once.
 func Main() {
 	const before = 3 // program, verb, Spec
 	if len(os.Args) <= before || os.Args[1] != verb {
 		return
 	}
-	runtime.LockOSThread() // settings of a thread are those of the program that it executes
+	runtime.LockOSThread() // the executed program inherits the settings of this thread
 	var spec Spec
 	err := json.Unmarshal([]byte(os.Args[2]), &spec)
 	if err == nil {
@@ -59,7 +61,7 @@ func Main() {
 	os.Exit(1)
 }
 
-// Numbers of Linux that package syscall does not have.
+// Numbers of Linux missing in package syscall.
 const (
 	prSetNoNewPrivs = 38
 	prCapbsetDrop   = 24
@@ -100,14 +102,14 @@ func (s *Spec) apply() error {
 
 func emptyBoundingSet() error {
 	for capability := range uintptr(maxCapability + 1) {
-		if err := prctl(prCapbsetDrop, capability); err != nil && err != syscall.EINVAL { // a number that the kernel does not have
+		if err := prctl(prCapbsetDrop, capability); err != nil && err != syscall.EINVAL { // a number unknown to the kernel
 			return err
 		}
 	}
 	return nil
 }
 
-// become takes another user's ids, of this thread only: it executes the program.
+// become changes the ids of this thread only: this thread executes the program.
 func (s *Spec) become() error {
 	id := uintptr(s.User)
 	for _, call := range [][4]uintptr{
@@ -141,7 +143,7 @@ const (
 	returnValue = 0x06 // BPF_RET | BPF_K
 
 	offsetNumber   = 0  // struct seccomp_data.nr
-	offsetArgument = 16 // .args[0], its lower half
+	offsetArgument = 16 // .args[0], the lower half
 
 	resultAllow = 0x7fff0000
 	resultErrno = 0x00050000
@@ -150,7 +152,7 @@ const (
 	seccompSetFilter = 1
 )
 
-// filter has the kernel refuse system calls of this process and its children.
+// filter has the kernel refuse system calls of this process and all children.
 func (s *Spec) filter() error {
 	program := []sockFilter{{code: loadWord, k: offsetNumber}}
 	refuse := func(number int, result uint32) {
@@ -163,7 +165,7 @@ func (s *Spec) filter() error {
 		refuse(number, resultKill)
 	}
 	if s.Families != nil {
-		// socket() goes on with its first argument, all other calls are allowed.
+		// The filter checks the first argument of socket() further; all other calls are allowed.
 		program = append(program, sockFilter{code: jumpIfEqual, jt: 1, k: syscall.SYS_SOCKET}, sockFilter{code: returnValue, k: resultAllow},
 			sockFilter{code: loadWord, k: offsetArgument})
 		for _, family := range s.Families {

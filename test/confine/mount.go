@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// Mount is one change of what the process finds in the file system.
+// Mount is one change of the process's view of the file system.
 type Mount struct {
 	Kind string
 	Path string
@@ -20,7 +20,7 @@ type Mount struct {
 // Kinds of mounts.
 const (
 	Empty    = "empty"     // an empty memory file system: PrivateTmp=, ProtectHome=tmpfs
-	Keep     = "keep"      // the folder stays as it is and can be written to, whatever the mounts of folders above: ReadWritePaths=
+	Keep     = "keep"      // the folder stays unchanged and writable, whatever the mounts of folders above: ReadWritePaths=
 	ReadOnly = "read-only" // ReadOnlyPaths=, and ProtectSystem=strict for "/"
 	NoExec   = "noexec"    // nothing below the path can be executed
 	Proc     = "proc"      // the processes of the own namespace only
@@ -28,13 +28,13 @@ const (
 	File     = "file"      // a file with this content, in place of the file there
 )
 
-// kept is a folder that is to be seen again where it was.
+// kept is a folder to show again at its place.
 type kept struct {
 	path string
 	fd   int
 }
 
-// mount makes the mounts in order. What the starter sees stays as it is.
+// mount makes the mounts in order. The starter's view stays unchanged.
 func (s *Spec) mount() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return err
@@ -44,7 +44,7 @@ func (s *Spec) mount() error {
 		if m.Kind != Keep {
 			continue
 		}
-		if err := bind(m.Path, m.Path, 0); err != nil { // a mount of its own, which is not read-only with those above
+		if err := bind(m.Path, m.Path, 0); err != nil { // a separate mount, not read-only with the mounts above
 			return fmt.Errorf("%s: %w", m.Path, err)
 		}
 		fd, err := syscall.Open(m.Path, syscall.O_DIRECTORY|syscall.O_CLOEXEC|oPath, 0)
@@ -95,7 +95,7 @@ func (m *Mount) do(folders []kept) error {
 	}
 }
 
-// empty hides a folder but for the kept ones below it.
+// empty hides a folder except for the kept folders below.
 func (m *Mount) empty(folders []kept) error {
 	if err := syscall.Mount("tmpfs", m.Path, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, m.Text); err != nil {
 		return err
@@ -114,7 +114,7 @@ func (m *Mount) empty(folders []kept) error {
 	return nil
 }
 
-// file puts a file of memory in the place of another one.
+// file replaces a file with a file in memory.
 func (m *Mount) file() error {
 	text, err := os.CreateTemp("/dev/shm", "confine")
 	if err != nil {
