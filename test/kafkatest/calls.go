@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Calls reads a topic of call records from its beginning to its present end and returns how many records each call has there, by
-// the field "uniqueid". The client consumes the topic from then on.
+// Calls reads a topic of call records from its beginning to its present end and counts the records of each
+// call there, by the field "uniqueid". The client consumes the topic from then on.
 func Calls(ctx context.Context, client *kgo.Client, topic string) (map[string]int, error) {
 	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
 	if err == nil {

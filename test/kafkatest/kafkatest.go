@@ -132,7 +132,7 @@ func (content) Permanent(error) (string, bool) { return "", false }
 
 func (content) Close() {}
 
-// Nobody is an outbox.Gate and an outbox.Observer without effect.
+// Nobody is an outbox.Gate and outbox.Observer without effect.
 type Nobody struct{}
 
 func (Nobody) Release(*outbox.Record) {}
@@ -145,7 +145,7 @@ func (Nobody) Dropped(_, _ string, _ int, _ error) {}
 
 func (Nobody) Died(_, _ string, _ int, _ error) {}
 
-// Minted returns records that can be sent without an outbox of the test.
+// Minted returns records ready to send without an outbox of the test.
 func Minted(records ...outbox.Record) []*outbox.Record {
 	mint().Accept(records)
 	var all []*outbox.Record
@@ -213,7 +213,7 @@ func Consume(t *testing.T, topic string, n int, brokers []string, extra ...kgo.O
 	return records
 }
 
-// Lines is a host.Logger that collects the lines.
+// Lines is a host.Logger that collects log lines.
 type Lines struct {
 	mtx   sync.Mutex
 	All   []Line
