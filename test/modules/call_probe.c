@@ -1,5 +1,5 @@
 /*
- * call_probe: calls, and how long Asterisk takes for them. It is never installed.
+ * call_probe: calls, and Asterisk's time for them. Never installed.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,13 +7,13 @@
 
 /*! \file
  *
- * \brief Places calls one after the other and measures each. It uses nothing of Kafka: what calls are like without our
- * modules is measured by the same means.
+ * \brief Places calls in sequence and measures each. Nothing here uses Kafka, so calls without our modules
+ * are measured by the same means.
  *
- *   call probe <exten@context> <count>   each is a Local channel that the extension has to answer, hung up at once; it
- *                                        has ended when no channel of it is left
+ *   call probe <exten@context> <count>   each is a Local channel, answered by the extension and hung up at once; a call
+ *                                        has ended when all its channels are gone
  *   call load <exten@context> <callers> <per second, 0 = flat out> <seconds>
- *                                        calls from several threads, each until it hears what the extension sends; see
+ *                                        calls from several threads, each until the first audio from the extension; see
  *                                        call_probe/load.c
  *   media start | media show | media stop  the clock of a media thread; see call_probe/media.c
  */

@@ -1,6 +1,6 @@
 /*
- * kafka_probe: another module that uses res_kafka, for the scenarios and measurements of this repository. It is never
- * installed.
+ * kafka_probe: another module on top of res_kafka, for the scenarios and measurements of this repository.
+ * Never installed.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -8,25 +8,25 @@
 
 /*! \file
  *
- * \brief Calls asterisk/kafka.h in every way that another module could, right and wrong, as CLI commands tell it to.
+ * \brief Calls asterisk/kafka.h in all possible ways of another module, right and wrong, by CLI commands.
  *
  *   kafka probe file <connection> <topic> <file>       a record for each line "key value" in hex; "-" is NULL, "." is empty
- *   kafka probe size <connection> <topic> <bytes>      one record of that size
- *   kafka probe headers <connection> <topic> <count>   one record with so many headers
- *   kafka probe wrong <connection>                     everything that must be refused
- *   kafka probe get <connection>                       how long two ast_kafka_get_producer() take, and whether they agree
+ *   kafka probe size <connection> <topic> <bytes>      one record of the given size
+ *   kafka probe headers <connection> <topic> <count>   one record with count headers
+ *   kafka probe wrong <connection>                     all calls to refuse
+ *   kafka probe get <connection>                       the duration of two ast_kafka_get_producer(), and whether both agree
  *   kafka probe hold <connection> | kafka probe release
  *   kafka probe fork <connection> <topic>              produce in a forked child
  *   kafka probe subscribe <connection> <topics> <file> <sleep ms>
  *                                                      a line in the file for each message; the payloads "unsubscribe" and
- *                                                      "commit" do that from inside the callback, "drop" gives up the
+ *                                                      "commit" call these from inside the callback, "drop" releases the
  *                                                      only reference to the consumer there
  *   kafka probe unsubscribe
- *   kafka probe inside                                 how many callbacks of the first are under way
+ *   kafka probe inside                                 number of running callbacks of the first consumer
  *   kafka probe second <connection> <topics> <file>    a further consumer of the connection, with the plain callback
  *   kafka probe end                                    ends both
  *   kafka probe pause <topics> | kafka probe resume <topics>
- *   kafka probe consumers <connection>                 everything about consumers that must be refused
+ *   kafka probe consumers <connection>                 all consumer calls to refuse
  *   kafka probe ensure <connection> <topic> <partitions> <replication> <wait|async>
  *   kafka probe rate <connection> <topic> <bytes> <per second, 0 = flat out> <seconds> <threads>
  *
@@ -166,7 +166,7 @@ static void probe_get(int fd, const char *connection)
 	ao2_cleanup(second);
 }
 
-/* The child answers through a pipe: Asterisk's own handler of SIGCHLD may be the one that waits for it. */
+/* The child answers through a pipe, because Asterisk's own SIGCHLD handler may reap the child. */
 static void probe_fork(int fd, struct ast_kafka_producer *producer, const char *topic)
 {
 	char answer = '?';
@@ -370,7 +370,7 @@ static void probe_consumers(int fd, const char *connection)
 	ao2_cleanup(again);
 }
 
-/* The commands about consumers; CLI_SHOWUSAGE when what is none of them. */
+/* The commands about consumers; CLI_SHOWUSAGE for any other command. */
 static char *probe_consume(int fd, const char *what, const char *const *argv, int count)
 {
 	if (!strcmp(what, "subscribe") && count == 4) {
@@ -410,7 +410,7 @@ static char *probe_consume(int fd, const char *what, const char *const *argv, in
 	return CLI_SUCCESS;
 }
 
-/* What follows "kafka probe": its name, how many words come after it, and whether the first is a connection. */
+/* A subcommand of "kafka probe": name, number of arguments, and whether the first is a connection. */
 static char *probe(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 {
 	RAII_VAR(struct ast_kafka_producer *, producer, NULL, ao2_cleanup);

@@ -7,20 +7,21 @@
 
 /*! \file
  *
- * \brief Every promise of asterisk/kafka.h, seen by a module that uses it: `test execute category /res/kafka/`.
+ * \brief Every promise of asterisk/kafka.h, checked by a module on top: `test execute category /res/kafka/`.
  *
- *   test_res_kafka/kit.h        what a test is made of: topics, the inbox of a consumer, threads
- *   test_res_kafka/producers.c  handles, and every call that is refused
+ *   test_res_kafka/kit.h        parts of a test: topics, the inbox of a consumer, threads
+ *   test_res_kafka/producers.c  handles, and refused calls
  *   test_res_kafka/trip.c       from produce to the callback
  *   test_res_kafka/consumers.c  subscribing
- *   test_res_kafka/ending.c     unsubscribing, and what must not come any more
+ *   test_res_kafka/ending.c     unsubscribing, and no message afterwards
  *   test_res_kafka/inside.c     the same from inside the callback
  *   test_res_kafka/group.c      sharing partitions, committing, pausing
  *   test_res_kafka/topics.c     creating topics
- *   test_res_kafka/threads.c    many threads, and a reload under them
+ *   test_res_kafka/threads.c    many threads, with a reload meanwhile
  *   test_res_kafka/reports.c    delivery reports
  *
- * kafka.conf needs these connections to a broker that lets them create topics (test/scenario/asttest_test.go has one):
+ * kafka.conf needs these connections to a broker with topic creation allowed (example:
+ * test/scenario/asttest_test.go):
  *
  *   test            group_id, auto_offset_reset = earliest, message_max_bytes = 1000000, client_id at the end of the file
  *   test_other      the same with another group_id
@@ -30,11 +31,11 @@
  *   test_often      the same with a sixth group_id
  *   test_groupless  no group_id
  *   test_small      message_max_bytes = 1000
- *   test_nobody     a broker that nobody can reach, queue_buffering_max_messages = 10
+ *   test_nobody     an unreachable broker, queue_buffering_max_messages = 10
  *   test_hopeless   the same with message_timeout_ms = 1000
  *
- * The file test_res_kafka.conf beside kafka.conf, if there is one that kafka.conf includes at the end of section test,
- * is changed for a moment by the tests of reloads, so that they change the connection.
+ * kafka.conf may include a file test_res_kafka.conf at the end of section test. Tests of reloads change this
+ * file for a moment, and so the connection.
  */
 
 /*** MODULEINFO

@@ -7,10 +7,11 @@
 
 /*! \file
  *
- * \brief Threads that place calls as phones would: each sends audio from the answer on, and hangs up when it hears some.
+ * \brief Threads that place calls like phones: each sends audio from the answer on, and hangs up at the first
+ * audio received.
  *
- * With an extension that answers and echoes, nothing in such a call waits for a clock: its time to the first audio is
- * the work of the PBX, and whoever does other work meanwhile shows in it.
+ * With an extension that answers and echoes, such a call never waits for a clock. The time to the first audio
+ * is the work of the PBX, plus any other work on the machine meanwhile.
  */
 
 #include "asterisk.h"
@@ -37,7 +38,7 @@ struct caller {
 	pthread_t thread;
 	struct ast_format_cap *formats;
 	const char *to;
-	int64_t next, every; /* when the next call is due, and how long after it the one behind it; us, 0 = at once */
+	int64_t next, every; /* time of the next call, and the interval between calls; us, 0 = at once */
 	int64_t until;
 	int32_t *audio; /* us of each call */
 	int calls, failed;
@@ -190,7 +191,7 @@ void load_run(int fd, const char *to, int count, double rate, double seconds)
 	for (i = 0; i < started; i++) {
 		pthread_join(callers[i].thread, NULL);
 	}
-	/* A call is over when nothing of it is left, not when its caller has gone. */
+	/* A call is over when its last channel is gone, not when its caller has gone. */
 	for (i = 0; ast_active_channels() > others && i < AUDIO_MS * 5; i++) {
 		usleep(200);
 	}

@@ -9,13 +9,14 @@
 #define CALL_PROBE_LOAD_H
 
 /*!
- * \brief Place calls from several threads for some time, and print one line "name number" for each thing measured.
+ * \brief Place calls from several threads for some time, and print one line "name number" for each
+ * measurement.
  *
  * \param fd Of the CLI.
- * \param to exten@context, as a Local channel takes it.
- * \param callers How many threads, each with one call at a time.
- * \param rate Calls a second of all of them together; 0 = as many as they can.
- * \param seconds For how long.
+ * \param to exten@context, in the form of a Local channel.
+ * \param callers Number of threads, each with one call at a time.
+ * \param rate Calls a second of all callers together; 0 = no limit.
+ * \param seconds Duration.
  */
 void load_run(int fd, const char *to, int callers, double rate, double seconds);
 

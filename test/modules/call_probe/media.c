@@ -7,9 +7,9 @@
 
 /*! \file
  *
- * \brief A thread that wakes every 20 ms by a timer, as bridges and timing sources do, and notes how late it wakes.
+ * \brief A thread that wakes every 20 ms by a timer, like bridges and timing sources, and notes its lateness.
  *
- *   media start   starts the thread, with the scheduling class that Asterisk's own threads have
+ *   media start   starts the thread, with the scheduling class of Asterisk's own threads
  *   media show    one line: ticks, lateness in microseconds, scheduling policy (sched.h); the lateness counts from
  *                 the last show on
  *   media stop

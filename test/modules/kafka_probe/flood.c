@@ -7,20 +7,20 @@
 
 /*! \file
  *
- * \brief Threads that produce numbered messages, and a consumer that counts what becomes of them.
+ * \brief Threads that produce numbered messages, and a consumer that counts the outcomes.
  *
  *   kafka flood check <connection> <topic> <threads> <each> <keys>
- *                                        subscribe to what the next one will produce
+ *                                        subscribe to the messages of the next start
  *   kafka flood start <connection> <topic> <threads> <each> <keys> <per second> <hold>
- *                                        so many threads produce so many messages each, to so many keys of their own; all
- *                                        together at that rate, 0 = flat out; each waits before message number <hold>
- *   kafka flood hold                     has them wait where they are, and waits until they do
- *   kafka flood go [<hold>]              lets them go on, to the end or until each waits before message number <hold>
- *   kafka flood stop                     has them end, and waits for it
+ *                                        <each> messages from each thread, with <keys> keys per thread; the rate is for   
+ *                                        all threads together, 0 = flat out; a thread waits before message number <hold>
+ *   kafka flood hold                     makes the threads wait, and returns when all do
+ *   kafka flood go [<hold>]              releases the threads, to the end or to message number <hold>
+ *   kafka flood stop                     ends the threads, and waits for their end
  *   kafka flood show                     the counts below, on one line
  *   kafka flood end                      stop, and end the consumer
  *
- * Message 7 of thread 3 has the value "3 7" and, with 100 keys, the key "3.7". A message that is refused is tried again
+ * Message 7 of thread 3 has the value "3 7" and, with 100 keys, the key "3.7". A refused message is retried
  * after a millisecond.
  */
 
@@ -62,7 +62,7 @@ static struct {
 	int64_t started;
 } source;
 
-/* Written by the callbacks of one consumer, one at a time. */
+/* Written by the callbacks of one consumer, never two in parallel. */
 static struct {
 	struct plan plan;
 	struct ast_kafka_consumer *consumer;

@@ -7,11 +7,11 @@
 
 /*! \file
  *
- * \brief Consumes topics from offset 0 and compares each offset with the one before.
+ * \brief Consumes topics from offset 0 and compares each offset with the previous offset.
  *
  *   kafka listen start <connection> <topics>   subscribes; at most TOPICS topics of PARTITIONS partitions each
- *   kafka listen show                          "heard <n> skipped <n> again <n> strange <n>": messages of offsets that were
- *                                              new, missing in between, and known already
+ *   kafka listen show                          "heard <n> skipped <n> again <n> strange <n>": messages with new offsets,
+ *                                              missing offsets between, and known offsets
  *
  * Topics with transactions or compaction have gaps of their own.
  */

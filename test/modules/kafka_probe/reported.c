@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief A thread that produces records with reports, each with a pointer of its own that may come back once.
+ * \brief A thread that produces records with reports. The pointer of each report may return only once.
  *
  *   kafka reported start <connection> <topic> <count> <per second>
  *   kafka reported show                   accepted, acknowledged, failed, not known, strange (of no record, or a second time)

@@ -7,17 +7,17 @@
 
 /*! \file
  *
- * \brief Threads that produce numbered messages at a rate until they are told to stop, and note in a file that outlives
- * the process what every call returned.
+ * \brief Threads that produce numbered messages at a rate until stopped. A file records the return value of
+ * every call and outlives the process.
  *
  *   kafka steady start <connection> <topic> <ledger> <keys> <bytes> <per second>
- *                      so many threads as the ledger has produce, all together, so many messages a second, each of so
- *                      many bytes and to so many keys of its own; where the ledger shows that an earlier load was at a
- *                      number, this one goes on behind it. There may be several loads.
- *   kafka steady stop  has all of them end, and waits for it
+ *                      one thread for each thread of the ledger; per second is the rate of all threads together, bytes the
+ *                      size of a message, keys the number of keys of each thread. Numbers continue after an earlier load
+ *                      in the ledger. There may be several loads.
+ *   kafka steady stop  ends all loads, and waits for their end
  *
- * Message 7 of thread 3 has the value "3 7 " with x behind it and, with 16 keys, the key "3.7". A message that is refused
- * is not tried again: the next one has the next number.
+ * Message 7 of thread 3 has the value "3 7 ", filled with x, and, with 16 keys, the key "3.7". A refused
+ * message is not retried: the next message has the next number.
  */
 
 #include "asterisk.h"

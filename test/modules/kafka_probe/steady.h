@@ -17,12 +17,13 @@ int steady_load(void);
 void steady_unload(void);
 
 /*
- * A ledger: a file that the reader makes, full of zeros but for what is said below. It is one page of struct
- * steady_ledger, then for each thread one page of struct steady_thread and a byte for each message that the thread may
- * produce: 0 = its call has not returned, STEADY_ACCEPTED, STEADY_REFUSED. test/faults/ledger_test.go reads it, and has
- * these offsets too.
+ * A ledger is a file made by the reader and initially full of zeros: one page of struct steady_ledger, then
+ * for each thread one page of struct steady_thread and one byte per possible message. 0 = the call has not
+ * returned, STEADY_ACCEPTED, STEADY_REFUSED. test/faults/ledger_test.go reads this file with the same
+ * offsets.
  *
- * It is mapped shared: what stands in it outlives the process, so that after a kill it is known which calls had returned.
+ * The mapping is shared, so the contents outlive the process. After a kill the ledger shows the calls that
+ * had returned.
  */
 #define STEADY_PAGE 4096
 #define STEADY_ACCEPTED 1

@@ -28,7 +28,7 @@ static unsigned int partitions(struct inbox *inbox, size_t from)
 	return bits;
 }
 
-/* Produces one round of numbers over all partitions and waits until one of the two inboxes has each. */
+/* Produces one round of numbers over all partitions and waits for each in one of the two inboxes. */
 static int round_trip(struct ast_kafka_producer *producer, const char *topic, int round, struct inbox *one, struct inbox *two)
 {
 	struct timeval until = ast_tvadd(ast_tvnow(), ast_tv(PATIENCE_S, 0));
@@ -97,8 +97,8 @@ static void commit_hook(struct inbox *inbox, const struct message *message)
 	}
 }
 
-/* Subscribes again until the inbox has that many messages, and ends the subscription; 0 if the next message
- * was the expected one. */
+/* Subscribes again until the inbox has count messages, and ends the subscription; 0 if the next message was
+ * the expected one. */
 static int goes_on_with(struct inbox *inbox, const char *topic, const char *payload)
 {
 	size_t count;

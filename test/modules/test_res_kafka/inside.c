@@ -78,7 +78,7 @@ struct replacement {
 	int began; /* the new callback began before the old one returned */
 };
 
-/* Replaces the subscription from inside the callback, and gives the new one time for an early start. */
+/* Replaces the subscription from inside the callback, and leaves the new callback time for an early start. */
 static void replace_hook(struct inbox *inbox, const struct message *message)
 {
 	struct replacement *replacement = inbox->data;
@@ -112,9 +112,9 @@ KAFKA_TEST(subscribe_inside, "replacing the subscription inside the callback",
 	return AST_TEST_PASS;
 }
 
-/* Replaces the subscription, waits until the new one is ready for a callback, and ends the new one. The old
- * member delays the group until max_poll_interval_ms takes its partitions away; the watcher's message of the
- * old topic is the sign that the others have their partitions. */
+/* Replaces the subscription, waits until the new subscription is ready for a callback, and ends the new
+ * subscription. The old member delays the group until max_poll_interval_ms takes its partitions away. The
+ * watcher's message of the old topic proves new assignments of all other members. */
 static void replace_and_end_hook(struct inbox *inbox, const struct message *message)
 {
 	struct replacement *replacement = inbox->data;

@@ -9,11 +9,12 @@
  *
  * \brief Topics, inboxes and threads for the tests of asterisk/kafka.h.
  *
- * An inbox stores a copy of each message of its callback, and verifies the rule for every consumer: callbacks
- * come one at a time, from one thread. Every wait has the limit PATIENCE_S; reaching the limit is a failure.
- * QUIET_MS is the time of a check that nothing happens.
+ * An inbox stores a copy of each message of its callback, and verifies the rule for every consumer: one
+ * callback at a time, from one thread. Every wait has the limit PATIENCE_S; reaching the limit is a failure.
+ * QUIET_MS is the time of a check for silence.
  *
- * A test that ends before its last callback must not free the inbox: inbox_free() ends the consumer first.
+ * A test may end before its last callback. inbox_free() therefore ends the consumer before the inbox is
+ * freed.
  */
 
 #ifndef TEST_RES_KAFKA_KIT_H
@@ -138,12 +139,12 @@ void inbox_open(struct inbox *inbox);
 void inbox_hold(struct inbox *inbox);
 int inbox_wait_holding(struct inbox *inbox);
 
-/* Waits until the inbox has that many messages (inbox_wait) or returned callbacks (inbox_wait_done); 0, or -1
+/* Waits until the inbox has count messages (inbox_wait) or returned callbacks (inbox_wait_done); 0, or -1
  * after PATIENCE_S. */
 int inbox_wait(struct inbox *inbox, size_t count);
 int inbox_wait_done(struct inbox *inbox, size_t count);
 
-/* Waits for QUIET_MS, or the given time; 0 if the inbox still has exactly that many messages. */
+/* Waits for QUIET_MS, or the given time; 0 if the inbox still has exactly count messages. */
 int inbox_quiet(struct inbox *inbox, size_t count);
 int inbox_quiet_for(struct inbox *inbox, size_t count, int ms);
 
@@ -165,7 +166,7 @@ struct topic {
 	char name[128];
 };
 
-/* Creates a new topic with that many partitions; its name is empty after a failure. */
+/* Creates a new topic with the given partitions; its name is empty after a failure. */
 struct topic topic_new(struct ast_kafka_producer *producer, const char *what, int partitions);
 
 /* Produces the numbers from..to-1 as payloads, with the payload as the key; how many were refused. */

@@ -70,7 +70,7 @@ static int join_writers(struct task **tasks)
 }
 
 /* Reads the inbox for the first deliveries of the writers' records, in order. Returns their number; -1 for a
- * record before an earlier one of its key. */
+ * record before an earlier record of the same key. */
 static int first_times(struct inbox *inbox)
 {
 	int next[WRITERS] = { 0 }, total = 0, number, value;

@@ -146,7 +146,7 @@ KAFKA_TEST(trip_keys, "a key keeps its partition and its order",
 
 #define HEADERS_MOST 1000
 
-/* Produces one record with that many headers: alternating empty, short and long values, one name for all odd
+/* Produces one record with count headers: alternating empty, short and long values, a common name for all odd
  * headers. */
 static int produce_with_headers(struct ast_kafka_producer *producer, const char *topic, int count)
 {
