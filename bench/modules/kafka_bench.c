@@ -1,5 +1,5 @@
 /*
- * kafka_bench: the load of `make bench`. It is never installed.
+ * kafka_bench: the load of `make bench`. Never installed.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -7,24 +7,26 @@
 
 /*! \file
  *
- * \brief Puts a load on whichever module offers asterisk/kafka.h, through nothing but that header, and prints what it took.
+ * \brief A load on any implementation of asterisk/kafka.h, through this header only. Each command prints
+ * measurements.
  *
  *   kafka bench produce <connection> <topic> <bytes> <per second, 0 = flat out> <count> <threads> [<topics> [<connections>]]
- *                        count calls in all, with 1,000 different keys; of several topics or connections, each has its
+ *                        count calls in all, with 1,000 different keys; each of several topics or connections has a
  *                        number behind the name: topic-0, topic-1…
  *   kafka bench latency <producing connection> <consuming connection> <topic> <per second> <seconds>
- *                        from before the call that produces to the callback, once a first message has come
+ *                        from before the produce call to the callback, after the arrival of a first message
  *   kafka bench drain <connection> <topic> <count>
- *                        how long so many callbacks take, from the first one and from subscribing
+ *                        the time of count callbacks, from the first callback and from subscribing
  *   kafka bench open <prefix> <connections> <topic>
  *                        gets the producers prefix-0, prefix-1…, keeps them, and produces a message with each
- *   kafka bench usage    what the process has used up to now
+ *   kafka bench usage    usage of the process up to now
  *
- * Times are in nanoseconds, of calls that were not refused. own_max_ns is the longest call when what its thread waited for
- * a processor does not count; clock_ns is what reading the clock adds to each time; begun_ are what the clock and usage said
- * when the calls began.
+ * Times are in nanoseconds, without refused calls. own_max_ns is the longest call without its thread's wait
+ * for a processor. clock_ns is the part of the clock itself in each time. begun_ are clock and usage at the
+ * start of the calls.
  *
- * KAFKA_BENCH_OPEN="PREFIX COUNT" in the environment gets such producers while the module loads, as other modules would.
+ * KAFKA_BENCH_OPEN="PREFIX COUNT" in the environment gets such producers during the module's load, as in
+ * other modules.
  */
 
 /*** MODULEINFO
@@ -111,7 +113,7 @@ void bench_usage(int fd)
 	}
 }
 
-/* What follows "kafka bench": its name, and how many words come after it. */
+/* A subcommand of "kafka bench": its name, and the number of its arguments. */
 static char *bench(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 {
 	const char *what, *const *argv;

@@ -8,19 +8,18 @@
 
 /*! \file
  *
- * \brief A stand-in for the module that res_kafka replaces.
+ * \brief A stand-in for the module replaced by res_kafka.
  *
- * It is called res_kafka.so too and exports what asterisk/kafka.h declares, so that one benchmark module loads with
- * either. It works the way that module does, no better and no worse:
+ * The name is res_kafka.so too, and the exports are the declarations of asterisk/kafka.h, so one benchmark
+ * module loads with either. The stand-in works like the replaced module, no better and no worse:
  *
- *   - produce is rd_kafka_producev() with a copy in the calling thread; on a full queue it polls for 100 ms there and
- *     tries once more;
- *   - one thread serves all producers' delivery reports and all consumers, then sleeps for 100 ms. A turn takes
- *     everything that has arrived, and callbacks run in it;
+ *   - produce is rd_kafka_producev() with a copy in the calling thread; on a full queue the thread polls for
+ *     100 ms and tries once more;
+ *   - one thread serves all producers' delivery reports and all consumers, then sleeps for 100 ms. A turn
+ *     takes all arrived messages, and callbacks run in this turn;
  *   - unloading flushes for five seconds.
  *
- * What it does not have, because no measurement asks for it: topics made through the API, delivery reports, CLI,
- * reload.
+ * Missing, because no measurement needs them: topics made through the API, delivery reports, CLI, reload.
  *
  *   res_kafka/config.c    kafka.conf, and librdkafka's configuration
  *   res_kafka/producer.c  producing

@@ -8,8 +8,8 @@
 #ifndef KAFKA_BENCH_BENCH_H
 #define KAFKA_BENCH_BENCH_H
 
-/* Each prints "name value" lines, or one line "error WHAT". argv has the words after the command's name, argc
- * is their number, checked by the caller. */
+/* Each command prints "name value" lines, or one line "error MESSAGE". argv has the words after the command's
+ * name; the caller has checked their number, argc. */
 
 void bench_produce(int fd, int argc, const char *const *argv);
 void bench_latency(int fd, const char *const *argv);

@@ -25,8 +25,8 @@ static inline int64_t now_ns(void)
 #define TIMES_PARTS (1 << TIMES_PARTS_BITS)
 #define TIMES_POWERS 34 /* up to 2^40 ns, a quarter of an hour */
 
-/*! \brief A histogram of durations. All zero is empty. Its memory is small and constant, to be in no
- * measurement of memory, and it needs no sorting, which would be in a measurement of processor time. */
+/*! \brief A histogram of durations. All zero is empty. Constant, small memory keeps the histogram out of
+ * memory measurements. No sorting is needed, so none is in a measurement of processor time. */
 struct times {
 	uint64_t count;
 	int64_t worst; /* ns, exact */
