@@ -12,7 +12,7 @@
  *   kafka flood check <connection> <topic> <threads> <each> <keys>
  *                                        subscribe to the messages of the next start
  *   kafka flood start <connection> <topic> <threads> <each> <keys> <per second> <hold>
- *                                        <each> messages from each thread, with <keys> keys per thread; the rate is for   
+ *                                        <each> messages from each thread, with <keys> keys per thread; the rate is for
  *                                        all threads together, 0 = flat out; a thread waits before message number <hold>
  *   kafka flood hold                     makes the threads wait, and returns when all do
  *   kafka flood go [<hold>]              releases the threads, to the end or to message number <hold>
