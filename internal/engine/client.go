@@ -31,8 +31,8 @@ type client struct {
 
 var _ outbox.Transport = (*client)(nil)
 
-// newClient returns a client with these settings, or the obstacle to a client. It reads the TLS files and
-// touches no network.
+// newClient returns a client with these settings, or the obstacle to a client. newClient reads the TLS files
+// and touches no network.
 func (c *connection) newClient(settings *config.Connection) (*client, error) {
 	if err := produce.CheckProducer(settings); err != nil {
 		return nil, err

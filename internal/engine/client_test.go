@@ -12,7 +12,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// TestClientHasWhatAnOutboxLooksFor verifies that client has all of the producer's methods.
+// TestClientHasWhatAnOutboxLooksFor verifies that client has all methods of the producer.
 func TestClientHasWhatAnOutboxLooksFor(t *testing.T) {
 	without := map[string]bool{
 		"Underway":   true, // for tests

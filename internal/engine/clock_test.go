@@ -114,7 +114,7 @@ func TestSpoolMaxHours_ClockIsSet_AllDelivered(t *testing.T) {
 }
 
 // TestSpoolMaxHours_TimeIsOver_LogHasCountAgeAndOption verifies the log line for expired records, and its
-// command: a retry gives the records their full time again.
+// command: a retry restarts the records' full time.
 func TestSpoolMaxHours_TimeIsOver_LogHasCountAgeAndOption(t *testing.T) {
 	m := &machine{wall: time.Date(2026, time.November, 30, 12, 0, 0, 0, time.UTC), uptime: time.Minute}
 	b := newBroker(t, kfake.SeedTopics(1, "t"))

@@ -65,7 +65,7 @@ func TestGateFollowsTheConfiguration(t *testing.T) {
 	want(one, tight)
 }
 
-// TestOutcomesGiveBack verifies that every outcome frees its share of the limits.
+// TestOutcomesGiveBack verifies that every outcome frees the record's share of the limits.
 func TestOutcomesGiveBack(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000"}))
 	r := start(t, newLines())
@@ -165,7 +165,7 @@ func TestFaultyFileChangesNothing(t *testing.T) {
 	b.consumed(t, "t", 2)
 }
 
-// TestFaultyFirstFile verifies an engine without connections until its first correct file.
+// TestFaultyFirstFile verifies an engine without connections before the first correct file.
 func TestFaultyFirstFile(t *testing.T) {
 	r := start(t, newLines())
 	if err := r.Configure(configtest.Read("[one]\ntype = connection\nacks = many\n")); err != ErrInvalid {
@@ -178,8 +178,8 @@ func TestFaultyFirstFile(t *testing.T) {
 	r.open("one")
 }
 
-// TestSameClient verifies that a client, with its connection to the broker, survives every reload without a
-// change of its options.
+// TestSameClient verifies that a client and its connection to the broker survive every reload without a
+// change of the options.
 func TestSameClient(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	nobody := refusedAddress(t)
@@ -217,7 +217,7 @@ func TestSameClient(t *testing.T) {
 			t.Errorf("%s: states %s, before %s", what, got, states)
 		}
 	}
-	for i, between := range []string{one, section("two", nobody)} { // changed in place, and while it was missing
+	for i, between := range []string{one, section("two", nobody)} { // changed in place, and while absent
 		r.configure(between)
 		r.configure(section("one", b.address(), fmt.Sprintf("client_id = other%d", i)))
 		put()
@@ -230,7 +230,7 @@ func TestSameClient(t *testing.T) {
 	b.consumed(t, "t", n)
 }
 
-// writeCertificate writes a certificate and its key.
+// writeCertificate writes a certificate and a key.
 func writeCertificate(t *testing.T) (certificate, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -302,8 +302,8 @@ func TestClientThatCannotBeMade(t *testing.T) {
 	}
 }
 
-// TestOpenWhileConfiguring opens a connection during a change of its options: in each order the client must
-// have the present options.
+// TestOpenWhileConfiguring opens a connection during a change of options: in each order the client must have
+// the present options.
 func TestOpenWhileConfiguring(t *testing.T) {
 	nobody := refusedAddress(t)
 	for i := range 200 {
@@ -351,7 +351,7 @@ func TestFailedConnection(t *testing.T) {
 	c := r.byID(s.id)
 	c.Panicked("boom")
 	r.log.want(t, 1, "error: the engine panicked in the outbox of connection 'one', this is a defect: boom")
-	c.Dropped("t", "engine stopped", 3, nil) // its records are given up at once, before the engine's stop
+	c.Dropped("t", "engine stopped", 3, nil) // pending records are given up at once, before the engine's stop
 	r.log.want(t, 1, "error: connection 'one': 3 record(s) for topic 't' dropped, engine stopped")
 	r.configure(section("one", nobody, "linger_ms = 7"))
 	if err := r.OpenProducer("one", s.id, &s.Gate); err != ErrInvalid || s.Open.Load() != 0 {

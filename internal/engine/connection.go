@@ -26,14 +26,14 @@ import (
 // takes no more, until a later reload restores the connection.
 type connection struct {
 	engine *Engine
-	id     uint64 // of its gate; 0 = no producer was opened. Guarded by the engine's configuring
+	id     uint64 // of the gate; 0 = no producer was opened. Guarded by the engine's configuring
 	name   string
 
 	settings atomic.Pointer[config.Connection] // nil = not in the configuration in force
 	gate     atomic.Pointer[Gate]              // a gate outside shared memory until a stage brings one
-	failed   atomic.Bool                       // its outbox panicked and delivers nothing since
-	produced atomic.Bool                       // it has had a producer
-	stored   atomic.Pointer[Gate]              // stores its producer's identity; nil = no producer was opened
+	failed   atomic.Bool                       // the outbox panicked and delivers nothing since
+	produced atomic.Bool                       // a producer was opened before
+	stored   atomic.Pointer[Gate]              // stores the producer's identity; nil = no producer was opened
 
 	leftSpool atomic.Bool // an earlier run left something on disk
 	closing   atomic.Bool // Stop has begun
@@ -45,7 +45,7 @@ type connection struct {
 	status  *kafka.Status
 	counts  metrics.Counts // of records outside the outbox: refused records and broken frames
 	alone   int64          // known frames without a place in shared memory
-	spool   string         // the directory of its spool; empty = none
+	spool   string         // the spool's directory; empty = none
 	trouble error          // why the spool cannot be used for now
 	told    bool           // the log says so
 	givenUp map[string]int // records undelivered by Stop, by topic, until their log line
@@ -58,8 +58,8 @@ const swapPatience = 5 * time.Second
 // such a record. The time is limited, because the old login or address may never work again.
 const swapPatienceOnce = 60 * time.Second
 
-// Allowance of a frame beyond the largest message: its topic, and the lengths of its parts. The exact limit
-// is the weight; writers check the weight first.
+// Allowance of a frame beyond the largest message: for the topic, and the lengths of the parts. The exact
+// limit is the weight; writers check the weight first.
 const frameAllowance = 64 << 10
 
 // Limit for the close of a connection's client at a stop, with hanging brokers too.
@@ -74,8 +74,8 @@ var errNoSpoolDir = errors.New("there is no directory for it; give spool_dir")
 // errFailed is the error of a connection with a panicked outbox.
 var errFailed = errors.New("it has failed, which is a defect that the log tells more of; unload and load the module to use it again")
 
-// open creates the outbox if there is none; the outbox creates its client at the first record. Caller must
-// hold the engine's configuring.
+// open creates the outbox if missing; the outbox creates its client at the first record. Caller must hold the
+// engine's configuring.
 func (c *connection) open() error {
 	if c.failed.Load() {
 		return errFailed
@@ -109,7 +109,7 @@ func (c *connection) box() *outbox.Outbox {
 	return c.outbox
 }
 
-// bind makes gate the connection's gate and opens it. Caller must hold the engine's configuring.
+// bind makes gate the connection's gate and opens the gate. Caller must hold the engine's configuring.
 func (c *connection) bind(gate *Gate) {
 	if old := c.gate.Swap(gate); old != gate { // an earlier engine may have logged these
 		c.mtx.Lock()
@@ -250,7 +250,7 @@ func (c *connection) tellDropped(what string, records int, err error) {
 	host.Logf(c.engine.log, host.Error, "connection '%s': %d record(s) %s%s", c.name, records+suppressed, what, cause)
 }
 
-// Panicked implements outbox.Observer. It closes the gate, because the outbox delivers no record after a
+// Panicked implements outbox.Observer and closes the gate, because the outbox delivers no record after a
 // panic.
 func (c *connection) Panicked(recovered any) {
 	c.failed.Store(true)
@@ -355,8 +355,8 @@ func prepare(known []*connection, wanted map[string]*config.Connection) ([]chang
 	return changes, nil
 }
 
-// outdated reports whether the client's options differ from those of next. The client of a restored
-// connection with its earlier options is current.
+// outdated reports whether the client's options differ from next. The client of a restored connection with
+// the earlier options is current.
 func (c *connection) outdated(next *config.Connection) bool {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()

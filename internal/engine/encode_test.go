@@ -23,7 +23,7 @@ func (brokenSource) Encode([]event.Field, time.Time) (event.Message, error) {
 }
 
 // TestAnEventThatCannotBeEncodedIsLostAlone verifies that a panic costs one event only: the other records of
-// its slab arrive, and the next start does not find the frame again.
+// the slab arrive, and the next start does not find the frame again.
 func TestAnEventThatCannotBeEncodedIsLostAlone(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	spool := t.TempDir()

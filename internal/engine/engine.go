@@ -26,13 +26,13 @@ import (
 // while the cause lasts.
 const logEvery = 30 * time.Second
 
-// Engine is one run of the engine, from the module's load to its unload. Create it with Start.
+// Engine is one run of the engine, from the module's load to the unload. Create an Engine with Start.
 type Engine struct {
 	log     host.Logger
 	system  host.System
 	refused *throttle.Throttle // lines about refused calls to produce
 	dropped *throttle.Throttle // lines about dropped records
-	spools  *throttle.Throttle // lines about spools and clients that cannot be used
+	spools  *throttle.Throttle // lines about unusable spools and clients
 
 	heldBack chan struct{} // holds a token when refused or dropped have come to hold something back
 
@@ -50,11 +50,11 @@ type Engine struct {
 	ended  bool
 	over   chan struct{} // closed when Stop has finished
 	rest   chan struct{} // closed when the goroutine of Start is to end
-	rested chan struct{} // closed at its end
+	rested chan struct{} // closed at the end
 
 	life       context.Context // done when Stop begins
 	endLife    context.CancelFunc
-	background sync.WaitGroup // work that outlasts its call
+	background sync.WaitGroup // background work of finished calls
 	departures *consume.Departures
 
 	mtx           sync.Mutex // guards the next fields; taken after configuring, not held during calls to other packages
@@ -65,8 +65,8 @@ type Engine struct {
 	stopped       bool
 
 	connections atomic.Pointer[[]*connection] // only ever grows
-	producers   atomic.Pointer[[]*connection] // by the number of their gate; nil = none. Records are taken without the mutex
-	sources     atomic.Pointer[[]openSource]  // by the lower half of their numbers - 1; a reload replaces its source's element
+	producers   atomic.Pointer[[]*connection] // by gate number; nil = none. Records are taken without the mutex
+	sources     atomic.Pointer[[]openSource]  // by the lower half of the number - 1; a reload replaces an element
 
 	staging   staging
 	producing atomic.Int64 // connections with an outbox
@@ -118,10 +118,10 @@ var (
 	ErrStopped  = fmt.Errorf("stopped")
 )
 
-// Configure puts a configuration in force. The first configuration may have errors: its valid connections
-// serve, the others are left out. An error in a later configuration prevents every change. Connections with
-// the same options continue as before; obstacles to a changed connection's client are found before any
-// change. Every problem is logged; the last line names the consequence.
+// Configure puts a configuration in force. The first configuration may have errors: valid connections serve,
+// the others are left out. An error in a later configuration prevents every change. Connections with the same
+// options continue as before; obstacles to a changed connection's client are found before any change. Every
+// problem is logged; the last line names the consequence.
 func (e *Engine) Configure(entries []config.Entry) error {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -177,7 +177,7 @@ func (e *Engine) Configure(entries []config.Entry) error {
 	return nil
 }
 
-// judge decides whether a configuration may be put in force, and logs the consequence of its errors.
+// judge decides whether a configuration may be put in force, and logs the consequence of errors.
 func (e *Engine) judge(parsed *config.Kafka, errors bool) error {
 	e.mtx.Lock()
 	first := e.config == nil
@@ -212,7 +212,7 @@ func (e *Engine) add(settings *config.Connection) {
 	e.connections.Store(&list)
 }
 
-// report logs the problems of a configuration file, each with its severity.
+// report logs the problems of a configuration file, each with a severity.
 func (e *Engine) report(problems []config.Problem) {
 	for _, p := range problems {
 		level := host.Warning
@@ -256,7 +256,7 @@ func (e *Engine) byID(id uint64) *connection {
 	return list[id]
 }
 
-// number binds a connection to the number of its gate. Caller must hold configuring.
+// number binds a connection to the number of the gate. Caller must hold configuring.
 func (e *Engine) number(c *connection, id uint64) error {
 	list := *e.producers.Load()
 	switch known := e.byID(id); {
@@ -283,10 +283,10 @@ func (e *Engine) isStopped() bool {
 	return e.stopped
 }
 
-// OpenProducer binds a gate and its number, for Take, to the connection of that name. It sets the gate's
-// limits and opens the gate. A connection has one gate: a second call must have the same gate and number.
-// OpenProducer never touches the network. Errors: ErrNotFound, ErrDisabled, ErrInvalid (no possible client,
-// or another number), each logged; ErrStopped.
+// OpenProducer binds a gate and a number, for Take, to the named connection, sets the gate's limits and opens
+// the gate. A connection has one gate: a second call must have the same gate and number. OpenProducer never
+// touches the network. Errors: ErrNotFound, ErrDisabled, ErrInvalid (no possible client, or another number),
+// each logged; ErrStopped.
 func (e *Engine) OpenProducer(name string, id uint64, gate *Gate) error {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()

@@ -8,7 +8,7 @@ import (
 )
 
 // TestGate_MemoryBesideDisk_KeepsTheQueuesLimits verifies that records in memory only are refused at the
-// queue's limits, while call records of the same connection go to disk beyond the limits. Such records were
+// queue's limits. Call records of the same connection go to disk beyond the limits. Memory-only records were
 // accepted and dropped later.
 func TestGate_MemoryBesideDisk_KeepsTheQueuesLimits(t *testing.T) {
 	queue := []string{"queue_buffering_max_messages = 1000", "queue_buffering_max_kbytes = 5"}

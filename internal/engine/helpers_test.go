@@ -96,7 +96,7 @@ func (b *broker) hold(t *testing.T) (asked <-chan struct{}, release func()) {
 	return seen, release
 }
 
-// consumed returns all records of a topic after its record n; more records fail the test.
+// consumed returns all records of a topic after record n; more records fail the test.
 func (b *broker) consumed(t *testing.T, topic string, n int) []*kgo.Record {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.DisableClientMetrics(),
@@ -165,7 +165,7 @@ func section(name, brokers string, options ...string) string {
 // inMemory is the option with which nothing of a connection goes to disk.
 const inMemory = "durability = memory"
 
-// lines is a host.Logger and stores its lines.
+// lines is a host.Logger and stores log lines.
 type lines struct {
 	on func(text string) // called with every line, if not nil
 
@@ -248,7 +248,7 @@ func (r *rig) configure(text ...string) {
 	}
 }
 
-// stage replaces a connection's stage: it has the counts of stage/, and hands slabs over at once.
+// stage replaces a connection's stage: the counts are those of stage/, and slabs are handed over at once.
 type stage struct {
 	Gate
 	HeldFrames, HeldCharge held.Count
@@ -288,14 +288,14 @@ func number(name string) uint64 {
 	return uint64(h.Sum32()%maxNumber) + 1
 }
 
-// subscribe calls Subscribe with a number of its own.
+// subscribe calls Subscribe with an unused number.
 func (r *rig) subscribe(name, topics string, progress consume.Progress) (uint64, error) {
 	id := r.numbers.Add(1)
 	return id, r.Subscribe(name, topics, id, progress)
 }
 
-// put stages frames and passes them to the engine as one slab. Every second slab is spoilt at once, as a
-// temporary slab is. The charge of a frame is the length of its value.
+// put stages frames and passes one slab to the engine. Every second slab is spoilt at once, like a temporary
+// slab. The charge of a frame is the length of the value.
 func (s *stage) put(frames ...frametest.Frame) {
 	var slab []byte
 	for _, f := range frames {
@@ -305,7 +305,7 @@ func (s *stage) put(frames ...frametest.Frame) {
 	s.take(slab, len(frames), charge(frames))
 }
 
-// take passes a slab with that count of frames.
+// take passes a slab with frames frames.
 func (s *stage) take(slab []byte, frames int, charge int64) {
 	s.HeldFrames.Add(int64(frames))
 	s.HeldCharge.Add(charge)
@@ -319,7 +319,7 @@ func (s *stage) take(slab []byte, frames int, charge int64) {
 	s.Handed.Add(int64(frames))
 }
 
-// spoil overwrites a slab except the states of its frames.
+// spoil overwrites a slab except the states of the frames.
 func spoil(slab []byte) {
 	for at := 0; len(slab)-at >= frame.HeaderSize; {
 		size := int(binary.NativeEndian.Uint32(slab[at:]))
@@ -363,20 +363,20 @@ func eventually(t testing.TB, what string, so func() bool) {
 	}
 }
 
-// settled waits until every staged record has its outcome and its memory is free.
+// settled waits until every staged record has an outcome and its memory is free.
 func (s *stage) settled() {
 	s.rig.t.Helper()
 	eventually(s.rig.t, "all is given back", func() bool { return s.HeldFrames.Load() == 0 && s.HeldCharge.Load() == 0 })
 }
 
-// shown is a connection's status and its accounts.
+// shown is a connection's status with accounts.
 type shown struct {
 	console.ConnectionStatus
 	Totals account.Account
 	Topics map[string]account.Account
 }
 
-// status returns a connection's status; its account is checked.
+// status returns a connection's status and checks the account.
 func (r *rig) status(name string) shown {
 	r.t.Helper()
 	s, ok := r.Connection(name)
@@ -412,7 +412,7 @@ func (r *rig) onDisk(name string) *metrics.Values {
 	return s.Numbers
 }
 
-// dropped is the number of a connection's records dropped for that reason.
+// dropped is the number of a connection's records dropped for a reason.
 func dropped(c account.Account, reason string) uint64 { return c.Dropped[reason] }
 
 var recordCount = regexp.MustCompile(`\b(\d+) (?:more )?record\(s\) `)
@@ -428,7 +428,7 @@ func (l *lines) records(parts ...string) (sum int) {
 	return sum
 }
 
-// swallowingAddress drops every attempt to connect, as a firewall does: its listener never accepts, and its
+// swallowingAddress drops every attempt to connect, as a firewall does: the listener never accepts, and the
 // queue is full.
 func swallowingAddress(t *testing.T) string {
 	t.Helper()

@@ -6,7 +6,7 @@ import "reskafka/internal/kafka/produce"
 // Implements produce.Identities.
 type identities struct {
 	connection *connection
-	first      bool // the producer is the first of this engine, and may continue the identity of a dead one
+	first      bool // the producer is the first of this engine, and may continue a dead producer's identity
 }
 
 // Last implements produce.Identities.

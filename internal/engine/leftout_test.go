@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// lastLine is the last line that the engine logged.
+// lastLine is the engine's last log line.
 func (l *lines) lastLine() string {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()

@@ -44,7 +44,7 @@ func (c *iceConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// freezing returns a broker, and its freeze until the test's end.
+// freezing returns a broker, and a freeze until the test's end.
 func freezing(t *testing.T, opts ...kfake.Opt) (b *broker, freeze func()) {
 	l := &iceListener{}
 	b = newBroker(t, append(opts, kfake.ListenFn(func(network, address string) (net.Listener, error) {

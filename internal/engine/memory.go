@@ -22,7 +22,7 @@ const (
 	heapFrom    = 4 << 30 // with more memory than this the heap needs no limit
 )
 
-// limitHeap makes Go's collector work harder before the heap exceeds its share.
+// limitHeap makes Go's collector work harder before the heap exceeds the engine's share.
 func (e *Engine) limitHeap() {
 	if m := e.system.MemoryBytes; m > 0 && m < heapFrom {
 		debug.SetMemoryLimit(collectorBallast + m/heapShare)
@@ -32,9 +32,8 @@ func (e *Engine) limitHeap() {
 // SharedMost returns how many bytes of slabs the stages of all connections may have at most; 0 = not known.
 func (e *Engine) SharedMost() int64 { return e.system.MemoryBytes / sharedShare }
 
-// queueLimits returns the limits of a connection's queue in memory: the options' limits, or its part of the
-// common share. A queue with a disk gets half of that: while records go to disk, the stage admits the other
-// half.
+// queueLimits returns the limits of a connection's queue in memory: the options' limits, or a part of the
+// common share. A queue with a disk gets half: while records go to disk, the stage admits the other half.
 func (c *connection) queueLimits(settings *config.Connection) (records int, bytes int64) {
 	records, bytes = settings.QueueMaxMessages, int64(settings.QueueMaxKbytes)<<10
 	share := c.engine.queueBytes()

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// startWithin starts an engine with that much memory.
+// startWithin starts an engine with bytes of memory.
 func startWithin(t *testing.T, log *lines, bytes int64) *rig {
 	system := theSystem
 	system.SpoolDir, system.MemoryBytes, system.MemoryBy = t.TempDir(), bytes, "a test"

@@ -9,15 +9,15 @@ import (
 // Offer is a connection of the present configuration and its uses.
 type Offer struct {
 	Name           string
-	NoProducer     string // Offers lists the connections of the present configuration, in its order. A disabled configuration has none.
-	NoConsumer     string // why it has none; empty = it has one
+	NoProducer     string // why there is no producer; empty = there is a producer
+	NoConsumer     string // why there is no consumer; empty = there is a consumer
 	RequestTimeout time.Duration
 	MessagesMax    int    // most bytes of one batch of messages
-	Limits         Limits // of a gate that is opened now
+	Limits         Limits // of a gate opened now
 }
 
-// Offers lists the connections of the configuration in force, in its order, and then those that are left out. otherwise is why no
-// other name has a producer or a consumer.
+// Offers lists the connections of the configuration in force, in order, and then the connections left out.
+// otherwise is the reason why no other name has a producer or a consumer.
 func (e *Engine) Offers() (all []Offer, otherwise string) {
 	for _, c := range e.inForce() {
 		if s := c.settings.Load(); s != nil {
@@ -38,7 +38,7 @@ func (e *Engine) Offers() (all []Offer, otherwise string) {
 	return all, unknown
 }
 
-// Sentences about connections that cannot be used.
+// Sentences about unusable connections.
 const (
 	disabled = "Kafka is disabled (enabled = no in section [general] of kafka.conf)"
 	unknown  = "kafka.conf has no such section of type = connection"

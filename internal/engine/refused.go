@@ -79,8 +79,8 @@ func (e *Engine) allow(t *throttle.Throttle, key string, n int) (suppressed int,
 }
 
 // tellRestNowAndThen logs the throttles' suppressed events in intervals, because the next event may never
-// come. It also checks the shared memory, sets the collector's policy, and cleans up after earlier runs. It
-// runs until Stop.
+// come. The loop also checks the shared memory, sets the collector's policy, and cleans up after earlier
+// runs, until Stop.
 func (e *Engine) tellRestNowAndThen() {
 	defer close(e.rested)
 	defer host.Guard(e.log, "the log's throttle")

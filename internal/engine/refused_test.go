@@ -66,8 +66,8 @@ func TestConsumers(t *testing.T) {
 	}
 }
 
-// TestRefused verifies that every refusal is counted by its reason: one line per reason at once, the others
-// as a number.
+// TestRefused verifies that every refusal is counted by reason: one line per reason at once, the others as a
+// number.
 func TestRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, newLines())
@@ -100,7 +100,7 @@ func TestRefused(t *testing.T) {
 		r.log.want(t, 1, "error: connection 'one': refused 3 more record(s): queue_buffering_max_messages")
 		r.log.want(t, 1, "error: connection '(none)': refused 1 more record(s): ")
 		r.log.want(t, 6, "error")
-		r.Refused(one, FullFrames, 5, "v") // the cause has had its line and its sum, and continues
+		r.Refused(one, FullFrames, 5, "v") // the cause has had a line and a sum, and continues
 		time.Sleep(logEvery / 2)
 		synctest.Wait()
 		r.log.want(t, 6, "error")

@@ -9,7 +9,7 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Report is the outcome of one record, for its caller.
+// Report is the outcome of one record, for the record's caller.
 type Report struct {
 	Opaque    uint64 // the caller's value
 	Topic     string
@@ -18,7 +18,7 @@ type Report struct {
 	Err       error // nil = acknowledged
 }
 
-// Reports is a queue of reports for one receiver. Outboxes add outcomes and must not wait; Next removes
+// Reports is a queue of reports for one receiver. Outboxes add outcomes without blocking; Next removes
 // outcomes. A record has one entry at most; the module limits the number of records.
 type Reports struct {
 	ID uint64 // the queue's number in frames
@@ -33,7 +33,8 @@ type Reports struct {
 	tell func(*outbox.Record, error) // add, made a value once
 }
 
-// OpenReports creates the queue of that number. Errors: ErrStopped; ErrInvalid for a number in use, logged.
+// OpenReports creates the queue of the given number. Errors: ErrStopped; ErrInvalid for a number in use,
+// logged.
 func (e *Engine) OpenReports(id uint64) (*Reports, error) {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
@@ -51,9 +52,9 @@ func (e *Engine) OpenReports(id uint64) (*Reports, error) {
 	return r, nil
 }
 
-// Next removes present reports, up to a limit, and blocks until there is one. again repeats the last result,
-// lost by the caller, unless the last result was empty. False means that no more reports follow: after Close,
-// or at the end of the queue after Stop. Usable after Stop.
+// Next removes present reports, up to a limit, and blocks while there are none. again repeats the last
+// result, lost by the caller, unless the last result was empty. False means the end of the reports: after
+// Close, or at the end of the queue after Stop. Usable after Stop.
 func (r *Reports) Next(most int, again bool) ([]Report, bool) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -71,7 +72,8 @@ func (r *Reports) Next(most int, again bool) ([]Report, bool) {
 	return r.last, len(r.last) > 0
 }
 
-// Close empties the queue for good; Next returns false. The records continue. Idempotent, usable after Stop.
+// Close empties the queue permanently; Next returns false. The records continue. Idempotent, usable after
+// Stop.
 func (r *Reports) Close() {
 	r.engine.mtx.Lock()
 	delete(r.engine.reports, r.ID)

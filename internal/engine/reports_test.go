@@ -28,7 +28,7 @@ func reportTo(r *Reports, opaque uint64) frame.Field {
 		binary.NativeEndian.AppendUint64(nil, r.ID), opaque)}
 }
 
-// reported returns records with reports to opaque from to to-1, also the first byte of their value.
+// reported returns records with reports to opaque from to to-1, also the first byte of the value.
 func reported(r *Reports, topic string, from, to int) []frametest.Frame {
 	var frames []frametest.Frame
 	for i := from; i < to; i++ {
@@ -69,7 +69,7 @@ func take(t *testing.T, r *Reports, n int) []Report {
 }
 
 // TestReportsOfAcknowledged verifies one report per record in the named queue, with the record's position for
-// a consumer, and that the report's field makes no header.
+// a consumer. The report's field makes no header.
 func TestReportsOfAcknowledged(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(3, "t"))
 	r := start(t, newLines())
@@ -118,7 +118,7 @@ func TestReportsWithoutAnswer(t *testing.T) {
 }
 
 // TestReportsOfDropped verifies the reports of expired records, of records given up at the stop, and of
-// unreadable frames; the last ones are available after Stop.
+// unreadable frames. The latter are available after Stop.
 func TestReportsOfDropped(t *testing.T) {
 	log := newLines()
 	r := start(t, log)

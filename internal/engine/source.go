@@ -8,11 +8,11 @@ import (
 	"reskafka/internal/host"
 )
 
-// OpenSource reads an event source's configuration file. It opens a new source for number 0, and otherwise
-// replaces the source of that number. An unknown number belongs to a source opened by an earlier engine: its
-// upper half is the kind. OpenSource returns the number, and the connection's name, as in kafka.conf. After a
-// failure all problems are logged, and the previous source of the number stays in force. Errors: ErrNotFound
-// (unknown kind, number of another kind), ErrInvalid; ErrStopped, not logged.
+// OpenSource reads an event source's configuration file. Number 0 opens a new source; any other number
+// replaces the source of the same number. An unknown number belongs to a source opened by an earlier engine:
+// the upper half is the kind. OpenSource returns the number, and the connection's name, as in kafka.conf.
+// After a failure all problems are logged, and the previous source of the number stays in force. Errors:
+// ErrNotFound (unknown kind, number of another kind), ErrInvalid; ErrStopped, not logged.
 func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) (uint64, string, error) {
 	e.configuring.Lock()
 	defer e.configuring.Unlock()
@@ -59,7 +59,7 @@ func (e *Engine) OpenSource(kind string, entries []config.Entry, number uint64) 
 	return number, c.name, nil
 }
 
-// putSource sets the source of its number, and reports whether that is possible. Caller must hold
+// putSource sets the source of a number, and reports whether the number is possible. Caller must hold
 // configuring.
 func (e *Engine) putSource(s openSource, number uint64) bool {
 	index, list := number&math.MaxUint32, *e.sources.Load()

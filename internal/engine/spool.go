@@ -119,7 +119,7 @@ func (c *connection) Spooling(trouble error) {
 		}
 	case was != nil:
 		c.engine.spools.Forget(c.name)
-		if !told { // a spool at its limit recovers and fails repeatedly: a recovery has a line only after a failure with one
+		if !told { // a full spool fails repeatedly: a recovery is logged only after a logged failure
 			return
 		}
 		host.Logf(c.engine.log, host.Notice, "connection '%s': the spool can be used again", c.name)

@@ -64,8 +64,8 @@ func TestGateWithSpool(t *testing.T) {
 	want("memory, and something left", false, false)
 }
 
-// TestReloadOfDurability holds that nothing is lost, sent twice or out of order when the durability changes under traffic, while brokers
-// come and go too.
+// TestReloadOfDurability verifies that no record is lost, duplicated or out of order when the durability
+// changes under traffic, while brokers fail and recover too.
 func TestReloadOfDurability(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t", "u"))
 	nobody := refusedAddress(t)
@@ -118,7 +118,7 @@ func TestReloadOfDurability(t *testing.T) {
 	}
 }
 
-// TestReloadOfSpoolDir verifies that a spool keeps its place, with a line in the log.
+// TestReloadOfSpoolDir verifies that a spool stays in place, with a line in the log.
 func TestReloadOfSpoolDir(t *testing.T) {
 	dir, other, nobody := t.TempDir(), t.TempDir(), refusedAddress(t)
 	r := startIn(t, newLines(), dir)
@@ -128,7 +128,7 @@ func TestReloadOfSpoolDir(t *testing.T) {
 	r.configure(section("one", nobody, onDisk, "spool_dir = "+other), section("two", nobody, onDisk, "spool_dir = "+other))
 	r.log.want(t, 1, "warning: connection 'one': spool_dir is "+filepath.Join(dir, "kafka")+" until the module has been unloaded and loaded")
 	r.log.want(t, 0, "'two'")
-	two := r.open("two") // its spool is new
+	two := r.open("two") // the spool is new
 	two.put(numbered("t", "k", 0, 10)...)
 	r.spooled("two", 10)
 	for name, want := range map[string]string{"one": filepath.Join(dir, "kafka", "one"), "two": filepath.Join(other, "two")} {
@@ -138,11 +138,11 @@ func TestReloadOfSpoolDir(t *testing.T) {
 	}
 }
 
-// heavy is a key of 2 kB, for a record of that weight.
+// heavy is a key of 2 kB, for a heavy record.
 var heavy = strings.Repeat("k", 2000)
 
-// TestFullSpoolRefuses verifies that the stage admits just the queue's limit beside a full spool, and that
-// all admitted records arrive at a later broker.
+// TestFullSpoolRefuses verifies that the stage admits just the queue's limit beside a full spool. All
+// admitted records arrive at a later broker.
 func TestFullSpoolRefuses(t *testing.T) {
 	r := start(t, newLines())
 	conf := func(address string) string {
@@ -173,8 +173,8 @@ func TestFullSpoolRefuses(t *testing.T) {
 	r.log.want(t, 0, "dropped")
 }
 
-// TestFullSpoolDropsOldest verifies that a full spool drops and counts its oldest records and accepts new
-// ones.
+// TestFullSpoolDropsOldest verifies that a full spool drops and counts the oldest records and accepts new
+// records.
 func TestFullSpoolDropsOldest(t *testing.T) {
 	r := start(t, newLines())
 	conf := func(address string) string {

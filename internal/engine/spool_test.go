@@ -26,7 +26,7 @@ const (
 	onDisk      = "durability = disk"
 )
 
-// counts fails unless a topic has the records of one key from 0 to n-1, each once and in this order.
+// counts fails unless a topic has the records of one key from 0 to n-1, each once and in order.
 func (b *broker) counts(t *testing.T, topic string, n int) {
 	t.Helper()
 	for i, got := range b.consumed(t, topic, n) {
@@ -72,7 +72,7 @@ func (r *rig) acknowledged(name string, n int) {
 	}
 }
 
-// spooled waits for that number of a connection's records on disk.
+// spooled waits for n of a connection's records on disk.
 func (r *rig) spooled(name string, n int) {
 	r.t.Helper()
 	eventually(r.t, fmt.Sprintf("%d are on disk", n), func() bool { return r.status(name).Totals.Spooled == uint64(n) })
@@ -176,7 +176,7 @@ func TestLeftForNobody(t *testing.T) {
 }
 
 // TestOverflow verifies a connection with the overflow on disk: records beyond a full queue and expired
-// records go to disk. The stage frees their frames, and all records arrive in order at a later broker.
+// records go to disk. The stage frees the frames, and all records arrive in order at a later broker.
 func TestOverflow(t *testing.T) {
 	for name, test := range map[string]struct{ option, durability string }{
 		"queue full":            {"queue_buffering_max_messages = 10", overflowing},
@@ -210,8 +210,8 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
-// TestDeadLetters verifies that a record refused for good is stored and does not block later ones, and that
-// dead letters can be sent again, or deleted.
+// TestDeadLetters verifies that a permanently refused record is stored and does not block later records, and
+// that dead letters can be requeued or deleted.
 func TestDeadLetters(t *testing.T) {
 	for reason, code := range map[string]int16{"message too large": 10, "invalid record": 87} {
 		for _, durability := range []string{overflowing, onDisk} {
@@ -285,7 +285,7 @@ func TestPurge(t *testing.T) {
 	s.put(numbered("t", "k", 0, 1000)...)
 	r.spooled("one", 1000)
 	gone, err := r.PurgeSpool("one", "")
-	if err != nil || gone.Records < 999 || gone.Bytes <= 0 { // one may be in the client
+	if err != nil || gone.Records < 999 || gone.Bytes <= 0 { // the client may have a record
 		t.Errorf("%+v, %v", gone, err)
 	}
 	if c := r.status("one").Totals; dropped(c, outbox.ReasonPurged) != gone.Records || c.Spooled != 0 {
@@ -295,8 +295,8 @@ func TestPurge(t *testing.T) {
 	r.log.want(t, 0, "are kept")
 }
 
-// TestReportsOfSpooled verifies the only report of a spooled record: it comes at the end and says that the
-// record is on disk, for any lifetime of the record.
+// TestReportsOfSpooled verifies the only report of a spooled record: at the end, with the outcome "on disk",
+// for any lifetime of the record.
 func TestReportsOfSpooled(t *testing.T) {
 	for _, durability := range []string{overflowing, onDisk} {
 		t.Run(durability, func(t *testing.T) {
@@ -321,8 +321,8 @@ func TestReportsOfSpooled(t *testing.T) {
 	}
 }
 
-// TestSpoolInUse verifies two engines with one directory: the second engine logs the first one's process,
-// continues in memory up to the queue's limit, and takes over the spool with its records after the first
+// TestSpoolInUse verifies two engines with one directory. The second engine logs the first engine's process,
+// continues in memory up to the queue's limit, and takes over the spool with all records after the first
 // engine's end.
 func TestSpoolInUse(t *testing.T) {
 	dir, nobody := t.TempDir(), refusedAddress(t)
@@ -367,7 +367,7 @@ func TestSpoolInUse(t *testing.T) {
 	second.acknowledged("one", 100)
 	s.settled()
 	var order [2]int
-	for _, got := range b.consumed(t, "t", 100) { // in order for each engine: the second began before the first one's records came
+	for _, got := range b.consumed(t, "t", 100) { // in order per engine: the two overlapped
 		n, _ := strconv.Atoi(string(got.Value))
 		if whose := n / 50; n%50 != order[whose] {
 			t.Errorf("record %d of engine %d comes where %d is due", n%50, whose, order[whose])
@@ -404,8 +404,8 @@ func TestSpoolInUseByAnother(t *testing.T) {
 	b.counts(t, "t", 100)
 }
 
-// TestCallRecordsOnDisk verifies that an event source's durable records are on disk although the connection
-// is durability = memory: the stop drops the other records.
+// TestCallRecordsOnDisk verifies that an event source's durable records are on disk even with durability =
+// memory for the connection: the stop drops the other records.
 func TestCallRecordsOnDisk(t *testing.T) {
 	dir, nobody := t.TempDir(), refusedAddress(t)
 	first := startIn(t, newLines(), dir)

@@ -25,7 +25,7 @@ type staging struct {
 	leftovers map[string][]*leftover // by label, in order
 	told      map[string]bool        // logged lines about leftovers, once each
 
-	underWay atomic.Int64  // records of dead runs that still need their frames
+	underWay atomic.Int64  // records of dead runs with frames still in use
 	settled  chan struct{} // holds a token when there has come to be none
 }
 
@@ -103,7 +103,7 @@ func (e *Engine) logOnce(level host.Level, format string, args ...any) {
 	}
 }
 
-// StageFolder returns the folder for shared slabs; empty = none. It is constant until Stop.
+// StageFolder returns the folder for shared slabs; empty = none. The result is constant until Stop.
 func (e *Engine) StageFolder() string {
 	if e.staging.run == nil {
 		return ""
@@ -143,7 +143,7 @@ func (e *Engine) checkStage() {
 	}
 }
 
-// release notes that a staged record's frame is no longer needed.
+// release marks a staged record's frame as unused.
 func (s *staging) release(r *outbox.Record) {
 	if r.Staged == nil {
 		return
@@ -158,7 +158,7 @@ func (s *staging) release(r *outbox.Record) {
 }
 
 // adopt makes the outboxes accept the leftovers of connections in the configuration, and opens these
-// connections. Events wait until their source is open. Caller must hold the engine's configuring.
+// connections. Events wait until a source is open. Caller must hold the engine's configuring.
 func (e *Engine) adopt() {
 	for _, label := range slices.Sorted(maps.Keys(e.staging.leftovers)) {
 		slabs := e.staging.leftovers[label]
@@ -194,7 +194,7 @@ func (e *Engine) adopt() {
 	e.sweep()
 }
 
-// tellWaiting logs, once, that leftovers stay in place.
+// tellWaiting logs, once, leftovers in wait.
 func (e *Engine) tellWaiting(label, by string, n int, until string, level host.Level) {
 	if n == 0 || e.staging.told[label+until] {
 		return
@@ -203,7 +203,7 @@ func (e *Engine) tellWaiting(label, by string, n int, until string, level host.L
 	host.Logf(e.log, level, "connection '%s': %d record(s) staged by %s wait in shared memory %s", label, n, by, until)
 }
 
-// adopt converts the usable frames of a leftover to records, and returns their number.
+// adopt converts the usable frames of a leftover to records, and returns the number of records.
 func (t *taking) adopt(l *leftover) (accepted int) {
 	t.handed = ingest.Range{States: l.slab.State, Lasting: l.slab.Lasting}
 	before := t.added
@@ -246,7 +246,7 @@ func (e *Engine) sweep() {
 	})
 }
 
-// forget releases a dead run: its folder is removed if all frames are done.
+// forget releases a dead run: the folder is removed if all frames are done.
 func (e *Engine) forget(d *ingest.Dead) {
 	for label, slabs := range e.staging.leftovers {
 		slabs = slices.DeleteFunc(slabs, func(l *leftover) bool { return slices.Contains(d.Slabs, l.slab) })
@@ -282,7 +282,7 @@ func (e *Engine) closeStaging() {
 	}
 }
 
-// tellLost logs the records that no process can find after the end of this process.
+// tellLost logs records lost with the end of this process.
 func (e *Engine) tellLost() {
 	for _, label := range slices.Sorted(maps.Keys(e.staging.leftovers)) {
 		n := 0
@@ -297,8 +297,8 @@ func (e *Engine) tellLost() {
 	}
 }
 
-// An openSource is an event source with its kind's number, repeated in the upper half of its own number: a
-// later run can therefore read the frame.
+// An openSource is an event source with the number of its kind, repeated in the upper half of the source's
+// number: a later run can therefore read the frame.
 type openSource struct {
 	event.Source
 	kind uint32

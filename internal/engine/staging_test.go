@@ -15,7 +15,7 @@ import (
 	"reskafka/internal/ingest"
 )
 
-// startAt starts an engine of the PBX with that spool directory.
+// startAt starts an engine of the PBX with the given spool directory.
 func startAt(t testing.TB, log *lines, spool string) *rig {
 	system := theSystem
 	system.SpoolDir = spool
@@ -24,7 +24,7 @@ func startAt(t testing.TB, log *lines, spool string) *rig {
 	return r
 }
 
-// leave leaves slabs in shared memory as a killed run does, and returns their folder.
+// leave leaves slabs in shared memory like a killed run, and returns the folder.
 func leave(t *testing.T, spool string, slabs ...[]byte) string {
 	t.Helper()
 	run, err := ingest.NewRun(ingest.Base, spool)
@@ -66,7 +66,7 @@ func states(slab []byte) (all []uint32) {
 	return all
 }
 
-// A frame of a shared slab stays ready until its record's outcome; a frame without a record is done at once.
+// A frame of a shared slab stays ready until the record's outcome; a frame without a record is done at once.
 func TestKeptFramesAreDoneWhenTheirRecordsAre(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	asked, release := b.hold(t)
@@ -91,8 +91,8 @@ func TestKeptFramesAreDoneWhenTheirRecordsAre(t *testing.T) {
 	b.consumed(t, "t", 3)
 }
 
-// Records of a killed run come first, in order, without its unfinished and its done frames; their folder is
-// removed after the last delivery.
+// Records of a killed run come first, in order, without unfinished and done frames. The folder is removed
+// after the last delivery.
 func TestLeftoversAreSentFirst(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	spool := t.TempDir()
@@ -178,7 +178,7 @@ func lastFrame(t *testing.T, file []byte) (at int) {
 	return at
 }
 
-// Events wait for a source of their kind, with any number; the receivers of reports are gone.
+// Events wait for a source of the same kind, with any number; the receivers of reports are gone.
 func TestLeftoverEventsWaitForTheirSource(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t", "asterisk_cdr"))
 	spool := t.TempDir()
@@ -240,7 +240,7 @@ func TestLeftoversWaitForTheirConnection(t *testing.T) {
 // Adopted and undelivered records survive another kill.
 func TestLeftoversSurviveAnotherKill(t *testing.T) {
 	spool := t.TempDir()
-	unknown := frametest.Frame{Source: 1 << 60} // its frame makes the engine look at all of them again
+	unknown := frametest.Frame{Source: 1 << 60} // this frame makes the engine check all leftovers again
 	folder := leave(t, spool, slabOfFrames("one", 0, append(numbered("t", "k", 0, 5), unknown)...))
 	r := startAt(t, newLines(), spool)
 	for range 3 {
@@ -263,7 +263,7 @@ func TestLeftoversSurviveAnotherKill(t *testing.T) {
 	}
 }
 
-// rest is a slab before its handover, in memory that ends with this process or survives.
+// rest is a slab before its handover, in memory with or without survival of this process.
 func rest(t *testing.T, label string, stage, first uint64, lasting bool, frames ...frametest.Frame) *frame.Slab {
 	t.Helper()
 	var bytes []byte
@@ -321,7 +321,7 @@ func TestTakeRest_AsteriskKilled_DeliversIt(t *testing.T) {
 	r.TakeRest(slabs) // after the end: no effect
 }
 
-// Records in memory that ends with Asterisk must not count as left for the next start.
+// Records in memory lost with Asterisk must not count as left for the next start.
 func TestStop_DiskFails_CountsOnlyLastingFramesAsLeft(t *testing.T) {
 	for _, lasting := range []bool{false, true} {
 		t.Run(fmt.Sprint("lasting=", lasting), func(t *testing.T) {
@@ -396,7 +396,7 @@ func TestNoSharedMemoryIsSaidOnce(t *testing.T) {
 }
 
 // TestARemovedFolderIsNoticed verifies that the engine notices the removal of its folder: no later run can
-// find such slabs. A session manager removes its users' files in shared memory, for example.
+// find such slabs. A session manager removes users' files in shared memory, for example.
 func TestARemovedFolderIsNoticed(t *testing.T) {
 	log, spool := newLines(), t.TempDir()
 	r := startAt(t, log, spool)

@@ -132,9 +132,9 @@ func (c *connection) collectRecords(box *outbox.Outbox, v *metrics.Values) {
 // Take. The engine calls wait from any goroutine. Arrivals must be called first.
 func (e *Engine) Arrivals(wait func()) { e.arrivals = wait }
 
-// TestSend implements console.Env: it sends a record through the connection's outbox, outside all accounts.
-// The record expires after request_timeout_ms and is then no longer delivered. TestSend blocks for that time
-// at most, or until ctx is done.
+// TestSend implements console.Env: a record is sent through the connection's outbox, outside all accounts.
+// The record expires after request_timeout_ms and is then no longer delivered. TestSend blocks until the
+// expiry at most, or until ctx is done.
 func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key *string) error {
 	box, settings, status, err := e.opened(name)
 	if err != nil {

@@ -28,7 +28,7 @@ func TestConnection_NoSpoolDir_ShowsTheDirectoryInUse(t *testing.T) {
 }
 
 // TestOffers_EachConnection_SaysWhatItIsFor verifies the module's data before any request: the uses of each
-// connection, and the limits of a gate before the engine's answer. The module had its own limits before.
+// connection, and the limits of a gate before the engine's answer. The module had limits of its own before.
 func TestOffers_EachConnection_SaysWhatItIsFor(t *testing.T) {
 	r := start(t, newLines())
 	if got, _ := r.Offers(); len(got) != 0 {

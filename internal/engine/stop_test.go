@@ -16,7 +16,7 @@ import (
 	"reskafka/internal/ingest"
 )
 
-// noGoroutines fails unless every goroutine of the engine and of its clients has ended.
+// noGoroutines fails unless every goroutine of the engine and of all clients has ended.
 func noGoroutines(t *testing.T) {
 	t.Helper()
 	var left []string
@@ -135,7 +135,7 @@ func TestStopGivesUp(t *testing.T) {
 			r.log.want(t, 1, "error: connection 'one': 1 record(s) for topic 'u' dropped, engine stopped")
 			r.log.want(t, 2, "engine stopped")
 			if address == held.address() {
-				release() // without it the fake broker keeps the request for ever
+				release() // without release the fake broker delays the request for ever
 			}
 			noGoroutines(t)
 		})

@@ -12,9 +12,9 @@ import (
 	"reskafka/internal/kafka/consume"
 )
 
-// subscription is one membership of a connection's consumer group, from a module's subscribe to its end. A
-// reload with a changed connection replaces the consumer; without the connection in the configuration there
-// is no consumer.
+// subscription is one membership of a connection's consumer group, from a module's subscribe to the
+// unsubscribe. A reload with a changed connection replaces the consumer; without the connection in the
+// configuration there is no consumer.
 type subscription struct {
 	connection *connection
 	topics     []string
@@ -40,7 +40,7 @@ func noConsumer(settings *config.Connection) string {
 	return settings.NoConsumer
 }
 
-// checkConsumer logs the obstacle to a connection's consumer, and returns it as an error.
+// checkConsumer logs the obstacle to a connection's consumer, and returns the obstacle as an error.
 func (e *Engine) checkConsumer(name string) error {
 	c, err := e.connection(name)
 	switch {
@@ -62,8 +62,8 @@ func (e *Engine) checkConsumer(name string) error {
 	return err
 }
 
-// Subscribe makes a connection a member of its group for topics, a comma-separated list. id is the
-// subscription's number in every other call; no other subscription has it. Subscribe touches no network.
+// Subscribe makes a connection a member of a group for topics, a comma-separated list. id is the
+// subscription's number in every other call and unique. Subscribe touches no network.
 func (e *Engine) Subscribe(name, topics string, id uint64, progress consume.Progress) error {
 	if err := e.checkConsumer(name); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (e *Engine) Next(id uint64) (*consume.Batch, bool) {
 	}
 }
 
-// current returns the consumer, a new one after a reload has ended the last one.
+// current returns the consumer, or a new consumer after a reload has ended the last one.
 func (s *subscription) current() (consumer *consume.Consumer, changed <-chan struct{}, ended bool) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
@@ -221,7 +221,7 @@ func (s *subscription) finish() *consume.Consumer {
 	return s.consumer
 }
 
-// Unsubscribe ends a subscription: no callback begins after that, delivered messages are committed if
+// Unsubscribe ends a subscription: no callback begins afterwards, delivered messages are committed if
 // auto-commit is on, and Next returns false. Unsubscribe does not wait for a running callback.
 func (e *Engine) Unsubscribe(id uint64) {
 	if s := e.subscription(id); s != nil {
@@ -229,7 +229,7 @@ func (e *Engine) Unsubscribe(id uint64) {
 	}
 }
 
-// FreeSubscription ends a subscription if necessary and forgets it.
+// FreeSubscription ends a subscription if necessary and forgets the number.
 func (e *Engine) FreeSubscription(id uint64) {
 	s := e.subscription(id)
 	if s == nil {
@@ -242,7 +242,7 @@ func (e *Engine) FreeSubscription(id uint64) {
 }
 
 // Commit commits the delivered messages of a subscription; with current, the running callback's message
-// counts as delivered. It blocks until the broker's answer, for request_timeout_ms at most.
+// counts as delivered. Commit blocks until the broker's answer, for request_timeout_ms at most.
 func (e *Engine) Commit(id uint64, current bool) error {
 	s := e.subscription(id)
 	if s == nil {

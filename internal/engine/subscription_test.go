@@ -99,7 +99,7 @@ func TestSubscriptionOutlivesItsConnection(t *testing.T) {
 	}
 }
 
-// A subscription between its end and its thread's notice must not disturb a reload.
+// A subscription between the end and the thread's notice must not disturb a reload.
 func TestReloadMeetsAnEndedSubscription(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
@@ -134,7 +134,7 @@ func TestStopEndsSubscriptions(t *testing.T) {
 	}
 }
 
-// TestStopGivesUpLeaving verifies that a member in the background wait for its id, needed for leaving, ends
+// TestStopGivesUpLeaving verifies that a member without an id, needed for leaving, stops its background wait
 // with the engine.
 func TestStopGivesUpLeaving(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
@@ -183,7 +183,7 @@ func TestSubscribeRefuses(t *testing.T) {
 	}
 }
 
-// TestSubscribe_NumberInUse_Refused verifies that a number belongs to one subscription until it is forgotten.
+// TestSubscribe_NumberInUse_Refused verifies that a number belongs to one subscription until freed.
 func TestSubscribe_NumberInUse_Refused(t *testing.T) {
 	r := start(t, newLines())
 	r.configure(consuming(refusedAddress(t)))

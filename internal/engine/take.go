@@ -19,9 +19,9 @@ import (
 	"reskafka/internal/outbox"
 )
 
-// Take takes over frames for the connection of that number. frame.Done is stored into a frame's state after
-// its record is on disk or has its outcome, or after the frame is dropped. The module passes frames after
-// OpenProducer has returned. Take never blocks for I/O.
+// Take takes over frames for the connection of the given number. frame.Done is stored into a frame's state
+// after the record is on disk or has an outcome, or after the frame is dropped. The module passes frames
+// after OpenProducer has returned. Take never blocks for I/O.
 func (e *Engine) Take(id uint64, r ingest.Range) {
 	e.living.RLock()
 	defer e.living.RUnlock()
@@ -90,7 +90,7 @@ func (c *connection) tellAlone() {
 	}
 }
 
-// takings are reused from slab to slab: they need their memory only until the outbox has the records.
+// takings are reused from slab to slab: the memory is free as soon as the outbox has the records.
 var takings = sync.Pool{New: func() any { return &taking{records: make([]outbox.Record, 0, takenMost)} }}
 
 // takenMost is how many records of a slab are handed to the outbox at once: few enough to stay in a processor's cache on the
@@ -130,7 +130,7 @@ type taking struct {
 	connection *connection
 	records    []outbox.Record
 	headed     []outbox.Header // memory of the records' headers
-	topic      string          // the last frame's: a run of one topic needs one string
+	topic      string          // the last frame's topic: a run of one topic needs one string
 	fields     []event.Field
 	reports    *Reports // of the last record with an address for its report
 	broken     int
@@ -201,7 +201,7 @@ func (t *taking) headers(r *outbox.Record, f *frame.Frame) error {
 		switch {
 		case fd.Kind != frame.KindReport:
 			t.headed = append(t.headed, outbox.Header{Name: t.name(fd.Name), Value: fd.Value})
-		case t.recovered: // its receiver is gone
+		case t.recovered: // the receiver is gone
 		case !t.reportTo(r, fd.Value):
 			fault = errNoReport
 		}
@@ -210,8 +210,8 @@ func (t *taking) headers(r *outbox.Record, f *frame.Frame) error {
 	return cmp.Or(err, fault)
 }
 
-// name returns a header's name as a string, if possible that of an earlier header: most records of a slab
-// have the same names.
+// name returns a header's name as a string, if possible the string of an earlier header: most records of a
+// slab have the same names.
 func (t *taking) name(name []byte) string {
 	for i := range min(len(t.headed), namesMost) {
 		if known := t.headed[len(t.headed)-1-i].Name; known == string(name) {
@@ -302,7 +302,7 @@ func (t *taking) lose(f *frame.Frame, err error) {
 // damaged drops an unreadable frame.
 func (t *taking) damaged(f *frame.Frame, err error) { t.drop("that cannot be read", f, err) }
 
-// drop counts a frame without a record, releases its memory, and logs the reason.
+// drop counts a frame without a record, releases the memory, and logs the reason.
 func (t *taking) drop(what string, f *frame.Frame, err error) {
 	t.broken++
 	t.connection.gate.Load().Dropped.Add(1)
@@ -313,7 +313,7 @@ func (t *taking) drop(what string, f *frame.Frame, err error) {
 	t.connection.tellDropped(what+" dropped, "+notEncodable, 1, err)
 }
 
-// eventField reads one field by its kind; a value of the wrong length stays text.
+// eventField reads one field by kind; a value of the wrong length stays text.
 func eventField(name string, fd frame.Field) event.Field {
 	field := event.Field{Name: name, Kind: event.Kind(fd.Kind), Text: fd.Value}
 	switch {

@@ -132,7 +132,7 @@ func TestEventsArrive(t *testing.T) {
 		t.Errorf("headers %v", headers)
 	}
 
-	// A valid reload replaces the source; a faulty one keeps it.
+	// A valid reload replaces the source; a faulty reload changes nothing.
 	if _, _, err := r.OpenSource("cdr", configtest.Read("[global]\ntopic = nowhere\n"), source); err != ErrInvalid {
 		t.Errorf("a file without connection: %v", err)
 	}
@@ -153,7 +153,7 @@ func TestEventsArrive(t *testing.T) {
 }
 
 // TestOpenSource_NumberOfAnEarlierEngine_Kept verifies that frames of an earlier engine are readable: the
-// module opens their source by its old number, in any order.
+// module opens sources by their old numbers, in any order.
 func TestOpenSource_NumberOfAnEarlierEngine_Kept(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "first", "third"))
 	r := start(t, newLines())
@@ -205,7 +205,7 @@ func TestFieldsOfWrongLength(t *testing.T) {
 }
 
 // TestFramesThatCannotBeRead verifies that an unreadable frame is counted, logged and freed without effect on
-// its neighbours.
+// adjacent frames.
 func TestFramesThatCannotBeRead(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	r := start(t, newLines())
@@ -287,16 +287,17 @@ func TestNoise(t *testing.T) {
 	}
 }
 
-// taken are those who work for a slab that is taken. Not among them is the outbox's Send, which makes the client when the first
-// record comes, on another goroutine, nor what the client does to reach the broker.
+// taken lists the functions in charge of a taken slab. The outbox's Send is not among them: Send creates the
+// client on another goroutine at the first record. The client's work to reach the broker is left out too.
 var taken = []string{"reskafka/internal/engine.(*Engine).Take", "reskafka/internal/outbox.(*Outbox).decide"}
 
 // forgetful: under the race detector, pools drop a random quarter of their elements.
 var forgetful bool
 
-// TestRecordsNeedNoMemoryOfTheirOwn checks the memory for a slab of waiting records: references to the slab, because the records are
-// in memory already. Measured with Go 1.26: 3.0 allocations and 18 bytes for each record; with two headers 8.0 and 30 bytes. The
-// averages of so many slabs differ by less than a tenth. Where pools forget, there is more of it.
+// TestRecordsNeedNoMemoryOfTheirOwn checks the memory for a slab of waiting records: references to the slab,
+// because the records are in memory already. Measured with Go 1.26: 3.0 allocations and 18 bytes for each
+// record; with two headers 8.0 and 30 bytes. Averages of this many slabs differ by less than a tenth.
+// Forgetful pools need more memory.
 func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
 	const slabs = 400
 	r := start(t, newLines())
@@ -309,7 +310,7 @@ func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
 	headed.Fields = []frame.Field{frametest.Text("entity_id", "00:11:22:33:44:55"), frametest.Text("a_header", "abcdefghijklmnopqrstuvwxyz")}
 	for name, row := range map[string]struct {
 		frametest.Frame
-		least                                float64 // bytes that a record has to cost
+		least                                float64 // least cost of a record, bytes
 		allocations, bytes                   float64 // of a slab; of a record
 		forgottenAllocations, forgottenBytes float64 // the same where pools forget
 	}{
@@ -327,7 +328,7 @@ func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
 				s.HeldCharge.Add(int64(frames) * int64(len(f.Value)))
 				r.Take(s.id, ingest.Range{Frames: slab, Stays: true})
 			}
-			for range 20 { // so many are copied, because they are likely to be sent soon
+			for range 20 { // number of copied records, because they are likely to be sent soon
 				take()
 			}
 			objects, bytes := allocs.By(func() {
@@ -350,9 +351,9 @@ func TestRecordsNeedNoMemoryOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestCallRecordsNeedNoMemoryForTheirFields holds what a slab of call records that have to wait costs beside what any slab
-// costs: a message for each record, but not a string for each field's name. Measured with Go 1.26: 1.0; where pools forget
-// between 3.1 and 3.4.
+// TestCallRecordsNeedNoMemoryForTheirFields checks the additional cost of a slab of waiting call records: a
+// message for each record, but not a string for each field's name. Measured with Go 1.26: 1.0; with forgetful
+// pools between 3.1 and 3.4.
 func TestCallRecordsNeedNoMemoryForTheirFields(t *testing.T) {
 	const slabs = 40
 	ceiling := 1.5

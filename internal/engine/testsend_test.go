@@ -86,8 +86,8 @@ func TestTestSendGivesNothingBack(t *testing.T) {
 	}
 }
 
-// TestTestSendFails verifies that an unacknowledged message ends in time with the broker's own reason or the
-// most likely one.
+// TestTestSendFails verifies that an unacknowledged message ends in time with the broker's reason or the most
+// likely reason.
 func TestTestSendFails(t *testing.T) {
 	refusing := newBroker(t, kfake.SeedTopics(1, "t"))
 	refusing.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -154,8 +154,8 @@ func TestManyTestSends(t *testing.T) {
 	all.Wait()
 }
 
-// TestTestSendBehindABacklog verifies that a test message waits for its turn no longer than its time, and is
-// not sent after that.
+// TestTestSendBehindABacklog verifies that a test message waits in the queue until its expiry at most, and is
+// not sent afterwards.
 func TestTestSendBehindABacklog(t *testing.T) {
 	b := newBroker(t, kfake.SeedTopics(1, "t"))
 	asked, release := b.hold(t)

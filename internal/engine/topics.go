@@ -14,8 +14,9 @@ import (
 	"reskafka/internal/throttle"
 )
 
-// EnsureTopic creates a missing topic; the broker chooses partitions or replicas for 0 or less. It waits for
-// the broker, request_timeout_ms plus two seconds at most, or continues in the background until Stop.
+// EnsureTopic creates a missing topic; the broker chooses partitions or replicas for 0 or less. EnsureTopic
+// waits for the broker, request_timeout_ms plus two seconds at most, or continues in the background until
+// Stop.
 func (e *Engine) EnsureTopic(name, topic string, partitions, replication int, wait bool) error {
 	c, err := e.connection(name)
 	if err != nil {
@@ -72,7 +73,7 @@ func (e *Engine) CreateTopic(ctx context.Context, name, topic string, partitions
 }
 
 // createLater creates the topic of an event source in the background, with retries: the brokers may be
-// unreachable at Asterisk's start. It ends with the source. Caller must hold configuring.
+// unreachable at Asterisk's start. The retries end with the source. Caller must hold configuring.
 func (e *Engine) createLater(c *connection, source event.Source) {
 	topic := source.Topic()
 	if topic.Partitions == 0 && topic.Replication == 0 {

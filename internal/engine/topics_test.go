@@ -11,8 +11,8 @@ import (
 	"reskafka/internal/config/configtest"
 )
 
-// TestSource_TopicPartitions_CreatesTopic verifies that cdr_kafka.conf creates its topic, that retries follow
-// a refusal, and that nothing is created without the options.
+// TestSource_TopicPartitions_CreatesTopic verifies that cdr_kafka.conf creates a topic, with retries after a
+// refusal, and creates nothing without the options.
 func TestSource_TopicPartitions_CreatesTopic(t *testing.T) {
 	b := newBroker(t)
 	refusals := 0
