@@ -1,6 +1,6 @@
 package outbox
 
-// leaveMemory handles a waiting record that is on disk only from now on.
+// leaveMemory handles a waiting record from now on only on disk.
 func (o *Outbox) leaveMemory(l *lane, r *Record) {
 	o.waiting--
 	o.away++
@@ -13,9 +13,8 @@ func (o *Outbox) leaveMemory(l *lane, r *Record) {
 	}
 }
 
-// evict removes records that are on disk too from the end of the queue, while memory is too full, or the
-// records will not be sent soon: a record in memory pins its whole staging block there, with records of other
-// topics.
+// evict removes records also on disk from the end of the queue, while memory is too full or the records will
+// not be sent soon: a record in memory pins a whole staging block there, with records of other topics.
 func (o *Outbox) evict(l *lane) {
 	if len(l.write) > l.behind { // the next record to send from memory will be behind
 		return
@@ -63,8 +62,8 @@ func (o *Outbox) loaded(l *lane, records []*Record, positions []uint64, next uin
 	return gone
 }
 
-// lost drops records on disk only, from one position up to another: only their number, and the receivers of
-// reports, are known.
+// lost drops records on disk only, from one position up to another: only the number and the receivers of
+// reports are known.
 func (o *Outbox) lost(l *lane, from, to uint64, reason string) (gone []outcome) {
 	if from >= to {
 		return nil
@@ -82,9 +81,9 @@ func (o *Outbox) lost(l *lane, from, to uint64, reason string) (gone []outcome) 
 	return append(gone, outcome{topic: l.topic, reason: reason, records: n})
 }
 
-// promote makes records behind ready once no earlier record is left: they are in memory and need not wait for
-// the disk. In half-full memory it promotes only as many as a queue may keep then, because a queued record
-// stays until sent, even after its loss on disk.
+// promote makes records behind ready once no earlier record is left: records in memory need not wait for the
+// disk. In half-full memory promote is limited to the size of a queue, because a queued record stays until
+// sent, even after its loss on disk.
 func (o *Outbox) promote(l *lane) {
 	if l.behind == 0 || l.read < l.next {
 		return

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// window is a client that keeps some records, copies their bytes, and acknowledges the older half jointly
-// from its own goroutine, like a broker's answers.
+// window is a client that keeps some records, copies the bytes, and acknowledges the older half jointly from
+// another goroutine, like a broker's answers.
 type window struct {
 	most        int
 	acknowledge func([]*Record)

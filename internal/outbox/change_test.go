@@ -36,7 +36,7 @@ func TestSwapOfAnIdleOutboxIsImmediate(t *testing.T) {
 	})
 }
 
-// Records left in a client after its patience go to the next client, in order.
+// Records left in a client after the patience go to the next client, in order.
 func TestSwapRunsOutOfPatience(t *testing.T) {
 	for _, blocked := range []bool{false, true} {
 		old := newClient("old", usual, firstlyHang(1))
@@ -60,7 +60,7 @@ func TestSwapRunsOutOfPatience(t *testing.T) {
 	}
 }
 
-// A client with all answers sent, still inside Send, also gets its time.
+// A client with all answers sent, still inside Send, also gets time.
 func TestSwapWaitsForSend(t *testing.T) {
 	old := newClient("old", usual, fixed(answer{inline: true}))
 	old.linger = func() time.Duration { return time.Second }
@@ -97,7 +97,7 @@ func (c *lateClient) Permanent(err error) (string, bool) {
 	return "", false
 }
 
-// Even then the answers arrive, and their own client judges them, before the next client takes over.
+// Even then the answers arrive, and the old client judges them, before the next client takes over.
 func TestASendThatOutlivesClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := &countGate{}
@@ -117,7 +117,7 @@ func TestASendThatOutlivesClose(t *testing.T) {
 	})
 }
 
-// firstlyHang is a script that acknowledges the first n records and hangs on all others.
+// firstlyHang is a script that acknowledges the first n records and hangs on all later records.
 func firstlyHang(n int) func(*Record) answer {
 	return func(*Record) answer {
 		n--

@@ -32,8 +32,8 @@ type handed struct {
 	answer   answer
 }
 
-// client is a fake transport with the promises of a real one: records of a topic and key reach the broker in
-// order, so a failed record fails all later records of its key.
+// client is a fake transport with the promises of a real client: records of a topic and key reach the broker
+// in order, so a failed record fails all later records of the same key.
 type client struct {
 	name     string
 	settings Settings
@@ -168,8 +168,8 @@ func (c *client) work(p *part) {
 	c.reply(hs, errs)
 }
 
-// fate decides a record's answer. A failed partition stays broken until the clock has advanced: a record
-// whose Send crossed the failure must not pass before the retry of the failed record.
+// fate decides a record's answer. A failed partition stays broken until the clock has advanced: a record must
+// not pass before the retry of a failed record, even with a Send concurrent to the failure.
 func (c *client) fate(p *part, h handed) error {
 	a := h.answer
 	switch {

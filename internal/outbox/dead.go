@@ -9,14 +9,14 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// Dead letters are a separate outcome: such a record is neither delivered nor dropped, and Retry sends it
-// again. Each one is counted for its topic and its reason until it is retried, purged or given up. The spool
-// keeps dead letters in one log, in the order of their death; runs maps positions to topics and reasons, so
-// the spool can give up letters unread.
+// Dead letters are a separate outcome: such a record is neither delivered nor dropped, and Retry sends the
+// record again. Each dead letter is counted by topic and reason until retried, purged or given up. The spool
+// keeps dead letters in one log, in the order of death; runs maps positions to topics and reasons, so the
+// spool can give up letters unread.
 type deadLetters struct {
 	burying []DeadLetter   // being written by the spooler
 	runs    []deadRun      // in the spool, by position
-	older   metrics.Counts // of earlier runs: their topics are unknown before a read
+	older   metrics.Counts // of earlier runs, without topics before a read
 	unsaid  []outcome      // given up, not logged yet
 }
 
@@ -154,8 +154,8 @@ func (o *Outbox) takeOverDead(log SpoolLog) {
 	o.older.AddFor(metrics.DeadLetters, reasonEarlier, n)
 }
 
-// exhume removes the present dead letters from the spool after use returns: those of one topic, or all for
-// "". Later dead letters stay, even of the same records.
+// exhume removes the present dead letters from the spool after use returns: all letters of one topic, or of
+// all topics for "". Later dead letters stay, even of the same records.
 func (o *Outbox) exhume(spool Spool, topic string, use func([]DeadLetter) error) (n int, err error) {
 	if o.forgetOwed(); o.owed != nil {
 		return 0, o.cannotForget()
@@ -197,8 +197,8 @@ func (o *Outbox) cannotForget() error {
 	return cmp.Or(o.failing[toWrite], o.failing[toBury])
 }
 
-// unearth enters the letters read from the log up to next: damaged ones are dropped, the others are divided
-// by topic. They still count as dead letters.
+// unearth enters the letters read from the log up to next: damaged letters are dropped, the rest is divided
+// by topic. All still count as dead letters.
 func (o *Outbox) unearth(letters []DeadLetter, next uint64, topic string) (wanted, others []DeadLetter) {
 	o.mtx.Lock()
 	i := 0
@@ -241,8 +241,8 @@ func (o *Outbox) unburied() bool {
 	return slices.ContainsFunc(o.chores.bury, func(letter DeadLetter) bool { return letter.written })
 }
 
-// revive queues dead letters for delivery again, as records on disk. Their topic has accepted them before,
-// except those of an earlier run.
+// revive queues dead letters for delivery again, as records on disk. The topic has accepted these records
+// before, except records of an earlier run.
 func (o *Outbox) revive(letters []DeadLetter) {
 	records := make([]Record, len(letters))
 	o.mtx.Lock()
@@ -275,7 +275,7 @@ func (o *Outbox) purgeDead(letters []DeadLetter) {
 	o.tellGone()
 }
 
-// giveUpDead drops the dead letters that no longer reach the disk. Caller must hold mtx.
+// giveUpDead drops dead letters without hope of the disk. Caller must hold mtx.
 func (o *Outbox) giveUpDead() (gone []outcome) {
 	for _, letter := range slices.Concat(o.burying, o.chores.bury) {
 		if !letter.written {

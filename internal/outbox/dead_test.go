@@ -68,7 +68,7 @@ func (g *graveyard) put(topic string, from, to int) {
 	}
 }
 
-// want checks an account, including its sum.
+// want checks an account, including the sum.
 func (g *graveyard) want(topic string, accepted, acknowledged int, dead, dropped map[string]uint64) {
 	g.t.Helper()
 	for _, c := range g.Counters() {
@@ -283,8 +283,8 @@ func TestDeadLetters_Report_SaysSo(t *testing.T) {
 	})
 }
 
-// TestTooOld_ClockOfTheRecord_DoesNotCount guards that only the spool's own clock makes a record too old, for
-// any time of acceptance, and that the log has age and option.
+// TestTooOld_ClockOfTheRecord_DoesNotCount guards that only the spool's clock makes a record too old, for any
+// time of acceptance. The log has age and option.
 func TestTooOld_ClockOfTheRecord_DoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := onDiskSettings()
@@ -324,7 +324,8 @@ func TestTooOld_ClockOfTheRecord_DoesNotCount(t *testing.T) {
 	})
 }
 
-// TestProbe_WhateverItsEnd_StaysOutOfTheAccount guards that test messages count nowhere and are not logged.
+// TestProbe_WhateverItsEnd_StaysOutOfTheAccount guards test messages: no account counts them, no line reports
+// them.
 func TestProbe_WhateverItsEnd_StaysOutOfTheAccount(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer answer

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// disk is a fake Spool. Its content outlives the outbox: boot creates the spool of the next run.
+// disk is a fake Spool. The content outlives the outbox: boot creates the spool of the next run.
 type disk struct {
 	mtx      sync.Mutex
 	logs     map[string]*diskLog
@@ -296,7 +296,7 @@ func (d *disk) values(topic string) (all []string) {
 	return all
 }
 
-// all returns the packed records, and the number of boxed ones, without a change.
+// all returns the packed records, and the number of boxed records, without a change.
 func (p *pack) all() (records []*Record, boxes int) {
 	copied := pack{blocks: slices.Clone(p.blocks), n: p.n, boxes: p.boxes, spare: &spare{}}
 	for i := range copied.blocks {
@@ -318,7 +318,7 @@ func (p *pack) all() (records []*Record, boxes int) {
 	return records, boxes
 }
 
-// verify compares a lane's numbers with its lists. No goroutine may be running.
+// verify compares a lane's numbers with the lists. No goroutine may be running.
 func (o *Outbox) verify() (faults []string) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()

@@ -17,7 +17,7 @@ type Durability int8
 // lane is empty.
 const (
 	Unsaid   Durability = iota // of a record: the connection's; of a connection: Memory
-	Memory                     // in memory only: dropped at its deadline or at the outbox's close
+	Memory                     // in memory only: dropped at the deadline or at the outbox's close
 	Overflow                   // in memory, and on disk rather than lost
 	Disk                       // on disk at once
 )
@@ -37,12 +37,12 @@ func DurabilityOf(word string) Durability {
 
 // shelf is a lane's part on disk, with the transitions. A lane becomes durable by
 //
-//   - a record that asks for Disk, or
-//   - with Overflow, a queue at its limits, an expired record, and Spill, and
+//   - a record with Disk, or
+//   - with Overflow, a queue at the limits, an expired record, and Spill, and
 //   - records found on disk at the beginning.
 //
-// Every record of the lane then goes to its log, in order. An empty lane is volatile again. A send does not
-// wait for a write: a record with an outcome before its write is not written any more.
+// Every record of the lane then goes to the log, in order. An empty lane is volatile again. A send does not
+// wait for a write: a record with an outcome before its write is no longer written.
 //
 // Memory has the beginning of the log, up to position read, and the unwritten records. Records only in write,
 // and not to be sent from there, are behind:
@@ -112,7 +112,7 @@ func (s *shelf) onDisk() uint64 { return s.next - s.from - s.done.count }
 // spooling reports whether there is a disk.
 func (o *Outbox) spooling() bool { return o.open != nil }
 
-// join adds an accepted record to its lane. It returns an immediate outcome.
+// join adds an accepted record to its lane and returns an immediate outcome.
 func (o *Outbox) join(l *lane, r *Record, following []Record, memory []byte) (gone outcome, ended bool) {
 	want := cmp.Or(r.Durability, o.settings.Durability, Memory)
 	if !o.spooling() {
@@ -163,7 +163,7 @@ func (o *Outbox) beyond(records, bytes int64) bool {
 	return o.settings.QueueRecords > 0 && int64(o.waiting+o.sending) > records || o.settings.QueueBytes > 0 && o.bytes > bytes
 }
 
-// spillFull makes the largest lanes durable while records that must not be lost fill the queue.
+// spillFull makes the largest lanes durable while undroppable records fill the queue.
 func (o *Outbox) spillFull() {
 	if !o.spooling() || !o.full() {
 		return
@@ -190,9 +190,9 @@ func (o *Outbox) spillFull() {
 	}
 }
 
-// makeDurable queues every record of a lane for its log, in order. For a durable lane it queues the unwritten
-// records, which were in the client when the spool was opened late. While an older record is on disk only,
-// these can wait for the end.
+// makeDurable queues every record of a lane for the log, in order. For a durable lane, makeDurable queues the
+// unwritten records: those in the client at a late opening of the spool. While an older record is on disk
+// only, these can wait for the end.
 func (o *Outbox) makeDurable(l *lane) {
 	if l.durable && !o.ended && (l.read < l.next || l.behind > 0) {
 		return
@@ -220,8 +220,8 @@ func (o *Outbox) makeDurable(l *lane) {
 // though records of its durable time may still be in write.
 func (l *lane) unwritten() bool { return len(l.write) > 0 || l.durable && l.later.n > 0 }
 
-// fetch unpacks records for the next write, as many as fit one write. They are sent from memory unless an
-// older record is on disk only, or memory is half full.
+// fetch unpacks records for the next write, as many as fit one write. The records are sent from memory unless
+// an older record is on disk only, or memory is half full.
 func (o *Outbox) fetch(l *lane) {
 	if !l.durable {
 		return
@@ -249,8 +249,7 @@ func (o *Outbox) fetch(l *lane) {
 	}
 }
 
-// unlist occasionally removes records with an outcome from write, for a disk that accepts nothing for a long
-// time.
+// unlist occasionally removes records with an outcome from write, for a disk without success for a long time.
 func (l *lane) unlist() {
 	if l.stale++; l.stale >= staleMost && 2*l.stale >= len(l.write) {
 		l.write, l.stale = slices.DeleteFunc(l.write, func(r *Record) bool {
@@ -272,7 +271,7 @@ func (l *lane) toWrite(r *Record) {
 	l.write = append(l.write, r)
 }
 
-// Spill queues all records that must not be lost for the disk, before a stop. It returns at once.
+// Spill queues all undroppable records for the disk, before a stop, and returns at once.
 func (o *Outbox) Spill() {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -363,7 +362,7 @@ func (o *Outbox) nudge() {
 	}
 }
 
-// takeOver enters the spool's content at its opening. Records accepted before follow behind.
+// takeOver enters the spool's content at the opening. Records accepted before follow behind.
 func (o *Outbox) takeOver(logs []SpoolLog) {
 	for _, found := range logs {
 		l := o.lane(found.Topic)
@@ -431,7 +430,7 @@ func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 	o.moveOn(l)
 	o.promote(l)
 	o.listRead(l)
-	o.markReady(l) // no older record is before the packed records any more
+	o.markReady(l) // no older record is left before the packed records
 	o.signal()
 	return gone
 }

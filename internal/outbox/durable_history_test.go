@@ -12,7 +12,7 @@ import (
 )
 
 // TestDurableHistories runs random lives of a connection with a disk, over stops, kills, and failures of
-// client and disk. A failure has its seed in its name, as in TestHistories.
+// client and disk. A failure's name has the seed, as in TestHistories.
 func TestDurableHistories(t *testing.T) { runHistories(t, 2, liveOnDisk) }
 
 // FuzzDurableHistory lets the fuzzer choose the decisions.
@@ -23,14 +23,14 @@ type item struct {
 	id         int
 	topic, key string
 	want       Durability
-	run        int // run of its acceptance
+	run        int // run of the acceptance
 	released   int // by the gate, in this run
 	delivered  int
 	reports    int
 	last       error
 	lifetime   bool
 	refused    bool           // a kill may undo the refusal, and the record arrives late
-	frame      *atomic.Uint32 // its frame in the stage; nil = none
+	frame      *atomic.Uint32 // frame in the stage; nil = none
 	atKill     bool           // was alive when the process was killed
 }
 
@@ -42,7 +42,7 @@ type diary struct {
 	mtx      sync.Mutex
 	items    []*item
 	run      int
-	deaf     bool // the run was killed: its calls have no meaning
+	deaf     bool // the run was killed: calls have no meaning
 	last     map[string]int
 	client   *client
 	disk     *disk
@@ -394,8 +394,8 @@ func (g *diary) stop() {
 	}
 }
 
-// kill ends a run like kill -9: its calls have no effect any more. Records released by the gate must be on
-// disk, in order, unless they had their outcome.
+// kill ends a run like kill -9: later calls have no effect. Records released by the gate must be on disk, in
+// order, or have an outcome.
 func (g *diary) kill() {
 	synctest.Wait()
 	next := g.disk.boot()
@@ -478,7 +478,7 @@ func (g *diary) step() {
 			g.outbox.Retry(pick(g.dice, "", "topic0", "topic1"))
 		case 5:
 			g.mtx.Lock()
-			g.revived = true // a kill may undo it
+			g.revived = true // a kill may undo the retry
 			g.mtx.Unlock()
 			g.disk.mtx.Lock()
 			g.disk.dropped = true // records in the client leave the disk too
@@ -536,7 +536,7 @@ func liveOnDisk(t *testing.T, d *dice) {
 		}
 		g.mtx.Lock()
 		if g.unknown[ReasonDamaged] > 0 || g.died > 0 {
-			g.revived = true // they come again, after others, if earlier records are still on disk
+			g.revived = true // letters come again, after other records, if earlier records are still on disk
 		}
 		g.mtx.Unlock()
 		if d.one(3) {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// endKeeping writes all records that must not be lost, and ends the keeper. It abandons a hanging disk.
+// endKeeping writes all undroppable records, and ends the keeper. A hanging disk is abandoned.
 func (o *Outbox) endKeeping() {
 	if !o.Attached() {
 		return
@@ -70,7 +70,8 @@ func (o *Outbox) lastRound() {
 }
 
 // guard recovers a panic of the feeder, which would end the engine: the connection refuses all records and
-// drops its own, like at the engine's end. The observer is notified, so callers are refused from then on.
+// drops the accepted records, like at the engine's end. The observer is notified, so callers are refused from
+// then on.
 func (o *Outbox) guard(inSend *bool) {
 	r := recover()
 	if r == nil {

@@ -12,7 +12,7 @@ func TestALifetimeOfItsOwn(t *testing.T) {
 		name      string
 		lifetimes []time.Duration // of the records in order; 0 = the connection's 10s
 		step      time.Duration
-		want      string // of the others, behind a record inside the client
+		want      string // of all others, behind a record inside the client
 		early     string // just before step
 	}{
 		{"short behind usual", []time.Duration{0, 0, 500 * ms}, 500 * ms, "waiting=2 sending=1 expired=1", "waiting=3 sending=1"},
@@ -37,7 +37,7 @@ func TestALifetimeOfItsOwn(t *testing.T) {
 	}
 }
 
-// A returned record waits for the rest of its round no longer than its own time.
+// A returned record waits for the rest of its round until its deadline at most.
 func TestExpiryWhileDraining(t *testing.T) {
 	n := 0
 	c := newClient("client", usual, func(r *Record) answer {
@@ -114,7 +114,7 @@ func TestTheQueueFallsDueInItsOrder(t *testing.T) {
 	})
 }
 
-// Records of a queue expire one by one, each at its own deadline.
+// Records of a queue expire separately, each at its deadline.
 func TestEachRecordHasItsOwnDeadline(t *testing.T) {
 	c := newClient("client", usual, fixed(answer{err: errRetry}))
 	bubble(t, c, func(t *testing.T, g *ledger) {

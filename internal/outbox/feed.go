@@ -54,7 +54,7 @@ func (o *Outbox) feed() {
 	}
 }
 
-// decide returns the next action, and enters its start.
+// decide returns the next action, and enters the start.
 func (o *Outbox) decide() step {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -102,7 +102,7 @@ func (o *Outbox) feedHere() {
 	}
 }
 
-// decideHere is decide for feedHere. It wakes the feeder for work earlier than the feeder expects.
+// decideHere is decide for feedHere, and wakes the feeder for work earlier than the feeder expects.
 func (o *Outbox) decideHere() (s step) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -122,7 +122,7 @@ func (o *Outbox) decideHere() (s step) {
 	return s
 }
 
-// dismiss reports records that have left their lane permanently and have no later reader.
+// dismiss reports records permanently out of their lane and without later readers.
 func (o *Outbox) dismiss(gone []outcome) {
 	if len(gone) == 0 {
 		return
@@ -363,7 +363,7 @@ func refusalBackoff(failures int) time.Duration {
 	return min(100*time.Millisecond<<min(failures-1, 4), time.Second)
 }
 
-// expire drops waiting records at their deadline, or makes their lane durable if they must not be lost.
+// expire drops waiting records at their deadline, or makes the lane of undroppable records durable.
 func (o *Outbox) expire(now time.Duration) []outcome {
 	if o.expiry == 0 || now < o.expiry {
 		return nil

@@ -21,7 +21,7 @@ func (n narrow) Append(topic string, records []*Record) (uint64, error) {
 	return n.disk.Append(topic, records)
 }
 
-// fullRig is an outbox whose client neither accepts nor answers.
+// fullRig is an outbox with a client that neither accepts nor answers.
 func fullRig(t *testing.T, drop bool, spool func(*disk) Spool) *diary {
 	g := &diary{dice: &dice{}, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
 	g.disk = newDisk(func(what string) { t.Error(what) })
@@ -49,7 +49,7 @@ func (g *diary) putPadded(topic string, n, pad int) {
 	synctest.Wait()
 }
 
-// TestMoreThanTheSpoolHolds checks that of a large write as much as fits goes to disk, and that a spool with
+// TestMoreThanTheSpoolHolds checks a large write: all records that fit go to disk, and a spool with
 // drop_oldest accepts any number of new records.
 func TestMoreThanTheSpoolHolds(t *testing.T) {
 	for _, drop := range []bool{false, true} {
@@ -72,8 +72,8 @@ func TestMoreThanTheSpoolHolds(t *testing.T) {
 	}
 }
 
-// TestQueueWhileRoomIsMade checks that memory keeps no more records of a full spool than a queue allows, also
-// when records become sendable while the first of them are being written.
+// TestQueueWhileRoomIsMade checks memory with a full spool: no more records than a queue allows, also when
+// records become sendable during the write of the first.
 func TestQueueWhileRoomIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const queue, room, all = 100, 50, 2000
@@ -119,8 +119,8 @@ func TestLargeRecordsDropOldest(t *testing.T) {
 	})
 }
 
-// TestOutOfTimeInTheClient checks that a record returned by the client after its deadline goes to disk, also
-// as the only record.
+// TestOutOfTimeInTheClient checks a record returned by the client after the deadline: the record goes to
+// disk, also alone.
 func TestOutOfTimeInTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fullRig(t, false, func(d *disk) Spool { return d })
@@ -140,8 +140,8 @@ func TestOutOfTimeInTheClient(t *testing.T) {
 	})
 }
 
-// TestOneThatDoesNotFit checks that a topic whose next record does not fit on disk does not block other
-// topics for long.
+// TestOneThatDoesNotFit checks that a topic with a record too large for the disk does not block other topics
+// for long.
 func TestOneThatDoesNotFit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fullRig(t, false, func(d *disk) Spool { return narrow{d, "big"} })

@@ -42,7 +42,7 @@ func (h *trouble) Spooling(err error) {
 	h.said = append(h.said, err)
 }
 
-// a record of a topic with its number as value.
+// a record of a topic with the number as value.
 func numbered(topic string, n int, d Durability) Record {
 	return Record{Topic: topic, Key: []byte("k"), Value: fmt.Appendf(nil, "%d", n), Accepted: time.Now(), Durability: d}
 }
@@ -56,8 +56,8 @@ func (d *disk) hung() (release func()) {
 	return func() { close(gone) }
 }
 
-// A disk that hangs at its opening delays records in memory for a moment only, and at the end it delays Close
-// no longer. Its later answers have no reader.
+// A disk hanging at the opening delays records in memory for a moment only, and no longer delays Close at the
+// end. Later answers of the disk have no reader.
 func TestAHangingDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, c := &trouble{}, newClient("client", usual, fixed(answer{}))
@@ -103,7 +103,7 @@ func TestAHangingDisk(t *testing.T) {
 	})
 }
 
-// While a disk hangs, its connection continues: durable records are sent before they are on disk.
+// While a disk hangs, the connection continues: durable records are sent before they are on disk.
 func TestSendingDoesNotWaitForTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, c := &trouble{}, newClient("client", usual, fixed(answer{}))
@@ -136,7 +136,7 @@ func orders(o *Outbox) (int, error) {
 	return records, err
 }
 
-// What makes a lane durable, and what does not: the order on disk is the order of acceptance.
+// Causes of a durable lane, and harmless events: the order on disk is the order of acceptance.
 func TestWhatGoesToDisk(t *testing.T) {
 	down := fixed(answer{err: errRetry})
 	s := usual

@@ -16,7 +16,7 @@ var (
 	seed      = flag.Uint64("seed", 1, "seed of the first history")
 )
 
-// dice decides. It is safe for concurrent use.
+// dice decides. Safe for concurrent use.
 type dice struct {
 	mtx   sync.Mutex
 	bytes []byte     // decisions to take first,
@@ -49,8 +49,8 @@ func (d *dice) left() bool {
 	return d.rand != nil || len(d.bytes) > 0
 }
 
-// TestHistories runs random lives of an outbox. A failure has its seed in its name: -run
-// 'TestHistories/seed=N$' with -seed=N -histories=1 repeats its decisions.
+// TestHistories runs random lives of an outbox. A failure's name has the seed: -run 'TestHistories/seed=N$'
+// with -seed=N -histories=1 repeats the decisions.
 func TestHistories(t *testing.T) { runHistories(t, 0, live) }
 
 // FuzzHistory lets the fuzzer choose the decisions.
@@ -97,7 +97,7 @@ type life struct {
 	*dice
 	*ledger
 	t     *testing.T
-	moods []string // of the client: its treatment of records; changed occasionally
+	moods []string // the client's treatment of records; changed occasionally
 	names int
 	wg    sync.WaitGroup
 }

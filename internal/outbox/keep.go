@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// keeping is the state of the keeper, the goroutine for all work that may wait for the disk. The outbox's
-// mutex guards it unless noted otherwise.
+// keeping is the state of the keeper, the goroutine for work with waits for the disk. The outbox's mutex
+// guards all unless noted otherwise.
 type keeping struct {
 	open    func() (Spool, error)    // nil = nothing is ever kept on disk
 	spool   Spool                    // the keeper's; nil = not open
 	holding bool                     // no sends before the content of the spool is known
-	failing [chore(len(doing))]error // errors of work that fails for now
+	failing [chore(len(doing))]error // errors of work, failing for now
 	trouble error                    // one of failing
 	retry   time.Time                // when to try again
 	limits  *SpoolLimits             // the latest, for when the spool is open
-	owed    func() error             // removes taken dead letters once they are elsewhere on disk; used by the keeper
+	owed    func() error             // removes taken dead letters after their arrival elsewhere on disk; used by the keeper
 	chores  chores
 	writing writing
 
 	toKeep chan struct{} // holds a token when the keeper has something to look at
 	orders chan func()   // to be run by the keeper
 	finish chan struct{} // closed when the keeper is to end
-	kept   chan struct{} // closed at its end
+	kept   chan struct{} // closed at the end
 
 	finishing sync.Once
 

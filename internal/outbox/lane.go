@@ -128,8 +128,8 @@ func (l *lane) pop() {
 const sweepPause = 5 * time.Millisecond
 
 // expire removes expired records and returns the time of the next check, 0 = nothing waits. The queues are in
-// the order of deadlines, so their heads suffice; exceptions are records returned during a drain, and queues
-// with a record with its own Lifetime.
+// the order of deadlines, so the heads suffice; exceptions are records returned during a drain, and queues
+// with a record with a Lifetime.
 func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late []*Record, again time.Duration) {
 	for r := l.peek(); r != nil; r = l.peek() {
 		if again = due(r); now < again {
@@ -179,7 +179,8 @@ func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late 
 	return late, again
 }
 
-// laterDue returns the deadline of the first packed record without its Lifetime. There must be one.
+// laterDue returns the deadline of the first packed record, without regard to a Lifetime. There must be a
+// packed record.
 func (l *lane) laterDue(due func(*Record) time.Duration) time.Duration {
 	return due(&Record{lane: l, born: l.later.born()})
 }

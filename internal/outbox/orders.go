@@ -52,7 +52,7 @@ func (o *Outbox) order(do func(Spool) (int, error)) (n int, err error) {
 }
 
 // Purge drops all records on disk, all records waiting for the disk, and the dead letters, of one topic, or
-// of all topics for "". It returns their numbers. It waits for the disk.
+// of all topics for "". The numbers are returned. Purge waits for the disk.
 func (o *Outbox) Purge(topic string) (records, dead int, err error) {
 	records, err = o.order(func(Spool) (n int, err error) {
 		var gone []outcome
@@ -141,7 +141,7 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 }
 
 // Retry requeues the dead letters and ends every wait before a retry, of one topic, or of all topics for "".
-// It returns the numbers of dead letters and of waiting topics. It waits for the disk.
+// The numbers of dead letters and of waiting topics are returned. Retry waits for the disk.
 func (o *Outbox) Retry(topic string) (dead, topics int, err error) {
 	dead, err = o.order(func(spool Spool) (int, error) {
 		if err := o.cannotWrite(); err != nil { // the letters are safer on disk

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// A record that expires inside the client is the first of the records that go to disk because of it.
+// A record expired inside the client is the first record on disk, before the records that follow because of
+// the expiry.
 func TestTheLateRecordComesFirstOnDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual

@@ -24,16 +24,15 @@ type Settings struct {
 	MaxAge       time.Duration // limit of a record's time on disk; 0 = no limit
 }
 
-// Gate gets each record once, as soon as the stage is no longer responsible: the record is on disk or has its
+// Gate gets each record once, as soon as the stage is no longer responsible: the record is on disk or has an
 // outcome. Release is called from any goroutine, before the record's Report, and must not block. The record
-// is reused after Release, and after its Report: no access is allowed then.
+// is reused after Release and Report: no access is allowed then.
 type Gate interface {
 	Release(r *Record)
 }
 
-// Observer gets dropped records, for the log. It is called from any goroutine, without locks held, and must
-// not block. err is the client's last error, or nil. Records without a topic are dead letters of earlier
-// runs.
+// Observer gets dropped records, for the log. Calls come from any goroutine, without locks held, and must not
+// block. err is the client's last error, or nil. Records without a topic are dead letters of earlier runs.
 type Observer interface {
 	Dropped(topic, reason string, records int, err error)
 
@@ -47,8 +46,8 @@ type Observer interface {
 	Panicked(recovered any)
 }
 
-// Outbox is the only path of a connection's records to the brokers. Create it with New; all methods are safe
-// for concurrent use.
+// Outbox is the only path of a connection's records to the brokers. Create an Outbox with New; all methods
+// are safe for concurrent use.
 type Outbox struct {
 	gate     Gate
 	observer Observer
@@ -86,7 +85,8 @@ type Outbox struct {
 	relief  *time.Timer   // makes another goroutine the feeder when Send takes too long
 }
 
-// swap is a change of client: the new client takes over from an empty old one, or at the latest at deadline.
+// swap is a change of client: the new client takes over from an empty old client, or at the latest at
+// deadline.
 type swap struct {
 	transport Transport
 	settings  Settings
@@ -105,9 +105,9 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 	return o
 }
 
-// Accept takes responsibility for records, in their order. It keeps a copy: the caller owns the slice and all
-// its bytes after the return. It sends the records at once if possible, so it blocks as long as the client's
-// Send, but never on the disk. Records after Close are dropped and counted like those given up by Close.
+// Accept takes responsibility for records, in their order, and keeps a copy: the caller owns the slice and
+// all bytes after the return. Records are sent at once if possible, so Accept blocks as long as the client's
+// Send, but never on the disk. Records after Close are dropped and counted like records given up by Close.
 func (o *Outbox) Accept(records []Record) { o.AcceptStaying(records, nil) }
 
 // AcceptStaying is Accept for records with keys, values and states inside memory, unchanged until the Gate's
@@ -157,10 +157,10 @@ func (o *Outbox) enter(records []Record, memory []byte, count bool) (gone []outc
 	return gone
 }
 
-// Swap changes to another client and other settings without loss or reordering: the present client gets no
-// more records and up to patience to return its records; then it is closed, and the new client sends the
-// rest. Swap returns at once. A later Swap replaces a waiting one and closes its transport; the present
-// client's patience does not start again.
+// Swap changes to another client and other settings without loss or reordering. The present client gets no
+// more records and up to patience to return records. Then this client is closed, and the new client sends the
+// rest. Swap returns at once. A later Swap replaces a waiting Swap and closes the waiting transport; the
+// present client's patience does not start again.
 func (o *Outbox) Swap(transport Transport, settings Settings, patience time.Duration) {
 	o.mtx.Lock()
 	present, replaced, ended := o.transport, o.next, o.closing
@@ -213,8 +213,8 @@ func (o *Outbox) CloseWithin(limit time.Duration) {
 	o.Close()
 }
 
-// Close closes the client, writes durable records to disk, drops the rest and ends the feeder. After its
-// return every record has its outcome or is on disk, and no callback follows.
+// Close closes the client, writes durable records to disk, drops the rest and ends the feeder. After the
+// return every record has an outcome or is on disk, and no callback follows.
 func (o *Outbox) Close() {
 	o.mtx.Lock()
 	o.closing = true

@@ -11,18 +11,18 @@ import (
 )
 
 // pack has untouched records, in the order of acceptance, written into blocks of bytes. A million records
-// waiting for a broker weigh little more than their keys and values. The garbage collector finds no pointers
-// in a block, so its work is the same with a million records as without. Parts of a record that are no bytes
-// are beside its block.
+// waiting for a broker weigh little more than the keys and values. The garbage collector finds no pointers in
+// a block, so a cycle costs the same with a million records as without. Other parts of a record are beside
+// the block.
 //
-// An unpacked record refers to its block's bytes. spare describes the reuse of both.
+// An unpacked record refers to the block's bytes. spare describes the reuse of both.
 //
 // Records with bytes in shared memory may be kept as references while many wait, see reference.go.
 //
 // Layout of a record: flags; the difference to the previous record's acceptance on the wall clock, ns, and on
-// the outbox's clock, ns; for a boxed record nothing more. Then its charge, the lengths of key and value,
-// with headers their number and the lengths of each name and value, the latter plus one, 0 = null. Then the
-// bytes: key, value, and each header's name and value. Numbers are varints.
+// the outbox's clock, ns; for a boxed record nothing more. Then the charge, the lengths of key and value,
+// with headers the number of headers and the lengths of each name and value, the latter plus one, 0 = null.
+// Then the bytes: key, value, and each header's name and value. Numbers are varints.
 type pack struct {
 	blocks []block // the oldest first
 	n      int     // records
@@ -55,7 +55,7 @@ type clocks struct {
 	born     time.Duration
 }
 
-// extra is the part of a record that is no bytes.
+// extra has the parts of a record other than bytes.
 type extra struct {
 	report func(*Record, error)
 	opaque uint64
@@ -82,7 +82,7 @@ const (
 	packHeaderNumbers = 3
 )
 
-// add appends a record. The record and its bytes are copied, except bytes that stay in memory, which may be
+// add appends a record. The record and its bytes are copied, except bytes staying in memory, which may be
 // nil: see AcceptStaying. following are probable next records, for an estimate of the space.
 func (p *pack) add(r *Record, topic string, following []Record, memory []byte) {
 	box := r.Lifetime > 0 || r.released || !time.Unix(0, r.Accepted.UnixNano()).Equal(r.Accepted)
@@ -167,8 +167,8 @@ func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
 	p.blocks = append(p.blocks, block{bytes: from.bytes[:0], room: from, extras: from.extras[:0], states: from.states[:0]})
 }
 
-// blocksFlowing is the largest number of blocks in a pack whose records will be sent soon: large records then
-// share blocks, even if more than an eighth is wasted, and no record is a reference. Tests change it.
+// blocksFlowing is the largest number of blocks in a pack that will be sent soon: large records then share
+// blocks, even with more than an eighth wasted, and no record is a reference. Tests change the variable.
 var blocksFlowing = 16
 
 // packed is how long the record is in a block behind one of these times.

@@ -9,14 +9,14 @@ import (
 	"unsafe"
 )
 
-// references are records at the end of a pack whose bytes stay in shared memory during the wait, so an outage
+// references are records at the end of a pack with bytes in shared memory during the wait, so an outage
 // stores each record once. A record is copied into the block at its turn, because another process can change
-// shared memory. Its frame is released at its outcome, or once the record is on disk.
+// shared memory. The frame is released at the record's outcome, or once the record is on disk.
 //
 // A reference is some fifteen bytes of numbers, as varints: flags as in pack.go; the difference to the
-// previous record's acceptance, ns; a correction for the outbox's clock, ns; its charge; the place of its
+// previous record's acceptance, ns; a correction for the outbox's clock, ns; the charge; the place of the
 // frame's state, relative to the previous state. Then, for key, value and each header, the place relative to
-// the state and the length; a header has the number of its name first, and its length plus one, 0 = null.
+// the state and the length; a header has the number of the name first, and the length plus one, 0 = null.
 type references struct {
 	memory  []byte
 	numbers []byte
@@ -205,8 +205,8 @@ func (f *references) record(headers []Header) (Record, []Header) {
 	return r, headers
 }
 
-// unfold copies the next records of a block's references into the block, whose bytes have been read: as many
-// as a room has space for, and at least one.
+// unfold copies the next records of a block's references into the block, after all its bytes were read: as
+// many as a room has space for, and at least one.
 func (p *pack) unfold(b *block) {
 	p.dropBytes(b)
 	f := b.references

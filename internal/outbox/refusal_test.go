@@ -33,8 +33,8 @@ func (h *refusals) Dropped(topic, reason string, records int, err error) {
 	h.lines = append(h.lines, fmt.Sprint(topic, " ", reason, " ", records, " ", err))
 }
 
-// TestOutbox_Refusal_EndsOwnLifetimesOnly checks that a refused topic keeps its records until their deadline,
-// reported with the broker's reason, and that a record with its own Lifetime ends with the refusal.
+// TestOutbox_Refusal_EndsOwnLifetimesOnly checks that a refused topic keeps records until their deadline,
+// reported with the broker's reason. A record with a Lifetime ends with the refusal.
 func TestOutbox_Refusal_EndsOwnLifetimesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var refuse atomic.Bool

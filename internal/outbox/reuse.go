@@ -9,14 +9,15 @@ import (
 // million records of 300 bytes cost half a second of zeroing, page faults and collections.
 //
 // A chunk has the records unpacked from one pack, a room the bytes of one block. A chunk goes back once no
-// reader of any of its records is left. Its holds are
+// record has a reader left. The chunk's holds are
 //
-//   - one for each record, until its outcome was reported to the gate and the receiver of its report,
-//   - another while the record is in its lane's write, or being written, until the gate's notice of that,
-//   - one for each Send with any of the records, until its return.
+//   - one for each record, until the gate and the receiver of the report have the outcome,
+//   - another while the record is in the lane's write, or being written, until the gate's notice of the
+//     write,
+//   - one for each Send with any of the records, until the return.
 //
-// A room goes back once its pack is done with it and each chunk with a record in it has gone back. A record
-// that is dead-lettered, retried or spilled never releases its hold, so its chunk is garbage-collected
+// A room goes back after the pack is done with the room and each chunk with a record there has gone back. A
+// record that is dead-lettered, retried or spilled never releases its hold, so the chunk is garbage-collected
 // instead of reused. An unforeseen path thus costs memory and no record.
 //
 // The outbox's mutex guards everything.

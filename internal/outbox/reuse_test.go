@@ -64,8 +64,8 @@ func (k *looker) Send(records []*Record, _ time.Time, done func(*Record, error))
 	k.look("send", records...)
 }
 
-// TestNothingGoesBackWhileSomebodyLooksAtIt checks that a record is intact for the gate, for its report, and
-// for the client's Send until their return, also for an acknowledgement during its write to disk.
+// TestNothingGoesBackWhileSomebodyLooksAtIt checks that a record is intact for the gate, for the report, and
+// for the client's Send until all have returned, also with an acknowledgement during the write to disk.
 func TestNothingGoesBackWhileSomebodyLooksAtIt(t *testing.T) {
 	for _, row := range []struct {
 		name           string

@@ -10,9 +10,10 @@ import (
 // Spool stores a connection's records on disk: a log for each topic, with a position for every record, and
 // the dead letters. Positions of a log count from 1, without a gap, and are never reused.
 //
-// internal/spool implements it, the tests of this package with a fake. Calls may wait for the disk. They come
-// from one goroutine at a time, without the outbox's lock; Usage and Configure from any. After the return of
-// a call, the content survives the end of the process; the spool decides when it survives a power cut.
+// internal/spool implements Spool, the tests of this package with a fake. Calls may wait for the disk. One
+// goroutine at a time makes calls, without the outbox's lock; Usage and Configure are for any goroutine.
+// After the return of a call, the content survives the end of the process; the spool decides when the content
+// survives a power cut.
 type Spool interface {
 	// Logs returns the spool's logs at its opening, by topic, without empty logs.
 	Logs() []SpoolLog
@@ -30,22 +31,22 @@ type Spool interface {
 	// Positions are parallel to records.
 	Read(topic string, from uint64, max, maxBytes int) (records []*Record, positions []uint64, next uint64, err error)
 
-	// Settle notes that every record before this position has had its outcome: its space is freed some time
-	// later, and it is not sent again after the end of the process. With the log's next position the log is
-	// empty.
+	// Settle notes that every record before this position has an outcome: the space is freed some time later,
+	// and these records are not sent again after the end of the process. With the log's next position the log
+	// is empty.
 	Settle(topic string, before uint64) error
 
-	// Bury writes dead letters, and returns their number: all letters, or after an error the first ones. Dead
-	// letters do not count against Append's limit, but have their own: without space the oldest letters are
-	// dropped, see DeadLog.
+	// Bury writes dead letters, and returns the number written: all letters, or after an error the first
+	// letters. Dead letters do not count against Append's limit, but have another: without space the oldest
+	// letters are dropped, see DeadLog.
 	Bury(letters []DeadLetter) (written int, err error)
 
 	// DeadLog returns the positions of the present dead letters, in a log of their own, without a topic.
 	DeadLog() SpoolLog
 
-	// Exhume returns the oldest dead letters, at most max, with their positions and reasons, and next, the
-	// position behind the last examined letter: missing letters before it are damaged. forget removes all of
-	// these from the spool. Without any it returns none, and the first position as next.
+	// Exhume returns the oldest dead letters, at most max, with positions and reasons, and next, the position
+	// behind the last examined letter: missing letters before next are damaged. forget removes all of these
+	// from the spool. Without letters next is the first position.
 	Exhume(max int) (letters []DeadLetter, next uint64, forget func() error, err error)
 
 	// DropOldest drops the oldest piece of the largest log, for space: every record of the topic before the

@@ -1,9 +1,8 @@
 package outbox
 
 // acknowledger is an optional interface of a Transport that reports jointly acknowledged records of one topic
-// by a single call of acknowledge, instead of their done. The call must not include a record whose Send has
-// another outbox's done. acknowledge does not block and does not keep the slice. The records are reused as
-// after done.
+// by a single call of acknowledge, instead of done. The call must not include a record from another outbox's
+// Send. acknowledge does not block and does not keep the slice. The records are reused as after done.
 type acknowledger interface {
 	AcknowledgeBy(acknowledge func(records []*Record))
 }
