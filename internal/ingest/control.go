@@ -102,8 +102,8 @@ func MemoryLimit(frames, charge int64) int64 {
 	return min(frames, math.MaxInt32) | min(max(charge>>10, 1), math.MaxInt32)<<32
 }
 
-// Finish counts frames in state frame.Done, and their charge. Both are free for the stage's limits after
-// that.
+// Finish counts frames in state frame.Done, and their charge. Both no longer count against the stage's
+// limits.
 func (g *Gate) Finish(frames, charge int64) {
 	g.DoneCharge.Add(charge)
 	g.DoneFrames.Add(frames)

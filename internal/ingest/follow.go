@@ -30,7 +30,7 @@ const (
 	followLate   = 2500 * time.Microsecond
 )
 
-// follower is what the Door knows of the traffic of one gate.
+// follower is the Door's knowledge of the traffic of one gate.
 type follower struct {
 	id      uint64
 	gate    *Gate
@@ -133,7 +133,7 @@ func (f *follower) put(at uint64, now time.Duration) time.Duration {
 	}
 	accepted := int64(binary.NativeEndian.Uint64(f.memory[at+frame.HeaderSize:]))
 	age := time.Duration(time.Now().UnixNano() - accepted)
-	return now - min(max(age, 0), now) // somebody may have set the clock
+	return now - min(max(age, 0), now) // the clock may have been set
 }
 
 // lookAll looks at the followed slabs for which it is time.

@@ -57,7 +57,7 @@ type Range struct {
 }
 
 // State returns the state of the frame at byte at of Frames. The engine stores frame.Done there once the
-// record is on disk, has its outcome, or does not exist. It is called once for each frame.
+// record is on disk, has an outcome, or does not exist. The engine calls State once for each frame.
 func (r *Range) State(at int) *atomic.Uint32 {
 	if r.States != nil {
 		return r.States(at)

@@ -244,8 +244,7 @@ func rounds(n int) int {
 }
 
 // TestEngineKilled_EveryFrameDeliveredInOrder kills engines at random moments under the full load of four
-// threads. It verifies that every accepted frame is delivered, and that the frames of a thread keep their
-// order.
+// threads. Every accepted frame must be delivered, and the frames of a thread in order.
 func TestEngineKilled_EveryFrameDeliveredInOrder(t *testing.T) {
 	// With an interval, us, engines follow the slabs before they are killed.
 	for _, interval := range []int{0, 300} {
@@ -300,8 +299,8 @@ func (w *writing) settled(log string) {
 	}
 }
 
-// TestWriterKilled_EngineFindsEveryFrame kills the writer at a random moment, also while a new engine takes over. It verifies
-// that the engine finds every accepted frame, in order.
+// TestWriterKilled_EngineFindsEveryFrame kills the writer at a random moment, also while a new engine takes
+// over. The engine must find every accepted frame, in order.
 func TestWriterKilled_EngineFindsEveryFrame(t *testing.T) {
 	for _, durable := range []bool{false, true} {
 		t.Run(fmt.Sprint("durable=", durable), func(t *testing.T) {

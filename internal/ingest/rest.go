@@ -22,7 +22,7 @@ func (d *Door) Rest() []*frame.Slab {
 		return nil
 	}
 	d.drain()
-	// The caller takes the rest of each slab: a look at a followed one would take the same frames again.
+	// The caller takes the rest of each slab: a look at a followed slab would take the same frames again.
 	for _, f := range d.followers {
 		d.leave(f)
 	}

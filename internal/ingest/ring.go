@@ -100,7 +100,7 @@ func passes(err error) bool {
 // stallPace is the interval between two attempts to use a range: short beside the time in which a queue fills.
 const stallPace = 100 * time.Millisecond
 
-// stall leaves the next range and all later ones in the ring, in their order, and tries again soon. Caller must
+// stall leaves the next range and all later ranges in the ring, in order, and tries again soon. Caller must
 // hold the mutex.
 func (d *Door) stall(err error) {
 	d.stalled = true

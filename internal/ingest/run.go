@@ -133,8 +133,8 @@ func (r *Run) create() error {
 	return nil
 }
 
-// openPrivate opens a folder that must belong to this user and be closed to all others. errors.Is(err,
-// fs.ErrNotExist): the folder is missing.
+// openPrivate opens a folder owned by this user and closed to all others. errors.Is(err, fs.ErrNotExist): the
+// folder is missing.
 func openPrivate(path string) (*rooted.Dir, error) {
 	dir, err := rooted.OpenOwn(path)
 	if err != nil {
@@ -175,8 +175,8 @@ func (r *Run) Removed() bool {
 	return syscall.Fstat(int(r.lock.Fd()), &status) == nil && status.Nlink == 0
 }
 
-// Close ends the run. It removes the folder unless the folder has unfinished frames, which it counts, or an
-// unreadable file, which is an error. Otherwise the folder is left to the next run.
+// Close ends the run. The folder is removed unless some frames are unfinished (their number is returned), or
+// a file is unreadable (an error). Otherwise the folder is left to the next run.
 func (r *Run) Close() (waiting int, err error) {
 	defer r.release()
 	dir, err := openPrivate(r.folder())
@@ -228,8 +228,8 @@ func (p *place) forget() {
 	_ = notes.Remove(p.name)
 }
 
-// openNotes opens the folder of notes, and creates it if create is set. It never creates the spool directory
-// itself.
+// openNotes opens the folder of notes, and creates a missing folder if create is set. The spool directory
+// itself is never created.
 func openNotes(spool string, create bool) (*rooted.Dir, error) {
 	kafka := filepath.Join(spool, filepath.Dir(notesDir))
 	if create {
@@ -258,8 +258,7 @@ func openNotes(spool string, create bool) (*rooted.Dir, error) {
 // remove removes the folder and its note, and an earlier version's common folder with the last run.
 func (p *place) remove() error {
 	err := p.parent.RemoveAll(p.name)
-	// A process in search of leftovers may put its lock into a folder without ours; it removes the folder
-	// too.
+	// A process in search of leftovers may put a lock into a folder without ours, and removes the folder too.
 	for range tries {
 		if !errors.Is(err, syscall.ENOTEMPTY) {
 			break

@@ -79,8 +79,7 @@ func empty(t *testing.T, base string) {
 	}
 }
 
-// TestARunThatEndsLeavesWhatItCannotRead checks that a run leaves unreadable files: the next version may be
-// able to read them.
+// TestARunThatEndsLeavesWhatItCannotRead checks that a run leaves unreadable files for the next version.
 func TestARunThatEndsLeavesWhatItCannotRead(t *testing.T) {
 	base := t.TempDir()
 	r, err := NewRun(base, "/spool")

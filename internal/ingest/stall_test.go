@@ -10,7 +10,7 @@ import (
 )
 
 // TestDoor_NoDescriptorLeft_RangesWaitInOrder verifies records that arrive while this process can open no
-// file. Their range was dropped for good, so nothing delivered the records before the next engine.
+// file. Their range was dropped, so the records arrived only with the next engine.
 func TestDoor_NoDescriptorLeft_RangesWaitInOrder(t *testing.T) {
 	folder := privateFolder(t)
 	m, c := newModule(t), newCollector(t)

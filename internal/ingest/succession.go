@@ -9,9 +9,9 @@ import (
 )
 
 // Succession is a lock of an engine after the death of its Asterisk, until the last records are sent or on
-// disk. The engine of the next Asterisk waits for the lock, so none of its records overtakes the old records.
-// The lock is on the folder of notes, so it works between engines with the same spool directory. It ends with
-// its process.
+// disk. The engine of the next Asterisk waits for the lock, so no new record overtakes the old records. The
+// lock is on the folder of notes, so engines with the same spool directory exclude each other. The kernel
+// releases the lock at the process's end.
 type Succession struct{ folder atomic.Pointer[os.File] } // nil = not held
 
 const (
