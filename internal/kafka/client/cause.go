@@ -183,8 +183,8 @@ func tlsAlert(err error) (string, bool) {
 	return "", false
 }
 
-// refusedCertificate explains the refusal of the client's certificate by a broker that has asked for it. Java
-// calls almost every cause "bad" or "unknown", depending on its version. alert may be empty.
+// refusedCertificate explains a broker's refusal of a requested client certificate. Java calls almost every
+// cause "bad" or "unknown", depending on the version. alert may be empty.
 func (s *setup) refusedCertificate(alert string) Sentence {
 	switch {
 	case !s.certificate:

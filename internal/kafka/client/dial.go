@@ -90,8 +90,8 @@ func (d *Dialer) LimitBackoff(longest time.Duration) {
 // Backoff returns the wait for the next attempt at a broker after that many consecutive failures.
 func (d *Dialer) Backoff(failures int) time.Duration { return d.reconnect.wait(failures) }
 
-// Dial connects to addr, host:port, at its turn. Every failure is a *net.OpError of Op "dial". kgo takes this
-// type for an unreachable broker, so its records wait; any other type is an answer, so its records fail.
+// Dial connects to addr, host:port, in turn. Every failure is a *net.OpError of Op "dial". kgo takes this
+// type for an unreachable broker, so records wait; any other type is an answer, so records fail.
 func (d *Dialer) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := d.dial(ctx, network, addr, func(conn net.Conn) net.Conn { return conn })
 	if err != nil {

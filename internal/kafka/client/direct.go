@@ -42,8 +42,8 @@ func direct(conn net.Conn) net.Conn {
 	return c
 }
 
-// do makes one system call with the remaining bytes. It reports whether the transfer is over, as opposed to a
-// socket in wait.
+// do makes one system call with the remaining bytes, and reports whether the transfer is over, as opposed to
+// a socket in wait.
 func (t *transfer) do(call, fd uintptr) bool {
 	for {
 		rest := t.p[t.n:]

@@ -72,9 +72,9 @@ func IsVerdict(err error, on Subject) bool {
 	return known && found == on
 }
 
-// UnknownTopic reports whether a record came back because its topic is unknown to the brokers. The client has
-// then asked for the topic for unknownTopicTime, including its creation where the brokers allow that. The
-// outbox decides about further attempts.
+// UnknownTopic reports whether a record came back because the topic is unknown to the brokers. The client has
+// then asked for the topic for unknownTopicTime, including the creation where allowed. The outbox decides
+// about further attempts.
 func UnknownTopic(err error) bool {
 	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
 }

@@ -32,8 +32,8 @@ const (
 	asking                  // a request and its answer
 )
 
-// Hooks watch one client's connections for its status and the log. kgo calls them from many goroutines and
-// expects quick returns: at most they lock the status and write a line.
+// Hooks watch one client's connections for the status and the log. kgo calls hooks from many goroutines and
+// expects quick returns: at most a hook locks the status and writes a line.
 type Hooks struct {
 	name    string // the connection
 	facts   Facts
@@ -244,7 +244,7 @@ func (h *Hooks) SetLastError(text string) {
 	h.status.failed++
 }
 
-// Report books an answer of the brokers that keeps records waiting, and logs it, the first of its cause at
+// Report books an answer of the brokers that keeps records waiting, and logs the first answer of a cause at
 // once. about is the subject, repeated by Recovered at the end of the trouble.
 func (h *Hooks) Report(about string, err error) {
 	if h.closing.Load() || Expected(err) {
@@ -267,8 +267,8 @@ func (h *Hooks) Report(about string, err error) {
 	host.Logf(h.log, level, "connection %s: %s; %s%s", h.name, text, h.purpose, inAttempts(suppressed))
 }
 
-// ReportUnsent books a request that failed inside the library, before its writing or after its answer, and
-// logs it. No other hook gets such a failure. It reports whether err is one.
+// ReportUnsent books a request that failed inside the library, before the write or after the answer, and logs
+// the failure. No other hook gets such a failure. The result reports whether err is such a failure.
 func (h *Hooks) ReportUnsent(about string, err error) bool {
 	if err == nil || Expected(err) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), ConnectionDied) || h.saw(err) {
 		return false
@@ -284,7 +284,7 @@ func (h *Hooks) ReportUnsent(about string, err error) bool {
 // client.
 const ConnectionDied = "the broker connection has died and the request will be retried on a new connection"
 
-// AskingForTopics is the subject of a metadata request that fails before its writing.
+// AskingForTopics is the subject of a metadata request that fails before the write.
 const AskingForTopics = "asking for topics"
 
 // unknownBroker is the text of the client's unexported error for a broker outside the cluster. A request for
@@ -360,8 +360,9 @@ func (h *Hooks) SetCluster(answer *kmsg.MetadataResponse) {
 	}
 }
 
-// works books that a broker reached the stage, and logs the broker's return after a logged absence. After a
-// failure to answer one kind of request, the return is an answer of that kind, or accepted records.
+// works books that a broker reached the stage, and logs the return of the broker after a logged absence.
+// After a failure to answer one kind of request, the return is an answer of the same kind, or accepted
+// records.
 func (h *Hooks) works(addr string, node int32, in stage, request kmsg.Key) {
 	now := h.now()
 	if in == asking {

@@ -72,7 +72,7 @@ func TestCluster_AfterAnOutage_OtherAddressesAreNotNeeded(t *testing.T) {
 	}
 }
 
-// TestStatus_ClosedWithoutAFailure_IsIdle checks that the end of an idle connection is no failure, and that a
+// TestStatus_ClosedWithoutAFailure_IsIdle checks that the end of an idle connection is no failure, and a
 // failed connection is not idle.
 func TestStatus_ClosedWithoutAFailure_IsIdle(t *testing.T) {
 	w := watch(t)
@@ -132,7 +132,7 @@ func TestLasting_TroubleGone_IsLoggedOnce(t *testing.T) {
 }
 
 // TestFollow_TroubleOfTheClientBefore_IsLoggedWhenGone guards the log line about a corrected password in
-// kafka.conf: one client logs the failure, and its successor succeeds.
+// kafka.conf: one client logs the failure, and the next client succeeds.
 func TestFollow_TroubleOfTheClientBefore_IsLoggedWhenGone(t *testing.T) {
 	follower := func(t *testing.T) *watched {
 		before, w := watch(t), watch(t)

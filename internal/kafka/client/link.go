@@ -21,12 +21,12 @@ const InlineBytes = 32 << 10
 // combinedBytes is the limit of requests in one write.
 const combinedBytes = 256 << 10
 
-// Request is one request on a Link. The link calls its methods without a lock, one at a time.
+// Request is one request on a Link. The link calls all methods without a lock, one at a time.
 type Request interface {
 	// Size returns an upper bound of the request's length, bytes.
 	Size() int
-	// Append appends the request to buf, with its length and header, right before the write. An error ends
-	// the request unwritten.
+	// Append appends the request to buf, with length and header, right before the write. An error ends the
+	// request unwritten.
 	Append(buf []byte, version int16, correlation int32) ([]byte, error)
 	// Unwritten reports that nothing of an appended request was written. The request is appended again, or
 	// ends.
@@ -77,8 +77,8 @@ func (s *Links) SetCluster(id *string) { s.cluster.Store(id) }
 func (s *Links) Wait() { s.running.Wait() }
 
 // Link carries requests to one broker, over one connection at a time. A queued request starts a connection;
-// one goroutine reads it until its end. Requests and answers have the order of the Queue calls. The methods
-// are safe for concurrent use.
+// one goroutine reads from the start to the end of the connection. Requests and answers have the order of the
+// Queue calls. The methods are safe for concurrent use.
 type Link struct {
 	all  *Links
 	node int32
@@ -191,8 +191,8 @@ func (l *Link) Queue(r Request) {
 	l.queue = append(l.queue, entry{Request: r})
 }
 
-// Flush writes the queued requests. It writes short ones itself on a connection without unanswered requests,
-// because such a write cannot block; goroutines write the rest. The caller must not hold a lock needed by
+// Flush writes the queued requests: short requests inline on a connection without unanswered requests,
+// because such a write cannot block, and the rest on goroutines. The caller must not hold a lock needed by
 // Request's methods.
 func (l *Link) Flush() {
 	l.mtx.Lock()
@@ -337,8 +337,8 @@ func (l *Link) fail(c *linkConn, err error) {
 	}
 }
 
-// split divides the unanswered requests into those possibly at the broker and the unwritten ones. Caller must
-// hold the link's mtx.
+// split divides the unanswered requests into possibly received and unwritten requests. Caller must hold the
+// link's mtx.
 func (c *linkConn) split() (lost, back []entry) {
 	for i := range c.pending {
 		if c.pending[i].number >= c.unwritten {

@@ -22,8 +22,8 @@ const (
 	softwareVersion = "unknown"
 )
 
-// maxResets is the limit of consecutive connections reset by ApiVersions; the next one asks for the oldest
-// version. Azure Event Hubs resets on an unknown version.
+// maxResets is the limit of consecutive connections reset by ApiVersions; the next connection asks for the
+// oldest version. Azure Event Hubs resets on an unknown version.
 const maxResets = 2
 
 // connect opens a connection ready for requests. errMoved: the broker's address has changed meanwhile.
@@ -294,7 +294,7 @@ func (l *Link) authenticate(c *linkConn, wrapped bool) (began time.Time, lifetim
 		switch {
 		case wrapped:
 			challenge, lifetime, err = l.authenticateBy(c, message)
-		case done: // the last one has no answer
+		case done: // the last message has no answer
 			_, err = c.Write(framed(message))
 		default:
 			challenge, err = l.converse(c, framed(message))

@@ -11,8 +11,8 @@ import (
 // retainedBytes is the limit of a buffer kept for the next requests.
 const retainedBytes = 2 << 20
 
-// write writes the queue to the connection; the caller has set writing. inline ends it before a write that
-// may block.
+// write writes the queue to the connection; the caller has set writing. inline ends the call before a write
+// that may block.
 func (l *Link) write(c *linkConn, inline bool) {
 	for {
 		err := guarded(l.all.hooks.log, "writing to a broker", func() error { return l.writeSome(c) })
@@ -109,7 +109,8 @@ func (l *Link) append(c *linkConn, requests []entry) (sent []entry) {
 // correlation is the number of a request in its header.
 func correlation(number int64) int32 { return int32(number & math.MaxInt32) }
 
-// begin books requests before their answers can come. It reports whether the connection still takes them.
+// begin books requests before their answers can come, and reports whether the connection still accepts
+// requests.
 func (l *Link) begin(c *linkConn, sent []entry) bool {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()

@@ -12,10 +12,10 @@ import (
 
 var _ kgo.HookBrokerConnect = (*Dialer)(nil)
 
-// reconnect applies reconnect_backoff_ms and reconnect_backoff_max_ms to each broker of one client, as
-// librdkafka does: after a failed attempt the next one, for any request, waits. The client library has no
-// such wait. It dials for every request without a connection, several times after an immediate close, and
-// waits only before it repeats a request.
+// reconnect applies reconnect_backoff_ms and reconnect_backoff_max_ms to each broker of one client, like
+// librdkafka: after a failed attempt the next attempt, for any request, waits. The client library has no such
+// wait: every request without a connection dials, several times after an immediate close. Only the repetition
+// of a request waits.
 //
 // An attempt has failed without a connection, or after a connection's end before the broker was ready for
 // requests. A ready broker is a success.

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestReconnectTurns holds that attempts to reach a broker that failed come one by one, however many ask, that another
-// broker waits for none of them, and that all go on at once when it works.
+// TestReconnectTurns checks attempts after a failure: one at a time per broker, for any number of callers.
+// Another broker never waits, and all callers continue at once after a success.
 func TestReconnectTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReconnect(func(failures int) time.Duration { return time.Duration(failures) * time.Second })
@@ -51,7 +51,7 @@ func TestReconnectTurns(t *testing.T) {
 	})
 }
 
-// TestReconnectGivenUp holds that an attempt that waits for its turn ends with its context.
+// TestReconnectGivenUp checks that an attempt waiting for a turn ends with the context.
 func TestReconnectGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closing, closeAll := context.WithCancel(context.Background())
@@ -65,8 +65,8 @@ func TestReconnectGivenUp(t *testing.T) {
 	})
 }
 
-// TestReconnectForgets holds that brokers that come with a new address each time leave nothing behind for ever, and that
-// one which is asked for is remembered.
+// TestReconnectForgets checks that brokers with a new address each time leave no memory behind, and that a
+// broker in use is remembered.
 func TestReconnectForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReconnect(func(int) time.Duration { return time.Minute })

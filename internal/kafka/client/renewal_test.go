@@ -41,7 +41,7 @@ func TestRenewedFiles(t *testing.T) {
 	p := open(t, c, log, nil)
 	kafkatest.SendAll(t, p, kafkatest.Numbered("t", 0, 1)...)
 
-	// In the middle of a renewal: the new certificate exists, its key does not.
+	// In the middle of a renewal: the new certificate exists, the key does not.
 	renewed := second.Issue()
 	old, err := os.ReadFile(c.KeyFile)
 	if err != nil {

@@ -138,7 +138,7 @@ func TestResponseCheck_Bombs_AreRefused(t *testing.T) {
 		c.start(len(bomb.body), l, headerTags)
 		err := c.feed(bomb.body)
 		if strconv.IntSize == 32 && err != nil && strings.Contains(err.Error(), "claims 4294967295") {
-			continue // refused before it is known what the number counts
+			continue // refused before the number's purpose is known
 		}
 		if err == nil || !strings.Contains(err.Error(), bomb.want) {
 			t.Errorf("%s: %v, want %q", bomb.name, err, bomb.want)

@@ -46,8 +46,8 @@ type sentRequest struct {
 	raw     bool  // a token of a login without any header
 }
 
-// checkedConn checks a broker's responses at their arrival, before the client library decodes them. It also
-// reads the library's writes to know the next response: brokers answer the requests of a connection in order.
+// checkedConn checks a broker's responses on arrival, before the client library decodes them, and reads the
+// library's writes to know the next response: brokers answer the requests of a connection in order.
 type checkedConn struct {
 	net.Conn
 	addr     string

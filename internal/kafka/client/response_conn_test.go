@@ -12,8 +12,8 @@ import (
 	"reskafka/internal/config"
 )
 
-// TestCheckedConn_RefusedResponseBehindAnother_IsOfItsRequest checks that a sound response that arrives together with one that is
-// refused is passed on. Else the refusal would be reported of the wrong request, or of none.
+// TestCheckedConn_RefusedResponseBehindAnother_IsOfItsRequest checks that a sound response together with a
+// refused response is passed on. Otherwise the wrong request, or none, would get the refusal.
 func TestCheckedConn_RefusedResponseBehindAnother_IsOfItsRequest(t *testing.T) {
 	conn, broker := net.Pipe()
 	t.Cleanup(func() { conn.Close(); broker.Close() })

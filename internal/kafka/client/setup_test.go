@@ -35,8 +35,8 @@ func request(key kmsg.Key) []byte {
 	return frame(binary.BigEndian.AppendUint16(nil, uint16(key.Int16())))
 }
 
-// TestLoginIsOverheard checks that a broker's mechanisms are found at any split of its answer, that other
-// answers pass unchanged, and that later bytes are not read.
+// TestLoginIsOverheard checks that a broker's mechanisms are found at any split of the answer. Other answers
+// pass unchanged, and later bytes are not read.
 func TestLoginIsOverheard(t *testing.T) {
 	refusal := kmsg.NewPtrSASLHandshakeResponse()
 	refusal.ErrorCode, refusal.SupportedMechanisms = kerr.UnsupportedSaslMechanism.Code, []string{"SCRAM-SHA-512", "GSSAPI"}

@@ -13,8 +13,8 @@ import (
 	"reskafka/internal/metrics"
 )
 
-// Status is a client's knowledge of its brokers, for the console. The zero value is ready for use. A Status
-// serves one client. It is safe for concurrent use.
+// Status is a client's knowledge of all brokers, for the console. The zero value is ready for use. A Status
+// serves one client and is safe for concurrent use.
 type Status struct {
 	acknowledged atomic.Int64 // when a broker last acknowledged a record, ns since 1970; 0 = never
 	retried      atomic.Uint64

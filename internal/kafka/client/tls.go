@@ -65,7 +65,7 @@ func cipherSuites() []uint16 {
 	return all
 }
 
-// withoutPath removes the name of a file from an error whose message repeats the name.
+// withoutPath removes the name of a file from an error with the name repeated in the message.
 func withoutPath(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
