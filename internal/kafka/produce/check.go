@@ -8,8 +8,8 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// CheckProducer returns the error that NewProducer would return for connection c, without creating a client.
-// It reads the TLS files and touches no network.
+// CheckProducer returns NewProducer's error for connection c, without creating a client. CheckProducer reads
+// the TLS files and touches no network.
 func CheckProducer(c *config.Connection) error {
 	d, err := client.NewDialer(c, context.Background(), &client.Status{}, nil)
 	if err != nil {

@@ -93,7 +93,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestCloseWithoutClient checks that Close makes the calls itself if the client library does not return.
+// TestCloseWithoutClient checks that Close makes the calls alone if the client library does not return.
 func TestCloseWithoutClient(t *testing.T) {
 	p := open(t, kafkatest.Connection(kafkatest.RefusedAddress(t)), nil, nil, func(tune *tuning) { tune.closeWait = 0 })
 	o := kafkatest.ExpectOutcomes(t, 100)

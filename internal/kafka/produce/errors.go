@@ -24,8 +24,8 @@ type retriesSpent struct{ cause error }
 func (e *retriesSpent) Error() string { return e.cause.Error() }
 func (e *retriesSpent) Unwrap() error { return e.cause }
 
-// Permanent implements outbox.Transport: it reports whether no retry can help a record that failed with err,
-// and the reason in a word or two.
+// Permanent implements outbox.Transport: whether no retry can help a record after err, and the reason in a
+// word or two.
 func (p *Producer) Permanent(err error) (reason string, final bool) {
 	if err == nil {
 		return "", false

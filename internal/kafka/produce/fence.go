@@ -9,15 +9,15 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-// Identity is a producer id with its epoch and the cluster of its origin.
+// Identity is a producer id with an epoch and the cluster of origin.
 type Identity struct {
 	ID      int64
 	Epoch   int16
 	Cluster uint64 // a hash of the cluster's id; 0 = the cluster has none
 }
 
-// Identities stores the identity of a producer beyond the process. The producer calls the methods from its
-// goroutines; they must not block.
+// Identities stores the identity of a producer beyond the process. The producer calls the methods from
+// several goroutines; no method may block.
 type Identities interface {
 	// Last returns the stored identity of an ended process, false for none.
 	Last() (Identity, bool)
@@ -28,9 +28,9 @@ type Identities interface {
 // maxEpoch is the highest epoch in use. Brokers count epochs in 16 bits and reserve the highest ones.
 const maxEpoch = math.MaxInt16 - 2
 
-// RememberBy makes the producer continue the last identity of store with the next epoch, and store its own
+// RememberBy makes the producer continue the last identity of store with the next epoch, and store new
 // identities. Brokers then refuse late requests of the earlier process, in each partition with a batch from
-// this producer. It must be called before the first Send, and has no effect without idempotence.
+// this producer. Call RememberBy before the first Send. Without idempotence there is no effect.
 func (p *Producer) RememberBy(store Identities) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -40,8 +40,8 @@ func (p *Producer) RememberBy(store Identities) {
 	}
 }
 
-// successor returns the identity after the last one of an earlier process, or false without one or for
-// another cluster: the id may belong to another producer there.
+// successor returns the identity after the last identity of an earlier process, or false without an identity
+// or for another cluster: the id may belong to another producer there.
 func (p *Producer) successor() (identity, bool, error) {
 	p.mtx.Lock()
 	last := p.last
@@ -90,7 +90,7 @@ func (p *Producer) keep(i identity) {
 	}
 }
 
-// cluster asks the brokers for the id of their cluster and returns its hash, 0 for none.
+// cluster asks the brokers for the id of their cluster and returns a hash, 0 for none.
 func (p *Producer) cluster() (uint64, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	request.Topics = []kmsg.MetadataRequestTopic{} // none; nil would be all

@@ -58,8 +58,8 @@ func (s *identitiesSeen) watch(cluster *kfake.Cluster) {
 	})
 }
 
-// deliver produces one record with an idempotent producer and the store s, and returns the identity of its
-// batch and the number of stored identities at its arrival.
+// deliver produces one record with an idempotent producer and the store s, and returns the identity in the
+// batch and the number of stored identities at the arrival.
 func (s *storage) deliver(t *testing.T, cluster *kfake.Cluster) (sent Identity, kept int) {
 	t.Helper()
 	seen := &identitiesSeen{storage: s}
@@ -81,8 +81,8 @@ func (s *storage) deliver(t *testing.T, cluster *kfake.Cluster) (sent Identity, 
 }
 
 // TestProducer_Successor_NextEpoch verifies that brokers can refuse a dead engine's late requests: the next
-// engine has its producer id and a higher epoch, stored before the first batch, because no two processes may
-// use one epoch.
+// engine has the same producer id and a higher epoch, stored before the first batch, because no two processes
+// may use one epoch.
 func TestProducer_Successor_NextEpoch(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	var first storage

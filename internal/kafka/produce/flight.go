@@ -161,8 +161,9 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 	return ended
 }
 
-// unreachable notes a failed request to a broker. Its partitions may have another broker by now. A reachable
-// broker with repeated failures gets longer pauses; for unreachable ones the dialer does the same.
+// unreachable notes a failed request to a broker. Affected partitions may have another broker by now. A
+// reachable broker with repeated failures gets longer pauses; for unreachable brokers the dialer does the
+// same.
 func (p *Producer) unreachable(f *flight, err error) {
 	n := f.node
 	if n.resume.IsZero() && !client.EndedIdle(err) {
@@ -240,7 +241,7 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 	return p.refused(part, err)
 }
 
-// refused repeats a partition's first batch after a pause, unless its records have used up their retries.
+// refused repeats a partition's first batch after a pause, unless the records' retries are used up.
 func (p *Producer) refused(part *partition, err error) (ended []outcome) {
 	b := part.queue[0]
 	part.refused++

@@ -86,8 +86,8 @@ func (p *Producer) unidentified(err error, failures int) {
 	}
 }
 
-// number gives a batch its sequence numbers, if it has none. A repeated batch keeps its numbers, because the
-// broker recognizes the batch by them.
+// number sets a batch's missing sequence numbers. A repeated batch keeps the old numbers, because the broker
+// recognizes the batch by them.
 func (p *Producer) number(part *partition, b *recordBatch) {
 	if b.sequenced {
 		return
@@ -99,13 +99,13 @@ func (p *Producer) number(part *partition, b *recordBatch) {
 	part.next = following(part.next, len(b.records))
 }
 
-// following returns the sequence number that many records after another one.
+// following returns the sequence number records after number.
 func following(number int32, records int) int32 {
 	return int32((int64(number) + int64(records)) & math.MaxInt32)
 }
 
-// forgo ends the use of a batch's sequence numbers. If no broker can have the batch, the next one takes its
-// numbers; otherwise only a new identity excludes another batch under the same numbers.
+// forgo ends the use of a batch's sequence numbers. If no broker can have the batch, the next batch takes
+// over the numbers; otherwise only a new identity excludes another batch under the same numbers.
 func (p *Producer) forgo(part *partition, b *recordBatch) {
 	switch {
 	case !b.sequenced:

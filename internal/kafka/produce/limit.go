@@ -24,9 +24,9 @@ const (
 )
 
 // requestLimit is the producer's estimate of the longest produce request accepted by a broker. Some services
-// close the connection on a longer one without an answer, so the limit is learned: each close after a large
-// request halves the next request, and after a second close within closesApart the limit stays for the
-// producer's lifetime. The producer's mtx guards it.
+// close the connection on a longer request without an answer, so the limit is learned: each close after a
+// large request halves the next request, and after a second close within closesApart the limit stays for the
+// producer's lifetime. The producer's mtx guards all fields.
 type requestLimit struct {
 	bytes    int       // learned; 0 = request_max_bytes
 	taken    int       // length of the longest answered request

@@ -124,9 +124,9 @@ func (b *bench) request(f *flight, version int16) *kmsg.ProduceRequest {
 	return request
 }
 
-// TestProducer_BatchInDoubtOverLimit_KeepsSequence verifies that with idempotence a batch in doubt is
-// repeated unchanged while the limit is uncertain, and then in pieces with its sequence numbers: a broker
-// with the batch refuses the pieces. Neither the deadline nor a reload returns a piece possibly at a broker.
+// TestProducer_BatchInDoubtOverLimit_KeepsSequence verifies idempotence for a batch in doubt: repeated
+// unchanged while the limit is uncertain, and then in pieces with the same sequence numbers. A broker with
+// the batch refuses the pieces. Neither the deadline nor a reload returns a piece possibly at a broker.
 func TestProducer_BatchInDoubtOverLimit_KeepsSequence(t *testing.T) {
 	const many = 200
 	b := playing(t, true)
@@ -176,8 +176,8 @@ func (b *bench) expired(part *partition) []outcome {
 	return b.expire(part, b.now().Add(2*time.Hour))
 }
 
-// TestProducer_SplitWithoutDoubt_NumbersGoOn verifies that the pieces of a split batch have the sequence
-// numbers of the whole, one after the other.
+// TestProducer_SplitWithoutDoubt_NumbersGoOn verifies that the pieces of a split batch have the consecutive
+// sequence numbers of the whole.
 func TestProducer_SplitWithoutDoubt_NumbersGoOn(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]
@@ -233,8 +233,8 @@ func TestProducer_AnswersToLongBatchLost_NothingTwice(t *testing.T) {
 	}
 }
 
-// TestProducer_PiecesOutOfOrder_EndsWithNewProducerID verifies a broker that lost the producer's state and
-// refuses a batch both as a whole and in pieces: it gets the records after some attempts under another
+// TestProducer_PiecesOutOfOrder_EndsWithNewProducerID verifies a broker without the producer's state, which
+// refuses a batch both as a whole and in pieces: the records arrive after some attempts under another
 // producer id.
 func TestProducer_PiecesOutOfOrder_EndsWithNewProducerID(t *testing.T) {
 	const many = 200

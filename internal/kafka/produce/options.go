@@ -63,8 +63,8 @@ func acks(n int) kgo.Acks {
 }
 
 // codec converts librdkafka's compression_level to the scales of kgo's libraries. -1 is the codec's default,
-// except for zstd: there -1 is the fastest level. For call records it compresses about as well as libzstd's
-// default, with two thirds of the work of the level of that name.
+// except for zstd: there -1 is the fastest level. For call records this level compresses about as well as
+// libzstd's default, with two thirds of the work of the level of the same name.
 func codec(c *config.Connection) (kgo.CompressionCodecType, kgo.CompressionCodec) {
 	level := c.CompressionLevel
 	switch c.CompressionCodec {

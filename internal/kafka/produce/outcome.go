@@ -125,7 +125,7 @@ func (p *Producer) outcomeToSay(say func()) outcome {
 	return outcome{say: say}
 }
 
-// place puts a record into its partition's queue. ok = false: the record cannot enter now, and out is its
+// place puts a record into the partition's queue. ok = false: the record cannot enter now, and out is the
 // outcome.
 func (p *Producer) place(t *topic, a arrival) (out outcome, ok bool) {
 	if t.returning > 0 {
@@ -202,17 +202,17 @@ func (p *Producer) refuse(part *partition, err error) []outcome {
 	return []outcome{p.outcomeOf(part, p.take(part), client.AnswerTo(client.ToProduce, err))}
 }
 
-// split divides a batch refused as too large or because of one of its records: the broker's verdict is
-// certain only for a record alone. Each half is sent separately, until the refused record is found.
+// split divides a batch refused as too large or because of one record: the broker's verdict is certain only
+// for a record alone. Each half is sent separately, until the refused record is found.
 func (p *Producer) split(part *partition) {
 	p.cut(part, len(part.queue[0].records)/2, math.MaxInt)
 }
 
-// cut splits the first batch of a partition's queue: after that many records, and in pieces of at most `most`
+// cut splits the first batch of a partition's queue: after records records, and in pieces of at most `most`
 // bytes.
 //
 // The first piece keeps the sequence number of the whole. A broker with the whole batch refuses the piece as
-// out of order, because its last number differs, and does not append the piece once more. A broker without
+// out of order, because the last numbers differ, and does not append the piece once more. A broker without
 // the batch appends the piece. See rejoin.
 func (p *Producer) cut(part *partition, records, most int) {
 	whole := part.queue[0]
@@ -271,7 +271,7 @@ func (p *Producer) rejoin(part *partition) {
 }
 
 // handBack returns a partition's batches to the outbox for a further attempt, starting at `from`: the first
-// with err, the others with behind, so that none overtakes another.
+// with err, all others with behind, so no batch overtakes another.
 func (p *Producer) handBack(part *partition, from int, err, behind error) (ended []outcome) {
 	if from >= len(part.queue) {
 		return nil
@@ -309,7 +309,7 @@ func (p *Producer) returning(t *topic, ended []outcome) []outcome {
 	return ended
 }
 
-// handBackAll hands back a topic's records, except those in a request or possibly at a broker. The outbox
+// handBackAll hands back a topic's records, except records in a request or possibly at a broker. The outbox
 // sends no more of the topic before their outcome; a batch without a leader therefore repeats the request for
 // the topic's metadata.
 func (p *Producer) handBackAll(t *topic, err error) (ended []outcome) {
@@ -405,9 +405,9 @@ func (p *Producer) expire(part *partition, now time.Time) []outcome {
 }
 
 // free reports whether the first batch of a partition may be given up: no broker can have the batch, or a
-// duplicate is allowed. An unwritten request is recalled; its other batches go with another request after the
-// landing. Its connection continues to open: with deadlines of a second, a slower connection would otherwise
-// never open.
+// duplicate is allowed. An unwritten request is recalled; other batches of the request go with another
+// request after the landing. The connection continues to open: with deadlines of a second, a slower
+// connection would otherwise never open.
 func (p *Producer) free(part *partition) bool {
 	if p.idempotent && part.queue[0].doubtful {
 		return false

@@ -190,8 +190,8 @@ func (b *bench) moves() {
 	b.learn(b.topics["t"], told([16]byte{1}, 0, 0))
 }
 
-// TestProducer_ClosesEverything_NeverTests checks that a broker that closes the connection on each request,
-// including probes, costs no record.
+// TestProducer_ClosesEverything_NeverTests checks that a broker that closes on each request, including
+// probes, costs no record.
 func TestProducer_ClosesEverything_NeverTests(t *testing.T) {
 	b := playing(t, false)
 	b.topic(0)
@@ -208,7 +208,7 @@ func TestProducer_ClosesEverything_NeverTests(t *testing.T) {
 }
 
 // TestProducer_SuspectedRecord_HasTheConnectionToItself checks that no other request is in flight beside a
-// suspected record, and that batches of other partitions are in other requests.
+// suspected record. Batches of other partitions are in other requests.
 func TestProducer_SuspectedRecord_HasTheConnectionToItself(t *testing.T) {
 	b := playing(t, false)
 	b.topic(0, 0)

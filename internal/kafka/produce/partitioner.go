@@ -9,10 +9,10 @@ import (
 // consistentRandom places records like librdkafka's default partitioner of the same name, so a key keeps its
 // partition after a change of the client:
 //
-//   - a key goes to the CRC-32 (IEEE) of its bytes modulo the number of all partitions, with or without
+//   - a key goes to the CRC-32 (IEEE) of the key modulo the number of all partitions, with or without
 //     leaders;
 //   - a record with a null or empty key goes to a random partition with a leader. Successive records share
-//     the partition for the time sticky, to fill batches; with 0 each record gets its own.
+//     the partition for the time sticky, to fill batches; with 0 each record gets a new partition.
 //
 // A consistentRandom serves a single topic.
 type consistentRandom struct {

@@ -155,8 +155,8 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
-// TestNothingSlipsIn verifies the order of a hand-back: a record sent before its done calls comes back too,
-// although its partition is free.
+// TestNothingSlipsIn verifies the order of a hand-back: a record sent before the done calls comes back too,
+// although the partition is free.
 func TestNothingSlipsIn(t *testing.T) {
 	b := playing(t, false)
 	part := b.topic(0).partitions[0]
@@ -180,7 +180,7 @@ func TestNothingSlipsIn(t *testing.T) {
 	})
 }
 
-// TestRecalledUnwritten recalls an unwritten request: none of it is written, and its other batches go with
+// TestRecalledUnwritten recalls an unwritten request: no byte is written, and all other batches go with
 // another request.
 func TestRecalledUnwritten(t *testing.T) {
 	b := playing(t, true)
@@ -211,7 +211,7 @@ func TestRecalledUnwritten(t *testing.T) {
 	other.AllSent()
 }
 
-// TestAnswersInAnyOrder finds partitions in a response with an order of its own, and without some of them.
+// TestAnswersInAnyOrder finds partitions in a response in another order, and with some missing.
 func TestAnswersInAnyOrder(t *testing.T) {
 	read := answers{of: &kmsg.ProduceResponse{}}
 	for _, name := range []string{"c", "a", "b"} {
@@ -233,7 +233,7 @@ func TestAnswersInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestSequenceNumbers follows a partition's numbers: across their end, a refusal, and their loss.
+// TestSequenceNumbers follows a partition's numbers: across the maximum, a refusal, and a loss.
 func TestSequenceNumbers(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]

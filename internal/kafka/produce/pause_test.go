@@ -29,7 +29,7 @@ func answerThrottledFor(cluster *kfake.Cluster, millis int32) {
 	})
 }
 
-// TestPause_ConnectionEnds_ProducerGoesOn verifies that a broker's pause of a minute ends with its
+// TestPause_ConnectionEnds_ProducerGoesOn verifies that a broker's pause of a minute ends with the
 // connection, without a failure.
 func TestPause_ConnectionEnds_ProducerGoesOn(t *testing.T) {
 	t.Parallel()
@@ -54,7 +54,7 @@ func TestPause_ConnectionEnds_ProducerGoesOn(t *testing.T) {
 }
 
 // TestPause_Lasts_ProducerWaits verifies that no request goes out in a pause of a minute, too long for a busy
-// machine's delays, and that the producer continues after a short pause.
+// machine's delays. After a short pause the producer continues.
 func TestPause_Lasts_ProducerWaits(t *testing.T) {
 	t.Run("a minute", func(t *testing.T) { waitsInPause(t, 60_000, true) })
 	t.Run("short", func(t *testing.T) { waitsInPause(t, 50, false) })

@@ -122,7 +122,7 @@ func (b *bench) send(o *kafkatest.Outcomes, records ...*outbox.Record) {
 }
 
 // TestLeaderlessIsAskedFor verifies that a record for a partition without a leader causes a metadata request,
-// even just after the last one.
+// even just after another request.
 func TestLeaderlessIsAskedFor(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
 	p := open(t, kafkatest.Connection(cluster.ListenAddrs()...), nil, nil)
@@ -275,8 +275,8 @@ func TestSilentAnswerWaits(t *testing.T) {
 	})
 }
 
-// TestBrokerThatLags verifies that a broker without a topic's new partitions does not cause a repetition of
-// their records, and that an impossible number is harmless.
+// TestBrokerThatLags verifies a broker without a topic's new partitions: no record is sent twice, and an
+// impossible number is harmless.
 func TestBrokerThatLags(t *testing.T) {
 	b := playing(t, true)
 	topic := b.topic(0, 0)
@@ -301,7 +301,7 @@ func TestBrokerThatLags(t *testing.T) {
 	}
 }
 
-// TestStaleVerdict verifies that an answer about an earlier producer id does not end the present one.
+// TestStaleVerdict verifies that an answer about an earlier producer id does not end the present id.
 func TestStaleVerdict(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]

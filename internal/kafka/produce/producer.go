@@ -26,7 +26,7 @@ import (
 // Producer is the producing client of one connection, an outbox.Transport. One goroutine at a time may call
 // Send; every other method is safe for concurrent use.
 //
-// A record's path: Send puts the record into the last batch of its partition's queue (outcome.go), after the
+// A record's path: Send puts the record into the last batch of the partition's queue (outcome.go), after the
 // topic's partitions are known (topic.go). The first batches of ready queues go to a broker in one request
 // (flight.go). The answer ends or repeats the batches.
 type Producer struct {
@@ -102,9 +102,9 @@ func defaultTuning() tuning {
 	return tuning{now: time.Now, unknownRetries: unknownTopicRetries, closeWait: 900 * time.Millisecond}
 }
 
-// NewProducer returns a client of connection c. It reads the TLS files but never touches the network; the
-// first Send opens connections, from goroutines of the client. An error is a sentence with the option at
-// fault. log and status may be nil; a status is for this client alone.
+// NewProducer returns a client of connection c. NewProducer reads the TLS files but never touches the
+// network; the first Send opens connections, from goroutines of the client. An error is a sentence with the
+// option at fault. log and status may be nil; a status is for this client alone.
 func NewProducer(c *config.Connection, log host.Logger, status *client.Status) (*Producer, error) {
 	return newProducer(c, log, status, defaultTuning())
 }
@@ -278,12 +278,12 @@ func (p *Producer) pause(wait time.Duration, event <-chan struct{}) {
 	}
 }
 
-// Close implements outbox.Transport: it gives up all records and returns within about a second, in any state
-// of the brokers. Every record has its outcome then, mostly ErrClosed. Another call waits for the first one.
+// Close implements outbox.Transport: Close gives up all records and returns within about a second, in any
+// state of the brokers. Every record has an outcome then, mostly ErrClosed. Another call waits for the first.
 func (p *Producer) Close() { p.CloseWithin(p.closeWait) }
 
 // CloseWithin is Close with another limit, also for a running Close: 0 gives the client no time for an
-// orderly end. The rest of the client is abandoned; its goroutines end by themselves.
+// orderly end. The rest of the client is abandoned; all goroutines end without further calls.
 func (p *Producer) CloseWithin(limit time.Duration) {
 	timer := time.AfterFunc(limit, p.tooLate)
 	defer timer.Stop()

@@ -190,7 +190,7 @@ func TestMessageMaxBytes(t *testing.T) {
 	}
 }
 
-// TestDeadline has a broker that never answers: the attempt ends with its deadline and not before, and the
+// TestDeadline has a broker that never answers: the attempt ends at the deadline and not before, and the
 // record can be sent again.
 func TestDeadline(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
@@ -378,8 +378,8 @@ func TestRetriesEnd(t *testing.T) {
 	}
 }
 
-// sendThrough sends a record with retries = 2 to a broker that answers its nth produce request with answer.
-// It returns the number of requests and the dropped records.
+// sendThrough sends a record with retries = 2 to a broker that answers the nth produce request with answer.
+// The number of requests and the dropped records are returned.
 func sendThrough(t *testing.T, idempotence bool, answer func(n int, req *kmsg.ProduceRequest) (kmsg.Response, error, bool)) (int, *dropped) {
 	t.Helper()
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))

@@ -1,9 +1,8 @@
 package produce
 
-// Underway returns the number of batches possibly at brokers without an answer. At 0, all of the brokers'
-// records are known to this client, and its close causes no duplicate. Without idempotence, requests lost
-// with their connection do not count: the client itself would send their records again. Underway never
-// blocks.
+// Underway returns the number of batches possibly at brokers without an answer. At 0, all records at brokers
+// are known to this client, and a close causes no duplicate. Without idempotence, requests lost with their
+// connection do not count: the client would send these records again. Underway never blocks.
 func (p *Producer) Underway() int {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -28,11 +27,11 @@ func (p *Producer) kept(part *partition) (n int) {
 	return n
 }
 
-// Recall asks for the return of all records, for another client. Records that no broker can have return with
-// ErrClosed as their outcome, and so do records of later Sends. The client continues to send all other
-// records, and closes itself after the last. With idempotence, Recall returns no record that may be at a
-// broker, and no record is sent twice. An unresponsive broker can make the wait endless; Close ends the wait.
-// Without idempotence, the client waits for answers that can still arrive. Recall never blocks.
+// Recall asks for the return of all records, for another client. Records certainly at no broker return with
+// ErrClosed as the outcome, and so do records of later Sends. The client continues to send all other records,
+// and closes after the last. With idempotence, Recall returns no record possibly at a broker, and no record
+// is sent twice. An unresponsive broker can make the wait endless; Close ends the wait. Without idempotence,
+// the client waits for answers still possible. Recall never blocks.
 func (p *Producer) Recall() { p.deliver(p.recall()) }
 
 func (p *Producer) recall() (ended []outcome) {

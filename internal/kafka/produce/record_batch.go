@@ -65,8 +65,8 @@ func (b *recordBatch) reset() {
 	*b = recordBatch{records: b.records[:0], shares: b.shares[:0], encoded: b.encoded[:0], small: b.small[:0]}
 }
 
-// add copies a record into the batch, if the batch then has most bytes at most, and reports whether it did.
-// The first record always fits.
+// add copies a record into the batch, if the batch then has most bytes at most, and reports whether the
+// record fits. The first record always fits.
 func (b *recordBatch) add(r *outbox.Record, most int) bool {
 	at := r.Accepted.UnixMilli()
 	if other, ok := b.times[r]; ok {
@@ -130,7 +130,7 @@ func appendNullable(to, b []byte) []byte {
 	return append(binary.AppendVarint(to, int64(len(b))), b...)
 }
 
-// pack sets b.wire, once: it compresses the records and writes the header. compress may be nil.
+// pack sets b.wire, once, to the header and the compressed records. compress may be nil.
 func (b *recordBatch) pack(compress *compression) {
 	if b.wire != nil {
 		return

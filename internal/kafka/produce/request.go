@@ -131,7 +131,7 @@ func (f *flight) topics() (topics []kmsg.ProduceRequestTopic) {
 	return topics
 }
 
-// pack compresses the batches, once. Several goroutines may call it: the others wait for the first.
+// pack compresses the batches, once. Several goroutines may call pack: all wait for the first.
 func (f *flight) pack() {
 	f.packed.Do(func() {
 		records := 0

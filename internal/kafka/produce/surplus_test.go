@@ -11,8 +11,8 @@ import (
 	"reskafka/test/kafkatest"
 )
 
-// TestTopic_PartitionListedOnce_GoesAway guards records with a key of a partition that one answer listed and
-// that does not exist: the client sent such records forever.
+// TestTopic_PartitionListedOnce_GoesAway guards records with a key of a missing partition, listed by a single
+// answer: the client sent such records forever.
 func TestTopic_PartitionListedOnce_GoesAway(t *testing.T) {
 	b := playing(t, false)
 	known := b.topic(0, 0)
@@ -44,8 +44,8 @@ func TestTopic_PartitionListedOnce_GoesAway(t *testing.T) {
 	b.leaves(0, true) // of the existing partition
 }
 
-// TestTopic_FewerPartitionsNowAndThen_StayKnown guards partitions against a broker that lags behind: complete
-// answers come between its answers.
+// TestTopic_FewerPartitionsNowAndThen_StayKnown guards partitions against a lagging broker, with complete
+// answers of other brokers in between.
 func TestTopic_FewerPartitionsNowAndThen_StayKnown(t *testing.T) {
 	b := playing(t, false)
 	known := b.topic(0, 0)

@@ -55,8 +55,8 @@ type arrival struct {
 	send     uint64    // the number of its Send
 }
 
-// partition is the state of one partition. At most one of its batches is in flight, the first of the queue,
-// with idempotence or without: so no batch overtakes another, in any outcome.
+// partition is the state of one partition. Only the first batch of the queue may be in flight, with
+// idempotence or without. No batch therefore overtakes another, in any outcome.
 type partition struct {
 	topic  *topic
 	number int32
@@ -70,7 +70,7 @@ type partition struct {
 	pausing bool // the partition is in the producer's list of pausing ones
 	refused int  // how often in a row the first of the queue was
 
-	identity identity // with idempotence: whom the broker takes the records of this partition to be from,
+	identity identity // with idempotence: the identity in use for this partition,
 	next     int32    // and the sequence number of the next
 }
 
@@ -161,7 +161,7 @@ func (p *Producer) askAbout(topics []*topic) (ok bool) {
 	return true
 }
 
-// troubled finds a partition with records in wait for its leader, or refused by its leader.
+// troubled finds a partition with records in wait for a leader, or refused by the leader.
 func (t *topic) troubled() {
 	for _, part := range t.partitions {
 		switch {
@@ -394,7 +394,7 @@ func (p *Producer) led(part *partition, id int32) {
 	p.offer(part)
 }
 
-// offer adds a partition to its leader's ready list, if its first batch may go.
+// offer adds a partition to the leader's ready list, if the first batch may go.
 func (p *Producer) offer(part *partition) {
 	if part.flight != nil || len(part.queue) == 0 || part.listed != nil {
 		return

@@ -65,7 +65,7 @@ func refuse(cluster *kfake.Cluster, with func() *kerr.Error) {
 	})
 }
 
-// heavy makes requests long enough that a broker that closes the connection seems to have a limit.
+// heavy makes requests long enough for an apparent limit at a broker that closes the connection.
 var heavy = []outbox.Header{{Name: "h", Value: make([]byte, 3000)}}
 
 // TestNothingTwice disturbs connections and leaders in all ways, and reloads at bad moments, during constant

@@ -42,7 +42,7 @@ func bothKinds(t *testing.T, test func(t *testing.T, idempotence bool)) {
 	}
 }
 
-// TestRecallOfWhatNoBrokerHas checks that a client before its first login returns its records at once.
+// TestRecallOfWhatNoBrokerHas checks that a client before the first login returns all records at once.
 func TestRecallOfWhatNoBrokerHas(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "right"))
@@ -71,7 +71,7 @@ func TestRecallOfWhatNoBrokerHas(t *testing.T) {
 	})
 }
 
-// TestRecallWaitsForAnswers checks that a record in flight is not returned before its answer, at any delay.
+// TestRecallWaitsForAnswers checks that a record in flight is not returned before the answer, at any delay.
 func TestRecallWaitsForAnswers(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
@@ -102,9 +102,9 @@ func TestRecallWaitsForAnswers(t *testing.T) {
 	})
 }
 
-// TestRecallOfLostAnswers checks that, with idempotence, no record is returned that is at a broker with its
-// answer lost. The client asks again, which causes no duplicate; another client's request would. Without
-// idempotence both requests are equal.
+// TestRecallOfLostAnswers checks idempotence with a lost answer: no record at a broker is returned. The
+// client asks again, which causes no duplicate; another client's request would. Without idempotence both
+// requests are equal.
 func TestRecallOfLostAnswers(t *testing.T) {
 	bothKinds(t, func(t *testing.T, idempotence bool) {
 		cluster, l := kafkatest.NewLossyBroker(t, kfake.SeedTopics(1, "t"))
@@ -150,8 +150,8 @@ func flying(p *Producer) int {
 	return n
 }
 
-// TestUnderwayAddsUp checks that Underway is 0 whenever all records have their outcome, after any event on
-// the connections.
+// TestUnderwayAddsUp checks that Underway is 0 whenever all records have an outcome, after any event on the
+// connections.
 func TestUnderwayAddsUp(t *testing.T) {
 	for _, acks := range []int{-1, 0} {
 		bothKinds(t, func(t *testing.T, idempotence bool) {

@@ -122,8 +122,8 @@ func TestProducer_TopicRefusedByMetadata_RecordsWait(t *testing.T) {
 	}
 }
 
-// TestProducer_TopicRefusedInDoubt_KeepsBatch checks that, with idempotence, a batch possibly at a broker
-// keeps its sequence number after a refusal of its topic: a return would cause a duplicate.
+// TestProducer_TopicRefusedInDoubt_KeepsBatch checks idempotence: a batch possibly at a broker keeps its
+// sequence number after a refusal of the topic, because a return would cause a duplicate.
 func TestProducer_TopicRefusedInDoubt_KeepsBatch(t *testing.T) {
 	b := playing(t, true)
 	part := b.topic(0).partitions[0]
@@ -260,8 +260,8 @@ func TestProducer_TimeRefused_SendsAnotherTime(t *testing.T) {
 	}
 }
 
-// TestProducer_TimeRefusedWithoutLimits_WaitsForTheClock checks that records wait, with pauses, if even the
-// present time is refused without a hint, and that records are sent after the clock is set.
+// TestProducer_TimeRefusedWithoutLimits_WaitsForTheClock checks a refusal of even the present time without a
+// hint: records wait, with pauses, and are sent after the clock is set.
 func TestProducer_TimeRefusedWithoutLimits_WaitsForTheClock(t *testing.T) {
 	b := playing(t, false)
 	part := b.topic(0).partitions[0]
@@ -316,7 +316,7 @@ func TestTimeWithin(t *testing.T) {
 }
 
 // TestProducer_ErrorRecords_AreCutOut checks that exactly the records named by an answer are refused, each
-// with the broker's own sentence, after one request, and that impossible names cost nothing.
+// with the broker's sentence, after one request. Impossible names cost nothing.
 func TestProducer_ErrorRecords_AreCutOut(t *testing.T) {
 	for name, test := range map[string]struct {
 		extra    []int32 // named too
