@@ -29,7 +29,7 @@ type transfer struct {
 // direct returns a connection over the socket of a TCP connection, or conn.
 func direct(conn net.Conn) net.Conn {
 	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
+	if !ok || !hidden {
 		return conn
 	}
 	raw, err := tcp.SyscallConn()

@@ -1,0 +1,6 @@
+//go:build !race
+
+package client
+
+// hidden enables directConn.
+const hidden = true
