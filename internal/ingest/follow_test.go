@@ -65,7 +65,6 @@ func TestDoor_SteadyTraffic_TakesFramesWithoutEntries(t *testing.T) {
 	}
 	w.Tell('n')
 	await("200 ranges without an entry", func() bool { return takes > door.control.ring.put.Load()+200 })
-	t.Logf("%d ranges by %d entries", takes, door.control.ring.put.Load())
 	w.Tell('s')
 	await("all frames", func() bool { return next["A"] == w.Accepted(0) && next["B"] == w.Accepted(1) })
 	await("the end of following", func() bool { return door.Gate(1).Follows.Load() == 0 && door.Gate(2).Follows.Load() == 0 })
