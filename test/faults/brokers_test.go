@@ -31,7 +31,7 @@ type brokers interface {
 
 var errNotHere = errors.New("these brokers cannot do that")
 
-// embedded is the development broker in a process of its own.
+// embedded is the development broker in a separate process.
 type embedded struct {
 	ctx     context.Context
 	config  pbx.BrokerConfig
@@ -78,7 +78,7 @@ func (b *embedded) stop() error {
 func (b *embedded) freeze() error { return syscall.Kill(b.running.PID(), syscall.SIGSTOP) }
 func (b *embedded) thaw() error   { return syscall.Kill(b.running.PID(), syscall.SIGCONT) }
 
-// gated are brokers that Asterisk reaches through a proxy.
+// gated are brokers behind a proxy for Asterisk.
 type gated struct {
 	brokers
 	proxy *proxy
@@ -86,8 +86,7 @@ type gated struct {
 
 func (g *gated) asterisk() string { return g.proxy.address() }
 
-// inside is the development broker in this process, behind a proxy. The reader uses the proxy too, after its
-// repair.
+// inside is the development broker in this process, behind a proxy. The reader uses the repaired proxy too.
 type inside struct{ proxy *proxy }
 
 func (b inside) asterisk() string { return b.proxy.address() }
@@ -97,7 +96,7 @@ func (b inside) start() error     { return errNotHere }
 func (b inside) freeze() error    { return errNotHere }
 func (b inside) thaw() error      { return errNotHere }
 
-// told is a listener that tells another address as its own.
+// told is a listener with another advertised address.
 type told struct {
 	net.Listener
 	address net.Addr
@@ -157,8 +156,8 @@ func (n *nodes) all(do func(int) error) (err error) {
 	return err
 }
 
-// clusters are the clusters of Apache Kafka, by the number of nodes. They start at their first request, and
-// one row at a time uses one.
+// clusters are the clusters of Apache Kafka, by the number of nodes. Each starts at the first request, and
+// serves one row at a time.
 var clusters [4]struct {
 	busy    sync.Mutex
 	failed  bool // the last row did, and may have left nodes dead or frozen
@@ -188,7 +187,7 @@ func warmUp(count int) {
 	_ = startCluster(context.Background(), count)
 }
 
-// newApache returns a cluster for the time of the test. All its nodes run.
+// newApache returns a cluster for the time of the test. All nodes run.
 func newApache(t *testing.T, ctx context.Context, count int) (*nodes, *proxy, error) {
 	if apacheFolder() == "" {
 		t.Skip("RES_KAFKA_APACHE names no Apache Kafka, and the embedded broker cannot do this")
@@ -242,11 +241,11 @@ func startCluster(ctx context.Context, count int) (err error) {
 	return nil
 }
 
-// closeClusters ends all clusters. The error names nodes that had ended by themselves.
+// closeClusters ends all clusters. The error names nodes with an earlier end.
 func closeClusters() (err error) {
 	for i := range clusters {
 		c := &clusters[i]
-		c.busy.Lock() // it may be starting
+		c.busy.Lock() // the cluster may be starting
 		defer c.busy.Unlock()
 		if c.cluster != nil {
 			err = errors.Join(err, c.cluster.Close())
@@ -272,7 +271,7 @@ const (
 	onSecured  place = "embedded, TLS and SASL"
 )
 
-// newBrokers starts the brokers of a site, behind a proxy if that is asked for.
+// newBrokers starts the brokers of a site, behind a proxy if behindProxy is set.
 func newBrokers(t *testing.T, ctx context.Context, on place, behindProxy bool, dir string) (brokers, error) {
 	switch {
 	case on == onSecured:

@@ -13,7 +13,7 @@ const callFiles = "[calls]\nexten => s,1,Answer()\n same => n,Wait(600)\n"
 
 var measured = regexp.MustCompile(`completed (\d+)( setup .*)`)
 
-// TestCallsWhileTheBrokerIsFrozen verifies that calls start and end while their records wait for a frozen
+// TestCallsWhileTheBrokerIsFrozen verifies the start and end of calls while call records wait for a frozen
 // broker. The durations, with our modules and without, are below the table.
 func TestCallsWhileTheBrokerIsFrozen(t *testing.T) {
 	size := theSize(t)

@@ -25,9 +25,9 @@ const (
 	leftMB      = 2  // free space for each lane on a nearly full disk
 )
 
-// newSmallDisk mounts a file system in memory in a user and mount namespace of its own, without privileges if
-// the kernel allows that. Processes of the same user reach the disk by its holding process. An error gives
-// the reason for none.
+// newSmallDisk mounts a file system in memory in new user and mount namespaces, without privileges if the
+// kernel allows. Processes of the same user reach the disk by the holding process. An error gives the reason
+// for a missing disk.
 func newSmallDisk(t *testing.T) (dir string, err error) {
 	mount := filepath.Join(t.TempDir(), "disk")
 	if err := os.Mkdir(mount, 0o700); err != nil {
@@ -56,7 +56,7 @@ func newSmallDisk(t *testing.T) (dir string, err error) {
 	}
 	t.Cleanup(end)
 	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || line != "mounted\n" {
-		end() // so that all complaints are there
+		end() // so all complaints are there
 		return "", fmt.Errorf("mounting a file system in a namespace: %w: %s", err, strings.TrimSpace(complaints.String()))
 	}
 	return filepath.Join("/proc", strconv.Itoa(holder.Process.Pid), "root", mount), nil
@@ -142,7 +142,7 @@ func frames(segment []byte) (starts []int) {
 	return append(starts, len(segment))
 }
 
-// settledBefore reads the position before which every record of a log has had its outcome.
+// settledBefore reads a position: every earlier record of the log has an outcome.
 func settledBefore(t *testing.T, dir string) (position uint64) {
 	t.Helper()
 	cells, err := os.ReadFile(filepath.Join(dir, "settled"))
@@ -162,14 +162,14 @@ func settledBefore(t *testing.T, dir string) (position uint64) {
 type harm struct {
 	message
 	file string
-	from int // the record's place in it
+	from int // the record's place in the file
 	to   int
 }
 
 var numbered = regexp.MustCompile(`(\d+) (\d+) x`)
 
-// damage flips bits of records of a lane's log, in their middles and their heads, and cuts off the end of the
-// last segment inside a record. It returns the damaged records, except those with an outcome.
+// damage flips bits of records in a lane's log, in the middle and in the head, and cuts off the end of the
+// last segment inside a record. The damaged records are returned, except records with an outcome.
 func (s *site) damage(l *lane) (harms []harm) {
 	s.Helper()
 	dir := filepath.Join(s.pbx.Dir(), "spool", "kafka", l.name(), "topics", l.topic)
@@ -202,7 +202,7 @@ func (s *site) damage(l *lane) (harms []harm) {
 			}
 			return from
 		}
-		// Neither the first nor the last ones, apart from each other, and few enough for a log line each.
+		// Neither the first nor the last records, apart from each other, and few enough for a log line each.
 		for i, inside := range []int{frameHead + 60, 4, 8, 0} {
 			text[hit(2+i*(count-6)/4)+inside] ^= 1 << rand.IntN(8)
 		}

@@ -13,8 +13,8 @@ import (
 	"reskafka/test/pbx"
 )
 
-// underWay books for each lane the largest number of accepted and unacknowledged messages: the accepted ones
-// at the read of the counters, plus all accepted until the call of until.
+// underWay books for each lane the largest number of accepted and unacknowledged messages: accepted at the
+// read of the counters, plus all accepted until the call of until.
 func (s *site) underWay() (until func()) {
 	s.Helper()
 	counts, accepted := map[*lane]count{}, map[*lane]int{}
@@ -105,7 +105,7 @@ func (s *site) dropped(since int) {
 	}
 }
 
-// timed runs a console command with an expected output, and returns its duration, including the console's
+// timed runs a console command with an expected output, and returns the duration, including the console's
 // start.
 func (s *site) timed(wanted, command string) time.Duration {
 	s.Helper()

@@ -25,7 +25,7 @@ func (s *site) engine() (pid int) {
 	return pid
 }
 
-// loseEngine runs do on the engine, waits until another one serves, and counts the messages in flight.
+// loseEngine runs do on the engine, waits for another engine, and counts the messages in flight.
 func (s *site) loseEngine(do func(pid int)) {
 	s.Helper()
 	lost := s.engine()
@@ -40,8 +40,8 @@ func (s *site) signal(signal syscall.Signal) func(pid int) {
 	return func(pid int) { s.must(syscall.Kill(pid, signal)) }
 }
 
-// undisturbed is the promise of rows with dying engines: every durability finds its records in shared memory
-// or on disk.
+// undisturbed is the promise of rows with dying engines: with every durability, records are found in shared
+// memory or on disk.
 func undisturbed(modes ...mode) map[mode]promise {
 	promises := map[mode]promise{}
 	for _, m := range modes {
@@ -52,7 +52,7 @@ func undisturbed(modes ...mode) map[mode]promise {
 	return promises
 }
 
-// notSlow allows no call above 5 ms of its own time. Waits for a processor do not count.
+// notSlow allows no call above 5 ms without waits for a processor.
 func notSlow(o *outcome) (broken []string) {
 	if o.slowOwn > 0 {
 		broken = append(broken, fmt.Sprintf("%d calls took more than 5 ms of their own time, the longest %v", o.slowOwn, o.own))
@@ -84,7 +84,8 @@ func TestEngineKilledEvery(t *testing.T) {
 	})
 }
 
-// TestEngineStopped stops the engine with SIGSTOP: the supervisor notices after 30 seconds of silence and replaces it.
+// TestEngineStopped stops the engine with SIGSTOP: the supervisor notices after 30 seconds of silence and
+// replaces the engine.
 func TestEngineStopped(t *testing.T) {
 	run(t, row{
 		name: rowNames[15], on: onEmbedded, full: onApache, options: large(nil), promise: undisturbed(memory, overflow, disk), watched: true,
@@ -100,13 +101,13 @@ func TestEngineStopped(t *testing.T) {
 	})
 }
 
-// The resources of prlimit that a test sets.
+// Resources of prlimit.
 const (
 	limitFiles     = 7 // RLIMIT_NOFILE
 	limitAddresses = 9 // RLIMIT_AS
 )
 
-// limit sets a soft limit of a process that runs.
+// limit sets a soft limit of a running process.
 func (s *site) limit(pid, resource int, value uint64) {
 	s.Helper()
 	var now syscall.Rlimit
@@ -121,9 +122,9 @@ func (s *site) limit(pid, resource int, value uint64) {
 	call(&now, nil)
 }
 
-// starve sets a limit of the serving engine, runs do, and lifts the limit. Then it kills the engine and
-// limits its successors at their start, before they have their resources; the last one is unlimited. It
-// returns the number of engines killed by the limit.
+// starve sets a limit of the serving engine, runs do, and lifts the limit. Then starve kills the engine and
+// limits the next engines at their start, before they have their resources; the last engine is unlimited. The
+// number of engines killed by the limit is returned.
 func (s *site) starve(births int, set, lift func(pid int), do func()) (serving, born int) {
 	s.Helper()
 	pid, until := s.engine(), s.underWay()
@@ -148,7 +149,7 @@ func (s *site) starve(births int, set, lift func(pid int), do func()) (serving, 
 				}
 			}
 			set(next)
-			time.Sleep(300 * time.Millisecond) // it starts within some 10 ms
+			time.Sleep(300 * time.Millisecond) // an engine starts within some 10 ms
 			pid = next
 			if s.pbx.EnginePID() == pid && syscall.Kill(pid, 0) == nil {
 				lift(pid)
@@ -161,7 +162,7 @@ func (s *site) starve(births int, set, lift func(pid int), do func()) (serving, 
 	return serving, born
 }
 
-// parentOf returns the file that lists the children of the thread that started an engine.
+// parentOf returns the file with the children of the thread in charge of an engine.
 func (s *site) parentOf(pid int) string {
 	s.Helper()
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.pbx.PID()))
@@ -200,8 +201,7 @@ func starved(t *testing.T, name string, set, lift func(s *site, pid int), do fun
 	})
 }
 
-// TestEngineOutOfAddresses leaves engines no address space while brokers are frozen, so that their memory
-// grows.
+// TestEngineOutOfAddresses leaves engines no address space while brokers are frozen and memory grows.
 func TestEngineOutOfAddresses(t *testing.T) {
 	starved(t, rowNames[16], func(s *site, pid int) { s.limit(pid, limitAddresses, 1<<20) },
 		func(s *site, pid int) { s.limit(pid, limitAddresses, 1<<62) },
@@ -252,7 +252,7 @@ func TestEngineOutOfThreads(t *testing.T) {
 		func(s *site, pid int) { s.must(os.WriteFile(filepath.Join(group, "pids.max"), []byte("max"), 0)) }, (*site).reconnected)
 }
 
-// TestEngineOutOfMemory makes the kernel kill the engine for its memory.
+// TestEngineOutOfMemory makes the kernel kill the engine for memory.
 func TestEngineOutOfMemory(t *testing.T) {
 	group := engineGroup(t, "memory")
 	run(t, row{
@@ -260,7 +260,7 @@ func TestEngineOutOfMemory(t *testing.T) {
 		fault: func(s *site) {
 			for range s.size.pick(1, 5) {
 				s.loseEngine(func(pid int) {
-					// Memory that it has already stays charged to its old group.
+					// Memory in use already stays charged to the old group.
 					s.putInto(group, pid, "memory.limit_in_bytes", 128<<10)
 				})
 			}
@@ -315,7 +315,7 @@ func TestEngineKilledWithAFullDisk(t *testing.T) {
 	})
 }
 
-// TestKilledAndNotStarted kills Asterisk during traffic: its engine delivers all accepted messages.
+// TestKilledAndNotStarted kills Asterisk during traffic: the engine delivers all accepted messages.
 func TestKilledAndNotStarted(t *testing.T) {
 	promises := undisturbed(memory, overflow, disk)
 	run(t, row{
@@ -365,7 +365,7 @@ func (s *site) delivered() {
 	}
 }
 
-// TestBothKilled kills Asterisk and its engine at once, every second time without brokers: the next start
+// TestBothKilled kills Asterisk and the engine at once, every second time without brokers: the next start
 // finds all messages.
 func TestBothKilled(t *testing.T) {
 	run(t, row{

@@ -1,14 +1,14 @@
-// Package faults holds Asterisk to what it promises of the messages it has accepted when brokers, the network, the disk
-// or it itself fail: for each fault and each durability a load of 8 threads at 5,000 messages a second runs in a real
-// Asterisk throughout, and what an independent reader then finds in the topic is compared with what every call to
-// produce returned.
+// Package faults checks the promises about accepted messages when brokers, the network, the disk or Asterisk
+// fail. For each fault and each durability a load of 8 threads at 5,000 messages a second runs in a real
+// Asterisk throughout. An independent reader then compares the topic with the return value of every produce
+// call.
 //
-// `make test-faults` runs every row in full, one after the other, and N=2 makes faults last twice as long; with -short,
-// as in `make test`, faults last seconds, and the modes of a row share an Asterisk. The table is printed at the end, or
-// written to the file that RES_KAFKA_RESULTS names. No time is asserted, only printed.
+// `make test-faults` runs every row in full, in sequence, and N=2 doubles the duration of faults. With
+// -short, as in `make test`, faults last seconds, and the modes of a row share an Asterisk. The table is
+// printed at the end, or written to the file in RES_KAFKA_RESULTS. No time is asserted, only printed.
 //
-// It needs what scripts/test sets: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL, and RES_KAFKA_APACHE for rows that
-// the embedded broker cannot do.
+// Environment of scripts/test: RES_KAFKA_ROOT, RES_KAFKA_BUILD, RES_KAFKA_INSTALL, and RES_KAFKA_APACHE for
+// rows beyond the embedded broker.
 package faults
 
 import (
@@ -101,12 +101,12 @@ type row struct {
 // promise is the content of a cell of the table.
 type promise struct {
 	text string
-	// broken lists violations of the promise, besides those of always.
+	// broken lists violations of the promise, besides always.
 	broken func(o *outcome) []string
-	killed bool // Asterisk is killed or stopped: its counters do not cover all of the load
+	killed bool // Asterisk is killed or stopped: counters do not cover all of the load
 }
 
-// run runs one row: in a short run all modes at once in one Asterisk, otherwise one after the other.
+// run runs one row: in a short run all modes at once in one Asterisk, otherwise in sequence.
 func run(t *testing.T, r row) {
 	size := theSize(t)
 	var modes []mode

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// The layout of a ledger is that of test/modules/kafka_probe/steady.h.
+// The layout of a ledger matches test/modules/kafka_probe/steady.h.
 const (
 	ledgerPage    = 4096
 	ledgerBuckets = 40
@@ -30,14 +30,14 @@ const (
 // threads is the number of threads per connection, from the issue of this table.
 const threads = 8
 
-// ledger is a file with the result of each call of a connection's load. It outlives Asterisk.
+// ledger is a file with the result of each call of a connection's load, and outlives Asterisk.
 type ledger struct {
 	path     string
 	capacity int // messages of each thread
 	data     []byte
 }
 
-// newLedger creates a ledger. Its file has holes: unused parts take no space on the disk.
+// newLedger creates a ledger with holes: unused parts take no space on the disk.
 func newLedger(path string) (*ledger, error) {
 	l := &ledger{path: path, capacity: 1 << 22}
 	size := ledgerPage + threads*(ledgerPage+l.capacity)
@@ -82,7 +82,7 @@ func (l *ledger) fate(thread, number int) fate {
 
 func (l *ledger) accepted() int { return int(l.sum(offAccepted)) }
 
-// worst returns the duration of the longest call, by offWorst, or offWorstOwn for its own time: see steady.h.
+// worst returns the duration of the longest call, by offWorst, or offWorstOwn without waits: see steady.h.
 func (l *ledger) worst(offset int) (longest time.Duration) {
 	for thread := range threads {
 		longest = max(longest, time.Duration(l.number(thread, offset)))

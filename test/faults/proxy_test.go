@@ -26,7 +26,7 @@ const (
 	toAsterisk
 )
 
-// newProxy listens at a free port of 127.0.0.1. Its target is set by aim.
+// newProxy listens at a free port of 127.0.0.1. aim sets the target.
 func newProxy() (*proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

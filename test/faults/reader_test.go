@@ -10,12 +10,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// delivery is the content of a topic, compared with its producers' ledger.
+// delivery is the content of a topic, compared with the producers' ledger.
 type delivery struct {
 	delivered  int // different messages
 	duplicated int // repeated records of a message
 	lost       int // missing accepted messages
-	disordered int // messages behind a later one of the same key
+	disordered int // messages behind a later message of the same key
 	ghosts     int // refused messages in the topic
 	strange    int // all other records, and keys in two partitions
 
@@ -26,17 +26,17 @@ type delivery struct {
 // message is a produced message.
 type message struct{ thread, number int }
 
-// reader counts the records of one topic in the order of their partitions.
+// reader counts the records of one topic in order for each partition.
 type reader struct {
 	delivery
 	ledger *ledger
 	keys   int
 	last   map[string]int   // by key: the highest number so far
-	home   map[string]int32 // by key: its partition
+	home   map[string]int32 // partition by key
 }
 
-// readTopic reads all partitions of a topic from their beginning to their present end, with a client
-// independent of Asterisk. No producer may run.
+// readTopic reads all partitions of a topic from the beginning to the present end, with a client independent
+// of Asterisk. No producer may run.
 func readTopic(ctx context.Context, client *kgo.Client, topic string, l *ledger, keys int) (delivery, error) {
 	r := &reader{ledger: l, keys: keys, last: map[string]int{}, home: map[string]int32{}}
 	for thread := range threads {

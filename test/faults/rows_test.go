@@ -105,7 +105,7 @@ func TestBrokerStopped(t *testing.T) {
 		options: func(size size) map[string]string {
 			return map[string]string{"queue_buffering_max_messages": "1000000", "message_timeout_ms": ms(size.timeout)}
 		},
-		// With idempotence no message in flight expires: giving it up would leave a gap in its sequence.
+		// With idempotence no message in flight expires: an expiry would leave a gap in the sequence.
 		plain: []mode{memory},
 		promise: with(all(overflow, disk), memory, promise{text: "expired ones counted", broken: func(o *outcome) (broken []string) {
 			if o.lost == 0 || !strings.Contains(o.counted.why, "message timeout") {
@@ -124,7 +124,7 @@ func TestBrokerStopped(t *testing.T) {
 func TestBrokerFrozen(t *testing.T) {
 	run(t, row{
 		name: rowNames[1], on: onEmbedded, full: onApache, promise: all(memory, overflow, disk),
-		options: large(map[string]string{"request_timeout_ms": "2000"}), // it passes while the broker is frozen
+		options: large(map[string]string{"request_timeout_ms": "2000"}), // shorter than the broker's freeze
 		fault: func(s *site) {
 			s.must(s.brokers.freeze())
 			s.lasts(s.size.frozen)
@@ -158,7 +158,7 @@ func TestLeaderKilled(t *testing.T) {
 	})
 }
 
-// inSync waits until each partition of every lane has that many replicas in sync.
+// inSync waits until each partition of every lane has replicas replicas in sync.
 func (s *site) inSync(replicas int) {
 	s.Helper()
 	for _, l := range s.lanes {
@@ -281,7 +281,7 @@ func (s *site) must(err error) {
 	}
 }
 
-// changeSomething writes another kafka.conf and puts it in force.
+// changeSomething writes another kafka.conf and reloads.
 func (s *site) changeSomething(round int) {
 	s.Helper()
 	s.options["client_id"] = fmt.Sprintf("round-%d", round)

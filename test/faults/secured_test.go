@@ -83,7 +83,7 @@ func (b *secured) certificate(name string) (tls.Certificate, error) {
 // secret is alice's present password.
 func (b *secured) secret() string { return fmt.Sprintf("secret number %d", b.passwords) }
 
-// renew writes another certificate and its key to Asterisk's paths.
+// renew writes another certificate and key to Asterisk's paths.
 func (b *secured) renew() error {
 	pair, err := b.authority.Issue("asterisk", apache.NoFlaw)
 	if err != nil {
@@ -105,7 +105,8 @@ func (b *secured) copyAuthority(i int) error {
 	return os.WriteFile(b.authorityFile(i), b.authority.PEM(), 0o600)
 }
 
-// changePassword gives alice another password. Asterisk has the old one until its configuration changes too.
+// changePassword changes alice's password at the brokers. Asterisk has the old password until a change of
+// kafka.conf.
 func (b *secured) changePassword(ctx context.Context) error {
 	client, err := kgo.NewClient(append(b.reader, kgo.SeedBrokers(b.address))...)
 	if err != nil {

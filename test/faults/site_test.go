@@ -23,7 +23,7 @@ import (
 	"reskafka/test/pbx"
 )
 
-// patience is the limit of every wait; reaching it is a failure, never a measurement.
+// patience limits every wait. Reaching the limit is a failure, never a measurement.
 const patience = 2 * time.Minute
 
 const (
@@ -32,7 +32,7 @@ const (
 	valueBytes = 200
 )
 
-// site is one Asterisk and its brokers. Asterisk has a connection, a topic and a load for each lane.
+// site is one Asterisk with brokers. Asterisk has a connection, a topic and a load for each lane.
 type site struct {
 	*testing.T
 	ctx     context.Context
@@ -57,7 +57,7 @@ type lane struct {
 
 	before     count  // the counters when the brokers went away, see site.away
 	inFlight   int    // messages possibly at the brokers, unacknowledged
-	harms      []harm // damage to its spool
+	harms      []harm // damage to the spool
 	loggedLost int    // given up by Asterisk's log
 }
 
@@ -78,7 +78,7 @@ type setup struct {
 	watched    bool // calls, consoles and a consumer go on beside the load, see watch
 }
 
-// sites numbers the sites, so each has topics of its own.
+// sites numbers the sites, for separate topics.
 var sites atomic.Int64
 
 // newSite starts brokers and Asterisk. Both end with the test.
@@ -95,7 +95,7 @@ func newSite(t *testing.T, o setup) *site {
 	s.ctx, cancel = context.WithTimeout(context.Background(), o.size.limit)
 	t.Cleanup(cancel)
 	var err error
-	// Not t.TempDir(): with a test's name in it the path is too long for Asterisk's control socket.
+	// Not t.TempDir(): a path with a test's name is too long for Asterisk's control socket.
 	if s.dir, err = os.MkdirTemp("", "rk"); err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func fileSize(path string) int64 {
 
 func (s *site) unload() { s.Helper(); s.cli("kafka steady stop") }
 
-// produced waits until every lane has made that many more calls.
+// produced waits until every lane has made more further calls.
 func (s *site) produced(more int) {
 	s.Helper()
 	for _, l := range s.lanes {
@@ -398,7 +398,7 @@ func (s *site) drain() {
 	}
 }
 
-// logged counts the lines of Asterisk's log that match.
+// logged returns the matching lines of Asterisk's log.
 func (s *site) logged(pattern string) (lines []string) {
 	match := regexp.MustCompile(pattern)
 	for _, line := range s.pbx.LogLines() {

@@ -37,7 +37,7 @@ func (s *site) holds(pid int) sample {
 	return sample{kilobytes, len(files)}
 }
 
-// soakFaults are the faults of a soak, in random order. Each returns at its end.
+// soakFaults are the faults of a soak, in random order. Each returns at the fault's end.
 func soakFaults(s *site) map[string]func() {
 	seconds := func(most int) { s.lasts(time.Duration(1+rand.IntN(most)) * time.Second) }
 	round := 0
@@ -58,8 +58,8 @@ func soakFaults(s *site) map[string]func() {
 	return faults
 }
 
-// TestSoak runs random faults for SOAK_MINUTES against one Asterisk under load: at the end every message is
-// accounted for and none is lost, and the process's use has not kept growing.
+// TestSoak runs random faults for SOAK_MINUTES against one Asterisk under load. At the end every message is
+// accounted for, no message is lost, and the process's use has not kept growing.
 func TestSoak(t *testing.T) {
 	minutes, _ := strconv.Atoi(os.Getenv("SOAK_MINUTES"))
 	if minutes < 1 {

@@ -132,7 +132,7 @@ func (w *watch) ask() {
 	}
 }
 
-// time runs a command and returns whether its output has wanted, and its duration.
+// time runs a command and returns whether the output has wanted, and the duration.
 func (w *watch) time(command, wanted string) (bool, time.Duration) {
 	started := time.Now()
 	printed, err := w.pbx.CLI(command)
@@ -161,7 +161,7 @@ func (w *watch) end(r row) {
 		note("%s, %s: %s", r.name, l.name(), l.ledger.distribution())
 	}
 	w.judge(counts)
-	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) { // the last ones come after the calls
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) { // the last records come late
 		records := w.callRecords()
 		if records == w.calls+w.failed || records < w.calls && w.lanes[0].ledger.sum(offRefused) > 0 { // a full queue refuses these records too
 			break
@@ -232,7 +232,7 @@ func (s *site) ends() (sum int) {
 	return sum
 }
 
-// callRecords counts the calls that have a record in the topic of call records. Records may come twice.
+// callRecords counts the calls with a record in the topic of call records. Records may come twice.
 func (s *site) callRecords() int {
 	s.Helper()
 	c := s.client()
