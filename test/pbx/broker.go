@@ -19,11 +19,11 @@ import (
 // BrokerConfig is the configuration of a development broker.
 type BrokerConfig struct {
 	Command    string // the reskafka command
-	Dir        string // for its data and complaints; created if missing
+	Dir        string // for data and complaints; created if missing
 	Ports      []int  // a broker for each; 0 = a free port; nil = one broker at a free port
-	Partitions int    // of topics created by their first use; 0 = the broker's default
+	Partitions int    // of topics created by use; 0 = the broker's default
 	Swallow    bool   // records are acknowledged and not kept
-	Detach     bool   // the broker outlives its starter
+	Detach     bool   // the broker outlives the starter
 }
 
 // Broker is a running `reskafka dev-broker`.
@@ -32,8 +32,7 @@ type Broker struct {
 	cmd     *exec.Cmd
 }
 
-// StartBroker starts a broker and waits until it is ready. It continues with the data of an earlier broker in
-// Dir.
+// StartBroker starts a broker with the data of an earlier broker in Dir, and waits until the broker is ready.
 func StartBroker(ctx context.Context, config BrokerConfig) (*Broker, error) {
 	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the broker's directory: %w", err)
@@ -101,7 +100,7 @@ func readAddress(ctx context.Context, output io.ReadCloser) (string, error) {
 // PID is the broker's process id.
 func (b *Broker) PID() int { return b.cmd.Process.Pid }
 
-// Stop ends the broker and waits for its end.
+// Stop ends the broker and waits for the end.
 func (b *Broker) Stop() error {
 	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("ending the broker: %w", err)
@@ -142,8 +141,8 @@ func makeTopic(ctx context.Context, root, address, topic string) error {
 	}
 }
 
-// ReadTopic reads count records of a topic from its beginning with kcat, and waits for them until ctx ends.
-// It creates the topic if the broker allows that. kcat's JSON damages a key or value other than UTF-8.
+// ReadTopic reads count records of a topic from the beginning with kcat, waiting until ctx ends. A missing
+// topic is created if the broker allows. kcat's JSON damages a key or value other than UTF-8.
 func ReadTopic(ctx context.Context, root, address, topic string, count int) ([]Record, error) {
 	if err := makeTopic(ctx, root, address, topic); err != nil {
 		return nil, err

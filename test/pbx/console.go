@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// CLI runs one command of the Asterisk console and returns its output, without verbose messages. It blocks
-// until the command's end, a minute at most. An unknown or failed command is no error: its text reports that.
+// CLI runs one command of the Asterisk console and returns the output, without verbose messages. CLI blocks
+// until the command's end, a minute at most. An unknown or failed command is no error: the text reports the
+// failure.
 //
-// CLI uses Asterisk's control socket as `asterisk -rx` does (main/asterisk.c, ast_remotecontrol and
-// netconsole), without a process for each command: tests poll many times a second.
+// CLI uses Asterisk's control socket like `asterisk -rx` (main/asterisk.c, ast_remotecontrol and netconsole),
+// without a process for each command: tests poll many times a second.
 func (p *PBX) CLI(command string) (string, error) {
 	printed, err := p.ask(command)
 	if err != nil {
@@ -81,7 +82,7 @@ func (p *PBX) OpenConsole() (*Console, error) {
 	return c, nil
 }
 
-// Run runs one command and returns its output, and verbose messages of that time. It blocks until the
+// Run runs one command and returns the output, with verbose messages in between. Run blocks until the
 // command's end, a minute at most. Not safe for concurrent use.
 func (c *Console) Run(command string) (string, error) {
 	_ = c.conn.SetDeadline(time.Now().Add(cliTimeout))

@@ -15,11 +15,11 @@ import (
 // The private directory:
 //
 //	etc/      configuration files
-//	modules/  links to the modules there are to load, and to what the engine's module looks for beside them
-//	data/     links to the stock data directory, with our documentation in its place
+//	modules/  links to the loadable modules, and to the files beside them that the engine's module needs
+//	data/     links to the stock data directory, with our documentation in place of the stock one
 //	lib/ spool/ run/ log/ cache/
-//	cli       a script: the Asterisk console, or one command of it
-//	kcat      a script: the kcat that goes with this Asterisk
+//	cli       a script: the Asterisk console, or one command on the console
+//	kcat      a script: the kcat of this Asterisk
 const logName = "full.log"
 
 var directories = []string{"etc", "modules", "data/documentation/thirdparty", "lib", "spool", "run", "log", "cache"}
@@ -63,7 +63,7 @@ func (p *PBX) linkModules() error {
 	return nil
 }
 
-// moduleDirs returns the folders of modules: the installation's, if there is one, then the root's.
+// moduleDirs returns the folders of modules: the installation's, if any, then the root's.
 func (p *PBX) moduleDirs() ([]string, error) {
 	bases := []string{p.config.Root}
 	if p.config.Install != "" {
@@ -81,8 +81,8 @@ func (p *PBX) moduleDirs() ([]string, error) {
 	return dirs, nil
 }
 
-// linkData makes a data directory of links, because Asterisk searches documentation in one place only: its
-// own in documentation, everyone else's in documentation/thirdparty.
+// linkData makes a data directory of links, because Asterisk searches documentation in one place only: for
+// stock modules in documentation, for all others in documentation/thirdparty.
 func (p *PBX) linkData() error {
 	core := firstMatch(p.config.Root, "usr/share/asterisk/documentation/core-en_US.xml",
 		"var/lib/asterisk/documentation/core-en_US.xml")
@@ -199,7 +199,7 @@ func firstMatch(base string, patterns ...string) string {
 	return ""
 }
 
-// linkFirst links name into target, from the first of dirs that has it.
+// linkFirst links name into target, from the first of dirs with such a file.
 func linkFirst(dirs []string, name, target string) error {
 	for _, dir := range dirs {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {

@@ -26,7 +26,7 @@ func newFollower(path string) *follower {
 	return &follower{path: path, grown: make(chan struct{})}
 }
 
-// changes is closed at the next change. Call it before a read of the file, so no change is missed.
+// changes is closed at the next change. Call changes before a read of the file, so no change is missed.
 func (f *follower) changes() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -87,7 +87,7 @@ func (f *follower) from(offset int64) (string, error) {
 	return string(data), err
 }
 
-// LogLines returns Asterisk's log so far, of all its runs, without newlines and without an incomplete line.
+// LogLines returns Asterisk's log so far, of all runs, without newlines and without an incomplete line.
 func (p *PBX) LogLines() []string {
 	text := p.log()
 	return strings.Split(strings.TrimSuffix(text[:strings.LastIndexByte(text, '\n')+1], "\n"), "\n")
@@ -110,7 +110,8 @@ func (p *PBX) LogMark() int64 {
 	return info.Size()
 }
 
-// WaitLog waits for a line of this run's log that pattern matches, earlier lines included, and returns it.
+// WaitLog waits for a line of this run's log that pattern matches, earlier lines included, and returns the
+// line.
 func (p *PBX) WaitLog(ctx context.Context, pattern *regexp.Regexp) (string, error) {
 	running := p.latest()
 	if running == nil {
@@ -119,8 +120,8 @@ func (p *PBX) WaitLog(ctx context.Context, pattern *regexp.Regexp) (string, erro
 	return p.WaitLogSince(ctx, running.logStart, pattern)
 }
 
-// WaitLogSince is WaitLog for lines after the mark from LogMark. It ends early, with an error, at Asterisk's
-// end.
+// WaitLogSince is WaitLog for lines after the mark from LogMark. Asterisk's end ends the wait early, with an
+// error.
 func (p *PBX) WaitLogSince(ctx context.Context, mark int64, pattern *regexp.Regexp) (string, error) {
 	running := p.latest()
 	if running == nil {

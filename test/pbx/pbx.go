@@ -1,9 +1,9 @@
 // Package pbx runs a private Asterisk, for tests and for the demo: with a private configuration, private
-// directories and an explicit list of modules, as an ordinary process of the calling user. It never touches
-// /etc/asterisk or another running Asterisk, and ends its processes by process id.
+// directories and an explicit list of modules, as an ordinary process of the calling user. /etc/asterisk and
+// any other running Asterisk stay untouched, and processes are ended by process id.
 //
-// The Asterisk comes from a root directory in the form of scripts/provision. The root's own loader runs its
-// programs with its own libraries; no chroot and no privileges are needed.
+// The Asterisk comes from a root directory in the form of scripts/provision. The root's loader runs the
+// root's programs with the root's libraries; no chroot and no privileges are needed.
 package pbx
 
 import (
@@ -24,8 +24,8 @@ type Config struct {
 	Root string
 	// Install is the DESTDIR of `make install ASTERISK_ROOT=Root`, or empty for stock modules only.
 	Install string
-	// Modules lists all modules to load, in this order and without ".so"; those of Install go before those of
-	// Root. nil means StockModules.
+	// Modules lists all modules to load, in this order and without ".so". Modules of Install come before
+	// modules of Root. nil means StockModules.
 	Modules []string
 	// Files is the content of configuration files by name. Missing files required by Asterisk are added.
 	Files map[string]string
@@ -37,11 +37,11 @@ type Config struct {
 	Group string
 	// Args are added to Asterisk's command line, for example -p.
 	Args []string
-	// Prefix precedes Asterisk's command line: a program that changes its own process and executes the rest.
+	// Prefix precedes Asterisk's command line: a program that sets up the process and executes the rest.
 	Prefix []string
 	// Namespaces are the process's own namespaces: CLONE_NEWPID and so on. Root only.
 	Namespaces uintptr
-	// Detach lets the process outlive its parent. Otherwise the kernel kills the process after its parent's
+	// Detach lets the process outlive the parent. Otherwise the kernel kills the process after the parent's
 	// end.
 	Detach bool
 }
@@ -56,8 +56,8 @@ func StockModules() []string {
 	}
 }
 
-// PBX is one private Asterisk. Its methods are safe for concurrent use, except Start with Stop. It may be
-// started again after its end.
+// PBX is one private Asterisk. All methods are safe for concurrent use, except Start with Stop. A new Start
+// is allowed after the end.
 type PBX struct {
 	config Config
 	lines  *follower
@@ -67,7 +67,7 @@ type PBX struct {
 	process *process // the latest; nil before the first Start
 }
 
-// maxSocketPath is the limit of a Unix socket's path: sun_path of struct sockaddr_un is 108 bytes with its
+// maxSocketPath is the limit of a Unix socket's path: sun_path of struct sockaddr_un is 108 bytes with the
 // NUL.
 const maxSocketPath = 107
 
@@ -95,7 +95,7 @@ func New(config Config) (*PBX, error) {
 // Dir is the private directory.
 func (p *PBX) Dir() string { return p.config.Dir }
 
-// SharedMemory returns the folders in shared memory of its present and killed runs.
+// SharedMemory returns the folders in shared memory of present and killed runs.
 func (p *PBX) SharedMemory() []string {
 	folders, _ := filepath.Glob(p.SharedMemoryPattern())
 	return folders

@@ -237,7 +237,7 @@ func TestKcatOfTheRoot(t *testing.T) {
 }
 
 // TestLogLinesAreWhole verifies that an incomplete line is no line: a comparison of lines would fail on half
-// of one.
+// a line.
 func TestLogLinesAreWhole(t *testing.T) {
 	p := &PBX{lines: newFollower(filepath.Join(t.TempDir(), "log"))}
 	for _, test := range []struct{ written, want string }{{"", ""}, {"one\ntw", "one"}, {"one\ntwo\n", "one|two"}, {"on", ""}} {

@@ -28,7 +28,7 @@ const (
 	WhenConvenient
 	// Terminate is SIGTERM, as from a service manager.
 	Terminate
-	// Kill is SIGKILL: no code of the process runs after it.
+	// Kill is SIGKILL: no code of the process runs afterwards.
 	Kill
 )
 
@@ -82,8 +82,8 @@ func (p *PBX) argv() ([]string, error) {
 
 var ready = regexp.MustCompile(`Asterisk Ready\.`)
 
-// Start starts Asterisk and waits for its full boot. At the end of ctx a slow Asterisk is killed, and the
-// error has its last log lines. A declined module is no error.
+// Start starts Asterisk and waits for the full boot. At the end of ctx a slow Asterisk is killed, and the
+// error has the last log lines. A declined module is no error.
 func (p *PBX) Start(ctx context.Context) error {
 	if running := p.latest(); running != nil && !running.hasEnded() {
 		return errors.New("this Asterisk is running already")
@@ -97,7 +97,7 @@ func (p *PBX) Start(ctx context.Context) error {
 	return nil
 }
 
-// launch starts the process and a goroutine to wait for its end.
+// launch starts the process and a goroutine to wait for the end.
 func (p *PBX) launch() error {
 	argv, err := p.argv()
 	if err != nil {
@@ -155,8 +155,8 @@ func (p *PBX) launch() error {
 	return nil
 }
 
-// restartable returns a command line for "core restart": Asterisk then executes its own name again. In a
-// private root the name is a script that calls the root's loader as we do.
+// restartable returns a command line for "core restart": Asterisk then executes its name again. In a private
+// root the name is a script with our call of the root's loader.
 func (p *PBX) restartable(argv []string) ([]string, error) {
 	const loaderAndLibraries = 3 // see Argv
 	if filepath.Clean(p.config.Root) == "/" {
@@ -164,19 +164,20 @@ func (p *PBX) restartable(argv []string) ([]string, error) {
 	}
 	script := p.path("asterisk")
 	named := slices.Insert(slices.Clone(argv), loaderAndLibraries, "--argv0", script)
-	// It passes on the name's arguments, among them the configuration's.
+	// The script passes on all arguments, among them the configuration's.
 	text := "#!/bin/sh\nexec " + quote(named[:len(named)-2]) + " \"$@\"\n"
 	return named, os.WriteFile(script, []byte(text), 0o700)
 }
 
-// RunAs makes the next starts run Asterisk as another user and gives the private directory to that user. Root
-// only.
+// RunAs makes the next starts run Asterisk as another user and transfers the private directory to the user.
+// Root only.
 func (p *PBX) RunAs(uid uint32) error {
 	p.user = uid
 	return p.Own(uid)
 }
 
-// Own gives the private directory to a user, for an Asterisk that changes to that user itself. Root only.
+// Own transfers the private directory to a user, for an Asterisk with a change of user at its start. Root
+// only.
 func (p *PBX) Own(uid uint32) error {
 	return filepath.WalkDir(p.config.Dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
@@ -213,7 +214,7 @@ func (p *PBX) Ended() <-chan struct{} {
 	return nil
 }
 
-// Stop ends Asterisk and waits for its end. After Gracefully and Now an error reports a hang (followed by a
+// Stop ends Asterisk and waits for the end. After Gracefully and Now an error reports a hang (followed by a
 // kill), a crash, or a status other than 0. For an ended Asterisk, Stop returns the result of Crashed.
 func (p *PBX) Stop(how How) error {
 	run := p.latest()
@@ -269,8 +270,8 @@ func (p *PBX) kill(run *process) {
 	<-run.ended
 }
 
-// Crashed is nil during Asterisk's run and after a requested end; otherwise the error has the kind of end and
-// the end of its log.
+// Crashed is nil during Asterisk's run and after a requested end. Otherwise the error has the kind of end and
+// the last log lines.
 func (p *PBX) Crashed() error {
 	run := p.latest()
 	if run == nil || !run.hasEnded() {

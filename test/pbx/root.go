@@ -14,7 +14,7 @@ import (
 )
 
 // Argv returns the command line for a program of a root directory, such as "usr/bin/kcat", from outside the
-// root: the root's own loader, with its libraries. For the root "/" it is the program itself.
+// root: the root's loader, with the root's libraries. For the root "/" the program is called directly.
 func Argv(root, program string) ([]string, error) {
 	path := filepath.Join(root, program)
 	if filepath.Clean(root) == "/" {
@@ -60,8 +60,8 @@ func interpreter(path string) (string, error) {
 	return string(bytes.TrimRight(data, "\x00")), nil
 }
 
-// Kcat runs kcat, an independent Kafka client, and returns its output. It is the root's kcat or, without one,
-// the one in PATH. It blocks until the end of kcat or ctx.
+// Kcat runs kcat, an independent Kafka client, and returns the output. The kcat is the root's or, if missing,
+// the one in PATH. Kcat blocks until the end of kcat or ctx.
 func Kcat(ctx context.Context, root string, args ...string) (string, error) {
 	argv, err := KcatArgv(root)
 	if err != nil {
