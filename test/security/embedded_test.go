@@ -15,7 +15,7 @@ import (
 )
 
 // startEmbedded starts an embedded broker for every possible listener: an embedded broker has one listener
-// and all mechanisms, and closes a connection silently, while Apache's reports a wrong password.
+// and all mechanisms, and closes a connection silently. Apache's broker reports a wrong password.
 func startEmbedded(t *testing.T) *site {
 	t.Helper()
 	s := &site{name: "embedded", files: filepath.Join(t.TempDir(), "files"), fakes: map[string]*kfake.Cluster{}}

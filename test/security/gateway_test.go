@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// gateway passes connections on to a broker's listener. It counts them and can change the listener.
+// gateway passes connections on to a broker's listener, counts connections and can change the listener.
 type gateway struct {
 	listener net.Listener
 
@@ -97,7 +97,7 @@ func (g *gateway) lead(to string) {
 	g.to = to
 }
 
-// connections returns the number of connections, and a channel closed at the next one.
+// connections returns the number of connections, and a channel closed at the next connection.
 func (g *gateway) connections() (int, <-chan struct{}) {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()

@@ -55,8 +55,8 @@ type progress struct{ delivered atomic.Uint64 }
 func (p *progress) Delivered() uint64 { return p.delivered.Load() }
 func (p *progress) Hurry(bool)        {}
 
-// scene is an engine with one connection, "one", through a gateway to a site's listener. The scene notes its
-// actions and the log lines and compares them with a golden file.
+// scene is an engine with one connection, "one", through a gateway to a site's listener. The scene notes
+// actions and log lines and compares them with a golden file.
 type scene struct {
 	*testing.T
 	site     *site
@@ -146,7 +146,7 @@ func (s *scene) put(value string) {
 	s.gate.Handed.Add(1)
 }
 
-// settled waits until every record has its outcome.
+// settled waits until every record has an outcome.
 func (s *scene) settled() {
 	s.Helper()
 	for s.held.Load() != 0 { // without a notice
@@ -188,7 +188,7 @@ func (s *scene) subscribe() {
 	})
 }
 
-// receive waits for a message of that value.
+// receive waits for a message with the given value.
 func (s *scene) receive(value string) {
 	s.Helper()
 	for got := ""; got != value; {
@@ -209,7 +209,7 @@ func (s *scene) testSend(message string) string {
 	return "Message sent successfully"
 }
 
-// sendUntilSent repeats `kafka test send` until it succeeds: a busy machine may exceed the message's time.
+// sendUntilSent repeats `kafka test send` until a success: a busy machine may exceed the message's time.
 func (s *scene) sendUntilSent() {
 	s.Helper()
 	for s.testSend("sent") != "Message sent successfully" {
@@ -221,7 +221,7 @@ func (s *scene) sendUntilSent() {
 	}
 }
 
-// makeUntilMade repeats ensure_topic until it succeeds, for the same reason.
+// makeUntilMade repeats ensure_topic until a success, for the same reason.
 func (s *scene) makeUntilMade() {
 	s.Helper()
 	for s.engine.EnsureTopic("one", s.topic+"-made", 1, 1, true) != nil {
@@ -233,7 +233,7 @@ func (s *scene) makeUntilMade() {
 	}
 }
 
-// attempts waits for that many more connections.
+// attempts waits for more further connections.
 func (s *scene) attempts(more int) {
 	s.Helper()
 	for begun, _ := s.gateway.connections(); ; {
@@ -249,8 +249,8 @@ func (s *scene) attempts(more int) {
 	}
 }
 
-// note notes the action, then the new lines, after at least that many. Lines of several goroutines have no
-// order.
+// note notes the action, then the new lines, after at least `least` lines. Lines of several goroutines have
+// no order.
 func (s *scene) note(what string, least int) {
 	s.Helper()
 	for {
@@ -270,8 +270,8 @@ func (s *scene) note(what string, least int) {
 	}
 }
 
-// toNote leaves out lines that depend on time: repetitions after half a minute, with their number, at most
-// one for each half minute, and time-outs of a busy machine.
+// toNote leaves out lines that depend on time: repetitions after half a minute, with a count, at most one for
+// each half minute, and time-outs of a busy machine.
 func (s *scene) toNote(some []line) []string {
 	s.Helper()
 	var texts []string
@@ -290,7 +290,7 @@ func (s *scene) toNote(some []line) []string {
 	for base, n := range repeats {
 		most := int(time.Since(s.began) / (30 * time.Second))
 		if moreRecords.MatchString(base) {
-			most = 2*most + 2 // one in a quiet moment, and one at the engine's end
+			most = 2*most + 2 // once in a quiet moment, and once at the engine's end
 		}
 		if n > most {
 			s.Errorf("%d times in %v: %s", n, time.Since(s.began), base)
@@ -317,7 +317,7 @@ var (
 	loopback    = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 )
 
-// normal returns a line without its variable parts.
+// normal returns a line without the variable parts.
 func (s *scene) normal(one line) string {
 	text := strings.NewReplacer(s.gateway.address(), "BROKER:9092", s.site.files, "FILES", s.dir, "FOLDER").Replace(one.text)
 	text = moreTries.ReplaceAllString(text, "")

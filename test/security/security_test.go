@@ -1,9 +1,9 @@
 // Package security tests the engine's protocols, logins and certificates with Apache Kafka: success, failure
-// with a line that names the cause, and recovery by itself or by a reload after the correction. Everything
-// but C and Asterisk is real: a kafka.conf as text, the engine, the client, a broker with a listener for each
+// with a log line about the cause, and recovery with or without a reload after the correction. Everything but
+// C and Asterisk is real: a kafka.conf as text, the engine, the client, a broker with a listener for each
 // case.
 //
-// It needs RES_KAFKA_APACHE, set by scripts/test, and RES_KAFKA_ROOT for kcat.
+// The package needs RES_KAFKA_APACHE, set by scripts/test, and RES_KAFKA_ROOT for kcat.
 package security
 
 import (
@@ -57,7 +57,7 @@ func (s *scene) place(as, file string) {
 	}
 }
 
-// client places a client's certificate and its key.
+// client places a client's certificate and key.
 func client(name string) func(*scene) {
 	return func(s *scene) {
 		s.place("client.pem", name+".pem")
@@ -207,7 +207,7 @@ func (c *trouble) run(t *testing.T, at *site) {
 		c.heal(s)
 	}
 	if c.reload != "" {
-		s.configure(c.reload) // its lines come at once or with the next ones
+		s.configure(c.reload) // log lines come at once or with the next lines
 	}
 	s.settled()
 	s.receive("waited")
@@ -221,8 +221,8 @@ func (c *trouble) run(t *testing.T, at *site) {
 	s.golden()
 }
 
-// passwordChanged changes a user's password at the brokers during traffic, and restores it. The topic is
-// known then; the client library alone would give up its records.
+// passwordChanged changes a user's password at the brokers during traffic, and restores the password. The
+// topic is known by then; the client library alone would give up all records.
 func passwordChanged(t *testing.T, at *site) {
 	s := newScene(t, at, "REAUTH")
 	s.brokers = at.address("REAUTH") // the only broker has one address
@@ -269,7 +269,7 @@ func passwordChanged(t *testing.T, at *site) {
 	}
 }
 
-// trustSites makes the authorities of all sites the system's. Go reads them once in a process.
+// trustSites adds the authorities of all sites to the system's. Go reads the system's once in a process.
 func trustSites(t *testing.T, sites []*site) {
 	t.Helper()
 	var all []byte

@@ -42,7 +42,7 @@ const secret = "s3cret"
 func password(user string) string { return user + "-" + secret }
 
 // The users: alice has all rights, bob none. The brokers have another password for carla and none for dora,
-// until a case corrects that; erin's changes.
+// until a correction in a case; erin's changes.
 var (
 	users = []apache.User{{Name: "alice", Password: password("alice")}, {Name: "bob", Password: password("bob")},
 		{Name: "carla", Password: "another-" + secret}, {Name: "erin", Password: password("erin")}}
@@ -95,7 +95,8 @@ func startSites(t *testing.T) []*site {
 			var err error
 			if s.Cluster, err = apache.Start(ctx, apache.Config{
 				Dir: filepath.Join(dir, "cluster"), Kafka: kafka, Listeners: listeners, Users: users, SuperUsers: superUsers,
-				// With more than one, a listener presents its old certificate now and then during a change.
+				// With several certificates, a listener presents the old certificate now and then during a
+				// change.
 				Properties: map[string]string{
 					"num.network.threads": "1",
 					"listener.name.reauth.scram-sha-256.connections.max.reauth.ms": "3000",
@@ -127,11 +128,11 @@ func startSites(t *testing.T) []*site {
 	return sites
 }
 
-// layOut writes what clients need:
+// layOut writes the clients' files:
 //
 //	ca.pem, stranger.pem                  the authority of the brokers, and another
-//	client.pem, client.key                a certificate that the brokers accept
-//	expired.pem, unknown-ca.pem and .key  some that they do not
+//	client.pem, client.key                a certificate accepted by the brokers
+//	expired.pem, unknown-ca.pem and .key  refused certificates
 func (s *site) layOut() error {
 	stranger, err := apache.NewAuthority("Somebody")
 	if err != nil {
@@ -185,7 +186,7 @@ func (s *site) read(t *testing.T, listener, topic string, values ...string) {
 	}
 }
 
-// renew gives a listener a correct certificate, while the broker runs.
+// renew replaces a listener's certificate with a correct certificate, while the broker runs.
 func (s *site) renew(t *testing.T, listener string) {
 	t.Helper()
 	pair, err := s.authority.Issue("broker", apache.NoFlaw)
@@ -224,7 +225,7 @@ func (s *site) enrol(t *testing.T, user, password string, mechanism kadm.ScramMe
 	}
 }
 
-// allow gives bob rights.
+// allow grants bob rights.
 func (s *site) allow(t *testing.T, rights *kadm.ACLBuilder) {
 	t.Helper()
 	results, err := s.admin.CreateACLs(t.Context(), rights.ResourcePatternType(kadm.ACLPatternLiteral).Allow("User:bob").AllowHosts())
