@@ -1,6 +1,6 @@
 /*
- * res_kafka: common parts of the stage's tests: checks, cases, an owner that counts the engine's frames of
- * its stage.
+ * res_kafka: common parts of the stage's tests: checks, cases, an owner with counts of the stage's frames in
+ * the engine.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.

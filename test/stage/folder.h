@@ -24,7 +24,7 @@ struct copy {
 struct copies {
 	struct copy list[MOST_SLABS];
 	int count;
-	int unfinished; /* files that are no slabs yet */
+	int unfinished; /* files without a complete slab */
 	int bytes;
 };
 
@@ -36,7 +36,7 @@ static inline int by_first(const void *left, const void *right)
 	return a->stage != b->stage ? (a->stage > b->stage) - (a->stage < b->stage) : (a->first > b->first) - (a->first < b->first);
 }
 
-/* copy_slab copies a slab of a file, if there is one, and returns its size, or the smallest size. */
+/* copy_slab copies a slab of a file, if any, and returns the slab's size, or the smallest size. */
 static inline size_t copy_slab(struct copies *copies, int file, off_t at, size_t most)
 {
 	struct copy *copy = &copies->list[copies->count];

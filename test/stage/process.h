@@ -1,8 +1,8 @@
 /*
- * res_kafka: an engine in its own process, killed at any step.
+ * res_kafka: an engine in a separate process, killed at any step.
  *
- * The process is a fork of the test. It maps control memory and slabs by their descriptors and calls nothing
- * that needs a lock of the C library, which another thread of the test may have held.
+ * The process is a fork of the test, maps control memory and slabs by descriptor, and calls no function with
+ * a lock of the C library: another thread of the test may have held such a lock.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -69,7 +69,7 @@ static inline void engine_step(void)
 	}
 }
 
-/* be_done marks a frame as done, and counts it. */
+/* be_done marks and counts a done frame. */
 static inline void be_done(const struct held *held)
 {
 	struct mark mark;
@@ -224,7 +224,7 @@ static inline pid_t engine_start(uint64_t kill_at)
 	return child;
 }
 
-/* engine_wait waits for its end, and returns whether the engine was killed. */
+/* engine_wait waits for the engine's end, and returns whether the engine was killed. */
 static inline bool engine_wait(pid_t child)
 {
 	int status;

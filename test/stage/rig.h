@@ -1,7 +1,7 @@
 /*
- * res_kafka: an engine in a thread of the test. It maps the files itself, like the real engine, takes ranges
- * of frames from the ring and passes them to a function of the test. test_engine.c has an engine in its own
- * process.
+ * res_kafka: an engine in a thread of the test. Like the real engine, this one maps the files, takes ranges
+ * of frames from the ring and passes them to a function of the test. test_engine.c has an engine in a
+ * separate process.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -167,7 +167,7 @@ static inline void rig_settle(void)
 	}
 }
 
-/* rig_halt ends the engine after it has taken everything. */
+/* rig_halt ends the engine after all frames are taken. */
 static inline void rig_halt(void)
 {
 	const uint64_t one = 1;

@@ -165,7 +165,7 @@ static void one_engine(uint64_t kill_at, useconds_t after, bool early)
 		wait_until_open();
 	} else {
 		for (i = 0; i < STAGES; i++) {
-			set(&world.owners[i].gate->follows, 1); /* as a dead engine may leave it: nobody follows now */
+			set(&world.owners[i].gate->follows, 1); /* like a dead engine's leftover: no engine follows now */
 		}
 		stage_pump_engine_new(rig.pump);
 		wait_until_open();

@@ -100,7 +100,7 @@ static size_t size_of(int file)
 	return fstat(file, &status) ? 0 : status.st_size;
 }
 
-/* hostile_live is the engine. Its own writes may end it. */
+/* hostile_live is the engine. The engine's writes may end the engine. */
 static void hostile_live(uint64_t random)
 {
 	int durable = rig_file(shared_folder, RESK_POOL_DURABLE, 0);
@@ -157,7 +157,7 @@ static void *write_frames(void *argument)
 	return (void *) puts;
 }
 
-/* An engine that expects damage: it finishes every frame it can find. */
+/* An engine in expectation of damage: every recognizable frame is finished. */
 static void tolerate(void *context, void *frames, size_t length, int durable)
 {
 	struct owner *owner = context;
@@ -223,7 +223,7 @@ static void hostile_round(int round)
 	CHECK_EQUAL(memcmp(&head, &rig.memory.control->head, sizeof(head)), 0);
 }
 
-/* works_again checks that a stage admits frames, that they arrive, and that nothing is in use afterwards. */
+/* works_again checks that a stage admits frames, all frames arrive, and no frame is in use afterwards. */
 static void works_again(struct owner *owner, int frames)
 {
 	int64_t admitted = stage_admitted(owner->stage);
@@ -237,7 +237,7 @@ static void works_again(struct owner *owner, int frames)
 			CHECK(tries < FOREVER_SECONDS * 1000);
 			usleep(1000);
 		}
-		/* After any writes to their heads, reused slabs are readable for others. */
+		/* After any writes to slab heads, reused slabs are readable for others. */
 		slab = slab_of(&rig.pump->slabs, __atomic_load_n(&owner->stage->word, __ATOMIC_SEQ_CST));
 		if (slab) {
 			CHECK_EQUAL(slab->head->magic, STAGE_SLAB_MAGIC);

@@ -1,9 +1,9 @@
 /*
- * res_kafka: a process that stages frames is killed, at every step and at any time, and its files are read.
+ * res_kafka: a process that stages frames is killed, at every step and at any time, and the files are read.
  *
  * Built with STAGE_STEPS, the stage calls stage_step at every moment distinguishable for a reader of the
- * files. A child is killed at its first step, its second, and so on, later at random steps. The child records
- * its required frames in memory shared with its parent.
+ * files. A child is killed at the first step, the second, and so on, later at random steps. The child records
+ * all required frames in memory shared with the parent.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -233,7 +233,7 @@ static int inspect(const char *folder)
 	return ready;
 }
 
-/* kill_one lets a child live until kill_at, or for this many microseconds, and reads its files. Returns the
+/* kill_one lets a child live until kill_at, or for after microseconds, and reads the files. Returns the
  * number of steps. */
 static uint64_t kill_one(uint64_t kill_at, uint64_t stall_at, useconds_t after, int64_t *ready)
 {

@@ -38,7 +38,7 @@ static void *put_until_closed(void *argument)
 		if (result == STAGE_OK) {
 			atomic_fetch_add(&work->admitted, 1);
 		} else {
-			/* The pump has no processor: yield this one. */
+			/* The pump has no processor: yield this processor. */
 			CHECK_EQUAL(result, STAGE_NO_MEMORY);
 			sched_yield();
 		}
@@ -111,7 +111,7 @@ static void stop_takes_everything(void)
 			CHECK_EQUAL(works[i].owner.frames, works[i].admitted);
 			CHECK_EQUAL(works[i].owner.notes, 1);
 			if (i != 1 || round % 2 == 0) {
-				/* None of this can be handed over any more, but nothing hangs. */
+				/* The pump can no longer hand over these frames, but every call returns. */
 				CHECK_EQUAL(put_bytes(works[i].owner.stage, 'a', 10, 1), STAGE_CLOSED);
 				stage_note(works[i].owner.stage, 2, "late", 4);
 				CHECK(stage_flush(works[i].owner.stage, SECOND) == false);
@@ -185,7 +185,7 @@ static void destroy_while_others_work(void)
 			stage_note(passing.stage, 0, "note", 4);
 		}
 		owner_close(&passing);
-		/* No callback comes any more. */
+		/* No further callback comes. */
 		CHECK_EQUAL(passing.frames, frames);
 		CHECK_EQUAL(passing.notes, i % 7 == 0);
 	}

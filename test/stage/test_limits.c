@@ -147,7 +147,7 @@ static void counts_that_cannot_be(void)
 	rig_stop();
 }
 
-/* The crowd: constant writers, a thread that finishes taken frames, a thread that watches. */
+/* The crowd: constant writers, a thread to finish taken frames, a thread to watch. */
 struct crowd {
 	struct owner owner;
 	int64_t max_frames;

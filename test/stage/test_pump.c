@@ -64,7 +64,7 @@ static void keep_time(struct owner *owner, const struct stage_frame *frame)
 	((struct timed *) owner)->taken = clock_now();
 }
 
-/* A frame lingers from its put, plus or minus an eighth, not from the pump's last visit. */
+/* A frame lingers from the put, plus or minus an eighth, not from the pump's last visit. */
 static void lingers_from_its_own_put(void)
 {
 	const int64_t linger = 40 * MILLISECOND;
@@ -80,14 +80,14 @@ static void lingers_from_its_own_put(void)
 		CHECK_EQUAL(put_bytes(timed.owner.stage, 'a', 10, 1), STAGE_OK);
 		owner_wait(&timed.owner, &timed.owner.frames, i);
 		CHECK(timed.taken - put >= linger - linger / 8);
-		nanosleep(&half, NULL); /* between two looks of a pump that counts from its own last look */
+		nanosleep(&half, NULL); /* between two looks of a pump with a linger counted from the last look */
 	}
 	owner_close(&timed.owner);
 	rig_stop();
 }
 
-/* The pump leaves the frames of a followed slab to the engine for a while. A stage that was disarmed meanwhile is looked at
- * after its linger, and a thread may come late: a third of the attempts is enough. */
+/* The pump leaves the frames of a followed slab to the engine for a while. A stage disarmed meanwhile is
+ * checked after the linger. A thread may come late, so a third of the attempts is enough. */
 static void leaves_a_followed_slab_to_the_engine(void)
 {
 	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
@@ -423,15 +423,15 @@ static void idle(void)
 		owner_wait(&owners[i], &owners[i].frames, 41);
 		owner_wait(&owners[i], &owners[i].notes, 1);
 	}
-	/* There is no event to wait for: the test must see that nothing happens. The delay depends on the
-	 * machine; a pump that looks around would be seen in every half second. */
+	/* No event marks silence, so the test waits. The delay depends on the machine; a pump with needless looks
+	 * would be seen in every half second. */
 	for (i = 0; i < 60 && !quiet; i++) {
 		before = pump_status("idle pump", "voluntary_ctxt_switches:", 10);
 		rest_for(500 * MILLISECOND);
 		quiet = pump_status("idle pump", "voluntary_ctxt_switches:", 10) == before;
 	}
 	CHECK(quiet);
-	/* And it does wake up. */
+	/* A put still wakes the pump. */
 	CHECK_EQUAL(put_bytes(owners[1].stage, 'a', 10, 1), STAGE_OK);
 	owner_wait(&owners[1], &owners[1].frames, 42);
 	/* The wake-up is counted when the pump goes to sleep again. */
@@ -445,8 +445,8 @@ static void idle(void)
 	rig_stop();
 }
 
-/* An engine that takes nothing for a while: the ring gets full, and frames without space come later, all of
- * them in order. */
+/* An engine without progress for a while: the ring gets full, and frames without space come later, all in
+ * order. */
 struct slow {
 	struct owner owner;
 	sem_t go_on;

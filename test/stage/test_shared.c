@@ -1,5 +1,5 @@
 /*
- * res_kafka: durable slabs: their life, their reuse, and the lack of space.
+ * res_kafka: durable slabs: life, reuse, and the lack of space.
  *
  * Built with a STAGE_SHARED_MAX of 1 MiB and a STAGE_RETRY_NS of 1 ms.
  *
@@ -16,7 +16,7 @@
 #define MOST   60000
 #define LENGTH 1000
 
-/* Frames are numbered by their charge and filled with its lowest byte. */
+/* Frames are numbered by charge and filled with the lowest byte of the charge. */
 struct keeper {
 	struct owner owner;
 	const struct stage_frame *frames[MOST]; /* taken, unfinished frames, by number; the engine's until a flush */
@@ -239,7 +239,7 @@ static void plain_pages_go_back(void)
 	rig_stop();
 }
 
-/* Without a folder for shared slabs, every record that needs one is counted. */
+/* Without a folder for shared slabs, every record for such a slab is counted. */
 static void nowhere(const char *folder, const char *label)
 {
 	struct stage_pump *pump = rig_start(keep, owner_note, "test pump", folder, 0);
@@ -299,8 +299,7 @@ static void limited(void)
 	rig_stop();
 }
 
-/* Another user's preparations in place of the folder: the pump neither waits for them nor writes into
- * them. */
+/* Another user's preparations in place of the folder: the pump neither waits nor writes there. */
 static void occupied(void)
 {
 	char place[] = "/dev/shm/res_kafka-test-XXXXXX";
@@ -423,7 +422,7 @@ static void counts_what_is_wanted(void)
 	rig_stop();
 }
 
-/* A stage that will need shared slabs has one ready before the first put, if asked. */
+/* A stage with shared slabs to come has one ready before the first put, if asked. */
 static void ready_before_the_first_put(void)
 {
 	int64_t tries;
@@ -490,7 +489,7 @@ static void stays_behind(void)
 	CHECK_EQUAL(mkdir(shared_folder, 0700), 0);
 }
 
-/* A destroyed stage leaves its unfinished frames to its pump, which continues to check them. */
+/* A destroyed stage leaves unfinished frames to the pump, which continues the checks. */
 static void outlives_its_stage(void)
 {
 	static struct keeper other;

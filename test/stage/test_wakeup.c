@@ -110,7 +110,7 @@ static void pauses_with_a_linger_of_5_ms(void)
 	pauses(5 * MILLISECOND, 12 * MILLISECOND, 80);
 }
 
-/* Several writers on one stage: the first arms the stage, the others rely on its call. */
+/* Several writers on one stage: the first arms the stage, the others rely on this call. */
 static void *put_and_wait(void *argument)
 {
 	struct pause *pause = argument;
