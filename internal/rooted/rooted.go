@@ -1,6 +1,6 @@
-// Package rooted opens directories, and files in them, where another user may have prepared the path. It
-// follows no symbolic link in given names, waits for no named pipe, opens no device, and never leaves the
-// directory.
+// Package rooted opens directories, and files there, where another user may have prepared the path. No
+// symbolic link in given names is followed, no named pipe is waited for, no device is opened, and no path
+// leaves the directory.
 package rooted
 
 import (
@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// Dir is an open directory. It stays the same directory after any change of its path.
+// Dir is an open directory, the same directory after any change of the path.
 type Dir struct {
 	*os.Root
 	path  string
@@ -171,9 +171,9 @@ func UserName(uid int) string {
 	return number
 }
 
-// Resolve returns path with symbolic links in its last element resolved. It refuses a link owned by neither
-// root nor this process's user, because the owner chooses the target. The kernel resolves the parent
-// directories, because a link such as /proc/PID/root does not lead to its text.
+// Resolve returns path with symbolic links in the last element resolved. A link owned by neither root nor
+// this process's user is refused, because the owner chooses the target. The kernel resolves the parent
+// directories, because a link such as /proc/PID/root does not lead to the link's text.
 func Resolve(path string) (string, error) {
 	for range maxLinks {
 		info, err := os.Lstat(path)

@@ -106,9 +106,9 @@ func (t *Throttle) AllowN(key string, n int) (suppressed int, ok bool) {
 	return e.next(now), true
 }
 
-// Due returns unreported counts, in no order, and marks the counts as reported. It returns the counts of keys
-// that may have a line now, of keys that became quiet, once between two lines, and of keys that are over. The
-// owner calls Due at the times of Wait, so no count waits for an event that may never come.
+// Due returns unreported counts, in no order, and marks the counts as reported. Included are keys ready for a
+// line now, keys gone quiet, once between two lines, and finished keys. The owner calls Due at the times of
+// Wait, so no count waits for an event that may never come.
 func (t *Throttle) Due() []Suppressed {
 	now := t.now()
 	t.mtx.Lock()
@@ -182,7 +182,7 @@ func (t *Throttle) Flush() []Suppressed {
 	return append(rest, t.takeEvicted()...)
 }
 
-// takeEvicted returns the count of evicted keys, if there is one.
+// takeEvicted returns the count of evicted keys, if any.
 func (t *Throttle) takeEvicted() []Suppressed {
 	if t.evicted == 0 {
 		return nil

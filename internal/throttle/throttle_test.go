@@ -103,8 +103,7 @@ func TestQuietEnds(t *testing.T) {
 	expect(t, th, "a", 1, true)
 }
 
-// TestDue checks that a count is returned once: when its events have ended, its pause is over or its cause is
-// over.
+// TestDue checks that a count is returned once: after the last event, the pause, or the cause.
 func TestDue(t *testing.T) {
 	th, c := newTest(30 * time.Second)
 	due := func(want string) {

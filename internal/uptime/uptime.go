@@ -1,4 +1,4 @@
-// Package uptime is a clock that no user can set: the running time of the machine, and the identity of its
+// Package uptime is a clock out of users' reach: the running time of the machine, and the identity of the
 // boot.
 package uptime
 

@@ -1,5 +1,5 @@
 // Command generate writes the documents rendered from tables: the sample files, the XML documentation and the
-// tables of the README. With -check it writes nothing and exits with 1 if a document is stale.
+// tables of the README. With -check nothing is written, and a stale document ends the command with status 1.
 package main
 
 import (

@@ -80,7 +80,7 @@ func write(w io.Writer, top string) error {
 	return nil
 }
 
-// addPackage adds the licences of a package, from its folder up to its module's folder.
+// addPackage adds the licences of a package, from the package's folder up to the module's folder.
 func addPackage(all *[]notice, p listed) error {
 	found := false
 	for dir := p.Dir; ; dir = filepath.Dir(dir) {
