@@ -9,12 +9,13 @@
  *
  * \brief The module's life: load, reload, unload, and the end of Asterisk.
  *
- * The engine is a process beside Asterisk, written in Go. It may die; Asterisk then goes on, and another engine is
- * started. These files connect the engine with Asterisk; docs/boundary.md describes both processes.
+ * The engine is a process beside Asterisk, written in Go. The engine may die; Asterisk then continues, and
+ * another engine is started. These files connect the engine with Asterisk; docs/boundary.md describes both
+ * processes.
  *
- *   res_kafka/engine.c    starts the engine's process, and the next one when it dies; requests
+ *   res_kafka/engine.c    starts the engine's process, and the next process after a death; requests
  *   res_kafka/engine_log.c    writes the engine's log lines and state
- *   res_kafka/replay.c    requests that are repeated for each new engine
+ *   res_kafka/replay.c    requests repeated for each new engine
  *   res_kafka/config.c    reads configuration files with Asterisk's loader; the engine interprets the lines
  *   res_kafka/cli.c       the CLI commands of the engine's table
  *   res_kafka/stages.c    the stages of all connections
@@ -24,14 +25,14 @@
  *   res_kafka/tickets.c   numbers of outstanding reports
  *   res_kafka/consumer.c  consumer handles
  *   res_kafka/subscription.c  the threads of subscriptions
- *   res_kafka/worker.c    threads that call back into other modules
+ *   res_kafka/worker.c    threads with calls into other modules
  *   res_kafka/topics.c    topics
- *   ../boundary           the socket to the engine, its process, and the memory that both share
- *   ../stage              where callers leave records, and the thread that hands them to the engine
+ *   ../boundary           the socket to the engine, the engine's process, and the shared memory
+ *   ../stage              the staging area of callers' records, and the thread to hand them to the engine
  *
- * Load: start the engine and wait until it serves, start the pump, register the commands, let the engine read kafka.conf.
- * Unload is the same backwards. The order matters: first callers are refused, then the engine accepts the staged frames
- * and delivers them for a limited time, then it ends.
+ * Load: start the engine and wait until the engine serves, start the pump, register the commands, let the
+ * engine read kafka.conf. Unload is the same backwards. The order matters: first callers are refused, then
+ * the engine accepts the staged frames and delivers these for a limited time, then the engine ends.
  */
 
 /*** MODULEINFO
