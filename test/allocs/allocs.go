@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// By runs do and returns the number of objects allocated meanwhile, and their bytes in memory, by functions
-// whose full name begins with a prefix, and by their callees, on any goroutine. A full name is for example
+// By runs do and returns the number and the bytes in memory of objects allocated meanwhile by functions with
+// one of the prefixes in their full name, and by their callees, on any goroutine. A full name is for example
 // "reskafka/internal/outbox.(*Outbox).Accept". The result is exact, except that allocations in a shared block
 // of 16 bytes count as one; with the race detector there are no shared blocks. Not safe for concurrent use.
 func By(do func(), prefixes ...string) (objects, bytes int64) {

@@ -1,4 +1,4 @@
-// Package child starts processes that end with the test.
+// Package child starts processes and ends them with the test.
 package child
 
 import (

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestStart checks that a process runs until its kill, and that its end is reported. The separate thread for
+// TestStart checks that a process runs until the kill, and the end is reported. The separate thread for
 // Pdeathsig is not visible here: Go rarely ends a thread.
 func TestStart(t *testing.T) {
 	cmd := exec.Command("cat")

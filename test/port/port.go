@@ -1,5 +1,5 @@
 // Package port provides addresses for tests: an address without a listener, now and later, and addresses for
-// brokers that stop and come back.
+// brokers with restarts.
 package port
 
 import (
@@ -13,16 +13,16 @@ import (
 )
 
 // Reserved is a TCP port of 127.0.0.1 that refuses connections. No other process can use the port during the
-// reservation. A port that was merely free could become another listener's, for example another test's
-// broker, or the local end of a client's connection to it. Methods are safe for concurrent use.
+// reservation. A merely free port could become another listener's, for example another test's broker, or the
+// local end of a client's connection. Methods are safe for concurrent use.
 type Reserved struct {
 	port int
 
 	mtx sync.Mutex
-	fd  int // a bound socket that does not listen; -1 = no longer reserved
+	fd  int // a bound socket without a listener; -1 = no longer reserved
 }
 
-// Reserve reserves a port. Close releases it.
+// Reserve reserves a port until Close.
 func Reserve() (*Reserved, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -57,7 +57,7 @@ func (r *Reserved) Listen() (net.Listener, error) {
 	f := os.NewFile(uintptr(r.fd), r.Address())
 	r.fd = -1
 	defer f.Close()
-	return net.FileListener(f) // with its own descriptor
+	return net.FileListener(f) // with a separate descriptor
 }
 
 // Close releases the port, unless a listener has it. Idempotent.
@@ -89,8 +89,8 @@ var given struct {
 
 // Free returns TCP ports of 127.0.0.1 without a listener, not returned before in this process. The ports are
 // below the kernel's range for unspecified ports (Linux: from 32768 on, ip_local_port_range). A stopped
-// broker therefore finds its port free at its return: other brokers start meanwhile, and a client in a retry
-// loop could get the port for its own end.
+// broker therefore finds the old port free at a restart: other brokers start meanwhile, and a client in a
+// retry loop could get the port as a local port.
 func Free(count int) ([]int, error) {
 	const lowest, highest, attempts = 15000, 32767, 1000
 	given.Lock()

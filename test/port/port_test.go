@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestReserved checks that connections are refused, and that only the owner of the reservation can listen.
+// TestReserved checks that connections are refused, and only the owner of the reservation can listen.
 func TestReserved(t *testing.T) {
 	r, err := Reserve()
 	if err != nil {
@@ -39,7 +39,7 @@ func TestReserved(t *testing.T) {
 	}
 }
 
-// TestFree checks that no port is returned twice, and that every port can be listened on.
+// TestFree checks that no port is returned twice, and every port is ready for a listener.
 func TestFree(t *testing.T) {
 	seen := map[int]bool{}
 	for range 100 {

@@ -3,20 +3,21 @@
 //
 //	N passed, N failed, N skipped
 //
-// Its exit status is 1 after any failure, or without any passed test. scripts/test feeds it. It understands
+// The exit status is 1 after any failure, or without any passed test. scripts/test is the source of stdin.
+// The input has lines
 //
 //	# part NAME            a part of the run begins
-//	# end NAME STATUS      the part has ended; a status other than 0 without a failed test is a failure itself
+//	# end NAME STATUS      the part has ended; a status other than 0 without a failed test counts as a failure
 //	ok NAME                a test passed
 //	not ok NAME            a test failed
 //	skip NAME: WHY         a test was skipped
 //	{...}                  an event of `go test -json`
 //
-// and passes every other line on. Arguments name further inputs, /dev/fd/N for a pipe: the output of parallel
-// parts. Further inputs are read on arrival and shown after stdin, one after another; a part's duration is
-// the time between its lines' arrivals. A line that begins with "note: ", printed by a Go package outside of
-// its tests, is shown after the package has passed. Go tests with subtests are not counted, only their
-// subtests.
+// and every other line is passed on. Arguments name further inputs, /dev/fd/N for a pipe: the output of
+// parallel parts. Further inputs are read on arrival and shown after stdin, one after another; a part's
+// duration is the time between the arrivals of the first and last line. A line beginning with "note: ",
+// printed by a Go package outside of all tests, is shown after the package has passed. Go tests with subtests
+// are not counted, only the subtests.
 package main
 
 import (

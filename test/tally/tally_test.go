@@ -97,7 +97,7 @@ func TestTally(t *testing.T) {
 	}
 }
 
-// A parallel part is shown after the others, with its own duration, and delays none of them.
+// A parallel part is shown after the others, with a separate duration, and delays no other part.
 func TestPartsBesideOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, toFirst := io.Pipe()

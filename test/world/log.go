@@ -9,7 +9,7 @@ import (
 	"reskafka/internal/host"
 )
 
-// Log is a host.Logger that stores its lines, each as "level: text".
+// Log is a host.Logger with a store of lines, each as "level: text".
 type Log struct {
 	mtx   sync.Mutex
 	all   []string

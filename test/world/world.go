@@ -1,6 +1,5 @@
-// Package world runs an engine in the test's own process, with the calls of the module: kafka.conf in the
-// form of Asterisk's loader, frames in the form of the stage, and subscriptions with the requests of their
-// threads.
+// Package world runs an engine in the test's process, with the calls of the module: kafka.conf in the form of
+// Asterisk's loader, frames in the form of the stage, and subscriptions with the requests of their threads.
 package world
 
 import (
@@ -121,7 +120,7 @@ func (p *Producer) Put(values ...string) {
 	p.Handed.Add(int64(len(values)))
 }
 
-// Settled waits until every record has its outcome and returns the number of acknowledged records.
+// Settled waits until every record has an outcome and returns the number of acknowledged records.
 func (p *Producer) Settled() (acknowledged int, err error) {
 	err = p.w.Until("every record has its outcome", func() bool { return p.HeldFrames.Load() == 0 })
 	status, _ := p.w.Engine.Connection(p.name)

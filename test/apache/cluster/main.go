@@ -4,9 +4,9 @@
 //
 //	go run ./test/apache/cluster --archive NAME FOLDER
 //
-// It prints the brokers of each listener once all nodes are ready. Its data is removed at the end. alice and
-// bob may log in with the password "secret". --archive only creates the archive for faster starts, see
-// apache.Archive.
+// The command prints the brokers of each listener once all nodes are ready. All data is removed at the end.
+// alice and bob may log in with the password "secret". --archive only creates the archive for faster starts,
+// see apache.Archive.
 package main
 
 import (
