@@ -305,7 +305,7 @@ func (s *stage) put(frames ...frametest.Frame) {
 	s.take(slab, len(frames), charge(frames))
 }
 
-// take passes a slab with frames frames.
+// take passes a slab with the given count of frames.
 func (s *stage) take(slab []byte, frames int, charge int64) {
 	s.HeldFrames.Add(int64(frames))
 	s.HeldCharge.Add(charge)

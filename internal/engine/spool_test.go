@@ -72,7 +72,7 @@ func (r *rig) acknowledged(name string, n int) {
 	}
 }
 
-// spooled waits for n of a connection's records on disk.
+// spooled waits for n records of a connection on disk.
 func (r *rig) spooled(name string, n int) {
 	r.t.Helper()
 	eventually(r.t, fmt.Sprintf("%d are on disk", n), func() bool { return r.status(name).Totals.Spooled == uint64(n) })

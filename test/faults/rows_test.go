@@ -158,7 +158,7 @@ func TestLeaderKilled(t *testing.T) {
 	})
 }
 
-// inSync waits until each partition of every lane has replicas replicas in sync.
+// inSync waits until each partition of every lane has this many replicas in sync.
 func (s *site) inSync(replicas int) {
 	s.Helper()
 	for _, l := range s.lanes {

@@ -296,7 +296,7 @@ func fileSize(path string) int64 {
 
 func (s *site) unload() { s.Helper(); s.cli("kafka steady stop") }
 
-// produced waits until every lane has made more further calls.
+// produced waits until every lane has made `more` further calls.
 func (s *site) produced(more int) {
 	s.Helper()
 	for _, l := range s.lanes {

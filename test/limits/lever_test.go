@@ -34,7 +34,7 @@ var (
 	descriptors  = lever{name: "RLIMIT_NOFILE", remedy: "maxfiles|LimitNOFILE", rlimit: syscall.RLIMIT_NOFILE, limit: descriptorCount}
 )
 
-// set allows the process, or its control group, more units beyond the present use, and returns the limit.
+// set allows the process, or its control group, `more` beyond the present use, and returns the limit.
 func (l lever) set(s *site, pid, more int) uint64 {
 	s.Helper()
 	limit := l.limit(s, pid, more)

@@ -16,7 +16,7 @@ import (
 // asBob are the options of the user who may do nothing.
 var asBob = "security_protocol = sasl_plaintext, " + plain + login("bob")
 
-// denied waits until the broker has denied more of bob's requests for a resource, by the broker's log.
+// denied waits until the broker's log has `more` further denials of bob's requests for a resource.
 func (s *scene) denied(resource string, more int) {
 	s.Helper()
 	count := func() int {

@@ -233,7 +233,7 @@ func (s *scene) makeUntilMade() {
 	}
 }
 
-// attempts waits for more further connections.
+// attempts waits for `more` further connections.
 func (s *scene) attempts(more int) {
 	s.Helper()
 	for begun, _ := s.gateway.connections(); ; {

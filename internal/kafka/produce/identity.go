@@ -99,7 +99,7 @@ func (p *Producer) number(part *partition, b *recordBatch) {
 	part.next = following(part.next, len(b.records))
 }
 
-// following returns the sequence number records after number.
+// following returns the sequence number `records` steps after number.
 func following(number int32, records int) int32 {
 	return int32((int64(number) + int64(records)) & math.MaxInt32)
 }
