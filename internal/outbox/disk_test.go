@@ -304,7 +304,7 @@ func (p *pack) all() (records []*Record, boxes int) {
 		b.room, b.extras, b.states = nil, slices.Clone(b.extras), slices.Clone(b.states)
 		if b.references != nil {
 			own := *b.references
-			own.extras = slices.Clone(own.extras)
+			own.extras, own.headers = slices.Clone(own.extras), nil
 			b.references = &own
 		}
 	}

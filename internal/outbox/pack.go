@@ -295,14 +295,14 @@ func (p *pack) places(most int) []Record {
 
 // first returns the next block to read. There must be one.
 func (p *pack) first() *block {
-	for p.blocks[0].at == len(p.blocks[0].bytes) {
-		if p.blocks[0].references != nil {
-			p.unfold(&p.blocks[0])
-		} else {
-			p.dropFirst()
-		}
+	for p.blocks[0].at == len(p.blocks[0].bytes) && p.blocks[0].references == nil {
+		p.dropFirst()
 	}
-	return &p.blocks[0]
+	b := &p.blocks[0]
+	if b.references != nil {
+		p.furnish(b)
+	}
+	return b
 }
 
 // dropFirst lets go of the first block, which has been read.
@@ -330,7 +330,7 @@ func (p *pack) dropBytes(b *block) {
 func (p *pack) present() *block {
 	for {
 		b := p.first()
-		if packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
+		if b.references != nil || packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
 			return b
 		}
 		var gone Record
@@ -344,6 +344,10 @@ func (p *pack) next(r *Record) (there bool) {
 		*r = Record{}
 	}
 	b := p.first()
+	if b.references != nil {
+		b.copyNext(r)
+		return true
+	}
 	from := reader{bytes: b.bytes, at: b.at}
 	flags := from.byte()
 	b.read.accepted += from.varint()
@@ -396,6 +400,9 @@ func (p *pack) next(r *Record) (there bool) {
 // born returns the time of the first record's acceptance. There must be one.
 func (p *pack) born() time.Duration {
 	b := p.present()
+	if b.references != nil {
+		return b.look().born
+	}
 	from := reader{bytes: b.bytes, at: b.at + 1}
 	from.varint()
 	return b.read.born + time.Duration(from.varint())

@@ -23,8 +23,14 @@ type references struct {
 	names   []string // of headers
 	extras  []extra
 	lasting bool // of all references
+	count   int  // references written
 	written mark // of the reference written last
-	next    mark // of the next reference to read
+	next    mark // of the next reference to decode
+
+	// A record decoded ahead points into memory.
+	ahead   Record
+	headers []Header // of ahead
+	decoded bool     // there is one ahead
 }
 
 // mark is a place in references, with the base of its relative numbers.
@@ -70,6 +76,7 @@ func (p *pack) refer(r *Record, topic string, following []Record, memory []byte)
 		p.blocks = append(p.blocks, block{references: f})
 	}
 	f.numbers = append(f.numbers, p.spare.numbers...)
+	f.count++
 	f.written = mark{clocks: now, staged: staged}
 	if r.Report != nil {
 		f.extras = append(f.extras, extra{report: r.Report, opaque: r.Opaque})
@@ -163,91 +170,117 @@ func placeIn(memory, b []byte) int64 {
 	return int64(at)
 }
 
-// rest is how many bytes of references there are.
-func (f *references) rest() int { return len(f.numbers) - f.next.at }
+// rest reports whether there is another reference.
+func (f *references) rest() bool { return f.decoded || f.next.at < len(f.numbers) }
 
-// record decodes the next reference. The record points into memory, and its headers are a part of headers.
-func (f *references) record(headers []Header) (Record, []Header) {
+// look returns the record of the next reference, which points into memory. There must be one.
+func (f *references) look() *Record {
+	if !f.decoded {
+		f.decode()
+		f.decoded = true
+	}
+	return &f.ahead
+}
+
+// decode makes the next reference the record ahead.
+func (f *references) decode() {
 	from := reader{bytes: f.numbers, at: f.next.at}
 	flags := from.byte()
 	later := from.varint()
 	f.next.accepted += later
 	f.next.born += time.Duration(later + from.varint())
-	r := Record{Accepted: time.Unix(0, f.next.accepted), born: f.next.born, Lasting: f.lasting, Charge: from.varint()}
+	r := &f.ahead
+	*r = Record{Accepted: time.Unix(0, f.next.accepted), born: f.next.born, Lasting: f.lasting, Charge: from.varint()}
 	f.next.staged += from.varint()
 	r.Staged = (*atomic.Uint32)(unsafe.Pointer(&f.memory[f.next.staged]))
-	part := func(length uint64) []byte {
-		at := f.next.staged + from.varint()
-		return f.memory[at : at+int64(length) : at+int64(length)]
-	}
 	if flags&packKey != 0 {
-		r.Key = part(from.uvarint())
+		r.Key = f.part(&from, from.uvarint())
 	}
 	if flags&packValue != 0 {
-		r.Value = part(from.uvarint())
+		r.Value = f.part(&from, from.uvarint())
 	}
 	if flags&packHeaders != 0 {
-		headers = headers[:0]
+		f.headers = f.headers[:0]
 		for range from.uvarint() {
 			h := Header{Name: f.names[from.uvarint()]}
 			if length := from.uvarint(); length > 0 {
-				h.Value = part(length - 1)
+				h.Value = f.part(&from, length-1)
 			}
-			headers = append(headers, h)
+			f.headers = append(f.headers, h)
 		}
-		r.Headers = headers
+		r.Headers = f.headers
 	}
 	if flags&packExtra != 0 {
-		r.Report, r.Opaque = f.extras[f.next.extra].report, f.extras[f.next.extra].opaque
+		x := &f.extras[f.next.extra]
+		r.Report, r.Opaque = x.report, x.opaque
+		*x = extra{}
 		f.next.extra++
 	}
 	f.next.at = from.at
-	return r, headers
 }
 
-// unfold copies the next records of a block's references into the block, after all its bytes were read: as
-// many as a room has space for, and at least one.
-func (p *pack) unfold(b *block) {
-	p.dropBytes(b)
+// part returns length bytes of memory, whose place is next.
+func (f *references) part(from *reader, length uint64) []byte {
+	at := f.next.staged + from.varint()
+	return f.memory[at : at+int64(length) : at+int64(length)]
+}
+
+// copyNext copies the record of the block's next reference, and its bytes into the block, which has the space.
+func (b *block) copyNext(r *Record) {
 	f := b.references
-	peeked := *f
-	_, headers := peeked.record(nil)
-	first := peeked.next.clocks
-	*b = block{references: f, written: first, read: first}
-	p.furnish(b)
-	for f.rest() > 0 {
-		var r Record
-		before := f.next
-		r, headers = f.record(headers)
-		if len(b.bytes)+r.packed(f.next.clocks, b.written, false) > cap(b.bytes) {
-			f.next = before
-			return
-		}
-		b.write(&r, f.next.clocks, false)
-		clear(f.extras[before.extra:f.next.extra])
+	*r = *f.look()
+	f.decoded = false
+	r.Key, r.Value = b.copy(r.Key), b.copy(r.Value)
+	r.Headers = slices.Clone(r.Headers)
+	for i := range r.Headers {
+		r.Headers[i].Value = b.copy(r.Headers[i].Value)
 	}
-	b.references = nil
+	b.at = len(b.bytes)
+	if !f.rest() {
+		b.references, b.written, b.read = nil, f.written.clocks, f.written.clocks
+	}
 }
 
-// furnish allocates an empty block's memory for its first references, like newBlock.
-func (p *pack) furnish(b *block) {
-	first, size := 0, 0
-	var headers []Header
-	for f := *b.references; f.rest() > 0 && size < blockMost/2; {
-		var r Record
-		r, headers = f.record(headers)
-		size += r.packed(f.next.clocks, b.written, false)
-		if first == 0 {
-			first = size
-		}
+// copy appends bytes to the block, and returns the copy. A copy of null is null.
+func (b *block) copy(from []byte) []byte {
+	if from == nil {
+		return nil
 	}
+	at := len(b.bytes)
+	b.bytes = append(b.bytes, from...)
+	return b.bytes[at:len(b.bytes):len(b.bytes)]
+}
+
+// copied returns how many bytes of the record are copied.
+func (r *Record) copied() int {
+	n := len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		n += len(r.Headers[i].Value)
+	}
+	return n
+}
+
+// furnish gives a block space for the bytes of its next reference, like newBlock.
+func (p *pack) furnish(b *block) {
+	size := b.look().copied()
+	if b.bytes != nil && len(b.bytes)+size <= cap(b.bytes) {
+		return
+	}
+	p.dropBytes(b)
+	*b = block{references: b.references}
 	switch {
-	case first > blockMost:
-		b.bytes = make([]byte, 0, first)
-	case size < blockMost/2 && p.spare.lanes > lanesFew:
+	case size > blockMost:
 		b.bytes = make([]byte, 0, size)
+	case p.spare.lanes > lanesFew:
+		b.bytes = make([]byte, 0, max(size, min(b.rough(), blockMost)))
 	default:
 		b.room = p.spare.room()
 		b.bytes, b.extras, b.states = b.room.bytes[:0], b.room.extras[:0], b.room.states[:0]
 	}
+}
+
+// rough estimates the bytes of all references left, by the next one.
+func (f *references) rough() int {
+	each := len(f.numbers) / max(1, f.count)
+	return f.look().copied() * (1 + (len(f.numbers)-f.next.at)/max(1, each))
 }
