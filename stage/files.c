@@ -118,14 +118,43 @@ void stage_file_punch(int file, uint64_t at, size_t size)
 	fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, size);
 }
 
-/* touch maps the pages of a usual slab before its first put. MADV_POPULATE_WRITE would be cheaper, but waits
- * for threads in mmap, and older kernels lack the call. */
+/* fill allocates the pages of a usual slab, as zeros. One write of the whole slab is cheaper than fallocate and a
+ * page fault for each page, which clears the page. */
+static bool fill(int file, uint64_t at, size_t size)
+{
+	static const unsigned char zeros[STAGE_SLAB_BYTES];
+	size_t done = 0;
+	int tries = 0;
+
+	if (!stage_file_may_reach(at + size)) {
+		return false;
+	}
+	while (done < size) {
+		ssize_t written = pwrite(file, zeros, size - done, at + done);
+
+		if (written > 0) {
+			done += written;
+		} else if (errno != EINTR || ++tries == ALLOCATE_TRIES) {
+			int error = errno;
+
+			stage_file_punch(file, at, size);
+			errno = error;
+			return false;
+		}
+	}
+	return true;
+}
+
+/* touch maps the pages of a usual slab before its first put. The kernel maps the neighbours of a page that is
+ * read, and each page that is written. MADV_POPULATE_WRITE waits for threads in mmap, and older kernels lack it. */
 static void touch(struct slab *slab)
 {
+	volatile unsigned char *memory = (volatile unsigned char *) slab->head;
 	size_t i;
 
+	(void) memory[0];
 	for (i = 0; i < STAGE_SLAB_BYTES; i += PAGE_BYTES) {
-		*((volatile unsigned char *) slab->head + i) = 0;
+		memory[i] = 0;
 	}
 }
 
@@ -192,7 +221,7 @@ static bool back(struct slab_pool *pool, int file, uint64_t at, struct slab *sla
 	if (!allowed(pool, more)) {
 		return false;
 	}
-	if (!stage_file_allocate(file, at + slab->backed, more)) {
+	if (!(more <= STAGE_SLAB_BYTES ? fill(file, at + slab->backed, more) : stage_file_allocate(file, at + slab->backed, more))) {
 		stage_pool_unbook(pool, more);
 		if (pool->shared || size <= STAGE_SLAB_BYTES) { /* after a failed large slab a small slab may still fit */
 			failed(pool);
