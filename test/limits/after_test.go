@@ -181,10 +181,11 @@ func (s *site) ticks() int {
 	return n
 }
 
-// ours matches the lines about limits to be explained in the log, except lines about the test's own kill.
+// ours matches the lines about limits to be explained in the log, except lines about the test's own kill
+// and its own reload before the next engine answers.
 var (
 	ours     = regexp.MustCompile(`(ERROR|WARNING)\[.*(kafka|Kafka)`)
-	byTest   = regexp.MustCompile(`\(pid \d+\) was ended by signal 9; another one|\(pid \d+\) ended; another one`)
+	byTest   = regexp.MustCompile(`\(pid \d+\) was ended by signal 9; another one|\(pid \d+\) ended; another one|the Kafka engine is not there to answer; it is being restarted`)
 	notStart = regexp.MustCompile(`engine cannot be started`)
 )
 
