@@ -22,7 +22,11 @@ func (d *Door) Rest() []*frame.Slab {
 		return nil
 	}
 	d.drain()
-	// The caller takes the rest of each slab: a look at a followed slab would take the same frames again.
+	// The caller takes the rest of each slab: a look at a followed slab, or another attempt at a range left in
+	// the ring, would take the same frames again.
+	if d.retry != nil {
+		d.retry.Stop()
+	}
 	for _, f := range d.followers {
 		d.leave(f)
 	}
