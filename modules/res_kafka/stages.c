@@ -279,11 +279,11 @@ static int open_gate(struct slot *slot)
 	struct resk_gate *gate = stage_gate(slot->stage);
 	struct boundary_writer request = { 0 };
 	bool is_new = !__atomic_load_n(&gate->max_frames, __ATOMIC_RELAXED);
-	int64_t is_shut = 0;
 	int error;
 
-	if (is_new) {
+	if (is_new) { /* before the request: a refusal shuts the gate at once, from another thread */
 		connection_fill(slot->name, gate);
+		__atomic_store_n(&gate->open, 1, __ATOMIC_SEQ_CST);
 	}
 	boundary_begin(&request, BOUNDARY_PRODUCER_OPEN, 0, 1);
 	boundary_put_string(&request, slot->name);
@@ -291,8 +291,8 @@ static int open_gate(struct slot *slot)
 	error = boundary_finish(&request)
 		|| replay_keep(REPLAY_PRODUCER, stage_number(slot->stage), &request, 0, slot->stage);
 	boundary_free(&request);
-	if (!error && is_new) {
-		__atomic_compare_exchange_n(&gate->open, &is_shut, 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	if (error && is_new) {
+		__atomic_store_n(&gate->open, 0, __ATOMIC_SEQ_CST);
 	}
 	return error;
 }
