@@ -10,7 +10,7 @@
 #define RES_KAFKA_MESSAGES_H
 
 /* Of the messages and of the shared memory; both sides refuse a peer of another number. */
-#define RESK_ABI_VERSION 14
+#define RESK_ABI_VERSION 15
 
 /* The longest frame, bytes, and the longest answer to a message marked "bulk", without the length itself. */
 #define BOUNDARY_FRAME_MAX    67108864u
@@ -46,7 +46,7 @@ enum resk_log_level {
 };
 
 /* The fields of each message in their order; table.go has their meanings. A number has 8 bytes, a truth is 0 or 1. */
-/* element Command: words text, summary text, usage text */
+/* element Command: words text, summary text, usage text, waits truth */
 /* element Entry: file text, line int32, section text, name text, value text, inherited truth */
 /* element Connection: name text, no_producer text, no_consumer text, request_timeout_ms uint32, messages_max
  * number, max_frames number, max_charge number, max_length number, linger_ns number, max_weight number,

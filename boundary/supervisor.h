@@ -28,6 +28,10 @@
 /* Maximum of the caller's descriptors. */
 #define SUPERVISOR_HANDED 3
 
+/* An engine without an answer to pings for this time is replaced, ms: longer than the pauses of a swapping
+ * machine, and shorter than the time for 1,000 records a second to fill a queue of the default size. */
+#define SUPERVISOR_SILENCE_MS 30000
+
 struct supervisor;
 
 struct supervisor_options {

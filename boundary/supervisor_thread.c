@@ -19,12 +19,10 @@
 #include "messages.h"
 #include "thread.h"
 
-/* The time between two pings, and the longest silence: longer than the pauses of a swapping machine, and
- * shorter than the time for 1,000 records a second to fill a queue of the default size. */
+/* The time between two pings. */
 #define PING_EVERY_MS 10000
-#define SILENCE_MS 30000
 
-/* The same while the engine is to stop: Asterisk waits. */
+/* SUPERVISOR_SILENCE_MS while the engine is to stop: Asterisk waits. */
 #define SILENCE_HASTENED_MS 3000
 
 /* Limit for an engine to serve, ms: the configuration opens spools and waits for the disk. Beyond this limit
@@ -144,7 +142,7 @@ static void watch(struct supervisor *s, int64_t now)
 		end(s, "it answered, but did not serve", END_MS);
 		return;
 	}
-	limit_ms = hasten ? SILENCE_HASTENED_MS : SILENCE_MS;
+	limit_ms = hasten ? SILENCE_HASTENED_MS : SUPERVISOR_SILENCE_MS;
 	if (alive) {
 		s->silent_ms = -1;
 		s->pinged = now + PING_EVERY_MS;

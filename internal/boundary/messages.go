@@ -71,6 +71,7 @@ type Command struct {
 	Words   string // may hold the alternatives and <placeholders> of Asterisk's CLI
 	Summary string
 	Usage   string
+	Waits   bool // for a broker or for the disk; otherwise the engine answers from its memory
 }
 
 // Put implements Body.
@@ -78,6 +79,7 @@ func (m *Command) Put(w *Writer) {
 	w.Text(m.Words)
 	w.Text(m.Summary)
 	w.Text(m.Usage)
+	w.Bool(m.Waits)
 }
 
 // Get implements Body.
@@ -85,6 +87,7 @@ func (m *Command) Get(r *Reader) {
 	m.Words = r.Text()
 	m.Summary = r.Text()
 	m.Usage = r.Text()
+	m.Waits = r.Bool()
 }
 
 // Entry is one line of a configuration file, templates and includes applied.
@@ -357,7 +360,7 @@ func (m *HelloAnswer) Get(r *Reader) {
 	m.StageFolder = r.Text()
 	m.StageBytes = r.Number()
 	{
-		n := r.Count(12)
+		n := r.Count(20)
 		m.Commands = make([]Command, 0, capacity(n))
 		for ; n > 0 && r.more(); n-- {
 			var e Command

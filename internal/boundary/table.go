@@ -4,7 +4,7 @@ import "slices"
 
 // ABIVersion numbers the table of messages and the layout of the shared memory. A change of either raises it: the
 // module refuses an engine of another number, and the engine such a module.
-const ABIVersion = 14
+const ABIVersion = 15
 
 // Type is the Go type of a field. On the wire there are numbers, texts and lists only.
 type Type int
@@ -121,6 +121,7 @@ var commandRecord = &Record{"Command", "Command is one command of the CLI. Its p
 	{Name: "words", Type: Text, Meaning: "may hold the alternatives and <placeholders> of Asterisk's CLI"},
 	{Name: "summary", Type: Text},
 	{Name: "usage", Type: Text},
+	{Name: "waits", Type: Bool, Meaning: "for a broker or for the disk; otherwise the engine answers from its memory"},
 }}
 
 var headerRecord = &Record{"Header", "Header is one header of a message.", []Field{

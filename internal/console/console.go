@@ -19,6 +19,10 @@ type Command struct {
 	Summary string // a line for `core show help`
 	Usage   string // syntax and effect, shown by `core show help <words>` and for a wrong call
 
+	// Waits is set for a command that waits for a broker or writes to the disk. Asterisk's CLI waits longer for its
+	// output.
+	Waits bool
+
 	// Complete returns the possible words after the complete words before, which include the command's own,
 	// for the typed prefix word. It may be nil.
 	Complete func(env Env, before []string, word string) []string

@@ -14,6 +14,7 @@ var consumerSkip = Command{
 	Usage: "Usage: kafka consumer skip <name> topic <topic> partition <partition>\n" +
 		"       Has the consumer of a connection go on behind the batch of that partition that cannot be\n" +
 		"       read. kafka show consumer and the log tell which one it is. Its messages are not delivered.\n",
+	Waits:    true,
 	Complete: completeConsumerSkip,
 	Run:      runConsumerSkip,
 }

@@ -12,6 +12,7 @@ var spoolRetry = Command{
 	Usage: "Usage: kafka spool retry <connection> [topic <topic>]\n" +
 		"       Makes the dead letters of a connection, or of one topic, messages again, which are sent like\n" +
 		"       all others and have their spool_max_hours anew, and tries at once what waits after a failure.\n",
+	Waits:    true,
 	Complete: completeSpool("kafka spool retry"),
 	Run: func(env Env, args []string) (string, bool) {
 		return changeSpool(env, "kafka spool retry", args, retrySpool)
@@ -25,6 +26,7 @@ var spoolPurge = Command{
 		"       Throws away for good what a connection has on disk, or of one topic: the messages that wait\n" +
 		"       there and the dead letters, all of which are counted as dropped. Messages that are in memory only\n" +
 		"       stay. To look at them first: reskafka spool dump.\n",
+	Waits:    true,
 	Complete: completeSpool("kafka spool purge"),
 	Run: func(env Env, args []string) (string, bool) {
 		return changeSpool(env, "kafka spool purge", args, purgeSpool)

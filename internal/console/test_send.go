@@ -11,6 +11,7 @@ var testSend = Command{
 	Usage: "Usage: kafka test send connection <name> topic <topic> message <message> [key <key>]\n" +
 		"       Sends one message on a connection of kafka.conf and says whether the broker has\n" +
 		"       acknowledged it, or why not.\n",
+	Waits:    true,
 	Complete: completeTestSend,
 	Run:      runTestSend,
 }

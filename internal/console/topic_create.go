@@ -13,6 +13,7 @@ var topicCreate = Command{
 	Usage: "Usage: kafka topic create <connection> <topic> [partitions <n>] [replication <n>]\n" +
 		"       Creates a topic with the rights of a connection of kafka.conf. What is left out is\n" +
 		"       for the brokers to choose. A topic that is there already stays as it is.\n",
+	Waits:    true,
 	Complete: completeTopicCreate,
 	Run:      runTopicCreate,
 }

@@ -253,7 +253,7 @@ func topicBytes() []byte {
 func commands() []boundary.Command {
 	list := make([]boundary.Command, 0, len(console.Commands))
 	for _, c := range console.Commands {
-		list = append(list, boundary.Command{Words: c.Words, Summary: c.Summary, Usage: c.Usage})
+		list = append(list, boundary.Command{Words: c.Words, Summary: c.Summary, Usage: c.Usage, Waits: c.Waits})
 	}
 	return list
 }

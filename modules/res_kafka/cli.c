@@ -34,6 +34,7 @@
 
 static struct command {
 	char *words, *summary, *usage;
+	bool waits; /* for a broker or for the disk */
 } *commands;
 static uint32_t command_count;
 static struct ast_cli_entry *entries;
@@ -64,6 +65,7 @@ int commands_read(struct boundary_reader *reader)
 		const char *words = boundary_get_string(reader);
 		const char *summary = boundary_get_string(reader);
 		const char *usage = boundary_get_string(reader);
+		bool waits = boundary_get_bool(reader);
 
 		if (!first) {
 			continue; /* an engine of the same build has the same commands */
@@ -72,7 +74,7 @@ int commands_read(struct boundary_reader *reader)
 			return -1;
 		}
 		command_count = i + 1;
-		commands[i] = (struct command) { ast_strdup(words), ast_strdup(summary), ast_strdup(usage) };
+		commands[i] = (struct command) { ast_strdup(words), ast_strdup(summary), ast_strdup(usage), waits };
 		if (!commands[i].words || !commands[i].summary || !commands[i].usage) {
 			return -1;
 		}
@@ -93,11 +95,15 @@ static void put_words(struct boundary_writer *request, uint16_t kind, uint32_t i
 }
 
 /* Prints the state known without an engine. */
-static void print_without_engine(bool status, struct ast_str **text)
+static void print_without_engine(bool status, bool late, int limit_ms, struct ast_str **text)
 {
 	char *name;
 	uint32_t n;
 
+	if (!status && late) {
+		ast_str_append(text, 0, "Error: the Kafka engine has not answered within %d ms.\n", limit_ms);
+		return;
+	}
 	if (!status) {
 		ast_str_append(text, 0, "Error: the Kafka engine is not there to answer.\n");
 		return;
@@ -111,9 +117,11 @@ static void print_without_engine(bool status, struct ast_str **text)
 
 static char *run(uint32_t index, struct ast_cli_args *a)
 {
-	bool status = !strcmp(commands[index].words, STATUS_COMMAND);
+	bool status = !strcmp(commands[index].words, STATUS_COMMAND), late = false;
+	int limit_ms = commands[index].waits ? connection_patience(NULL) : ASK_MS;
 	struct ast_str *text = ast_str_create(1024);
 	struct boundary_writer request = { 0 };
+	enum peer_result asked;
 	struct answer answer;
 	const char *printed;
 
@@ -122,7 +130,9 @@ static char *run(uint32_t index, struct ast_cli_args *a)
 	}
 	stages_publish(); /* staged records count as waiting */
 	put_words(&request, BOUNDARY_RUN, index, a, a->argc);
-	if (engine_ask(&request, 0, connection_patience(NULL), NULL, 0, &answer) == PEER_OK) {
+	asked = engine_ask(&request, 0, limit_ms, NULL, 0, &answer);
+	late = asked == PEER_LATE;
+	if (asked == PEER_OK) {
 		printed = boundary_get_text(&answer.reader, NULL);
 		if (printed) {
 			ast_str_append(&text, 0, "%s", printed);
@@ -132,10 +142,10 @@ static char *run(uint32_t index, struct ast_cli_args *a)
 			return CLI_SHOWUSAGE;
 		}
 	} else {
-		print_without_engine(status, &text);
+		print_without_engine(status, late, limit_ms, &text);
 	}
-	if (status || !engine_now()) {
-		engine_status(&text);
+	if (status || late || !engine_now()) {
+		engine_status(late ? limit_ms : 0, &text);
 	}
 	ast_cli(a->fd, "%s", ast_str_buffer(text));
 	ast_free(text);

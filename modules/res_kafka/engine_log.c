@@ -114,7 +114,7 @@ static int read_usage(pid_t pid, long *kilobytes, double *seconds)
 	return 0;
 }
 
-void engine_status(struct ast_str **text)
+void engine_status(int silent_ms, struct ast_str **text)
 {
 	struct supervisor_status status = { 0 };
 	long kilobytes;
@@ -129,6 +129,9 @@ void engine_status(struct ast_str **text)
 		if (!read_usage(status.pid, &kilobytes, &seconds)) {
 			ast_str_append(text, 0, "  Memory:          %ld kB\n  Processor time:  %.2f s\n", kilobytes, seconds);
 		}
+	}
+	if (silent_ms) {
+		ast_str_append(text, 0, "  No answer:       within %d ms; after %d s of silence the engine is replaced\n", silent_ms, SUPERVISOR_SILENCE_MS / 1000);
 	}
 	ast_str_append(text, 0, "  Restarts:        %u\n", status.deaths);
 	if (status.deaths) {

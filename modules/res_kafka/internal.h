@@ -93,7 +93,8 @@ void engine_broken(void);
  * status. */
 void engine_says(void *owner, uint16_t kind, const unsigned char *fields, size_t length);
 void engine_supervisor_says(int level, const char *text);
-void engine_status(struct ast_str **text);
+/* silent_ms: how long the engine has not answered a command, 0 = it has. */
+void engine_status(int silent_ms, struct ast_str **text);
 /* engine_supervised sets the fields known to the supervisor. */
 void engine_supervised(struct supervisor_status *status);
 

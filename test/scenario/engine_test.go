@@ -202,6 +202,30 @@ func TestEngine_Hangs_AsteriskStops(t *testing.T) {
 	w.read("t", 1)
 }
 
+// TestEngine_Hangs_CommandsAnswer guards the wait of the console for a hanging engine: two seconds for a command
+// without a broker, and not request_timeout_ms.
+func TestEngine_Hangs_CommandsAnswer(t *testing.T) {
+	w := newWorld(t, options{files: map[string]string{"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\nrequest_timeout_ms = 25000\n"}})
+	engine := w.signalEngine(syscall.SIGSTOP)
+	for command, want := range map[string]string{
+		"kafka show status":         `(?s)Connections:\s+Name +Brokers\s+one .*Process id: +\d+\s`,
+		"kafka show connection one": `(?s)Error: the Kafka engine has not answered within 2000 ms`,
+	} {
+		started := time.Now()
+		printed, err := w.pbx.CLI(command)
+		took := time.Since(started)
+		if err != nil || !regexp.MustCompile(want).MatchString(printed) || !strings.Contains(printed, noAnswer) {
+			t.Errorf("%s answers\n%s%v", command, printed, err)
+		}
+		if took > 20*time.Second { // 27 s without the limit; the rest is for a machine in use
+			t.Errorf("%s took %v", command, took)
+		}
+		t.Logf("%s took %v", command, took)
+	}
+	w.must(syscall.Kill(engine, syscall.SIGCONT))
+	w.until(`Client ID: +asterisk`, "kafka show connection one")
+}
+
 // TestEngine_Away_CommandsAnswer guards commands without an engine: commands do not wait, and their names are
 // known.
 func TestEngine_Away_CommandsAnswer(t *testing.T) {
