@@ -155,6 +155,9 @@ func (d *Dialer) connect(ctx context.Context, network, addr string, wrap func(ne
 		usage: usage{limit: d.idle, socket: socket}, pause: pause{wake: make(chan struct{}, 1)},
 	}
 	checked.pause = c.throttled
+	if tcp := plainTCP(checked.Conn); tcp != nil {
+		c.vector = func(v net.Buffers) (int, error) { return checked.writeAll(tcp, v) }
+	}
 	c.usage.touch()
 	c.usage.bound(d.unacknowledged)
 	return c, nil
@@ -207,7 +210,8 @@ type Conn struct {
 	setup   *setup
 	usage   usage
 	pause   pause
-	known   bool // ready for requests
+	known   bool                           // ready for requests
+	vector  func(net.Buffers) (int, error) // writes several buffers by one system call; nil = one at a time
 
 	answered atomic.Bool // something was read
 	over     func()      // ends the attempt to connect, in the status

@@ -42,6 +42,17 @@ func direct(conn net.Conn) net.Conn {
 	return c
 }
 
+// plainTCP returns the TCP connection below a connection without TLS, or nil.
+func plainTCP(conn net.Conn) *net.TCPConn {
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		return c
+	case *directConn:
+		return c.TCPConn
+	}
+	return nil
+}
+
 // do makes one system call with the remaining bytes, and reports whether the transfer is over, as opposed to
 // a socket in wait.
 func (t *transfer) do(call, fd uintptr) bool {

@@ -25,9 +25,9 @@ const combinedBytes = 256 << 10
 type Request interface {
 	// Size returns an upper bound of the request's length, bytes.
 	Size() int
-	// Append appends the request to buf, with length and header, right before the write. An error ends the
-	// request unwritten.
-	Append(buf []byte, version int16, correlation int32) ([]byte, error)
+	// Append adds the request to the bytes of a write, with length and header, right before the write. An
+	// error ends the request unwritten.
+	Append(to *Parts, version int16, correlation int32) error
 	// Unwritten reports that nothing of an appended request was written. The request is appended again, or
 	// ends.
 	Unwritten()
@@ -87,10 +87,10 @@ type Link struct {
 	apiVersion int16 // of ApiVersions at the broker; -1 = unknown
 	resets     int   // consecutive connections reset by ApiVersions
 
-	buf []byte // of the writing goroutine
+	out Parts // of the writing goroutine
 
 	mtx     sync.Mutex
-	settled sync.Cond          // writing is no longer set
+	settled sync.Cond          // writing is no longer set, or a connection's written is higher
 	meta    kgo.BrokerMetadata // with the address
 	listed  bool               // the cluster lists the broker
 	moves   int                // changes of meta
@@ -124,6 +124,8 @@ type linkConn struct {
 
 	pending   []entry   // written, or being written, without an answer
 	number    int64     // of the next request
+	written   int64     // requests below this number are written
+	early     bool      // the reading goroutine waits for written
 	since     time.Time // when the answer to the first of pending began to be due
 	armed     time.Time // deadline of reads; zero = none
 	err       error     // the first failure

@@ -182,6 +182,7 @@ func (b *linkBroker) at(l *Link) {
 type parcel struct {
 	size      int
 	acks      bool
+	body      []byte
 	appended  atomic.Int32
 	unwritten atomic.Int32
 	ended     chan error
@@ -191,17 +192,18 @@ func newParcel(size int) *parcel { return &parcel{size: size, acks: true, ended:
 
 func (p *parcel) Size() int { return p.size }
 
-func (p *parcel) Append(buf []byte, version int16, correlation int32) ([]byte, error) {
+func (p *parcel) Append(to *Parts, version int16, correlation int32) error {
 	p.appended.Add(1)
-	buf = binary.BigEndian.AppendUint32(buf, uint32(p.size-4))
-	buf = binary.BigEndian.AppendUint16(buf, uint16(kmsg.Produce))
-	buf = binary.BigEndian.AppendUint16(buf, uint16(version))
-	buf = binary.BigEndian.AppendUint32(buf, uint32(correlation))
-	body := make([]byte, p.size-12)
+	to.Own = binary.BigEndian.AppendUint32(to.Own, uint32(p.size-4))
+	to.Own = binary.BigEndian.AppendUint16(to.Own, uint16(kmsg.Produce))
+	to.Own = binary.BigEndian.AppendUint16(to.Own, uint16(version))
+	to.Own = binary.BigEndian.AppendUint32(to.Own, uint32(correlation))
+	p.body = make([]byte, p.size-12)
 	if p.acks { // behind an empty client id, no tags and no transaction
-		body[4] = 1
+		p.body[4] = 1
 	}
-	return append(buf, body...), nil
+	to.Refer(p.body)
+	return nil
 }
 
 func (p *parcel) Unwritten()                         { p.unwritten.Add(1) }

@@ -137,6 +137,7 @@ func (l *Link) answered(c *linkConn, answer []byte) error {
 		return errMismatch
 	}
 	e := c.pending[0]
+	l.awaitWrite(c, e.number)
 	c.pending = slices.Delete(c.pending, 0, 1)
 	if len(c.pending) > 0 {
 		c.since = time.Now()
@@ -159,6 +160,21 @@ func (l *Link) answered(c *linkConn, answer []byte) error {
 		return l.renew(c)
 	}
 	return nil
+}
+
+// awaitWrite waits for the end of an answered request's write: the answer allows changes of its bytes. A broker
+// may answer earlier, and not read the rest. Caller must hold mtx.
+func (l *Link) awaitWrite(c *linkConn, number int64) {
+	if number < c.written || !l.writing {
+		return
+	}
+	c.early = true
+	timeout := time.AfterFunc(c.silence, func() { c.Close() })
+	for number >= c.written && l.writing {
+		l.settled.Wait()
+	}
+	timeout.Stop()
+	c.early = false
 }
 
 // overdue handles a read's passed deadline. It returns timeout for a late answer.

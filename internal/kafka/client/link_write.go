@@ -61,16 +61,22 @@ func (l *Link) writeSome(c *linkConn) error {
 	if l.all.Unanswered {
 		_ = c.Conn.Conn.SetWriteDeadline(time.Now().Add(l.all.timeout))
 	}
-	n, err := c.Conn.Conn.Write(l.buf)
-	if cap(l.buf) > retainedBytes {
-		l.buf = nil
-	}
+	n, err := l.transmit(c)
 	if err != nil {
 		l.cut(c, sent, n)
 		return err
 	}
 	l.wrote(c, sent)
 	return nil
+}
+
+// transmit writes the appended requests.
+func (l *Link) transmit(c *linkConn) (n int, err error) {
+	defer l.out.reset()
+	if len(l.out.references) > 0 {
+		return c.vector(l.out.buffers())
+	}
+	return c.Conn.Conn.Write(l.out.Own)
 }
 
 // take removes the first requests of the queue for one write, or all.
@@ -90,16 +96,16 @@ func (l *Link) take(all bool) []entry {
 
 // append makes the bytes of requests. Requests with an error end.
 func (l *Link) append(c *linkConn, requests []entry) (sent []entry) {
-	l.buf = l.buf[:0]
+	l.out.reset()
+	l.out.copies = c.vector == nil
 	for _, e := range requests {
-		from := len(l.buf)
-		buf, err := e.Append(l.buf, c.version, correlation(c.number))
-		if err != nil {
+		from, own, references := l.out.Len(), len(l.out.Own), len(l.out.references)
+		if err := e.Append(&l.out, c.version, correlation(c.number)); err != nil {
+			l.out.truncate(own, references)
 			l.end([]entry{e}, err)
 			continue
 		}
-		l.buf = buf
-		e.number, e.wrote = c.number, len(buf)-from
+		e.number, e.wrote = c.number, l.out.Len()-from
 		c.number++
 		sent = append(sent, e)
 	}
@@ -146,6 +152,9 @@ func (l *Link) wrote(c *linkConn, sent []entry) {
 	if !l.all.Unanswered {
 		l.mtx.Lock()
 		defer l.mtx.Unlock()
+		if c.written = c.number; c.early {
+			l.settled.Broadcast()
+		}
 		if len(c.pending) > 0 && c.pending[0].number >= sent[0].number {
 			c.since = time.Now() // a long request is written for a while
 		}

@@ -92,6 +92,24 @@ func (c *checkedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// writeAll writes requests in several buffers to the connection below. Each buffer after the beginning of a
+// request is within the request, or begins one.
+func (c *checkedConn) writeAll(to *net.TCPConn, buffers net.Buffers) (int, error) {
+	c.mtx.Lock()
+	within := int64(0) // bytes of the last request in the next buffers
+	for _, p := range buffers {
+		for int64(len(p)) > within {
+			p = p[within:]
+			c.note(p)
+			within = 4 + int64(binary.BigEndian.Uint32(p))
+		}
+		within -= int64(len(p))
+	}
+	c.mtx.Unlock()
+	n, err := buffers.WriteTo(to)
+	return int(n), err
+}
+
 // note stores an answered request. Caller must hold mtx.
 func (c *checkedConn) note(p []byte) {
 	if c.raw > 0 {

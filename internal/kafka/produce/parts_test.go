@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"reskafka/internal/kafka/client"
 	"reskafka/internal/outbox"
 	"reskafka/test/kafkatest"
 )
@@ -193,7 +194,7 @@ func TestRecalledUnwritten(t *testing.T) {
 	if len(late.Wait()) != 1 || f.state.Load() != recalled {
 		t.Error("it was not recalled")
 	}
-	if _, err := f.Append(nil, 9, 0); err != errRecalled {
+	if err := f.Append(&client.Parts{}, 9, 0); err != errRecalled {
 		t.Errorf("it is written: %v", err)
 	}
 	f.Ended(0, nil, errRecalled)

@@ -81,28 +81,26 @@ func (f *flight) Size() int { return f.size }
 var errRecalled = errors.New("the request was recalled")
 
 // Append implements client.Request. From here on a broker may have the records.
-func (f *flight) Append(buf []byte, version int16, correlation int32) (out []byte, err error) {
+func (f *flight) Append(to *client.Parts, version int16, correlation int32) (err error) {
 	p := f.producer
 	defer func() {
 		if r := recover(); r != nil {
 			host.LogPanic(p.log, "writing a request", r)
-			out, err = nil, errDefect
+			err = errDefect
 			f.Unwritten()
 		}
 	}()
 	if !f.state.CompareAndSwap(boarding, departed) {
-		return nil, errRecalled
+		return errRecalled
 	}
 	f.pack()
-	request := kmsg.NewPtrProduceRequest()
+	request := &produceRequest{}
 	request.Version, request.Acks, request.TimeoutMillis = version, p.acks, int32(p.requestTimeout.Milliseconds())
 	request.Topics = f.topics()
-	out = p.links.Format().AppendRequest(buf[len(buf):], request, correlation)
-	f.wrote.Store(int64(len(out)))
-	if len(buf) == 0 {
-		return out, nil
-	}
-	return append(buf, out...), nil
+	from := to.Len()
+	request.write(to, p.links.Format(), correlation)
+	f.wrote.Store(int64(to.Len() - from))
+	return nil
 }
 
 // topics returns the topics of the request with their batches.
