@@ -125,16 +125,15 @@ func (p *Producer) outcomeToSay(say func()) outcome {
 	return outcome{say: say}
 }
 
-// place puts a record into the partition's queue. ok = false: the record cannot enter now, and out is the
-// outcome.
-func (p *Producer) place(t *topic, a arrival) (out outcome, ok bool) {
+// place puts a record into the partition's queue, and reports whether the record may enter now. The caller sets
+// the alarm for the deadline.
+func (p *Producer) place(t *topic, a *arrival) bool {
 	if t.returning > 0 {
-		return p.outcomeOfOne(a, errHeldBack), false
+		return false
 	}
 	if len(t.partitions) == 0 || len(t.arrivals) > 0 {
-		t.arrivals = append(t.arrivals, a)
-		p.expireBy(a.deadline)
-		return outcome{}, true
+		t.arrivals = append(t.arrivals, *a)
+		return true
 	}
 	part := t.partitions[t.partitioner.partition(a.record.Key, len(t.partitions), t.usable)]
 	var b *recordBatch
@@ -150,12 +149,11 @@ func (p *Producer) place(t *topic, a arrival) (out outcome, ok bool) {
 			p.offer(part)
 		}
 	}
-	p.expireBy(a.deadline)
-	return outcome{}, true
+	return true
 }
 
 // put adds a record to a batch of the queue, if there is room.
-func (part *partition) put(b *recordBatch, a arrival, most int) bool {
+func (part *partition) put(b *recordBatch, a *arrival, most int) bool {
 	before := len(b.encoded)
 	if !b.add(a.record, most) {
 		return false
@@ -164,9 +162,9 @@ func (part *partition) put(b *recordBatch, a arrival, most int) bool {
 		b.shares[n-1].end = len(b.records)
 	} else {
 		b.shares = append(b.shares, share{len(b.records), a.send, a.done})
-	}
-	if !a.deadline.IsZero() && (b.deadline.IsZero() || a.deadline.Before(b.deadline)) {
-		b.deadline = a.deadline
+		if !a.deadline.IsZero() && (b.deadline.IsZero() || a.deadline.Before(b.deadline)) {
+			b.deadline = a.deadline
+		}
 	}
 	part.resize(len(b.encoded) - before)
 	return true
@@ -221,10 +219,10 @@ func (p *Producer) cut(part *partition, records, most int) {
 	i := 0
 	whole.each(func(r *outbox.Record, done func(*outbox.Record, error)) {
 		a := arrival{r, done, whole.deadline, uint64(i)}
-		if n := len(pieces); i == 0 || i == records || !part.put(pieces[n-1], a, most) {
+		if n := len(pieces); i == 0 || i == records || !part.put(pieces[n-1], &a, most) {
 			pieces = append(pieces, p.newBatch())
 			pieces[n].times = whole.times
-			part.put(pieces[n], a, most)
+			part.put(pieces[n], &a, most)
 		}
 		i++
 	})

@@ -226,8 +226,9 @@ func (p *Producer) enter(records []*outbox.Record, deadline time.Time, done func
 	p.sends++
 	p.inside += len(records)
 	var t *topic
+	a := arrival{done: done, deadline: deadline, send: p.sends}
 	for _, r := range records {
-		a := arrival{r, done, deadline, p.sends}
+		a.record = r
 		switch {
 		case p.closed, p.recalled:
 			ended = append(ended, p.outcomeOfOne(a, ErrClosed))
@@ -239,10 +240,11 @@ func (p *Producer) enter(records []*outbox.Record, deadline time.Time, done func
 		if t == nil || t.name != r.Topic {
 			t = p.topicFor(r.Topic)
 		}
-		if out, ok := p.place(t, a); !ok {
-			ended = append(ended, out)
+		if !p.place(t, &a) {
+			ended = append(ended, p.outcomeOfOne(a, errHeldBack))
 		}
 	}
+	p.expireBy(deadline)
 	p.dispatchAll()
 	return ended
 }

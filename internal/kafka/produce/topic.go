@@ -358,9 +358,11 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	}
 	arrivals := t.arrivals
 	t.arrivals = nil
-	for _, a := range arrivals {
-		if out, ok := p.place(t, a); !ok {
-			ended = append(ended, out)
+	for i := range arrivals {
+		a := &arrivals[i]
+		p.expireBy(a.deadline)
+		if !p.place(t, a) {
+			ended = append(ended, p.outcomeOfOne(*a, errHeldBack))
 		}
 	}
 	return ended

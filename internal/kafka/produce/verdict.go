@@ -78,7 +78,7 @@ func (p *Producer) pick(part *partition, said *kmsg.ProduceResponseTopicPartitio
 	whole.each(func(r *outbox.Record, done func(*outbox.Record, error)) {
 		a := arrival{r, done, whole.deadline, uint64(i)}
 		if own, bad := named[i]; !bad {
-			part.put(rest, a, math.MaxInt)
+			part.put(rest, &a, math.MaxInt)
 		} else {
 			if own == nil {
 				own = said.ErrorMessage
