@@ -15,7 +15,7 @@
 
 #include "clock.h"
 
-struct peer *peer_create(peer_message message, void *owner)
+struct peer *peer_create(peer_message message)
 {
 	struct peer *peer = calloc(1, sizeof(*peer));
 
@@ -23,7 +23,6 @@ struct peer *peer_create(peer_message message, void *owner)
 		return NULL;
 	}
 	peer->message = message;
-	peer->owner = owner;
 	peer->socket = -1;
 	peer->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (peer->wake < 0 || clock_condition(&peer->changed)) {
@@ -94,16 +93,6 @@ static enum peer_result append(struct peer *peer, const void *bytes, size_t leng
 	return PEER_OK;
 }
 
-/* Writes the number of the request into its frame. */
-static void set_number(unsigned char *frame, uint64_t number)
-{
-	int i;
-
-	for (i = 0; i < 8; i++) {
-		frame[BOUNDARY_HEAD_SIZE - 8 + i] = number >> 8 * i;
-	}
-}
-
 /* Sends a frame, or queues the rest of a partial send. Caller must hold the lock. */
 static enum peer_result transmit(struct peer *peer, const unsigned char *frame, size_t length)
 {
@@ -151,40 +140,40 @@ static void forget(struct peer *peer, struct pending *pending)
 
 /* Assigns a number to a request, adds the request to the list and sends the frame. Caller must hold the
  * lock. */
-static enum peer_result begin(struct peer *peer, struct pending *pending, unsigned char *frame, size_t length)
+static enum peer_result begin(struct peer *peer, struct pending *pending, struct boundary_writer *request)
 {
 	struct boundary_head head;
 	enum peer_result result;
 
-	if (length < BOUNDARY_HEAD_SIZE || boundary_parse_head(frame, &head) || head.length != length - BOUNDARY_HEAD_SIZE) {
-		return PEER_NO_MEMORY; /* the writer had none */
+	if (boundary_finish(request) || boundary_parse_head(request->bytes, &head)) {
+		return PEER_NO_MEMORY;
 	}
 	pending->kind = head.kind;
 	pending->number = ++peer->numbers;
-	set_number(frame, pending->number);
+	boundary_set_number(request, BOUNDARY_HEAD_SIZE - sizeof(uint64_t), pending->number);
 	pending->next = peer->pending;
 	peer->pending = pending;
-	result = transmit(peer, frame, length);
+	result = transmit(peer, request->bytes, request->used);
 	if (result != PEER_OK) {
 		forget(peer, pending);
 	}
 	return result;
 }
 
-enum peer_result peer_call(struct peer *peer, uint64_t generation, unsigned char *frame, size_t length, int timeout_ms,
+enum peer_result peer_call(struct peer *peer, uint64_t generation, struct boundary_writer *request, int timeout_ms,
 	const void *tag, size_t most, struct peer_answer *answer)
 {
 	int64_t deadline = clock_deadline(timeout_ms);
 	struct pending pending = { .result = PEER_LATE, .tag = tag, .most = most ? most : PEER_ANSWER_MAX };
 	enum peer_result result = PEER_AWAY;
 
-	*answer = (struct peer_answer) { NULL, 0 };
+	*answer = (struct peer_answer) { 0 };
 	if (clock_condition(&pending.settled)) {
 		return PEER_NO_MEMORY;
 	}
 	pthread_mutex_lock(&peer->lock);
 	if (peer->ready && !peer->closed && (!generation || generation == peer->generation)) {
-		result = begin(peer, &pending, frame, length);
+		result = begin(peer, &pending, request);
 	}
 	if (result == PEER_OK) {
 		while (!pending.is_settled && clock_wait(&pending.settled, &peer->lock, deadline) != ETIMEDOUT) {
@@ -223,7 +212,7 @@ void peer_cancel(struct peer *peer, const void *tag)
 	pthread_mutex_unlock(&peer->lock);
 }
 
-enum peer_result peer_post(struct peer *peer, unsigned char *frame, size_t length, peer_done done, void *owner)
+enum peer_result peer_post(struct peer *peer, struct boundary_writer *request, peer_done done, void *owner)
 {
 	struct pending *pending = calloc(1, sizeof(*pending));
 	enum peer_result result;
@@ -235,7 +224,7 @@ enum peer_result peer_post(struct peer *peer, unsigned char *frame, size_t lengt
 	pending->owner = owner;
 	pending->most = PEER_ANSWER_MAX;
 	pthread_mutex_lock(&peer->lock);
-	result = begin(peer, pending, frame, length);
+	result = begin(peer, pending, request);
 	pthread_mutex_unlock(&peer->lock);
 	if (result != PEER_OK) {
 		free(pending);
@@ -243,13 +232,13 @@ enum peer_result peer_post(struct peer *peer, unsigned char *frame, size_t lengt
 	return result;
 }
 
-enum peer_result peer_send(struct peer *peer, unsigned char *frame, size_t length)
+enum peer_result peer_send(struct peer *peer, struct boundary_writer *message)
 {
 	enum peer_result result = PEER_AWAY;
 
 	pthread_mutex_lock(&peer->lock);
 	if (peer->ready && !peer->closed) {
-		result = length ? transmit(peer, frame, length) : PEER_NO_MEMORY;
+		result = boundary_finish(message) ? PEER_NO_MEMORY : transmit(peer, message->bytes, message->used);
 	}
 	pthread_mutex_unlock(&peer->lock);
 	return result;
@@ -347,6 +336,7 @@ static struct pending *abandon(struct peer *peer)
 
 void peer_detach(struct peer *peer)
 {
+	struct boundary_reader nothing = { 0 };
 	struct pending *posts, *next;
 
 	pthread_mutex_lock(&peer->lock);
@@ -365,7 +355,7 @@ void peer_detach(struct peer *peer)
 	peer_forget_input(peer);
 	for (; posts; posts = next) {
 		next = posts->next;
-		posts->done(posts->owner, PEER_AWAY, NULL, 0);
+		posts->done(posts->owner, PEER_AWAY, &nothing);
 		free(posts);
 	}
 }

@@ -17,8 +17,7 @@
 #ifndef RES_KAFKA_PEER_H
 #define RES_KAFKA_PEER_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "codec.h"
 
 /* Longest unsolicited message, bytes: a line of the log. */
 #define PEER_UNASKED_MAX (1024u * 1024)
@@ -33,36 +32,36 @@ enum peer_result {
 	PEER_OK = 0,
 	PEER_AWAY,      /* no engine, or its end before the answer */
 	PEER_LATE,      /* no answer before the deadline; the engine may still execute the request */
-	PEER_NO_MEMORY, /* here, or more than PEER_QUEUE_MAX waits; or the frame is not whole */
+	PEER_NO_MEMORY, /* here, or more than PEER_QUEUE_MAX waits; or the writer has failed */
 };
 
-/* The fields of an answer: a block of memory, owned by the receiver, to be freed by peer_free. */
+/* The fields of an answer: a block of memory, owned by the receiver, to be freed by peer_free, and its reader. */
 struct peer_answer {
-	unsigned char *fields; /* not NULL when the result is PEER_OK */
-	size_t length;
+	unsigned char *fields; /* not NULL exactly when the result is PEER_OK */
+	struct boundary_reader reader;
 };
 
 struct peer;
 
 /* Callback of the reader for each message sent by the engine without a request. fields is valid during the
  * call. */
-typedef void (*peer_message)(void *owner, uint16_t kind, const unsigned char *fields, size_t length);
+typedef void (*peer_message)(uint16_t kind, struct boundary_reader *fields);
 
 /* Callback of the reader at the end of a peer_post, with or without an answer. fields is valid during the
- * call, and NULL unless result is PEER_OK. */
-typedef void (*peer_done)(void *owner, enum peer_result result, const unsigned char *fields, size_t length);
+ * call, and empty unless result is PEER_OK. */
+typedef void (*peer_done)(void *owner, enum peer_result result, struct boundary_reader *fields);
 
 /* peer_create returns a detached peer, or NULL without memory or descriptors. */
-struct peer *peer_create(peer_message message, void *owner);
+struct peer *peer_create(peer_message message);
 
 /* peer_destroy frees a detached peer after its last use. peer may be NULL. */
 void peer_destroy(struct peer *peer);
 
 /* peer_call sends a request and waits for the answer, timeout_ms at most, without limit if negative. It
  * returns PEER_AWAY while the peer is not ready, and for a generation other than 0 or the present engine's.
- * The number is written into the frame. tag may be NULL, see peer_cancel. An answer of more than `most` bytes
+ * The request is finished here, and stays the caller's. tag may be NULL, see peer_cancel. An answer of more than `most` bytes
  * (0 = PEER_ANSWER_MAX) ends the connection before memory is allocated for it. Any thread but the reader. */
-enum peer_result peer_call(struct peer *peer, uint64_t generation, unsigned char *frame, size_t length, int timeout_ms,
+enum peer_result peer_call(struct peer *peer, uint64_t generation, struct boundary_writer *request, int timeout_ms,
 	const void *tag, size_t most, struct peer_answer *answer);
 
 /* peer_free frees the fields of an answer. NULL is allowed. */
@@ -72,11 +71,11 @@ void peer_free(unsigned char *fields);
 void peer_cancel(struct peer *peer, const void *tag);
 
 /* peer_post sends a request and returns; the reader calls done once, unless the result is not PEER_OK. It
- * needs an attached peer, ready or not. The number is written into the frame. Any thread; never blocks. */
-enum peer_result peer_post(struct peer *peer, unsigned char *frame, size_t length, peer_done done, void *owner);
+ * needs an attached peer, ready or not. The request stays the caller's. Any thread; never blocks. */
+enum peer_result peer_post(struct peer *peer, struct boundary_writer *request, peer_done done, void *owner);
 
 /* peer_send sends a message without an answer. Refused like peer_call. Any thread; never blocks. */
-enum peer_result peer_send(struct peer *peer, unsigned char *frame, size_t length);
+enum peer_result peer_send(struct peer *peer, struct boundary_writer *message);
 
 /* peer_ready lets calls of other threads through, from now until the peer is detached. */
 void peer_ready(struct peer *peer);

@@ -11,7 +11,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "codec.h"
 #include "peer.h"
 
 /* A request without an answer yet. Requests of peer_call are on the caller's stack. */
@@ -29,12 +28,8 @@ struct pending {
 	struct peer_answer answer;
 };
 
-/* Size of a receive. Longer frames are received into their own block. */
-#define PEER_INPUT 65536
-
 struct peer {
 	peer_message message;
-	void *owner;
 	int wake; /* an eventfd */
 
 	pthread_mutex_t lock; /* of the fields below; held for a non-blocking send at most */
@@ -50,13 +45,10 @@ struct peer {
 	size_t queue_begin, queue_end, queue_room;
 
 	/* The reader's alone. */
-	unsigned char input[PEER_INPUT];
-	size_t input_begin, input_end;
-	struct {
-		struct boundary_head head;
-		unsigned char *block; /* NULL = skip the body */
-		size_t have;
-	} body; /* of the partially received frame, if in_body */
+	unsigned char bytes[BOUNDARY_HEAD_SIZE];
+	struct boundary_head head; /* of the partially received frame, if in_body */
+	unsigned char *body;       /* NULL = skip the body */
+	size_t have;               /* bytes of the head, or of the body if in_body */
 	bool in_body;
 };
 

@@ -18,12 +18,10 @@
 
 void peer_forget_input(struct peer *peer)
 {
-	if (peer->in_body) {
-		free(peer->body.block);
-	}
-	memset(&peer->body, 0, sizeof(peer->body));
+	free(peer->body);
+	peer->body = NULL;
 	peer->in_body = false;
-	peer->input_begin = peer->input_end = 0;
+	peer->have = 0;
 }
 
 /* Returns the request with this number. Caller must hold the lock. */
@@ -53,8 +51,10 @@ static bool is_awaited(struct peer *peer, const struct boundary_head *answer, si
 /* Ends a request with an answer, or without one after an allocation failure. Takes ownership of fields. */
 static void settle(struct peer *peer, uint64_t number, enum peer_result result, unsigned char *fields, size_t length)
 {
+	struct boundary_reader reader;
 	struct pending **at, *pending;
 
+	boundary_read(&reader, fields, length);
 	pthread_mutex_lock(&peer->lock);
 	at = find(peer, number);
 	pending = *at;
@@ -62,7 +62,7 @@ static void settle(struct peer *peer, uint64_t number, enum peer_result result, 
 		*at = pending->next;
 		if (!pending->done) {
 			pending->result = result;
-			pending->answer = (struct peer_answer) { fields, length };
+			pending->answer = (struct peer_answer) { fields, reader };
 			pending->is_settled = true;
 			pthread_cond_signal(&pending->settled);
 			fields = NULL;
@@ -71,38 +71,37 @@ static void settle(struct peer *peer, uint64_t number, enum peer_result result, 
 	}
 	pthread_mutex_unlock(&peer->lock);
 	if (pending) {
-		pending->done(pending->owner, result, fields, length);
+		pending->done(pending->owner, result, &reader);
 		free(pending);
 	}
 	free(fields);
 }
 
-/* Passes on the frame with a complete body. */
+/* Passes on the complete frame, unless its body was skipped. */
 static void deliver(struct peer *peer)
 {
-	unsigned char *block = peer->body.block;
+	unsigned char *body = peer->body;
+	struct boundary_reader fields;
 
-	peer->in_body = false;
-	peer->body.block = NULL;
-	if (!block) {
-		return; /* a skipped body */
+	peer->body = NULL;
+	peer_forget_input(peer);
+	if (body && peer->head.flags == BOUNDARY_ANSWER) {
+		settle(peer, peer->head.number, PEER_OK, body, peer->head.length);
+	} else if (body) {
+		boundary_read(&fields, body, peer->head.length);
+		peer->message(peer->head.kind, &fields);
+		free(body);
 	}
-	if (peer->body.head.flags == BOUNDARY_ANSWER) {
-		settle(peer, peer->body.head.number, PEER_OK, block, peer->body.head.length);
-		return;
-	}
-	peer->message(peer->owner, peer->body.head.kind, block, peer->body.head.length);
-	free(block);
 }
 
 /* Reads the head of a frame and allocates space for the body. Returns 0, or -1 for an invalid head. */
-static int begin_body(struct peer *peer, const unsigned char *bytes, const char **why)
+static int begin_body(struct peer *peer, const char **why)
 {
-	struct boundary_head *head = &peer->body.head;
+	struct boundary_head *head = &peer->head;
 	size_t most = PEER_UNASKED_MAX;
 	bool answer, wanted;
 
-	if (boundary_parse_head(bytes, head)) {
+	if (boundary_parse_head(peer->bytes, head)) {
 		*why = "it sent a frame with an impossible head";
 		return -1;
 	}
@@ -112,74 +111,34 @@ static int begin_body(struct peer *peer, const unsigned char *bytes, const char 
 		*why = "it sent a message that is too long";
 		return -1;
 	}
-	peer->body.have = 0;
+	peer->have = 0;
+	peer->in_body = true;
 	/* One more byte: empty fields have an address too. */
-	peer->body.block = wanted ? malloc(head->length + 1) : NULL;
-	if (wanted && !peer->body.block && answer) {
+	peer->body = wanted ? malloc(head->length + 1) : NULL;
+	if (wanted && !peer->body && answer) {
 		settle(peer, head->number, PEER_NO_MEMORY, NULL, 0);
 	}
-	peer->in_body = true;
 	return 0;
 }
 
-/* Takes as much of the body as has been received. */
-static void continue_body(struct peer *peer)
+/* Receives once: the rest of a head, or of a body, and passes on a complete frame. Returns bytes, 0 at the end of
+ * the connection or after an invalid frame, -1 with errno. */
+static ssize_t receive(struct peer *peer, const char **why)
 {
-	size_t wants = peer->body.head.length - peer->body.have;
-	size_t has = peer->input_end - peer->input_begin;
-	size_t takes = wants < has ? wants : has;
+	unsigned char skipped[4096], *to = peer->in_body ? peer->body : peer->bytes;
+	size_t rest = (peer->in_body ? peer->head.length : BOUNDARY_HEAD_SIZE) - peer->have;
+	ssize_t n = to ? recv(peer->socket, to + peer->have, rest, MSG_DONTWAIT)
+		: recv(peer->socket, skipped, rest < sizeof(skipped) ? rest : sizeof(skipped), MSG_DONTWAIT);
 
-	if (peer->body.block) {
-		memcpy(peer->body.block + peer->body.have, peer->input + peer->input_begin, takes);
-	}
-	peer->body.have += takes;
-	peer->input_begin += takes;
-	if (peer->body.have == peer->body.head.length) {
-		deliver(peer);
-	}
-}
-
-/* Passes on the received frames. Returns 0, or -1 for an invalid frame. */
-static int parse(struct peer *peer, const char **why)
-{
-	for (;;) {
-		if (peer->in_body) {
-			if (peer->input_begin == peer->input_end && peer->body.have < peer->body.head.length) {
-				break;
-			}
-			continue_body(peer);
-			continue;
-		}
-		if (peer->input_end - peer->input_begin < BOUNDARY_HEAD_SIZE) {
-			break;
-		}
-		if (begin_body(peer, peer->input + peer->input_begin, why)) {
-			return -1;
-		}
-		peer->input_begin += BOUNDARY_HEAD_SIZE;
-	}
-	memmove(peer->input, peer->input + peer->input_begin, peer->input_end - peer->input_begin);
-	peer->input_end -= peer->input_begin;
-	peer->input_begin = 0;
-	return 0;
-}
-
-/* Receives once: into the block of a long body, else into the input. Returns bytes, 0 at the end, -1 with errno. */
-static ssize_t receive(struct peer *peer)
-{
-	size_t rest = peer->body.head.length - peer->body.have;
-	ssize_t n;
-
-	if (peer->in_body && peer->body.block && rest > PEER_INPUT) {
-		n = recv(peer->socket, peer->body.block + peer->body.have, rest - 1, MSG_DONTWAIT);
-		if (n > 0) {
-			peer->body.have += n; /* not yet complete: parse() handles the end */
-		}
+	if (n <= 0) {
 		return n;
 	}
-	n = recv(peer->socket, peer->input + peer->input_end, sizeof(peer->input) - peer->input_end, MSG_DONTWAIT);
-	if (n > 0) {
-		peer->input_end += n;
+	peer->have += n;
+	if (!peer->in_body && peer->have == BOUNDARY_HEAD_SIZE && begin_body(peer, why)) {
+		return 0;
+	}
+	if (peer->in_body && peer->have == peer->head.length) {
+		deliver(peer);
 	}
 	return n;
 }
@@ -215,16 +174,13 @@ int peer_move(struct peer *peer, const char **why)
 
 	*why = NULL;
 	for (i = 0; i < RECEIVES_AT_A_TIME; i++) {
-		ssize_t n = receive(peer);
+		ssize_t n = receive(peer, why);
 
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
 			return -1;
 		}
 		if (n < 0) {
 			break;
-		}
-		if (parse(peer, why)) {
-			return -1;
 		}
 	}
 	return send_queue(peer);

@@ -34,30 +34,25 @@ void supervisor_log(struct supervisor *supervisor, int level, const char *format
 	supervisor->options.log(level, text);
 }
 
-static void free_environment(char **environment)
-{
-	char **variable;
-
-	for (variable = environment; variable && *variable; variable++) {
-		free(*variable);
-	}
-	free(environment);
-}
-
+/* Copies the environment into one block, for free. */
 static char **copy_environment(void)
 {
-	size_t count = 0, i;
-	char **copy;
+	size_t count = 0, bytes = 0, length, i;
+	char **copy, *at;
 
-	while (environ && environ[count]) {
-		count++;
+	for (; environ && environ[count]; count++) {
+		bytes += strlen(environ[count]) + 1;
 	}
-	copy = calloc(count + 1, sizeof(*copy));
-	for (i = 0; copy && i < count; i++) {
-		if (!(copy[i] = strdup(environ[i]))) {
-			free_environment(copy);
-			return NULL;
+	copy = calloc(1, (count + 1) * sizeof(*copy) + bytes);
+	at = (char *) (copy + count + 1);
+	for (i = 0; copy && i < count && environ[i]; i++) {
+		length = strlen(environ[i]) + 1;
+		if (length > bytes) {
+			break; /* another thread has changed the environment meanwhile */
 		}
+		copy[i] = memcpy(at, environ[i], length);
+		at += length;
+		bytes -= length;
 	}
 	return copy;
 }
@@ -74,7 +69,7 @@ void supervisor_free(struct supervisor *supervisor)
 		close(supervisor->engine.pidfd); /* of an abandoned engine */
 	}
 	trace_forget(&supervisor->trace);
-	free_environment(supervisor->environment);
+	free(supervisor->environment);
 	free(supervisor->path);
 	free(supervisor->trace_folder);
 	pthread_cond_destroy(&supervisor->changed);
@@ -169,33 +164,34 @@ int supervisor_wait_first(struct supervisor *supervisor, int timeout_ms)
 	return result;
 }
 
-void supervisor_alive(struct supervisor *supervisor)
+/* Sets a flag for the thread. */
+static void set(struct supervisor *supervisor, bool *flag)
 {
 	pthread_mutex_lock(&supervisor->lock);
-	supervisor->alive = true;
+	*flag = true;
 	pthread_mutex_unlock(&supervisor->lock);
+	peer_wake(supervisor->options.peer);
+}
+
+void supervisor_alive(struct supervisor *supervisor)
+{
+	set(supervisor, &supervisor->alive);
+}
+
+void supervisor_hurry(struct supervisor *supervisor)
+{
+	set(supervisor, &supervisor->hurry);
+}
+
+void supervisor_hasten(struct supervisor *supervisor)
+{
+	set(supervisor, &supervisor->hasten);
 }
 
 void supervisor_refuse(struct supervisor *supervisor, const char *why)
 {
 	pthread_mutex_lock(&supervisor->lock);
 	supervisor->refused = why;
-	pthread_mutex_unlock(&supervisor->lock);
-	peer_wake(supervisor->options.peer);
-}
-
-void supervisor_hurry(struct supervisor *supervisor)
-{
-	pthread_mutex_lock(&supervisor->lock);
-	supervisor->hurry = true;
-	pthread_mutex_unlock(&supervisor->lock);
-	peer_wake(supervisor->options.peer);
-}
-
-void supervisor_hasten(struct supervisor *supervisor)
-{
-	pthread_mutex_lock(&supervisor->lock);
-	supervisor->hasten = true;
 	pthread_mutex_unlock(&supervisor->lock);
 	peer_wake(supervisor->options.peer);
 }

@@ -34,7 +34,7 @@
 /* Whether the engine may have died from another process's SIGKILL. */
 static bool was_killed(const struct supervisor *s, const struct spawn_end *end)
 {
-	return !s->killed && !s->trace.head_length && (!end->known || (WIFSIGNALED(end->status) && WTERMSIG(end->status) == SIGKILL));
+	return !s->killed && !s->trace.length && (!end->known || (WIFSIGNALED(end->status) && WTERMSIG(end->status) == SIGKILL));
 }
 
 /* Describes the engine's end. Returns whether the cause was a limit of the kernel. */
@@ -71,7 +71,7 @@ static bool describe(const struct supervisor *s, const struct spawn_end *end, ch
 /* Whether the engine failed by itself, as opposed to a kill from outside without last words. */
 static bool has_crashed(const struct supervisor *s, const struct spawn_end *end)
 {
-	if (!end || s->killed || s->trace.head_length) {
+	if (!end || s->killed || s->trace.length) {
 		return true;
 	}
 	return end->known && !(WIFSIGNALED(end->status) && WTERMSIG(end->status) == SIGKILL);
@@ -108,7 +108,7 @@ static void save(struct supervisor *s, char *text, size_t size)
 	time_t seconds = time(NULL);
 	struct tm broken;
 
-	if (!s->trace.head_length || !s->trace_folder) {
+	if (!s->trace.length || !s->trace_folder) {
 		return;
 	}
 	strftime(now, sizeof(now), "%Y-%m-%d %H:%M:%S %z", localtime_r(&seconds, &broken));
@@ -147,17 +147,17 @@ void supervisor_bury(struct supervisor *s, const struct spawn_end *end)
 	stopping = s->stop;
 	first = !s->ever_ready;
 	pthread_mutex_unlock(&s->lock);
-	if (!stopping || s->trace.head_length) {
+	if (!stopping || s->trace.length) {
 		save(s, text, sizeof(text));
 	}
 	if (!stopping && !first) {
 		pause_ms = next_pause(s, crashed, now);
 		if (crashed && !limited && pause_ms >= PAUSE_CRASHES_MS) {
 			snprintf(often, sizeof(often), "; it has died %u times, again and again%s", s->status.deaths + 1,
-				s->trace.head_length ? ": please report the trace" : "");
+				s->trace.length ? ": please report the trace" : "");
 		}
 		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine %s%s; another one is started in %d ms%s", who, text, pause_ms, often);
-	} else if (first || s->trace.head_length) {
+	} else if (first || s->trace.length) {
 		supervisor_log(s, RESK_LOG_ERROR, "The Kafka engine %s%s", who, text);
 	}
 	clean(s);

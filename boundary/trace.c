@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,59 +22,6 @@
 #include <unistd.h>
 
 #define FILE_NAME "res_kafka-engine"
-
-static void keep(struct trace *trace, const char *bytes, size_t length)
-{
-	size_t first = TRACE_HEAD - trace->head_length;
-	char *tail = trace->head + TRACE_HEAD;
-
-	if (first > length) {
-		first = length;
-	}
-	memcpy(trace->head + trace->head_length, bytes, first);
-	trace->head_length += first;
-	bytes += first;
-	length -= first;
-	while (length > 0) {
-		size_t part = TRACE_TAIL - trace->tail_length;
-
-		if (!part) {
-			trace->tail_length /= 2;
-			memmove(tail, tail + trace->tail_length, trace->tail_length);
-			trace->cut = true;
-			continue;
-		}
-		part = part < length ? part : length;
-		memcpy(tail + trace->tail_length, bytes, part);
-		trace->tail_length += part;
-		bytes += part;
-		length -= part;
-	}
-}
-
-int trace_read(struct trace *trace, int descriptor)
-{
-	char bytes[4096];
-	int i;
-
-	for (i = 0; i < 64; i++) { /* the pipe's 64 KiB, and back to other work */
-		ssize_t n = read(descriptor, bytes, sizeof(bytes));
-
-		if (n < 0) {
-			return errno == EAGAIN || errno == EINTR ? 0 : -1;
-		}
-		if (!n) {
-			return -1;
-		}
-		if (!trace->head) {
-			trace->head = malloc(TRACE_HEAD + TRACE_TAIL);
-		}
-		if (trace->head) {
-			keep(trace, bytes, n);
-		}
-	}
-	return 0;
-}
 
 static bool begins(const char *line, size_t length, const char *with)
 {
@@ -87,12 +36,14 @@ static bool is_reason(const char *line, size_t length)
 }
 
 /* Finds the first line with a reason for the end of the program, or the last line. Returns whether there is a
- * reason; without any line *found is unchanged. */
-static bool find_reason(const char *line, size_t size, const char **found, size_t *length)
+ * reason; without any line *found is NULL. */
+static bool find_reason(const struct trace *trace, const char **found, size_t *length)
 {
-	const char *end = line + size;
+	const char *line = trace->text ? trace->text : "", *end = line + trace->length;
 
-	while (size && line < end) {
+	*found = NULL;
+	*length = 0;
+	while (line < end) {
 		const char *newline = memchr(line, '\n', end - line);
 		size_t here = (newline ? newline : end) - line;
 
@@ -108,64 +59,78 @@ static bool find_reason(const char *line, size_t size, const char **found, size_
 	return false;
 }
 
+/* Makes room in a full trace, unless it has the reason already. */
+static void make_room(struct trace *trace)
+{
+	const char *unused;
+	size_t length;
+
+	if (trace->length == TRACE_SIZE && !find_reason(trace, &unused, &length)) {
+		trace->length /= 2;
+		memmove(trace->text, trace->text + trace->length, trace->length);
+	}
+}
+
+int trace_read(struct trace *trace, int descriptor)
+{
+	char dropped[4096];
+	int i;
+
+	for (i = 0; i < 64; i++) { /* then back to other work */
+		size_t room;
+		ssize_t n;
+
+		make_room(trace);
+		trace->text = trace->text ? trace->text : malloc(TRACE_SIZE);
+		room = trace->text ? TRACE_SIZE - trace->length : 0;
+		n = room ? read(descriptor, trace->text + trace->length, room) : read(descriptor, dropped, sizeof(dropped));
+		if (n <= 0) {
+			return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+		}
+		trace->length += room ? n : 0;
+	}
+	return 0;
+}
+
 void trace_reason(const struct trace *trace, char *reason, size_t size)
 {
-	const char *found = NULL;
-	size_t length = 0, i;
+	const char *found;
+	size_t length, i;
 
-	reason[0] = '\0';
-	if (trace->head && !find_reason(trace->head, trace->head_length, &found, &length)) {
-		find_reason(trace->head + TRACE_HEAD, trace->tail_length, &found, &length);
-	}
-	for (i = 0; found && i < length && i + 1 < size; i++) {
+	find_reason(trace, &found, &length);
+	length = length < size ? length : size - 1;
+	for (i = 0; i < length; i++) {
 		reason[i] = found[i] >= ' ' && found[i] <= '~' ? found[i] : '?';
-		reason[i + 1] = '\0';
 	}
+	reason[length] = '\0';
 }
 
 /* Chooses the file to write: a missing file, else the oldest. */
 static void choose(const char *folder, char *path, size_t size)
 {
-	struct timespec oldest = { 0 };
+	int64_t oldest = INT64_MAX, age;
 	char candidate[PATH_MAX];
 	struct stat status;
 	int i;
 
-	path[0] = '\0';
 	for (i = 1; i <= TRACE_FILES; i++) {
 		snprintf(candidate, sizeof(candidate), "%s/" FILE_NAME ".%d.trace", folder, i);
 		if (lstat(candidate, &status)) {
 			snprintf(path, size, "%s", candidate);
 			return;
 		}
-		if (!path[0] || status.st_mtim.tv_sec < oldest.tv_sec
-			|| (status.st_mtim.tv_sec == oldest.tv_sec && status.st_mtim.tv_nsec < oldest.tv_nsec)) {
+		age = status.st_mtim.tv_sec * INT64_C(1000000000) + status.st_mtim.tv_nsec;
+		if (age < oldest) {
 			snprintf(path, size, "%s", candidate);
-			oldest = status.st_mtim;
+			oldest = age;
 		}
 	}
-}
-
-static int write_all(int descriptor, const char *bytes, size_t length)
-{
-	while (length > 0) {
-		ssize_t n = write(descriptor, bytes, length);
-
-		if (n < 0 && errno != EINTR) {
-			return -1;
-		}
-		if (n > 0) {
-			bytes += n;
-			length -= n;
-		}
-	}
-	return 0;
 }
 
 int trace_save(const struct trace *trace, const char *folder, const char *title, char *path, size_t size)
 {
-	static const char missing[] = "\n... (left out) ...\n";
-	int descriptor, result, saved;
+	int descriptor, failed, saved;
+	FILE *file;
 
 	choose(folder, path, size);
 	unlink(path);
@@ -173,18 +138,19 @@ int trace_save(const struct trace *trace, const char *folder, const char *title,
 	if (descriptor < 0) {
 		return -1;
 	}
-	result = write_all(descriptor, title, strlen(title));
-	result = result ? result : write_all(descriptor, trace->head, trace->head_length);
-	result = result || !trace->cut ? result : write_all(descriptor, missing, sizeof(missing) - 1);
-	result = result || !trace->head ? result : write_all(descriptor, trace->head + TRACE_HEAD, trace->tail_length);
+	if (!(file = fdopen(descriptor, "w"))) {
+		close(descriptor);
+		return -1;
+	}
+	failed = fputs(title, file) < 0 || fwrite(trace->text, 1, trace->length, file) < trace->length || fflush(file);
 	saved = errno;
-	close(descriptor);
+	fclose(file);
 	errno = saved;
-	return result;
+	return failed ? -1 : 0;
 }
 
 void trace_forget(struct trace *trace)
 {
-	free(trace->head);
+	free(trace->text);
 	memset(trace, 0, sizeof(*trace));
 }

@@ -1,8 +1,8 @@
 /*
  * res_kafka: an engine's standard error, saved for people. Knows nothing of Asterisk.
  *
- * The beginning and the end are kept: a Go program first prints the reason of its end, possibly after much
- * other output.
+ * A Go program first prints the reason of its end, possibly after much other output, and then its stacks. Output
+ * from the reason on is kept as long as there is room; before the reason, the latest output is kept.
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -10,22 +10,18 @@
 #ifndef RES_KAFKA_TRACE_H
 #define RES_KAFKA_TRACE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Bytes of the beginning and, at least half as many, of the end. Go's trace of some hundred goroutines is 100
- * KiB. */
-#define TRACE_HEAD (192 * 1024)
-#define TRACE_TAIL (64 * 1024)
+/* Limit of the kept output, bytes. Go's trace of some hundred goroutines is 100 KiB. */
+#define TRACE_SIZE (256 * 1024)
 
 /* Number of files: the oldest is replaced. */
 #define TRACE_FILES 8
 
 struct trace {
-	char *head; /* TRACE_HEAD + TRACE_TAIL bytes, NULL until something was written */
-	size_t head_length, tail_length;
-	bool cut; /* something between the two is missing */
+	char *text; /* TRACE_SIZE bytes, NULL until something was read */
+	size_t length;
 };
 
 /* trace_read reads without blocking. Returns 0, or -1 at the end of the pipe. */

@@ -122,7 +122,7 @@ static char *run(uint32_t index, struct ast_cli_args *a)
 	struct ast_str *text = ast_str_create(1024);
 	struct boundary_writer request = { 0 };
 	enum peer_result asked;
-	struct answer answer;
+	struct peer_answer answer;
 	const char *printed;
 
 	if (!text) {
@@ -156,7 +156,7 @@ static char *complete(uint32_t index, struct ast_cli_args *a)
 {
 	struct boundary_writer request = { 0 };
 	const char *candidate = NULL;
-	struct answer answer;
+	struct peer_answer answer;
 	uint32_t count, n = a->n, i;
 	char *copy;
 

@@ -74,7 +74,7 @@ void connections_clear(void)
 
 /* Reads the table from the rest of an answer. The table takes the answer's memory. NULL for an unreadable
  * answer. */
-static struct table *table_read(struct answer *answer)
+static struct table *table_read(struct peer_answer *answer)
 {
 	struct boundary_reader *reader = &answer->reader;
 	const char *otherwise = boundary_get_string(reader);
@@ -235,18 +235,13 @@ static int put_file(struct boundary_writer *request, const char *file)
 
 /* Asks for the change of a file. The caller keeps the request. Returns the result, RESK_ESTATE without an
  * answer. */
-static int32_t ask(struct boundary_writer *request, uint64_t *generation, struct answer *answer)
+static int32_t ask(struct boundary_writer *request, uint64_t *generation, struct peer_answer *answer)
 {
-	struct peer_answer received = { 0 };
-
 	*generation = engine_await(AWAIT_MS); /* a reload ends the pause before the next engine */
-	*answer = (struct answer) { 0 };
-	if (!*generation || boundary_finish(request)
-		|| peer_call(engine_peer, *generation, request->bytes, request->used, CONFIGURE_MS, NULL, 0, &received) != PEER_OK) {
+	*answer = (struct peer_answer) { 0 };
+	if (!*generation || peer_call(engine_peer, *generation, request, CONFIGURE_MS, NULL, 0, answer) != PEER_OK) {
 		return RESK_ESTATE;
 	}
-	answer->fields = received.fields;
-	boundary_read(&answer->reader, received.fields, received.length);
 	return boundary_get_int32(&answer->reader);
 }
 
@@ -255,7 +250,7 @@ int config_load(void)
 	struct boundary_writer request = { 0 };
 	struct table *accepted = NULL;
 	uint64_t generation;
-	struct answer answer;
+	struct peer_answer answer;
 	int32_t result;
 
 	boundary_begin(&request, BOUNDARY_CONFIGURE, 0, 1);
@@ -283,7 +278,7 @@ int config_source(const char *kind, const char *file, uint64_t *source, char **c
 {
 	struct boundary_writer request = { 0 };
 	uint64_t generation, number = 0;
-	struct answer answer;
+	struct peer_answer answer;
 	int32_t result;
 	size_t at;
 

@@ -105,34 +105,32 @@ static void serve(void)
 
 /* Reads the engine's hello. Returns NULL, or the reason for a refusal. "" = the engine refuses this module
  * and logs the reason before its end. */
-static const char *read_hello(const unsigned char *fields, size_t length)
+static const char *read_hello(struct boundary_reader *reader)
 {
 	struct record_limits limits = { 0 };
-	struct boundary_reader reader;
 	const char *build, *bytes, *stage_folder;
 	size_t byte_count;
 	int32_t result;
 	uint64_t abi;
 
-	boundary_read(&reader, fields, length);
-	result = boundary_get_int32(&reader);
-	abi = boundary_get_number(&reader);
-	build = boundary_get_string(&reader);
+	result = boundary_get_int32(reader);
+	abi = boundary_get_number(reader);
+	build = boundary_get_string(reader);
 	if (abi != RESK_ABI_VERSION || strcmp(build, RESK_BUILD)) {
 		ast_log(LOG_ERROR, "The Kafka engine is of another version than res_kafka.so; `make install` installs both, and a module "
 			"that is loaded again uses them\n");
 		return result == RESK_OK ? "it is of another version" : "";
 	}
-	bytes = boundary_get_text(&reader, &byte_count);
-	limits.topic_length_max = boundary_get_uint32(&reader);
-	limits.record_overhead = boundary_get_uint32(&reader);
-	limits.header_overhead = boundary_get_uint32(&reader);
-	stage_folder = boundary_get_string(&reader);
-	limits.stage_bytes = boundary_get_number(&reader);
+	bytes = boundary_get_text(reader, &byte_count);
+	limits.topic_length_max = boundary_get_uint32(reader);
+	limits.record_overhead = boundary_get_uint32(reader);
+	limits.header_overhead = boundary_get_uint32(reader);
+	stage_folder = boundary_get_string(reader);
+	limits.stage_bytes = boundary_get_number(reader);
 	if (result != RESK_OK) {
 		return "";
 	}
-	if (byte_count != sizeof(limits.topic_bytes) || commands_read(&reader) || boundary_end(&reader)) {
+	if (byte_count != sizeof(limits.topic_bytes) || commands_read(reader) || boundary_end(reader)) {
 		return "it sent what cannot be read";
 	}
 	if (!folder) {
@@ -144,14 +142,14 @@ static const char *read_hello(const unsigned char *fields, size_t length)
 	return NULL;
 }
 
-static void greeted(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+static void greeted(void *owner, enum peer_result result, struct boundary_reader *fields)
 {
 	const char *why;
 
 	if (result != PEER_OK) {
 		return; /* the engine is dead, or soon will be */
 	}
-	why = read_hello(fields, length);
+	why = read_hello(fields);
 	if (why && *why) {
 		supervisor_refuse(supervisor, why);
 	}
@@ -179,9 +177,7 @@ static void engine_started(void)
 	boundary_put_string(&hello, ast_config_AST_SPOOL_DIR);
 	boundary_put_string(&hello, ast_config_AST_LOG_DIR);
 	boundary_put_string(&hello, S_OR(folder, ""));
-	if (!boundary_finish(&hello)) {
-		peer_post(engine_peer, hello.bytes, hello.used, greeted, (void *) (uintptr_t) peer_generation(engine_peer));
-	}
+	peer_post(engine_peer, &hello, greeted, (void *) (uintptr_t) peer_generation(engine_peer));
 	boundary_free(&hello);
 }
 
@@ -196,7 +192,7 @@ static void engine_died(void)
 	reports_engine_died();
 }
 
-static void ponged(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+static void ponged(void *owner, enum peer_result result, struct boundary_reader *fields)
 {
 	if (result == PEER_OK) {
 		supervisor_alive(supervisor);
@@ -208,9 +204,7 @@ static void ping(void)
 	struct boundary_writer request = { 0 };
 
 	boundary_begin(&request, BOUNDARY_PING, 0, 1);
-	if (!boundary_finish(&request)) {
-		peer_post(engine_peer, request.bytes, request.used, ponged, NULL);
-	}
+	peer_post(engine_peer, &request, ponged, NULL);
 	boundary_free(&request);
 }
 
@@ -257,7 +251,7 @@ int engine_open(void)
 	}
 	error = stage_memory_open(&engine_memory);
 	has_memory = !error;
-	engine_peer = has_memory ? peer_create(engine_says, NULL) : NULL;
+	engine_peer = has_memory ? peer_create(engine_says) : NULL;
 	if (!engine_peer) {
 		ast_log(LOG_ERROR, "The memory that is shared with the Kafka engine cannot be had: %s\n",
 			limits_words(error ? error : errno, NULL, words, sizeof(words)));
@@ -321,21 +315,15 @@ uint64_t engine_await_until(const int *ended)
 }
 
 enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation, int timeout_ms, const void *tag, size_t most,
-	struct answer *answer)
+	struct peer_answer *answer)
 {
-	enum peer_result result = PEER_NO_MEMORY;
-	struct peer_answer received = { 0 };
+	enum peer_result result = peer_call(engine_peer, generation, request, timeout_ms, tag, most, answer);
 
-	if (!boundary_finish(request)) {
-		result = peer_call(engine_peer, generation, request->bytes, request->used, timeout_ms, tag, most, &received);
-	}
 	boundary_free(request);
-	answer->fields = received.fields;
-	boundary_read(&answer->reader, received.fields, received.length);
 	return result;
 }
 
-int answer_end(struct answer *answer)
+int answer_end(struct peer_answer *answer)
 {
 	int broken = boundary_end(&answer->reader);
 
@@ -349,7 +337,7 @@ int answer_end(struct answer *answer)
 
 int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *asked)
 {
-	struct answer answer;
+	struct peer_answer answer;
 	int32_t result;
 
 	*asked = engine_ask(request, generation, timeout_ms, NULL, 0, &answer);
@@ -363,7 +351,7 @@ int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, 
 void engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms)
 {
 	struct boundary_writer request = { 0 };
-	struct answer answer;
+	struct peer_answer answer;
 
 	boundary_begin(&request, kind, 0, 1);
 	boundary_put_number(&request, number);
@@ -384,7 +372,7 @@ void engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int
 void engine_stop(uint32_t grace_ms)
 {
 	struct boundary_writer request = { 0 };
-	struct answer answer;
+	struct peer_answer answer;
 	enum peer_result asked;
 
 	if (!engine_peer || !supervisor || stopped) {

@@ -55,38 +55,34 @@ static char *printable(char *copy, size_t size, const char *text)
 	return copy;
 }
 
-void engine_says(void *owner, uint16_t kind, const unsigned char *fields, size_t length)
+void engine_says(uint16_t kind, struct boundary_reader *fields)
 {
-	struct boundary_reader reader;
 	char file[64], function[64], text[4096];
 	int32_t level, line;
-	uint64_t number;
 
-	boundary_read(&reader, fields, length);
 	if (kind == BOUNDARY_MEMBER) {
-		number = boundary_get_number(&reader);
-		ast_copy_string(text, boundary_get_string(&reader), sizeof(text));
-		if (boundary_end(&reader)) {
-			engine_broken();
-			return;
+		uint64_t number = boundary_get_number(fields);
+		const char *member = boundary_get_string(fields);
+
+		if (!fields->failed) {
+			subscriptions_member(number, member);
 		}
-		subscriptions_member(number, text);
-		return;
-	}
-	if (kind != BOUNDARY_LOG) {
+	} else if (kind == BOUNDARY_LOG) {
+		level = boundary_get_int32(fields);
+		printable(file, sizeof(file), boundary_get_string(fields));
+		line = boundary_get_int32(fields);
+		printable(function, sizeof(function), boundary_get_string(fields));
+		printable(text, sizeof(text), boundary_get_string(fields));
+		if (!fields->failed) {
+			write_log(level, file, line, function, text);
+		}
+	} else {
 		engine_refuse("it sent a message of an unknown kind");
 		return;
 	}
-	level = boundary_get_int32(&reader);
-	printable(file, sizeof(file), boundary_get_string(&reader));
-	line = boundary_get_int32(&reader);
-	printable(function, sizeof(function), boundary_get_string(&reader));
-	printable(text, sizeof(text), boundary_get_string(&reader));
-	if (boundary_end(&reader)) {
+	if (boundary_end(fields)) {
 		engine_broken();
-		return;
 	}
-	write_log(level, file, line, function, text);
 }
 
 /* Reads memory and processor time of a process. Returns 0, or -1. */

@@ -59,17 +59,11 @@ uint64_t engine_await(int timeout_ms);
 /* engine_await_until waits without limit. 0 = no engine will follow, or *ended is set. */
 uint64_t engine_await_until(const int *ended);
 
-/* An answer: its fields, and their reader. */
-struct answer {
-	unsigned char *fields;
-	struct boundary_reader reader;
-};
-/* engine_ask finishes a request, sends the request to the engine of that generation (0 = any), and frees it.
- * timeout_ms, tag and most: see peer_call. After PEER_OK the caller calls answer_end. */
+/* engine_ask is peer_call, and frees the request. After PEER_OK the caller calls answer_end. */
 enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation, int timeout_ms, const void *tag, size_t most,
-	struct answer *answer);
+	struct peer_answer *answer);
 /* answer_end frees an answer. -1 for an unreadable answer; its engine is ended. */
-int answer_end(struct answer *answer);
+int answer_end(struct peer_answer *answer);
 /* engine_ask_result is for an answer with a result only; RESK_ESTATE without an answer. */
 int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *asked);
 /* engine_send_number sends a request with one number and ignores the answer. */
@@ -91,7 +85,7 @@ void engine_broken(void);
 
 /* engine_log.c: log lines of the engine and of the supervisor; the section Engine of the command kafka show
  * status. */
-void engine_says(void *owner, uint16_t kind, const unsigned char *fields, size_t length);
+void engine_says(uint16_t kind, struct boundary_reader *fields);
 void engine_supervisor_says(int level, const char *text);
 /* silent_ms: how long the engine has not answered a command, 0 = it has. */
 void engine_status(int silent_ms, struct ast_str **text);
@@ -101,11 +95,11 @@ void engine_supervised(struct supervisor_status *status);
 /* replay.c: requests repeated for each new engine, in this order. A rank and a key identify a request. */
 enum replay_rank { REPLAY_CONFIGURE, REPLAY_SOURCE, REPLAY_REPORTS, REPLAY_PRODUCER, REPLAY_ONCE };
 
-/* replay_keep stores a finished request in place of the one with the same rank and key. It sends the request,
+/* replay_keep takes a request out of its writer, in place of the one with the same rank and key. It sends the request,
  * unless the serving engine has that generation: then the engine has the request already. A REPLAY_ONCE is
  * removed after its answer. stage: of a REPLAY_PRODUCER; the stage is held until the engine has opened its
  * gate. Returns 0, or -1 without memory or with too many waiting REPLAY_ONCE. */
-int replay_keep(enum replay_rank rank, uint64_t key, const struct boundary_writer *request, uint64_t generation, struct stage *stage);
+int replay_keep(enum replay_rank rank, uint64_t key, struct boundary_writer *request, uint64_t generation, struct stage *stage);
 /* replay_rest sends the serving engine the requests left out earlier: their connection was not in the
  * configuration. */
 void replay_rest(void);

@@ -32,8 +32,7 @@ struct item {
 	uint64_t generation; /* of the engine with the last copy */
 	struct stage *stage; /* of a REPLAY_PRODUCER */
 	bool refused;        /* by that engine */
-	size_t length;
-	unsigned char frame[];
+	struct boundary_writer request;
 };
 
 AST_MUTEX_DEFINE_STATIC(lock);
@@ -45,6 +44,15 @@ static int outstanding;     /* missing answers of that engine */
 static void (*call_when_ready)(void);
 
 static void proceed(void);
+
+/* Frees an item. item may be NULL. */
+static void item_free(struct item *item)
+{
+	if (item) {
+		boundary_free(&item->request);
+		ast_free(item);
+	}
+}
 
 /* Finds an item, or its place. Caller must hold the lock. */
 static struct item **find(enum replay_rank rank, uint64_t key)
@@ -61,7 +69,7 @@ static const char *name_of(const struct item *item)
 {
 	struct boundary_reader reader;
 
-	boundary_read(&reader, item->frame + BOUNDARY_HEAD_SIZE, item->length - BOUNDARY_HEAD_SIZE);
+	boundary_read(&reader, item->request.bytes + BOUNDARY_HEAD_SIZE, item->request.used - BOUNDARY_HEAD_SIZE);
 	return boundary_get_string(&reader);
 }
 
@@ -74,15 +82,12 @@ static bool is_wanted(const struct item *item)
 
 /* Reads the answer to the request for a gate. A refused gate is shut, because nothing takes its frames. A new
  * configuration or a new producer repeats the request. Caller must hold the lock. */
-static void opened(struct item *item, const unsigned char *fields, size_t length)
+static void opened(struct item *item, struct boundary_reader *answer)
 {
 	struct resk_gate *gate = stage_gate(item->stage);
-	struct boundary_reader reader;
-	int32_t result;
+	int32_t result = boundary_get_int32(answer);
 
-	boundary_read(&reader, fields, length);
-	result = boundary_get_int32(&reader);
-	if (boundary_end(&reader)) {
+	if (boundary_end(answer)) {
 		engine_broken();
 		return;
 	}
@@ -96,7 +101,7 @@ static void opened(struct item *item, const unsigned char *fields, size_t length
 		name_of(item), (long long) (stage_admitted(item->stage) - __atomic_load_n(&gate->done_frames, __ATOMIC_SEQ_CST)));
 }
 
-static void answered(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+static void answered(void *owner, enum peer_result result, struct boundary_reader *answer)
 {
 	uint64_t serial = (uintptr_t) owner;
 	struct item **at, *item;
@@ -107,9 +112,9 @@ static void answered(void *owner, enum peer_result result, const unsigned char *
 	if (result == PEER_OK && item && item->rank == REPLAY_ONCE) {
 		*at = item->next;
 		once--;
-		ast_free(item);
+		item_free(item);
 	} else if (result == PEER_OK && item && item->rank == REPLAY_PRODUCER) {
-		opened(item, fields, length);
+		opened(item, answer);
 	}
 	if (greeted && result != PEER_AWAY) {
 		outstanding--;
@@ -126,7 +131,7 @@ static bool post(struct item *item, uint64_t generation)
 	if (item->stage) {
 		stage_hold(item->stage, true); /* until this engine knows the gate */
 	}
-	return peer_post(engine_peer, item->frame, item->length, answered, (void *) (uintptr_t) item->serial) == PEER_OK;
+	return peer_post(engine_peer, &item->request, answered, (void *) (uintptr_t) item->serial) == PEER_OK;
 }
 
 /* Sends the rest of the replay, or lets the engine serve. Caller must hold the lock. */
@@ -177,20 +182,20 @@ static struct item *put(struct item *item)
 	return old;
 }
 
-int replay_keep(enum replay_rank rank, uint64_t key, const struct boundary_writer *request, uint64_t generation, struct stage *stage)
+int replay_keep(enum replay_rank rank, uint64_t key, struct boundary_writer *request, uint64_t generation, struct stage *stage)
 {
-	struct item *item = ast_malloc(sizeof(*item) + request->used), *old;
+	struct item *item = boundary_finish(request) ? NULL : ast_malloc(sizeof(*item)), *old;
 	uint64_t now;
 
 	if (!item) {
 		return -1;
 	}
-	*item = (struct item) { .rank = rank, .key = key, .length = request->used, .generation = generation, .stage = stage };
-	memcpy(item->frame, request->bytes, request->used);
+	*item = (struct item) { .rank = rank, .key = key, .request = *request, .generation = generation, .stage = stage };
+	*request = (struct boundary_writer) { 0 };
 	ast_mutex_lock(&lock);
 	if (rank == REPLAY_ONCE && once >= ONCE_MAX) {
 		ast_mutex_unlock(&lock);
-		ast_free(item);
+		item_free(item);
 		return -1;
 	}
 	item->serial = ++serials;
@@ -202,7 +207,7 @@ int replay_keep(enum replay_rank rank, uint64_t key, const struct boundary_write
 		stage_hold(stage, true);
 	}
 	ast_mutex_unlock(&lock);
-	ast_free(old);
+	item_free(old);
 	return 0;
 }
 
@@ -234,7 +239,7 @@ void replay_drop(enum replay_rank rank, uint64_t key)
 		item = NULL;
 	}
 	ast_mutex_unlock(&lock);
-	ast_free(item);
+	item_free(item);
 }
 
 void replay_clear(void)
@@ -244,7 +249,7 @@ void replay_clear(void)
 	ast_mutex_lock(&lock);
 	while ((item = items)) {
 		items = item->next;
-		ast_free(item);
+		item_free(item);
 	}
 	once = 0;
 	greeted = 0;

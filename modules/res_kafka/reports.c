@@ -182,7 +182,7 @@ static void run(void *object)
 	struct teller *teller = object;
 	struct boundary_writer request = { 0 };
 	uint64_t generation, known = 0;
-	struct answer answer;
+	struct peer_answer answer;
 	uint32_t count = 1;
 	bool lost = false; /* the last answer was */
 
@@ -316,11 +316,11 @@ static int start(struct teller *teller)
 	teller->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_SEQ_CST);
 	boundary_begin(&request, BOUNDARY_REPORTS_OPEN, 0, 1);
 	boundary_put_number(&request, teller->id);
-	error = peer_is_closed(engine_peer) || boundary_finish(&request);
-	if (!error) {
-		asked = generation ? peer_call(engine_peer, generation, request.bytes, request.used, ASK_MS, NULL, 0, &answer) : PEER_AWAY;
-		error = replay_keep(REPLAY_REPORTS, teller->id, &request, asked == PEER_AWAY ? 0 : generation, NULL);
+	if (generation) {
+		asked = peer_call(engine_peer, generation, &request, ASK_MS, NULL, 0, &answer);
 	}
+	error = peer_is_closed(engine_peer)
+		|| replay_keep(REPLAY_REPORTS, teller->id, &request, asked == PEER_AWAY ? 0 : generation, NULL);
 	peer_free(answer.fields);
 	boundary_free(&request);
 	if (error) {

@@ -58,16 +58,14 @@ static unsigned int refusal_count; /* the pump's alone, as is the list */
 static int send_refusal(const struct refusal *refusal)
 {
 	struct boundary_writer request = { 0 };
-	enum peer_result sent = PEER_NO_MEMORY;
+	enum peer_result sent;
 
 	boundary_begin(&request, BOUNDARY_REFUSED, 0, 0);
 	boundary_put_number(&request, refusal->id);
 	boundary_put_number(&request, refusal->reason);
 	boundary_put_number(&request, refusal->count);
 	boundary_put_string(&request, refusal->sample);
-	if (!boundary_finish(&request)) {
-		sent = peer_send(engine_peer, request.bytes, request.used);
-	}
+	sent = peer_send(engine_peer, &request);
 	boundary_free(&request);
 	return sent == PEER_OK ? 0 : -1;
 }
@@ -288,8 +286,7 @@ static int open_gate(struct slot *slot)
 	boundary_begin(&request, BOUNDARY_PRODUCER_OPEN, 0, 1);
 	boundary_put_string(&request, slot->name);
 	boundary_put_number(&request, stage_number(slot->stage));
-	error = boundary_finish(&request)
-		|| replay_keep(REPLAY_PRODUCER, stage_number(slot->stage), &request, 0, slot->stage);
+	error = replay_keep(REPLAY_PRODUCER, stage_number(slot->stage), &request, 0, slot->stage);
 	boundary_free(&request);
 	if (error && is_new) {
 		__atomic_store_n(&gate->open, 0, __ATOMIC_SEQ_CST);

@@ -312,7 +312,7 @@ static void run(void *object)
 	struct subscription *s = object;
 	struct boundary_writer request = { 0 };
 	enum peer_result asked;
-	struct answer answer;
+	struct peer_answer answer;
 	uint64_t generation, needed;
 	uint32_t count = 1;
 

@@ -19,8 +19,8 @@
 
 #include "internal.h"
 
-/* Encodes a request, for the caller to free. Returns 0, or -1 without memory. */
-static int encode(struct boundary_writer *request, const char *name, const char *topic, int partitions, int replication, bool wait)
+/* Encodes a request, for the caller to free. */
+static void encode(struct boundary_writer *request, const char *name, const char *topic, int partitions, int replication, bool wait)
 {
 	boundary_begin(request, BOUNDARY_ENSURE_TOPIC, 0, 1);
 	boundary_put_string(request, name);
@@ -28,7 +28,6 @@ static int encode(struct boundary_writer *request, const char *name, const char 
 	boundary_put_number(request, (int64_t) partitions);
 	boundary_put_number(request, (int64_t) replication);
 	boundary_put_number(request, wait);
-	return boundary_finish(request);
 }
 
 static int ensure(struct ast_kafka_producer *producer, const char *topic, int partitions, int replication, bool wait)
@@ -57,7 +56,8 @@ static int ensure(struct ast_kafka_producer *producer, const char *topic, int pa
 		result = engine_ask_result(&request, 0, MAX(deadline - clock_now(), 0), &asked);
 	}
 	if (asked != PEER_OK && !wait && connection_can(name, false, false)) {
-		if (!encode(&request, name, topic, partitions, replication, false) && !replay_keep(REPLAY_ONCE, 0, &request, 0, NULL)) {
+		encode(&request, name, topic, partitions, replication, false);
+		if (!replay_keep(REPLAY_ONCE, 0, &request, 0, NULL)) {
 			result = RESK_OK;
 		}
 		boundary_free(&request);

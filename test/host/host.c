@@ -63,42 +63,36 @@ static void on_log(int level, const char *line)
 	note(line);
 }
 
-static void on_message(void *owner, uint16_t kind, const unsigned char *fields, size_t length)
+static void on_message(uint16_t kind, struct boundary_reader *fields)
 {
-	struct boundary_reader reader;
-
-	(void) owner;
-	boundary_read(&reader, fields, length);
-	boundary_get_int32(&reader);
-	boundary_get_string(&reader);
-	boundary_get_int32(&reader);
-	boundary_get_string(&reader);
-	note(kind == BOUNDARY_LOG ? boundary_get_string(&reader) : "a message that is no line of the log");
+	boundary_get_int32(fields);
+	boundary_get_string(fields);
+	boundary_get_int32(fields);
+	boundary_get_string(fields);
+	note(kind == BOUNDARY_LOG ? boundary_get_string(fields) : "a message that is no line of the log");
 }
 
-static void on_hello(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+static void on_hello(void *owner, enum peer_result result, struct boundary_reader *fields)
 {
-	struct boundary_reader reader;
 	size_t bytes;
 
 	(void) owner;
 	if (result != PEER_OK) {
 		return;
 	}
-	boundary_read(&reader, fields, length);
-	if (boundary_get_int32(&reader) != RESK_OK) {
+	if (boundary_get_int32(fields) != RESK_OK) {
 		note("it refuses to serve");
 		return;
 	}
-	boundary_get_number(&reader);
-	boundary_get_string(&reader);
-	boundary_get_text(&reader, &bytes);
-	boundary_get_uint32(&reader);
-	boundary_get_uint32(&reader);
-	boundary_get_uint32(&reader);
-	snprintf(stage_folder, sizeof(stage_folder), "%s", boundary_get_string(&reader));
-	stage_bytes = boundary_get_number(&reader);
-	if (reader.failed || bytes != 256) {
+	boundary_get_number(fields);
+	boundary_get_string(fields);
+	boundary_get_text(fields, &bytes);
+	boundary_get_uint32(fields);
+	boundary_get_uint32(fields);
+	boundary_get_uint32(fields);
+	snprintf(stage_folder, sizeof(stage_folder), "%s", boundary_get_string(fields));
+	stage_bytes = boundary_get_number(fields);
+	if (fields->failed || bytes != 256) {
 		supervisor_refuse(supervisor, "its hello cannot be read");
 		return;
 	}
@@ -120,8 +114,7 @@ static void on_started(void)
 	boundary_put_string(&hello, host_folder);
 	boundary_put_string(&hello, host_folder);
 	boundary_put_string(&hello, stage_folder);
-	boundary_finish(&hello);
-	peer_post(peer, hello.bytes, hello.used, on_hello, NULL);
+	peer_post(peer, &hello, on_hello, NULL);
 	boundary_free(&hello);
 }
 
@@ -132,11 +125,10 @@ static void on_died(void)
 	}
 }
 
-static void on_pong(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+static void on_pong(void *owner, enum peer_result result, struct boundary_reader *fields)
 {
 	(void) owner;
 	(void) fields;
-	(void) length;
 	if (result == PEER_OK) {
 		supervisor_alive(supervisor);
 	}
@@ -147,8 +139,7 @@ static void on_ping(void)
 	struct boundary_writer ping = { 0 };
 
 	boundary_begin(&ping, BOUNDARY_PING, 0, 1);
-	boundary_finish(&ping);
-	peer_post(peer, ping.bytes, ping.used, on_pong, NULL);
+	peer_post(peer, &ping, on_pong, NULL);
 	boundary_free(&ping);
 }
 
@@ -185,7 +176,7 @@ bool host_enter_as(uint64_t as_abi, const char *as_build)
 	text[0] = '\0';
 	stage_folder[0] = '\0';
 	serving = false;
-	if (stage_memory_open(&memory) || !(peer = peer_create(on_message, NULL))) {
+	if (stage_memory_open(&memory) || !(peer = peer_create(on_message))) {
 		return false;
 	}
 	options.peer = peer;
@@ -238,15 +229,12 @@ void begin(enum boundary_kind kind)
 
 bool ask_more(struct boundary_reader *reader)
 {
-	enum peer_result result = PEER_NO_MEMORY;
+	enum peer_result result;
 
 	peer_free(last_answer.fields);
-	last_answer.fields = NULL;
-	if (!boundary_finish(&request)) {
-		result = peer_call(peer, 0, request.bytes, request.used, 60000, NULL, 0, &last_answer);
-	}
+	result = peer_call(peer, 0, &request, 60000, NULL, 0, &last_answer);
 	boundary_free(&request);
-	boundary_read(reader, last_answer.fields, result == PEER_OK ? last_answer.length : 0);
+	*reader = last_answer.reader;
 	return result == PEER_OK;
 }
 

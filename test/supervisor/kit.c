@@ -44,23 +44,16 @@ static void on_log(int level, const char *text)
 	note(text);
 }
 
-static void on_message(void *owner, uint16_t kind, const unsigned char *fields, size_t length)
+static void on_message(uint16_t kind, struct boundary_reader *fields)
 {
-	struct boundary_reader reader;
-	const char *text;
-
-	(void) owner;
 	(void) kind;
-	boundary_read(&reader, fields, length);
-	text = boundary_get_string(&reader);
-	note(text);
+	note(boundary_get_string(fields));
 }
 
-static void on_greeted(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+static void on_greeted(void *owner, enum peer_result result, struct boundary_reader *fields)
 {
 	(void) owner;
 	(void) fields;
-	(void) length;
 	if (result == PEER_OK) {
 		peer_ready(peer);
 		supervisor_ready(supervisor);
@@ -72,8 +65,7 @@ static void post(uint16_t kind, peer_done done)
 	struct boundary_writer frame = { 0 };
 
 	boundary_begin(&frame, kind, 0, 1);
-	boundary_finish(&frame);
-	peer_post(peer, frame.bytes, frame.used, done, NULL);
+	peer_post(peer, &frame, done, NULL);
 	boundary_free(&frame);
 }
 
@@ -90,11 +82,10 @@ static void on_died(void)
 	__atomic_add_fetch(&died, 1, __ATOMIC_SEQ_CST);
 }
 
-static void on_pong(void *owner, enum peer_result result, const unsigned char *fields, size_t length)
+static void on_pong(void *owner, enum peer_result result, struct boundary_reader *fields)
 {
 	(void) owner;
 	(void) fields;
-	(void) length;
 	if (result == PEER_OK) {
 		pongs++;
 		supervisor_alive(supervisor);
@@ -149,7 +140,7 @@ int enter(const char *how)
 	behave(how);
 	logged[0] = '\0';
 	started = died = 0;
-	peer = peer_create(on_message, NULL);
+	peer = peer_create(on_message);
 	options.peer = peer;
 	memcpy(options.handed, handed, sizeof(handed));
 	return !supervisor_start(&options, &supervisor) && !supervisor_wait_first(supervisor, 10000);
@@ -170,20 +161,17 @@ void leave(void)
 enum peer_result ask(uint16_t kind, size_t bytes, int timeout_ms, const void *tag)
 {
 	struct boundary_writer frame = { 0 };
-	struct boundary_reader reader;
 	struct peer_answer answer;
 	enum peer_result result;
 	char *content = calloc(1, bytes + 1);
 
 	boundary_begin(&frame, kind, 0, 1);
 	boundary_put_text(&frame, content, bytes);
-	boundary_finish(&frame);
-	result = peer_call(peer, ask_generation, frame.bytes, frame.used, timeout_ms, tag, 0, &answer);
+	result = peer_call(peer, ask_generation, &frame, timeout_ms, tag, 0, &answer);
 	boundary_free(&frame);
 	free(content);
 	if (result == PEER_OK) {
-		boundary_read(&reader, answer.fields, answer.length);
-		if (strcmp(boundary_get_string(&reader), "yes")) {
+		if (strcmp(boundary_get_string(&answer.reader), "yes")) {
 			result = PEER_NO_MEMORY;
 		}
 	}

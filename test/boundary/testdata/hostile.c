@@ -57,22 +57,22 @@ static void touch(const unsigned char *bytes, size_t length)
 }
 
 /* Decodes as the owner of a log line does. */
-static void on_message(void *owner, uint16_t kind, const unsigned char *fields, size_t length)
+static void on_message(uint16_t kind, struct boundary_reader *fields)
 {
-	struct boundary_reader reader;
+	struct boundary_reader reader = *fields;
+	size_t length = fields->end - fields->at;
 
 	__atomic_add_fetch(&messages, 1, __ATOMIC_RELAXED);
 	if (length > PEER_UNASKED_MAX) {
 		die("a message is longer than allowed");
 	}
-	touch(fields, length);
-	boundary_read(&reader, fields, length);
+	touch(fields->at, length);
 	boundary_get_int32(&reader);
 	sink ^= (unsigned char) strlen(boundary_get_string(&reader));
 	boundary_get_int32(&reader);
 	sink ^= (unsigned char) strlen(boundary_get_string(&reader));
 	sink ^= (unsigned char) strlen(boundary_get_string(&reader));
-	(void) owner, (void) kind;
+	(void) kind;
 }
 
 /* Asks for messages and decodes the answers, like a subscription's thread. A good engine's topic is the
@@ -88,10 +88,7 @@ static void ask(struct boundary_writer *writer, uint64_t id)
 	snprintf(topic, sizeof(topic), "%u", (unsigned int) id);
 	boundary_begin(writer, BOUNDARY_NEXT, 0, 0);
 	boundary_put_number(writer, id);
-	if (boundary_finish(writer)) {
-		die("no memory");
-	}
-	result = peer_call(peer, 0, writer->bytes, writer->used, served ? 60000 : 10, NULL, 0, &answer);
+	result = peer_call(peer, 0, writer, served ? 60000 : 10, NULL, 0, &answer);
 	if (result != PEER_OK) {
 		if (answer.fields) {
 			die("an answer comes with a failure");
@@ -99,12 +96,12 @@ static void ask(struct boundary_writer *writer, uint64_t id)
 		return;
 	}
 	__atomic_add_fetch(&answers, 1, __ATOMIC_RELAXED);
-	touch(answer.fields, answer.length);
-	boundary_read(&reader, answer.fields, answer.length);
-	if (answer.length == 8 && boundary_get_number(&reader) == OTHER_KIND) {
+	reader = answer.reader;
+	touch(answer.fields, reader.end - reader.at);
+	if (reader.end - reader.at == 8 && boundary_get_number(&reader) == OTHER_KIND) {
 		die("a call got the answer to a request of another kind");
 	}
-	boundary_read(&reader, answer.fields, answer.length);
+	reader = answer.reader;
 	for (uint32_t i = boundary_get_count(&reader, 40); i > 0 && !reader.failed; i--) {
 		const char *text = boundary_get_string(&reader);
 
@@ -366,7 +363,7 @@ int main(int argc, char **argv)
 	}
 	state = strtoull(argv[1], NULL, 0) | 1;
 	engines = atoi(argv[2]);
-	peer = peer_create(on_message, NULL);
+	peer = peer_create(on_message);
 	if (!peer) {
 		die("no peer");
 	}
