@@ -32,6 +32,21 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestPercentile_OfSorted_IsNearestRank(t *testing.T) {
+	var hundred []float64
+	for i := range 100 {
+		hundred = append(hundred, float64(i+1))
+	}
+	for share, want := range map[float64]float64{0: 1, 0.5: 50, 0.99: 99, 1: 100} {
+		if got := percentile(hundred, share); got != want {
+			t.Errorf("%v of 1 to 100 is %v, want %v", share, got, want)
+		}
+	}
+	if got := percentile(nil, 0.5); !math.IsNaN(got) {
+		t.Errorf("half of nothing is %v", got)
+	}
+}
+
 func TestVerdicts(t *testing.T) {
 	none := math.NaN()
 	for _, c := range []struct {

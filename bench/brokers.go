@@ -17,38 +17,50 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// endpoints are the addresses of a broker.
+type endpoints struct {
+	near string                   // direct
+	far  map[time.Duration]string // through a link, by the link's round trip
+}
+
 // broker is a broker of both variants, in all rounds. It is started on first use.
 type broker struct {
-	start func(context.Context) (address string, stop func() error, err error)
+	start func(context.Context) (endpoints, func() error, error)
 
-	mu      sync.Mutex
-	address string
-	stop    func() error
-	client  *kgo.Client
+	mu     sync.Mutex
+	at     endpoints
+	stop   func() error
+	client *kgo.Client // direct
 }
 
 // swallowing returns an embedded broker that acknowledges and discards records.
 func swallowing(command, dir string) *broker {
-	return &broker{start: func(ctx context.Context) (string, func() error, error) {
+	return &broker{start: func(ctx context.Context) (endpoints, func() error, error) {
 		b, err := pbx.StartBroker(ctx, pbx.BrokerConfig{Command: command, Dir: dir, Partitions: partitions, Swallow: true})
 		if err != nil {
-			return "", nil, err
+			return endpoints{}, nil, err
 		}
-		return b.Address, b.Stop, nil
+		return endpoints{near: b.Address}, b.Stop, nil
 	}}
 }
 
-// apacheKafka returns a node of Apache Kafka; jars is the folder of scripts/provision-kafka.
+// apacheKafka returns a node of Apache Kafka; jars is the folder of scripts/provision-kafka. Each link has a
+// listener, which advertises the link's address.
 func apacheKafka(jars, dir string) *broker {
-	return &broker{start: func(ctx context.Context) (string, func() error, error) {
+	return &broker{start: func(ctx context.Context) (at endpoints, stop func() error, err error) {
 		if jars == "" {
-			return "", nil, errors.New("there is no Apache Kafka: RES_KAFKA_APACHE is not set")
+			return at, nil, errors.New("there is no Apache Kafka: RES_KAFKA_APACHE is not set")
 		}
-		cluster, err := apache.Start(ctx, apache.Config{Dir: dir, Kafka: jars, HeapMB: 1024})
+		links, err := newLinks()
 		if err != nil {
-			return "", nil, err
+			return at, nil, err
 		}
-		return cluster.Brokers(apache.Plaintext.Name), cluster.Close, nil
+		cluster, err := apache.Start(ctx, apache.Config{Dir: dir, Kafka: jars, HeapMB: 1024, Listeners: links.listeners()})
+		if err != nil {
+			return at, nil, errors.Join(err, links.close())
+		}
+		at = endpoints{near: cluster.Brokers(apache.Plaintext.Name), far: links.lead(cluster)}
+		return at, func() error { return errors.Join(links.close(), cluster.Close()) }, nil
 	}}
 }
 
@@ -59,23 +71,41 @@ func newestApache() string {
 	return folder
 }
 
-// up starts the broker unless running, and returns its address.
-func (b *broker) up(ctx context.Context) (string, error) {
+// up starts the broker unless running, and returns its address for clients without a link.
+func (b *broker) up(ctx context.Context) (string, error) { return b.over(ctx, 0) }
+
+// over starts the broker unless running, and returns its address at the end of the link with this round trip; 0 =
+// without a link.
+func (b *broker) over(ctx context.Context, roundTrip time.Duration) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.stop != nil {
-		return b.address, nil
-	}
-	address, stop, err := b.start(ctx)
-	if err != nil {
+	if err := b.runLocked(ctx); err != nil {
 		return "", err
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(address, ",")...), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
-	if err != nil {
-		return "", errors.Join(fmt.Errorf("making a client of the broker: %w", err), stop())
+	if roundTrip == 0 {
+		return b.at.near, nil
 	}
-	b.address, b.stop, b.client = address, stop, client
+	address, found := b.at.far[roundTrip]
+	if !found {
+		return "", fmt.Errorf("there is no link of %v to this broker", roundTrip)
+	}
 	return address, nil
+}
+
+func (b *broker) runLocked(ctx context.Context) error {
+	if b.stop != nil {
+		return nil
+	}
+	at, stop, err := b.start(ctx)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(at.near, ",")...), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	if err != nil {
+		return errors.Join(fmt.Errorf("making a client of the broker: %w", err), stop())
+	}
+	b.at, b.stop, b.client = at, stop, client
+	return nil
 }
 
 func (b *broker) down() error {
@@ -107,11 +137,14 @@ func names(topic string, count int) []string {
 
 // create creates topics, so their creation is outside all measurements.
 func (b *broker) create(ctx context.Context, topics []string) error {
-	each := int32(partitions)
 	if len(topics) > 1 {
-		each = 1
+		return b.createWith(ctx, 1, topics)
 	}
-	made, err := kadm.NewClient(b.client).CreateTopics(ctx, each, 1, nil, topics...)
+	return b.createWith(ctx, partitions, topics)
+}
+
+func (b *broker) createWith(ctx context.Context, partitions int, topics []string) error {
+	made, err := kadm.NewClient(b.client).CreateTopics(ctx, int32(partitions), 1, nil, topics...)
 	if err == nil {
 		err = made.Error()
 	}

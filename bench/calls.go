@@ -78,15 +78,15 @@ func callBroker(r *round, pid *int) *broker {
 	if r.variant != frozen {
 		return r.bench.swallow
 	}
-	return &broker{start: func(ctx context.Context) (string, func() error, error) {
+	return &broker{start: func(ctx context.Context) (endpoints, func() error, error) {
 		b, err := pbx.StartBroker(ctx, pbx.BrokerConfig{
 			Command: filepath.Join(r.bench.build, "reskafka"), Dir: r.dir + "-broker", Partitions: partitions, Swallow: true,
 		})
 		if err != nil {
-			return "", nil, err
+			return endpoints{}, nil, err
 		}
 		*pid = b.PID()
-		return b.Address, b.Stop, nil
+		return endpoints{near: b.Address}, b.Stop, nil
 	}}
 }
 

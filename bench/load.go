@@ -17,6 +17,9 @@ type load struct {
 	topics      int // 0 = 1
 	connections int // 0 = 1
 	settings    settings
+
+	partitions int           // of a single topic; 0 = the constant
+	roundTrip  time.Duration // of the link to the broker; 0 = none
 }
 
 // scaled returns the load with a share of its messages.
@@ -28,7 +31,7 @@ func (l load) scaled(share float64) load {
 // measure runs the row of a load: a fresh Asterisk, a small load to make connections and metadata, then the
 // load.
 func (l load) measure(ctx context.Context, r *round) error {
-	address, err := l.broker(r.bench).up(ctx)
+	address, err := l.broker(r.bench).over(ctx, l.roundTrip)
 	if err != nil {
 		return err
 	}
@@ -45,7 +48,7 @@ func (l load) run(ctx context.Context, r *round, topic string) (values, error) {
 	l = l.scaled(r.bench.share)
 	l.topics, l.connections = max(l.topics, 1), max(l.connections, 1)
 	b, topics := l.broker(r.bench), names(topic, l.topics)
-	if err := b.create(ctx, topics); err != nil {
+	if err := l.create(ctx, b, topics); err != nil {
 		return nil, err
 	}
 	warm := l
@@ -73,6 +76,13 @@ func (l load) run(ctx context.Context, r *round, topic string) (values, error) {
 	}
 	l.derive(found, after, all.Sub(time.Unix(0, int64(found["begun_ns"]))).Seconds())
 	return found, b.remove(ctx, topics)
+}
+
+func (l load) create(ctx context.Context, b *broker, topics []string) error {
+	if l.partitions > 0 {
+		return b.createWith(ctx, l.partitions, topics)
+	}
+	return b.create(ctx, topics)
 }
 
 // produce makes the calls, and returns at their end.

@@ -69,4 +69,7 @@ the least and the largest in brackets. A ratio is measured / compared. The broke
 (` + "`reskafka dev-broker --swallow`" + `) in all rows without Apache Kafka. Messages have 300 bytes and a key out of 1,000, without
 compression; other rows name their differences. Times of calls include the reads of the clock. CPU, memory and threads are the
 sum of Asterisk and the engine's process; CPU is user and system time, until the last record is at the broker.
+
+Rows "WAN" go to Apache Kafka through a link (test/wan), which delays each byte by half of the named round trip in each direction
+and limits no throughput.
 `

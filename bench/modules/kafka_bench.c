@@ -15,6 +15,8 @@
  *                        number behind the name: topic-0, topic-1…
  *   kafka bench latency <producing connection> <consuming connection> <topic> <per second> <seconds>
  *                        from before the produce call to the callback, after the arrival of a first message
+ *   kafka bench send <connection> <topic> <per second> <seconds>
+ *                        produces messages with the time of the call, for a consumer elsewhere
  *   kafka bench drain <connection> <topic> <count>
  *                        the time of count callbacks, from the first callback and from subscribing
  *   kafka bench open <prefix> <connections> <topic>
@@ -134,6 +136,8 @@ static char *bench(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 		bench_produce(a->fd, argc, argv);
 	} else if (!strcmp(what, "latency") && argc == 5) {
 		bench_latency(a->fd, argv);
+	} else if (!strcmp(what, "send") && argc == 4) {
+		bench_send(a->fd, argv);
 	} else if (!strcmp(what, "drain") && argc == 3) {
 		bench_drain(a->fd, argv);
 	} else if (!strcmp(what, "open") && argc == 3) {

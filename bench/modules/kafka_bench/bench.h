@@ -13,6 +13,7 @@
 
 void bench_produce(int fd, int argc, const char *const *argv);
 void bench_latency(int fd, const char *const *argv);
+void bench_send(int fd, const char *const *argv);
 void bench_drain(int fd, const char *const *argv);
 void bench_open(int fd, const char *prefix, long connections, const char *topic);
 void bench_usage(int fd);

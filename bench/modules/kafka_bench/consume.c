@@ -106,11 +106,28 @@ static long warm_up(struct ast_kafka_producer *producer, const char *topic, cons
 	return sent;
 }
 
+/* Produces count messages at a rate, each with the time of its call, by the clock now. Returns the number of refused
+ * messages. */
+static long produce_at(struct ast_kafka_producer *producer, const char *topic, const struct payloads *payloads, double rate,
+	long count, int64_t run, int64_t (*now)(void))
+{
+	int64_t next = now_ns();
+	long i, refused = 0;
+
+	for (i = 0; i < count; i++) {
+		struct timespec when = { next / 1000000000, next % 1000000000 };
+
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL);
+		next += (int64_t) (1e9 / rate);
+		refused += produce_stamped(producer, topic, payloads, i, run, now()) != 0;
+	}
+	return refused;
+}
+
 static void measure_latency(int fd, struct ast_kafka_producer *producer, const char *topic, double rate, double seconds, struct arrivals *arrivals)
 {
 	struct payloads payloads = { 0 };
-	long count = rate * seconds, early, i, refused = 0;
-	int64_t next;
+	long count = rate * seconds, early, refused;
 
 	if (payloads_make(&payloads, BYTES, count) || (early = warm_up(producer, topic, &payloads, arrivals)) < 0) {
 		ast_cli(fd, "error no message came\n");
@@ -121,14 +138,7 @@ static void measure_latency(int fd, struct ast_kafka_producer *producer, const c
 	 * arrives. */
 	usleep(500000);
 	early = load_long(&arrivals->count);
-	next = now_ns();
-	for (i = 0; i < count; i++) {
-		struct timespec when = { next / 1000000000, next % 1000000000 };
-
-		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL);
-		next += (int64_t) (1e9 / rate);
-		refused += produce_stamped(producer, topic, &payloads, i, arrivals->run, now_ns()) != 0;
-	}
+	refused = produce_at(producer, topic, &payloads, rate, count, arrivals->run, now_ns);
 	await(arrivals, early + count - refused, now_ns() + 10000000000LL);
 	ast_cli(fd, "calls %ld\nrefused %ld\n", count, refused);
 	payloads_free(&payloads);
@@ -155,6 +165,24 @@ void bench_latency(int fd, const char *const *argv)
 	}
 	ast_free(arrivals);
 	ao2_cleanup(consumer);
+	ao2_cleanup(producer);
+}
+
+void bench_send(int fd, const char *const *argv)
+{
+	struct ast_kafka_producer *producer = ast_kafka_get_producer(argv[0]);
+	double rate = atof(argv[2]);
+	long count = rate * atof(argv[3]);
+	struct payloads payloads = { 0 };
+
+	if (!producer || rate <= 0 || payloads_make(&payloads, BYTES, count)) {
+		ast_cli(fd, "error no producer, no rate or no memory\n");
+	} else {
+		long refused = produce_at(producer, argv[1], &payloads, rate, count, now_ns(), wall_ns);
+
+		ast_cli(fd, "calls %ld\nrefused %ld\n", count, refused);
+	}
+	payloads_free(&payloads);
 	ao2_cleanup(producer);
 }
 

@@ -20,6 +20,15 @@ static inline int64_t now_ns(void)
 	return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+/* The wall clock, for comparison with another process. */
+static inline int64_t wall_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
 /* Each power of two has this many buckets, so a percentile is wrong by less than 1/128. */
 #define TIMES_PARTS_BITS 7
 #define TIMES_PARTS (1 << TIMES_PARTS_BITS)

@@ -189,14 +189,6 @@ static struct load *load_make(int fd, int argc, const char *const *argv)
 	return load;
 }
 
-static int64_t wall_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
-
 static void load_print(int fd, struct load *load)
 {
 	struct times *all = ast_calloc(1, sizeof(*all));
