@@ -195,7 +195,7 @@ func checkIdempotence(sc *scope[Connection]) {
 
 // checkSpoolSize warns of a spool too small for the connection's messages.
 func checkSpoolSize(sc *scope[Connection]) {
-	if sc.value.SpoolMaxMbytes<<20 < sc.value.MessageMaxBytes {
+	if int64(sc.value.SpoolMaxMbytes)<<20 < int64(sc.value.MessageMaxBytes) {
 		sc.report(Warning, "spool_max_mbytes", fmt.Sprintf("is less than the largest message, because %s; such a message is"+
 			" never kept on disk, raise spool_max_mbytes or lower message_max_bytes", sc.say("message_max_bytes")))
 	}

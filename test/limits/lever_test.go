@@ -20,6 +20,7 @@ type lever struct {
 	name   string // of the limit, as in the log
 	remedy string // a regular expression for the advice in the log
 	rlimit int    // -1: pids.max of a control group
+	hard   bool   // also the hard limit: without CAP_SYS_RESOURCE nobody can raise it again
 	// limit returns the limit with room for more beyond the present use of the processes.
 	limit func(s *site, pid, more int) uint64
 }
@@ -42,8 +43,14 @@ func (l lever) set(s *site, pid, more int) uint64 {
 		s.must(os.WriteFile(filepath.Join(s.group, "pids.max"), []byte(strconv.FormatUint(limit, 10)), 0))
 		return limit
 	}
-	s.must(s.prlimit(pid, l.rlimit, limit))
+	s.must(s.prlimit(pid, l.rlimit, limit, l.hard))
 	return limit
+}
+
+// hardened returns the same lever for soft and hard limit.
+func (l lever) hardened() lever {
+	l.hard = true
+	return l
 }
 
 // lift removes the limit. The process may have ended.
@@ -53,14 +60,14 @@ func (l lever) lift(s *site, pid int) {
 		s.must(os.WriteFile(filepath.Join(s.group, "pids.max"), []byte("max"), 0))
 		return
 	}
-	if err := s.prlimit(pid, l.rlimit, ^uint64(0)); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := s.prlimit(pid, l.rlimit, ^uint64(0), false); err != nil && !errors.Is(err, syscall.ESRCH) {
 		s.Fatal(err)
 	}
 }
 
-// prlimit sets the soft limit of a process, to the hard limit at most. Without CAP_SYS_RESOURCE only the user
+// prlimit sets the soft limit of a process, to the hard limit at most, and with hard both limits. Without CAP_SYS_RESOURCE only the user
 // of the process may, so the thread becomes the same user, and ends.
-func (s *site) prlimit(pid, resource int, soft uint64) error {
+func (s *site) prlimit(pid, resource int, soft uint64, hard bool) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -72,18 +79,21 @@ func (s *site) prlimit(pid, resource int, soft uint64) error {
 				}
 			}
 		}
-		result <- prlimit(pid, resource, soft)
+		result <- prlimit(pid, resource, soft, hard)
 	}()
 	return <-result
 }
 
-func prlimit(pid, resource int, soft uint64) error {
+func prlimit(pid, resource int, soft uint64, hard bool) error {
 	var limit syscall.Rlimit
 	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), uintptr(resource), 0,
 		uintptr(unsafe.Pointer(&limit)), 0, 0); errno != 0 {
 		return fmt.Errorf("reading limit %d of process %d: %w", resource, pid, errno)
 	}
 	limit.Cur = min(soft, limit.Max)
+	if hard {
+		limit.Max = limit.Cur
+	}
 	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), uintptr(resource),
 		uintptr(unsafe.Pointer(&limit)), 0, 0, 0); errno != 0 {
 		return fmt.Errorf("setting limit %d of process %d: %w", resource, pid, errno)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"reskafka/internal/config"
 	"reskafka/test/kafkatest"
 )
 
@@ -59,4 +60,14 @@ type recordingConn struct {
 func (c *recordingConn) SetReadDeadline(t time.Time) error {
 	c.set = append(c.set, t)
 	return nil
+}
+
+// TestBatchBudget_LargeMessages_DoesNotOverflow guards consumers of large messages on 32 bits: eight times
+// message_max_bytes was more than an int holds, so the budget fell to its minimum.
+func TestBatchBudget_LargeMessages_DoesNotOverflow(t *testing.T) {
+	for messageMaxBytes, least := range map[int]int{1000: 48 << 20, 1000000: 48 << 20, 10000000: 80000000, 300000000: 1 << 29, 1000000000: 1 << 29} {
+		if budget := BatchBudget(&config.Connection{MessageMaxBytes: messageMaxBytes}); budget < least {
+			t.Errorf("message_max_bytes = %d: a budget of %d bytes, want at least %d", messageMaxBytes, budget, least)
+		}
+	}
 }

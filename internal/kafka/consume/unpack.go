@@ -42,12 +42,12 @@ var decompressed = &memoryBudget{limit: decompressedBudget}
 
 // take charges cost bytes to the budget until data is garbage-collected. take returns false, without a
 // charge, if the budget is exceeded; force charges anyway.
-func (b *memoryBudget) take(data []byte, cost int, force bool) bool {
-	if used := b.used.Add(int64(cost)); used > b.limit && !force {
-		b.used.Add(-int64(cost))
+func (b *memoryBudget) take(data []byte, cost int64, force bool) bool {
+	if used := b.used.Add(cost); used > b.limit && !force {
+		b.used.Add(-cost)
 		return false
 	}
-	runtime.AddCleanup(&data[0], func(cost int64) { b.used.Add(-cost) }, int64(cost))
+	runtime.AddCleanup(&data[0], func(cost int64) { b.used.Add(-cost) }, cost)
 	return true
 }
 
@@ -71,8 +71,8 @@ func (d *decompressor) Decompress(src []byte, codec kgo.CompressionCodecType) ([
 	if err != nil || len(out) == 0 {
 		return nil, err
 	}
-	cost := cap(out) + recordsCost(out)
-	if cost > d.batch {
+	cost := int64(cap(out)) + recordsCost(out)
+	if cost > int64(d.batch) {
 		return nil, kgo.ErrMaxDecompress
 	}
 	if !d.total.take(out, cost, false) {
@@ -207,9 +207,10 @@ func (d *decompressor) snappy(src []byte) ([]byte, error) {
 	}
 	total := 0
 	if err := xerialBlocks(src, func(block []byte, size int) error {
-		if total += size; total > d.batch {
+		if size > d.batch-total { // a sum would overflow an int of 32 bits
 			return kgo.ErrMaxDecompress
 		}
+		total += size
 		return nil
 	}); err != nil {
 		return nil, err
@@ -251,15 +252,14 @@ const smallestMessage = 26
 
 // recordsCost returns the client's memory for the records in data, beyond data itself. Bytes outside record
 // batches count as messages of older formats.
-func recordsCost(data []byte) int {
-	cost := 0
+func recordsCost(data []byte) (cost int64) {
 	for len(data) > 0 {
 		size, used := binary.Varint(data)
 		if used <= 0 || size < 0 || size > int64(len(data)-used) {
-			return cost + len(data)/smallestMessage*client.RecordCost
+			return cost + int64(len(data)/smallestMessage)*client.RecordCost
 		}
 		end := used + int(size)
-		cost += client.RecordCost + headerCost*headerCount(data[used:end])
+		cost += client.RecordCost + headerCost*int64(headerCount(data[used:end]))
 		data = data[end:]
 	}
 	return cost

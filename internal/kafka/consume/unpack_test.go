@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"regexp"
@@ -136,6 +137,14 @@ func TestDecompressor_Budgets(t *testing.T) {
 			if _, err := d.Decompress(xerial(make([]byte, 60<<20)), codec); !errors.Is(err, kgo.ErrMaxDecompress) {
 				t.Errorf("framed snappy bomb: %v", err)
 			}
+			claims := xerial(nil) // the sum of the claimed sizes overflows an int of 32 bits
+			for _, size := range []uint64{1 << 20, math.MaxInt32} {
+				block := binary.AppendUvarint(nil, size)
+				claims = append(binary.BigEndian.AppendUint32(claims, uint32(len(block))), block...)
+			}
+			if _, err := d.Decompress(claims, codec); !errors.Is(err, kgo.ErrMaxDecompress) {
+				t.Errorf("framed snappy claims: %v", err)
+			}
 		}
 		// Records cost more than their bytes.
 		if _, err := d.Decompress(packed(t, codec, bytes.NewReader(records(300000, 1))), codec); !errors.Is(err, kgo.ErrMaxDecompress) {
@@ -152,16 +161,18 @@ func TestRecordsCost(t *testing.T) {
 	claims := []byte{2 * 8, 0, 0, 0, 1, 1, 2 * 2, 0, 0} // a record without key and value, with a claim of two headers
 	for _, one := range []struct {
 		data []byte
-		want int
+		want int64
 	}{
 		{records(3, 10), 3 * client.RecordCost},
 		{append(records(1, 10), claims...), 2*client.RecordCost + 2*headerCost},
 		{nil, 0},
 		{[]byte{2, 0}, client.RecordCost},
 		{bytes.Repeat([]byte{0xff}, 52), 2 * client.RecordCost},
+		// More than an int of 32 bits counts: each record claims a header for each of its bytes.
+		{bytes.Repeat([]byte{2 * 6, 0, 0, 0, 1, 1, 2 * 60}, 5000000), 5000000 * (client.RecordCost + 6*headerCost)},
 	} {
 		if got := recordsCost(one.data); got != one.want {
-			t.Errorf("recordsCost(%x) = %d, want %d", one.data, got, one.want)
+			t.Errorf("recordsCost(%.40x) = %d, want %d", one.data, got, one.want)
 		}
 	}
 }
