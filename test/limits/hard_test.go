@@ -21,15 +21,15 @@ var hardRows = []row{
 	{"hard RLIMIT_NPROC, engine killed", userThreads.hardened(), both, killed, few, []int{4}},
 	{"hard RLIMIT_NOFILE of Asterisk, engine killed", descriptors.hardened(), asterisk, killed, few, nil},
 	{"hard RLIMIT_NOFILE of the engine, flood", descriptors.hardened(), engine, flood, few, nil},
-	{"hard RLIMIT_AS of Asterisk, engine killed", addresses.hardened(), asterisk, killed, fewMegabytes, []int{900}},
+	{"hard RLIMIT_AS of Asterisk, engine killed", addresses.hardened(), asterisk, killed, fewMegabytes, []int{0}},
 	{"hard RLIMIT_AS of the engine, flood", addresses.hardened(), engine, flood, fewMegabytes, nil},
 }
 
 // hardLoadRows are hard limits under which the module is loaded.
 var hardLoadRows = []row{
 	{"hard RLIMIT_NPROC, module load", userThreads.hardened(), asterisk, quiet, few, nil},
-	{"hard RLIMIT_NOFILE, module load", descriptors.hardened(), asterisk, quiet, few, []int{10}},
-	{"hard RLIMIT_AS, module load", addresses.hardened(), asterisk, quiet, fewMegabytes, []int{400}},
+	{"hard RLIMIT_NOFILE, module load", descriptors.hardened(), asterisk, quiet, few, []int{4}},
+	{"hard RLIMIT_AS, module load", addresses.hardened(), asterisk, quiet, fewMegabytes, []int{16}},
 }
 
 // TestHardLimits guards the promise of TestLimitsAfterLoad under a limit without an end. Asterisk lives. The engine
