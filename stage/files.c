@@ -36,9 +36,9 @@
 /* Number of interruptions by signals before an allocation counts as failed. */
 #define ALLOCATE_TRIES 16
 
-void *stage_file_map(int file, uint64_t at, size_t size)
+void *stage_file_map(int file, uint64_t at, size_t size, void *wish)
 {
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, at);
+	void *memory = mmap(wish, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, at);
 
 	if (memory == MAP_FAILED) {
 		return NULL;
@@ -145,8 +145,8 @@ static bool fill(int file, uint64_t at, size_t size)
 	return true;
 }
 
-/* touch maps the pages of a usual slab before its first put. The kernel maps the neighbours of a page that is
- * read, and each page that is written. MADV_POPULATE_WRITE waits for threads in mmap, and older kernels lack it. */
+/* touch maps the pages of a usual slab before its first put. A fault for a read maps the page's aligned 64 KiB, a fault
+ * for a write one page. MADV_POPULATE_WRITE is slower, waits for threads in mmap, and older kernels lack it. */
 static void touch(struct slab *slab)
 {
 	volatile unsigned char *memory = (volatile unsigned char *) slab->head;
@@ -285,7 +285,7 @@ static struct slab *place(struct slab_pool *pool, int class)
 		slab->size = size;
 	}
 	slab->backed = 0;
-	slab->head = stage_file_map(pool->file, slab->file, slab->size);
+	slab->head = stage_file_map(pool->file, slab->file, slab->size, NULL);
 	if (!slab->head) {
 		stage_slab_push(pool->table, &pool->bare_large[class], slab);
 		return NULL;
@@ -339,7 +339,7 @@ static bool map_own(struct slab_pool *pool, struct slab *slab, size_t size)
 		failed(pool);
 		return false;
 	}
-	slab->head = back(pool, file, 0, slab, size) ? stage_file_map(file, 0, size) : NULL;
+	slab->head = back(pool, file, 0, slab, size) ? stage_file_map(file, 0, size, NULL) : NULL;
 	close(file);
 	if (!slab->head) {
 		unlinkat(pool->folder, name, 0);

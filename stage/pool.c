@@ -27,6 +27,20 @@
 /* A failed mapping is retried with half the size, down to this. */
 #define MAPPING_LEAST ((size_t) 4 * 1024 * 1024)
 
+/* map_places maps a file of usual slabs. Each slab begins at a multiple of its size, if possible: see touch in
+ * files.c. */
+static unsigned char *map_places(int file, size_t size)
+{
+	unsigned char *memory = stage_file_map(file, 0, size, NULL);
+	size_t beyond = (uintptr_t) memory % STAGE_SLAB_BYTES;
+
+	if (beyond) {
+		munmap(memory, size);
+		memory = stage_file_map(file, 0, size, memory - beyond);
+	}
+	return memory;
+}
+
 /* open_places maps the file of usual slabs, which is empty. */
 static bool open_places(struct slab_pool *pool, size_t size)
 {
@@ -34,7 +48,7 @@ static bool open_places(struct slab_pool *pool, size_t size)
 	if (!size || pool->file < 0) {
 		return false;
 	}
-	while (!(pool->memory = stage_file_map(pool->file, 0, size))) {
+	while (!(pool->memory = map_places(pool->file, size))) {
 		size = size / 2 / STAGE_SLAB_BYTES * STAGE_SLAB_BYTES;
 		if (size < MAPPING_LEAST) {
 			return false;

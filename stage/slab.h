@@ -211,9 +211,9 @@ STAGE_HIDDEN bool stage_file_may_reach(uint64_t end);
 /* stage_file_allocate allocates the pages of a part of a file. false: failed, with errno. */
 STAGE_HIDDEN bool stage_file_allocate(int file, uint64_t at, size_t size);
 
-/* stage_file_map maps a part of a file, with or without pages. A forked child does not inherit the mapping,
- * and cannot write into the stage. NULL: the mapping failed. */
-STAGE_HIDDEN void *stage_file_map(int file, uint64_t at, size_t size);
+/* stage_file_map maps a part of a file, with or without pages, at the address `wish` if that is free. A forked
+ * child does not inherit the mapping, and cannot write into the stage. NULL: the mapping failed. */
+STAGE_HIDDEN void *stage_file_map(int file, uint64_t at, size_t size, void *wish);
 
 /* stage_file_punch gives back the pages of a part of a file. */
 STAGE_HIDDEN void stage_file_punch(int file, uint64_t at, size_t size);
