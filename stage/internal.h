@@ -55,6 +55,12 @@
 #define STAGE_QUIET_NS (50 * STAGE_MILLISECOND)
 #endif
 
+/* Idle slabs keep their pages for this time, for the next burst. With half of the permitted bytes in use they keep them
+ * for STAGE_QUIET_NS. Tests set a lower value. */
+#ifndef STAGE_IDLE_NS
+#define STAGE_IDLE_NS STAGE_SECOND
+#endif
+
 /* Pause of the pump before its next look at a stage with a slab that the engine follows. The engine is the
  * first to take frames there, so the look finds most of them taken. The engine follows for longer than the
  * pump needs to disarm the stage (followQuiet in internal/ingest/follow.go): this pause and STAGE_QUIET_NS. */
@@ -241,6 +247,8 @@ struct stage_pump {
 	/* The pump's thread only. */
 	struct stage *active;
 	struct slab *orphans; /* slabs of destroyed stages */
+	int64_t given_back;   /* time of the last release of pages, and */
+	int64_t period;       /* begin of the period in which idle slabs are needed or not */
 	struct note notes[STAGE_NOTE_SLOTS];
 };
 

@@ -200,24 +200,29 @@ bool stage_pool_idle(const struct slab_pool *pool)
 	return count > 0;
 }
 
-/* unneeded pops the idle slabs not needed since the previous call, linked by next. */
-static struct slab *unneeded(struct slab_pool *pool, struct slab_idle *idle)
+/* unneeded pops idle slabs not needed in the previous period, linked by next. */
+static struct slab *unneeded(struct slab_pool *pool, struct slab_idle *idle, bool anew)
 {
-	int64_t many = __atomic_load_n(&idle->least, __ATOMIC_RELAXED);
 	struct slab *slabs = NULL;
 	struct slab *slab;
+	size_t bytes = 0;
 
-	while (many-- > 0 && (slab = stage_slab_pop_idle(pool, idle))) {
+	if (anew) {
+		idle->surplus = __atomic_load_n(&idle->least, __ATOMIC_RELAXED);
+		__atomic_store_n(&idle->least, __atomic_load_n(&idle->count, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+	}
+	while (idle->surplus > 0 && bytes < STAGE_GIVE_BACK && (slab = stage_slab_pop_idle(pool, idle))) {
+		idle->surplus--;
+		bytes += slab->size;
 		slab->next = slabs;
 		slabs = slab;
 	}
-	__atomic_store_n(&idle->least, __atomic_load_n(&idle->count, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
 	return slabs;
 }
 
-static void give_back_usual(struct slab_pool *pool)
+static void give_back_usual(struct slab_pool *pool, bool anew)
 {
-	struct slab *slabs = unneeded(pool, &pool->idle);
+	struct slab *slabs = unneeded(pool, &pool->idle, anew);
 	struct slab *slab;
 
 	if (!slabs) {
@@ -237,13 +242,13 @@ static void give_back_usual(struct slab_pool *pool)
 	}
 }
 
-void stage_pool_give_back(struct slab_pool *pool)
+void stage_pool_give_back(struct slab_pool *pool, bool anew)
 {
 	int i;
 
-	give_back_usual(pool);
+	give_back_usual(pool, anew);
 	for (i = 0; i < STAGE_SIZES; i++) {
-		struct slab *slabs = unneeded(pool, &pool->idle_large[i]);
+		struct slab *slabs = unneeded(pool, &pool->idle_large[i], anew);
 
 		while (slabs) {
 			struct slab *slab = slabs;

@@ -334,12 +334,28 @@ static void finish(struct stage_pump *pump)
 	pthread_mutex_unlock(&pump->lock);
 }
 
+/* give_back releases pages that nobody has needed for a while. */
+static void give_back(struct stage_pump *pump, int64_t now)
+{
+	bool scarce = __atomic_load_n(&pump->slabs.bytes, __ATOMIC_RELAXED) > pump->slabs.most / 2;
+	bool anew = scarce || now - pump->period >= STAGE_IDLE_NS;
+
+	if (now - pump->given_back < STAGE_QUIET_NS) {
+		return;
+	}
+	pump->given_back = now;
+	if (anew) {
+		pump->period = now;
+	}
+	stage_pool_give_back(&pump->plain, anew);
+	stage_pool_give_back(&pump->shared, anew);
+}
+
 void *stage_pump_run(void *argument)
 {
 	struct stage_pump *pump = argument;
 	int64_t now = stage_now();
 	int64_t due = STAGE_NEVER;
-	int64_t given_back = now;
 	bool stop = false;
 	bool busy = false;
 
@@ -367,11 +383,7 @@ void *stage_pump_run(void *argument)
 			stage_slab_trim(&pump->plain, STAGE_SPARES_READY);
 			stage_slab_trim(&pump->shared, STAGE_SPARES_READY);
 		}
-		if (now - given_back >= STAGE_QUIET_NS) {
-			stage_pool_give_back(&pump->plain);
-			stage_pool_give_back(&pump->shared);
-			given_back = now;
-		}
+		give_back(pump, now);
 		due = visit_all(pump, now, deep ? now : since, &busy);
 		stage_reclaim_orphans(pump);
 		/* With nothing else to do the pump returns once to trim what an idle pump does not keep. */

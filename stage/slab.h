@@ -53,6 +53,9 @@ void stage_step(bool writer);
  * last for the pump's wait for a processor, about a millisecond. */
 #define STAGE_SPARES_MAX 64
 
+/* Bytes released at a time, about a millisecond of work. A caller without a spare slab waits for the file meanwhile. */
+#define STAGE_GIVE_BACK ((size_t) 8 * 1024 * 1024)
+
 /* Places of larger plain slabs come in sizes of 2 to 2^17 usual slabs, 128 KiB to 8 GiB. */
 #define STAGE_SIZES 17
 
@@ -104,8 +107,9 @@ struct slab_stack {
 /* Surplus slabs with pages. */
 struct slab_idle {
 	struct slab_stack slabs;
-	int64_t count; /* or a little off: atomic */
-	int64_t least; /* minimum since the last stage_pool_give_back: atomic */
+	int64_t count;   /* or a little off: atomic */
+	int64_t least;   /* minimum in this period: atomic */
+	int64_t surplus; /* not needed in the previous period: the pump's thread only */
 };
 
 /* All slabs of a pump. */
@@ -254,8 +258,9 @@ STAGE_HIDDEN void stage_pool_close(struct slab_pool *pool);
 /* stage_pool_idle reports whether there are idle slabs. */
 STAGE_HIDDEN bool stage_pool_idle(const struct slab_pool *pool);
 
-/* stage_pool_give_back releases the pages of idle slabs not needed since the previous call. Adjacent slabs
- * share a system call, and one interrupt of the other processors. The pump's thread. */
-STAGE_HIDDEN void stage_pool_give_back(struct slab_pool *pool);
+/* stage_pool_give_back releases the pages of idle slabs not needed in the previous period, STAGE_GIVE_BACK at most of
+ * one size. anew begins a period. Adjacent slabs share a system call, and one interrupt of the other processors. The
+ * pump's thread. */
+STAGE_HIDDEN void stage_pool_give_back(struct slab_pool *pool, bool anew);
 
 #endif /* RES_KAFKA_STAGE_SLAB_H */
