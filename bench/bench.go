@@ -36,6 +36,7 @@ const roundTimeout = 5 * time.Minute
 type result struct {
 	row    *row
 	rounds map[variant][]values
+	note   string
 	err    error // cause of an aborted row
 }
 
@@ -56,6 +57,12 @@ func (r *result) all(of variant, key string) []float64 {
 // measure runs a row: its variants in turn, repeatedly, so a change of the machine affects all variants.
 func (b *bench) measure(ctx context.Context, row *row) *result {
 	found := &result{row: row, rounds: map[variant][]values{}}
+	if row.note != nil {
+		if found.note, found.err = row.note(); found.err != nil {
+			found.err = fmt.Errorf("row %q: %w", row.name, found.err)
+			return found
+		}
+	}
 	rounds := b.rounds
 	if rounds > 1 {
 		rounds = max(rounds, row.rounds)

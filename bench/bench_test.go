@@ -284,7 +284,9 @@ func TestObstacles(t *testing.T) {
 func TestWrite(t *testing.T) {
 	dir := t.TempDir()
 	b := &bench{rounds: 5, root: dir}
-	results := []*result{example(), {row: &row{name: "gone", about: "nothing"}, err: errors.New("why it failed")}}
+	noted := example()
+	noted.note = "The link alone: 50 ms"
+	results := []*result{noted, {row: &row{name: "gone", about: "nothing"}, err: errors.New("why it failed")}}
 	lines := example().lines()
 	if err := b.write(dir, results, lines, time.Now()); err != nil {
 		t.Fatal(err)
@@ -293,7 +295,7 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{markdown(lines), "3 goals met, 2 missed.", "why it failed", "growth.svg", "queue_buffering_max_messages = 2000000\n", "- machine: ", runtime.Version()} {
+	for _, want := range []string{markdown(lines), "3 goals met, 2 missed.", "why it failed", "  The link alone: 50 ms.\n", "growth.svg", "queue_buffering_max_messages = 2000000\n", "- machine: ", runtime.Version()} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("there is no %q in\n%s", want, text)
 		}

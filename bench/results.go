@@ -32,7 +32,11 @@ func (r *result) everything() string {
 			fmt.Fprintf(&text, " %16s", number(r.median(v, key), 5))
 		}
 	}
-	return text.String() + "\n"
+	text.WriteString("\n")
+	if r.note != "" {
+		text.WriteString(r.note + "\n")
+	}
+	return text.String()
 }
 
 // write writes RESULTS.md and the plot.
@@ -49,6 +53,9 @@ func (b *bench) write(dir string, results []*result, lines []line, began time.Ti
 	text.WriteString("\n![How the cost of a message grows](growth.svg)\n\n## Rows\n\n")
 	for _, r := range results {
 		fmt.Fprintf(&text, "- %s: %s.\n", r.row.name, r.row.about)
+		if r.note != "" {
+			fmt.Fprintf(&text, "  %s.\n", r.note)
+		}
 		if r.err != nil {
 			reason, _, _ := strings.Cut(r.err.Error(), "\n") // the rest is the log
 			fmt.Fprintf(&text, "  Not measured, or not to the end: %s\n", reason)

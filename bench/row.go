@@ -55,6 +55,8 @@ type row struct {
 	measure  func(context.Context, *round) error
 	metrics  []metric
 	series   *series // data of the plot; nil = not in the plot
+
+	note func() (string, error) // measures the conditions of the row, once; nil = none
 }
 
 // metrics of several rows.

@@ -74,6 +74,7 @@ func rows() []row {
 	}
 	all = append(all, payloadRows(plain)...)
 	all = append(all, wanRows()...)
+	all = append(all, spoolRows()...)
 	all = append(all, consumerRows()...)
 	all = append(all, standingRows()...)
 	all = append(all, callRows()...)

@@ -71,6 +71,8 @@ func TestEveryGoalHasARow(t *testing.T) {
 		{"WAN 100 ms, 8 partitions, idempotent", "per_second", ours, atLeast(1)},
 		{"WAN 100 ms, 300/s", "p50_ns", ours, atMost(1.1)},
 		{"WAN 100 ms, 300/s", "p99_ns", ours, atMost(1.1)},
+		{"spool, 1,000,000 messages", "per_second", disk, goal{}},
+		{"spool, 1,000,000 messages", "cpu_us_each", disk, goal{}},
 		{"growth, topics", "cpu_us_each growth", ours, absolute(1.5)},
 		{"growth, connections", "cpu_us_each growth", ours, absolute(1.5)},
 		{"growth, threads", "cpu_us_each growth", ours, absolute(1.5)},

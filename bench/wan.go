@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"reskafka/test/apache"
@@ -30,6 +31,7 @@ func wanRows() []row {
 	}
 	var all []row
 	for _, roundTrip := range distances {
+		note := sync.OnceValues(func() (string, error) { return describe(roundTrip) })
 		name := fmt.Sprintf("WAN %d ms", roundTrip.Milliseconds())
 		for _, partitions := range []int{1, 8} {
 			for _, idempotence := range []string{"no", "yes"} {
@@ -38,7 +40,7 @@ func wanRows() []row {
 					settings: settings{"enable_idempotence": idempotence},
 				}
 				r := row{
-					name: fmt.Sprintf("%s, %s", name, counted(partitions, "partition")), variants: variants, measure: l.measure,
+					name: fmt.Sprintf("%s, %s", name, counted(partitions, "partition")), variants: variants, measure: l.measure, note: note,
 					about:   fmt.Sprintf("a backlog of %s messages, to %s of Apache Kafka", thousands(l.count), counted(partitions, "partition")),
 					metrics: []metric{throughput.must(ratioAtLeast, 1), millionCPU},
 				}
@@ -49,7 +51,7 @@ func wanRows() []row {
 			}
 		}
 		all = append(all, row{
-			name: fmt.Sprintf("%s, %d/s", name, farRate), variants: variants,
+			name: fmt.Sprintf("%s, %d/s", name, farRate), variants: variants, note: note,
 			about:   fmt.Sprintf("%d calls a second from one thread, to one partition of Apache Kafka, with a consumer beside the broker", farRate),
 			measure: func(ctx context.Context, r *round) error { return measureDelivery(ctx, r, roundTrip) },
 			metrics: []metric{
@@ -59,6 +61,19 @@ func wanRows() []row {
 		})
 	}
 	return all
+}
+
+// describe measures a link. Its throughput is a condition of the rows: it must be above the throughput of both
+// variants.
+func describe(roundTrip time.Duration) (string, error) {
+	const rounds, volume = 5, 100 << 20
+	q, err := wan.Probe(roundTrip/2, rounds, volume)
+	if err != nil {
+		return "", fmt.Errorf("measuring the link: %w", err)
+	}
+	ms := func(d time.Duration) string { return number(float64(d)/1e6, 4) }
+	return fmt.Sprintf("The link alone: a byte there and back in %s ms (longest %s), %.0f MB/s",
+		ms(q.RoundTrip), ms(q.Longest), q.BytesPerSecond/1e6), nil
 }
 
 // counted renders a count of things.
