@@ -288,14 +288,14 @@ func TestWrite(t *testing.T) {
 	noted.note = "The link alone: 50 ms"
 	results := []*result{noted, {row: &row{name: "gone", about: "nothing"}, err: errors.New("why it failed")}}
 	lines := example().lines()
-	if err := b.write(dir, results, lines, time.Now()); err != nil {
+	if err := b.write(dir, results, lines, "- 300/s, CPU: worse.\n", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "RESULTS.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{markdown(lines), "3 goals met, 2 missed.", "why it failed", "  The link alone: 50 ms.\n", "growth.svg", "queue_buffering_max_messages = 2000000\n", "- machine: ", runtime.Version()} {
+	for _, want := range []string{markdown(lines), "3 goals met, 2 missed.", "why it failed", "- 300/s, CPU: worse.\n", "  The link alone: 50 ms.\n", "growth.svg", "queue_buffering_max_messages = 2000000\n", "- machine: ", runtime.Version()} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("there is no %q in\n%s", want, text)
 		}

@@ -37,7 +37,7 @@ func consumerRows() []row {
 			name: "consumer, 1,000,000 messages", about: "drains a topic of Apache Kafka, from the first callback to the last", variants: both,
 			measure: func(ctx context.Context, r *round) error { return measureDrain(ctx, r, &filled) },
 			metrics: []metric{
-				{key: "callbacks_per_second", label: "callbacks", unit: "1,000/s", scale: 1e-3, headline: true, goal: goal{ratioAtLeast, 1.5}},
+				{key: "callbacks_per_second", label: "callbacks", unit: "1,000/s", scale: 1e-3, headline: true, more: true, goal: goal{ratioAtLeast, 1.5}},
 				{key: "seconds_in_all", label: "from subscribing to the last", unit: "s"}, millionCPU,
 			},
 		},

@@ -31,6 +31,7 @@ type options struct {
 	list    bool
 	keep    bool
 	results string
+	before  string
 }
 
 func main() {
@@ -42,6 +43,7 @@ func main() {
 	flag.BoolVar(&o.list, "list", false, "print the names of the rows and what each does")
 	flag.BoolVar(&o.keep, "keep", false, "leave each round's directory, with Asterisk's log, and print where all are")
 	flag.StringVar(&o.results, "results", "", "write RESULTS.md and growth.svg into this `directory`")
+	flag.StringVar(&o.before, "before", "bench/RESULTS.md", "list our figures that are worse than in this `file`, from the same kind of machine")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -103,8 +105,13 @@ func (o *options) run(ctx context.Context) error {
 	for _, r := range results {
 		err = errors.Join(err, r.err)
 	}
+	drifted, unread := b.driftsFrom(o.before, lines)
+	if drifted != "" {
+		fmt.Printf("\nWorse than before. %s", drifted)
+	}
+	err = errors.Join(err, unread)
 	if o.results != "" {
-		err = errors.Join(err, b.write(o.results, results, lines, began))
+		err = errors.Join(err, b.write(o.results, results, lines, drifted, began))
 	}
 	return err
 }

@@ -40,7 +40,7 @@ func (r *result) everything() string {
 }
 
 // write writes RESULTS.md and the plot.
-func (b *bench) write(dir string, results []*result, lines []line, began time.Time) error {
+func (b *bench) write(dir string, results []*result, lines []line, drifted string, began time.Time) error {
 	var text strings.Builder
 	text.WriteString("# Costs\n\n`make bench` writes this file.\n\n")
 	for _, fact := range b.facts(began) {
@@ -49,6 +49,9 @@ func (b *bench) write(dir string, results []*result, lines []line, began time.Ti
 	text.WriteString("\n" + rules + "\n" + markdown(lines) + "\n" + tally(lines) + ".\n")
 	if missed := inTheWay(lines); missed != "" {
 		text.WriteString("\n## Missed goals and their causes\n\n" + missed)
+	}
+	if drifted != "" {
+		text.WriteString("\n## Worse than in the run before\n\n" + worseRule + drifted)
 	}
 	text.WriteString("\n![How the cost of a message grows](growth.svg)\n\n## Rows\n\n")
 	for _, r := range results {
@@ -68,6 +71,10 @@ func (b *bench) write(dir string, results []*result, lines []line, began time.Ti
 	}
 	return os.WriteFile(filepath.Join(dir, "RESULTS.md"), []byte(text.String()), 0o644)
 }
+
+// worseRule explains the list of worse figures.
+const worseRule = `Each figure of this list is worse than before by more than the spread of both runs: no round is as good as any round
+before. The reference's figures show a change of the machine. `
 
 // rules explains the table.
 const rules = `Both modules run in the same Asterisk, driven by bench/modules/kafka_bench.c through asterisk/kafka.h. The modules run in turn

@@ -22,6 +22,7 @@ type metric struct {
 	against  variant // compared variant; "" = reference
 	goal     goal
 	headline bool // shown during the measurement
+	more     bool // more is better
 }
 
 // owner returns the variant of the metric.
@@ -66,7 +67,7 @@ var (
 	callP999    = metric{key: "p99_9_ns", label: "call, p99.9", unit: "µs", scale: 1e-3}
 	callWorst   = metric{key: "own_max_ns", label: "longest call, waiting for a processor aside", unit: "ms", scale: 1e-6, headline: true}
 	callLongest = metric{key: "max_ns", label: "longest call, all in", unit: "ms", scale: 1e-6}
-	throughput  = metric{key: "per_second", label: "to the broker, messages", unit: "1,000/s", scale: 1e-3, headline: true}
+	throughput  = metric{key: "per_second", label: "to the broker, messages", unit: "1,000/s", scale: 1e-3, headline: true, more: true}
 	millionCPU  = metric{key: "cpu_us_each", label: "CPU for a million messages", unit: "s", headline: true}
 	steadyCPU   = metric{key: "cpu_share", label: "CPU", unit: "% of a core", scale: 100, headline: true}
 	wakeUps     = metric{key: "voluntary_per_second", label: "voluntary context switches", unit: "1/s"}
