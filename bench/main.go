@@ -32,6 +32,7 @@ type options struct {
 	keep    bool
 	results string
 	before  string
+	against string
 }
 
 func main() {
@@ -44,6 +45,7 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "leave each round's directory, with Asterisk's log, and print where all are")
 	flag.StringVar(&o.results, "results", "", "write RESULTS.md and growth.svg into this `directory`")
 	flag.StringVar(&o.before, "before", "bench/RESULTS.md", "list our figures that are worse than in this `file`, from the same kind of machine")
+	flag.StringVar(&o.against, "against", "", "measure this `commit` and this tree in turn, and compare them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -84,6 +86,9 @@ func (o *options) run(ctx context.Context) error {
 			fmt.Printf("%-32s %s\n", r.name, r.about)
 		}
 		return nil
+	}
+	if o.against != "" {
+		return o.turns(ctx, selected)
 	}
 	b, err := o.bench()
 	if err != nil {
