@@ -105,14 +105,14 @@ func TestDiskFull(t *testing.T) {
 				s.must(ballast(full, leftMB<<20*len(s.lanes)))
 			}
 			for _, l := range s.lanes {
-				s.until("the first refusal of "+l.name(), func() bool { return l.ledger.sum(offRefused) > 0 })
+				s.until("the first refusal of "+l.name(), func() bool { return l.ledger.Refused() > 0 })
 			}
 			s.produced(s.size.around)
 			if small {
 				s.must(os.Remove(full))
 				for _, l := range s.lanes {
-					now := l.ledger.accepted()
-					s.until("room for "+l.name(), func() bool { return l.ledger.accepted() > now+s.size.around/2 })
+					now := l.ledger.Accepted()
+					s.until("room for "+l.name(), func() bool { return l.ledger.Accepted() > now+s.size.around/2 })
 				}
 			}
 			s.back()

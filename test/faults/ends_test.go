@@ -19,13 +19,13 @@ func (s *site) underWay() (until func()) {
 	s.Helper()
 	counts, accepted := map[*lane]count{}, map[*lane]int{}
 	for _, l := range s.lanes {
-		accepted[l] = l.ledger.accepted()
+		accepted[l] = l.ledger.Accepted()
 		counts[l] = s.count(l)
 	}
 	return func() {
 		for _, l := range s.lanes {
 			c := counts[l]
-			l.inFlight += c.accepted - c.acknowledged - c.dead - c.dropped + l.ledger.accepted() - accepted[l]
+			l.inFlight += c.accepted - c.acknowledged - c.dead - c.dropped + l.ledger.Accepted() - accepted[l]
 		}
 	}
 }

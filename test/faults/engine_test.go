@@ -299,7 +299,7 @@ func TestEngineKilledWithAFullDisk(t *testing.T) {
 			full := filepath.Join(dir, fmt.Sprintf("ballast-%d", sites.Load()))
 			s.must(ballast(full, leftMB<<20*len(s.lanes)))
 			for _, l := range s.lanes {
-				s.until("the first refusal of "+l.name(), func() bool { return l.ledger.sum(offRefused) > 0 })
+				s.until("the first refusal of "+l.name(), func() bool { return l.ledger.Refused() > 0 })
 			}
 			until() // the messages possibly at the brokers
 			for range s.size.pick(2, 20) {

@@ -35,9 +35,9 @@ type outcome struct {
 func (s *site) outcome(r row, on place, l *lane) *outcome {
 	s.Helper()
 	o := &outcome{
-		lane: l, row: r.name, on: on, promise: r.promise[l.mode], accepted: l.ledger.accepted(), refused: int(l.ledger.sum(offRefused)),
-		counted: s.count(l), worst: l.ledger.worst(offWorst), own: l.ledger.worst(offWorstOwn), percent: l.ledger.percentile(0.99),
-		loggedLost: l.loggedLost, slow: int(l.ledger.sum(offSlow)), slowOwn: int(l.ledger.sum(offSlowOwn)),
+		lane: l, row: r.name, on: on, promise: r.promise[l.mode], accepted: l.ledger.Accepted(), refused: l.ledger.Refused(),
+		counted: s.count(l), worst: l.ledger.Worst(), own: l.ledger.WorstOwn(), percent: l.ledger.Percentile(0.99),
+		loggedLost: l.loggedLost, slow: l.ledger.Slow(), slowOwn: l.ledger.SlowOwn(),
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, 2*patience)
 	defer cancel()

@@ -8,6 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/test/ledger"
 )
 
 // delivery is the content of a topic, compared with the producers' ledger.
@@ -29,7 +31,7 @@ type message struct{ thread, number int }
 // reader counts the records of one topic in order for each partition.
 type reader struct {
 	delivery
-	ledger *ledger
+	ledger *ledger.Ledger
 	keys   int
 	last   map[string]int   // by key: the highest number so far
 	home   map[string]int32 // partition by key
@@ -37,10 +39,10 @@ type reader struct {
 
 // readTopic reads all partitions of a topic from the beginning to the present end, with a client independent
 // of Asterisk. No producer may run.
-func readTopic(ctx context.Context, client *kgo.Client, topic string, l *ledger, keys int) (delivery, error) {
+func readTopic(ctx context.Context, client *kgo.Client, topic string, l *ledger.Ledger, keys int) (delivery, error) {
 	r := &reader{ledger: l, keys: keys, last: map[string]int{}, home: map[string]int32{}}
 	for thread := range threads {
-		r.counts[thread] = make([]uint8, l.begun(thread))
+		r.counts[thread] = make([]uint8, l.Begun(thread))
 	}
 	admin := kadm.NewClient(client)
 	starts, err := admin.ListStartOffsets(ctx, topic)
@@ -123,11 +125,11 @@ func (r *reader) take(record *kgo.Record) {
 func (r *reader) compare() {
 	for thread, counts := range r.counts {
 		for number, count := range counts {
-			switch what := r.ledger.fate(thread, number); {
-			case what == accepted && count == 0:
+			switch what := r.ledger.Fate(thread, number); {
+			case what == ledger.Accepted && count == 0:
 				r.lost++
 				r.missed = append(r.missed, message{thread, number})
-			case what == refused && count > 0:
+			case what == ledger.Refused && count > 0:
 				r.ghosts++
 			}
 		}

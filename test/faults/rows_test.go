@@ -89,7 +89,7 @@ func (s *site) away() {
 	}
 	s.must(s.brokers.stop())
 	for _, l := range s.lanes {
-		l.inFlight = l.ledger.accepted() - l.before.acknowledged
+		l.inFlight = l.ledger.Accepted() - l.before.acknowledged
 	}
 }
 

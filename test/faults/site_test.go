@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"reskafka/test/ledger"
 	"reskafka/test/pbx"
 )
 
@@ -27,6 +28,7 @@ import (
 const patience = 2 * time.Minute
 
 const (
+	threads    = 8 // of each lane
 	keys       = 2 // of each thread: few, so records of one key are close together
 	partitions = 4
 	valueBytes = 200
@@ -53,7 +55,7 @@ type lane struct {
 	mode       mode
 	idempotent bool
 	topic      string
-	ledger     *ledger
+	ledger     *ledger.Ledger
 
 	before     count  // the counters when the brokers went away, see site.away
 	inFlight   int    // messages possibly at the brokers, unacknowledged
@@ -116,10 +118,10 @@ func newSite(t *testing.T, o setup) *site {
 	id := sites.Add(1)
 	for _, m := range o.modes {
 		l := &lane{mode: m, idempotent: !slices.Contains(o.plain, m), topic: fmt.Sprintf("faults-%d-%s", id, m)}
-		if l.ledger, err = newLedger(filepath.Join(s.dir, l.name()+".ledger")); err != nil {
+		if l.ledger, err = ledger.New(filepath.Join(s.dir, l.name()+".ledger"), threads); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(l.ledger.close)
+		t.Cleanup(l.ledger.Close)
 		s.makeTopic(l.topic, o.assignment)
 		s.lanes = append(s.lanes, l)
 	}
@@ -271,7 +273,7 @@ func (s *site) cli(format string, args ...any) string {
 func (s *site) load() {
 	s.Helper()
 	for _, l := range s.lanes {
-		if printed := s.cli("kafka steady start %s %s %s %d %d %g", l.name(), l.topic, l.ledger.path, keys, valueBytes, s.size.rate); !strings.Contains(printed, "start 0") {
+		if printed := s.cli("kafka steady start %s %s %s %d %d %g", l.name(), l.topic, l.ledger.Path, keys, valueBytes, s.size.rate); !strings.Contains(printed, "start 0") {
 			s.Fatalf("the load of %s does not start: %s", l.name(), printed)
 		}
 	}
@@ -305,12 +307,7 @@ func (s *site) produced(more int) {
 	}
 }
 
-func (l *lane) calls() (n int) {
-	for thread := range threads {
-		n += l.ledger.begun(thread)
-	}
-	return n
-}
+func (l *lane) calls() int { return l.ledger.Calls() }
 
 // until polls for a state, ever more rarely: a command of Asterisk's console is a process of its own, and
 // rows run in parallel.

@@ -158,12 +158,12 @@ func (w *watch) end(r row) {
 		r.name, w.modes(), w.calls, w.failed, time.Duration(w.worstCall)*time.Microsecond, len(w.console), slices.Max(w.console).Round(time.Millisecond),
 		slices.Max(w.kafka).Round(time.Millisecond), w.away, w.grown(), counts[0], inTopics, counts[1], counts[2])
 	for _, l := range w.lanes {
-		note("%s, %s: %s", r.name, l.name(), l.ledger.distribution())
+		note("%s, %s: %s", r.name, l.name(), l.ledger.Distribution())
 	}
 	w.judge(counts)
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) { // the last records come late
 		records := w.callRecords()
-		if records == w.calls+w.failed || records < w.calls && w.lanes[0].ledger.sum(offRefused) > 0 { // a full queue refuses these records too
+		if records == w.calls+w.failed || records < w.calls && w.lanes[0].ledger.Refused() > 0 { // a full queue refuses these records too
 			break
 		}
 		if records > w.calls+w.failed || time.Now().After(deadline) {

@@ -44,20 +44,18 @@ func TestMemory_OutageUnderLoad_NothingLost(t *testing.T) {
 				"kafka.conf": fmt.Sprintf(conf, "%BROKER%"),
 			}})
 			first := s.engine()
-			path := filepath.Join(s.dir, "ledger")
-			s.newLedger(path)
-			s.expect(`start 0`, "kafka steady start producing %s %s 16 %d %d", topic, path, bytes, r.rate)
-			s.wait("the load is through", func() bool { return s.readLedger(path).begun >= r.records })
+			l := s.newLedger()
+			s.expect(`start 0`, "kafka steady start producing %s %s 16 %d %d", topic, l.Path, bytes, r.rate)
+			s.wait("the load is through", func() bool { return l.Calls() >= r.records })
 			s.cli("kafka steady stop")
 			peak := s.peak()
 			s.startBroker()
 			s.must(s.pbx.WriteFile("kafka.conf", fmt.Sprintf(conf, s.broker.Address)))
 			began := time.Now()
 			s.cli("module reload res_kafka.so")
-			l := s.readLedger(path)
 			records := s.arrived(topic, l)
-			result := fmt.Sprintf("%d accepted, %d refused, all accepted ones arrived within %.0f s, %d twice; peak %s", l.accepted, l.refused,
-				time.Since(began).Seconds(), records-l.accepted, peak)
+			result := fmt.Sprintf("%d accepted, %d refused, all accepted ones arrived within %.0f s, %d twice; peak %s", l.Accepted(), l.Refused(),
+				time.Since(began).Seconds(), records-l.Accepted(), peak)
 			if now := s.engine(); now != first {
 				result += "; the engine was killed and started again"
 			}
@@ -75,9 +73,8 @@ func TestMemory_Full_EngineIsKilled(t *testing.T) {
 	const megabytes = 160
 	s := newSite(t, setup{group: memoryGroup(t, megabytes<<20), load: ourModules})
 	first, mark := s.engine(), s.lines()
-	path := filepath.Join(s.dir, "ledger")
-	s.newLedger(path)
-	s.expect(`start 0`, "kafka steady start producing %s %s 16 1000 1000", topic, path)
+	l := s.newLedger()
+	s.expect(`start 0`, "kafka steady start producing %s %s 16 1000 1000", topic, l.Path)
 	hog, err := os.CreateTemp("/dev/shm", "res-kafka-test-")
 	s.must(err)
 	t.Cleanup(func() { _ = os.Remove(hog.Name()); _ = hog.Close() })
@@ -97,10 +94,9 @@ func TestMemory_Full_EngineIsKilled(t *testing.T) {
 		return false
 	})
 	s.cli("kafka steady stop")
-	l := s.readLedger(path)
 	s.engine()
 	records := s.arrived(topic, l)
-	t.Logf("%d accepted, %d refused, %d arrived", l.accepted, l.refused, records)
+	t.Logf("%d accepted, %d refused, %d arrived", l.Accepted(), l.Refused(), records)
 }
 
 // memoryGroup makes a control group limited to bytes of memory.

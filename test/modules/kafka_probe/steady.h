@@ -19,7 +19,7 @@ void steady_unload(void);
 /*
  * A ledger is a file made by the reader and initially full of zeros: one page of struct steady_ledger, then
  * for each thread one page of struct steady_thread and one byte per possible message. 0 = the call has not
- * returned, STEADY_ACCEPTED, STEADY_REFUSED. test/faults/ledger_test.go reads this file with the same
+ * returned, STEADY_ACCEPTED, STEADY_REFUSED. test/ledger/ledger.go reads this file with the same
  * offsets.
  *
  * The mapping is shared, so the contents outlive the process. After a kill the ledger shows the calls that
