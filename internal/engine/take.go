@@ -40,12 +40,16 @@ func (e *Engine) takeRange(c *connection, r ingest.Range) {
 	t := takings.Get().(*taking)
 	defer t.putBack()
 	t.connection, t.handed = c, r
+	t.inLots = r.Stays && r.States == nil
+	edge := len(r.Frames)
 	if err := frame.Walk(r.Frames, t.frame, t.damaged); err != nil {
+		edge = 0
 		// Impossible with a correct stage. The log reports the frames lost behind it.
 		if _, ok := e.dropped.Allow(throttleKey(c.name, "behind one that cannot be read")); ok {
 			host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v; what is behind it is lost", c.name, err)
 		}
 	}
+	t.handOverLots(edge)
 	t.finish()
 	c.tellAlone()
 }
@@ -70,11 +74,7 @@ func (t *taking) handOver() {
 	if t.recovered {
 		c.engine.staging.underWay.Add(int64(len(t.records)))
 	}
-	memory := t.handed.Frames
-	if !t.handed.Stays {
-		memory = nil
-	}
-	c.box().AcceptStaying(t.records, memory)
+	c.box().Accept(t.records)
 	t.forget()
 }
 
@@ -102,7 +102,7 @@ func (t *taking) putBack() {
 	t.forget()
 	t.forgetFields()
 	if cap(t.records) <= takenMost && cap(t.headed) <= 4*takenMost && cap(t.fields) <= takenMost && cap(t.own) <= ownKept {
-		*t = taking{records: t.records, headed: t.headed, fields: t.fields[:0], own: t.own}
+		*t = taking{records: t.records, headed: t.headed, fields: t.fields[:0], own: t.own, lots: t.lots}
 		takings.Put(t)
 	}
 }
@@ -125,9 +125,12 @@ func (t *taking) forgetFields() {
 	}
 }
 
-// taking converts the frames of one slab to records. The records point into the slab.
+// taking passes the frames of one slab to the outbox: records in lots, events and copied slabs as records. The
+// records point into the slab.
 type taking struct {
 	connection *connection
+	lots       []outbox.Lot // of records that stay in the slab
+	inLots     bool         // records may stay there
 	records    []outbox.Record
 	headed     []outbox.Header // memory of the records' headers
 	topic      string          // the last frame's topic: a run of one topic needs one string
@@ -148,6 +151,9 @@ func (t *taking) add(f *frame.Frame, r *outbox.Record) {
 	if t.recovered {
 		r.Charge = notStaged
 	}
+	if len(t.lots) > 0 { // the order within a topic
+		t.handOverLots(0)
+	}
 	t.records = append(t.records, *r)
 	t.added++
 	if len(t.records) == takenMost {
@@ -166,6 +172,9 @@ func (t *taking) frame(f *frame.Frame) {
 			t.drop("that cannot be read", f, errNoTopic)
 			return
 		}
+	}
+	if t.inLots && t.collect(f) {
+		return
 	}
 	r := outbox.Record{Topic: t.topic, Key: f.Key, Value: f.Value, Accepted: time.Unix(0, f.AcceptedNS)}
 	if f.FieldCount() > 0 {
@@ -288,7 +297,7 @@ func (t *taking) encode(source event.Source, accepted time.Time) (m event.Messag
 var errPanic = errors.New("a defect of the event source")
 
 // notEncodable is the reason for a dropped frame without a possible record.
-const notEncodable = "not encodable"
+const notEncodable = outbox.ReasonUnreadable
 
 // lose drops a frame without a possible record.
 func (t *taking) lose(f *frame.Frame, err error) {

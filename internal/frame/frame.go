@@ -51,6 +51,7 @@ type Frame struct {
 	Value      []byte
 	Charge     uint32
 	At         int // offset of the header in the slab's memory
+	End        int // offset of the byte behind the frame
 
 	fieldCount int
 	fields     []byte
@@ -77,7 +78,7 @@ var (
 )
 
 // Walk calls visit for each ready frame in frames, which are contiguous, and damaged for a frame with
-// unreadable content. Of a damaged frame only Charge and At are set. Walk skips finished frames. Walk returns
+// unreadable content. Of a damaged frame only Charge, At and End are set. Walk skips finished frames. Walk returns
 // an error if the start of the next frame is unknown.
 func Walk(frames []byte, visit func(f *Frame), damaged func(f *Frame, err error)) error {
 	var f Frame
@@ -98,6 +99,21 @@ func Walk(frames []byte, visit func(f *Frame), damaged func(f *Frame, err error)
 		at += h.size
 	}
 	return nil
+}
+
+// Load reads the frame at byte at of frames, and returns its state. End = 0 afterwards: the start of the next
+// frame is not known, as after an error of Walk. Another error is that of a damaged frame.
+func (f *Frame) Load(frames []byte, at int) (state uint32, err error) {
+	f.End = 0
+	h, err := readHeader(frames, at)
+	if err != nil {
+		return 0, err
+	}
+	if h.length > uint64(h.size-HeaderSize) {
+		return 0, errShort
+	}
+	f.Charge, f.At, f.End = h.charge, at, at+h.size
+	return h.state, f.parse(frames[at+HeaderSize:][:h.length:h.length])
 }
 
 // header is a copy of struct stage_frame.
@@ -126,7 +142,7 @@ func (f *Frame) read(memory []byte, at int, h header, visit func(*Frame), damage
 	if h.length > uint64(h.size-HeaderSize) {
 		return fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d: %w", h.size, h.length, at, errShort)
 	}
-	f.Charge, f.At = h.charge, at
+	f.Charge, f.At, f.End = h.charge, at, at+h.size
 	if err := f.parse(memory[at+HeaderSize:][:h.length:h.length]); err != nil {
 		damaged(f, fmt.Errorf("reading a frame at byte %d: %w", at, err))
 	} else {

@@ -202,7 +202,7 @@ func (d *Door) lookAt(f *follower, now time.Duration) (err error) {
 	f.count += frames
 	d.handed[f.key] = f.filled
 	f.gate.Follows.Store(max(f.count, 1))
-	d.take(f.id, Range{Frames: f.memory[from:end:end], Stays: true, Lasting: f.key.pool == poolDurable})
+	d.take(f.id, Range{Frames: f.memory[from:end], Stays: true, Lasting: f.key.pool == poolDurable})
 	return nil
 }
 

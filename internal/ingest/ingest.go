@@ -44,8 +44,8 @@ type Range struct {
 	// Frames may lie in memory written by another process.
 	Frames []byte
 
-	// Stays: each frame stays in place until its state is frame.Done. Without Stays, take must not refer to
-	// Frames after its return; the states stay.
+	// Stays: each frame stays in place until its state is frame.Done, and the capacity of Frames is the rest
+	// of the slab. Without Stays, take must not refer to Frames after its return; the states stay.
 	Stays bool
 
 	// Lasting: the slab lies in the staging folder, and the next start reads its unfinished frames.

@@ -153,7 +153,7 @@ func (d *Door) find(e entry) (Range, error) {
 	d.note(key, memory, end)
 	d.follow(e.id, key, memory)
 	end = e.start + e.length
-	return Range{Frames: memory[start:end:end], Stays: true, Lasting: e.pool == poolDurable}, nil
+	return Range{Frames: memory[start:end], Stays: true, Lasting: e.pool == poolDurable}, nil
 }
 
 // note notes the progress of a slab's hand-over, by the slab's head.

@@ -50,6 +50,7 @@ func (o *Outbox) countsOf(l *lane) *metrics.Counts {
 // sending.
 func (o *Outbox) bury(l *lane, r *Record, reason string, err error) outcome {
 	r.stay()
+	r.own()
 	letter := DeadLetter{Record: r, Reason: reason, At: time.Now()}
 	if err != nil {
 		letter.Cause = err.Error()
@@ -259,7 +260,7 @@ func (o *Outbox) revive(letters []DeadLetter) {
 			count.Add(metrics.RecordsRestored, 1)
 		}
 	}
-	gone := o.enter(records, nil, false)
+	gone := o.enter(records, false)
 	o.mtx.Unlock()
 	o.say(func() { o.tell(gone) })
 	o.signal()

@@ -302,14 +302,14 @@ func (p *pack) all() (records []*Record, boxes int) {
 	for i := range copied.blocks {
 		b := &copied.blocks[i]
 		b.room, b.extras, b.states = nil, slices.Clone(b.extras), slices.Clone(b.states)
-		if b.references != nil {
-			own := *b.references
-			own.extras, own.headers = slices.Clone(own.extras), nil
-			b.references = &own
+		if b.lot != nil {
+			own := *b.lot
+			own.frames = own.frames.(interface{ clone() Frames }).clone()
+			b.lot = &own
 		}
 	}
 	for copied.n > 0 {
-		for _, r := range copied.take(1) {
+		for _, r := range copied.take(1, false) {
 			if records = append(records, &r); r.Lifetime > 0 || r.released {
 				boxes++
 			}

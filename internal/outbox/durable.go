@@ -113,11 +113,8 @@ func (s *shelf) onDisk() uint64 { return s.next - s.from - s.done.count }
 func (o *Outbox) spooling() bool { return o.open != nil }
 
 // join adds an accepted record to its lane and returns an immediate outcome.
-func (o *Outbox) join(l *lane, r *Record, following []Record, memory []byte) (gone outcome, ended bool) {
-	want := cmp.Or(r.Durability, o.settings.Durability, Memory)
-	if !o.spooling() {
-		want = Memory
-	}
+func (o *Outbox) join(l *lane, r *Record, following []Record) (gone outcome, ended bool) {
+	want := o.wanted(r.Durability)
 	o.waiting++
 	o.bytes += int64(r.size())
 	if r.Probe {
@@ -130,20 +127,14 @@ func (o *Outbox) join(l *lane, r *Record, following []Record, memory []byte) (go
 		o.waiting--
 		return o.settle(l, r, ReasonQueueFull, nil), true
 	default:
-		l.strictest = max(l.strictest, want)
-		if want == Disk && !l.durable {
-			o.makeDurable(l)
-		}
-		if l.durable {
-			o.listWrite(l)
-		}
+		o.require(l, want)
 	}
 	if r.Lifetime > 0 && l.durable { // no time for records on disk
 		own := r.clone()
 		l.place(own)
 		l.queue = append(l.queue, own)
 	} else {
-		l.later.add(r, l.topic, following, memory)
+		l.later.add(r, l.topic, following)
 	}
 	o.dueAt(o.due(r))
 	o.markReady(l)
@@ -262,8 +253,11 @@ func (l *lane) unlist() {
 	}
 }
 
-// toWrite adds a record to write.
+// toWrite adds a record to write. A record in the client still needs its frame, see written.
 func (l *lane) toWrite(r *Record) {
+	if !r.inFlight {
+		r.own()
+	}
 	r.toWrite = true
 	if r.chunk != nil {
 		r.chunk.holds++
@@ -297,7 +291,7 @@ func (o *Outbox) rest(l *lane) {
 }
 
 // written enters the records written by the keeper to a lane's log, and returns the records the stage may
-// release.
+// release. A record in the client that refers to its frame is released after the client's answer.
 func (o *Outbox) written(l *lane, batch []*Record, first uint64) (release []*Record) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
@@ -323,7 +317,7 @@ func (o *Outbox) written(l *lane, batch []*Record, first uint64) (release []*Rec
 		default:
 			l.cached++
 		}
-		if !r.released {
+		if !r.released && !r.borrowed {
 			r.released = true
 			release = append(release, r)
 		}

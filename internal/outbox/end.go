@@ -186,6 +186,7 @@ func (o *Outbox) giveUp() {
 				tell()
 			}
 		}
+		gone = append(gone, o.loseUnread(l)...)
 		l.own = 0
 		for _, wanted := range l.reports {
 			gone = append(gone, outcome{record: wanted.stand(l), spooled: true})

@@ -181,6 +181,7 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 			o.sending++
 			batch = append(batch, r)
 		}
+		gone = append(gone, o.loseUnread(l)...)
 		if l.ready {
 			rest = append(rest, l)
 		}
@@ -232,6 +233,9 @@ func (o *Outbox) done(r *Record, err error) {
 	reason, permanent := o.judge(err)
 	out, settled := o.book(r, err, reason, permanent)
 	if !settled {
+		if out.release {
+			o.gate.Release(r)
+		}
 		return
 	}
 	o.tell([]outcome{out})
@@ -276,6 +280,9 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 			l.refusal = err
 		}
 		l.takeBack(r)
+		if (r.position != 0 || r.givenUp != notGivenUp) && !r.released { // written meanwhile, see written
+			r.released, out.release = true, true
+		}
 		if late { // together with r, the oldest
 			o.makeDurable(l)
 		}
@@ -379,6 +386,7 @@ func (o *Outbox) expire(now time.Duration) []outcome {
 			o.waiting--
 			gone = append(gone, o.settle(l, r, ReasonExpired, l.refusal))
 		}
+		gone = append(gone, o.loseUnread(l)...)
 		if l.durable && len(late) > 0 {
 			o.listRead(l)
 		}

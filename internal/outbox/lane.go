@@ -94,7 +94,7 @@ func (l *lane) unpack(most int) {
 
 // unpacked removes and returns the oldest packed records.
 func (l *lane) unpacked(most int) []Record {
-	records := l.later.take(most)
+	records := l.later.take(most, l.durable)
 	for i := range records {
 		r := &records[i]
 		r.Topic, r.lane = l.topic, l
@@ -233,6 +233,7 @@ func (l *lane) land(r *Record) {
 // takeBack stores a record for a retry until the client has returned the rest. Its memory is not reused.
 func (l *lane) takeBack(r *Record) {
 	r.stay()
+	r.own()
 	if r.Lifetime > 0 {
 		l.own++
 	}

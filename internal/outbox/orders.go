@@ -135,6 +135,7 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 			}
 		}
 	}
+	gone = append(gone, o.loseUnread(l)...)
 	o.moveOn(l)
 	o.rest(l)
 	return gone

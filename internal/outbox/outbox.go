@@ -108,14 +108,7 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 // Accept takes responsibility for records, in their order, and keeps a copy: the caller owns the slice and
 // all bytes after the return. Records are sent at once if possible, so Accept blocks as long as the client's
 // Send, but never on the disk. Records after Close are dropped and counted like records given up by Close.
-func (o *Outbox) Accept(records []Record) { o.AcceptStaying(records, nil) }
-
-// AcceptStaying is Accept for records with keys, values and states inside memory, unchanged until the Gate's
-// Release of each: waiting records need no copy. Bytes outside memory are copied at once; nil is no memory.
-// Another process may write to memory: a record has the bytes read at its turn, constant from then on.
-func (o *Outbox) AcceptStaying(records []Record, memory []byte) {
-	o.entered(o.enqueue(records, memory))
-}
+func (o *Outbox) Accept(records []Record) { o.entered(o.enqueue(records)) }
 
 // entered reports immediate outcomes and sends the other records.
 func (o *Outbox) entered(gone []outcome, open bool) {
@@ -128,14 +121,14 @@ func (o *Outbox) entered(gone []outcome, open bool) {
 }
 
 // enqueue puts records into their lanes. open = false: the outbox has ended and sends nothing.
-func (o *Outbox) enqueue(records []Record, memory []byte) (gone []outcome, open bool) {
+func (o *Outbox) enqueue(records []Record) (gone []outcome, open bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
-	return o.enter(records, memory, true), !o.ended
+	return o.enter(records, true), !o.ended
 }
 
 // enter is enqueue for records possibly in the account already: count = not yet. Caller must hold mtx.
-func (o *Outbox) enter(records []Record, memory []byte, count bool) (gone []outcome) {
+func (o *Outbox) enter(records []Record, count bool) (gone []outcome) {
 	var l *lane
 	wall, now := time.Now(), o.now()
 	for i := range records {
@@ -147,9 +140,8 @@ func (o *Outbox) enter(records []Record, memory []byte, count bool) (gone []outc
 			l.count.Add(metrics.RecordsAccepted, 1)
 		}
 		r.Topic, r.lane = l.topic, l
-		o.born = max(o.born, now-staged(r, wall)) // never backwards: queues are in the order of falling due
-		r.born = o.born
-		if out, ended := o.join(l, r, records[i+1:], memory); ended {
+		r.born = o.bornAt(r.Accepted, wall, now)
+		if out, ended := o.join(l, r, records[i+1:]); ended {
 			gone = append(gone, out)
 		}
 	}
@@ -263,8 +255,8 @@ func (o *Outbox) lane(topic string) *lane {
 const longestStaging = 10 * time.Second
 
 // staged returns a record's age on arrival. An impossible age counts as none: rather late than early.
-func staged(r *Record, wall time.Time) time.Duration {
-	age := wall.Sub(r.Accepted)
+func staged(accepted, wall time.Time) time.Duration {
+	age := wall.Sub(accepted)
 	if age < 0 || age > longestStaging {
 		return 0
 	}

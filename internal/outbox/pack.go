@@ -17,7 +17,7 @@ import (
 //
 // An unpacked record refers to the block's bytes. spare describes the reuse of both.
 //
-// Records with bytes in shared memory may be kept as references while many wait, see reference.go.
+// Records in shared memory stay there: a block with a lot has no bytes, see lot.go.
 //
 // Layout of a record: flags; the difference to the previous record's acceptance on the wall clock, ns, and on
 // the outbox's clock, ns; for a boxed record nothing more. Then the charge, the lengths of key and value,
@@ -29,9 +29,13 @@ type pack struct {
 	boxes  int     // boxed records among them
 	latest int     // room in the block made last
 
-	spare *spare // where rooms and chunks come from
-	open  *chunk // for new records; nil = none
-	rests bool   // empty, with a block
+	spare  *spare // where rooms and chunks come from
+	open   *chunk // for new records; nil = none
+	copies *room  // for copies out of shared memory; nil = none
+	rests  bool   // empty, with a block
+
+	lost      int   // records of lots that were not readable; not in n
+	lostBytes int64 // bytes of lots that no record will have
 }
 
 // block is a run of records.
@@ -46,7 +50,7 @@ type block struct {
 	states  []*atomic.Uint32 // states of the frames of these records
 	state   int              // the same
 
-	*references // not yet copied into bytes; nil = none
+	lot *unread // the records are there; nil = in bytes
 }
 
 // clocks are the two times of a record that other times are relative to.
@@ -82,22 +86,18 @@ const (
 	packHeaderNumbers = 3
 )
 
-// add appends a record. The record and its bytes are copied, except bytes staying in memory, which may be
-// nil: see AcceptStaying. following are probable next records, for an estimate of the space.
-func (p *pack) add(r *Record, topic string, following []Record, memory []byte) {
+// add appends a record. The record and its bytes are copied. following are probable next records, for an
+// estimate of the space.
+func (p *pack) add(r *Record, topic string, following []Record) {
 	box := r.Lifetime > 0 || r.released || !time.Unix(0, r.Accepted.UnixNano()).Equal(r.Accepted)
 	now := clocks{r.Accepted.UnixNano(), r.born}
 	p.awake()
-	if !box && len(p.blocks) >= blocksFlowing && p.refer(r, topic, following, memory) {
-		p.n++
-		return
-	}
 	size := 0
 	if len(p.blocks) > 0 {
 		b := &p.blocks[len(p.blocks)-1]
 		b.rewind(now)
 		size = r.packed(now, b.written, box)
-		if b.references != nil || len(b.bytes)+size > cap(b.bytes) {
+		if b.lot != nil || len(b.bytes)+size > cap(b.bytes) {
 			size = 0
 		}
 	}
@@ -116,7 +116,7 @@ func (p *pack) add(r *Record, topic string, following []Record, memory []byte) {
 
 // rewind restarts a block whose records have all gone back.
 func (b *block) rewind(now clocks) {
-	if b.room == nil || b.references != nil || b.room.chunks > 0 || b.at == 0 || b.at < len(b.bytes) {
+	if b.room == nil || b.lot != nil || b.room.chunks > 0 || b.at == 0 || b.at < len(b.bytes) {
 		return
 	}
 	if poisoning {
@@ -168,7 +168,7 @@ func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
 }
 
 // blocksFlowing is the largest number of blocks in a pack that will be sent soon: large records then share
-// blocks, even with more than an eighth wasted, and no record is a reference. Tests change the variable.
+// blocks, even with more than an eighth wasted. Tests change the variable.
 var blocksFlowing = 16
 
 // packed is how long the record is in a block behind one of these times.
@@ -247,25 +247,42 @@ func (b *block) write(r *Record, now clocks, box bool) {
 	b.bytes = to
 }
 
-// take removes and returns the first records, at most `most`, and at least one if there is any.
-func (p *pack) take(most int) (records []Record) {
-	if most = min(most, p.n); most == 0 {
-		return nil
+// take removes and returns the first records, at most `most`, and at least one if there is any that is
+// readable. copies: records of lots do not keep referring to shared memory.
+func (p *pack) take(most int, copies bool) (records []Record) {
+	for most = min(most, p.n); most > 0 && len(records) == 0; most = min(most, p.n) {
+		records = p.some(most, copies)
 	}
-	if p.present().room == nil && p.open == nil {
+	p.reset()
+	return records
+}
+
+// some is take for records that fit one chunk, and possibly none.
+func (p *pack) some(most int, copies bool) (records []Record) {
+	if b := p.present(); b.room == nil && p.open == nil && (b.lot == nil || p.spare.lanes > lanesFew) {
 		records = make([]Record, most)
 	} else {
 		records = p.places(most)
 	}
 	n := 0
-	for ; n < len(records); n++ {
-		if room := p.present().room; room != nil {
+	for n < len(records) && p.n > n {
+		b := p.present()
+		if b.lot != nil {
+			fresh := records[n : n+p.readLot(b, records[n:])]
+			if copies {
+				p.copyOut(fresh)
+			}
+			n += len(fresh)
+			continue
+		}
+		if b.room != nil {
 			if p.open == nil { // such records do not go back, and neither do their chunks
 				break
 			}
-			p.open.refer(room)
+			p.open.refer(b.room)
 		}
 		p.next(&records[n])
+		n++
 	}
 	records = records[:n]
 	if p.open != nil {
@@ -276,8 +293,51 @@ func (p *pack) take(most int) (records []Record) {
 		p.open.holds += n
 	}
 	p.n -= n
-	p.reset()
 	return records
+}
+
+// copyOut copies the bytes of records out of shared memory, into rooms if the records go back.
+func (p *pack) copyOut(records []Record) {
+	for i := range records {
+		r := &records[i]
+		size := r.size()
+		for _, h := range r.Headers {
+			size += len(h.Value)
+		}
+		if p.open == nil || size > blockMost/8 {
+			r.own()
+			continue
+		}
+		if p.copies == nil || len(p.copies.bytes)+size > cap(p.copies.bytes) {
+			p.leaveCopies()
+			p.copies = p.spare.room()
+			p.copies.bytes = p.copies.bytes[:0]
+		}
+		p.open.refer(p.copies)
+		r.borrowed = false
+		r.Key, r.Value = p.copies.copy(r.Key), p.copies.copy(r.Value)
+		for i := range r.Headers {
+			r.Headers[i].Value = p.copies.copy(r.Headers[i].Value)
+		}
+	}
+}
+
+// copy appends bytes to a room with space, and returns the copy. A copy of null is null.
+func (r *room) copy(from []byte) []byte {
+	if from == nil {
+		return nil
+	}
+	at := len(r.bytes)
+	r.bytes = append(r.bytes, from...)
+	return r.bytes[at:len(r.bytes):len(r.bytes)]
+}
+
+// leaveCopies lets go of the room for copies.
+func (p *pack) leaveCopies() {
+	if p.copies != nil {
+		p.spare.leave(p.copies)
+		p.copies = nil
+	}
 }
 
 // places returns space for at most `most` records in the open chunk.
@@ -295,14 +355,18 @@ func (p *pack) places(most int) []Record {
 
 // first returns the next block to read. There must be one.
 func (p *pack) first() *block {
-	for p.blocks[0].at == len(p.blocks[0].bytes) && p.blocks[0].references == nil {
+	for p.blocks[0].spent() {
 		p.dropFirst()
 	}
-	b := &p.blocks[0]
-	if b.references != nil {
-		p.furnish(b)
+	return &p.blocks[0]
+}
+
+// spent reports whether every record of the block has been read.
+func (b *block) spent() bool {
+	if b.lot != nil {
+		return b.lot.records == 0
 	}
-	return b
+	return b.at == len(b.bytes)
 }
 
 // dropFirst lets go of the first block, which has been read.
@@ -330,7 +394,7 @@ func (p *pack) dropBytes(b *block) {
 func (p *pack) present() *block {
 	for {
 		b := p.first()
-		if b.references != nil || packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
+		if b.lot != nil || packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
 			return b
 		}
 		var gone Record
@@ -344,10 +408,6 @@ func (p *pack) next(r *Record) (there bool) {
 		*r = Record{}
 	}
 	b := p.first()
-	if b.references != nil {
-		b.copyNext(r)
-		return true
-	}
 	from := reader{bytes: b.bytes, at: b.at}
 	flags := from.byte()
 	b.read.accepted += from.varint()
@@ -397,11 +457,11 @@ func (p *pack) next(r *Record) (there bool) {
 	return true
 }
 
-// born returns the time of the first record's acceptance. There must be one.
+// born returns the time of the first record's acceptance, or an earlier time. There must be a record.
 func (p *pack) born() time.Duration {
 	b := p.present()
-	if b.references != nil {
-		return b.look().born
+	if b.lot != nil {
+		return b.lot.read
 	}
 	from := reader{bytes: b.bytes, at: b.at + 1}
 	from.varint()
@@ -433,6 +493,7 @@ func (p *pack) reset() {
 	for len(p.blocks) > 1 {
 		p.dropFirst()
 	}
+	p.leaveCopies()
 	if p.latest = 0; len(p.blocks) == 1 && p.blocks[0].room != nil && p.spare.rests < restsMost {
 		b := &p.blocks[0]
 		b.at, b.read = len(b.bytes), b.written // behind removed records
@@ -452,6 +513,7 @@ func (p *pack) rest() {
 	for len(p.blocks) > 0 {
 		p.dropFirst()
 	}
+	p.leaveCopies()
 	if p.open != nil {
 		p.spare.close(p.open)
 		p.open = nil

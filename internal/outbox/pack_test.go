@@ -87,7 +87,7 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 			for j := range records {
 				r := &records[j]
 				want = append(want, r.clone())
-				p.add(r, "t", records[j+1:], nil)
+				p.add(r, "t", records[j+1:])
 				for _, b := range [][]byte{r.Key, r.Value} {
 					for k := range b {
 						b[k] ^= 0xA5
@@ -100,7 +100,7 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 				}
 			}
 			for range dice.IntN(3) {
-				out := p.take(1 + dice.IntN(30))
+				out := p.take(1+dice.IntN(30), false)
 				for j := range out {
 					got = append(got, &out[j])
 				}
@@ -110,7 +110,7 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 			}
 		}
 		for p.n > 0 {
-			for _, r := range p.take(100) {
+			for _, r := range p.take(100, false) {
 				got = append(got, &r)
 			}
 		}
@@ -136,7 +136,7 @@ func TestPackRemoves(t *testing.T) {
 		if i%3 == 0 {
 			r.Lifetime = time.Duration(1 + i%2)
 		}
-		p.add(&r, "t", nil, nil)
+		p.add(&r, "t", nil)
 	}
 	removed := 0
 	p.remove(func(r *Record) bool {
@@ -153,12 +153,12 @@ func TestPackRemoves(t *testing.T) {
 		for next%6 == 0 {
 			next++
 		}
-		if r := p.take(1)[0]; !bytes.Equal(r.Value, fmt.Append(nil, next)) || (r.Lifetime > 0) != (next%3 == 0) {
+		if r := p.take(1, false)[0]; !bytes.Equal(r.Value, fmt.Append(nil, next)) || (r.Lifetime > 0) != (next%3 == 0) {
 			t.Fatalf("%q where %d is to come", r.Value, next)
 		}
 		next++
 	}
-	p.add(&Record{Lifetime: 1}, "t", nil, nil)
+	p.add(&Record{Lifetime: 1}, "t", nil)
 	if p.remove(func(*Record) bool { return true }); p.n != 0 || len(p.blocks) != 1 || !p.rests {
 		t.Errorf("%d left in %d blocks", p.n, len(p.blocks))
 	}

@@ -47,7 +47,8 @@ type Record struct {
 	Staged *atomic.Uint32
 
 	// Report, if not nil, is called once with the record and its outcome: nil for acknowledged. It runs on a
-	// goroutine of the outbox or of the client and must not block. Opaque is for its use.
+	// goroutine of the outbox or of the client, and must neither block nor read Key, Value and Headers, which
+	// may be gone. Opaque is for its use.
 	Report func(r *Record, err error)
 
 	// Place of the record, set by the Transport with a nil outcome; the offset is -1 if no broker reported
@@ -70,6 +71,7 @@ type Record struct {
 	givenUp  giveUp // whether the record was dropped on disk
 	released bool   // the gate has been told
 	settled  bool   // has its outcome
+	borrowed bool   // the bytes lie in the frame of Staged, which is released with the outcome
 
 	Opaque    uint64
 	seq       uint64        // index in its lane's order
@@ -113,8 +115,8 @@ type Transport interface {
 	// the return of Send; it does not block. err is nil after the broker's acknowledgement. No attempt
 	// outlives deadline by more than a second or so, unless the client cannot know whether the broker has the
 	// record (idempotence). Send may block. Close may be called meanwhile: Send then answers every record and
-	// returns. A record and its bytes must not be read after both its done and the return of Send, because
-	// they are reused.
+	// returns. The bytes of a record must not be read after its done, and the record not after both its done
+	// and the return of Send, because they are reused.
 	Send(records []*Record, deadline time.Time, done func(r *Record, err error))
 
 	// Permanent reports whether no retry can help a record that failed with err, and returns a reason in a
@@ -143,14 +145,15 @@ type limitedCloser interface{ CloseWithin(limit time.Duration) }
 
 // Reasons of drops by the outbox itself; a Transport adds the broker's.
 const (
-	ReasonExpired   = "message timeout"
-	ReasonStopped   = "engine stopped"
-	ReasonQueueFull = "queue full"               // a record of an event source in memory, beside records on disk
-	ReasonSpoolFull = "spool full"               // the oldest, with spool_full = drop_oldest
-	ReasonTooOld    = "expired"                  // spool_max_hours
-	ReasonDamaged   = "damaged"                  // cannot be read back from the disk
-	ReasonPurged    = "purged"                   // by an administrator
-	ReasonDeadFull  = "no room for dead letters" // the oldest dead letters, which may take an eighth of spool_max_mbytes
+	ReasonExpired    = "message timeout"
+	ReasonStopped    = "engine stopped"
+	ReasonQueueFull  = "queue full"               // a record of an event source in memory, beside records on disk
+	ReasonSpoolFull  = "spool full"               // the oldest, with spool_full = drop_oldest
+	ReasonTooOld     = "expired"                  // spool_max_hours
+	ReasonDamaged    = "damaged"                  // cannot be read back from the disk
+	ReasonUnreadable = "not encodable"            // the frame in shared memory is not what it was at the acceptance
+	ReasonPurged     = "purged"                   // by an administrator
+	ReasonDeadFull   = "no room for dead letters" // the oldest dead letters, which may take an eighth of spool_max_mbytes
 )
 
 // ErrSpooled is the report of an unsent record on disk at a stop: the record will be sent after the next

@@ -27,8 +27,6 @@ type spare struct {
 	since  time.Duration // start of the count for the stocks' least; 0 = no count
 	lanes  int           // of the outbox
 	rests  int           // empty packs with a room
-
-	numbers []byte // of the reference being written
 }
 
 // chunk is some records.

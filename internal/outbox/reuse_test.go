@@ -14,6 +14,7 @@ type looker struct {
 	t         *testing.T
 	late      bool // the client answers after Send, and after the gate's release of a record on disk
 	together  bool // by acknowledge
+	frames    bool // the bytes lie in frames, and are not read after the release
 	dawdle    time.Duration
 	mtx       sync.Mutex
 	looks     map[string]int
@@ -31,7 +32,7 @@ func (k *looker) look(where string, records ...*Record) {
 	k.mtx.Lock()
 	defer k.mtx.Unlock()
 	for _, r := range records {
-		if k.looks[where]++; r.Topic != "t" || !bytes.Equal(r.Value, seen) {
+		if k.looks[where]++; r.Topic != "t" || !bytes.Equal(r.Value, seen) && !(k.frames && r.released) {
 			k.t.Errorf("%s: topic %q, a value of %d bytes", where, r.Topic, len(r.Value))
 		}
 	}

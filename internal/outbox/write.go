@@ -21,10 +21,10 @@ func (o *Outbox) write(l *lane) {
 		return
 	}
 	o.writing = writing{l, batch}
-	drop := o.settings.DropOldest
+	drop, stored := o.settings.DropOldest, steady(batch)
 	o.mtx.Unlock()
 
-	batch, first, err := o.appendSome(l, batch, drop)
+	batch, first, err := o.appendSome(l, batch, stored, drop)
 	if err == nil {
 		released := o.written(l, batch, first)
 		o.say(func() {
@@ -54,16 +54,33 @@ func (o *Outbox) write(l *lane) {
 	}
 }
 
+// steady returns the records with bytes that stay during a write: clones of records in frames, which the
+// client's answer releases. Caller must hold mtx.
+func steady(batch []*Record) []*Record {
+	steady := batch
+	for i, r := range batch {
+		if !r.borrowed {
+			continue
+		}
+		if &steady[0] == &batch[0] {
+			steady = slices.Clone(batch)
+		}
+		steady[i] = r.clone()
+	}
+	return steady
+}
+
 // appendSome writes a batch to a lane's log, or as many of its first records as fit; the rest must be written
-// next. A spool with drop_oldest drops in small steps, to drop no more than necessary.
-func (o *Outbox) appendSome(l *lane, batch []*Record, drop bool) (tried []*Record, first uint64, err error) {
+// next. stored are the same records, for the spool. A spool with drop_oldest drops in small steps, to drop no
+// more than necessary.
+func (o *Outbox) appendSome(l *lane, batch, stored []*Record, drop bool) (tried []*Record, first uint64, err error) {
 	const step = 64 << 10
 	bytes := 0
 	for _, r := range batch {
 		bytes += r.size()
 	}
 	for range 100 { // halves of a batch, and pieces of a spool, at least
-		first, err = o.spool.Append(l.topic, batch)
+		first, err = o.spool.Append(l.topic, stored[:len(batch)])
 		if !errors.Is(err, ErrSpoolFull) {
 			break
 		}

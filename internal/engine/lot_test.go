@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"reskafka/internal/frame"
+	"reskafka/internal/frame/frametest"
+	"reskafka/internal/outbox"
+)
+
+// lotSlab is a slab with frames of two topics, an event and a finished frame, in three ranges.
+func lotSlab() (slab []byte, ranges [][2]int, want map[string][]string) {
+	want = map[string][]string{}
+	slab = make([]byte, 0, frame.SlabBytes)
+	for part := range 3 {
+		from := len(slab)
+		for i := range 20 {
+			f := frametest.Frame{AcceptedNS: int64(1 + 20*part + i), Topic: "a", Key: []byte{}, Value: fmt.Appendf(nil, "%d/%d", part, i), Charge: 7}
+			if i%3 == 1 {
+				f.Topic = "b"
+			}
+			if i%4 == 2 {
+				f.Fields = []frame.Field{frametest.Text("name", "of "+string(f.Value))}
+			}
+			switch i {
+			case 5:
+				f.Source = 1
+			default:
+				want[f.Topic] = append(want[f.Topic], string(f.Value))
+			}
+			slab = frametest.Append(slab, f)
+			if i == 7 {
+				at := len(slab)
+				slab = frametest.Append(slab, f)
+				frametest.SetState(slab, at, frame.Done)
+			}
+		}
+		ranges = append(ranges, [2]int{from, len(slab)})
+	}
+	return slab, ranges, want
+}
+
+// TestLot_RangesOfOneSlab_Join verifies that the ranges of a slab become one lot for each topic, whose records
+// are those of the topic, in order.
+func TestLot_RangesOfOneSlab_Join(t *testing.T) {
+	slab, ranges, want := lotSlab()
+	for topic, values := range want {
+		first := &lot{memory: slab[ranges[0][0]:ranges[0][1]], edge: ranges[0][1], topic: topic}
+		for _, r := range ranges[1:] {
+			if !first.Join(&lot{memory: slab[r[0]:r[1]], edge: r[1] - r[0], topic: topic}) {
+				t.Fatalf("topic %s: a range does not join", topic)
+			}
+		}
+		if apart := bytes.Clone(slab); first.Join(&lot{memory: apart, edge: len(apart), topic: topic}) {
+			t.Error("frames of another slab join")
+		}
+		records := make([]outbox.Record, len(values))
+		n := 0
+		for n < len(records) {
+			most := min(7, len(records)-n)
+			if got := first.Read(records[n : n+most]); got != most {
+				t.Fatalf("topic %s: read %d of %d records", topic, got, most)
+			}
+			n += most
+		}
+		if more := first.Read(make([]outbox.Record, 1)); more != 0 {
+			t.Errorf("topic %s: there is another record", topic)
+		}
+		for i, r := range records {
+			if string(r.Value) != values[i] || r.Key == nil || r.Charge != 7 || r.Staged.Load() != frame.Ready {
+				t.Errorf("topic %s: record %d is %+v, want value %q", topic, i, r, values[i])
+			}
+			if len(r.Headers) > 0 && (r.Headers[0].Name != "name" || string(r.Headers[0].Value) != "of "+values[i]) {
+				t.Errorf("topic %s: record %d has headers %q", topic, i, r.Headers)
+			}
+		}
+	}
+}
+
+// TestLot_MemoryOverwritten_StaysInBounds verifies that no content of the memory makes Read panic, or return
+// bytes outside the lot.
+func TestLot_MemoryOverwritten_StaysInBounds(t *testing.T) {
+	whole, _, _ := lotSlab()
+	dice := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		slab := bytes.Clone(whole)
+		for range 1 + dice.IntN(6) {
+			slab[dice.IntN(len(slab))] = byte(dice.Uint32())
+		}
+		l := &lot{memory: slab, edge: len(slab), topic: "a", reports: &Reports{ID: 1}}
+		records := make([]outbox.Record, 60)
+		total := 0
+		for _, r := range records[:l.Read(records)] {
+			total += frame.HeaderSize + len(r.Key) + len(r.Value)
+			for _, h := range r.Headers {
+				total += len(h.Name) + len(h.Value)
+			}
+			r.Staged.Store(frame.Done)
+		}
+		if total > len(slab) {
+			t.Fatalf("%d bytes of records in a lot of %d", total, len(slab))
+		}
+	}
+}
+
+// TestTake_LotsOfSeveralTopics_AllDelivered verifies that records of more topics than a range has lots, and of
+// topics in turn with events, arrive in order.
+func TestTake_LotsOfSeveralTopics_AllDelivered(t *testing.T) {
+	const topics, each = lotsMost + 5, 40
+	var names []string
+	for topic := range topics {
+		names = append(names, fmt.Sprint("topic", topic))
+	}
+	b := newBroker(t, kfake.SeedTopics(1, names...))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	for i := range each {
+		var frames []frametest.Frame
+		for topic := range topics {
+			frames = append(frames, frametest.Frame{Topic: names[topic], Key: []byte("k"), Value: fmt.Append(nil, i)})
+		}
+		s.put(frames...)
+	}
+	s.settled()
+	for topic := range topics {
+		for i, got := range b.consumed(t, names[topic], each) {
+			if string(got.Value) != fmt.Sprint(i) {
+				t.Fatalf("topic %d: record %d is %q", topic, i, got.Value)
+			}
+		}
+	}
+}
