@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"reskafka/test/child"
 )
 
 // This file compares two commits on the same machine: both trees run in turn, each with its own bench, engine and
@@ -73,10 +75,17 @@ func (o *options) turns(ctx context.Context, mine []row) (err error) {
 // run runs the tree's own bench, which also builds, and returns its output.
 func (t *tree) run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(t.dir, "scripts", "bench"), args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	// The script and its compilers are a group of their own, so an interrupt ends all of them, once.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Run(); err != nil {
+	ended := make(chan error, 1)
+	err := child.Start(cmd, func(err error) { ended <- err })
+	if err == nil {
+		err = <-ended
+	}
+	if err != nil {
 		lines := strings.Split(strings.TrimSpace(output.String()), "\n")
 		return "", fmt.Errorf("%s: %w:\n%s", t.name, err, lastLines(lines))
 	}
