@@ -50,7 +50,8 @@ func (g *gateway) serve() {
 	}
 }
 
-// pass copies both ways until one side ends, and ends the other side too.
+// pass copies both ways. The end of one side ends that way only: a broker's last bytes, for example an alert about a
+// certificate, reach the client also after a failed write to the broker.
 func (g *gateway) pass(client net.Conn, to string) {
 	broker, err := net.Dial("tcp", to)
 	if err != nil {
@@ -68,13 +69,15 @@ func (g *gateway) pass(client net.Conn, to string) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		_, _ = io.Copy(broker, client)
-		broker.Close()
+		_ = broker.(*net.TCPConn).CloseWrite()
 	})
 	both.Go(func() {
 		_, _ = io.Copy(client, broker)
-		client.Close()
+		_ = client.(*net.TCPConn).CloseWrite()
 	})
 	both.Wait()
+	client.Close()
+	broker.Close()
 }
 
 func (g *gateway) track(conn net.Conn) bool {

@@ -15,14 +15,15 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"reskafka/test/apache"
 )
 
-// patience is the limit of a wait; only a failing test reaches the limit.
-const patience = 90 * time.Second
+// patience is the limit of a wait; only a failing test reaches the limit. On a busy machine a cluster starts late.
+const patience = 4 * time.Minute
 
 // listeners of every site. The last three have the flaw in their name; a login at REAUTH lasts 3 s, then the
 // client has to log in again on the same connection.
@@ -186,6 +187,21 @@ func (s *site) read(t *testing.T, listener, topic string, values ...string) {
 	}
 }
 
+// administer repeats a change of the brokers until its success: a broker without a processor loses its session, and
+// refuses changes for a while.
+func administer(t *testing.T, change func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		err := change()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // renew replaces a listener's certificate with a correct certificate, while the broker runs.
 func (s *site) renew(t *testing.T, listener string) {
 	t.Helper()
@@ -200,52 +216,55 @@ func (s *site) renew(t *testing.T, listener string) {
 	if err := os.WriteFile(path, slices.Concat(pair.Key, pair.Certificate), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	results, err := s.admin.AlterBrokerConfigs(t.Context(), []kadm.AlterConfig{{
-		Op: kadm.SetConfig, Name: "listener.name." + strings.ToLower(listener) + ".ssl.keystore.location", Value: &path,
-	}}, 1)
-	if err == nil {
-		err = results[0].Err
-	}
-	if err != nil {
-		t.Fatalf("renewing the certificate: %v", err)
-	}
+	administer(t, func() error {
+		results, err := s.admin.AlterBrokerConfigs(t.Context(), []kadm.AlterConfig{{
+			Op: kadm.SetConfig, Name: "listener.name." + strings.ToLower(listener) + ".ssl.keystore.location", Value: &path,
+		}}, 1)
+		if err == nil {
+			err = results[0].Err
+		}
+		return err
+	})
 }
 
 // enrol sets a user's password at the brokers.
 func (s *site) enrol(t *testing.T, user, password string, mechanism kadm.ScramMechanism) {
 	t.Helper()
-	results, err := s.admin.AlterUserSCRAMs(t.Context(), nil, []kadm.UpsertSCRAM{
-		{User: user, Mechanism: mechanism, Iterations: 4096, Password: password},
+	administer(t, func() error {
+		results, err := s.admin.AlterUserSCRAMs(t.Context(), nil, []kadm.UpsertSCRAM{
+			{User: user, Mechanism: mechanism, Iterations: 4096, Password: password},
+		})
+		if err == nil {
+			err = results.Error()
+		}
+		return err
 	})
-	if err == nil {
-		err = results.Error()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // allow grants bob rights.
 func (s *site) allow(t *testing.T, rights *kadm.ACLBuilder) {
 	t.Helper()
-	results, err := s.admin.CreateACLs(t.Context(), rights.ResourcePatternType(kadm.ACLPatternLiteral).Allow("User:bob").AllowHosts())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, result := range results {
-		if result.Err != nil {
-			t.Fatal(result.Err)
+	rights = rights.ResourcePatternType(kadm.ACLPatternLiteral).Allow("User:bob").AllowHosts()
+	administer(t, func() error {
+		results, err := s.admin.CreateACLs(t.Context(), rights)
+		for _, result := range results {
+			err = errors.Join(err, result.Err)
 		}
-	}
+		return err
+	})
 }
 
 // createTopic makes a topic.
 func (s *site) createTopic(t *testing.T, topic string) {
 	t.Helper()
 	if s.Cluster != nil {
-		if result, err := s.admin.CreateTopic(t.Context(), 1, 1, nil, topic); err != nil {
-			t.Fatal(err, result.ErrMessage)
-		}
+		administer(t, func() error {
+			result, err := s.admin.CreateTopic(t.Context(), 1, 1, nil, topic)
+			if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) { // after a lost answer
+				return fmt.Errorf("%w: %s", err, result.ErrMessage)
+			}
+			return nil
+		})
 	}
 	for _, fake := range s.fakes {
 		if err := fake.CreateTopic(topic, 1, nil); err != nil {
