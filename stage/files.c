@@ -98,29 +98,14 @@ bool stage_file_may_reach(uint64_t end)
 	return true;
 }
 
-bool stage_file_allocate(int file, uint64_t at, size_t size)
-{
-	int tries = 0;
-
-	if (!stage_file_may_reach(at + size)) {
-		return false;
-	}
-	while (fallocate(file, 0, at, size)) {
-		if (errno != EINTR || ++tries == ALLOCATE_TRIES) {
-			return false;
-		}
-	}
-	return true;
-}
-
 void stage_file_punch(int file, uint64_t at, size_t size)
 {
 	fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, size);
 }
 
-/* fill allocates the pages of a usual slab, as zeros. One write of the whole slab is cheaper than fallocate and a
- * page fault for each page, which clears the page. */
-static bool fill(int file, uint64_t at, size_t size)
+/* allocate allocates the pages of a part of a file, as zeros. For a usual slab one write is cheaper than fallocate and
+ * a page fault for each page, which clears the page. */
+static bool allocate(int file, uint64_t at, size_t size)
 {
 	static const unsigned char zeros[STAGE_SLAB_BYTES];
 	size_t done = 0;
@@ -130,15 +115,13 @@ static bool fill(int file, uint64_t at, size_t size)
 		return false;
 	}
 	while (done < size) {
-		ssize_t written = pwrite(file, zeros, size - done, at + done);
+		ssize_t more = size <= sizeof(zeros) ? pwrite(file, zeros, size - done, at + done)
+			: fallocate(file, 0, at, size) ? -1 : (ssize_t) size;
 
-		if (written > 0) {
-			done += written;
+		if (more > 0) {
+			done += more;
 		} else if (errno != EINTR || ++tries == ALLOCATE_TRIES) {
-			int error = errno;
-
 			stage_file_punch(file, at, size);
-			errno = error;
 			return false;
 		}
 	}
@@ -221,7 +204,7 @@ static bool back(struct slab_pool *pool, int file, uint64_t at, struct slab *sla
 	if (!allowed(pool, more)) {
 		return false;
 	}
-	if (!(more <= STAGE_SLAB_BYTES ? fill(file, at + slab->backed, more) : stage_file_allocate(file, at + slab->backed, more))) {
+	if (!allocate(file, at + slab->backed, more)) {
 		stage_pool_unbook(pool, more);
 		if (pool->shared || size <= STAGE_SLAB_BYTES) { /* after a failed large slab a small slab may still fit */
 			failed(pool);
@@ -413,18 +396,4 @@ void stage_slab_leave(struct slab_pool *pool, struct slab *slab)
 	} else {
 		pool->left = true;
 	}
-}
-
-void stage_slab_head(struct slab *slab)
-{
-	struct stage_slab *head = slab->head;
-
-	slab->frames = (unsigned char *) (head + 1);
-	STAGE_STEP(true);
-	head->layout = STAGE_SLAB_LAYOUT;
-	head->frames = sizeof(*head);
-	head->size = slab->size;
-	STAGE_STEP(true);
-	__atomic_store_n(&head->magic, STAGE_SLAB_MAGIC, __ATOMIC_RELEASE);
-	STAGE_STEP(true);
 }

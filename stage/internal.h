@@ -279,9 +279,6 @@ STAGE_HIDDEN bool stage_is_ready(const struct stage *stage, const struct slab *s
 /* stage_total returns the number of frames ever admitted, if the word is unchanged. */
 STAGE_HIDDEN int64_t stage_total(const struct stage *stage, uint64_t word);
 
-/* stage_wants_shared reports whether the stage's next slab should be durable, if available. */
-STAGE_HIDDEN bool stage_wants_shared(const struct stage *stage);
-
 /* stage_count adds a frame with its charge to the frames and the charge in use, within both limits. No limit
  * is ever exceeded: the engine only frees space meanwhile. Any thread. */
 STAGE_HIDDEN enum stage_result stage_count(struct stage *stage, uint32_t weight, bool memory_only);

@@ -42,7 +42,7 @@ static void pump_free(struct stage_pump *pump)
 		}
 	}
 	stage_slab_trim(&pump->shared, 0);
-	while (pump->shared.places && stage_pool_idle(&pump->shared)) {
+	while (stage_pool_idle(&pump->shared)) {
 		stage_pool_give_back(&pump->shared, true);
 	}
 	stage_pool_close(&pump->shared);

@@ -48,6 +48,10 @@ static bool open_places(struct slab_pool *pool, size_t size)
 	if (!size || pool->file < 0) {
 		return false;
 	}
+	pool->places = calloc((size / STAGE_SLAB_BYTES + 63) / 64, sizeof(*pool->places));
+	if (!pool->places) {
+		return false;
+	}
 	while (!(pool->memory = map_places(pool->file, size))) {
 		size = size / 2 / STAGE_SLAB_BYTES * STAGE_SLAB_BYTES;
 		if (size < MAPPING_LEAST) {
@@ -56,8 +60,7 @@ static bool open_places(struct slab_pool *pool, size_t size)
 	}
 	pool->regions = size / STAGE_SLAB_BYTES;
 	pool->end = size;
-	pool->places = calloc((pool->regions + 63) / 64, sizeof(*pool->places));
-	return pool->places;
+	return true;
 }
 
 /* addresses returns how many bytes plain slabs may map. Under a limit of address space the PBX keeps most

@@ -93,11 +93,21 @@ static struct slab *spare(struct slab_pool *pool)
 }
 
 /* empty prepares a slab for its next use. It first clears the bits of the old frames, for readers of a killed
- * process's files. It rewrites the head, because the engine may have overwritten the head. */
+ * process's files. It rewrites the head, but for label, stage and first, because the engine may have overwritten the
+ * head. */
 static void empty(struct slab *slab)
 {
-	memset(slab->head->whole, 0, sizeof(slab->head->whole));
-	stage_slab_head(slab);
+	struct stage_slab *head = slab->head;
+
+	memset(head->whole, 0, sizeof(head->whole));
+	STAGE_STEP(true);
+	head->layout = STAGE_SLAB_LAYOUT;
+	head->frames = sizeof(*head);
+	head->size = slab->size;
+	STAGE_STEP(true);
+	__atomic_store_n(&head->magic, STAGE_SLAB_MAGIC, __ATOMIC_RELEASE);
+	STAGE_STEP(true);
+	slab->frames = (unsigned char *) (head + 1);
 	slab->fallback = false;
 	slab->next = NULL;
 	slab->ready = slab->taken = slab->done = 0;

@@ -212,9 +212,6 @@ STAGE_HIDDEN bool stage_slab_is_done(struct slab *slab);
  * end the process by SIGXFSZ. Sets errno. */
 STAGE_HIDDEN bool stage_file_may_reach(uint64_t end);
 
-/* stage_file_allocate allocates the pages of a part of a file. false: failed, with errno. */
-STAGE_HIDDEN bool stage_file_allocate(int file, uint64_t at, size_t size);
-
 /* stage_file_map maps a part of a file, with or without pages, at the address `wish` if that is free. A forked
  * child does not inherit the mapping, and cannot write into the stage. NULL: the mapping failed. */
 STAGE_HIDDEN void *stage_file_map(int file, uint64_t at, size_t size, void *wish);
@@ -240,9 +237,6 @@ STAGE_HIDDEN void stage_slab_discard(struct slab_pool *pool, struct slab *slab);
 
 /* stage_slab_leave drops a durable slab and keeps its file, for the next process to find the frames. */
 STAGE_HIDDEN void stage_slab_leave(struct slab_pool *pool, struct slab *slab);
-
-/* stage_slab_head writes the head of an empty slab, but for label, stage and first. */
-STAGE_HIDDEN void stage_slab_head(struct slab *slab);
 
 /* pool.c: the files. The pump's thread, or before its start and after its end. */
 

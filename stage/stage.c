@@ -83,7 +83,8 @@ static enum stage_result admit(struct stage *stage, uint64_t word, struct put *p
 	return result;
 }
 
-bool stage_wants_shared(const struct stage *stage)
+/* wants_shared reports whether the next slab should be durable, if available. */
+static bool wants_shared(const struct stage *stage)
 {
 	return load(&stage->gate->shared);
 }
@@ -110,7 +111,7 @@ void stage_hold(struct stage *stage, bool held)
 
 void stage_ready(struct stage *stage)
 {
-	if (stage_wants_shared(stage) && can_share(stage)) {
+	if (wants_shared(stage) && can_share(stage)) {
 		__atomic_store_n(&stage->pump->shared.wanted, true, __ATOMIC_RELAXED);
 		stage_pump_call(stage, 0, 0);
 	}
@@ -120,7 +121,7 @@ void stage_ready(struct stage *stage)
 static struct slab *fresh_slab(struct stage *stage, size_t size)
 {
 	struct stage_pump *pump = stage->pump;
-	bool wanted = stage_wants_shared(stage);
+	bool wanted = wants_shared(stage);
 	struct slab *slab = NULL;
 
 	if (wanted && can_share(stage)) {
@@ -298,7 +299,7 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 		}
 		return result;
 	}
-	if (put.slab->fallback && stage_wants_shared(stage)) {
+	if (put.slab->fallback && wants_shared(stage)) {
 		__atomic_fetch_add(&stage->unshared, 1, __ATOMIC_RELAXED);
 	}
 	/* An exchange: a writer that loses its processor here must not overwrite a later request to the pump. */
