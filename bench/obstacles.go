@@ -21,6 +21,7 @@ const (
 		"again. The wake-ups take some 100 µs of scheduler, poller and kernel"
 	fromRunToRun = "Within the noise: the control, twice without the module, varies from 0.94 to 1.05 between runs, and this row from 0.96 to 1.10"
 	steps        = "Two reads of the clock, in steps of 10 ns, are half of the time"
+	oneBatch     = "A partition has one batch under way, so each batch costs a round trip"
 	noFreeSlab   = "Without a free slab, a caller allocates pages itself"
 )
 
@@ -51,6 +52,19 @@ var obstacles = map[goalOf]string{
 	{"zstd", millionCPU.label}:   goCodec,
 	{"snappy", throughput.label}: twoProcessors,
 	{"snappy", millionCPU.label}: goCodec,
+
+	{"WAN 50 ms, 1 partition", throughput.label}:               oneBatch,
+	{"WAN 50 ms, 1 partition, idempotent", throughput.label}:   oneBatch,
+	{"WAN 50 ms, 8 partitions", throughput.label}:              oneBatch,
+	{"WAN 50 ms, 8 partitions, idempotent", throughput.label}:  oneBatch,
+	{"WAN 50 ms, 300/s", "to the consumer, median"}:            oneBatch + ", and a message waits for the answer of the batch before",
+	{"WAN 50 ms, 300/s", "to the consumer, p99"}:               oneBatch + ", and a message waits for the answer of the batch before",
+	{"WAN 100 ms, 1 partition", throughput.label}:              oneBatch,
+	{"WAN 100 ms, 1 partition, idempotent", throughput.label}:  oneBatch,
+	{"WAN 100 ms, 8 partitions", throughput.label}:             oneBatch,
+	{"WAN 100 ms, 8 partitions, idempotent", throughput.label}: oneBatch,
+	{"WAN 100 ms, 300/s", "to the consumer, median"}:           oneBatch + ", and a message waits for the answer of the batch before",
+	{"WAN 100 ms, 300/s", "to the consumer, p99"}:              oneBatch + ", and a message waits for the answer of the batch before",
 
 	{"calls", "time for a call flat out / without the module"}: "With an empty CDR backend the factor is up to 1.09: Asterisk's construction of the record is most of the cost. " +
 		"Our part is some 8 % of the processor time, one half for the encoder, the other half for the spool, the default for call records",

@@ -54,11 +54,13 @@ func (b *bench) write(dir string, results []*result, lines []line, drifted strin
 		text.WriteString("\n## Worse than in the run before\n\n" + worseRule + drifted)
 	}
 	text.WriteString("\n![How the cost of a message grows](growth.svg)\n\n## Rows\n\n")
+	noted := ""
 	for _, r := range results {
 		fmt.Fprintf(&text, "- %s: %s.\n", r.row.name, r.row.about)
-		if r.note != "" {
+		if r.note != noted && r.note != "" { // rows over the same link have the same note
 			fmt.Fprintf(&text, "  %s.\n", r.note)
 		}
+		noted = r.note
 		if r.err != nil {
 			reason, _, _ := strings.Cut(r.err.Error(), "\n") // the rest is the log
 			fmt.Fprintf(&text, "  Not measured, or not to the end: %s\n", reason)
