@@ -34,6 +34,8 @@ func wanRows() []row {
 		note := sync.OnceValues(func() (string, error) { return describe(roundTrip) })
 		name := fmt.Sprintf("WAN %d ms", roundTrip.Milliseconds())
 		for _, partitions := range []int{1, 8} {
+			// With idempotence librdkafka compares the messages of a partition under way, not the requests, with its
+			// limit of five: a full batch blocks the next one, and its thread polls until the answer.
 			for _, idempotence := range []string{"no", "yes"} {
 				l := load{
 					broker: kafka, bytes: 300, count: farBacklog, threads: 1, partitions: partitions, roundTrip: roundTrip,
@@ -45,7 +47,7 @@ func wanRows() []row {
 					metrics: []metric{throughput.must(ratioAtLeast, 1), millionCPU},
 				}
 				if idempotence == "yes" {
-					r.name, r.about = r.name+", idempotent", r.about+", enable_idempotence = yes"
+					r.name, r.about = r.name+", idempotent", r.about+", enable_idempotence = yes. librdkafka then has one batch of a partition under way"
 				}
 				all = append(all, r)
 			}
