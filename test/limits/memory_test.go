@@ -58,6 +58,7 @@ func TestMemory_OutageUnderLoad_NothingLost(t *testing.T) {
 				time.Since(began).Seconds(), records-l.Accepted(), peak)
 			if now := s.engine(); now != first {
 				result += "; the engine was killed and started again"
+				t.Log(strings.Join(s.since(0), "\n"))
 			}
 			t.Logf("note: %s: %s", name, result)
 			line(t, name, result)
