@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"runtime/debug"
+	"syscall"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
+	"reskafka/internal/ingest"
 	"reskafka/internal/outbox"
 )
 
@@ -134,5 +138,43 @@ func TestTake_LotsOfSeveralTopics_AllDelivered(t *testing.T) {
 				t.Fatalf("topic %d: record %d is %q", topic, i, got.Value)
 			}
 		}
+	}
+}
+
+// TestTake_PageOfSlabGone_NothingInNextRange verifies that a range with a missing page leaves no lot for the
+// next range, which may belong to another connection.
+func TestTake_PageOfSlabGone_NothingInNextRange(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t", "secret"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()), section("two", b.address()))
+	one, two := r.open("one"), r.open("two")
+	page := os.Getpagesize()
+	memory, err := syscall.Mmap(-1, 0, 2*page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Munmap(memory) }()
+	whole := len(frametest.Append(nil, frametest.Frame{Topic: "secret", Value: make([]byte, page/2)}))
+	copy(memory, frametest.Append(nil, frametest.Frame{Topic: "secret", Value: make([]byte, page/2+page-whole)}))
+	if err := syscall.Mprotect(memory[page:], syscall.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
+	const rounds = 20
+	for i := range rounds {
+		func() {
+			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+			defer func() {
+				if recover() == nil {
+					t.Error("the missing page was read")
+				}
+			}()
+			r.Take(one.id, ingest.Range{Frames: memory, Stays: true})
+		}()
+		two.turn = 1
+		two.put(frametest.Frame{Topic: "t", Value: fmt.Append(nil, i)})
+	}
+	two.settled()
+	if c := r.status("two"); len(c.Topics) != 1 || c.Totals.Accepted != rounds {
+		t.Errorf("account of the other connection: %+v", c)
 	}
 }

@@ -97,12 +97,13 @@ var takings = sync.Pool{New: func() any { return &taking{records: make([]outbox.
 // way. Room for as many, and for four times as many headers, is kept for the next slab.
 const takenMost = 128
 
-// putBack makes a taking ready for the next slab.
+// putBack makes a taking ready for the next slab. After a panic, lots of this slab are left.
 func (t *taking) putBack() {
 	t.forget()
 	t.forgetFields()
+	clear(t.lots)
 	if cap(t.records) <= takenMost && cap(t.headed) <= 4*takenMost && cap(t.fields) <= takenMost && cap(t.own) <= ownKept {
-		*t = taking{records: t.records, headed: t.headed, fields: t.fields[:0], own: t.own, lots: t.lots}
+		*t = taking{records: t.records, headed: t.headed, fields: t.fields[:0], own: t.own, lots: t.lots[:0]}
 		takings.Put(t)
 	}
 }
