@@ -344,3 +344,25 @@ func (k *spoiler) ReleaseAll(records []*Record) {
 	}
 	k.looker.ReleaseAll(records)
 }
+
+// TestAcceptLots_RetryDuringWrite_NoRace guards a record in the client while the disk writes: the client's
+// answer moves the record's bytes out of the frame. Only the race detector sees a failure, and only in real
+// time.
+func TestAcceptLots_RetryDuringWrite_NoRace(t *testing.T) {
+	s := usual
+	s.Durability = Overflow
+	h, c := &trouble{}, newClient("client", s, fixed(answer{after: 30 * time.Millisecond, err: errRetry}))
+	o := New(s, c, h, h)
+	d := newDisk(func(what string) { t.Error(what) })
+	d.slow = func() time.Duration { return 60 * time.Millisecond }
+	o.Attach(func() (Spool, error) { return d, nil })
+	records := []Record{{Topic: "t", Key: []byte("k"), Value: []byte("value"), Accepted: time.Now()}}
+	layOut(records)
+	o.AcceptLots([]Lot{lotOf(records)})
+	for c.sent() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	o.Spill()
+	time.Sleep(100 * time.Millisecond)
+	o.Close()
+}

@@ -76,7 +76,7 @@ func steady(batch []*Record) []*Record {
 func (o *Outbox) appendSome(l *lane, batch, stored []*Record, drop bool) (tried []*Record, first uint64, err error) {
 	const step = 64 << 10
 	bytes := 0
-	for _, r := range batch {
+	for _, r := range stored { // a retry moves the bytes of batch
 		bytes += r.size()
 	}
 	for range 100 { // halves of a batch, and pieces of a spool, at least
@@ -92,7 +92,7 @@ func (o *Outbox) appendSome(l *lane, batch, stored []*Record, drop bool) (tried 
 		if half == 0 {
 			break
 		}
-		for _, r := range batch[half:] {
+		for _, r := range stored[half:len(batch)] {
 			bytes -= r.size()
 		}
 		o.mtx.Lock()
