@@ -32,8 +32,10 @@ func Calls(ctx context.Context, client *kgo.Client, topic string) (map[string]in
 		}
 		for iter := fetches.RecordIter(); !iter.Done(); left-- {
 			var fields struct{ UniqueID string }
-			if err := json.Unmarshal(iter.Next().Value, &fields); err != nil {
-				return nil, fmt.Errorf("a record of %s is no call record: %w", topic, err)
+			r := iter.Next()
+			if err := json.Unmarshal(r.Value, &fields); err != nil {
+				return nil, fmt.Errorf("offset %d of partition %d of %s is no call record: %w: key %q, %d headers, %s, %d bytes: %.200q",
+					r.Offset, r.Partition, topic, err, r.Key, len(r.Headers), r.Timestamp, len(r.Value), r.Value)
 			}
 			calls[fields.UniqueID]++
 		}
