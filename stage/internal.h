@@ -247,7 +247,8 @@ struct stage_pump {
 	/* The pump's thread only. */
 	struct stage *active;
 	struct slab *orphans; /* slabs of destroyed stages */
-	int64_t given_back;   /* time of the last release of pages, and */
+	int64_t given_back;   /* time of the last release of pages */
+	bool more_back;       /* the next release is soon */
 	int64_t period;       /* begin of the period in which idle slabs are needed or not */
 	struct note notes[STAGE_NOTE_SLOTS];
 };

@@ -223,13 +223,13 @@ static struct slab *unneeded(struct slab_pool *pool, struct slab_idle *idle, boo
 	return slabs;
 }
 
-static void give_back_usual(struct slab_pool *pool, bool anew)
+static bool give_back_usual(struct slab_pool *pool, bool anew)
 {
 	struct slab *slabs = unneeded(pool, &pool->idle, anew);
 	struct slab *slab;
 
 	if (!slabs) {
-		return;
+		return false;
 	}
 	for (slab = slabs; slab; slab = slab->next) {
 		uint64_t number = slab->file / STAGE_SLAB_BYTES;
@@ -243,16 +243,18 @@ static void give_back_usual(struct slab_pool *pool, bool anew)
 		slab->backed = 0;
 		stage_slab_push(pool->table, &pool->bare, slab);
 	}
+	return true;
 }
 
-void stage_pool_give_back(struct slab_pool *pool, bool anew)
+bool stage_pool_give_back(struct slab_pool *pool, bool anew)
 {
+	bool any = give_back_usual(pool, anew);
 	int i;
 
-	give_back_usual(pool, anew);
 	for (i = 0; i < STAGE_SIZES; i++) {
 		struct slab *slabs = unneeded(pool, &pool->idle_large[i], anew);
 
+		any = any || slabs;
 		while (slabs) {
 			struct slab *slab = slabs;
 
@@ -260,4 +262,5 @@ void stage_pool_give_back(struct slab_pool *pool, bool anew)
 			stage_slab_unplace(pool, slab);
 		}
 	}
+	return any;
 }

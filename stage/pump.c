@@ -334,21 +334,26 @@ static void finish(struct stage_pump *pump)
 	pthread_mutex_unlock(&pump->lock);
 }
 
-/* give_back releases pages that nobody has needed for a while. */
-static void give_back(struct stage_pump *pump, int64_t now)
+/* give_back releases pages that nobody has needed for a while. Returns the time of the next call. */
+static int64_t give_back(struct stage_pump *pump, int64_t now)
 {
 	bool scarce = __atomic_load_n(&pump->slabs.bytes, __ATOMIC_RELAXED) > pump->slabs.most / 2;
 	bool anew = scarce || now - pump->period >= STAGE_IDLE_NS;
+	int64_t soon;
 
-	if (now - pump->given_back < STAGE_QUIET_NS) {
-		return;
+	if (now - pump->given_back >= STAGE_QUIET_NS) {
+		bool plain = stage_pool_give_back(&pump->plain, anew);
+		bool shared = stage_pool_give_back(&pump->shared, anew);
+
+		pump->more_back = scarce || plain || shared;
+		pump->given_back = now;
+		pump->period = anew ? now : pump->period;
 	}
-	pump->given_back = now;
-	if (anew) {
-		pump->period = now;
+	if (!stage_pool_idle(&pump->plain) && !stage_pool_idle(&pump->shared)) {
+		return STAGE_NEVER;
 	}
-	stage_pool_give_back(&pump->plain, anew);
-	stage_pool_give_back(&pump->shared, anew);
+	soon = pump->given_back + STAGE_QUIET_NS;
+	return pump->more_back || pump->period + STAGE_IDLE_NS < soon ? soon : pump->period + STAGE_IDLE_NS;
 }
 
 void *stage_pump_run(void *argument)
@@ -383,12 +388,12 @@ void *stage_pump_run(void *argument)
 			stage_slab_trim(&pump->plain, STAGE_SPARES_READY);
 			stage_slab_trim(&pump->shared, STAGE_SPARES_READY);
 		}
-		give_back(pump, now);
 		due = visit_all(pump, now, deep ? now : since, &busy);
 		stage_reclaim_orphans(pump);
+		due = earlier(due, give_back(pump, now));
 		/* With nothing else to do the pump returns once to trim what an idle pump does not keep. */
 		if (!pump->active && (stage_slab_surplus(&pump->plain) || stage_slab_surplus(&pump->shared))) {
-			due = now + STAGE_QUIET_NS;
+			due = earlier(due, now + STAGE_QUIET_NS);
 		}
 	}
 	finish(pump);

@@ -146,7 +146,7 @@ void stage_slab_put(struct slab_pool *pool, struct slab *slab)
 
 bool stage_slab_surplus(const struct slab_pool *pool)
 {
-	return spares(pool) > STAGE_SPARES_READY || stage_pool_idle(pool);
+	return spares(pool) > STAGE_SPARES_READY;
 }
 
 void stage_slab_refill(struct slab_pool *pool)

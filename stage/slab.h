@@ -190,7 +190,7 @@ STAGE_HIDDEN void stage_slab_refill(struct slab_pool *pool);
 /* stage_slab_trim makes all spare slabs idle except keep, and resets the number of spares to a few. */
 STAGE_HIDDEN void stage_slab_trim(struct slab_pool *pool, int64_t keep);
 
-/* stage_slab_surplus reports whether more than STAGE_SPARES_READY spares are kept, or some slab is idle. */
+/* stage_slab_surplus reports whether there are more than STAGE_SPARES_READY spares. */
 STAGE_HIDDEN bool stage_slab_surplus(const struct slab_pool *pool);
 
 /* stage_frame_size returns the size of the frame at byte `at` of a slab's frames, which end at byte `end`. It
@@ -253,8 +253,8 @@ STAGE_HIDDEN void stage_pool_close(struct slab_pool *pool);
 STAGE_HIDDEN bool stage_pool_idle(const struct slab_pool *pool);
 
 /* stage_pool_give_back releases the pages of idle slabs not needed in the previous period, STAGE_GIVE_BACK at most of
- * one size. anew begins a period. Adjacent slabs share a system call, and one interrupt of the other processors. The
- * pump's thread. */
-STAGE_HIDDEN void stage_pool_give_back(struct slab_pool *pool, bool anew);
+ * one size. anew begins a period. Adjacent slabs share a system call, and one interrupt of the other processors.
+ * Returns whether there were any. The pump's thread. */
+STAGE_HIDDEN bool stage_pool_give_back(struct slab_pool *pool, bool anew);
 
 #endif /* RES_KAFKA_STAGE_SLAB_H */
