@@ -26,8 +26,11 @@ import (
 // takes no more, until a later reload restores the connection.
 type connection struct {
 	engine *Engine
-	id     uint64 // of the gate; 0 = no producer was opened. Guarded by the engine's configuring
 	name   string
+
+	// Guarded by the engine's configuring.
+	id      uint64 // of the gate; 0 = no producer was opened
+	refusal string // the logged obstacle to the producer; the module repeats its request
 
 	settings atomic.Pointer[config.Connection] // nil = not in the configuration in force
 	gate     atomic.Pointer[Gate]              // a gate outside shared memory until a stage brings one
@@ -370,6 +373,7 @@ func (ch change) apply() {
 		host.Logf(c.engine.log, host.Warning, "connection '%s': spool_dir is %s until the module has been unloaded and loaded", c.name, filepath.Dir(c.spoolDir()))
 	}
 	c.settings.Store(ch.settings)
+	c.refusal = ""
 	box := c.box()
 	if box == nil {
 		return

@@ -307,8 +307,15 @@ func (e *Engine) OpenProducer(name string, id uint64, gate *Gate) error {
 		err = e.number(c, id)
 	}
 	if err != nil {
-		host.Logf(e.log, host.Error, "no producer for connection '%s': %v", name, err)
+		if c.refusal != err.Error() {
+			c.refusal = err.Error()
+			host.Logf(e.log, host.Error, "no producer for connection '%s': %v", name, err)
+		}
 		return ErrInvalid
+	}
+	if c.refusal != "" {
+		c.refusal = ""
+		host.Logf(e.log, host.Notice, "connection '%s' has a producer again", name)
 	}
 	e.adopt() // frames of killed runs come before the gate's frames; the module passes those after the answer
 	c.bind(gate)

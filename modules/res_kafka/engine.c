@@ -206,6 +206,7 @@ static void ping(void)
 	boundary_begin(&request, BOUNDARY_PING, 0, 1);
 	peer_post(engine_peer, &request, ponged, NULL);
 	boundary_free(&request);
+	replay_rest(); /* the obstacle to a refused producer may be gone */
 }
 
 /* Suspends Asterisk's handler of SIGCHLD for a moment: the handler reaps every child. */

@@ -31,7 +31,7 @@ struct item {
 	uint64_t serial;     /* of no other item, ever */
 	uint64_t generation; /* of the engine with the last copy */
 	struct stage *stage; /* of a REPLAY_PRODUCER */
-	bool refused;        /* by that engine */
+	bool refused;        /* by the latest answer; logged */
 	struct boundary_writer request;
 };
 
@@ -80,8 +80,8 @@ static bool is_wanted(const struct item *item)
 	return item->rank != REPLAY_PRODUCER || connection_can(name_of(item), false, false);
 }
 
-/* Reads the answer to the request for a gate. A refused gate is shut, because nothing takes its frames. A new
- * configuration or a new producer repeats the request. Caller must hold the lock. */
+/* Reads the answer to the request for a gate. A refused gate is shut, because nothing takes its frames.
+ * replay_rest repeats the request. Caller must hold the lock. */
 static void opened(struct item *item, struct boundary_reader *answer)
 {
 	struct resk_gate *gate = stage_gate(item->stage);
@@ -92,11 +92,15 @@ static void opened(struct item *item, struct boundary_reader *answer)
 		return;
 	}
 	if (result == RESK_OK) {
+		item->refused = false;
 		stage_hold(item->stage, false);
 		return;
 	}
-	item->refused = true;
 	__atomic_store_n(&gate->open, 0, __ATOMIC_SEQ_CST);
+	if (item->refused) {
+		return;
+	}
+	item->refused = true;
 	ast_log(LOG_ERROR, "Connection '%s' refuses records, and %lld record(s) wait until it has a producer; the engine's line above says why it has none\n",
 		name_of(item), (long long) (stage_admitted(item->stage) - __atomic_load_n(&gate->done_frames, __ATOMIC_SEQ_CST)));
 }
@@ -127,7 +131,6 @@ static void answered(void *owner, enum peer_result result, struct boundary_reade
 static bool post(struct item *item, uint64_t generation)
 {
 	item->generation = generation;
-	item->refused = false;
 	if (item->stage) {
 		stage_hold(item->stage, true); /* until this engine knows the gate */
 	}

@@ -197,3 +197,25 @@ func TestProducer_EngineRefusesIt_GateIsShut(t *testing.T) {
 	w.cli("module reload res_kafka.so")
 	w.until(`accepted 1 refused 0`, "kafka probe file two t %s", record)
 }
+
+// TestProducer_ObstacleGone_GateOpens guards a module with an old handle: its gate stayed shut until a reload, or until
+// some module asked for the producer again.
+func TestProducer_ObstacleGone_GateOpens(t *testing.T) {
+	w := newWorld(t, options{unbooted: true})
+	ca := kafkatest.NewAuthority(t, "ours").Write(filepath.Join(w.dir, "ca.pem"))
+	text := "[one]\ntype = connection\nbrokers = %BROKER%\n[two]\ntype = connection\nbrokers = %BROKER%\nsecurity_protocol = ssl\nssl_ca_location = " + ca + "\n"
+	w.must(w.pbx.WriteFile("kafka.conf", w.filled(text)))
+	w.boot()
+	w.must(os.Rename(ca, ca+".away"))
+	mark := w.pbx.LogMark()
+	w.expect(`start 0`, "kafka flood start two t 1 5 1 5 5")
+	w.waitLog(mark, `ERROR.*Connection 'two' refuses records`)
+	w.must(os.Rename(ca+".away", ca))
+	w.waitLog(mark, `NOTICE.*connection 'two' has a producer again`)
+	w.until(`produced 5 `, "kafka flood show")
+	for _, line := range []string{`no producer for connection 'two'`, `Connection 'two' refuses records`} {
+		if n := strings.Count(strings.Join(w.pbx.LogLines(), "\n"), line); n != 1 {
+			t.Errorf("%d lines %q, want 1", n, line)
+		}
+	}
+}
