@@ -13,7 +13,11 @@
  * ao2_cleanup(). A handle stays valid through reloads and outages until its last reference is released; until then
  * res_kafka.so cannot be unloaded. A module with calls of this API declares `.requires = "res_kafka"`.
  *
- * Every function may be called from any thread. In a forked child, every function does nothing and returns -1 or NULL.
+ * Every function may be called from any thread, and from inside any callback of this API. In a forked child, every
+ * function does nothing and returns -1 or NULL. After a failed load of res_kafka.so, handles are NULL and calls return -1.
+ *
+ * A function blocks only where its note says so. "The engine" is the process of res_kafka beside Asterisk; while it is
+ * being restarted, calls keep their promises and their limits of time.
  */
 
 #ifndef _ASTERISK_KAFKA_H
@@ -42,16 +46,18 @@ struct ast_kafka_header {
 /*!
  * \brief Get the producer of a connection.
  *
- * Created on first use and cached: two calls with the same name return the same object. The call never touches the
- * network, so an unreachable broker costs nothing here.
+ * Created on first use and cached: two calls with the same name return the same object, as long as a module holds it.
+ * The call never touches the network, so an unreachable broker costs nothing here.
  *
  * \param name Name of the connection, a section of kafka.conf, in any case.
  *
  * \return A reference to the producer, to be released with ao2_cleanup().
- * \retval NULL the connection does not exist or Kafka is disabled; the log has the reason.
+ * \retval NULL the connection does not exist or can only consume, Kafka is disabled, name is NULL or "", Asterisk ends,
+ *         or no memory is left; the log has the reason.
  *
- * \note The first call for a name blocks for 10 ms at most, until the engine has opened the connection; not meant for a
- * thread of a call. Get the producer during your module's load and keep the handle.
+ * \note Waits for no other process. The first call for a name allocates memory, so get the producer during your
+ * module's load and keep the handle. Where the engine then cannot open the connection (an unreadable certificate), the
+ * log has the reason, and records are refused until the obstacle is gone.
  */
 struct ast_kafka_producer *ast_kafka_get_producer(const char *name);
 
@@ -79,12 +85,13 @@ int ast_kafka_produce(struct ast_kafka_producer *producer, const char *topic, co
  * \param payload The record's value; NULL with length 0 is a null value (a tombstone), any other pointer with length 0
  *        an empty value.
  * \param len Length of payload, bytes.
- * \param headers The record's headers, or NULL.
- * \param header_count Number of headers; 0 is none.
+ * \param headers The record's headers, or NULL for none.
+ * \param header_count Number of headers, 65535 at most; 0 is none.
  *
  * \retval 0 the record is accepted
- * \retval -1 the record is refused, with the reason in the log: producer or topic is NULL, the topic's name is invalid,
- *         the record is larger than message_max_bytes, or the connection's queue is full
+ * \retval -1 the record is refused, with the reason in the log: producer or topic is NULL, or payload with a length
+ *         above 0, or a header's name or value; the topic's name is invalid; the record is larger than message_max_bytes;
+ *         the connection's queue is full, or no memory is left; the connection has no producer now, or Asterisk ends
  *
  * \note Blocks on nothing: not the network, not a disk, not another module. The call costs a few microseconds and is
  * suitable for a thread of a call. Another thread logs refusals, one line for many.
@@ -103,9 +110,9 @@ struct ast_kafka_consumer;
  * \param key, key_len The key; NULL, 0 is no key.
  * \param userdata As given to ast_kafka_consumer_subscribe().
  *
- * All pointers are valid only during the callback. Callbacks of one consumer run one at a time, on a thread of this
- * consumer alone, in the order of the offsets of each partition. The message counts as delivered after the return of
- * the callback. A crash of Asterisk or the engine skips no message, but messages since the last commit come again,
+ * All pointers are valid only during the callback. Callbacks of one consumer run one at a time, on a thread of the
+ * subscription alone, in the order of the offsets of each partition. The callback may block. The message counts as
+ * delivered after the return of the callback. A crash of Asterisk or the engine skips no message, but messages since the last commit come again,
  * for up to auto_commit_interval_ms. A callback longer than max_poll_interval_ms costs the consumer its partitions
  * until the return, and the message comes again.
  */
@@ -115,13 +122,17 @@ typedef void (*ast_kafka_message_cb)(const char *topic, int32_t partition, int64
 /*!
  * \brief Get the consumer of a connection.
  *
- * Cached: two calls with the same name return the same object. The call never touches the network.
+ * Cached: two calls with the same name return the same object, as long as a module holds it. The call never touches
+ * the network.
+ *
+ * \param name Name of the connection, a section of kafka.conf, in any case.
  *
  * \return A reference to the consumer, to be released with ao2_cleanup(). A subscription outlives the last
  *         reference: callbacks continue until ast_kafka_consumer_unsubscribe() or the unload of res_kafka, which such a
  *         consumer does not prevent. To unsubscribe, get the consumer again by its name. Unsubscribe before freeing
  *         userdata's memory and before unloading the code of callback.
- * \retval NULL the connection does not exist or has no group_id, or Kafka is disabled; the log has the reason.
+ * \retval NULL the connection does not exist or has no group_id, Kafka is disabled, name is NULL or "", or no memory is
+ *         left; the log has the reason.
  */
 struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name);
 
@@ -135,10 +146,12 @@ struct ast_kafka_consumer *ast_kafka_get_consumer(const char *name);
  * \param userdata Passed to callback.
  *
  * \retval 0 subscribed; the group is joined in the background
- * \retval -1 an argument is NULL, or no topic is left
+ * \retval -1 consumer, topics or callback is NULL, and nothing has changed; or there is no subscription now: no topic is
+ *         left, a name or an expression is invalid, the connection is no longer in kafka.conf, 1023 subscriptions exist,
+ *         or no thread or memory is left. The log has the reason
  *
- * \note May be called from inside the callback. Any other thread blocks until a running callback of the previous
- * subscription has returned.
+ * \note Blocks like ast_kafka_consumer_unsubscribe(), if there was a subscription, and then for the engine's answer:
+ * milliseconds, two seconds at most. From inside a callback of the same consumer, it does not wait for the callback.
  */
 int ast_kafka_consumer_subscribe(struct ast_kafka_consumer *consumer, const char *topics, ast_kafka_message_cb callback,
 	void *userdata);
@@ -146,13 +159,15 @@ int ast_kafka_consumer_subscribe(struct ast_kafka_consumer *consumer, const char
 /*!
  * \brief End the subscription. No callback runs after the return.
  *
- * Delivered offsets are committed where enable_auto_commit is on, and the consumer leaves the group.
+ * Delivered offsets are committed where enable_auto_commit is on, and the consumer leaves the group; without an engine,
+ * the next engine does so.
  *
  * \retval 0 there is no subscription now
  * \retval -1 consumer is NULL
  *
- * \note Blocks until a running callback has returned, and then for about a second at most. From inside the callback the
- * call returns at once; the subscription then ends after the callback.
+ * \note Blocks until a running callback has returned, and then until the brokers have answered: about a second at most,
+ * or four with a hanging engine. From inside a callback of the same consumer, the call does not wait for the callback;
+ * the subscription then ends after the callback.
  */
 int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer);
 
@@ -160,11 +175,12 @@ int ast_kafka_consumer_unsubscribe(struct ast_kafka_consumer *consumer);
  * \brief Create a topic unless it exists.
  *
  * \param producer From ast_kafka_get_producer().
- * \param topic Name of the topic.
+ * \param topic Name of the topic: 1 to 249 letters, digits, dots, underscores and hyphens.
  * \param num_partitions, replication_factor 0 or less: the broker chooses.
  *
  * \retval 0 the topic exists
- * \retval -1 the topic does not exist, or an argument is NULL; the log has the broker's own reason
+ * \retval -1 the topic does not exist, or this is not known; or an argument is NULL or not the name of a topic. The log
+ *         has the broker's own reason
  *
  * \note Blocks until the broker has answered, request_timeout_ms plus two seconds at most: not for a thread of a
  * call.
@@ -176,9 +192,10 @@ int ast_kafka_ensure_topic(struct ast_kafka_producer *producer, const char *topi
  * \brief Like ast_kafka_ensure_topic(), in the background.
  *
  * \retval 0 queued; a failure is in the log
- * \retval -1 an argument is NULL or not the name of a topic
+ * \retval -1 an argument is NULL or not the name of a topic, 1000 topics wait for an engine, or no memory is left
  *
- * \note Returns at once and outlives the caller's reference. Safe in another module's load function.
+ * \note Waits for no broker, and two seconds at most for a hanging engine. The work outlives the caller's reference. Safe
+ * in another module's load function.
  */
 int ast_kafka_ensure_topic_async(struct ast_kafka_producer *producer, const char *topic, int num_partitions,
 	int replication_factor);
@@ -221,7 +238,9 @@ typedef void (*ast_kafka_report_cb)(const struct ast_kafka_report *report, void 
  * \return An AO2 object to be released with ao2_cleanup(). The release of the last reference ends the reports without
  *         waiting for a running callback: call ast_kafka_reports_end() before freeing userdata's memory and before
  *         unloading the code of callback.
- * \retval NULL an argument is NULL, no thread can be created, or Asterisk ends
+ * \retval NULL producer or callback is NULL, no thread or memory is left, or Asterisk ends
+ *
+ * \note Blocks for the engine's answer: milliseconds, two seconds at most. Not for a thread of a call.
  */
 struct ast_kafka_reports *ast_kafka_reports_create(struct ast_kafka_producer *producer, ast_kafka_report_cb callback,
 	void *userdata);
@@ -248,8 +267,9 @@ int ast_kafka_produce_reported(struct ast_kafka_reports *reports, const char *to
  * \return Number of records without a report. Their delivery continues.
  * \retval -1 reports is NULL
  *
- * \note Blocks for wait_ms at most, and until a running callback has returned. From inside the callback the call
- * does not wait, and no other callback follows. An end by another thread ends the wait.
+ * \note Blocks for wait_ms at most, then until a running callback has returned and the engine has answered:
+ * milliseconds, two seconds at most. From inside a callback of these reports, the call waits for no callback, and no
+ * other callback follows. An end by another thread ends the wait.
  */
 int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms);
 
@@ -279,7 +299,8 @@ struct ast_kafka_record {
 typedef void (*ast_kafka_record_cb)(struct ast_kafka_consumer *consumer, const struct ast_kafka_record *record,
 	void *userdata);
 
-/*! \brief Like ast_kafka_consumer_subscribe(), for a callback with headers and timestamp. */
+/*! \brief Like ast_kafka_consumer_subscribe(), also in its return values and waits, for a callback with headers and
+ * timestamp. */
 int ast_kafka_consumer_subscribe_records(struct ast_kafka_consumer *consumer, const char *topics,
 	ast_kafka_record_cb callback, void *userdata);
 
@@ -294,21 +315,27 @@ struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name);
  * From inside the callback, the callback's own message counts as delivered.
  *
  * \retval 0 committed, or there was nothing to commit
- * \retval -1 consumer is NULL or not subscribed, or the broker refused; the log has the reason
+ * \retval -1 consumer is NULL or not subscribed, the broker refused, or there is no engine now; the log has the reason
  *
- * \note Blocks until the broker has answered, request_timeout_ms at most.
+ * \note Blocks until the broker has answered, for request_timeout_ms at most, or two seconds more with a hanging engine.
  */
 int ast_kafka_consumer_commit(struct ast_kafka_consumer *consumer);
 
 /*!
  * \brief Pause or resume messages. The consumer stays in its group and keeps its partitions.
  *
+ * A pause ends with the subscription, and with a reload that changes the connection. Without an engine, the next engine
+ * begins with the pause.
+ *
  * \param consumer The consumer.
  * \param topics Comma-separated; NULL or "" = all topics of the subscription.
  * \param paused 1 to pause, 0 to resume.
  *
- * \retval 0 done
- * \retval -1 consumer is NULL or not subscribed
+ * \retval 0 done: no message of a paused topic follows, except one on its way to the callback
+ * \retval -1 consumer is NULL or not subscribed, its connection is no longer in kafka.conf, topics has a line break, or
+ *         no memory is left
+ *
+ * \note Blocks for the engine's answer: milliseconds, two seconds at most.
  */
 int ast_kafka_consumer_pause(struct ast_kafka_consumer *consumer, const char *topics, int paused);
 
