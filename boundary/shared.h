@@ -11,7 +11,8 @@
  *
  * Integers are in the machine's byte order, which is the same on both sides. A field of 8 bytes is read and
  * written atomically unless its comment says otherwise; relaxed order is enough where none is named.
- * SHARED_AT states the offset of each field; a test compares the Go side with these lines.
+ * Fields have fixed sizes and natural alignment, so every compiler gives them the same offsets; a test compares each
+ * offset with the Go side (internal/ingest).
  *
  * This program is free software, distributed under the terms of the GNU General Public License Version 2. See the
  * LICENSE file at the top of the source tree.
@@ -22,7 +23,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SHARED_AT(type, field, offset) _Static_assert(offsetof(struct type, field) == (offset), #type "." #field)
 #define SHARED_SIZE(type, size)        _Static_assert(sizeof(struct type) == (size), #type)
 
 /* A cache line. Fields of different writers never share a line. */
@@ -52,13 +52,6 @@ struct resk_head {
 };
 
 SHARED_SIZE(resk_head, 64);
-SHARED_AT(resk_head, magic, 0);
-SHARED_AT(resk_head, layout, 8);
-SHARED_AT(resk_head, ring, 12);
-SHARED_AT(resk_head, gates, 16);
-SHARED_AT(resk_head, progress, 20);
-SHARED_AT(resk_head, size, 24);
-SHARED_AT(resk_head, usual_bytes, 32);
 
 /* Which file a slab lies in. */
 enum resk_pool {
@@ -87,12 +80,6 @@ struct resk_ring_entry {
 };
 
 SHARED_SIZE(resk_ring_entry, RESK_LINE);
-SHARED_AT(resk_ring_entry, id, 0);
-SHARED_AT(resk_ring_entry, pool, 8);
-SHARED_AT(resk_ring_entry, slab, 16);
-SHARED_AT(resk_ring_entry, start, 24);
-SHARED_AT(resk_ring_entry, length, 32);
-SHARED_AT(resk_ring_entry, first, 40);
 
 /* The module's pump puts entries, the engine takes entries. put, taken and asleep are accessed in sequential
  * order. Entry n is entries[n % RESK_RING]; the ring is full if put - taken is RESK_RING. Between two
@@ -108,10 +95,6 @@ struct resk_ring {
 };
 
 SHARED_SIZE(resk_ring, 3 * RESK_LINE + RESK_RING * RESK_LINE);
-SHARED_AT(resk_ring, put, 0);
-SHARED_AT(resk_ring, taken, 64);
-SHARED_AT(resk_ring, asleep, 128);
-SHARED_AT(resk_ring, entries, 192);
 
 /* The limits and counters of a connection's stage. The number of frames in use is the number of put frames,
  * in the module's own memory, minus done_frames. */
@@ -155,24 +138,6 @@ struct resk_gate {
 };
 
 SHARED_SIZE(resk_gate, 3 * RESK_LINE);
-SHARED_AT(resk_gate, open, 0);
-SHARED_AT(resk_gate, max_frames, 8);
-SHARED_AT(resk_gate, max_charge, 16);
-SHARED_AT(resk_gate, max_length, 24);
-SHARED_AT(resk_gate, linger_ns, 32);
-SHARED_AT(resk_gate, max_weight, 40);
-SHARED_AT(resk_gate, shared, 48);
-SHARED_AT(resk_gate, memory, 56);
-SHARED_AT(resk_gate, done_frames, 64);
-SHARED_AT(resk_gate, done_charge, 72);
-SHARED_AT(resk_gate, producer_id, 80);
-SHARED_AT(resk_gate, producer_epoch, 88);
-SHARED_AT(resk_gate, cluster, 96);
-SHARED_AT(resk_gate, dropped, 104);
-SHARED_AT(resk_gate, follows, 112);
-SHARED_AT(resk_gate, admitted, 128);
-SHARED_AT(resk_gate, handed, 136);
-SHARED_AT(resk_gate, unshared, 144);
 
 /* Shared by a subscription's thread and the engine during the delivery of a batch. */
 struct resk_progress {
@@ -182,8 +147,6 @@ struct resk_progress {
 };
 
 SHARED_SIZE(resk_progress, RESK_LINE);
-SHARED_AT(resk_progress, delivered, 0);
-SHARED_AT(resk_progress, hurry, 8);
 
 /* The control memory. */
 struct resk_control {
@@ -194,10 +157,6 @@ struct resk_control {
 };
 
 SHARED_SIZE(resk_control, 917760);
-SHARED_AT(resk_control, head, 0);
-SHARED_AT(resk_control, ring, 64);
-SHARED_AT(resk_control, gates, 65792);
-SHARED_AT(resk_control, progress, 852224);
 
 /* A frame in a slab, 8-byte aligned. The content follows the header; the next frame starts size bytes after
  * this frame. A frame has no pointer, so another process can read it. */
@@ -210,10 +169,6 @@ struct stage_frame {
 };
 
 SHARED_SIZE(stage_frame, 16);
-SHARED_AT(stage_frame, size, 0);
-SHARED_AT(stage_frame, length, 4);
-SHARED_AT(stage_frame, state, 8);
-SHARED_AT(stage_frame, charge, 12);
 
 #define STAGE_FRAME_READY    0x52454459u
 #define STAGE_FRAME_DONE     0x444f4e45u
@@ -248,13 +203,5 @@ struct stage_slab {
 #define STAGE_LABEL_MAX   (sizeof(((struct stage_slab *) NULL)->label) - 1)
 
 SHARED_SIZE(stage_slab, 1216);
-SHARED_AT(stage_slab, magic, 0);
-SHARED_AT(stage_slab, layout, 8);
-SHARED_AT(stage_slab, frames, 12);
-SHARED_AT(stage_slab, size, 16);
-SHARED_AT(stage_slab, stage, 24);
-SHARED_AT(stage_slab, first, 32);
-SHARED_AT(stage_slab, label, 40);
-SHARED_AT(stage_slab, whole, 192);
 
 #endif /* RES_KAFKA_BOUNDARY_SHARED_H */
