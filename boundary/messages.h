@@ -10,11 +10,19 @@
 #define RES_KAFKA_MESSAGES_H
 
 /* Of the messages and of the shared memory; both sides refuse a peer of another number. */
-#define RESK_ABI_VERSION 15
+#define RESK_ABI_VERSION 16
 
 /* The longest frame, bytes, and the longest answer to a message marked "bulk", without the length itself. */
 #define BOUNDARY_FRAME_MAX    67108864u
 #define BOUNDARY_MESSAGES_MAX 1140850688u
+
+/* The longest name of a topic, bytes, and the bytes allowed there: bit n % 64 of word n / 64. */
+#define RESK_TOPIC_LENGTH_MAX 249
+#define RESK_TOPIC_BYTES { 0x3ff600000000000, 0x7fffffe87fffffe, 0x0, 0x0 }
+
+/* The weight of a record beside key, value and headers, and of a header beside name and value, bytes. */
+#define RESK_RECORD_OVERHEAD 36
+#define RESK_HEADER_OVERHEAD 10
 
 /* Result is the outcome of a request. */
 enum resk_result {
@@ -33,7 +41,7 @@ enum resk_refusal {
 	RESK_REFUSED_FULL_FRAMES = 3, /* queue_buffering_max_messages are queued */
 	RESK_REFUSED_FULL_CHARGE = 4, /* queue_buffering_max_kbytes are queued */
 	RESK_REFUSED_NO_MEMORY = 5, /* no memory is left */
-	RESK_REFUSED_TOPIC = 6, /* the topic is NULL, empty, too long, or has a byte outside topic_bytes */
+	RESK_REFUSED_TOPIC = 6, /* the topic is NULL, empty, too long, or has a byte that Kafka does not allow */
 	RESK_REFUSED_ARGUMENT = 7, /* NULL where a value is needed */
 };
 
@@ -60,7 +68,6 @@ enum resk_log_level {
 enum boundary_kind {
 	/* hello: abi number, build text, entity_id text, system_name text, version text, hostname text,
 	 * spool_dir text, log_dir text, stage_folder text; answer: result int32, abi number, build text,
-	 * topic_bytes text, topic_length_max uint32, record_overhead uint32, header_overhead uint32,
 	 * stage_folder text, stage_bytes number, commands list of Command */
 	BOUNDARY_HELLO = 1,
 	/* configure: entries list of Entry; answer: result int32, otherwise text, connections list of
@@ -74,7 +81,7 @@ enum boundary_kind {
 	/* subscribe: name text, topics text, id number, member text, pauses text, positions list of Position;
 	 * answer: result int32 */
 	BOUNDARY_SUBSCRIBE = 6,
-	/* next (bulk): id number, most number; answer: needed number, messages list of Received */
+	/* next (bulk): id number, most number; answer: again truth, messages list of Received */
 	BOUNDARY_NEXT = 7,
 	/* unsubscribe: id number; answer: nothing */
 	BOUNDARY_UNSUBSCRIBE = 8,
@@ -105,6 +112,8 @@ enum boundary_kind {
 	BOUNDARY_FAULT = 20,
 	/* ping: nothing; answer: nothing */
 	BOUNDARY_PING = 21,
+	/* end_member: name text, member text, positions list of Position; answer: nothing */
+	BOUNDARY_END_MEMBER = 22,
 	/* log (from the engine, one-way): level int32, file text, line int32, function text, text text */
 	BOUNDARY_LOG = 64,
 	/* member (from the engine, one-way): id number, member text */

@@ -30,13 +30,7 @@
 
 #define CDR_NAME "Kafka"
 
-/* How long to wait for a batch of call records: until none was posted for POST_QUIET_MS. */
-#define POST_STEP_MS  5
-#define POST_QUIET_MS 40
-#define POST_LIMIT_MS 300
-
 static struct ast_kafka_source *source;
-static int posted; /* call records, ever: atomic */
 
 #define TEXT(member) (struct ast_kafka_field) { #member, AST_KAFKA_TEXT, { .text = cdr->member } }
 #define NAMED(label, value) (struct ast_kafka_field) { label, AST_KAFKA_TEXT, { .text = value } }
@@ -77,33 +71,16 @@ static int cdr_log(struct ast_cdr *cdr)
 		};
 	}
 	res = ast_kafka_source_publish(source, fields, count);
-	__atomic_add_fetch(&posted, 1, __ATOMIC_RELAXED);
 	ast_free(fields);
 	return res;
 }
 
-/* post_batch makes Asterisk post its pending call records (cdr.conf: batch = yes); the records of a missing
- * backend are lost. Asterisk may use a separate thread for this (safeshutdown = no). A quiet time marks the
- * thread's end. */
-static void post_batch(void)
-{
-	int before = -1;
-	int quiet = 0;
-	int waited;
-
-	ast_cdr_engine_term();
-	for (waited = 0; quiet < POST_QUIET_MS && waited < POST_LIMIT_MS; waited += POST_STEP_MS) {
-		int now = __atomic_load_n(&posted, __ATOMIC_RELAXED);
-
-		quiet = now == before ? quiet + POST_STEP_MS : 0;
-		before = now;
-		usleep(POST_STEP_MS * 1000);
-	}
-}
-
 static int unload_module(void)
 {
-	post_batch();
+	/* Asterisk posts its pending call records (cdr.conf: batch = yes), possibly from a separate thread: the records
+	 * of a missing backend are lost. */
+	ast_cdr_engine_term();
+	ast_kafka_source_settle(source);
 	if (ast_cdr_unregister(CDR_NAME)) {
 		return -1;
 	}

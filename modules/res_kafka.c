@@ -25,6 +25,7 @@
  *   res_kafka/tickets.c   numbers of outstanding reports
  *   res_kafka/consumer.c  consumer handles
  *   res_kafka/subscription.c  the threads of subscriptions
+ *   res_kafka/bequest.c   what a subscription leaves to the next engine
  *   res_kafka/worker.c    threads with calls into other modules
  *   res_kafka/topics.c    topics
  *   ../boundary           the socket to the engine, the engine's process, and the shared memory
@@ -52,16 +53,10 @@
  * Both together are a stop's extra time. */
 #define STOP_GRACE_MS 300
 
-/* With batch = yes and safeshutdown = no in cdr.conf, Asterisk posts its call records from a separate thread
- * during the exit handlers. Its posting counts as over after SETTLE_QUIET_MS without a record, and at the
- * latest after SETTLE_LIMIT_MS. */
-#define SETTLE_QUIET_MS 40
-#define SETTLE_LIMIT_MS 300
-
 /* A stop with "now" ends Asterisk without unloading its modules. */
 static void at_exit(void)
 {
-	stages_settle(SETTLE_QUIET_MS, SETTLE_LIMIT_MS);
+	stages_settle(); /* call records posted during the exit handlers */
 	stages_close();
 	engine_stop(STOP_GRACE_MS);
 	reports_stop();

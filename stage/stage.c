@@ -321,7 +321,7 @@ void stage_shut(struct stage *stage)
 	__atomic_fetch_or(&stage->word, STAGE_WORD_SHUT, __ATOMIC_SEQ_CST);
 }
 
-void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t length)
+void stage_note(struct stage *stage, unsigned int slot, uint64_t count, const char *text, size_t length)
 {
 	struct note *note;
 	bool first;
@@ -331,7 +331,7 @@ void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t
 	}
 	note = &stage->notes[slot];
 	pthread_mutex_lock(&stage->lock);
-	if (note->count++ == 0) {
+	if (!note->count) {
 		if (length > sizeof(note->text) - 1) {
 			length = sizeof(note->text) - 1;
 		}
@@ -340,6 +340,7 @@ void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t
 		}
 		note->text[length] = '\0';
 	}
+	note->count += count;
 	stage->noted++;
 	first = !(__atomic_fetch_or(&stage->flags, STAGE_NOTED, __ATOMIC_SEQ_CST) & STAGE_NOTED);
 	pthread_mutex_unlock(&stage->lock);

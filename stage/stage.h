@@ -158,11 +158,11 @@ enum stage_result stage_put(struct stage *stage, const struct iovec *parts, int 
 #define STAGE_NOTE_SLOTS 8
 #define STAGE_NOTE_TEXT  128
 
-/* stage_note counts an event worth a line in the log, without a line from this thread. About 50 ms later the
+/* stage_note counts `count` events worth a line in the log, without a line from this thread. About 50 ms later the
  * pump reports the count since the last report and the first text to note. Text beyond STAGE_NOTE_TEXT is
  * cut; text may be NULL if length is 0. A slot of STAGE_NOTE_SLOTS or more is ignored. Any thread, including
  * the pump's. Works on a closed stage too. */
-void stage_note(struct stage *stage, unsigned int slot, const char *text, size_t length);
+void stage_note(struct stage *stage, unsigned int slot, uint64_t count, const char *text, size_t length);
 
 /* stage_flush waits until every frame and note from before the call has been handed over, without linger; for
  * at most patience (ns). After gate.open = 0 or stage_shut in the same thread, it waits for the very last

@@ -70,16 +70,24 @@ int ast_kafka_source_reload(struct ast_kafka_source *source);
 /*!
  * \brief Publish one event.
  *
- * \param source From ast_kafka_source_open().
- * \param fields The event's fields; copied.
+ * \param source From ast_kafka_source_open(); not NULL.
+ * \param fields The event's fields, each with a name; copied.
  * \param count Number of fields.
  *
  * \retval 0 accepted
- * \retval -1 refused: the connection's queue is full, or the event is too large; the log has a line
+ * \retval -1 refused, with a line in the log: the connection's queue is full, the event is larger than
+ *         message_max_bytes, or Asterisk ends; or no memory is left, or this is a forked child
  *
- * \note Blocks on nothing, like ast_kafka_produce_hdrs().
+ * \note Any thread, also of a call: waits for no other process, like ast_kafka_produce_hdrs().
  */
 int ast_kafka_source_publish(struct ast_kafka_source *source, const struct ast_kafka_field *fields, size_t count);
+
+/*!
+ * \brief Wait for the end of publishing by threads of Asterisk, before the unload of the tap.
+ *
+ * \note Blocks until no record was produced for 40 milliseconds, 300 milliseconds at most.
+ */
+void ast_kafka_source_settle(struct ast_kafka_source *source);
 
 #if defined(__cplusplus) || defined(c_plusplus)
 }

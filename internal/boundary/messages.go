@@ -24,6 +24,7 @@ const (
 	StopKind             Kind = 19 // delivers waiting records, closes all clients, and answers; blocks for grace_ms and the closing
 	FaultKind            Kind = 20 // makes the engine fail, for tests
 	PingKind             Kind = 21 // is answered after the engine has taken the ring's contents
+	EndMemberKind        Kind = 22 // ends the membership of a dead engine, for a subscription that ended without an engine: commits, leaves the group
 	LogKind              Kind = 64 // writes one line to Asterisk's log
 	MemberKind           Kind = 65 // reports the member id of a subscription in its group
 )
@@ -51,7 +52,7 @@ const (
 	RefusalFullFrames Refusal = 3 // queue_buffering_max_messages are queued
 	RefusalFullCharge Refusal = 4 // queue_buffering_max_kbytes are queued
 	RefusalNoMemory   Refusal = 5 // no memory is left
-	RefusalTopic      Refusal = 6 // the topic is NULL, empty, too long, or has a byte outside topic_bytes
+	RefusalTopic      Refusal = 6 // the topic is NULL, empty, too long, or has a byte that Kafka does not allow
 	RefusalArgument   Refusal = 7 // NULL where a value is needed
 )
 
@@ -319,16 +320,12 @@ func (m *HelloRequest) Get(r *Reader) {
 
 // HelloAnswer is the answer to hello.
 type HelloAnswer struct {
-	Result         Result
-	ABI            uint64 // RESK_ABI_VERSION of the engine
-	Build          string // the source of the engine's build
-	TopicBytes     []byte // 256 bytes, 1 = allowed in a topic's name
-	TopicLengthMax uint32 // bytes
-	RecordOverhead uint32 // a record's weight beside its content, bytes
-	HeaderOverhead uint32 // a header's weight beside its content, bytes
-	StageFolder    string // for slabs in files; empty = there is none
-	StageBytes     uint64 // most bytes of slabs in files, 0 = no limit
-	Commands       []Command
+	Result      Result
+	ABI         uint64 // RESK_ABI_VERSION of the engine
+	Build       string // the source of the engine's build
+	StageFolder string // for slabs in files; empty = there is none
+	StageBytes  uint64 // most bytes of slabs in files, 0 = no limit
+	Commands    []Command
 }
 
 // Put implements Body.
@@ -336,10 +333,6 @@ func (m *HelloAnswer) Put(w *Writer) {
 	w.Number(uint64(m.Result))
 	w.Number(m.ABI)
 	w.Text(m.Build)
-	w.Bytes(m.TopicBytes)
-	w.Number(uint64(m.TopicLengthMax))
-	w.Number(uint64(m.RecordOverhead))
-	w.Number(uint64(m.HeaderOverhead))
 	w.Text(m.StageFolder)
 	w.Number(m.StageBytes)
 	w.Count(len(m.Commands))
@@ -353,10 +346,6 @@ func (m *HelloAnswer) Get(r *Reader) {
 	m.Result = Result(r.Int32())
 	m.ABI = r.Number()
 	m.Build = r.Text()
-	m.TopicBytes = r.Bytes()
-	m.TopicLengthMax = r.Uint32()
-	m.RecordOverhead = r.Uint32()
-	m.HeaderOverhead = r.Uint32()
 	m.StageFolder = r.Text()
 	m.StageBytes = r.Number()
 	{
@@ -573,7 +562,7 @@ func (m *SubscribeAnswer) Get(r *Reader) {
 // NextRequest is the request next, which returns the next messages of a subscription; blocks until there is one; a second request replaces the first.
 type NextRequest struct {
 	ID   uint64 // the delivery's number
-	Most uint64 // the answer's limit, bytes
+	Most uint64 // the answer's limit, bytes: messages_max of the connection
 }
 
 // Put implements Body.
@@ -590,13 +579,13 @@ func (m *NextRequest) Get(r *Reader) {
 
 // NextAnswer is the answer to next.
 type NextAnswer struct {
-	Needed   uint64     // not 0 = bytes needed by the only message; key, value and headers are missing then
-	Messages []Received // in order; no messages = the subscription has ended
+	Again    bool       // the next message is longer than most, and messages_max has changed since
+	Messages []Received // in order; no messages, and not again = the subscription has ended
 }
 
 // Put implements Body.
 func (m *NextAnswer) Put(w *Writer) {
-	w.Number(m.Needed)
+	w.Bool(m.Again)
 	w.Count(len(m.Messages))
 	for i := range m.Messages {
 		m.Messages[i].Put(w)
@@ -605,7 +594,7 @@ func (m *NextAnswer) Put(w *Writer) {
 
 // Get implements Body.
 func (m *NextAnswer) Get(r *Reader) {
-	m.Needed = r.Number()
+	m.Again = r.Bool()
 	{
 		n := r.Count(40)
 		m.Messages = make([]Received, 0, capacity(n))
@@ -985,6 +974,38 @@ func (m *FaultAnswer) Get(r *Reader) {
 	m.Result = Result(r.Int32())
 }
 
+// EndMemberRequest is the request end_member, which ends the membership of a dead engine, for a subscription that ended without an engine: commits, leaves the group.
+type EndMemberRequest struct {
+	Name      string // of the connection
+	Member    string // empty = none
+	Positions []Position
+}
+
+// Put implements Body.
+func (m *EndMemberRequest) Put(w *Writer) {
+	w.Text(m.Name)
+	w.Text(m.Member)
+	w.Count(len(m.Positions))
+	for i := range m.Positions {
+		m.Positions[i].Put(w)
+	}
+}
+
+// Get implements Body.
+func (m *EndMemberRequest) Get(r *Reader) {
+	m.Name = r.Text()
+	m.Member = r.Text()
+	{
+		n := r.Count(20)
+		m.Positions = make([]Position, 0, capacity(n))
+		for ; n > 0 && r.more(); n-- {
+			var e Position
+			e.Get(r)
+			m.Positions = append(m.Positions, e)
+		}
+	}
+}
+
 // LogRequest is the request log, which writes one line to Asterisk's log.
 type LogRequest struct {
 	Level    Level
@@ -1071,6 +1092,8 @@ func NewRequest(kind Kind) Body {
 		return new(StopRequest)
 	case FaultKind:
 		return new(FaultRequest)
+	case EndMemberKind:
+		return new(EndMemberRequest)
 	case LogKind:
 		return new(LogRequest)
 	case MemberKind:

@@ -4,7 +4,7 @@ import "slices"
 
 // ABIVersion numbers the table of messages and the layout of the shared memory. A change of either raises it: the
 // module refuses an engine of another number, and the engine such a module.
-const ABIVersion = 15
+const ABIVersion = 16
 
 // Type is the Go type of a field. On the wire there are numbers, texts and lists only.
 type Type int
@@ -89,7 +89,7 @@ var refusalEnum = &Enum{"Refusal", "resk_refusal", "RESK_REFUSED_",
 		{"FULL_FRAMES", 3, "queue_buffering_max_messages are queued"},
 		{"FULL_CHARGE", 4, "queue_buffering_max_kbytes are queued"},
 		{"NO_MEMORY", 5, "no memory is left"},
-		{"TOPIC", 6, "the topic is NULL, empty, too long, or has a byte outside topic_bytes"},
+		{"TOPIC", 6, "the topic is NULL, empty, too long, or has a byte that Kafka does not allow"},
 		{"ARGUMENT", 7, "NULL where a value is needed"},
 	}}
 
@@ -181,10 +181,6 @@ var Messages = []Message{
 			result,
 			{Name: "abi", Type: Uint64, Meaning: "RESK_ABI_VERSION of the engine"},
 			{Name: "build", Type: Text, Meaning: "the source of the engine's build"},
-			{Name: "topic_bytes", Type: Bytes, Meaning: "256 bytes, 1 = allowed in a topic's name"},
-			{Name: "topic_length_max", Type: Uint32, Meaning: "bytes"},
-			{Name: "record_overhead", Type: Uint32, Meaning: "a record's weight beside its content, bytes"},
-			{Name: "header_overhead", Type: Uint32, Meaning: "a header's weight beside its content, bytes"},
 			{Name: "stage_folder", Type: Text, Meaning: "for slabs in files; empty = there is none"},
 			{Name: "stage_bytes", Type: Uint64, Meaning: "most bytes of slabs in files, 0 = no limit"},
 			{Name: "commands", Type: List, Of: commandRecord},
@@ -222,10 +218,10 @@ var Messages = []Message{
 		Answer: []Field{result}},
 	{Kind: 7, Name: "next", From: ModuleSide, Bulk: true,
 		Meaning: "returns the next messages of a subscription; blocks until there is one; a second request replaces the first",
-		Request: []Field{id("delivery"), {Name: "most", Type: Uint64, Meaning: "the answer's limit, bytes"}},
+		Request: []Field{id("delivery"), {Name: "most", Type: Uint64, Meaning: "the answer's limit, bytes: messages_max of the connection"}},
 		Answer: []Field{
-			{Name: "needed", Type: Uint64, Meaning: "not 0 = bytes needed by the only message; key, value and headers are missing then"},
-			{Name: "messages", Type: List, Of: messageRecord, Meaning: "in order; no messages = the subscription has ended"},
+			{Name: "again", Type: Bool, Meaning: "the next message is longer than most, and messages_max has changed since"},
+			{Name: "messages", Type: List, Of: messageRecord, Meaning: "in order; no messages, and not again = the subscription has ended"},
 		}},
 	{Kind: 8, Name: "unsubscribe", From: ModuleSide,
 		Meaning: "ends a subscription: commits, leaves the group; blocks for a second at most",
@@ -291,6 +287,13 @@ var Messages = []Message{
 		Request: []Field{{Name: "how", Type: Text, Meaning: "panic, crash, exit, hang, memory"}},
 		Answer:  []Field{result}},
 	{Kind: 21, Name: "ping", From: ModuleSide, Meaning: "is answered after the engine has taken the ring's contents"},
+	{Kind: 22, Name: "end_member", From: ModuleSide,
+		Meaning: "ends the membership of a dead engine, for a subscription that ended without an engine: commits, leaves the group",
+		Request: []Field{
+			{Name: "name", Type: Text, Meaning: "of the connection"},
+			{Name: "member", Type: Text, Meaning: "empty = none"},
+			{Name: "positions", Type: List, Of: positionRecord},
+		}},
 	{Kind: 64, Name: "log", From: EngineSide, OneWay: true, Meaning: "writes one line to Asterisk's log",
 		Request: []Field{
 			{Name: "level", Type: Int32, Enum: levelEnum},

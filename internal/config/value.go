@@ -221,6 +221,14 @@ func truth(text string) (value, ok bool) {
 // TopicLengthMax is the longest name of a topic in bytes, by Kafka's rule (org.apache.kafka.common.internals.Topic).
 const TopicLengthMax = 249
 
+// Weights against message_max_bytes: of a record beside key, value and headers, and of a header beside name
+// and value. The first is librdkafka's constant (measured: with message_max_bytes = 1000000 the largest value
+// without a key has 999964 bytes). The second is the largest size of a header's two lengths on the wire.
+const (
+	RecordOverhead = 36
+	HeaderOverhead = 10
+)
+
 // TopicByte reports whether Kafka allows the byte in the name of a topic.
 func TopicByte(b byte) bool {
 	return 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '.' || b == '_' || b == '-'

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"reskafka/internal/boundary"
+	"reskafka/internal/config"
 )
 
 // boundaryOutputs renders the table of messages of internal/boundary for both sides.
@@ -39,6 +40,7 @@ func messagesH() []byte {
 	fmt.Fprintf(&b, "#define RESK_ABI_VERSION %d\n\n", boundary.ABIVersion)
 	fmt.Fprintf(&b, "/* The longest frame, bytes, and the longest answer to a message marked \"bulk\", without the length itself. */\n")
 	fmt.Fprintf(&b, "#define BOUNDARY_FRAME_MAX    %du\n#define BOUNDARY_MESSAGES_MAX %du\n\n", boundary.FrameMax, boundary.MessagesMax)
+	rulesH(&b)
 	for _, e := range boundary.Enums() {
 		fmt.Fprintf(&b, "/* %s */\nenum %s {\n", e.Meaning, e.CName)
 		for _, v := range e.Values {
@@ -62,6 +64,25 @@ func messagesH() []byte {
 	}
 	b.WriteString("};\n\n#endif /* RES_KAFKA_MESSAGES_H */\n")
 	return b.Bytes()
+}
+
+// rulesH renders the rules for records that the module checks in the thread of a call.
+func rulesH(b *bytes.Buffer) {
+	bits := topicBits()
+	b.WriteString("/* The longest name of a topic, bytes, and the bytes allowed there: bit n % 64 of word n / 64. */\n")
+	fmt.Fprintf(b, "#define RESK_TOPIC_LENGTH_MAX %d\n#define RESK_TOPIC_BYTES { %#x, %#x, %#x, %#x }\n\n", config.TopicLengthMax, bits[0], bits[1], bits[2], bits[3])
+	b.WriteString("/* The weight of a record beside key, value and headers, and of a header beside name and value, bytes. */\n")
+	fmt.Fprintf(b, "#define RESK_RECORD_OVERHEAD %d\n#define RESK_HEADER_OVERHEAD %d\n\n", config.RecordOverhead, config.HeaderOverhead)
+}
+
+// topicBits has a bit for each byte allowed in a topic's name.
+func topicBits() (bits [4]uint64) {
+	for b := range 256 {
+		if config.TopicByte(byte(b)) {
+			bits[b/64] |= 1 << (b % 64)
+		}
+	}
+	return bits
 }
 
 func traits(m *boundary.Message) string {

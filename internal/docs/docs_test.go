@@ -218,3 +218,13 @@ func TestOutputsFillTheREADME(t *testing.T) {
 		t.Errorf("%s: %s", last.Path, last.Content)
 	}
 }
+
+// TestTopicBits_EachByte_AsConfigSays guards the module's own check of topic names.
+func TestTopicBits_EachByte_AsConfigSays(t *testing.T) {
+	bits := topicBits()
+	for b := range 256 {
+		if (bits[b/64]>>(b%64)&1 == 1) != config.TopicByte(byte(b)) {
+			t.Errorf("byte %d: %v", b, !config.TopicByte(byte(b)))
+		}
+	}
+}

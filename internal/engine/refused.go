@@ -29,7 +29,7 @@ const (
 
 // refusals has each reason in a word or two for counters, and in a sentence for the log.
 var refusals = map[Reason]struct{ name, text string }{
-	Closed:      {"closed", "the connection is no longer in kafka.conf, or Kafka is disabled or being unloaded"},
+	Closed:      {"closed", "the connection has no producer now, is no longer in kafka.conf, or Kafka is disabled or being unloaded"},
 	TooLong:     {"too large", "larger than message_max_bytes"},
 	FullFrames:  {"queue full", "queue_buffering_max_messages records are waiting already"},
 	FullCharge:  {"queue full", "queue_buffering_max_kbytes are waiting already"},

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -149,6 +150,26 @@ func (e *Engine) Next(id uint64) (*consume.Batch, bool) {
 	}
 }
 
+// BatchMax returns the present limit of a subscription's batch, bytes; 0 = its connection is missing.
+func (e *Engine) BatchMax(id uint64) int {
+	if s := e.subscription(id); s != nil {
+		if settings := s.connection.settings.Load(); settings != nil {
+			return consume.BatchMax(settings)
+		}
+	}
+	return 0
+}
+
+// LeaveOut logs a message that the module cannot get.
+func (e *Engine) LeaveOut(id uint64, topic string, partition int32, offset int64, bytes int) {
+	name := ""
+	if s := e.subscription(id); s != nil {
+		name = s.connection.name
+	}
+	host.Logf(e.log, host.Error, "connection '%s': a message is left out, topic '%s' partition %d offset %d: it needs %d bytes, more than %d; a larger message_max_bytes raises the limit",
+		name, topic, partition, offset, bytes, e.BatchMax(id))
+}
+
 // current returns the consumer, or a new consumer after a reload has ended the last one.
 func (s *subscription) current() (consumer *consume.Consumer, changed <-chan struct{}, ended bool) {
 	s.mtx.Lock()
@@ -239,6 +260,33 @@ func (e *Engine) FreeSubscription(id uint64) {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	delete(e.subscriptions, id)
+}
+
+// EndMember ends the membership of a killed engine in the background, for a subscription that ended without an
+// engine; see consume.EndMember. The attempts end with the session of the member.
+func (e *Engine) EndMember(name, member string, positions []consume.Position) {
+	c, err := e.connection(name)
+	if err != nil {
+		return
+	}
+	settings := c.settings.Load()
+	e.configuring.Lock() // Stop, which waits for the background, has not begun
+	defer e.configuring.Unlock()
+	if settings == nil || e.isStopped() {
+		return
+	}
+	e.background.Go(func() {
+		defer host.Guard(e.log, "ending a membership")
+		ctx, cancel := context.WithTimeout(e.life, settings.SessionTimeout)
+		defer cancel()
+		committed, err := consume.EndMember(ctx, settings, member, positions, e.log)
+		switch {
+		case err != nil:
+			host.Logf(e.log, host.Warning, "connection '%s': the last offsets of a subscription that ended without an engine are not committed, messages may come again: %v", name, err)
+		case committed > 0:
+			host.Logf(e.log, host.Notice, "connection '%s': offsets of %d partition(s) are committed for a subscription that ended without an engine", name, committed)
+		}
+	})
 }
 
 // Commit commits the delivered messages of a subscription; with current, the running callback's message

@@ -137,6 +137,9 @@ type Progress struct {
 // Delivered returns how many callbacks have returned.
 func (p *Progress) Delivered() uint64 { return p.delivered.Load() }
 
+// Skip counts a message as delivered without a callback. Only while the subscription's thread waits for a batch.
+func (p *Progress) Skip() { p.delivered.Add(1) }
+
 // Hurry asks the subscription's thread to begin no further callback of its batch, while set.
 func (p *Progress) Hurry(set bool) {
 	var hurry uint64

@@ -96,12 +96,9 @@ func subscribe(s *Server, q *boundary.SubscribeRequest) boundary.Body {
 	if shared == nil {
 		return &boundary.SubscribeAnswer{Result: s.noNumber("delivery", q.ID)}
 	}
-	d := &delivery{shared: shared, predecessor: q.Member, joined: func(member string) {
+	d := &delivery{shared: shared, predecessor: q.Member, positions: positions(q.Positions), joined: func(member string) {
 		s.conn.Post(boundary.MemberKind, &boundary.MemberRequest{ID: q.ID, Member: member})
 	}}
-	for _, p := range q.Positions {
-		d.positions = append(d.positions, consume.Position{Topic: p.Topic, Partition: p.Partition, Next: p.Next})
-	}
 	err := s.engine.Subscribe(q.Name, q.Topics, q.ID, d)
 	if err == nil {
 		s.mtx.Lock()
@@ -110,6 +107,19 @@ func subscribe(s *Server, q *boundary.SubscribeRequest) boundary.Body {
 		s.pauseAll(q.ID, q.Pauses)
 	}
 	return &boundary.SubscribeAnswer{Result: result(err)}
+}
+
+func positions(list []boundary.Position) []consume.Position {
+	var positions []consume.Position
+	for _, p := range list {
+		positions = append(positions, consume.Position{Topic: p.Topic, Partition: p.Partition, Next: p.Next})
+	}
+	return positions
+}
+
+func endMember(s *Server, q *boundary.EndMemberRequest) boundary.Body {
+	s.engine.EndMember(q.Name, q.Member, positions(q.Positions))
+	return nil
 }
 
 // pauseAll repeats the module's pauses at the previous engine.
@@ -138,17 +148,40 @@ func deliveryOf(s *Server, q *boundary.NextRequest) *waiter {
 }
 
 func next(s *Server, q *boundary.NextRequest) boundary.Body {
-	batch, ok := s.engine.Next(q.ID)
-	if !ok {
-		return &boundary.NextAnswer{}
-	}
-	m := messages{batch}
-	if needed := m.size(); uint64(needed) > q.Most && batch.Len() == 1 {
+	for {
+		batch, ok := s.engine.Next(q.ID)
+		if !ok {
+			return &boundary.NextAnswer{}
+		}
+		m := messages{batch}
+		if batch.Len() > 1 || uint64(m.size()) <= q.Most {
+			return m
+		}
+		if outdated(q.Most, s.engine.BatchMax(q.ID)) {
+			return &boundary.NextAnswer{Again: true}
+		}
 		for r := range batch.All() {
-			return &boundary.NextAnswer{Needed: uint64(needed), Messages: []boundary.Received{{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}}}
+			s.engine.LeaveOut(q.ID, r.Topic, r.Partition, r.Offset, m.size())
+		}
+		if d := s.delivery(q.ID); d != nil {
+			d.skip()
 		}
 	}
-	return m
+}
+
+// outdated reports whether the module's limit of an answer is no longer the engine's: a reload changes the limit
+// first in the engine and then in the module. 0 = the connection is missing for now.
+func outdated(most uint64, limit int) bool {
+	return limit == 0 || uint64(min(limit, boundary.MessagesMax)) > most
+}
+
+// skip counts the only message of a batch as delivered.
+func (d *delivery) skip() {
+	d.mtx.Lock()
+	defer d.mtx.Unlock()
+	if d.shared != nil {
+		d.shared.Skip()
+	}
 }
 
 // messages is boundary.NextAnswer, encoded straight from the client's records.

@@ -3,6 +3,7 @@ package serve
 import (
 	"testing"
 
+	"reskafka/internal/boundary"
 	"reskafka/internal/ingest"
 	"reskafka/internal/serve/servetest"
 )
@@ -21,15 +22,34 @@ func TestDelivery_Forgotten_LeavesTheMemory(t *testing.T) {
 	for range 3 {
 		memory.Returned(4)
 	}
+	d.skip() // a message that the module cannot get
 	d.Hurry(true)
 	hurry := memory.Hurry(4)
-	if d.Delivered() != 3 || hurry.Load() != 1 {
+	if d.Delivered() != 4 || hurry.Load() != 1 {
 		t.Errorf("%d delivered, hurry %d", d.Delivered(), hurry.Load())
 	}
 	d.forget()
 	memory.Returned(4)
 	d.Hurry(false)
-	if d.Delivered() != 3 || hurry.Load() != 1 {
+	d.skip()
+	if d.Delivered() != 4 || hurry.Load() != 1 {
 		t.Errorf("forgotten: %d delivered, hurry %d", d.Delivered(), hurry.Load())
+	}
+}
+
+// TestOutdated_LimitChanged_AsksAgain guards messages of a connection whose limit a reload has raised: they must not be
+// left out by the limit of before.
+func TestOutdated_LimitChanged_AsksAgain(t *testing.T) {
+	for _, c := range []struct {
+		most  uint64
+		limit int
+		want  bool
+	}{
+		{100, 100, false}, {100, 99, false}, {100, 101, true}, {100, 0, true},
+		{boundary.MessagesMax, boundary.MessagesMax + 1, false}, // the module has the lower limit too
+	} {
+		if got := outdated(c.most, c.limit); got != c.want {
+			t.Errorf("most %d, limit %d: %v", c.most, c.limit, got)
+		}
 	}
 }

@@ -19,6 +19,7 @@ var rows = map[boundary.Kind]row{
 	boundary.NextKind:             waiting(deliveryOf, next, &boundary.NextAnswer{}),
 	boundary.UnsubscribeKind:      beside(of(unsubscribe, nil)),
 	boundary.SubscriptionFreeKind: of(subscriptionFree, nil),
+	boundary.EndMemberKind:        of(endMember, nil),
 	boundary.CommitKind:           beside(of(commit, &boundary.CommitAnswer{Result: boundary.ResultPanic})),
 	boundary.PauseKind:            of(pause, &boundary.PauseAnswer{Result: boundary.ResultPanic}),
 	boundary.ReportsOpenKind:      of(reportsOpen, &boundary.ReportsOpenAnswer{Result: boundary.ResultPanic}),

@@ -14,12 +14,10 @@ import (
 	"time"
 
 	"reskafka/internal/boundary"
-	"reskafka/internal/config"
 	"reskafka/internal/console"
 	"reskafka/internal/engine"
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
-	"reskafka/internal/kafka/produce"
 	"reskafka/internal/memlimit"
 )
 
@@ -224,8 +222,7 @@ func (s *Server) start(q *boundary.HelloRequest, answer *boundary.HelloAnswer) {
 	if err := s.ingest.Start(s.engine.StageFolder(), s.take); err != nil {
 		host.Logf(s.log, host.Error, "no records can be taken: %v", err)
 	}
-	answer.Result, answer.TopicBytes, answer.TopicLengthMax = boundary.ResultOK, topicBytes(), config.TopicLengthMax
-	answer.RecordOverhead, answer.HeaderOverhead = produce.RecordOverhead, produce.HeaderOverhead
+	answer.Result = boundary.ResultOK
 	answer.StageFolder, answer.StageBytes = s.engine.StageFolder(), uint64(s.engine.SharedMost())
 	answer.Commands = commands()
 }
@@ -236,17 +233,6 @@ func (s *Server) take(id uint64, r ingest.Range) {
 	s.hang.RLock()
 	defer s.hang.RUnlock()
 	s.engine.Take(id, r)
-}
-
-// topicBytes has a true byte for each byte allowed in a topic's name.
-func topicBytes() []byte {
-	allowed := make([]byte, 256)
-	for b := range allowed {
-		if config.TopicByte(byte(b)) {
-			allowed[b] = 1
-		}
-	}
-	return allowed
 }
 
 // commands lists the commands of the CLI.

@@ -33,53 +33,48 @@
 #define STATUS_COMMAND "kafka show status"
 
 static struct command {
-	char *words, *summary, *usage;
+	const char *words, *summary, *usage;
 	bool waits; /* for a broker or for the disk */
 } *commands;
 static uint32_t command_count;
+static void *texts; /* of the commands */
 static struct ast_cli_entry *entries;
 
 void commands_clear(void)
 {
-	uint32_t i;
-
-	for (i = 0; i < command_count; i++) {
-		ast_free(commands[i].words);
-		ast_free(commands[i].summary);
-		ast_free(commands[i].usage);
-	}
 	ast_free(commands);
+	ast_free(texts);
 	commands = NULL;
+	texts = NULL;
 	command_count = 0;
 }
 
 int commands_read(struct boundary_reader *reader)
 {
-	uint32_t count = boundary_get_count(reader, 3 * sizeof(uint32_t)), i;
-	bool first = !commands;
+	size_t length = reader->end - reader->at;
+	struct boundary_reader copy;
+	uint32_t count, i;
 
-	if (!count || count > COMMANDS_MAX || (first && !(commands = ast_calloc(count, sizeof(*commands))))) {
+	commands_clear();
+	if (!(texts = ast_malloc(length + 1))) {
+		return -1;
+	}
+	boundary_read(&copy, memcpy(texts, reader->at, length), length);
+	count = boundary_get_count(&copy, 3 * sizeof(uint32_t) + sizeof(uint64_t));
+	if (!count || count > COMMANDS_MAX || !(commands = ast_calloc(count, sizeof(*commands)))) {
 		return -1;
 	}
 	for (i = 0; i < count; i++) {
-		const char *words = boundary_get_string(reader);
-		const char *summary = boundary_get_string(reader);
-		const char *usage = boundary_get_string(reader);
-		bool waits = boundary_get_bool(reader);
-
-		if (!first) {
-			continue; /* an engine of the same build has the same commands */
-		}
-		if (strncmp(words, COMMAND_PREFIX, strlen(COMMAND_PREFIX))) {
-			return -1;
-		}
-		command_count = i + 1;
-		commands[i] = (struct command) { ast_strdup(words), ast_strdup(summary), ast_strdup(usage), waits };
-		if (!commands[i].words || !commands[i].summary || !commands[i].usage) {
+		commands[i].words = boundary_get_string(&copy);
+		commands[i].summary = boundary_get_string(&copy);
+		commands[i].usage = boundary_get_string(&copy);
+		commands[i].waits = boundary_get_bool(&copy);
+		if (strncmp(commands[i].words, COMMAND_PREFIX, strlen(COMMAND_PREFIX))) {
 			return -1;
 		}
 	}
-	return 0;
+	command_count = count;
+	return boundary_end(&copy);
 }
 
 static void put_words(struct boundary_writer *request, uint16_t kind, uint32_t index, const struct ast_cli_args *a, int count)
@@ -181,7 +176,7 @@ static char *handle(struct ast_cli_entry *e, int cmd, struct ast_cli_args *a)
 
 	switch (cmd) {
 	case CLI_INIT:
-		e->command = commands[index].words; /* Asterisk copies the words */
+		e->command = (char *) commands[index].words; /* Asterisk copies the words */
 		e->usage = commands[index].usage;
 		return NULL;
 	case CLI_GENERATE:

@@ -207,14 +207,7 @@ static struct ast_kafka_consumer *consumer_get(const char *name, int shared)
 /* Returns a reference to a consumer, if the connection has one. */
 static struct ast_kafka_consumer *consumer_for(const char *name, int shared)
 {
-	if (in_forked_child() || !stages_running("consumer", name)) {
-		return NULL;
-	}
-	if (ast_strlen_zero(name)) {
-		ast_log(LOG_ERROR, "No Kafka consumer without the name of a connection in kafka.conf\n");
-		return NULL;
-	}
-	return connection_can(name, true, true) ? consumer_get(name, shared) : NULL;
+	return stages_running("consumer", name) && connection_can(name, true, true) ? consumer_get(name, shared) : NULL;
 }
 
 struct ast_kafka_consumer *ast_kafka_create_consumer(const char *name)

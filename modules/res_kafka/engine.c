@@ -7,7 +7,7 @@
 
 /*! \file
  *
- * \brief Finds the engine's binary beside this module and connects the supervisor with Asterisk.
+ * \brief Finds the engine's binary in the modules directory and connects the supervisor with Asterisk.
  *
  * An engine serves after hello and after the replay of its predecessor's requests (replay.c). Earlier calls
  * are refused; a few calls wait for an engine.
@@ -15,7 +15,6 @@
 
 #include "asterisk.h"
 
-#include <dlfcn.h>
 #include <sys/file.h>
 
 #include "asterisk/app.h"
@@ -29,7 +28,7 @@
 #include "boundary/kernel_limits.h"
 #include "internal.h"
 
-/* The engine's place, relative to this module's directory. Asterisk's autoload tries every *.so in the
+/* The engine's place, relative to the modules directory. Asterisk's autoload tries every *.so in the
  * modules directory; the separate folder hides the binary. */
 #define ENGINE_FILE "res_kafka/reskafka"
 
@@ -47,10 +46,10 @@
 struct peer *engine_peer;
 
 static struct supervisor *supervisor;
-struct record_limits engine_limits;
 struct stage_memory engine_memory;
 static bool has_memory;
-static char *folder; /* of durable slabs */
+static char *folder; /* of durable slabs; NULL before the first hello */
+static uint64_t folder_bytes;
 static int folder_lock = -1;
 static bool stopped; /* engine_stop has returned */
 
@@ -90,8 +89,7 @@ static void lock_folder(void)
 	}
 }
 
-/* The replay to the engine is complete. */
-static void serve(void)
+void engine_serve(void)
 {
 	ast_mutex_lock(&pump_lock);
 	serving = true;
@@ -107,9 +105,7 @@ static void serve(void)
  * and logs the reason before its end. */
 static const char *read_hello(struct boundary_reader *reader)
 {
-	struct record_limits limits = { 0 };
-	const char *build, *bytes, *stage_folder;
-	size_t byte_count;
+	const char *build, *stage_folder;
 	int32_t result;
 	uint64_t abi;
 
@@ -121,42 +117,27 @@ static const char *read_hello(struct boundary_reader *reader)
 			"that is loaded again uses them\n");
 		return result == RESK_OK ? "it is of another version" : "";
 	}
-	bytes = boundary_get_text(reader, &byte_count);
-	limits.topic_length_max = boundary_get_uint32(reader);
-	limits.record_overhead = boundary_get_uint32(reader);
-	limits.header_overhead = boundary_get_uint32(reader);
-	stage_folder = boundary_get_string(reader);
-	limits.stage_bytes = boundary_get_number(reader);
-	if (result != RESK_OK) {
-		return "";
+	if (result != RESK_OK || folder) { /* an engine of the same build has the same commands */
+		return result == RESK_OK ? NULL : "";
 	}
-	if (byte_count != sizeof(limits.topic_bytes) || commands_read(reader) || boundary_end(reader)) {
+	stage_folder = boundary_get_string(reader);
+	folder_bytes = boundary_get_number(reader);
+	if (commands_read(reader) || !(folder = ast_strdup(stage_folder))) {
 		return "it sent what cannot be read";
 	}
-	if (!folder) {
-		memcpy(limits.topic_bytes, bytes, sizeof(limits.topic_bytes));
-		folder = ast_strdup(stage_folder);
-		engine_limits = limits;
-		lock_folder();
-	}
+	lock_folder();
 	return NULL;
 }
 
 static void greeted(void *owner, enum peer_result result, struct boundary_reader *fields)
 {
-	const char *why;
+	const char *why = result == PEER_OK ? read_hello(fields) : "";
 
-	if (result != PEER_OK) {
-		return; /* the engine is dead, or soon will be */
-	}
-	why = read_hello(fields);
-	if (why && *why) {
+	if (!why) {
+		replay_start(peer_generation(engine_peer));
+	} else if (*why) {
 		supervisor_refuse(supervisor, why);
 	}
-	if (why) {
-		return;
-	}
-	replay_start((uintptr_t) owner, serve);
 }
 
 /* Greets a new engine. */
@@ -177,7 +158,7 @@ static void engine_started(void)
 	boundary_put_string(&hello, ast_config_AST_SPOOL_DIR);
 	boundary_put_string(&hello, ast_config_AST_LOG_DIR);
 	boundary_put_string(&hello, S_OR(folder, ""));
-	peer_post(engine_peer, &hello, greeted, (void *) (uintptr_t) peer_generation(engine_peer));
+	peer_post(engine_peer, &hello, greeted, NULL);
 	boundary_free(&hello);
 }
 
@@ -219,22 +200,6 @@ static void keep_children(int on)
 	}
 }
 
-static int engine_path(char *path, size_t size)
-{
-	Dl_info self;
-	const char *slash;
-
-	if (!dladdr(&engine_peer, &self) || !self.dli_fname || !(slash = strrchr(self.dli_fname, '/'))) {
-		ast_log(LOG_ERROR, "Cannot tell where res_kafka.so has been loaded from\n");
-		return -1;
-	}
-	if (snprintf(path, size, "%.*s/" ENGINE_FILE, (int) (slash - self.dli_fname), self.dli_fname) >= (int) size) {
-		ast_log(LOG_ERROR, "The path of res_kafka.so is too long: %s\n", self.dli_fname);
-		return -1;
-	}
-	return 0;
-}
-
 int engine_open(void)
 {
 	char path[PATH_MAX];
@@ -242,14 +207,11 @@ int engine_open(void)
 		.path = path, .trace_folder = ast_config_AST_LOG_DIR, .log = engine_supervisor_says,
 		.started = engine_started, .died = engine_died, .ping = ping, .keep_children = keep_children,
 	};
-
 	char words[LIMITS_WORDS];
 	int error;
 
 	stopped = false;
-	if (engine_path(path, sizeof(path))) {
-		return -1;
-	}
+	snprintf(path, sizeof(path), "%s/" ENGINE_FILE, ast_config_AST_MODULE_DIR);
 	error = stage_memory_open(&engine_memory);
 	has_memory = !error;
 	engine_peer = has_memory ? peer_create(engine_says) : NULL;
@@ -269,14 +231,12 @@ int engine_open(void)
 	if (error > 0) {
 		ast_log(LOG_ERROR, "The Kafka engine %s does not serve within %d seconds\n", path, LOAD_MS / 1000);
 	}
-	if (error) {
-		return -1;
-	}
-	return 0;
+	return error ? -1 : 0;
 }
 
-const char *engine_stage_folder(void)
+const char *engine_stage_folder(uint64_t *bytes)
 {
+	*bytes = folder_bytes;
 	return S_OR(folder, "");
 }
 
@@ -349,15 +309,17 @@ int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, 
 	return answer_end(&answer) ? RESK_ESTATE : result;
 }
 
-void engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms)
+enum peer_result engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms)
 {
 	struct boundary_writer request = { 0 };
 	struct peer_answer answer;
+	enum peer_result result;
 
 	boundary_begin(&request, kind, 0, 1);
 	boundary_put_number(&request, number);
-	engine_ask(&request, generation, timeout_ms, NULL, 0, &answer);
+	result = engine_ask(&request, generation, timeout_ms, NULL, 0, &answer);
 	peer_free(answer.fields);
+	return result;
 }
 
 /* Limit of a stop, ms. The engine itself limits a stop by grace_ms, each connection's flush_timeout_ms and

@@ -26,24 +26,17 @@ struct ast_str;
 /* engine.c: the engine's process, and requests to the engine. Requests are for any thread except those of
  * calls and events. */
 
-/* The data for the check of records in the caller's thread, from the engine's hello. */
-struct record_limits {
-	uint8_t topic_bytes[256];  /* 1 = allowed in a topic's name */
-	uint32_t topic_length_max; /* bytes */
-	uint32_t record_overhead;  /* a record's weight beside its bytes */
-	uint32_t header_overhead;  /* the same for each header */
-	uint64_t stage_bytes;      /* most bytes of slabs in files; 0 = no limit */
-};
-
 extern struct peer *engine_peer;
-extern struct record_limits engine_limits;       /* constant from engine_open on */
 extern struct stage_memory engine_memory; /* from engine_open to engine_close */
 
 /* engine_open starts the engine and waits until the engine serves, ten seconds at most. 0, or -1 with the
  * reason in the log; engine_close is due in both cases. */
 int engine_open(void);
-/* engine_stage_folder returns the folder of durable slabs; empty = there is none. */
-const char *engine_stage_folder(void);
+/* engine_stage_folder returns the folder of durable slabs, empty = there is none, and the most bytes of slabs there,
+ * 0 = no limit. */
+const char *engine_stage_folder(uint64_t *bytes);
+/* engine_serve lets the calls of other threads through: the replay to the engine is complete. */
+void engine_serve(void);
 /* engine_pump sets the pump for notices of the start and death of engines; NULL = none. */
 void engine_pump(struct stage_pump *pump);
 /* engine_stop delivers waiting records for at most grace_ms; only requests for reports are possible after
@@ -66,8 +59,8 @@ enum peer_result engine_ask(struct boundary_writer *request, uint64_t generation
 int answer_end(struct peer_answer *answer);
 /* engine_ask_result is for an answer with a result only; RESK_ESTATE without an answer. */
 int32_t engine_ask_result(struct boundary_writer *request, uint64_t generation, int timeout_ms, enum peer_result *asked);
-/* engine_send_number sends a request with one number and ignores the answer. */
-void engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms);
+/* engine_send_number sends a request with one number and waits for the answer, whose fields it ignores. */
+enum peer_result engine_send_number(uint16_t kind, uint64_t generation, uint64_t number, int timeout_ms);
 /* engine_refuse ends an engine after an unacceptable message; why is a constant. engine_broken: after an
  * unreadable message. */
 void engine_refuse(const char *why);
@@ -100,14 +93,14 @@ enum replay_rank { REPLAY_CONFIGURE, REPLAY_SOURCE, REPLAY_REPORTS, REPLAY_PRODU
  * removed after its answer. stage: of a REPLAY_PRODUCER; the stage is held until the engine has opened its
  * gate. Returns 0, or -1 without memory or with too many waiting REPLAY_ONCE. */
 int replay_keep(enum replay_rank rank, uint64_t key, struct boundary_writer *request, uint64_t generation, struct stage *stage);
-/* replay_rest sends the serving engine the requests left out earlier: their connection was not in the
- * configuration. */
+/* replay_rest sends the serving engine the requests left out earlier, because their connection was not in the
+ * configuration, and the refused requests. Never blocks. */
 void replay_rest(void);
 void replay_drop(enum replay_rank rank, uint64_t key);
 void replay_clear(void);
-/* replay_start posts all requests to an engine after its hello. After all answers it calls ready with the
+/* replay_start posts all requests to an engine after its hello. After all answers it calls engine_serve with the
  * lock of replay_keep held. The supervisor's thread. */
-void replay_start(uint64_t generation, void (*ready)(void));
+void replay_start(uint64_t generation);
 
 /* config.c: configuration files, and the table of connections of the configuration in force. */
 int config_load(void);
@@ -130,7 +123,7 @@ void connections_clear(void);
 /* cli.c: the commands of the engine's table. */
 int cli_register(void);
 void cli_unregister(void);
-/* commands_read stores the commands from hello's answer, once. 0, or -1 for unacceptable commands. */
+/* commands_read copies the commands, the last fields of hello's answer. 0, or -1 for unacceptable commands. */
 int commands_read(struct boundary_reader *reader);
 void commands_clear(void);
 
@@ -152,8 +145,8 @@ int stages_start(void);
 void stages_ready(void);
 /* stages_publish updates the counts of the stages for the engine's status. */
 void stages_publish(void);
-/* stages_settle waits until no record was produced for quiet_ms, or for limit_ms. */
-void stages_settle(int quiet_ms, int limit_ms);
+/* stages_settle waits until no record was produced for 40 ms, 300 ms at most. */
+void stages_settle(void);
 /* stages_close refuses all later records and waits until the engine has all staged records, for seconds at
  * most. */
 void stages_close(void);
@@ -162,8 +155,9 @@ void stages_close(void);
 void stages_tell_late(void);
 /* stages_stop frees the stages; no module may have a producer then. */
 void stages_stop(void);
-/* stages_running returns whether the module runs. Asterisk keeps the code of a module after a declined load,
- * and other modules may call it. The log then reports a missing `what` for connection `name`. */
+/* stages_running returns whether a call of the API for connection `name` is possible: not in a forked child, nor after a
+ * declined load (Asterisk keeps the code, and other modules may call it), nor without a name. The log then reports a
+ * missing `what`. */
 int stages_running(const char *what, const char *name);
 /* stages_refuse notes a refused record, for the log; stage NULL = there is no connection. Returns -1. */
 int stages_refuse(struct stage *stage, enum resk_refusal reason, const char *topic);
@@ -235,6 +229,23 @@ void consumer_return(struct ast_kafka_consumer *consumer);
 int consumers_held(void);
 /* consumers_stop ends all subscriptions, when no consumer is held. */
 void consumers_stop(void);
+
+/* bequest.c: what a subscription leaves to the next engine. Its memory begins zeroed. The positions are for the
+ * subscription's thread only, or before its start; all others for any thread. */
+struct bequest {
+	char *member; /* the id in the group; the next engine removes the member of a dead engine */
+	char *pauses; /* lines, see the message subscribe */
+	struct position *positions;
+	uint32_t position_count, position_at; /* position_at: index of the last one */
+};
+void bequest_member(struct bequest *bequest, const char *member);
+/* bequest_pause adds a pause or its end in place of earlier ones for the same topics, "" = in place of all. 0 or -1. */
+int bequest_pause(struct bequest *bequest, const char *topics, int on);
+/* bequest_position notes a message as delivered. */
+void bequest_position(struct bequest *bequest, const struct ast_kafka_record *message);
+/* bequest_put appends the member, the pauses if asked for, and the positions. */
+void bequest_put(struct bequest *bequest, struct boundary_writer *request, bool pauses);
+void bequest_free(struct bequest *bequest);
 
 /* subscription.c: an AO2 object. Its thread fetches messages and calls back. */
 struct subscription;

@@ -76,11 +76,7 @@ struct ast_kafka_producer *ast_kafka_get_producer(const char *name)
 	struct ast_kafka_producer *producer = NULL;
 	struct slot *slot;
 
-	if (in_forked_child() || !stages_running("producer", name)) {
-		return NULL;
-	}
-	if (ast_strlen_zero(name)) {
-		ast_log(LOG_ERROR, "No Kafka producer without the name of a connection in kafka.conf\n");
+	if (!stages_running("producer", name)) {
 		return NULL;
 	}
 	AST_LIST_LOCK(&slots);
@@ -92,17 +88,20 @@ struct ast_kafka_producer *ast_kafka_get_producer(const char *name)
 	return producer;
 }
 
-/* Applies the engine's rule for topic names, from a table. Returns the name's length, or -1. */
+/* Applies the engine's rule for topic names. Returns the name's length, or -1. */
 static int topic_length(const char *topic)
 {
-	uint32_t length = 0;
+	static const uint64_t allowed[] = RESK_TOPIC_BYTES;
+	int length = 0;
 
 	for (; topic && topic[length]; length++) {
-		if (length == engine_limits.topic_length_max || !engine_limits.topic_bytes[(unsigned char) topic[length]]) {
+		unsigned char byte = topic[length];
+
+		if (length == RESK_TOPIC_LENGTH_MAX || !(allowed[byte / 64] >> byte % 64 & 1)) {
 			return -1;
 		}
 	}
-	return length ? (int) length : -1;
+	return length ? length : -1;
 }
 
 int producer_put(struct ast_kafka_producer *producer, struct resk_frame_head *head, struct iovec *parts, int count,
@@ -141,7 +140,7 @@ static int add_headers(const struct ast_kafka_header *headers, size_t count, str
 		*parts++ = (struct iovec) { &heads[i], sizeof(heads[i]) };
 		*parts++ = (struct iovec) { (void *) headers[i].name, heads[i].name_length };
 		*parts++ = (struct iovec) { (void *) headers[i].value, heads[i].value_length };
-		*weight += engine_limits.header_overhead + heads[i].name_length + heads[i].value_length;
+		*weight += RESK_HEADER_OVERHEAD + heads[i].name_length + heads[i].value_length;
 	}
 	return 0;
 }
@@ -160,7 +159,7 @@ static int put(struct ast_kafka_producer *producer, const struct record *record,
 		.value_length = sizeof(*record->report), .kind = RESK_FIELD_REPORT,
 	};
 	size_t key_length = record->key ? strlen(record->key) : 0;
-	size_t weight = engine_limits.record_overhead + key_length + record->len;
+	size_t weight = RESK_RECORD_OVERHEAD + key_length + record->len;
 	struct resk_frame_head head = {
 		.topic_length = topic_len,
 		.key_length = record->key ? (uint32_t) key_length : RESK_NULL,

@@ -41,7 +41,6 @@ static uint64_t serials;
 static int once;
 static uint64_t greeted;    /* the generation of the engine in replay; 0 outside a replay */
 static int outstanding;     /* missing answers of that engine */
-static void (*call_when_ready)(void);
 
 static void proceed(void);
 
@@ -154,16 +153,15 @@ static void proceed(void)
 	}
 	if (!outstanding) {
 		greeted = 0;
-		call_when_ready();
+		engine_serve();
 	}
 }
 
-void replay_start(uint64_t generation, void (*ready)(void))
+void replay_start(uint64_t generation)
 {
 	ast_mutex_lock(&lock);
 	greeted = generation;
 	outstanding = 0;
-	call_when_ready = ready;
 	proceed();
 	ast_mutex_unlock(&lock);
 }

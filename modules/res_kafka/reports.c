@@ -46,10 +46,11 @@ static AST_LIST_HEAD_STATIC(tellers, teller);
 /* The number of engine deaths, and that number at the end of the pump's last repetition; both atomic. */
 static uint32_t deaths, shown;
 
-/* How long the end of Asterisk waits for callbacks with the last reports. */
+/* How long the end of Asterisk waits for callbacks with the last reports, and the interval of looks, ms. */
 #define STOP_WAIT_MS 500
+#define LOOK_MS 5
 
-/* Signalled when a listed teller has nothing outstanding, is ended, or its thread ends. */
+/* Signalled when a teller has nothing outstanding, or is ended. */
 AST_MUTEX_DEFINE_STATIC(settling);
 static ast_cond_t settled = PTHREAD_COND_INITIALIZER;
 static uint64_t last_id; /* of a queue, ever: atomic */
@@ -133,9 +134,8 @@ void reports_again(const void *content, uint32_t length)
 	AST_LIST_UNLOCK(&tellers);
 }
 
-/* Limit of the wait for the pump's repetition, and the interval of looks, ms. */
+/* Limit of the wait for the pump's repetition, ms. */
 #define SHOW_LIMIT_MS 10000
-#define SHOW_STEP_MS 5
 
 /* Reports the lost tickets: a dead engine finished their records, and the report never came. */
 static void tell_lost(struct teller *teller)
@@ -147,12 +147,12 @@ static void tell_lost(struct teller *teller)
 	};
 	int waited;
 
-	for (waited = 0; __atomic_load_n(&shown, __ATOMIC_SEQ_CST) != dead; waited += SHOW_STEP_MS) {
+	for (waited = 0; __atomic_load_n(&shown, __ATOMIC_SEQ_CST) != dead; waited += LOOK_MS) {
 		if (waited > SHOW_LIMIT_MS || __atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)
 			|| __atomic_load_n(&deaths, __ATOMIC_SEQ_CST) != dead) {
 			return; /* the next engine's turn */
 		}
-		usleep(SHOW_STEP_MS * 1000);
+		usleep(LOOK_MS * 1000);
 	}
 	while (tickets_lost(&teller->tickets, dead, &from, &report.opaque)) {
 		call_back(teller, &report);
@@ -210,27 +210,17 @@ static void run(void *object)
 	AST_LIST_LOCK(&tellers);
 	AST_LIST_REMOVE(&tellers, teller, next);
 	AST_LIST_UNLOCK(&tellers);
-	settle();
 }
 
-static int nothing_to_come(const struct teller *teller)
-{
-	return !__atomic_load_n(&teller->outstanding, __ATOMIC_SEQ_CST) || __atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST);
-}
-
-static int nobody_busy(const struct teller *unused)
-{
-	return AST_LIST_EMPTY(&tellers);
-}
-
-/* Waits until so returns true, for a limited time. */
-static void await(int (*so)(const struct teller *teller), const struct teller *teller, int wait_ms)
+/* Waits until nothing is outstanding, or the teller is ended, for a limited time. */
+static void await_all(const struct teller *teller, int wait_ms)
 {
 	struct timeval until = ast_tvadd(ast_tvnow(), ast_samp2tv(wait_ms, 1000));
 	struct timespec limit = { .tv_sec = until.tv_sec, .tv_nsec = until.tv_usec * 1000 };
 
 	ast_mutex_lock(&settling);
-	while (!so(teller) && !ast_cond_timedwait(&settled, &settling, &limit)) {
+	while (__atomic_load_n(&teller->outstanding, __ATOMIC_SEQ_CST) && !__atomic_load_n(&teller->ended, __ATOMIC_SEQ_CST)
+		&& !ast_cond_timedwait(&settled, &settling, &limit)) {
 		/* The signal may have been for another thread. */
 	}
 	ast_mutex_unlock(&settling);
@@ -238,7 +228,11 @@ static void await(int (*so)(const struct teller *teller), const struct teller *t
 
 void reports_stop(void)
 {
-	await(nobody_busy, NULL, STOP_WAIT_MS);
+	int waited;
+
+	for (waited = 0; waited < STOP_WAIT_MS && __atomic_load_n(&tellers.first, __ATOMIC_SEQ_CST); waited += LOOK_MS) {
+		usleep(LOOK_MS * 1000);
+	}
 }
 
 /* Ends a teller without waiting for a callback. */
@@ -262,7 +256,7 @@ int ast_kafka_reports_end(struct ast_kafka_reports *reports, int wait_ms)
 	teller = reports->teller;
 	inside = turn_is_mine(&teller->turn);
 	if (!inside && wait_ms > 0) {
-		await(nothing_to_come, teller, wait_ms);
+		await_all(teller, wait_ms);
 	}
 	end(teller);
 	if (!inside) {

@@ -37,7 +37,7 @@ int ast_kafka_source_reload(struct ast_kafka_source *source)
 	struct ast_kafka_producer *producer;
 	char *connection = NULL;
 
-	if (in_forked_child() || !stages_running("event source", source->kind)
+	if (!stages_running("event source", source->kind)
 		|| config_source(source->kind, source->file, &source->number, &connection)) {
 		return -1;
 	}
@@ -69,6 +69,13 @@ struct ast_kafka_source *ast_kafka_source_open(const char *kind, const char *fil
 		return NULL;
 	}
 	return source;
+}
+
+void ast_kafka_source_settle(struct ast_kafka_source *source)
+{
+	if (!in_forked_child()) {
+		stages_settle();
+	}
 }
 
 /* The bytes of a field's value in the frame. number gets integers and times. */

@@ -32,7 +32,11 @@ static int told_late; /* the number is logged, and so is the next one: atomic */
  * disk, and is lost otherwise. */
 #define FLUSH_NS 2000000000LL
 
+/* With batch = yes and safeshutdown = no in cdr.conf, Asterisk posts its call records from a separate thread. Its
+ * posting counts as over after SETTLE_QUIET_MS without a record, and at the latest after SETTLE_LIMIT_MS. */
 #define SETTLE_STEP_MS 5
+#define SETTLE_QUIET_MS 40
+#define SETTLE_LIMIT_MS 300
 
 int in_forked_child(void)
 {
@@ -44,84 +48,47 @@ static void after_fork_in_child(void)
 	forked = 1;
 }
 
-/* Limit of refusals kept in wait for an engine's log and counters. */
-#define REFUSALS_MAX 64
-
-static struct refusal {
-	uint64_t id;
-	uint32_t reason;
-	uint64_t count;
-	char sample[STAGE_NOTE_TEXT];
-} refusals[REFUSALS_MAX];
-static unsigned int refusal_count; /* the pump's alone, as is the list */
-
-static int send_refusal(const struct refusal *refusal)
-{
-	struct boundary_writer request = { 0 };
-	enum peer_result sent;
-
-	boundary_begin(&request, BOUNDARY_REFUSED, 0, 0);
-	boundary_put_number(&request, refusal->id);
-	boundary_put_number(&request, refusal->reason);
-	boundary_put_number(&request, refusal->count);
-	boundary_put_string(&request, refusal->sample);
-	sent = peer_send(engine_peer, &request);
-	boundary_free(&request);
-	return sent == PEER_OK ? 0 : -1;
-}
-
-/* Sends the kept refusals, the latest first. */
-static void send_refusals(void)
-{
-	while (refusal_count && !send_refusal(&refusals[refusal_count - 1])) {
-		refusal_count--;
-	}
-}
-
-/* The pump's callback: reports refusals of one kind. owner is the slot, or NULL for none. */
+/* The pump's callback: reports refusals of one kind. owner is the slot, or NULL for none. Without an engine the
+ * refusals are noted again, so the pump repeats the report soon. */
 static void note(void *owner, unsigned int reason, uint64_t count, const char *text)
 {
-	struct slot *slot = owner;
-	struct refusal refusal = { .id = slot ? stage_number(slot->stage) : 0, .reason = reason, .count = count };
-	unsigned int i;
+	static bool warned; /* the pump's alone */
+	struct stage *stage = owner ? ((struct slot *) owner)->stage : nowhere;
+	struct boundary_writer request = { 0 };
 
-	ast_copy_string(refusal.sample, text, sizeof(refusal.sample));
-	if (!send_refusal(&refusal)) {
-		return;
+	boundary_begin(&request, BOUNDARY_REFUSED, 0, 0);
+	boundary_put_number(&request, owner ? stage_number(stage) : 0);
+	boundary_put_number(&request, reason);
+	boundary_put_number(&request, count);
+	boundary_put_string(&request, text);
+	if (peer_send(engine_peer, &request) == PEER_OK) {
+		warned = false;
+	} else {
+		stage_note(stage, reason, count, text, strlen(text));
+		if (!warned) {
+			ast_log(LOG_WARNING, "Records are refused, the first for topic '%s', and " AWAY "\n", text);
+		}
+		warned = true;
 	}
-	for (i = 0; i < refusal_count && (refusals[i].id != refusal.id || refusals[i].reason != reason); i++) {
-	}
-	if (i < refusal_count) {
-		refusals[i].count += count;
-	} else if (refusal_count < REFUSALS_MAX) {
-		refusals[refusal_count++] = refusal;
-		ast_log(LOG_WARNING, "Records are refused, the first for topic '%s', and " AWAY "\n", refusal.sample);
-	}
-}
-
-/* The pump's callback: a frame for repetition to a new engine, NULL after the last one. */
-static void again(const void *content, uint32_t length)
-{
-	reports_again(content, length);
-	if (!content) {
-		send_refusals();
-	}
+	boundary_free(&request);
 }
 
 int stages_start(void)
 {
 	static int fork_handler; /* once for each time the module's code is mapped */
 	char words[LIMITS_WORDS];
+	const char *folder;
+	uint64_t bytes;
 
 	if (!fork_handler && !pthread_atfork(NULL, NULL, after_fork_in_child)) {
 		fork_handler = 1;
 	}
 	closing = 0;
 	late = told_late = 0;
-	refusal_count = 0;
-	pump = stage_pump_start(&engine_memory, note, "kafka-pump", engine_stage_folder(), engine_limits.stage_bytes);
+	folder = engine_stage_folder(&bytes);
+	pump = stage_pump_start(&engine_memory, note, "kafka-pump", folder, bytes);
 	if (pump) {
-		stage_pump_again(pump, again);
+		stage_pump_again(pump, reports_again);
 	}
 	nowhere = pump ? stage_create(pump, NULL, NULL) : NULL;
 	if (!nowhere) {
@@ -163,12 +130,12 @@ static int64_t produced(void)
 	return sum;
 }
 
-void stages_settle(int quiet_ms, int limit_ms)
+void stages_settle(void)
 {
 	int64_t before = produced(), now, looked;
 	int quiet = 0, waited;
 
-	for (waited = 0; producers_held() && quiet < quiet_ms && waited < limit_ms; waited += SETTLE_STEP_MS) {
+	for (waited = 0; producers_held() && quiet < SETTLE_QUIET_MS && waited < SETTLE_LIMIT_MS; waited += SETTLE_STEP_MS) {
 		looked = clock_now();
 		usleep(SETTLE_STEP_MS * 1000);
 		now = produced();
@@ -198,7 +165,7 @@ int stages_refuse(struct stage *stage, enum resk_refusal reason, const char *top
 	topic = S_OR(topic, "");
 	stage = stage ? stage : nowhere;
 	if (stage) { /* NULL after a declined load, without counters */
-		stage_note(stage, reason, topic, strnlen(topic, STAGE_NOTE_TEXT));
+		stage_note(stage, reason, 1, topic, strnlen(topic, STAGE_NOTE_TEXT));
 	}
 	/* The engine cannot log a late record. */
 	if (reason == RESK_REFUSED_CLOSED && __atomic_load_n(&closing, __ATOMIC_SEQ_CST)) {
@@ -245,9 +212,16 @@ void stages_stop(void)
 
 int stages_running(const char *what, const char *name)
 {
+	if (in_forked_child()) {
+		return 0;
+	}
 	if (!__atomic_load_n(&pump, __ATOMIC_SEQ_CST)) {
 		ast_log(LOG_ERROR, "No Kafka %s for connection '%s': res_kafka.so is not running, the log of its loading says why\n",
 			what, S_OR(name, ""));
+		return 0;
+	}
+	if (ast_strlen_zero(name)) {
+		ast_log(LOG_ERROR, "No Kafka %s without the name of a connection in kafka.conf\n", what);
 		return 0;
 	}
 	return 1;

@@ -30,15 +30,6 @@
 /* Limit of the end, ms; the engine itself takes about one second at most. */
 #define END_MS 2000
 
-/* Limit of a kept member id, bytes: Kafka's ids are the client id, at most 249 here, and a UUID. */
-#define MEMBER_MAX 1024
-
-/* Limit of partitions with a kept position. */
-#define POSITIONS_MAX 4096
-
-/* Limit of kept pauses, bytes. */
-#define PAUSES_MAX 65536
-
 struct subscription {
 	struct worker *worker;
 	struct seat *seat; /* a reference */
@@ -48,22 +39,15 @@ struct subscription {
 	uint64_t id; /* of its progress record; 0 = none */
 	struct resk_progress *progress;
 	char *topics;
-	char *pauses; /* lines for the next engine, see the message subscribe */
-	char *member; /* its id in the group; the next engine removes the member of a killed engine */
+	struct bequest bequest;
 	uint64_t generation; /* of the engine with this subscription, 0 = none; atomic */
 	int ended;           /* prevents further callbacks; atomic */
 	/* The thread's alone. */
 	struct ast_kafka_record_header *headers;
 	size_t header_room;
-	struct position {
-		char *topic;
-		int32_t partition;
-		int64_t next; /* the offset behind the last delivered message */
-	} *positions;         /* for the next engine after a kill before the commit */
-	uint32_t position_count, position_at; /* position_at: index of the last one */
 };
 
-AST_MUTEX_DEFINE_STATIC(lock); /* of member and pauses, and of the next fields */
+AST_MUTEX_DEFINE_STATIC(lock); /* of the next fields */
 static uint64_t last_number;   /* of a progress record */
 static struct subscription *users[RESK_PROGRESS]; /* by the number of their progress record */
 
@@ -95,14 +79,11 @@ static uint64_t number_get(struct subscription *s)
 
 void subscriptions_member(uint64_t number, const char *member)
 {
-	char *copy = strlen(member) <= MEMBER_MAX ? ast_strdup(member) : NULL;
-
 	ast_mutex_lock(&lock);
-	if (copy && number < RESK_PROGRESS && users[number]) {
-		SWAP(users[number]->member, copy);
+	if (number < RESK_PROGRESS && users[number]) {
+		bequest_member(&users[number]->bequest, member);
 	}
 	ast_mutex_unlock(&lock);
-	ast_free(copy);
 }
 
 static int has_ended(const struct subscription *s)
@@ -110,40 +91,11 @@ static int has_ended(const struct subscription *s)
 	return __atomic_load_n(&s->ended, __ATOMIC_SEQ_CST);
 }
 
-/* Adds a pause or its end. The new entry replaces earlier ones for the same topics, and all with topics "".
- * Returns 0 or -1. */
-static int note_pause(struct subscription *s, const char *topics, int on)
-{
-	size_t length = strlen(topics), room;
-	const char *line, *next;
-	char *noted, *at;
-	int result = -1;
-
-	ast_mutex_lock(&lock);
-	room = strlen(S_OR(s->pauses, "")) + length + 3;
-	noted = at = room <= PAUSES_MAX && !strchr(topics, '\n') ? ast_malloc(room) : NULL;
-	if (noted) {
-		for (line = S_OR(s->pauses, ""); *line; line = next) {
-			next = strchr(line, '\n') + 1;
-			if (length && (next - line != (ssize_t) length + 2 || memcmp(line + 1, topics, length))) {
-				at = mempcpy(at, line, next - line);
-			}
-		}
-		sprintf(at, "%c%s\n", on ? '+' : '-', topics);
-		SWAP(s->pauses, noted);
-		result = 0;
-	}
-	ast_mutex_unlock(&lock);
-	ast_free(noted);
-	return result;
-}
-
 /* Subscribes at an engine. Only for the subscription's thread, or before its start. */
 static int32_t introduce(struct subscription *s, uint64_t generation, enum peer_result *asked)
 {
 	struct boundary_writer request = { 0 };
 	int32_t result;
-	uint32_t i;
 
 	__atomic_store_n(&s->progress->delivered, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&s->progress->hurry, 0, __ATOMIC_SEQ_CST);
@@ -151,16 +103,7 @@ static int32_t introduce(struct subscription *s, uint64_t generation, enum peer_
 	boundary_put_string(&request, s->seat->name);
 	boundary_put_string(&request, s->topics);
 	boundary_put_number(&request, s->id);
-	ast_mutex_lock(&lock);
-	boundary_put_string(&request, S_OR(s->member, ""));
-	boundary_put_string(&request, S_OR(s->pauses, ""));
-	ast_mutex_unlock(&lock);
-	boundary_put_count(&request, s->position_count);
-	for (i = 0; i < s->position_count; i++) {
-		boundary_put_string(&request, s->positions[i].topic);
-		boundary_put_number(&request, (int64_t) s->positions[i].partition);
-		boundary_put_number(&request, s->positions[i].next);
-	}
+	bequest_put(&s->bequest, &request, true);
 	result = engine_ask_result(&request, generation, ASK_MS, asked);
 	if (result == RESK_OK) {
 		__atomic_store_n(&s->generation, generation, __ATOMIC_SEQ_CST);
@@ -215,39 +158,6 @@ static int get_message(struct subscription *s, struct boundary_reader *reader, s
 	return 0;
 }
 
-/* Finds or makes the position of a message's partition. NULL without memory, or at the limit. */
-static struct position *position_of(struct subscription *s, const struct ast_kafka_record *m)
-{
-	struct position *p;
-	uint32_t i;
-
-	for (i = 0; i < s->position_count; i++) {
-		p = &s->positions[(s->position_at + i) % s->position_count];
-		if (p->partition == m->partition && !strcmp(p->topic, m->topic)) {
-			return p;
-		}
-	}
-	if (i == POSITIONS_MAX || !(p = ast_realloc(s->positions, (i + 1) * sizeof(*p)))) {
-		return NULL;
-	}
-	s->positions = p;
-	p[i] = (struct position) { .topic = ast_strdup(m->topic), .partition = m->partition };
-	s->position_count += p[i].topic != NULL;
-	return p[i].topic ? &p[i] : NULL;
-}
-
-/* Counts a message as delivered. */
-static void count_delivered(struct subscription *s, const struct ast_kafka_record *m)
-{
-	struct position *p = position_of(s, m);
-
-	if (p) {
-		p->next = m->offset + 1;
-		s->position_at = p - s->positions;
-	}
-	__atomic_add_fetch(&s->progress->delivered, 1, __ATOMIC_SEQ_CST);
-}
-
 /* Calls back with one message; -1 after the subscription's end. Callbacks with a consumer get the lent
  * one. */
 static int deliver(struct subscription *s, struct ast_kafka_consumer *consumer, const struct ast_kafka_record *m)
@@ -260,7 +170,8 @@ static int deliver(struct subscription *s, struct ast_kafka_consumer *consumer, 
 	} else {
 		s->record_callback(consumer, m, s->userdata);
 	}
-	count_delivered(s, m);
+	bequest_position(&s->bequest, m);
+	__atomic_add_fetch(&s->progress->delivered, 1, __ATOMIC_SEQ_CST);
 	turn_end(&s->seat->turn);
 	return 0;
 }
@@ -291,20 +202,20 @@ static int deliver_all(struct subscription *s, struct boundary_reader *reader, u
 	return result;
 }
 
-/* Leaves out a message above the connection's limit. A reload may have changed the limit since the request:
- * then the request is repeated. */
-static void leave_out(struct subscription *s, struct boundary_reader *reader, uint64_t needed)
+/* Ends the subscription at its engine, or lets the next engine end what the dead engine left behind. */
+static void leave(struct subscription *s)
 {
-	struct ast_kafka_record message = { 0 };
+	uint64_t generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST);
+	struct boundary_writer request = { 0 };
 
-	usleep(PAUSE_MS * 1000); /* limits the cost of an engine that repeats this answer */
-	if (get_message(s, reader, &message) || reader->failed || needed <= connection_most(s->seat->name)) {
+	if (!generation || engine_send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS) == PEER_OK) {
 		return;
 	}
-	ast_log(LOG_ERROR, "A message of Kafka connection '%s' is left out, topic '%s' partition %d offset %lld: it needs %llu bytes, more than %zu; "
-		"a larger message_max_bytes raises the limit\n", s->seat->name, message.topic, message.partition, (long long) message.offset,
-		(unsigned long long) needed, connection_most(s->seat->name));
-	count_delivered(s, &message);
+	boundary_begin(&request, BOUNDARY_END_MEMBER, 0, 1);
+	boundary_put_string(&request, s->seat->name);
+	bequest_put(&s->bequest, &request, false);
+	replay_keep(REPLAY_ONCE, 0, &request, 0, NULL);
+	boundary_free(&request);
 }
 
 static void run(void *object)
@@ -313,8 +224,9 @@ static void run(void *object)
 	struct boundary_writer request = { 0 };
 	enum peer_result asked;
 	struct peer_answer answer;
-	uint64_t generation, needed;
+	uint64_t generation;
 	uint32_t count = 1;
+	int again;
 
 	while (count && (generation = bound(s))) {
 		size_t most = connection_most(s->seat->name);
@@ -324,13 +236,14 @@ static void run(void *object)
 		boundary_put_number(&request, most);
 		asked = engine_ask(&request, generation, LOST_MS, s, most, &answer);
 		if (asked == PEER_OK) {
-			needed = boundary_get_number(&answer.reader);
+			again = boundary_get_bool(&answer.reader);
 			count = boundary_get_count(&answer.reader, 4 * sizeof(uint32_t) + 3 * sizeof(uint64_t));
 			if (answer.reader.failed) {
 				engine_broken();
 				count = 1;
-			} else if (needed) {
-				leave_out(s, &answer.reader, needed);
+			} else if (again) {
+				usleep(PAUSE_MS * 1000); /* until the table of connections has the new limit */
+				count = 1;
 			} else if (deliver_all(s, &answer.reader, count, generation)) {
 				usleep(PAUSE_MS * 1000); /* during the engine's end, or until there is memory */
 			}
@@ -340,9 +253,7 @@ static void run(void *object)
 		}
 	}
 	__atomic_store_n(&s->ended, 1, __ATOMIC_SEQ_CST);
-	if ((generation = __atomic_load_n(&s->generation, __ATOMIC_SEQ_CST))) {
-		engine_send_number(BOUNDARY_SUBSCRIPTION_FREE, generation, s->id, ASK_MS);
-	}
+	leave(s);
 }
 
 static void subscription_destroy(void *obj)
@@ -357,13 +268,8 @@ static void subscription_destroy(void *obj)
 	ao2_cleanup(s->worker);
 	ao2_cleanup(s->seat);
 	ast_free(s->topics);
-	ast_free(s->pauses);
-	ast_free(s->member);
 	ast_free(s->headers);
-	while (s->position_count) {
-		ast_free(s->positions[--s->position_count].topic);
-	}
-	ast_free(s->positions);
+	bequest_free(&s->bequest);
 }
 
 struct subscription *subscription_start(struct seat *seat, const char *topics, ast_kafka_message_cb callback,
@@ -452,7 +358,7 @@ int subscription_pause(struct subscription *s, const char *topics, int on)
 	enum peer_result asked = PEER_AWAY;
 	int32_t result = RESK_OK;
 
-	if (note_pause(s, topics, on)) {
+	if (bequest_pause(&s->bequest, topics, on)) {
 		return -1;
 	}
 	if (generation) {

@@ -74,8 +74,6 @@ static void on_message(uint16_t kind, struct boundary_reader *fields)
 
 static void on_hello(void *owner, enum peer_result result, struct boundary_reader *fields)
 {
-	size_t bytes;
-
 	(void) owner;
 	if (result != PEER_OK) {
 		return;
@@ -86,13 +84,9 @@ static void on_hello(void *owner, enum peer_result result, struct boundary_reade
 	}
 	boundary_get_number(fields);
 	boundary_get_string(fields);
-	boundary_get_text(fields, &bytes);
-	boundary_get_uint32(fields);
-	boundary_get_uint32(fields);
-	boundary_get_uint32(fields);
 	snprintf(stage_folder, sizeof(stage_folder), "%s", boundary_get_string(fields));
 	stage_bytes = boundary_get_number(fields);
-	if (fields->failed || bytes != 256) {
+	if (fields->failed) {
 		supervisor_refuse(supervisor, "its hello cannot be read");
 		return;
 	}

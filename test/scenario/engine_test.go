@@ -171,6 +171,32 @@ func TestEngine_Killed_DeliveredMessagesDoNotComeAgain(t *testing.T) {
 	}
 }
 
+// TestEngine_Away_UnsubscribedOffsetsAreCommitted guards delivered messages of a subscription that ends without an
+// engine: nobody committed them.
+func TestEngine_Away_UnsubscribedOffsetsAreCommitted(t *testing.T) {
+	w := newWorld(t, options{files: map[string]string{"kafka.conf": strings.Replace(group, "interval_ms = 200", "interval_ms = 600000", 1)}})
+	for range 5 { // crashes, which make the pause long
+		mark := w.pbx.LogMark()
+		w.signalEngine(syscall.SIGABRT)
+		w.waitLog(mark, `another one is started in`)
+	}
+	w.expect(`subscribe 0`, "kafka probe subscribe one t %s 0", filepath.Join(w.dir, "got"))
+	w.cli("module reload res_kafka.so") // ends the pause
+	w.send("t", "a", "b")
+	w.waitReceived("got", 2)
+	mark := w.pbx.LogMark()
+	w.signalEngine(syscall.SIGABRT)
+	w.waitLog(mark, `another one is started in \d{5} ms`)
+	w.cli("kafka probe unsubscribe")
+	w.cli("module reload res_kafka.so")
+	w.waitLog(mark, `NOTICE.*connection 'one': offsets of 1 partition.s. are committed for a subscription that ended without an engine`)
+	w.expect(`subscribe 0`, "kafka probe subscribe one t %s 0", filepath.Join(w.dir, "got"))
+	w.send("t", "c")
+	if got := payloads(w.waitReceived("got", 3)); !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("received: %q", got)
+	}
+}
+
 // TestConsumer_IdleForLong_StillReceives guards the repetition of a request for messages. An answer may be
 // lost, and the engine answers the later request.
 func TestConsumer_IdleForLong_StillReceives(t *testing.T) {

@@ -196,7 +196,7 @@ static void do_everything(int64_t until)
 {
 	while (stage_now() < until) {
 		for (int i = 0; i < STAGES; i++) {
-			stage_note(owners[i].stage, i, "note", 4);
+			stage_note(owners[i].stage, i, 1, "note", 4);
 			stage_ready(owners[i].stage);
 			stage_publish(owners[i].stage);
 			stage_admitted(owners[i].stage);

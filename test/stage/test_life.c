@@ -98,7 +98,7 @@ static void stop_takes_everything(void)
 			while (get(&works[i].owner.gate->admitted) < 10) {
 				sched_yield();
 			}
-			stage_note(works[i].owner.stage, 2, "note", 4);
+			stage_note(works[i].owner.stage, 2, 1, "note", 4);
 			set(&works[i].owner.gate->open, 0);
 			pthread_join(threads[i], NULL);
 		}
@@ -113,7 +113,7 @@ static void stop_takes_everything(void)
 			if (i != 1 || round % 2 == 0) {
 				/* The pump can no longer hand over these frames, but every call returns. */
 				CHECK_EQUAL(put_bytes(works[i].owner.stage, 'a', 10, 1), STAGE_CLOSED);
-				stage_note(works[i].owner.stage, 2, "late", 4);
+				stage_note(works[i].owner.stage, 2, 1, "late", 4);
 				CHECK(stage_flush(works[i].owner.stage, SECOND) == false);
 				stage_destroy(works[i].owner.stage);
 			}
@@ -182,7 +182,7 @@ static void destroy_while_others_work(void)
 			CHECK_EQUAL(put_bytes(passing.stage, 'p', i * 400 % 150000, 1), STAGE_OK);
 		}
 		if (i % 7 == 0) {
-			stage_note(passing.stage, 0, "note", 4);
+			stage_note(passing.stage, 0, 1, "note", 4);
 		}
 		owner_close(&passing);
 		/* No further callback comes. */
@@ -256,7 +256,7 @@ static void put_again(struct owner *owner, const struct stage_frame *frame)
 	struct work *work = (struct work *) owner;
 
 	CHECK_EQUAL(put_bytes(work->other->stage, 'x', frame->length, frame->charge), STAGE_OK);
-	stage_note(work->other->stage, 1, "from the engine", 15);
+	stage_note(work->other->stage, 1, 1, "from the engine", 15);
 }
 
 /* In the pump's thread, maybe while the stage is destroyed. */
@@ -266,7 +266,7 @@ static void note_again(struct owner *owner, unsigned int slot, uint64_t count, c
 	(void) text;
 	put_bytes(owner->stage, 'y', 0, 0);
 	if (slot == 0) {
-		stage_note(owner->stage, 1, "from the pump", 13);
+		stage_note(owner->stage, 1, 1, "from the pump", 13);
 	}
 }
 
@@ -287,7 +287,7 @@ static void puts_from_everywhere(void)
 		for (i = 0; i < 20; i++) {
 			put_bytes(work.owner.stage, 'a', 10, 1);
 		}
-		stage_note(work.owner.stage, 0, "note", 4);
+		stage_note(work.owner.stage, 0, 1, "note", 4);
 		owner_close(&work.owner);
 		owner_close(&other);
 		CHECK_EQUAL(work.owner.frames, 20);

@@ -161,11 +161,11 @@ static void step_note(struct model *model)
 
 	/* An invalid slot, which is ignored. */
 	if (slot == STAGE_NOTE_SLOTS) {
-		stage_note(model->owner.stage, slot, "nobody", 6);
+		stage_note(model->owner.stage, slot, 1, "nobody", 6);
 		return;
 	}
 	snprintf(text, sizeof(text), "%u/%lld", slot, (long long) model->noted[slot]);
-	stage_note(model->owner.stage, slot, text, strlen(text));
+	stage_note(model->owner.stage, slot, 1, text, strlen(text));
 	model->noted[slot]++;
 }
 

@@ -309,16 +309,16 @@ static void notes(void)
 	owner_open(&noted.owner, pump, HOUR);
 	set(&noted.owner.gate->open, 0);
 	/* The notes come by themselves, also from a closed stage and with any linger. */
-	stage_note(noted.owner.stage, 3, "first", 5);
+	stage_note(noted.owner.stage, 3, 1, "first", 5);
 	owner_wait(&noted.owner, &noted.owner.notes, 1);
 	CHECK(strcmp(noted.texts[3], "first") == 0);
-	stage_note(noted.owner.stage, 3, "again", 5);
+	stage_note(noted.owner.stage, 3, 1, "again", 5);
 	owner_wait(&noted.owner, &noted.owner.notes, 2);
 	memset(text, 'x', sizeof(text));
-	stage_note(noted.owner.stage, 0, NULL, 0);
-	stage_note(noted.owner.stage, 7, text, sizeof(text));
-	stage_note(noted.owner.stage, STAGE_NOTE_SLOTS, text, sizeof(text));
-	stage_note(noted.owner.stage, 3, "second", 3);
+	stage_note(noted.owner.stage, 0, 1, NULL, 0);
+	stage_note(noted.owner.stage, 7, 1, text, sizeof(text));
+	stage_note(noted.owner.stage, STAGE_NOTE_SLOTS, 1, text, sizeof(text));
+	stage_note(noted.owner.stage, 3, 1, "second", 3);
 	flush(noted.owner.stage);
 	CHECK_EQUAL(noted.counts[0], 1);
 	CHECK_EQUAL(noted.counts[3], 3);
@@ -417,7 +417,7 @@ static void idle(void)
 			CHECK_EQUAL(put_bytes(owners[i].stage, 'a', 40000, 1), STAGE_OK);
 		}
 		CHECK_EQUAL(put_bytes(owners[i].stage, 'b', 200000, 1), STAGE_OK);
-		stage_note(owners[i].stage, 1, "note", 4);
+		stage_note(owners[i].stage, 1, 1, "note", 4);
 	}
 	for (i = 0; i < 3; i++) {
 		owner_wait(&owners[i], &owners[i].frames, 41);

@@ -52,7 +52,7 @@ static void *put_with_pauses(void *argument)
 		if (pause->note && i % 16 == 0) {
 			int64_t notes = owner_get(pause->owner, &pause->owner->notes);
 
-			stage_note(pause->owner->stage, 0, "note", 4);
+			stage_note(pause->owner->stage, 0, 1, "note", 4);
 			if (i % 64 == 0) {
 				owner_wait(pause->owner, &pause->owner->notes, notes + 1);
 			}

@@ -92,7 +92,7 @@ var uses = map[string][]string{
 	"internal/spool":           {"host", "outbox", "rooted", "throttle", "uptime"},
 	"internal/throttle":        {},
 	"internal/uptime":          {},
-	"internal/serve":           {"boundary", "config", "console", "engine", "host", "ingest", "kafka/consume", "kafka/produce", "memlimit"},
+	"internal/serve":           {"boundary", "config", "console", "engine", "host", "ingest", "kafka/consume", "memlimit"},
 	"internal/serve/servetest": {"boundary", "frame", "frame/frametest"},
 }
 

@@ -138,16 +138,16 @@ func (c *Consumer) depart(s *session) {
 // this member. There is no retry without an answer: the client has already repeated the request.
 func (c *Consumer) signOff(ctx context.Context, client *kgo.Client) {
 	if id, _ := client.GroupMetadata(); id != "" { // otherwise no broker knows the member
-		c.signOffMember(ctx, client, id)
+		signOffMember(ctx, client, c.group, id)
 	}
 }
 
 // signOffMember removes the member with this id from the group. An unknown member counts as removed.
-func (c *Consumer) signOffMember(ctx context.Context, client *kgo.Client, id string) {
+func signOffMember(ctx context.Context, client *kgo.Client, group, id string) {
 	member := kmsg.NewLeaveGroupRequestMember()
 	member.MemberID = id
 	req := kmsg.NewPtrLeaveGroupRequest()
-	req.Group, req.MemberID, req.Members = c.group, id, []kmsg.LeaveGroupRequestMember{member}
+	req.Group, req.MemberID, req.Members = group, id, []kmsg.LeaveGroupRequestMember{member}
 	_, _ = req.RequestWith(ctx, client)
 }
 

@@ -69,7 +69,7 @@ func (c *Consumer) entering(s *session) {
 	if predecessor := membership.Predecessor(); predecessor != "" {
 		ctx, cancel := context.WithTimeout(s.life, predecessorLimit)
 		defer cancel()
-		c.signOffMember(ctx, client, predecessor)
+		signOffMember(ctx, client, c.group, predecessor)
 	}
 	if id, _ := client.GroupMetadata(); id != "" {
 		membership.Joined(id)

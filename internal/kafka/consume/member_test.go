@@ -121,3 +121,53 @@ func TestPositions_OffsetsNotCommitted_NotDeliveredAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestEndMember_GroupEmpty_CommitsAndLeaves guards a subscription that ended without an engine: its last offsets were
+// committed by nobody, and its member stayed in the group for session_timeout_ms.
+func TestEndMember_GroupEmpty_CommitsAndLeaves(t *testing.T) {
+	cluster := kafkatest.Broker(t, kfake.SeedTopics(2, "t"))
+	admin := kadm.NewClient(kafkatest.Writer(t, cluster))
+	settings := consuming(cluster.ListenAddrs()...)
+	end := func(member string, positions ...Position) int {
+		t.Helper()
+		n, err := EndMember(t.Context(), settings, member, positions, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := end(abandoned(t, cluster), Position{"t", 0, 7}, Position{"t", 1, 9}); n != 2 || members(cluster) != 0 {
+		t.Errorf("%d offsets committed, %d members", n, members(cluster))
+	}
+	if n := end("", Position{"t", 0, 6}, Position{"t", 1, 10}); n != 1 { // never back
+		t.Errorf("%d offsets committed, want 1", n)
+	}
+	settings.AutoCommit = false
+	if n := end("", Position{"t", 0, 20}); n != 0 {
+		t.Errorf("%d offsets committed without auto-commit", n)
+	}
+	offsets, err := admin.FetchOffsets(t.Context(), "g")
+	for partition, want := range map[int32]int64{0: 7, 1: 10} {
+		if at, ok := offsets.Lookup("t", partition); err != nil || !ok || at.At != want {
+			t.Errorf("partition %d: %v, %v, want %d", partition, at, err, want)
+		}
+	}
+	write(t, kafkatest.Writer(t, cluster), "t", 2, 0, 12)
+	m := newModule(t)
+	m.start(consuming(cluster.ListenAddrs()...), kafkatest.NewLines(), []string{"t"}, m)
+	m.run(nil)
+	for _, message := range m.waitFor(5 + 2) { // the next subscription
+		if want := map[int32]int64{0: 7, 1: 10}[message.Partition]; message.Offset < want {
+			t.Errorf("partition %d: offset %d comes again", message.Partition, message.Offset)
+		}
+	}
+}
+
+// TestEndMember_OtherMembers_CommitsNothing guards offsets of present members.
+func TestEndMember_OtherMembers_CommitsNothing(t *testing.T) {
+	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"))
+	abandoned(t, cluster)
+	if n, err := EndMember(t.Context(), consuming(cluster.ListenAddrs()...), "other", []Position{{"t", 0, 7}}, nil); n != 0 || err == nil {
+		t.Errorf("%d offsets committed, %v", n, err)
+	}
+}
