@@ -106,21 +106,21 @@ func (f *flight) Append(to *client.Parts, version int16, correlation int32) (err
 // topics returns the topics of the request with their batches.
 func (f *flight) topics() (topics []kmsg.ProduceRequestTopic) {
 	var at map[*topic]int
+	i := 0
 	for n, c := range f.cargo {
 		t := c.partition.topic
-		i, known := at[t]
-		if n > 0 && t == f.cargo[n-1].partition.topic {
-			i, known = len(topics)-1, true
-		}
-		if !known {
-			i = len(topics)
-			one := kmsg.NewProduceRequestTopic()
-			one.Topic, one.TopicID = t.name, c.topicID
-			topics = append(topics, one)
-			if at == nil {
-				at = map[*topic]int{}
+		if n == 0 || t != f.cargo[n-1].partition.topic {
+			var known bool
+			if i, known = at[t]; !known {
+				i = len(topics)
+				one := kmsg.NewProduceRequestTopic()
+				one.Topic, one.TopicID = t.name, c.topicID
+				topics = append(topics, one)
+				if at == nil {
+					at = map[*topic]int{}
+				}
+				at[t] = i
 			}
-			at[t] = i
 		}
 		one := kmsg.NewProduceRequestTopicPartition()
 		one.Partition, one.Records = c.partition.number, c.batch.wire
