@@ -57,7 +57,9 @@ func (w *world) hangUp() {
 }
 
 // TestEnds_RecordsStaged_NothingLost ends Asterisk in each form while records lie in shared memory only, call records wait in
-// Asterisk's batch and a call is up. All arrive, before or after the next start. cdr_csv says how many call records there are.
+// Asterisk's batch and a call is up. With brokers all arrive without a next start, unless the log says that the engine had
+// no time and kept records on disk. The engine has 300 ms for those, and flush_timeout_ms for records in memory only.
+// cdr_csv says how many call records there are.
 func TestEnds_RecordsStaged_NothingLost(t *testing.T) {
 	for _, e := range endings {
 		for _, away := range []bool{false, true} {
@@ -75,7 +77,11 @@ func TestEnds_RecordsStaged_NothingLost(t *testing.T) {
 
 // endFiles is the configuration of the test: records stay in the stage until the end. The address of the brokers is to be filled in.
 const endFiles = "[one]\ntype = connection\nbrokers = %s\ndurability = overflow\nlinger_ms = %d\n\n" +
-	"[two]\ntype = connection\nbrokers = %[1]s\ndurability = disk\nlinger_ms = %[2]d\n"
+	"[two]\ntype = connection\nbrokers = %[1]s\ndurability = disk\nlinger_ms = %[2]d\n\n" +
+	"[three]\ntype = connection\nbrokers = %[1]s\nlinger_ms = %[2]d\nflush_timeout_ms = 60000\n"
+
+// keptLine is the log line about records on disk.
+var keptLine = regexp.MustCompile(`record\(s\) are kept in .* until the next start`)
 
 func (e *ending) run(t *testing.T, away bool) {
 	const records = 150
@@ -102,32 +108,25 @@ func (e *ending) run(t *testing.T, away bool) {
 		list[i] = [2][]byte{[]byte("k"), fmt.Appendf(nil, "%0100d", i)}
 	}
 	file := w.probeFile(list...)
-	for _, connection := range []string{"one", "two"} {
+	connections := []string{"one", "two"}
+	if !away {
+		connections = append(connections, "three")
+	}
+	for _, connection := range connections {
 		w.expect(fmt.Sprintf(`accepted %d refused 0`, records), "kafka probe file %s %s %s", connection, w.name(connection), file)
 	}
 
 	started := time.Now()
 	w.must(e.end(w))
 	t.Logf("ended after %v", time.Since(started))
-	// On a busy machine some records are on disk by now, and not at the broker.
-	w.must(w.pbx.WriteFile("kafka.conf", fmt.Sprintf(endFiles, w.address, 5)))
-	switch {
-	case e.unloaded:
-		for _, module := range []string{"res_kafka", "kafka_probe", "cdr_kafka"} {
-			w.expect(`Loaded`, "module load %s.so", module)
-		}
-	case e.running:
-		w.cli("module reload res_kafka.so")
-	default:
-		w.boot()
+	if !away {
+		w.inOrder("three", records)
 	}
-	for _, connection := range []string{"one", "two"} {
-		for i, r := range w.read(w.name(connection), records) {
-			if text(r.Payload) != fmt.Sprintf("%0100d", i) {
-				t.Fatalf("record %d of %s is %s", i, connection, text(r.Payload))
-			}
-		}
+	if away || e.running && !e.unloaded || keptLine.MatchString(strings.Join(w.pbx.LogLines(), "\n")) || len(w.pbx.SharedMemory()) > 0 {
+		e.again(w)
 	}
+	w.inOrder("one", records)
+	w.inOrder("two", records)
 	posted, err := os.ReadFile(filepath.Join(csv, "Master.csv"))
 	w.must(err)
 	calls := strings.Count(string(posted), "\n")
@@ -141,6 +140,33 @@ func (e *ending) run(t *testing.T, away bool) {
 		return
 	}
 	w.read(w.name("calls"), calls)
+}
+
+// again starts Asterisk or the module again, with brokers.
+func (e *ending) again(w *world) {
+	w.Helper()
+	w.must(w.pbx.WriteFile("kafka.conf", fmt.Sprintf(endFiles, w.address, 5)))
+	switch {
+	case e.unloaded:
+		for _, module := range []string{"res_kafka", "kafka_probe", "cdr_kafka"} {
+			w.expect(`Loaded`, "module load %s.so", module)
+		}
+	case e.running:
+		w.cli("module reload res_kafka.so")
+	default:
+		w.boot()
+	}
+	w.Log("note: started again before the records were read")
+}
+
+// inOrder checks the topic of a connection.
+func (w *world) inOrder(connection string, records int) {
+	w.Helper()
+	for i, r := range w.read(w.name(connection), records) {
+		if text(r.Payload) != fmt.Sprintf("%0100d", i) {
+			w.Fatalf("record %d of %s is %s", i, connection, text(r.Payload))
+		}
+	}
 }
 
 var lateRecord = regexp.MustCompile(`ERROR.* lost.*: Asterisk produced (it|them) after res_kafka had ended.*`)
