@@ -171,7 +171,7 @@ int stages_refuse(struct stage *stage, enum resk_refusal reason, const char *top
 	if (reason == RESK_REFUSED_CLOSED && __atomic_load_n(&closing, __ATOMIC_SEQ_CST)) {
 		__atomic_add_fetch(&late, 1, __ATOMIC_SEQ_CST);
 		if (__atomic_exchange_n(&told_late, 0, __ATOMIC_SEQ_CST)) {
-			ast_log(LOG_ERROR, "A record for topic '%s' is lost, and so are later ones: " LATE_ADVICE "\n", topic, "it");
+			ast_log(LOG_ERROR, "A record for topic or source '%s' is lost, and so are later ones: " LATE_ADVICE "\n", topic, "it");
 		}
 	}
 	return -1;
