@@ -148,7 +148,7 @@ void stages_settle(void)
 	}
 }
 
-#define LATE_ADVICE "Asterisk produced %s after res_kafka had ended; safeshutdown = yes in cdr.conf makes it wait for its call records"
+#define LATE_ADVICE "Asterisk produced %s after res_kafka had ended; safeshutdown = yes in cdr.conf makes it wait for the call records of ended calls; a stop without open calls loses none"
 
 void stages_tell_late(void)
 {
