@@ -13,14 +13,7 @@ import (
 	"reskafka/internal/kafka/client"
 )
 
-const (
-	// fullRequest is the number of bytes needed for a request beside an unanswered one.
-	fullRequest = 256 << 10
-	// maxFlights is the limit of unanswered requests per broker, as with librdkafka and idempotence.
-	maxFlights = 5
-)
-
-// flight is one produce request, with the first batch of each of some partitions.
+// flight is one produce request, with one batch of each of some partitions.
 type flight struct {
 	producer *Producer
 	node     *node
@@ -29,6 +22,7 @@ type flight struct {
 	probe cargo // the suspected record behind an answer; the flight has no records then
 	size  int   // limit of the request's size before the compression of its batches
 
+	began  time.Time    // the time of load
 	closes int          // the broker's closes at the start of the flight
 	packed sync.Once    // by pack
 	wrote  atomic.Int64 // how long the request is
@@ -59,10 +53,21 @@ func (p *Producer) dispatch(n *node) {
 	}
 }
 
-// pipelines reports whether a further request to a broker is allowed beside others.
+// pipelines reports whether a further request to a broker is allowed beside others, and sets the alarm for
+// the time to ask again.
 func (p *Producer) pipelines(n *node) bool {
-	return n.flights < maxFlights && n.bytes >= fullRequest && !n.alone && !n.ready[0].suspected() &&
-		n.limit.pipelines(n.bytes, p.requestBytes)
+	if n.flights >= maxFlights || n.alone || n.ready[0].suspected() || !n.limit.pipelines(n.bytes, p.requestBytes) {
+		return false
+	}
+	if n.flights < maxFullFlights && n.bytes >= fullRequest {
+		return true
+	}
+	later := n.departed.Add(p.spacing(n, maxFlights))
+	if p.now().Before(later) {
+		p.alarm(later)
+		return false
+	}
+	return true
 }
 
 func (p *Producer) dispatchAll() {
@@ -86,12 +91,12 @@ func (p *Producer) rested(n *node) bool {
 // load makes a request of the ready batches for a broker. A batch longer than the limit goes alone, and so
 // does a suspected record, after a probe.
 func (p *Producer) load(n *node) *flight {
-	f := &flight{producer: p, node: n, size: p.overhead, closes: n.limit.closes}
+	f := &flight{producer: p, node: n, size: p.overhead, closes: n.limit.closes, began: p.now()}
+	n.departed = f.began
 	taken, limit := 0, p.maxRequestBytes(n)
 	for _, part := range n.ready {
 		p.fit(n, part)
-		b := part.queue[0]
-		size := len(b.encoded) + part.overhead()
+		size := len(part.next().encoded) + part.overhead()
 		tests := part.suspected()
 		if taken > 0 && (tests || f.size+size > limit) {
 			break
@@ -100,14 +105,10 @@ func (p *Producer) load(n *node) *flight {
 			return f
 		}
 		f.size += size
-		b.closed = true
-		if p.idempotent {
-			p.number(part, b)
-		}
 		taken++
 		n.bytes -= part.bytes
-		part.listed, part.flight = nil, f
-		f.cargo = append(f.cargo, cargo{part, part.topic.id, b})
+		part.listed = nil
+		f.cargo = append(f.cargo, cargo{part, part.topic.id, p.board(part, f)})
 		if tests {
 			break
 		}
@@ -115,6 +116,9 @@ func (p *Producer) load(n *node) *flight {
 	rest := copy(n.ready, n.ready[taken:])
 	clear(n.ready[rest:])
 	n.ready = n.ready[:rest]
+	for _, c := range f.cargo {
+		p.offer(c.partition)
+	}
 	return f
 }
 
@@ -127,9 +131,10 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 	if p.closed {
 		return nil // Close has handled the records
 	}
-	var read answers
+	var read *answers
 	if err == nil {
-		read = answers{of: answer}
+		read = &answers{of: answer}
+		f.node.answeredAfter(p.now().Sub(f.began))
 		f.node.failures = 0
 		f.node.limit.answered(f.size)
 		p.throttled(f.node)
@@ -140,20 +145,9 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 		p.suspect(f, err)
 	}
 	for _, c := range f.cargo {
-		if c.partition.flight != f { // given up meanwhile
-			continue
-		}
-		c.partition.flight = nil
-		switch {
-		case f.state.Load() == recalled:
-			ended = append(ended, p.onceMore(c.partition)...)
-		case err != nil:
-			c.batch.doubtful = c.batch.doubtful || f.state.Load() == departed
-			ended = append(ended, p.again(c.partition)...)
-		case p.acks == 0:
-			ended = append(ended, p.acknowledged(c.partition, -1))
-		default:
-			ended = append(ended, p.answered(c.partition, read.about(c))...)
+		ended = append(ended, p.land(f, c, read, err)...)
+		if part := c.partition; part.failed && part.flying == 0 {
+			ended = append(ended, p.settle(part)...)
 		}
 	}
 	p.dispatchAll() // and not this broker alone: a partition may have got another leader meanwhile
@@ -202,22 +196,13 @@ func (a *answers) about(c cargo) *kmsg.ProduceResponseTopicPartition {
 	return nil
 }
 
-// answered books a broker's answer about the first batch of a partition.
-func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPartition) []outcome {
-	if said == nil {
-		part.queue[0].doubtful = true
-		return p.refused(part, client.ErrNoAnswer)
-	}
-	err := client.AnswerOf(said.ErrorCode, message(said), client.ToProduce)
+// answered books a broker's refusal of the first batch of a partition. said is nil if the answer says nothing
+// about the partition.
+func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPartition, err error) []outcome {
 	b := part.queue[0]
 	_, final := p.Permanent(err)
 	switch {
-	case err == nil:
-		return []outcome{p.acknowledged(part, said.BaseOffset)}
-	case p.idempotent && errors.Is(err, kerr.DuplicateSequenceNumber): // the broker has the batch, without its offset
-		return []outcome{p.acknowledged(part, -1)}
-	case errors.Is(err, kerr.RequestTimedOut), errors.Is(err, kerr.NotEnoughReplicasAfterAppend):
-		b.doubtful = true // the leader has the batch
+	case said == nil:
 	case b.whole != nil && errors.Is(err, kerr.OutOfOrderSequenceNumber):
 		p.rejoin(part)
 		return nil
@@ -267,12 +252,12 @@ func (p *Producer) countRetry(part *partition) {
 }
 
 // onceMore offers a partition's batches, unless another client takes over.
-func (p *Producer) onceMore(part *partition) []outcome {
-	if p.recalled && p.kept(part) == 0 {
-		return p.handBack(part, 0, ErrClosed, ErrClosed)
+func (p *Producer) onceMore(part *partition) (ended []outcome) {
+	if p.recalled {
+		ended = p.handBack(part, p.kept(part), ErrClosed, ErrClosed)
 	}
 	p.offer(part)
-	return nil
+	return ended
 }
 
 // spend counts a refusal of the first batch's records against `retries`, and ends records without retries.

@@ -49,6 +49,7 @@ func (p *Producer) identify() {
 			p.hooks.Recovered(noProducerID)
 			p.mtx.Lock()
 			p.identity, p.identifying = next, false
+			p.offerAgain()
 			p.debug.Logf("eos", "producer id %d, epoch %d", next.id, next.epoch)
 			p.dispatchAll()
 			p.mtx.Unlock()
@@ -64,6 +65,18 @@ func (p *Producer) identify() {
 		p.hooks.ReportUnsent(noProducerID, err)
 		p.debug.Logf("eos", "asking for a producer id: %v", err)
 		p.pause(p.retryPause(failures), nil)
+	}
+}
+
+// offerAgain offers the partitions with batches in flight again: no batch of the new identity may follow them.
+func (p *Producer) offerAgain() {
+	for _, t := range p.topics {
+		for _, part := range t.partitions {
+			if part.listed != nil && part.flying > 0 {
+				part.unlist()
+				p.offer(part)
+			}
+		}
 	}
 }
 
@@ -86,17 +99,29 @@ func (p *Producer) unidentified(err error, failures int) {
 	}
 }
 
-// number sets a batch's missing sequence numbers. A repeated batch keeps the old numbers, because the broker
-// recognizes the batch by them.
+// number sets a batch's sequence numbers. A batch possibly at a broker keeps its numbers, because the broker
+// recognizes the batch by them. Any other batch has the numbers behind the batch before.
 func (p *Producer) number(part *partition, b *recordBatch) {
-	if b.sequenced {
-		return
+	if !b.sequenced || !b.doubtful {
+		if part.identity != p.identity {
+			part.identity, part.following, part.acked = p.identity, 0, 0
+		}
+		if !b.sequenced || b.identity != part.identity || b.sequence != part.following {
+			b.identity, b.sequence, b.sequenced, b.wire = part.identity, part.following, true, nil
+		}
 	}
-	if part.identity != p.identity {
-		part.identity, part.next = p.identity, 0
+	if b.identity == part.identity {
+		part.continueAt(following(b.sequence, len(b.records)))
 	}
-	b.identity, b.sequence, b.sequenced, b.wire = part.identity, part.next, true, nil
-	part.next = following(part.next, len(b.records))
+}
+
+// continueAt sets the sequence number of the next batch, behind all acknowledged batches: a batch may be
+// acknowledged before an earlier one, after the end of the earlier one's connection.
+func (part *partition) continueAt(number int32) {
+	if behind := (part.acked - number) & math.MaxInt32; behind < 1<<30 {
+		number = part.acked
+	}
+	part.following = number
 }
 
 // following returns the sequence number `records` steps after number.
@@ -104,17 +129,22 @@ func following(number int32, records int) int32 {
 	return int32((int64(number) + int64(records)) & math.MaxInt32)
 }
 
-// forgo ends the use of a batch's sequence numbers. If no broker can have the batch, the next batch takes
-// over the numbers; otherwise only a new identity excludes another batch under the same numbers.
-func (p *Producer) forgo(part *partition, b *recordBatch) {
-	switch {
-	case !b.sequenced:
-	case b.doubtful || part.flight != nil && part.flight.state.Load() == departed:
-		p.identity = identity{}
-	case part.identity == b.identity:
-		part.next = b.sequence
+// forgo ends the use of the sequence numbers of successive batches. If no broker can have a batch, the next
+// batch takes over the numbers; otherwise only a new identity excludes another batch under the same numbers.
+func (p *Producer) forgo(part *partition, batches ...*recordBatch) {
+	for _, b := range batches {
+		if b.sequenced && (b.doubtful || b.written()) {
+			p.identity = identity{}
+			return
+		}
+	}
+	if b := batches[0]; b.sequenced && part.identity == b.identity {
+		part.continueAt(b.sequence)
 	}
 }
+
+// written reports whether the batch's request may be written.
+func (b *recordBatch) written() bool { return b.flight != nil && b.flight.state.Load() == departed }
 
 // lostSequence reports whether a broker has lost the producer's state or a part: after a loss of records, or
 // of the state itself.

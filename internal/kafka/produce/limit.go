@@ -111,8 +111,8 @@ func (p *Producer) maxBatchBytes(part *partition) int {
 // fit splits the first batch of a partition if it exceeds the broker's limit. A batch in doubt is repeated
 // unchanged while the limit is uncertain: with idempotence the broker recognizes only the same batch.
 func (p *Producer) fit(n *node, part *partition) {
-	b, most := part.queue[0], p.maxBatchBytes(part)
-	if len(b.records) == 1 || len(b.encoded) <= most || b.intact || n.limit.trial && p.idempotent && b.doubtful {
+	b, most := part.next(), p.maxBatchBytes(part)
+	if part.flying > 0 || len(b.records) == 1 || len(b.encoded) <= most || b.intact || n.limit.trial && p.idempotent && b.doubtful {
 		return
 	}
 	p.cut(part, math.MaxInt, most)

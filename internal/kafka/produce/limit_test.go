@@ -137,7 +137,7 @@ func TestProducer_BatchInDoubtOverLimit_KeepsSequence(t *testing.T) {
 		records[i].Value = make([]byte, 1000)
 	}
 	b.send(o, kafkatest.Minted(records...)...)
-	b.look(func() { part.identity, part.next = b.identity, 7 })
+	b.look(func() { part.identity, part.following = b.identity, 7 })
 	for range 2 {
 		f := b.leaves(0, true)
 		if whole := f.cargo[0].batch; len(whole.records) != many || whole.sequence != 7 {
@@ -187,9 +187,10 @@ func TestProducer_SplitWithoutDoubt_NumbersGoOn(t *testing.T) {
 		b.number(part, part.queue[0])
 		b.cut(part, 4, math.MaxInt)
 		first, rest := part.queue[0], part.queue[1]
+		b.number(part, first)
 		b.number(part, rest)
-		if first.sequence != 0 || !first.sequenced || rest.sequence != 4 || part.next != 10 {
-			t.Errorf("sequences %d and %d, next %d", first.sequence, rest.sequence, part.next)
+		if first.sequence != 0 || !first.sequenced || rest.sequence != 4 || part.following != 10 {
+			t.Errorf("sequences %d and %d, next %d", first.sequence, rest.sequence, part.following)
 		}
 	})
 	b.Close()
@@ -246,7 +247,7 @@ func TestProducer_PiecesOutOfOrder_EndsWithNewProducerID(t *testing.T) {
 		records[i].Value = make([]byte, 1000)
 	}
 	b.send(o, kafkatest.Minted(records...)...)
-	b.look(func() { part.identity, part.next = b.identity, 7 })
+	b.look(func() { part.identity, part.following = b.identity, 7 })
 	wholes := 0
 	for b.identity.given {
 		f := b.leaves(0, true)

@@ -1,8 +1,6 @@
 package produce
 
 import (
-	"cmp"
-	"context"
 	"math"
 	"slices"
 	"time"
@@ -12,14 +10,8 @@ import (
 	"reskafka/internal/outbox"
 )
 
-const (
-	// reusedMost is the limit of a batch's memory kept for other records, bytes: some of batch_size's
-	// default.
-	reusedMost = 4 << 20
-	// tickLeast is the shortest interval between two looks at all partitions: in a cluster in trouble each
-	// partition has a different time.
-	tickLeast = 5 * time.Millisecond
-)
+// reusedMost is the limit of a batch's memory kept for other records, bytes: some of batch_size's default.
+const reusedMost = 4 << 20
 
 // outcome is the outcome of a batch, or of one record, taken out of the locked section for the done call.
 // Caller must hold mtx to make an outcome, and must pass the outcome to deliver.
@@ -145,9 +137,7 @@ func (p *Producer) place(t *topic, a *arrival) bool {
 		b = p.newBatch()
 		part.queue = append(part.queue, b)
 		part.put(b, a, most)
-		if len(part.queue) == 1 {
-			p.offer(part)
-		}
+		p.offer(part)
 	}
 	return true
 }
@@ -158,6 +148,7 @@ func (part *partition) put(b *recordBatch, a *arrival, most int) bool {
 	if !b.add(a.record, most) {
 		return false
 	}
+	b.keyed = b.keyed || len(a.record.Key) > 0
 	if n := len(b.shares); n > 0 && b.shares[n-1].send == a.send {
 		b.shares[n-1].end = len(b.records)
 	} else {
@@ -177,27 +168,34 @@ func (p *Producer) newBatch() *recordBatch {
 	return new(recordBatch)
 }
 
-// take removes the first batch from a partition's queue, and offers the next one.
-func (p *Producer) take(part *partition) *recordBatch {
-	b := part.queue[0]
-	part.queue = slices.Delete(part.queue, 0, 1)
+// take removes a batch that is not in flight from a partition's queue, and offers the next one.
+func (p *Producer) take(part *partition, b *recordBatch) *recordBatch {
+	i := slices.Index(part.queue, b)
+	part.queue = slices.Delete(part.queue, i, i+1)
 	part.resize(-len(b.encoded))
-	part.flight, part.refused, part.resume = nil, 0, time.Time{}
+	part.refused, part.resume = 0, time.Time{}
 	p.offer(part)
 	return b
 }
 
-// acknowledged ends the first batch of a partition, stored by the broker from this offset on; -1 = unknown.
-func (p *Producer) acknowledged(part *partition, offset int64) outcome {
-	out := p.outcomeOf(part, p.take(part), nil)
+// acknowledged ends a batch of a partition, stored by the broker from this offset on; -1 = unknown.
+func (p *Producer) acknowledged(part *partition, b *recordBatch, offset int64) outcome {
+	part.open, part.openAs = true, b.identity
+	if b.sequenced && b.identity == part.identity {
+		if end := following(b.sequence, len(b.records)); (end-part.acked)&math.MaxInt32 < 1<<30 {
+			part.acked = end
+		}
+	}
+	out := p.outcomeOf(part, p.take(part, b), nil)
 	out.offset = offset
 	return out
 }
 
 // refuse ends the first batch of a partition: a repetition could not succeed.
 func (p *Producer) refuse(part *partition, err error) []outcome {
-	p.forgo(part, part.queue[0])
-	return []outcome{p.outcomeOf(part, p.take(part), client.AnswerTo(client.ToProduce, err))}
+	b := part.queue[0]
+	p.forgo(part, b)
+	return []outcome{p.outcomeOf(part, p.take(part, b), client.AnswerTo(client.ToProduce, err))}
 }
 
 // split divides a batch refused as too large or because of one record: the broker's verdict is certain only
@@ -236,7 +234,7 @@ func (p *Producer) cut(part *partition, records, most int) {
 			first.whole = whole
 		}
 		if part.identity == whole.identity {
-			part.next = following(whole.sequence, len(first.records))
+			part.continueAt(whole.sequence)
 		}
 	}
 	part.queue = slices.Replace(part.queue, 0, 1, pieces...)
@@ -261,7 +259,7 @@ func (p *Producer) rejoin(part *partition) {
 	whole.intact = true
 	whole.rejoins++
 	if part.identity == whole.identity {
-		part.next = following(whole.sequence, len(whole.records))
+		part.continueAt(whole.sequence)
 	}
 	part.queue = slices.Replace(part.queue, 0, pieces, whole)
 	part.resize(len(whole.encoded))
@@ -274,18 +272,20 @@ func (p *Producer) handBack(part *partition, from int, err, behind error) (ended
 	if from >= len(part.queue) {
 		return nil
 	}
+	p.forgo(part, part.queue[from:]...)
+	part.unlist()
 	if from == 0 {
-		p.forgo(part, part.queue[0])
-		part.unlist()
-		part.flight, part.refused, part.resume = nil, 0, time.Time{}
+		part.failed, part.open, part.refused, part.resume = false, false, 0, time.Time{}
 	}
 	for _, b := range part.queue[from:] {
+		part.disembark(b)
 		part.resize(-len(b.encoded))
 		ended = append(ended, p.outcomeOf(part, b, err))
 		err = behind
 	}
 	clear(part.queue[from:])
 	part.queue = part.queue[:from]
+	p.offer(part)
 	return p.returning(part.topic, ended)
 }
 
@@ -312,104 +312,8 @@ func (p *Producer) returning(t *topic, ended []outcome) []outcome {
 // the topic's metadata.
 func (p *Producer) handBackAll(t *topic, err error) (ended []outcome) {
 	for _, part := range t.partitions {
-		from := p.kept(part)
-		if part.flight != nil {
-			from = max(from, 1)
-		}
-		ended = append(ended, p.handBack(part, from, err, err)...)
+		ended = append(ended, p.handBack(part, max(p.kept(part), part.lastFlying()), err, err)...)
 		p.offer(part)
 	}
 	return append(ended, p.handBackArrivals(t, func(arrival) error { return err })...)
-}
-
-// expireBy sets the alarm for a deadline.
-func (p *Producer) expireBy(deadline time.Time) {
-	if !deadline.IsZero() {
-		p.alarm(deadline)
-	}
-}
-
-// alarm has tick called at a time, or earlier.
-func (p *Producer) alarm(at time.Time) {
-	if p.wakeAt.IsZero() || at.Before(p.wakeAt) {
-		p.wakeAt = at
-		p.timer.Reset(max(at.Sub(p.now()), tickLeast))
-	}
-}
-
-// due takes the steps due now.
-func (p *Producer) due() (ended []outcome) {
-	p.mtx.Lock()
-	defer p.mtx.Unlock()
-	p.wakeAt = time.Time{}
-	if p.closed {
-		return nil
-	}
-	now := p.now()
-	pausing := p.pausing
-	p.pausing = nil
-	for _, part := range pausing {
-		part.pausing = false
-		p.offer(part)
-	}
-	for _, t := range p.topics {
-		ended = append(ended, p.expireArrivals(t, now)...)
-		for _, part := range t.partitions {
-			ended = append(ended, p.expire(part, now)...)
-		}
-	}
-	p.dispatchAll()
-	p.maybeRecalled()
-	return ended
-}
-
-func past(deadline, now time.Time) bool { return !deadline.IsZero() && !now.Before(deadline) }
-
-func (p *Producer) expireArrivals(t *topic, now time.Time) []outcome {
-	late := func(a arrival) bool { return past(a.deadline, now) }
-	if !slices.ContainsFunc(t.arrivals, late) {
-		for _, a := range t.arrivals {
-			p.expireBy(a.deadline)
-		}
-		return nil
-	}
-	return p.handBackArrivals(t, func(a arrival) error {
-		if late(a) {
-			return cmp.Or(t.trouble, context.DeadlineExceeded)
-		}
-		return errHeldBack
-	})
-}
-
-// expire hands back a partition's batches with a past deadline, in order. With idempotence a batch possibly
-// at a broker stays: a repetition as another record could be a duplicate.
-func (p *Producer) expire(part *partition, now time.Time) []outcome {
-	for i, b := range part.queue {
-		if !past(b.deadline, now) {
-			p.expireBy(b.deadline)
-			continue
-		}
-		if i == 0 && !p.free(part) || i > 0 && i < p.kept(part) {
-			continue
-		}
-		err := b.refusal
-		if err == nil && part.leader == nil {
-			err = part.topic.trouble
-		}
-		err = cmp.Or(err, context.DeadlineExceeded)
-		return p.handBack(part, i, err, errHeldBack)
-	}
-	return nil
-}
-
-// free reports whether the first batch of a partition may be given up: no broker can have the batch, or a
-// duplicate is allowed. An unwritten request is recalled; other batches of the request go with another
-// request after the landing. The connection continues to open: with deadlines of a second, a slower
-// connection would otherwise never open.
-func (p *Producer) free(part *partition) bool {
-	if p.idempotent && part.queue[0].doubtful {
-		return false
-	}
-	f := part.flight
-	return f == nil || f.state.CompareAndSwap(boarding, recalled) || f.state.Load() == recalled || !p.idempotent
 }

@@ -37,7 +37,7 @@ type suspicion struct {
 // suspected reports whether the partition's first batch is a record on which the broker closed the
 // connection.
 func (part *partition) suspected() bool {
-	s := part.queue[0].suspect
+	s := part.next().suspect
 	return s != nil && s.node == part.listed
 }
 
@@ -67,7 +67,7 @@ func (p *Producer) suspect(f *flight, err error) {
 		return
 	}
 	part, b := f.cargo[0].partition, f.cargo[0].batch
-	if part.flight != f { // dropped meanwhile
+	if b.flight != f { // dropped meanwhile
 		return
 	}
 	if s := b.suspect; s != nil && s.node == n && s.failed == n.failed {
@@ -87,7 +87,7 @@ func (p *Producer) passed(f *flight) []outcome {
 		n.overlong = 0
 	}
 	part, b := f.probe.partition, f.probe.batch
-	if part == nil || part.listed != n || part.queue[0] != b || !part.suspected() {
+	if part == nil || part.listed != n || part.next() != b || !part.suspected() {
 		return nil
 	}
 	s, enough := b.suspect, overlongCloses
@@ -102,5 +102,5 @@ func (p *Producer) passed(f *flight) []outcome {
 	part.unlist()
 	p.forgo(part, b)
 	err := client.WithSentence(kerr.MessageTooLarge, client.RecordTooLong, strconv.Itoa(s.bytes), strconv.Itoa(n.longest))
-	return []outcome{p.outcomeOf(part, p.take(part), err)}
+	return []outcome{p.outcomeOf(part, p.take(part, b), err)}
 }

@@ -200,8 +200,8 @@ func TestRecalledUnwritten(t *testing.T) {
 	f.Ended(0, nil, errRecalled)
 	other.None()
 	b.look(func() {
-		if part := topic.partitions[0]; part.next != 0 {
-			t.Errorf("the sequence goes on at %d after what was never sent", part.next)
+		if part := topic.partitions[0]; part.following != 0 {
+			t.Errorf("the sequence goes on at %d after what was never sent", part.following)
 		}
 	})
 	f = b.leaves(0, true)
@@ -253,7 +253,7 @@ func TestSequenceNumbers(t *testing.T) {
 	o := kafkatest.ExpectOutcomes(t, 9)
 	b.send(o, kafkatest.Numbered("t", 0, 3)...)
 	step(0, 7, nil)
-	b.look(func() { part.next = math.MaxInt32 })
+	b.look(func() { part.following, part.acked = math.MaxInt32, math.MaxInt32 })
 	b.send(o, kafkatest.Numbered("t", 3, 5)...)
 	step(math.MaxInt32, 7, kerr.NotLeaderForPartition)
 	step(math.MaxInt32, 7, nil)

@@ -36,7 +36,9 @@ func playing(t *testing.T, idempotence bool, adjust ...func(*config.Connection))
 	p := clock.producer(t, c, log, nil)
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
-	p.identity = identity{id: 7, given: idempotence}
+	if idempotence {
+		p.identity = identity{id: 7, given: true}
+	}
 	return &bench{p, t, log, clock}
 }
 
@@ -149,7 +151,7 @@ func TestLeaderMovesMeanwhile(t *testing.T) {
 	})
 	b.answers(f, nil)
 	b.look(func() {
-		if part.flight == nil || part.flight.node.id != 1 {
+		if part.flying != 1 || part.aboard.id != 1 {
 			t.Error("nothing goes to the new leader")
 		}
 	})

@@ -45,6 +45,7 @@ type Producer struct {
 	acks           int16
 	idempotent     bool
 	requestTimeout time.Duration
+	linger         time.Duration
 	sticky         time.Duration // how long records without a key stay with a partition
 	batchRecords   int
 	batchBytes     int
@@ -76,8 +77,10 @@ type Producer struct {
 	last        Identity   // of an earlier process, to be continued; zero = there is none
 	recalled    bool
 	closed      bool
-	timer       *time.Timer // calls tick
-	wakeAt      time.Time   // when; zero = not at all
+	timer       *time.Timer          // calls tick
+	wakeAt      time.Time            // when; zero = not at all
+	expires     time.Time            // the earliest deadline; zero = none
+	keys        [keyBits / 64]uint64 // of disjoint
 
 	flushes atomic.Bool // unflushed is not empty
 
@@ -126,6 +129,7 @@ func newProducer(c *config.Connection, log host.Logger, status *client.Status, t
 		acks:           int16(c.Acks),
 		idempotent:     c.Idempotence,
 		requestTimeout: client.RequestTimeout(c),
+		linger:         c.Linger,
 		sticky:         2 * c.Linger, // librdkafka's sticky.partitioning.linger.ms
 		batchRecords:   client.Clamp(c.BatchNumMessages, 1, maxBatchRecords),
 		batchBytes:     batchMost(c),
@@ -323,9 +327,7 @@ func (p *Producer) giveUp() (left []outcome, first bool) {
 	for _, t := range p.topics {
 		left = append(left, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
 		for _, part := range t.partitions {
-			if part.flight != nil { // a waiting flight must not start with records handed back
-				part.flight.state.CompareAndSwap(boarding, recalled)
-			}
+			part.unsend(0) // a waiting flight must not start with records handed back
 			left = append(left, p.handBack(part, 0, ErrClosed, ErrClosed)...)
 		}
 	}

@@ -15,16 +15,15 @@ func (p *Producer) Underway() int {
 	return n
 }
 
-// kept returns how many of the partition's first batches must stay with this client for now: a batch in
-// flight, and with idempotence the pieces of a batch in doubt.
-func (p *Producer) kept(part *partition) (n int) {
-	if len(part.queue) > 0 && part.flight != nil && part.flight.state.Load() == departed {
-		n = 1
+// kept returns how many of the partition's first batches must stay with this client for now: up to the last
+// batch in a written request or, with idempotence, in doubt.
+func (p *Producer) kept(part *partition) int {
+	for n := len(part.queue); n > 0; n-- {
+		if b := part.queue[n-1]; b.written() || p.idempotent && b.doubtful {
+			return n
+		}
 	}
-	for p.idempotent && n < len(part.queue) && part.queue[n].doubtful {
-		n++
-	}
-	return n
+	return 0
 }
 
 // Recall asks for the return of all records, for another client. Records certainly at no broker return with
@@ -44,11 +43,7 @@ func (p *Producer) recall() (ended []outcome) {
 	for _, t := range p.topics {
 		ended = append(ended, p.handBackArrivals(t, func(arrival) error { return ErrClosed })...)
 		for _, part := range t.partitions {
-			from := 0
-			if len(part.queue) > 0 && !p.free(part) {
-				from = 1
-			}
-			from = max(from, p.kept(part))
+			from := part.unsend(p.kept(part))
 			ended = append(ended, p.handBack(part, from, ErrClosed, ErrClosed)...)
 		}
 	}

@@ -32,6 +32,10 @@ type recordBatch struct {
 
 	times  map[*outbox.Record]int64 // replaced times of records, after a refusal, ms since 1970; nil = none
 	closed bool                     // takes no more records
+	keyed  bool                     // a record has a key
+
+	flight *flight // the request with the batch; nil = it is in no request
+	result *result // the failure of the last request, not yet booked; nil = none
 
 	// With idempotence, once sequenced: the batch's identity at the broker.
 	sequenced bool

@@ -55,34 +55,43 @@ type arrival struct {
 	send     uint64    // the number of its Send
 }
 
-// partition is the state of one partition. Only the first batch of the queue may be in flight, with
-// idempotence or without. No batch therefore overtakes another, in any outcome.
+// partition is the state of one partition. The first batches of the queue are in flight. After a failure no
+// further batch leaves until all of them have landed, and then the first goes alone: pipeline.go. No batch
+// therefore overtakes another, in any outcome.
 type partition struct {
 	topic  *topic
 	number int32
 	leader *node // nil = unknown
 
-	queue   []*recordBatch
-	bytes   int     // of the queue
-	flight  *flight // with the first of the queue
-	listed  *node   // the broker with this partition in its ready list
-	resume  time.Time
-	pausing bool // the partition is in the producer's list of pausing ones
-	refused int  // how often in a row the first of the queue was
+	queue    []*recordBatch
+	bytes    int       // of the batches that are not in flight
+	flying   int       // batches in flight
+	aboard   *node     // the broker of the last flight,
+	departed time.Time // and the time of its load
+	failed   bool      // a batch failed since the last settle
+	open     bool      // the last batch was acknowledged,
+	openAs   identity  // with this identity
+	listed   *node     // the broker with this partition in its ready list
+	resume   time.Time
+	pausing  bool // the partition is in the producer's list of pausing ones
+	refused  int  // how often in a row the first of the queue was
 
-	identity identity // with idempotence: the identity in use for this partition,
-	next     int32    // and the sequence number of the next
+	identity  identity // with idempotence: the identity in use for this partition,
+	following int32    // the sequence number of the next batch,
+	acked     int32    // and the number behind the last acknowledged batch
 }
 
 // node is a broker with partitions to lead.
 type node struct {
-	id      int32
-	link    *client.Link // nil = before its first request
-	ready   []*partition // with a batch ready to go
-	bytes   int          // of their queues
-	flights int
-	resume  time.Time    // after a failed connection; zero = none
-	paused  *client.Conn // the connection with the pause until resume; nil = none
+	id         int32
+	link       *client.Link // nil = before its first request
+	ready      []*partition // with a batch ready to go
+	bytes      int          // of their queues
+	flights    int
+	departed   time.Time     // the time of the last load
+	answerTime time.Duration // the usual time between load and answer
+	resume     time.Time     // after a failed connection; zero = none
+	paused     *client.Conn  // the connection with the pause until resume; nil = none
 
 	failures int // consecutive failures of written requests
 	limit    requestLimit
@@ -325,9 +334,7 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	missing := client.AnswerTo(client.ToProduce, kerr.UnknownTopicOrPartition)
 	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // deleted and created again with fewer
 		gone.leader = nil
-		if len(gone.queue) > 0 {
-			p.free(gone)
-		}
+		gone.unsend(0)
 		p.identity = identity{} // a later partition of this number counts from the beginning
 		ended = append(ended, p.handBack(gone, 0, missing, missing)...)
 	}
@@ -394,46 +401,4 @@ func (p *Producer) led(part *partition, id int32) {
 	part.unlist()
 	part.resume = time.Time{} // another broker's refusal is no reason to wait
 	p.offer(part)
-}
-
-// offer adds a partition to the leader's ready list, if the first batch may go.
-func (p *Producer) offer(part *partition) {
-	if part.flight != nil || len(part.queue) == 0 || part.listed != nil {
-		return
-	}
-	if part.leader == nil {
-		p.wantMetadata(part.topic)
-		return
-	}
-	if !part.resume.IsZero() {
-		if p.now().Before(part.resume) {
-			if !part.pausing {
-				part.pausing = true
-				p.pausing = append(p.pausing, part)
-				p.alarm(part.resume)
-			}
-			return
-		}
-		part.resume = time.Time{}
-	}
-	part.listed = part.leader
-	part.listed.ready = append(part.listed.ready, part)
-	part.listed.bytes += part.bytes
-}
-
-// unlist removes a partition from its leader's list.
-func (part *partition) unlist() {
-	if n := part.listed; n != nil {
-		n.ready = slices.DeleteFunc(n.ready, func(other *partition) bool { return other == part })
-		n.bytes -= part.bytes
-		part.listed = nil
-	}
-}
-
-// resize books a change of the queue's size, bytes.
-func (part *partition) resize(by int) {
-	part.bytes += by
-	if part.listed != nil {
-		part.listed.bytes += by
-	}
 }
