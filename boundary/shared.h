@@ -164,7 +164,8 @@ struct stage_frame {
 	uint32_t size;   /* bytes from this frame to the next, header and padding included: a multiple of 8 */
 	uint32_t length; /* bytes of content */
 	uint32_t state;  /* STAGE_FRAME_READY, until the engine stores STAGE_FRAME_DONE, atomically and with release order:
-	                  * from then on only the module reads the frame */
+	                  * from then on only the module reads the frame. In between STAGE_FRAME_STORED: the record is on
+	                  * disk, and this engine still reads the frame. A later engine marks such a frame as done. */
 	uint32_t charge; /* weight against max_charge */
 };
 
@@ -172,6 +173,7 @@ SHARED_SIZE(stage_frame, 16);
 
 #define STAGE_FRAME_READY    0x52454459u
 #define STAGE_FRAME_DONE     0x444f4e45u
+#define STAGE_FRAME_STORED   0x53544f52u
 
 /* Size of a slab with its head: about 200 frames of 300 bytes, so work for each slab (a wake-up, a hand-over)
  * costs little for each frame. */

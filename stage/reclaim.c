@@ -174,7 +174,7 @@ static void show(const struct stage_pump *pump, const struct stage *stage, const
 		const struct stage_frame *frame = (const struct stage_frame *) (slab->frames + at);
 		uint32_t length = __atomic_load_n(&frame->length, __ATOMIC_RELAXED);
 
-		if (__atomic_load_n(&frame->state, __ATOMIC_ACQUIRE) != STAGE_FRAME_DONE && length <= size - sizeof(*frame)) {
+		if (__atomic_load_n(&frame->state, __ATOMIC_ACQUIRE) == STAGE_FRAME_READY && length <= size - sizeof(*frame)) {
 			pump->again(frame + 1, length);
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"reskafka/internal/config"
+	"reskafka/internal/frame"
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
 	kafka "reskafka/internal/kafka/client"
@@ -189,6 +190,13 @@ func (c *connection) setGate() {
 	}
 	if c.failed.Load() { // also after a failure during the call
 		gate.Open.Store(0)
+	}
+}
+
+// Stored implements outbox.Gate: a later engine has the record on disk.
+func (*connection) Stored(r *outbox.Record) {
+	if r.Staged != nil {
+		r.Staged.CompareAndSwap(frame.Ready, frame.Stored)
 	}
 }
 

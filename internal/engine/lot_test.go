@@ -178,3 +178,26 @@ func TestTake_PageOfSlabGone_NothingInNextRange(t *testing.T) {
 		t.Errorf("account of the other connection: %+v", c)
 	}
 }
+
+// TestTake_FrameStoredByDeadEngine_IsNotSentAgain verifies that a frame whose record an earlier engine has on
+// disk is finished, and makes no record.
+func TestTake_FrameStoredByDeadEngine_IsNotSentAgain(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	r := start(t, newLines())
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	slab := frametest.Append(nil, frametest.Frame{Topic: "t", Value: []byte("stored")})
+	frametest.SetState(slab, 0, frame.Stored)
+	slab = frametest.Append(slab, frametest.Frame{Topic: "t", Value: []byte("sent")})
+	s.take(slab, 2, 0)
+	s.settled()
+	if got := b.consumed(t, "t", 1); string(got[0].Value) != "sent" {
+		t.Errorf("record %q was sent", got[0].Value)
+	}
+	if state := frame.State(slab, 0).Load(); state != frame.Done {
+		t.Errorf("the stored frame has state %#x", state)
+	}
+	if c := r.status("one").Totals; c.Accepted != 1 {
+		t.Errorf("account %+v", c)
+	}
+}

@@ -163,6 +163,10 @@ func (t *taking) add(f *frame.Frame, r *outbox.Record) {
 }
 
 func (t *taking) frame(f *frame.Frame) {
+	if f.Stored { // by an engine that has died
+		t.end(f)
+		return
+	}
 	if f.Source != 0 {
 		t.event(f)
 		return
@@ -312,14 +316,19 @@ func (t *taking) lose(f *frame.Frame, err error) {
 // damaged drops an unreadable frame.
 func (t *taking) damaged(f *frame.Frame, err error) { t.drop("that cannot be read", f, err) }
 
-// drop counts a frame without a record, releases the memory, and logs the reason.
-func (t *taking) drop(what string, f *frame.Frame, err error) {
-	t.broken++
-	t.connection.gate.Load().Dropped.Add(1)
+// end marks a frame as done that needs no record.
+func (t *taking) end(f *frame.Frame) {
 	t.handed.State(f.At).Store(frame.Done)
 	if !t.recovered {
 		t.connection.gate.Load().Finish(1, int64(f.Charge))
 	}
+}
+
+// drop counts a frame without a record, releases the memory, and logs the reason.
+func (t *taking) drop(what string, f *frame.Frame, err error) {
+	t.broken++
+	t.connection.gate.Load().Dropped.Add(1)
+	t.end(f)
 	t.connection.tellDropped(what+" dropped, "+notEncodable, 1, err)
 }
 

@@ -30,9 +30,10 @@ const (
 	FieldValueLength = 4
 	FieldKind        = 8
 
-	// Ready and Done are STAGE_FRAME_READY and STAGE_FRAME_DONE.
-	Ready = 0x52454459
-	Done  = 0x444f4e45
+	// Ready, Done and Stored are STAGE_FRAME_READY, STAGE_FRAME_DONE and STAGE_FRAME_STORED.
+	Ready  = 0x52454459
+	Done   = 0x444f4e45
+	Stored = 0x53544f52
 	// Null is RESK_NULL: the length of a null text.
 	Null = math.MaxUint32
 )
@@ -50,8 +51,9 @@ type Frame struct {
 	Key        []byte
 	Value      []byte
 	Charge     uint32
-	At         int // offset of the header in the slab's memory
-	End        int // offset of the byte behind the frame
+	Stored     bool // an earlier engine has the record on disk
+	At         int  // offset of the header in the slab's memory
+	End        int  // offset of the byte behind the frame
 
 	fieldCount int
 	fields     []byte
@@ -77,7 +79,7 @@ var (
 	errUnfinished = errors.New("its writer has not finished")
 )
 
-// Walk calls visit for each ready frame in frames, which are contiguous, and damaged for a frame with
+// Walk calls visit for each ready or stored frame in frames, which are contiguous, and damaged for a frame with
 // unreadable content. Of a damaged frame only Charge, At and End are set. Walk skips finished frames. Walk returns
 // an error if the start of the next frame is unknown.
 func Walk(frames []byte, visit func(f *Frame), damaged func(f *Frame, err error)) error {
@@ -88,7 +90,8 @@ func Walk(frames []byte, visit func(f *Frame), damaged func(f *Frame, err error)
 			return err
 		}
 		switch h.state {
-		case Ready:
+		case Ready, Stored:
+			f.Stored = h.state == Stored
 			if err := f.read(frames, at, h, visit, damaged); err != nil {
 				return err
 			}

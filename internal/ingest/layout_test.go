@@ -83,6 +83,7 @@ func TestLayout_GoAndC_Alike(t *testing.T) {
 		{"offsetof(struct stage_frame, charge)", frame.HeaderCharge},
 		{"STAGE_FRAME_READY", frame.Ready},
 		{"STAGE_FRAME_DONE", frame.Done},
+		{"STAGE_FRAME_STORED", frame.Stored},
 		{"sizeof(struct stage_slab)", frame.SlabHeadSize},
 		{"offsetof(struct stage_slab, magic)", 0},
 		{"offsetof(struct stage_slab, layout)", frame.SlabLayout},

@@ -317,7 +317,13 @@ func (o *Outbox) written(l *lane, batch []*Record, first uint64) (release []*Rec
 		default:
 			l.cached++
 		}
-		if !r.released && !r.borrowed {
+		switch {
+		case r.released:
+		case r.borrowed:
+			if gate, ok := o.gate.(storedGate); ok {
+				gate.Stored(r)
+			}
+		default:
 			r.released = true
 			release = append(release, r)
 		}

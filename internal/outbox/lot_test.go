@@ -366,3 +366,37 @@ func TestAcceptLots_RetryDuringWrite_NoRace(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	o.Close()
 }
+
+// TestAcceptLots_WrittenWhileInFlight_IsStoredNotReleased verifies that the frame of a record in the client
+// stays after the record's write, and that the gate learns of the write.
+func TestAcceptLots_WrittenWhileInFlight_IsStoredNotReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &storeGate{}
+		k := &looker{t: t, late: true, frames: true, dawdle: time.Minute, looks: map[string]int{}}
+		o := New(Settings{Timeout: time.Hour, WindowRecords: 50, Durability: Overflow}, k, g, g)
+		d := newDisk(func(what string) { t.Error(what) })
+		o.Attach(func() (Spool, error) { return d, nil })
+		synctest.Wait()
+		records := []Record{{Topic: "t", Value: slices.Clone(seen), Accepted: time.Now()}}
+		layOut(records)
+		o.AcceptLots([]Lot{lotOf(records)})
+		o.Spill()
+		synctest.Wait()
+		if g.stored.Load() != 1 || g.done.Load() != 0 || len(d.values("t")) != 1 {
+			t.Errorf("in flight: %d stored, %d released, %d on disk", g.stored.Load(), g.done.Load(), len(d.values("t")))
+		}
+		o.Drain(nil)
+		if g.stored.Load() != 1 || g.done.Load() != 1 {
+			t.Errorf("in the end: %d stored, %d released", g.stored.Load(), g.done.Load())
+		}
+		o.Close()
+	})
+}
+
+// storeGate counts.
+type storeGate struct {
+	lossGate
+	stored atomic.Int64
+}
+
+func (g *storeGate) Stored(*Record) { g.stored.Add(1) }

@@ -31,6 +31,11 @@ type Gate interface {
 	Release(r *Record)
 }
 
+// storedGate is an optional interface of a Gate. Stored notes a record on disk before its Release, while the
+// client still needs the frame: after a death of this process no other may send the frame once more. The call
+// comes with the outbox's lock held.
+type storedGate interface{ Stored(r *Record) }
+
 // Observer gets dropped records, for the log. Calls come from any goroutine, without locks held, and must not
 // block. err is the client's last error, or nil. Records without a topic are dead letters of earlier runs.
 type Observer interface {
