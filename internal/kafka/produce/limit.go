@@ -111,11 +111,16 @@ func (p *Producer) maxBatchBytes(part *partition) int {
 // fit splits the first batch of a partition if it exceeds the broker's limit. A batch in doubt is repeated
 // unchanged while the limit is uncertain: with idempotence the broker recognizes only the same batch.
 func (p *Producer) fit(n *node, part *partition) {
-	b, most := part.next(), p.maxBatchBytes(part)
-	if part.flying > 0 || len(b.records) == 1 || len(b.encoded) <= most || b.intact || n.limit.trial && p.idempotent && b.doubtful {
+	b := part.next()
+	if part.flying > 0 || !p.exceeds(part, b) || n.limit.trial && p.idempotent && b.doubtful {
 		return
 	}
-	p.cut(part, math.MaxInt, most)
+	p.cut(part, math.MaxInt, p.maxBatchBytes(part))
+}
+
+// exceeds reports whether a batch has to be split for the broker's limit.
+func (p *Producer) exceeds(part *partition, b *recordBatch) bool {
+	return len(b.records) > 1 && !b.intact && len(b.encoded) > p.maxBatchBytes(part)
 }
 
 // cutOff learns from a broker's close on a request. A single record above the limit proves nothing about

@@ -68,7 +68,7 @@ func (p *Producer) follows(part *partition) (ok bool, later time.Time) {
 		return false, time.Time{}
 	case part.queue[part.flying-1].identity != p.identity, b.sequenced && b.identity != p.identity:
 		return false, time.Time{}
-	case b.suspect != nil:
+	case b.suspect != nil, p.exceeds(part, b): // the first of a queue is split
 		return false, time.Time{}
 	}
 	if part.flying+1 == len(part.queue) && len(b.records) < p.batchRecords {
