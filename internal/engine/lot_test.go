@@ -112,8 +112,8 @@ func TestLot_MemoryOverwritten_StaysInBounds(t *testing.T) {
 	}
 }
 
-// TestTake_LotsOfSeveralTopics_AllDelivered verifies that records of more topics than a range has lots, and of
-// topics in turn with events, arrive in order.
+// TestTake_LotsOfSeveralTopics_AllDelivered verifies that the records of more topics than a range has lots arrive
+// in order.
 func TestTake_LotsOfSeveralTopics_AllDelivered(t *testing.T) {
 	const topics, each = lotsMost + 5, 40
 	var names []string
