@@ -32,10 +32,10 @@ type Lot struct {
 // AcceptLots is Accept for records in shared memory: neither read nor copied before their turn. The process
 // on the other side may write to the memory at any time. A record has then other bytes, or is dropped with
 // ReasonUnreadable.
-func (o *Outbox) AcceptLots(lots []Lot) { o.entered(o.enqueueLots(lots)) }
+func (o *Outbox) AcceptLots(lots []Lot) { o.entered(nil, o.enqueueLots(lots)) }
 
 // enqueueLots puts the records of lots into their lanes. open = false: the outbox has ended and sends nothing.
-func (o *Outbox) enqueueLots(lots []Lot) (gone []outcome, open bool) {
+func (o *Outbox) enqueueLots(lots []Lot) (open bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	wall, now := time.Now(), o.now()
@@ -53,7 +53,7 @@ func (o *Outbox) enqueueLots(lots []Lot) (gone []outcome, open bool) {
 		o.markReady(l)
 	}
 	o.spillFull()
-	return nil, !o.ended
+	return !o.ended
 }
 
 // bornAt returns the time of acceptance on the outbox's clock. It never goes back: queues are in the order of

@@ -121,7 +121,7 @@ func offer(o *Outbox, records []Record, stay bool) (send func()) {
 			for n < len(records) && records[n].fits() && records[n].Topic == records[0].Topic {
 				n++
 			}
-			gone, open = o.enqueueLots([]Lot{lotOf(records[:n])})
+			open = o.enqueueLots([]Lot{lotOf(records[:n])})
 		} else {
 			gone, open = o.enqueue(records[:1])
 		}
