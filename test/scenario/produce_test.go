@@ -178,15 +178,21 @@ func TestForkedChildIsRefused(t *testing.T) {
 	}
 }
 
-// TestProducer_EngineRefusesIt_GateIsShut guards records without an engine to send them: the module opens a
-// gate alone, and a gate stayed open after the engine's refusal.
-func TestProducer_EngineRefusesIt_GateIsShut(t *testing.T) {
-	w := newWorld(t, options{unbooted: true})
-	ca := kafkatest.NewAuthority(t, "ours").Write(filepath.Join(w.dir, "ca.pem"))
+// withoutAuthority starts a world in which connection two has no producer: its file of authorities, ca, is away.
+func withoutAuthority(t *testing.T) (w *world, ca string) {
+	w = newWorld(t, options{unbooted: true})
+	ca = kafkatest.NewAuthority(t, "ours").Write(filepath.Join(w.dir, "ca.pem"))
 	text := "[one]\ntype = connection\nbrokers = %BROKER%\n[two]\ntype = connection\nbrokers = %BROKER%\nsecurity_protocol = ssl\nssl_ca_location = " + ca + "\n"
 	w.must(w.pbx.WriteFile("kafka.conf", w.filled(text)))
 	w.boot()
 	w.must(os.Rename(ca, ca+".away"))
+	return w, ca
+}
+
+// TestProducer_EngineRefusesIt_GateIsShut guards records without an engine to send them: the module opens a
+// gate alone, and a gate stayed open after the engine's refusal.
+func TestProducer_EngineRefusesIt_GateIsShut(t *testing.T) {
+	w, ca := withoutAuthority(t)
 	mark := w.pbx.LogMark()
 	record := w.probeFile([2][]byte{nil, []byte("r")})
 	_ = w.cli("kafka probe file two t %s", record) // accepted, until the engine has answered
@@ -201,12 +207,7 @@ func TestProducer_EngineRefusesIt_GateIsShut(t *testing.T) {
 // TestProducer_ObstacleGone_GateOpens guards a module with an old handle: its gate stayed shut until a reload, or until
 // some module asked for the producer again.
 func TestProducer_ObstacleGone_GateOpens(t *testing.T) {
-	w := newWorld(t, options{unbooted: true})
-	ca := kafkatest.NewAuthority(t, "ours").Write(filepath.Join(w.dir, "ca.pem"))
-	text := "[one]\ntype = connection\nbrokers = %BROKER%\n[two]\ntype = connection\nbrokers = %BROKER%\nsecurity_protocol = ssl\nssl_ca_location = " + ca + "\n"
-	w.must(w.pbx.WriteFile("kafka.conf", w.filled(text)))
-	w.boot()
-	w.must(os.Rename(ca, ca+".away"))
+	w, ca := withoutAuthority(t)
 	mark := w.pbx.LogMark()
 	w.expect(`start 0`, "kafka flood start two t 1 5 1 5 5")
 	w.waitLog(mark, `ERROR.*Connection 'two' refuses records`)
