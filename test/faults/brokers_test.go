@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"reskafka/test/apache"
+	"reskafka/test/child"
 	"reskafka/test/pbx"
 	"reskafka/test/port"
 )
@@ -75,7 +76,7 @@ func (b *embedded) stop() error {
 	return running.Stop()
 }
 
-func (b *embedded) freeze() error { return syscall.Kill(b.running.PID(), syscall.SIGSTOP) }
+func (b *embedded) freeze() error { return child.Pause(b.running.PID()) }
 func (b *embedded) thaw() error   { return syscall.Kill(b.running.PID(), syscall.SIGCONT) }
 
 // gated are brokers behind a proxy for Asterisk.

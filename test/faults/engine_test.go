@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"reskafka/test/child"
 	"reskafka/test/pbx"
 )
 
@@ -91,7 +92,7 @@ func TestEngineStopped(t *testing.T) {
 		name: rowNames[15], on: onEmbedded, full: onApache, options: large(nil), promise: undisturbed(memory, overflow, disk), watched: true,
 		fault: func(s *site) {
 			for range s.size.pick(1, 3) {
-				s.loseEngine(s.signal(syscall.SIGSTOP))
+				s.loseEngine(func(pid int) { s.must(child.Pause(pid)) })
 				if lines := s.logged("ERROR.*Kafka engine.*it did not answer for 30 seconds"); len(lines) == 0 {
 					s.Error("the log does not say that the engine was silent")
 				}
@@ -380,7 +381,7 @@ func TestBothKilled(t *testing.T) {
 					s.must(s.brokers.stop())
 				}
 				s.produced(int(s.size.rate / 20))
-				s.must(syscall.Kill(engine, syscall.SIGSTOP)) // otherwise the engine would deliver Asterisk's messages
+				s.must(child.Pause(engine)) // otherwise the engine would deliver Asterisk's messages
 				s.must(s.pbx.Stop(pbx.Kill))
 				s.must(syscall.Kill(engine, syscall.SIGKILL))
 				for syscall.Kill(engine, 0) == nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"reskafka/test/child"
 	"reskafka/test/confine"
 	"reskafka/test/pbx"
 	"reskafka/test/port"
@@ -211,7 +212,7 @@ func TestContainer_Process1Killed_NothingDurableLost(t *testing.T) {
 			}
 			engine := w.pbx.EnginePID()
 			// Otherwise the engine may send a record between the end of Asterisk and its own: that record repeats.
-			w.must(syscall.Kill(engine, syscall.SIGSTOP))
+			w.must(child.Pause(engine))
 			w.must(w.pbx.Stop(pbx.Kill))
 			w.wait("the engine is dead", func() bool { return syscall.Kill(engine, 0) != nil })
 			w.must(w.pbx.WriteFile("kafka.conf", w.filled(lingering+"5\n")))

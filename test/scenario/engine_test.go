@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"reskafka/test/child"
 	"reskafka/test/pbx"
 )
 
@@ -47,9 +48,15 @@ func (w *world) engine() int {
 func (w *world) signalEngine(signal syscall.Signal) int {
 	w.Helper()
 	pid := w.engine()
-	if err := syscall.Kill(pid, signal); err != nil {
-		w.Fatal(err)
-	}
+	w.must(syscall.Kill(pid, signal))
+	return pid
+}
+
+// pauseEngine stops the serving engine with all of its threads and returns its process id.
+func (w *world) pauseEngine() int {
+	w.Helper()
+	pid := w.engine()
+	w.must(child.Pause(pid))
 	return pid
 }
 
@@ -218,7 +225,7 @@ func TestConsumer_IdleForLong_StillReceives(t *testing.T) {
 // only, and another engine saves the staged records.
 func TestEngine_Hangs_AsteriskStops(t *testing.T) {
 	w := newWorld(t, options{files: map[string]string{"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\ndurability = overflow\n"}})
-	w.signalEngine(syscall.SIGSTOP)
+	w.pauseEngine()
 	w.expect(`accepted 1 refused 0`, "kafka probe file one t %s", w.probeFile([2][]byte{nil, []byte("late")}))
 	started := time.Now()
 	w.must(w.pbx.Stop(pbx.Now))
@@ -232,7 +239,7 @@ func TestEngine_Hangs_AsteriskStops(t *testing.T) {
 // without a broker, and not request_timeout_ms.
 func TestEngine_Hangs_CommandsAnswer(t *testing.T) {
 	w := newWorld(t, options{files: map[string]string{"kafka.conf": "[one]\ntype = connection\nbrokers = %BROKER%\nrequest_timeout_ms = 25000\n"}})
-	engine := w.signalEngine(syscall.SIGSTOP)
+	engine := w.pauseEngine()
 	for command, want := range map[string]string{
 		"kafka show status":         `(?s)Connections:\s+Name +Brokers\s+one .*Process id: +\d+\s`,
 		"kafka show connection one": `(?s)Error: the Kafka engine has not answered within 2000 ms`,

@@ -64,7 +64,7 @@ func (w *world) wait(what string, so func() bool) {
 // killBoth kills Asterisk and its engine, without a moment for the engine to notice, and returns the engine's process id.
 func (w *world) killBoth() int {
 	w.Helper()
-	engine := w.signalEngine(syscall.SIGSTOP)
+	engine := w.pauseEngine()
 	w.must(w.pbx.Stop(pbx.Kill))
 	w.must(syscall.Kill(engine, syscall.SIGKILL))
 	w.wait("the engine is dead", func() bool { return syscall.Kill(engine, 0) != nil })
