@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -220,6 +221,9 @@ func (c *checkedConn) begin() error {
 	// The library explains a length from a server other than Kafka.
 	if limit > 0 && size > limit && !plainText(c.head[:4]) {
 		return fmt.Errorf("it has %d bytes, more than %d", uint32(size), limit)
+	}
+	if size > largeResponse {
+		debug.FreeOSMemory() // the library allocates the whole response next
 	}
 	if c.current.raw || size < 4 {
 		c.have = 0

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
+	"runtime/debug"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -38,4 +40,36 @@ func TestCheckedConn_RefusedResponseBehindAnother_IsOfItsRequest(t *testing.T) {
 	if why, ok := errors.AsType[*refusedResponse](err); !ok || why.key != kmsg.FindCoordinator || errors.Is(err, io.EOF) {
 		t.Errorf("then came %v", err)
 	}
+}
+
+// TestCheckedConn_LargeResponse_GarbageIsGivenBack checks that the buffer of an earlier response is neither in
+// the heap nor kept free for the heap when a large response begins.
+func TestCheckedConn_LargeResponse_GarbageIsGivenBack(t *testing.T) {
+	conn, broker := net.Pipe()
+	t.Cleanup(func() { conn.Close(); broker.Close() })
+	c := newCheckedConn(conn, "broker:9092", &config.Connection{}, nil)
+	c.waiting = []sentRequest{{key: kmsg.Fetch, version: 11, number: 1}}
+	go func() { _, _ = broker.Write(binary.BigEndian.AppendUint32(nil, largeResponse+1)) }()
+
+	const earlier = 64 << 20
+	debug.FreeOSMemory()
+	before := heapWithPages()
+	buffer := make([]byte, earlier)
+	runtime.KeepAlive(buffer)
+	if with := heapWithPages(); with < before+earlier/2 {
+		t.Fatalf("%d bytes of heap before and %d with the buffer: nothing is tested", before, with)
+	}
+	if n, err := c.Read(make([]byte, 4)); n != 4 || err != nil {
+		t.Fatal(n, err)
+	}
+	if after := heapWithPages(); after > before+earlier/2 {
+		t.Errorf("%d bytes of heap before the earlier response, %d at the begin of the next", before, after)
+	}
+}
+
+// heapWithPages returns how many bytes of the heap may have pages: used ranges, and free ranges kept by Go.
+func heapWithPages() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapSys - m.HeapReleased
 }
