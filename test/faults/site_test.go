@@ -348,9 +348,14 @@ type count struct {
 
 var counted = regexp.MustCompile(`(?m)^  (Accepted|Acknowledged|Waiting|Spooled|Dead letters|Dropped|Unaccounted for|Refused) +(-?\d+)(?: \((.*)\))?`)
 
-func (s *site) count(l *lane) count {
+// count waits for an engine too busy for the console's limit of two seconds, such as a new engine with the
+// records of an outage on a loaded machine.
+func (s *site) count(l *lane) (c count) {
 	s.Helper()
-	c := count{text: s.cli("kafka show connection %s", l.name())}
+	s.until("the engine's numbers", func() bool {
+		c.text = s.cli("kafka show connection %s", l.name())
+		return !strings.Contains(c.text, "has not answered within")
+	})
 	fields := map[string]*int{
 		"Accepted": &c.accepted, "Acknowledged": &c.acknowledged, "Waiting": &c.waiting, "Spooled": &c.spooled,
 		"Dead letters": &c.dead, "Dropped": &c.dropped, "Unaccounted for": &c.unaccounted, "Refused": &c.refused,
