@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"reskafka/test/pbx"
-
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"reskafka/test/pbx"
 )
 
 // startBroker runs the command in this process, at a free port without a flag for the port, and returns the

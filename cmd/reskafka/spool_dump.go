@@ -13,7 +13,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/internal/spool"
 )
 
@@ -28,7 +28,7 @@ func (o *spoolOptions) dump(ctx context.Context, dir string) error {
 	if o.json {
 		print = printJSON
 	}
-	each := func(position uint64, letter outbox.DeadLetter) error {
+	each := func(position uint64, letter record.DeadLetter) error {
 		if o.topic != "" && letter.Record.Topic != o.topic {
 			return nil
 		}
@@ -51,10 +51,10 @@ func (o *spoolOptions) dump(ctx context.Context, dir string) error {
 	return nil
 }
 
-func dumpTopics(v *spool.View, each func(uint64, outbox.DeadLetter) error) error {
+func dumpTopics(v *spool.View, each func(uint64, record.DeadLetter) error) error {
 	for _, l := range v.Logs() {
-		err := v.Records(l.Topic, func(position uint64, r *outbox.Record) error {
-			return each(position, outbox.DeadLetter{Record: r})
+		err := v.Records(l.Topic, func(position uint64, r *record.Record) error {
+			return each(position, record.DeadLetter{Record: r})
 		})
 		if err != nil {
 			return err
@@ -65,7 +65,7 @@ func dumpTopics(v *spool.View, each func(uint64, outbox.DeadLetter) error) error
 
 // printText prints a record on a line, with tabs between its fields: unusual text is quoted as in Go, null is
 // -.
-func printText(w *bufio.Writer, position uint64, letter outbox.DeadLetter) error {
+func printText(w *bufio.Writer, position uint64, letter record.DeadLetter) error {
 	r := letter.Record
 	var headers []string
 	for _, h := range r.Headers {
@@ -133,7 +133,7 @@ type jsonRecord struct {
 	Died     *time.Time   `json:"died,omitempty"`
 }
 
-func printJSON(w *bufio.Writer, position uint64, letter outbox.DeadLetter) error {
+func printJSON(w *bufio.Writer, position uint64, letter record.DeadLetter) error {
 	r := letter.Record
 	out := jsonRecord{Topic: r.Topic, Position: position, Accepted: utc(r.Accepted), Key: jsonValue(r.Key), Headers: []jsonHeader{},
 		Value: jsonValue(r.Value), Reason: letter.Reason, Cause: letter.Cause, Died: utc(letter.At)}

@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/config"
 	"reskafka/internal/host"
 	kafka "reskafka/internal/kafka/produce"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/internal/spool"
 )
 
@@ -26,7 +26,7 @@ const (
 // replayer sends the records of a spool.
 type replayer struct {
 	spool    *spool.Spool
-	producer outbox.Transport
+	producer *kafka.Producer
 	patience time.Duration
 	progress time.Time // of the last acknowledgement
 
@@ -197,7 +197,7 @@ func (r *replayer) topics(ctx context.Context, only string) error {
 }
 
 // writeDeadLetters stores permanently refused records.
-func (r *replayer) writeDeadLetters(letters []outbox.DeadLetter) error {
+func (r *replayer) writeDeadLetters(letters []record.DeadLetter) error {
 	if len(letters) == 0 {
 		return nil
 	}
@@ -214,8 +214,8 @@ func (r *replayer) letters(ctx context.Context, only string) error {
 			return err
 		}
 		todo -= len(letters)
-		var records []*outbox.Record
-		var keep []outbox.DeadLetter
+		var records []*record.Record
+		var keep []record.DeadLetter
 		for _, l := range letters {
 			if only != "" && l.Record.Topic != only {
 				keep = append(keep, l)
@@ -256,18 +256,18 @@ func (r *replayer) letters(ctx context.Context, only string) error {
 
 // answer is the outcome of a record.
 type answer struct {
-	record *outbox.Record
+	record *record.Record
 	err    error
 }
 
 // send sends records until each is acknowledged or permanently refused, and returns the refused records in
 // order. With an error it returns every unacknowledged record.
-func (r *replayer) send(ctx context.Context, records []*outbox.Record) (left []outbox.DeadLetter, err error) {
-	refused := map[*outbox.Record]outbox.DeadLetter{}
+func (r *replayer) send(ctx context.Context, records []*record.Record) (left []record.DeadLetter, err error) {
+	refused := map[*record.Record]record.DeadLetter{}
 	for todo := records; len(todo) > 0; {
 		answers := make(chan answer, len(todo))
-		r.producer.Send(todo, time.Now().Add(min(replayAttempt, max(r.patience, time.Second))), func(record *outbox.Record, err error) { answers <- answer{record, err} })
-		again := map[*outbox.Record]bool{}
+		r.producer.Send(todo, time.Now().Add(min(replayAttempt, max(r.patience, time.Second))), func(sent *record.Record, err error) { answers <- answer{sent, err} })
+		again := map[*record.Record]bool{}
 		var cause error
 		for range todo {
 			a := <-answers
@@ -275,7 +275,7 @@ func (r *replayer) send(ctx context.Context, records []*outbox.Record) (left []o
 				r.sent++
 				r.progress = time.Now()
 			} else if reason, permanent := r.producer.Permanent(a.err); permanent {
-				refused[a.record] = outbox.DeadLetter{Record: a.record, Reason: reason, Cause: a.err.Error(), At: time.Now()}
+				refused[a.record] = record.DeadLetter{Record: a.record, Reason: reason, Cause: a.err.Error(), At: time.Now()}
 				r.progress = time.Now()
 			} else {
 				again[a.record] = true
@@ -287,28 +287,28 @@ func (r *replayer) send(ctx context.Context, records []*outbox.Record) (left []o
 			break
 		}
 		if err = r.pause(ctx, cause); err != nil {
-			for _, record := range records {
-				if letter, ok := refused[record]; ok || again[record] {
-					letter.Record = record
+			for _, one := range records {
+				if letter, ok := refused[one]; ok || again[one] {
+					letter.Record = one
 					left = append(left, letter)
 				}
 			}
 			return left, err
 		}
 	}
-	for _, record := range records {
-		if letter, ok := refused[record]; ok {
+	for _, one := range records {
+		if letter, ok := refused[one]; ok {
 			left = append(left, letter)
 		}
 	}
 	return left, nil
 }
 
-func pick(records []*outbox.Record, which map[*outbox.Record]bool) []*outbox.Record {
-	var picked []*outbox.Record
-	for _, record := range records {
-		if which[record] {
-			picked = append(picked, record)
+func pick(records []*record.Record, which map[*record.Record]bool) []*record.Record {
+	var picked []*record.Record
+	for _, one := range records {
+		if which[one] {
+			picked = append(picked, one)
 		}
 	}
 	return picked

@@ -12,14 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"reskafka/internal/host"
-	"reskafka/internal/outbox"
-	"reskafka/internal/spool"
-
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"reskafka/internal/host"
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // spoolWith creates the spool of a connection "main" below a new root, and fills the spool.
@@ -40,9 +40,9 @@ func spoolWith(t *testing.T, fill func(s *spool.Spool)) (root, dir string) {
 
 func spooled(t *testing.T, s *spool.Spool, topic string, from, to int) {
 	t.Helper()
-	var records []*outbox.Record
+	var records []*record.Record
 	for n := from; n < to; n++ {
-		records = append(records, &outbox.Record{Topic: topic, Key: []byte("key"), Value: fmt.Appendf(nil, "value %d", n), Accepted: time.Unix(1_700_000_000, int64(n))})
+		records = append(records, &record.Record{Topic: topic, Key: []byte("key"), Value: fmt.Appendf(nil, "value %d", n), Accepted: time.Unix(1_700_000_000, int64(n))})
 	}
 	if _, err := s.Append(topic, records); err != nil {
 		t.Fatal(err)
@@ -92,8 +92,8 @@ func TestSpoolLooksAreReadOnly(t *testing.T) {
 		if err := s.Settle("calls", 4); err != nil {
 			t.Fatal(err)
 		}
-		letter := outbox.DeadLetter{Record: &outbox.Record{Topic: "calls", Value: []byte("big")}, Reason: "too large", Cause: "MESSAGE_TOO_LARGE", At: time.Unix(1_700_000_001, 0)}
-		if _, err := s.Bury([]outbox.DeadLetter{letter}); err != nil {
+		letter := record.DeadLetter{Record: &record.Record{Topic: "calls", Value: []byte("big")}, Reason: "too large", Cause: "MESSAGE_TOO_LARGE", At: time.Unix(1_700_000_001, 0)}
+		if _, err := s.Bury([]record.DeadLetter{letter}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -140,8 +140,8 @@ func TestSpoolLooksAreReadOnly(t *testing.T) {
 func TestSpoolDump_HostileTexts_AreEscaped(t *testing.T) {
 	const text = "a\r\n\x1b[2J\a\x00\u007f\u009b\u202e\u2028\U000e0001 ü"
 	_, dir := spoolWith(t, func(s *spool.Spool) {
-		r := &outbox.Record{Topic: "calls", Key: []byte(text), Value: []byte(text), Headers: []outbox.Header{{Name: text, Value: []byte(text)}}}
-		if _, err := s.Append("calls", []*outbox.Record{r}); err != nil {
+		r := &record.Record{Topic: "calls", Key: []byte(text), Value: []byte(text), Headers: []record.Header{{Name: text, Value: []byte(text)}}}
+		if _, err := s.Append("calls", []*record.Record{r}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -164,8 +164,8 @@ func TestSpoolDumpTellsEveryByte(t *testing.T) {
 	values := [][]byte{nil, {}, []byte("plain"), []byte("-"), []byte("tab\there"), []byte("\xff\x00"), []byte("über <&>"), []byte(`"quoted"`)}
 	_, dir := spoolWith(t, func(s *spool.Spool) {
 		for _, v := range values {
-			r := &outbox.Record{Topic: "calls", Key: v, Value: v, Headers: []outbox.Header{{Name: "h", Value: v}}}
-			if _, err := s.Append("calls", []*outbox.Record{r}); err != nil {
+			r := &record.Record{Topic: "calls", Key: v, Value: v, Headers: []record.Header{{Name: "h", Value: v}}}
+			if _, err := s.Append("calls", []*record.Record{r}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	kafka "reskafka/internal/kafka/client"
 	"reskafka/internal/kafka/produce"
 	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // client sends a connection's records through a produce.Producer, created by the first Send. The creation
@@ -26,10 +27,13 @@ type client struct {
 	mtx         sync.Mutex // held during the creation
 	over        bool       // closed or recalled before
 	told        bool       // a failed creation was logged
-	acknowledge func(records []*outbox.Record)
+	acknowledge func(records []*record.Record)
 }
 
-var _ outbox.Transport = (*client)(nil)
+var (
+	_ outbox.Transport = (*client)(nil)
+	_ outbox.Transport = (*produce.Producer)(nil)
+)
 
 // newClient returns a client with these settings, or the obstacle to a client. newClient reads the TLS files
 // and touches no network.
@@ -87,7 +91,7 @@ func (c *client) before(over bool) bool {
 }
 
 // Send implements outbox.Transport.
-func (c *client) Send(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error)) {
+func (c *client) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
 	p, err := c.made()
 	if err != nil {
 		for _, r := range records {
@@ -107,7 +111,7 @@ func (c *client) Permanent(err error) (reason string, permanent bool) {
 }
 
 // AcknowledgeBy is produce.Producer's.
-func (c *client) AcknowledgeBy(acknowledge func(records []*outbox.Record)) {
+func (c *client) AcknowledgeBy(acknowledge func(records []*record.Record)) {
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
 	c.acknowledge = acknowledge

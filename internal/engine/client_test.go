@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"reskafka/internal/kafka/produce"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // TestClientHasWhatAnOutboxLooksFor verifies that client has all methods of the producer.
@@ -58,8 +58,8 @@ func (r *rig) clientOf(t *testing.T, name string) *client {
 func sent(t *testing.T, c *client) error {
 	t.Helper()
 	outcome := make(chan error, 1)
-	c.Send([]*outbox.Record{{Topic: "t", Value: []byte("v"), Accepted: time.Now()}}, time.Now().Add(patience),
-		func(_ *outbox.Record, err error) { outcome <- err })
+	c.Send([]*record.Record{{Topic: "t", Value: []byte("v"), Accepted: time.Now()}}, time.Now().Add(patience),
+		func(_ *record.Record, err error) { outcome <- err })
 	select {
 	case err := <-outcome:
 		return err
@@ -78,8 +78,8 @@ func TestClientIsMadeByTheFirstRecord(t *testing.T) {
 		t.Error("there is a producer before there is a record")
 	}
 	acknowledged := make(chan int, 1)
-	c.AcknowledgeBy(func(records []*outbox.Record) { acknowledged <- len(records) })
-	c.Send([]*outbox.Record{{Topic: "t", Accepted: time.Now()}}, time.Now().Add(patience), func(_ *outbox.Record, err error) {
+	c.AcknowledgeBy(func(records []*record.Record) { acknowledged <- len(records) })
+	c.Send([]*record.Record{{Topic: "t", Accepted: time.Now()}}, time.Now().Add(patience), func(_ *record.Record, err error) {
 		if err != nil {
 			t.Error(err)
 		}

@@ -20,6 +20,7 @@ import (
 	"reskafka/internal/kafka/produce"
 	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // connection is a name of kafka.conf, for the engine's life: outside handles refer to the name, and the
@@ -150,7 +151,7 @@ func (c *connection) limits(settings *config.Connection) Limits {
 	l := Limits{
 		Frames: int64(records), Charge: queued, Length: int64(settings.MessageMaxBytes) + frameAllowance,
 		LingerNS: int64(settings.Linger), Weight: int64(settings.MessageMaxBytes), Memory: ingest.MemoryLimit(math.MaxInt64, math.MaxInt64),
-		Shared: c.engine.sharing(c.name, settings.Durability == "disk" || c.strictest() == outbox.Disk),
+		Shared: c.engine.sharing(c.name, settings.Durability == "disk" || c.strictest() == record.Disk),
 	}
 	spools := c.keepsOnDisk(settings)
 	c.mtx.Lock()
@@ -194,14 +195,14 @@ func (c *connection) setGate() {
 }
 
 // Stored implements outbox.Gate: a later engine has the record on disk.
-func (*connection) Stored(r *outbox.Record) {
+func (*connection) Stored(r *record.Record) {
 	if r.Staged != nil {
 		r.Staged.CompareAndSwap(frame.Ready, frame.Stored)
 	}
 }
 
 // Release implements outbox.Gate.
-func (c *connection) Release(r *outbox.Record) {
+func (c *connection) Release(r *record.Record) {
 	c.engine.staging.release(r)
 	if r.Charge != notStaged {
 		c.gate.Load().Finish(1, r.Charge)
@@ -209,7 +210,7 @@ func (c *connection) Release(r *outbox.Record) {
 }
 
 // ReleaseAll is Release for many records.
-func (c *connection) ReleaseAll(records []*outbox.Record) {
+func (c *connection) ReleaseAll(records []*record.Record) {
 	frames, charge := int64(0), int64(0)
 	for _, r := range records {
 		c.engine.staging.release(r)
@@ -223,7 +224,7 @@ func (c *connection) ReleaseAll(records []*outbox.Record) {
 
 // Dropped implements outbox.Observer.
 func (c *connection) Dropped(topic, reason string, records int, err error) {
-	if reason == outbox.ReasonStopped && c.engine.isStopped() {
+	if reason == record.ReasonStopped && c.engine.isStopped() {
 		c.mtx.Lock()
 		defer c.mtx.Unlock()
 		if c.givenUp == nil {
@@ -312,7 +313,7 @@ func (c *connection) close() {
 	c.givenUp = nil
 	c.mtx.Unlock()
 	for _, topic := range slices.Sorted(maps.Keys(lost)) {
-		host.Logf(c.engine.log, host.Error, "connection '%s': %d record(s) for topic '%s' dropped, %s", c.name, lost[topic], topic, outbox.ReasonStopped)
+		host.Logf(c.engine.log, host.Error, "connection '%s': %d record(s) for topic '%s' dropped, %s", c.name, lost[topic], topic, record.ReasonStopped)
 	}
 }
 
@@ -332,7 +333,7 @@ func (c *connection) outboxSettings(settings *config.Connection) outbox.Settings
 
 // spoolSettings sets the options that change without a new client.
 func (c *connection) spoolSettings(settings *config.Connection, s *outbox.Settings) {
-	s.Durability = outbox.DurabilityOf(settings.Durability)
+	s.Durability = record.DurabilityOf(settings.Durability)
 	s.QueueRecords, s.QueueBytes = c.queueLimits(settings)
 	s.DropOldest = settings.SpoolFull == "drop_oldest"
 	s.MaxAge = time.Duration(settings.SpoolMaxHours) * time.Hour

@@ -9,7 +9,7 @@ import (
 	"reskafka/internal/event"
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // brokenSource panics, as a defect of ours could.
@@ -17,7 +17,7 @@ type brokenSource struct{}
 
 func (brokenSource) Connection() string            { return "one" }
 func (brokenSource) Topic() event.Topic            { return event.Topic{} }
-func (brokenSource) Durability() outbox.Durability { return outbox.Disk }
+func (brokenSource) Durability() record.Durability { return record.Disk }
 func (brokenSource) Encode([]event.Field, time.Time) (event.Message, error) {
 	panic("cannot do it")
 }

@@ -8,6 +8,7 @@ import (
 
 	"reskafka/internal/frame"
 	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // A lot is the records of one topic in a part of a slab. The outbox reads each record at its turn. Another
@@ -60,7 +61,7 @@ func (t *taking) receiver(f *frame.Frame) (reports *Reports, ok bool) {
 	if f.FieldCount() == 0 {
 		return nil, true
 	}
-	var r outbox.Record
+	var r record.Record
 	ok = true
 	err := f.EachField(func(fd frame.Field) {
 		if fd.Kind == frame.KindReport {
@@ -122,7 +123,7 @@ func (l *lot) Join(later outbox.Frames) bool {
 }
 
 // Read implements outbox.Frames.
-func (l *lot) Read(records []outbox.Record) int {
+func (l *lot) Read(records []*record.Record) int {
 	var f frame.Frame
 	n := 0
 	for n < len(records) && l.at < len(l.memory) {
@@ -134,11 +135,11 @@ func (l *lot) Read(records []outbox.Record) int {
 		if err != nil || state != frame.Ready || f.Source != 0 || string(f.Topic) != l.topic {
 			continue
 		}
-		r := &records[n]
+		r := records[n]
 		r.Key, r.Value, r.Accepted, r.Charge = f.Key, f.Value, time.Unix(0, f.AcceptedNS), int64(f.Charge)
 		r.Staged, r.Lasting = frame.State(l.memory, f.At), l.lasting
 		if f.FieldCount() > 0 && !l.fields(r, &f) {
-			*r = outbox.Record{}
+			*r = record.Record{}
 			continue
 		}
 		n++
@@ -147,12 +148,12 @@ func (l *lot) Read(records []outbox.Record) int {
 }
 
 // fields reads the headers and the report of a record.
-func (l *lot) fields(r *outbox.Record, f *frame.Frame) bool {
-	r.Headers = make([]outbox.Header, 0, f.FieldCount())
+func (l *lot) fields(r *record.Record, f *frame.Frame) bool {
+	r.Headers = make([]record.Header, 0, f.FieldCount())
 	err := f.EachField(func(fd frame.Field) {
 		switch {
 		case fd.Kind != frame.KindReport:
-			r.Headers = append(r.Headers, outbox.Header{Name: l.name(len(r.Headers), fd.Name), Value: fd.Value})
+			r.Headers = append(r.Headers, record.Header{Name: l.name(len(r.Headers), fd.Name), Value: fd.Value})
 		case len(fd.Value) == frame.ReportSize && l.reports != nil:
 			if binary.NativeEndian.Uint64(fd.Value) == l.reports.ID {
 				r.Report, r.Opaque = l.reports.tell, binary.NativeEndian.Uint64(fd.Value[8:])

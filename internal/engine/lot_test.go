@@ -14,7 +14,8 @@ import (
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/ingest"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
+	"reskafka/test/kafkatest"
 )
 
 // lotSlab is a slab with frames of two topics, an event and a finished frame, in three ranges.
@@ -63,7 +64,7 @@ func TestLot_RangesOfOneSlab_Join(t *testing.T) {
 		if apart := bytes.Clone(slab); first.Join(&lot{memory: apart, edge: len(apart), topic: topic}) {
 			t.Error("frames of another slab join")
 		}
-		records := make([]outbox.Record, len(values))
+		records := kafkatest.Records(make([]record.Record, len(values))...)
 		n := 0
 		for n < len(records) {
 			most := min(7, len(records)-n)
@@ -72,7 +73,7 @@ func TestLot_RangesOfOneSlab_Join(t *testing.T) {
 			}
 			n += most
 		}
-		if more := first.Read(make([]outbox.Record, 1)); more != 0 {
+		if more := first.Read(kafkatest.Records(record.Record{})); more != 0 {
 			t.Errorf("topic %s: there is another record", topic)
 		}
 		for i, r := range records {
@@ -97,7 +98,7 @@ func TestLot_MemoryOverwritten_StaysInBounds(t *testing.T) {
 			slab[dice.IntN(len(slab))] = byte(dice.Uint32())
 		}
 		l := &lot{memory: slab, edge: len(slab), topic: "a", reports: &Reports{ID: 1}}
-		records := make([]outbox.Record, 60)
+		records := kafkatest.Records(make([]record.Record, 60)...)
 		total := 0
 		for _, r := range records[:l.Read(records)] {
 			total += frame.HeaderSize + len(r.Key) + len(r.Value)

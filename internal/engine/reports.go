@@ -6,7 +6,7 @@ import (
 
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // Report is the outcome of one record, for the record's caller.
@@ -30,7 +30,7 @@ type Reports struct {
 	ended  bool     // nothing will be added
 	engine *Engine
 
-	tell func(*outbox.Record, error) // add, made a value once
+	tell func(*record.Record, error) // add, made a value once
 }
 
 // OpenReports creates the queue of the given number. Errors: ErrStopped; ErrInvalid for a number in use,
@@ -92,8 +92,8 @@ func (r *Reports) end(now bool) {
 	r.more.Broadcast()
 }
 
-// add is the outbox.Record.Report of every record with this queue's number.
-func (r *Reports) add(record *outbox.Record, err error) {
+// add is the record.Record.Report of every record with this queue's number.
+func (r *Reports) add(record *record.Record, err error) {
 	report := Report{Opaque: record.Opaque, Topic: record.Topic, Partition: record.Partition, Offset: record.Offset, Err: err}
 	if err != nil {
 		report.Partition, report.Offset = -1, -1
@@ -118,7 +118,7 @@ func (e *Engine) endReports() {
 
 // reportTo reads the field with the report's address and sets the record's part. ok is false for an invalid
 // value. A closed queue gets nothing.
-func (t *taking) reportTo(r *outbox.Record, value []byte) (ok bool) {
+func (t *taking) reportTo(r *record.Record, value []byte) (ok bool) {
 	if len(value) != frame.ReportSize {
 		return false
 	}

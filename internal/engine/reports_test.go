@@ -10,7 +10,7 @@ import (
 
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 func (r *rig) openReports() *Reports {
@@ -127,7 +127,7 @@ func TestReportsOfDropped(t *testing.T) {
 	reports := r.openReports()
 	expiring.put(reported(reports, "t", 0, 5)...)
 	for i, got := range take(t, reports, 5) {
-		if want := (Report{uint64(i), "t", -1, -1, outbox.DroppedError(outbox.ReasonExpired)}); got != want {
+		if want := (Report{uint64(i), "t", -1, -1, record.DroppedError(record.ReasonExpired)}); got != want {
 			t.Errorf("report %+v, want %+v", got, want)
 		}
 	}
@@ -145,7 +145,7 @@ func TestReportsOfDropped(t *testing.T) {
 	stopping.put(reported(reports, "t", 10, 30)...)
 	r.Stop(0)
 	for i, got := range take(t, reports, 20) {
-		if want := (Report{uint64(10 + i), "t", -1, -1, outbox.DroppedError(outbox.ReasonStopped)}); got != want {
+		if want := (Report{uint64(10 + i), "t", -1, -1, record.DroppedError(record.ReasonStopped)}); got != want {
 			t.Errorf("report %+v, want %+v", got, want)
 		}
 	}

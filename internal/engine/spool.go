@@ -9,6 +9,7 @@ import (
 	"reskafka/internal/host"
 	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/internal/spool"
 )
 
@@ -31,20 +32,20 @@ func (e *Engine) spoolRoot(settings *config.Connection) string {
 }
 
 // spoolLimits returns a spool's options.
-func spoolLimits(c *config.Connection) outbox.SpoolLimits {
-	sync := map[string]outbox.SpoolSync{"always": outbox.SyncAlways, "interval": outbox.SyncInterval, "none": outbox.SyncNone}
-	return outbox.SpoolLimits{MaxBytes: int64(c.SpoolMaxMbytes) << 20, Sync: sync[c.SpoolSync]}
+func spoolLimits(c *config.Connection) spool.Limits {
+	sync := map[string]spool.Sync{"always": spool.SyncAlways, "interval": spool.SyncInterval, "none": spool.SyncNone}
+	return spool.Limits{MaxBytes: int64(c.SpoolMaxMbytes) << 20, Sync: sync[c.SpoolSync]}
 }
 
 // keepsOnDisk reports whether new records may go to disk, by the connection's own option or by an event
 // source's.
 func (c *connection) keepsOnDisk(settings *config.Connection) bool {
-	return settings.Durability != "memory" || c.strictest() >= outbox.Overflow
+	return settings.Durability != "memory" || c.strictest() >= record.Overflow
 }
 
 // strictest returns the strictest durability of the connection's open event sources.
-func (c *connection) strictest() outbox.Durability {
-	most := outbox.Unsaid
+func (c *connection) strictest() record.Durability {
+	most := record.Unsaid
 	for _, s := range *c.engine.sources.Load() {
 		if s.Source != nil && s.Connection() == c.name {
 			most = max(most, s.Durability())

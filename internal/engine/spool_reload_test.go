@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"reskafka/internal/metrics"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // TestGateWithSpool verifies that the stage admits more than the queue's limit only with a spool for the
@@ -194,9 +194,9 @@ func TestFullSpoolDropsOldest(t *testing.T) {
 	r.configure(conf(b.address()))
 	eventually(t, "everything has its outcome", func() bool {
 		c := r.status("one").Totals
-		return c.Acknowledged+dropped(c, outbox.ReasonSpoolFull) == n
+		return c.Acknowledged+dropped(c, record.ReasonSpoolFull) == n
 	})
-	lost := int(dropped(r.status("one").Totals, outbox.ReasonSpoolFull))
+	lost := int(dropped(r.status("one").Totals, record.ReasonSpoolFull))
 	if lost < 1000 || lost > 1900 { // a record takes more than 2 kB, and half a spool ought to be full
 		t.Errorf("%d are lost", lost)
 	}

@@ -17,7 +17,7 @@ import (
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
 	"reskafka/internal/metrics"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // The two values of the option for records on disk.
@@ -268,7 +268,7 @@ func TestDeadLetters(t *testing.T) {
 					t.Errorf("%+v, %v", gone, err)
 				}
 				letters(0)
-				if c := r.status("one").Totals; len(c.Dead) != 0 || dropped(c, outbox.ReasonPurged) != 7 {
+				if c := r.status("one").Totals; len(c.Dead) != 0 || dropped(c, record.ReasonPurged) != 7 {
 					t.Errorf("after the purge: account %+v", c)
 				}
 				b.counts(t, "t", 10)
@@ -288,7 +288,7 @@ func TestPurge(t *testing.T) {
 	if err != nil || gone.Records < 999 || gone.Bytes <= 0 { // the client may have a record
 		t.Errorf("%+v, %v", gone, err)
 	}
-	if c := r.status("one").Totals; dropped(c, outbox.ReasonPurged) != gone.Records || c.Spooled != 0 {
+	if c := r.status("one").Totals; dropped(c, record.ReasonPurged) != gone.Records || c.Spooled != 0 {
 		t.Errorf("account %+v", c)
 	}
 	r.Stop(0)
@@ -310,7 +310,7 @@ func TestReportsOfSpooled(t *testing.T) {
 			stopping.put(reported(reports, "t", 20, 40)...)
 			r.Stop(0)
 			for i, got := range take(t, reports, 40) {
-				if want := (Report{uint64(i), "t", -1, -1, outbox.ErrSpooled}); got != want {
+				if want := (Report{uint64(i), "t", -1, -1, record.ErrSpooled}); got != want {
 					t.Errorf("report %+v, want %+v", got, want)
 				}
 			}

@@ -11,7 +11,7 @@ import (
 	"reskafka/internal/frame"
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // staging is the engine's state of the shared memory: the folder of the stages' slabs, and the slabs of
@@ -144,7 +144,7 @@ func (e *Engine) checkStage() {
 }
 
 // release marks a staged record's frame as unused.
-func (s *staging) release(r *outbox.Record) {
+func (s *staging) release(r *record.Record) {
 	if r.Staged == nil {
 		return
 	}

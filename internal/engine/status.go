@@ -12,6 +12,7 @@ import (
 	"reskafka/internal/kafka/produce"
 	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // The engine implements the commands' environment.
@@ -144,21 +145,21 @@ func (e *Engine) TestSend(ctx context.Context, name, topic, message string, key 
 		return err
 	}
 	answer := make(chan error, 1)
-	record := outbox.Record{
+	test := record.Record{
 		Topic: topic, Value: []byte(message), Accepted: time.Now(), Lifetime: settings.RequestTimeout, Probe: true, Charge: notStaged,
-		Report: func(_ *outbox.Record, err error) { answer <- err },
+		Report: func(_ *record.Record, err error) { answer <- err },
 	}
 	if key != nil {
-		record.Key = []byte(*key)
+		test.Key = []byte(*key)
 	}
-	box.Accept([]outbox.Record{record})
+	box.Accept([]record.Record{test})
 
 	timeout := time.NewTimer(settings.RequestTimeout)
 	defer timeout.Stop()
 	select {
 	case err := <-answer:
 		// The record's expiry and the timer below are the same outcome, in either order.
-		if !errors.Is(err, outbox.DroppedError(outbox.ReasonExpired)) {
+		if !errors.Is(err, record.DroppedError(record.ReasonExpired)) {
 			return err
 		}
 	case <-timeout.C:

@@ -17,6 +17,7 @@ import (
 	"reskafka/internal/ingest"
 	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // Take takes over frames for the connection of the given number. frame.Done is stored into a frame's state
@@ -91,7 +92,7 @@ func (c *connection) tellAlone() {
 }
 
 // takings are reused from slab to slab: the memory is free as soon as the outbox has the records.
-var takings = sync.Pool{New: func() any { return &taking{records: make([]outbox.Record, 0, takenMost)} }}
+var takings = sync.Pool{New: func() any { return &taking{records: make([]record.Record, 0, takenMost)} }}
 
 // takenMost is how many records of a slab are handed to the outbox at once: few enough to stay in a processor's cache on the
 // way. Room for as many, and for four times as many headers, is kept for the next slab.
@@ -132,8 +133,8 @@ type taking struct {
 	connection *connection
 	lots       []outbox.Lot // of records that stay in the slab
 	inLots     bool         // records may stay there
-	records    []outbox.Record
-	headed     []outbox.Header // memory of the records' headers
+	records    []record.Record
+	headed     []record.Header // memory of the records' headers
 	topic      string          // the last frame's topic: a run of one topic needs one string
 	fields     []event.Field
 	reports    *Reports // of the last record with an address for its report
@@ -147,7 +148,7 @@ type taking struct {
 }
 
 // add adds the record of a frame.
-func (t *taking) add(f *frame.Frame, r *outbox.Record) {
+func (t *taking) add(f *frame.Frame, r *record.Record) {
 	r.Charge, r.Staged, r.Lasting = int64(f.Charge), t.handed.State(f.At), t.handed.Lasting
 	if t.recovered {
 		r.Charge = notStaged
@@ -181,7 +182,7 @@ func (t *taking) frame(f *frame.Frame) {
 	if t.inLots && t.collect(f) {
 		return
 	}
-	r := outbox.Record{Topic: t.topic, Key: f.Key, Value: f.Value, Accepted: time.Unix(0, f.AcceptedNS)}
+	r := record.Record{Topic: t.topic, Key: f.Key, Value: f.Value, Accepted: time.Unix(0, f.AcceptedNS)}
 	if f.FieldCount() > 0 {
 		if err := t.headers(&r, f); err != nil {
 			t.lose(f, err)
@@ -208,13 +209,13 @@ func isTopic(name string) bool {
 var errNoTopic = errors.New("its topic is no name that Kafka allows")
 
 // headers adds the fields of a record's frame.
-func (t *taking) headers(r *outbox.Record, f *frame.Frame) error {
+func (t *taking) headers(r *record.Record, f *frame.Frame) error {
 	var fault error
 	from := len(t.headed)
 	err := f.EachField(func(fd frame.Field) {
 		switch {
 		case fd.Kind != frame.KindReport:
-			t.headed = append(t.headed, outbox.Header{Name: t.name(fd.Name), Value: fd.Value})
+			t.headed = append(t.headed, record.Header{Name: t.name(fd.Name), Value: fd.Value})
 		case t.recovered: // the receiver is gone
 		case !t.reportTo(r, fd.Value):
 			fault = errNoReport
@@ -268,7 +269,7 @@ func (t *taking) event(f *frame.Frame) {
 		t.lose(f, err)
 		return
 	}
-	t.add(f, &outbox.Record{
+	t.add(f, &record.Record{
 		Topic: message.Topic, Key: message.Key, Value: message.Value, Headers: message.Headers, Accepted: accepted,
 		Durability: source.Durability(),
 	})
@@ -302,7 +303,7 @@ func (t *taking) encode(source event.Source, accepted time.Time) (m event.Messag
 var errPanic = errors.New("a defect of the event source")
 
 // notEncodable is the reason for a dropped frame without a possible record.
-const notEncodable = outbox.ReasonUnreadable
+const notEncodable = record.ReasonUnreadable
 
 // lose drops a frame without a possible record.
 func (t *taking) lose(f *frame.Frame, err error) {

@@ -7,7 +7,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // cdrField is a field of a call record: its name in the tap, its name in the output, and whether it is sent.
@@ -62,7 +62,7 @@ var cdrPlaces = func() map[string]int {
 type CDR struct {
 	connection string
 	topic      Topic
-	durability outbox.Durability
+	durability record.Durability
 	keyPlace   int    // the key's row in cdrFields; -1 = no key
 	wanted     []bool // for each row of cdrFields
 	entityID   []byte
@@ -86,7 +86,7 @@ func NewCDR(c *config.CDR, system host.System) *CDR {
 	s := &CDR{
 		connection: c.Connection,
 		topic:      Topic{c.Topic, c.TopicPartitions, c.TopicReplication},
-		durability: outbox.DurabilityOf(c.Durability),
+		durability: record.DurabilityOf(c.Durability),
 		keyPlace:   -1,
 		entityID:   []byte(system.EntityID),
 		headers:    newHeaders(system),
@@ -112,7 +112,7 @@ func (s *CDR) Connection() string { return s.connection }
 func (s *CDR) Topic() Topic { return s.topic }
 
 // Durability implements Source.
-func (s *CDR) Durability() outbox.Durability { return s.durability }
+func (s *CDR) Durability() record.Durability { return s.durability }
 
 // Encode implements Source; it never fails. The key has the field's bytes unchanged: empty for an empty
 // field, none for a field unknown to this Asterisk.

@@ -14,7 +14,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -246,7 +246,7 @@ func TestCDRKeys(t *testing.T) {
 }
 
 func TestCDRHeaders(t *testing.T) {
-	want := []outbox.Header{
+	want := []record.Header{
 		{Name: "entity_id", Value: []byte("02:42:ac:11:00:02")},
 		{Name: "system_name", Value: []byte("pbx-1")},
 		{Name: "asterisk_version", Value: []byte("22.6.0")},

@@ -11,7 +11,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // Kind is the kind of a field's value. The numbers equal enum resk_field_kind in boundary/frame.h.
@@ -41,7 +41,7 @@ type Message struct {
 	Topic   string
 	Key     []byte // nil = no key
 	Value   []byte
-	Headers []outbox.Header
+	Headers []record.Header
 }
 
 // Source encodes the events of a tap by its configuration file. It is immutable: a reload opens a new Source.
@@ -52,7 +52,7 @@ type Source interface {
 	// Topic is the topic of the events, to be created unless both of its numbers are 0.
 	Topic() Topic
 	// Durability is the durability of waiting events.
-	Durability() outbox.Durability
+	Durability() record.Durability
 	// Encode returns the message of an event. It borrows the fields until its return; now is the message's
 	// timestamp header. An error means that the event cannot be published at all.
 	Encode(fields []Field, now time.Time) (Message, error)

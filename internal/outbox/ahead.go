@@ -1,10 +1,12 @@
 package outbox
 
+import "reskafka/internal/record"
+
 // leaveMemory handles a waiting record from now on only on disk.
-func (o *Outbox) leaveMemory(l *lane, r *Record) {
+func (o *Outbox) leaveMemory(l *lane, r *entry) {
 	o.waiting--
 	o.away++
-	o.bytes -= int64(r.size())
+	o.bytes -= int64(r.Size())
 	if r.Report != nil {
 		if l.reports == nil {
 			l.reports = map[uint64]report{}
@@ -34,14 +36,21 @@ func (o *Outbox) evict(l *lane) {
 
 // loaded enters the records read by the keeper from a lane's log: records up to position next, except damaged
 // records.
-func (o *Outbox) loaded(l *lane, records []*Record, positions []uint64, next uint64) (gone []outcome) {
+func (o *Outbox) loaded(l *lane, records []*record.Record, positions []uint64, next uint64) (gone []outcome) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	at := l.read
-	for i, r := range records {
-		gone = append(gone, o.lost(l, at, positions[i], ReasonDamaged)...)
+	var room []entry
+	for i := range records {
+		if len(room) == 0 {
+			room = make([]entry, min(chunkRecords, len(records)-i))
+		}
+		r := &room[0]
+		room = room[1:]
+		r.Record = *records[i]
+		gone = append(gone, o.lost(l, at, positions[i], record.ReasonDamaged)...)
 		at = positions[i] + 1
-		r.Topic, r.lane, r.position, r.born, r.released = l.topic, l, positions[i], o.now(), true
+		r.Topic, r.Hold, r.lane, r.position, r.born, r.released = l.topic, &l.withdrawn, l, positions[i], o.now(), true
 		l.place(r)
 		if wanted, ok := l.reports[r.position]; ok {
 			delete(l.reports, r.position)
@@ -51,9 +60,9 @@ func (o *Outbox) loaded(l *lane, records []*Record, positions []uint64, next uin
 		l.cached++
 		o.waiting++
 		o.away--
-		o.bytes += int64(r.size())
+		o.bytes += int64(r.Size())
 	}
-	gone = append(gone, o.lost(l, at, next, ReasonDamaged)...)
+	gone = append(gone, o.lost(l, at, next, record.ReasonDamaged)...)
 	l.read = next
 	o.moveOn(l)
 	o.markReady(l)
@@ -96,7 +105,7 @@ func (o *Outbox) promote(l *lane) {
 		most -= l.ahead()
 	}
 	before := l.behind
-	for _, part := range [][]*Record{o.writing.of(l), l.write} {
+	for _, part := range [][]*entry{o.writing.of(l), l.write} {
 		for _, r := range part {
 			if before-l.behind >= most {
 				break

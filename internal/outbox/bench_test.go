@@ -8,16 +8,18 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // window is a client that keeps some records, copies the bytes, and acknowledges the older half jointly from
 // another goroutine, like a broker's answers.
 type window struct {
 	most        int
-	acknowledge func([]*Record)
+	acknowledge func([]*record.Record)
 	mtx         sync.Mutex
 	ready       sync.Cond
-	held        []*Record
+	held        []*record.Record
 	closed      bool
 	ended       chan struct{}
 	copied      []byte
@@ -30,10 +32,10 @@ func newWindow(most int) *window {
 	return c
 }
 
-func (c *window) AcknowledgeBy(acknowledge func([]*Record)) { c.acknowledge = acknowledge }
-func (*window) Permanent(error) (string, bool)              { return "", false }
+func (c *window) AcknowledgeBy(acknowledge func([]*record.Record)) { c.acknowledge = acknowledge }
+func (*window) Permanent(error) (string, bool)                     { return "", false }
 
-func (c *window) Send(records []*Record, _ time.Time, _ func(*Record, error)) {
+func (c *window) Send(records []*record.Record, _ time.Time, _ func(*record.Record, error)) {
 	for _, r := range records {
 		c.copied = append(append(c.copied, r.Key...), r.Value...)
 		if len(c.copied) > 1<<18 {
@@ -48,7 +50,7 @@ func (c *window) Send(records []*Record, _ time.Time, _ func(*Record, error)) {
 
 func (c *window) answer() {
 	defer close(c.ended)
-	var some []*Record
+	var some []*record.Record
 	for {
 		c.mtx.Lock()
 		for len(c.held) == 0 && !c.closed {
@@ -91,7 +93,7 @@ func BenchmarkWay(b *testing.B) {
 			defer o.Close()
 			n := max(1, min(128, 64<<10/(size+80)))
 			key, value := make([]byte, 14), make([]byte, size)
-			records := make([]Record, n)
+			records := make([]record.Record, n)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			used := cpu()
@@ -100,7 +102,7 @@ func BenchmarkWay(b *testing.B) {
 				now := time.Now()
 				gate.take(n, min(50_000, 32<<20/size))
 				for j := range records {
-					records[j] = Record{Topic: "t", Key: key, Value: value, Accepted: now, Charge: int64(size)}
+					records[j] = record.Record{Topic: "t", Key: key, Value: value, Accepted: now, Charge: int64(size)}
 				}
 				o.Accept(records)
 			}
@@ -145,9 +147,9 @@ func (l *limit) give(n int) {
 	l.free.Signal()
 }
 
-func (l *limit) Release(*Record)                  { l.give(1) }
-func (l *limit) ReleaseAll(records []*Record)     { l.give(len(records)) }
-func (*limit) Panicked(any)                       {}
-func (*limit) Spooling(error)                     {}
-func (*limit) Dropped(string, string, int, error) {}
-func (*limit) Died(string, string, int, error)    {}
+func (l *limit) Release(*record.Record)              { l.give(1) }
+func (l *limit) ReleaseAll(records []*record.Record) { l.give(len(records)) }
+func (*limit) Panicked(any)                          {}
+func (*limit) Spooling(error)                        {}
+func (*limit) Dropped(string, string, int, error)    {}
+func (*limit) Died(string, string, int, error)       {}

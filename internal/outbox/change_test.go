@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 func TestSwapWaitsForThePresentClient(t *testing.T) {
@@ -84,7 +86,7 @@ type lateClient struct {
 	judged int
 }
 
-func (c *lateClient) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+func (c *lateClient) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
 	<-c.gone
 	time.Sleep(time.Millisecond)
 	for _, r := range records {
@@ -103,7 +105,7 @@ func TestASendThatOutlivesClose(t *testing.T) {
 		gate := &countGate{}
 		old, next := &lateClient{client: newClient("old", usual, nil)}, &lateClient{client: newClient("next", usual, nil)}
 		o := New(usual, old, gate, gate)
-		go o.Accept([]Record{{Topic: "t"}})
+		go o.Accept([]record.Record{{Topic: "t"}})
 		synctest.Wait()
 		o.Swap(next, usual, 0)
 		after(slack)
@@ -118,8 +120,8 @@ func TestASendThatOutlivesClose(t *testing.T) {
 }
 
 // firstlyHang is a script that acknowledges the first n records and hangs on all later records.
-func firstlyHang(n int) func(*Record) answer {
-	return func(*Record) answer {
+func firstlyHang(n int) func(*record.Record) answer {
+	return func(*record.Record) answer {
 		n--
 		return answer{hang: n < 0}
 	}
@@ -171,7 +173,7 @@ func TestSwapChangesTheSettings(t *testing.T) {
 		g.swap(next, 0)
 		after(slack)
 		c := g.outbox.Counters()[0]
-		if c.Dropped[ReasonExpired] != 9 || c.Waiting != 1 || g.settled(e) {
+		if c.Dropped[record.ReasonExpired] != 9 || c.Waiting != 1 || g.settled(e) {
 			t.Errorf("%+v after the timeout became shorter, want 9 expired and the one with its own lifetime waiting", c)
 		}
 		after(time.Second)
@@ -283,7 +285,7 @@ func TestAfterClose(t *testing.T) {
 		g.end()
 		e := g.put("t", 2)[1]
 		g.want("t", "stopped=2")
-		if e.reported != DroppedError(ReasonStopped) {
+		if e.reported != record.DroppedError(record.ReasonStopped) {
 			t.Errorf("a record accepted after Close reported %v", e.reported)
 		}
 		late := newClient("late", usual, fixed(answer{}))

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 var (
@@ -26,9 +28,9 @@ type answer struct {
 
 // handed is a record as passed to Send.
 type handed struct {
-	record   *Record
+	record   *record.Record
 	deadline time.Time
-	done     func(*Record, error)
+	done     func(*record.Record, error)
 	answer   answer
 }
 
@@ -37,7 +39,7 @@ type handed struct {
 type client struct {
 	name     string
 	settings Settings
-	script   func(r *Record) answer
+	script   func(r *record.Record) answer
 	sending  func() time.Duration             // how long this Send blocks; nil = not at all
 	linger   func() time.Duration             // time blocked afterwards, and slightly beyond Close; nil = none
 	shuffle  func(n int, swap func(i, j int)) // order of the answers in a round; nil = as sent
@@ -50,7 +52,7 @@ type client struct {
 	gone      chan struct{} // closed by Close
 	closed    int
 	inSend    int
-	sends     [][]*Record
+	sends     [][]*record.Record
 	deadlines []time.Time
 	times     []time.Time
 	parts     map[[2]string]*part
@@ -64,20 +66,20 @@ type part struct {
 
 // watcher sees all calls between an outbox and its client.
 type watcher interface {
-	send(c *client, records []*Record)
-	deliver(c *client, r *Record)
+	send(c *client, records []*record.Record)
+	deliver(c *client, r *record.Record)
 	answer(c *client, h handed, err error)
 	misuse(c *client, what string)
 	close(c *client)
 }
 
-func newClient(name string, s Settings, script func(*Record) answer) *client {
+func newClient(name string, s Settings, script func(*record.Record) answer) *client {
 	return &client{name: name, settings: s, script: script, watch: nobody{}, gone: make(chan struct{}),
 		parts: map[[2]string]*part{}}
 }
 
 // Send implements Transport.
-func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, error)) {
+func (c *client) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
 	c.mtx.Lock()
 	c.inSend++
 	if c.inSend > 1 {
@@ -86,9 +88,9 @@ func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, 
 	if c.closed > 0 {
 		c.watch.misuse(c, "Send after Close")
 	}
-	kept := make([]*Record, len(records)) // copies that outlive the outcome
+	kept := make([]*record.Record, len(records)) // copies that outlive the outcome
 	for i, r := range records {
-		kept[i] = r.written()
+		kept[i] = stripped(r)
 	}
 	c.sends = append(c.sends, kept)
 	c.deadlines = append(c.deadlines, deadline)
@@ -103,7 +105,7 @@ func (c *client) Send(records []*Record, deadline time.Time, done func(*Record, 
 		}
 	}
 	for _, r := range records {
-		if h := (handed{record: r, deadline: deadline, done: done}); r.Withdrawn() {
+		if h := (handed{record: r, deadline: deadline, done: done}); r.Held() {
 			c.watch.answer(c, h, errRetry)
 		} else {
 			c.take(h)
@@ -273,8 +275,8 @@ func (c *client) busy() bool {
 // nobody is a watcher that only passes answers on.
 type nobody struct{}
 
-func (nobody) send(*client, []*Record)               {}
-func (nobody) deliver(*client, *Record)              {}
+func (nobody) send(*client, []*record.Record)        {}
+func (nobody) deliver(*client, *record.Record)       {}
 func (nobody) answer(_ *client, h handed, err error) { h.done(h.record, err) }
 func (nobody) misuse(c *client, what string)         { panic(c.name + ": " + what) }
 func (nobody) close(*client)                         {}

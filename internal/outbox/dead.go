@@ -3,10 +3,11 @@ package outbox
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"reskafka/internal/metrics"
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // Dead letters are a separate outcome: such a record is neither delivered nor dropped, and Retry sends the
@@ -14,10 +15,17 @@ import (
 // keeps dead letters in one log, in the order of death; runs maps positions to topics and reasons, so the
 // spool can give up letters unread.
 type deadLetters struct {
-	burying []DeadLetter   // being written by the spooler
+	burying []letter       // being written by the spooler
 	runs    []deadRun      // in the spool, by position
 	older   metrics.Counts // of earlier runs, without topics before a read
 	unsaid  []outcome      // given up, not logged yet
+}
+
+// letter is a dead letter in memory.
+type letter struct {
+	record.DeadLetter
+	lane    *lane // nil = left by an earlier run
+	written bool  // already in the spool, to be rewritten behind the others
 }
 
 // deadRun is a range of positions of the log of dead letters with the same topic and reason.
@@ -31,8 +39,8 @@ type deadRun struct {
 const reasonEarlier = "earlier run"
 
 // countedAs is the reason under which a dead letter is counted.
-func (d *DeadLetter) countedAs() string {
-	if d.Record.lane == nil {
+func (d *letter) countedAs() string {
+	if d.lane == nil {
 		return reasonEarlier
 	}
 	return d.Reason
@@ -48,24 +56,24 @@ func (o *Outbox) countsOf(l *lane) *metrics.Counts {
 
 // bury makes a record a dead letter; the record has left its lane's queues and the totals of waiting or
 // sending.
-func (o *Outbox) bury(l *lane, r *Record, reason string, err error) outcome {
+func (o *Outbox) bury(l *lane, r *entry, reason string, err error) outcome {
 	r.stay()
 	r.own()
-	letter := DeadLetter{Record: r, Reason: reason, At: time.Now()}
+	died := letter{DeadLetter: record.DeadLetter{Record: &r.Record, Reason: reason, At: time.Now()}, lane: l}
 	if err != nil {
-		letter.Cause = err.Error()
+		died.Cause = err.Error()
 	}
 	l.count.AddFor(metrics.DeadLetters, reason, 1)
-	o.queueDead(append(o.chores.bury, letter))
+	o.queueDead(append(o.chores.bury, died))
 	o.nudge()
 	return o.conclude(l, outcome{record: r, reason: reason, err: err, dead: true})
 }
 
 // queueDead sets the spooler's next writes. While the disk hangs, the oldest dead letters are given up.
-func (o *Outbox) queueDead(letters []DeadLetter) {
+func (o *Outbox) queueDead(letters []letter) {
 	if n := len(letters); n > 2*lettersMost {
 		for i := range letters[:n-lettersMost] {
-			o.dropDead(letters[i].Record.lane, letters[i].countedAs(), ReasonDeadFull, 1)
+			o.dropDead(letters[i].lane, letters[i].countedAs(), record.ReasonDeadFull, 1)
 		}
 		letters = slices.Clone(letters[n-lettersMost:])
 	}
@@ -93,19 +101,23 @@ func (o *Outbox) tellGone() {
 }
 
 // buryAll writes dead letters, or postpones the write.
-func (o *Outbox) buryAll(letters []DeadLetter) {
+func (o *Outbox) buryAll(letters []letter) {
 	o.mtx.Lock()
 	o.burying = letters
 	o.mtx.Unlock()
-	written, err := o.spool.Bury(letters)
+	plain := make([]record.DeadLetter, len(letters))
+	for i := range letters {
+		plain[i] = letters[i].DeadLetter
+	}
+	written, err := o.spool.Bury(plain)
 	log := o.spool.DeadLog()
 	o.mtx.Lock()
 	for i := range letters[:written] {
 		letter := &letters[i]
-		o.addRun(deadRun{log.Next - uint64(written-i), log.Next - uint64(written-i-1), letter.Record.lane, letter.countedAs()})
+		o.addRun(deadRun{log.Next - uint64(written-i), log.Next - uint64(written-i-1), letter.lane, letter.countedAs()})
 	}
 	for _, run := range o.takeRuns(log.First) { // the spool has made room
-		o.dropDead(run.lane, run.reason, ReasonDeadFull, int(run.next-run.first))
+		o.dropDead(run.lane, run.reason, record.ReasonDeadFull, int(run.next-run.first))
 	}
 	o.burying = nil
 	if written < len(letters) {
@@ -144,7 +156,7 @@ func (o *Outbox) takeRuns(next uint64) (taken []deadRun) {
 }
 
 // takeOverDead enters the dead letters found at the spool's opening.
-func (o *Outbox) takeOverDead(log SpoolLog) {
+func (o *Outbox) takeOverDead(log spool.Log) {
 	n := int(log.Next - log.First)
 	if n == 0 {
 		return
@@ -157,7 +169,7 @@ func (o *Outbox) takeOverDead(log SpoolLog) {
 
 // exhume removes the present dead letters from the spool after use returns: all letters of one topic, or of
 // all topics for "". Later dead letters stay, even of the same records.
-func (o *Outbox) exhume(spool Spool, topic string, use func([]DeadLetter) error) (n int, err error) {
+func (o *Outbox) exhume(spool Spool, topic string, use func([]letter) error) (n int, err error) {
 	if o.forgetOwed(); o.owed != nil {
 		return 0, o.cannotForget()
 	}
@@ -200,7 +212,7 @@ func (o *Outbox) cannotForget() error {
 
 // unearth enters the letters read from the log up to next: damaged letters are dropped, the rest is divided
 // by topic. All still count as dead letters.
-func (o *Outbox) unearth(letters []DeadLetter, next uint64, topic string) (wanted, others []DeadLetter) {
+func (o *Outbox) unearth(letters []record.DeadLetter, next uint64, topic string) (wanted, others []letter) {
 	o.mtx.Lock()
 	i := 0
 	for _, run := range o.takeRuns(next) {
@@ -210,8 +222,7 @@ func (o *Outbox) unearth(letters []DeadLetter, next uint64, topic string) (wante
 				damaged++
 				continue
 			}
-			letter := letters[i]
-			letter.Record.lane, letter.written = run.lane, true
+			letter := letter{letters[i], run.lane, true}
 			if i++; topic == "" || letter.Record.Topic == topic {
 				wanted = append(wanted, letter)
 			} else {
@@ -219,7 +230,7 @@ func (o *Outbox) unearth(letters []DeadLetter, next uint64, topic string) (wante
 			}
 		}
 		if damaged > 0 {
-			o.dropDead(run.lane, run.reason, ReasonDamaged, damaged)
+			o.dropDead(run.lane, run.reason, record.ReasonDamaged, damaged)
 		}
 	}
 	o.mtx.Unlock()
@@ -239,20 +250,20 @@ func (o *Outbox) forgetOwed() {
 func (o *Outbox) unburied() bool {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
-	return slices.ContainsFunc(o.chores.bury, func(letter DeadLetter) bool { return letter.written })
+	return slices.ContainsFunc(o.chores.bury, func(letter letter) bool { return letter.written })
 }
 
 // revive queues dead letters for delivery again, as records on disk. The topic has accepted these records
 // before, except records of an earlier run.
-func (o *Outbox) revive(letters []DeadLetter) {
-	records := make([]Record, len(letters))
+func (o *Outbox) revive(letters []letter) {
+	records := make([]record.Record, len(letters))
 	o.mtx.Lock()
 	for i := range letters {
 		from := letters[i].Record
-		records[i] = Record{Topic: from.Topic, Key: from.Key, Value: from.Value, Headers: from.Headers,
-			Accepted: from.Accepted, Durability: Disk, released: true}
-		o.countsOf(from.lane).AddFor(metrics.DeadLetters, letters[i].countedAs(), -1)
-		if from.lane == nil {
+		records[i] = record.Record{Topic: from.Topic, Key: from.Key, Value: from.Value, Headers: from.Headers,
+			Accepted: from.Accepted, Durability: record.Disk}
+		o.countsOf(letters[i].lane).AddFor(metrics.DeadLetters, letters[i].countedAs(), -1)
+		if letters[i].lane == nil {
 			o.older.Add(metrics.RecordsAccepted, -1)
 			o.older.Add(metrics.RecordsRestored, -1)
 			count := &o.lane(from.Topic).count
@@ -267,10 +278,10 @@ func (o *Outbox) revive(letters []DeadLetter) {
 }
 
 // purgeDead drops dead letters taken from the spool.
-func (o *Outbox) purgeDead(letters []DeadLetter) {
+func (o *Outbox) purgeDead(letters []letter) {
 	o.mtx.Lock()
 	for i := range letters {
-		o.dropDead(letters[i].Record.lane, letters[i].countedAs(), ReasonPurged, 1)
+		o.dropDead(letters[i].lane, letters[i].countedAs(), record.ReasonPurged, 1)
 	}
 	o.mtx.Unlock()
 	o.tellGone()
@@ -280,33 +291,10 @@ func (o *Outbox) purgeDead(letters []DeadLetter) {
 func (o *Outbox) giveUpDead() (gone []outcome) {
 	for _, letter := range slices.Concat(o.burying, o.chores.bury) {
 		if !letter.written {
-			o.dropDead(letter.Record.lane, letter.countedAs(), ReasonStopped, 1)
+			o.dropDead(letter.lane, letter.countedAs(), record.ReasonStopped, 1)
 		}
 	}
 	o.burying, o.chores.bury = nil, nil
 	gone, o.unsaid = o.unsaid, nil
 	return gone
-}
-
-// ErrDead is the outcome of a dead letter.
-type ErrDead struct {
-	Reason string
-	Cause  error // the broker's words, or nil
-}
-
-// Error implements error.
-func (e *ErrDead) Error() string {
-	text := "dead letter, " + e.Reason
-	if e.Cause != nil {
-		text += ": " + strings.TrimPrefix(e.Cause.Error(), e.Reason+": ")
-	}
-	return text
-}
-
-// Unwrap returns the cause, and the reason as a DroppedError.
-func (e *ErrDead) Unwrap() []error {
-	if e.Cause == nil {
-		return []error{DroppedError(e.Reason)}
-	}
-	return []error{DroppedError(e.Reason), e.Cause}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // graveyard is an outbox whose client refuses every record permanently until good is set.
@@ -47,7 +49,7 @@ func (h *heard) hear(what string, records int, err error) {
 func newGraveyard(t *testing.T, s Settings, d *disk) *graveyard {
 	g := &graveyard{t: t, disk: d}
 	g.counts, g.errs = map[string]int{}, map[string]error{}
-	c := newClient("client", s, func(r *Record) answer {
+	c := newClient("client", s, func(r *record.Record) answer {
 		if g.good.Load() {
 			g.sent = append(g.sent, r.Topic+" "+string(r.Value))
 			return answer{}
@@ -63,7 +65,7 @@ func newGraveyard(t *testing.T, s Settings, d *disk) *graveyard {
 
 func (g *graveyard) put(topic string, from, to int) {
 	for i := from; i < to; i++ {
-		g.Accept([]Record{numbered(topic, i, Unsaid)})
+		g.Accept([]record.Record{numbered(topic, i, record.Unsaid)})
 		synctest.Wait()
 	}
 }
@@ -93,7 +95,7 @@ func (g *graveyard) want(topic string, accepted, acknowledged int, dead, dropped
 
 func onDiskSettings() Settings {
 	s := usual
-	s.Durability = Disk
+	s.Durability = record.Disk
 	return s
 }
 
@@ -115,9 +117,9 @@ func TestDeadLetters_NoRoom_OldestCountAsDropped(t *testing.T) {
 		g.put("t", 0, 6)
 		g.put("u", 0, 2)
 		after(time.Second)
-		g.want("t", 6, 0, counts(reasonRefused, 1), counts(ReasonDeadFull, 5))
+		g.want("t", 6, 0, counts(reasonRefused, 1), counts(record.ReasonDeadFull, 5))
 		g.want("u", 2, 0, counts(reasonRefused, 2), counts())
-		if g.counts["dead, "+reasonRefused] != 8 || g.counts["dropped, "+ReasonDeadFull] != 5 || len(g.counts) != 2 {
+		if g.counts["dead, "+reasonRefused] != 8 || g.counts["dropped, "+record.ReasonDeadFull] != 5 || len(g.counts) != 2 {
 			t.Errorf("the observer heard of %v", g.counts)
 		}
 		g.Close()
@@ -169,7 +171,7 @@ func TestDeadLetters_OneTopic_OthersStay(t *testing.T) {
 		}
 		after(time.Second)
 		g.want("t", 3, 3, counts(), counts())
-		g.want("u", 3, 0, counts(), counts(ReasonPurged, 3))
+		g.want("u", 3, 0, counts(), counts(record.ReasonPurged, 3))
 		g.want("v", 3, 0, counts(reasonRefused, 3), counts())
 		if len(d.dead) != 3 || d.dead[0].Reason != reasonRefused || d.dead[0].Cause != errRefused.Error() {
 			t.Errorf("dead letters %+v", d.dead)
@@ -191,7 +193,7 @@ type unburying struct {
 	fails atomic.Bool
 }
 
-func (u *unburying) Bury(letters []DeadLetter) (written int, err error) {
+func (u *unburying) Bury(letters []record.DeadLetter) (written int, err error) {
 	if u.fails.Load() {
 		return 0, errDisk
 	}
@@ -240,7 +242,7 @@ func TestDeadLetters_Damaged_CountAsDropped(t *testing.T) {
 			t.Errorf("%d sent again, %v", n, err)
 		}
 		after(time.Second)
-		g.want("t", 5, 3, counts(), counts(ReasonDamaged, 2))
+		g.want("t", 5, 3, counts(), counts(record.ReasonDamaged, 2))
 		g.Close()
 	})
 }
@@ -258,8 +260,8 @@ func TestDeadLetters_DiskFailsUntilTheEnd_CountAsDropped(t *testing.T) {
 		g.put("t", 0, 4)
 		g.want("t", 4, 0, counts(reasonRefused, 4), counts())
 		g.Close()
-		g.want("t", 4, 0, counts(), counts(ReasonStopped, 4))
-		if g.counts["dropped, "+ReasonStopped] != 4 {
+		g.want("t", 4, 0, counts(), counts(record.ReasonStopped, 4))
+		if g.counts["dropped, "+record.ReasonStopped] != 4 {
 			t.Errorf("the observer heard of %v", g.counts)
 		}
 	})
@@ -270,13 +272,13 @@ func TestDeadLetters_DiskFailsUntilTheEnd_CountAsDropped(t *testing.T) {
 func TestDeadLetters_Report_SaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGraveyard(t, onDiskSettings(), newDisk(func(what string) { t.Error(what) }))
-		r := numbered("t", 0, Unsaid)
+		r := numbered("t", 0, record.Unsaid)
 		var got error
-		r.Report = func(_ *Record, err error) { got = err }
-		g.Accept([]Record{r})
+		r.Report = func(_ *record.Record, err error) { got = err }
+		g.Accept([]record.Record{r})
 		after(time.Second)
 		if want := "dead letter, " + reasonRefused + ": " + errRefused.Error(); got == nil || got.Error() != want ||
-			!errors.Is(got, errRefused) || !errors.Is(got, DroppedError(reasonRefused)) {
+			!errors.Is(got, errRefused) || !errors.Is(got, record.DroppedError(reasonRefused)) {
 			t.Errorf("reported %v, want %s", got, want)
 		}
 		g.Close()
@@ -295,17 +297,17 @@ func TestTooOld_ClockOfTheRecord_DoesNotCount(t *testing.T) {
 		g.Swap(c, s, 0)
 		synctest.Wait()
 		for i, accepted := range []time.Time{time.Unix(0, 0), time.Now().Add(-3 * time.Hour), time.Now().Add(3 * time.Hour), {}} {
-			r := numbered("t", i, Unsaid)
+			r := numbered("t", i, record.Unsaid)
 			r.Accepted = accepted
-			g.Accept([]Record{r})
+			g.Accept([]record.Record{r})
 		}
 		after(2*time.Hour - time.Minute)
 		if account := g.Counters()[0]; account.Spooled != 4 {
 			t.Errorf("before their time: %+v", account)
 		}
 		after(2 * time.Minute)
-		g.want("t", 4, 0, counts(ReasonTooOld, 4), counts())
-		if err := g.errs["dead, "+ReasonTooOld]; err == nil || !strings.Contains(err.Error(), "waited 2h0m") || !strings.Contains(err.Error(), "spool_max_hours = 2") {
+		g.want("t", 4, 0, counts(record.ReasonTooOld, 4), counts())
+		if err := g.errs["dead, "+record.ReasonTooOld]; err == nil || !strings.Contains(err.Error(), "waited 2h0m") || !strings.Contains(err.Error(), "spool_max_hours = 2") {
 			t.Errorf("the log is told %v", err)
 		}
 		// A retry restarts their hours.
@@ -334,24 +336,24 @@ func TestProbe_WhateverItsEnd_StaysOutOfTheAccount(t *testing.T) {
 	}{
 		"acknowledged": {answer{}, nil, nil},
 		"refused":      {answer{err: errRefused}, nil, errRefused},
-		"out of time":  {answer{hang: true}, nil, DroppedError(ReasonExpired)},
-		"in backoff":   {answer{err: errRetry}, nil, DroppedError(ReasonExpired)},
-		"stopped":      {answer{err: errRetry}, (*Outbox).Close, DroppedError(ReasonStopped)},
+		"out of time":  {answer{hang: true}, nil, record.DroppedError(record.ReasonExpired)},
+		"in backoff":   {answer{err: errRetry}, nil, record.DroppedError(record.ReasonExpired)},
+		"stopped":      {answer{err: errRetry}, (*Outbox).Close, record.DroppedError(record.ReasonStopped)},
 	} {
-		for _, durability := range []Durability{Memory, Disk} {
+		for _, durability := range []record.Durability{record.Memory, record.Disk} {
 			t.Run(fmt.Sprint(name, ", ", durability), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := usual
 					s.Durability = durability
 					h := &heard{counts: map[string]int{}, errs: map[string]error{}}
 					o := New(s, newClient("client", s, fixed(c.answer)), h, h)
-					if durability == Disk {
+					if durability == record.Disk {
 						o.Attach(func() (Spool, error) { return newDisk(func(what string) { t.Error(what) }), nil })
 						synctest.Wait()
 					}
 					reported, got := 0, error(nil)
-					o.Accept([]Record{{Topic: "t", Value: []byte("1"), Accepted: time.Now(), Lifetime: 3 * time.Second, Probe: true, Charge: -1,
-						Report: func(_ *Record, err error) { reported, got = reported+1, err }}})
+					o.Accept([]record.Record{{Topic: "t", Value: []byte("1"), Accepted: time.Now(), Lifetime: 3 * time.Second, Probe: true, Charge: -1,
+						Report: func(_ *record.Record, err error) { reported, got = reported+1, err }}})
 					synctest.Wait()
 					if c := o.Counters(); len(c) != 0 {
 						t.Errorf("under way: %+v", c)

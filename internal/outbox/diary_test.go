@@ -7,13 +7,15 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // item is the diary's knowledge of a record, over all runs.
 type item struct {
 	id         int
 	topic, key string
-	want       Durability
+	want       record.Durability
 	run        int // run of the acceptance
 	released   int // by the gate, in this run
 	delivered  int
@@ -59,7 +61,7 @@ func (g *diary) errorf(format string, args ...any) {
 	}
 }
 
-func (g *diary) item(r *Record) *item {
+func (g *diary) item(r *record.Record) *item {
 	id, err := strconv.Atoi(string(r.Value))
 	if err != nil || id >= len(g.items) {
 		g.errorf("a record of unknown value %q", r.Value)
@@ -68,7 +70,7 @@ func (g *diary) item(r *Record) *item {
 	return g.items[id]
 }
 
-func (g *diary) Release(r *Record) {
+func (g *diary) Release(r *record.Record) {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	if g.deaf {
@@ -111,9 +113,9 @@ func (g *diary) Spooling(err error) {
 
 func (g *diary) Panicked(recovered any) { g.errorf("panic: %v", recovered) }
 
-func (g *diary) send(c *client, records []*Record) {}
+func (g *diary) send(c *client, records []*record.Record) {}
 
-func (g *diary) deliver(_ *client, r *Record) {
+func (g *diary) deliver(_ *client, r *record.Record) {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	it := g.item(r)
@@ -141,7 +143,7 @@ func (g *diary) misuse(c *client, what string) { g.errorf("%s: %s", c.name, what
 func (g *diary) close(*client)                 {}
 
 // script is the clients' behaviour.
-func (g *diary) script(r *Record) answer {
+func (g *diary) script(r *record.Record) answer {
 	g.mtx.Lock()
 	mood := "good"
 	if n := int(r.Topic[len("topic")] - '0'); n < len(g.moods) {
@@ -176,14 +178,14 @@ func (g *diary) settings() Settings {
 		Timeout:       pick(g.dice, time.Second, 300*time.Millisecond, 3*time.Second),
 		WindowRecords: pick(g.dice, 10, 1, 3, 100),
 		Backoff:       10 * time.Millisecond, BackoffMax: pick(g.dice, 50*time.Millisecond, time.Second),
-		Durability:   pick(g.dice, Overflow, Overflow, Disk, Disk, Memory),
+		Durability:   pick(g.dice, record.Overflow, record.Overflow, record.Disk, record.Disk, record.Memory),
 		QueueRecords: pick(g.dice, 20, 5, 100, 1000),
 		QueueBytes:   pick(g.dice, int64(0), 0, 200),
 		DropOldest:   g.one(4),
 		MaxAge:       pick(g.dice, 0, 0, 0, 700*time.Millisecond),
 	}
 	if g.lossless {
-		s.DropOldest, s.MaxAge, s.Durability = false, 0, pick(g.dice, Overflow, Disk)
+		s.DropOldest, s.MaxAge, s.Durability = false, 0, pick(g.dice, record.Overflow, record.Disk)
 	}
 	return s
 }

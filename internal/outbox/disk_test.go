@@ -7,13 +7,16 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // disk is a fake Spool. The content outlives the outbox: boot creates the spool of the next run.
 type disk struct {
 	mtx      sync.Mutex
 	logs     map[string]*diskLog
-	dead     []DeadLetter
+	dead     []record.DeadLetter
 	buried   uint64               // position behind the last dead letter
 	mostDead int                  // limit of dead letters; 0 = none
 	most     int                  // limit of records; 0 = none
@@ -24,14 +27,14 @@ type disk struct {
 	closed   int
 	gone     bool // the process is dead: calls have no effect
 	damage   func(topic string, position uint64) bool
-	limits   SpoolLimits
+	limits   spool.Limits
 	appends  int
 	dropped  bool // some were, to make room
 }
 
 type diskLog struct {
 	first, next uint64 // of unsettled records
-	records     map[uint64]*Record
+	records     map[uint64]*record.Record
 }
 
 var errDisk = errors.New("input/output error")
@@ -79,13 +82,13 @@ func (d *disk) begin() error {
 	return trouble
 }
 
-func (d *disk) Logs() []SpoolLog {
+func (d *disk) Logs() []spool.Log {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
-	var all []SpoolLog
+	var all []spool.Log
 	for topic, l := range d.logs {
 		if l.first < l.next {
-			all = append(all, SpoolLog{topic, l.first, l.next})
+			all = append(all, spool.Log{Topic: topic, First: l.first, Next: l.next})
 		}
 	}
 	return all
@@ -98,7 +101,7 @@ func (d *disk) held() (n int) {
 	return n
 }
 
-func (d *disk) Append(topic string, records []*Record) (uint64, error) {
+func (d *disk) Append(topic string, records []*record.Record) (uint64, error) {
 	err := d.begin()
 	defer d.mtx.Unlock()
 	if err != nil {
@@ -108,12 +111,12 @@ func (d *disk) Append(topic string, records []*Record) (uint64, error) {
 		d.misuse("Append of nothing")
 	}
 	if d.most > 0 && d.held()+len(records) > d.most {
-		return 0, fmt.Errorf("too much: %w", ErrSpoolFull)
+		return 0, fmt.Errorf("too much: %w", spool.ErrFull)
 	}
 	d.appends++
 	l := d.logs[topic]
 	if l == nil {
-		l = &diskLog{first: 7, next: 7, records: map[uint64]*Record{}}
+		l = &diskLog{first: 7, next: 7, records: map[uint64]*record.Record{}}
 		d.logs[topic] = l
 	}
 	first := l.next
@@ -121,19 +124,21 @@ func (d *disk) Append(topic string, records []*Record) (uint64, error) {
 		if r.Topic != topic {
 			d.misuse("Append of a record of another topic")
 		}
-		l.records[l.next] = r.written()
+		l.records[l.next] = stripped(r)
 		l.records[l.next].Stored = d.Now()
 		l.next++
 	}
 	return first, nil
 }
 
-// written returns a copy of a record's written parts.
-func (r *Record) written() *Record {
-	return (&Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Accepted: r.Accepted}).clone()
+// stripped returns a copy of a record's written parts.
+func stripped(r *record.Record) *record.Record {
+	own := &record.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Accepted: r.Accepted}
+	own.Own()
+	return own
 }
 
-func (d *disk) Read(topic string, from uint64, most, mostBytes int) (records []*Record, positions []uint64, next uint64, err error) {
+func (d *disk) Read(topic string, from uint64, most, mostBytes int) (records []*record.Record, positions []uint64, next uint64, err error) {
 	err = d.begin()
 	defer d.mtx.Unlock()
 	if err != nil {
@@ -150,10 +155,10 @@ func (d *disk) Read(topic string, from uint64, most, mostBytes int) (records []*
 			continue
 		}
 		r := *l.records[next]
-		if bytes > 0 && bytes+r.size() > mostBytes {
+		if bytes > 0 && bytes+r.Size() > mostBytes {
 			break
 		}
-		bytes += r.size()
+		bytes += r.Size()
 		records, positions = append(records, &r), append(positions, next)
 	}
 	return records, positions, next, nil
@@ -181,7 +186,7 @@ var diskBorn = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (d *disk) Now() time.Duration { return time.Since(diskBorn) }
 
-func (d *disk) Bury(letters []DeadLetter) (written int, err error) {
+func (d *disk) Bury(letters []record.DeadLetter) (written int, err error) {
 	err = d.begin()
 	defer d.mtx.Unlock()
 	if err != nil {
@@ -189,7 +194,7 @@ func (d *disk) Bury(letters []DeadLetter) (written int, err error) {
 	}
 	for _, letter := range letters {
 		letter.Position = d.buried
-		letter.Record = letter.Record.written()
+		letter.Record = stripped(letter.Record)
 		d.buried++
 		d.dead = append(d.dead, letter)
 	}
@@ -200,23 +205,23 @@ func (d *disk) Bury(letters []DeadLetter) (written int, err error) {
 }
 
 // left adds a dead letter of an earlier run.
-func (d *disk) left(r *Record) {
-	d.dead = append(d.dead, DeadLetter{Record: r, Reason: reasonRefused, Position: d.buried})
+func (d *disk) left(r *record.Record) {
+	d.dead = append(d.dead, record.DeadLetter{Record: r, Reason: reasonRefused, Position: d.buried})
 	d.buried++
 }
 
 // deadLog is DeadLog with mtx held.
-func (d *disk) deadLog() SpoolLog {
-	return SpoolLog{First: d.buried - uint64(len(d.dead)), Next: d.buried}
+func (d *disk) deadLog() spool.Log {
+	return spool.Log{First: d.buried - uint64(len(d.dead)), Next: d.buried}
 }
 
-func (d *disk) DeadLog() SpoolLog {
+func (d *disk) DeadLog() spool.Log {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
 	return d.deadLog()
 }
 
-func (d *disk) Exhume(most int) (letters []DeadLetter, next uint64, forget func() error, err error) {
+func (d *disk) Exhume(most int) (letters []record.DeadLetter, next uint64, forget func() error, err error) {
 	err = d.begin()
 	defer d.mtx.Unlock()
 	next = d.deadLog().First
@@ -226,7 +231,7 @@ func (d *disk) Exhume(most int) (letters []DeadLetter, next uint64, forget func(
 	for _, letter := range d.dead[:min(most, len(d.dead))] {
 		next = letter.Position + 1
 		if d.damage == nil || !d.damage("", letter.Position) {
-			letter.Record = letter.Record.written()
+			letter.Record = stripped(letter.Record)
 			letters = append(letters, letter)
 		}
 	}
@@ -263,16 +268,16 @@ func (d *disk) DropOldest() (topic string, before uint64, ok bool) {
 	return topic, before, true
 }
 
-func (d *disk) Configure(limits SpoolLimits) {
+func (d *disk) Configure(limits spool.Limits) {
 	d.mtx.Lock()
 	d.limits = limits
 	d.mtx.Unlock()
 }
 
-func (d *disk) Usage() SpoolUsage {
+func (d *disk) Usage() spool.Usage {
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
-	return SpoolUsage{Dir: "disk", Bytes: int64(d.held()), Dead: uint64(len(d.dead))}
+	return spool.Usage{Dir: "disk", Bytes: int64(d.held()), Dead: uint64(len(d.dead))}
 }
 
 func (d *disk) Close() error {
@@ -297,7 +302,7 @@ func (d *disk) values(topic string) (all []string) {
 }
 
 // all returns the packed records, and the number of boxed records, without a change.
-func (p *pack) all() (records []*Record, boxes int) {
+func (p *pack) all() (records []*entry, boxes int) {
 	copied := pack{blocks: slices.Clone(p.blocks), n: p.n, boxes: p.boxes, spare: &spare{}}
 	for i := range copied.blocks {
 		b := &copied.blocks[i]
@@ -341,19 +346,19 @@ func (o *Outbox) verify() (faults []string) {
 			if r.settled || r.behind || r.inFlight {
 				fault(l, "queued, but settled %v behind %v in flight %v", r.settled, r.behind, r.inFlight)
 			}
-			bytes += int64(r.size())
+			bytes += int64(r.Size())
 		}
 		for r := l.flight.first; r != nil; r = r.nextSent {
 			flight++
 			if r.position != 0 {
 				shown++
 			}
-			bytes += int64(r.size())
+			bytes += int64(r.Size())
 		}
 		for _, r := range slices.Concat(o.writing.of(l), l.write) {
 			if r.behind {
 				behind++
-				bytes += int64(r.size())
+				bytes += int64(r.Size())
 			}
 			if !r.settled && r.position != 0 {
 				fault(l, "to be written, but at %d already", r.position)
@@ -367,7 +372,7 @@ func (o *Outbox) verify() (faults []string) {
 		}
 		packed, boxes := l.later.all()
 		for _, r := range packed {
-			bytes += int64(r.size())
+			bytes += int64(r.Size())
 		}
 		if len(packed) != l.later.n || boxes != l.later.boxes || len(packed) == 0 && len(l.later.blocks) > 0 != l.later.rests {
 			fault(l, "%d packed (%d), %d boxed (%d), in %d blocks", l.later.n, len(packed), l.later.boxes, boxes, len(l.later.blocks))

@@ -8,32 +8,9 @@ import (
 	"time"
 
 	"reskafka/internal/metrics"
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
-
-// Durability is the safety of a record without an outcome.
-type Durability int8
-
-// The values of the option durability. The strictest request of a topic's records counts until the topic's
-// lane is empty.
-const (
-	Unsaid   Durability = iota // of a record: the connection's; of a connection: Memory
-	Memory                     // in memory only: dropped at the deadline or at the outbox's close
-	Overflow                   // in memory, and on disk rather than lost
-	Disk                       // on disk at once
-)
-
-// DurabilityOf reads a value of the option; anything else is Unsaid.
-func DurabilityOf(word string) Durability {
-	switch word {
-	case "memory":
-		return Memory
-	case "overflow":
-		return Overflow
-	case "disk":
-		return Disk
-	}
-	return Unsaid
-}
 
 // shelf is a lane's part on disk, with the transitions. A lane becomes durable by
 //
@@ -56,11 +33,11 @@ func DurabilityOf(word string) Durability {
 // The outbox's mutex guards everything.
 type shelf struct {
 	durable   bool
-	strictest Durability // among records accepted since the lane was empty
+	strictest record.Durability // among records accepted since the lane was empty
 
-	write  []*Record // to be written, in order
-	stale  int       // lower bound of records in write with an outcome, including records being written
-	behind int       // records behind, in write or being written
+	write  []*entry // to be written, in order
+	stale  int      // lower bound of records in write with an outcome, including records being written
+	behind int      // records behind, in write or being written
 
 	from   uint64 // every earlier position has its outcome
 	read   uint64 // from here on, up to next, records are on disk only
@@ -72,8 +49,8 @@ type shelf struct {
 
 	left uint64 // records not written by a stop, with frames for another run
 
-	flight  struct{ first, last *Record } // records in the client, in the order of sending
-	reports map[uint64]report             // of records on disk only, by position
+	flight  struct{ first, last *entry } // records in the client, in the order of sending
+	reports map[uint64]report            // of records on disk only, by position
 
 	listed struct{ write, read, settle bool } // is in the keeper's list
 	again  bool                               // the last reading failed
@@ -81,13 +58,13 @@ type shelf struct {
 
 // report is who wants to hear of a record.
 type report struct {
-	tell   func(*Record, error)
+	tell   func(*record.Record, error)
 	opaque uint64
 }
 
 // stand creates a record for a report about a record outside memory.
-func (w report) stand(l *lane) *Record {
-	return &Record{Topic: l.topic, Report: w.tell, Opaque: w.opaque, Offset: -1}
+func (w report) stand(l *lane) *entry {
+	return &entry{Record: record.Record{Topic: l.topic, Report: w.tell, Opaque: w.opaque, Offset: -1}}
 }
 
 // Numbers of the disk's side.
@@ -112,31 +89,32 @@ func (s *shelf) onDisk() uint64 { return s.next - s.from - s.done.count }
 // spooling reports whether there is a disk.
 func (o *Outbox) spooling() bool { return o.open != nil }
 
-// join adds an accepted record to its lane and returns an immediate outcome.
-func (o *Outbox) join(l *lane, r *Record, following []Record) (gone outcome, ended bool) {
+// join adds an accepted record to its lane and returns an immediate outcome. released: the stage does not wait
+// for the record.
+func (o *Outbox) join(l *lane, r *record.Record, born time.Duration, released bool, following []record.Record) (gone outcome, ended bool) {
 	want := o.wanted(r.Durability)
 	o.waiting++
-	o.bytes += int64(r.size())
+	o.bytes += int64(r.Size())
 	if r.Probe {
 		l.probes++
 	}
 	switch {
 	case r.Lifetime > 0: // useless afterwards, so never written
 		l.own++
-	case want == Memory && !l.durable && r.Durability != Unsaid && o.spooling() && o.full(): // otherwise the gate keeps the limits
+	case want == record.Memory && !l.durable && r.Durability != record.Unsaid && o.spooling() && o.full(): // otherwise the gate keeps the limits
 		o.waiting--
-		return o.settle(l, r, ReasonQueueFull, nil), true
+		return o.settle(l, &entry{Record: *r, lane: l, released: released}, record.ReasonQueueFull, nil), true
 	default:
 		o.require(l, want)
 	}
 	if r.Lifetime > 0 && l.durable { // no time for records on disk
-		own := r.clone()
+		own := (&entry{Record: *r, lane: l, born: born, released: released}).clone()
 		l.place(own)
 		l.queue = append(l.queue, own)
 	} else {
-		l.later.add(r, l.topic, following)
+		l.later.add(r, born, released, following)
 	}
-	o.dueAt(o.due(r))
+	o.dueAt(o.dueOf(l, r.Lifetime, born))
 	o.markReady(l)
 	return outcome{}, false
 }
@@ -163,7 +141,7 @@ func (o *Outbox) spillFull() {
 		var largest *lane
 		volatile := 0
 		for _, l := range o.lanes {
-			if l.durable || l.strictest < Overflow {
+			if l.durable || l.strictest < record.Overflow {
 				continue
 			}
 			volatile += l.memory()
@@ -189,13 +167,13 @@ func (o *Outbox) makeDurable(l *lane) {
 		return
 	}
 	l.durable = true
-	var early []*Record
+	var early []*entry
 	for r := l.flight.first; r != nil; r = r.nextSent {
 		early = append(early, r)
 	}
 	early = append(early, l.returned...)
-	slices.SortFunc(early, func(a, b *Record) int { return cmp.Compare(a.seq, b.seq) })
-	for _, part := range [][]*Record{early, l.front, l.queue[l.head:]} {
+	slices.SortFunc(early, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
+	for _, part := range [][]*entry{early, l.front, l.queue[l.head:]} {
 		for _, r := range part {
 			if r.Lifetime == 0 && r.position == 0 && !r.toWrite && r.givenUp == notGivenUp {
 				l.toWrite(r)
@@ -219,7 +197,7 @@ func (o *Outbox) fetch(l *lane) {
 	}
 	bytes := 0
 	for _, r := range l.write {
-		if bytes += r.size(); bytes > writeBytes {
+		if bytes += r.Size(); bytes > writeBytes {
 			return
 		}
 	}
@@ -227,7 +205,7 @@ func (o *Outbox) fetch(l *lane) {
 		records := l.unpacked(unpackMost)
 		for i := range records {
 			r := &records[i]
-			bytes += r.size()
+			bytes += r.Size()
 			if r.Lifetime == 0 {
 				l.toWrite(r)
 				if r.behind = l.read < l.next || l.behind > 0 || o.half(); r.behind {
@@ -243,7 +221,7 @@ func (o *Outbox) fetch(l *lane) {
 // unlist occasionally removes records with an outcome from write, for a disk without success for a long time.
 func (l *lane) unlist() {
 	if l.stale++; l.stale >= staleMost && 2*l.stale >= len(l.write) {
-		l.write, l.stale = slices.DeleteFunc(l.write, func(r *Record) bool {
+		l.write, l.stale = slices.DeleteFunc(l.write, func(r *entry) bool {
 			settled := r.settled
 			if settled {
 				l.later.spare.letGo(r.chunk, 1)
@@ -254,7 +232,7 @@ func (l *lane) unlist() {
 }
 
 // toWrite adds a record to write. A record in the client still needs its frame, see written.
-func (l *lane) toWrite(r *Record) {
+func (l *lane) toWrite(r *entry) {
 	if !r.inFlight {
 		r.own()
 	}
@@ -273,7 +251,7 @@ func (o *Outbox) Spill() {
 		return
 	}
 	for _, l := range o.lanes {
-		if l.durable || l.strictest >= Overflow {
+		if l.durable || l.strictest >= record.Overflow {
 			o.makeDurable(l)
 		}
 	}
@@ -284,7 +262,7 @@ func (o *Outbox) rest(l *lane) {
 	if l.memory() > 0 || l.read < l.next {
 		return
 	}
-	l.strictest = Unsaid
+	l.strictest = record.Unsaid
 	if l.durable && len(l.write) == 0 {
 		l.durable = false
 	}
@@ -292,7 +270,7 @@ func (o *Outbox) rest(l *lane) {
 
 // written enters the records written by the keeper to a lane's log, and returns the records the stage may
 // release. A record in the client that refers to its frame is released after the client's answer.
-func (o *Outbox) written(l *lane, batch []*Record, first uint64) (release []*Record) {
+func (o *Outbox) written(l *lane, batch []*entry, first uint64) (release []*entry) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	stored := o.spool.Now()
@@ -321,7 +299,7 @@ func (o *Outbox) written(l *lane, batch []*Record, first uint64) (release []*Rec
 		case r.released:
 		case r.borrowed:
 			if gate, ok := o.gate.(storedGate); ok {
-				gate.Stored(r)
+				gate.Stored(&r.Record)
 			}
 		default:
 			r.released = true
@@ -363,19 +341,19 @@ func (o *Outbox) nudge() {
 }
 
 // takeOver enters the spool's content at the opening. Records accepted before follow behind.
-func (o *Outbox) takeOver(logs []SpoolLog) {
+func (o *Outbox) takeOver(logs []spool.Log) {
 	for _, found := range logs {
 		l := o.lane(found.Topic)
 		n := found.Next - found.First
-		l.durable, l.strictest = true, max(l.strictest, Overflow)
+		l.durable, l.strictest = true, max(l.strictest, record.Overflow)
 		l.from, l.read, l.next, l.told = found.First, found.First, found.Next, found.First
 		l.count.Add(metrics.RecordsAccepted, int(n))
 		l.count.Add(metrics.RecordsRestored, int(n))
 		o.away += int(n)
 		// Records already in the client are not written: their place would be behind older records.
-		var behind []*Record
-		for _, part := range []*[]*Record{&l.front, &l.queue} {
-			*part = slices.DeleteFunc(*part, func(r *Record) bool {
+		var behind []*entry
+		for _, part := range []*[]*entry{&l.front, &l.queue} {
+			*part = slices.DeleteFunc(*part, func(r *entry) bool {
 				move := r != nil && r.Lifetime == 0
 				if move {
 					behind = append(behind, r)
@@ -383,7 +361,7 @@ func (o *Outbox) takeOver(logs []SpoolLog) {
 				return move
 			})
 		}
-		l.queue, l.head = slices.DeleteFunc(l.queue, func(r *Record) bool { return r == nil }), 0
+		l.queue, l.head = slices.DeleteFunc(l.queue, func(r *entry) bool { return r == nil }), 0
 		for _, r := range l.write {
 			if r.toWrite = false; r.behind {
 				behind = append(behind, r)
@@ -408,11 +386,11 @@ func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 	l := o.lane(topic)
 	if before > l.read {
 		before = min(before, l.next)
-		gone = o.lost(l, l.read, before, ReasonSpoolFull)
+		gone = o.lost(l, l.read, before, record.ReasonSpoolFull)
 		l.read = before
 	}
 	// Records also in memory can still be sent.
-	forget := func(r *Record, counted *int) {
+	forget := func(r *entry, counted *int) {
 		if r.position != 0 && r.position < before {
 			l.done.set(r.position)
 			r.position, r.givenUp = 0, crowdedOut
@@ -422,7 +400,7 @@ func (o *Outbox) gaveUp(topic string, before uint64) (gone []outcome) {
 	for r := l.flight.first; r != nil; r = r.nextSent {
 		forget(r, &l.shown)
 	}
-	for _, part := range [][]*Record{l.returned, l.front, l.queue[l.head:]} {
+	for _, part := range [][]*entry{l.returned, l.front, l.queue[l.head:]} {
 		for _, r := range part {
 			forget(r, &l.cached)
 		}

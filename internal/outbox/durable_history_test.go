@@ -8,6 +8,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // TestDurableHistories runs random lives of a connection with a disk, over stops, kills, and failures of
@@ -37,7 +40,7 @@ func (g *diary) open() {
 
 // readopt makes the outbox accept the staged records of an earlier run.
 func (g *diary) readopt() {
-	var records []Record
+	var records []record.Record
 	g.mtx.Lock()
 	for _, it := range g.items {
 		if it.frame == nil || it.frame.Load() != 0 {
@@ -45,7 +48,7 @@ func (g *diary) readopt() {
 		}
 		it.run, it.released, it.reports = g.run, 0, -1
 		g.account++
-		records = append(records, Record{Topic: it.topic, Key: []byte(it.key), Value: fmt.Append(nil, it.id), Accepted: time.Now(), Durability: it.want, Staged: it.frame, Lasting: true})
+		records = append(records, record.Record{Topic: it.topic, Key: []byte(it.key), Value: fmt.Append(nil, it.id), Accepted: time.Now(), Durability: it.want, Staged: it.frame, Lasting: true})
 	}
 	g.mtx.Unlock()
 	if len(records) > 0 {
@@ -73,7 +76,7 @@ func (g *diary) attach() {
 func (g *diary) produce() {
 	g.accept.Lock()
 	defer g.accept.Unlock()
-	var records []Record
+	var records []record.Record
 	topic := g.roll(3)
 	stay := g.one(3)
 	g.mtx.Lock()
@@ -82,13 +85,13 @@ func (g *diary) produce() {
 			topic = g.roll(3)
 		}
 		it := &item{id: len(g.items), topic: fmt.Sprintf("topic%d", topic), key: fmt.Sprint(g.roll(3)), run: g.run,
-			want: pick(g.dice, Unsaid, Unsaid, Unsaid, Disk, Memory), lifetime: g.one(30)}
+			want: pick(g.dice, record.Unsaid, record.Unsaid, record.Unsaid, record.Disk, record.Memory), lifetime: g.one(30)}
 		g.items = append(g.items, it)
 		if g.lossless {
 			it.lifetime = false
-			it.want = pick(g.dice, Unsaid, Unsaid, Disk)
+			it.want = pick(g.dice, record.Unsaid, record.Unsaid, record.Disk)
 		}
-		r := Record{Topic: it.topic, Key: []byte(it.key), Value: []byte(fmt.Sprint(it.id)), Accepted: time.Now(), Durability: it.want}
+		r := record.Record{Topic: it.topic, Key: []byte(it.key), Value: []byte(fmt.Sprint(it.id)), Accepted: time.Now(), Durability: it.want}
 		if !it.lifetime && (g.lossless || g.one(4)) {
 			it.frame = &atomic.Uint32{}
 			r.Staged, r.Lasting = it.frame, true
@@ -101,7 +104,7 @@ func (g *diary) produce() {
 		}
 		run := g.run
 		if !g.one(5) {
-			r.Report = func(_ *Record, err error) {
+			r.Report = func(_ *record.Record, err error) {
 				g.mtx.Lock()
 				defer g.mtx.Unlock()
 				if g.deaf || run != g.run {
@@ -147,10 +150,10 @@ func (g *diary) stop() {
 			g.errorf("record %d was released %d times by the end", it.id, it.released)
 		}
 	}
-	stopped := g.unknown[ReasonStopped]
+	stopped := g.unknown[record.ReasonStopped]
 	kept := 0
 	for _, it := range g.items {
-		if it.run == g.run && (it.lifetime || it.want == Memory || it.want == Unsaid) {
+		if it.run == g.run && (it.lifetime || it.want == record.Memory || it.want == record.Unsaid) {
 			kept++
 		}
 	}
@@ -222,7 +225,7 @@ func (g *diary) step() {
 		s := g.settings()
 		g.outbox.Adjust(func(old *Settings) {
 			old.Durability, old.QueueRecords, old.DropOldest = s.Durability, s.QueueRecords, s.DropOldest
-		}, SpoolLimits{})
+		}, spool.Limits{})
 	case 11:
 		if g.one(2) {
 			g.names++
@@ -300,7 +303,7 @@ func liveOnDisk(t *testing.T, d *dice) {
 			g.attach()
 		}
 		g.mtx.Lock()
-		if g.unknown[ReasonDamaged] > 0 || g.died > 0 {
+		if g.unknown[record.ReasonDamaged] > 0 || g.died > 0 {
 			g.revived = true // letters come again, after other records, if earlier records are still on disk
 		}
 		g.mtx.Unlock()
@@ -350,8 +353,8 @@ func (g *diary) recover() {
 	for topic := range g.disk.logs {
 		want = append(want, g.disk.values(topic)...)
 	}
-	s := Settings{Timeout: time.Minute, WindowRecords: 10, Durability: Overflow}
-	g.client = newClient("good client", s, func(*Record) answer { return answer{} })
+	s := Settings{Timeout: time.Minute, WindowRecords: 10, Durability: record.Overflow}
+	g.client = newClient("good client", s, func(*record.Record) answer { return answer{} })
 	g.client.watch = g
 	g.outbox = New(s, g.client, g, g)
 	g.outbox.Attach(func() (Spool, error) { return g.disk, nil })

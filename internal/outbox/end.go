@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // endKeeping writes all undroppable records, and ends the keeper. A hanging disk is abandoned.
@@ -147,7 +149,7 @@ func (o *Outbox) shut(t Transport) {
 // giveUp closes the account of all waiting records: records on disk stay there, the rest is dropped.
 func (o *Outbox) giveUp() {
 	var gone []outcome
-	var last []*Record // records last used by the gate and their owners
+	var last []*entry // records last used by the gate and their owners
 	tell := func() {
 		o.mtx.Unlock()
 		o.tell(gone)
@@ -201,7 +203,7 @@ func (o *Outbox) giveUp() {
 const toldAtOnce = 1024
 
 // abandon closes the account of a waiting record.
-func (o *Outbox) abandon(l *lane, r *Record, durable bool) outcome {
+func (o *Outbox) abandon(l *lane, r *entry, durable bool) outcome {
 	o.waiting--
 	switch {
 	case r.position != 0:
@@ -210,11 +212,11 @@ func (o *Outbox) abandon(l *lane, r *Record, durable bool) outcome {
 	case durable && r.Lasting && !r.released: // the next run finds the staged record
 		l.left++
 	case r.givenUp == purged:
-		return o.settle(l, r, ReasonPurged, nil)
+		return o.settle(l, r, record.ReasonPurged, nil)
 	case r.givenUp == crowdedOut:
-		return o.settle(l, r, ReasonSpoolFull, nil)
+		return o.settle(l, r, record.ReasonSpoolFull, nil)
 	default:
-		return o.settle(l, r, ReasonStopped, nil)
+		return o.settle(l, r, record.ReasonStopped, nil)
 	}
 	r.settled = true
 	return outcome{record: r, spooled: true}

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 func TestALifetimeOfItsOwn(t *testing.T) {
@@ -40,7 +42,7 @@ func TestALifetimeOfItsOwn(t *testing.T) {
 // A returned record waits for the rest of its round until its deadline at most.
 func TestExpiryWhileDraining(t *testing.T) {
 	n := 0
-	c := newClient("client", usual, func(r *Record) answer {
+	c := newClient("client", usual, func(r *record.Record) answer {
 		n++
 		switch {
 		case n == 1:
@@ -52,7 +54,7 @@ func TestExpiryWhileDraining(t *testing.T) {
 	})
 	bubble(t, c, func(t *testing.T, g *ledger) {
 		g.put("t", 1)
-		g.outbox.Accept([]Record{
+		g.outbox.Accept([]record.Record{
 			g.record("t", "stuck", 0, 0, 0, false),
 			g.record("t", "back", 0, 0, 0, false),
 			g.record("t", "back", 0, 0, 3*time.Second, false),
@@ -82,7 +84,7 @@ func TestAStepOfTheWallClockExpiresNothing(t *testing.T) {
 	bubble(t, c, func(t *testing.T, g *ledger) {
 		r := g.record("u", "k", 0, 0, 0, false)
 		r.Accepted = time.Time{} // no stamp at all
-		g.outbox.Accept([]Record{r})
+		g.outbox.Accept([]record.Record{r})
 		after(usual.Timeout - 1)
 		g.want("u", "waiting=1 retried=13")
 		after(slack)
@@ -125,8 +127,8 @@ func TestEachRecordHasItsOwnDeadline(t *testing.T) {
 		after(usual.Timeout - 5*time.Second)
 		for i := range uint64(50) {
 			c := g.outbox.Counters()[0]
-			if want := 2 * (i + 1); c.Dropped[ReasonExpired] != want {
-				t.Fatalf("%d expired, want %d", c.Dropped[ReasonExpired], want)
+			if want := 2 * (i + 1); c.Dropped[record.ReasonExpired] != want {
+				t.Fatalf("%d expired, want %d", c.Dropped[record.ReasonExpired], want)
 			}
 			after(100 * time.Millisecond)
 		}
@@ -172,20 +174,20 @@ func TestNoLockIsHeldOverACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &lockWatch{t: t}
 		left := 2
-		first := newClient("first", usual, func(*Record) answer {
+		first := newClient("first", usual, func(*record.Record) answer {
 			left--
 			return answer{inline: true, err: map[bool]error{true: errRetry}[left >= 0]}
 		})
 		w.outbox = New(usual, lockClient{first, w}, w, w)
-		report := func(*Record, error) { w.look("Report") }
-		w.outbox.Accept([]Record{{Topic: "t", Report: report}})
+		report := func(*record.Record, error) { w.look("Report") }
+		w.outbox.Accept([]record.Record{{Topic: "t", Report: report}})
 		time.Sleep(time.Second)
 		second := newClient("second", usual, fixed(answer{inline: true, err: errRefused}))
 		w.outbox.Swap(lockClient{second, w}, usual, 0)
-		w.outbox.Accept([]Record{{Topic: "t", Report: report}, {Topic: "t", Accepted: time.Now(), Report: report, Lifetime: 1}})
+		w.outbox.Accept([]record.Record{{Topic: "t", Report: report}, {Topic: "t", Accepted: time.Now(), Report: report, Lifetime: 1}})
 		time.Sleep(time.Second)
 		w.outbox.Close()
-		w.outbox.Accept([]Record{{Topic: "t", Report: report}})
+		w.outbox.Accept([]record.Record{{Topic: "t", Report: report}})
 		for _, call := range []string{"Send", "Permanent", "Close", "Release", "Dropped", "Report"} {
 			if w.calls[call] == 0 {
 				t.Errorf("%s was not called", call)
@@ -213,9 +215,9 @@ func (w *lockWatch) look(call string) {
 	w.outbox.mtx.Unlock()
 }
 
-func (w *lockWatch) Release(*Record) { w.look("Release") }
-func (w *lockWatch) Panicked(any)    {}
-func (*lockWatch) Spooling(error)    {}
+func (w *lockWatch) Release(*record.Record) { w.look("Release") }
+func (w *lockWatch) Panicked(any)           {}
+func (*lockWatch) Spooling(error)           {}
 
 func (w *lockWatch) Dropped(string, string, int, error) { w.look("Dropped") }
 func (w *lockWatch) Died(string, string, int, error)    { w.look("Died") }
@@ -225,7 +227,7 @@ type lockClient struct {
 	watch *lockWatch
 }
 
-func (c lockClient) Send(records []*Record, deadline time.Time, done func(*Record, error)) {
+func (c lockClient) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
 	c.watch.look("Send")
 	c.client.Send(records, deadline, done)
 }

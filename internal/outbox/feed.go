@@ -5,14 +5,15 @@ import (
 	"time"
 
 	"reskafka/internal/metrics"
+	"reskafka/internal/record"
 )
 
 // step is the feeder's next action.
 type step struct {
 	closing   bool
 	expired   []outcome
-	old       Transport // to close before the next client
-	batch     []*Record // to be sent
+	old       Transport        // to close before the next client
+	batch     []*record.Record // to be sent
 	due       time.Duration
 	wait      time.Duration // how long to sleep if there is nothing to do
 	transport Transport
@@ -139,7 +140,7 @@ func (o *Outbox) dismiss(gone []outcome) {
 
 // collect moves sendable records from their lanes to the client's account, and drops records too old on disk.
 // All records of a batch have deadlines in the same second, so the client needs a single deadline.
-func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Duration, gone []outcome) {
+func (o *Outbox) collect(now time.Duration) (batch []*record.Record, bucket time.Duration, gone []outcome) {
 	if o.next != nil || o.handing != handingNothing || o.holding {
 		return nil, 0, nil
 	}
@@ -175,11 +176,11 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 			l.launch(r)
 			o.lend(r)
 			if batch == nil {
-				batch = make([]*Record, 0, min(o.waiting, o.batched+o.batched/8+8))
+				batch = make([]*record.Record, 0, min(o.waiting, o.batched+o.batched/8+8))
 			}
 			o.waiting--
 			o.sending++
-			batch = append(batch, r)
+			batch = append(batch, &r.Record)
 		}
 		gone = append(gone, o.loseUnread(l)...)
 		if l.ready {
@@ -201,7 +202,7 @@ func (o *Outbox) collect(now time.Duration) (batch []*Record, bucket time.Durati
 }
 
 // lend keeps a record for the client until its Send has returned.
-func (o *Outbox) lend(r *Record) {
+func (o *Outbox) lend(r *entry) {
 	if n := len(o.lent); r.chunk != nil && (n == 0 || o.lent[n-1] != r.chunk) {
 		r.chunk.holds++
 		o.lent = append(o.lent, r.chunk)
@@ -229,12 +230,13 @@ func (o *Outbox) tidy(now time.Duration) (again time.Duration) {
 }
 
 // done is the client's answer for a record.
-func (o *Outbox) done(r *Record, err error) {
+func (o *Outbox) done(sent *record.Record, err error) {
+	r := entryOf(sent)
 	reason, permanent := o.judge(err)
 	out, settled := o.book(r, err, reason, permanent)
 	if !settled {
 		if out.release {
-			o.gate.Release(r)
+			o.gate.Release(sent)
 		}
 		return
 	}
@@ -247,7 +249,7 @@ func (o *Outbox) done(r *Record, err error) {
 }
 
 // book enters an answer into the account: settled with an outcome, or to be tried again.
-func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out outcome, settled bool) {
+func (o *Outbox) book(r *entry, err error, reason string, permanent bool) (out outcome, settled bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	now := o.now()
@@ -257,7 +259,7 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 	settled = true
 	dead := false
 	refused := refusalOf(err)
-	kept := r.Lifetime == 0 && (l.durable || l.strictest >= Overflow)
+	kept := r.Lifetime == 0 && (l.durable || l.strictest >= record.Overflow)
 	switch {
 	case err == nil:
 		reason = ""
@@ -269,10 +271,10 @@ func (o *Outbox) book(r *Record, err error, reason string, permanent bool) (out 
 	case r.Lifetime > 0 && refused != "":
 		reason = refused
 	case o.closing && !kept:
-		reason = ReasonStopped
+		reason = record.ReasonStopped
 	case now >= o.due(r) && !kept:
 		l.proven = false
-		reason = ReasonExpired
+		reason = record.ReasonExpired
 	default:
 		settled = false
 		late := now >= o.due(r)
@@ -378,13 +380,13 @@ func (o *Outbox) expire(now time.Duration) []outcome {
 	var gone []outcome
 	o.expiry = 0
 	for _, l := range o.lanes {
-		if !l.durable && l.strictest >= Overflow && l.overdue(now, o.due) {
+		if !l.durable && l.strictest >= record.Overflow && l.overdue(now, o.due) {
 			o.makeDurable(l)
 		}
 		late, again := l.expire(now, o.due)
 		for _, r := range late {
 			o.waiting--
-			gone = append(gone, o.settle(l, r, ReasonExpired, l.refusal))
+			gone = append(gone, o.settle(l, r, record.ReasonExpired, l.refusal))
 		}
 		gone = append(gone, o.loseUnread(l)...)
 		if l.durable && len(late) > 0 {

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // narrow is a disk without space for one topic.
@@ -14,9 +17,9 @@ type narrow struct {
 	without string
 }
 
-func (n narrow) Append(topic string, records []*Record) (uint64, error) {
+func (n narrow) Append(topic string, records []*record.Record) (uint64, error) {
 	if topic == n.without {
-		return 0, fmt.Errorf("too large: %w", ErrSpoolFull)
+		return 0, fmt.Errorf("too large: %w", spool.ErrFull)
 	}
 	return n.disk.Append(topic, records)
 }
@@ -25,8 +28,8 @@ func (n narrow) Append(topic string, records []*Record) (uint64, error) {
 func fullRig(t *testing.T, drop bool, spool func(*disk) Spool) *diary {
 	g := &diary{dice: &dice{}, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
 	g.disk = newDisk(func(what string) { t.Error(what) })
-	s := Settings{Timeout: time.Second, WindowRecords: 10, Backoff: time.Millisecond, BackoffMax: time.Millisecond, Durability: Disk, DropOldest: drop}
-	g.client = newClient("client", s, func(*Record) answer { return answer{hang: true} })
+	s := Settings{Timeout: time.Second, WindowRecords: 10, Backoff: time.Millisecond, BackoffMax: time.Millisecond, Durability: record.Disk, DropOldest: drop}
+	g.client = newClient("client", s, func(*record.Record) answer { return answer{hang: true} })
 	g.client.watch = g
 	g.outbox = New(s, g.client, g, g)
 	g.outbox.Attach(func() (Spool, error) { return spool(g.disk), nil })
@@ -37,12 +40,12 @@ func (g *diary) put(topic string, n int) { g.putPadded(topic, n, 0) }
 
 // putPadded is put with keys of a length.
 func (g *diary) putPadded(topic string, n, pad int) {
-	var records []Record
+	var records []record.Record
 	g.mtx.Lock()
 	for range n {
 		it := &item{id: len(g.items), topic: topic}
 		g.items = append(g.items, it)
-		records = append(records, Record{Topic: topic, Key: make([]byte, pad), Value: fmt.Append(nil, it.id), Accepted: time.Now()})
+		records = append(records, record.Record{Topic: topic, Key: make([]byte, pad), Value: fmt.Append(nil, it.id), Accepted: time.Now()})
 	}
 	g.mtx.Unlock()
 	g.outbox.Accept(records)
@@ -78,7 +81,7 @@ func TestQueueWhileRoomIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const queue, room, all = 100, 50, 2000
 		g := fullRig(t, true, func(d *disk) Spool { return d })
-		g.outbox.Adjust(func(s *Settings) { s.QueueRecords = queue }, SpoolLimits{})
+		g.outbox.Adjust(func(s *Settings) { s.QueueRecords = queue }, spool.Limits{})
 		g.client.sending = func() time.Duration { return time.Second }
 		g.put("other", 1) // the feeder is inside Send now
 		var appends int
@@ -98,7 +101,7 @@ func TestQueueWhileRoomIsMade(t *testing.T) {
 			g.check()
 		}
 		c, on := g.outbox.Counters()[1], g.disk.values("t")
-		if c.Waiting+c.Sending > queue || c.Dropped[ReasonSpoolFull] < all-room-queue || on[len(on)-1] != fmt.Sprint(all) || g.trouble != nil {
+		if c.Waiting+c.Sending > queue || c.Dropped[record.ReasonSpoolFull] < all-room-queue || on[len(on)-1] != fmt.Sprint(all) || g.trouble != nil {
 			t.Errorf("account %+v, %d on disk, the last %q, trouble %v", c, len(on), on[len(on)-1], g.trouble)
 		}
 		g.outbox.Close()
@@ -124,8 +127,8 @@ func TestLargeRecordsDropOldest(t *testing.T) {
 func TestOutOfTimeInTheClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fullRig(t, false, func(d *disk) Spool { return d })
-		g.outbox.Adjust(func(s *Settings) { s.Durability = Overflow }, SpoolLimits{})
-		g.client.script = func(*Record) answer { return answer{after: 3 * time.Second, err: errRetry} }
+		g.outbox.Adjust(func(s *Settings) { s.Durability = record.Overflow }, spool.Limits{})
+		g.client.script = func(*record.Record) answer { return answer{after: 3 * time.Second, err: errRetry} }
 		g.put("t", 1)
 		if c := g.outbox.Counters()[0]; c.Sending != 1 {
 			t.Errorf("account %+v", c)
@@ -172,7 +175,7 @@ func TestQueueFull_NoDisk_GateDecides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &diary{dice: &dice{}, t: t, last: map[string]int{}, unknown: map[string]uint64{}}
 		s := Settings{Timeout: time.Hour, WindowRecords: 10, Backoff: time.Millisecond, BackoffMax: time.Millisecond, QueueRecords: 100, QueueBytes: 1000}
-		g.client = newClient("client", s, func(*Record) answer { return answer{hang: true} })
+		g.client = newClient("client", s, func(*record.Record) answer { return answer{hang: true} })
 		g.client.watch = g
 		g.outbox = New(s, g.client, g, g)
 		g.putPadded("t", 50, 1000)

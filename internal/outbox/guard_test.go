@@ -4,12 +4,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // brokenClient panics in Send, as a defect of ours could.
 type brokenClient struct{ *client }
 
-func (c *brokenClient) Send([]*Record, time.Time, func(*Record, error)) {
+func (c *brokenClient) Send([]*record.Record, time.Time, func(*record.Record, error)) {
 	var nothing *client
 	nothing.name = "x"
 }
@@ -17,7 +19,7 @@ func (c *brokenClient) Send([]*Record, time.Time, func(*Record, error)) {
 // tardyClient panics in Send after another goroutine has become the feeder.
 type tardyClient struct{ *client }
 
-func (c *tardyClient) Send([]*Record, time.Time, func(*Record, error)) {
+func (c *tardyClient) Send([]*record.Record, time.Time, func(*record.Record, error)) {
 	time.Sleep(2 * sendPatience)
 	panic("late")
 }
@@ -27,7 +29,7 @@ func TestAPanicOfOneWhoWasRelieved(t *testing.T) {
 		gate := &countGate{}
 		late := &tardyClient{newClient("late", usual, nil)}
 		o := New(usual, late, gate, gate)
-		o.Accept([]Record{{Topic: "t", Lifetime: 2 * time.Hour}, {Topic: "u"}})
+		o.Accept([]record.Record{{Topic: "t", Lifetime: 2 * time.Hour}, {Topic: "u"}})
 		o.mtx.Lock()
 		o.hurry()
 		o.mtx.Unlock()
@@ -47,13 +49,13 @@ func TestAPanicOfTheFeederEndsTheOutboxOnly(t *testing.T) {
 		gate := &countGate{}
 		broken := &brokenClient{newClient("broken", usual, nil)}
 		o := New(usual, broken, gate, gate)
-		o.Accept([]Record{{Topic: "t"}, {Topic: "t"}, {Topic: "u"}})
+		o.Accept([]record.Record{{Topic: "t"}, {Topic: "t"}, {Topic: "u"}})
 		synctest.Wait()
 		if gate.panics != 1 {
 			t.Errorf("the observer was told of %d panics, want 1", gate.panics)
 		}
-		o.Accept([]Record{{Topic: "t"}})
-		if c := o.Counters(); c[0].Waiting != 0 || c[0].Dropped[ReasonStopped] == 0 {
+		o.Accept([]record.Record{{Topic: "t"}})
+		if c := o.Counters(); c[0].Waiting != 0 || c[0].Dropped[record.ReasonStopped] == 0 {
 			t.Errorf("records wait for nobody: %+v", c)
 		}
 		o.Close()

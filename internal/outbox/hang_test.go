@@ -9,6 +9,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // trouble is an observer and gate that stores the spool's reports.
@@ -18,7 +21,7 @@ type trouble struct {
 	said []error
 }
 
-func (h *trouble) Release(r *Record) {
+func (h *trouble) Release(r *record.Record) {
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
 	h.countGate.Release(r)
@@ -43,8 +46,8 @@ func (h *trouble) Spooling(err error) {
 }
 
 // a record of a topic with the number as value.
-func numbered(topic string, n int, d Durability) Record {
-	return Record{Topic: topic, Key: []byte("k"), Value: fmt.Appendf(nil, "%d", n), Accepted: time.Now(), Durability: d}
+func numbered(topic string, n int, d record.Durability) record.Record {
+	return record.Record{Topic: topic, Key: []byte("k"), Value: fmt.Appendf(nil, "%d", n), Accepted: time.Now(), Durability: d}
 }
 
 // hung makes every call of the disk wait until release.
@@ -65,7 +68,7 @@ func TestAHangingDisk(t *testing.T) {
 		o := New(usual, c, h, h)
 		opened := make(chan struct{})
 		o.Attach(func() (Spool, error) { <-opened; return d, nil })
-		o.Accept([]Record{numbered("t", 1, Memory)})
+		o.Accept([]record.Record{numbered("t", 1, record.Memory)})
 		synctest.Wait()
 		if c.sent() != 0 {
 			t.Error("sent before it was known what the spool holds")
@@ -81,14 +84,14 @@ func TestAHangingDisk(t *testing.T) {
 		c.mtx.Lock()
 		c.script = fixed(answer{hang: true})
 		c.mtx.Unlock()
-		o.Accept([]Record{numbered("t", 2, Disk)})
+		o.Accept([]record.Record{numbered("t", 2, record.Disk)})
 		after(time.Second)
 		begun := time.Now()
 		o.Close()
 		if took := time.Since(begun); took > 2*diskPatience {
 			t.Errorf("Close took %v", took)
 		}
-		if n := o.Counters()[0].Dropped[ReasonStopped]; n != 1 {
+		if n := o.Counters()[0].Dropped[record.ReasonStopped]; n != 1 {
 			t.Errorf("%d given up, want 1", n)
 		}
 		if len(h.said) == 0 || !errors.Is(h.said[len(h.said)-1], errDiskHangs) {
@@ -111,10 +114,10 @@ func TestSendingDoesNotWaitForTheDisk(t *testing.T) {
 		o := New(usual, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
 		synctest.Wait()
-		d.dead = []DeadLetter{{Record: &Record{Topic: "t"}}}
+		d.dead = []record.DeadLetter{{Record: &record.Record{Topic: "t"}}}
 		release := d.hung()
 		for i := range 10 {
-			o.Accept([]Record{numbered("t", i, Disk)})
+			o.Accept([]record.Record{numbered("t", i, record.Disk)})
 			after(10 * time.Millisecond)
 		}
 		if n := o.Counters()[0].Acknowledged; n != 10 {
@@ -140,10 +143,10 @@ func orders(o *Outbox) (int, error) {
 func TestWhatGoesToDisk(t *testing.T) {
 	down := fixed(answer{err: errRetry})
 	s := usual
-	s.Durability, s.QueueRecords = Overflow, 10
+	s.Durability, s.QueueRecords = record.Overflow, 10
 	put := func(o *Outbox, from, to int) {
 		for i := from; i < to; i++ {
-			o.Accept([]Record{numbered("t", i, Unsaid)})
+			o.Accept([]record.Record{numbered("t", i, record.Unsaid)})
 		}
 		synctest.Wait()
 	}
@@ -159,7 +162,7 @@ func TestWhatGoesToDisk(t *testing.T) {
 		{"what comes behind", func(o *Outbox, put func(from, to int)) { put(0, 11); put(11, 40) }, 40},
 		{"another durability", func(o *Outbox, put func(from, to int)) {
 			put(0, 5)
-			o.Adjust(func(s *Settings) { s.Durability = Disk }, SpoolLimits{})
+			o.Adjust(func(s *Settings) { s.Durability = record.Disk }, spool.Limits{})
 			synctest.Wait()
 		}, 5},
 	}
@@ -193,10 +196,10 @@ func TestWhatGoesToDisk(t *testing.T) {
 func TestDeadLetters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
-		s.Durability = Disk
+		s.Durability = record.Disk
 		var good atomic.Bool
 		h := &trouble{}
-		c := newClient("client", s, func(r *Record) answer {
+		c := newClient("client", s, func(r *record.Record) answer {
 			if !good.Load() && string(r.Value) == "1" {
 				return answer{err: errRefused}
 			}
@@ -206,7 +209,7 @@ func TestDeadLetters(t *testing.T) {
 		o := New(s, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
 		for i := range 3 {
-			o.Accept([]Record{numbered("t", i, Unsaid)})
+			o.Accept([]record.Record{numbered("t", i, record.Unsaid)})
 		}
 		after(time.Second)
 		account := o.Counters()[0]
@@ -232,10 +235,10 @@ func TestDeadLetters(t *testing.T) {
 func TestTooOldOnDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
-		s.Durability, s.MaxAge = Disk, time.Hour
+		s.Durability, s.MaxAge = record.Disk, time.Hour
 		var up atomic.Bool
 		h := &trouble{}
-		c := newClient("client", s, func(*Record) answer {
+		c := newClient("client", s, func(*record.Record) answer {
 			if up.Load() {
 				return answer{}
 			}
@@ -244,13 +247,13 @@ func TestTooOldOnDisk(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
 		o := New(s, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
-		o.Accept([]Record{numbered("t", 0, Unsaid)})
+		o.Accept([]record.Record{numbered("t", 0, record.Unsaid)})
 		after(40 * time.Minute)
-		o.Accept([]Record{numbered("t", 1, Unsaid)})
+		o.Accept([]record.Record{numbered("t", 1, record.Unsaid)})
 		after(40 * time.Minute)
 		up.Store(true)
 		after(time.Minute)
-		if account := o.Counters()[0]; account.Acknowledged != 1 || account.Dead[ReasonTooOld] != 1 || len(d.dead) != 1 {
+		if account := o.Counters()[0]; account.Acknowledged != 1 || account.Dead[record.ReasonTooOld] != 1 || len(d.dead) != 1 {
 			t.Errorf("%+v, %d dead letters", account, len(d.dead))
 		}
 		o.Close()

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 var (
@@ -195,7 +197,7 @@ func (l *life) produce() { l.accepted()() }
 func (l *life) accepted() (send func()) {
 	l.accept.Lock()
 	defer l.accept.Unlock()
-	records := make([]Record, 0, 8)
+	records := make([]record.Record, 0, 8)
 	n := pick(l.dice, 1, 1, 3, 20, 100)
 	topic := l.roll(3)
 	stay := l.one(3)
@@ -231,7 +233,7 @@ func (l *life) mood() {
 }
 
 // script is the clients' treatment of a record.
-func (l *life) script(r *Record) answer {
+func (l *life) script(r *record.Record) answer {
 	l.ledger.mtx.Lock()
 	mood := "good"
 	if l.moods != nil {
@@ -300,7 +302,7 @@ func (l *life) recover() {
 	l.moods = nil
 	l.ledger.mtx.Unlock()
 	synctest.Wait()
-	fresh := newClient("good client", Settings{Timeout: time.Minute, WindowRecords: 10}, func(*Record) answer { return answer{} })
+	fresh := newClient("good client", Settings{Timeout: time.Minute, WindowRecords: 10}, func(*record.Record) answer { return answer{} })
 	l.swap(fresh, time.Second)
 	cancel := make(chan struct{})
 	timer := time.AfterFunc(time.Minute, func() { close(cancel) })

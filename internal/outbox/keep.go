@@ -6,6 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // keeping is the state of the keeper, the goroutine for work with waits for the disk. The outbox's mutex
@@ -17,7 +20,7 @@ type keeping struct {
 	failing [chore(len(doing))]error // errors of work, failing for now
 	trouble error                    // one of failing
 	retry   time.Time                // when to try again
-	limits  *SpoolLimits             // the latest, for when the spool is open
+	limits  *spool.Limits            // the latest, for when the spool is open
 	owed    func() error             // removes taken dead letters after their arrival elsewhere on disk; used by the keeper
 	chores  chores
 	writing writing
@@ -36,7 +39,7 @@ type keeping struct {
 
 // chores are the keeper's work lists, in this order: a record must be a dead letter before it leaves its log.
 type chores struct {
-	bury   []DeadLetter
+	bury   []letter
 	write  []*lane
 	read   []*lane
 	settle []*lane
@@ -48,10 +51,10 @@ func (c *chores) none() bool { return len(c.bury)+len(c.write)+len(c.read)+len(c
 // writing is the write in progress.
 type writing struct {
 	lane  *lane
-	batch []*Record
+	batch []*entry
 }
 
-func (w *writing) of(l *lane) []*Record {
+func (w *writing) of(l *lane) []*entry {
 	if w.lane == l {
 		return w.batch
 	}
@@ -213,22 +216,22 @@ func (o *Outbox) opened() bool {
 	if time.Now().Before(o.retry) { // only the keeper writes it without a spool
 		return false
 	}
-	spool, err := o.open()
-	var dead SpoolLog
+	opened, err := o.open()
+	var dead spool.Log
 	if err == nil {
-		dead = spool.DeadLog()
+		dead = opened.DeadLog()
 	}
 	o.mtx.Lock()
 	o.holding = false
-	var limits *SpoolLimits
+	var limits *spool.Limits
 	if err == nil {
-		o.spool, limits = spool, o.limits
-		o.takeOver(spool.Logs())
+		o.spool, limits = opened, o.limits
+		o.takeOver(opened.Logs())
 		o.takeOverDead(dead)
 	}
 	o.mtx.Unlock()
 	if limits != nil { // changed during the opening
-		spool.Configure(*limits)
+		opened.Configure(*limits)
 	}
 	o.note(err, toOpen)
 	o.signal()
@@ -283,7 +286,7 @@ func (o *Outbox) settleLog(l *lane) {
 	l.listed.settle = false
 	told, before := l.told, l.from
 	l.told = before
-	full := errors.Is(o.failing[toWrite], ErrSpoolFull)
+	full := errors.Is(o.failing[toWrite], spool.ErrFull)
 	o.mtx.Unlock()
 	err := o.spool.Settle(l.topic, before)
 	if err != nil {
@@ -305,7 +308,7 @@ func (o *Outbox) settleLog(l *lane) {
 
 // Usage returns the state of the disk; ok = false without a disk. trouble is why the spool is unusable for
 // now.
-func (o *Outbox) Usage() (usage SpoolUsage, trouble error, ok bool) {
+func (o *Outbox) Usage() (usage spool.Usage, trouble error, ok bool) {
 	o.mtx.Lock()
 	spool, trouble, ok := o.spool, o.trouble, o.spooling()
 	o.mtx.Unlock()
@@ -316,7 +319,7 @@ func (o *Outbox) Usage() (usage SpoolUsage, trouble error, ok bool) {
 }
 
 // Adjust changes settings without a change of the client, also of a swap in progress. limits are the spool's.
-func (o *Outbox) Adjust(change func(*Settings), limits SpoolLimits) {
+func (o *Outbox) Adjust(change func(*Settings), limits spool.Limits) {
 	o.mtx.Lock()
 	change(&o.settings)
 	if o.next != nil {
@@ -326,7 +329,7 @@ func (o *Outbox) Adjust(change func(*Settings), limits SpoolLimits) {
 		if o.spooling() && l.memory() > 0 {
 			l.strictest = max(l.strictest, o.settings.Durability)
 		}
-		if l.strictest == Disk && !l.durable {
+		if l.strictest == record.Disk && !l.durable {
 			o.makeDurable(l)
 		}
 	}

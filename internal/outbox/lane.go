@@ -14,8 +14,8 @@ import (
 type lane struct {
 	topic string
 
-	front []*Record // to be sent before queue: returned by the client, in order
-	queue []*Record // never sent; queue[head:] is left
+	front []*entry // to be sent before queue: returned by the client, in order
+	queue []*entry // never sent; queue[head:] is left
 	head  int
 	later pack   // accepted behind queue and write
 	seq   uint64 // counts records taken from later or from disk
@@ -29,7 +29,7 @@ type lane struct {
 	sending      int // records inside the client, which are linked in flight
 	sendingBytes int
 
-	returned []*Record     // failed with time left while draining, in no order
+	returned []*entry      // failed with time left while draining, in no order
 	draining bool          // a record is to be tried again: nothing is sent until the client has returned the rest
 	proven   bool          // the last answer was an acknowledgement: the whole window may be used
 	failures int           // failed rounds since the last acknowledgement
@@ -58,7 +58,7 @@ var (
 )
 
 // peek is the record to be sent next.
-func (l *lane) peek() *Record {
+func (l *lane) peek() *entry {
 	if l.ahead() == 0 && l.later.n > 0 && (!l.durable || l.read == l.next && l.behind == 0) {
 		l.unpack(unpackMost)
 	}
@@ -72,7 +72,7 @@ func (l *lane) peek() *Record {
 }
 
 // place assigns a record its place behind the present records.
-func (l *lane) place(r *Record) {
+func (l *lane) place(r *entry) {
 	r.seq = l.seq
 	l.seq++
 }
@@ -93,11 +93,11 @@ func (l *lane) unpack(most int) {
 }
 
 // unpacked removes and returns the oldest packed records.
-func (l *lane) unpacked(most int) []Record {
+func (l *lane) unpacked(most int) []entry {
 	records := l.later.take(most, l.durable)
 	for i := range records {
 		r := &records[i]
-		r.Topic, r.lane = l.topic, l
+		r.Topic, r.lane, r.Hold = l.topic, l, &l.withdrawn
 		l.place(r)
 	}
 	return records
@@ -130,7 +130,7 @@ const sweepPause = 5 * time.Millisecond
 // expire removes expired records and returns the time of the next check, 0 = nothing waits. The queues are in
 // the order of deadlines, so the heads suffice; exceptions are records returned during a drain, and queues
 // with a record with a Lifetime.
-func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late []*Record, again time.Duration) {
+func (l *lane) expire(now time.Duration, due func(*entry) time.Duration) (late []*entry, again time.Duration) {
 	for r := l.peek(); r != nil; r = l.peek() {
 		if again = due(r); now < again {
 			break
@@ -152,7 +152,7 @@ func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late 
 	for l.later.n > 0 && now >= l.laterDue(due) {
 		l.unpack(unpackMost)
 	}
-	isLate := func(r *Record) bool {
+	isLate := func(r *entry) bool {
 		if at := due(r); now < at {
 			if again == 0 || at < again {
 				again = at
@@ -181,13 +181,13 @@ func (l *lane) expire(now time.Duration, due func(*Record) time.Duration) (late 
 
 // laterDue returns the deadline of the first packed record, without regard to a Lifetime. There must be a
 // packed record.
-func (l *lane) laterDue(due func(*Record) time.Duration) time.Duration {
-	return due(&Record{lane: l, born: l.later.born()})
+func (l *lane) laterDue(due func(*entry) time.Duration) time.Duration {
+	return due(&entry{lane: l, born: l.later.born()})
 }
 
 // launch notes that the record popped from the head enters the client.
-func (l *lane) launch(r *Record) {
-	r.sent = int64(r.size())
+func (l *lane) launch(r *entry) {
+	r.sent = int64(r.Size())
 	l.sending++
 	if r.Probe {
 		l.probesSent++
@@ -207,7 +207,7 @@ func (l *lane) launch(r *Record) {
 }
 
 // land notes the client's answer for a record.
-func (l *lane) land(r *Record) {
+func (l *lane) land(r *entry) {
 	l.sending--
 	if r.Probe {
 		l.probesSent--
@@ -231,7 +231,7 @@ func (l *lane) land(r *Record) {
 }
 
 // takeBack stores a record for a retry until the client has returned the rest. Its memory is not reused.
-func (l *lane) takeBack(r *Record) {
+func (l *lane) takeBack(r *entry) {
 	r.stay()
 	r.own()
 	if r.Lifetime > 0 {
@@ -245,7 +245,7 @@ func (l *lane) takeBack(r *Record) {
 // putBack restores the client's returned records to their place before all later records. All were sent
 // before any record now in front or queue, so only the returned records need sorting.
 func (l *lane) putBack() {
-	slices.SortFunc(l.returned, func(a, b *Record) int { return cmp.Compare(a.seq, b.seq) })
+	slices.SortFunc(l.returned, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
 	l.front = append(l.returned, l.front...)
 	l.returned = nil
 	l.draining, l.proven = false, false
@@ -253,8 +253,8 @@ func (l *lane) putBack() {
 }
 
 // overdue reports whether a record that must not be dropped is late.
-func (l *lane) overdue(now time.Duration, due func(*Record) time.Duration) bool {
-	late := func(r *Record) bool { return r.Lifetime == 0 && now >= due(r) }
+func (l *lane) overdue(now time.Duration, due func(*entry) time.Duration) bool {
+	late := func(r *entry) bool { return r.Lifetime == 0 && now >= due(r) }
 	if r := l.peek(); l.own == 0 && len(l.returned) == 0 {
 		return r != nil && late(r)
 	}
@@ -263,7 +263,7 @@ func (l *lane) overdue(now time.Duration, due func(*Record) time.Duration) bool 
 }
 
 // takeAll empties the lane of sendable, unpacked records.
-func (l *lane) takeAll() []*Record {
+func (l *lane) takeAll() []*entry {
 	all := slices.Concat(l.returned, l.front, l.queue[l.head:])
 	l.returned, l.front, l.queue, l.head = nil, nil, nil, 0
 	return all
@@ -272,12 +272,12 @@ func (l *lane) takeAll() []*Record {
 // room reports whether the lane may pass r to the client now. Until the first acknowledgement, a window of
 // one bounds the records of an unreachable or unknown topic in the client. A record larger than the window's
 // bytes goes alone.
-func (l *lane) room(r *Record, s Settings) bool {
+func (l *lane) room(r *entry, s Settings) bool {
 	if l.sending == 0 {
 		return true
 	}
 	if !l.proven || l.sending >= s.WindowRecords {
 		return false
 	}
-	return s.WindowBytes == 0 || l.sendingBytes+r.size() <= s.WindowBytes
+	return s.WindowBytes == 0 || l.sendingBytes+r.Size() <= s.WindowBytes
 }

@@ -4,13 +4,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // A queue grown in an outage frees its consumed part as it shrinks, and stays in order.
 func TestALongQueue(t *testing.T) {
 	const n = 100_000
 	l := &lane{}
-	next := func(i int) *Record { return &Record{seq: uint64(i)} }
+	next := func(i int) *entry { return &entry{seq: uint64(i)} }
 	for i := range n {
 		l.queue = append(l.queue, next(i))
 	}
@@ -50,9 +52,9 @@ func TestAHundredThousandRecordsWaitOutAnOutage(t *testing.T) {
 		gate := &countGate{}
 		o := New(s, c, gate, gate)
 		for range n / 100 {
-			records := make([]Record, 100)
+			records := make([]record.Record, 100)
 			for i := range records {
-				records[i] = Record{Topic: "t", Accepted: time.Now(), Charge: 1}
+				records[i] = record.Record{Topic: "t", Accepted: time.Now(), Charge: 1}
 			}
 			o.Accept(records)
 			time.Sleep(10 * time.Millisecond)
@@ -77,14 +79,14 @@ type orderClient struct {
 	next  uint64
 }
 
-func (c *orderClient) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+func (c *orderClient) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
 	for _, r := range records {
 		if time.Now().Before(c.until) {
 			done(r, errRetry)
 			continue
 		}
-		if r.seq != c.next {
-			c.t.Errorf("record %d delivered, want %d", r.seq, c.next)
+		if seq := entryOf(r).seq; seq != c.next {
+			c.t.Errorf("record %d delivered, want %d", seq, c.next)
 		}
 		c.next++
 		done(r, nil)
@@ -97,7 +99,7 @@ func (c *orderClient) Close()                         {}
 // countGate sums up releases. A single goroutine runs at a time.
 type countGate struct{ records, charge, dropped, died, panics int64 }
 
-func (g *countGate) Release(r *Record)                         { g.records++; g.charge += r.Charge }
+func (g *countGate) Release(r *record.Record)                  { g.records++; g.charge += r.Charge }
 func (g *countGate) Dropped(_, _ string, records int, _ error) { g.dropped += int64(records) }
 func (g *countGate) Died(_, _ string, records int, _ error)    { g.died += int64(records) }
 func (g *countGate) Panicked(any)                              { g.panics++ }
@@ -106,7 +108,7 @@ func (g *countGate) Spooling(error)                            {}
 // instant is a client that acknowledges from inside Send and keeps nothing.
 type instant struct{}
 
-func (instant) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+func (instant) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
 	for _, r := range records {
 		done(r, nil)
 	}
@@ -119,7 +121,7 @@ func (instant) Close()                         {}
 type pass struct {
 	outbox *Outbox
 	size   int
-	room   []Record
+	room   []record.Record
 	done   chan struct{}
 	left   int
 }
@@ -131,7 +133,7 @@ func newPass(size int) *pass {
 }
 
 // Release implements Gate; the client answers on a single goroutine.
-func (p *pass) Release(*Record) {
+func (p *pass) Release(*record.Record) {
 	if p.left--; p.left == 0 {
 		p.done <- struct{}{}
 	}
@@ -144,12 +146,12 @@ func (p *pass) Died(string, string, int, error)    {}
 
 func (p *pass) batch() {
 	if p.room == nil {
-		p.room = make([]Record, p.size)
+		p.room = make([]record.Record, p.size)
 	}
 	records := p.room
 	now := time.Now()
 	for i := range records {
-		records[i] = Record{Topic: "calls", Accepted: now, Charge: 100}
+		records[i] = record.Record{Topic: "calls", Accepted: now, Charge: 100}
 	}
 	p.left = p.size
 	p.outbox.Accept(records)

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // slack is the tolerance for a late drop of a waiting record.
@@ -21,8 +23,8 @@ const (
 	settled
 )
 
-// entry is the ledger's knowledge of a record.
-type entry struct {
+// line is the ledger's knowledge of a record.
+type line struct {
 	topic    string
 	key      string
 	size     int
@@ -41,8 +43,8 @@ type entry struct {
 
 // account is the ledger's view of a topic.
 type account struct {
-	records   []*entry // all, by number
-	first     int      // everything before is settled
+	records   []*line // all, by number
+	first     int     // everything before is settled
 	inside    int
 	bytes     int
 	acked     uint64
@@ -66,7 +68,7 @@ type ledger struct {
 	accept sync.Mutex // creating and accepting records is a single step, so the ledger knows their order
 
 	mtx      sync.Mutex
-	entries  []*entry // by charge - 1: every record has its own charge
+	entries  []*line // by charge - 1: every record has its own charge
 	topics   map[string]*account
 	newest   time.Time // a stamp no record accepted so far is later than
 	current  *client
@@ -128,12 +130,12 @@ func (g *ledger) swap(c *client, patience time.Duration) {
 
 // record creates a record with a followed outcome. The charge identifies it. Records must be accepted in the
 // order of creation.
-func (g *ledger) record(topic, key string, size int, staged, lifetime time.Duration, silent bool) Record {
+func (g *ledger) record(topic, key string, size int, staged, lifetime time.Duration, silent bool) record.Record {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	now := time.Now()
 	stamp := now.Add(-staged)
-	e := &entry{topic: topic, key: key, size: len(key) + size, from: stamp, lifetime: lifetime, silent: silent}
+	e := &line{topic: topic, key: key, size: len(key) + size, from: stamp, lifetime: lifetime, silent: silent}
 	if staged < 0 || staged > longestStaging {
 		e.from = now
 	}
@@ -145,18 +147,18 @@ func (g *ledger) record(topic, key string, size int, staged, lifetime time.Durat
 	e.number = len(a.records)
 	a.records = append(a.records, e)
 	g.entries = append(g.entries, e)
-	r := Record{Topic: topic, Key: []byte(key), Value: make([]byte, size), Accepted: stamp, Lifetime: lifetime,
+	r := record.Record{Topic: topic, Key: []byte(key), Value: make([]byte, size), Accepted: stamp, Lifetime: lifetime,
 		Charge: int64(len(g.entries))}
 	if !silent {
-		r.Report = func(_ *Record, err error) { g.report(e, err) }
+		r.Report = func(_ *record.Record, err error) { g.report(e, err) }
 	}
 	return r
 }
 
-func (g *ledger) entry(r *Record) *entry { return g.entries[r.Charge-1] }
+func (g *ledger) line(r *record.Record) *line { return g.entries[r.Charge-1] }
 
 // Release implements Gate.
-func (g *ledger) Release(r *Record) {
+func (g *ledger) Release(r *record.Record) {
 	charge := r.Charge
 	spoil(r)
 	g.mtx.Lock()
@@ -186,7 +188,7 @@ func (g *ledger) Release(r *Record) {
 }
 
 // timeLimit is when a record's time is up, at the earliest and at the latest.
-func (g *ledger) timeLimit(e *entry) (from, latest time.Time) {
+func (g *ledger) timeLimit(e *line) (from, latest time.Time) {
 	if e.lifetime > 0 {
 		return e.from.Add(e.lifetime), e.latest.Add(e.lifetime)
 	}
@@ -199,7 +201,7 @@ func (g *ledger) timeLimit(e *entry) (from, latest time.Time) {
 }
 
 // checkExpiry checks a record at its drop from the queue.
-func (g *ledger) checkExpiry(e *entry) {
+func (g *ledger) checkExpiry(e *line) {
 	now := time.Now()
 	from, latest := g.timeLimit(e)
 	if now.Before(from) {
@@ -230,7 +232,7 @@ func (g *ledger) Spooling(error) {}
 func (g *ledger) Panicked(recovered any) { g.errorf("the feeder panicked: %v", recovered) }
 
 // report is a record's outcome.
-func (g *ledger) report(e *entry, err error) {
+func (g *ledger) report(e *line, err error) {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	e.reports++
@@ -241,18 +243,18 @@ func (g *ledger) report(e *entry, err error) {
 		g.errorf("%s/%d reported before it was released", e.topic, e.number)
 	}
 	e.reported = err
-	right := err == DroppedError(ReasonExpired)
+	right := err == record.DroppedError(record.ReasonExpired)
 	if e.direct {
 		final := e.last == nil || e.last == errRefused
-		right = final && err == e.last || !final && errors.Is(err, DroppedError(ReasonExpired)) && errors.Is(err, e.last)
+		right = final && err == e.last || !final && errors.Is(err, record.DroppedError(record.ReasonExpired)) && errors.Is(err, e.last)
 	}
-	if !right && (!g.closing || err != DroppedError(ReasonStopped) || e.direct && e.last == errRefused) {
+	if !right && (!g.closing || err != record.DroppedError(record.ReasonStopped) || e.direct && e.last == errRefused) {
 		g.errorf("%s/%d has the outcome %v; the client's last word was %v, direct: %v", e.topic, e.number, err, e.last, e.direct)
 	}
 }
 
 // send implements watcher.
-func (g *ledger) send(c *client, records []*Record) {
+func (g *ledger) send(c *client, records []*record.Record) {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	if c != g.current {
@@ -263,7 +265,7 @@ func (g *ledger) send(c *client, records []*Record) {
 	}
 	last := map[string]int{}
 	for _, r := range records {
-		e, a := g.entry(r), g.topic(r.Topic)
+		e, a := g.line(r), g.topic(r.Topic)
 		if n, ok := last[r.Topic]; ok && n >= e.number {
 			g.errorf("%s: %d after %d in one batch", e.topic, e.number, n)
 		}
@@ -285,7 +287,7 @@ func (g *ledger) send(c *client, records []*Record) {
 }
 
 // checkWindow compares e, about to enter the client, with the window.
-func (g *ledger) checkWindow(c *client, a *account, e *entry) {
+func (g *ledger) checkWindow(c *client, a *account, e *line) {
 	switch {
 	case a.inside == 0:
 	case !a.proven:
@@ -299,7 +301,7 @@ func (g *ledger) checkWindow(c *client, a *account, e *entry) {
 
 // checkEarlier reports whether a record accepted before e is still unsent. The ledger learns of the end of a
 // record's time after the outbox, which may have sent e in between.
-func (g *ledger) checkEarlier(a *account, e *entry) {
+func (g *ledger) checkEarlier(a *account, e *line) {
 	for a.first < len(a.records) && a.records[a.first].place == settled {
 		a.first++
 	}
@@ -312,10 +314,10 @@ func (g *ledger) checkEarlier(a *account, e *entry) {
 }
 
 // deliver implements watcher.
-func (g *ledger) deliver(_ *client, r *Record) {
+func (g *ledger) deliver(_ *client, r *record.Record) {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
-	e, a := g.entry(r), g.topic(r.Topic)
+	e, a := g.line(r), g.topic(r.Topic)
 	if a.seen[e.number] {
 		return
 	}
@@ -329,7 +331,7 @@ func (g *ledger) deliver(_ *client, r *Record) {
 // answer implements watcher.
 func (g *ledger) answer(_ *client, h handed, err error) {
 	g.mtx.Lock()
-	e, a := g.entry(h.record), g.topic(h.record.Topic)
+	e, a := g.line(h.record), g.topic(h.record.Topic)
 	e.place = answering
 	a.inside--
 	a.bytes -= e.size
@@ -439,7 +441,7 @@ func (g *ledger) check() {
 	}
 }
 
-func (g *ledger) checkEntry(e *entry) {
+func (g *ledger) checkEntry(e *line) {
 	switch {
 	case e.place == settled && !e.silent && e.reports != 1:
 		g.errorf("%s/%d has its outcome and %d reports", e.topic, e.number, e.reports)

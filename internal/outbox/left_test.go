@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // TestLeftInTheStageIsOnlyWhatTheStageHas checks that a record with a done frame, once on disk and no longer
@@ -15,8 +17,8 @@ func TestLeftInTheStageIsOnlyWhatTheStageHas(t *testing.T) {
 		reason string
 		giveUp func(o *Outbox) error
 	}{
-		{ReasonPurged, func(o *Outbox) error { _, _, err := o.Purge(""); return err }},
-		{ReasonSpoolFull, func(o *Outbox) error {
+		{record.ReasonPurged, func(o *Outbox) error { _, _, err := o.Purge(""); return err }},
+		{record.ReasonSpoolFull, func(o *Outbox) error {
 			_, err := o.order(func(Spool) (int, error) { o.makeRoom(); return 0, nil })
 			return err
 		}},
@@ -26,9 +28,9 @@ func TestLeftInTheStageIsOnlyWhatTheStageHas(t *testing.T) {
 				gate, d := &countGate{}, newDisk(func(what string) { t.Error(what) })
 				o := New(usual, newClient("client", usual, fixed(answer{hang: true})), gate, gate)
 				o.Attach(func() (Spool, error) { return d, nil })
-				r := numbered("t", 1, Disk)
+				r := numbered("t", 1, record.Disk)
 				r.Staged, r.Lasting = new(atomic.Uint32), true
-				o.Accept([]Record{r})
+				o.Accept([]record.Record{r})
 				synctest.Wait()
 				if gate.records != 1 || len(d.values("t")) != 1 {
 					t.Fatalf("released %d, on disk %q", gate.records, d.values("t"))
@@ -53,7 +55,7 @@ func TestAfterAPanicOfTheFeederNothingIsSaid(t *testing.T) {
 		o := New(usual, &brokenClient{newClient("broken", usual, nil)}, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
 		synctest.Wait()
-		o.Accept([]Record{numbered("t", 1, Memory), numbered("u", 2, Disk)})
+		o.Accept([]record.Record{numbered("t", 1, record.Memory), numbered("u", 2, record.Disk)})
 		synctest.Wait()
 		o.Close()
 		if h.panics != 1 || d.closed != 1 || len(d.values("u")) != 1 {
@@ -64,7 +66,7 @@ func TestAfterAPanicOfTheFeederNothingIsSaid(t *testing.T) {
 		o = New(usual, &brokenClient{newClient("broken", usual, nil)}, h, h)
 		o.Attach(func() (Spool, error) { return nil, errDisk })
 		synctest.Wait()
-		o.Accept([]Record{numbered("t", 1, Memory)})
+		o.Accept([]record.Record{numbered("t", 1, record.Memory)})
 		synctest.Wait()
 		o.Close()
 		said := len(h.said)
@@ -78,7 +80,7 @@ func TestAfterAPanicOfTheFeederNothingIsSaid(t *testing.T) {
 // A spool that panics, like a defect of ours.
 type brokenDisk struct{ *disk }
 
-func (brokenDisk) Append(string, []*Record) (uint64, error) { panic(errors.New("a defect")) }
+func (brokenDisk) Append(string, []*record.Record) (uint64, error) { panic(errors.New("a defect")) }
 
 // TestAPanicOfTheKeeperFreesTheDisk checks that another outbox can open the disk afterwards.
 func TestAPanicOfTheKeeperFreesTheDisk(t *testing.T) {
@@ -87,7 +89,7 @@ func TestAPanicOfTheKeeperFreesTheDisk(t *testing.T) {
 		o := New(usual, newClient("client", usual, fixed(answer{hang: true})), gate, gate)
 		o.Attach(func() (Spool, error) { return brokenDisk{d}, nil })
 		synctest.Wait()
-		o.Accept([]Record{numbered("t", 1, Disk)})
+		o.Accept([]record.Record{numbered("t", 1, record.Disk)})
 		synctest.Wait()
 		o.Close()
 		synctest.Wait()

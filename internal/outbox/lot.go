@@ -2,10 +2,10 @@ package outbox
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	"reskafka/internal/metrics"
+	"reskafka/internal/record"
 )
 
 // Frames are records of one topic in shared memory. The outbox reads each record at its turn, so an outage
@@ -14,7 +14,7 @@ type Frames interface {
 	// Read fills the next records, which are empty: Key, Value, Headers, Accepted, Charge, Staged, Lasting,
 	// Report and Opaque. The bytes stay until the Gate's Release of the record. Fewer than len(records): the
 	// rest is not readable any more.
-	Read(records []Record) int
+	Read(records []*record.Record) int
 
 	// Join appends later frames of the same topic, if possible.
 	Join(later Frames) bool
@@ -44,12 +44,12 @@ func (o *Outbox) enqueueLots(lots []Lot) (open bool) {
 		l := o.lane(lot.Topic)
 		at := now - staged(lot.First, wall)
 		first := o.bornAt(lot.First, wall, now)
-		o.require(l, o.wanted(Unsaid))
+		o.require(l, o.wanted(record.Unsaid))
 		l.count.Add(metrics.RecordsAccepted, lot.Records)
 		o.waiting += lot.Records
 		o.bytes += lot.Bytes
 		l.later.addLot(lot, at, first, o.bornAt(lot.Last, wall, now))
-		o.dueAt(o.due(&Record{lane: l, born: first}))
+		o.dueAt(o.dueOf(l, 0, first))
 		o.markReady(l)
 	}
 	o.spillFull()
@@ -64,17 +64,17 @@ func (o *Outbox) bornAt(accepted, wall time.Time, now time.Duration) time.Durati
 }
 
 // wanted returns the durability of a record that asks for one.
-func (o *Outbox) wanted(own Durability) Durability {
+func (o *Outbox) wanted(own record.Durability) record.Durability {
 	if !o.spooling() {
-		return Memory
+		return record.Memory
 	}
-	return cmp.Or(own, o.settings.Durability, Memory)
+	return cmp.Or(own, o.settings.Durability, record.Memory)
 }
 
 // require gives a lane the durability of an accepted record.
-func (o *Outbox) require(l *lane, want Durability) {
+func (o *Outbox) require(l *lane, want record.Durability) {
 	l.strictest = max(l.strictest, want)
-	if want == Disk && !l.durable {
+	if want == record.Disk && !l.durable {
 		o.makeDurable(l)
 	}
 	if l.durable {
@@ -117,18 +117,24 @@ func (p *pack) addLot(lot *Lot, at, first, last time.Duration) {
 func (u *unread) bornAt(accepted time.Time) time.Duration { return u.at + accepted.Sub(u.accepted) }
 
 // readLot reads the next records of a block with a lot, and returns their number: 0 = none is readable.
-func (p *pack) readLot(b *block, records []Record) int {
+func (p *pack) readLot(b *block, records []entry) int {
 	u := b.lot
 	records = records[:min(len(records), u.records)]
 	if poisoning {
 		clear(records)
 	}
-	n := u.frames.Read(records)
+	fill := p.spare.fill[:0]
+	for i := range records {
+		fill = append(fill, &records[i].Record)
+	}
+	p.spare.fill = fill
+	n := u.frames.Read(fill)
+	clear(fill)
 	for i := range records[:n] {
 		r := &records[i]
 		u.read = min(max(u.read, u.bornAt(r.Accepted)), u.last)
 		r.born, r.borrowed = u.read, true
-		u.bytes -= int64(r.size())
+		u.bytes -= int64(r.Size())
 	}
 	u.records -= n
 	if n < len(records) {
@@ -143,27 +149,14 @@ func (p *pack) readLot(b *block, records []Record) int {
 	return n
 }
 
-// own copies the bytes of a record out of shared memory: the record no longer needs its frame. Caller must hold
-// mtx, and the client must not have the record.
-func (r *Record) own() {
-	if !r.borrowed {
-		return
-	}
-	r.borrowed = false
-	r.Key, r.Value, r.Headers = slices.Clone(r.Key), slices.Clone(r.Value), slices.Clone(r.Headers)
-	for i := range r.Headers {
-		r.Headers[i].Value = slices.Clone(r.Headers[i].Value)
-	}
-}
-
 // loseUnread drops the records of a lane that were not readable at their turn.
 func (o *Outbox) loseUnread(l *lane) (gone []outcome) {
 	p := &l.later
 	o.bytes -= p.lostBytes
 	if p.lost > 0 {
 		o.waiting -= p.lost
-		o.tally(l, ReasonUnreadable, p.lost)
-		gone = append(gone, outcome{topic: l.topic, reason: ReasonUnreadable, records: p.lost})
+		o.tally(l, record.ReasonUnreadable, p.lost)
+		gone = append(gone, outcome{topic: l.topic, reason: record.ReasonUnreadable, records: p.lost})
 		o.rest(l)
 	}
 	p.lost, p.lostBytes = 0, 0

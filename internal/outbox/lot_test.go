@@ -10,16 +10,18 @@ import (
 	"testing/synctest"
 	"time"
 	"unsafe"
+
+	"reskafka/internal/record"
 )
 
 // staying maps the states of frames to the places of layOut.
 var staying sync.Map
 
 // layOut moves keys and values of records into memory that stays until spoil.
-func layOut(records []Record) []byte {
+func layOut(records []record.Record) []byte {
 	size := 0
 	for i := range records {
-		size += 16 + records[i].size()
+		size += 16 + records[i].Size()
 		for _, h := range records[i].Headers {
 			size += len(h.Value)
 		}
@@ -52,7 +54,7 @@ func layOut(records []Record) []byte {
 }
 
 // spoil overwrites the frame of a released record, like a stage that reuses the memory.
-func spoil(r *Record) {
+func spoil(r *record.Record) {
 	if memory, ok := staying.LoadAndDelete(r.Staged); ok {
 		for i := range memory.([]byte) {
 			memory.([]byte)[i] = 0xDB
@@ -61,16 +63,16 @@ func spoil(r *Record) {
 }
 
 // tray is Frames over records laid out in memory.
-type tray struct{ records []Record }
+type tray struct{ records []record.Record }
 
-func (f *tray) Read(records []Record) int {
-	n := copy(records, f.records)
-	f.records = f.records[n:]
-	for i := range records[:n] {
-		r := &records[i]
-		r.Topic, r.born = "", 0
+func (f *tray) Read(records []*record.Record) int {
+	n := min(len(records), len(f.records))
+	for i, r := range records[:n] {
+		*r = f.records[i]
+		r.Topic = ""
 		r.Headers = slices.Clone(r.Headers)
 	}
+	f.records = f.records[n:]
 	return n
 }
 
@@ -86,10 +88,10 @@ func (f *tray) Join(later Frames) bool {
 func (f *tray) clone() Frames { return &tray{f.records} }
 
 // lotOf returns the lot of records in memory, which are of one topic.
-func lotOf(records []Record) Lot {
+func lotOf(records []record.Record) Lot {
 	lot := Lot{Topic: records[0].Topic, Records: len(records), First: records[0].Accepted}
 	for i := range records {
-		lot.Bytes += int64(records[i].size())
+		lot.Bytes += int64(records[i].Size())
 		if at := records[i].Accepted; at.After(lot.Last) {
 			lot.Last = at
 		}
@@ -99,14 +101,14 @@ func lotOf(records []Record) Lot {
 }
 
 // fits reports whether the record can be in a lot.
-func (r *Record) fits() bool {
+func fits(r *record.Record) bool {
 	age := time.Since(r.Accepted)
-	return r.Lifetime == 0 && r.Durability == Unsaid && !r.Probe && age >= 0 && age <= longestStaging
+	return r.Lifetime == 0 && r.Durability == record.Unsaid && !r.Probe && age >= 0 && age <= longestStaging
 }
 
 // offer accepts records like the stage's, in shared memory if stay. send does the unlocked part of Accept: the
 // client's Send may block then.
-func offer(o *Outbox, records []Record, stay bool) (send func()) {
+func offer(o *Outbox, records []record.Record, stay bool) (send func()) {
 	if !stay {
 		gone, open := o.enqueue(records)
 		return func() { o.entered(gone, open) }
@@ -117,8 +119,8 @@ func offer(o *Outbox, records []Record, stay bool) (send func()) {
 	for len(records) > 0 {
 		n := 1
 		var gone []outcome
-		if records[0].fits() {
-			for n < len(records) && records[n].fits() && records[n].Topic == records[0].Topic {
+		if fits(&records[0]) {
+			for n < len(records) && fits(&records[n]) && records[n].Topic == records[0].Topic {
 				n++
 			}
 			open = o.enqueueLots([]Lot{lotOf(records[:n])})
@@ -140,7 +142,7 @@ func TestPack_Lots_ComeOutUnchanged(t *testing.T) {
 		blockMost = []int{64 << 10, 10, 200, 5000}[seed%4]
 		copies := seed%3 == 0
 		p := pack{spare: &spare{lanes: int(seed % 2 * 100)}}
-		var want, got []*Record
+		var want, got []*entry
 		take := func(most int) {
 			out := p.take(most, copies)
 			for j := range out {
@@ -149,13 +151,13 @@ func TestPack_Lots_ComeOutUnchanged(t *testing.T) {
 					t.Fatalf("seed %d: record %d: borrowed %v, copies %v", seed, len(got), in, copies)
 				}
 				r.own()
-				spoil(r)
+				spoil(&r.Record)
 				got = append(got, r)
 			}
 		}
 		born := time.Hour
 		for i := 0; i < 300; {
-			var records []Record
+			var records []entry
 			stay := dice.IntN(3) > 0
 			for range 1 + dice.IntN(40) {
 				born += time.Duration(dice.Int64N(1 << dice.IntN(40)))
@@ -168,16 +170,17 @@ func TestPack_Lots_ComeOutUnchanged(t *testing.T) {
 			}
 			if stay {
 				lots++
-				layOut(records)
+				plain := plain(records)
+				layOut(plain)
 				for j := range records {
-					want = append(want, records[j].clone())
+					want = append(want, (&entry{Record: plain[j], born: records[j].born}).clone())
 				}
-				lot := lotOf(records)
+				lot := lotOf(plain)
 				p.addLot(&lot, records[0].born, records[0].born, born)
 			} else {
 				for j := range records {
 					want = append(want, records[j].clone())
-					p.add(&records[j], "t", records[j+1:])
+					p.add(&records[j].Record, records[j].born, records[j].released, plain(records[j+1:]))
 				}
 			}
 			for range dice.IntN(3) {
@@ -218,7 +221,7 @@ func (*shrinking) Join(Frames) bool { return false }
 // TestAcceptLots_FramesDamaged_AccountAddsUp verifies that records not readable at their turn are dropped with
 // a reason, and that later records are not affected.
 func TestAcceptLots_FramesDamaged_AccountAddsUp(t *testing.T) {
-	for _, durability := range []Durability{Memory, Disk} {
+	for _, durability := range []record.Durability{record.Memory, record.Disk} {
 		synctest.Test(t, func(t *testing.T) {
 			g := &lossGate{lost: map[string]int{}}
 			c := newWindow(1000)
@@ -226,9 +229,9 @@ func TestAcceptLots_FramesDamaged_AccountAddsUp(t *testing.T) {
 			o.Attach(func() (Spool, error) { return newDisk(func(what string) { t.Error(what) }), nil })
 			synctest.Wait()
 			for range 5 {
-				records := make([]Record, 100)
+				records := make([]record.Record, 100)
 				for i := range records {
-					records[i] = Record{Topic: "t", Value: []byte("value"), Accepted: time.Now()}
+					records[i] = record.Record{Topic: "t", Value: []byte("value"), Accepted: time.Now()}
 				}
 				layOut(records)
 				lot := lotOf(records)
@@ -244,7 +247,7 @@ func TestAcceptLots_FramesDamaged_AccountAddsUp(t *testing.T) {
 				t.Errorf("durability %v: %d records and %d bytes are left", durability, waiting, bytes)
 			}
 			o.Close()
-			if g.lost[ReasonUnreadable] != 150 || g.released() != 350 {
+			if g.lost[record.ReasonUnreadable] != 150 || g.released() != 350 {
 				t.Errorf("durability %v: lost %v, released %d", durability, g.lost, g.released())
 			}
 		})
@@ -259,9 +262,9 @@ type lossGate struct {
 	done atomic.Int64
 }
 
-func (g *lossGate) Release(*Record)              { g.done.Add(1) }
-func (g *lossGate) ReleaseAll(records []*Record) { g.done.Add(int64(len(records))) }
-func (g *lossGate) released() int64              { return g.done.Load() }
+func (g *lossGate) Release(*record.Record)              { g.done.Add(1) }
+func (g *lossGate) ReleaseAll(records []*record.Record) { g.done.Add(int64(len(records))) }
+func (g *lossGate) released() int64                     { return g.done.Load() }
 func (g *lossGate) Dropped(_, reason string, records int, _ error) {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
@@ -276,9 +279,9 @@ func TestAcceptLots_Outage_CopiesNothing(t *testing.T) {
 		defer o.Close()
 		const n, each = 50_000, 300
 		for range n / 100 {
-			records := make([]Record, 100)
+			records := make([]record.Record, 100)
 			for i := range records {
-				records[i] = Record{Topic: "t", Value: bytes.Repeat([]byte{1}, each), Charge: each}
+				records[i] = record.Record{Topic: "t", Value: bytes.Repeat([]byte{1}, each), Charge: each}
 				records[i].Accepted = time.Now().Add(time.Duration(i-100) * 300 * time.Microsecond)
 			}
 			layOut(records)
@@ -301,16 +304,16 @@ func TestAcceptLots_Outage_CopiesNothing(t *testing.T) {
 // release.
 func TestAcceptLots_FrameUsedAgain_NobodyLooks(t *testing.T) {
 	for _, late := range []bool{false, true} {
-		for _, durability := range []Durability{Memory, Disk} {
+		for _, durability := range []record.Durability{record.Memory, record.Disk} {
 			synctest.Test(t, func(t *testing.T) {
 				k := &spoiler{looker{t: t, late: late, together: true, dawdle: time.Millisecond, frames: true, looks: map[string]int{}}}
 				o := New(Settings{Timeout: time.Hour, WindowRecords: 50, WindowBytes: 1 << 20, Durability: durability}, k, k, k)
 				d := newDisk(func(what string) { t.Error(what) })
 				o.Attach(func() (Spool, error) { return d, nil })
 				for range 10 {
-					records := make([]Record, 100)
+					records := make([]record.Record, 100)
 					for i := range records {
-						records[i] = Record{Topic: "t", Key: []byte("k"), Value: slices.Clone(seen), Accepted: time.Now()}
+						records[i] = record.Record{Topic: "t", Key: []byte("k"), Value: slices.Clone(seen), Accepted: time.Now()}
 					}
 					layOut(records)
 					o.AcceptLots([]Lot{lotOf(records)})
@@ -333,12 +336,12 @@ func TestAcceptLots_FrameUsedAgain_NobodyLooks(t *testing.T) {
 // spoiler is a looker whose stage reuses frames at once.
 type spoiler struct{ looker }
 
-func (k *spoiler) Release(r *Record) {
+func (k *spoiler) Release(r *record.Record) {
 	spoil(r)
 	k.looker.Release(r)
 }
 
-func (k *spoiler) ReleaseAll(records []*Record) {
+func (k *spoiler) ReleaseAll(records []*record.Record) {
 	for _, r := range records {
 		spoil(r)
 	}
@@ -350,13 +353,13 @@ func (k *spoiler) ReleaseAll(records []*Record) {
 // time.
 func TestAcceptLots_RetryDuringWrite_NoRace(t *testing.T) {
 	s := usual
-	s.Durability = Overflow
+	s.Durability = record.Overflow
 	h, c := &trouble{}, newClient("client", s, fixed(answer{after: 30 * time.Millisecond, err: errRetry}))
 	o := New(s, c, h, h)
 	d := newDisk(func(what string) { t.Error(what) })
 	d.slow = func() time.Duration { return 60 * time.Millisecond }
 	o.Attach(func() (Spool, error) { return d, nil })
-	records := []Record{{Topic: "t", Key: []byte("k"), Value: []byte("value"), Accepted: time.Now()}}
+	records := []record.Record{{Topic: "t", Key: []byte("k"), Value: []byte("value"), Accepted: time.Now()}}
 	layOut(records)
 	o.AcceptLots([]Lot{lotOf(records)})
 	for c.sent() == 0 {
@@ -373,11 +376,11 @@ func TestAcceptLots_WrittenWhileInFlight_IsStoredNotReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &storeGate{}
 		k := &looker{t: t, late: true, frames: true, dawdle: time.Minute, looks: map[string]int{}}
-		o := New(Settings{Timeout: time.Hour, WindowRecords: 50, Durability: Overflow}, k, g, g)
+		o := New(Settings{Timeout: time.Hour, WindowRecords: 50, Durability: record.Overflow}, k, g, g)
 		d := newDisk(func(what string) { t.Error(what) })
 		o.Attach(func() (Spool, error) { return d, nil })
 		synctest.Wait()
-		records := []Record{{Topic: "t", Value: slices.Clone(seen), Accepted: time.Now()}}
+		records := []record.Record{{Topic: "t", Value: slices.Clone(seen), Accepted: time.Now()}}
 		layOut(records)
 		o.AcceptLots([]Lot{lotOf(records)})
 		o.Spill()
@@ -399,4 +402,4 @@ type storeGate struct {
 	stored atomic.Int64
 }
 
-func (g *storeGate) Stored(*Record) { g.stored.Add(1) }
+func (g *storeGate) Stored(*record.Record) { g.stored.Add(1) }

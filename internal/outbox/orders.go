@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // errBusy is the answer to a command while the disk hangs. The command is carried out all the same.
@@ -75,7 +77,7 @@ func (o *Outbox) Purge(topic string) (records, dead int, err error) {
 		return records, 0, err
 	}
 	dead, err = o.order(func(spool Spool) (int, error) {
-		return o.exhume(spool, topic, func(letters []DeadLetter) error {
+		return o.exhume(spool, topic, func(letters []letter) error {
 			o.purgeDead(letters)
 			return nil
 		})
@@ -96,7 +98,7 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 	if !l.durable {
 		return nil
 	}
-	gone = o.lost(l, l.read, l.next, ReasonPurged)
+	gone = o.lost(l, l.read, l.next, record.ReasonPurged)
 	l.read = l.next
 	for r := l.flight.first; r != nil; r = r.nextSent {
 		if r.position != 0 {
@@ -117,9 +119,9 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 			l.behind--
 		}
 		o.waiting--
-		gone = append(gone, o.settle(l, r, ReasonPurged, nil))
+		gone = append(gone, o.settle(l, r, record.ReasonPurged, nil))
 	}
-	drop := func(r *Record) bool { return r == nil || r.settled }
+	drop := func(r *entry) bool { return r == nil || r.settled }
 	l.returned = slices.DeleteFunc(l.returned, drop)
 	l.front = slices.DeleteFunc(l.front, drop)
 	l.queue, l.head = slices.DeleteFunc(l.queue[l.head:], drop), 0
@@ -131,7 +133,7 @@ func (o *Outbox) purge(l *lane) (gone []outcome) {
 				l.queue = append(l.queue, r)
 			} else {
 				o.waiting--
-				gone = append(gone, o.settle(l, r, ReasonPurged, nil))
+				gone = append(gone, o.settle(l, r, record.ReasonPurged, nil))
 			}
 		}
 	}
@@ -148,7 +150,7 @@ func (o *Outbox) Retry(topic string) (dead, topics int, err error) {
 		if err := o.cannotWrite(); err != nil { // the letters are safer on disk
 			return 0, err
 		}
-		return o.exhume(spool, topic, func(letters []DeadLetter) error {
+		return o.exhume(spool, topic, func(letters []letter) error {
 			o.revive(letters)
 			for o.unwritten() {
 				o.round()

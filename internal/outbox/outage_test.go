@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // A record expired inside the client is the first record on disk, before the records that follow because of
@@ -14,14 +16,14 @@ import (
 func TestTheLateRecordComesFirstOnDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
-		s.Durability, s.WindowRecords = Overflow, 1
+		s.Durability, s.WindowRecords = record.Overflow, 1
 		h, c := &trouble{}, newClient("client", s, fixed(answer{hang: true}))
 		d := newDisk(func(what string) { t.Error(what) })
 		o := New(s, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
-		o.Accept([]Record{numbered("t", 0, Unsaid)})
+		o.Accept([]record.Record{numbered("t", 0, record.Unsaid)})
 		after(s.Timeout / 2)
-		o.Accept([]Record{numbered("t", 1, Unsaid)})
+		o.Accept([]record.Record{numbered("t", 1, record.Unsaid)})
 		after(s.Timeout/2 + 2*time.Second) // the second record has time left
 		if got := d.values("t"); !slices.Equal(got, []string{"0", "1"}) {
 			t.Errorf("on disk: %v", got)
@@ -51,9 +53,9 @@ func TestAHangingDiskLeavesNothingInMemory(t *testing.T) {
 				synctest.Wait()
 				release := d.hung()
 				for range 100 {
-					var records []Record
+					var records []record.Record
 					for i := range 1000 {
-						records = append(records, numbered("t", i, Disk))
+						records = append(records, numbered("t", i, record.Disk))
 					}
 					o.Accept(records)
 					after(10 * time.Millisecond)
@@ -79,9 +81,9 @@ func TestManyTopicsOnDiskStayThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const topics, each = 300, 500
 		s := usual
-		s.QueueRecords, s.Durability, s.WindowRecords = 2000, Overflow, 100
+		s.QueueRecords, s.Durability, s.WindowRecords = 2000, record.Overflow, 100
 		var up atomic.Bool
-		h, c := &trouble{}, newClient("client", s, func(*Record) answer {
+		h, c := &trouble{}, newClient("client", s, func(*record.Record) answer {
 			if up.Load() {
 				return answer{}
 			}
@@ -90,9 +92,9 @@ func TestManyTopicsOnDiskStayThere(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
 		for i := range topics {
 			topic := fmt.Sprint("topic", i)
-			l := &diskLog{first: 1, next: each + 1, records: map[uint64]*Record{}}
+			l := &diskLog{first: 1, next: each + 1, records: map[uint64]*record.Record{}}
 			for n := range each {
-				l.records[uint64(n+1)] = &Record{Topic: topic, Value: fmt.Append(nil, n), Accepted: time.Now()}
+				l.records[uint64(n+1)] = &record.Record{Topic: topic, Value: fmt.Append(nil, n), Accepted: time.Now()}
 			}
 			d.logs[topic] = l
 		}
@@ -117,9 +119,9 @@ func TestManyTopicsOnDiskStayThere(t *testing.T) {
 func TestAStuckTopicLeavesMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
-		s.Durability, s.QueueRecords = Disk, 100_000
+		s.Durability, s.QueueRecords = record.Disk, 100_000
 		var up atomic.Bool
-		h, c := &trouble{}, newClient("client", s, func(*Record) answer {
+		h, c := &trouble{}, newClient("client", s, func(*record.Record) answer {
 			if up.Load() {
 				return answer{}
 			}
@@ -129,7 +131,7 @@ func TestAStuckTopicLeavesMemory(t *testing.T) {
 		o := New(s, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
 		for i := range 5000 {
-			o.Accept([]Record{numbered("t", i, Unsaid)})
+			o.Accept([]record.Record{numbered("t", i, record.Unsaid)})
 			after(10 * time.Millisecond)
 		}
 		o.mtx.Lock()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"reskafka/internal/metrics"
+	"reskafka/internal/record"
 )
 
 // Settings are the connection's options for the outbox itself.
@@ -17,24 +18,24 @@ type Settings struct {
 	BackoffMax    time.Duration
 
 	// The next fields apply with a Spool, see Attach.
-	Durability   Durability    // of records without a durability of their own
-	QueueRecords int           // limit of records in memory before durable ones go to disk; 0 = no limit
-	QueueBytes   int64         // the same for bytes of keys and values
-	DropOldest   bool          // a full spool drops the oldest records instead of new ones
-	MaxAge       time.Duration // limit of a record's time on disk; 0 = no limit
+	Durability   record.Durability // of records without a durability of their own
+	QueueRecords int               // limit of records in memory before durable ones go to disk; 0 = no limit
+	QueueBytes   int64             // the same for bytes of keys and values
+	DropOldest   bool              // a full spool drops the oldest records instead of new ones
+	MaxAge       time.Duration     // limit of a record's time on disk; 0 = no limit
 }
 
 // Gate gets each record once, as soon as the stage is no longer responsible: the record is on disk or has an
 // outcome. Release is called from any goroutine, before the record's Report, and must not block. The record
 // is reused after Release and Report: no access is allowed then.
 type Gate interface {
-	Release(r *Record)
+	Release(r *record.Record)
 }
 
 // storedGate is an optional interface of a Gate. Stored notes a record on disk before its Release, while the
 // client still needs the frame: after a death of this process no other may send the frame once more. The call
 // comes with the outbox's lock held.
-type storedGate interface{ Stored(r *Record) }
+type storedGate interface{ Stored(r *record.Record) }
 
 // Observer gets dropped records, for the log. Calls come from any goroutine, without locks held, and must not
 // block. err is the client's last error, or nil. Records without a topic are dead letters of earlier runs.
@@ -113,7 +114,7 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 // Accept takes responsibility for records, in their order, and keeps a copy: the caller owns the slice and
 // all bytes after the return. Records are sent at once if possible, so Accept blocks as long as the client's
 // Send, but never on the disk. Records after Close are dropped and counted like records given up by Close.
-func (o *Outbox) Accept(records []Record) { o.entered(o.enqueue(records)) }
+func (o *Outbox) Accept(records []record.Record) { o.entered(o.enqueue(records)) }
 
 // entered reports immediate outcomes and sends the other records.
 func (o *Outbox) entered(gone []outcome, open bool) {
@@ -126,14 +127,15 @@ func (o *Outbox) entered(gone []outcome, open bool) {
 }
 
 // enqueue puts records into their lanes. open = false: the outbox has ended and sends nothing.
-func (o *Outbox) enqueue(records []Record) (gone []outcome, open bool) {
+func (o *Outbox) enqueue(records []record.Record) (gone []outcome, open bool) {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	return o.enter(records, true), !o.ended
 }
 
-// enter is enqueue for records possibly in the account already: count = not yet. Caller must hold mtx.
-func (o *Outbox) enter(records []Record, count bool) (gone []outcome) {
+// enter is enqueue for records possibly in the account already, and released by the stage: count = not yet.
+// Caller must hold mtx.
+func (o *Outbox) enter(records []record.Record, count bool) (gone []outcome) {
 	var l *lane
 	wall, now := time.Now(), o.now()
 	for i := range records {
@@ -144,9 +146,8 @@ func (o *Outbox) enter(records []Record, count bool) (gone []outcome) {
 		if count && !r.Probe {
 			l.count.Add(metrics.RecordsAccepted, 1)
 		}
-		r.Topic, r.lane = l.topic, l
-		r.born = o.bornAt(r.Accepted, wall, now)
-		if out, ended := o.join(l, r, records[i+1:]); ended {
+		r.Topic, r.Hold = l.topic, &l.withdrawn
+		if out, ended := o.join(l, r, o.bornAt(r.Accepted, wall, now), !count, records[i+1:]); ended {
 			gone = append(gone, out)
 		}
 	}
@@ -272,18 +273,21 @@ func staged(accepted, wall time.Time) time.Duration {
 func (o *Outbox) now() time.Duration { return time.Since(o.epoch) }
 
 // due is when a record's time is up. On disk there is time.
-func (o *Outbox) due(r *Record) time.Duration {
+func (o *Outbox) due(r *entry) time.Duration { return o.dueOf(r.lane, r.Lifetime, r.born) }
+
+// dueOf is due for a record of a lane with this Lifetime and time of acceptance.
+func (o *Outbox) dueOf(l *lane, lifetime, born time.Duration) time.Duration {
 	switch {
-	case r.Lifetime > 0:
-		return r.born + r.Lifetime
-	case r.lane.durable:
+	case lifetime > 0:
+		return born + lifetime
+	case l.durable:
 		return never
 	}
-	return r.born + o.settings.Timeout
+	return born + o.settings.Timeout
 }
 
 // deadline returns the end of an attempt to send a record that begins now.
-func (o *Outbox) deadline(r *Record, now time.Duration) time.Duration {
+func (o *Outbox) deadline(r *entry, now time.Duration) time.Duration {
 	if due := o.due(r); due != never {
 		return due
 	}

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"reskafka/internal/metrics"
+	"reskafka/internal/record"
 )
 
 // outcome is the outcome of a record, for the calls to the gate, the record's owner and the observer outside
 // the lock.
 type outcome struct {
-	record *Record // nil: of unknown records
-	reason string  // empty = acknowledged
+	record *entry // nil: of unknown records
+	reason string // empty = acknowledged
 	err    error
 
 	dead    bool   // became a dead letter
@@ -29,40 +30,40 @@ type outcome struct {
 func (out *outcome) verdict() error {
 	switch {
 	case out.spooled:
-		return ErrSpooled
+		return record.ErrSpooled
 	case out.reason == "":
 		return nil
 	case out.dead:
-		return &ErrDead{out.reason, out.err}
-	case out.err == nil, out.reason == ReasonStopped:
-		return DroppedError(out.reason)
-	case out.reason != ReasonExpired:
+		return &record.DeadError{Reason: out.reason, Cause: out.err}
+	case out.err == nil, out.reason == record.ReasonStopped:
+		return record.DroppedError(out.reason)
+	case out.reason != record.ReasonExpired:
 		return out.err
 	case errors.Is(out.err, context.DeadlineExceeded):
-		return DroppedError(out.reason)
+		return record.DroppedError(out.reason)
 	}
-	return fmt.Errorf("%w (%w)", DroppedError(out.reason), out.err)
+	return fmt.Errorf("%w (%w)", record.DroppedError(out.reason), out.err)
 }
 
 // tooOld reports whether a record has exceeded its time on disk. The spool's clock counts, which no user can
 // set.
-func (o *Outbox) tooOld(r *Record) bool {
+func (o *Outbox) tooOld(r *entry) bool {
 	return o.settings.MaxAge > 0 && r.position != 0 && o.spool != nil && o.spool.Now()-r.Stored > o.settings.MaxAge
 }
 
 // buryOld makes a too old record a dead letter.
-func (o *Outbox) buryOld(l *lane, r *Record) outcome {
+func (o *Outbox) buryOld(l *lane, r *entry) outcome {
 	o.waiting--
 	if r.position != 0 {
 		l.cached--
 	}
-	return o.bury(l, r, ReasonTooOld, fmt.Errorf("waited %s on disk, longer than spool_max_hours = %g",
+	return o.bury(l, r, record.ReasonTooOld, fmt.Errorf("waited %s on disk, longer than spool_max_hours = %g",
 		(o.spool.Now()-r.Stored).Truncate(time.Second), o.settings.MaxAge.Hours()))
 }
 
 // settle assigns a record its outcome. The record must have left the lane's queues and the totals of waiting
 // and sending.
-func (o *Outbox) settle(l *lane, r *Record, reason string, err error) outcome {
+func (o *Outbox) settle(l *lane, r *entry, reason string, err error) outcome {
 	n := 1
 	if r.Probe {
 		n = 0
@@ -75,7 +76,7 @@ func (o *Outbox) settle(l *lane, r *Record, reason string, err error) outcome {
 func (o *Outbox) conclude(l *lane, out outcome) outcome {
 	r := out.record
 	out.release = !r.released
-	o.bytes -= int64(r.size())
+	o.bytes -= int64(r.Size())
 	if r.Probe {
 		l.probes--
 	}
@@ -131,10 +132,10 @@ func (o *Outbox) tell(outcomes []outcome) {
 			continue
 		}
 		if out.release {
-			o.gate.Release(out.record)
+			o.gate.Release(&out.record.Record)
 		}
 		if report := out.record.Report; report != nil {
-			report(out.record, out.verdict())
+			report(&out.record.Record, out.verdict())
 		}
 	}
 }
@@ -158,9 +159,3 @@ func (out *outcome) addUp(observed []outcome) []outcome {
 	}
 	return append(observed, outcome{topic: topic, records: records, reason: out.reason, err: out.err, dead: out.dead})
 }
-
-// DroppedError is the outcome of a record dropped by the outbox itself: the reason.
-type DroppedError string
-
-// Error implements error.
-func (e DroppedError) Error() string { return string(e) }

@@ -2,12 +2,10 @@ package outbox
 
 import (
 	"encoding/binary"
-	"math/bits"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
-	"unsafe"
+
+	"reskafka/internal/record"
 )
 
 // pack has untouched records, in the order of acceptance, written into blocks of bytes. A million records
@@ -20,9 +18,8 @@ import (
 // Records in shared memory stay there: a block with a lot has no bytes, see lot.go.
 //
 // Layout of a record: flags; the difference to the previous record's acceptance on the wall clock, ns, and on
-// the outbox's clock, ns; for a boxed record nothing more. Then the charge, the lengths of key and value,
-// with headers the number of headers and the lengths of each name and value, the latter plus one, 0 = null.
-// Then the bytes: key, value, and each header's name and value. Numbers are varints.
+// the outbox's clock, ns; for a boxed record nothing more. Then the charge and the record's fields, see
+// record.AppendFields. Numbers are varints.
 type pack struct {
 	blocks []block // the oldest first
 	n      int     // records
@@ -61,16 +58,13 @@ type clocks struct {
 
 // extra has the parts of a record other than bytes.
 type extra struct {
-	report func(*Record, error)
+	report func(*record.Record, error)
 	opaque uint64
-	boxed  *Record // the whole record; nil for a removed boxed record
+	boxed  *entry // the whole record; nil for a removed boxed record
 }
 
 const (
-	packKey     = 1 << iota // the key is not null
-	packValue               // the value is not null
-	packHeaders             // there are headers
-	packExtra               // there is an extra
+	packExtra   = 1 << iota // there is an extra
 	packBoxed               // the record is in the extra
 	packStaged              // there is a state
 	packLasting             // of a frame that outlives Asterisk's process
@@ -79,37 +73,34 @@ const (
 // blockMost is the largest block shared by records: the size of a slab of the stage. Tests change it.
 var blockMost = 64 << 10
 
-// Estimated sizes of a future record's numbers, and of a future header's: a bad estimate wastes space in a
+// packNumbers is the estimated size of a future record beside its fields: a bad estimate wastes space in a
 // block, or costs another block.
-const (
-	packNumbers       = 14
-	packHeaderNumbers = 3
-)
+const packNumbers = 10
 
-// add appends a record. The record and its bytes are copied. following are probable next records, for an
-// estimate of the space.
-func (p *pack) add(r *Record, topic string, following []Record) {
-	box := r.Lifetime > 0 || r.released || !time.Unix(0, r.Accepted.UnixNano()).Equal(r.Accepted)
-	now := clocks{r.Accepted.UnixNano(), r.born}
+// add appends a record, born at this time. The record and its bytes are copied. released: the stage does not
+// wait for the record. following are probable next records, for an estimate of the space.
+func (p *pack) add(r *record.Record, born time.Duration, released bool, following []record.Record) {
+	box := r.Lifetime > 0 || released || !time.Unix(0, r.Accepted.UnixNano()).Equal(r.Accepted)
+	now := clocks{r.Accepted.UnixNano(), born}
 	p.awake()
 	size := 0
 	if len(p.blocks) > 0 {
 		b := &p.blocks[len(p.blocks)-1]
 		b.rewind(now)
-		size = r.packed(now, b.written, box)
+		size = packed(r, now, b.written, box)
 		if b.lot != nil || len(b.bytes)+size > cap(b.bytes) {
 			size = 0
 		}
 	}
 	if size == 0 {
-		p.newBlock(r, topic, r.packed(now, now, box), following)
+		p.newBlock(r.Topic, packed(r, now, now, box), following)
 		p.blocks[len(p.blocks)-1].written, p.blocks[len(p.blocks)-1].read = now, now
 	}
 	b := &p.blocks[len(p.blocks)-1]
 	p.n++
 	if box {
 		p.boxes++
-		b.extras = append(b.extras, extra{boxed: r.clone()})
+		b.extras = append(b.extras, extra{boxed: (&entry{Record: *r, born: born, released: released}).clone()})
 	}
 	b.write(r, now, box)
 }
@@ -126,21 +117,10 @@ func (b *block) rewind(now clocks) {
 	b.written, b.read = now, now
 }
 
-// clone copies a record and its bytes.
-func (r *Record) clone() *Record {
-	own := *r
-	own.chunk, own.home = nil, nil
-	own.Key, own.Value, own.Headers = slices.Clone(r.Key), slices.Clone(r.Value), slices.Clone(r.Headers)
-	for i, h := range own.Headers {
-		own.Headers[i] = Header{strings.Clone(h.Name), slices.Clone(h.Value)}
-	}
-	return &own
-}
-
 // newBlock creates a block of at least this size, with space for the next records of the same topic, more for
 // a larger pack. A large block comes from the spare blocks; with few lanes a small block too, because it will
 // be reused.
-func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
+func (p *pack) newBlock(topic string, size int, following []record.Record) {
 	large := size > blockMost/8
 	if large && blockMost%size > blockMost/8 && (size > blockMost/2 || len(p.blocks) >= blocksFlowing) { // a separate block wastes nothing
 		p.blocks = append(p.blocks, block{bytes: make([]byte, 0, size)})
@@ -152,10 +132,7 @@ func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
 		if f.Topic != topic || room >= blockMost {
 			break
 		}
-		room += packNumbers + len(f.Key) + len(f.Value)
-		for _, h := range f.Headers {
-			room += packHeaderNumbers + len(h.Name) + len(h.Value)
-		}
+		room += packNumbers + f.FieldsSize()
 	}
 	room = max(size, min(max(room, 2*p.latest), blockMost))
 	p.latest = room
@@ -172,35 +149,22 @@ func (p *pack) newBlock(r *Record, topic string, size int, following []Record) {
 var blocksFlowing = 16
 
 // packed is how long the record is in a block behind one of these times.
-func (r *Record) packed(now, before clocks, box bool) int {
-	n := 1 + varintLen(now.accepted-before.accepted) + varintLen(int64(now.born-before.born))
+func packed(r *record.Record, now, before clocks, box bool) int {
+	n := 1 + record.VarintSize(now.accepted-before.accepted) + record.VarintSize(int64(now.born-before.born))
 	if box {
 		return n
 	}
-	n += varintLen(r.Charge) + uvarintLen(len(r.Key)) + uvarintLen(len(r.Value)) + len(r.Key) + len(r.Value)
-	if len(r.Headers) > 0 {
-		n += uvarintLen(len(r.Headers))
-		for _, h := range r.Headers {
-			n += uvarintLen(len(h.Name)) + uvarintLen(len(h.Value)+1) + len(h.Name) + len(h.Value)
-		}
-	}
-	return n
+	return n + record.VarintSize(r.Charge) + r.FieldsSize()
 }
 
-func uvarintLen(n int) int  { return (bits.Len64(uint64(n)|1) + 6) / 7 }
-func varintLen(n int64) int { return (bits.Len64(uint64(n<<1^n>>63)|1) + 6) / 7 }
-
 // write writes a record, for which there is room.
-func (b *block) write(r *Record, now clocks, box bool) {
+func (b *block) write(r *record.Record, now clocks, box bool) {
 	flags := byte(0)
 	set := func(flag byte, so bool) {
 		if so {
 			flags |= flag
 		}
 	}
-	set(packKey, r.Key != nil)
-	set(packValue, r.Value != nil)
-	set(packHeaders, len(r.Headers) > 0)
 	set(packExtra, r.Report != nil)
 	set(packStaged, r.Staged != nil)
 	set(packLasting, r.Lasting)
@@ -220,36 +184,17 @@ func (b *block) write(r *Record, now clocks, box bool) {
 	}
 	if r.Staged != nil {
 		if b.states == nil { // the next records are likely to be as long
-			b.states = make([]*atomic.Uint32, 0, 1+(cap(b.bytes)-len(b.bytes))/(len(to)-len(b.bytes)+r.size()+len(r.Headers)))
+			b.states = make([]*atomic.Uint32, 0, 1+(cap(b.bytes)-len(b.bytes))/(len(to)-len(b.bytes)+r.Size()+len(r.Headers)))
 		}
 		b.states = append(b.states, r.Staged)
 	}
 	to = binary.AppendVarint(to, r.Charge)
-	to = binary.AppendUvarint(to, uint64(len(r.Key)))
-	to = binary.AppendUvarint(to, uint64(len(r.Value)))
-	if len(r.Headers) > 0 {
-		to = binary.AppendUvarint(to, uint64(len(r.Headers)))
-		for _, h := range r.Headers {
-			to = binary.AppendUvarint(to, uint64(len(h.Name)))
-			if h.Value == nil {
-				to = append(to, 0)
-			} else {
-				to = binary.AppendUvarint(to, uint64(len(h.Value))+1)
-			}
-		}
-	}
-	to = append(to, r.Key...)
-	to = append(to, r.Value...)
-	for _, h := range r.Headers {
-		to = append(to, h.Name...)
-		to = append(to, h.Value...)
-	}
-	b.bytes = to
+	b.bytes = r.AppendFields(to)
 }
 
 // take removes and returns the first records, at most `most`, and at least one if there is any that is
 // readable. copies: records of lots do not keep referring to shared memory.
-func (p *pack) take(most int, copies bool) (records []Record) {
+func (p *pack) take(most int, copies bool) (records []entry) {
 	for most = min(most, p.n); most > 0 && len(records) == 0; most = min(most, p.n) {
 		records = p.some(most, copies)
 	}
@@ -258,9 +203,9 @@ func (p *pack) take(most int, copies bool) (records []Record) {
 }
 
 // some is take for records that fit one chunk, and possibly none.
-func (p *pack) some(most int, copies bool) (records []Record) {
+func (p *pack) some(most int, copies bool) (records []entry) {
 	if b := p.present(); b.room == nil && p.open == nil && (b.lot == nil || p.spare.lanes > lanesFew) {
-		records = make([]Record, most)
+		records = make([]entry, most)
 	} else {
 		records = p.places(most)
 	}
@@ -297,13 +242,10 @@ func (p *pack) some(most int, copies bool) (records []Record) {
 }
 
 // copyOut copies the bytes of records out of shared memory, into rooms if the records go back.
-func (p *pack) copyOut(records []Record) {
+func (p *pack) copyOut(records []entry) {
 	for i := range records {
 		r := &records[i]
-		size := r.size()
-		for _, h := range r.Headers {
-			size += len(h.Value)
-		}
+		size := r.FieldsSize()
 		if p.open == nil || size > blockMost/8 {
 			r.own()
 			continue
@@ -315,21 +257,10 @@ func (p *pack) copyOut(records []Record) {
 		}
 		p.open.refer(p.copies)
 		r.borrowed = false
-		r.Key, r.Value = p.copies.copy(r.Key), p.copies.copy(r.Value)
-		for i := range r.Headers {
-			r.Headers[i].Value = p.copies.copy(r.Headers[i].Value)
-		}
+		at := len(p.copies.bytes)
+		p.copies.bytes = r.AppendFields(p.copies.bytes)
+		r.ReadFields(p.copies.bytes[at:])
 	}
-}
-
-// copy appends bytes to a room with space, and returns the copy. A copy of null is null.
-func (r *room) copy(from []byte) []byte {
-	if from == nil {
-		return nil
-	}
-	at := len(r.bytes)
-	r.bytes = append(r.bytes, from...)
-	return r.bytes[at:len(r.bytes):len(r.bytes)]
 }
 
 // leaveCopies lets go of the room for copies.
@@ -341,7 +272,7 @@ func (p *pack) leaveCopies() {
 }
 
 // places returns space for at most `most` records in the open chunk.
-func (p *pack) places(most int) []Record {
+func (p *pack) places(most int) []entry {
 	if c := p.open; c != nil && (c.given == len(c.records) || len(c.rooms) >= chunkRooms) {
 		p.spare.close(c)
 		p.open = nil
@@ -397,21 +328,21 @@ func (p *pack) present() *block {
 		if b.lot != nil || packBoxed&b.bytes[b.at] == 0 || b.extras[b.extra].boxed != nil {
 			return b
 		}
-		var gone Record
+		var gone entry
 		p.next(&gone)
 	}
 }
 
 // next decodes the next record into the empty r, and reports false for a removed record.
-func (p *pack) next(r *Record) (there bool) {
+func (p *pack) next(r *entry) (there bool) {
 	if poisoning {
-		*r = Record{}
+		*r = entry{}
 	}
 	b := p.first()
-	from := reader{bytes: b.bytes, at: b.at}
-	flags := from.byte()
-	b.read.accepted += from.varint()
-	b.read.born += time.Duration(from.varint())
+	flags := b.bytes[b.at]
+	b.at++
+	b.read.accepted += b.varint()
+	b.read.born += time.Duration(b.varint())
 	var x extra
 	if flags&(packExtra|packBoxed) != 0 {
 		x = b.extras[b.extra]
@@ -419,7 +350,6 @@ func (p *pack) next(r *Record) (there bool) {
 		b.extra++
 	}
 	if flags&packBoxed != 0 {
-		b.at = from.at
 		if x.boxed == nil {
 			return false
 		}
@@ -433,28 +363,17 @@ func (p *pack) next(r *Record) (there bool) {
 		b.state++
 	}
 	r.Accepted, r.born = time.Unix(0, b.read.accepted), b.read.born
-	r.Charge = from.varint()
-	key, value := from.uvarint(), from.uvarint()
-	lengths := from.at
-	if flags&packHeaders != 0 {
-		r.Headers = make([]Header, from.uvarint())
-		for range r.Headers {
-			from.uvarint()
-			from.uvarint()
-		}
-	}
-	r.Key, r.Value = from.take(key, flags&packKey != 0), from.take(value, flags&packValue != 0)
-	if flags&packHeaders != 0 {
-		numbers := reader{bytes: b.bytes, at: lengths}
-		numbers.uvarint()
-		for i := range r.Headers {
-			name, value := from.take(numbers.uvarint(), true), numbers.uvarint()
-			// Bytes of a block never change, as a string requires.
-			r.Headers[i] = Header{unsafe.String(unsafe.SliceData(name), len(name)), from.take(max(value, 1)-1, value > 0)}
-		}
-	}
-	b.at = from.at
+	r.Charge = b.varint()
+	n, _ := r.ReadFields(b.bytes[b.at:])
+	b.at += n
 	return true
+}
+
+// varint reads a number of the next record.
+func (b *block) varint() int64 {
+	v, n := binary.Varint(b.bytes[b.at:])
+	b.at += n
+	return v
 }
 
 // born returns the time of the first record's acceptance, or an earlier time. There must be a record.
@@ -463,13 +382,13 @@ func (p *pack) born() time.Duration {
 	if b.lot != nil {
 		return b.lot.read
 	}
-	from := reader{bytes: b.bytes, at: b.at + 1}
+	from := block{bytes: b.bytes, at: b.at + 1}
 	from.varint()
 	return b.read.born + time.Duration(from.varint())
 }
 
 // remove removes the boxed records selected by gone.
-func (p *pack) remove(gone func(*Record) bool) {
+func (p *pack) remove(gone func(*entry) bool) {
 	if p.boxes == 0 {
 		return
 	}
@@ -536,36 +455,3 @@ const extrasKept = 1024
 
 // blocksKept is for how many blocks an empty pack keeps the list.
 const blocksKept = 64
-
-// reader decodes the output of block.write.
-type reader struct {
-	bytes []byte
-	at    int
-}
-
-func (r *reader) byte() byte {
-	r.at++
-	return r.bytes[r.at-1]
-}
-
-func (r *reader) uvarint() uint64 {
-	n, size := binary.Uvarint(r.bytes[r.at:])
-	r.at += size
-	return n
-}
-
-func (r *reader) varint() int64 {
-	n, size := binary.Varint(r.bytes[r.at:])
-	r.at += size
-	return n
-}
-
-// take returns n bytes without spare capacity; nil unless there.
-func (r *reader) take(n uint64, there bool) []byte {
-	if !there {
-		return nil
-	}
-	from := r.at
-	r.at += int(n)
-	return r.bytes[from:r.at:r.at]
-}

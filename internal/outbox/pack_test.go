@@ -11,11 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"reskafka/internal/record"
 	"reskafka/test/allocs"
 )
 
 // sample returns a record, a different kind for each i.
-func sample(dice *rand.Rand, i int, born time.Duration) Record {
+func sample(dice *rand.Rand, i int, born time.Duration) entry {
 	some := func(most int) []byte {
 		switch dice.IntN(4) {
 		case 0:
@@ -29,19 +30,19 @@ func sample(dice *rand.Rand, i int, born time.Duration) Record {
 		}
 		return b
 	}
-	r := Record{
+	r := entry{born: born, Record: record.Record{
 		Topic: "t", Key: some(20), Value: some(1 + 1<<dice.IntN(14)), Accepted: time.Unix(1700000000, dice.Int64N(1e12)-5e11),
-		Charge: dice.Int64N(1000) - 1, born: born,
-	}
+		Charge: dice.Int64N(1000) - 1,
+	}}
 	for range max(0, dice.IntN(6)-2) {
-		r.Headers = append(r.Headers, Header{string(some(300)), some(300)})
+		r.Headers = append(r.Headers, record.Header{Name: string(some(300)), Value: some(300)})
 	}
 	switch i % 5 {
 	case 1:
 		r.Staged, r.Lasting = &atomic.Uint32{}, dice.IntN(2) == 0
 	case 2:
 		r.Opaque = dice.Uint64()
-		r.Report = func(*Record, error) {}
+		r.Report = func(*record.Record, error) {}
 	case 3:
 		switch dice.IntN(3) {
 		case 0:
@@ -55,12 +56,20 @@ func sample(dice *rand.Rand, i int, born time.Duration) Record {
 	return r
 }
 
+// plain returns the records of entries.
+func plain(entries []entry) (records []record.Record) {
+	for i := range entries {
+		records = append(records, entries[i].Record)
+	}
+	return records
+}
+
 // same reports whether an unpacked record equals the packed one.
-func (r *Record) same(other *Record) bool {
+func (r *entry) same(other *entry) bool {
 	a, b := *r, *other
 	report := (a.Report == nil) == (b.Report == nil)
 	accepted := a.Accepted.Equal(b.Accepted)
-	a.Report, b.Report, a.Accepted, b.Accepted, a.Topic, b.Topic, a.chunk = nil, nil, time.Time{}, time.Time{}, "", "", nil
+	a.Report, b.Report, a.Accepted, b.Accepted, a.Topic, b.Topic, a.chunk, a.Fields, b.Fields = nil, nil, time.Time{}, time.Time{}, "", "", nil, nil, nil
 	if len(a.Headers)+len(b.Headers) == 0 {
 		a.Headers, b.Headers = nil, nil
 	}
@@ -75,10 +84,10 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 		dice := rand.New(rand.NewPCG(seed, 7))
 		blockMost = []int{64 << 10, 10, 200, 5000}[seed%4]
 		p := pack{spare: &spare{}}
-		var want, got []*Record
+		var want, got []*entry
 		born := time.Hour
 		for i := 0; i < 300; {
-			var records []Record
+			var records []entry
 			for range 1 + dice.IntN(40) {
 				born += time.Duration(dice.Int64N(1 << dice.IntN(40)))
 				records = append(records, sample(dice, i, born))
@@ -87,7 +96,7 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 			for j := range records {
 				r := &records[j]
 				want = append(want, r.clone())
-				p.add(r, "t", records[j+1:])
+				p.add(&r.Record, r.born, r.released, plain(records[j+1:]))
 				for _, b := range [][]byte{r.Key, r.Value} {
 					for k := range b {
 						b[k] ^= 0xA5
@@ -114,7 +123,7 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 				got = append(got, &r)
 			}
 		}
-		if !slices.EqualFunc(got, want, (*Record).same) {
+		if !slices.EqualFunc(got, want, (*entry).same) {
 			for i := range got {
 				if !got[i].same(want[i]) {
 					t.Fatalf("seed %d: record %d is\n%+v, want\n%+v", seed, i, *got[i], *want[i])
@@ -132,14 +141,14 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 func TestPackRemoves(t *testing.T) {
 	p := pack{spare: &spare{}}
 	for i := range 100 {
-		r := Record{Value: fmt.Append(nil, i), Accepted: time.Unix(1, 0), born: time.Duration(i)}
+		r := record.Record{Value: fmt.Append(nil, i), Accepted: time.Unix(1, 0)}
 		if i%3 == 0 {
 			r.Lifetime = time.Duration(1 + i%2)
 		}
-		p.add(&r, "t", nil)
+		p.add(&r, time.Duration(i), false, nil)
 	}
 	removed := 0
-	p.remove(func(r *Record) bool {
+	p.remove(func(r *entry) bool {
 		if r.Lifetime == 1 {
 			removed++
 		}
@@ -158,19 +167,19 @@ func TestPackRemoves(t *testing.T) {
 		}
 		next++
 	}
-	p.add(&Record{Lifetime: 1}, "t", nil)
-	if p.remove(func(*Record) bool { return true }); p.n != 0 || len(p.blocks) != 1 || !p.rests {
+	p.add(&record.Record{Lifetime: 1}, 0, false, nil)
+	if p.remove(func(*entry) bool { return true }); p.n != 0 || len(p.blocks) != 1 || !p.rests {
 		t.Errorf("%d left in %d blocks", p.n, len(p.blocks))
 	}
 }
 
 // silent takes records and never answers, until Close.
 type silent struct {
-	records []*Record
-	done    func(*Record, error)
+	records []*record.Record
+	done    func(*record.Record, error)
 }
 
-func (c *silent) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+func (c *silent) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
 	c.records, c.done = append(c.records, records...), done
 }
 func (*silent) Permanent(error) (string, bool) { return "", false }
@@ -198,11 +207,11 @@ func TestWhatAWaitingRecordWeighs(t *testing.T) {
 			for i := range topics {
 				topics[i] = fmt.Sprintf("topic%d", i)
 			}
-			records, key, value := make([]Record, row.batch), make([]byte, 14), make([]byte, 300)
+			records, key, value := make([]record.Record, row.batch), make([]byte, 14), make([]byte, 300)
 			kept, room := allocs.KeptBy(func() {
 				for i := 0; i < n; {
 					for j := range records {
-						records[j] = Record{Topic: topics[i%row.topics], Key: key, Value: value, Accepted: time.Now(), Charge: 400}
+						records[j] = record.Record{Topic: topics[i%row.topics], Key: key, Value: value, Accepted: time.Now(), Charge: 400}
 						i++
 					}
 					o.Accept(records)
@@ -224,12 +233,12 @@ func TestWhatAWaitingRecordWeighs(t *testing.T) {
 func TestWhatIsPackedIsOverdueToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, d := &trouble{}, newDisk(func(what string) { t.Error(what) })
-		o := New(Settings{Timeout: time.Second, WindowRecords: 1, Durability: Overflow}, &silent{}, h, h)
+		o := New(Settings{Timeout: time.Second, WindowRecords: 1, Durability: record.Overflow}, &silent{}, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
 		synctest.Wait()
-		var records []Record
+		var records []record.Record
 		for i := range 30 {
-			r := numbered("t", i, Unsaid)
+			r := numbered("t", i, record.Unsaid)
 			if i < 10 {
 				r.Lifetime = time.Hour
 			}

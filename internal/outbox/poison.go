@@ -4,6 +4,6 @@ package outbox
 
 const poisoning = false
 
-func poisonRecords([]Record) {}
+func poisonRecords([]entry) {}
 
 func poisonBytes([]byte) {}

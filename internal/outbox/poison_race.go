@@ -2,7 +2,11 @@
 
 package outbox
 
-import "time"
+import (
+	"time"
+
+	"reskafka/internal/record"
+)
 
 // poisoning: the race detector's build detects readers of reused records.
 const poisoning = true
@@ -10,11 +14,11 @@ const poisoning = true
 var usedAgain = []byte("used again")
 
 // poisonRecords makes records invalid, visibly for the race detector.
-func poisonRecords(records []Record) {
+func poisonRecords(records []entry) {
 	for i := range records {
 		r := &records[i]
-		*r = Record{Topic: "used again", Key: usedAgain, Accepted: time.Unix(1, 1), Charge: -1 << 40, Lifetime: -time.Hour, seq: 1 << 60}
-		r.Report = func(*Record, error) { panic("a report of a record that has gone back") }
+		*r = entry{Record: record.Record{Topic: "used again", Key: usedAgain, Accepted: time.Unix(1, 1), Charge: -1 << 40, Lifetime: -time.Hour}, seq: 1 << 60}
+		r.Report = func(*record.Record, error) { panic("a report of a record that has gone back") }
 	}
 }
 

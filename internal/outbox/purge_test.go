@@ -3,6 +3,9 @@ package outbox
 import (
 	"testing"
 	"testing/synctest"
+
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // TestPurgeFreesTheDisk checks that nothing is left on disk although the client still has a record, so no
@@ -21,12 +24,12 @@ func TestPurgeFreesTheDisk(t *testing.T) {
 		if left := g.disk.values("t"); len(left) > 0 {
 			t.Errorf("%q are left on disk", left)
 		}
-		if c := g.outbox.Counters()[0]; c.Dropped[ReasonPurged] != 99 || c.Sending != 1 || c.Spooled != 0 {
+		if c := g.outbox.Counters()[0]; c.Dropped[record.ReasonPurged] != 99 || c.Sending != 1 || c.Spooled != 0 {
 			t.Errorf("account %+v", c)
 		}
 		g.check()
 		g.outbox.Close()
-		if c := g.outbox.Counters()[0]; c.Dropped[ReasonPurged] != 100 || c.Spooled != 0 {
+		if c := g.outbox.Counters()[0]; c.Dropped[record.ReasonPurged] != 100 || c.Spooled != 0 {
 			t.Errorf("account %+v", c)
 		}
 	})
@@ -37,7 +40,7 @@ func TestPurgeFreesTheDisk(t *testing.T) {
 func TestWhatComesAfterAPurge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := fullRig(t, false, func(d *disk) Spool { return d })
-		g.client.script = func(*Record) answer { return answer{err: errRetry} }
+		g.client.script = func(*record.Record) answer { return answer{err: errRetry} }
 		g.disk.mtx.Lock()
 		g.disk.trouble = errDisk
 		g.disk.mtx.Unlock()
@@ -45,7 +48,7 @@ func TestWhatComesAfterAPurge(t *testing.T) {
 		if n, _, _ := g.outbox.Purge(""); n != 20 {
 			t.Fatalf("%d purged", n)
 		}
-		g.outbox.Adjust(func(s *Settings) { s.Durability, s.Timeout = Memory, usual.Timeout }, SpoolLimits{})
+		g.outbox.Adjust(func(s *Settings) { s.Durability, s.Timeout = record.Memory, usual.Timeout }, spool.Limits{})
 		g.disk.mtx.Lock()
 		g.disk.trouble = nil
 		g.disk.mtx.Unlock()
@@ -57,7 +60,7 @@ func TestWhatComesAfterAPurge(t *testing.T) {
 		}
 		after(usual.Timeout)
 		g.check()
-		if c := g.outbox.Counters()[0]; c.Dropped[ReasonExpired] != 20 || c.Spooled != 0 || c.Waiting != 0 {
+		if c := g.outbox.Counters()[0]; c.Dropped[record.ReasonExpired] != 20 || c.Spooled != 0 || c.Waiting != 0 {
 			t.Errorf("account %+v", c)
 		}
 		g.outbox.Close()

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // noRight is a refusal that a later attempt may not get.
@@ -23,7 +25,7 @@ type refusals struct {
 	lines []string
 }
 
-func (h *refusals) Release(*Record)                  {}
+func (h *refusals) Release(*record.Record)           {}
 func (h *refusals) Panicked(any)                     {}
 func (h *refusals) Died(_, _ string, _ int, _ error) {}
 func (h *refusals) Spooling(error)                   {}
@@ -39,7 +41,7 @@ func TestOutbox_Refusal_EndsOwnLifetimesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var refuse atomic.Bool
 		refuse.Store(true)
-		c := newClient("client", usual, func(*Record) answer {
+		c := newClient("client", usual, func(*record.Record) answer {
 			if refuse.Load() {
 				return answer{after: time.Millisecond, err: noRight{}}
 			}
@@ -49,14 +51,14 @@ func TestOutbox_Refusal_EndsOwnLifetimesOnly(t *testing.T) {
 		o := New(usual, c, h, h)
 		defer o.Close()
 		report := errors.New("none")
-		o.Accept([]Record{{Topic: "t", Accepted: time.Now(), Lifetime: usual.Timeout / 2, Report: func(_ *Record, err error) { report = err }}})
+		o.Accept([]record.Record{{Topic: "t", Accepted: time.Now(), Lifetime: usual.Timeout / 2, Report: func(_ *record.Record, err error) { report = err }}})
 		time.Sleep(5 * time.Millisecond)
 		synctest.Wait()
 		if !errors.Is(report, noRight{}) || !slices.Equal(h.lines, []string{"t not authorized 1 no right to write"}) {
 			t.Errorf("the test message ended with %v: %q", report, h.lines)
 		}
 		for range 5 {
-			o.Accept([]Record{{Topic: "t", Accepted: time.Now()}})
+			o.Accept([]record.Record{{Topic: "t", Accepted: time.Now()}})
 		}
 		time.Sleep(usual.Timeout / 2)
 		synctest.Wait()
@@ -68,7 +70,7 @@ func TestOutbox_Refusal_EndsOwnLifetimesOnly(t *testing.T) {
 		if late := h.lines[1:]; !slices.Equal(late, []string{"t message timeout 5 no right to write"}) {
 			t.Errorf("%q", late)
 		}
-		o.Accept([]Record{{Topic: "t", Accepted: time.Now()}})
+		o.Accept([]record.Record{{Topic: "t", Accepted: time.Now()}})
 		refuse.Store(false)
 		time.Sleep(usual.BackoffMax + time.Second)
 		synctest.Wait()
@@ -85,14 +87,14 @@ func TestOutbox_RefusedWithoutBackoff_IsTriedOnceASecond(t *testing.T) {
 		s := usual
 		s.Timeout, s.Backoff, s.BackoffMax = time.Hour, 0, 0
 		var tries atomic.Int32
-		c := newClient("client", s, func(*Record) answer {
+		c := newClient("client", s, func(*record.Record) answer {
 			tries.Add(1)
 			return answer{after: time.Millisecond, err: noRight{}}
 		})
 		h := &refusals{}
 		o := New(s, c, h, h)
 		defer o.Close()
-		o.Accept([]Record{{Topic: "t", Accepted: time.Now()}})
+		o.Accept([]record.Record{{Topic: "t", Accepted: time.Now()}})
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := tries.Load(); n < 50 || n > 70 {

@@ -3,6 +3,8 @@ package outbox
 import (
 	"sync/atomic"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // spare is the outbox's pool: records used by the client, and the blocks of their bytes. Without the pool, a
@@ -27,11 +29,13 @@ type spare struct {
 	since  time.Duration // start of the count for the stocks' least; 0 = no count
 	lanes  int           // of the outbox
 	rests  int           // empty packs with a room
+
+	fill []*record.Record // memory of readLot
 }
 
 // chunk is some records.
 type chunk struct {
-	records []Record
+	records []entry
 	given   int     // number of used records, from the first
 	rooms   []*room // rooms with bytes of these records
 	holds   int
@@ -64,7 +68,7 @@ const (
 func (s *spare) chunk() *chunk {
 	c := s.chunks.take()
 	if c == nil {
-		c = &chunk{records: make([]Record, chunkRecords)}
+		c = &chunk{records: make([]entry, chunkRecords)}
 	}
 	c.open = true
 	return c
@@ -89,7 +93,7 @@ func (c *chunk) refer(r *room) {
 }
 
 // stay excludes a record from reuse, because of a later reader. Idempotent.
-func (r *Record) stay() {
+func (r *entry) stay() {
 	if r.chunk != nil {
 		r.home, r.chunk = r.chunk, nil
 	}
@@ -121,7 +125,7 @@ func (s *spare) letGo(c *chunk, holds int) {
 }
 
 // letGoAll releases a hold of each record.
-func (s *spare) letGoAll(records []*Record) {
+func (s *spare) letGoAll(records []*entry) {
 	var c *chunk
 	holds := 0
 	for _, r := range records {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // looker is gate, owner of reports and client, and reads each record as long as allowed.
@@ -18,7 +20,7 @@ type looker struct {
 	dawdle    time.Duration
 	mtx       sync.Mutex
 	looks     map[string]int
-	all       func([]*Record)
+	all       func([]*record.Record)
 	answering sync.WaitGroup
 }
 
@@ -27,24 +29,24 @@ type nobodyElse struct{ countGate }
 
 var seen = bytes.Repeat([]byte{'x'}, 300)
 
-func (k *looker) look(where string, records ...*Record) {
+func (k *looker) look(where string, records ...*record.Record) {
 	time.Sleep(k.dawdle)
 	k.mtx.Lock()
 	defer k.mtx.Unlock()
 	for _, r := range records {
-		if k.looks[where]++; r.Topic != "t" || !bytes.Equal(r.Value, seen) && !(k.frames && r.released) {
+		if k.looks[where]++; r.Topic != "t" || !bytes.Equal(r.Value, seen) && !(k.frames && entryOf(r).released) {
 			k.t.Errorf("%s: topic %q, a value of %d bytes", where, r.Topic, len(r.Value))
 		}
 	}
 }
 
-func (k *looker) Release(r *Record)                            { k.look("release", r) }
-func (k *looker) ReleaseAll(records []*Record)                 { k.look("release", records...) }
-func (k *looker) report(r *Record, _ error)                    { k.look("report", r) }
-func (*looker) Permanent(error) (string, bool)                 { return "", false }
-func (k *looker) AcknowledgeBy(acknowledge func(rs []*Record)) { k.all = acknowledge }
-func (k *looker) Close()                                       { k.answering.Wait() }
-func (k *looker) Send(records []*Record, _ time.Time, done func(*Record, error)) {
+func (k *looker) Release(r *record.Record)                            { k.look("release", r) }
+func (k *looker) ReleaseAll(records []*record.Record)                 { k.look("release", records...) }
+func (k *looker) report(r *record.Record, _ error)                    { k.look("report", r) }
+func (*looker) Permanent(error) (string, bool)                        { return "", false }
+func (k *looker) AcknowledgeBy(acknowledge func(rs []*record.Record)) { k.all = acknowledge }
+func (k *looker) Close()                                              { k.answering.Wait() }
+func (k *looker) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
 	answer := func() {
 		if k.together {
 			k.all(records)
@@ -71,14 +73,14 @@ func TestNothingGoesBackWhileSomebodyLooksAtIt(t *testing.T) {
 	for _, row := range []struct {
 		name           string
 		late, together bool
-		durability     Durability
+		durability     record.Durability
 		dawdle         time.Duration
 	}{
-		{"one by one", false, false, Memory, 0},
-		{"together", false, true, Memory, 0},
-		{"on disk", false, true, Disk, 0},
-		{"acknowledged while the keeper tells of it", true, true, Disk, time.Millisecond},
-		{"and one by one", true, false, Disk, time.Millisecond},
+		{"one by one", false, false, record.Memory, 0},
+		{"together", false, true, record.Memory, 0},
+		{"on disk", false, true, record.Disk, 0},
+		{"acknowledged while the keeper tells of it", true, true, record.Disk, time.Millisecond},
+		{"and one by one", true, false, record.Disk, time.Millisecond},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -87,9 +89,9 @@ func TestNothingGoesBackWhileSomebodyLooksAtIt(t *testing.T) {
 				o.Attach(func() (Spool, error) { return newDisk(func(what string) { t.Error(what) }), nil })
 				const rounds, n = 30, 50
 				for range rounds {
-					var records []Record
+					var records []record.Record
 					for range n {
-						records = append(records, Record{Topic: "t", Value: seen, Accepted: time.Now(), Report: k.report})
+						records = append(records, record.Record{Topic: "t", Value: seen, Accepted: time.Now(), Report: k.report})
 					}
 					o.Accept(records)
 					time.Sleep(time.Second)
@@ -120,12 +122,12 @@ func TestIdleKeepsLittle(t *testing.T) {
 		o := New(Settings{Timeout: time.Hour, WindowRecords: 100_000}, c, gate, gate)
 		defer o.Close()
 		key, value := make([]byte, 14), make([]byte, 300)
-		records := make([]Record, 10_000)
+		records := make([]record.Record, 10_000)
 		topics := []string{"t", "u", "v"}
 		var rooms [2]int
 		for round := range rooms {
 			for i := range records {
-				records[i] = Record{Topic: topics[i*3/len(records)], Key: key, Value: value, Accepted: time.Now()}
+				records[i] = record.Record{Topic: topics[i*3/len(records)], Key: key, Value: value, Accepted: time.Now()}
 			}
 			o.Accept(records)
 			o.Drain(nil)

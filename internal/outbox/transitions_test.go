@@ -7,17 +7,19 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
 )
 
 // usual are the settings of most tests here.
 var usual = Settings{Timeout: 10 * time.Second, WindowRecords: 4, Backoff: 100 * time.Millisecond, BackoffMax: time.Second}
 
 // fixed is a script that treats all records alike.
-func fixed(a answer) func(*Record) answer { return func(*Record) answer { return a } }
+func fixed(a answer) func(*record.Record) answer { return func(*record.Record) answer { return a } }
 
 // byTopic is a script that treats the listed topics differently and acknowledges all others.
-func byTopic(topics map[string]answer) func(*Record) answer {
-	return func(r *Record) answer { return topics[r.Topic] }
+func byTopic(topics map[string]answer) func(*record.Record) answer {
+	return func(r *record.Record) answer { return topics[r.Topic] }
 }
 
 // bubble runs a test with a fake clock and an outbox over c, which is followed by a ledger and closed at the end.
@@ -37,11 +39,11 @@ func bubble(t *testing.T, c *client, f func(t *testing.T, g *ledger)) {
 
 // put accepts n records of one byte and one key, and waits until all goroutines block. The client's Send may
 // still block then.
-func (g *ledger) put(topic string, n int) []*entry { return g.putFor(topic, n, 0, 0) }
+func (g *ledger) put(topic string, n int) []*line { return g.putFor(topic, n, 0, 0) }
 
-func (g *ledger) putFor(topic string, n int, staged, lifetime time.Duration) []*entry {
+func (g *ledger) putFor(topic string, n int, staged, lifetime time.Duration) []*line {
 	from := len(g.entries)
-	var records []Record
+	var records []record.Record
 	for range n {
 		records = append(records, g.record(topic, "k", 0, staged, lifetime, false))
 	}
@@ -56,7 +58,7 @@ func (g *ledger) putFor(topic string, n int, staged, lifetime time.Duration) []*
 func TestAccept_RoomInTheWindow_Sends(t *testing.T) {
 	c := newClient("client", usual, fixed(answer{}))
 	bubble(t, c, func(t *testing.T, g *ledger) {
-		g.outbox.Accept([]Record{g.record("t", "k", 0, 0, 0, false)})
+		g.outbox.Accept([]record.Record{g.record("t", "k", 0, 0, 0, false)})
 		if n := c.sent(); n != 1 {
 			t.Errorf("%d Sends when Accept returned, want 1", n)
 		}
@@ -70,7 +72,7 @@ func (g *ledger) inside(topic string) int {
 	return g.topics[topic].inside
 }
 
-func (g *ledger) settled(e *entry) bool {
+func (g *ledger) settled(e *line) bool {
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	return e.place == settled
@@ -101,8 +103,8 @@ func (g *ledger) want(topic, want string) {
 		add("ack", c.Acknowledged)
 		add("retried", c.Retried)
 		add("refused", c.Dropped[reasonRefused])
-		add("expired", c.Dropped[ReasonExpired])
-		add("stopped", c.Dropped[ReasonStopped])
+		add("expired", c.Dropped[record.ReasonExpired])
+		add("stopped", c.Dropped[record.ReasonStopped])
 	}
 	if got != " "+want {
 		g.t.Errorf("%s:%s, want %s", topic, got, want)
@@ -114,47 +116,47 @@ func TestTransitions(t *testing.T) {
 	second := answer{after: time.Second}
 	tests := []struct {
 		name   string
-		script func(*Record) answer
-		walk   func(g *ledger, e *entry)
+		script func(*record.Record) answer
+		walk   func(g *ledger, e *line)
 		report error
 	}{
-		{"acknowledged", fixed(second), func(g *ledger, e *entry) {
+		{"acknowledged", fixed(second), func(g *ledger, e *line) {
 			g.want("t", "sending=1")
 			after(time.Second)
 			g.want("t", "ack=1")
 		}, nil},
-		{"refused", fixed(answer{after: time.Second, err: errRefused}), func(g *ledger, e *entry) {
+		{"refused", fixed(answer{after: time.Second, err: errRefused}), func(g *ledger, e *line) {
 			g.want("t", "sending=1")
 			after(time.Second)
 			g.want("t", "refused=1")
 		}, errRefused},
-		{"out of time inside the client", fixed(answer{hang: true}), func(g *ledger, e *entry) {
+		{"out of time inside the client", fixed(answer{hang: true}), func(g *ledger, e *line) {
 			after(usual.Timeout)
 			g.want("t", "sending=1")
 			after(time.Second)
 			g.want("t", "expired=1")
-		}, fmt.Errorf("%w (%w)", DroppedError(ReasonExpired), errRetry)},
-		{"tried again and acknowledged", firstly(1, answer{err: errRetry}), func(g *ledger, e *entry) {
+		}, fmt.Errorf("%w (%w)", record.DroppedError(record.ReasonExpired), errRetry)},
+		{"tried again and acknowledged", firstly(1, answer{err: errRetry}), func(g *ledger, e *line) {
 			g.want("t", "waiting=1 retried=1")
 			after(usual.Backoff)
 			g.want("t", "ack=1 retried=1")
 		}, nil},
-		{"out of time while waiting", fixed(answer{err: errRetry}), func(g *ledger, e *entry) {
+		{"out of time while waiting", fixed(answer{err: errRetry}), func(g *ledger, e *line) {
 			after(usual.Timeout - time.Millisecond)
 			g.want("t", "waiting=1 retried=13")
 			after(time.Millisecond)
 			g.want("t", "retried=13 expired=1")
-		}, DroppedError(ReasonExpired)},
-		{"given up while waiting", fixed(answer{err: errRetry}), func(g *ledger, e *entry) {
+		}, record.DroppedError(record.ReasonExpired)},
+		{"given up while waiting", fixed(answer{err: errRetry}), func(g *ledger, e *line) {
 			g.want("t", "waiting=1 retried=1")
 			g.end()
 			g.want("t", "retried=1 stopped=1")
-		}, DroppedError(ReasonStopped)},
-		{"given up inside the client", fixed(answer{hang: true}), func(g *ledger, e *entry) {
+		}, record.DroppedError(record.ReasonStopped)},
+		{"given up inside the client", fixed(answer{hang: true}), func(g *ledger, e *line) {
 			g.want("t", "sending=1")
 			g.end()
 			g.want("t", "stopped=1")
-		}, DroppedError(ReasonStopped)},
+		}, record.DroppedError(record.ReasonStopped)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -175,8 +177,8 @@ func TestTransitions(t *testing.T) {
 }
 
 // firstly is a script with the answer a for the first n records, and then acknowledgements.
-func firstly(n int, a answer) func(*Record) answer {
-	return func(*Record) answer {
+func firstly(n int, a answer) func(*record.Record) answer {
+	return func(*record.Record) answer {
 		if n > 0 {
 			n--
 			return a
@@ -209,7 +211,7 @@ func (c *client) sizes() []int {
 
 func TestBackoffDoublesToItsCeilingAndStartsAnew(t *testing.T) {
 	left := 6
-	c := newClient("client", usual, func(*Record) answer {
+	c := newClient("client", usual, func(*record.Record) answer {
 		left--
 		return answer{err: map[bool]error{true: errRetry}[left >= 0]}
 	})
@@ -281,7 +283,7 @@ func TestWindowIsOneUntilProven(t *testing.T) {
 // A round with failures and acknowledgements has not proven the topic reachable: a single record probes it.
 func TestAMixedRoundIsFollowedByAProbe(t *testing.T) {
 	bad := false
-	c := newClient("client", usual, func(r *Record) answer {
+	c := newClient("client", usual, func(r *record.Record) answer {
 		if bad && string(r.Key) == "bad" {
 			return answer{err: errRetry, after: 5 * time.Millisecond} // when the whole round has been sent
 		}
@@ -291,7 +293,7 @@ func TestAMixedRoundIsFollowedByAProbe(t *testing.T) {
 		g.put("t", 1)
 		after(time.Second)
 		bad = true
-		var records []Record
+		var records []record.Record
 		for i := range 8 {
 			records = append(records, g.record("t", []string{"bad", "good"}[i%2], 0, 0, 0, false))
 		}
@@ -312,7 +314,7 @@ func TestWindowBytes(t *testing.T) {
 	bubble(t, c, func(t *testing.T, g *ledger) {
 		g.put("t", 1)
 		after(time.Second)
-		var records []Record
+		var records []record.Record
 		for _, size := range []int{19, 19, 19, 500, 4, 4} {
 			records = append(records, g.record("t", "k", size, 0, 0, false))
 		}
@@ -334,7 +336,7 @@ func TestDeadlineOfABatch(t *testing.T) {
 	s := usual
 	s.WindowRecords = 1000
 	var up atomic.Bool
-	c := newClient("client", s, func(*Record) answer {
+	c := newClient("client", s, func(*record.Record) answer {
 		return answer{err: map[bool]error{false: errRetry}[up.Load()]}
 	})
 	bubble(t, c, func(t *testing.T, g *ledger) {
@@ -362,7 +364,7 @@ func TestDeadlineOfABatch(t *testing.T) {
 // it.
 func TestNothingOvertakesARecordThatFailsDuringSend(t *testing.T) {
 	fail := false
-	c := newClient("client", usual, func(*Record) answer {
+	c := newClient("client", usual, func(*record.Record) answer {
 		if fail {
 			return answer{after: 10 * time.Millisecond, err: errRetry}
 		}

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // faulty is a disk of which single calls fail or panic.
@@ -16,7 +19,7 @@ type faulty struct {
 	appends func() error
 }
 
-func (f *faulty) Read(topic string, from uint64, most, bytes int) ([]*Record, []uint64, uint64, error) {
+func (f *faulty) Read(topic string, from uint64, most, bytes int) ([]*record.Record, []uint64, uint64, error) {
 	if f.reads != nil {
 		if err := f.reads(); err != nil {
 			return nil, nil, from, err
@@ -25,7 +28,7 @@ func (f *faulty) Read(topic string, from uint64, most, bytes int) ([]*Record, []
 	return f.disk.Read(topic, from, most, bytes)
 }
 
-func (f *faulty) Append(topic string, records []*Record) (uint64, error) {
+func (f *faulty) Append(topic string, records []*record.Record) (uint64, error) {
 	if f.appends != nil {
 		if err := f.appends(); err != nil {
 			return 0, err
@@ -37,9 +40,9 @@ func (f *faulty) Append(topic string, records []*Record) (uint64, error) {
 // holding returns a disk with records of a topic.
 func holding(t *testing.T, topic string, n int) *disk {
 	d := newDisk(func(what string) { t.Error(what) })
-	l := &diskLog{first: 1, next: uint64(n) + 1, records: map[uint64]*Record{}}
+	l := &diskLog{first: 1, next: uint64(n) + 1, records: map[uint64]*record.Record{}}
 	for i := range n {
-		l.records[uint64(i+1)] = &Record{Topic: topic, Value: fmt.Append(nil, i), Accepted: time.Now()}
+		l.records[uint64(i+1)] = &record.Record{Topic: topic, Value: fmt.Append(nil, i), Accepted: time.Now()}
 	}
 	d.logs[topic] = l
 	return d
@@ -49,7 +52,7 @@ func holding(t *testing.T, topic string, n int) *disk {
 func TestTroubleWithReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
-		s.Durability = Disk
+		s.Durability = record.Disk
 		h, c := &trouble{}, newClient("client", s, fixed(answer{}))
 		var bad atomic.Bool
 		bad.Store(true)
@@ -62,7 +65,7 @@ func TestTroubleWithReading(t *testing.T) {
 		o := New(s, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
 		for i := range 1000 {
-			o.Accept([]Record{numbered("new", i, Disk)})
+			o.Accept([]record.Record{numbered("new", i, record.Disk)})
 			after(10 * time.Millisecond)
 		}
 		if n := len(h.said); n == 0 || n > 30 {
@@ -92,10 +95,10 @@ func TestRetryWhileTheSpoolIsFull(t *testing.T) {
 
 func retryWhileFull(t *testing.T, known bool) {
 	s := usual
-	s.Durability = Disk
+	s.Durability = record.Disk
 	var sent atomic.Int64
 	h := &trouble{}
-	c := newClient("client", s, func(r *Record) answer {
+	c := newClient("client", s, func(r *record.Record) answer {
 		if string(r.Value) == "dead" {
 			sent.Add(1)
 		}
@@ -104,20 +107,20 @@ func retryWhileFull(t *testing.T, known bool) {
 	var full atomic.Bool
 	d := &faulty{disk: newDisk(func(what string) { t.Error(what) }), appends: func() error {
 		if full.Load() {
-			return ErrSpoolFull
+			return spool.ErrFull
 		}
 		return nil
 	}}
-	d.left(&Record{Topic: "t", Value: []byte("dead")})
+	d.left(&record.Record{Topic: "t", Value: []byte("dead")})
 	o := New(s, c, h, h)
 	o.Attach(func() (Spool, error) { return d, nil })
 	full.Store(true)
 	if known {
-		o.Accept([]Record{numbered("other", 1, Disk)})
+		o.Accept([]record.Record{numbered("other", 1, record.Disk)})
 	}
 	after(time.Second / 2)
 	for range 3 {
-		if _, _, err := o.Retry(""); !errors.Is(err, ErrSpoolFull) {
+		if _, _, err := o.Retry(""); !errors.Is(err, spool.ErrFull) {
 			t.Errorf("Retry while the spool is full: %v", err)
 		}
 	}
@@ -137,10 +140,10 @@ func retryWhileFull(t *testing.T, known bool) {
 func TestRetryOfWhatIsRefusedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
-		s.Durability, s.WindowRecords = Disk, 10_000
+		s.Durability, s.WindowRecords = record.Disk, 10_000
 		var sends atomic.Int64
 		h := &trouble{}
-		c := newClient("client", s, func(r *Record) answer {
+		c := newClient("client", s, func(r *record.Record) answer {
 			if sends.Add(1) > 50_000 {
 				return answer{}
 			}
@@ -149,7 +152,7 @@ func TestRetryOfWhatIsRefusedAgain(t *testing.T) {
 		d := newDisk(func(what string) { t.Error(what) })
 		d.slow = func() time.Duration { return 10 * time.Millisecond }
 		for i := range readMost + 10 {
-			d.left(&Record{Topic: "t", Value: fmt.Append(nil, i)})
+			d.left(&record.Record{Topic: "t", Value: fmt.Append(nil, i)})
 		}
 		o := New(s, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
@@ -169,20 +172,20 @@ func TestRetryOfWhatIsRefusedAgain(t *testing.T) {
 func TestGivenUpIsNotLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := usual
-		s.Durability, s.DropOldest = Disk, true
+		s.Durability, s.DropOldest = record.Disk, true
 		h, c := &trouble{}, newClient("client", s, fixed(answer{err: errRetry}))
 		d := newDisk(func(what string) { t.Error(what) })
 		d.most = 10
 		o := New(s, c, h, h)
 		o.Attach(func() (Spool, error) { return d, nil })
 		for i := range 20 {
-			r := numbered("t", i, Disk)
+			r := numbered("t", i, record.Disk)
 			r.Staged, r.Lasting = &atomic.Uint32{}, true
-			o.Accept([]Record{r})
+			o.Accept([]record.Record{r})
 			synctest.Wait()
 		}
 		o.Close()
-		if c, on := o.Counters()[0], len(d.values("t")); c.Spooled != uint64(on) || c.Dropped[ReasonSpoolFull] != uint64(20-on) {
+		if c, on := o.Counters()[0], len(d.values("t")); c.Spooled != uint64(on) || c.Dropped[record.ReasonSpoolFull] != uint64(20-on) {
 			t.Errorf("%+v, and %d are on disk", c, on)
 		}
 	})
@@ -191,7 +194,7 @@ func TestGivenUpIsNotLeft(t *testing.T) {
 // panicking is a client with a defect.
 type panicking struct{ Transport }
 
-func (panicking) Send([]*Record, time.Time, func(*Record, error)) { panic("a defect") }
+func (panicking) Send([]*record.Record, time.Time, func(*record.Record, error)) { panic("a defect") }
 
 // A defect of the keeper, or of the feeder, leaves the spool free for the next start.
 func TestADefectFreesTheSpool(t *testing.T) {
@@ -199,7 +202,7 @@ func TestADefectFreesTheSpool(t *testing.T) {
 		t.Run(where, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := usual
-				s.Durability = Disk
+				s.Durability = record.Disk
 				h := &trouble{}
 				var c Transport = newClient("client", s, fixed(answer{err: errRetry}))
 				if where == "feeder" {
@@ -214,7 +217,7 @@ func TestADefectFreesTheSpool(t *testing.T) {
 				o := New(s, c, h, h)
 				o.Attach(func() (Spool, error) { return d, nil })
 				synctest.Wait()
-				o.Accept([]Record{numbered("t", 0, Unsaid)})
+				o.Accept([]record.Record{numbered("t", 0, record.Unsaid)})
 				after(time.Second)
 				o.Close()
 				synctest.Wait()
@@ -239,7 +242,7 @@ func TestLimitsWhileOpening(t *testing.T) {
 		o := New(usual, c, h, h)
 		o.Attach(func() (Spool, error) { time.Sleep(time.Second); return d, nil })
 		after(time.Second / 2)
-		o.Adjust(func(*Settings) {}, SpoolLimits{MaxBytes: 7})
+		o.Adjust(func(*Settings) {}, spool.Limits{MaxBytes: 7})
 		after(time.Second)
 		if d.limits.MaxBytes != 7 {
 			t.Errorf("limits %+v", d.limits)

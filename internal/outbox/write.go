@@ -4,6 +4,9 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"reskafka/internal/record"
+	"reskafka/internal/spool"
 )
 
 // write writes a lane's waiting records to its log, or postpones the write.
@@ -29,7 +32,7 @@ func (o *Outbox) write(l *lane) {
 		released := o.written(l, batch, first)
 		o.say(func() {
 			for _, r := range released {
-				o.gate.Release(r)
+				o.gate.Release(&r.Record)
 			}
 		})
 	}
@@ -54,18 +57,16 @@ func (o *Outbox) write(l *lane) {
 	}
 }
 
-// steady returns the records with bytes that stay during a write: clones of records in frames, which the
-// client's answer releases. Caller must hold mtx.
-func steady(batch []*Record) []*Record {
-	steady := batch
+// steady returns the records with bytes that stay during a write: copies of records in frames, which the
+// client's answer releases. The copies have the written fields only, because the client sets others meanwhile.
+// Caller must hold mtx.
+func steady(batch []*entry) []*record.Record {
+	steady := make([]*record.Record, len(batch))
 	for i, r := range batch {
-		if !r.borrowed {
-			continue
+		if steady[i] = &r.Record; r.borrowed {
+			steady[i] = &record.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Accepted: r.Accepted}
+			steady[i].Own()
 		}
-		if &steady[0] == &batch[0] {
-			steady = slices.Clone(batch)
-		}
-		steady[i] = r.clone()
 	}
 	return steady
 }
@@ -73,15 +74,15 @@ func steady(batch []*Record) []*Record {
 // appendSome writes a batch to a lane's log, or as many of its first records as fit; the rest must be written
 // next. stored are the same records, for the spool. A spool with drop_oldest drops in small steps, to drop no
 // more than necessary.
-func (o *Outbox) appendSome(l *lane, batch, stored []*Record, drop bool) (tried []*Record, first uint64, err error) {
+func (o *Outbox) appendSome(l *lane, batch []*entry, stored []*record.Record, drop bool) (tried []*entry, first uint64, err error) {
 	const step = 64 << 10
 	bytes := 0
 	for _, r := range stored { // a retry moves the bytes of batch
-		bytes += r.size()
+		bytes += r.Size()
 	}
 	for range 100 { // halves of a batch, and pieces of a spool, at least
 		first, err = o.spool.Append(l.topic, stored[:len(batch)])
-		if !errors.Is(err, ErrSpoolFull) {
+		if !errors.Is(err, spool.ErrFull) {
 			break
 		}
 		o.moved.Add(1)
@@ -93,7 +94,7 @@ func (o *Outbox) appendSome(l *lane, batch, stored []*Record, drop bool) (tried 
 			break
 		}
 		for _, r := range stored[half:len(batch)] {
-			bytes -= r.size()
+			bytes -= r.Size()
 		}
 		o.mtx.Lock()
 		l.write = slices.Concat(batch[half:], l.write)
@@ -114,17 +115,17 @@ func (o *Outbox) relist(l *lane) {
 }
 
 // nextBatch removes the next records to write from a lane. Records with an outcome are skipped.
-func (o *Outbox) nextBatch(l *lane) (batch []*Record) {
+func (o *Outbox) nextBatch(l *lane) (batch []*entry) {
 	l.listed.write = false
 	o.fetch(l)
 	bytes, taken := 0, 0
 	for _, r := range l.write {
 		if !r.settled {
-			if len(batch) == writeMost || bytes > 0 && bytes+r.size() > writeBytes {
+			if len(batch) == writeMost || bytes > 0 && bytes+r.Size() > writeBytes {
 				break
 			}
 			batch = append(batch, r)
-			bytes += r.size()
+			bytes += r.Size()
 		} else {
 			l.stale--
 			o.spare.letGo(r.chunk, 1)

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // batch is the argument of one append.
@@ -23,7 +23,7 @@ type batch interface {
 }
 
 type recordBatch struct {
-	records []*outbox.Record
+	records []*record.Record
 	stored  time.Duration // time of storage, on the spool's clock
 }
 
@@ -33,7 +33,7 @@ func (b recordBatch) put(to []byte, i int) []byte { return appendRecord(to, b.re
 func (b recordBatch) accepted(i int) int64        { return nanos(b.records[i].Accepted) }
 func (b recordBatch) since() int64                { return int64(b.stored) }
 
-type letterBatch []outbox.DeadLetter
+type letterBatch []record.DeadLetter
 
 func (b letterBatch) count() int                  { return len(b) }
 func (b letterBatch) size(i int) int64            { return letterSize(&b[i]) }
@@ -47,7 +47,7 @@ const maxBodyBytes = 1<<31 - 1
 var errPositions = errors.New("the log's positions are used up")
 
 // Append implements outbox.Spool.
-func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, err error) {
+func (s *Spool) Append(topic string, records []*record.Record) (first uint64, err error) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.closed {
@@ -83,7 +83,7 @@ func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, er
 	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT): // other users of the disk need space too
-		return 0, fmt.Errorf("appending to the spool: %w: %w", outbox.ErrSpoolFull, err)
+		return 0, fmt.Errorf("appending to the spool: %w: %w", ErrFull, err)
 	case err != nil:
 		return 0, fmt.Errorf("appending to the spool: %w", err)
 	}
@@ -91,7 +91,7 @@ func (s *Spool) Append(topic string, records []*outbox.Record) (first uint64, er
 }
 
 func (s *Spool) full(need, limit int64) error {
-	return fmt.Errorf("appending %d bytes to the %d of %d that are in use: %w", need, s.used.Load(), limit, outbox.ErrSpoolFull)
+	return fmt.Errorf("appending %d bytes to the %d of %d that are in use: %w", need, s.used.Load(), limit, ErrFull)
 }
 
 // logOf returns a topic's log, creating a missing log.
@@ -179,7 +179,7 @@ func (s *Spool) append(l *topicLog, b batch) (first uint64, err error) {
 		s.undo(l, before)
 		return 0, err
 	}
-	if s.limit().Sync == outbox.SyncAlways {
+	if s.limit().Sync == SyncAlways {
 		if err = s.syncNow(l, before); err != nil {
 			s.undo(l, before)
 			if g := l.active(); g != nil {

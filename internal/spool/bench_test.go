@@ -4,18 +4,18 @@ import (
 	"fmt"
 	"testing"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // Records of 300 bytes, as call records are, appended a hundred at a time, read and settled.
 func BenchmarkSpool(b *testing.B) {
-	records := make([]*outbox.Record, 100)
+	records := make([]*record.Record, 100)
 	for i := range records {
-		r := record("calls", 4*i+1)
+		r := numbered("calls", 4*i+1)
 		r.Value = make([]byte, 300)
 		records[i] = r
 	}
-	for _, sync := range []outbox.SpoolSync{outbox.SyncInterval, outbox.SyncNone} {
+	for _, sync := range []Sync{SyncInterval, SyncNone} {
 		b.Run(fmt.Sprintf("append/sync=%d", sync), func(b *testing.B) {
 			s := benchSpool(b, sync)
 			b.SetBytes(300)
@@ -30,7 +30,7 @@ func BenchmarkSpool(b *testing.B) {
 		})
 	}
 	b.Run("append+read", func(b *testing.B) {
-		s := benchSpool(b, outbox.SyncInterval)
+		s := benchSpool(b, SyncInterval)
 		b.SetBytes(300)
 		b.ReportAllocs()
 		for n := 0; n < b.N; n += len(records) {
@@ -47,8 +47,8 @@ func BenchmarkSpool(b *testing.B) {
 	})
 }
 
-func benchSpool(b *testing.B, sync outbox.SpoolSync) *Spool {
-	s, err := Open(b.TempDir(), Options{Connection: connection, Limits: outbox.SpoolLimits{MaxBytes: 1 << 30, Sync: sync}})
+func benchSpool(b *testing.B, sync Sync) *Spool {
+	s, err := Open(b.TempDir(), Options{Connection: connection, Limits: Limits{MaxBytes: 1 << 30, Sync: sync}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func TestAges_ClockIsSet_NothingGetsOlder(t *testing.T) {
 				}
 			}
 			s := open(t, dir, Options{Clock: machine.clock()})
-			r := record("calls", 1)
+			r := numbered("calls", 1)
 			r.Accepted = machine.wall
 			appendAll(t, s, r)
 			machine.pass(hour / 2)
@@ -112,7 +112,7 @@ func TestAges_NewBoot_BeginsASegment(t *testing.T) {
 	machine, dir := newFakeClock(today), newDir(t)
 	for n := range 3 {
 		s := open(t, dir, Options{Clock: machine.clock()})
-		r := record("calls", n)
+		r := numbered("calls", n)
 		r.Accepted = machine.wall
 		appendAll(t, s, r)
 		if got := len(segments(t, dir, "calls")); got != n+1 {
@@ -124,30 +124,36 @@ func TestAges_NewBoot_BeginsASegment(t *testing.T) {
 	}
 }
 
-// TestVersion1_IsRead_AndGoesOn guards files of the previous version: all of them are read, and new records
+// TestEarlierVersions_AreRead_AndGoOn guards files of earlier versions: all of them are read, and new records
 // go to new files.
-func TestVersion1_IsRead_AndGoesOn(t *testing.T) {
-	dir := newDir(t)
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "version1"))); err != nil {
-		t.Fatal(err)
-	}
-	machine := newFakeClock(today)
-	s := open(t, dir, Options{Clock: machine.clock()})
-	appendAll(t, s, batchOf("calls", 8, 10)...)
-	want := batchOf("calls", 1, 10)
-	want[0].Accepted, want[1].Accepted = time.Unix(101, 0), time.Unix(102, 0)
-	got, positions, lost := readAll(t, s, "calls", 2)
-	wantRecords(t, got, want)
-	if lost != 0 || positions[0] != 2 || len(segments(t, dir, "calls")) != 2 {
-		t.Errorf("%d lost, positions %v, files %v", lost, positions, segments(t, dir, "calls"))
-	}
-	for i, age := range agesOf(t, s) {
-		if age != 0 { // accepted in 1970 or before there was this program
-			t.Errorf("record %d is %v old", i, age)
-		}
-	}
-	letters, next, _, err := s.Exhume(10)
-	if err != nil || next != 2 || len(letters) != 1 || letters[0].Reason != "too large" || !sameRecord(letters[0].Record, record("calls", 100)) {
-		t.Errorf("dead letters %+v, next %d, %v", letters, next, err)
+func TestEarlierVersions_AreRead_AndGoOn(t *testing.T) {
+	for _, version := range []string{"version1", "version2"} {
+		t.Run(version, func(t *testing.T) {
+			dir := newDir(t)
+			if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", version))); err != nil {
+				t.Fatal(err)
+			}
+			machine := newFakeClock(today)
+			s := open(t, dir, Options{Clock: machine.clock()})
+			appendAll(t, s, batchOf("calls", 8, 10)...)
+			want := batchOf("calls", 1, 10)
+			if version == "version1" {
+				want[0].Accepted, want[1].Accepted = time.Unix(101, 0), time.Unix(102, 0)
+			}
+			got, positions, lost := readAll(t, s, "calls", 2)
+			wantRecords(t, got, want)
+			if lost != 0 || positions[0] != 2 || len(segments(t, dir, "calls")) != 2 {
+				t.Errorf("%d lost, positions %v, files %v", lost, positions, segments(t, dir, "calls"))
+			}
+			for i, age := range agesOf(t, s) {
+				if age != 0 { // accepted in 1970, before there was this program, or now
+					t.Errorf("record %d is %v old", i, age)
+				}
+			}
+			letters, next, _, err := s.Exhume(10)
+			if err != nil || next != 2 || len(letters) != 1 || letters[0].Reason != "too large" || !sameRecord(letters[0].Record, numbered("calls", 100)) {
+				t.Errorf("dead letters %+v, next %d, %v", letters, next, err)
+			}
+		})
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // laid is the spool of the corruption tests: 100 records of one topic in several segments.
@@ -313,14 +313,14 @@ func TestCorruption(t *testing.T) {
 			}
 			var log lines
 			s := open(t, l.dir, Options{Log: &log, SegmentBytes: 5 << 10})
-			var want []*outbox.Record
+			var want []*record.Record
 			for p := uint64(2); p <= laidRecords; p++ {
 				if !slices.Contains(lost, p) {
-					want = append(want, record("calls", int(p)-1))
+					want = append(want, numbered("calls", int(p)-1))
 				}
 			}
 			for range 2 { // a loss counts once
-				var got []*outbox.Record
+				var got []*record.Record
 				if next := logNext(s, "calls"); next != 0 {
 					got, _, _ = readAll(t, s, "calls", 2)
 				}
@@ -470,12 +470,12 @@ func TestEndOfALogThatNothingWasSettledOf(t *testing.T) {
 func TestRecordsInsideOfADamagedRecord(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, Options{})
-	forged := record("calls", 1)
+	forged := numbered("calls", 1)
 	var inside []byte
 	for p := uint64(2); p < 5; p++ {
 		start := len(inside)
 		inside = append(inside, make([]byte, frameHead)...)
-		inside = appendRecord(inside, record("forged", int(p)), 0)
+		inside = appendRecord(inside, numbered("forged", int(p)), 0)
 		sealFrame(inside[start:], p)
 	}
 	forged.Value = inside
@@ -501,7 +501,7 @@ func TestDamagedDeadLetters(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, Options{})
 	for n := range 20 {
-		if _, err := s.Bury([]outbox.DeadLetter{{Record: record("calls", n), Reason: "expired"}}); err != nil {
+		if _, err := s.Bury([]record.DeadLetter{{Record: numbered("calls", n), Reason: "expired"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -530,7 +530,7 @@ func TestDamagedDeadLetters(t *testing.T) {
 func TestWhatIsSetAsideIsBounded(t *testing.T) {
 	dir := newDir(t)
 	const limit = 256 << 10
-	s := open(t, dir, Options{Limits: outbox.SpoolLimits{MaxBytes: limit}})
+	s := open(t, dir, Options{Limits: Limits{MaxBytes: limit}})
 	h := header{kind: kindTopic, first: 1 << 40, connection: connection, topic: "calls"}
 	later := h.append(nil)
 	later[8]++
@@ -545,7 +545,7 @@ func TestWhatIsSetAsideIsBounded(t *testing.T) {
 		if n == 1000 {
 			closeSpool(t, s)
 			(&laid{t: t}).write(filepath.Join(dir, topicsName, "calls", segmentName(1<<40)), resealHeader(later))
-			s = open(t, dir, Options{Limits: outbox.SpoolLimits{MaxBytes: limit}})
+			s = open(t, dir, Options{Limits: Limits{MaxBytes: limit}})
 		}
 		readAll(t, s, "calls", first)
 		if err := s.Settle("calls", first+100); err != nil {

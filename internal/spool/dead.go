@@ -3,11 +3,11 @@ package spool
 import (
 	"fmt"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // Bury implements outbox.Spool. Dead letters may have an eighth of the limit.
-func (s *Spool) Bury(letters []outbox.DeadLetter) (written int, err error) {
+func (s *Spool) Bury(letters []record.DeadLetter) (written int, err error) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.closed {
@@ -25,10 +25,10 @@ func (s *Spool) Bury(letters []outbox.DeadLetter) (written int, err error) {
 }
 
 // DeadLog implements outbox.Spool.
-func (s *Spool) DeadLog() outbox.SpoolLog {
+func (s *Spool) DeadLog() Log {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
-	return outbox.SpoolLog{First: s.dead.first, Next: s.dead.next}
+	return Log{First: s.dead.first, Next: s.dead.next}
 }
 
 // freeDeadLetters removes the oldest dead letters until there is space for another.
@@ -51,13 +51,13 @@ func (s *Spool) freeDeadLetters(b letterBatch) error {
 			return err
 		}
 		if s.dead.bytes.Load() >= bytes { // a single letter is too large
-			return outbox.ErrSpoolFull
+			return ErrFull
 		}
 	}
 }
 
 // Exhume implements outbox.Spool.
-func (s *Spool) Exhume(max int) (letters []outbox.DeadLetter, next uint64, forget func() error, err error) {
+func (s *Spool) Exhume(max int) (letters []record.DeadLetter, next uint64, forget func() error, err error) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	nothing := func() error { return nil }

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // failingFS is a file system with counted changes. Changes fail from the count at up to until, exclusive. A
@@ -158,24 +158,24 @@ func (f *failingFile) Close() error {
 
 // account is a test's knowledge of a topic's log.
 type account struct {
-	records map[uint64]*outbox.Record // accepted records by position
+	records map[uint64]*record.Record // accepted records by position
 	next    uint64                    // behind the last accepted record
 	settled uint64                    // asked for
 	certain uint64                    // settled long enough ago to be final
-	failed  []*outbox.Record          // of the last failed Append
+	failed  []*record.Record          // of the last failed Append
 }
 
 type accounts map[string]*account
 
 func (a accounts) of(topic string) *account {
 	if a[topic] == nil {
-		a[topic] = &account{records: map[uint64]*outbox.Record{}, next: 1, settled: 1, certain: 1}
+		a[topic] = &account{records: map[uint64]*record.Record{}, next: 1, settled: 1, certain: 1}
 	}
 	return a[topic]
 }
 
 // append appends and keeps the account. Positions are never given twice.
-func (a accounts) append(t *testing.T, s *Spool, records []*outbox.Record) error {
+func (a accounts) append(t *testing.T, s *Spool, records []*record.Record) error {
 	t.Helper()
 	topic := a.of(records[0].Topic)
 	first, err := s.Append(records[0].Topic, records)
@@ -212,7 +212,7 @@ func (a accounts) certain() {
 // check compares a spool with the accounts. extras: records of an interrupted Append may exist.
 func (a accounts) check(t *testing.T, s *Spool, extras bool) {
 	t.Helper()
-	logs := map[string]outbox.SpoolLog{}
+	logs := map[string]Log{}
 	for _, l := range s.Logs() {
 		logs[l.Topic] = l
 	}
@@ -282,7 +282,7 @@ func short(t *testing.T, s *Spool, a accounts, dead func() bool) {
 		if round == 1 {
 			time.Sleep(tidyDelay)
 		}
-		_, _ = s.Bury([]outbox.DeadLetter{{Record: record("calls", n), Reason: "too large"}})
+		_, _ = s.Bury([]record.DeadLetter{{Record: numbered("calls", n), Reason: "too large"}})
 		settle("calls", a.of("calls").next)
 		add("events", 2)
 		certain()
@@ -294,14 +294,14 @@ var errDead = errors.New("the process is dead")
 // The process dies at every change of a short run, in the middle of a write: no accepted record is lost, no
 // record settled some time ago comes again, and no position is reused.
 func TestDeathAtEveryWrite(t *testing.T) {
-	for _, sync := range []outbox.SpoolSync{outbox.SyncInterval, outbox.SyncAlways} {
+	for _, sync := range []Sync{SyncInterval, SyncAlways} {
 		runs := 0
 		for n, done := 1, false; !done && !t.Failed(); n++ {
 			runs = n
 			dir, a := newDir(t), accounts{}
 			synctest.Test(t, func(t *testing.T) {
 				f := &failingFS{at: n, until: 1 << 30, err: errDead, reads: true}
-				s, err := Open(dir, Options{Connection: connection, FS: f.over, SegmentBytes: 5 << 10, Limits: outbox.SpoolLimits{Sync: sync}})
+				s, err := Open(dir, Options{Connection: connection, FS: f.over, SegmentBytes: 5 << 10, Limits: Limits{Sync: sync}})
 				if err != nil {
 					if !errors.Is(err, errDead) {
 						t.Fatal(err)
@@ -345,7 +345,7 @@ func TestFailureAtEveryWrite(t *testing.T) {
 			dir, a := newDir(t), accounts{}
 			synctest.Test(t, func(t *testing.T) {
 				f := &failingFS{at: n, until: n + c.length, err: c.err}
-				s, err := Open(dir, Options{Connection: connection, FS: f.over, SegmentBytes: 5 << 10, Limits: outbox.SpoolLimits{Sync: outbox.SyncAlways}})
+				s, err := Open(dir, Options{Connection: connection, FS: f.over, SegmentBytes: 5 << 10, Limits: Limits{Sync: SyncAlways}})
 				if err != nil {
 					return
 				}
@@ -387,7 +387,7 @@ func TestSyncFails(t *testing.T) {
 	dir := newDir(t)
 	var log lines
 	f := &failingFS{}
-	s := open(t, dir, Options{FS: f.over, Log: &log, Limits: outbox.SpoolLimits{Sync: outbox.SyncAlways}})
+	s := open(t, dir, Options{FS: f.over, Log: &log, Limits: Limits{Sync: SyncAlways}})
 	appendAll(t, s, batchOf("calls", 0, 5)...)
 	f.syncs = 1
 	if _, err := s.Append("calls", batchOf("calls", 5, 10)); !errors.Is(err, syscall.EIO) {
@@ -399,7 +399,7 @@ func TestSyncFails(t *testing.T) {
 	if n := len(segments(t, dir, "calls")); n != 2 {
 		t.Errorf("%d segments", n)
 	}
-	s.Configure(outbox.SpoolLimits{Sync: outbox.SyncInterval})
+	s.Configure(Limits{Sync: SyncInterval})
 	f.mtx.Lock()
 	f.syncs = 1 << 30
 	f.mtx.Unlock()
@@ -453,13 +453,13 @@ func TestSegmentsStayUntilSettlingIsWritten(t *testing.T) {
 // The policy decides when written records are synced.
 func TestSyncPolicy(t *testing.T) {
 	for _, c := range []struct {
-		sync          outbox.SpoolSync
+		sync          Sync
 		atOnce, later bool
-	}{{outbox.SyncAlways, true, true}, {outbox.SyncInterval, false, true}, {outbox.SyncNone, false, false}} {
+	}{{SyncAlways, true, true}, {SyncInterval, false, true}, {SyncNone, false, false}} {
 		dir := newDir(t)
 		synctest.Test(t, func(t *testing.T) {
 			f := &failingFS{synced: map[string]int{}}
-			s, err := Open(dir, Options{Connection: connection, FS: f.over, Limits: outbox.SpoolLimits{Sync: c.sync}})
+			s, err := Open(dir, Options{Connection: connection, FS: f.over, Limits: Limits{Sync: c.sync}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,16 +7,15 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
-	"slices"
 	"time"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // The format of the files, drawn in documentation/spool-format.md. Every number is little-endian.
 const (
 	magic   = "RKSPOOL\n"
-	version = 2
+	version = 3
 
 	headerFixed    = 52       // bytes of a segment's header before the names
 	headerFixed1   = 36       // the same in version 1, which has neither boot nor stored
@@ -38,9 +37,11 @@ const (
 
 // First byte of a record's body.
 const (
-	bodyRecord = 1
-	bodyLetter = 2
-	bodyStored = 3 // a record with its time of storage; version 1 has bodyRecord
+	bodyRecord1 = 1 // of version 1, without the time of storage
+	bodyLetter2 = 2 // of versions 1 and 2
+	bodyRecord2 = 3 // of version 2
+	bodyRecord  = 4
+	bodyLetter  = 5
 )
 
 // marker begins every record. No UTF-8 text has its first byte, so text inside a damaged record is not taken
@@ -53,6 +54,7 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // header is the head of a segment.
 type header struct {
+	version    uint16
 	kind       kind
 	first      uint64 // the position of the first record
 	accepted   int64  // time of its acceptance, see nanos
@@ -118,11 +120,12 @@ func parseHeader(b []byte) (h header, size int, err error) {
 		return h, 0, errHeaderDamaged
 	}
 	fixed := headerFixed
-	switch v := binary.LittleEndian.Uint16(b[8:]); {
-	case v == 1:
+	h.version = binary.LittleEndian.Uint16(b[8:])
+	switch {
+	case h.version == 1:
 		fixed = headerFixed1
-	case v != version:
-		return h, 0, &VersionError{int(v)}
+	case h.version < 1, h.version > version:
+		return h, 0, &VersionError{int(h.version)}
 	case size < headerFixed+8:
 		return h, 0, errHeaderDamaged
 	}
@@ -171,40 +174,21 @@ func timeOf(n int64) time.Time {
 	return time.Unix(0, n)
 }
 
-func appendRecord(b []byte, r *outbox.Record, stored time.Duration) []byte {
-	b = append(b, bodyStored)
+func appendRecord(b []byte, r *record.Record, stored time.Duration) []byte {
+	b = append(b, bodyRecord)
 	b = binary.LittleEndian.AppendUint64(b, uint64(nanos(r.Accepted)))
 	b = binary.LittleEndian.AppendUint64(b, uint64(stored))
-	return appendFields(b, r)
+	return r.AppendFields(b)
 }
 
-func appendFields(b []byte, r *outbox.Record) []byte {
-	b = appendBytes(b, r.Key)
-	b = appendBytes(b, r.Value)
-	b = binary.AppendUvarint(b, uint64(len(r.Headers)))
-	for i := range r.Headers {
-		b = appendString(b, r.Headers[i].Name)
-		b = appendBytes(b, r.Headers[i].Value)
-	}
-	return b
-}
-
-func appendLetter(b []byte, l *outbox.DeadLetter) []byte {
+func appendLetter(b []byte, l *record.DeadLetter) []byte {
 	b = append(b, bodyLetter)
 	b = binary.LittleEndian.AppendUint64(b, uint64(nanos(l.At)))
 	b = appendString(b, l.Record.Topic)
 	b = appendString(b, l.Reason)
 	b = appendString(b, l.Cause)
 	b = binary.LittleEndian.AppendUint64(b, uint64(nanos(l.Record.Accepted)))
-	return appendFields(b, l.Record)
-}
-
-// appendBytes appends a value or nil: its length plus one, or 0 for nil.
-func appendBytes(b, value []byte) []byte {
-	if value == nil {
-		return append(b, 0)
-	}
-	return append(binary.AppendUvarint(b, uint64(len(value))+1), value...)
+	return l.Record.AppendFields(b)
 }
 
 func appendString(b []byte, s string) []byte {
@@ -212,26 +196,11 @@ func appendString(b []byte, s string) []byte {
 }
 
 // recordSize returns the number of bytes added by appendRecord.
-func recordSize(r *outbox.Record) int64 { return 17 + fieldsSize(r) }
+func recordSize(r *record.Record) int64 { return 17 + int64(r.FieldsSize()) }
 
 // letterSize returns the number of bytes added by appendLetter.
-func letterSize(l *outbox.DeadLetter) int64 {
-	return 17 + stringSize(l.Record.Topic) + stringSize(l.Reason) + stringSize(l.Cause) + fieldsSize(l.Record)
-}
-
-func fieldsSize(r *outbox.Record) int64 {
-	n := bytesSize(r.Key) + bytesSize(r.Value) + uvarintSize(uint64(len(r.Headers)))
-	for i := range r.Headers {
-		n += stringSize(r.Headers[i].Name) + bytesSize(r.Headers[i].Value)
-	}
-	return n
-}
-
-func bytesSize(b []byte) int64 {
-	if b == nil {
-		return 1
-	}
-	return uvarintSize(uint64(len(b))+1) + int64(len(b))
+func letterSize(l *record.DeadLetter) int64 {
+	return 17 + stringSize(l.Record.Topic) + stringSize(l.Reason) + stringSize(l.Cause) + int64(l.Record.FieldsSize())
 }
 
 func stringSize(s string) int64 { return uvarintSize(uint64(len(s))) + int64(len(s)) }
@@ -283,66 +252,52 @@ func (p *parser) take(n uint64) []byte {
 	return b
 }
 
-func (p *parser) bytes() []byte {
-	n := p.uvarint()
-	if n == 0 {
-		return nil
-	}
-	return p.take(n - 1)
-}
-
 func (p *parser) string() string { return string(p.take(p.uvarint())) }
 
-func (p *parser) fields(r *outbox.Record) {
-	r.Key = p.bytes()
-	r.Value = p.bytes()
-	count := p.uvarint()
-	if count > uint64(len(p.rest))/2 { // a header has two bytes at least
-		p.bad = true
-		return
+// fields decodes the rest of a body into r.
+func (p *parser) fields(r *record.Record) error {
+	if n, ok := r.ReadFields(p.rest); p.bad || !ok || n < len(p.rest) {
+		return errBody
 	}
-	if count == 0 {
-		return
-	}
-	r.Headers = make([]outbox.Header, count)
-	for i := range r.Headers {
-		r.Headers[i] = outbox.Header{Name: p.string(), Value: p.bytes()}
-	}
+	return nil
 }
 
 // parseRecord decodes a record of topic from a body, with copies of its bytes. The reader sets Stored.
-func parseRecord(topic string, body []byte) (*outbox.Record, error) {
+func parseRecord(topic string, body []byte) (*record.Record, error) {
 	p := parser{rest: bytes.Clone(body)}
+	r := &record.Record{Topic: topic}
 	k := p.take(1)
-	if p.bad || k[0] != bodyRecord && k[0] != bodyStored {
+	if p.bad {
 		return nil, errBody
 	}
-	r := &outbox.Record{Topic: topic, Accepted: timeOf(int64(p.uint64()))}
-	if k[0] == bodyStored {
+	r.Accepted = timeOf(int64(p.uint64()))
+	if k[0] == bodyRecord || k[0] == bodyRecord2 {
 		p.uint64()
 	}
-	p.fields(r)
-	if p.bad || len(p.rest) > 0 {
-		return nil, errBody
+	switch k[0] {
+	case bodyRecord:
+		return r, p.fields(r)
+	case bodyRecord1, bodyRecord2:
+		return r, p.fields2(r)
 	}
-	return r, nil
+	return nil, errBody
 }
 
 // parseLetter decodes a dead letter from a body, with copies of its bytes.
-func parseLetter(body []byte) (outbox.DeadLetter, error) {
-	p := parser{rest: slices.Clone(body)}
-	if k := p.take(1); p.bad || k[0] != bodyLetter {
-		return outbox.DeadLetter{}, errBody
+func parseLetter(body []byte) (record.DeadLetter, error) {
+	p := parser{rest: bytes.Clone(body)}
+	k := p.take(1)
+	if p.bad || k[0] != bodyLetter && k[0] != bodyLetter2 {
+		return record.DeadLetter{}, errBody
 	}
-	l := outbox.DeadLetter{At: timeOf(int64(p.uint64())), Record: &outbox.Record{Topic: p.string()}}
+	l := record.DeadLetter{At: timeOf(int64(p.uint64())), Record: &record.Record{Topic: p.string()}}
 	l.Reason = p.string()
 	l.Cause = p.string()
 	l.Record.Accepted = timeOf(int64(p.uint64()))
-	p.fields(l.Record)
-	if p.bad || len(p.rest) > 0 {
-		return outbox.DeadLetter{}, errBody
+	if k[0] == bodyLetter2 {
+		return l, p.fields2(l.Record)
 	}
-	return l, nil
+	return l, p.fields(l.Record)
 }
 
 // acceptedOf reads only the time of acceptance from a body, in the form of nanos; 0 = unknown.
@@ -355,17 +310,8 @@ func acceptedOf(body []byte) int64 {
 
 // storedOf reads only the time of storage from a body, in the form of header.stored.
 func storedOf(body []byte) int64 {
-	if len(body) < 17 || body[0] != bodyStored {
+	if len(body) < 17 || body[0] != bodyRecord && body[0] != bodyRecord2 {
 		return unknownSince
 	}
 	return int64(binary.LittleEndian.Uint64(body[9:]))
-}
-
-// weight returns a record's weight for Read: keys, values and headers.
-func weight(r *outbox.Record) int {
-	n := len(r.Key) + len(r.Value)
-	for i := range r.Headers {
-		n += len(r.Headers[i].Name) + len(r.Headers[i].Value)
-	}
-	return n
 }

@@ -9,11 +9,11 @@ import (
 	"slices"
 	"testing"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // segmentBytesOf makes a segment of records as Append does.
-func segmentBytesOf(first uint64, records ...*outbox.Record) []byte {
+func segmentBytesOf(first uint64, records ...*record.Record) []byte {
 	h := header{kind: kindTopic, first: first, connection: connection, topic: "calls"}
 	b := h.append(nil)
 	for i, r := range records {
@@ -25,9 +25,9 @@ func segmentBytesOf(first uint64, records ...*outbox.Record) []byte {
 }
 
 func addSeeds(f *testing.F, add func([]byte)) {
-	var small []*outbox.Record // small input is fuzzed faster
+	var small []*record.Record // small input is fuzzed faster
 	for n := range 6 {
-		r := record("calls", n)
+		r := numbered("calls", n)
 		r.Value = r.Value[:n]
 		small = append(small, r)
 	}
@@ -44,7 +44,7 @@ func addSeeds(f *testing.F, add func([]byte)) {
 	add(append(slices.Clone(whole), whole...))
 	add(slices.Concat(whole, make([]byte, 50)))
 	add(bytes.Repeat(marker, 50))
-	add(segmentBytesOf(maxPosition-1, record("calls", 1), record("calls", 2)))
+	add(segmentBytesOf(maxPosition-1, numbered("calls", 1), numbered("calls", 2)))
 	huge := slices.Clone(whole)
 	binary.LittleEndian.PutUint32(huge[68:], 0xffffffff)
 	add(huge)
@@ -95,7 +95,7 @@ func FuzzScanner(f *testing.F) {
 // With any content of a log's files, a spool opens, counts unreadable parts, and stores and returns records.
 func FuzzOpen(f *testing.F) {
 	cells := cell{1, 3, 9}.append(make([]byte, cellApart))
-	addSeeds(f, func(b []byte) { f.Add(b, segmentBytesOf(9, record("calls", 8)), cells) })
+	addSeeds(f, func(b []byte) { f.Add(b, segmentBytesOf(9, numbered("calls", 8)), cells) })
 	f.Add([]byte{}, []byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, first, second, settled []byte) {
 		dir := newDir(t)
@@ -108,7 +108,7 @@ func FuzzOpen(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		s, err := Open(dir, Options{Connection: connection, Limits: outbox.SpoolLimits{Sync: outbox.SyncNone}})
+		s, err := Open(dir, Options{Connection: connection, Limits: Limits{Sync: SyncNone}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("%d of the new ones are lost", lost)
 		}
 		closeSpool(t, s)
-		s2, err := Open(dir, Options{Connection: connection, Limits: outbox.SpoolLimits{Sync: outbox.SyncNone}})
+		s2, err := Open(dir, Options{Connection: connection, Limits: Limits{Sync: SyncNone}})
 		if err != nil {
 			t.Fatal(err)
 		}

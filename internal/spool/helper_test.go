@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 const connection = "eu-west"
@@ -80,31 +80,31 @@ func closeSpool(t *testing.T, s *Spool) {
 	}
 }
 
-// record returns the nth record of a topic. Records differ in nil and empty parts.
-func record(topic string, n int) *outbox.Record {
-	r := &outbox.Record{Topic: topic, Accepted: time.Unix(1_700_000_000, int64(n))}
+// numbered returns the nth record of a topic. Records differ in nil and empty parts.
+func numbered(topic string, n int) *record.Record {
+	r := &record.Record{Topic: topic, Accepted: time.Unix(1_700_000_000, int64(n))}
 	r.Value = fmt.Appendf(nil, "%s %d %s", topic, n, strings.Repeat("v", n*37%300))
 	switch n % 4 {
 	case 0:
 		r.Key = fmt.Appendf(nil, "key %d", n)
-		r.Headers = []outbox.Header{{Name: "linkedid", Value: []byte("1.2")}, {Name: "null"}, {Name: "empty", Value: []byte{}}}
+		r.Headers = []record.Header{{Name: "linkedid", Value: []byte("1.2")}, {Name: "null"}, {Name: "empty", Value: []byte{}}}
 	case 1:
 		r.Key = []byte{}
 	case 2:
-		r.Headers = []outbox.Header{{Name: "", Value: []byte("no name")}}
+		r.Headers = []record.Header{{Name: "", Value: []byte("no name")}}
 	}
 	return r
 }
 
-func batchOf(topic string, from, to int) []*outbox.Record {
-	var records []*outbox.Record
+func batchOf(topic string, from, to int) []*record.Record {
+	var records []*record.Record
 	for n := from; n < to; n++ {
-		records = append(records, record(topic, n))
+		records = append(records, numbered(topic, n))
 	}
 	return records
 }
 
-func appendAll(t *testing.T, s *Spool, records ...*outbox.Record) uint64 {
+func appendAll(t *testing.T, s *Spool, records ...*record.Record) uint64 {
 	t.Helper()
 	first, err := s.Append(records[0].Topic, records)
 	if err != nil {
@@ -114,7 +114,7 @@ func appendAll(t *testing.T, s *Spool, records ...*outbox.Record) uint64 {
 }
 
 // readAll reads a log from a position on, in pieces, and says how many records are lost.
-func readAll(t *testing.T, s *Spool, topic string, from uint64) (records []*outbox.Record, positions []uint64, lost uint64) {
+func readAll(t *testing.T, s *Spool, topic string, from uint64) (records []*record.Record, positions []uint64, lost uint64) {
 	t.Helper()
 	next := logNext(s, topic)
 	for from < next {
@@ -140,12 +140,12 @@ func logNext(s *Spool, topic string) uint64 {
 	return 0
 }
 
-func sameRecord(a, b *outbox.Record) bool {
+func sameRecord(a, b *record.Record) bool {
 	return a.Topic == b.Topic && reflect.DeepEqual(a.Key, b.Key) && reflect.DeepEqual(a.Value, b.Value) &&
 		reflect.DeepEqual(a.Headers, b.Headers) && a.Accepted.Equal(b.Accepted)
 }
 
-func wantRecords(t *testing.T, got []*outbox.Record, want []*outbox.Record) {
+func wantRecords(t *testing.T, got []*record.Record, want []*record.Record) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("%d records, want %d", len(got), len(want))

@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // obstacles may be in the place of a file or a directory. outside is a directory that must stay untouched.
@@ -82,7 +82,7 @@ func fill(t *testing.T, dir string) {
 	if err := s.Settle("calls", 3); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Bury([]outbox.DeadLetter{{Record: record("calls", 1)}}); err != nil {
+	if _, err := s.Bury([]record.DeadLetter{{Record: numbered("calls", 1)}}); err != nil {
 		t.Fatal(err)
 	}
 	closeSpool(t, s)
@@ -105,7 +105,7 @@ func use(root string) {
 	_, _ = s.Append("calls", batchOf("calls", 20, 30))
 	_, _ = s.Append("other", batchOf("other", 0, 3))
 	_ = s.Settle("calls", 5)
-	_, _ = s.Bury([]outbox.DeadLetter{{Record: record("calls", 1)}})
+	_, _ = s.Bury([]record.DeadLetter{{Record: numbered("calls", 1)}})
 	_, _, _, _ = s.Exhume(10)
 	_ = s.Close()
 }

@@ -72,7 +72,7 @@ func TestKill9(t *testing.T) {
 			t.Errorf("%d records are lost", lost)
 		}
 		for i, p := range positions {
-			if n, known := wanted[p]; known && !sameRecord(records[i], record("calls", n)) {
+			if n, known := wanted[p]; known && !sameRecord(records[i], numbered("calls", n)) {
 				t.Errorf("another record stands at %d", p)
 			}
 		}

@@ -241,6 +241,7 @@ func (ld *loader) segment(l *topicLog, f *findings, e fs.DirEntry, names map[str
 		if ld.connection != "" && h.connection != ld.connection { // moved here on purpose
 			f.note(Damage{File: ld.rel(path), Offset: -1, What: fmt.Sprintf("was written for connection %q", h.connection), Harmless: true})
 		}
+		g.old = h.version != version
 		g.body, g.boot, g.since = int64(size), h.boot, ld.ages.since(h.boot, h.stored, h.accepted)
 		l.segs = append(l.segs, g)
 	}
@@ -331,7 +332,7 @@ func (ld *loader) lastSegment(l *topicLog, f *findings, g *segment, known bool) 
 		}
 	}
 	g.damaged = g.damaged || damaged
-	g.sealed = g.damaged || g.body == 0 || lostMore
+	g.sealed = g.old || g.damaged || g.body == 0 || lostMore
 	return true, nil
 }
 

@@ -46,6 +46,7 @@ type segment struct {
 	since int64  // time of the first record's storage, see ages
 	marks []mark
 
+	old      bool // of an earlier version: no further writes
 	damaged  bool // has damage: kept after its end
 	sealed   bool // no further writes
 	unsynced bool

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // model is the required behaviour of a spool, in memory.
@@ -17,12 +17,12 @@ type model struct {
 	s    *Spool
 	fs   *failingFS
 	logs map[string]*modelLog
-	dead []outbox.DeadLetter
+	dead []record.DeadLetter
 	n    int
 }
 
 type modelLog struct {
-	records []*outbox.Record // from position 1 on
+	records []*record.Record // from position 1 on
 	first   uint64
 }
 
@@ -47,7 +47,7 @@ func (m *model) topic() (string, *modelLog) {
 // settled adopts the starts of the spool's logs after the death of its process: the last settlements may be
 // forgotten, and nothing else.
 func (m *model) settled() {
-	begin := map[string]outbox.SpoolLog{}
+	begin := map[string]Log{}
 	for _, l := range m.s.Logs() {
 		begin[l.Topic] = l
 	}
@@ -68,10 +68,10 @@ func (m *model) step() string {
 	name, l := m.topic()
 	switch k := m.rand.IntN(20); {
 	case k < 7:
-		var records []*outbox.Record
+		var records []*record.Record
 		for range 1 + m.rand.IntN(25) {
 			m.n++
-			records = append(records, record(name, m.n))
+			records = append(records, numbered(name, m.n))
 		}
 		if first := appendAll(m.t, m.s, records...); first != l.next() {
 			m.t.Errorf("%s goes on at %d, want %d", name, first, l.next())
@@ -113,8 +113,8 @@ func (m *model) step() string {
 func (m *model) letters() string {
 	if m.rand.IntN(2) == 0 {
 		m.n++
-		letter := outbox.DeadLetter{Record: record("dead", m.n), Reason: "expired", At: time.Unix(int64(m.n), 0)}
-		if _, err := m.s.Bury([]outbox.DeadLetter{letter}); err != nil {
+		letter := record.DeadLetter{Record: numbered("dead", m.n), Reason: "expired", At: time.Unix(int64(m.n), 0)}
+		if _, err := m.s.Bury([]record.DeadLetter{letter}); err != nil {
 			m.t.Error(err)
 		}
 		m.dead = append(m.dead, letter)

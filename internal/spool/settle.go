@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // Read implements outbox.Spool. A call may return less than possible behind a segment with losses.
-func (s *Spool) Read(topic string, from uint64, max, maxBytes int) (records []*outbox.Record, positions []uint64, next uint64, err error) {
+func (s *Spool) Read(topic string, from uint64, max, maxBytes int) (records []*record.Record, positions []uint64, next uint64, err error) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if s.closed {

@@ -26,7 +26,6 @@ import (
 	"time"
 
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
 	"reskafka/internal/throttle"
 )
 
@@ -48,7 +47,7 @@ const (
 // Options are the arguments of Open.
 type Options struct {
 	Connection   string // name for the files
-	Limits       outbox.SpoolLimits
+	Limits       Limits
 	Log          host.Logger // may be nil
 	SegmentBytes int64       // limit of a segment's size; 0 = 4 MiB. Small limits lower it.
 	FS           func(FS) FS // returns a replacement of the spool's file system; nil = none; for tests
@@ -74,7 +73,7 @@ type Spool struct {
 	// books guards the map and the limits, never during a wait for the disk. It is locked inside mtx.
 	books  sync.RWMutex
 	logs   map[string]*topicLog
-	limits outbox.SpoolLimits
+	limits Limits
 
 	used     atomic.Int64 // bytes of the topics' segments
 	damaged  atomic.Uint64
@@ -96,8 +95,6 @@ type Spool struct {
 	unsynced map[string]*segment // by path; nil = a directory
 	running  sync.WaitGroup
 }
-
-var _ outbox.Spool = (*Spool)(nil)
 
 // Open opens the spool in dir, creating a missing directory, for this process alone: a *LockedError reports a
 // spool in use. Open reads the headers of all segments and the last segment of each log, repairs the rest of
@@ -259,37 +256,37 @@ func (s *Spool) warn(kind, format string, args ...any) {
 }
 
 // Logs implements outbox.Spool.
-func (s *Spool) Logs() []outbox.SpoolLog {
+func (s *Spool) Logs() []Log {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
-	var logs []outbox.SpoolLog
+	var logs []Log
 	for topic, l := range s.logs {
 		if !l.empty() {
-			logs = append(logs, outbox.SpoolLog{Topic: topic, First: l.first, Next: l.next})
+			logs = append(logs, Log{Topic: topic, First: l.first, Next: l.next})
 		}
 	}
-	slices.SortFunc(logs, func(a, b outbox.SpoolLog) int { return strings.Compare(a.Topic, b.Topic) })
+	slices.SortFunc(logs, func(a, b Log) int { return strings.Compare(a.Topic, b.Topic) })
 	return logs
 }
 
 // Configure implements outbox.Spool.
-func (s *Spool) Configure(limits outbox.SpoolLimits) {
+func (s *Spool) Configure(limits Limits) {
 	s.books.Lock()
 	defer s.books.Unlock()
 	s.limits = limits
 }
 
-func (s *Spool) limit() outbox.SpoolLimits {
+func (s *Spool) limit() Limits {
 	s.books.RLock()
 	defer s.books.RUnlock()
 	return s.limits
 }
 
 // Usage implements outbox.Spool. It reads no file and never blocks on the disk.
-func (s *Spool) Usage() outbox.SpoolUsage {
+func (s *Spool) Usage() Usage {
 	s.books.RLock()
 	defer s.books.RUnlock()
-	u := outbox.SpoolUsage{
+	u := Usage{
 		Dir:      s.dir,
 		Bytes:    s.dead.bytes.Load() + s.dead.cells.Load() + s.asideAll.Load(),
 		MaxBytes: s.limits.MaxBytes,
@@ -300,10 +297,10 @@ func (s *Spool) Usage() outbox.SpoolUsage {
 	for topic, l := range s.logs {
 		u.Bytes += l.bytes.Load() + l.cells.Load()
 		if l.waits.Load() > 0 {
-			u.Logs = append(u.Logs, outbox.SpoolLogUsage{Topic: topic, Bytes: l.bytes.Load(), Oldest: s.ages.date(l.oldest.Load())})
+			u.Logs = append(u.Logs, LogUsage{Topic: topic, Bytes: l.bytes.Load(), Oldest: s.ages.date(l.oldest.Load())})
 		}
 	}
-	slices.SortFunc(u.Logs, func(a, b outbox.SpoolLogUsage) int { return strings.Compare(a.Topic, b.Topic) })
+	slices.SortFunc(u.Logs, func(a, b LogUsage) int { return strings.Compare(a.Topic, b.Topic) })
 	return u
 }
 

@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 func TestWhatIsAppendedIsRead(t *testing.T) {
 	dir := Dir(filepath.Join(t.TempDir(), "below"), connection)
 	began := time.Now()
 	s := open(t, dir, Options{SegmentBytes: 8 << 10})
-	var want []*outbox.Record
+	var want []*record.Record
 	for n := 0; n < 300; n += 10 {
 		b := batchOf("calls", n, n+10)
 		if first := appendAll(t, s, b...); first != uint64(n)+1 {
@@ -59,7 +59,7 @@ func TestReadFromTheMiddle(t *testing.T) {
 	r, _, next, err := s.Read("calls", 1, 1000, 1000)
 	weights := 0
 	for _, r := range r {
-		weights += weight(r)
+		weights += r.Weight()
 	}
 	if err != nil || weights > 1000 || next != uint64(len(r))+1 || len(r) < 3 {
 		t.Errorf("%d records of %d bytes, next %d, %v", len(r), weights, next, err)
@@ -79,7 +79,7 @@ func TestSettledRecordsDoNotComeAgain(t *testing.T) {
 		t.Errorf("%d segments, there were %d", after, before)
 	}
 	s = open(t, dir, Options{})
-	if logs := s.Logs(); len(logs) != 1 || logs[0] != (outbox.SpoolLog{Topic: "calls", First: 200, Next: 301}) {
+	if logs := s.Logs(); len(logs) != 1 || logs[0] != (Log{Topic: "calls", First: 200, Next: 301}) {
 		t.Fatalf("logs %v", logs)
 	}
 	got, _, lost := readAll(t, s, "calls", 200)
@@ -173,7 +173,7 @@ func TestFilesArePrivate(t *testing.T) {
 	if err := s.Settle("calls", 2); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Bury([]outbox.DeadLetter{{Record: record("calls", 1), Reason: "too large"}}); err != nil {
+	if _, err := s.Bury([]record.DeadLetter{{Record: numbered("calls", 1), Reason: "too large"}}); err != nil {
 		t.Fatal(err)
 	}
 	closeSpool(t, s)
@@ -225,7 +225,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 func TestAFullSpoolRefusesAndDropsTheOldest(t *testing.T) {
 	dir := newDir(t)
 	const limit = 256 << 10
-	s := open(t, dir, Options{Limits: outbox.SpoolLimits{MaxBytes: limit}})
+	s := open(t, dir, Options{Limits: Limits{MaxBytes: limit}})
 	appendAll(t, s, batchOf("other", 0, 10)...)
 	n := 0
 	var err error
@@ -233,7 +233,7 @@ func TestAFullSpoolRefusesAndDropsTheOldest(t *testing.T) {
 		_, err = s.Append("calls", batchOf("calls", n, n+50))
 	}
 	n -= 50
-	if !errors.Is(err, outbox.ErrSpoolFull) {
+	if !errors.Is(err, ErrFull) {
 		t.Fatal(err)
 	}
 	if used := s.Usage().Bytes; used > limit || used < limit-20<<10 {
@@ -260,15 +260,15 @@ func TestAFullSpoolRefusesAndDropsTheOldest(t *testing.T) {
 	if ok || len(s.Logs()) != 0 {
 		t.Error("there is always something to drop")
 	}
-	s.Configure(outbox.SpoolLimits{MaxBytes: 1})
-	if _, err := s.Append("calls", batchOf("calls", 0, 1)); !errors.Is(err, outbox.ErrSpoolFull) {
+	s.Configure(Limits{MaxBytes: 1})
+	if _, err := s.Append("calls", batchOf("calls", 0, 1)); !errors.Is(err, ErrFull) {
 		t.Errorf("with a limit of one byte: %v", err)
 	}
 }
 
 // A need for space frees settled records at once.
 func TestRoomComesBackWhenItIsNeeded(t *testing.T) {
-	s := open(t, newDir(t), Options{Limits: outbox.SpoolLimits{MaxBytes: 256 << 10}})
+	s := open(t, newDir(t), Options{Limits: Limits{MaxBytes: 256 << 10}})
 	for n := 0; n < 20_000; n += 100 {
 		first := appendAll(t, s, batchOf("calls", n, n+100)...)
 		if err := s.Settle("calls", first+100); err != nil {
@@ -285,8 +285,8 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("at first: %v, %v", letters, err)
 	}
 	for n := range 10 {
-		letter := outbox.DeadLetter{Record: record("calls", n), Reason: "too large", Cause: "MESSAGE_TOO_LARGE", At: at}
-		if _, err := s.Bury([]outbox.DeadLetter{letter, letter}[:1+n%2]); err != nil {
+		letter := record.DeadLetter{Record: numbered("calls", n), Reason: "too large", Cause: "MESSAGE_TOO_LARGE", At: at}
+		if _, err := s.Bury([]record.DeadLetter{letter, letter}[:1+n%2]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -301,7 +301,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	for i, n := range []int{0, 1, 1, 2} {
 		l := letters[i]
-		if !sameRecord(l.Record, record("calls", n)) || l.Reason != "too large" || l.Cause != "MESSAGE_TOO_LARGE" || !l.At.Equal(at) {
+		if !sameRecord(l.Record, numbered("calls", n)) || l.Reason != "too large" || l.Cause != "MESSAGE_TOO_LARGE" || !l.At.Equal(at) {
 			t.Errorf("letter %d is %+v", i, l)
 		}
 	}
@@ -311,7 +311,7 @@ func TestDeadLetters(t *testing.T) {
 	if err := forget(); err != nil {
 		t.Fatal(err)
 	}
-	if next, _, _, _ := s.Exhume(1); len(next) != 1 || !sameRecord(next[0].Record, record("calls", 3)) {
+	if next, _, _, _ := s.Exhume(1); len(next) != 1 || !sameRecord(next[0].Record, numbered("calls", 3)) {
 		t.Error("what was forgotten comes again")
 	}
 	closeSpool(t, s)
@@ -322,9 +322,9 @@ func TestDeadLetters(t *testing.T) {
 
 func TestDeadLettersAreBounded(t *testing.T) {
 	const limit = 1 << 20
-	s := open(t, newDir(t), Options{Limits: outbox.SpoolLimits{MaxBytes: limit}})
+	s := open(t, newDir(t), Options{Limits: Limits{MaxBytes: limit}})
 	for n := range 2000 {
-		if _, err := s.Bury([]outbox.DeadLetter{{Record: record("calls", n), Reason: "expired", At: time.Now()}}); err != nil {
+		if _, err := s.Bury([]record.DeadLetter{{Record: numbered("calls", n), Reason: "expired", At: time.Now()}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -333,15 +333,15 @@ func TestDeadLettersAreBounded(t *testing.T) {
 		t.Errorf("%d dead letters in %d bytes", u.Dead, u.Bytes)
 	}
 	letters, _, _, err := s.Exhume(2000)
-	if err != nil || uint64(len(letters)) != u.Dead || !sameRecord(letters[len(letters)-1].Record, record("calls", 1999)) {
+	if err != nil || uint64(len(letters)) != u.Dead || !sameRecord(letters[len(letters)-1].Record, numbered("calls", 1999)) {
 		t.Errorf("%d letters, %v", len(letters), err)
 	}
 	if there := s.DeadLog(); there.Next != 2001 || there.Next-there.First != u.Dead || letters[0].Position != there.First {
 		t.Errorf("positions %+v of %d dead letters, the first read at %d", there, u.Dead, letters[0].Position)
 	}
-	huge := record("calls", 1)
+	huge := numbered("calls", 1)
 	huge.Value = make([]byte, limit)
-	if _, err := s.Bury([]outbox.DeadLetter{{Record: huge}}); !errors.Is(err, outbox.ErrSpoolFull) {
+	if _, err := s.Bury([]record.DeadLetter{{Record: huge}}); !errors.Is(err, ErrFull) {
 		t.Errorf("burying what does not fit: %v", err)
 	}
 }
@@ -353,7 +353,7 @@ func TestManyTopicsNeedFewOpenFiles(t *testing.T) {
 	for round := range 2 {
 		for i := range topics {
 			topic := "topic-" + string(rune('a'+i%26)) + string(rune('a'+i/26))
-			first := appendAll(t, s, record(topic, 2*round), record(topic, 2*round+1))
+			first := appendAll(t, s, numbered(topic, 2*round), numbered(topic, 2*round+1))
 			if err := s.Settle(topic, first+1); err != nil {
 				t.Fatal(err)
 			}
@@ -367,7 +367,7 @@ func TestManyTopicsNeedFewOpenFiles(t *testing.T) {
 	}
 	closeSpool(t, s)
 	s = open(t, dir, Options{})
-	if logs := s.Logs(); len(logs) != topics || logs[0] != (outbox.SpoolLog{Topic: "topic-aa", First: 4, Next: 5}) {
+	if logs := s.Logs(); len(logs) != topics || logs[0] != (Log{Topic: "topic-aa", First: 4, Next: 5}) {
 		t.Errorf("%d logs, the first is %v", len(logs), logs[0])
 	}
 }
@@ -405,7 +405,7 @@ func TestTopicsWithLongNames(t *testing.T) {
 	}
 	for round := range 3 {
 		s := open(t, dir, Options{})
-		if first := appendAll(t, s, record(topic, round)); first != uint64(round)+1 {
+		if first := appendAll(t, s, numbered(topic, round)); first != uint64(round)+1 {
 			t.Errorf("round %d stands at %d", round, first)
 		}
 		if round == 1 {
@@ -427,10 +427,10 @@ func TestList(t *testing.T) {
 	for i, name := range []string{"a/b", "empty", "full", "only dead"} {
 		s := open(t, Dir(root, name), Options{Connection: name})
 		if i == 0 || i == 2 {
-			appendAll(t, s, record("calls", 1))
+			appendAll(t, s, numbered("calls", 1))
 		}
 		if i == 3 {
-			_, _ = s.Bury([]outbox.DeadLetter{{Record: record("calls", 1)}})
+			_, _ = s.Bury([]record.DeadLetter{{Record: numbered("calls", 1)}})
 		}
 		closeSpool(t, s)
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
 )
 
 // task is work done with a delay, on its own goroutine. Without work there is no timer. Spool.mtx guards it.
@@ -126,7 +125,7 @@ func (s *Spool) takeUnsynced() (paths []string, segments []*segment) {
 			paths, segments = append(paths, l.settledPath()), append(segments, nil)
 		}
 	}
-	if s.limit().Sync == outbox.SyncNone {
+	if s.limit().Sync == SyncNone {
 		return nil, nil
 	}
 	return paths, segments

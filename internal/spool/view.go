@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // View is a read-only view of a spool at the time of OpenView. It changes nothing and takes no lock, so it
@@ -174,31 +174,31 @@ func (v *View) settledNow(l *topicLog) uint64 {
 	return 0
 }
 
-func (v *View) parse(l *topicLog, f frame) (outbox.DeadLetter, error) {
+func (v *View) parse(l *topicLog, f frame) (record.DeadLetter, error) {
 	if l.kind == kindDead {
 		return parseLetter(f.body)
 	}
 	r, err := parseRecord(l.topic, f.body)
-	return outbox.DeadLetter{Record: r}, err
+	return record.DeadLetter{Record: r}, err
 }
 
 // Records passes the records of a topic without an outcome to each, in order. It stops at an error of each
 // and returns the error.
-func (v *View) Records(topic string, each func(position uint64, r *outbox.Record) error) error {
+func (v *View) Records(topic string, each func(position uint64, r *record.Record) error) error {
 	for _, l := range v.topics {
 		if l.topic == topic {
-			return v.each(l, func(position uint64, letter outbox.DeadLetter) error { return each(position, letter.Record) })
+			return v.each(l, func(position uint64, letter record.DeadLetter) error { return each(position, letter.Record) })
 		}
 	}
 	return nil
 }
 
 // Letters passes the dead letters to each, like Records.
-func (v *View) Letters(each func(position uint64, letter outbox.DeadLetter) error) error {
+func (v *View) Letters(each func(position uint64, letter record.DeadLetter) error) error {
 	return v.each(v.dead, each)
 }
 
-func (v *View) each(l *topicLog, each func(uint64, outbox.DeadLetter) error) error {
+func (v *View) each(l *topicLog, each func(uint64, record.DeadLetter) error) error {
 	r := v.reader(nil)
 	for next := l.first; next < l.next; {
 		var stopped error

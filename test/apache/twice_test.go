@@ -14,6 +14,7 @@ import (
 	"reskafka/internal/config"
 	kafka "reskafka/internal/kafka/produce"
 	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // account is an outbox.Gate and an outbox.Observer that counts outcomes.
@@ -24,7 +25,7 @@ type account struct {
 	more  chan struct{}
 }
 
-func (a *account) Release(*outbox.Record) {
+func (a *account) Release(*record.Record) {
 	a.mtx.Lock()
 	defer a.mtx.Unlock()
 	a.ended++
@@ -103,9 +104,9 @@ func TestNothingTwice(t *testing.T) {
 	sent := 0
 	send := func(d time.Duration) { // records all the time for so long
 		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			var some []outbox.Record
+			var some []record.Record
 			for range 20 {
-				some = append(some, outbox.Record{Topic: "test", Key: []byte("k"), Value: fmt.Append(nil, sent), Accepted: time.Now()})
+				some = append(some, record.Record{Topic: "test", Key: []byte("k"), Value: fmt.Append(nil, sent), Accepted: time.Now()})
 				sent++
 			}
 			box.Accept(some)

@@ -18,7 +18,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // Patience is a test's longest wait for an expected event; only a failing test reaches the limit.
@@ -69,15 +69,15 @@ type Outcomes struct {
 	Done chan struct{}
 
 	Mtx   sync.Mutex
-	Err   map[*outbox.Record]error
-	Order []*outbox.Record
+	Err   map[*record.Record]error
+	Order []*record.Record
 }
 
 func ExpectOutcomes(t *testing.T, n int) *Outcomes {
-	return &Outcomes{t: t, want: n, Done: make(chan struct{}), Err: map[*outbox.Record]error{}}
+	return &Outcomes{t: t, want: n, Done: make(chan struct{}), Err: map[*record.Record]error{}}
 }
 
-func (o *Outcomes) Add(r *outbox.Record, err error) {
+func (o *Outcomes) Add(r *record.Record, err error) {
 	o.Mtx.Lock()
 	defer o.Mtx.Unlock()
 	if _, twice := o.Err[r]; twice {
@@ -91,7 +91,7 @@ func (o *Outcomes) Add(r *outbox.Record, err error) {
 }
 
 // Wait waits for all outcomes and returns them.
-func (o *Outcomes) Wait() map[*outbox.Record]error {
+func (o *Outcomes) Wait() map[*record.Record]error {
 	o.t.Helper()
 	select {
 	case <-o.Done:
@@ -115,27 +115,10 @@ func (o *Outcomes) AllSent() {
 	}
 }
 
-// mint is an outbox without side effects. Only an outbox can assign records their order in a topic.
-var mint = sync.OnceValue(func() *outbox.Outbox {
-	return outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000}, content{}, Nobody{}, Nobody{})
-})
-
-type content struct{}
-
-func (content) Send(records []*outbox.Record, _ time.Time, done func(*outbox.Record, error)) {
-	for _, r := range records {
-		done(r, nil)
-	}
-}
-
-func (content) Permanent(error) (string, bool) { return "", false }
-
-func (content) Close() {}
-
 // Nobody is an outbox.Gate and outbox.Observer without effect.
 type Nobody struct{}
 
-func (Nobody) Release(*outbox.Record) {}
+func (Nobody) Release(*record.Record) {}
 
 func (Nobody) Panicked(any) {}
 
@@ -145,10 +128,9 @@ func (Nobody) Dropped(_, _ string, _ int, _ error) {}
 
 func (Nobody) Died(_, _ string, _ int, _ error) {}
 
-// Minted returns records ready to send without an outbox of the test.
-func Minted(records ...outbox.Record) []*outbox.Record {
-	mint().Accept(records)
-	var all []*outbox.Record
+// Records returns records for a producer.
+func Records(records ...record.Record) []*record.Record {
+	var all []*record.Record
 	for i := range records {
 		all = append(all, &records[i])
 	}
@@ -157,32 +139,32 @@ func Minted(records ...outbox.Record) []*outbox.Record {
 
 // sender is a producer.
 type sender interface {
-	Send(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error))
+	Send(records []*record.Record, deadline time.Time, done func(*record.Record, error))
 }
 
 // Send sends records and waits for their outcomes.
-func Send(t *testing.T, p sender, records ...*outbox.Record) map[*outbox.Record]error {
+func Send(t *testing.T, p sender, records ...*record.Record) map[*record.Record]error {
 	t.Helper()
 	o := ExpectOutcomes(t, len(records))
 	p.Send(records, time.Now().Add(time.Minute), o.Add)
 	return o.Wait()
 }
 
-func SendAll(t *testing.T, p sender, records ...*outbox.Record) {
+func SendAll(t *testing.T, p sender, records ...*record.Record) {
 	t.Helper()
 	o := ExpectOutcomes(t, len(records))
 	p.Send(records, time.Now().Add(time.Minute), o.Add)
 	o.AllSent()
 }
 
-func Numbered(topic string, from, to int) []*outbox.Record {
-	return Minted(Numbers(topic, from, to)...)
+func Numbered(topic string, from, to int) []*record.Record {
+	return Records(Numbers(topic, from, to)...)
 }
 
-func Numbers(topic string, from, to int) []outbox.Record {
-	var records []outbox.Record
+func Numbers(topic string, from, to int) []record.Record {
+	var records []record.Record
 	for i := from; i < to; i++ {
-		records = append(records, outbox.Record{
+		records = append(records, record.Record{
 			Topic: topic, Key: []byte("key"), Value: fmt.Appendf(nil, "%d", i), Accepted: time.Now(),
 		})
 	}

@@ -17,7 +17,7 @@ import (
 
 	"reskafka/internal/console"
 	"reskafka/internal/metrics"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/internal/spool"
 	"reskafka/test/account"
 	"reskafka/test/wire"
@@ -200,7 +200,7 @@ func (w *World) leaveTwoHoursAgo() error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Append(w.Topic, []*outbox.Record{{Topic: w.Topic, Value: []byte(needle), Accepted: then}})
+	_, err = s.Append(w.Topic, []*record.Record{{Topic: w.Topic, Value: []byte(needle), Accepted: then}})
 	return errors.Join(err, s.Close())
 }
 

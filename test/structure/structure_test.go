@@ -65,19 +65,20 @@ var onlyIn = []struct {
 	{`^github\.com/twmb/franz-go/pkg/kfake`, `^cmd/reskafka/|^test/(options|brokers|kafkatest)/|_test\.go$`, "the development broker is for people and tests"},
 	{`^github\.com/`, `^internal/kafka/|^cmd/reskafka/|^test/(options|wire|brokers|kafkatest)/|^bench/|_test\.go$`, "the Kafka client's types stay in internal/kafka"},
 	{`^reskafka/test/`, `^test/|^bench/|_test\.go$`, "what is for tests stays in tests"},
+	{`^reskafka/internal/outbox$`, `^internal/(engine|outbox)/|^test/|_test\.go$`, "records are in internal/record; the outbox is for the engine alone"},
 	{`^reskafka/cmd/`, `^cmd/`, "commands use packages, not the other way round"},
 }
 
 // Imports of our packages allowed to each package; an unlisted package may import none.
 var uses = map[string][]string{
 	"internal/engine": {"config", "console", "event", "frame", "host", "ingest", "kafka/admin", "kafka/client", "kafka/consume",
-		"kafka/produce", "metrics", "outbox", "spool", "throttle"},
+		"kafka/produce", "metrics", "outbox", "record", "spool", "throttle"},
 	"internal/kafka/client":    {"config", "dns", "host", "metrics", "throttle"}, // and none of the three
-	"internal/kafka/produce":   {"config", "dns", "host", "kafka/client", "outbox"},
-	"internal/kafka/consume":   {"config", "host", "kafka/client", "metrics", "outbox", "throttle"},
+	"internal/kafka/produce":   {"config", "dns", "host", "kafka/client", "record"},
+	"internal/kafka/consume":   {"config", "host", "kafka/client", "metrics", "record", "throttle"},
 	"internal/kafka/admin":     {"config", "host", "kafka/client"},
 	"internal/dns":             {},
-	"internal/event":           {"config", "host", "outbox"},
+	"internal/event":           {"config", "host", "record"},
 	"internal/console":         {"config", "host", "metrics"},
 	"internal/docs":            {"boundary", "config", "metrics"},
 	"internal/boundary":        {},
@@ -87,9 +88,10 @@ var uses = map[string][]string{
 	"internal/ingest":          {"frame", "host", "rooted"},
 	"internal/memlimit":        {},
 	"internal/metrics":         {},
-	"internal/outbox":          {"metrics"},
+	"internal/outbox":          {"metrics", "record", "spool"},
+	"internal/record":          {},
 	"internal/rooted":          {},
-	"internal/spool":           {"host", "outbox", "rooted", "throttle", "uptime"},
+	"internal/spool":           {"host", "metrics", "record", "rooted", "throttle", "uptime"},
 	"internal/throttle":        {},
 	"internal/uptime":          {},
 	"internal/serve":           {"boundary", "config", "console", "engine", "host", "ingest", "kafka/consume", "memlimit"},
@@ -117,7 +119,7 @@ func TestImports(t *testing.T) {
 }
 
 func TestFilesAreReadOnlyWhereTheyShouldBe(t *testing.T) {
-	each(t, `^internal/(outbox|frame|event|console|engine|throttle|host)/.*\.go$`, func(path string, text []byte) {
+	each(t, `^internal/(outbox|record|frame|event|console|engine|throttle|host)/.*\.go$`, func(path string, text []byte) {
 		if strings.HasSuffix(path, "_test.go") || path == "internal/event/zone.go" || path == "internal/host/guard.go" {
 			return
 		}

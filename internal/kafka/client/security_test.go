@@ -16,7 +16,7 @@ import (
 	"reskafka/internal/config"
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/produce"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -228,7 +228,7 @@ func TestMechanismNotOffered(t *testing.T) {
 	})
 	log := kafkatest.NewLines()
 	p := open(t, login(cluster, "PLAIN"), log, nil)
-	p.Send(kafkatest.Numbered("t", 0, 1), time.Now().Add(time.Hour), func(*outbox.Record, error) {})
+	p.Send(kafkatest.Numbered("t", 0, 1), time.Now().Add(time.Hour), func(*record.Record, error) {})
 	log.WaitFor(t, host.Warning, "SASL: the broker does not offer PLAIN but SCRAM-SHA-256 (see sasl_mechanisms)")
 }
 
@@ -259,7 +259,7 @@ func TestLogin_HostileTexts_AreEscapedInTheLog(t *testing.T) {
 	for mechanism, want := range map[string]string{"PLAIN": "the broker says: " + tame + " (", "SCRAM-SHA-256": "but " + tame + " ("} {
 		c, log := login(cluster, mechanism), kafkatest.NewLines()
 		c.Debug = []string{"all"}
-		open(t, c, log, nil).Send(kafkatest.Numbered("t", 0, 1), time.Now().Add(time.Hour), func(*outbox.Record, error) {})
+		open(t, c, log, nil).Send(kafkatest.Numbered("t", 0, 1), time.Now().Add(time.Hour), func(*record.Record, error) {})
 		log.WaitFor(t, host.Warning, want)
 		for _, one := range log.Above(host.Debug) {
 			if host.Printable(one.Text) != one.Text {
@@ -274,7 +274,7 @@ func TestLoginMissing(t *testing.T) {
 	cluster := kafkatest.Broker(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "asterisk", password))
 	log := kafkatest.NewLines()
 	p := open(t, kafkatest.Connection(cluster.ListenAddrs()...), log, nil)
-	p.Send(kafkatest.Numbered("t", 0, 1), time.Now().Add(time.Hour), func(*outbox.Record, error) {})
+	p.Send(kafkatest.Numbered("t", 0, 1), time.Now().Add(time.Hour), func(*record.Record, error) {})
 	log.WaitFor(t, host.Warning, "is its listener's security_protocol sasl_plaintext?")
 }
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // Message is a received record. For Key, Value and a header's Value, nil is Kafka's null and differs from
@@ -17,7 +17,7 @@ type Message struct {
 	Offset    int64
 	Key       []byte
 	Value     []byte
-	Headers   []outbox.Header
+	Headers   []record.Header
 	Timestamp time.Time
 }
 
@@ -66,15 +66,15 @@ func (b *Batch) Runs() int { return len(b.runs) }
 func (b *Batch) All() iter.Seq2[*Message, bool] {
 	return func(yield func(*Message, bool) bool) {
 		var m Message
-		var headers []outbox.Header
+		var headers []record.Header
 		for i := range b.runs {
 			r := &b.runs[i]
 			m.Topic, m.Partition = r.topic, r.partition
-			for j, record := range r.records {
-				m.Offset, m.Key, m.Value, m.Timestamp = record.Offset, record.Key, record.Value, record.Timestamp
+			for j, read := range r.records {
+				m.Offset, m.Key, m.Value, m.Timestamp = read.Offset, read.Key, read.Value, read.Timestamp
 				headers = headers[:0]
-				for _, h := range record.Headers {
-					headers = append(headers, outbox.Header{Name: h.Key, Value: h.Value})
+				for _, h := range read.Headers {
+					headers = append(headers, record.Header{Name: h.Key, Value: h.Value})
 				}
 				m.Headers = headers
 				if !yield(&m, j == 0) {

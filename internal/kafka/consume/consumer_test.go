@@ -17,7 +17,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -267,7 +267,7 @@ func TestConsumerDelivers(t *testing.T) {
 	want := []Message{
 		{Topic: "t", Timestamp: at, Offset: 0},
 		{Topic: "t", Timestamp: at, Offset: 1, Key: []byte{}, Value: []byte{}},
-		{Topic: "t", Timestamp: at, Offset: 2, Key: []byte("k"), Value: []byte("v\x00"), Headers: []outbox.Header{
+		{Topic: "t", Timestamp: at, Offset: 2, Key: []byte("k"), Value: []byte("v\x00"), Headers: []record.Header{
 			{Name: "a", Value: []byte("1")}, {Name: "a"}, {Name: "", Value: []byte{}},
 		}},
 	}

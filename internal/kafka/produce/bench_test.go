@@ -8,7 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/allocs"
 	"reskafka/test/kafkatest"
 )
@@ -36,7 +36,7 @@ func BenchmarkSend(b *testing.B) {
 	for sent := 0; sent < b.N; sent += size {
 		var wg sync.WaitGroup
 		wg.Add(size)
-		p.Send(records, time.Now().Add(time.Minute), func(_ *outbox.Record, err error) {
+		p.Send(records, time.Now().Add(time.Minute), func(_ *record.Record, err error) {
 			if err != nil {
 				b.Error(err)
 			}
@@ -56,15 +56,15 @@ func TestSendAllocates(t *testing.T) {
 	for i := range made {
 		made[i].Key, made[i].Value = made[i].Value, make([]byte, 200)
 	}
-	records := kafkatest.Minted(made...)
+	records := kafkatest.Records(made...)
 	var left atomic.Int32
 	done := make(chan struct{})
-	p.AcknowledgeBy(func(records []*outbox.Record) {
+	p.AcknowledgeBy(func(records []*record.Record) {
 		if left.Add(-int32(len(records))) == 0 {
 			done <- struct{}{}
 		}
 	})
-	one := func(_ *outbox.Record, err error) { t.Errorf("a record came back: %v", err) }
+	one := func(_ *record.Record, err error) { t.Errorf("a record came back: %v", err) }
 	send := func() {
 		left.Store(many)
 		p.Send(records, time.Now().Add(time.Minute), one)

@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"reskafka/internal/config"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -24,8 +24,8 @@ type history struct {
 	b           *bench
 	idempotence bool
 	random      *rand.Rand
-	sent        []*outbox.Record // in order
-	outcomes    map[*outbox.Record]error
+	sent        []*record.Record // in order
+	outcomes    map[*record.Record]error
 	refusals    map[*kerr.Error]int
 	most        int // batches of a partition in flight
 	followed    int // loads beside an unanswered batch of the partition
@@ -43,22 +43,22 @@ func (h *history) keys() int {
 
 // send sends some records, a few of which get a verdict.
 func (h *history) send(deadline time.Duration) {
-	var some []outbox.Record
+	var some []record.Record
 	for range 1 + h.random.IntN(6) {
 		key := h.random.IntN(h.keys())
 		mark := "v"
 		if h.random.IntN(40) == 0 {
 			mark = string([]byte{markLarge, markInvalid, markHalves, markTime}[h.random.IntN(4)])
 		}
-		r := outbox.Record{Topic: "t", Key: fmt.Append(nil, key), Value: fmt.Appendf(nil, "%s %d %d", mark, key, len(h.sent)+len(some)), Accepted: time.Now()}
+		r := record.Record{Topic: "t", Key: fmt.Append(nil, key), Value: fmt.Appendf(nil, "%s %d %d", mark, key, len(h.sent)+len(some)), Accepted: time.Now()}
 		if h.random.IntN(10) == 0 {
 			r.Key, r.Value = nil, fmt.Appendf(nil, "%s - %d", mark, len(h.sent)+len(some))
 		}
 		some = append(some, r)
 	}
-	records := kafkatest.Minted(some...)
+	records := kafkatest.Records(some...)
 	h.sent = append(h.sent, records...)
-	h.b.Send(records, h.b.now().Add(deadline), func(r *outbox.Record, err error) {
+	h.b.Send(records, h.b.now().Add(deadline), func(r *record.Record, err error) {
 		if other, twice := h.outcomes[r]; twice {
 			h.b.t.Errorf("%s has the outcomes %v and %v", r.Value, other, err)
 		}
@@ -277,7 +277,7 @@ func kind(err error) string {
 
 // aHistory runs one history.
 func aHistory(t *testing.T, idempotence bool, seed uint64) *imagined {
-	h := &history{idempotence: idempotence, random: rand.New(rand.NewPCG(seed, 0)), outcomes: map[*outbox.Record]error{},
+	h := &history{idempotence: idempotence, random: rand.New(rand.NewPCG(seed, 0)), outcomes: map[*record.Record]error{},
 		refusals: map[*kerr.Error]int{}, issued: 7}
 	h.calm = []int{100, 150, 220}[h.random.IntN(3)]
 	h.b = playing(t, idempotence, func(c *config.Connection) { c.BatchNumMessages = []int{3, 10000}[h.random.IntN(2)] })

@@ -14,7 +14,7 @@ import (
 
 	"reskafka/internal/config"
 	"reskafka/internal/host"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -79,11 +79,11 @@ func TestProducer_LongQueues_RequestsStayWithinLimit(t *testing.T) {
 		b := playing(t, false, func(c *config.Connection) { c.RequestMaxBytes, c.ClientID = 100_000, id })
 		b.topic(0, 0, 0)
 		o := kafkatest.ExpectOutcomes(t, 900)
-		var records []outbox.Record
+		var records []record.Record
 		for i := range 900 {
-			records = append(records, outbox.Record{Topic: "t", Key: key(int32(i%3), 3), Value: make([]byte, 500), Accepted: time.Now()})
+			records = append(records, record.Record{Topic: "t", Key: key(int32(i%3), 3), Value: make([]byte, 500), Accepted: time.Now()})
 		}
-		b.send(o, kafkatest.Minted(records...)...)
+		b.send(o, kafkatest.Records(records...)...)
 		b.look(func() { b.nodes[0].limit.bytes = learned })
 		limit, longest := max(learned, 0), 0
 		if limit == 0 {
@@ -136,7 +136,7 @@ func TestProducer_BatchInDoubtOverLimit_KeepsSequence(t *testing.T) {
 	for i := range records {
 		records[i].Value = make([]byte, 1000)
 	}
-	b.send(o, kafkatest.Minted(records...)...)
+	b.send(o, kafkatest.Records(records...)...)
 	b.look(func() { part.identity, part.following = b.identity, 7 })
 	for range 2 {
 		f := b.leaves(0, true)
@@ -222,7 +222,7 @@ func TestProducer_AnswersToLongBatchLost_NothingTwice(t *testing.T) {
 		records[i].Value = make([]byte, 1000)
 	}
 	o := kafkatest.ExpectOutcomes(t, many-1)
-	p.Send(kafkatest.Minted(records...), time.Time{}, o.Add)
+	p.Send(kafkatest.Records(records...), time.Time{}, o.Add)
 	for range 3 {
 		kafkatest.Await(t, network.Lost)
 		network.Lose(false)
@@ -246,7 +246,7 @@ func TestProducer_PiecesOutOfOrder_EndsWithNewProducerID(t *testing.T) {
 	for i := range records {
 		records[i].Value = make([]byte, 1000)
 	}
-	b.send(o, kafkatest.Minted(records...)...)
+	b.send(o, kafkatest.Records(records...)...)
 	b.look(func() { part.identity, part.following = b.identity, 7 })
 	wholes := 0
 	for b.identity.given {

@@ -7,7 +7,7 @@ import (
 
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // reusedMost is the limit of a batch's memory kept for other records, bytes: some of batch_size's default.
@@ -48,7 +48,7 @@ func (p *Producer) tell(out *outcome) {
 	case out.batch == nil:
 		out.record.done(out.record.record, out.err)
 	case out.err != nil: // the library may still be reading the bytes
-		out.batch.each(func(r *outbox.Record, done func(*outbox.Record, error)) { done(r, out.err) })
+		out.batch.each(func(r *record.Record, done func(*record.Record, error)) { done(r, out.err) })
 	default:
 		p.acknowledge(out)
 		p.reuse(out.batch)
@@ -94,7 +94,7 @@ func (p *Producer) acknowledge(out *outcome) {
 		(*together)(b.records)
 		return
 	}
-	b.each(func(r *outbox.Record, done func(*outbox.Record, error)) { done(r, nil) })
+	b.each(func(r *record.Record, done func(*record.Record, error)) { done(r, nil) })
 }
 
 // outcomeOf is the outcome of a batch removed from its queue.
@@ -215,7 +215,7 @@ func (p *Producer) cut(part *partition, records, most int) {
 	var pieces []*recordBatch
 	part.resize(-len(whole.encoded))
 	i := 0
-	whole.each(func(r *outbox.Record, done func(*outbox.Record, error)) {
+	whole.each(func(r *record.Record, done func(*record.Record, error)) {
 		a := arrival{r, done, whole.deadline, uint64(i)}
 		if n := len(pieces); i == 0 || i == records || !part.put(pieces[n-1], &a, most) {
 			pieces = append(pieces, p.newBatch())

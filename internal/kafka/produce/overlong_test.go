@@ -11,17 +11,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"reskafka/internal/kafka/client"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
 // longRecords returns n records of size bytes in topic t, and a later short record of the same partition.
-func longRecords(n, size int) []*outbox.Record {
+func longRecords(n, size int) []*record.Record {
 	records := kafkatest.Numbers("t", 0, n+1)
 	for i := range n {
 		records[i].Value = make([]byte, size)
 	}
-	return kafkatest.Minted(records...)
+	return kafkatest.Records(records...)
 }
 
 // next returns the next request to broker 0, after a check of its counted length on the wire.
@@ -120,7 +120,7 @@ func TestProducer_RecordOverBrokersLimit_IsRefused(t *testing.T) {
 // length cost no record: an event between the closes proves an outage, and the count starts again.
 func TestProducer_ClosesWithoutProof_KeepRecord(t *testing.T) {
 	other := func(b *bench, size int) *flight { // a request of the other partition, which is ready first
-		b.send(kafkatest.ExpectOutcomes(b.t, 1), kafkatest.Minted(outbox.Record{Topic: "t", Key: key(1, 2), Value: make([]byte, size)})...)
+		b.send(kafkatest.ExpectOutcomes(b.t, 1), kafkatest.Records(record.Record{Topic: "t", Key: key(1, 2), Value: make([]byte, size)})...)
 		f := b.next()
 		if len(f.cargo) != 1 || f.cargo[0].partition.number != 1 {
 			b.t.Fatal("another request is sent")
@@ -147,7 +147,7 @@ func TestProducer_ClosesWithoutProof_KeepRecord(t *testing.T) {
 			b := playing(t, false)
 			b.topic(0, 0)
 			o := kafkatest.ExpectOutcomes(t, 1)
-			b.send(o, kafkatest.Minted(outbox.Record{Topic: "t", Key: key(0, 2), Value: make([]byte, 1_500_000)})...)
+			b.send(o, kafkatest.Records(record.Record{Topic: "t", Key: key(0, 2), Value: make([]byte, 1_500_000)})...)
 			b.closes()
 			b.closesOn(overlongCloses - 1)
 			if !test.last {
@@ -213,10 +213,10 @@ func TestProducer_SuspectedRecord_HasTheConnectionToItself(t *testing.T) {
 	b := playing(t, false)
 	b.topic(0, 0)
 	n := b.nodes[0]
-	b.send(kafkatest.ExpectOutcomes(t, 1), kafkatest.Minted(outbox.Record{Topic: "t", Key: key(0, 2), Value: make([]byte, 400_000)})...)
+	b.send(kafkatest.ExpectOutcomes(t, 1), kafkatest.Records(record.Record{Topic: "t", Key: key(0, 2), Value: make([]byte, 400_000)})...)
 	b.closes()
 	b.later(2 * time.Second)
-	b.send(kafkatest.ExpectOutcomes(t, 1), kafkatest.Minted(outbox.Record{Topic: "t", Key: key(1, 2), Value: make([]byte, 400_000)})...)
+	b.send(kafkatest.ExpectOutcomes(t, 1), kafkatest.Records(record.Record{Topic: "t", Key: key(1, 2), Value: make([]byte, 400_000)})...)
 	b.look(func() {
 		n.limit.trial, n.limit.taken = false, 1_000_000
 		for n.flights = range maxFlights {

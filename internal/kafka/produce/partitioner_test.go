@@ -16,7 +16,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 	"reskafka/test/pbx"
 )
@@ -143,11 +143,11 @@ func TestSamePlaceAsLibrdkafka(t *testing.T) {
 	for _, n := range counts {
 		topic := fmt.Sprint("t", n)
 		viaKcat(t, kcat, cluster.ListenAddrs()[0], topic, all)
-		var records []outbox.Record
+		var records []record.Record
 		for i, key := range all {
-			records = append(records, outbox.Record{Topic: topic, Key: key, Value: []byte(strconv.Itoa(i)), Accepted: time.Now()})
+			records = append(records, record.Record{Topic: topic, Key: key, Value: []byte(strconv.Itoa(i)), Accepted: time.Now()})
 		}
-		kafkatest.SendAll(t, p, kafkatest.Minted(records...)...)
+		kafkatest.SendAll(t, p, kafkatest.Records(records...)...)
 
 		theirs, same := map[string]int32{}, 0
 		for _, r := range kafkatest.Consume(t, topic, 2*len(all), cluster.ListenAddrs()) {

@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/kafka/client"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -41,11 +41,11 @@ func decoded(t *testing.T, wire []byte) (batch kmsg.RecordBatch, records []kmsg.
 // and times before the first record's.
 func TestRecordBatch(t *testing.T) {
 	at := time.UnixMilli(1700000000000)
-	records := []*outbox.Record{
+	records := []*record.Record{
 		{Accepted: at},
 		{Accepted: at.Add(-time.Hour), Key: []byte{}, Value: []byte{}},
 		{Accepted: at.Add(300 * time.Millisecond), Key: []byte("k"), Value: bytes.Repeat([]byte("v"), 70000),
-			Headers: []outbox.Header{{Name: "", Value: nil}, {Name: "a", Value: []byte{}}, {Name: "b", Value: []byte("c")}}},
+			Headers: []record.Header{{Name: "", Value: nil}, {Name: "a", Value: []byte{}}, {Name: "b", Value: []byte("c")}}},
 	}
 	var b recordBatch
 	for _, r := range records {
@@ -73,7 +73,7 @@ func TestRecordBatch(t *testing.T) {
 		}
 	}
 	full := len(b.encoded)
-	if b.add(&outbox.Record{Accepted: at}, full) || len(b.encoded) != full || len(b.records) != 3 {
+	if b.add(&record.Record{Accepted: at}, full) || len(b.encoded) != full || len(b.records) != 3 {
 		t.Error("a record went over the limit")
 	}
 	b.reset()
@@ -91,12 +91,12 @@ func TestCutSends(t *testing.T) {
 	for at := 1; at < 9; at++ {
 		b := playing(t, false)
 		part := b.topic(0).partitions[0]
-		told := map[*outbox.Record]int{}
-		var sent []*outbox.Record
+		told := map[*record.Record]int{}
+		var sent []*record.Record
 		for n := range 3 {
 			records := kafkatest.Numbered("t", 3*n, 3*n+3)
 			sent = append(sent, records...)
-			b.Send(records, time.Now().Add(time.Hour), func(r *outbox.Record, _ error) { told[r] = n + 1 })
+			b.Send(records, time.Now().Add(time.Hour), func(r *record.Record, _ error) { told[r] = n + 1 })
 		}
 		b.look(func() {
 			b.cut(part, at, math.MaxInt)
@@ -187,8 +187,8 @@ func TestRecalledUnwritten(t *testing.T) {
 	b := playing(t, true)
 	topic := b.topic(0, 0)
 	late, other := kafkatest.ExpectOutcomes(t, 1), kafkatest.ExpectOutcomes(t, 1)
-	b.Send([]*outbox.Record{{Topic: "t", Key: key(0, 2)}}, time.Now().Add(time.Minute), late.Add)
-	b.send(other, &outbox.Record{Topic: "t", Key: key(1, 2)})
+	b.Send([]*record.Record{{Topic: "t", Key: key(0, 2)}}, time.Now().Add(time.Minute), late.Add)
+	b.send(other, &record.Record{Topic: "t", Key: key(1, 2)})
 	f := b.leaves(0, false)
 	b.later(2 * time.Minute)
 	if len(late.Wait()) != 1 || f.state.Load() != recalled {
@@ -289,7 +289,7 @@ func TestSequenceNumbers(t *testing.T) {
 func TestPanicOfOne(t *testing.T) {
 	b := playing(t, false)
 	b.topic(0)
-	b.Send(kafkatest.Numbered("t", 0, 1), time.Time{}, func(*outbox.Record, error) { panic("a test's, on purpose") })
+	b.Send(kafkatest.Numbered("t", 0, 1), time.Time{}, func(*record.Record, error) { panic("a test's, on purpose") })
 	f := b.leaves(0, true)
 	o := kafkatest.ExpectOutcomes(t, 1)
 	b.send(o, kafkatest.Numbered("t", 1, 2)...)

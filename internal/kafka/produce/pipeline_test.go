@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"reskafka/internal/config"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -23,15 +23,15 @@ func opened(t *testing.T, idempotence bool, adjust ...func(*config.Connection)) 
 
 // sendKeys sends a record for each key; "" = none.
 func (b *bench) sendKeys(keys ...string) {
-	var records []outbox.Record
+	var records []record.Record
 	for _, key := range keys {
-		r := outbox.Record{Topic: "t", Value: []byte("v"), Accepted: time.Now()}
+		r := record.Record{Topic: "t", Value: []byte("v"), Accepted: time.Now()}
 		if key != "" {
 			r.Key = []byte(key)
 		}
 		records = append(records, r)
 	}
-	b.Send(kafkatest.Minted(records...), b.now().Add(time.Hour), func(*outbox.Record, error) {})
+	b.Send(kafkatest.Records(records...), b.now().Add(time.Hour), func(*record.Record, error) {})
 }
 
 // ready reports whether a batch of the partition may leave, a spacing later.

@@ -13,7 +13,7 @@ import (
 	"reskafka/internal/config"
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -119,7 +119,7 @@ func (b *bench) look(fn func()) {
 	fn()
 }
 
-func (b *bench) send(o *kafkatest.Outcomes, records ...*outbox.Record) {
+func (b *bench) send(o *kafkatest.Outcomes, records ...*record.Record) {
 	b.Send(records, time.Now().Add(time.Hour), o.Add)
 }
 
@@ -142,9 +142,9 @@ func TestLeaderMovesMeanwhile(t *testing.T) {
 	topic := b.topic(0, 1)
 	part := topic.partitions[0]
 	o := kafkatest.ExpectOutcomes(t, 2)
-	b.send(o, &outbox.Record{Topic: "t", Key: key(0, 2)})
+	b.send(o, &record.Record{Topic: "t", Key: key(0, 2)})
 	f := b.leaves(0, true)
-	b.send(o, &outbox.Record{Topic: "t", Key: key(0, 2)})
+	b.send(o, &record.Record{Topic: "t", Key: key(0, 2)})
 	b.look(func() {
 		b.led(part, 1)
 		b.nodes[1].resume = time.Time{}
@@ -212,9 +212,9 @@ func TestCutKeepsAll(t *testing.T) {
 	const many = 200
 	o := kafkatest.ExpectOutcomes(t, many)
 	at := time.Now()
-	var records []*outbox.Record
+	var records []*record.Record
 	for i := range many {
-		r := &outbox.Record{Topic: "t", Key: []byte("k"), Accepted: at}
+		r := &record.Record{Topic: "t", Key: []byte("k"), Accepted: at}
 		if i == 1 { // the clock was set back then
 			r.Accepted = at.Add(time.Hour)
 		}
@@ -283,7 +283,7 @@ func TestBrokerThatLags(t *testing.T) {
 	b := playing(t, true)
 	topic := b.topic(0, 0)
 	o := kafkatest.ExpectOutcomes(t, 1)
-	b.send(o, &outbox.Record{Topic: "t", Key: key(1, 2)})
+	b.send(o, &record.Record{Topic: "t", Key: key(1, 2)})
 	f := b.leaves(0, true)
 	b.learn(topic, told([16]byte{1}, 0))
 	o.None()
@@ -294,7 +294,7 @@ func TestBrokerThatLags(t *testing.T) {
 	o.AllSent()
 
 	o = kafkatest.ExpectOutcomes(t, 1)
-	b.send(o, &outbox.Record{Topic: "t", Key: key(1, 2)})
+	b.send(o, &record.Record{Topic: "t", Key: key(1, 2)})
 	b.learn(topic, told([16]byte{2}, 0)) // deleted and created again with fewer
 	for _, err := range o.Wait() {
 		if !client.UnknownTopic(err) {
@@ -413,7 +413,7 @@ func TestTroubleIsTold(t *testing.T) {
 		b := playing(t, false)
 		one := b.topic(0, 0)
 		o := kafkatest.ExpectOutcomes(t, 1)
-		b.send(o, &outbox.Record{Topic: "t", Key: key(0, 2)})
+		b.send(o, &record.Record{Topic: "t", Key: key(0, 2)})
 		for range passing {
 			if lines := b.log.About("topic t: "); len(lines) > 0 {
 				t.Errorf("too soon: %v", lines)

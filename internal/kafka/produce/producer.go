@@ -20,7 +20,7 @@ import (
 	"reskafka/internal/dns"
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // Producer is the producing client of one connection, an outbox.Transport. One goroutine at a time may call
@@ -40,7 +40,7 @@ type Producer struct {
 	compression *compression                           // nil = none
 	backoff     func(failures int) time.Duration       // between failed requests for metadata
 	retryPause  func(failures int) time.Duration       // between attempts with a batch refused for now
-	together    atomic.Pointer[func([]*outbox.Record)] // by AcknowledgeBy
+	together    atomic.Pointer[func([]*record.Record)] // by AcknowledgeBy
 
 	acks           int16
 	idempotent     bool
@@ -90,8 +90,6 @@ type Producer struct {
 	late    chan struct{} // closed by tooLate: Close is to wait no longer
 	tooLate func()
 }
-
-var _ outbox.Transport = (*Producer)(nil)
 
 // tuning has the values changed by tests.
 type tuning struct {
@@ -198,7 +196,7 @@ func Window() (records, bytes int) { return windowRecords, windowBytes }
 
 // AcknowledgeBy replaces the done calls for acknowledged records: acknowledge gets all records of one
 // acknowledgement. acknowledge must not keep the slice, and must not block. For all later calls of Send.
-func (p *Producer) AcknowledgeBy(acknowledge func(records []*outbox.Record)) {
+func (p *Producer) AcknowledgeBy(acknowledge func(records []*record.Record)) {
 	p.together.Store(&acknowledge)
 }
 
@@ -209,7 +207,7 @@ const sendPiece = 256
 //
 // The attempt ends at deadline, within about a second; zero is never. With idempotence a record possibly at a
 // broker ends only by the broker's answer or by Close: giving up the record could mean a duplicate.
-func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error)) {
+func (p *Producer) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
 	if len(records) == 0 {
 		return
 	}
@@ -224,7 +222,7 @@ func (p *Producer) Send(records []*outbox.Record, deadline time.Time, done func(
 }
 
 // enter accepts records. The others get their outcome.
-func (p *Producer) enter(records []*outbox.Record, deadline time.Time, done func(*outbox.Record, error)) (ended []outcome) {
+func (p *Producer) enter(records []*record.Record, deadline time.Time, done func(*record.Record, error)) (ended []outcome) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	p.sends++
@@ -237,7 +235,7 @@ func (p *Producer) enter(records []*outbox.Record, deadline time.Time, done func
 		case p.closed, p.recalled:
 			ended = append(ended, p.outcomeOfOne(a, ErrClosed))
 			continue
-		case r.Withdrawn():
+		case r.Held():
 			ended = append(ended, p.outcomeOfOne(a, errHeldBack))
 			continue
 		}

@@ -19,6 +19,7 @@ import (
 	"reskafka/internal/kafka/client"
 	"reskafka/internal/metrics"
 	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -28,13 +29,13 @@ func TestRoundTrip(t *testing.T) {
 	var status client.Status
 	p := open(t, kafkatest.Connection(cluster.ListenAddrs()...), nil, &status)
 	accepted := time.Date(2024, 2, 29, 12, 0, 0, 123_456_789, time.UTC)
-	records := kafkatest.Minted([]outbox.Record{
+	records := kafkatest.Records([]record.Record{
 		{Topic: "t", Accepted: accepted},
 		{Topic: "t", Key: []byte{}, Value: []byte{}, Accepted: accepted},
-		{Topic: "t", Key: []byte("k"), Value: []byte{0, 255, '\n'}, Accepted: accepted, Headers: []outbox.Header{
+		{Topic: "t", Key: []byte("k"), Value: []byte{0, 255, '\n'}, Accepted: accepted, Headers: []record.Header{
 			{Name: "null", Value: nil}, {Name: "empty", Value: []byte{}}, {Name: "", Value: []byte("v")}, {Name: "null", Value: []byte("again")},
 		}},
-		{Topic: "t", Value: []byte("last"), Accepted: accepted, Headers: []outbox.Header{{Name: "h", Value: []byte("v")}}},
+		{Topic: "t", Value: []byte("last"), Accepted: accepted, Headers: []record.Header{{Name: "h", Value: []byte("v")}}},
 	}...)
 	before := time.Now()
 	kafkatest.SendAll(t, p, records...)
@@ -81,7 +82,7 @@ func TestOnTheWire(t *testing.T) {
 				c := kafkatest.Connection(cluster.ListenAddrs()...)
 				c.CompressionCodec, c.Acks, c.RequestTimeout = codec, acks, 4321*time.Millisecond
 				p := open(t, c, nil, nil)
-				kafkatest.SendAll(t, p, kafkatest.Minted(outbox.Record{Topic: "t", Value: bytes.Repeat([]byte("text "), 1000)})...)
+				kafkatest.SendAll(t, p, kafkatest.Records(record.Record{Topic: "t", Value: bytes.Repeat([]byte("text "), 1000)})...)
 				req := <-seen
 				if req.Acks != int16(acks) || req.TimeoutMillis != 4321 {
 					t.Errorf("acks %d timeout %d, want %d 4321", req.Acks, req.TimeoutMillis, acks)
@@ -183,9 +184,9 @@ func TestMessageMaxBytes(t *testing.T) {
 	for _, limit := range []int{1000, 20000, 1000000} {
 		c.MessageMaxBytes = limit
 		p := open(t, c, nil, nil)
-		kafkatest.SendAll(t, p, kafkatest.Minted(outbox.Record{Topic: "t", Value: make([]byte, limit-RecordOverhead)})...)
-		kafkatest.SendAll(t, p, kafkatest.Minted(outbox.Record{Topic: "t", Key: make([]byte, limit-RecordOverhead-300), Value: make([]byte, 100),
-			Headers: []outbox.Header{{Name: strings.Repeat("n", 100), Value: make([]byte, 100)}}})...)
+		kafkatest.SendAll(t, p, kafkatest.Records(record.Record{Topic: "t", Value: make([]byte, limit-RecordOverhead)})...)
+		kafkatest.SendAll(t, p, kafkatest.Records(record.Record{Topic: "t", Key: make([]byte, limit-RecordOverhead-300), Value: make([]byte, 100),
+			Headers: []record.Header{{Name: strings.Repeat("n", 100), Value: make([]byte, 100)}}})...)
 		p.Close()
 	}
 }
@@ -199,9 +200,9 @@ func TestDeadline(t *testing.T) {
 	release, _ := kafkatest.Hang(t, cluster, kmsg.Produce)
 	deadline := time.Now().Add(200 * time.Millisecond)
 	o := kafkatest.ExpectOutcomes(t, 1)
-	record := kafkatest.Numbered("t", 1, 2)[0]
-	p.Send([]*outbox.Record{record}, deadline, o.Add)
-	err := o.Wait()[record]
+	records := kafkatest.Numbered("t", 1, 2)
+	p.Send(records, deadline, o.Add)
+	err := o.Wait()[records[0]]
 	late := time.Since(deadline)
 	if err == nil || late < 0 {
 		t.Fatalf("outcome %v, %v after the deadline", err, late)
@@ -210,7 +211,7 @@ func TestDeadline(t *testing.T) {
 		t.Errorf("%v counts as permanent", err)
 	}
 	release()
-	kafkatest.SendAll(t, p, record)
+	kafkatest.SendAll(t, p, records[0])
 }
 
 func TestUnknownTopic(t *testing.T) {
@@ -293,14 +294,14 @@ func TestRetries(t *testing.T) {
 	c := kafkatest.Connection(cluster.ListenAddrs()...)
 	c.Retries = 2
 	p := open(t, c, nil, nil)
-	record := kafkatest.Numbered("t", 0, 1)[0]
+	one := kafkatest.Numbered("t", 0, 1)[0]
 	var sent atomic.Int32
 	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		sent.Add(1)
 		return refusal(req.(*kmsg.ProduceRequest), kerr.NotEnoughReplicas), nil, true
 	})
-	err := kafkatest.Send(t, p, record)[record]
+	err := kafkatest.Send(t, p, one)[one]
 	if reason, final := p.Permanent(err); sent.Load() != 3 || !final || reason != "retries spent" || !errors.Is(err, kerr.NotEnoughReplicas) {
 		t.Errorf("%v: %q %v after %d attempts with retries = 2", err, reason, final, sent.Load())
 	}
@@ -319,8 +320,8 @@ func TestRetries(t *testing.T) {
 	c.Retries = 0
 	p = open(t, c, nil, nil)
 	o = kafkatest.ExpectOutcomes(t, 1)
-	p.Send([]*outbox.Record{record}, time.Now().Add(100*time.Millisecond), o.Add)
-	err = o.Wait()[record]
+	p.Send([]*record.Record{one}, time.Now().Add(100*time.Millisecond), o.Add)
+	err = o.Wait()[one]
 	if reason, final := p.Permanent(err); final {
 		t.Errorf("no broker: %v is final: %s", err, reason)
 	}

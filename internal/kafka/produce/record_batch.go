@@ -3,12 +3,11 @@ package produce
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"math/bits"
 	"slices"
 	"time"
 
 	"reskafka/internal/kafka/client"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // recordBatch is a batch of records of one partition, in Kafka's record batch format of version 2, known to
@@ -18,10 +17,10 @@ import (
 //	lastOffsetDelta int32, baseTimestamp int64, maxTimestamp int64, producerId int64, producerEpoch int16,
 //	baseSequence int32, the number of records int32, the records
 //
-// A record is its length, attributes int8, timestampDelta, offsetDelta, and key, value and headers, each
-// after its length. All numbers are varints.
+// A record is its length, attributes int8, timestampDelta, offsetDelta, and its fields, see
+// record.AppendFields. All numbers are varints.
 type recordBatch struct {
-	records []*outbox.Record
+	records []*record.Record
 	shares  []share
 	encoded []byte // room for the header, then the records
 	wire    []byte // bytes to send, once packed: encoded, or small
@@ -30,7 +29,7 @@ type recordBatch struct {
 	base, latest int64     // the least and the largest timestamp, ms since 1970. The least is the first's.
 	deadline     time.Time // earliest deadline of the records; zero = none
 
-	times  map[*outbox.Record]int64 // replaced times of records, after a refusal, ms since 1970; nil = none
+	times  map[*record.Record]int64 // replaced times of records, after a refusal, ms since 1970; nil = none
 	closed bool                     // takes no more records
 	keyed  bool                     // a record has a key
 
@@ -56,7 +55,7 @@ type recordBatch struct {
 type share struct {
 	end  int
 	send uint64 // the Send's number
-	done func(*outbox.Record, error)
+	done func(*record.Record, error)
 }
 
 // batchMagic is the number of the format.
@@ -71,7 +70,7 @@ func (b *recordBatch) reset() {
 
 // add copies a record into the batch, if the batch then has most bytes at most, and reports whether the
 // record fits. The first record always fits.
-func (b *recordBatch) add(r *outbox.Record, most int) bool {
+func (b *recordBatch) add(r *record.Record, most int) bool {
 	at := r.Accepted.UnixMilli()
 	if other, ok := b.times[r]; ok {
 		at = other
@@ -81,7 +80,7 @@ func (b *recordBatch) add(r *outbox.Record, most int) bool {
 		b.base, b.latest = at, at
 	}
 	body := recordLen(r, at-b.base, len(b.records))
-	size := varintLen(int64(body)) + body
+	size := record.VarintSize(int64(body)) + body
 	if len(b.records) > 0 && len(b.encoded)+size > most {
 		return false
 	}
@@ -92,46 +91,16 @@ func (b *recordBatch) add(r *outbox.Record, most int) bool {
 }
 
 // recordLen returns the length of a record without the bytes of its length field.
-func recordLen(r *outbox.Record, after int64, index int) int {
-	n := 1 + varintLen(after) + varintLen(int64(index)) + nullableLen(r.Key) + nullableLen(r.Value) + varintLen(int64(len(r.Headers)))
-	for i := range r.Headers {
-		h := &r.Headers[i]
-		n += varintLen(int64(len(h.Name))) + len(h.Name) + nullableLen(h.Value)
-	}
-	return n
+func recordLen(r *record.Record, after int64, index int) int {
+	return 1 + record.VarintSize(after) + record.VarintSize(int64(index)) + r.FieldsSize()
 }
 
-func nullableLen(b []byte) int {
-	if b == nil {
-		return 1
-	}
-	return varintLen(int64(len(b))) + len(b)
-}
-
-func varintLen(n int64) int { return (bits.Len64(uint64(n<<1^n>>63)|1) + 6) / 7 }
-
-func appendRecord(to []byte, r *outbox.Record, body int, after int64, index int) []byte {
+func appendRecord(to []byte, r *record.Record, body int, after int64, index int) []byte {
 	to = binary.AppendVarint(to, int64(body))
 	to = append(to, 0) // attributes: there are none
 	to = binary.AppendVarint(to, after)
 	to = binary.AppendVarint(to, int64(index))
-	to = appendNullable(to, r.Key)
-	to = appendNullable(to, r.Value)
-	to = binary.AppendVarint(to, int64(len(r.Headers)))
-	for i := range r.Headers {
-		h := &r.Headers[i]
-		to = binary.AppendVarint(to, int64(len(h.Name)))
-		to = append(to, h.Name...)
-		to = appendNullable(to, h.Value)
-	}
-	return to
-}
-
-func appendNullable(to, b []byte) []byte {
-	if b == nil {
-		return binary.AppendVarint(to, -1)
-	}
-	return append(binary.AppendVarint(to, int64(len(b))), b...)
+	return r.AppendFields(to)
 }
 
 // pack sets b.wire, once, to the header and the compressed records. compress may be nil.
@@ -169,7 +138,7 @@ func (b *recordBatch) pack(compress *compression) {
 }
 
 // each calls fn with every record and the done function of its Send.
-func (b *recordBatch) each(fn func(r *outbox.Record, done func(*outbox.Record, error))) {
+func (b *recordBatch) each(fn func(r *record.Record, done func(*record.Record, error))) {
 	i := 0
 	for _, s := range b.shares {
 		for ; i < s.end; i++ {

@@ -7,7 +7,7 @@ import (
 
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -17,7 +17,7 @@ func TestTopic_PartitionListedOnce_GoesAway(t *testing.T) {
 	b := playing(t, false)
 	known := b.topic(0, 0)
 	o := kafkatest.ExpectOutcomes(t, 1)
-	b.send(o, kafkatest.Minted(outbox.Record{Topic: "t", Key: key(1, 2)})...)
+	b.send(o, kafkatest.Records(record.Record{Topic: "t", Key: key(1, 2)})...)
 	for range 2 * minFewer { // a broker without news of all partitions answers the same, for a moment
 		b.look(func() { known.ask = false })
 		b.learn(known, told([16]byte{1}, 0))
@@ -40,7 +40,7 @@ func TestTopic_PartitionListedOnce_GoesAway(t *testing.T) {
 			t.Errorf("%d partitions", len(known.partitions))
 		}
 	})
-	b.send(kafkatest.ExpectOutcomes(t, 1), kafkatest.Minted(outbox.Record{Topic: "t", Key: key(1, 2)})...)
+	b.send(kafkatest.ExpectOutcomes(t, 1), kafkatest.Records(record.Record{Topic: "t", Key: key(1, 2)})...)
 	b.leaves(0, true) // of the existing partition
 }
 

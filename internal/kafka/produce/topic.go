@@ -11,7 +11,7 @@ import (
 
 	"reskafka/internal/host"
 	"reskafka/internal/kafka/client"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // A partition missing in the answers is given up after surplusTime and at least minFewer answers with fewer
@@ -49,8 +49,8 @@ type topic struct {
 
 // arrival is a record without a partition.
 type arrival struct {
-	record   *outbox.Record
-	done     func(*outbox.Record, error)
+	record   *record.Record
+	done     func(*record.Record, error)
 	deadline time.Time // zero = none
 	send     uint64    // the number of its Send
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 	"reskafka/test/kafkatest"
 )
 
@@ -24,7 +25,7 @@ type tally struct {
 	none chan struct{}
 }
 
-func (y *tally) Release(*outbox.Record) {
+func (y *tally) Release(*record.Record) {
 	y.mtx.Lock()
 	defer y.mtx.Unlock()
 	if y.left--; y.left == 0 {
@@ -66,7 +67,7 @@ func refuse(cluster *kfake.Cluster, with func() *kerr.Error) {
 }
 
 // heavy makes requests long enough for an apparent limit at a broker that closes the connection.
-var heavy = []outbox.Header{{Name: "h", Value: make([]byte, 3000)}}
+var heavy = []record.Header{{Name: "h", Value: make([]byte, 3000)}}
 
 // TestNothingTwice disturbs connections and leaders in all ways, and reloads at bad moments, during constant
 // traffic: with idempotence each record arrives once, in order for each key.
@@ -117,10 +118,10 @@ func TestNothingTwice(t *testing.T) {
 		},
 	}
 	for round := range rounds {
-		var some []outbox.Record
+		var some []record.Record
 		for key := range keys {
 			for i := range each {
-				some = append(some, outbox.Record{Topic: "t", Key: fmt.Append(nil, key), Accepted: time.Now(),
+				some = append(some, record.Record{Topic: "t", Key: fmt.Append(nil, key), Accepted: time.Now(),
 					Value: fmt.Append(nil, round*each+i), Headers: heavy})
 			}
 		}
@@ -170,9 +171,9 @@ func TestComesBackOnlyIfNowhere(t *testing.T) {
 	o := kafkatest.ExpectOutcomes(t, keys*rounds*each)
 	for round := range rounds {
 		for i := range each {
-			var some []*outbox.Record
+			var some []*record.Record
 			for key := range keys {
-				some = append(some, &outbox.Record{Topic: "t", Key: fmt.Append(nil, key), Accepted: time.Now(),
+				some = append(some, &record.Record{Topic: "t", Key: fmt.Append(nil, key), Accepted: time.Now(),
 					Value: fmt.Append(nil, round*each+i), Headers: heavy})
 			}
 			p.Send(some, time.Now().Add(time.Duration(random.IntN(200))*time.Millisecond), o.Add)

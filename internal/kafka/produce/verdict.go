@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"reskafka/internal/kafka/client"
-	"reskafka/internal/outbox"
+	"reskafka/internal/record"
 )
 
 // refusedTopic returns the records of a topic refused as a whole. The records wait in the topic's queue,
@@ -75,7 +75,7 @@ func (p *Producer) pick(part *partition, said *kmsg.ProduceResponseTopicPartitio
 	rest.times = whole.times
 	p.forgo(part, whole)
 	part.resize(-len(whole.encoded))
-	whole.each(func(r *outbox.Record, done func(*outbox.Record, error)) {
+	whole.each(func(r *record.Record, done func(*record.Record, error)) {
 		a := arrival{r, done, whole.deadline, uint64(i)}
 		if own, bad := named[i]; !bad {
 			part.put(rest, &a, math.MaxInt)
@@ -111,7 +111,7 @@ func (p *Producer) refusedTime(part *partition, said *kmsg.ProduceResponseTopicP
 			own = said.ErrorMessage
 		}
 		if b.times == nil {
-			b.times = map[*outbox.Record]int64{}
+			b.times = map[*record.Record]int64{}
 		}
 		b.times[r] = timeWithin(p.now().UnixMilli(), own)
 	}
