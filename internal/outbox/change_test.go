@@ -80,13 +80,19 @@ func TestSwapWaitsForSend(t *testing.T) {
 	})
 }
 
-// lateClient answers a moment after Close: its Send was about to begin at the Close.
+// lateClient answers a moment after Close: its Send was about to begin at the Close. prompt: Send is the
+// client's.
 type lateClient struct {
 	*client
+	prompt bool
 	judged int
 }
 
-func (c *lateClient) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
+func (c *lateClient) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
+	if c.prompt {
+		c.client.Send(records, deadline, done)
+		return
+	}
 	<-c.gone
 	time.Sleep(time.Millisecond)
 	for _, r := range records {
@@ -103,7 +109,8 @@ func (c *lateClient) Permanent(err error) (string, bool) {
 func TestASendThatOutlivesClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := &countGate{}
-		old, next := &lateClient{client: newClient("old", usual, nil)}, &lateClient{client: newClient("next", usual, nil)}
+		old := &lateClient{client: newClient("old", usual, nil)}
+		next := &lateClient{client: newClient("next", usual, fixed(answer{hang: true})), prompt: true}
 		o := New(usual, old, gate, gate)
 		go o.Accept([]record.Record{{Topic: "t"}})
 		synctest.Wait()

@@ -82,18 +82,12 @@ func (o *Outbox) guard(inSend *bool) {
 	o.observer.Panicked(r)
 	o.mtx.Lock()
 	o.closing = true
-	relieved := *inSend && o.handing == handingAlone
 	if *inSend {
-		o.handing, o.lent = handingNothing, nil
+		o.handing, o.lent = false, nil
 	}
-	o.ended = o.ended || !relieved
+	o.ended = true
 	transport := o.transport
 	o.mtx.Unlock()
-	if relieved { // another goroutine is the feeder, and ends everything
-		o.signal()
-		return
-	}
-	o.relief.Stop()
 	transport.Close()
 	o.endKeeping() // otherwise the keeper could call a closed observer, and block the next outbox's disk
 	o.giveUp()
@@ -110,7 +104,7 @@ func (o *Outbox) guardSender(inSend *bool) {
 	o.mtx.Lock()
 	o.closing = true
 	if *inSend {
-		o.handing, o.lent = handingNothing, nil
+		o.handing, o.lent = false, nil
 	}
 	o.mtx.Unlock()
 	o.signal()
@@ -121,7 +115,6 @@ func (o *Outbox) guardSender(inSend *bool) {
 func (o *Outbox) shutDown() {
 	o.shut(o.transport)
 	o.awaitSend()
-	o.relief.Stop()
 	o.mtx.Lock()
 	next := o.next
 	o.next = nil
@@ -160,7 +153,7 @@ func (o *Outbox) giveUp() {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	// No other holder has returned records: neither a hanging write, nor a Send left by a panic.
-	alone := o.writing.lane == nil && o.handing == handingNothing
+	alone := o.writing.lane == nil && !o.handing
 	for _, l := range o.lanes {
 		durable := l.durable
 		for _, r := range l.takeAll() {

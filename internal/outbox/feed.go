@@ -42,9 +42,7 @@ func (o *Outbox) feed() {
 			inSend = true
 			s.transport.Send(s.batch, o.epoch.Add(s.due), o.done)
 			inSend = false
-			if o.relieved() {
-				return
-			}
+			o.sent()
 		default:
 			timer.Reset(s.wait)
 			select {
@@ -70,10 +68,6 @@ func (o *Outbox) decide() step {
 		s.expired = append(s.expired, old...)
 	}
 	s.wait = o.patience(now)
-	if len(s.batch) > 0 {
-		o.handing = handingOn
-		o.relief.Reset(max(s.wait, sendPatience))
-	}
 	if again := o.tidy(now); again != 0 {
 		s.wait = min(s.wait, max(again-now, 0))
 	}
@@ -96,10 +90,7 @@ func (o *Outbox) feedHere() {
 		inSend = true
 		s.transport.Send(s.batch, o.epoch.Add(s.due), o.done)
 		inSend = false
-		o.mtx.Lock()
-		o.handing = handingNothing
-		o.returned()
-		o.mtx.Unlock()
+		o.sent()
 	}
 }
 
@@ -114,9 +105,6 @@ func (o *Outbox) decideHere() (s step) {
 	now := o.now()
 	s.transport = o.transport
 	s.batch, s.due, s.expired = o.collect(now)
-	if len(s.batch) > 0 { // else another sender comes again, or there is nothing to send
-		o.handing = handingAlone
-	}
 	if o.waiting > 0 && now+o.patience(now) < o.wakes || o.spare.since == 0 && o.spare.surplus() {
 		o.signal()
 	}
@@ -141,7 +129,7 @@ func (o *Outbox) dismiss(gone []outcome) {
 // collect moves sendable records from their lanes to the client's account, and drops records too old on disk.
 // All records of a batch have deadlines in the same second, so the client needs a single deadline.
 func (o *Outbox) collect(now time.Duration) (batch []*record.Record, bucket time.Duration, gone []outcome) {
-	if o.next != nil || o.handing != handingNothing || o.holding {
+	if o.next != nil || o.handing || o.holding {
 		return nil, 0, nil
 	}
 	o.pausing = keep(o.pausing, func(l *lane) bool {
@@ -193,7 +181,7 @@ func (o *Outbox) collect(now time.Duration) (batch []*record.Record, bucket time
 	clear(o.ready[len(rest):])
 	o.ready = rest
 	if len(batch) > 0 {
-		o.batched = len(batch)
+		o.batched, o.handing = len(batch), true
 	}
 	for _, l := range hungry { // which may add to ready
 		o.listRead(l)
@@ -209,13 +197,29 @@ func (o *Outbox) lend(r *entry) {
 	}
 }
 
-// returned notes the return of Send.
-func (o *Outbox) returned() {
+// sent notes the return of Send.
+func (o *Outbox) sent() {
+	o.mtx.Lock()
+	defer o.mtx.Unlock()
+	o.handing = false
 	for _, c := range o.lent {
 		o.spare.letGo(c, 1)
 	}
 	clear(o.lent)
 	o.lent = o.lent[:0]
+}
+
+// awaitSend waits for the return of another goroutine's Send after the client's close.
+func (o *Outbox) awaitSend() {
+	for {
+		o.mtx.Lock()
+		handing := o.handing
+		o.mtx.Unlock()
+		if !handing {
+			return
+		}
+		<-o.wake
+	}
 }
 
 // tidy frees unused memory, and returns the time until the next check; 0 = no check needed.
@@ -410,7 +414,7 @@ func (o *Outbox) patience(now time.Duration) time.Duration {
 	sooner(o.expiry)
 	if o.next != nil {
 		sooner(o.next.deadline)
-	} else if o.handing == handingNothing {
+	} else if !o.handing {
 		for _, l := range o.pausing {
 			sooner(l.resume)
 		}
@@ -420,7 +424,7 @@ func (o *Outbox) patience(now time.Duration) time.Duration {
 
 // startSwap returns the client to close before the next: the present client, once empty or out of patience.
 func (o *Outbox) startSwap(now time.Duration) Transport {
-	if o.next == nil || ((o.sending > 0 || o.handing != handingNothing) && now < o.next.deadline) {
+	if o.next == nil || ((o.sending > 0 || o.handing) && now < o.next.deadline) {
 		return nil
 	}
 	return o.transport

@@ -16,26 +16,32 @@ func (c *brokenClient) Send([]*record.Record, time.Time, func(*record.Record, er
 	nothing.name = "x"
 }
 
-// tardyClient panics in Send after another goroutine has become the feeder.
-type tardyClient struct{ *client }
-
-func (c *tardyClient) Send([]*record.Record, time.Time, func(*record.Record, error)) {
-	time.Sleep(2 * sendPatience)
-	panic("late")
+// tardyClient panics in the second Send, after a retry.
+type tardyClient struct {
+	*client
+	sends int
 }
 
-func TestAPanicOfOneWhoWasRelieved(t *testing.T) {
+func (c *tardyClient) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
+	if c.sends++; c.sends > 1 {
+		panic("late")
+	}
+	for _, r := range records {
+		done(r, errRetry)
+	}
+}
+
+// TestSend_PanicsInTheFeeder_EndsTheOutbox guards the account after a panic in a Send of the feeder itself: the
+// first Send runs in Accept, the retry in the feeder.
+func TestSend_PanicsInTheFeeder_EndsTheOutbox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := &countGate{}
-		late := &tardyClient{newClient("late", usual, nil)}
+		late := &tardyClient{client: newClient("late", usual, nil)}
 		o := New(usual, late, gate, gate)
-		o.Accept([]record.Record{{Topic: "t", Lifetime: 2 * time.Hour}, {Topic: "u"}})
-		o.mtx.Lock()
-		o.hurry()
-		o.mtx.Unlock()
+		o.Accept([]record.Record{{Topic: "t", Lifetime: 2 * time.Hour, Accepted: time.Now()}})
 		after(time.Hour)
-		if gate.panics != 1 || late.closings() != 1 {
-			t.Errorf("%d panics, the client was closed %d times", gate.panics, late.closings())
+		if late.sends != 2 || gate.panics != 1 || late.closings() != 1 {
+			t.Errorf("%d sends, %d panics, the client was closed %d times", late.sends, gate.panics, late.closings())
 		}
 		o.Close()
 		if !o.ended {

@@ -280,11 +280,11 @@ func (l *life) newClient() *client {
 		}
 	}
 	c.split = l.one(2)
-	block := func() time.Duration {
+	block := func() time.Duration { // Send loses its processor
 		if !l.one(3) {
 			return 0
 		}
-		return pick(l.dice, time.Millisecond, 30*time.Millisecond, 500*time.Millisecond, time.Hour)
+		return pick(l.dice, time.Microsecond, time.Millisecond, 5*time.Millisecond)
 	}
 	switch l.roll(6) {
 	case 4:

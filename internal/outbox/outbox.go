@@ -84,11 +84,10 @@ type Outbox struct {
 	keeping
 	deadLetters
 	spare   spare
-	lent    []*chunk // with records lent to a running Send
-	batched int      // how many records were collected last
-	handing handing
+	lent    []*chunk      // with records lent to a running Send
+	batched int           // how many records were collected last
+	handing bool          // a goroutine is inside the transport's Send, or about to be
 	wakes   time.Duration // when the feeder looks again by itself
-	relief  *time.Timer   // makes another goroutine the feeder when Send takes too long
 }
 
 // swap is a change of client: the new client takes over from an empty old client, or at the latest at
@@ -105,15 +104,14 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 		gate: gate, observer: observer, epoch: time.Now().Add(-2 * longestStaging), settings: settings, transport: transport,
 		wake: make(chan struct{}, 1), keeping: keeping{toKeep: make(chan struct{}, 1)}, stopped: make(chan struct{}), lanes: map[string]*lane{},
 	}
-	o.relief = time.AfterFunc(time.Hour, o.relieve)
 	o.attend(transport)
 	go o.feed()
 	return o
 }
 
 // Accept takes responsibility for records, in their order, and keeps a copy: the caller owns the slice and
-// all bytes after the return. Records are sent at once if possible, so Accept blocks as long as the client's
-// Send, but never on the disk. Records after Close are dropped and counted like records given up by Close.
+// all bytes after the return. Records are sent at once if possible. Accept blocks neither on the network nor on the
+// disk. Records after Close are dropped and counted like records given up by Close.
 func (o *Outbox) Accept(records []record.Record) { o.entered(o.enqueue(records)) }
 
 // entered reports immediate outcomes and sends the other records.
@@ -167,7 +165,6 @@ func (o *Outbox) Swap(transport Transport, settings Settings, patience time.Dura
 		if replaced != nil {
 			o.next.deadline = min(o.next.deadline, replaced.deadline)
 		}
-		o.hurry()
 	}
 	o.mtx.Unlock()
 	switch {
@@ -216,7 +213,6 @@ func (o *Outbox) CloseWithin(limit time.Duration) {
 func (o *Outbox) Close() {
 	o.mtx.Lock()
 	o.closing = true
-	o.hurry()
 	o.mtx.Unlock()
 	o.signal()
 	<-o.stopped
@@ -298,7 +294,6 @@ func (o *Outbox) deadline(r *entry, now time.Duration) time.Duration {
 func (o *Outbox) dueAt(due time.Duration) {
 	if o.expiry == 0 || due < o.expiry {
 		o.expiry = due
-		o.hurry()
 	}
 }
 

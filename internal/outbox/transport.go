@@ -34,8 +34,8 @@ type Transport interface {
 	// start. done is called exactly once for every record, from any goroutine, in any order, possibly before
 	// the return of Send; it does not block. err is nil after the broker's acknowledgement. No attempt
 	// outlives deadline by more than a second or so, unless the client cannot know whether the broker has the
-	// record (idempotence). Send may block. Close may be called meanwhile: Send then answers every record and
-	// returns. The bytes of a record must not be read after its done, and the record not after both its done
+	// record (idempotence). Send must not block: deadlines and the end wait for its return. Close may be called
+	// meanwhile: Send then answers every record and returns. The bytes of a record must not be read after its done, and the record not after both its done
 	// and the return of Send, because they are reused.
 	Send(records []*record.Record, deadline time.Time, done func(r *record.Record, err error))
 
