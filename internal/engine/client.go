@@ -120,6 +120,12 @@ func (c *client) AcknowledgeBy(acknowledge func(records []*record.Record)) {
 	}
 }
 
+// Far is produce.Producer's.
+func (c *client) Far() bool {
+	p := c.producer.Load()
+	return p != nil && p.Far()
+}
+
 // Recall is produce.Producer's.
 func (c *client) Recall() {
 	if !c.before(true) {

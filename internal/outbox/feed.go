@@ -141,13 +141,14 @@ func (o *Outbox) collect(now time.Duration) (batch []*record.Record, bucket time
 		return false
 	})
 	var hungry []*lane
+	w := o.window()
 	rest := o.ready[:0]
 	for _, l := range o.ready {
 		l.ready = false
 		if l.draining || now < l.resume {
 			continue
 		}
-		for r := l.peek(); r != nil && l.room(r, o.settings); r = l.peek() {
+		for r := l.peek(); r != nil && l.room(r, w); r = l.peek() {
 			if o.tooOld(r) {
 				l.pop()
 				gone = append(gone, o.buryOld(l, r))
@@ -352,10 +353,26 @@ func (o *Outbox) afterAnswer(l *lane, now time.Duration) {
 	switch {
 	case o.next != nil && o.sending == 0:
 		o.signal()
-	case l.waiting() > 0 && l.sending <= o.settings.WindowRecords/2:
+	case l.waiting() > 0 && l.sending <= o.window().records/2:
 		o.markReady(l)
 		o.signal()
 	}
+}
+
+// farWindows is the number of usual windows for a far broker. One window of 20,000 records, over 100 ms, would limit
+// a topic to 200,000 records a second.
+const farWindows = 3
+
+// clientLimit is the limit of one topic's records inside the client.
+type clientLimit struct{ records, bytes int }
+
+// window returns the present limit. Caller must hold mtx.
+func (o *Outbox) window() clientLimit {
+	n := 1
+	if t, ok := o.transport.(distant); ok && t.Far() {
+		n = farWindows
+	}
+	return clientLimit{n * o.settings.WindowRecords, n * o.settings.WindowBytes}
 }
 
 // backoff returns the wait after this number of failed rounds in a row.

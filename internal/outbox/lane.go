@@ -272,12 +272,12 @@ func (l *lane) takeAll() []*entry {
 // room reports whether the lane may pass r to the client now. Until the first acknowledgement, a window of
 // one bounds the records of an unreachable or unknown topic in the client. A record larger than the window's
 // bytes goes alone.
-func (l *lane) room(r *entry, s Settings) bool {
+func (l *lane) room(r *entry, w clientLimit) bool {
 	if l.sending == 0 {
 		return true
 	}
-	if !l.proven || l.sending >= s.WindowRecords {
+	if !l.proven || l.sending >= w.records {
 		return false
 	}
-	return s.WindowBytes == 0 || l.sendingBytes+r.Size() <= s.WindowBytes
+	return w.bytes == 0 || l.sendingBytes+r.Size() <= w.bytes
 }

@@ -3,12 +3,14 @@ package outbox
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"reskafka/internal/record"
+	"reskafka/test/kafkatest"
 )
 
 // usual are the settings of most tests here.
@@ -328,6 +330,46 @@ func TestWindowBytes(t *testing.T) {
 		after(time.Second)
 		g.want("t", "sending=2 ack=5")
 		after(time.Second)
+	})
+}
+
+// remote is a Transport with far brokers. It acknowledges the first record and no other.
+type remote struct {
+	silent
+	mtx  sync.Mutex
+	sent int
+}
+
+func (r *remote) Far() bool { return true }
+
+func (r *remote) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
+	r.mtx.Lock()
+	first := r.sent == 0
+	r.sent += len(records)
+	r.mtx.Unlock()
+	if first {
+		done(records[0], nil)
+		return
+	}
+	r.silent.Send(records, time.Time{}, done)
+}
+
+// TestWindow_FarBroker_IsLarger verifies the larger window for a far broker: the usual window is less than the records
+// of a round trip.
+func TestWindow_FarBroker_IsLarger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, gate := &remote{}, &countGate{}
+		o := New(Settings{Timeout: time.Hour, WindowRecords: 10}, client, gate, kafkatest.Nobody{})
+		o.Accept(kafkatest.Numbers("t", 0, 1))
+		synctest.Wait()
+		o.Accept(kafkatest.Numbers("t", 1, 100))
+		synctest.Wait()
+		client.mtx.Lock()
+		if inside := client.sent - 1; inside != farWindows*10 {
+			t.Errorf("%d records are with the client", inside)
+		}
+		client.mtx.Unlock()
+		o.CloseWithin(0)
 	})
 }
 

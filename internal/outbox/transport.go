@@ -60,5 +60,9 @@ type Refusal interface {
 // replacement of the Transport. It never blocks.
 type recaller interface{ Recall() }
 
+// distant is an optional interface of a Transport: Far reports whether brokers are so far that the usual window
+// of a topic does not fill the link. It never blocks.
+type distant interface{ Far() bool }
+
 // limitedCloser is an optional interface of a Transport: Close with a limit.
 type limitedCloser interface{ CloseWithin(limit time.Duration) }

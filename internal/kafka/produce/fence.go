@@ -34,6 +34,9 @@ const maxEpoch = math.MaxInt16 - 2
 func (p *Producer) RememberBy(store Identities) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
+	if !p.idempotent {
+		return
+	}
 	p.identities = store
 	if last, ok := store.Last(); ok && last.Cluster != 0 && last.ID >= 0 && last.Epoch >= 0 && last.Epoch < maxEpoch {
 		p.last = last

@@ -135,6 +135,10 @@ func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (e
 	if err == nil {
 		read = &answers{of: answer}
 		f.node.answeredAfter(p.now().Sub(f.began))
+		p.distant.Store(f.node.far())
+		if f.node.far() {
+			p.wantNumbers()
+		}
 		f.node.failures = 0
 		f.node.limit.answered(f.size)
 		p.throttled(f.node)
@@ -206,12 +210,16 @@ func (p *Producer) answered(part *partition, said *kmsg.ProduceResponseTopicPart
 	case b.whole != nil && errors.Is(err, kerr.OutOfOrderSequenceNumber):
 		p.rejoin(part)
 		return nil
-	case p.idempotent && lostSequence(err):
+	case p.questionable(b, err):
+		p.debug.Logf("msg", "topic %s, partition %d: %v; once more without numbers", part.topic.name, part.number, err)
+		p.withoutNumbers(part)
+		return p.again(part)
+	case b.sequenced && lostSequence(err):
 		p.debug.Logf("eos", "topic %s, partition %d: %v; it goes by a new producer id", part.topic.name, part.number, err)
 		if p.identity == b.identity { // otherwise there is a new identity already
-			p.identity = identity{}
+			p.dropIdentity()
 		}
-		b.sequenced, b.wire, b.whole = false, nil, nil
+		b.unnumber()
 	case client.IsVerdict(err, client.OnTime):
 		return p.refusedTime(part, said, err)
 	case client.IsVerdict(err, client.OnTopic) && p.kept(part) == 0:

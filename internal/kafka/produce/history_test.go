@@ -21,24 +21,33 @@ import (
 
 // history is a random sequence of sends, faults and answers, without a network and with a clock of its own.
 type history struct {
-	b           *bench
-	idempotence bool
-	random      *rand.Rand
-	sent        []*record.Record // in order
-	outcomes    map[*record.Record]error
-	refusals    map[*kerr.Error]int
-	most        int // batches of a partition in flight
-	followed    int // loads beside an unanswered batch of the partition
-	issued      int64
-	calm        int // 100 and more: no fault in the rest of the steps
+	b        *bench
+	kind     historyKind
+	random   *rand.Rand
+	sent     []*record.Record // in order
+	outcomes map[*record.Record]error
+	refusals map[*kerr.Error]int
+	most     int // batches of a partition in flight
+	followed int // loads beside an unanswered batch of the partition
+	issued   int64
+	calm     int // 100 and more: no fault in the rest of the steps
 }
 
-// keys returns the number of different keys: without idempotence few batches of few keys may fly together.
+// historyKind is a kind of order of batches in flight.
+type historyKind string
+
+const (
+	keysApart   historyKind = "keys apart"            // without idempotence and numbers
+	numbersOnly historyKind = "numbers for the order" // without idempotence
+	idempotent  historyKind = "idempotence"
+)
+
+// keys returns the number of different keys: without numbers few batches of few keys may fly together.
 func (h *history) keys() int {
-	if h.idempotence {
-		return 6
+	if h.kind == keysApart {
+		return 60
 	}
-	return 60
+	return 6
 }
 
 // send sends some records, a few of which get a verdict.
@@ -73,7 +82,7 @@ func (m *imagined) load(id int32) bool {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
 	n := p.nodes[id]
-	if p.idempotent && !p.identity.given {
+	if !p.identity.given && (p.idempotent || m.kind == numbersOnly && m.random.IntN(4) == 0) {
 		m.issued++
 		p.identity = identity{m.issued, 0, true}
 		p.offerAgain()
@@ -185,15 +194,16 @@ func (m *imagined) end() {
 
 // check compares outcomes and logs.
 func (m *imagined) check() {
-	copies, at := map[string]int{}, map[string]int{} // and the place of the first copy
+	copies, at, lastAt := map[string]int{}, map[string]int{}, map[string]int{} // and the places of the first and last copy
 	for _, l := range m.partitions {
 		for i, value := range l.log {
 			if copies[value]++; copies[value] == 1 {
 				at[value] = i
 			}
+			lastAt[value] = i
 		}
 	}
-	last := map[string]int{}
+	last, lastOfLast := map[string]int{}, map[string]int{}
 	for _, r := range m.sent {
 		err, ended := m.outcomes[r]
 		value := string(r.Value)
@@ -204,9 +214,9 @@ func (m *imagined) check() {
 			m.b.t.Errorf("%s has no outcome", value)
 		case err == nil && copies[value] == 0:
 			m.b.t.Errorf("%s is acknowledged, and no broker has it", value)
-		case m.idempotence && copies[value] > 1:
+		case m.kind == idempotent && copies[value] > 1:
 			m.b.t.Errorf("%s is there %d times", value, copies[value])
-		case m.idempotence && err != nil && copies[value] > 0:
+		case m.kind == idempotent && err != nil && copies[value] > 0:
 			m.b.t.Errorf("%s came back with %v, and a broker has it", value, err)
 		case final != verdict && (final || err == nil):
 			m.b.t.Errorf("%s ended with %v", value, err)
@@ -215,19 +225,23 @@ func (m *imagined) check() {
 				m.b.t.Errorf("%s is before an earlier record of its key", value)
 			}
 			last[string(r.Key)] = at[value]
+			if before, seen := lastOfLast[string(r.Key)]; seen && lastAt[value] < before {
+				m.b.t.Errorf("the last copy of %s is before that of an earlier record of its key", value)
+			}
+			lastOfLast[string(r.Key)] = lastAt[value]
 		}
 	}
 }
 
 // TestHistories_SeveralBatchesInFlight_KeepPromises runs random histories of all faults against imagined
 // brokers with Kafka's rules. With idempotence each acknowledged record is there once and each other record
-// is not; in both kinds the first copies of a key are in order.
+// is not; in all kinds the first copies of a key are in order, and so are the last copies.
 func TestHistories_SeveralBatchesInFlight_KeepPromises(t *testing.T) {
 	runs := 150
 	if os.Getenv("RES_KAFKA_LONG") != "" {
 		runs = 3000
 	}
-	bothKinds(t, func(t *testing.T, idempotence bool) {
+	of := func(t *testing.T, kind historyKind) {
 		refusals, most, followed := map[*kerr.Error]int{}, 0, 0
 		outcomes := map[string]int{}
 		for range runs {
@@ -236,13 +250,13 @@ func TestHistories_SeveralBatchesInFlight_KeepPromises(t *testing.T) {
 				seed, _ = strconv.ParseUint(given, 10, 64)
 			}
 			if !t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-				m := aHistory(t, idempotence, seed)
+				m := aHistory(t, kind, seed)
 				for e, n := range m.refusals {
 					refusals[e] += n
 				}
 				most, followed = max(most, m.most), followed+m.followed
 				for _, err := range m.outcomes {
-					outcomes[kind(err)]++
+					outcomes[outcomeName(err)]++
 				}
 			}) {
 				t.FailNow()
@@ -253,13 +267,16 @@ func TestHistories_SeveralBatchesInFlight_KeepPromises(t *testing.T) {
 			t.Logf("%s: %d", e.Message, n)
 		}
 		t.Log(outcomes)
-		if followed == 0 || idempotence && most != maxOutstanding {
+		if followed == 0 || kind == idempotent && most != maxOutstanding || kind == numbersOnly && most <= maxOutstanding {
 			t.Errorf("at most %d batches in flight, %d followed", most, followed)
 		}
-	})
+	}
+	for _, kind := range []historyKind{keysApart, numbersOnly, idempotent} {
+		t.Run(string(kind), func(t *testing.T) { of(t, kind) })
+	}
 }
 
-func kind(err error) string {
+func outcomeName(err error) string {
 	switch {
 	case err == nil:
 		return "acknowledged"
@@ -276,17 +293,17 @@ func kind(err error) string {
 }
 
 // aHistory runs one history.
-func aHistory(t *testing.T, idempotence bool, seed uint64) *imagined {
-	h := &history{idempotence: idempotence, random: rand.New(rand.NewPCG(seed, 0)), outcomes: map[*record.Record]error{},
+func aHistory(t *testing.T, kind historyKind, seed uint64) *imagined {
+	h := &history{kind: kind, random: rand.New(rand.NewPCG(seed, 0)), outcomes: map[*record.Record]error{},
 		refusals: map[*kerr.Error]int{}, issued: 7}
 	h.calm = []int{100, 150, 220}[h.random.IntN(3)]
-	h.b = playing(t, idempotence, func(c *config.Connection) { c.BatchNumMessages = []int{3, 10000}[h.random.IntN(2)] })
+	h.b = playing(t, kind == idempotent, func(c *config.Connection) { c.BatchNumMessages = []int{3, 10000}[h.random.IntN(2)] })
 	leaders := []int32{0, 1, 0}
 	m := newImagined(h, leaders)
 	h.b.topic(leaders...)
 	h.pass(0)
 	for range 100 + h.random.IntN(900) {
-		m.step(idempotence)
+		m.step(kind == idempotent)
 	}
 	if h.random.IntN(3) == 0 {
 		h.b.Recall()

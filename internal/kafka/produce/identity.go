@@ -17,8 +17,8 @@ const passing = 10
 // noProducerID is the subject of log lines about a refused identity.
 const noProducerID = "getting a producer id"
 
-// identity is the producer's identity at the brokers, with idempotence: brokers recognize a repeated batch by
-// the identity, the partition and the sequence number. The zero value is no identity.
+// identity is the producer's identity at the brokers: brokers recognize a repeated batch by the identity, the
+// partition and the sequence number. The zero value is no identity. Without idempotence: numbers.go.
 type identity struct {
 	id    int64
 	epoch int16
@@ -68,7 +68,15 @@ func (p *Producer) identify() {
 	}
 }
 
-// offerAgain offers the partitions with batches in flight again: no batch of the new identity may follow them.
+// dropIdentity ends the use of the identity: the order of its numbers has a gap.
+func (p *Producer) dropIdentity() {
+	p.identity = identity{}
+	if !p.idempotent { // otherwise no batch leaves without a new identity
+		p.offerAgain()
+	}
+}
+
+// offerAgain offers the partitions with batches in flight again: no batch of another identity may follow them.
 func (p *Producer) offerAgain() {
 	for _, t := range p.topics {
 		for _, part := range t.partitions {
@@ -102,6 +110,10 @@ func (p *Producer) unidentified(err error, failures int) {
 // number sets a batch's sequence numbers. A batch possibly at a broker keeps its numbers, because the broker
 // recognizes the batch by them. Any other batch has the numbers behind the batch before.
 func (p *Producer) number(part *partition, b *recordBatch) {
+	if !p.identity.given && !(b.sequenced && b.doubtful) {
+		b.unnumber()
+		return
+	}
 	if !b.sequenced || !b.doubtful {
 		if part.identity != p.identity {
 			part.identity, part.following, part.acked = p.identity, 0, 0
@@ -134,7 +146,7 @@ func following(number int32, records int) int32 {
 func (p *Producer) forgo(part *partition, batches ...*recordBatch) {
 	for _, b := range batches {
 		if b.sequenced && (b.doubtful || b.written()) {
-			p.identity = identity{}
+			p.dropIdentity()
 			return
 		}
 	}

@@ -181,6 +181,9 @@ func (p *Producer) take(part *partition, b *recordBatch) *recordBatch {
 // acknowledged ends a batch of a partition, stored by the broker from this offset on; -1 = unknown.
 func (p *Producer) acknowledged(part *partition, b *recordBatch, offset int64) outcome {
 	part.open, part.openAs = true, b.identity
+	if b.sequenced {
+		p.trusted = b.identity
+	}
 	if b.sequenced && b.identity == part.identity {
 		if end := following(b.sequence, len(b.records)); (end-part.acked)&math.MaxInt32 < 1<<30 {
 			part.acked = end

@@ -18,8 +18,8 @@ const (
 	maxOutstanding = 5
 	// maxFlights is the limit of unanswered requests per broker.
 	maxFlights = 32
-	// maxFullFlights is the limit of unanswered requests per broker in quick succession. librdkafka with
-	// idempotence has the same limit.
+	// maxFullFlights is the limit of unanswered requests per near broker in quick succession. librdkafka with
+	// idempotence has the same limit. More would make the batches for a near broker smaller.
 	maxFullFlights = 5
 	// fullRequest is the number of bytes needed for a request right behind an unanswered one.
 	fullRequest = 256 << 10
@@ -55,8 +55,9 @@ func (part *partition) next() *recordBatch {
 //     batch of an identity accepts every sequence number;
 //   - batches in flight have one identity and go to one broker, so a broker refuses each batch behind a
 //     refused one;
-//   - without idempotence a broker accepts a batch behind a refused one. The batches must have no key in
-//     common then. Records without a key have no order after a failure.
+//   - without an identity a broker accepts a batch behind a refused one. The batches must have no key in
+//     common then. Records without a key have no order after a failure. A far broker is asked for an identity:
+//     numbers.go.
 //
 // later is the time from which a batch with free room may leave; zero = now.
 func (p *Producer) follows(part *partition) (ok bool, later time.Time) {
@@ -76,7 +77,7 @@ func (p *Producer) follows(part *partition) (ok bool, later time.Time) {
 			return false, later
 		}
 	}
-	if !p.idempotent {
+	if !p.identity.given {
 		if !p.disjoint(part, b) {
 			return false, time.Time{}
 		}
@@ -130,9 +131,7 @@ func (p *Producer) disjoint(part *partition, b *recordBatch) bool {
 func (p *Producer) board(part *partition, f *flight) *recordBatch {
 	b := part.next()
 	b.closed = true
-	if p.idempotent {
-		p.number(part, b)
-	}
+	p.number(part, b)
 	part.resize(-len(b.encoded))
 	b.flight = f
 	part.flying++
@@ -209,7 +208,7 @@ func (p *Producer) land(f *flight, c cargo, read *answers, err error) []outcome 
 		switch {
 		case r.err == nil:
 			return []outcome{p.acknowledged(part, b, r.said.BaseOffset)}
-		case p.idempotent && errors.Is(r.err, kerr.DuplicateSequenceNumber): // the broker has the batch, without its offset
+		case b.sequenced && errors.Is(r.err, kerr.DuplicateSequenceNumber): // the broker has the batch, without its offset
 			return []outcome{p.acknowledged(part, b, -1)}
 		case r.said == nil, errors.Is(r.err, kerr.RequestTimedOut), errors.Is(r.err, kerr.NotEnoughReplicasAfterAppend):
 			b.doubtful = true // the leader may have the batch
@@ -222,7 +221,7 @@ func (p *Producer) land(f *flight, c cargo, read *answers, err error) []outcome 
 
 // settle books the failure of a partition's first batch, once no batch is in flight. All later batches follow
 // in order: an answer to them proves nothing, because a broker refuses each batch behind a refused one.
-func (p *Producer) settle(part *partition) []outcome {
+func (p *Producer) settle(part *partition) (ended []outcome) {
 	part.failed, part.open = false, false
 	if len(part.queue) == 0 {
 		return nil
@@ -235,6 +234,19 @@ func (p *Producer) settle(part *partition) []outcome {
 		}
 		other.result = nil
 	}
+	for p.stored(part, b) {
+		ended = append(ended, p.acknowledged(part, b, -1))
+		if part.unlist(); len(part.queue) == 0 { // acknowledged has listed the next batch
+			return ended
+		}
+		b, r = part.queue[0], nil
+	}
+	return append(ended, p.book(part, r)...)
+}
+
+// book books the failure of a partition's first batch; nil = none.
+func (p *Producer) book(part *partition, r *result) []outcome {
+	b := part.queue[0]
 	if b.sequenced && b.identity == part.identity {
 		part.continueAt(b.sequence)
 	}
@@ -242,6 +254,9 @@ func (p *Producer) settle(part *partition) []outcome {
 	case r == nil || r.recalled:
 		return p.onceMore(part)
 	case !r.answered:
+		if !p.idempotent && b.sequenced && b.identity != p.trusted {
+			p.withoutNumbers(part)
+		}
 		return p.again(part)
 	default:
 		return p.answered(part, r.said, r.err)

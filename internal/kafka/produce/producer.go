@@ -61,28 +61,32 @@ type Producer struct {
 	askNow  chan struct{} // holds a token when a topic is to be asked about
 	batches sync.Pool     // *recordBatch, without records
 
-	mtx         sync.Mutex // guards the next fields; not held during calls to the client or to done
-	topics      map[string]*topic
-	nodes       map[int32]*node
-	addresses   map[int32]address // of the brokers in the cluster's list
-	unflushed   []*client.Link    // with queued requests from dispatch
-	pausing     []*partition      // due for another attempt at their resume
-	inside      int               // records without an outcome
-	telling     int               // running done calls
-	sends       uint64            // counts the calls of Send
-	learning    bool
-	identity    identity
-	identifying bool
-	identities  Identities // nil = none is stored
-	last        Identity   // of an earlier process, to be continued; zero = there is none
-	recalled    bool
-	closed      bool
-	timer       *time.Timer          // calls tick
-	wakeAt      time.Time            // when; zero = not at all
-	expires     time.Time            // the earliest deadline; zero = none
-	keys        [keyBits / 64]uint64 // of disjoint
+	mtx          sync.Mutex // guards the next fields; not held during calls to the client or to done
+	topics       map[string]*topic
+	nodes        map[int32]*node
+	addresses    map[int32]address // of the brokers in the cluster's list
+	unflushed    []*client.Link    // with queued requests from dispatch
+	pausing      []*partition      // due for another attempt at their resume
+	inside       int               // records without an outcome
+	telling      int               // running done calls
+	sends        uint64            // counts the calls of Send
+	learning     bool
+	identity     identity
+	identifying  bool
+	spare        identity   // for the order of batches to a far broker, unused until one is known
+	trusted      identity   // a batch with its numbers was acknowledged
+	numbersAfter time.Time  // no numbers without idempotence before
+	identities   Identities // nil = none is stored
+	last         Identity   // of an earlier process, to be continued; zero = there is none
+	recalled     bool
+	closed       bool
+	timer        *time.Timer          // calls tick
+	wakeAt       time.Time            // when; zero = not at all
+	expires      time.Time            // the earliest deadline; zero = none
+	keys         [keyBits / 64]uint64 // of disjoint
 
 	flushes atomic.Bool // unflushed is not empty
+	distant atomic.Bool // see Far
 
 	ended   chan struct{} // closed when Close has finished
 	allTold chan struct{} // closed by tellAll: every outcome was told

@@ -44,13 +44,14 @@ func (p *Producer) offerAt(part *partition, at time.Time) {
 	p.alarm(at)
 }
 
-// answeredAfter notes the time between a load and the answer. A longer time than a second is a broker's pause,
+// answeredAfter notes a time between a load and the answer. A longer time than a second is a broker's pause,
 // not the network's.
 func (n *node) answeredAfter(d time.Duration) {
 	d = min(d, time.Second)
 	if n.answerTime == 0 {
-		n.answerTime = d
+		n.answerTime, n.leastTime = d, d
 	}
+	n.leastTime = min(n.leastTime, d)
 	n.answerTime += (d - n.answerTime) / 8
 }
 

@@ -36,7 +36,7 @@ type recordBatch struct {
 	flight *flight // the request with the batch; nil = it is in no request
 	result *result // the failure of the last request, not yet booked; nil = none
 
-	// With idempotence, once sequenced: the batch's identity at the broker.
+	// Once sequenced: the batch's identity at the broker.
 	sequenced bool
 	identity  identity
 	sequence  int32

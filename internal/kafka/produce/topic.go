@@ -76,7 +76,7 @@ type partition struct {
 	pausing  bool // the partition is in the producer's list of pausing ones
 	refused  int  // how often in a row the first of the queue was
 
-	identity  identity // with idempotence: the identity in use for this partition,
+	identity  identity // the identity in use for this partition; zero = none,
 	following int32    // the sequence number of the next batch,
 	acked     int32    // and the number behind the last acknowledged batch
 }
@@ -89,7 +89,8 @@ type node struct {
 	bytes      int          // of their queues
 	flights    int
 	departed   time.Time     // the time of the last load
-	answerTime time.Duration // the usual time between load and answer
+	answerTime time.Duration // the usual time between load and answer,
+	leastTime  time.Duration // and the least; 0 = no answer yet
 	resume     time.Time     // after a failed connection; zero = none
 	paused     *client.Conn  // the connection with the pause until resume; nil = none
 
@@ -157,6 +158,7 @@ func (p *Producer) askAbout(topics []*topic) (ok bool) {
 		one.Topic = &t.name
 		request.Topics = append(request.Topics, one)
 	}
+	asked := p.now()
 	answer, err := request.RequestWith(p.ctx, p.client)
 	if err != nil {
 		p.debug.Logf("metadata", "asking for %d topic(s): %v", len(topics), err)
@@ -165,6 +167,7 @@ func (p *Producer) askAbout(topics []*topic) (ok bool) {
 	}
 	p.hooks.Recovered(client.AskingForTopics)
 	p.hooks.SetCluster(answer)
+	p.maybeFar(p.now().Sub(asked))
 	p.deliver(p.learned(topics, answer))
 	p.tellOfTrouble(topics)
 	return true
@@ -335,7 +338,7 @@ func (p *Producer) known(t *topic, said *kmsg.MetadataResponseTopic, now time.Ti
 	for _, gone := range t.partitions[min(count, len(t.partitions)):] { // deleted and created again with fewer
 		gone.leader = nil
 		gone.unsend(0)
-		p.identity = identity{} // a later partition of this number counts from the beginning
+		p.dropIdentity() // a later partition of this number counts from the beginning
 		ended = append(ended, p.handBack(gone, 0, missing, missing)...)
 	}
 	t.partitions = t.partitions[:min(count, len(t.partitions))]
