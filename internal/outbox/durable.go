@@ -112,7 +112,7 @@ func (o *Outbox) join(l *lane, r *record.Record, born time.Duration, released bo
 		l.place(own)
 		l.queue = append(l.queue, own)
 	} else {
-		l.later.add(r, born, released, following)
+		l.later.add(l, r, born, released, following)
 	}
 	o.dueAt(o.dueOf(l, r.Lifetime, born))
 	o.markReady(l)

@@ -135,6 +135,21 @@ func TestEachRecordHasItsOwnDeadline(t *testing.T) {
 	})
 }
 
+// TestExpiry_LifetimeBehindWholeRecords_IsInTime guards a test message behind records that are packed as a whole:
+// a look at their deadlines needs their topic queue. Dead letters sent again are such records.
+func TestExpiry_LifetimeBehindWholeRecords_IsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := &countGate{}
+		o := New(usual, newClient("client", usual, fixed(answer{hang: true})), gate, gate)
+		o.Accept(append(make([]record.Record, 200), record.Record{Lifetime: time.Second}))
+		after(time.Second + slack)
+		if c := o.Counters()[0]; gate.panics != 0 || c.Waiting != 199 || c.Dropped[record.ReasonExpired] != 1 {
+			t.Errorf("%d panics, %+v", gate.panics, c)
+		}
+		o.Close()
+	})
+}
+
 // A blocked client must not delay deadlines.
 func TestABlockedSendHoldsUpNoDeadline(t *testing.T) {
 	c := newClient("client", usual, fixed(answer{}))

@@ -180,7 +180,7 @@ func TestPack_Lots_ComeOutUnchanged(t *testing.T) {
 			} else {
 				for j := range records {
 					want = append(want, records[j].clone())
-					p.add(&records[j].Record, records[j].born, records[j].released, plain(records[j+1:]))
+					p.add(nil, &records[j].Record, records[j].born, records[j].released, plain(records[j+1:]))
 				}
 			}
 			for range dice.IntN(3) {

@@ -77,9 +77,9 @@ var blockMost = 64 << 10
 // block, or costs another block.
 const packNumbers = 10
 
-// add appends a record, born at this time. The record and its bytes are copied. released: the stage does not
+// add appends a record of a lane, born at this time. The record and its bytes are copied. released: the stage does not
 // wait for the record. following are probable next records, for an estimate of the space.
-func (p *pack) add(r *record.Record, born time.Duration, released bool, following []record.Record) {
+func (p *pack) add(l *lane, r *record.Record, born time.Duration, released bool, following []record.Record) {
 	box := r.Lifetime > 0 || released || !time.Unix(0, r.Accepted.UnixNano()).Equal(r.Accepted)
 	now := clocks{r.Accepted.UnixNano(), born}
 	p.awake()
@@ -100,7 +100,7 @@ func (p *pack) add(r *record.Record, born time.Duration, released bool, followin
 	p.n++
 	if box {
 		p.boxes++
-		b.extras = append(b.extras, extra{boxed: (&entry{Record: *r, born: born, released: released}).clone()})
+		b.extras = append(b.extras, extra{boxed: (&entry{Record: *r, lane: l, born: born, released: released}).clone()})
 	}
 	b.write(r, now, box)
 }

@@ -96,7 +96,7 @@ func TestPackGivesBackWhatItWasGiven(t *testing.T) {
 			for j := range records {
 				r := &records[j]
 				want = append(want, r.clone())
-				p.add(&r.Record, r.born, r.released, plain(records[j+1:]))
+				p.add(nil, &r.Record, r.born, r.released, plain(records[j+1:]))
 				for _, b := range [][]byte{r.Key, r.Value} {
 					for k := range b {
 						b[k] ^= 0xA5
@@ -145,7 +145,7 @@ func TestPackRemoves(t *testing.T) {
 		if i%3 == 0 {
 			r.Lifetime = time.Duration(1 + i%2)
 		}
-		p.add(&r, time.Duration(i), false, nil)
+		p.add(nil, &r, time.Duration(i), false, nil)
 	}
 	removed := 0
 	p.remove(func(r *entry) bool {
@@ -167,7 +167,7 @@ func TestPackRemoves(t *testing.T) {
 		}
 		next++
 	}
-	p.add(&record.Record{Lifetime: 1}, 0, false, nil)
+	p.add(nil, &record.Record{Lifetime: 1}, 0, false, nil)
 	if p.remove(func(*entry) bool { return true }); p.n != 0 || len(p.blocks) != 1 || !p.rests {
 		t.Errorf("%d left in %d blocks", p.n, len(p.blocks))
 	}
