@@ -1,5 +1,5 @@
 /*
- * res_kafka: the files of slabs.
+ * res_kafka: the files of slabs, and the places of slabs in the files.
  *
  * A memfd has no name, and the size of /dev/shm does not limit a memfd. Durable slabs must survive both
  * processes, so they lie in a folder of a memory file system: a mapping of a file on disk would block a call.
@@ -14,27 +14,17 @@
 #undef _FILE_OFFSET_BITS
 #define _FILE_OFFSET_BITS 64
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "internal.h"
 
-/* The smallest page size there is: touching more often than needed does no harm. */
+/* The smallest page size there is. */
 #define PAGE_BYTES 4096
-
-/* Linux 5.14; not in every C library. */
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
-/* Number of interruptions by signals before an allocation counts as failed. */
-#define ALLOCATE_TRIES 16
 
 void *stage_file_map(int file, uint64_t at, size_t size, void *wish)
 {
@@ -53,92 +43,6 @@ void *stage_file_map(int file, uint64_t at, size_t size, void *wish)
 static void file_name(char *name, size_t size, uint64_t number)
 {
 	snprintf(name, size, "slab-%llu", (unsigned long long) number);
-}
-
-/* book adds size to *bytes if the sum stays within most. */
-static bool book(size_t *bytes, size_t most, size_t size)
-{
-	size_t now = __atomic_load_n(bytes, __ATOMIC_RELAXED);
-
-	do {
-		if (size > most || now > most - size) {
-			return false;
-		}
-	} while (!__atomic_compare_exchange_n(bytes, &now, now + size, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-	return true;
-}
-
-void stage_pool_unbook(struct slab_pool *pool, size_t size)
-{
-	__atomic_fetch_sub(&pool->bytes, size, __ATOMIC_RELAXED);
-	__atomic_fetch_sub(&pool->table->bytes, size, __ATOMIC_RELAXED);
-}
-
-/* allowed counts size more bytes of pages within the limits. */
-static bool allowed(struct slab_pool *pool, size_t size)
-{
-	if (!book(&pool->bytes, pool->most, size)) {
-		return false;
-	}
-	if (!book(&pool->table->bytes, pool->table->most, size)) {
-		__atomic_fetch_sub(&pool->bytes, size, __ATOMIC_RELAXED);
-		return false;
-	}
-	return true;
-}
-
-bool stage_file_may_reach(uint64_t end)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_FSIZE, &limit) || (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < end)) {
-		errno = EFBIG;
-		return false;
-	}
-	return true;
-}
-
-void stage_file_punch(int file, uint64_t at, size_t size)
-{
-	fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, size);
-}
-
-/* allocate allocates the pages of a part of a file, as zeros. For a usual slab one write is cheaper than fallocate and
- * a page fault for each page, which clears the page. */
-static bool allocate(int file, uint64_t at, size_t size)
-{
-	static const unsigned char zeros[STAGE_SLAB_BYTES];
-	size_t done = 0;
-	int tries = 0;
-
-	if (!stage_file_may_reach(at + size)) {
-		return false;
-	}
-	while (done < size) {
-		ssize_t more = size <= sizeof(zeros) ? pwrite(file, zeros, size - done, at + done)
-			: fallocate(file, 0, at, size) ? -1 : (ssize_t) size;
-
-		if (more > 0) {
-			done += more;
-		} else if (errno != EINTR || ++tries == ALLOCATE_TRIES) {
-			stage_file_punch(file, at, size);
-			return false;
-		}
-	}
-	return true;
-}
-
-/* touch maps the pages of a usual slab before its first put. A fault for a read maps the page's aligned 64 KiB, a fault
- * for a write one page. MADV_POPULATE_WRITE is slower, waits for threads in mmap, and older kernels lack it. */
-static void touch(struct slab *slab)
-{
-	volatile unsigned char *memory = (volatile unsigned char *) slab->head;
-	size_t i;
-
-	(void) memory[0];
-	for (i = 0; i < STAGE_SLAB_BYTES; i += PAGE_BYTES) {
-		memory[i] = 0;
-	}
 }
 
 struct slab *stage_slab_pop_idle(struct slab_pool *pool, struct slab_idle *idle)
@@ -187,34 +91,6 @@ static bool is_there(const struct slab_pool *pool)
 	return !pool->shared || (!fstat(pool->file, &status) && status.st_nlink > 0);
 }
 
-/* failed starts a pause in which the pool makes no slab. */
-static void failed(struct slab_pool *pool)
-{
-	__atomic_store_n(&pool->retry, stage_now() + STAGE_RETRY_NS, __ATOMIC_RELAXED);
-}
-
-/* back allocates the pages of the first size bytes of a slab, which begins at byte `at` of the file. */
-static bool back(struct slab_pool *pool, int file, uint64_t at, struct slab *slab, size_t size)
-{
-	size_t more = size > slab->backed ? size - slab->backed : 0;
-
-	if (!more) {
-		return true;
-	}
-	if (!allowed(pool, more)) {
-		return false;
-	}
-	if (!allocate(file, at + slab->backed, more)) {
-		stage_pool_unbook(pool, more);
-		if (pool->shared || size <= STAGE_SLAB_BYTES) { /* after a failed large slab a small slab may still fit */
-			failed(pool);
-		}
-		return false;
-	}
-	slab->backed += more;
-	return true;
-}
-
 static struct slab *make_usual(struct slab_pool *pool)
 {
 	struct slab *slab = stage_slab_pop_idle(pool, &pool->idle);
@@ -227,9 +103,8 @@ static struct slab *make_usual(struct slab_pool *pool)
 		return NULL;
 	}
 	if (!is_there(pool)) {
-		failed(pool);
-	} else if (back(pool, pool->file, slab->file, slab, STAGE_SLAB_BYTES)) {
-		touch(slab);
+		stage_pool_failed(pool);
+	} else if (stage_pool_back(pool, slab)) {
 		return slab;
 	}
 	stage_slab_push(pool->table, &pool->bare, slab);
@@ -279,18 +154,11 @@ static struct slab *place(struct slab_pool *pool, int class)
 void stage_slab_unplace(struct slab_pool *pool, struct slab *slab)
 {
 	if (slab->backed) {
-		stage_file_punch(pool->file, slab->file, slab->backed);
+		stage_pool_punch(pool, slab->file, slab->backed);
 		stage_pool_unbook(pool, slab->backed);
 	}
 	munmap(slab->head, slab->size);
 	stage_slab_push(pool->table, &pool->bare_large[size_class(slab->size)], slab);
-}
-
-/* populate maps the pages of a larger slab in one call, where the kernel can. Otherwise page faults map page
- * by page. */
-static void populate(struct slab *slab)
-{
-	madvise(slab->head, slab->backed, MADV_POPULATE_WRITE);
 }
 
 /* make_large makes a larger plain slab. */
@@ -298,14 +166,10 @@ static struct slab *make_large(struct slab_pool *pool, size_t size)
 {
 	int class = size_class(size);
 	struct slab *slab = class < 0 ? NULL : place(pool, class);
-	size_t backed = slab ? slab->backed : 0;
 
-	if (slab && !back(pool, pool->file, slab->file, slab, size)) {
+	if (slab && !stage_pool_back_large(pool, pool->file, slab->file, slab, size)) {
 		stage_slab_unplace(pool, slab);
 		return NULL;
-	}
-	if (slab && slab->backed > backed) {
-		populate(slab);
 	}
 	return slab;
 }
@@ -319,17 +183,20 @@ static bool map_own(struct slab_pool *pool, struct slab *slab, size_t size)
 	file_name(name, sizeof(name), slab->file);
 	file = openat(pool->folder, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (file < 0) {
-		failed(pool);
+		stage_pool_failed(pool);
 		return false;
 	}
-	slab->head = back(pool, file, 0, slab, size) ? stage_file_map(file, 0, size, NULL) : NULL;
+	slab->head = NULL;
+	if (stage_pool_back_large(pool, file, 0, slab, size)) {
+		slab->head = stage_file_map(file, 0, size, NULL);
+	}
 	close(file);
 	if (!slab->head) {
 		unlinkat(pool->folder, name, 0);
 		stage_pool_unbook(pool, slab->backed);
 		return false;
 	}
-	populate(slab);
+	stage_slab_populate(slab);
 	return true;
 }
 

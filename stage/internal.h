@@ -9,7 +9,8 @@
  *   ring.c     control memory, the ring, and the presence of an engine
  *   life.c     creation and end of pumps and stages, and waits for the pump
  *   slab.c     slabs: their table, pools of spare slabs
- *   files.c    the files of slabs, memory for slabs
+ *   files.c    the files of slabs, and the places of slabs there
+ *   pages.c    pages for slabs
  *   pool.c     opening and closing the files, release of pages
  *
  * A stage's slabs hang on its *word*. The word has the current slab, its fill level, and its number of

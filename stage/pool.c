@@ -28,7 +28,7 @@
 #define MAPPING_LEAST ((size_t) 4 * 1024 * 1024)
 
 /* map_places maps a file of usual slabs. Each slab begins at a multiple of its size, if possible: see touch in
- * files.c. */
+ * pages.c. */
 static unsigned char *map_places(int file, size_t size)
 {
 	unsigned char *memory = stage_file_map(file, 0, size, NULL);
@@ -58,6 +58,8 @@ static bool open_places(struct slab_pool *pool, size_t size)
 			return false;
 		}
 	}
+	/* Without pages: MADV_POPULATE_WRITE allocates pages only within the size of the file. */
+	pool->sized = stage_file_may_reach(size) && !ftruncate(pool->file, size);
 	pool->regions = size / STAGE_SLAB_BYTES;
 	pool->end = size;
 	return true;
@@ -186,7 +188,7 @@ static void punch_marked(struct slab_pool *pool)
 		for (to = from; to < begun && marked(pool, to); to++) {
 		}
 		if (to > from) {
-			stage_file_punch(pool->file, from * STAGE_SLAB_BYTES, (to - from) * STAGE_SLAB_BYTES);
+			stage_pool_punch(pool, from * STAGE_SLAB_BYTES, (to - from) * STAGE_SLAB_BYTES);
 		}
 	}
 	memset(pool->places, 0, (pool->regions + 63) / 64 * sizeof(*pool->places));

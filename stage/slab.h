@@ -53,7 +53,7 @@ void stage_step(bool writer);
  * last for the pump's wait for a processor, about a millisecond. */
 #define STAGE_SPARES_MAX 64
 
-/* Bytes released at a time, about a millisecond of work. A caller without a spare slab waits for the file meanwhile. */
+/* Bytes released at a time, about a millisecond of work. */
 #define STAGE_GIVE_BACK ((size_t) 8 * 1024 * 1024)
 
 /* Places of larger plain slabs come in sizes of 2 to 2^17 usual slabs, 128 KiB to 8 GiB. */
@@ -142,6 +142,7 @@ struct slab_pool {
 	uint64_t files; /* of larger durable slabs, ever made */
 	uint64_t begun; /* places ever used in the file of usual slabs */
 	int64_t retry;  /* before this time none is made */
+	unsigned int inside; /* threads with the kernel's lock of the file of usual slabs, or in wait for the lock */
 
 	/* The pump's thread only. */
 	int64_t target;   /* spares the pump makes */
@@ -153,6 +154,7 @@ struct slab_pool {
 	int file;              /* of usual slabs, -1 = none, mapped at */
 	unsigned char *memory;
 	uint64_t regions;      /* places for usual slabs in the file */
+	bool sized;            /* the size of the file includes all of these places */
 	size_t most;           /* bytes with pages there may be */
 	bool left;             /* frames stay in the file after the pump's end; the pump's thread */
 };
@@ -206,21 +208,38 @@ static inline size_t stage_frame_size(const struct slab *slab, size_t at, size_t
  * Atomic reads of the slab's memory only. The pump's thread. */
 STAGE_HIDDEN bool stage_slab_is_done(struct slab *slab);
 
-/* files.c: the memory of slabs. Any thread. */
+/* pages.c: the pages of slabs. Any thread. */
 
 /* stage_file_may_reach reports whether RLIMIT_FSIZE allows a file of this size. Growth beyond the limit would
  * end the process by SIGXFSZ. Sets errno. */
 STAGE_HIDDEN bool stage_file_may_reach(uint64_t end);
 
-/* stage_file_map maps a part of a file, with or without pages, at the address `wish` if that is free. A forked
- * child does not inherit the mapping, and cannot write into the stage. NULL: the mapping failed. */
-STAGE_HIDDEN void *stage_file_map(int file, uint64_t at, size_t size, void *wish);
+/* stage_pool_back allocates and maps the pages of a usual slab. false: no memory, or a limit is reached. It waits for the
+ * lock of the file only if MADV_POPULATE_WRITE fails. */
+STAGE_HIDDEN bool stage_pool_back(struct slab_pool *pool, struct slab *slab);
 
-/* stage_file_punch gives back the pages of a part of a file. */
-STAGE_HIDDEN void stage_file_punch(int file, uint64_t at, size_t size);
+/* stage_pool_back_large allocates the pages of the first size bytes of a larger slab, which begins at byte `at` of the
+ * file. It maps the pages of a plain slab, which has its mapping already. false: as above. */
+STAGE_HIDDEN bool stage_pool_back_large(struct slab_pool *pool, int file, uint64_t at, struct slab *slab, size_t size);
+
+/* stage_slab_populate maps the pages of a larger slab in one call, where the kernel can. Otherwise page faults map page
+ * by page. */
+STAGE_HIDDEN void stage_slab_populate(struct slab *slab);
+
+/* stage_pool_punch releases the pages of a part of the file of usual slabs. */
+STAGE_HIDDEN void stage_pool_punch(struct slab_pool *pool, uint64_t at, size_t size);
 
 /* stage_pool_unbook counts size bytes of pages less. */
 STAGE_HIDDEN void stage_pool_unbook(struct slab_pool *pool, size_t size);
+
+/* stage_pool_failed starts a pause in which the pool makes no slab. */
+STAGE_HIDDEN void stage_pool_failed(struct slab_pool *pool);
+
+/* files.c: the memory of slabs. Any thread. */
+
+/* stage_file_map maps a part of a file, with or without pages, at the address `wish` if that is free. A forked
+ * child does not inherit the mapping, and cannot write into the stage. NULL: the mapping failed. */
+STAGE_HIDDEN void *stage_file_map(int file, uint64_t at, size_t size, void *wish);
 
 /* stage_slab_pop_idle takes an idle slab. NULL: there is none. */
 STAGE_HIDDEN struct slab *stage_slab_pop_idle(struct slab_pool *pool, struct slab_idle *idle);

@@ -8,6 +8,11 @@
 #define _GNU_SOURCE
 #endif
 
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
 #include "check.h"
 
 #define WRITERS   16
@@ -155,10 +160,90 @@ static void sixteen_writers_with_endless_linger(void)
 	crowd_of_writers(300, HOUR);
 }
 
+#define HELD_BYTES (64 * 1024 * 1024)
+#define HELD_PUTS  40 /* slabs, more than there are spares */
+#define HELD_TRIES 20
+
+/* hold_file holds the lock of a pool's file in one long fallocate, like a thread without a processor in a short one. */
+static void *hold_file(void *argument)
+{
+	struct slab_pool *pool = argument;
+
+	__atomic_fetch_add(&pool->inside, 1, __ATOMIC_SEQ_CST);
+	CHECK_EQUAL(fallocate(pool->file, FALLOC_FL_KEEP_SIZE, pool->end, HELD_BYTES), 0);
+	__atomic_fetch_sub(&pool->inside, 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+/* bytes_of returns how many bytes of a pool's file have pages. */
+static int64_t bytes_of(const struct slab_pool *pool)
+{
+	struct stat status;
+
+	CHECK_EQUAL(fstat(pool->file, &status), 0);
+	return status.st_blocks * 512;
+}
+
+/* populates reports whether the kernel has MADV_POPULATE_WRITE. */
+static bool populates(void)
+{
+	size_t size = sysconf(_SC_PAGESIZE);
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	bool can;
+
+	CHECK(memory != MAP_FAILED);
+	can = !madvise(memory, size, 23);
+	munmap(memory, size);
+	return can;
+}
+
+/* try_held fills slabs beside the holder of the file's lock. Returns whether the holder still allocated after the puts. */
+static bool try_held(struct stage_pump *pump, struct owner *owner)
+{
+	struct slab_pool *pool = test_folder() ? &pump->shared : &pump->plain;
+	int64_t before = bytes_of(pool);
+	pthread_t thread = start(hold_file, pool);
+	bool held;
+	int i;
+
+	while (bytes_of(pool) < before + HELD_BYTES / 16) {
+		sched_yield();
+	}
+	for (i = 0; i < HELD_PUTS; i++) {
+		CHECK_EQUAL(put_bytes(owner->stage, 'a', 60000, 1), STAGE_OK);
+	}
+	held = bytes_of(pool) < before + HELD_BYTES;
+	pthread_join(thread, NULL);
+	stage_pool_punch(pool, pool->end, HELD_BYTES);
+	return held;
+}
+
+/* A writer without a spare slab waited for the lock of the slabs' file, and so for a pump or a writer that had lost its
+ * processor with the lock. The machine may delay this thread too, hence several tries. */
+static void writer_with_the_file_locked(void)
+{
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
+	struct owner owner = { .done_elsewhere = true }; /* no slab is used twice */
+	bool held = false;
+	int tries;
+
+	owner_open(&owner, pump, MILLISECOND);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
+	flush(owner.stage);
+	for (tries = 0; populates() && !held && tries < HELD_TRIES; tries++) {
+		held = try_held(pump, &owner);
+		flush(owner.stage);
+	}
+	CHECK(held || !populates());
+	owner_close(&owner);
+	rig_stop();
+}
+
 int main(void)
 {
 	RUN(sixteen_writers_without_linger);
 	RUN(sixteen_writers_with_linger);
 	RUN(sixteen_writers_with_endless_linger);
+	RUN(writer_with_the_file_locked); /* the last: unfinished frames stay in the folder */
 	return 0;
 }
