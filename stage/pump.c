@@ -188,7 +188,9 @@ static void hear(struct stage *stage, int64_t now, int64_t since)
 		stage->pace = linger;
 	}
 	stage->heard = false;
+	/* The next full slab calls again: without an engine the pump makes spare slabs only. */
 	if (flags & STAGE_FILLED) {
+		__atomic_fetch_and(&stage->flags, ~STAGE_FILLED, __ATOMIC_SEQ_CST);
 		stage->filled = true;
 	}
 	if (flags & STAGE_NOTED) {

@@ -239,11 +239,41 @@ static void writer_with_the_file_locked(void)
 	rig_stop();
 }
 
+/* Without an engine the pump made spare slabs once, and writers had to allocate all further slabs. */
+static void spares_without_an_engine(void)
+{
+	struct stage_pump *pump = rig_start(owner_take, owner_note, "test pump", test_folder(), 0);
+	struct slab_pool *pool = test_folder() ? &pump->shared : &pump->plain;
+	struct owner owner = { 0 };
+	int64_t limit;
+	int i;
+
+	owner_open(&owner, pump, MILLISECOND);
+	CHECK_EQUAL(put_bytes(owner.stage, 'a', 10, 1), STAGE_OK);
+	flush(owner.stage);
+	rig_halt();
+	stage_pump_engine_lost(pump);
+	for (i = 0; i < 2 * STAGE_SPARES_BUSY; i++) {
+		CHECK_EQUAL(put_bytes(owner.stage, 'a', 60000, 1), STAGE_OK);
+		limit = stage_now() + FOREVER_SECONDS * SECOND;
+		while (get(&pool->count) <= 0) {
+			CHECK(stage_now() < limit);
+			usleep(1000);
+		}
+	}
+	rig.thread = start(rig_run, NULL);
+	stage_pump_engine_new(pump);
+	flush(owner.stage);
+	owner_close(&owner);
+	rig_stop();
+}
+
 int main(void)
 {
 	RUN(sixteen_writers_without_linger);
 	RUN(sixteen_writers_with_linger);
 	RUN(sixteen_writers_with_endless_linger);
+	RUN(spares_without_an_engine);
 	RUN(writer_with_the_file_locked); /* the last: unfinished frames stay in the folder */
 	return 0;
 }
