@@ -27,6 +27,7 @@ const (
 type replayer struct {
 	spool    *spool.Spool
 	producer *kafka.Producer
+	answers  chan answer // of the records of a Send
 	patience time.Duration
 	progress time.Time // of the last acknowledgement
 
@@ -53,7 +54,8 @@ func (o *spoolOptions) replay(ctx context.Context, dir string) error {
 		_ = s.Close()
 		return err
 	}
-	r := &replayer{spool: s, producer: producer, patience: o.patience, progress: time.Now()}
+	r := &replayer{spool: s, producer: producer, answers: make(chan answer, replayRecords), patience: o.patience, progress: time.Now()}
+	producer.AnswerTo(r.answered)
 	if o.dead {
 		err = r.letters(ctx, o.topic)
 	} else {
@@ -260,17 +262,23 @@ type answer struct {
 	err    error
 }
 
-// send sends records until each is acknowledged or permanently refused, and returns the refused records in
+// answered is the receiver of the producer's outcomes.
+func (r *replayer) answered(records []*record.Record, err error) {
+	for _, one := range records {
+		r.answers <- answer{one, err}
+	}
+}
+
+// send sends at most replayRecords records until each is acknowledged or permanently refused, and returns the refused records in
 // order. With an error it returns every unacknowledged record.
 func (r *replayer) send(ctx context.Context, records []*record.Record) (left []record.DeadLetter, err error) {
 	refused := map[*record.Record]record.DeadLetter{}
 	for todo := records; len(todo) > 0; {
-		answers := make(chan answer, len(todo))
-		r.producer.Send(todo, time.Now().Add(min(replayAttempt, max(r.patience, time.Second))), func(sent *record.Record, err error) { answers <- answer{sent, err} })
+		r.producer.Send(todo, time.Now().Add(min(replayAttempt, max(r.patience, time.Second))))
 		again := map[*record.Record]bool{}
 		var cause error
 		for range todo {
-			a := <-answers
+			a := <-r.answers
 			if a.err == nil {
 				r.sent++
 				r.progress = time.Now()

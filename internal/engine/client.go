@@ -24,10 +24,10 @@ type client struct {
 
 	producer atomic.Pointer[produce.Producer] // nil = not made yet
 
-	mtx         sync.Mutex // held during the creation
-	over        bool       // closed or recalled before
-	told        bool       // a failed creation was logged
-	acknowledge func(records []*record.Record)
+	mtx      sync.Mutex // held during the creation
+	over     bool       // closed or recalled before
+	told     bool       // a failed creation was logged
+	answered func(records []*record.Record, err error)
 }
 
 var (
@@ -62,9 +62,7 @@ func (c *client) made() (*produce.Producer, error) {
 		c.tell(err)
 		return nil, err
 	}
-	if c.acknowledge != nil {
-		p.AcknowledgeBy(c.acknowledge)
-	}
+	p.AnswerTo(c.answered)
 	p.RememberBy(&identities{connection: c.connection, first: c.connection.produced.CompareAndSwap(false, true)})
 	c.producer.Store(p)
 	if c.told {
@@ -91,15 +89,15 @@ func (c *client) before(over bool) bool {
 }
 
 // Send implements outbox.Transport.
-func (c *client) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
+func (c *client) Send(records []*record.Record, deadline time.Time) {
 	p, err := c.made()
 	if err != nil {
-		for _, r := range records {
-			done(r, err)
+		for i := range records { // of several topics
+			c.answered(records[i:i+1], err)
 		}
 		return
 	}
-	p.Send(records, deadline, done)
+	p.Send(records, deadline)
 }
 
 // Permanent implements outbox.Transport: a missing client is never permanent.
@@ -110,15 +108,8 @@ func (c *client) Permanent(err error) (reason string, permanent bool) {
 	return "", false
 }
 
-// AcknowledgeBy is produce.Producer's.
-func (c *client) AcknowledgeBy(acknowledge func(records []*record.Record)) {
-	c.mtx.Lock()
-	defer c.mtx.Unlock()
-	c.acknowledge = acknowledge
-	if p := c.producer.Load(); p != nil {
-		p.AcknowledgeBy(acknowledge)
-	}
-}
+// AnswerTo implements outbox.Transport.
+func (c *client) AnswerTo(answered func(records []*record.Record, err error)) { c.answered = answered }
 
 // Far is produce.Producer's.
 func (c *client) Far() bool {

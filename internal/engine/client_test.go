@@ -54,12 +54,18 @@ func (r *rig) clientOf(t *testing.T, name string) *client {
 	return client
 }
 
-// sent sends one record through a client and returns its outcome.
+// sent sends one record through a new client and returns its outcome.
 func sent(t *testing.T, c *client) error {
 	t.Helper()
 	outcome := make(chan error, 1)
-	c.Send([]*record.Record{{Topic: "t", Value: []byte("v"), Accepted: time.Now()}}, time.Now().Add(patience),
-		func(_ *record.Record, err error) { outcome <- err })
+	c.AnswerTo(func(_ []*record.Record, err error) { outcome <- err })
+	return sentAgain(t, c, outcome)
+}
+
+// sentAgain is sent for a client with a receiver that fills outcome.
+func sentAgain(t *testing.T, c *client, outcome <-chan error) error {
+	t.Helper()
+	c.Send([]*record.Record{{Topic: "t", Value: []byte("v"), Accepted: time.Now()}}, time.Now().Add(patience))
 	select {
 	case err := <-outcome:
 		return err
@@ -77,21 +83,13 @@ func TestClientIsMadeByTheFirstRecord(t *testing.T) {
 	if c.producer.Load() != nil {
 		t.Error("there is a producer before there is a record")
 	}
-	acknowledged := make(chan int, 1)
-	c.AcknowledgeBy(func(records []*record.Record) { acknowledged <- len(records) })
-	c.Send([]*record.Record{{Topic: "t", Accepted: time.Now()}}, time.Now().Add(patience), func(_ *record.Record, err error) {
-		if err != nil {
-			t.Error(err)
-		}
-		acknowledged <- 1 // valid for a client without knowledge of a batch's limits
-	})
-	select {
-	case <-acknowledged:
-	case <-time.After(patience):
-		t.Fatal("nothing was acknowledged")
+	outcome := make(chan error, 1)
+	c.AnswerTo(func(_ []*record.Record, err error) { outcome <- err })
+	if err := sentAgain(t, c, outcome); err != nil {
+		t.Fatalf("the first record: %v", err)
 	}
 	c.Close()
-	if err := sent(t, c); err != produce.ErrClosed {
+	if err := sentAgain(t, c, outcome); err != produce.ErrClosed {
 		t.Errorf("after it was closed: %v", err)
 	}
 	b.consumed(t, "t", 1)

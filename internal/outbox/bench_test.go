@@ -15,14 +15,14 @@ import (
 // window is a client that keeps some records, copies the bytes, and acknowledges the older half jointly from
 // another goroutine, like a broker's answers.
 type window struct {
-	most        int
-	acknowledge func([]*record.Record)
-	mtx         sync.Mutex
-	ready       sync.Cond
-	held        []*record.Record
-	closed      bool
-	ended       chan struct{}
-	copied      []byte
+	receiver
+	most   int
+	mtx    sync.Mutex
+	ready  sync.Cond
+	held   []*record.Record
+	closed bool
+	ended  chan struct{}
+	copied []byte
 }
 
 func newWindow(most int) *window {
@@ -32,10 +32,9 @@ func newWindow(most int) *window {
 	return c
 }
 
-func (c *window) AcknowledgeBy(acknowledge func([]*record.Record)) { c.acknowledge = acknowledge }
-func (*window) Permanent(error) (string, bool)                     { return "", false }
+func (*window) Permanent(error) (string, bool) { return "", false }
 
-func (c *window) Send(records []*record.Record, _ time.Time, _ func(*record.Record, error)) {
+func (c *window) Send(records []*record.Record, _ time.Time) {
 	for _, r := range records {
 		c.copied = append(append(c.copied, r.Key...), r.Value...)
 		if len(c.copied) > 1<<18 {
@@ -66,7 +65,7 @@ func (c *window) answer() {
 		clear(c.held[rest:])
 		c.held = c.held[:rest]
 		c.mtx.Unlock()
-		c.acknowledge(some)
+		c.answered(some, nil)
 		clear(some)
 	}
 }

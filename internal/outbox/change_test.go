@@ -88,15 +88,15 @@ type lateClient struct {
 	judged int
 }
 
-func (c *lateClient) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
+func (c *lateClient) Send(records []*record.Record, deadline time.Time) {
 	if c.prompt {
-		c.client.Send(records, deadline, done)
+		c.client.Send(records, deadline)
 		return
 	}
 	<-c.gone
 	time.Sleep(time.Millisecond)
 	for _, r := range records {
-		done(r, errClosed)
+		c.done(r, errClosed)
 	}
 }
 

@@ -30,13 +30,14 @@ type answer struct {
 type handed struct {
 	record   *record.Record
 	deadline time.Time
-	done     func(*record.Record, error)
+	client   *client
 	answer   answer
 }
 
 // client is a fake transport with the promises of a real client: records of a topic and key reach the broker
 // in order, so a failed record fails all later records of the same key.
 type client struct {
+	receiver
 	name     string
 	settings Settings
 	script   func(r *record.Record) answer
@@ -73,13 +74,22 @@ type watcher interface {
 	close(c *client)
 }
 
+// receiver reports outcomes to an outbox.
+type receiver struct {
+	answered func([]*record.Record, error)
+}
+
+func (r *receiver) AnswerTo(answered func([]*record.Record, error)) { r.answered = answered }
+
+func (r *receiver) done(one *record.Record, err error) { r.answered([]*record.Record{one}, err) }
+
 func newClient(name string, s Settings, script func(*record.Record) answer) *client {
 	return &client{name: name, settings: s, script: script, watch: nobody{}, gone: make(chan struct{}),
 		parts: map[[2]string]*part{}}
 }
 
 // Send implements Transport.
-func (c *client) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
+func (c *client) Send(records []*record.Record, deadline time.Time) {
 	c.mtx.Lock()
 	c.inSend++
 	if c.inSend > 1 {
@@ -105,7 +115,7 @@ func (c *client) Send(records []*record.Record, deadline time.Time, done func(*r
 		}
 	}
 	for _, r := range records {
-		if h := (handed{record: r, deadline: deadline, done: done}); r.Held() {
+		if h := (handed{record: r, deadline: deadline, client: c}); r.Held() {
 			c.watch.answer(c, h, errRetry)
 		} else {
 			c.take(h)
@@ -277,6 +287,6 @@ type nobody struct{}
 
 func (nobody) send(*client, []*record.Record)        {}
 func (nobody) deliver(*client, *record.Record)       {}
-func (nobody) answer(_ *client, h handed, err error) { h.done(h.record, err) }
+func (nobody) answer(_ *client, h handed, err error) { h.client.done(h.record, err) }
 func (nobody) misuse(c *client, what string)         { panic(c.name + ": " + what) }
 func (nobody) close(*client)                         {}

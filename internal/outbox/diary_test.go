@@ -136,7 +136,7 @@ func (g *diary) answer(_ *client, h handed, err error) {
 		g.item(h.record).refused = true
 	}
 	g.mtx.Unlock()
-	h.done(h.record, err)
+	h.client.done(h.record, err)
 }
 
 func (g *diary) misuse(c *client, what string) { g.errorf("%s: %s", c.name, what) }

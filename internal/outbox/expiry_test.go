@@ -242,9 +242,9 @@ type lockClient struct {
 	watch *lockWatch
 }
 
-func (c lockClient) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
+func (c lockClient) Send(records []*record.Record, deadline time.Time) {
 	c.watch.look("Send")
-	c.client.Send(records, deadline, done)
+	c.client.Send(records, deadline)
 }
 
 func (c lockClient) Permanent(err error) (string, bool) {

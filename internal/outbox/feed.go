@@ -1,10 +1,8 @@
 package outbox
 
 import (
-	"errors"
 	"time"
 
-	"reskafka/internal/metrics"
 	"reskafka/internal/record"
 )
 
@@ -35,12 +33,12 @@ func (o *Outbox) feed() {
 		o.dismiss(s.expired)
 		switch {
 		case s.old != nil:
-			s.old.Close() // every due done call returns a record
+			s.old.Close() // every outcome is reported
 			o.awaitSend()
 			o.finishSwap()
 		case len(s.batch) > 0:
 			inSend = true
-			s.transport.Send(s.batch, o.epoch.Add(s.due), o.done)
+			s.transport.Send(s.batch, o.epoch.Add(s.due))
 			inSend = false
 			o.sent()
 		default:
@@ -88,7 +86,7 @@ func (o *Outbox) feedHere() {
 			return
 		}
 		inSend = true
-		s.transport.Send(s.batch, o.epoch.Add(s.due), o.done)
+		s.transport.Send(s.batch, o.epoch.Add(s.due))
 		inSend = false
 		o.sent()
 	}
@@ -234,105 +232,6 @@ func (o *Outbox) tidy(now time.Duration) (again time.Duration) {
 	return s.trim(now)
 }
 
-// done is the client's answer for a record.
-func (o *Outbox) done(sent *record.Record, err error) {
-	r := entryOf(sent)
-	reason, permanent := o.judge(err)
-	out, settled := o.book(r, err, reason, permanent)
-	if !settled {
-		if out.release {
-			o.gate.Release(sent)
-		}
-		return
-	}
-	o.tell([]outcome{out})
-	if r.chunk != nil {
-		o.mtx.Lock()
-		o.spare.letGo(r.chunk, 1)
-		o.mtx.Unlock()
-	}
-}
-
-// book enters an answer into the account: settled with an outcome, or to be tried again.
-func (o *Outbox) book(r *entry, err error, reason string, permanent bool) (out outcome, settled bool) {
-	o.mtx.Lock()
-	defer o.mtx.Unlock()
-	now := o.now()
-	l := r.lane
-	l.land(r)
-	o.sending--
-	settled = true
-	dead := false
-	refused := refusalOf(err)
-	kept := r.Lifetime == 0 && (l.durable || l.strictest >= record.Overflow)
-	switch {
-	case err == nil:
-		reason = ""
-		l.proven, l.failures, l.refusal = true, 0, nil
-	case permanent:
-		// The broker has answered, so the topic is reachable.
-		l.proven, l.failures = true, 0
-		dead = kept && o.spooling()
-	case r.Lifetime > 0 && refused != "":
-		reason = refused
-	case o.closing && !kept:
-		reason = record.ReasonStopped
-	case now >= o.due(r) && !kept:
-		l.proven = false
-		reason = record.ReasonExpired
-	default:
-		settled = false
-		late := now >= o.due(r)
-		if refused != "" {
-			l.refusal = err
-		}
-		l.takeBack(r)
-		if (r.position != 0 || r.givenUp != notGivenUp) && !r.released { // written meanwhile, see written
-			r.released, out.release = true, true
-		}
-		if late { // together with r, the oldest
-			o.makeDurable(l)
-		}
-		o.dueAt(o.due(r))
-		o.signal() // may expire before the rest is back
-		if !r.Probe {
-			l.count.Add(metrics.RecordsRetried, 1)
-		}
-		o.waiting++
-	}
-	if settled {
-		if r.position != 0 {
-			l.cached--
-		}
-		if dead {
-			out = o.bury(l, r, reason, err)
-		} else {
-			out = o.settle(l, r, reason, err)
-		}
-	}
-	o.afterAnswer(l, now)
-	return out, settled
-}
-
-// refusalOf is the reason of a Refusal, or nothing.
-func refusalOf(err error) string {
-	if r, ok := errors.AsType[Refusal](err); ok {
-		return r.Refused()
-	}
-	return ""
-}
-
-// judge asks the transport about a failure.
-func (o *Outbox) judge(err error) (string, bool) {
-	if err == nil {
-		return "", false
-	}
-	o.mtx.Lock()
-	transport := o.transport
-	o.mtx.Unlock()
-	return transport.Permanent(err)
-}
-
 // afterAnswer decides the consequences of an answer for the lane, and wakes the feeder only if there are any.
 func (o *Outbox) afterAnswer(l *lane, now time.Duration) {
 	if l.draining {
@@ -452,7 +351,7 @@ func (o *Outbox) finishSwap() {
 	o.mtx.Lock()
 	defer o.mtx.Unlock()
 	o.transport, o.settings = o.next.transport, o.next.settings
-	o.attend(o.transport)
+	o.transport.AnswerTo(o.answered)
 	o.next = nil
 	o.pausing = nil
 	o.expiry = 0

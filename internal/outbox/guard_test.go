@@ -11,7 +11,7 @@ import (
 // brokenClient panics in Send, as a defect of ours could.
 type brokenClient struct{ *client }
 
-func (c *brokenClient) Send([]*record.Record, time.Time, func(*record.Record, error)) {
+func (c *brokenClient) Send([]*record.Record, time.Time) {
 	var nothing *client
 	nothing.name = "x"
 }
@@ -22,12 +22,12 @@ type tardyClient struct {
 	sends int
 }
 
-func (c *tardyClient) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
+func (c *tardyClient) Send(records []*record.Record, _ time.Time) {
 	if c.sends++; c.sends > 1 {
 		panic("late")
 	}
 	for _, r := range records {
-		done(r, errRetry)
+		c.done(r, errRetry)
 	}
 }
 

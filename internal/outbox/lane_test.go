@@ -74,22 +74,23 @@ func TestAHundredThousandRecordsWaitOutAnOutage(t *testing.T) {
 
 // orderClient acknowledges at once, from inside Send, and looks at the order.
 type orderClient struct {
+	receiver
 	t     *testing.T
 	until time.Time // fails until then
 	next  uint64
 }
 
-func (c *orderClient) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
+func (c *orderClient) Send(records []*record.Record, _ time.Time) {
 	for _, r := range records {
 		if time.Now().Before(c.until) {
-			done(r, errRetry)
+			c.done(r, errRetry)
 			continue
 		}
 		if seq := entryOf(r).seq; seq != c.next {
 			c.t.Errorf("record %d delivered, want %d", seq, c.next)
 		}
 		c.next++
-		done(r, nil)
+		c.done(r, nil)
 	}
 }
 
@@ -106,15 +107,11 @@ func (g *countGate) Panicked(any)                              { g.panics++ }
 func (g *countGate) Spooling(error)                            {}
 
 // instant is a client that acknowledges from inside Send and keeps nothing.
-type instant struct{}
+type instant struct{ receiver }
 
-func (instant) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
-	for _, r := range records {
-		done(r, nil)
-	}
-}
-func (instant) Permanent(error) (string, bool) { return "", false }
-func (instant) Close()                         {}
+func (c *instant) Send(records []*record.Record, _ time.Time) { c.answered(records, nil) }
+func (*instant) Permanent(error) (string, bool)               { return "", false }
+func (*instant) Close()                                       {}
 
 // pass takes batches of the given size through an outbox, all from the same memory as the stage's taker does, and waits
 // for the outcomes.
@@ -128,7 +125,7 @@ type pass struct {
 
 func newPass(size int) *pass {
 	p := &pass{size: size, done: make(chan struct{}, 1)}
-	p.outbox = New(Settings{Timeout: time.Hour, WindowRecords: 10_000}, instant{}, p, p)
+	p.outbox = New(Settings{Timeout: time.Hour, WindowRecords: 10_000}, &instant{}, p, p)
 	return p
 }
 

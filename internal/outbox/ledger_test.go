@@ -347,7 +347,7 @@ func (g *ledger) answer(_ *client, h handed, err error) {
 	goods, quiet := a.goods, a.goodNow == 0
 	g.mtx.Unlock()
 
-	h.done(h.record, err)
+	h.client.done(h.record, err)
 
 	g.mtx.Lock()
 	defer g.mtx.Unlock()

@@ -104,7 +104,7 @@ func New(settings Settings, transport Transport, gate Gate, observer Observer) *
 		gate: gate, observer: observer, epoch: time.Now().Add(-2 * longestStaging), settings: settings, transport: transport,
 		wake: make(chan struct{}, 1), keeping: keeping{toKeep: make(chan struct{}, 1)}, stopped: make(chan struct{}), lanes: map[string]*lane{},
 	}
-	o.attend(transport)
+	transport.AnswerTo(o.answered)
 	go o.feed()
 	return o
 }

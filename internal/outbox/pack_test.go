@@ -175,12 +175,12 @@ func TestPackRemoves(t *testing.T) {
 
 // silent takes records and never answers, until Close.
 type silent struct {
+	receiver
 	records []*record.Record
-	done    func(*record.Record, error)
 }
 
-func (c *silent) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
-	c.records, c.done = append(c.records, records...), done
+func (c *silent) Send(records []*record.Record, _ time.Time) {
+	c.records = append(c.records, records...)
 }
 func (*silent) Permanent(error) (string, bool) { return "", false }
 func (c *silent) Close() {

@@ -13,6 +13,7 @@ import (
 // looker is gate, owner of reports and client, and reads each record as long as allowed.
 type looker struct {
 	nobodyElse
+	receiver
 	t         *testing.T
 	late      bool // the client answers after Send, and after the gate's release of a record on disk
 	together  bool // by acknowledge
@@ -20,7 +21,6 @@ type looker struct {
 	dawdle    time.Duration
 	mtx       sync.Mutex
 	looks     map[string]int
-	all       func([]*record.Record)
 	answering sync.WaitGroup
 }
 
@@ -40,20 +40,19 @@ func (k *looker) look(where string, records ...*record.Record) {
 	}
 }
 
-func (k *looker) Release(r *record.Record)                            { k.look("release", r) }
-func (k *looker) ReleaseAll(records []*record.Record)                 { k.look("release", records...) }
-func (k *looker) report(r *record.Record, _ error)                    { k.look("report", r) }
-func (*looker) Permanent(error) (string, bool)                        { return "", false }
-func (k *looker) AcknowledgeBy(acknowledge func(rs []*record.Record)) { k.all = acknowledge }
-func (k *looker) Close()                                              { k.answering.Wait() }
-func (k *looker) Send(records []*record.Record, _ time.Time, done func(*record.Record, error)) {
+func (k *looker) Release(r *record.Record)            { k.look("release", r) }
+func (k *looker) ReleaseAll(records []*record.Record) { k.look("release", records...) }
+func (k *looker) report(r *record.Record, _ error)    { k.look("report", r) }
+func (*looker) Permanent(error) (string, bool)        { return "", false }
+func (k *looker) Close()                              { k.answering.Wait() }
+func (k *looker) Send(records []*record.Record, _ time.Time) {
 	answer := func() {
 		if k.together {
-			k.all(records)
+			k.answered(records, nil)
 			return
 		}
 		for _, r := range records {
-			done(r, nil)
+			k.done(r, nil)
 		}
 	}
 	if k.late {

@@ -31,19 +31,23 @@ import (
 type Transport interface {
 	// Send starts a batch of records, in order per topic and key: after a failure with a retry, no later
 	// record of its key reaches Kafka before the retry. Send checks each record's Held right before its
-	// start. done is called exactly once for every record, from any goroutine, in any order, possibly before
-	// the return of Send; it does not block. err is nil after the broker's acknowledgement. No attempt
+	// start. No attempt
 	// outlives deadline by more than a second or so, unless the client cannot know whether the broker has the
 	// record (idempotence). Send must not block: deadlines and the end wait for its return. Close may be called
-	// meanwhile: Send then answers every record and returns. The bytes of a record must not be read after its done, and the record not after both its done
-	// and the return of Send, because they are reused.
-	Send(records []*record.Record, deadline time.Time, done func(r *record.Record, err error))
+	// meanwhile: Send then answers every record and returns. The bytes of a record must not be read after its outcome, and the record not after both its
+	// outcome and the return of Send, because they are reused.
+	Send(records []*record.Record, deadline time.Time)
+
+	// AnswerTo sets the receiver of outcomes, before the first Send. answered gets records of one topic with the
+	// same outcome, each record exactly once, from any goroutine, in any order, possibly before the return of
+	// Send. err is nil after the broker's acknowledgement. answered does not block and does not keep the slice.
+	AnswerTo(answered func(records []*record.Record, err error))
 
 	// Permanent reports whether no retry can help a record that failed with err, and returns a reason in a
 	// word or two, usable as the name of a counter.
 	Permanent(err error) (reason string, permanent bool)
 
-	// Close promptly drops all records in flight; every due done call has been made and has returned before
+	// Close promptly drops all records in flight; every due outcome has been reported before
 	// the return of Close.
 	Close()
 }

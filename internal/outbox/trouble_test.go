@@ -194,7 +194,7 @@ func TestGivenUpIsNotLeft(t *testing.T) {
 // panicking is a client with a defect.
 type panicking struct{ Transport }
 
-func (panicking) Send([]*record.Record, time.Time, func(*record.Record, error)) { panic("a defect") }
+func (panicking) Send([]*record.Record, time.Time) { panic("a defect") }
 
 // A defect of the keeper, or of the feeder, leaves the spool free for the next start.
 func TestADefectFreesTheSpool(t *testing.T) {

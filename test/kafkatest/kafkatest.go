@@ -137,7 +137,43 @@ func Records(records ...record.Record) []*record.Record {
 	return all
 }
 
-// sender is a producer.
+// Producer is a produce.Producer.
+type Producer interface {
+	Send(records []*record.Record, deadline time.Time)
+	AnswerTo(answered func(records []*record.Record, err error))
+	Permanent(err error) (reason string, final bool)
+	Close()
+}
+
+// Sender is a producer with a receiver for each record. Make a Sender with Over.
+type Sender struct {
+	Producer
+	receivers sync.Map // *record.Record → func(*record.Record, error)
+}
+
+// Over returns a sender over a new producer.
+func Over(p Producer) *Sender {
+	s := &Sender{Producer: p}
+	p.AnswerTo(func(records []*record.Record, err error) {
+		for _, r := range records {
+			receiver, ok := s.receivers.Load(r)
+			if !ok {
+				panic("the outcome of an unknown record")
+			}
+			receiver.(func(*record.Record, error))(r, err)
+		}
+	})
+	return s
+}
+
+// Send sends records; done gets the outcome of each.
+func (s *Sender) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
+	for _, r := range records {
+		s.receivers.Store(r, done)
+	}
+	s.Producer.Send(records, deadline)
+}
+
 type sender interface {
 	Send(records []*record.Record, deadline time.Time, done func(*record.Record, error))
 }

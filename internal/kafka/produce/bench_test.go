@@ -26,6 +26,13 @@ func BenchmarkSend(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer p.Close()
+	var wg sync.WaitGroup
+	p.AnswerTo(func(records []*record.Record, err error) {
+		if err != nil {
+			b.Error(err)
+		}
+		wg.Add(-len(records))
+	})
 	const size = 1000
 	records := kafkatest.Numbered("t", 0, size)
 	for _, r := range records {
@@ -34,14 +41,8 @@ func BenchmarkSend(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for sent := 0; sent < b.N; sent += size {
-		var wg sync.WaitGroup
 		wg.Add(size)
-		p.Send(records, time.Now().Add(time.Minute), func(_ *record.Record, err error) {
-			if err != nil {
-				b.Error(err)
-			}
-			wg.Done()
-		})
+		p.Send(records, time.Now().Add(time.Minute))
 		wg.Wait()
 	}
 }
@@ -59,15 +60,17 @@ func TestSendAllocates(t *testing.T) {
 	records := kafkatest.Records(made...)
 	var left atomic.Int32
 	done := make(chan struct{})
-	p.AcknowledgeBy(func(records []*record.Record) {
+	p.AnswerTo(func(records []*record.Record, err error) {
+		if err != nil {
+			t.Errorf("records came back: %v", err)
+		}
 		if left.Add(-int32(len(records))) == 0 {
 			done <- struct{}{}
 		}
 	})
-	one := func(_ *record.Record, err error) { t.Errorf("a record came back: %v", err) }
 	send := func() {
 		left.Store(many)
-		p.Send(records, time.Now().Add(time.Minute), one)
+		p.Producer.Send(records, time.Now().Add(time.Minute))
 		<-done
 	}
 	send()

@@ -122,7 +122,7 @@ func (p *Producer) load(n *node) *flight {
 	return f
 }
 
-// landed books the outcome of a flight. The next flight starts before any done call.
+// landed books the outcome of a flight. The next flight starts before any report.
 func (p *Producer) landed(f *flight, answer *kmsg.ProduceResponse, err error) (ended []outcome) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()

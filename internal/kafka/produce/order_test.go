@@ -36,7 +36,7 @@ func TestNothingOvertakes(t *testing.T) {
 			c := kafkatest.Connection(cluster.ListenAddrs()...)
 			c.Idempotence = idempotent
 			p := open(t, c, nil, nil)
-			box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 100, Backoff: 1}, p, kafkatest.Nobody{}, &dropped{})
+			box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 100, Backoff: 1}, p.Producer, kafkatest.Nobody{}, &dropped{})
 			t.Cleanup(box.Close)
 			for i := range many {
 				records := kafkatest.Numbers("t", i, i+1)

@@ -13,19 +13,19 @@ import (
 // reusedMost is the limit of a batch's memory kept for other records, bytes: some of batch_size's default.
 const reusedMost = 4 << 20
 
-// outcome is the outcome of a batch, or of one record, taken out of the locked section for the done call.
+// outcome is the outcome of a batch, or of one record, taken out of the locked section for the receiver.
 // Caller must hold mtx to make an outcome, and must pass the outcome to deliver.
 type outcome struct {
 	batch     *recordBatch
 	partition *partition
 	offset    int64 // of the first, if err is nil; -1 = not known
-	record    arrival
+	record    *record.Record
 	err       error
 	reopens   *topic // of the last outcome of a hand-back: see topic.returning
 	say       func() // logs something, also without an outcome
 }
 
-// deliver writes the dispatched requests and calls done for outcomes. Caller must not hold mtx.
+// deliver writes the dispatched requests and reports outcomes. Caller must not hold mtx.
 func (p *Producer) deliver(ended []outcome) {
 	p.flush()
 	if len(ended) == 0 {
@@ -37,18 +37,18 @@ func (p *Producer) deliver(ended []outcome) {
 	p.told(ended)
 }
 
-// tell calls done for one outcome. A panic inside does not affect other outcomes.
+// tell reports one outcome. A panic inside does not affect other outcomes.
 func (p *Producer) tell(out *outcome) {
 	defer host.Guard(p.log, "the outcome of records")
 	if out.say != nil {
 		out.say()
 	}
 	switch {
-	case out.batch == nil && out.record.record == nil:
+	case out.batch == nil && out.record == nil:
 	case out.batch == nil:
-		out.record.done(out.record.record, out.err)
-	case out.err != nil: // the library may still be reading the bytes
-		out.batch.each(func(r *record.Record, done func(*record.Record, error)) { done(r, out.err) })
+		p.receive([]*record.Record{out.record}, out.err)
+	case out.err != nil: // a connection may still be reading the bytes
+		p.receive(out.batch.records, out.err)
 	default:
 		p.acknowledge(out)
 		p.reuse(out.batch)
@@ -63,7 +63,7 @@ func (p *Producer) reuse(b *recordBatch) {
 	}
 }
 
-// told counts the finished done calls.
+// told counts the finished reports.
 func (p *Producer) told(ended []outcome) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -77,7 +77,7 @@ func (p *Producer) told(ended []outcome) {
 	}
 }
 
-// acknowledge calls done for an acknowledged batch.
+// acknowledge reports an acknowledged batch.
 func (p *Producer) acknowledge(out *outcome) {
 	p.status.SetAcknowledged(p.now())
 	if t := out.partition.topic; t.objected.Load() && t.objected.Swap(false) {
@@ -90,11 +90,7 @@ func (p *Producer) acknowledge(out *outcome) {
 			r.Offset = out.offset + int64(i)
 		}
 	}
-	if together := p.together.Load(); together != nil {
-		(*together)(b.records)
-		return
-	}
-	b.each(func(r *record.Record, done func(*record.Record, error)) { done(r, nil) })
+	p.receive(b.records, nil)
 }
 
 // outcomeOf is the outcome of a batch removed from its queue.
@@ -108,7 +104,7 @@ func (p *Producer) outcomeOf(part *partition, b *recordBatch, err error) outcome
 func (p *Producer) outcomeOfOne(a arrival, err error) outcome {
 	p.telling++
 	p.inside--
-	return outcome{record: a, err: err}
+	return outcome{record: a.record, err: err}
 }
 
 // outcomeToSay has something logged when the outcomes are told.
@@ -149,13 +145,8 @@ func (part *partition) put(b *recordBatch, a *arrival, most int) bool {
 		return false
 	}
 	b.keyed = b.keyed || len(a.record.Key) > 0
-	if n := len(b.shares); n > 0 && b.shares[n-1].send == a.send {
-		b.shares[n-1].end = len(b.records)
-	} else {
-		b.shares = append(b.shares, share{len(b.records), a.send, a.done})
-		if !a.deadline.IsZero() && (b.deadline.IsZero() || a.deadline.Before(b.deadline)) {
-			b.deadline = a.deadline
-		}
+	if !a.deadline.IsZero() && (b.deadline.IsZero() || a.deadline.Before(b.deadline)) {
+		b.deadline = a.deadline
 	}
 	part.resize(len(b.encoded) - before)
 	return true
@@ -217,16 +208,14 @@ func (p *Producer) cut(part *partition, records, most int) {
 	whole := part.queue[0]
 	var pieces []*recordBatch
 	part.resize(-len(whole.encoded))
-	i := 0
-	whole.each(func(r *record.Record, done func(*record.Record, error)) {
-		a := arrival{r, done, whole.deadline, uint64(i)}
+	for i, r := range whole.records {
+		a := arrival{r, whole.deadline}
 		if n := len(pieces); i == 0 || i == records || !part.put(pieces[n-1], &a, most) {
 			pieces = append(pieces, p.newBatch())
 			pieces[n].times = whole.times
 			part.put(pieces[n], &a, most)
 		}
-		i++
-	})
+	}
 	for _, piece := range pieces {
 		piece.closed, piece.doubtful, piece.refusal = true, whole.doubtful, whole.refusal
 	}

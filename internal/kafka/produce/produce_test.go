@@ -19,7 +19,7 @@ import (
 
 // bench is a producer without brokers: the test plays them, and takes each request.
 type bench struct {
-	*Producer
+	*sender
 	t     *testing.T
 	log   *kafkatest.Lines
 	clock *clock // stands still: otherwise a failed request would be due again during the test
@@ -178,7 +178,7 @@ func TestNumbersAreNeverUsedAgain(t *testing.T) {
 	o := kafkatest.ExpectOutcomes(t, 5)
 	p.Send(kafkatest.Numbered("t", 0, 5), time.Now().Add(time.Hour), o.Add)
 	kafkatest.Await(t, asked)
-	b := &bench{Producer: p, t: t}
+	b := &bench{sender: p, t: t}
 	p.mtx.Lock()
 	topic := p.topics["t"]
 	id := topic.id

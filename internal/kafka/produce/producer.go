@@ -37,10 +37,10 @@ type Producer struct {
 	debug       *client.Logger
 	status      *client.Status
 	now         func() time.Time
-	compression *compression                           // nil = none
-	backoff     func(failures int) time.Duration       // between failed requests for metadata
-	retryPause  func(failures int) time.Duration       // between attempts with a batch refused for now
-	together    atomic.Pointer[func([]*record.Record)] // by AcknowledgeBy
+	compression *compression                              // nil = none
+	backoff     func(failures int) time.Duration          // between failed requests for metadata
+	retryPause  func(failures int) time.Duration          // between attempts with a batch refused for now
+	receive     func(records []*record.Record, err error) // by AnswerTo
 
 	acks           int16
 	idempotent     bool
@@ -61,15 +61,14 @@ type Producer struct {
 	askNow  chan struct{} // holds a token when a topic is to be asked about
 	batches sync.Pool     // *recordBatch, without records
 
-	mtx          sync.Mutex // guards the next fields; not held during calls to the client or to done
+	mtx          sync.Mutex // guards the next fields; not held during calls to the client or the receiver
 	topics       map[string]*topic
 	nodes        map[int32]*node
 	addresses    map[int32]address // of the brokers in the cluster's list
 	unflushed    []*client.Link    // with queued requests from dispatch
 	pausing      []*partition      // due for another attempt at their resume
 	inside       int               // records without an outcome
-	telling      int               // running done calls
-	sends        uint64            // counts the calls of Send
+	telling      int               // running reports of outcomes
 	learning     bool
 	identity     identity
 	identifying  bool
@@ -198,11 +197,10 @@ func (p *Producer) open(c *config.Connection, t tuning) error {
 // bytes goes alone.
 func Window() (records, bytes int) { return windowRecords, windowBytes }
 
-// AcknowledgeBy replaces the done calls for acknowledged records: acknowledge gets all records of one
-// acknowledgement. acknowledge must not keep the slice, and must not block. For all later calls of Send.
-func (p *Producer) AcknowledgeBy(acknowledge func(records []*record.Record)) {
-	p.together.Store(&acknowledge)
-}
+// AnswerTo sets the receiver of outcomes, before the first Send. answered gets records of one topic with one
+// outcome, nil = acknowledged, each record once. answered is called from any goroutine, must not keep the
+// slice, and must not block.
+func (p *Producer) AnswerTo(answered func(records []*record.Record, err error)) { p.receive = answered }
 
 // sendPiece is the number of records per locked section: no request is sent during the section.
 const sendPiece = 256
@@ -211,7 +209,7 @@ const sendPiece = 256
 //
 // The attempt ends at deadline, within about a second; zero is never. With idempotence a record possibly at a
 // broker ends only by the broker's answer or by Close: giving up the record could mean a duplicate.
-func (p *Producer) Send(records []*record.Record, deadline time.Time, done func(*record.Record, error)) {
+func (p *Producer) Send(records []*record.Record, deadline time.Time) {
 	if len(records) == 0 {
 		return
 	}
@@ -220,19 +218,18 @@ func (p *Producer) Send(records []*record.Record, deadline time.Time, done func(
 	}
 	for len(records) > 0 {
 		n := min(len(records), sendPiece)
-		p.deliver(p.enter(records[:n], deadline, done))
+		p.deliver(p.enter(records[:n], deadline))
 		records = records[n:]
 	}
 }
 
 // enter accepts records. The others get their outcome.
-func (p *Producer) enter(records []*record.Record, deadline time.Time, done func(*record.Record, error)) (ended []outcome) {
+func (p *Producer) enter(records []*record.Record, deadline time.Time) (ended []outcome) {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
-	p.sends++
 	p.inside += len(records)
 	var t *topic
-	a := arrival{done: done, deadline: deadline, send: p.sends}
+	a := arrival{deadline: deadline}
 	for _, r := range records {
 		a.record = r
 		switch {
@@ -316,7 +313,7 @@ func (p *Producer) CloseWithin(limit time.Duration) {
 	case <-shut:
 	case <-p.late:
 	}
-	<-p.allTold // done calls of other goroutines return soon
+	<-p.allTold // reports of other goroutines return soon
 }
 
 // giveUp takes back all records and does the locked part of the end. first = false: another call has done so.

@@ -392,7 +392,7 @@ func sendThrough(t *testing.T, idempotence bool, answer func(n int, req *kmsg.Pr
 		return answer(int(sent.Add(1)), req.(*kmsg.ProduceRequest))
 	})
 	observer := &dropped{}
-	box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000, Backoff: time.Millisecond}, open(t, c, nil, nil), kafkatest.Nobody{}, observer)
+	box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000, Backoff: time.Millisecond}, open(t, c, nil, nil).Producer, kafkatest.Nobody{}, observer)
 	t.Cleanup(box.Close)
 	box.Accept(kafkatest.Numbers("t", 0, 1))
 	drain(t, box)
@@ -423,7 +423,7 @@ func testCulprit(t *testing.T, verdict *kerr.Error) {
 	})
 	p := open(t, kafkatest.Connection(cluster.ListenAddrs()...), nil, nil)
 	observer := &dropped{}
-	box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000, Backoff: time.Millisecond}, p, kafkatest.Nobody{}, observer)
+	box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000, Backoff: time.Millisecond}, p.Producer, kafkatest.Nobody{}, observer)
 	t.Cleanup(box.Close)
 	box.Accept(kafkatest.Numbers("t", 0, 1))
 	drain(t, box) // the way has proven good: the next go all at once

@@ -21,7 +21,6 @@ import (
 // record.AppendFields. All numbers are varints.
 type recordBatch struct {
 	records []*record.Record
-	shares  []share
 	encoded []byte // room for the header, then the records
 	wire    []byte // bytes to send, once packed: encoded, or small
 	small   []byte // the same compressed
@@ -51,21 +50,13 @@ type recordBatch struct {
 	suspect *suspicion // nil = no broker closed the connection on the batch
 }
 
-// share is the part of a batch from a single Send: records up to end, without the previous shares.
-type share struct {
-	end  int
-	send uint64 // the Send's number
-	done func(*record.Record, error)
-}
-
 // batchMagic is the number of the format.
 const batchMagic = 2
 
 // reset removes the records and keeps the memory.
 func (b *recordBatch) reset() {
 	clear(b.records)
-	clear(b.shares)
-	*b = recordBatch{records: b.records[:0], shares: b.shares[:0], encoded: b.encoded[:0], small: b.small[:0]}
+	*b = recordBatch{records: b.records[:0], encoded: b.encoded[:0], small: b.small[:0]}
 }
 
 // add copies a record into the batch, if the batch then has most bytes at most, and reports whether the
@@ -135,14 +126,4 @@ func (b *recordBatch) pack(compress *compression) {
 	header = binary.BigEndian.AppendUint32(header, uint32(sequence))
 	binary.BigEndian.AppendUint32(header, uint32(len(b.records)))
 	binary.BigEndian.PutUint32(b.wire[client.BatchCRCAt:], crc32.Checksum(b.wire[client.BatchCRCAt+4:], client.Castagnoli))
-}
-
-// each calls fn with every record and the done function of its Send.
-func (b *recordBatch) each(fn func(r *record.Record, done func(*record.Record, error))) {
-	i := 0
-	for _, s := range b.shares {
-		for ; i < s.end; i++ {
-			fn(b.records[i], s.done)
-		}
-	}
 }

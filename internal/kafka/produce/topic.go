@@ -44,15 +44,13 @@ type topic struct {
 	trouble  error // the reason in the brokers' last answer for the wait of its records; nil = no reason
 	troubles int   // and how often in a row
 
-	returning int // hand-backs with running done calls: no record may enter meanwhile, to keep the order
+	returning int // hand-backs with running reports: no record may enter meanwhile, to keep the order
 }
 
 // arrival is a record without a partition.
 type arrival struct {
 	record   *record.Record
-	done     func(*record.Record, error)
 	deadline time.Time // zero = none
-	send     uint64    // the number of its Send
 }
 
 // partition is the state of one partition. The first batches of the queue are in flight. After a failure no

@@ -89,7 +89,7 @@ func TestNothingTwice(t *testing.T) {
 	records, bytes := Window()
 	settings := outbox.Settings{Timeout: time.Hour, WindowRecords: records, WindowBytes: bytes,
 		Backoff: c.ReconnectBackoff, BackoffMax: c.ReconnectBackoffMax}
-	box := outbox.New(settings, p, y, y)
+	box := outbox.New(settings, p.Producer, y, y)
 	t.Cleanup(box.Close)
 
 	trouble := []func(){
@@ -114,7 +114,7 @@ func TestNothingTwice(t *testing.T) {
 		func() { say(kerr.TopicAuthorizationFailed) },
 		func() { say(kerr.InvalidTimestamp) },
 		func() { // a reload
-			box.Swap(open(t, c, nil, nil), settings, time.Hour)
+			box.Swap(open(t, c, nil, nil).Producer, settings, time.Hour)
 		},
 	}
 	for round := range rounds {

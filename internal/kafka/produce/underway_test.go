@@ -118,7 +118,7 @@ func TestRecallOfLostAnswers(t *testing.T) {
 		p.Send(kafkatest.Numbered("t", 5, 10), time.Now().Add(time.Hour), o.Add)
 		kafkatest.Await(t, l.Lost)
 		l.Cut()
-		kafkatest.Soon(t, "the request is given up", func() bool { return flying(p) == 0 }) // no time passes: nothing is sent again yet
+		kafkatest.Soon(t, "the request is given up", func() bool { return flying(p.Producer) == 0 }) // no time passes: nothing is sent again yet
 		if !idempotence {
 			// The library is in its next attempt, for up to socket_timeout_ms.
 			clock.pass(2 * retryBackoff) // enough after a failure, and too short for a new look at the topic
@@ -169,7 +169,7 @@ func TestUnderwayAddsUp(t *testing.T) {
 					l.Cut()
 				}
 				o.Wait()
-				kafkatest.Soon(t, "no request is out", func() bool { return flying(p) == 0 })
+				kafkatest.Soon(t, "no request is out", func() bool { return flying(p.Producer) == 0 })
 				kafkatest.Soon(t, "no call is underway", func() bool { return p.Underway() == 0 })
 			}
 		})

@@ -71,12 +71,12 @@ func (p *Producer) refusedRecord(part *partition, said *kmsg.ProduceResponseTopi
 
 // pick refuses some records of a partition's first batch, and has the rest sent.
 func (p *Producer) pick(part *partition, said *kmsg.ProduceResponseTopicPartition, named map[int]*string) (ended []outcome) {
-	whole, rest, i := part.queue[0], p.newBatch(), 0
+	whole, rest := part.queue[0], p.newBatch()
 	rest.times = whole.times
 	p.forgo(part, whole)
 	part.resize(-len(whole.encoded))
-	whole.each(func(r *record.Record, done func(*record.Record, error)) {
-		a := arrival{r, done, whole.deadline, uint64(i)}
+	for i, r := range whole.records {
+		a := arrival{r, whole.deadline}
 		if own, bad := named[i]; !bad {
 			part.put(rest, &a, math.MaxInt)
 		} else {
@@ -85,8 +85,7 @@ func (p *Producer) pick(part *partition, said *kmsg.ProduceResponseTopicPartitio
 			}
 			ended = append(ended, p.outcomeOfOne(a, client.AnswerOf(said.ErrorCode, own, client.ToProduce)))
 		}
-		i++
-	})
+	}
 	if len(rest.records) > 0 {
 		rest.closed, rest.doubtful = true, whole.doubtful
 		part.queue[0] = rest

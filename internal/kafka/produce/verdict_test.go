@@ -58,7 +58,7 @@ func TestProducer_TopicRefused_RecordsWait(t *testing.T) {
 				}
 				observer := &dropped{}
 				box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000, Backoff: 10 * time.Millisecond, BackoffMax: 50 * time.Millisecond},
-					open(t, c, log, nil), kafkatest.Nobody{}, observer)
+					open(t, c, log, nil).Producer, kafkatest.Nobody{}, observer)
 				t.Cleanup(box.Close)
 				box.Accept(kafkatest.Numbers("t", 0, 1))
 				drain(t, box)
@@ -110,7 +110,7 @@ func TestProducer_TopicRefusedByMetadata_RecordsWait(t *testing.T) {
 	})
 	log, observer := kafkatest.NewLines(), &dropped{}
 	box := outbox.New(outbox.Settings{Timeout: time.Hour, WindowRecords: 1000, Backoff: time.Millisecond},
-		open(t, kafkatest.Connection(cluster.ListenAddrs()...), log, nil), kafkatest.Nobody{}, observer)
+		open(t, kafkatest.Connection(cluster.ListenAddrs()...), log, nil).Producer, kafkatest.Nobody{}, observer)
 	t.Cleanup(box.Close)
 	box.Accept(kafkatest.Numbers("t", 0, 10))
 	log.WaitFor(t, host.Error, "topic t: TOPIC_AUTHORIZATION_FAILED")
@@ -235,7 +235,7 @@ func TestProducer_TimeRefused_SendsAnotherTime(t *testing.T) {
 			c.Idempotence, c.Retries = test.idempotence, 1
 			log, observer := kafkatest.NewLines(), &dropped{}
 			p := open(t, c, log, nil, func(tune *tuning) { tune.now = func() time.Time { return time.Now().Add(test.ahead) } })
-			box := outbox.New(outbox.Settings{Timeout: 9 * time.Hour, WindowRecords: 1000, Backoff: time.Millisecond}, p, kafkatest.Nobody{}, observer)
+			box := outbox.New(outbox.Settings{Timeout: 9 * time.Hour, WindowRecords: 1000, Backoff: time.Millisecond}, p.Producer, kafkatest.Nobody{}, observer)
 			t.Cleanup(box.Close)
 			records := kafkatest.Numbers("t", 0, many)
 			for i := range records {

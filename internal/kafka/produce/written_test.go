@@ -26,7 +26,7 @@ func newClock() *clock {
 func (c *clock) now() time.Time        { return time.Unix(0, c.at.Load()) }
 func (c *clock) pass(by time.Duration) { c.at.Add(int64(by)) }
 func (c *clock) of(tune *tuning)       { tune.now = c.now }
-func (c *clock) producer(t *testing.T, to *config.Connection, log host.Logger, status *client.Status) *Producer {
+func (c *clock) producer(t *testing.T, to *config.Connection, log host.Logger, status *client.Status) *sender {
 	t.Helper()
 	return open(t, to, log, status, c.of)
 }
@@ -149,7 +149,7 @@ func TestHooks_RequestLost_IsReportedOnce(t *testing.T) {
 	}
 	// The line comes before the landing. After a later landing the retry would not be due on this standing
 	// clock.
-	kafkatest.Soon(t, "the request has landed", func() bool { return flying(p) == 0 })
+	kafkatest.Soon(t, "the request has landed", func() bool { return flying(p.Producer) == 0 })
 	network.Lose(false)
 	network.Cut()
 	clock.pass(retryBackoffMax)
@@ -174,7 +174,7 @@ func TestRecall_RequestLost_ReturnsOtherRecords(t *testing.T) {
 	kafkatest.Await(t, asked)
 	p.Send(kafkatest.Numbered("other", 1, 2), time.Time{}, other.Add)
 	d.Cut(true)
-	kafkatest.Soon(t, "the request is given up", func() bool { return flying(p) == 0 })
+	kafkatest.Soon(t, "the request is given up", func() bool { return flying(p.Producer) == 0 })
 	clock.pass(retryBackoffMax)
 	kafkatest.Await(t, d.Tries)
 	p.Recall()
