@@ -222,8 +222,8 @@ func (p *Producer) cut(part *partition, records, most int) {
 	if whole.sequenced {
 		first := pieces[0]
 		first.identity, first.sequence, first.sequenced = whole.identity, whole.sequence, true
-		if first.whole = whole.whole; first.whole == nil && whole.doubtful && len(pieces) > 1 && whole.rejoins < maxRejoins {
-			first.whole = whole
+		if first.whole = whole.whole; whole.doubtful && len(pieces) > 1 && whole.rejoins < maxRejoins {
+			first.whole = whole // itself possibly a piece: a broker may have either
 		}
 		if part.identity == whole.identity {
 			part.continueAt(whole.sequence)
