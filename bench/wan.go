@@ -105,7 +105,7 @@ func newLinks() (links, error) {
 func (l links) listeners() []apache.Listener {
 	all := []apache.Listener{apache.Plaintext}
 	for i, link := range l {
-		all = append(all, apache.Listener{Name: "WAN" + strconv.Itoa(i), Protocol: "PLAINTEXT", Advertised: link.Address()})
+		all = append(all, apache.Listener{Name: "WAN" + strconv.Itoa(i), Protocol: "PLAINTEXT", Advertised: []string{link.Address()}})
 	}
 	return all
 }

@@ -1,7 +1,6 @@
 package apache
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net"
@@ -16,7 +15,7 @@ type Listener struct {
 	Protocol   string   // PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL
 	Flaw       Flaw     // with SSL: the fault of the broker's certificate
 	ClientAuth bool     // with SSL: the client must show a certificate of the cluster's Authority
-	Advertised string   // host:port advertised instead of the listener's own, with a single node: a proxy's address
+	Advertised []string // host:port of each node, advertised instead of the listener's own: addresses of proxies
 	Mechanisms []string // with SASL; nil = PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512
 }
 
@@ -98,7 +97,10 @@ func (c *Cluster) listenerProperties(n *node) map[string]string {
 		protocols = append(protocols, l.Name+":"+l.Protocol)
 		own := address(n.ports[l.Name])
 		listeners = append(listeners, l.Name+"://"+own)
-		advertised = append(advertised, l.Name+"://"+cmp.Or(l.Advertised, own))
+		if l.Advertised != nil {
+			own = l.Advertised[n.id-1]
+		}
+		advertised = append(advertised, l.Name+"://"+own)
 		for name, value := range c.securityProperties(l) {
 			properties["listener.name."+strings.ToLower(l.Name)+"."+name] = value
 		}

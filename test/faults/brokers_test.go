@@ -226,7 +226,7 @@ func startCluster(ctx context.Context, count int) (err error) {
 				return err
 			}
 		}
-		listeners = append(listeners, apache.Listener{Name: "GATED", Protocol: "PLAINTEXT", Advertised: c.proxy.address()})
+		listeners = append(listeners, apache.Listener{Name: "GATED", Protocol: "PLAINTEXT", Advertised: []string{c.proxy.address()}})
 	}
 	starting, cancel := context.WithTimeout(ctx, 3*patience)
 	defer cancel()

@@ -60,6 +60,15 @@ func (l *Link) Use(target string) {
 	l.target = target
 }
 
+// Cut ends all connections. Bytes under way are lost, and new connections work.
+func (l *Link) Cut() {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	for conn := range l.conns {
+		_ = conn.Close() // remove closes it again, without effect
+	}
+}
+
 // Close ends the link and its connections, and waits for their goroutines. Bytes under way are lost. A second
 // call panics.
 func (l *Link) Close() error {

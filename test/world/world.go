@@ -105,19 +105,28 @@ func (p *Producer) ID() uint64 { return p.id }
 
 // Put stages records of the world's topic and hands them over.
 func (p *Producer) Put(values ...string) {
-	var slab []byte
-	for _, value := range values {
+	frames := make([]frametest.Frame, len(values))
+	for i, value := range values {
 		key := []byte("key")
 		if p.Key != nil {
 			key = p.Key(value)
 		}
-		slab = frametest.Append(slab, frametest.Frame{AcceptedNS: time.Now().Add(p.Ahead).UnixNano(), Topic: p.w.Topic, Key: key,
-			Value: []byte(value), Charge: uint32(len(value))})
+		frames[i] = frametest.Frame{Topic: p.w.Topic, Key: key, Value: []byte(value)}
 	}
-	p.HeldFrames.Add(int64(len(values)))
-	p.Admitted.Add(int64(len(values)))
+	p.PutFrames(frames...)
+}
+
+// PutFrames stages frames in one slab and hands them over. It sets their time and charge.
+func (p *Producer) PutFrames(frames ...frametest.Frame) {
+	var slab []byte
+	for _, f := range frames {
+		f.AcceptedNS, f.Charge = time.Now().Add(p.Ahead).UnixNano(), uint32(len(f.Value))
+		slab = frametest.Append(slab, f)
+	}
+	p.HeldFrames.Add(int64(len(frames)))
+	p.Admitted.Add(int64(len(frames)))
 	p.w.Engine.Take(p.id, ingest.Range{Frames: slab, Stays: true})
-	p.Handed.Add(int64(len(values)))
+	p.Handed.Add(int64(len(frames)))
 }
 
 // Settled waits until every record has an outcome and returns the number of acknowledged records.

@@ -56,7 +56,7 @@ func start(t *testing.T, kafka string) *node {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	listener := apache.Plaintext
-	listener.Advertised = proxy.Address
+	listener.Advertised = []string{proxy.Address}
 	cluster, err := apache.Start(ctx, apache.Config{
 		Dir: t.TempDir(), Kafka: kafka, Listeners: []apache.Listener{listener},
 		Loggers: map[string]string{"kafka.request.logger": "DEBUG"},
