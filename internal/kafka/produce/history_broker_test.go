@@ -137,6 +137,7 @@ func newImagined(h *history, leaders []int32) *imagined {
 
 // write writes the first unwritten request of a broker, unless it was recalled.
 func (m *imagined) write(id int32) {
+	defer m.observe()
 	w := m.wires[id]
 	f := w.queued[0]
 	w.queued = w.queued[1:]
@@ -203,6 +204,7 @@ func (m *imagined) reply(id int32) {
 	w.waiting = w.waiting[1:]
 	m.debugf("reply of %d: %+v", id, out.answer)
 	m.b.deliver(m.b.landed(out.flight, out.answer, nil))
+	m.observe()
 }
 
 // cut ends a connection. The broker executes some of the written requests before, and with late some of them
@@ -226,5 +228,6 @@ func (m *imagined) cut(id int32, late bool) {
 	m.debugf("cut of %d: %d lost", id, len(lost))
 	for _, f := range lost {
 		m.b.deliver(m.b.landed(f, nil, net.ErrClosed))
+		m.observe()
 	}
 }

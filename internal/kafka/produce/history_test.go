@@ -31,6 +31,7 @@ type history struct {
 	followed int // loads beside an unanswered batch of the partition
 	issued   int64
 	calm     int // 100 and more: no fault in the rest of the steps
+	seen     *seen
 }
 
 // historyKind is a kind of order of batches in flight.
@@ -74,10 +75,12 @@ func (h *history) send(deadline time.Duration) {
 		h.outcomes[r] = err
 		h.debugf("outcome of %s: %v", r.Value, err)
 	})
+	h.observe()
 }
 
 // load loads a request for a broker, if the producer's rules allow one.
 func (m *imagined) load(id int32) bool {
+	defer m.observe()
 	p := m.b.Producer
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -105,6 +108,7 @@ func (m *imagined) load(id int32) bool {
 func (h *history) pass(by time.Duration) {
 	h.b.later(by)
 	h.b.look(func() { h.b.wakeAt = time.Unix(1, 0); h.b.timer.Stop() })
+	h.observe()
 }
 
 // step takes a random step.
@@ -163,6 +167,7 @@ func (m *imagined) learnLeaders() {
 			n.resume = m.b.now().Add(time.Hour) // no request of the producer itself
 		}
 	})
+	m.observe()
 }
 
 // end brings all records to an outcome.
@@ -233,6 +238,9 @@ func (m *imagined) check() {
 	}
 }
 
+// fixedRuns is the number of histories with the same seeds in each run.
+const fixedRuns = 100
+
 // TestHistories_SeveralBatchesInFlight_KeepPromises runs random histories of all faults against imagined
 // brokers with Kafka's rules. With idempotence each acknowledged record is there once and each other record
 // is not; in all kinds the first copies of a key are in order, and so are the last copies.
@@ -241,16 +249,20 @@ func TestHistories_SeveralBatchesInFlight_KeepPromises(t *testing.T) {
 	if os.Getenv("RES_KAFKA_LONG") != "" {
 		runs = 3000
 	}
+	fixed, random := readStates(t), readStates(t)
 	of := func(t *testing.T, kind historyKind) {
 		refusals, most, followed := map[*kerr.Error]int{}, 0, 0
 		outcomes := map[string]int{}
-		for range runs {
-			seed := rand.Uint64()
+		for run := range runs {
+			s, seed := fixed, uint64(run) // the seeds that have every step of the diagrams
+			if run >= fixedRuns {
+				s, seed = random, rand.Uint64()
+			}
 			if given := os.Getenv("RES_KAFKA_SEED"); given != "" {
 				seed, _ = strconv.ParseUint(given, 10, 64)
 			}
 			if !t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-				m := aHistory(t, kind, seed)
+				m := aHistory(t, s, kind, seed)
 				for e, n := range m.refusals {
 					refusals[e] += n
 				}
@@ -274,6 +286,12 @@ func TestHistories_SeveralBatchesInFlight_KeepPromises(t *testing.T) {
 	for _, kind := range []historyKind{keysApart, numbersOnly, idempotent} {
 		t.Run(string(kind), func(t *testing.T) { of(t, kind) })
 	}
+	if os.Getenv("RES_KAFKA_SEED") == "" {
+		fixed.check(t)
+	}
+	if os.Getenv("RES_KAFKA_LONG") != "" {
+		random.check(t)
+	}
 }
 
 func outcomeName(err error) string {
@@ -293,9 +311,9 @@ func outcomeName(err error) string {
 }
 
 // aHistory runs one history.
-func aHistory(t *testing.T, kind historyKind, seed uint64) *imagined {
+func aHistory(t *testing.T, s states, kind historyKind, seed uint64) *imagined {
 	h := &history{kind: kind, random: rand.New(rand.NewPCG(seed, 0)), outcomes: map[*record.Record]error{},
-		refusals: map[*kerr.Error]int{}, issued: 7}
+		refusals: map[*kerr.Error]int{}, issued: 7, seen: newSeen(s, seed)}
 	h.calm = []int{100, 150, 220}[h.random.IntN(3)]
 	h.b = playing(t, kind == idempotent, func(c *config.Connection) { c.BatchNumMessages = []int{3, 10000}[h.random.IntN(2)] })
 	leaders := []int32{0, 1, 0}
@@ -307,6 +325,7 @@ func aHistory(t *testing.T, kind historyKind, seed uint64) *imagined {
 	}
 	if h.random.IntN(3) == 0 {
 		h.b.Recall()
+		h.observe()
 	}
 	m.end()
 	m.check()
