@@ -270,7 +270,7 @@ func (h *Hooks) Report(about string, err error) {
 // ReportUnsent books a request that failed inside the library, before the write or after the answer, and logs
 // the failure. No other hook gets such a failure. The result reports whether err is such a failure.
 func (h *Hooks) ReportUnsent(about string, err error) bool {
-	if err == nil || Expected(err) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), ConnectionDied) || h.saw(err) {
+	if err == nil || Expected(err) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), ConnectionDied) || errors.Is(err, errEndedHere) || h.saw(err) {
 		return false
 	}
 	if _, answered := errors.AsType[*answer](err); answered || err.Error() == unknownBroker {

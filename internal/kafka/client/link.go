@@ -154,7 +154,7 @@ func (l *Link) Move(broker string, port int32, listed bool) {
 		l.meta = kgo.BrokerMetadata{NodeID: l.node, Host: broker, Port: port}
 	}
 	l.moves++
-	l.breakOff(errDied)
+	l.breakOff(errEndedHere)
 }
 
 // Close ends the connection and all requests. Never blocks.
@@ -309,6 +309,10 @@ func (l *Link) dispose(c *linkConn, err error) {
 	err = c.err
 	lost, back := c.split()
 	l.mtx.Unlock()
+	further := error(errDied)
+	if !ConnectionLost(err) {
+		further = errEndedHere
+	}
 
 	l.all.hooks.OnBrokerDisconnect(c.meta, c.Conn)
 	l.all.log.Logf("broker", "connection to broker %d at %s ended: %v", l.node, Address(c.meta), err)
@@ -320,7 +324,7 @@ func (l *Link) dispose(c *linkConn, err error) {
 			l.observe(c, kgo.BrokerE2E{BytesWritten: e.wrote, ReadErr: err})
 		}
 		e.Ended(c.version, nil, err)
-		err = errDied
+		err = further
 	}
 	if l.all.Closed != nil {
 		l.all.Closed()

@@ -24,6 +24,10 @@ const (
 	errLargeAnswer = libraryError("invalid large response size")
 )
 
+// errEndedHere ends the requests of a connection ended by this side, for a reason reported elsewhere: the broker did not
+// close the connection because of them.
+var errEndedHere = errors.New("the connection was ended here")
+
 // errMoved ends an attempt to connect after a change of the broker's address.
 var errMoved = errors.New("the broker has another address")
 
