@@ -50,18 +50,31 @@ func lotSlab() (slab []byte, ranges [][2]int, want map[string][]string) {
 	return slab, ranges, want
 }
 
+// lotOf returns the lot of a topic's plain records in a range.
+func lotOf(frames []byte, topic string) *lot {
+	l := &lot{gate: new(Gate), topic: topic}
+	_ = frame.Walk(frames, func(f *frame.Frame) {
+		if f.Source == 0 && string(f.Topic) == topic {
+			l.add(frames, f)
+		}
+	}, nil)
+	l.at = int(l.runs[0].start) * frame.SlabGranule
+	l.edge = len(frames)
+	return l
+}
+
 // TestLot_RangesOfOneSlab_Join verifies that the ranges of a slab become one lot for each topic, whose records
 // are those of the topic, in order.
 func TestLot_RangesOfOneSlab_Join(t *testing.T) {
 	slab, ranges, want := lotSlab()
 	for topic, values := range want {
-		first := &lot{memory: slab[ranges[0][0]:ranges[0][1]], edge: ranges[0][1], topic: topic}
+		first := lotOf(slab[ranges[0][0]:ranges[0][1]], topic)
 		for _, r := range ranges[1:] {
-			if !first.Join(&lot{memory: slab[r[0]:r[1]], edge: r[1] - r[0], topic: topic}) {
+			if !first.Join(lotOf(slab[r[0]:r[1]], topic)) {
 				t.Fatalf("topic %s: a range does not join", topic)
 			}
 		}
-		if apart := bytes.Clone(slab); first.Join(&lot{memory: apart, edge: len(apart), topic: topic}) {
+		if apart := bytes.Clone(slab); first.Join(lotOf(apart, topic)) {
 			t.Error("frames of another slab join")
 		}
 		records := kafkatest.Records(make([]record.Record, len(values))...)
@@ -94,13 +107,16 @@ func TestLot_MemoryOverwritten_StaysInBounds(t *testing.T) {
 	dice := rand.New(rand.NewPCG(1, 2))
 	for range 20_000 {
 		slab := bytes.Clone(whole)
+		l := lotOf(slab, "a")
+		l.reports = &Reports{ID: 1}
 		for range 1 + dice.IntN(6) {
 			slab[dice.IntN(len(slab))] = byte(dice.Uint32())
 		}
-		l := &lot{memory: slab, edge: len(slab), topic: "a", reports: &Reports{ID: 1}}
-		records := kafkatest.Records(make([]record.Record, 60)...)
-		total := 0
-		for _, r := range records[:l.Read(records)] {
+		records := kafkatest.Records(make([]record.Record, l.unread+1)...)
+		total, charge := 0, int64(0)
+		read := records[:l.Read(records)]
+		for _, r := range read {
+			charge += r.Charge
 			total += frame.HeaderSize + len(r.Key) + len(r.Value)
 			for _, h := range r.Headers {
 				total += len(h.Name) + len(h.Value)
@@ -110,7 +126,99 @@ func TestLot_MemoryOverwritten_StaysInBounds(t *testing.T) {
 		if total > len(slab) {
 			t.Fatalf("%d bytes of records in a lot of %d", total, len(slab))
 		}
+		frames := int64(len(records) - 1)
+		if done, gone := l.gate.DoneFrames.Load()+int64(len(read)), l.gate.DoneCharge.Load()+charge; done != frames || gone != 7*frames {
+			t.Fatalf("%d frames and a charge of %d have ended, want %d and %d", done, gone, frames, 7*frames)
+		}
 	}
+}
+
+// TestLot_FramesDamaged_Finished verifies that a frame without a readable record at its turn is marked as done
+// once and counted at the gate, and that other topics' frames and later records stay. Such frames kept their
+// slab and their share of the gate until the next engine.
+func TestLot_FramesDamaged_Finished(t *testing.T) {
+	const charge = 7
+	content := frame.HeaderSize + frame.HeadSize
+	for name, damage := range map[string]func(f []byte){
+		"topic":        func(f []byte) { f[content] = 'b' },
+		"source":       func(f []byte) { f[frame.HeaderSize+frame.HeadSource] = 1 },
+		"state":        func(f []byte) { frametest.SetState(f, 0, 5) },
+		"already done": func(f []byte) { frametest.SetState(f, 0, frame.Done) },
+		"key's length": func(f []byte) { f[frame.HeaderSize+frame.HeadKeyLength+2] = 1 },
+		"fields":       func(f []byte) { f[frame.HeaderSize+frame.HeadFieldCount] = 200 },
+		"length":       func(f []byte) { f[frame.HeaderLength+2] = 1 },
+		"charge":       func(f []byte) { f[frame.HeaderCharge] = 100 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var slab []byte
+			var at []int
+			for i, topic := range []string{"a", "b", "a", "b", "a"} {
+				at = append(at, len(slab))
+				slab = frametest.Append(slab, frametest.Frame{Topic: topic, Value: []byte{byte(i)}, Charge: charge})
+			}
+			l := lotOf(slab, "a")
+			damage(slab[at[2]:])
+			want := []byte{0, 4}
+			if name == "charge" {
+				want = []byte{0, 2, 4}
+			}
+			records := kafkatest.Records(make([]record.Record, 3)...)
+			n := l.Read(records)
+			if n != len(want) {
+				t.Fatalf("read %d records, want %d", n, len(want))
+			}
+			var held int64
+			for i, r := range records[:n] {
+				held += r.Charge
+				if r.Value[0] != want[i] {
+					t.Errorf("record %d has value %d, want %d", i, r.Value[0], want[i])
+				}
+			}
+			if frames, weight := l.gate.DoneFrames.Load(), l.gate.DoneCharge.Load(); frames != int64(3-n) || weight+held != 3*charge {
+				t.Errorf("%d frames with a charge of %d were finished beside %d records of %d", frames, weight, n, held)
+			}
+			for i, begin := range at {
+				state := frame.State(slab, begin).Load()
+				if done := i == 2 && n == 2; done != (state == frame.Done) {
+					t.Errorf("frame %d has state %#x", i, state)
+				}
+			}
+		})
+	}
+}
+
+// TestTake_FramesDamaged_EachCountedOnce verifies that a frame with damaged content, length or state costs one
+// record and no other frame.
+func TestTake_FramesDamaged_EachCountedOnce(t *testing.T) {
+	b := newBroker(t, kfake.SeedTopics(1, "t"))
+	log := newLines()
+	r := start(t, log)
+	r.configure(section("one", b.address()))
+	s := r.open("one")
+	var slab []byte
+	var at []int
+	for i := range 5 {
+		at = append(at, len(slab))
+		slab = frametest.Append(slab, frametest.Frame{Topic: "t", Value: []byte{byte(i)}, Charge: 1})
+	}
+	slab[at[1]+frame.HeaderLength+2] = 1
+	frametest.SetState(slab, at[2], 5)
+	slab[at[3]+frame.HeaderSize+frame.HeadKeyLength+2] = 1
+	s.turn = 1 // in place
+	s.take(slab, len(at), int64(len(at)))
+	s.settled()
+	if got := b.consumed(t, "t", 2); got[0].Value[0] != 0 || got[1].Value[0] != 4 {
+		t.Errorf("records %d and %d were sent", got[0].Value, got[1].Value)
+	}
+	for i, begin := range at {
+		if state := frame.State(slab, begin).Load(); state != frame.Done {
+			t.Errorf("frame %d has state %#x", i, state)
+		}
+	}
+	if c := r.status("one").Totals; c.Accepted != 5 || dropped(c, notEncodable) != 3 {
+		t.Errorf("account %+v", c)
+	}
+	log.want(t, 1, "1 record(s) that cannot be read dropped") // later ones within a minute are counted only
 }
 
 // TestTake_LotsOfSeveralTopics_AllDelivered verifies that the records of more topics than a range has lots arrive

@@ -76,12 +76,12 @@ type Field struct {
 
 var (
 	errShort      = errors.New("a length runs past the end of the frame")
-	errUnfinished = errors.New("its writer has not finished")
+	errUnfinished = errors.New("its state is none of a complete frame")
 )
 
 // Walk calls visit for each ready or stored frame in frames, which are contiguous, and damaged for a frame with
-// unreadable content. Of a damaged frame only Charge, At and End are set. Walk skips finished frames. Walk returns
-// an error if the start of the next frame is unknown.
+// unreadable content or an unknown state. Of a damaged frame only Charge, At and End are set. Walk skips finished
+// frames. Walk returns an error if the start of the next frame is unknown.
 func Walk(frames []byte, visit func(f *Frame), damaged func(f *Frame, err error)) error {
 	var f Frame
 	for at := 0; at < len(frames); {
@@ -92,12 +92,11 @@ func Walk(frames []byte, visit func(f *Frame), damaged func(f *Frame, err error)
 		switch h.state {
 		case Ready, Stored:
 			f.Stored = h.state == Stored
-			if err := f.read(frames, at, h, visit, damaged); err != nil {
-				return err
-			}
+			f.read(frames, at, h, visit, damaged)
 		case Done:
 		default:
-			return fmt.Errorf("reading a frame at byte %d: %w", at, errUnfinished)
+			f = Frame{Charge: h.charge, At: at, End: at + h.size}
+			damaged(&f, fmt.Errorf("reading a frame at byte %d: %w", at, errUnfinished))
 		}
 		at += h.size
 	}
@@ -112,11 +111,16 @@ func (f *Frame) Load(frames []byte, at int) (state uint32, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if h.length > uint64(h.size-HeaderSize) {
-		return 0, errShort
-	}
 	f.Charge, f.At, f.End = h.charge, at, at+h.size
-	return h.state, f.parse(frames[at+HeaderSize:][:h.length:h.length])
+	return h.state, f.load(frames[at+HeaderSize:f.End:f.End], h.length)
+}
+
+// load is parse for content of a length that was not checked, in the frame's place.
+func (f *Frame) load(place []byte, length uint64) error {
+	if length > uint64(len(place)) {
+		return errShort
+	}
+	return f.parse(place[:length:length])
 }
 
 // header is a copy of struct stage_frame.
@@ -141,17 +145,13 @@ func readHeader(memory []byte, at int) (header, error) {
 }
 
 // read calls visit or damaged for the frame of header h at byte at.
-func (f *Frame) read(memory []byte, at int, h header, visit func(*Frame), damaged func(*Frame, error)) error {
-	if h.length > uint64(h.size-HeaderSize) {
-		return fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d: %w", h.size, h.length, at, errShort)
-	}
+func (f *Frame) read(memory []byte, at int, h header, visit func(*Frame), damaged func(*Frame, error)) {
 	f.Charge, f.At, f.End = h.charge, at, at+h.size
-	if err := f.parse(memory[at+HeaderSize:][:h.length:h.length]); err != nil {
-		damaged(f, fmt.Errorf("reading a frame at byte %d: %w", at, err))
+	if err := f.load(memory[at+HeaderSize:f.End:f.End], h.length); err != nil {
+		damaged(f, fmt.Errorf("reading a frame of %d bytes with %d of content at byte %d: %w", h.size, h.length, at, err))
 	} else {
 		visit(f)
 	}
-	return nil
 }
 
 // parse reads the frame's content.
