@@ -196,7 +196,7 @@ func (c *connection) setGate() {
 
 // Stored implements outbox.Gate: a later engine has the record on disk.
 func (*connection) Stored(r *record.Record) {
-	if r.Staged != nil {
+	if r.Staged != nil { // in memory that cannot be truncated: a lasting record needs its frame no more
 		r.Staged.CompareAndSwap(frame.Ready, frame.Stored)
 	}
 }

@@ -155,9 +155,17 @@ func (l *lot) Join(later outbox.Frames) bool {
 	return true
 }
 
-// Read implements outbox.Frames. Frames without a readable record are finished at the lot's end.
+// Read implements outbox.Frames. Frames without a readable record are finished at the lot's end. A lasting
+// record gets bytes of its own, because the file of its frame may be truncated at any time.
 func (l *lot) Read(records []*record.Record) (n int) {
-	l.read(records, &n)
+	if !l.lasting {
+		l.read(records, &n)
+	} else if frame.Faults(func() { l.read(records, &n) }) {
+		if n < len(records) {
+			*records[n] = record.Record{}
+		}
+		l.giveUp()
+	}
 	if l.unread == 0 && (l.lost > 0 || l.charge != 0) {
 		l.gate.Finish(l.lost, l.charge)
 		l.lost, l.charge = 0, 0
@@ -165,7 +173,7 @@ func (l *lot) Read(records []*record.Record) (n int) {
 	return n
 }
 
-// read fills records and counts them in n.
+// read fills records and counts them in n, which is right after a fault, too.
 func (l *lot) read(records []*record.Record, n *int) {
 	var f frame.Frame
 	for *n < len(records) && len(l.runs) > 0 {
@@ -208,7 +216,7 @@ func (l *lot) pass() {
 
 // lose marks a frame without a readable record. A frame in state DONE may belong to the stage again.
 func (l *lot) lose(at int, state uint32) {
-	l.lost++
+	l.lost++ // first: the next line may fault
 	if state != frame.Done {
 		frame.State(l.memory, at).CompareAndSwap(state, frame.Done)
 	}
@@ -221,7 +229,13 @@ func (l *lot) fill(r *record.Record, f *frame.Frame) bool {
 	}
 	r.Key, r.Value, r.Accepted, r.Charge = f.Key, f.Value, time.Unix(0, f.AcceptedNS), int64(f.Charge)
 	r.Staged, r.Lasting = frame.State(l.memory, f.At), l.lasting
-	return f.FieldCount() == 0 || l.fields(r, f)
+	if f.FieldCount() > 0 && !l.fields(r, f) {
+		return false
+	}
+	if l.lasting {
+		r.Own()
+	}
+	return true
 }
 
 // fields reads the headers and the report of a record.

@@ -148,7 +148,7 @@ func (s *staging) release(r *record.Record) {
 	if r.Staged == nil {
 		return
 	}
-	r.Staged.Store(frame.Done)
+	frame.Finish(r.Staged, r.Lasting)
 	if r.Charge == notStaged && s.underWay.Add(-1) == 0 {
 		select {
 		case s.settled <- struct{}{}:

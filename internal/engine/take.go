@@ -43,9 +43,9 @@ func (e *Engine) takeRange(c *connection, r ingest.Range) {
 	t.connection, t.handed = c, r
 	t.inLots = r.Stays && r.States == nil
 	edge := len(r.Frames)
-	if err := frame.Walk(r.Frames, t.frame, t.damaged); err != nil {
+	if err := t.walk(); err != nil {
 		edge = 0
-		// Impossible with a correct stage. The log reports the frames lost behind it.
+		// Impossible with a correct stage and an untouched folder. The log reports the frames lost behind it.
 		if _, ok := e.dropped.Allow(throttleKey(c.name, "behind one that cannot be read")); ok {
 			host.Logf(e.log, host.Error, "connection '%s': reading what was staged: %v; what is behind it is lost", c.name, err)
 		}
@@ -53,6 +53,17 @@ func (e *Engine) takeRange(c *connection, r ingest.Range) {
 	t.handOverLots(edge)
 	t.finish()
 	c.tellAlone()
+}
+
+// walk reads the frames.
+func (t *taking) walk() (err error) {
+	walk := func() { err = frame.Walk(t.handed.Frames, t.frame, t.damaged) }
+	if !t.handed.Lasting {
+		walk()
+	} else if frame.Faults(walk) {
+		err = frame.ErrGone
+	}
+	return err
 }
 
 // finish passes the remaining records to the outbox.
@@ -319,7 +330,7 @@ func (t *taking) damaged(f *frame.Frame, err error) { t.drop("that cannot be rea
 
 // end marks a frame as done that needs no record.
 func (t *taking) end(f *frame.Frame) {
-	t.handed.State(f.At).Store(frame.Done)
+	frame.Finish(t.handed.State(f.At), t.handed.Lasting)
 	if !t.recovered {
 		t.connection.gate.Load().Finish(1, int64(f.Charge))
 	}

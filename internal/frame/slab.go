@@ -50,19 +50,22 @@ type Slab struct {
 	Memory []byte
 
 	start int
+	gone  bool // of a clone: the original was
 }
 
 // ErrNoSlab is the error for memory without a complete slab head.
 var ErrNoSlab = errors.New("not a slab yet")
 
 // ReadSlab reads the head of a slab of size bytes. memory may be shorter: after a read of the head alone,
-// Each finds nothing. Arbitrary bytes cause an error at worst.
+// Each finds nothing. Arbitrary bytes and a truncated file cause an error at worst.
 func ReadSlab(memory []byte, size int64) (*Slab, error) {
 	if len(memory) < SlabHeadSize {
 		return nil, ErrNoSlab
 	}
 	head := new([SlabWhole]byte) // a copy: other processes may write to memory
-	copy(head[:], memory)
+	if Faults(func() { copy(head[:], memory) }) {
+		return nil, ErrGone
+	}
 	word := func(at int) uint64 { return binary.NativeEndian.Uint64(head[at:]) }
 	switch magic := word(0); {
 	case magic == 0:
@@ -91,7 +94,10 @@ func ReadSlab(memory []byte, size int64) (*Slab, error) {
 // Each is Walk for the ready, unfinished frames of the slab. Frame.At counts from the beginning of the slab.
 // Bytes between frames belong to writers that have not finished.
 func (s *Slab) Each(visit func(f *Frame), damaged func(f *Frame, err error)) error {
-	if s.Memory == nil {
+	switch {
+	case s.gone:
+		return ErrGone
+	case s.Memory == nil:
 		return nil
 	}
 	var f Frame
@@ -115,24 +121,37 @@ func (s *Slab) Each(visit func(f *Frame), damaged func(f *Frame, err error)) err
 	return nil
 }
 
-// Waiting returns how many frames of the slab are ready and not done.
+// Waiting returns how many frames of the slab are ready and not done. Frames of a truncated file are not.
 func (s *Slab) Waiting() int {
 	n := 0
 	count := func(*Frame) { n++ }
-	_ = s.Each(count, func(f *Frame, _ error) { count(f) }) // an error after the last frame is for callers of Each
+	_ = Faults(func() {
+		_ = s.Each(count, func(f *Frame, _ error) { count(f) }) // an error after the last frame is for callers of Each
+	})
 	return n
 }
 
-// Clone copies the slab's memory. The copy is valid after the slab is gone.
+// Clone copies the slab's memory. The copy is valid after the slab is gone. If the slab's file was truncated, Each
+// of the clone returns ErrGone.
 func (s *Slab) Clone() *Slab {
 	c := *s
-	c.Memory = bytes.Clone(s.Memory)
+	c.Memory = nil
+	c.gone = Faults(func() { c.Memory = bytes.Clone(s.Memory) })
 	return &c
 }
 
 // State returns the state of the frame at byte at of the slab. The state must not be used after the slab's
 // memory is gone.
 func (s *Slab) State(at int) *atomic.Uint32 { return State(s.Memory, at) }
+
+// Finish stores Done into the state of a frame. lasting: the frame lies in a file, which may be gone.
+func Finish(state *atomic.Uint32, lasting bool) {
+	if lasting {
+		_ = Faults(func() { state.Store(Done) })
+		return
+	}
+	state.Store(Done)
+}
 
 // State returns the state of the frame at byte at of memory, for the new owner's store of Done. The memory is
 // aligned to 8 bytes.

@@ -12,8 +12,8 @@ import (
 // stores a record once. Calls come with the outbox's lock held, and must not block.
 type Frames interface {
 	// Read fills the next records, which are empty: Key, Value, Headers, Accepted, Charge, Staged, Lasting,
-	// Report and Opaque. The bytes stay until the Gate's Release of the record. Fewer than len(records): the
-	// rest is not readable any more.
+	// Report and Opaque. A Lasting record owns its bytes; other bytes stay until the Gate's Release of the
+	// record. Fewer than len(records): the rest is not readable any more.
 	Read(records []*record.Record) int
 
 	// Join appends later frames of the same topic, if possible.
@@ -133,7 +133,7 @@ func (p *pack) readLot(b *block, records []entry) int {
 	for i := range records[:n] {
 		r := &records[i]
 		u.read = min(max(u.read, u.bornAt(r.Accepted)), u.last)
-		r.born, r.borrowed = u.read, true
+		r.born, r.borrowed = u.read, !r.Lasting
 		u.bytes -= int64(r.Size())
 	}
 	u.records -= n
