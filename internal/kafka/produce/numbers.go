@@ -109,10 +109,11 @@ func (p *Producer) withoutNumbers(part *partition) {
 	}
 }
 
-// stored reports whether an unanswered batch is in the log: a broker accepts a later batch of the identity only
+// stored reports whether a batch in doubt is in the log: a broker accepts a later batch of the identity only
 // behind it. A repetition would come behind newer records. With idempotence the broker recognizes a repetition.
+// A batch without doubt is in no log: a broker without the state of the identity accepts every sequence number.
 func (p *Producer) stored(part *partition, b *recordBatch) bool {
-	if p.idempotent || !b.sequenced || b.identity != part.identity {
+	if p.idempotent || !b.sequenced || !b.doubtful || b.identity != part.identity {
 		return false
 	}
 	return (part.acked-following(b.sequence, len(b.records)))&math.MaxInt32 < 1<<30

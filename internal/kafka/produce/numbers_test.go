@@ -49,6 +49,29 @@ func TestNumbers_FarBroker_BatchesOfAKeyFollow(t *testing.T) {
 	}
 }
 
+// TestNumbers_RefusedBeforeAcknowledged_GoesAgain verifies that an acknowledgement of a later batch proves nothing about a
+// batch refused without doubt: a broker without the state of the identity accepts a later batch.
+func TestNumbers_RefusedBeforeAcknowledged_GoesAgain(t *testing.T) {
+	b, part := opened(t, false)
+	b.far(part)
+	b.sendKeys("k")
+	b.answers(b.leaves(0, true), nil)
+	b.sendKeys("k")
+	refused := b.leaves(0, true)
+	b.sendKeys("k")
+	if !b.ready(part) {
+		t.Fatal("no batch leaves beside the first")
+	}
+	later := b.leaves(0, true)
+	b.answers(refused, kerr.NotLeaderForPartition)
+	b.answers(later, nil)
+	b.look(func() {
+		if len(part.queue) != 1 || part.queue[0] != refused.cargo[0].batch {
+			t.Errorf("%d batches wait, and not the refused one", len(part.queue))
+		}
+	})
+}
+
 // TestNumbers_Refusal_GoesAgainWithoutNumbers verifies that no verdict on a numbered batch counts: the numbers may be
 // the cause.
 func TestNumbers_Refusal_GoesAgainWithoutNumbers(t *testing.T) {
