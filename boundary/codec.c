@@ -6,27 +6,25 @@
  */
 #include "codec.h"
 
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The first allocation of a writer, bytes: nearly all requests fit. */
 #define FIRST_SIZE 512
 
-static void store(unsigned char *to, uint64_t number, int bytes)
+static inline void store(unsigned char *to, uint64_t number, size_t bytes)
 {
-	for (int i = 0; i < bytes; i++) {
-		to[i] = (unsigned char) (number >> (8 * i));
-	}
+	number = htole64(number);
+	memcpy(to, &number, bytes);
 }
 
-static uint64_t load(const unsigned char *from, int bytes)
+static inline uint64_t load(const unsigned char *from, size_t bytes)
 {
 	uint64_t number = 0;
 
-	for (int i = 0; i < bytes; i++) {
-		number |= (uint64_t) from[i] << (8 * i);
-	}
-	return number;
+	memcpy(&number, from, bytes);
+	return le64toh(number);
 }
 
 /* Longest frame of a kind, without its length field. */

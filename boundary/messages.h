@@ -10,7 +10,7 @@
 #define RES_KAFKA_MESSAGES_H
 
 /* Of the messages and of the shared memory; both sides refuse a peer of another number. */
-#define RESK_ABI_VERSION 16
+#define RESK_ABI_VERSION 17
 
 /* The longest frame, bytes, and the longest answer to a message marked "bulk", without the length itself. */
 #define BOUNDARY_FRAME_MAX    67108864u
@@ -81,7 +81,8 @@ enum boundary_kind {
 	/* subscribe: name text, topics text, id number, member text, pauses text, positions list of Position;
 	 * answer: result int32 */
 	BOUNDARY_SUBSCRIBE = 6,
-	/* next (bulk): id number, most number; answer: again truth, messages list of Received */
+	/* next (bulk): id number, most number; answer: again truth, area uint32, length uint32, messages list of
+	 * Received */
 	BOUNDARY_NEXT = 7,
 	/* unsubscribe: id number; answer: nothing */
 	BOUNDARY_UNSUBSCRIBE = 8,

@@ -29,11 +29,19 @@
 #define RESK_LINE 64
 
 #define RESK_CONTROL_MAGIC  UINT64_C(0x4c525443534b4552) /* "RESKCTRL" where the lowest byte comes first */
-#define RESK_CONTROL_LAYOUT 4                            /* of struct resk_control; the engine refuses any other */
+#define RESK_CONTROL_LAYOUT 5                            /* of struct resk_control; the engine refuses any other */
 
 /* Numbers of gates and progress records. Number 0 is unused and means "none". */
 #define RESK_GATES    4096
 #define RESK_PROGRESS 1024
+
+/* Areas for long batches of messages; shorter ones take the socket. An area fits the engine's batch of 1 MiB in keys,
+ * values and headers. One area serves one subscription with a backlog at a time. */
+#define RESK_AREAS      4
+#define RESK_AREA_BYTES (1280 * 1024)
+
+/* The areas begin at a page of the usual size. */
+#define RESK_AREA_ALIGN 4096
 
 /* Entries of the ring, a power of two: some 30 ms of full slabs at the highest rate of writers. */
 #define RESK_RING 1024
@@ -154,9 +162,14 @@ struct resk_control {
 	struct resk_ring ring;
 	struct resk_gate gates[RESK_GATES];
 	struct resk_progress progress[RESK_PROGRESS];
+
+	/* Fields of messages, as in the answer to next. The engine writes an area before an answer with the area's number, and
+	 * again only after the subscription's next request. The module copies an area and decodes the copy. Untouched areas
+	 * cost no memory. */
+	_Alignas(RESK_AREA_ALIGN) unsigned char areas[RESK_AREAS][RESK_AREA_BYTES];
 };
 
-SHARED_SIZE(resk_control, 917760);
+SHARED_SIZE(resk_control, 6164480);
 
 /* A frame in a slab, 8-byte aligned. The content follows the header; the next frame starts size bytes after
  * this frame. A frame has no pointer, so another process can read it. */

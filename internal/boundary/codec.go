@@ -44,13 +44,6 @@ func (w *Writer) Finish() ([]byte, error) {
 // Len returns the present length of the frame, for callers that split lists.
 func (w *Writer) Len() int { return len(w.bytes) }
 
-// Grow reserves space for the next n bytes, which saves copies of a long frame.
-func (w *Writer) Grow(n int) {
-	if n > 0 && w.fits(n) {
-		w.bytes = slices.Grow(w.bytes, n)
-	}
-}
-
 // fits reports whether n more bytes may follow, and fails the frame if not.
 func (w *Writer) fits(n int) bool {
 	if w.err == nil && uint64(len(w.bytes))+uint64(n) > uint64(w.most)+uncounted {
@@ -78,23 +71,46 @@ func (w *Writer) Bool(b bool) {
 // Text appends a text, which may be empty but not none.
 func (w *Writer) Text(s string) {
 	if w.fits(4 + len(s) + 1) {
-		w.bytes = binary.LittleEndian.AppendUint32(w.bytes, uint32(len(s)))
-		w.bytes = append(append(w.bytes, s...), 0)
+		w.bytes = AppendText(w.bytes, s)
 	}
 }
 
 // Bytes appends a text, none if b is nil.
 func (w *Writer) Bytes(b []byte) {
-	if b == nil {
-		if w.fits(4) {
-			w.bytes = binary.LittleEndian.AppendUint32(w.bytes, none)
-		}
-		return
-	}
 	if w.fits(4 + len(b) + 1) {
-		w.bytes = binary.LittleEndian.AppendUint32(w.bytes, uint32(len(b)))
-		w.bytes = append(append(w.bytes, b...), 0)
+		w.bytes = AppendBytes(w.bytes, b)
 	}
+}
+
+// Fields appends the fields appended by encode, which must not grow the frame by more than n bytes. Fields checks
+// the limit once, for lists of many small fields.
+func (w *Writer) Fields(n int, encode func(fields []byte) []byte) {
+	if w.fits(n) {
+		w.bytes = encode(slices.Grow(w.bytes, n))
+	}
+}
+
+// AppendNumber appends a number to encoded fields.
+func AppendNumber(fields []byte, n uint64) []byte {
+	return binary.LittleEndian.AppendUint64(fields, n)
+}
+
+// AppendCount begins a list of n elements.
+func AppendCount(fields []byte, n int) []byte {
+	return binary.LittleEndian.AppendUint32(fields, uint32(n))
+}
+
+// AppendText appends a text, which may be empty but not none.
+func AppendText(fields []byte, s string) []byte {
+	return append(append(AppendCount(fields, len(s)), s...), 0)
+}
+
+// AppendBytes appends a text, none if b is nil.
+func AppendBytes(fields, b []byte) []byte {
+	if b == nil {
+		return binary.LittleEndian.AppendUint32(fields, none)
+	}
+	return append(append(AppendCount(fields, len(b)), b...), 0)
 }
 
 // Count begins a list of n elements, which the caller appends.

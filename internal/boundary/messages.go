@@ -210,7 +210,7 @@ func (m *Header) Get(r *Reader) {
 
 // Received is a message for a consumer.
 type Received struct {
-	Topic       string
+	Topic       string // none = the topic of the message before
 	Partition   int32
 	Offset      int64
 	TimestampMS int64  // milliseconds since 1970, -1 = none
@@ -580,12 +580,16 @@ func (m *NextRequest) Get(r *Reader) {
 // NextAnswer is the answer to next.
 type NextAnswer struct {
 	Again    bool       // the next message is longer than most, and messages_max has changed since
-	Messages []Received // in order; no messages, and not again = the subscription has ended
+	Area     uint32     // number of the control memory's area with the messages, from 1 on; 0 = the messages follow here
+	Length   uint32     // of the list messages in the area, bytes
+	Messages []Received // in order; no messages, no area and not again = the subscription has ended
 }
 
 // Put implements Body.
 func (m *NextAnswer) Put(w *Writer) {
 	w.Bool(m.Again)
+	w.Number(uint64(m.Area))
+	w.Number(uint64(m.Length))
 	w.Count(len(m.Messages))
 	for i := range m.Messages {
 		m.Messages[i].Put(w)
@@ -595,6 +599,8 @@ func (m *NextAnswer) Put(w *Writer) {
 // Get implements Body.
 func (m *NextAnswer) Get(r *Reader) {
 	m.Again = r.Bool()
+	m.Area = r.Uint32()
+	m.Length = r.Uint32()
 	{
 		n := r.Count(40)
 		m.Messages = make([]Received, 0, capacity(n))

@@ -4,7 +4,7 @@ import "slices"
 
 // ABIVersion numbers the table of messages and the layout of the shared memory. A change of either raises it: the
 // module refuses an engine of another number, and the engine such a module.
-const ABIVersion = 16
+const ABIVersion = 17
 
 // Type is the Go type of a field. On the wire there are numbers, texts and lists only.
 type Type int
@@ -130,7 +130,7 @@ var headerRecord = &Record{"Header", "Header is one header of a message.", []Fie
 }}
 
 var messageRecord = &Record{"Received", "Received is a message for a consumer.", []Field{
-	{Name: "topic", Type: Text},
+	{Name: "topic", Type: Text, Meaning: "none = the topic of the message before"},
 	{Name: "partition", Type: Int32},
 	{Name: "offset", Type: Int64},
 	{Name: "timestamp_ms", Type: Int64, Meaning: "milliseconds since 1970, -1 = none"},
@@ -221,7 +221,9 @@ var Messages = []Message{
 		Request: []Field{id("delivery"), {Name: "most", Type: Uint64, Meaning: "the answer's limit, bytes: messages_max of the connection"}},
 		Answer: []Field{
 			{Name: "again", Type: Bool, Meaning: "the next message is longer than most, and messages_max has changed since"},
-			{Name: "messages", Type: List, Of: messageRecord, Meaning: "in order; no messages, and not again = the subscription has ended"},
+			{Name: "area", Type: Uint32, Meaning: "number of the control memory's area with the messages, from 1 on; 0 = the messages follow here"},
+			{Name: "length", Type: Uint32, Meaning: "of the list messages in the area, bytes"},
+			{Name: "messages", Type: List, Of: messageRecord, Meaning: "in order; no messages, no area and not again = the subscription has ended"},
 		}},
 	{Kind: 8, Name: "unsubscribe", From: ModuleSide,
 		Meaning: "ends a subscription: commits, leaves the group; blocks for a second at most",

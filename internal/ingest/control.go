@@ -12,14 +12,21 @@ import (
 // Copies of boundary/shared.h. TestLayout compares them with the header.
 const (
 	controlMagic  = 0x4c525443534b4552 // RESK_CONTROL_MAGIC
-	controlLayout = 4                  // RESK_CONTROL_LAYOUT
+	controlLayout = 5                  // RESK_CONTROL_LAYOUT
 	gateCount     = 4096               // RESK_GATES
 	progressCount = 1024               // RESK_PROGRESS
 	ringEntries   = 1024               // RESK_RING
+	areaAlign     = 4096               // RESK_AREA_ALIGN
 
 	poolPlain   = 0 // RESK_POOL_PLAIN
 	poolDurable = 1 // RESK_POOL_DURABLE
 	poolFile    = 2 // RESK_POOL_FILE
+)
+
+// The areas for long batches of messages.
+const (
+	Areas     = 4          // RESK_AREAS
+	AreaBytes = 1280 << 10 // RESK_AREA_BYTES
 )
 
 // head is struct resk_head.
@@ -62,6 +69,8 @@ type control struct {
 	ring     ring
 	gates    [gateCount]Gate
 	progress [progressCount]Progress
+	_        [areaAlign - (unsafe.Sizeof(head{})+unsafe.Sizeof(ring{})+gateCount*unsafe.Sizeof(Gate{})+progressCount*unsafe.Sizeof(Progress{}))%areaAlign]byte
+	areas    [Areas][AreaBytes]byte
 }
 
 // Gate is struct resk_gate: limits and counters of one connection's stage. Frames held = frames put, counted

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
@@ -292,7 +293,7 @@ func TestDoor_Rest_FindsEachOnceInOrder(t *testing.T) {
 
 // An engine refuses memory of another build, and memory that could shrink.
 func TestOpen_MemoryThatCannotBeUsed_Refused(t *testing.T) {
-	size := int64(917760)
+	size := int64(unsafe.Sizeof(control{}))
 	for name, row := range map[string]struct {
 		control, slabs func() int
 		want           string

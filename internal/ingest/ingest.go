@@ -141,6 +141,10 @@ func (d *Door) Progress(id uint64) *Progress {
 	return &d.control.progress[id]
 }
 
+// Area returns area number n, from 1 to Areas. The engine only writes to it. The module copies the area after an
+// answer with its number.
+func (d *Door) Area(n int) []byte { return d.control.areas[n-1][:] }
+
 // Start begins to read the ring. folder is the staging folder, or empty. take is called for each range in the
 // order of the puts, never concurrently, from a goroutine of the Door or from within Drain. take must return
 // soon: the module waits for space in a full ring.

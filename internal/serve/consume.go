@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"reskafka/internal/boundary"
-	"reskafka/internal/config"
 	"reskafka/internal/host"
 	"reskafka/internal/ingest"
 	"reskafka/internal/kafka/consume"
@@ -18,7 +17,9 @@ type delivery struct {
 
 	mtx    sync.Mutex
 	shared *ingest.Progress // nil = forgotten
-	last   uint64           // delivered at forget
+	areas  *areas
+	area   int    // number of the area of the last answer, 0 = none
+	last   uint64 // delivered at forget
 
 	predecessor string             // the member of a killed engine, until it is asked for
 	positions   []consume.Position // the same of its messages
@@ -78,6 +79,7 @@ func (d *delivery) Joined(member string) {
 
 // forget ends the use of the shared memory.
 func (d *delivery) forget() {
+	d.releaseArea()
 	d.mtx.Lock()
 	defer d.mtx.Unlock()
 	if d.shared != nil {
@@ -96,7 +98,7 @@ func subscribe(s *Server, q *boundary.SubscribeRequest) boundary.Body {
 	if shared == nil {
 		return &boundary.SubscribeAnswer{Result: s.noNumber("delivery", q.ID)}
 	}
-	d := &delivery{shared: shared, predecessor: q.Member, positions: positions(q.Positions), joined: func(member string) {
+	d := &delivery{shared: shared, areas: s.areas, predecessor: q.Member, positions: positions(q.Positions), joined: func(member string) {
 		s.conn.Post(boundary.MemberKind, &boundary.MemberRequest{ID: q.ID, Member: member})
 	}}
 	err := s.engine.Subscribe(q.Name, q.Topics, q.ID, d)
@@ -148,6 +150,11 @@ func deliveryOf(s *Server, q *boundary.NextRequest) *waiter {
 }
 
 func next(s *Server, q *boundary.NextRequest) boundary.Body {
+	d := s.delivery(q.ID)
+	if d == nil {
+		return &boundary.NextAnswer{}
+	}
+	d.releaseArea() // the module has copied the area of the last answer
 	for {
 		batch, ok := s.engine.Next(q.ID)
 		if !ok {
@@ -155,7 +162,7 @@ func next(s *Server, q *boundary.NextRequest) boundary.Body {
 		}
 		m := messages{batch}
 		if batch.Len() > 1 || uint64(m.size()) <= q.Most {
-			return m
+			return d.place(m)
 		}
 		if outdated(q.Most, s.engine.BatchMax(q.ID)) {
 			return &boundary.NextAnswer{Again: true}
@@ -163,9 +170,7 @@ func next(s *Server, q *boundary.NextRequest) boundary.Body {
 		for r := range batch.All() {
 			s.engine.LeaveOut(q.ID, r.Topic, r.Partition, r.Offset, m.size())
 		}
-		if d := s.delivery(q.ID); d != nil {
-			d.skip()
-		}
+		d.skip()
 	}
 }
 
@@ -183,46 +188,6 @@ func (d *delivery) skip() {
 		d.shared.Skip()
 	}
 }
-
-// messages is boundary.NextAnswer, encoded straight from the client's records.
-type messages struct{ batch *consume.Batch }
-
-// size returns how many bytes the answer has at most.
-func (m messages) size() int {
-	headers, _, bytes := m.batch.Size()
-	return answerFixed + bytes + m.batch.Len()*messageFixed + headers*headerFixed
-}
-
-// Put implements boundary.Body.
-func (m messages) Put(w *boundary.Writer) {
-	w.Grow(m.size())
-	w.Number(0)
-	w.Count(m.batch.Len())
-	for r := range m.batch.All() {
-		w.Text(r.Topic)
-		w.Number(uint64(int64(r.Partition)))
-		w.Number(uint64(r.Offset))
-		w.Number(uint64(r.UnixMilli()))
-		w.Bytes(r.Key)
-		w.Bytes(r.Value)
-		w.Count(len(r.Headers))
-		for _, h := range r.Headers {
-			w.Text(h.Name)
-			w.Bytes(h.Value)
-		}
-	}
-}
-
-// Bytes of the answer, of a message and of a header beside their contents; a message includes its topic's
-// name.
-const (
-	answerFixed  = 16 + 8 + 4
-	messageFixed = config.TopicLengthMax + 3*8 + 3*5 + 4
-	headerFixed  = 2 * 5
-)
-
-// Get implements boundary.Body; never received.
-func (m messages) Get(*boundary.Reader) {}
 
 func unsubscribe(s *Server, q *boundary.UnsubscribeRequest) boundary.Body {
 	s.engine.Unsubscribe(q.ID)

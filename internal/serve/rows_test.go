@@ -166,7 +166,7 @@ func (s *site) consume() {
 	}
 	header := frametest.Text("name", "value")
 	var large boundary.NextAnswer // the record with a report is there
-	s.Ask(boundary.NextKind, &boundary.NextRequest{ID: 9, Most: 100}, &large)
+	s.Ask(boundary.NextKind, &boundary.NextRequest{ID: 9, Most: 80}, &large)
 	if len(large.Messages) != 0 || !large.Again {
 		s.t.Errorf("a message above an outdated limit: %+v", large)
 	}
@@ -211,8 +211,7 @@ func (s *site) endSubscription(id uint64) {
 func (s *site) receive(id uint64, n int) (got []boundary.Received) {
 	s.t.Helper()
 	for len(got) < n {
-		var a boundary.NextAnswer
-		s.Ask(boundary.NextKind, &boundary.NextRequest{ID: id, Most: 1 << 20}, &a)
+		a := s.next(id)
 		if len(a.Messages) == 0 {
 			s.t.Fatalf("the subscription has ended: %q", s.With())
 		}

@@ -53,7 +53,8 @@ type Server struct {
 	hang     sync.RWMutex  // held for writing by the fault "hang", for ever
 	spool    string        // Asterisk's directory for spools; set with engine
 
-	mtx        sync.Mutex           // guards deliveries and reports
+	mtx        sync.Mutex // guards deliveries and reports
+	areas      *areas
 	deliveries map[uint64]*delivery // of subscriptions, by number
 	reports    map[uint64]*queue
 }
@@ -85,7 +86,7 @@ func (s *Server) Log() host.Logger { return s.log }
 // wraps boundary.ErrFormat after a violation of the socket's rules. The process must end after Run returns.
 // Called once.
 func (s *Server) Run(in *ingest.Door, signals <-chan os.Signal) error {
-	s.ingest = in
+	s.ingest, s.areas = in, newAreas(in)
 	go s.read()
 	if s.wait(signals) {
 		s.leave()

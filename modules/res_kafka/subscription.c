@@ -45,6 +45,7 @@ struct subscription {
 	/* The thread's alone. */
 	struct ast_kafka_record_header *headers;
 	size_t header_room;
+	unsigned char *copy; /* of an area, during a backlog; RESK_AREA_BYTES, or NULL */
 };
 
 AST_MUTEX_DEFINE_STATIC(lock); /* of the next fields */
@@ -130,12 +131,14 @@ static uint64_t bound(struct subscription *s)
 	return has_ended(s) ? 0 : generation;
 }
 
-/* Reads a message in place. Returns -1 without memory for its headers. */
+/* Reads a message in place. m is the message before, whose topic stays in force. Returns -1 without memory for its
+ * headers. */
 static int get_message(struct subscription *s, struct boundary_reader *reader, struct ast_kafka_record *m)
 {
+	const char *topic = boundary_get_text(reader, NULL);
 	size_t i;
 
-	m->topic = boundary_get_string(reader);
+	m->topic = S_OR(topic, m->topic);
 	m->partition = boundary_get_int32(reader);
 	m->offset = (int64_t) boundary_get_number(reader);
 	m->timestamp_ms = (int64_t) boundary_get_number(reader);
@@ -182,7 +185,7 @@ static int deliver_all(struct subscription *s, struct boundary_reader *reader, u
 {
 	struct ast_kafka_consumer *consumer = s->record_callback ? consumer_lend(s->seat) : NULL;
 	int result = s->record_callback && !consumer ? -1 : 0;
-	struct ast_kafka_record message = { 0 };
+	struct ast_kafka_record message = { .topic = "" };
 	uint32_t i;
 
 	for (i = 0; i < count && !result; i++) {
@@ -218,6 +221,51 @@ static void leave(struct subscription *s)
 	boundary_free(&request);
 }
 
+/* Copies the messages of an area: the engine may change the area at any time, but not the copy. The copy's memory
+ * serves the further areas of a backlog. Returns -1 without memory. */
+static int copy_area(struct subscription *s, uint64_t area, uint64_t length, struct boundary_reader *reader)
+{
+	if (area > RESK_AREAS || length > RESK_AREA_BYTES) {
+		engine_broken();
+		return -1;
+	}
+	if (!s->copy && !(s->copy = ast_malloc(RESK_AREA_BYTES))) {
+		return -1;
+	}
+	memcpy(s->copy, engine_memory.control->areas[area - 1], length);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE); /* the copy precedes the caller's look at the generation */
+	boundary_read(reader, s->copy, length);
+	return 0;
+}
+
+/* Delivers the messages of an answer. Returns 0 at the end of the subscription, else 1. */
+static int take(struct subscription *s, struct boundary_reader *reader, uint64_t generation)
+{
+	int again = boundary_get_bool(reader);
+	uint64_t area = boundary_get_uint32(reader), length = boundary_get_uint32(reader);
+	int result = !reader->failed && area ? copy_area(s, area, length, reader) : 0;
+	uint32_t count = result ? 1 : boundary_get_count(reader, 4 * sizeof(uint32_t) + 3 * sizeof(uint64_t));
+
+	if (area && generation != engine_now()) {
+		return 1; /* the next engine may have written the area before the copy was complete */
+	}
+	if (!area) {
+		ast_free(s->copy);
+		s->copy = NULL;
+	}
+	if (reader->failed) {
+		engine_broken();
+		return 1;
+	}
+	/* again: until the table of connections has the new limit; else during the engine's end, or until there is
+	 * memory. */
+	if (result || again || deliver_all(s, reader, count, generation)) {
+		usleep(PAUSE_MS * 1000);
+		return 1;
+	}
+	return count > 0;
+}
+
 static void run(void *object)
 {
 	struct subscription *s = object;
@@ -225,10 +273,9 @@ static void run(void *object)
 	enum peer_result asked;
 	struct peer_answer answer;
 	uint64_t generation;
-	uint32_t count = 1;
-	int again;
+	int more = 1;
 
-	while (count && (generation = bound(s))) {
+	while (more && (generation = bound(s))) {
 		size_t most = connection_most(s->seat->name);
 
 		boundary_begin(&request, BOUNDARY_NEXT, 0, 1);
@@ -236,17 +283,7 @@ static void run(void *object)
 		boundary_put_number(&request, most);
 		asked = engine_ask(&request, generation, LOST_MS, s, most, &answer);
 		if (asked == PEER_OK) {
-			again = boundary_get_bool(&answer.reader);
-			count = boundary_get_count(&answer.reader, 4 * sizeof(uint32_t) + 3 * sizeof(uint64_t));
-			if (answer.reader.failed) {
-				engine_broken();
-				count = 1;
-			} else if (again) {
-				usleep(PAUSE_MS * 1000); /* until the table of connections has the new limit */
-				count = 1;
-			} else if (deliver_all(s, &answer.reader, count, generation)) {
-				usleep(PAUSE_MS * 1000); /* during the engine's end, or until there is memory */
-			}
+			more = take(s, &answer.reader, generation);
 			peer_free(answer.fields);
 		} else if (asked == PEER_NO_MEMORY) {
 			usleep(PAUSE_MS * 1000);
@@ -269,6 +306,7 @@ static void subscription_destroy(void *obj)
 	ao2_cleanup(s->seat);
 	ast_free(s->topics);
 	ast_free(s->headers);
+	ast_free(s->copy);
 	bequest_free(&s->bequest);
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"reskafka/internal/boundary"
 	"reskafka/internal/boundary/boundarytest"
+	"reskafka/internal/ingest"
 )
 
 // mood is the switch and the strength of the damage.
@@ -93,6 +94,9 @@ func (m *mood) filled(frame []byte) []byte {
 		return nil
 	}
 	boundarytest.Fill(m.rng, body)
+	if next, ok := body.(*boundary.NextAnswer); ok && m.rng.IntN(2) == 0 { // an existing area, or one behind the last
+		next.Area, next.Length = uint32(m.rng.IntN(ingest.Areas+2)), uint32(m.rng.IntN(ingest.AreaBytes+2))
+	}
 	return boundarytest.Encode(kind, answer, binary.LittleEndian.Uint64(frame[8:]), body)
 }
 
@@ -125,8 +129,9 @@ func (m *mood) odd() uint64 {
 	return odd[m.rng.IntN(len(odd))]
 }
 
-// near is the frequently damaged part of a memory, bytes: used bytes lie at the beginning.
-const near = 1 << 20
+// near is the frequently damaged part of a memory, bytes: used bytes lie at the beginning. The control memory's
+// first area of messages is within.
+const near = 2 << 20
 
 // scribble writes words to shared memory while the mood is hostile.
 func (m *mood) scribble(fd int) {

@@ -229,6 +229,45 @@ func killInMidConsumptionSkipsNothing(t *testing.T, on kind) {
 	t.Logf("%d messages before the kill, %d after it: %d came again", len(before), len(w.received("got"))-len(before), len(w.received("got"))-3000)
 }
 
+// TestConsumer_Backlog_ArrivesWhole guards messages in areas of the shared memory: each arrives once, in order and
+// unchanged, before and after a single message on the socket.
+func TestConsumer_Backlog_ArrivesWhole(t *testing.T) { everywhere(t, backlogArrivesWhole) }
+
+func backlogArrivesWhole(t *testing.T, on kind) {
+	w := newWorld(t, options{on: on, parts: 1, files: map[string]string{"kafka.conf": group}})
+	var values []string
+	topic, want := w.name("t"), []string{"alone"}
+	for n := range 3000 {
+		values = append(values, fmt.Sprint(n, strings.Repeat(string(rune('a'+n%26)), n)))
+	}
+	w.send(topic, want...)
+	w.subscribe(topic, 0)
+	w.waitReceived("got", 1)
+	for round := range 2 {
+		w.expect(`pause 0`, "kafka probe pause %s", topic)
+		w.send(topic, values...)
+		w.expect(`resume 0`, "kafka probe resume %s", topic)
+		want = append(want, values...)
+		lines := w.waitReceived("got", len(want))
+		for i, line := range lines {
+			if place := fmt.Sprintf("%s 0 %d ", topic, i); !strings.HasPrefix(line, place) {
+				t.Fatalf("line %d is %.60q, want %q", i, line, place)
+			}
+		}
+		got := payloads(lines)
+		if !slices.Equal(got, want) {
+			at := 0
+			for at < min(len(got), len(want))-1 && got[at] == want[at] {
+				at++
+			}
+			t.Fatalf("round %d: %d messages, want %d; number %d is %.40q, want %.40q", round, len(got), len(want), at, got[at], want[at])
+		}
+		want = append(want, "alone")
+		w.send(topic, "alone")
+		w.waitReceived("got", len(want))
+	}
+}
+
 func TestManualCommit(t *testing.T) { everywhere(t, manualCommit) }
 
 func manualCommit(t *testing.T, on kind) {

@@ -254,7 +254,7 @@ const smallestMessage = 26
 // batches count as messages of older formats.
 func recordsCost(data []byte) (cost int64) {
 	for len(data) > 0 {
-		size, used := binary.Varint(data)
+		size, used := varint(data)
 		if used <= 0 || size < 0 || size > int64(len(data)-used) {
 			return cost + int64(len(data)/smallestMessage)*client.RecordCost
 		}
@@ -263,6 +263,20 @@ func recordsCost(data []byte) (cost int64) {
 		data = data[end:]
 	}
 	return cost
+}
+
+// varint is binary.Varint, with numbers of one and two bytes decoded in place: most lengths of records have no more.
+func varint(b []byte) (int64, int) {
+	n, u := 1, uint64(0)
+	switch {
+	case len(b) > 0 && b[0] < 0x80:
+		u = uint64(b[0])
+	case len(b) > 1 && b[1] < 0x80:
+		n, u = 2, uint64(b[0]&0x7f)|uint64(b[1])<<7
+	default:
+		return binary.Varint(b)
+	}
+	return int64(u>>1) ^ -int64(u&1), n // zigzag
 }
 
 // headerCount returns the number of headers claimed by a record without its length prefix, at most one for
@@ -279,7 +293,7 @@ func headerCount(record []byte) int {
 		if at >= len(record) {
 			return 0
 		}
-		size, used := binary.Varint(record[at:])
+		size, used := varint(record[at:])
 		if used <= 0 || size > int64(len(record)-at-used) {
 			return 0
 		}
@@ -288,6 +302,6 @@ func headerCount(record []byte) int {
 	if at >= len(record) || record[at] == 0 {
 		return 0
 	}
-	count, _ := binary.Varint(record[at:])
+	count, _ := varint(record[at:])
 	return int(min(max(count, 0), int64(len(record))))
 }

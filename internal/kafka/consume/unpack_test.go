@@ -317,3 +317,17 @@ func TestConsumer_Bombs_StayWithinBudget(t *testing.T) {
 	_, rest, _ := strings.Cut(string(status), "VmHWM:")
 	fmt.Printf("peak %s kB of %d bytes of bombs\n", strings.Fields(rest)[0], partitions*len(bomb))
 }
+
+// TestVarint_EachLength_LikeTheLibrary guards the budget of decompressed records: the short cut for small numbers must
+// agree with the library's decoder, also for cut and longer input.
+func TestVarint_EachLength_LikeTheLibrary(t *testing.T) {
+	for i := int64(-20000); i < 20000; i++ {
+		b := append(binary.AppendVarint(nil, i), 0x85)
+		for cut := range len(b) + 1 {
+			n, used := varint(b[:cut])
+			if want, length := binary.Varint(b[:cut]); n != want || used != length {
+				t.Fatalf("varint(%x) = %d, %d, want %d, %d", b[:cut], n, used, want, length)
+			}
+		}
+	}
+}

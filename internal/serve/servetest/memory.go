@@ -3,23 +3,27 @@ package servetest
 import (
 	"encoding/binary"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"unsafe"
 
+	"reskafka/internal/boundary"
 	"reskafka/internal/frame"
 	"reskafka/internal/frame/frametest"
 )
 
 // Parts of boundary/shared.h written by a module.
 const (
-	controlBytes = 917760
+	controlBytes = 6164480
 	atRing       = 64
 	atEntries    = atRing + 3*64
 	atGates      = 65792
 	gateBytes    = 192
 	atProgress   = 852224
+	atAreas      = 921600
+	areaBytes    = 1280 << 10
 )
 
 // Memory is the memory shared by module and engine.
@@ -44,7 +48,7 @@ func NewMemory(t testing.TB) *Memory {
 	}
 	m.wake = int(wake)
 	for at, word := range map[int]uint64{
-		0: 0x4c525443534b4552, 8: 4 | 1024<<32, 16: 4096 | 1024<<32, 24: controlBytes, 32: uint64(len(m.plain)),
+		0: 0x4c525443534b4552, 8: 5 | 1024<<32, 16: 4096 | 1024<<32, 24: controlBytes, 32: uint64(len(m.plain)),
 	} {
 		binary.NativeEndian.PutUint64(m.bytes[at:], word)
 	}
@@ -113,6 +117,26 @@ func (m *Memory) Gate(id uint64, word int) *atomic.Uint64 {
 
 // Returned counts a callback of a subscription.
 func (m *Memory) Returned(id uint64) { m.word(atProgress + int(id)*64).Add(1) }
+
+// Messages reads the messages of an answer from its area, if it has one, and gives each message its topic.
+func (m *Memory) Messages(a *boundary.NextAnswer) {
+	m.t.Helper()
+	if a.Area > 0 {
+		at := atAreas + (int(a.Area)-1)*areaBytes
+		fields := slices.Concat(make([]byte, 3*8), m.bytes[at:at+int(a.Length)]) // as if the messages followed
+		frame := boundary.Frame{Kind: boundary.NextKind, Answer: true, Number: 1, Fields: fields}
+		var inArea boundary.NextAnswer
+		if err := frame.Decode(&inArea); err != nil {
+			m.t.Fatal(err)
+		}
+		a.Messages = inArea.Messages
+	}
+	for i := range a.Messages {
+		if i > 0 && a.Messages[i].Topic == "" {
+			a.Messages[i].Topic = a.Messages[i-1].Topic
+		}
+	}
+}
 
 // Stage writes frames into a separate slab and returns their place in the file, without a notice to the
 // engine.
