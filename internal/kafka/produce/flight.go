@@ -59,7 +59,7 @@ func (p *Producer) pipelines(n *node) bool {
 	if n.flights >= maxFlights || n.alone || n.ready[0].suspected() || !n.limit.pipelines(n.bytes, p.requestBytes) {
 		return false
 	}
-	if n.flights < maxFullFlights && n.bytes >= fullRequest {
+	if n.bytes >= fullRequest && (n.flights < maxFullFlights || n.far()) {
 		return true
 	}
 	later := n.departed.Add(p.spacing(n, maxFlights))

@@ -180,3 +180,22 @@ func TestNumbers_NearBroker_NoIdentity(t *testing.T) {
 		t.Error("a batch with the same key leaves")
 	}
 }
+
+// TestPipelines_FullRequests_FollowToFarBroker verifies that full requests fill the link to a far broker at once, and that
+// a near broker gets five of them in quick succession.
+func TestPipelines_FullRequests_FollowToFarBroker(t *testing.T) {
+	b, part := opened(t, true)
+	b.sendKeys("k")
+	b.look(func() {
+		n := part.leader
+		n.flights, n.bytes, n.limit.taken, n.departed = maxFullFlights, fullRequest, fullRequest, b.now()
+		n.leastTime = farAnswer - 1
+		if b.pipelines(n) {
+			t.Error("a sixth request leaves for a near broker")
+		}
+		n.leastTime = farAnswer
+		if !b.pipelines(n) {
+			t.Error("a sixth request waits, though the broker is far")
+		}
+	})
+}
