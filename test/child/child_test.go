@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -88,13 +89,16 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	runtime.GOMAXPROCS(8)
+	var turns atomic.Int64
 	for range 7 {
 		go func() {
 			for {
+				turns.Add(1)
 			}
 		}()
 	}
 	_, _ = os.Stdout.WriteString("busy\n")
 	for {
+		turns.Add(1)
 	}
 }
